@@ -1,0 +1,52 @@
+# `make demo` and `make test` need Python 3.11 or newer, and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Pins are constraints, and the installer is pip: where pip is configured with a CPU build of
+# torch, that one is taken instead of several GB of GPU packages.
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+
+.PHONY: help demo test check lint types contracts format slow lock clean
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[control,rl]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
+	$(BIN)/drillyard run experiments/cstr.yaml
+
+test: $(VENV)/.dev ## the default tests (under 15 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.dev ## the long tests: hundreds of kills, full budgets
+	$(BIN)/python -m pytest -m slow
+
+check: lint types contracts ## style, types, import contracts
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what these commands made, but no results
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

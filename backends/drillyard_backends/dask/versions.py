@@ -1,0 +1,91 @@
+"""Versions of the workers of a cluster beside ours, as a table of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from drillyard.backend import Finding, Severity
+from drillyard_backends.dask.client import Door
+
+MUST_AGREE = ("drillyard", "distributed", "dask", "cloudpickle", "msgpack")
+SHOULD_AGREE = ("torch", "stable-baselines3", "gymnasium", "numpy")
+
+
+def look(door: Door) -> list[Finding]:
+    """Compare every worker's versions with ours.
+
+    Raises:
+        InfrastructureError: The scheduler does not answer.
+    """
+    packages = [*MUST_AGREE, *SHOULD_AGREE]
+    workers = door.versions(packages)
+    return compare({name: ours(name) for name in packages} | {"python": python()}, workers)
+
+
+def ours(name: str) -> str | None:
+    """The version of a distribution that is installed here."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def python() -> str:
+    """This interpreter's version."""
+    import platform
+
+    return platform.python_version()
+
+
+def compare(
+    here: Mapping[str, str | None], workers: Mapping[str, Mapping[str, Any]]
+) -> list[Finding]:
+    """What differs, as findings.
+
+    Args:
+        here: Package -> our version.
+        workers: Address of a worker -> package -> its version.
+    """
+    findings = []
+    for severity, names, what in (
+        (Severity.ERROR, ("python", *MUST_AGREE), "cannot work together"),
+        (Severity.WARNING, SHOULD_AGREE, "give statistically equal results, not bit-equal ones"),
+    ):
+        differing = [
+            name
+            for name in names
+            if any(_short(name, w.get(name)) != _short(name, here[name]) for w in workers.values())
+            and (severity is Severity.ERROR or here[name] is not None)
+        ]
+        if differing:
+            findings.append(
+                Finding(
+                    severity, "dask versions",
+                    f"versions differ and {what}:\n{table(differing, here, workers)}",
+                    "install the same versions on the workers: pip install "
+                    + " ".join(f"{n}=={here[n]}" for n in differing if n != "python"),
+                )
+            )  # fmt: skip
+    return findings
+
+
+def _short(name: str, found: Any) -> str:
+    """Of an interpreter the minor version counts."""
+    text = str(found)
+    return ".".join(text.split(".")[:2]) if name == "python" else text
+
+
+def table(
+    names: list[str], here: Mapping[str, str | None], workers: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """A row a machine, a column a package."""
+    rows = [["", *names], ["here", *(here[n] or "-" for n in names)]]
+    for address, packages in sorted(workers.items()):
+        rows.append([address, *(str(packages.get(n) or "-") for n in names)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

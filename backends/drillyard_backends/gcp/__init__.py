@@ -1,0 +1,5 @@
+"""Google Cloud: machines from managed instance groups, a bucket as the mailbox.
+
+``backend`` is the port's implementation, ``store`` the bucket, ``machine`` what runs on a machine.
+Google's libraries are imported inside methods: reading settings must not cost seconds.
+"""

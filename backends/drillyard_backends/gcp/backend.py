@@ -1,0 +1,374 @@
+"""Google Cloud as a backend: a managed group named after the lease, one machine a worker.
+
+Names are computed from the lease, so that everything is found, repeated and deleted by a process
+that knows nothing but the text of a lease. The machines pull their work from the bucket, and end
+themselves through their group (``leaving``) when nobody drives any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
+from drillyard.naming import LEASE
+from drillyard_backends.gcp import naming, plan, records
+from drillyard_backends.gcp.bucket import ensure_bucket
+from drillyard_backends.gcp.capacity import Keeper
+from drillyard_backends.gcp.errors import InUse, Missing
+from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
+from drillyard_backends.gcp.operations import Compute
+from drillyard_backends.gcp.places import Candidate, Place, candidates
+from drillyard_backends.gcp.preemption import preempt
+from drillyard_backends.gcp.reading import Reader
+from drillyard_backends.gcp.settings import GcpConfig, read_settings
+from drillyard_backends.gcp.store import GcsStore
+from drillyard_backends.gcp.template import instance_template
+from drillyard_backends.gcp.view import FRESH_S, Viewer
+
+log = logging.getLogger(__name__)
+TEARDOWN_WAIT_S = 20.0
+"""How long one ``teardown`` waits for groups, so that their templates can go too."""
+
+
+class GcpBackend:
+    """Rents machines of Google Compute Engine.
+
+    Args:
+        clock: For stamps and waiting.
+        **settings: See ``GcpConfig``.
+
+    Raises:
+        ConfigError, ConfigErrors: Unknown, missing or impossible settings.
+    """
+
+    kind = "gcp"
+    traits: ClassVar[frozenset[Trait]] = frozenset(
+        {Trait.PULLS, Trait.SPOT, Trait.PAID, Trait.TENDED}
+    )
+    Config = GcpConfig
+    teardown_s = 600.0
+    """Google takes minutes to end a group."""
+
+    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+        self.config = read_settings(settings)
+        self._clock = clock
+        self._keepers: dict[str, Keeper] = {}
+        self._viewers: dict[str, Viewer] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def setup_s(self) -> float:
+        """The search may take as long as it is allowed to."""
+        return self.config.capacity_s
+
+    @property
+    def listing_lag_s(self) -> float:
+        """How far listings may lag behind."""
+        return self.config.listing_lag_s
+
+    @property
+    def store_url(self) -> str:
+        """The mailbox where none was chosen."""
+        return self.config.store_url
+
+    # -- verbs --------------------------------------------------------------------------------
+
+    def check(self, order: Order | None = None) -> list[Finding]:
+        """Login, APIs, rights, quota, image, bucket; changes nothing."""
+        return plan.examine(self.config, order, clock=self._clock)
+
+    def estimate(self, order: Order) -> Cost:
+        """Price an hour of the dearest machine that may be taken."""
+        return plan.estimate(self.config, order)
+
+    def prepare_store(self, url: str) -> None:
+        """Make the bucket of the mailbox unless it is there.
+
+        Raises:
+            UserError: A store that no machine reaches.
+            StoreUnavailable: The bucket is not there and cannot be made.
+        """
+        if not url.startswith("gs://"):
+            raise UserError(
+                f"machines on Google Cloud cannot reach the store {url}",
+                hint=f"leave --store and DRILLYARD_STORE out: it is {self.store_url} then",
+            )
+        store = GcsStore(url)
+        if store.bucket_name == self.config.bucket:
+            ensure_bucket(store, self.config.project, self.config.bucket_location)
+
+    def now(self) -> float:
+        """Google's clock, epoch seconds.
+
+        Raises:
+            ControlPlaneError: Nobody answered.
+        """
+        ahead = Reader(self.config.project, clock=self._clock).skew_s(self.config.bucket)
+        return self._clock.now() - (ahead or 0.0)
+
+    def protect(self, lease: Lease, until: float | None) -> None:
+        """Mark the machines of a lease, so that a reaper spares them until then."""
+        filter_ = f"labels.{naming.LEASE_LABEL}={lease.lease_id}"
+        for instance in self._groups.instances(filter_):
+            self._groups.set_label(
+                instance, naming.PROTECTED_LABEL, None if until is None else str(int(until))
+            )
+
+    def provision(self, order: Order) -> Lease:
+        """Ask for the machines of a lease, unless it is there; what is refused, ``tend`` mends."""
+        with self._locked(order.lease_id):
+            view = self._viewer(order).look()
+            if not any(machines for machines in view.values()):
+                self._step(order, self._machines(order.workers))
+            return self._lease(order, self._clock.now())
+
+    def tend(self, lease: Lease, workers: int) -> int:
+        """Replace lost machines, go on to the next zone; how many workers can be expected."""
+        order = lease.order
+        wanted = self._machines(min(workers, order.workers))
+        with self._locked(order.lease_id):
+            expected = self._step(order, wanted)
+        return expected * self.config.workers_per_machine
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        """ALIVE while a machine (of the ticket) is up, PENDING while one comes or is sought."""
+        view = self._viewer(lease.order).look(FRESH_S)
+        if ticket_id is not None:
+            name = records.machine_of(lease.order, ticket_id)
+            if name is not None:
+                found = [m for ms in view.values() for m in ms if m.name == name]
+                there = any(m.stage in (Stage.UP, Stage.GOING) for m in found)
+                return Liveness.ALIVE if there else Liveness.GONE
+        stages = {m.stage for machines in view.values() for m in machines}
+        if stages & {Stage.UP, Stage.GOING}:
+            return Liveness.ALIVE
+        keeper = self._keepers.get(lease.lease_id)
+        if stages or (keeper is not None and keeper.searching):
+            return Liveness.PENDING
+        return Liveness.GONE
+
+    def launch(self, lease: Lease, ticket_id: str) -> None:
+        """Nothing: machines pull."""
+
+    def cancel(self, lease: Lease, ticket_id: str) -> None:
+        """Nothing was pushed; ``control/cancel.json`` reaches the machines."""
+
+    def logs(
+        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+    ) -> Iterator[str]:
+        """What machines wrote before and beside their runs: stored last words, serial ports."""
+        stored = records.machine_logs(lease.order)
+        for group, machines in self._viewer(lease.order).look(FRESH_S).items():
+            for machine in machines:
+                text = self._serial(group, machine)
+                if text and machine.name not in stored:
+                    stored[machine.name] = text
+        lines = [
+            f"{name}: {line}" if len(stored) > 1 else line
+            for name, text in sorted(stored.items())
+            for line in text.splitlines()
+        ]
+        yield from lines[since:]
+
+    def simulate_preemption(self, lease: Lease, machine: str) -> None:
+        """Let Google take a Spot machine away, as it would: with half a minute's notice.
+
+        Raises:
+            NotFound: The lease has no such machine.
+        """
+        for machines in self._viewer(lease.order).look().values():
+            for one in machines:
+                if one.name == machine:
+                    preempt(self._compute, Place.parse(one.address), machine)
+                    return
+        raise NotFound(f"lease {lease.lease_id} has no machine {machine!r} now")
+
+    def teardown(self, lease: Lease) -> None:
+        """Delete the groups of a lease with all machines, then its templates; safe to repeat."""
+        order = lease.order
+        with self._locked(order.lease_id):
+            self._keepers.pop(order.lease_id, None)
+            viewer = self._viewer(order)
+            viewer.forget()
+            there = {(g.place, self._name(order, g.variant)) for g in viewer.look()}
+            base = self._base(order)
+            there |= {
+                (found.place, found.name) for found in self._groups.listed()
+                if found.name == base or found.name.startswith(f"{base}-")
+            }  # fmt: skip
+            if self._delete_groups(sorted(there)):
+                for variant in {c.variant for c in candidates(self.config)}:
+                    self._groups.delete_template(self._name(order, variant))
+            viewer.forget()
+
+    def leases(self) -> Iterator[Lease]:
+        """Everything of ours in the project: groups, machines, templates."""
+        found: dict[str, Lease] = {}
+        templates = {t.name: t for t in self._groups.templates()}
+        for template in templates.values():
+            self._add(found, template.name, template.creation_timestamp, template)
+        for group in self._groups.listed():
+            self._add(found, group.name, group.created, templates.get(group.template))
+        for instance in self._groups.instances(f"labels.{naming.MARK}={naming.MARK_VALUE}"):
+            lease_id = instance.labels.get(naming.LEASE_LABEL, "")
+            if not LEASE.match(lease_id):
+                continue
+            if lease_id not in found:
+                order = _outline(lease_id, instance.labels)
+                found[lease_id] = self._lease(order, _epoch(instance.creation_timestamp))
+            until = instance.labels.get(naming.PROTECTED_LABEL, "")
+            if until.isdigit():
+                provider = {**found[lease_id].provider, "protected_until": float(until)}
+                found[lease_id] = found[lease_id].model_copy(update={"provider": provider})
+        yield from found.values()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @cached_property
+    def _compute(self) -> Compute:
+        return Compute(self.config.project)
+
+    @cached_property
+    def _groups(self) -> Groups:
+        return Groups(self._compute, self.config.group_prefix)
+
+    def _locked(self, lease_id: str) -> threading.RLock:
+        with self._lock:
+            return self._locks.setdefault(lease_id, threading.RLock())
+
+    def _base(self, order: Order) -> str:
+        return naming.base_name(self.config.group_prefix, order.lease_id)
+
+    def _name(self, order: Order, variant: int) -> str:
+        return naming.group_name(self._base(order), variant)
+
+    def _machines(self, workers: int) -> int:
+        return math.ceil(workers / self.config.workers_per_machine)
+
+    def _lease(self, order: Order, created_at: float) -> Lease:
+        return Lease(
+            lease_id=order.lease_id, backend=self.kind, order=order,
+            provider={"project": self.config.project, "group": self._base(order)},
+            created_at=created_at,
+        )  # fmt: skip
+
+    def _viewer(self, order: Order) -> Viewer:
+        with self._lock:
+            if order.lease_id not in self._viewers:
+                self._viewers[order.lease_id] = Viewer(
+                    self._groups, self._base(order), candidates(self.config), self._clock
+                )
+            return self._viewers[order.lease_id]
+
+    def _keeper(self, order: Order) -> Keeper:
+        if order.lease_id not in self._keepers:
+            self._keepers[order.lease_id] = Keeper(
+                self._groups, self.config, order,
+                lambda candidate, name: self._prepare(order, candidate, name),
+                lambda group, machine: self._bury(order, group, machine), self._clock,
+            )  # fmt: skip
+        return self._keepers[order.lease_id]
+
+    def _delete_groups(self, groups: list[tuple[Place, str]]) -> bool:
+        """Ask for the end of groups; True when all were gone within a while."""
+        asked, gone = [], True
+        for place, name in groups:
+            try:
+                asked.append((place, name, self._groups.delete(place, name)))
+            except InUse:
+                gone = False
+        deadline = self._clock.monotonic() + TEARDOWN_WAIT_S
+        for place, name, operation in asked:
+            if operation is not None:
+                left_s = max(0.0, deadline - self._clock.monotonic())
+                try:
+                    self._compute.wait(f"delete group {name}", operation, place, left_s)
+                except ControlPlaneError as error:
+                    log.info("%s; asked for again later", error)
+                    gone = False
+                except Missing:
+                    continue
+        return gone
+
+    def _step(self, order: Order, wanted: int) -> int:
+        viewer = self._viewer(order)
+        expected, used = self._keeper(order).step(viewer.look(), wanted)
+        if used:
+            viewer.expect(used)
+        return expected
+
+    def _prepare(self, order: Order, candidate: Candidate, name: str) -> None:
+        base = None
+        if self.config.template is not None:
+            base = self._properties(self.config.template)
+        body = instance_template(order, self.config, candidate, name, self._clock.now(), base)
+        self._groups.make_template(body)
+
+    def _properties(self, name: str) -> dict[str, Any]:
+        """Of the user's own template, as the library's mapping."""
+        try:
+            template = self._groups.template(name)
+        except Missing:
+            raise UserError(
+                f"there is no instance template {name!r} in {self.config.project}",
+                hint="backends.gcp.template names an existing one; leave it out for drillyard's",
+            ) from None
+        kind = type(template.properties)
+        return dict(kind.to_dict(template.properties, including_default_value_fields=False))
+
+    def _bury(self, order: Order, group: Group, machine: Managed) -> None:
+        """Keep what a lost machine wrote, before it is removed."""
+        text = self._serial(group, machine)
+        if text:
+            records.keep_log(order, machine.name, text)
+
+    def _serial(self, group: Group, machine: Managed) -> str:
+        if machine.trouble is not None or "/instances/" not in machine.address:
+            return ""
+        try:
+            return self._groups.serial(Place.parse(machine.address), machine.name)
+        except DrillyardError:
+            return ""
+
+    def _add(self, found: dict[str, Lease], name: str, created: str, template: Any) -> None:
+        lease_id = naming.lease_of(name, self.config.group_prefix)
+        if lease_id is None or lease_id in found:
+            return
+        order = _order_of(template) or Order(lease_id=lease_id, experiment="", store_url="")
+        if order.lease_id == lease_id:
+            found[lease_id] = self._lease(order, _epoch(created))
+
+
+def _order_of(template: Any) -> Order | None:
+    for item in template.properties.metadata.items if template is not None else []:
+        if item.key == naming.ORDER_KEY:
+            try:
+                return Order.from_bytes(item.value.encode())
+            except CorruptObject:
+                return None
+    return None
+
+
+def _outline(lease_id: str, labels: Any) -> Order:
+    """What labels tell of an order: enough to end the lease, and to know whether it is over."""
+    until = labels.get(naming.UNTIL_LABEL, "")
+    return Order(
+        lease_id=lease_id, experiment=labels.get(naming.EXPERIMENT_LABEL, ""), store_url="",
+        deadline=float(until) if until.isdigit() else None,
+    )  # fmt: skip
+
+
+def _epoch(stamp: str) -> float:
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return 0.0

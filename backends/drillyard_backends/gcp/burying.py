@@ -1,0 +1,67 @@
+"""On a machine, with nobody driving: attempts of machines that vanished are opened again.
+
+A machine that is taken away without notice leaves claims behind. A driver would bury them; with
+the lid closed, the machines that are left do, by the group's own listing, and take the work over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import cast
+
+from drillyard.attempts import TicketState
+from drillyard.backend import Backend, Lease, Liveness
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import InfrastructureError
+from drillyard.ledger import Ledger
+from drillyard.lost import Undertaker
+from drillyard.mailbox import Mailbox
+from drillyard_backends.gcp import records
+from drillyard_backends.gcp.groups import Stage
+from drillyard_backends.gcp.own_group import OwnGroup
+
+log = logging.getLogger(__name__)
+
+
+class _Neighbours:
+    """What ``Undertaker`` asks of a backend: whether the machine of a ticket is there."""
+
+    def __init__(self, group: OwnGroup) -> None:
+        self._group = group
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        """GONE only for a machine of this very group that its listing has no more."""
+        name = records.machine_of(lease.order, ticket_id) if ticket_id else None
+        if name is None or records.group_of(lease.order, name) != self._group.path:
+            return Liveness.UNKNOWN  # of another group of the lease, which is not ours to see
+        members = self._group.members()
+        if members is None:
+            return Liveness.UNKNOWN
+        alive = {m.name for m in members if m.stage is not Stage.LOST}
+        return Liveness.ALIVE if name in alive else Liveness.GONE
+
+
+class Gravedigger:
+    """Buries what neighbours held.
+
+    Args:
+        mailbox: The experiment.
+        group: This machine's.
+        worker: Who buries, for the record.
+        clock: For the record.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, group: OwnGroup, worker: str, clock: Clock = SYSTEM
+    ) -> None:
+        backend = cast(Backend, _Neighbours(group))
+        ledger = Ledger(mailbox, clock)
+        self._undertaker = Undertaker(mailbox, backend, ledger, worker, clock)
+
+    def look(self, states: Mapping[str, TicketState]) -> None:
+        """Bury what is lost; what cannot be found out is left for the next look."""
+        try:
+            self._undertaker.bury_lost(states)
+        except InfrastructureError as error:
+            log.info("whether neighbours are alive cannot be found out: %s", error)

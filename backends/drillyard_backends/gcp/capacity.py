@@ -1,0 +1,284 @@
+"""Keeping a lease at its strength: another zone on a stock-out, another machine for a lost one.
+
+Google takes any order for machines and tries for ever; that a zone has no room shows only in the
+listing. So each look here compares what is wanted with what is listed, and moves one step. What is
+remembered between looks (how long a zone was waited for, what was tried) is about waiting alone: a
+new process begins the search anew and does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from drillyard.backend import Order
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import InfrastructureError, UserError
+from drillyard_backends.gcp import naming
+from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
+from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
+from drillyard_backends.gcp.places import Candidate, candidates, choices
+from drillyard_backends.gcp.settings import GcpConfig
+
+ROUND_PAUSE_S = 30.0
+"""After all candidates were tried in vain, before they are tried again."""
+View = Mapping[Group, Sequence[Managed]]
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Search:
+    """A search for machines that are missing.
+
+    Attributes:
+        began: Monotonic seconds.
+        tried: Candidate -> why it was no good.
+        round_over: When all candidates were tried in vain, or None.
+        settled_for: How many machines are lacking that are searched for no more.
+    """
+
+    began: float
+    tried: dict[tuple[int, str], str] = field(default_factory=dict)
+    round_over: float | None = None
+    settled_for: int = 0
+
+
+class Keeper:
+    """Keeps one lease.
+
+    Args:
+        groups: Makes the calls.
+        config: Policy.
+        order: What was rented.
+        prepare: Makes what a candidate's group needs (its template), idempotently.
+        bury: Told of lost machines before they are removed, to save their last words.
+        clock: For waiting.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        config: GcpConfig,
+        order: Order,
+        prepare: Callable[[Candidate, str], None],
+        bury: Callable[[Group, Managed], None],
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._groups = groups
+        self._config = config
+        self._order = order
+        self._prepare = prepare
+        self._bury = bury
+        self._clock = clock
+        self._base = naming.base_name(config.group_prefix, order.lease_id)
+        self._candidates = candidates(config)
+        self._refused_since: dict[tuple[Group, str], float] = {}
+        self._search: Search | None = None
+        self._unplaced = False
+
+    @property
+    def searching(self) -> bool:
+        """True while there are machines that no place has taken an order for yet."""
+        return self._unplaced
+
+    @property
+    def tried(self) -> dict[str, str]:
+        """What was tried in vain, and why."""
+        search = self._search
+        if search is None:
+            return {}
+        return {
+            c.words: search.tried[key]
+            for c in self._candidates
+            if (key := (c.variant, c.place.path)) in search.tried
+        }
+
+    def step(self, view: View, wanted: int) -> tuple[int, set[Group]]:
+        """Compare, and move one step.
+
+        Args:
+            view: What is listed now.
+            wanted: How many machines there should be.
+
+        Returns:
+            How many machines can be expected, and the groups that were used (made or added to).
+
+        Raises:
+            NoRoom: The search is over and there are none, or too few for all-or-nothing.
+            UserError: A right is missing.
+        """
+        refused = self._refused(view)
+        lost = {g: [m for m in ms if m.stage is Stage.LOST] for g, ms in view.items()}
+        self._remove(view, refused, lost)
+        counted = [
+            m for g, ms in view.items() for m in ms
+            if m.stage in (Stage.COMING, Stage.UP) and m not in refused.get(g, [])
+        ]  # fmt: skip
+        have, missing = len(counted), wanted - len(counted)
+        if missing <= 0:
+            # One that is coming may be refused yet: what was tried counts until all are up.
+            self._unplaced = False
+            if sum(m.stage is Stage.UP for m in counted) >= wanted:
+                self._search = None
+            return have, set()
+        now = self._clock.monotonic()
+        if self._search is None or missing > self._search.settled_for > 0:
+            self._search = Search(began=now)
+        search = self._search
+        if search.settled_for:
+            return have, set()
+        self._note(refused, search)
+        used = self._make(missing_machines(view, counted, missing), search)
+        self._unplaced = not used
+        if not used and now - search.began >= self._config.capacity_s:
+            return self._give_up(have, wanted, search), set()
+        return wanted, used
+
+    # -- what is there ------------------------------------------------------------------------
+
+    def _refused(self, view: View) -> dict[Group, list[Managed]]:
+        """Machines that could not be made for longer than a zone is waited for."""
+        now = self._clock.monotonic()
+        found: dict[Group, list[Managed]] = {}
+        listed: set[tuple[Group, str]] = set()
+        for group, machines in view.items():
+            for machine in machines:
+                if machine.stage is not Stage.COMING or machine.trouble is None:
+                    continue
+                if isinstance(machine.trouble, UserError):
+                    raise machine.trouble
+                key = (group, machine.name)
+                listed.add(key)
+                since = self._refused_since.setdefault(key, now)
+                if now - since >= self._config.stockout_s:
+                    found.setdefault(group, []).append(machine)
+        for key in self._refused_since.keys() - listed:
+            del self._refused_since[key]
+        return found
+
+    def _remove(
+        self,
+        view: View,
+        refused: Mapping[Group, list[Managed]],
+        lost: Mapping[Group, list[Managed]],
+    ) -> None:
+        for group, machines in view.items():
+            gone = [*refused.get(group, []), *lost.get(group, [])]
+            for machine in lost.get(group, []):
+                self._bury(group, machine)
+            if gone and len(gone) == len(machines) and not lost.get(group):
+                # Nothing ever lived there: the empty group must not stay behind.
+                with contextlib.suppress(InUse):
+                    self._groups.delete(group.place, self._name(group))
+            elif gone:
+                self._groups.delete_machines(group.place, self._name(group), gone)
+            for machine in gone:
+                log.info("removed %s in %s: %s", machine.name, group.place.name,
+                         machine.trouble or "it was taken away")  # fmt: skip
+
+    # -- making -------------------------------------------------------------------------------
+
+    def _note(self, refused: Mapping[Group, list[Managed]], search: Search) -> None:
+        for group, machines in refused.items():
+            search.tried[(group.variant, group.place.path)] = str(machines[0].trouble)
+
+    def _make(self, missing: Sequence[naming.Machine], search: Search) -> set[Group]:
+        used: set[Group] = set()
+        wanted: dict[tuple[int, str], list[naming.Machine]] = {}
+        by_key = {(c.variant, c.place.path): c for c in self._candidates}
+        for machine in missing:
+            found = self._next(machine, search)
+            if found is not None:
+                wanted.setdefault((found.variant, found.place.path), []).append(machine)
+        for key, machines in wanted.items():
+            candidate = by_key[key]
+            group = Group(candidate.place, candidate.variant)
+            try:
+                self._fill(candidate, group, machines)
+            except UserError:
+                raise
+            except (InfrastructureError, Exists, InUse, Missing) as error:
+                log.info("%s: %s", candidate.words, error)
+                search.tried[key] = str(error)
+            # Also after an error: half of it may be there.
+            used.add(group)
+        return used
+
+    def _next(self, machine: naming.Machine, search: Search) -> Candidate | None:
+        allowed = choices(self._config, machine.generation, self._candidates)
+        open_ = [c for c in allowed if (c.variant, c.place.path) not in search.tried]
+        if open_:
+            return open_[0]
+        now = self._clock.monotonic()
+        if search.round_over is None:
+            search.round_over = now
+        elif now - search.round_over >= ROUND_PAUSE_S:
+            search.round_over = None
+            for candidate in allowed:
+                search.tried.pop((candidate.variant, candidate.place.path), None)
+        return None
+
+    def _fill(
+        self, candidate: Candidate, group: Group, machines: Sequence[naming.Machine]
+    ) -> None:
+        name = self._name(group)
+        self._prepare(candidate, name)
+        self._groups.make(group.place, name, self._order.lease_id, repair=self._config.repair)
+        self._groups.make_machines(
+            group.place, name,
+            {
+                machine.name(self._base): {
+                    naming.WORKER_KEY: str(machine.index),
+                    naming.GROUP_KEY: f"{group.place.path}/{name}",
+                }
+                for machine in machines
+            },
+        )  # fmt: skip
+        log.info("asked for %d x %s", len(machines), candidate.words)
+
+    def _give_up(self, have: int, wanted: int, search: Search) -> int:
+        reasons = "\n".join(f"  {words}: {why}" for words, why in self.tried.items())
+        if have == 0 or self._config.partial == "all":
+            raise NoRoom(
+                f"no room for {wanted} machines ({have} are there) after "
+                f"{self._config.capacity_s:.0f} s:\n{reasons}",
+                hint="add zones or machine types, or ask for a higher quota",
+            )
+        log.warning("%d of %d machines; no room for more:\n%s", have, wanted, reasons)
+        search.settled_for = wanted - have
+        return have
+
+    def _name(self, group: Group) -> str:
+        return naming.group_name(self._base, group.variant)
+
+
+def missing_machines(view: View, counted: Sequence[Managed], count: int) -> list[naming.Machine]:
+    """Names for machines that are to be made.
+
+    Args:
+        view: What is listed, also what is on its way out.
+        counted: What of it is there or coming.
+        count: How many are missing.
+
+    Returns:
+        The lowest free numbers. A machine that lived before comes back as its next generation,
+        one that could not be made keeps its own.
+    """
+    occupied = {managed.machine.index for managed in counted}
+    next_: dict[int, int] = {}
+    for machines in view.values():
+        for managed in machines:
+            lived = managed.stage is Stage.LOST or managed.trouble is None
+            generation = managed.machine.generation + lived
+            index = managed.machine.index
+            next_[index] = max(generation, next_.get(index, 0))
+    found: list[naming.Machine] = []
+    for index in itertools.count():
+        if len(found) >= count:
+            return found
+        if index not in occupied:
+            found.append(naming.Machine(index, next_.get(index, 0)))
+    raise AssertionError("unreachable")

@@ -1,0 +1,198 @@
+"""Whether zones, machine types and GPUs are what Google has, and have room for the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from drillyard.backend import Finding, Severity
+from drillyard.registry import nearest
+from drillyard_backends.gcp import quotas
+from drillyard_backends.gcp.quotas import Machine
+from drillyard_backends.gcp.reading import Answer, Reader
+
+if TYPE_CHECKING:
+    from drillyard_backends.gcp.settings import GcpConfig
+
+
+@dataclass
+class Catalogue:
+    """What Google has in the zones of an order.
+
+    Attributes:
+        zones: Zone -> its region, those that are there and up.
+        machines: (zone, machine type) -> what a machine of it takes.
+        bringing: Machine types that bring GPUs of their own.
+    """
+
+    zones: dict[str, str] = field(default_factory=dict)
+    machines: dict[tuple[str, str], Machine] = field(default_factory=dict)
+    bringing: set[str] = field(default_factory=set)
+
+
+def zones(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
+    """Look every zone up; what is there goes into ``found``."""
+    for zone in config.zones:
+        said = reader.compute(f"zones/{zone}")
+        if said.status == 404:
+            yield Finding(
+                Severity.ERROR, "zones", f"there is no zone {zone!r} for {config.project}",
+                f"gcloud compute zones list --project={config.project}",
+            )  # fmt: skip
+        elif not said.good:
+            yield refused("zones", f"look zone {zone} up", said, config.project)
+            return
+        elif said.body.get("status", "UP") != "UP":
+            yield Finding(Severity.WARNING, "zones", f"{zone} is {said.body.get('status')} now")
+        else:
+            found.zones[zone] = (
+                str(said.body.get("region", "")).rpartition("/")[2] or (zone.rpartition("-")[0])
+            )
+
+
+def machine_types(
+    reader: Reader, config: GcpConfig, gpus: int, found: Catalogue
+) -> Iterator[Finding]:
+    """Look every machine type up in every zone; what is there goes into ``found``."""
+    for name in config.machine_types:
+        lacking: list[str] = []
+        for zone in found.zones:
+            said = reader.compute(f"zones/{zone}/machineTypes/{quote(name)}")
+            if said.status == 404:
+                lacking.append(zone)
+            elif not said.good:
+                yield refused("machine_types", f"look {name} up in {zone}", said, config.project)
+                return
+            else:
+                if said.body.get("accelerators"):
+                    found.bringing.add(name)
+                found.machines[zone, name] = _machine(name, said.body, config, gpus)
+        if lacking and len(lacking) == len(found.zones):
+            yield Finding(
+                Severity.ERROR, "machine_types", f"{name!r} is in none of {', '.join(lacking)}",
+                _other_types(reader, name, lacking[0], config.project),
+            )  # fmt: skip
+        elif lacking:
+            yield Finding(
+                Severity.WARNING, "machine_types", f"{name} is not in {', '.join(lacking)}",
+                "those zones will be passed over",
+            )  # fmt: skip
+
+
+def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
+    """Whether the GPU is in the zones, and can be attached to the machine types."""
+    name = config.gpu_type
+    if name is None:
+        return
+    for machine in {m.name: m for m in found.machines.values()}.values():
+        attachable = machine.family == "n1" and machine.name not in found.bringing
+        if not attachable and (machine.name not in found.bringing or machine.gpu_type != name):
+            yield Finding(
+                Severity.ERROR, "gpu_type", f"{name} cannot be attached to {machine.name}",
+                "GPUs are attached to n1 machines; a2, a3 and g2 bring their own",
+            )  # fmt: skip
+            return
+    there, most = [], 0
+    for zone in found.zones:
+        said = reader.compute(f"zones/{zone}/acceleratorTypes/{quote(name)}")
+        if said.good:
+            there.append(zone)
+            most = max(most, int(said.body.get("maximumCardsPerInstance", 0)))
+        elif said.status != 404:
+            yield refused("gpu_type", f"look {name} up in {zone}", said, config.project)
+            return
+    count = max((m.gpus for m in found.machines.values()), default=0)
+    if not there and found.zones:
+        having = _zones_with(reader, name)
+        yield Finding(
+            Severity.ERROR, "gpu_type", f"{name} is in none of {', '.join(found.zones)}",
+            f"zones that have it: {', '.join(having)}" if having
+            else f"gcloud compute accelerator-types list --project={config.project}",
+        )  # fmt: skip
+    elif most and count > most:
+        yield Finding(
+            Severity.ERROR, "gpu_count", f"{count} {name} on a machine; at most {most} can be",
+            f"set gpu_count to {most} or less",
+        )  # fmt: skip
+    for zone in set(found.zones) - set(there) if there else ():
+        yield Finding(Severity.WARNING, "gpu_type", f"{name} is not in {zone}",
+                      "that zone will be passed over")  # fmt: skip
+        for key in [k for k in found.machines if k[0] == zone]:
+            del found.machines[key]
+
+
+def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Iterator[Finding]:
+    """Whether quotas have room for so many machines, somewhere at least."""
+    if not found.machines:
+        return
+    project = reader.compute("")
+    everywhere = project.body.get("quotas")
+    tight: dict[str, list[str]] = {}
+    fits = False
+    for region in dict.fromkeys(found.zones.values()):
+        said = reader.compute(f"regions/{region}")
+        if not said.good:
+            yield refused("quota", f"read the quotas of {region}", said, config.project)
+            return
+        of_region = {
+            name: m for (zone, name), m in found.machines.items() if found.zones[zone] == region
+        }
+        for name, machine in of_region.items():
+            short = list(quotas.short(machine, count, region, said.body.get("quotas"), everywhere))
+            fits = fits or not short
+            for one in short:
+                tight.setdefault(one.metric, []).append(f"{name}: {one}")
+    for metric, lines in tight.items():
+        yield Finding(
+            Severity.WARNING if fits else Severity.ERROR, "quota",
+            f"no room for {count} machine{'s' if count > 1 else ''}: " + "; ".join(lines),
+            f"raise {metric}: {quotas.link(config.project, metric)}"
+            + ("" if fits else "; or fewer resources.workers"),
+        )  # fmt: skip
+    if not tight:
+        yield Finding(Severity.OK, "quota", f"room for {count} machine{'s' if count > 1 else ''}")
+
+
+def refused(subject: str, what: str, said: Answer, project: str) -> Finding:
+    """Google would not answer a question about Compute Engine."""
+    enable = f"gcloud services enable compute.googleapis.com --project={project}"
+    return Finding(
+        Severity.ERROR, subject, f"cannot {what}: {said.message}",
+        enable if said.api_off else "see `rights` in this list",
+    )  # fmt: skip
+
+
+def _machine(name: str, body: Any, config: GcpConfig, gpus: int) -> Machine:
+    bare = Machine(
+        name, int(body.get("guestCpus", 0)), disk_gb=config.disk_gb, disk_type=config.disk_type,
+        spot=config.spot, public_ip=config.public_ip,
+    )  # fmt: skip
+    own = body.get("accelerators") or []
+    if own:
+        return replace(
+            bare, gpu_type=str(own[0].get("guestAcceleratorType")),
+            gpus=int(own[0].get("guestAcceleratorCount", 1)),
+        )  # fmt: skip
+    if config.gpu_type is not None:
+        return replace(bare, gpu_type=config.gpu_type, gpus=config.gpu_count or max(1, gpus))
+    return bare
+
+
+def _other_types(reader: Reader, name: str, zone: str, project: str) -> str:
+    command = f"gcloud compute machine-types list --zones={zone} --project={project}"
+    said = reader.compute(f"zones/{zone}/machineTypes", maxResults="500")
+    known = [str(one.get("name")) for one in said.body.get("items", [])] if said.good else []
+    return f"{nearest(name, known)}; {command}" if known else command
+
+
+def _zones_with(reader: Reader, name: str) -> list[str]:
+    said = reader.compute("aggregated/acceleratorTypes", filter=f"name={name}")
+    items = said.body.get("items", {}) if said.good else {}
+    having = [
+        str(key).rpartition("/")[2]
+        for key, value in items.items()
+        if any(one.get("name") == name for one in value.get("acceleratorTypes", []))
+    ]
+    return sorted(having)[:12]

@@ -1,0 +1,150 @@
+"""The one seam where the errors of google-cloud-compute become ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from drillyard.errors import ControlPlaneError, DrillyardError, NoCapacity, UserError
+
+NO_ROOM = frozenset({
+    "ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+    "QUOTA_EXCEEDED", "CONDITION_NOT_MET", "REGION_QUOTA_EXCEEDED", "STOCKOUT",
+    "INSTANCE_POOL_EXHAUSTED", "UNSUPPORTED_OPERATION",
+})  # fmt: skip
+"""Codes that say: not here, not now; another zone or machine type may do."""
+_QUOTA_REASONS = {"quotaExceeded"}
+_BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
+_RATE_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
+_QUOTA_NAME = re.compile(r"[Qq]uota '?(?P<name>[A-Z][A-Z0-9_]+)'?")
+
+
+class Missing(Exception):
+    """Nothing of that name. Never leaves the package."""
+
+
+class Exists(Exception):
+    """Something of that name is there already. Never leaves the package."""
+
+
+class InUse(Exception):
+    """It cannot go yet: something else uses it. Never leaves the package."""
+
+
+class NoRoom(NoCapacity):
+    """No machine is to be had there: stock-out or quota; the message names which."""
+
+
+def retryable(error: BaseException) -> bool:
+    """True for what the same request may get through a moment later.
+
+    The library repeats none of these for a POST, and 503 alone for a GET.
+    """
+    import requests
+    from google.api_core import exceptions as api
+    from google.auth import exceptions as auth
+
+    if isinstance(error, api.Forbidden):
+        return bool(_reasons(error) & _RATE_REASONS)
+    if isinstance(error, auth.RefreshError):
+        return bool(getattr(error, "retryable", False))
+    return isinstance(
+        error,
+        api.TooManyRequests | api.ServerError | api.RetryError | auth.TransportError
+        | requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError,
+    )  # fmt: skip
+
+
+def translate(error: Exception, what: str, project: str) -> Exception:
+    """One of ours for one of theirs.
+
+    Args:
+        error: What the library raised.
+        what: What was tried, in words: ``create group dy-… in europe-west1-b``.
+        project: For links.
+
+    Returns:
+        ``Missing``, ``Exists``, ``InUse`` or ``NoRoom``, which this package handles, a
+        ``UserError`` for what only the user can mend, else a ``ControlPlaneError``.
+    """
+    from google.api_core import exceptions as api
+    from google.auth import exceptions as auth
+
+    if isinstance(error, DrillyardError):
+        return error
+    text = _text(error)
+    if isinstance(error, api.NotFound):
+        return Missing(text)
+    if isinstance(error, api.Conflict):
+        return Exists(text)
+    if isinstance(error, api.BadRequest) and (
+        _reasons(error) & _BUSY_REASONS or "already being used by" in text
+    ):
+        return InUse(text)
+    if isinstance(error, api.Forbidden):
+        if _reasons(error) & _QUOTA_REASONS:
+            return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
+        return UserError(
+            f"{what}: no permission: {text}",
+            hint="`drillyard plan` lists the missing rights with the commands that grant them",
+        )
+    if isinstance(error, auth.DefaultCredentialsError):
+        return UserError(
+            f"{what}: no Google credentials are found here",
+            hint="gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+        )
+    if isinstance(error, auth.GoogleAuthError) and not retryable(error):
+        return UserError(
+            f"{what}: Google did not accept the credentials: {text}",
+            hint="gcloud auth application-default login renews them",
+        )
+    return ControlPlaneError(f"{what}: {text}", hint="it was tried again; is Google Cloud well?")
+
+
+def of_operation(errors: Iterable[Any], what: str, project: str) -> Exception | None:
+    """What the errors of a finished operation mean, or None for none.
+
+    Args:
+        errors: ``operation.error.errors`` or ``last_attempt.errors.errors``.
+        what: What was tried, in words.
+        project: For links.
+    """
+    found = list(errors)
+    if not found:
+        return None
+    codes = {str(e.code) for e in found}
+    text = "; ".join(f"{e.code}: {e.message}".strip(": ") for e in found)
+    if codes & {"RESOURCE_ALREADY_EXISTS"}:
+        return Exists(text)
+    if codes & {"RESOURCE_NOT_FOUND"}:
+        return Missing(text)
+    if codes & {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"}:
+        return InUse(text)
+    if codes & NO_ROOM:
+        hint = quota_hint(text, project) if any("QUOTA" in code for code in codes) else None
+        return NoRoom(f"{what}: {text}", hint=hint or "more zones or machine types help")
+    if any("PERMISSION" in code for code in codes):
+        return UserError(f"{what}: {text}", hint="`drillyard plan` lists what is missing")
+    return ControlPlaneError(f"{what}: {text}")
+
+
+def quota_hint(text: str, project: str) -> str:
+    """Which quota, and where it is raised."""
+    match = _QUOTA_NAME.search(text)
+    address = f"https://console.cloud.google.com/iam-admin/quotas?project={quote(project)}"
+    if match is None:
+        return f"ask for a higher quota: {address}"
+    return f"ask for a higher quota {match['name']}: {address}&metric={match['name']}"
+
+
+def _reasons(error: Any) -> set[str]:
+    found = {str(e.get("reason", "")) for e in error.errors or [] if isinstance(e, dict)}
+    return found | {str(getattr(error, "reason", "") or "")}
+
+
+def _text(error: Exception) -> str:
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    # The library puts the request's address in front, which people do not need.
+    return re.sub(r"^(?:GET|POST|PUT|PATCH|DELETE) https?://\S+: ", "", text).strip()[:500]

@@ -1,0 +1,131 @@
+"""How a machine ends itself: through its group, and the last one takes the group along.
+
+Who is last is decided by records, not by counting: each machine that leaves says so before it
+looks at who is left, so of two that leave together at least one sees that all have left; and the
+right to delete the group is claimed, so that one does. All of it may be repeated. The template
+stays: it costs nothing, nobody on the machine may delete it, and the next command or reap does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from drillyard.backend import Order
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, InfrastructureError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Record
+from drillyard_backends.gcp.groups import Stage
+from drillyard_backends.gcp.own_group import OwnGroup
+
+ASK_AGAIN_S = 20.0
+"""Google's "done" is no proof: who still lives asks again."""
+log = logging.getLogger(__name__)
+
+
+class Left(Record):
+    """``leases/<id>/left/<machine's number>.json``: this machine does nothing any more."""
+
+    machine: str
+    reason: str
+    written_at: float
+
+
+class Last(Record):
+    """``leases/<id>/last/<group's number>.json``: who deletes the group."""
+
+    machine: str
+    written_at: float
+
+
+class Leaver:
+    """Ends this machine.
+
+    Args:
+        mailbox: The experiment.
+        order: Of the lease.
+        group: This machine's.
+        machine: Its name.
+        number: Google's number of it.
+        clock: For waiting.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        order: Order,
+        group: OwnGroup,
+        machine: str,
+        number: str,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._mailbox = mailbox
+        self._folder = f"leases/{order.lease_id}"
+        self._group = group
+        self._machine = machine
+        self._number = number
+        self._clock = clock
+
+    def say(self, reason: str) -> None:
+        """Write down that this machine has left; what it does afterwards is only to end."""
+        left = Left(machine=self._machine, reason=reason, written_at=self._clock.now())
+        try:
+            self._mailbox.write(f"{self._folder}/left/{self._number}.json", left)
+        except InfrastructureError as error:
+            log.warning("nobody hears that this machine leaves: %s", error)
+
+    def last(self) -> bool:
+        """True for one machine, after all of the group have left. False when unknown."""
+        try:
+            members = self._group.members()
+            if members is None:
+                return False
+            prefix = self._mailbox.key(f"{self._folder}/left/")
+            left = {
+                info.key[len(prefix) :].removesuffix(".json")
+                for info in self._mailbox.store.list(prefix)
+            }
+            at_work = [
+                m.name for m in members
+                if m.name != self._machine and m.id not in left
+                and m.stage in (Stage.UP, Stage.COMING)
+            ]  # fmt: skip
+            if at_work:
+                log.info("still at work: %s", ", ".join(at_work))
+                return False
+            claim = Last(machine=self._machine, written_at=self._clock.now())
+            return self._mailbox.create(
+                f"{self._folder}/last/{self._group.incarnation()}.json", claim
+            )
+        except InfrastructureError as error:
+            log.warning("who is last cannot be found out: %s", error)
+            return False
+
+    def go(self, last: bool, ended: threading.Event) -> None:
+        """Ask for the end, again until it comes.
+
+        Args:
+            last: The group goes too.
+            ended: Set when this machine is being stopped.
+        """
+        while not ended.is_set():
+            try:
+                what = self._group.delete if last else self._delete_me
+                if not what():
+                    log.info("the group is gone already")
+            except ControlPlaneError as error:
+                log.warning("cannot end yet: %s", error)
+            self._clock.wait(ended, ASK_AGAIN_S)
+            # Whoever was last may have died between its claim and the deed.
+            last = last or self._alone()
+
+    def _delete_me(self) -> bool:
+        return self._group.delete_machine(self._machine)
+
+    def _alone(self) -> bool:
+        try:
+            members = self._group.members()
+        except ControlPlaneError:
+            return False
+        return members is not None and all(m.name == self._machine for m in members)

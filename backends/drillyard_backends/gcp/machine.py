@@ -1,0 +1,245 @@
+"""``python -m drillyard_backends.gcp.machine``: the program of one rented machine.
+
+Reads its metadata and the bucket, nothing else; no port is open. It is the same agent as on your
+own machine, and around it what a rented machine owes: to flush first when it is taken away, and
+to end itself when there is nothing left to do, nobody drives, or its time is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drillyard.attempts import TicketState, ticket_states
+from drillyard.backend import Order
+from drillyard.driver_lock import MACHINE, living
+from drillyard.errors import DrillyardError, InfrastructureError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.processes import MARK
+from drillyard.redaction import protect, register_environment
+from drillyard.worker.agent import Agent
+from drillyard_backends.gcp import naming, records
+from drillyard_backends.gcp.burying import Gravedigger
+from drillyard_backends.gcp.leaving import Leaver
+from drillyard_backends.gcp.metadata import Metadata
+from drillyard_backends.gcp.notify import notify
+from drillyard_backends.gcp.own_group import OwnGroup
+
+DEADLINE_MARGIN_S = 60.0
+"""Before Google's own limit: what flushing and uploading may take."""
+MIRROR_S = 120.0
+SCRATCH = "DRILLYARD_SCRATCH"
+log = logging.getLogger("drillyard.machine")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a machine was told.
+
+    Attributes:
+        name: Its name.
+        number: Google's number of it.
+        zone: Where it is.
+        project: Of the project.
+        group: ``zones/Z/NAME`` or ``regions/R/NAME``.
+        order: Of the lease.
+        settings: ``slots``, ``idle_s``, ``stop_grace_s``, ``notify``, ``mlflow``.
+    """
+
+    name: str
+    number: str
+    zone: str
+    project: str
+    group: str
+    order: Order
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, metadata: Metadata) -> Identity:
+        """From the metadata server.
+
+        Raises:
+            InfrastructureError: It does not answer, or this is no machine of drillyard.
+        """
+        return cls(
+            name=metadata.need("instance/name"),
+            number=metadata.need("instance/id"),
+            zone=metadata.need("instance/zone").rsplit("/", 1)[-1],
+            project=metadata.need("project/project-id"),
+            group=metadata.need(f"instance/attributes/{naming.GROUP_KEY}"),
+            order=Order.from_bytes(
+                metadata.need(f"instance/attributes/{naming.ORDER_KEY}").encode()
+            ),
+            settings=json.loads(metadata.attribute(naming.MACHINE_KEY) or "{}"),
+        )
+
+
+class Machine:
+    """One machine's life.
+
+    Args:
+        identity: What it was told.
+        scratch: Local folder.
+    """
+
+    def __init__(self, identity: Identity, scratch: Path) -> None:
+        self._me = identity
+        self._scratch = scratch
+        self._log = scratch / "machine.log"
+        self._mailbox = Mailbox(open_store(identity.order.store_url), identity.order.experiment)
+        self._group = OwnGroup(identity.project, identity.group, identity.zone)
+
+    def run(self, metadata: Metadata) -> int:
+        """Work, then end this machine. Returns only when it is being stopped."""
+        scratch = self._scratch / "work"
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._say_started()
+        settings = self._me.settings
+        digger = Gravedigger(self._mailbox, self._group, f"machine {self._me.name}")
+        agent = Agent(
+            self._order(), scratch, int(settings.get("slots", 1)),
+            term_grace_s=float(settings.get("stop_grace_s", 20.0)), paid=True, bury=digger.look,
+        )  # fmt: skip
+        metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        try:
+            code = agent.run()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if agent.terminated:
+            log.info("this machine is being stopped; what was running is flushed")
+            self._keep_log()
+            return 0
+        self._leave("the agent is done" if code == 0 else f"the agent ended with code {code}")
+        return 0
+
+    def _order(self) -> Order:
+        """The order with what this machine keeps for itself."""
+        order = self._me.order
+        update: dict[str, Any] = {"idle_s": self._me.settings.get("idle_s", order.idle_s)}
+        if order.deadline is not None:
+            left_s = max(0.0, order.deadline - time.time())
+            update["deadline"] = order.deadline - min(DEADLINE_MARGIN_S, 0.1 * left_s)
+        return order.model_copy(update=update)
+
+    def _say_started(self) -> None:
+        started = records.Started(
+            machine=self._me.name, number=self._me.number, group=self._me.group,
+            written_at=time.time(),
+        )  # fmt: skip
+        path = f"leases/{self._me.order.lease_id}/machines/{self._me.name}.json"
+        with contextlib.suppress(InfrastructureError):
+            self._mailbox.write(path, started)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _leave(self, reason: str) -> None:
+        ended = threading.Event()
+
+        def on_term(_number: int, _frame: object) -> None:
+            ended.set()
+
+        signal.signal(signal.SIGTERM, on_term)
+        leaver = Leaver(self._mailbox, self._me.order, self._group, self._me.name, self._me.number)
+        leaver.say(reason)
+        last = leaver.last()
+        if last:
+            try:
+                self._without_driver()
+            except Exception:  # whatever it is, this machine costs money: it goes
+                log.exception("what a driver would do at the end went wrong")
+        log.info("%s: ending %s", reason, "the group" if last else "this machine")
+        self._keep_log()
+        leaver.go(last, ended)
+        log.info("this machine is being stopped")
+
+    def _without_driver(self) -> None:
+        """What a driver would do at the end, if nobody drives: send curves, tell an address."""
+        try:
+            drivers = self._mailbox.drivers()
+            if any(living(self._mailbox, driver) for driver in drivers):
+                return
+            states = ticket_states(self._mailbox)
+        except InfrastructureError as error:
+            log.warning("the mailbox is away at the end: %s", error)
+            return
+        self._mirror()
+        self._tell(states)
+
+    def _mirror(self) -> None:
+        from drillyard.tracking.background import Mirror
+
+        uri = self._tracking_uri()
+        if uri is None:
+            return
+        try:
+            report = Mirror(self._mailbox, uri, on_warning=log.info).sync_once(MIRROR_S)
+            log.info("curves sent to MLflow: %s", report.to_json())
+        except (DrillyardError, OSError) as error:
+            log.warning("curves were not sent to MLflow: %s", error)
+
+    def _tracking_uri(self) -> str | None:
+        """A server that this machine may reach; a database of the driver's is none."""
+        spec = self._mailbox.experiment_record().spec
+        uri = (spec.get("tracking") or {}).get("mlflow")
+        if uri == "auto":
+            uri = self._me.settings.get("mlflow") or os.environ.get("MLFLOW_TRACKING_URI")
+        return uri if uri and str(uri).startswith(("http://", "https://")) else None
+
+    def _tell(self, states: Mapping[str, TicketState]) -> None:
+        url = self._me.settings.get("notify")
+        if url:
+            try:
+                notify(url, self._mailbox, states, f"machine {self._me.name}")
+            except InfrastructureError as error:
+                log.warning("nobody was told of the end: %s", error)
+
+    def _keep_log(self) -> None:
+        with contextlib.suppress(OSError):
+            text = self._log.read_bytes()[-records.LOG_TAIL :].decode("utf-8", "replace")
+            records.keep_log(self._me.order, self._me.name, text)
+
+
+def main() -> int:
+    """Run; the exit code."""
+    register_environment()
+    scratch = Path(os.environ.get(SCRATCH, "/var/tmp/drillyard"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    _log_to(scratch / "machine.log")
+    try:
+        metadata = Metadata()
+        identity = Identity.read(metadata)
+        # Records carry the provider's name of this machine; children inherit both.
+        os.environ[MACHINE] = identity.name
+        os.environ.setdefault(MARK, identity.order.lease_id)
+        log.info("machine %s of lease %s", identity.name, identity.order.lease_id)
+        return Machine(identity, scratch).run(metadata)
+    except DrillyardError as error:
+        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
+        return int(error.exit_code)
+    except Exception:
+        log.exception("this machine's program broke")
+        return 3
+
+
+def _log_to(path: Path) -> None:
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w")]
+    for handler in handlers:
+        protect(handler).setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

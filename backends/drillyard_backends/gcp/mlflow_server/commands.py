@@ -1,0 +1,177 @@
+"""``drillyard mlflow gcp up | status | down``. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from drillyard.cli.common import JsonOption
+
+ProjectOption = Annotated[
+    str,
+    typer.Option("--project", envvar="GOOGLE_CLOUD_PROJECT", help="Id of the project."),
+]
+RegionOption = Annotated[
+    str,
+    typer.Option("--region", envvar="DRILLYARD_MLFLOW_REGION", help="For example europe-west1."),
+]
+NameOption = Annotated[
+    str, typer.Option("--name", help="Of the server; the names of all its parts follow from it.")
+]
+DEFAULT_NAME = "drillyard-mlflow"
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line.
+
+    Args:
+        app: The application.
+    """
+    mlflow = typer.Typer(no_args_is_help=True, help="MLflow servers of your own.")
+    gcp = typer.Typer(
+        no_args_is_help=True,
+        help="An MLflow server on Google Cloud: Cloud Run, Cloud SQL, a bucket; closed to "
+        "strangers.",
+    )
+    gcp.command("up")(up)
+    gcp.command("status")(status)
+    gcp.command("down")(down)
+    mlflow.add_typer(gcp, name="gcp")
+    app.add_typer(mlflow, name="mlflow")
+
+
+def up(
+    project: ProjectOption,
+    region: RegionOption,
+    name: NameOption = DEFAULT_NAME,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--member",
+            help="Who may use it: user:me@x.org, serviceAccount:…, group:…; may be "
+            "repeated. Nobody else can.",
+        ),
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option("--tier", help="Machine of the database; default db-f1-micro.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Image of your own instead of a built one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: it costs money.")] = False,
+) -> None:
+    """Make the server, or mend it: what is there and right is left alone."""
+    from drillyard.errors import ControlPlaneError
+    from drillyard_backends.gcp.mlflow_server.names import SMALLEST
+    from drillyard_backends.gcp.mlflow_server.server import MlflowServer
+    from drillyard_backends.gcp.mlflow_server.tokens import AUTH
+
+    server = MlflowServer(
+        _choices(project=project, region=region, name=name, tier=tier, image=image,
+                 members=tuple(member or ()))
+    )  # fmt: skip
+    url = server.url
+    typer.echo(f"{url}\nin project {project}, with a database ({tier or SMALLEST} at first) that "
+               "costs money as long as it is there, also after `down`.")  # fmt: skip
+    _confirm("Make it?", yes)
+    server.up(_say)
+    answer = server.ask()
+    if not answer.closed:
+        raise ControlPlaneError(f"{url} is open to strangers: {answer.words}",
+                                hint=f"drillyard mlflow gcp down --name {name}")  # fmt: skip
+    _say("closed to strangers", "yes")
+    _say("to us", answer.words)
+    typer.echo(f"\nexport MLFLOW_TRACKING_URI={url}\nexport MLFLOW_TRACKING_AUTH={AUTH}")
+
+
+def status(
+    project: ProjectOption,
+    region: RegionOption,
+    name: NameOption = DEFAULT_NAME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every part of the server, and whether it answers; changes nothing.
+
+    Exit code 0 when it serves and is closed to strangers, else 4.
+    """
+    from dataclasses import asdict
+
+    from drillyard.cli.common import print_json
+    from drillyard_backends.gcp.mlflow_server.server import MlflowServer
+
+    server = MlflowServer(_choices(project=project, region=region, name=name))
+    parts = server.look()
+    there = dict(parts)["server"].there
+    answer = server.ask() if there else None
+    good = all(s.ready for _, s in parts) and answer is not None and answer.closed
+    good = good and answer is not None and answer.serving is not False
+    if as_json:
+        print_json({
+            "url": server.url, "ok": good,
+            "parts": [{"part": title, **asdict(state)} for title, state in parts],
+            "answer": asdict(answer) if answer else None,
+        })  # fmt: skip
+    else:
+        for title, state in parts:
+            _say(title, state.words, "ok" if state.ready else "--")
+        if answer is not None:
+            _say("closed to strangers", "yes" if answer.closed else "NO")
+            _say("to us", answer.words)
+    if not good:
+        raise typer.Exit(4)
+
+
+def down(
+    project: ProjectOption,
+    region: RegionOption,
+    name: NameOption = DEFAULT_NAME,
+    delete_data: Annotated[
+        bool,
+        typer.Option(
+            "--delete-data",
+            help="Also everything that was tracked: database, files, secret, image, accounts.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take the server away. What was tracked stays, and the address is the same after `up`."""
+    from drillyard_backends.gcp.mlflow_server.server import MlflowServer
+
+    server = MlflowServer(_choices(project=project, region=region, name=name))
+    if delete_data:
+        _confirm(f"Delete all that {server.url} ever tracked, for good?", yes)
+    server.down(_say, delete_data)
+    if not delete_data:
+        typer.echo("\nDatabase and files stay, and the database costs money; `up` serves them "
+                   "again at the same address.")  # fmt: skip
+
+
+def _choices(**values: Any) -> Any:
+    from drillyard_backends.gcp.mlflow_server.names import choose
+
+    return choose(**values)
+
+
+def _say(part: str, words: str, mark: str = "  ") -> None:
+    from drillyard.redaction import redact
+
+    typer.echo(redact(f"{mark} {part:<34} {words}", assignments=False))
+
+
+def _confirm(question: str, yes: bool) -> None:
+    """Ask, unless told not to.
+
+    Raises:
+        UserError: There is nobody to ask, or the answer is no.
+    """
+    import sys
+
+    from drillyard.errors import UserError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("nothing was done: there is nobody to ask", hint="say --yes")
+    if not typer.confirm(question):
+        raise UserError("nothing was done", hint="say yes, or --yes")

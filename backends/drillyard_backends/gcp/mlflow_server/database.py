@@ -1,0 +1,184 @@
+"""The database: a small PostgreSQL of Cloud SQL, protected, backed up, reached by connector only.
+
+No address is let in (``authorizedNetworks`` is empty and connectors are required), so that what
+may reach it is decided by IAM alone. Its user's password stands in the secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from drillyard.errors import ControlPlaneError
+from drillyard_backends.gcp.mlflow_server.google import Exists, Google
+from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, SMALLEST, USER, Choices
+from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
+
+VERSION = "POSTGRES_16"
+INSTANCE_S = 1800.0
+"""Google makes an instance in about ten minutes."""
+_SMALL_S = 300.0
+_POLL_S = 5.0
+GUARDED: dict[str, Any] = {
+    "deletionProtectionEnabled": True,
+    "connectorEnforcement": "REQUIRED",
+    "storageAutoResize": True,
+    "backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True},
+    "ipConfiguration": {"ipv4Enabled": True, "sslMode": "ENCRYPTED_ONLY"},
+}
+"""What `up` puts back when somebody changed it."""
+IAM_LOGIN = {"name": "cloudsql.iam_authentication", "value": "on"}
+"""People may be let into the database by their own names; the server has its password."""
+
+
+class Instance:
+    """The database, its instance and its user."""
+
+    title = "database"
+    keeps_data = True
+
+    def __init__(self, google: Google, choices: Choices, secret: AddressSecret) -> None:
+        self._google, self._choices, self._secret = google, choices, secret
+        self._names = {"project": choices.project, "instance": choices.name}
+
+    def look(self) -> State:
+        """What is there."""
+        found = self._found()
+        if found is None:
+            return MISSING
+        guarded = not self._mended(found)
+        ready = found.get("state") == "RUNNABLE" and guarded
+        words = f"{found.get('databaseVersion')}, {found.get('settings', {}).get('tier')}"
+        words += "" if found.get("state") == "RUNNABLE" else f", {found.get('state')}"
+        return State(True, ready, words if guarded else f"{words}, not guarded as it should be")
+
+    def ensure(self) -> str:
+        """Make the instance, the database in it and its user; each is waited for."""
+        done = "kept"
+        found = self._found()
+        if found is None:
+            settings = {
+                "tier": self._choices.tier or SMALLEST, "edition": "ENTERPRISE",
+                "availabilityType": "ZONAL", "dataDiskType": "PD_SSD", "userLabels": LABELS,
+                "retainBackupsOnDelete": True, "databaseFlags": [IAM_LOGIN], **GUARDED,
+            }  # fmt: skip
+            body = {"name": self._choices.name, "region": self._choices.region,
+                    "databaseVersion": VERSION, "settings": settings}  # fmt: skip
+            try:
+                self._do(self._sql.instances().insert(project=self._choices.project, body=body),
+                         INSTANCE_S)  # fmt: skip
+            except Exists as error:
+                if self._found() is None:
+                    raise ControlPlaneError(
+                        f"the name {self._choices.name} of a deleted database is not free yet: "
+                        f"{error}", hint="Google keeps it for a week; choose another --name",
+                    ) from error  # fmt: skip
+            done = "made"
+        found = self._runnable()
+        must_be_ours(f"the database {self._choices.name}",
+                     found.get("settings", {}).get("userLabels"))  # fmt: skip
+        wanted = self._mended(found)
+        if self._choices.tier not in (None, found["settings"].get("tier")):
+            wanted["tier"] = self._choices.tier
+        if wanted:
+            self._do(self._sql.instances().patch(**self._names, body={"settings": wanted}),
+                     INSTANCE_S)  # fmt: skip
+            done = done if done == "made" else "changed"
+        self._ensure_database()
+        self._ensure_user()
+        return done
+
+    def delete(self) -> bool:
+        """Remove the instance; Google keeps its backups for a while."""
+        found = self._found()
+        if found is None:
+            return False
+        must_be_ours(f"the database {self._choices.name}",
+                     found.get("settings", {}).get("userLabels"))  # fmt: skip
+        body = {"settings": {"deletionProtectionEnabled": False}}
+        self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
+        self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
+        self._google.wait(lambda: True if self._found() is None else None,
+                          "the end of the database", _SMALL_S)  # fmt: skip
+        return True
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _sql(self) -> Any:
+        return self._google.api("sqladmin", "v1")
+
+    def _found(self) -> dict[str, Any] | None:
+        return self._google.find(self._sql.instances().get(**self._names))
+
+    @staticmethod
+    def _mended(found: dict[str, Any]) -> dict[str, Any]:
+        """The settings that must be put back; empty where all is as it should be."""
+        settings = found.get("settings", {})
+        flags = settings.get("databaseFlags", [])
+        addresses = settings.get("ipConfiguration", {}).get("authorizedNetworks")
+        wanted: dict[str, Any] = {}
+        if not covers(settings, GUARDED) or addresses:
+            wanted = dict(GUARDED)
+            wanted["ipConfiguration"] = {**GUARDED["ipConfiguration"], "authorizedNetworks": []}
+        if IAM_LOGIN not in flags:
+            others = [flag for flag in flags if flag.get("name") != IAM_LOGIN["name"]]
+            wanted["databaseFlags"] = [*others, IAM_LOGIN]
+        return wanted
+
+    def _runnable(self) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            found = self._found()
+            if found is not None and found.get("state") in ("FAILED", "SUSPENDED"):
+                raise ControlPlaneError(f"the database is {found['state']}",
+                                        hint="look at it in the console: SQL")  # fmt: skip
+            return found if found is not None and found.get("state") == "RUNNABLE" else None
+
+        return self._google.wait(look, "the database", INSTANCE_S, _POLL_S)
+
+    def _ensure_database(self) -> None:
+        databases = self._sql.databases()
+        if self._google.find(databases.get(**self._names, database=DATABASE)) is None:
+            with contextlib.suppress(Exists):  # the first answer was lost
+                self._do(databases.insert(**self._names, body={"name": DATABASE}), _SMALL_S)
+
+    def _ensure_user(self) -> None:
+        """The user with the secret's password, whatever it was before."""
+        users, password = self._sql.users(), self._secret.password()
+        listed = self._google.call(users.list(**self._names)).get("items", [])
+        if all(user["name"] != USER for user in listed):
+            with contextlib.suppress(Exists):
+                body = {"name": USER, "password": password}
+                self._do(users.insert(**self._names, body=body), _SMALL_S)
+                return
+        self._do(users.update(**self._names, name=USER, body={"name": USER, "password": password}),
+                 _SMALL_S)  # fmt: skip
+
+    def _do(self, request: Any, timeout_s: float) -> None:
+        """Do one thing to the instance; it does one at a time, and says 409 meanwhile."""
+
+        def start() -> dict[str, Any] | None:
+            try:
+                return self._google.call(request)
+            except Exists as error:
+                if "another operation" in str(error) or "in progress" in str(error):
+                    return None
+                raise
+
+        operation = self._google.wait(start, "the database", timeout_s, _POLL_S)
+
+        def done() -> dict[str, Any] | None:
+            found = self._google.call(
+                self._sql.operations().get(
+                    project=self._choices.project, operation=operation["name"]
+                )
+            )
+            return found if found.get("status") == "DONE" else None
+
+        ended = self._google.wait(done, "the database", timeout_s, _POLL_S)
+        errors = ended.get("error", {}).get("errors", [])
+        if errors:
+            words = "; ".join(f"{e.get('code')}: {e.get('message', '')}" for e in errors)
+            raise ControlPlaneError(f"{request.methodId}: {words}",
+                                    hint="the message names what to mend; then again")  # fmt: skip

@@ -1,0 +1,222 @@
+"""Google's APIs as the parts use them: one door, where errors become ours and calls are repeated.
+
+Every answer may be lost, so each call is repeated a few times, and every part takes "exists" and
+"missing" as success. Rights and switched-on APIs reach Google's servers with a delay: what is
+refused for that reason is asked again for two minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, UserError
+from drillyard_backends.gcp.mlflow_server.transport import RequestsHttp
+
+T = TypeVar("T")
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+_REPEATS = 5
+_SETTLE_S = 120.0
+_SETTLE_POLL_S = 5.0
+_DISABLED = "SERVICE_DISABLED"
+_LOGIN = "gcloud auth application-default login"
+
+
+class Exists(Exception):
+    """Something of that name is there. Never leaves the package."""
+
+
+class Google:
+    """The APIs of one project, one call at a time.
+
+    Args:
+        project: Id of the project, for messages.
+        clock: For waiting.
+    """
+
+    def __init__(self, project: str, clock: Clock = SYSTEM) -> None:
+        self.project = project
+        self.clock = clock
+        self.patient = False
+        """True once something was made: what is refused may only not have settled yet."""
+        self._transport: RequestsHttp | None = None
+        self._services: dict[str, Any] = {}
+
+    def api(self, name: str, version: str) -> Any:
+        """A client of one API, from the documents that come with Google's library.
+
+        Raises:
+            UserError: The library or a login is missing.
+        """
+        key = f"{name}.{version}"
+        if key not in self._services:
+            try:
+                from googleapiclient.discovery import build
+            except ImportError as error:
+                raise UserError(
+                    f"Google's client library is not installed: {error.name}",
+                    hint="pip install 'drillyard[gcp]'",
+                ) from error
+            self._services[key] = build(
+                name, version, http=self._http(), static_discovery=True, cache_discovery=False
+            )
+        return self._services[key]
+
+    def _http(self) -> Any:
+        """Who we are, on a connection.
+
+        Raises:
+            UserError: Nobody is logged in.
+        """
+        if self._transport is None:
+            import google.auth
+            from google.auth.exceptions import DefaultCredentialsError
+
+            try:
+                credentials, _ = google.auth.default(scopes=SCOPES)
+            except DefaultCredentialsError as error:
+                raise UserError(f"nobody is logged in to Google Cloud: {error}",
+                                hint=_LOGIN) from error  # fmt: skip
+            self._transport = RequestsHttp(credentials)
+        return self._transport
+
+    def call(self, request: Any) -> dict[str, Any]:
+        """Do it.
+
+        Raises:
+            Exists: 409.
+            UserError: A right is missing, or what is asked cannot be.
+            ControlPlaneError: Google's API cannot be reached, or fails again and again.
+        """
+        found = self._done(request)
+        if found is None:
+            raise self._error(f"{request.methodId}: not found", request.uri)
+        return found
+
+    def find(self, request: Any) -> dict[str, Any] | None:
+        """Do it; None for what is not there."""
+        return self._done(request)
+
+    def wait(
+        self, look: Callable[[], T | None], what: str, timeout_s: float, poll_s: float = 3.0
+    ) -> T:
+        """Look again until there is something.
+
+        Raises:
+            InfrastructureError: There was nothing in time; the same command goes on waiting.
+        """
+        deadline = self.clock.monotonic() + timeout_s
+        event = threading.Event()
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            if self.clock.monotonic() >= deadline:
+                raise InfrastructureError(
+                    f"{what} is not ready after {timeout_s / 60:.0f} minutes",
+                    hint="run the same command again: it goes on where this one stopped",
+                )
+            self.clock.wait(event, poll_s)
+
+    def finished(self, look: Callable[[], dict[str, Any]], what: str, timeout_s: float) -> Any:
+        """Wait for a long-running operation (``done``, ``error``, ``response``).
+
+        Raises:
+            ControlPlaneError: It failed; with Google's words.
+        """
+
+        def done() -> dict[str, Any] | None:
+            operation = look()
+            return operation if operation.get("done") else None
+
+        operation = self.wait(done, what, timeout_s)
+        if "error" in operation:
+            raise ControlPlaneError(f"{what}: {operation['error'].get('message')}",
+                                    hint="the message names what to mend; then again")  # fmt: skip
+        return operation.get("response", {})
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _done(self, request: Any) -> dict[str, Any] | None:
+        import httplib2
+        from google.auth.exceptions import RefreshError, TransportError
+        from googleapiclient.errors import HttpError
+
+        def once() -> tuple[dict[str, Any] | None] | None:
+            try:
+                answer = request.execute(num_retries=_REPEATS)
+                return (answer if isinstance(answer, dict) else {},)
+            except HttpError as error:
+                if error.resp.status == 404:
+                    return (None,)
+                if error.resp.status == 409:
+                    raise Exists(_words(error)) from error
+                if _settles(error) and self.patient:
+                    unsettled.append(error)
+                    return None
+                if _disabled(error):
+                    return (None,)  # an API that is switched off has nothing to show
+                raise self._refused(error, request) from error
+            except RefreshError as error:
+                raise UserError(f"your login to Google Cloud is no longer good: {error}",
+                                hint=_LOGIN) from error  # fmt: skip
+            except (OSError, httplib2.HttpLib2Error, TransportError) as error:
+                raise self._error(f"Google's API does not answer: {error}", "") from error
+
+        unsettled: list[HttpError] = []
+        try:
+            return self.wait(once, request.methodId, _SETTLE_S, _SETTLE_POLL_S)[0]
+        except InfrastructureError as error:
+            if not unsettled or isinstance(error, ControlPlaneError):
+                raise
+            raise self._refused(unsettled[-1], request) from unsettled[-1]
+
+    def _refused(self, error: Any, request: Any) -> DrillyardError:
+        words = f"{request.methodId}: {_words(error)}"
+        if error.resp.status in (401, 403):
+            return UserError(
+                f"project {self.project}: {words}",
+                hint="docs/google-cloud-mlflow.md lists the roles that `up` needs; ask for them, "
+                "or let somebody run it who has them",
+            )
+        if error.resp.status == 400:
+            return UserError(words, hint="the message names the value that cannot be")
+        return self._error(words, request.uri)
+
+    @staticmethod
+    def _error(words: str, where: str) -> ControlPlaneError:
+        return ControlPlaneError(
+            f"{words}{f' ({where})' if where else ''}",
+            hint="nothing is lost: run the same command again",
+        )
+
+
+def _document(error: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(error.content)["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(error: Any) -> str:
+    return str(_document(error).get("message") or f"HTTP {error.resp.status}")
+
+
+def _disabled(error: Any) -> bool:
+    """True for the answer of an API that is switched off."""
+    document = _document(error)
+    reasons = {str(d.get("reason")) for d in document.get("details", []) if isinstance(d, dict)}
+    reasons |= {str(e.get("reason")) for e in document.get("errors", []) if isinstance(e, dict)}
+    return bool({_DISABLED, "accessNotConfigured"} & reasons)
+
+
+def _settles(error: Any) -> bool:
+    """True for a refusal that ends by itself a little after the thing before was made."""
+    if _disabled(error):
+        return True
+    unknown_account = error.resp.status == 400 and "does not exist" in _words(error)
+    return unknown_account and "ervice account" in _words(error)

@@ -1,0 +1,160 @@
+"""What the server's parts are called: all of it follows from few choices."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from drillyard.errors import ConfigError, ConfigErrors
+
+LABELS = {"managed-by": "drillyard"}
+DATABASE = "mlflow"
+USER = "mlflow"
+SMALLEST = "db-f1-micro"
+PORT = 8080
+_NAME = re.compile(r"[a-z][a-z0-9-]{4,22}[a-z0-9]\Z")
+_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+\Z")
+_TIER = re.compile(r"db-[a-z0-9-]+\Z")
+_MEMBER = re.compile(
+    r"(?:user|group|serviceAccount):[^\s:@]+@[^\s:@]+\.[^\s:@]+\Z|domain:[a-z0-9.-]+\Z"
+)
+
+
+class Choices(BaseModel):
+    """What a user chooses.
+
+    Attributes:
+        project: Id of the Google Cloud project.
+        region: Where everything is.
+        name: Of the server; the names of all parts are made from it.
+        tier: Machine of the database; None keeps what it has, and starts with the smallest.
+        members: Who may use the server: ``user:``, ``group:``, ``serviceAccount:``, ``domain:``.
+        image: An image of one's own instead of the one that is built.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    project: str
+    region: str
+    name: str = "drillyard-mlflow"
+    tier: str | None = None
+    members: tuple[str, ...] = ()
+    image: str | None = None
+
+    @field_validator("project")
+    @classmethod
+    def _project(cls, value: str) -> str:
+        return _matching(_PROJECT, value, "the project's id: 6 to 30 of a-z, 0-9 and -")
+
+    @field_validator("region")
+    @classmethod
+    def _region(cls, value: str) -> str:
+        return _matching(_REGION, value, "a region, not a zone: europe-west1")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return _matching(_NAME, value, "6 to 24 of a-z, 0-9 and -, a letter first")
+
+    @field_validator("tier")
+    @classmethod
+    def _tier(cls, value: str | None) -> str | None:
+        allowed = "a Cloud SQL tier: db-f1-micro, db-custom-1-3840"
+        return None if value is None else _matching(_TIER, value, allowed)
+
+    @field_validator("members")
+    @classmethod
+    def _members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for member in value:
+            _matching(_MEMBER, member, "user:, group:, serviceAccount: and an e-mail, or "
+                      "domain:; never everybody")  # fmt: skip
+        return value
+
+    # -- names that follow --------------------------------------------------------------------
+
+    @property
+    def account(self) -> str:
+        """E-mail of the service account that the server is."""
+        return f"{self.name}@{self.project}.iam.gserviceaccount.com"
+
+    @property
+    def builder(self) -> str:
+        """E-mail of the service account that builds its image."""
+        return f"{self.name}-build@{self.project}.iam.gserviceaccount.com"
+
+    @property
+    def bucket(self) -> str:
+        """Where artifacts are: bucket names are the whole world's, so it starts with ours."""
+        return f"{self.project}-{self.name}"
+
+    @property
+    def connection(self) -> str:
+        """The database instance as Cloud Run names it."""
+        return f"{self.project}:{self.region}:{self.name}"
+
+    @property
+    def secret(self) -> str:
+        """Name of the secret: the database's address with its password."""
+        return f"{self.name}-backend-store"
+
+    @property
+    def place(self) -> str:
+        """``projects/P/locations/R``."""
+        return f"projects/{self.project}/locations/{self.region}"
+
+    @cached_property
+    def image_tag(self) -> str:
+        """Changes when the recipe does."""
+        recipe = b"\0".join(read_data(name).encode() for name in sorted(RECIPE))
+        return f"r-{hashlib.sha256(recipe).hexdigest()[:12]}"
+
+    @property
+    def image_uri(self) -> str:
+        """What Cloud Run runs."""
+        own = f"{self.region}-docker.pkg.dev/{self.project}/{self.name}/mlflow:{self.image_tag}"
+        return self.image or own
+
+    def url(self, project_number: str) -> str:
+        """The server's address: it is the same after every ``down`` and ``up``."""
+        return f"https://{self.name}-{project_number}.{self.region}.run.app"
+
+
+RECIPE = ("Dockerfile", "requirements.txt", "entrypoint.py")
+
+
+def read_data(name: str) -> str:
+    """A file of the image's recipe."""
+    return files("drillyard_backends.gcp.mlflow_server").joinpath("image", name).read_text()
+
+
+def choose(**values: Any) -> Choices:
+    """The choices, or everything that is wrong with them.
+
+    Raises:
+        ConfigError: With what is allowed.
+    """
+    try:
+        return Choices.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            ConfigError(
+                "cannot be", file="command line",
+                field="--" + ("member" if e["loc"][0] == "members" else str(e["loc"][0])),
+                value=e["input"], allowed=str(e["msg"]).removeprefix("Value error, "),
+                hint="drillyard mlflow gcp up --help",
+            )
+            for e in error.errors()
+        ]  # fmt: skip
+        raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
+
+
+def _matching(pattern: re.Pattern[str], value: str, allowed: str) -> str:
+    if not pattern.match(value):
+        raise ValueError(allowed)
+    return value

@@ -1,0 +1,135 @@
+"""The secret: the database's address with its password. It is made here and shown to nobody."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+from drillyard.redaction import register_secret
+from drillyard_backends.gcp.mlflow_server import policies
+from drillyard_backends.gcp.mlflow_server.google import Exists, Google
+from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, USER, Choices
+from drillyard_backends.gcp.mlflow_server.part import MISSING, State, must_be_ours
+
+ROLE = "roles/secretmanager.secretAccessor"
+_GUESTS = "drillyard-guests"
+
+
+class AddressSecret:
+    """One secret in Secret Manager; only the server reads it."""
+
+    title = "secret with the database's password"
+    keeps_data = True
+
+    def __init__(self, google: Google, choices: Choices) -> None:
+        self._google, self._choices = google, choices
+
+    def look(self) -> State:
+        """What is there."""
+        if self._found() is None:
+            return MISSING
+        ready = policies.has(self._google.call(self._read()), ROLE, self._member)
+        return State(True, ready, self._choices.secret)
+
+    def ensure(self) -> str:
+        """Make it, with a password that nobody chose, and let the server read it."""
+        found, done = self._found(), "kept"
+        if found is None:
+            replica = {"location": self._choices.region}
+            body = {"labels": LABELS, "replication": {"userManaged": {"replicas": [replica]}}}
+            with contextlib.suppress(Exists):  # the first answer was lost
+                self._google.call(
+                    self._secrets.create(
+                        parent=f"projects/{self._choices.project}",
+                        secretId=self._choices.secret, body=body,
+                    )
+                )  # fmt: skip
+            found, done = self._found() or {}, "made"
+        must_be_ours(f"the secret {self._choices.secret}", found.get("labels"))
+        if self._address() is None:
+            password = secrets.token_urlsafe(32)
+            register_secret(password)
+            data = base64.b64encode(self._written(password).encode()).decode()
+            self._google.call(
+                self._secrets.addVersion(parent=self._name, body={"payload": {"data": data}})
+            )
+            done = done if done == "made" else "filled"
+        changed = policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
+        return "opened for the server" if changed and done == "kept" else done
+
+    def delete(self) -> bool:
+        """Remove it."""
+        found = self._found()
+        if found is None:
+            return False
+        must_be_ours(f"the secret {self._choices.secret}", found.get("labels"))
+        self._google.find(self._secrets.delete(name=self._name))
+        return True
+
+    def password(self) -> str:
+        """What the database's user logs in with.
+
+        Raises:
+            UserError: We may not read it.
+        """
+        address = self._address()
+        assert address is not None, "ensure comes first"
+        password = urlsplit(address).password or ""
+        register_secret(password)
+        return password
+
+    def remember(self, guests: list[str]) -> None:
+        """Keep who may use the server while there is none: its own list goes with it."""
+        found = self._found()
+        if found is not None:
+            notes = {**found.get("annotations", {}), _GUESTS: ",".join(sorted(guests))}
+            body = {"annotations": notes}
+            self._google.call(
+                self._secrets.patch(name=self._name, updateMask="annotations", body=body)
+            )
+
+    def remembered(self) -> list[str]:
+        """Who might use the server that was there before."""
+        text = (self._found() or {}).get("annotations", {}).get(_GUESTS, "")
+        return text.split(",") if text else []
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _written(self, password: str) -> str:
+        host = f"/cloudsql/{self._choices.connection}"
+        # The driver is named: a bare postgresql:// means another one in each SQLAlchemy.
+        return f"postgresql+psycopg://{USER}:{password}@/{DATABASE}?host={host}"
+
+    def _address(self) -> str | None:
+        """The newest version; None where there is none, or it is of another instance."""
+        found = self._google.find(
+            self._secrets.versions().access(name=f"{self._name}/versions/latest")
+        )
+        if found is None:
+            return None
+        text = base64.b64decode(found["payload"]["data"]).decode()
+        return text if text.endswith(f"host=/cloudsql/{self._choices.connection}") else None
+
+    @property
+    def _secrets(self) -> Any:
+        return self._google.api("secretmanager", "v1").projects().secrets()
+
+    @property
+    def _name(self) -> str:
+        return f"projects/{self._choices.project}/secrets/{self._choices.secret}"
+
+    @property
+    def _member(self) -> str:
+        return f"serviceAccount:{self._choices.account}"
+
+    def _found(self) -> dict[str, Any] | None:
+        return self._google.find(self._secrets.get(name=self._name))
+
+    def _read(self) -> Any:
+        return self._secrets.getIamPolicy(resource=self._name, options_requestedPolicyVersion=3)
+
+    def _write(self, policy: policies.Policy) -> Any:
+        return self._secrets.setIamPolicy(resource=self._name, body={"policy": policy})

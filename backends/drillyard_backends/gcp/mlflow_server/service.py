@@ -1,0 +1,163 @@
+"""The server itself on Cloud Run: closed to all but those who are named; it keeps nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard.errors import ControlPlaneError
+from drillyard_backends.gcp.mlflow_server import policies
+from drillyard_backends.gcp.mlflow_server.google import Exists, Google
+from drillyard_backends.gcp.mlflow_server.names import LABELS, PORT, Choices
+from drillyard_backends.gcp.mlflow_server.part import MISSING, State, covers, must_be_ours
+from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
+
+ROLE = "roles/run.invoker"
+_READY_S = 900.0
+
+
+class Service:
+    """The server: the one part that ``down`` takes away.
+
+    Args:
+        google: The door.
+        choices: Names and sizes.
+        url: The server's address, known before it is made.
+        secret: Remembers the guests while there is no server.
+    """
+
+    title = "server"
+    keeps_data = False
+
+    def __init__(self, google: Google, choices: Choices, url: str, secret: AddressSecret) -> None:
+        self._google, self._choices, self._secret = google, choices, secret
+        self.url = url
+
+    def look(self) -> State:
+        """What is there."""
+        found = self._found()
+        if found is None:
+            return MISSING
+        policy = self._google.call(self._read())
+        condition = found.get("terminalCondition", {})
+        if policies.open_to(policy) or found.get("invokerIamDisabled"):
+            return State(True, False, f"{self.url}, OPEN TO EVERYBODY: run `up`")
+        if condition.get("state") != "CONDITION_SUCCEEDED":
+            return State(True, False, str(condition.get("message") or "not ready"))
+        return State(True, True, self.url)
+
+    def ensure(self) -> str:
+        """Deploy it where it is missing or another, and let only those in who are named."""
+        found, done, wanted = self._found(), "kept", self.document()
+        guests = list(self._choices.members)
+        if found is None:
+            guests += self._secret.remembered()
+            request = self._services.create(
+                parent=self._choices.place, serviceId=self._choices.name, body=wanted
+            )
+            self._deploy(request)
+            done = "deployed"
+        else:
+            must_be_ours(f"the service {self._choices.name}", found.get("labels"))
+            failed = found.get("terminalCondition", {}).get("state") == "CONDITION_FAILED"
+            if failed or not covers(found, wanted):
+                self._deploy(self._services.patch(name=self.name, body=wanted))
+                done = "deployed anew"
+        found = self._google.wait(self._settled, "the server", _READY_S)
+        condition = found.get("terminalCondition", {})
+        if condition.get("state") != "CONDITION_SUCCEEDED":
+            raise ControlPlaneError(
+                f"the server does not start: {condition.get('message')}",
+                hint=f"its log: gcloud run services logs read {self._choices.name} --region "
+                f"{self._choices.region}",
+            )
+        members = [(ROLE, member) for member in guests]
+        changed = policies.ensure(self._google, self._read, self._write, members, closed=True)
+        return "its guests changed" if changed and done == "kept" else done
+
+    def delete(self) -> bool:
+        """Remove it; its address is free for the next ``up``."""
+        found = self._found()
+        if found is None:
+            return False
+        must_be_ours(f"the service {self._choices.name}", found.get("labels"))
+        self._secret.remember(policies.holders(self._google.call(self._read()), ROLE))
+        self._google.find(self._services.delete(name=self.name))
+        self._google.wait(lambda: True if self._found() is None else None,
+                          "the end of the server", 300.0)  # fmt: skip
+        return True
+
+    @property
+    def name(self) -> str:
+        """Its resource name."""
+        return f"{self._choices.place}/services/{self._choices.name}"
+
+    def document(self) -> dict[str, Any]:
+        """What Cloud Run is told."""
+        choices = self._choices
+        address = {"secretKeyRef": {"secret": choices.secret, "version": "latest"}}
+        # Cloud Run also answers at an older kind of address, with a hash in it.
+        hosts = f"{self.url.removeprefix('https://')},{choices.name}-*.a.run.app"
+        container = {
+            "name": "mlflow",
+            "image": choices.image_uri,
+            "ports": [{"containerPort": PORT}],
+            "env": [
+                {"name": "MLFLOW_BACKEND_STORE_URI", "valueSource": address},
+                {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": f"gs://{choices.bucket}/mlflow"},
+                {"name": "MLFLOW_SERVER_ALLOWED_HOSTS", "value": hosts},
+            ],
+            "resources": {"limits": {"cpu": "1", "memory": "2Gi"}, "startupCpuBoost": True},
+            "startupProbe": {
+                "httpGet": {"path": "/health", "port": PORT},
+                "periodSeconds": 5, "timeoutSeconds": 4, "failureThreshold": 48,
+            },
+            "volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}],
+        }  # fmt: skip
+        database = {"name": "cloudsql", "cloudSqlInstance": {"instances": [choices.connection]}}
+        return {
+            "labels": LABELS,
+            "ingress": "INGRESS_TRAFFIC_ALL",
+            "invokerIamDisabled": False,
+            "template": {
+                "serviceAccount": choices.account,
+                # One is enough, and idle it costs nothing; the database outlives it.
+                "scaling": {"minInstanceCount": 0, "maxInstanceCount": 1},
+                "timeout": "3600s",
+                "containers": [container],
+                "volumes": [database],
+            },
+        }
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _locations(self) -> Any:
+        return self._google.api("run", "v2").projects().locations()
+
+    @property
+    def _services(self) -> Any:
+        return self._locations.services()
+
+    def _found(self) -> dict[str, Any] | None:
+        return self._google.find(self._services.get(name=self.name))
+
+    def _settled(self) -> dict[str, Any] | None:
+        found = self._found()
+        return found if found is not None and not found.get("reconciling") else None
+
+    def _deploy(self, request: Any) -> None:
+        try:
+            operation = self._google.call(request)
+        except Exists:
+            return  # the first answer was lost
+        operations = self._locations.operations()
+        self._google.finished(
+            lambda: self._google.call(operations.get(name=operation["name"])),
+            "the server", _READY_S,
+        )  # fmt: skip
+
+    def _read(self) -> Any:
+        return self._services.getIamPolicy(resource=self.name, options_requestedPolicyVersion=3)
+
+    def _write(self, policy: policies.Policy) -> Any:
+        return self._services.setIamPolicy(resource=self.name, body={"policy": policy})

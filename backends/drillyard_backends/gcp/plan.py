@@ -1,0 +1,191 @@
+"""What an order takes on Google Cloud: everything that is missing for it, and its price.
+
+``examine`` asks and changes nothing; ``estimate`` asks nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+from drillyard.backend import Cost, Finding, Order, Part, Severity
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, UserError
+from drillyard_backends.gcp import catalogue, prices, rights, surroundings
+from drillyard_backends.gcp.catalogue import Catalogue
+from drillyard_backends.gcp.reading import Line, Reader
+from drillyard_backends.gcp.settings import GcpConfig
+
+SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
+"""What ``maxRunDuration`` of a machine may be."""
+
+
+def examine(
+    config: GcpConfig, order: Order | None = None, line: Line | None = None,
+    clock: Clock = SYSTEM,
+) -> list[Finding]:  # fmt: skip
+    """Everything that stands in the way, in one list.
+
+    Args:
+        config: The settings.
+        order: What would be rented; None: one machine, for ``doctor``.
+        line: Carries the questions; default HTTPS.
+        clock: This machine's.
+    """
+    reader = Reader(config.project, line, clock)
+    count = machines(config, order)
+    found: list[Finding] = []
+    if order is not None:
+        found += _life(order, clock)
+        found += surroundings.store(config, order.store_url)
+    found += _priced(config)
+    # Without a right clock and a login every other question would be answered by the same error.
+    for first in (
+        lambda: surroundings.clock(reader, config), lambda: _login(reader, config),
+    ):  # fmt: skip
+        asked = list(_asked("login", first))
+        found += asked
+        if any(f.severity is Severity.ERROR for f in asked):
+            return found
+    there = Catalogue()
+
+    def regions() -> list[str]:
+        return list(dict.fromkeys(there.zones.values()))
+
+    def in_project() -> Iterable[Finding]:
+        new = not surroundings.bucket_is_there(reader, config.bucket)
+        return rights.project(reader, config, new_bucket=new)
+
+    gpus = order.gpus if order else 0
+    questions: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("apis", lambda: rights.apis(reader)),
+        ("rights", in_project),
+        ("service_account", lambda: rights.account(reader, config.service_account)),
+        ("zones", lambda: catalogue.zones(reader, config, there)),
+        ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, there)),
+        ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),
+        ("quota", lambda: catalogue.room(reader, config, count, there)),
+        ("bucket", lambda: surroundings.bucket(reader, config, regions())),
+        ("network", lambda: surroundings.network(reader, config, regions())),
+        ("image", lambda: surroundings.image(reader, config)),
+    ]
+    for subject, ask in questions:
+        found += _asked(subject, ask)
+    return found
+
+
+def machines(config: GcpConfig, order: Order | None) -> int:
+    """How many machines an order takes."""
+    return 1 if order is None else math.ceil(order.workers / config.workers_per_machine)
+
+
+def estimate(config: GcpConfig, order: Order) -> Cost:
+    """The price an hour of the dearest choice that the settings allow, and what is created.
+
+    Args:
+        config: The settings.
+        order: What would be rented.
+    """
+    count, regions = machines(config, order), _regions(config)
+    fallback = config.spot and (
+        config.on_demand_after is not None or config.on_demand_when_full
+    )  # fmt: skip
+    spot = config.spot and not fallback
+    per_machine, name = _dearest(config, order, regions, spot)
+    cheap, _ = _dearest(config, order, regions, config.spot)
+    disk = max((prices.disk_price(config.disk_type, r) or 0.0) for r in regions)
+    disk_hour = disk * config.disk_gb / prices.HOURS_A_MONTH
+    where = ", ".join(config.zones)
+    note = ""
+    if fallback and cheap < per_machine:
+        note = (
+            f"as Spot {count * (cheap + disk_hour):.3f}; counted on-demand, because lost Spot "
+            "machines may be replaced so (on_demand_after: null keeps to Spot)"
+        )
+    group = f"{config.group_prefix}-{order.lease_id.removeprefix('dy-')}"
+    kind = "Spot" if config.spot else "on-demand"
+    parts = [
+        Part(what=f"machine {name} ({kind})", name=f"{group}-w0-0 …", count=count, where=where,
+             per_hour=per_machine),
+        Part(what=f"disk {config.disk_type} {config.disk_gb} GB", count=count, where=where,
+             per_hour=disk_hour, note="goes with its machine"),
+        Part(what="managed instance group", name=group, where=where),
+        Part(what="instance template", name=group, where="global"),
+        Part(what="bucket", name=f"gs://{config.bucket}", where=config.bucket_location,
+             note="if it is not there; stays"),
+    ]  # fmt: skip
+    return Cost(
+        per_hour=count * (per_machine + disk_hour), currency=prices.currency(),
+        prices_of=prices.date(), note=note, spot=spot, parts=parts,
+    )  # fmt: skip
+
+
+def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) -> tuple[float, str]:
+    """(price an hour with its GPUs, machine type)."""
+    gpus = (config.gpu_count or max(1, order.gpus)) if config.gpu_type else 0
+    found = [
+        ((prices.price(name, region, spot) or 0.0)
+         + gpus * (prices.gpu_price(config.gpu_type or "", region, spot) or 0.0), name)
+        for name in config.machine_types
+        for region in regions
+    ]  # fmt: skip
+    return max(found)
+
+
+def _regions(config: GcpConfig) -> list[str]:
+    return list(dict.fromkeys(zone.rpartition("-")[0] for zone in config.zones))
+
+
+def _priced(config: GcpConfig) -> Iterator[Finding]:
+    """What the price list does not know cannot be kept within a budget."""
+    region = _regions(config)[0]
+    unknown = [m for m in config.machine_types if prices.price(m, region, False) is None]
+    if config.gpu_type and prices.gpu_price(config.gpu_type, region, False) is None:
+        unknown.append(config.gpu_type)
+    if unknown:
+        yield Finding(
+            Severity.ERROR, "prices",
+            f"the price list of {prices.date()} has no {', '.join(unknown)}, so max_cost could "
+            "not be kept",
+            f"another type; or add its price: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
+        )  # fmt: skip
+
+
+def _life(order: Order, clock: Clock) -> Iterator[Finding]:
+    if order.deadline is None:
+        return
+    life_s = order.deadline - clock.now()
+    if not SHORTEST_S <= life_s + 1.0 <= LONGEST_S + 60.0:
+        yield Finding(
+            Severity.ERROR, "budget.max_hours",
+            f"{life_s:,.0f} s: a machine of Google Cloud lives between 30 s and 120 days",
+            "set budget.max_hours between 0.01 and 2880",
+        )  # fmt: skip
+
+
+def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    said = reader.compute("")
+    seen = said.good or said.api_off
+    if not seen and said.status == 403:
+        # No right to look at it, or no such project: Google tells the two apart elsewhere.
+        seen = reader.project_rights(["compute.projects.get"]).good
+    who = reader.member.partition(":")[2]
+    who = "your gcloud login" if who.startswith('"$(') else who
+    if seen:
+        yield Finding(Severity.OK, "login", f"{who} in project {config.project}")
+    else:
+        yield Finding(
+            Severity.ERROR, "login",
+            f"{who} does not see project {config.project!r}: {said.message}",
+            "is backends.gcp.project right, and the identity? gcloud projects list; gcloud auth "
+            "application-default login",
+        )  # fmt: skip
+
+
+def _asked(subject: str, ask: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from list(ask())
+    except UserError as error:
+        yield Finding(Severity.ERROR, subject, error.message, error.hint)
+    except ControlPlaneError as error:
+        yield Finding(Severity.ERROR, subject, error.message, error.hint, infrastructure=True)

@@ -1,0 +1,151 @@
+"""Whether the project's quotas have room for an order; names, numbers, where they are raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+_FAMILIES_OF_THEIR_OWN = {
+    "n2": "N2_CPUS", "n2d": "N2D_CPUS", "t2d": "T2D_CPUS", "c2": "C2_CPUS", "c2d": "C2D_CPUS",
+    "c3": "C3_CPUS", "m1": "M1_CPUS", "m2": "M2_CPUS", "a2": "A2_CPUS",
+}  # fmt: skip
+"""Machine family -> its metric; e2, n1, f1 and g1 share CPUS, newer ones are not in this list."""
+_SHARED = ("e2", "n1", "f1", "g1")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine takes.
+
+    Attributes:
+        name: Its type, ``n2-highcpu-8``.
+        cpus: Virtual CPUs.
+        gpu_type: ``nvidia-tesla-t4``, or None.
+        gpus: How many of them.
+        disk_gb: Size of its disk.
+        disk_type: ``pd-balanced`` and so on.
+        spot: True where it can be taken away.
+        public_ip: True where it has an address of its own.
+    """
+
+    name: str
+    cpus: int
+    gpu_type: str | None = None
+    gpus: int = 0
+    disk_gb: int = 0
+    disk_type: str = "pd-balanced"
+    spot: bool = False
+    public_ip: bool = False
+
+    @property
+    def family(self) -> str:
+        """``n2`` of ``n2-highcpu-8``."""
+        return self.name.partition("-")[0]
+
+
+@dataclass(frozen=True)
+class Short:
+    """A quota without room.
+
+    Attributes:
+        metric: Its name at Google.
+        where: Region, or ``all regions``.
+        needed: By the order.
+        limit: What it allows.
+        usage: What is used already.
+    """
+
+    metric: str
+    where: str
+    needed: float
+    limit: float
+    usage: float
+
+    def __str__(self) -> str:
+        free = max(0.0, self.limit - self.usage)
+        return (
+            f"{self.metric} in {self.where}: {self.needed:g} needed, {free:g} free "
+            f"({self.usage:g} of {self.limit:g} used)"
+        )
+
+
+def link(project: str, metric: str = "") -> str:
+    """Where quotas are raised."""
+    address = f"https://console.cloud.google.com/iam-admin/quotas?project={quote(project)}"
+    return f"{address}&metric={quote(metric)}" if metric else address
+
+
+def short(
+    machine: Machine, count: int, region: str, regional: Any, everywhere: Any
+) -> Iterator[Short]:
+    """The quotas that have no room for so many machines.
+
+    Args:
+        machine: One of them.
+        count: How many.
+        region: Its name.
+        regional: ``quotas`` of the region's description.
+        everywhere: ``quotas`` of the project's description.
+    """
+    here, all_regions = _by_metric(regional), _by_metric(everywhere)
+    for metric, needed in demands(machine, count, here).items():
+        if metric in here and needed > here[metric][0] - here[metric][1]:
+            yield Short(metric, region, needed, *here[metric])
+    total = {"CPUS_ALL_REGIONS": machine.cpus * count, "GPUS_ALL_REGIONS": machine.gpus * count}
+    for metric, needed in total.items():
+        limit, usage = all_regions.get(metric, (0.0, 0.0))
+        # A project without this metric has no such limit; GPUs have one everywhere.
+        if metric in all_regions and needed > 0 and needed > limit - usage:
+            yield Short(metric, "all regions", needed, limit, usage)
+
+
+def demands(
+    machine: Machine, count: int, limits: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    """Metric -> how much of it so many machines take.
+
+    Args:
+        machine: One of them.
+        count: How many.
+        limits: Of the region: Spot machines count against quotas of their own where the project
+            has such, else against the ordinary ones.
+    """
+    found: dict[str, float] = {
+        "INSTANCES": count, "INSTANCE_GROUP_MANAGERS": 1, _cpu_metric(machine, limits):
+        machine.cpus * count,
+    }  # fmt: skip
+    if machine.gpus and machine.gpu_type:
+        metric = gpu_metric(machine.gpu_type)
+        own = f"PREEMPTIBLE_{metric}"
+        found[own if machine.spot and own in limits else metric] = machine.gpus * count
+    if machine.disk_gb:
+        standard = machine.disk_type == "pd-standard"
+        found["DISKS_TOTAL_GB" if standard else "SSD_TOTAL_GB"] = machine.disk_gb * count
+    if machine.public_ip:
+        found["IN_USE_ADDRESSES"] = count
+    return found
+
+
+def gpu_metric(gpu_type: str) -> str:
+    """``nvidia-tesla-t4`` -> ``NVIDIA_T4_GPUS``; ``nvidia-l4`` -> ``NVIDIA_L4_GPUS``."""
+    name = gpu_type.removesuffix("-vws").replace("-tesla-", "-")
+    return f"{name.upper().replace('-', '_')}_GPUS"
+
+
+def _cpu_metric(machine: Machine, limits: Mapping[str, tuple[float, float]]) -> str:
+    # Google counts Spot CPUs here only where a quota of them was granted.
+    if machine.spot and limits.get("PREEMPTIBLE_CPUS", (0.0, 0.0))[0] > 0:
+        return "PREEMPTIBLE_CPUS"
+    if machine.family in _SHARED:
+        return "CPUS"
+    return _FAMILIES_OF_THEIR_OWN.get(machine.family, f"{machine.family.upper()}_CPUS")
+
+
+def _by_metric(quotas: Any) -> dict[str, tuple[float, float]]:
+    return {
+        str(q.get("metric")): (float(q.get("limit", 0)), float(q.get("usage", 0)))
+        for q in quotas or []
+        if isinstance(q, dict)
+    }

@@ -1,0 +1,252 @@
+"""Asking Google without changing anything: what ``plan`` and ``doctor`` may do at most.
+
+Only GET, and the two POSTs by which Google answers "which of these may I do?". The credentials
+are the ones that renting would use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, UserError
+
+COMPUTE = "https://compute.googleapis.com/compute/v1"
+STORAGE = "https://storage.googleapis.com/storage/v1"
+PROJECTS = "https://cloudresourcemanager.googleapis.com/v1/projects"
+SERVICES = "https://serviceusage.googleapis.com/v1/projects"
+ACCOUNTS = "https://iam.googleapis.com/v1/projects/-/serviceAccounts"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_TIMEOUT_S = 20.0
+_AGAIN = {429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Google said.
+
+    Attributes:
+        status: HTTP status.
+        body: The document; empty where there was none.
+        date: When it was said, epoch seconds by Google's clock; None where it did not tell.
+    """
+
+    status: int
+    body: Mapping[str, Any]
+    date: float | None = None
+
+    @property
+    def good(self) -> bool:
+        """True for an answer to the question."""
+        return self.status < 300
+
+    @property
+    def message(self) -> str:
+        """Google's words about an error."""
+        error = self.body.get("error")
+        text = error.get("message") if isinstance(error, dict) else None
+        return str(text or f"HTTP {self.status}")
+
+    @property
+    def api_off(self) -> bool:
+        """True where the API itself is not enabled in the project."""
+        return self.status == 403 and (
+            "has not been used" in self.message or "is disabled" in self.message
+        )
+
+
+class Line(Protocol):
+    """Carries one question; a test brings its own."""
+
+    def send(
+        self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
+    ) -> Answer:
+        """Ask once.
+
+        Args:
+            method: GET or POST.
+            url: Without query.
+            params: The query; names may repeat.
+            body: JSON, or None.
+            signed: With our credentials.
+
+        Raises:
+            ControlPlaneError: Nobody answered.
+            UserError: The credentials are not accepted.
+        """
+
+    @property
+    def identity(self) -> str:
+        """Who asks, as an IAM member: ``serviceAccount:…``; empty: a person's own login."""
+
+
+class Reader:
+    """Questions about one project.
+
+    Args:
+        project: Its id.
+        line: Carries them; default: HTTPS with the default credentials.
+        clock: This machine's, to compare with Google's.
+    """
+
+    def __init__(self, project: str, line: Line | None = None, clock: Clock = SYSTEM) -> None:
+        self.project = project
+        self._line = line or HttpsLine()
+        self._clock = clock
+
+    @property
+    def member(self) -> str:
+        """Who asks, as commands that grant something take it."""
+        return self._line.identity or 'user:"$(gcloud config get account)"'
+
+    def compute(self, path: str, **params: str) -> Answer:
+        """GET below ``/compute/v1``; a path that begins with ``projects/`` is taken as it is.
+
+        Raises:
+            ControlPlaneError: Nobody answered.
+            UserError: The credentials are not accepted.
+        """
+        whole = path if path.startswith("projects/") else f"projects/{self.project}/{path}"
+        return self._ask("GET", f"{COMPUTE}/{whole.rstrip('/')}", list(params.items()))
+
+    def bucket(self, name: str) -> Answer:
+        """The bucket's description."""
+        return self._ask("GET", f"{STORAGE}/b/{quote(name, safe='')}")
+
+    def bucket_rights(self, name: str, wanted: Iterable[str]) -> Answer:
+        """Which of these rights we have on a bucket."""
+        url = f"{STORAGE}/b/{quote(name, safe='')}/iam/testPermissions"
+        return self._ask("GET", url, [("permissions", one) for one in wanted])
+
+    def project_rights(self, wanted: Sequence[str]) -> Answer:
+        """Which of these rights we have in the project."""
+        url = f"{PROJECTS}/{self.project}:testIamPermissions"
+        return self._ask("POST", url, body={"permissions": list(wanted)})
+
+    def account(self, email: str) -> Answer:
+        """A service account's description."""
+        return self._ask("GET", f"{ACCOUNTS}/{quote(email, safe='@')}")
+
+    def account_rights(self, email: str, wanted: Sequence[str]) -> Answer:
+        """Which of these rights we have on a service account."""
+        url = f"{ACCOUNTS}/{quote(email, safe='@')}:testIamPermissions"
+        return self._ask("POST", url, body={"permissions": list(wanted)})
+
+    def services(self, wanted: Iterable[str]) -> Answer:
+        """Whether these APIs are enabled in the project."""
+        names = [("names", f"projects/{self.project}/services/{one}") for one in wanted]
+        return self._ask("GET", f"{SERVICES}/{self.project}/services:batchGet", names)
+
+    def skew_s(self, bucket: str) -> float | None:
+        """Seconds by which this machine's clock is ahead of Google's; None: not told.
+
+        Asked without credentials: with a wrong clock none are accepted.
+
+        Raises:
+            ControlPlaneError: Nobody answered.
+        """
+        before = self._clock.now()
+        said = self._ask("GET", f"{STORAGE}/b/{quote(bucket, safe='')}", signed=False)
+        after = self._clock.now()
+        return None if said.date is None else (before + after) / 2.0 - said.date
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        params: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        signed: bool = True,
+    ) -> Answer:
+        retrying = Retrying(
+            stop=stop_after_attempt(4),
+            wait=wait_exponential_jitter(initial=0.3, max=3.0, jitter=0.3),
+            retry=retry_if_result(lambda said: said.status in _AGAIN),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        said: Answer = retrying(self._line.send, method, url, params, body, signed)
+        if said.status in _AGAIN:
+            raise ControlPlaneError(f"{url}: {said.message}", hint="is Google Cloud well?")
+        return said
+
+
+class HttpsLine:
+    """HTTPS with the credentials that google.auth finds."""
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._credentials: Any = None
+
+    @property
+    def identity(self) -> str:
+        """The service account that asks, or empty for a person's login."""
+        email = getattr(self._credentials, "service_account_email", None)
+        return f"serviceAccount:{email}" if email and email != "default" else ""
+
+    def send(
+        self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
+    ) -> Answer:
+        """See ``Line``."""
+        import requests
+        from google.auth import exceptions
+
+        try:
+            session = self._signed() if signed else requests
+            found = session.request(
+                method, url, params=list(params), json=body, timeout=_TIMEOUT_S
+            )
+        except exceptions.DefaultCredentialsError as error:
+            raise UserError(
+                f"no Google credentials: {_first(error)}",
+                hint="gcloud auth application-default login; or set "
+                "GOOGLE_APPLICATION_CREDENTIALS to a key file",
+            ) from None
+        except exceptions.RefreshError as error:
+            raise UserError(
+                f"Google does not accept the credentials of "
+                f"{self.identity or 'your gcloud login'}: {_first(error)}",
+                hint="gcloud auth application-default login; and is this machine's clock right?",
+            ) from None
+        except (exceptions.TransportError, requests.RequestException) as error:
+            raise ControlPlaneError(
+                f"{url.split('/')[2]} cannot be reached: {_first(error)}",
+                hint="is this machine online, and HTTPS_PROXY right?",
+            ) from error
+        return Answer(found.status_code, _document(found), _date(found.headers.get("Date")))
+
+    def _signed(self) -> Any:
+        if self._session is None:
+            import google.auth
+            from google.auth.transport import requests
+
+            self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+            session: Any = requests.AuthorizedSession
+            self._session = session(self._credentials)
+        return self._session
+
+
+def _document(found: Any) -> Mapping[str, Any]:
+    try:
+        body = found.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _date(text: str | None) -> float | None:
+    try:
+        said: datetime | None = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return None if said is None else said.timestamp()
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__

@@ -1,0 +1,215 @@
+"""Which APIs and rights are needed, which are missing, and the commands that grant them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drillyard.backend import Finding, Severity
+from drillyard_backends.gcp.reading import Answer, Reader
+
+if TYPE_CHECKING:
+    from drillyard_backends.gcp.settings import GcpConfig
+
+APIS = ("compute.googleapis.com", "storage.googleapis.com")
+LOOKING_APIS = (
+    "cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com",
+)  # fmt: skip
+"""Only ``plan`` and ``doctor`` ask these."""
+
+DELETING = (
+    "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.list",
+    "compute.instanceTemplates.delete", "compute.instances.delete", "compute.instances.list",
+)  # fmt: skip
+"""Without these nothing is created: what could not be deleted, or not be found, would leak."""
+DRIVER = tuple(sorted((
+    *DELETING,
+    "compute.acceleratorTypes.get", "compute.acceleratorTypes.list",
+    "compute.disks.create", "compute.disks.setLabels",
+    "compute.globalOperations.get", "compute.images.get", "compute.images.getFromFamily",
+    "compute.images.useReadOnly",
+    "compute.instanceGroupManagers.create", "compute.instanceGroupManagers.get",
+    "compute.instanceGroupManagers.update", "compute.instanceGroupManagers.use",
+    "compute.instanceTemplates.create", "compute.instanceTemplates.get",
+    "compute.instanceTemplates.list", "compute.instanceTemplates.useReadOnly",
+    "compute.instances.create", "compute.instances.get",
+    "compute.instances.getSerialPortOutput", "compute.instances.setLabels",
+    "compute.instances.setMetadata", "compute.instances.setServiceAccount",
+    "compute.instances.setTags", "compute.instances.simulateMaintenanceEvent",
+    "compute.machineTypes.get", "compute.machineTypes.list", "compute.networks.get",
+    "compute.networks.use", "compute.projects.get", "compute.regionOperations.get",
+    "compute.regions.get", "compute.subnetworks.get", "compute.subnetworks.use",
+    "compute.zoneOperations.get", "compute.zones.get",
+    "iam.serviceAccounts.get", "resourcemanager.projects.get", "serviceusage.services.get",
+)))  # fmt: skip
+"""Of who runs ``drillyard`` (``deployments/gcp/role.yaml``), in the project."""
+MACHINE = (
+    "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.get",
+    "compute.instanceGroupManagers.update", "compute.instances.delete",
+    "compute.zoneOperations.get", "compute.regionOperations.get",
+)  # fmt: skip
+"""Of the machines (``deployments/gcp/machine-role.yaml``): they delete themselves."""
+BUCKET = (
+    "storage.buckets.get", "storage.objects.create", "storage.objects.delete",
+    "storage.objects.get", "storage.objects.list",
+)  # fmt: skip
+ROLE, MACHINE_ROLE = "drillyardDriver", "drillyardMachine"
+
+
+def of_role(name: str, wanted: Sequence[str]) -> str:
+    """What ``gcloud iam roles create`` takes: the role's file, or its rights without a checkout.
+
+    Args:
+        name: ``role.yaml`` or ``machine-role.yaml``.
+        wanted: The rights in it.
+    """
+    path = Path(__file__).parents[3] / "deployments" / "gcp" / name
+    return f"--file={path}" if path.is_file() else f"--permissions={','.join(wanted)}"
+
+
+def apis(reader: Reader) -> Iterator[Finding]:
+    """APIs that are not enabled."""
+    said = reader.services([*APIS, *LOOKING_APIS])
+    if not said.good:
+        yield _unasked("apis", "which APIs are enabled", said, reader, LOOKING_APIS[2])
+        return
+    off = [
+        str(one.get("name", "")).rpartition("/")[2]
+        for one in said.body.get("services", [])
+        if one.get("state") != "ENABLED"
+    ]
+    needed = [name for name in off if name in APIS]
+    if needed:
+        yield Finding(
+            Severity.ERROR, "apis", f"not enabled in {reader.project}: {', '.join(needed)}",
+            f"gcloud services enable {' '.join(off)} --project={reader.project}",
+        )  # fmt: skip
+    elif off:
+        yield Finding(
+            Severity.WARNING, "apis",
+            f"not enabled in {reader.project}, so that less can be checked: {', '.join(off)}",
+            f"gcloud services enable {' '.join(off)} --project={reader.project}",
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "apis", f"enabled in {reader.project}")
+
+
+def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[Finding]:
+    """Rights in the project that are missing, in one list.
+
+    Args:
+        reader: Who asks.
+        config: A public address, or a bucket of ours, needs one right more.
+        new_bucket: The bucket will be created.
+    """
+    wanted = list(DRIVER)
+    if config.public_ip:
+        wanted.append("compute.subnetworks.useExternalIp")
+    if new_bucket:
+        wanted.append("storage.buckets.create")
+    said = reader.project_rights(wanted)
+    if not said.good:
+        yield _unasked(
+            "rights", f"which rights there are in project {reader.project!r}", said, reader,
+            LOOKING_APIS[0], Severity.ERROR,
+        )  # fmt: skip
+        return
+    missing = lacking(wanted, said)
+    if not missing:
+        yield Finding(Severity.OK, "rights", f"all {len(wanted)} in project {reader.project}")
+        return
+    fatal = [name for name in missing if name in DELETING]
+    because = (
+        "; nothing is created that could not be found and deleted again" if fatal else ""
+    )  # fmt: skip
+    yield Finding(
+        Severity.ERROR, "rights",
+        f"missing in project {reader.project}: {', '.join(missing)}{because}",
+        f"gcloud iam roles create {ROLE} --project={reader.project} "
+        f"{of_role('role.yaml', DRIVER)} && "
+        f"gcloud projects add-iam-policy-binding {reader.project} --member={reader.member} "
+        f"--role=projects/{reader.project}/roles/{ROLE}"
+        + (
+            f" && gcloud projects add-iam-policy-binding {reader.project} --member="
+            f"{reader.member} --role=roles/storage.admin"
+            if "storage.buckets.create" in missing else ""
+        ),
+    )  # fmt: skip
+
+
+def account(reader: Reader, email: str) -> Iterator[Finding]:
+    """Whether the machines' identity is there and may be given to machines."""
+    grant = (
+        f"gcloud iam service-accounts add-iam-policy-binding {email} "
+        f"--member={reader.member} --role=roles/iam.serviceAccountUser"
+    )
+    said = reader.account(email)
+    if said.status == 404:
+        name = email.partition("@")[0]
+        yield Finding(
+            Severity.ERROR, "service_account", f"there is no service account {email}",
+            f"gcloud iam service-accounts create {name} --project={reader.project} && "
+            + machine_grants(reader.project, email),
+        )  # fmt: skip
+        return
+    if said.good and said.body.get("disabled"):
+        yield Finding(
+            Severity.ERROR, "service_account", f"{email} is disabled",
+            f"gcloud iam service-accounts enable {email}",
+        )  # fmt: skip
+        return
+    may = reader.account_rights(email, ["iam.serviceAccounts.actAs"])
+    if not may.good:
+        yield _unasked("service_account", f"whether {email} may be used", may, reader,
+                       LOOKING_APIS[1], Severity.ERROR, grant)  # fmt: skip
+    elif lacking(["iam.serviceAccounts.actAs"], may):
+        yield Finding(
+            Severity.ERROR, "service_account",
+            f"iam.serviceAccounts.actAs is missing on {email}: machines cannot be given it", grant,
+        )  # fmt: skip
+    else:
+        yield Finding(
+            Severity.OK, "service_account",
+            f"{email} may be given to machines; its own rights ({MACHINE_ROLE}, and objects of "
+            "the bucket) cannot be asked for from here",
+        )  # fmt: skip
+
+
+def machine_grants(project_id: str, email: str) -> str:
+    """The command that lets machines delete themselves."""
+    return (
+        f"gcloud iam roles create {MACHINE_ROLE} --project={project_id} "
+        f"{of_role('machine-role.yaml', MACHINE)} && gcloud projects add-iam-policy-binding "
+        f"{project_id} --member=serviceAccount:{email} "
+        f"--role=projects/{project_id}/roles/{MACHINE_ROLE}"
+    )
+
+
+def lacking(wanted: Sequence[str], said: Answer) -> list[str]:
+    """Those of the wanted rights that an answer does not have."""
+    has = set(said.body.get("permissions", []))
+    return [name for name in wanted if name not in has]
+
+
+def _unasked(
+    subject: str,
+    what: str,
+    said: Answer,
+    reader: Reader,
+    api: str,
+    severity: Severity = Severity.WARNING,
+    fix: str | None = None,
+) -> Finding:
+    """Google would not say."""
+    enable = f"gcloud services enable {api} --project={reader.project}"
+    if said.api_off:
+        return Finding(severity, subject, f"{api} is not enabled, so it is not known {what}",
+                       enable)  # fmt: skip
+    who = reader.member.partition(":")[2].strip('"')
+    who = "your gcloud login" if who.startswith("$(") else who
+    return Finding(
+        severity, subject, f"Google does not tell {who} {what}: {said.message}",
+        fix or f"is {reader.project!r} the right project, and {who} the right identity? "
+        "gcloud auth application-default login; gcloud projects list",
+    )  # fmt: skip

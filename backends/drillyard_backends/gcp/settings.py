@@ -1,0 +1,276 @@
+"""Settings of the backend ``gcp``; in the environment ``DRILLYARD_GCP_<NAME>``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.redaction import has_userinfo
+from drillyard.registry import nearest
+from drillyard.spec.semantics import is_metadata
+
+PREFIX = "/opt/drillyard"
+"""Where the image recipe puts the virtual environment."""
+DEFAULT_IMAGE_FAMILY = "projects/debian-cloud/global/images/family/debian-12"
+_ZONE = re.compile(r"[a-z]+-[a-z]+\d{1,2}-[a-z]\Z")
+_REGION = re.compile(r"[a-z]+-[a-z]+\d{1,2}\Z")
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")
+_FOLDER = re.compile(r"[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*(?:/[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*)*\Z")  # fmt: skip  # noqa: E501
+_ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9.-]+\Z")
+_IMAGE = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/[^/\s]+\Z")  # fmt: skip  # noqa: E501
+_FAMILY = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/family/[^/\s]+\Z")  # fmt: skip  # noqa: E501
+_CONTAINER = re.compile(r"[A-Za-z0-9._:/-]+@sha256:[0-9a-f]{64}\Z")
+_TYPE = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
+_LABEL_RULE = "a key of a-z 0-9 _ - (a letter first), a value of a-z 0-9 _ -, each at most 63 long"
+
+
+class GcpConfig(BaseSettings):
+    """What is rented on Google Cloud, and how."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DRILLYARD_GCP_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+    project: str = Field(description="Id of the project that pays.")
+    bucket: str = Field(description="Bucket of the mailbox; made if it is not there.")
+    service_account: str = Field(
+        description="E-mail of the machines' identity: rights on the bucket and on its own group."
+    )
+    prefix: str = Field("", description="Folder of the bucket; default: all of it.")
+    location: str | None = Field(
+        None, description="Where the bucket is made; default: the region of the first zone."
+    )
+    zones: list[str] = Field(
+        default_factory=lambda: ["europe-west1-b", "europe-west1-c", "europe-west1-d"],
+        min_length=1, description="Zones, the first that has room is taken.",
+    )  # fmt: skip
+    machine_types: list[str] = Field(
+        default_factory=lambda: ["n2-highcpu-8"], min_length=1,
+        description="Machine types, tried in this order in all zones.",
+    )  # fmt: skip
+    regional: bool = Field(
+        False, description="One group over the zones of a region; Google picks the zone."
+    )
+    gpu_type: str | None = Field(
+        None, description="Such as `nvidia-tesla-t4` (N1 machines; A2, A3, G2 bring their own)."
+    )
+    gpu_count: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        None, description="GPUs of a machine; default: `resources.gpus`, at least 1."
+    )
+    disk_gb: Annotated[int, Field(ge=10, le=65_536)] = Field(20, description="Size of the disk.")
+    disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = Field(
+        "pd-balanced", description="Kind of the disk."
+    )
+    image: str | None = Field(None, description="`projects/P/global/images/NAME`.")
+    image_family: str | None = Field(
+        None, description="`projects/P/global/images/family/NAME`: the newest of a family."
+    )
+    container: str | None = Field(
+        None, description="Image with drillyard, by digest: `europe-docker.pkg.dev/…@sha256:…`."
+    )
+    wheelhouse: str | None = Field(
+        None, description="`gs://bucket/folder` with wheels, for an image without drillyard."
+    )
+    spot: bool = Field(True, description="Cheaper machines that may be taken away.")
+    on_demand_after: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        3, description="Losses of a Spot machine after which an on-demand one replaces it; null: "
+        "never.",
+    )  # fmt: skip
+    on_demand_when_full: bool = Field(
+        False, description="Rent on-demand machines where no Spot machine is to be had."
+    )
+    capacity_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        900.0, description="How long zones and machine types are tried."
+    )
+    stockout_s: Annotated[float, Field(ge=0.05, le=3600)] = Field(
+        20.0, description="How long a zone without room is waited for before the next is tried."
+    )
+    partial: Literal["start", "all"] = Field(
+        "start", description="With fewer machines than asked for: `start`, or `all` or nothing."
+    )
+    repair: bool = Field(
+        False, description="Let the group itself make a lost machine again, also with nobody "
+        "driving (a machine that fails for ever is made for ever, until the deadline).",
+    )  # fmt: skip
+    network: str = Field("default", description="Name of the VPC network.")
+    subnetwork: str | None = Field(None, description="`regions/R/subnetworks/NAME`.")
+    public_ip: bool = Field(
+        False, description="Off: the subnet needs Private Google Access, and nothing is reachable "
+        "from outside.",
+    )  # fmt: skip
+    tags: list[str] = Field(default_factory=list, description="Network tags, for firewalls.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Labels of your own on every machine."
+    )
+    template: str | None = Field(
+        None, description="Name of an instance template that machines are like; never changed, "
+        "never deleted.",
+    )  # fmt: skip
+    group_prefix: str = Field("dy", description="Groups are called `<prefix>-<10 hex>`.")
+    idle_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        60.0, description="A machine with nothing to do leaves after this time."
+    )
+    workers_per_machine: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Runs side by side on one machine."
+    )
+    stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
+        20.0, description="What a run gets to flush when its machine is taken away (30 s notice)."
+    )
+    notify: str | None = Field(
+        None, description="Address that is told (POST, JSON) when the experiment has ended with "
+        "nobody driving.",
+    )  # fmt: skip
+    mlflow: str | None = Field(
+        None, description="MLflow server as the machines reach it: http(s)://…; they send curves "
+        "there when nobody drives.",
+    )  # fmt: skip
+    listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        15.0, description="How far Google's listings may lag behind."
+    )
+
+    @property
+    def store_url(self) -> str:
+        """The mailbox of this backend."""
+        return f"gs://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
+
+    @property
+    def region(self) -> str:
+        """Of the first zone."""
+        return self.zones[0].rpartition("-")[0]
+
+    @property
+    def bucket_location(self) -> str:
+        """Where the bucket is made."""
+        return self.location or self.region
+
+    @field_validator("zones")
+    @classmethod
+    def _are_zones(cls, value: list[str]) -> list[str]:
+        for zone in value:
+            if _REGION.match(zone):
+                raise ValueError(f"{zone!r} is a region: a zone is expected, such as {zone}-b")
+            if not _ZONE.match(zone):
+                raise ValueError(f"{zone!r} is no zone: such as europe-west1-b")
+        if len(set(value)) < len(value):
+            raise ValueError("the same zone twice")
+        return value
+
+    @field_validator("machine_types")
+    @classmethod
+    def _are_types(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _TYPE.match(name):
+                raise ValueError(f"{name!r} is no machine type: such as n2-highcpu-8")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if not _LABEL_KEY.match(key) or not _LABEL_VALUE.match(text):
+                raise ValueError(f"{key}={text!r} is no label; allowed: {_LABEL_RULE}")
+            if key.startswith(("drillyard", "goog")):
+                raise ValueError(f"{key} is a name of drillyard's or Google's own")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _are_tags(cls, value: list[str]) -> list[str]:
+        for tag in value:
+            if not _NAME.match(tag):
+                raise ValueError(f"{tag!r} is no network tag: a-z 0-9 -, a letter first")
+        return value
+
+    @model_validator(mode="after")
+    def _texts_have_their_form(self) -> GcpConfig:
+        _need(_PROJECT, self.project, "project", "the project's id, 6 to 30 of a-z 0-9 -")
+        _need(_BUCKET, self.bucket, "bucket", "the name alone, 3 to 63 of a-z 0-9 - . _")
+        _need(_ACCOUNT, self.service_account, "service_account", "NAME@PROJECT.iam.gserviceaccount.com")  # fmt: skip  # noqa: E501
+        _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
+        _need(_IMAGE, self.image, "image", "projects/P/global/images/NAME")
+        _need(_FAMILY, self.image_family, "image_family", "projects/P/global/images/family/NAME")
+        _need(_CONTAINER, self.container, "container", "an image by digest, NAME@sha256:<64 hex>: a tag may change under you")  # fmt: skip  # noqa: E501
+        _need(_TYPE, self.gpu_type, "gpu_type", "such as nvidia-tesla-t4")
+        _need(_NAME, self.template, "template", "the template's name")
+        if len(self.group_prefix) > 30 or not _NAME.match(self.group_prefix):
+            raise ValueError(f"group_prefix: {self.group_prefix!r}: 1 to 30 of a-z 0-9 -, a letter first")  # fmt: skip  # noqa: E501
+        for name in ("notify", "mlflow"):
+            problem = outside(getattr(self, name))
+            if problem:
+                raise ValueError(f"{name}: {problem}")
+        if self.wheelhouse is not None and not re.match(
+            r"gs://[a-z0-9._-]+/\S+\Z", self.wheelhouse
+        ):
+            raise ValueError(f"wheelhouse: {self.wheelhouse!r}: gs://bucket/folder")
+        if self.image and self.image_family:
+            raise ValueError("image: give `image` or `image_family`, not both")
+        if self.regional and len({z.rpartition("-")[0] for z in self.zones}) > 4:
+            raise ValueError("zones: at most four regions")
+        return self
+
+
+def outside(url: str | None) -> str | None:
+    """Why machines should not talk to an address, or None."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "http:// or https:// and a host"
+    if has_userinfo(url):
+        return "no user name or password in it"
+    if is_metadata(url):
+        return "an address of machine metadata is not allowed"
+    return None
+
+
+def read_settings(given: dict[str, Any]) -> GcpConfig:
+    """The settings, every fault of them told in one error.
+
+    Raises:
+        ConfigError: One fault.
+        ConfigErrors: Several.
+    """
+    try:
+        return GcpConfig(**given)
+    except ValidationError as error:
+        found = error.errors()
+        # A misspelt name is often why another one is missing: it is told first.
+        unknown = [e for e in found if e["type"] == "extra_forbidden"]
+        kept = [e for e in found if e["type"] != "missing"] if unknown else found
+        problems = [_problem(e) for e in kept]
+    raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def _problem(error: Any) -> ConfigError:
+    names = list(GcpConfig.model_fields)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    field = ".".join(str(part) for part in error["loc"])
+    value = error.get("input")
+    if not field:  # from the whole: the message begins with the field's name
+        field, _, message = message.partition(": ")
+        value = given if (given := _given(error, field)) is not None else None
+    known = GcpConfig.model_fields.get(field.partition(".")[0])
+    hint = nearest(field, names) if error["type"] == "extra_forbidden" else None
+    return ConfigError(
+        message, field=f"backends.gcp.{field}", value=value,
+        hint=hint or (known.description if known else None) or f"settings: {', '.join(names)}",
+    )  # fmt: skip
+
+
+def _given(error: Any, field: str) -> Any:
+    whole = error.get("input")
+    return whole.get(field) if isinstance(whole, dict) else None
+
+
+def _need(pattern: re.Pattern[str], value: str | None, field: str, allowed: str) -> None:
+    if value is not None and not pattern.match(value):
+        raise ValueError(f"{field}: {value!r} is not {allowed}")

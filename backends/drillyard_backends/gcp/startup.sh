@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Starts drillyard's agent on a machine of Google Cloud. Needs no internet: drillyard comes with the
+# image, from a wheelhouse in the bucket, or in a container. Everything printed here is on the
+# serial port. Whatever happens, the machine ends: the agent deletes it, else this script does, else
+# its own limit (maxRunDuration).
+set -u
+metadata="http://${GCE_METADATA_HOST:-metadata.google.internal}/computeMetadata/v1"
+prefix="${DRILLYARD_PREFIX:-/opt/drillyard}"
+run="${TMPDIR:-/run}/drillyard"
+scratch="${TMPDIR:-/var/tmp}/drillyard/work"
+
+say() { echo "drillyard: $*"; }
+
+meta() { # the value at a path, or nothing
+  curl -sf --noproxy '*' --retry 5 --retry-connrefused -H 'Metadata-Flavor: Google' "$metadata/$1" 2>/dev/null
+}
+
+token() {
+  meta instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p'
+}
+
+give_up() { # nothing can work here: keep the last words, then go, through the group
+  say "$1: this machine ends itself"
+  local group name zone
+  group="$(meta instance/attributes/drillyard-group)"
+  name="$(meta instance/name)"
+  zone="$(meta instance/zone)"
+  zone="${zone##*/}"
+  agent=""
+  sleep "${DRILLYARD_LAST_WORDS_S:-60}" & wait $! # the serial port goes with the machine; somebody may read it
+  if [ -n "$group" ]; then
+    project="$(meta project/project-id)"
+    for _ in 1 2 3 4 5 6; do
+      curl -sf -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
+        -d "{\"instances\":[\"projects/$project/zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
+        "https://compute.googleapis.com/compute/v1/projects/$project/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" \
+        >/dev/null && break
+      sleep 10
+    done
+  fi
+  exit 1
+}
+
+install_from_wheelhouse() { # $1: gs://bucket/folder; its index.json lists names and hashes
+  local python
+  python="$(command -v python3)" || give_up "no python3 on this image"
+  say "installing from $1"
+  "$python" -m venv --without-pip "$prefix" || give_up "no virtual environment"
+  "$prefix/bin/python" - "$metadata" "$1" "$prefix" <<'PYTHON' || give_up "the wheelhouse cannot be installed"
+import hashlib, json, os, pathlib, subprocess, sys, time, urllib.parse, urllib.request
+metadata, url, prefix = sys.argv[1:]
+bucket, _, folder = url.removeprefix("gs://").partition("/")
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def token():
+    request = urllib.request.Request(metadata + "/instance/service-accounts/default/token",
+                                     headers={"Metadata-Flavor": "Google"})
+    return json.load(direct.open(request, timeout=30))["access_token"]
+def fetch(name):
+    quoted = urllib.parse.quote(f"{folder.rstrip('/')}/{name}", safe="")
+    request = urllib.request.Request(
+        f"https://storage.googleapis.com/storage/v1/b/{bucket}/o/{quoted}?alt=media",
+        headers={"Authorization": "Bearer " + token()})
+    for attempt in range(6):
+        try:
+            return urllib.request.urlopen(request, timeout=120).read()
+        except OSError as error:
+            print(f"drillyard: {name}: {error}", flush=True)
+            time.sleep(2 ** attempt)
+    sys.exit(f"drillyard: {name} cannot be read")
+index = json.loads(fetch("index.json"))
+wheels = pathlib.Path(prefix) / "wheels"
+wheels.mkdir(exist_ok=True)
+for name, digest in index["files"].items():
+    if os.path.basename(name) != name:
+        sys.exit(f"drillyard: {name!r} is no file name")
+    data = fetch(name)
+    if hashlib.sha256(data).hexdigest() != digest:
+        sys.exit(f"drillyard: {name} is not what the index says")
+    (wheels / name).write_bytes(data)
+pip = next(wheels.glob("pip-*.whl"))
+subprocess.run([sys.executable, f"{pip}/pip", "install", "--no-index", "--find-links", str(wheels),
+                "--no-cache-dir", "--disable-pip-version-check", *index["install"]], check=True)
+PYTHON
+}
+
+agent="" stopping=""
+forward() { # the machine is being stopped: whatever runs hears of it, nothing new begins
+  stopping=yes
+  [ -n "$agent" ] || exit 0
+  kill -TERM "$agent" 2>/dev/null
+}
+trap forward TERM
+mkdir -p "$run" "$scratch" || give_up "no folder to work in"
+
+container="$(meta instance/attributes/drillyard-container)"
+wheelhouse="$(meta instance/attributes/drillyard-wheelhouse)"
+export DRILLYARD_SCRATCH="$scratch"
+if [ -n "$container" ]; then
+  say "container $container"
+  command -v docker-credential-gcr >/dev/null && docker-credential-gcr configure-docker --registries="${container%%/*}" >/dev/null 2>&1
+  gpus=""
+  [ -e /dev/nvidiactl ] && gpus="--gpus all"
+  # shellcheck disable=SC2086  # two words or none
+  docker run --rm --name drillyard --init --network host $gpus -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
+    -e GCE_METADATA_IP "$container" python -m drillyard_backends.gcp.machine &
+else
+  if [ ! -x "$prefix/bin/python" ]; then
+    [ -n "$wheelhouse" ] || give_up "no $prefix/bin/python on this image, and no wheelhouse is set"
+    install_from_wheelhouse "$wheelhouse"
+  fi
+  "$prefix/bin/python" -m drillyard_backends.gcp.machine &
+fi
+agent=$!
+echo "$agent" >"$run/agent.pid"
+# A signal ends `wait` early; the agent flushes meanwhile.
+while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
+rm -f "$run/agent.pid"
+say "the agent ended with code ${code:-0}"
+[ "${code:-0}" = 0 ] || [ -n "$stopping" ] || give_up "the agent could not leave by itself"

@@ -1,0 +1,80 @@
+"""The one seam where the errors of google-cloud-storage become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
+from drillyard.mailbox.store import ObjectMissing
+
+_NO_BUCKET = "bucket does not exist"
+
+
+class Taken(Exception):
+    """A precondition failed: somebody was first. Never leaves the store."""
+
+
+@contextlib.contextmanager
+def seam(url: str, key: str = "") -> Iterator[None]:
+    """Translate what comes out of the library.
+
+    Args:
+        url: Of the store, for messages.
+        key: Of the object.
+
+    Raises:
+        ObjectMissing: The object is not there (but its bucket is).
+        Taken: A precondition failed.
+        CorruptObject: The bytes have another checksum than the bucket says.
+        StoreUnavailable: Anything else.
+    """
+    import requests
+    from google.api_core import exceptions as api
+    from google.auth import exceptions as auth
+    from google.cloud.storage import exceptions as storage
+
+    try:
+        yield
+    except (DrillyardError, ObjectMissing):
+        raise
+    except api.NotFound as error:
+        if _NO_BUCKET in str(error) or not key:
+            raise StoreUnavailable(
+                f"store {url}: the bucket does not exist",
+                hint="it is made by the first `drillyard run --on gcp`; is its name right?",
+            ) from error
+        raise ObjectMissing(key) from None
+    except api.PreconditionFailed:
+        raise Taken from None
+    except storage.DataCorruption as error:
+        raise CorruptObject(f"store {url}: {key} was damaged on its way: {error}") from error
+    except api.Forbidden as error:
+        raise StoreUnavailable(
+            f"store {url}: no permission at {key or 'the bucket'}: {_text(error)}",
+            hint="grant roles/storage.objectAdmin on the bucket to this identity",
+        ) from error
+    except auth.DefaultCredentialsError as error:
+        raise StoreUnavailable(
+            f"store {url}: no Google credentials are found here",
+            hint="gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+        ) from error
+    except auth.GoogleAuthError as error:
+        raise StoreUnavailable(
+            f"store {url}: Google did not accept the credentials: {error}",
+            hint="gcloud auth application-default login renews them",
+        ) from error
+    except (
+        api.GoogleAPICallError, api.RetryError, storage.InvalidResponse,
+        requests.RequestException, OSError,
+    ) as error:  # fmt: skip
+        where = f" at {key}" if key else ""
+        raise StoreUnavailable(
+            f"store {url}{where}: {_text(error)}", hint="is the network there? It was tried again"
+        ) from error
+
+
+def _text(error: Exception) -> str:
+    """What people need of an error: its first line, without the request's address."""
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    return text.splitlines()[0][:300]

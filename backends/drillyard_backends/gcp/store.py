@@ -1,0 +1,257 @@
+"""A store in a bucket of Google Cloud Storage: ``gs://bucket/prefix``.
+
+Every write of the library is repeated when its answer is lost, so a create that won may be told
+"precondition failed"; what is there is then read back and compared. Listings are always fresh
+(the bucket's own consistency; no cache of a file-system layer is in between).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from drillyard.errors import CorruptObject, UserError
+from drillyard.mailbox.keys import check_key
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard_backends.gcp.storage_errors import Taken, seam
+
+_URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
+CHUNK = 8 << 20
+"""Of a resumable upload: what is repeated after a broken connection."""
+PATIENCE_S = 45.0
+"""How long one small request is repeated; who calls decides what a longer absence means."""
+_TIMEOUT_S = (10.0, 60.0)
+T = TypeVar("T")
+
+
+class GcsStore:
+    """Objects of a bucket under a prefix.
+
+    Args:
+        url: ``gs://bucket`` or ``gs://bucket/prefix``.
+
+    Raises:
+        UserError: Not such a URL, or a prefix that leads out of its place.
+    """
+
+    pace_s = 2.0
+    """Polling and heartbeats cost money here, and an object takes one write a second."""
+
+    def __init__(self, url: str) -> None:
+        match = _URL.match(url.rstrip("/"))
+        if match is None:
+            raise UserError(f"not a bucket: {url!r}", hint="write gs://bucket/prefix")
+        self.bucket_name = match["bucket"]
+        prefix = match["prefix"] or ""
+        if prefix:
+            check_key(prefix)
+        self.url = f"gs://{self.bucket_name}" + (f"/{prefix}" if prefix else "")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._clock_offset: float | None = None
+
+    def __repr__(self) -> str:
+        return f"GcsStore({self.url!r})"
+
+    def get(self, key: str) -> bytes:
+        """Read an object; its checksum is verified."""
+        blob = self._blob(key)
+
+        def read() -> bytes:
+            with seam(self.url, key):
+                return bytes(
+                    blob.download_as_bytes(
+                        checksum="crc32c", timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S)
+                    )
+                )
+
+        return _again_when_damaged(read)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what is there."""
+        self._upload(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; True when it is ours."""
+        try:
+            self._upload(key, data, if_generation_match=0)
+        except Taken:
+            # Also what a lost answer looks like: the library asked again and met its own object.
+            try:
+                return self.get(key) == data
+            except ObjectMissing:
+                return self.put_if_absent(key, data)  # it was deleted in between
+        return True
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """Size and time of an object, or None."""
+        blob = self._blob(key)
+        try:
+            with seam(self.url, key):
+                blob.reload(timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S))
+        except ObjectMissing:
+            return None
+        return ObjectInfo(key, int(blob.size or 0), blob.updated.timestamp())
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix``, sorted by key."""
+        cut = len(self._prefix)
+        for blob in self._pages(prefix, "items(name,size,updated),nextPageToken"):
+            yield ObjectInfo(blob.name[cut:], int(blob.size or 0), blob.updated.timestamp())
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Names directly below a prefix (which ends with ``/`` or is empty), without the rest."""
+        pages = self._pages(prefix, "prefixes,nextPageToken", delimiter="/")
+        found: set[str] = set()
+        with seam(self.url):
+            for page in pages.pages:
+                found.update(page.prefixes)
+        cut = len(self._prefix) + len(prefix)
+        yield from sorted(name[cut:].rstrip("/") for name in found)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; missing is success."""
+        blob = self._blob(key)
+        with contextlib.suppress(ObjectMissing), seam(self.url, key):
+            blob.delete(timeout=_TIMEOUT_S, retry=_retry(PATIENCE_S))
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write an object from a file; a large one in pieces that are repeated one by one."""
+        blob = self._blob(key, chunk_size=CHUNK)
+        size = path.stat().st_size  # a missing file is the caller's error, not the bucket's
+        with seam(self.url, key):
+            blob.upload_from_filename(
+                str(path), checksum="crc32c", timeout=_TIMEOUT_S,
+                retry=_retry(PATIENCE_S + 30.0 * (size / CHUNK)),
+            )  # fmt: skip
+
+    def download(self, key: str, path: Path) -> None:
+        """Read an object into a file, atomically; its checksum is verified."""
+        blob = self._blob(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+
+        def read() -> None:
+            with seam(self.url, key):
+                blob.download_to_filename(
+                    str(temporary), checksum="crc32c", timeout=_TIMEOUT_S,
+                    retry=_retry(10 * PATIENCE_S),
+                )  # fmt: skip
+
+        try:
+            _again_when_damaged(read)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def now(self) -> float:
+        """The bucket's clock: the date of its newest answer, and what passed since.
+
+        Right to about a second, which is what the ``Date`` of an answer is good for.
+        """
+        if self._clock_offset is None:
+            next(iter(self.list("-no-such-key")), None)
+        return time.monotonic() + (self._clock_offset or 0.0)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _bucket(self) -> Any:
+        """The bucket, on a client of this store alone (whose answers tell the time)."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect()
+            return self._made
+
+    def _connect(self) -> Any:
+        with seam(self.url):
+            import requests.adapters
+            from google.cloud import storage
+
+            client = storage.Client()
+            # For its traces the library asks after the bucket whenever an object is missing, which
+            # here is every look for an order to stop: twice the requests, and nobody reads them.
+            client._bucket_metadata_cache = None
+            # A worker's threads share one client; the default keeps ten connections.
+            adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32)
+            session = client._http
+            session.mount("https://", adapter)
+            session.hooks["response"].append(self._read_clock)
+            return client.bucket(self.bucket_name)
+
+    def _read_clock(self, response: Any, *_: Any, **__: Any) -> None:
+        with contextlib.suppress(TypeError, ValueError):
+            stamp = parsedate_to_datetime(response.headers.get("Date", ""))
+            # Cut to whole seconds by the server: half a second is the best guess.
+            self._clock_offset = stamp.timestamp() + 0.5 - time.monotonic()
+
+    def _blob(self, key: str, chunk_size: int | None = None) -> Any:
+        check_key(key)
+        return self._bucket.blob(self._prefix + key, chunk_size=chunk_size)
+
+    def _upload(self, key: str, data: bytes, **conditions: int) -> None:
+        blob = self._blob(key)
+        with seam(self.url, key):
+            blob.upload_from_string(
+                data, content_type=_type(key), checksum="crc32c", timeout=_TIMEOUT_S,
+                retry=_retry(PATIENCE_S), **conditions,
+            )  # fmt: skip
+
+    def _pages(self, prefix: str, fields: str, **more: Any) -> Any:
+        bucket = self._bucket
+        with seam(self.url):
+            return _Seamed(
+                self.url,
+                bucket.client.list_blobs(
+                    bucket, prefix=self._prefix + prefix, fields=fields, timeout=_TIMEOUT_S,
+                    retry=_retry(PATIENCE_S), **more,
+                ),
+            )  # fmt: skip
+
+
+class _Seamed:
+    """A listing whose pages are fetched inside the seam."""
+
+    def __init__(self, url: str, iterator: Any) -> None:
+        self._url = url
+        self._iterator = iterator
+
+    @property
+    def pages(self) -> Any:
+        return self._iterator.pages
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = iter(self._iterator)
+        while True:
+            with seam(self._url):
+                blob = next(iterator, None)
+            if blob is None:
+                return
+            yield blob
+
+
+def _again_when_damaged(read: Callable[[], T]) -> T:
+    """Damage on the way is over at the second try; damage in the bucket is not."""
+    try:
+        return read()
+    except CorruptObject:
+        return read()
+
+
+def _type(key: str) -> str:
+    return "application/json" if key.endswith(".json") else "application/octet-stream"
+
+
+def _retry(seconds: float) -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(seconds)

@@ -1,0 +1,171 @@
+"""What machines need around them: the bucket, a way to it, an image; and a clock that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from drillyard.backend import Finding, Severity
+from drillyard_backends.gcp import rights
+from drillyard_backends.gcp.reading import Reader
+
+if TYPE_CHECKING:
+    from drillyard_backends.gcp.settings import GcpConfig
+
+MOST_SKEW_S = 60.0
+"""Google refuses tokens that are signed with a clock that is much further off."""
+_CONTINENTS = {
+    "US": ("us-", "northamerica-"), "EU": ("europe-",), "ASIA": ("asia-",),
+    "EUR4": ("europe-north1", "europe-west4"), "NAM4": ("us-central1", "us-east1"),
+}  # fmt: skip
+
+
+def clock(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Compare this machine's clock with Google's."""
+    skew = reader.skew_s(config.bucket)
+    if skew is not None and abs(skew) > MOST_SKEW_S:
+        yield Finding(
+            Severity.ERROR, "clock",
+            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} "
+            "Google's: its credentials would not be accepted",
+            "timedatectl set-ntp true, or set the clock by hand",
+        )  # fmt: skip
+
+
+def bucket_is_there(reader: Reader, name: str) -> bool:
+    """False where the bucket must be created."""
+    return reader.bucket(name).status != 404
+
+
+def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
+    """Whether the mailbox's bucket can be written to, and is near the machines.
+
+    Args:
+        reader: Who asks.
+        config: Names the bucket.
+        regions: Of the machines.
+    """
+    name = config.bucket
+    said = reader.bucket(name)
+    if said.status == 404:
+        yield Finding(
+            Severity.OK, "bucket", f"gs://{name} is not there and will be made in "
+            f"{config.bucket_location}",
+        )  # fmt: skip
+        return
+    objects = (
+        f"gcloud storage buckets add-iam-policy-binding gs://{name} --member={reader.member} "
+        "--role=roles/storage.objectAdmin && gcloud storage buckets add-iam-policy-binding "
+        f"gs://{name} --member={reader.member} --role=roles/storage.legacyBucketReader"
+    )
+    if not said.good:
+        yield Finding(
+            Severity.ERROR, "bucket", f"gs://{name} is there and cannot be read: {said.message}",
+            f"{objects}; or another name, if it is somebody else's: names are global",
+        )  # fmt: skip
+        return
+    has = reader.bucket_rights(name, rights.BUCKET)
+    missing = rights.lacking(rights.BUCKET, has)
+    policy = said.body.get("retentionPolicy") or {}
+    location = str(said.body.get("location", "")).lower()
+    if missing:
+        yield Finding(Severity.ERROR, "bucket",
+                      f"missing on gs://{name}: {', '.join(missing)}", objects)  # fmt: skip
+    elif policy:
+        locked = " and it is locked" if policy.get("isLocked") else ""
+        yield Finding(
+            Severity.ERROR, "bucket",
+            f"gs://{name} has a retention policy{locked}: a mailbox rewrites and deletes objects",
+            "name another bucket"
+            if locked else f"gcloud storage buckets update gs://{name} --clear-retention-period",
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "bucket", f"gs://{name} in {location} can be written to")
+    far = [region for region in regions if not _near(location, region)]
+    if location and far:
+        yield Finding(
+            Severity.WARNING, "bucket",
+            f"gs://{name} is in {location}, machines run in {', '.join(far)}: traffic between "
+            "them costs about 0.01 to 0.08 USD a GB and is slower",
+            f"zones of {location}, or a bucket in {far[0]}",
+        )  # fmt: skip
+
+
+def store(config: GcpConfig, url: str) -> Iterator[Finding]:
+    """Whether the machines can reach the mailbox at all."""
+    parts = urlsplit(url)
+    if parts.scheme != "gs":
+        yield Finding(
+            Severity.ERROR, "store", f"machines of Google Cloud cannot reach {url}",
+            f"--store {config.store_url} (which is the default here, without DRILLYARD_STORE)",
+        )  # fmt: skip
+    elif parts.netloc != config.bucket:
+        yield Finding(
+            Severity.WARNING, "store",
+            f"the mailbox is in gs://{parts.netloc}, and the settings name the bucket "
+            f"{config.bucket}: the machines' rights must be on the former",
+            f"--store {config.store_url}",
+        )  # fmt: skip
+
+
+def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
+    """Whether machines without a public address have a way to the bucket."""
+    if config.public_ip:
+        yield Finding(
+            Severity.WARNING, "network", "machines get public addresses (public_ip: true)",
+            "leave it out: machines need no connection from outside",
+        )  # fmt: skip
+        return
+    for region in regions:
+        name = (config.subnetwork or config.network).rpartition("/")[2]
+        said = reader.compute(f"regions/{region}/subnetworks/{quote(name)}")
+        if said.status == 404:
+            yield Finding(
+                Severity.WARNING if config.subnetwork is None else Severity.ERROR, "network",
+                f"there is no subnetwork {name!r} in {region}",
+                "set subnetwork to regions/REGION/subnetworks/NAME; gcloud compute networks "
+                f"subnets list --regions={region} --project={config.project}",
+            )  # fmt: skip
+        elif said.good and not said.body.get("privateIpGoogleAccess"):
+            yield Finding(
+                Severity.WARNING, "network",
+                f"subnetwork {name} in {region} has no Private Google Access: machines without a "
+                "public address reach the bucket through Cloud NAT only, if there is one",
+                f"gcloud compute networks subnets update {name} --region={region} "
+                f"--enable-private-ip-google-access --project={config.project}",
+            )  # fmt: skip
+
+
+def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Whether the image and the template that were named are there."""
+    named = config.image or config.image_family
+    if named is not None:
+        path = named.partition("/compute/v1/")[2] or named
+        said = reader.compute(path)
+        if said.status == 404:
+            yield Finding(
+                Severity.ERROR, "image", f"there is no image {path}",
+                f"gcloud compute images list --project={path.split('/')[1]}",
+            )  # fmt: skip
+        elif said.good and (said.body.get("deprecated") or {}).get("state") == "OBSOLETE":
+            yield Finding(Severity.ERROR, "image", f"{path} is obsolete", "name a newer one")
+    elif config.container is None and config.wheelhouse is None and config.template is None:
+        yield Finding(
+            Severity.ERROR, "image",
+            "nothing says where machines get drillyard from: no image, container, wheelhouse or "
+            "template",
+            "docs/google-cloud.md shows how to build an image (deployments/gcp/image)",
+        )  # fmt: skip
+    if config.template is not None:
+        said = reader.compute(f"global/instanceTemplates/{quote(config.template)}")
+        if said.status == 404:
+            yield Finding(
+                Severity.ERROR, "template", f"there is no instance template {config.template!r}",
+                f"gcloud compute instance-templates list --project={config.project}",
+            )  # fmt: skip
+
+
+def _near(location: str, region: str) -> bool:
+    wide = _CONTINENTS.get(location.upper())
+    return location == region or (wide is not None and region.startswith(wide))

@@ -1,0 +1,151 @@
+"""This machine as a backend: one detached agent a lease, in a session of its own.
+
+The agent is the program that runs on a VM too; ``sessions`` finds, lists and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ConfigError
+from drillyard_backends.sessions import RUNTIME, Sessions, default_runtime
+
+
+class LocalConfig(BaseSettings):
+    """Settings of the backend ``local``; in the environment: ``DRILLYARD_LOCAL_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="DRILLYARD_LOCAL_", extra="forbid")
+
+    runtime: Path | None = Field(
+        None, description="Folder for logs and scratch files of agents; default: one of yours "
+        "under the system's temporary folder."
+    )  # fmt: skip
+    stop_grace_s: float = Field(
+        10.0, ge=0, le=600, description="Seconds that running tickets get to flush at teardown."
+    )
+
+
+class LocalBackend:
+    """Rents processes of this machine.
+
+    Args:
+        clock: For the stamps of leases.
+        **settings: See ``LocalConfig``.
+
+    Raises:
+        ConfigError: Unknown or impossible settings.
+    """
+
+    kind = "local"
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
+    Config = LocalConfig
+
+    def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
+        try:
+            self.config = LocalConfig(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(
+                first["msg"], field=f"backends.local.{field}", value=first.get("input"),
+                hint=f"settings of `local`: {', '.join(LocalConfig.model_fields)}",
+            ) from None  # fmt: skip
+        self._sessions = Sessions(
+            self.kind, self.config.runtime or default_runtime(), _agent,
+            self.config.stop_grace_s, clock,
+        )  # fmt: skip
+
+    # -- verbs --------------------------------------------------------------------------------
+
+    def check(self, order: Order | None = None) -> list[Finding]:
+        """Room for scratch files, cores and GPUs; changes nothing."""
+        place = next(
+            p for p in (self._sessions.runtime, *self._sessions.runtime.parents) if p.exists()
+        )
+        free = shutil.disk_usage(place).free
+        findings = [
+            Finding(Severity.OK, "local", f"{free / 1e9:.1f} GB free for scratch files in {place}")
+            if free > 1e9 else
+            Finding(Severity.WARNING, "local", f"only {free / 1e6:.0f} MB free in {place}",
+                    f"free some space, or set {RUNTIME} to a larger disk"),
+        ]  # fmt: skip
+        if not os.access(place, os.W_OK):
+            findings.append(
+                Finding(Severity.ERROR, "local", f"{place} cannot be written", f"set {RUNTIME}")
+            )
+        if order is None:
+            return findings
+        cores, asked = _cores(), order.workers * order.threads
+        if asked > cores:
+            findings.append(
+                Finding(
+                    Severity.WARNING, "resources",
+                    f"{order.workers} workers of {order.threads} threads share {cores} cores",
+                    f"set resources.workers to {max(1, cores // order.threads)}",
+                )
+            )  # fmt: skip
+        if order.gpus and sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
+            findings.append(
+                Finding(
+                    Severity.ERROR, "resources.gpus",
+                    f"{order.gpus} GPUs are asked for, and this machine has no NVIDIA driver",
+                    "set resources.gpus to 0, or choose another backend",
+                )
+            )  # fmt: skip
+        return findings
+
+    def provision(self, order: Order) -> Lease:
+        """Start the agent of a lease, unless it is alive; returns at once."""
+        return self._sessions.provision(order)
+
+    def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        """ALIVE while the agent runs; UNKNOWN from another machine."""
+        return self._sessions.probe(lease)
+
+    def launch(self, lease: Lease, ticket_id: str) -> None:
+        """Nothing: the agent pulls."""
+
+    def logs(
+        self, lease: Lease, handle: dict[str, Any] | None = None, since: int = 0
+    ) -> Iterator[str]:
+        """Lines of the agent's own log, also after the teardown."""
+        return self._sessions.logs(lease, since)
+
+    def cancel(self, lease: Lease, ticket_id: str) -> None:
+        """Nothing was pushed; ``control/cancel.json`` reaches the agent."""
+
+    def teardown(self, lease: Lease) -> None:
+        """End the agent (it stops its tickets), then whatever is left of the lease."""
+        self._sessions.teardown(lease)
+
+    def leases(self) -> Iterator[Lease]:
+        """Leases of this user on this machine of which any process lives."""
+        return self._sessions.leases()
+
+    def estimate(self, order: Order) -> Cost:
+        """Free."""
+        return Cost(note="your own machine")
+
+
+def _agent(order: Order, folder: Path) -> list[str]:
+    """The program of a lease."""
+    return [
+        sys.executable, "-m", "drillyard.worker",
+        "--order-file", str(folder / "order.json"), "--scratch", str(folder / "scratch"),
+    ]  # fmt: skip
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

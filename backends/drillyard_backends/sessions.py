@@ -1,0 +1,326 @@
+"""Detached programs of this machine, one a lease: what stands behind every lease that lives here.
+
+A program is started in a session of its own and outlives whoever rented. The provider is the
+process table: every process of a lease carries its id in its environment, so that a lease is
+found, listed and ended also when the file that this module keeps beside it is lost, or the program
+was killed and only its children live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from drillyard.backend import Lease, Liveness, Order
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
+
+RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
+_LOG_TAIL = 1 << 20
+_LOCK_S = 60.0
+_KEEP_LOGS_S = 7 * 86400.0
+_started: list[subprocess.Popen[bytes]] = []
+"""Programs that this process started: kept so that they are reaped, never to be waited for."""
+
+
+def default_runtime(kind: str = "") -> Path:
+    """The folder of this user for a backend's logs and scratch files."""
+    suffix = f"-{kind}" if kind else ""
+    return Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}{suffix}"
+
+
+class Sessions:
+    """The programs of one backend on this machine.
+
+    Args:
+        kind: Name of the backend, for its leases.
+        runtime: Folder for logs and scratch files; tells apart what belongs to whom.
+        command: Order and the lease's folder -> the program; may write files into the folder.
+        stop_grace_s: Seconds between SIGTERM and SIGKILL at the end.
+        clock: For the stamps of leases.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        runtime: Path,
+        command: Callable[[Order, Path], list[str]],
+        stop_grace_s: float,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.kind = kind
+        self.runtime = runtime.expanduser().resolve()
+        self._command = command
+        self._grace_s = stop_grace_s
+        self._clock = clock
+
+    def provision(self, order: Order) -> Lease:
+        """Start the program of a lease, unless it is alive; returns at once."""
+        folder = self.folder(order.lease_id)
+        with self._locked(order.lease_id):
+            lease = self._living(order.lease_id)
+            if lease is not None:
+                return lease
+            self._forget_old()
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _write(folder / "order.json", order.to_bytes())
+            agent = self._start(order, folder)
+            lease = self._lease(order, agent)
+            _write(folder / "lease.json", lease.to_bytes())
+            return lease
+
+    def probe(self, lease: Lease) -> Liveness:
+        """ALIVE while the program runs; UNKNOWN from another machine."""
+        if lease.provider.get("host", platform.node()) != platform.node():
+            return Liveness.UNKNOWN
+        _reap()
+        return Liveness.GONE if self._living(lease.lease_id) is None else Liveness.ALIVE
+
+    def logs(self, lease: Lease, since: int = 0) -> Iterator[str]:
+        """Lines of the program's own log, also after the teardown."""
+        try:
+            data = (self.folder(lease.lease_id) / "agent.log").read_bytes()
+        except FileNotFoundError:
+            data = _stored_log(lease)
+        yield from data.decode("utf-8", errors="replace").splitlines()[since:]
+
+    def teardown(self, lease: Lease) -> None:
+        """End the program (it stops its tickets), then whatever is left of the lease."""
+        if lease.provider.get("host", platform.node()) != platform.node():
+            raise InfrastructureError(
+                f"lease {lease.lease_id} lives on {lease.provider['host']}, not on this machine",
+                hint="run the teardown there",
+            )
+        with self._locked(lease.lease_id, forget=True):
+            agent = self._agent(lease.lease_id)
+            if agent is not None and send(agent, signal.SIGTERM):
+                send(agent, signal.SIGCONT)
+                wait_gone([agent], self._grace_s)
+            processes = set(self._processes(lease.lease_id))
+            # An agent that had its time has none left; orphans hear of it for the first time.
+            end(processes, grace_s=0.0 if agent is not None else self._grace_s)
+            _reap()
+            folder = self.folder(lease.lease_id)
+            if folder.exists():
+                _store_log(lease, folder / "agent.log")
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def leases(self) -> Iterator[Lease]:
+        """Leases of this user on this machine of which any process lives."""
+        _reap()
+        by_lease: dict[str, list[ProcessId]] = defaultdict(list)
+        for process, lease_id in self._marked():
+            by_lease[lease_id].append(process)
+        known = {p.parent.name for p in self.runtime.glob("*/order.json")}
+        for lease_id in sorted(known | set(by_lease)):
+            recorded = self._recorded(lease_id)
+            alive = by_lease.get(lease_id) or (
+                list(self._session(recorded)) if recorded is not None else []
+            )
+            if alive:
+                yield recorded or self._lease(self._order(lease_id), min(alive, key=_start))
+
+    # -- what is there ------------------------------------------------------------------------
+
+    def folder(self, lease_id: str) -> Path:
+        """Where a lease has its order, log and scratch files."""
+        return self.runtime / lease_id
+
+    def _recorded(self, lease_id: str) -> Lease | None:
+        try:
+            return Lease.from_bytes((self.folder(lease_id) / "lease.json").read_bytes())
+        except (FileNotFoundError, CorruptObject):
+            return None
+
+    def _order(self, lease_id: str) -> Order:
+        try:
+            return Order.from_bytes((self.folder(lease_id) / "order.json").read_bytes())
+        except (FileNotFoundError, CorruptObject):
+            # Its processes live and their files do not: enough to be torn down.
+            return Order(lease_id=lease_id, experiment="", store_url="")
+
+    def _lease(self, order: Order, agent: ProcessId) -> Lease:
+        return Lease(
+            lease_id=order.lease_id, backend=self.kind, order=order,
+            provider={"host": platform.node(), "pid": agent.pid, "started": agent.started,
+                      "log": str(self.folder(order.lease_id) / "agent.log")},
+            created_at=self._clock.now(),
+        )  # fmt: skip
+
+    def _living(self, lease_id: str) -> Lease | None:
+        """The lease, if its agent is alive; found by its record, else in the process table."""
+        recorded = self._recorded(lease_id)
+        if recorded is not None and _agent_of(recorded).alive():
+            return recorded
+        agent = self._agent(lease_id)
+        return None if agent is None else self._lease(self._order(lease_id), agent)
+
+    def _agent(self, lease_id: str) -> ProcessId | None:
+        recorded = self._recorded(lease_id)
+        if recorded is not None and _agent_of(recorded).alive():
+            return _agent_of(recorded)
+        # The agent leads its session; nothing else that carries the mark does so by itself.
+        leaders = [p for p, found in self._marked(lease_id) if _leads(p)]
+        return min(leaders, key=_start, default=None)
+
+    def _marked(self, lease_id: str | None = None) -> Iterator[tuple[ProcessId, str]]:
+        for process in marked(lease_id, **{RUNTIME: str(self.runtime)}):
+            with contextlib.suppress(psutil.Error, OSError, KeyError):
+                yield process, psutil.Process(process.pid).environ()[MARK]
+
+    def _processes(self, lease_id: str) -> Iterator[ProcessId]:
+        yield from (process for process, _ in self._marked(lease_id))
+        recorded = self._recorded(lease_id)
+        if recorded is not None:
+            yield from self._session(recorded)
+
+    @staticmethod
+    def _session(lease: Lease) -> Iterator[ProcessId]:
+        return in_session(_agent_of(lease))
+
+    # -- effects ------------------------------------------------------------------------------
+
+    def _start(self, order: Order, folder: Path) -> ProcessId:
+        environment = dict(os.environ)
+        environment.update({MARK: order.lease_id, RUNTIME: str(self.runtime)})
+        command = self._command(order, folder)
+        _reap()
+        with open(folder / "agent.log", "ab") as log:
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    start_new_session=True, cwd=folder, env=environment,
+                )  # fmt: skip
+            except OSError as error:
+                raise InfrastructureError(f"no process for the lease: {error}") from error
+        _started.append(process)
+        agent = ProcessId.of(process.pid)
+        if agent is None:
+            raise InfrastructureError(
+                f"the agent ended at once with code {process.wait()}",
+                hint=f"its last words are in {folder / 'agent.log'}",
+            )
+        return agent
+
+    def _forget_old(self) -> None:
+        """Remove what killed agents left: scratch files now, logs when they are old."""
+        oldest = time.time() - _KEEP_LOGS_S
+        for path in self.runtime.glob("*/lease.json"):
+            with contextlib.suppress(OSError):
+                if (path.parent / "scratch").exists() and not any(
+                    True for _ in self._processes(path.parent.name)
+                ):
+                    shutil.rmtree(path.parent / "scratch", ignore_errors=True)
+                if path.stat().st_mtime < oldest and self._living(path.parent.name) is None:
+                    shutil.rmtree(path.parent, ignore_errors=True)
+                    path.parent.with_suffix(".lock").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, lease_id: str, forget: bool = False) -> Iterator[None]:
+        """One at a time per lease, over all processes; the system frees it when one dies."""
+        self.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.runtime.stat().st_uid != os.getuid():
+            raise InfrastructureError(
+                f"{self.runtime} belongs to somebody else",
+                hint=f"set {RUNTIME} to another folder",
+            )
+        path = self.runtime / f"{lease_id}.lock"
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            with open(path, "a") as file:
+                if not _try_lock(file.fileno()):
+                    if time.monotonic() > deadline:
+                        raise InfrastructureError(
+                            f"another process has held {path} for {_LOCK_S:.0f} s",
+                            hint="end it, then run the same command again",
+                        )
+                    time.sleep(0.05)
+                    continue
+                if not _same(path, file.fileno()):
+                    continue  # its last holder removed it; lock the new one
+                try:
+                    yield
+                finally:
+                    if forget:
+                        path.unlink(missing_ok=True)
+                return
+
+
+def _agent_of(lease: Lease) -> ProcessId:
+    return ProcessId(int(lease.provider["pid"]), float(lease.provider["started"]))
+
+
+def _start(process: ProcessId) -> float:
+    return process.started
+
+
+def _leads(process: ProcessId) -> bool:
+    try:
+        return os.getsid(process.pid) == process.pid
+    except OSError:
+        return False
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _reap() -> None:
+    """Let agents that ended leave the process table."""
+    _started[:] = [process for process in _started if process.poll() is None]
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _log_key(lease: Lease) -> str:
+    return f"leases/{lease.lease_id}/agent.log"
+
+
+def _store_log(lease: Lease, path: Path) -> None:
+    """Keep the agent's last words in the mailbox; a store that is away loses them only there."""
+    if not lease.order.store_url or not lease.order.experiment:
+        return
+    with contextlib.suppress(DrillyardError, FileNotFoundError):
+        mailbox = Mailbox(open_store(lease.order.store_url), lease.order.experiment)
+        data = path.read_bytes()[-_LOG_TAIL:]
+        mailbox.store.put(mailbox.key(_log_key(lease)), data)
+
+
+def _stored_log(lease: Lease) -> bytes:
+    if not lease.order.store_url or not lease.order.experiment:
+        return b""
+    try:
+        mailbox = Mailbox(open_store(lease.order.store_url), lease.order.experiment)
+        return mailbox.store.get(mailbox.key(_log_key(lease)))
+    except (ObjectMissing, DrillyardError):
+        return b""

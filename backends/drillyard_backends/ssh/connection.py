@@ -1,0 +1,254 @@
+"""SSH connections for callers without an event loop: one a host and process, kept and remade.
+
+asyncssh runs in a thread of its own; whoever calls waits for it. A process that was forked opens
+its own connection: the parent's thread does not come along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from drillyard.errors import InfrastructureError
+from drillyard_backends.ssh.failures import translated, unverified
+from drillyard_backends.ssh.settings import Address, SshConfig
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+_KEEPALIVE_S = 15.0
+_SESSIONS = 4
+"""Commands at once on one connection; OpenSSH allows ten sessions, SFTP takes one."""
+_TRY_S = 8.0
+"""A connection that broke is tried again for so long; who calls has his own patience, too."""
+_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command on a host ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class _Loop:
+    """An event loop in a daemon thread, one a process."""
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _loops: ClassVar[dict[int, asyncio.AbstractEventLoop]] = {}
+
+    @classmethod
+    def get(cls) -> asyncio.AbstractEventLoop:
+        with cls._lock:
+            loop = cls._loops.get(os.getpid())
+            if loop is None:
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="ssh", daemon=True).start()
+                cls._loops[os.getpid()] = loop
+            return loop
+
+
+def _fresh_locks() -> None:
+    # A lock that another thread of the parent held at the fork would never be freed here.
+    _Loop._lock = threading.Lock()
+    Connection._open_lock = threading.Lock()
+
+
+class Connection:
+    """A host, connected when first used, and again when the connection was lost.
+
+    Args:
+        address: The host.
+        config: How to log in.
+    """
+
+    _open_lock: ClassVar[threading.Lock] = threading.Lock()
+    _open: ClassVar[dict[tuple[int, Address, str], Connection]] = {}
+
+    def __init__(self, address: Address, config: SshConfig) -> None:
+        self.address = address
+        self.config = config
+        self._client: asyncssh.SSHClientConnection | None = None
+        self._sftp: asyncssh.SFTPClient | None = None
+        self._connecting = asyncio.Lock()
+        self._sessions = asyncio.Semaphore(_SESSIONS)
+
+    @classmethod
+    def to(cls, address: Address, config: SshConfig) -> Connection:
+        """The connection of this process to a host."""
+        login = (config.key_file, config.known_hosts, config.config_file, config.user)
+        key = (os.getpid(), address, repr(login))
+        with cls._open_lock:
+            found = cls._open.get(key)
+            if found is None:
+                found = cls._open[key] = cls(address, config)
+            return found
+
+    @classmethod
+    def close_all(cls) -> None:
+        """Close the connections of this process; the next call opens them again."""
+        with cls._open_lock:
+            mine = [cls._open.pop(key) for key in list(cls._open) if key[0] == os.getpid()]
+        for connection in mine:
+            connection._wait(connection._close())
+
+    def run(self, command: str, text: str = "", timeout_s: float = 120.0) -> Done:
+        """Run a shell command there.
+
+        Args:
+            command: In the words of the login shell.
+            text: Its standard input.
+            timeout_s: Ended by then.
+
+        Raises:
+            UserError: The login is refused, or the host's key is not trusted.
+            InfrastructureError: The host does not answer, or the connection broke in the middle:
+                the command may have run.
+        """
+
+        async def work() -> Done:
+            client = await self._connected()
+            async with self._sessions:
+                try:
+                    done = await asyncio.wait_for(
+                        client.run(command, input=text, errors="replace"), timeout_s
+                    )
+                except TimeoutError:
+                    raise InfrastructureError(
+                        f"{self.address} did not answer within {timeout_s:.0f} s: {command}",
+                        hint="is that machine overloaded?",
+                    ) from None
+            code = done.returncode if done.returncode is not None else -1
+            return Done(code, str(done.stdout or ""), str(done.stderr or ""))
+
+        return self._tried(work, again=False)
+
+    def files(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+        """Do something with the host's files; done again when the connection breaks.
+
+        Args:
+            work: Safe to repeat. SFTP's own errors, of which a lost connection is none, come
+                through as they are.
+
+        Raises:
+            UserError: The login is refused, or the host's key is not trusted.
+            InfrastructureError: The host does not answer.
+        """
+
+        async def with_client() -> T:
+            await self._connected()
+            assert self._sftp is not None
+            return await work(self._sftp)
+
+        return self._tried(with_client, again=True)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _tried(self, work: Callable[[], Coroutine[Any, Any, T]], *, again: bool) -> T:
+        import asyncssh
+
+        broken = (asyncssh.DisconnectError, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection,
+                  asyncssh.ChannelOpenError, ConnectionError)  # fmt: skip
+        give_up = time.monotonic() + _TRY_S
+        pause = _PAUSE_S
+        while True:
+            failure: InfrastructureError
+            try:
+                return self._wait(work())
+            except InfrastructureError as error:
+                failure = error
+            except broken as error:
+                failure = InfrastructureError(
+                    f"the connection to {self.address} broke: {error}",
+                    hint="look at the network; the same command goes on",
+                )
+            self._wait(self._close())
+            if not again or time.monotonic() + pause > give_up:
+                raise failure
+            time.sleep(pause)
+            pause *= 2
+
+    @staticmethod
+    def _wait(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, _Loop.get()).result()
+
+    async def _connected(self) -> asyncssh.SSHClientConnection:
+        async with self._connecting:
+            if self._client is None or self._client.is_closed():
+                self._client = self._sftp = None
+                try:
+                    self._client = await self._connect()
+                    self._sftp = await self._client.start_sftp_client()
+                except Exception as error:
+                    await self._close()
+                    raise translated(error, self.address, self.config) from error
+            return self._client
+
+    async def _connect(self) -> asyncssh.SSHClientConnection:
+        import asyncssh
+
+        seen: list[asyncssh.SSHKey] = []
+        trusted: list[bool] = []
+
+        class Client(asyncssh.SSHClient):
+            def validate_host_public_key(
+                self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+            ) -> bool:
+                seen.append(key)
+                trusted.append(_is_known(config, host, addr, port))
+                return False  # asked only for a key that is not trusted
+
+        address, config = self.address, self.config
+        options: dict[str, Any] = {}
+        if address.port is not None:
+            options["port"] = address.port
+        if address.user is not None:
+            options["username"] = address.user
+        if config.key_file is not None:
+            options["client_keys"] = [str(config.key_file.expanduser())]
+            options["agent_path"] = None
+        if config.known_hosts is not None:
+            place = config.known_hosts.expanduser()
+            options["known_hosts"] = str(place) if place.exists() else b""
+        if config.config_file is not None:
+            options["config"] = [str(config.config_file.expanduser())]
+        try:
+            return await asyncio.wait_for(
+                asyncssh.connect(
+                    address.host, client_factory=Client, password_auth=False,
+                    kbdint_auth=False, keepalive_interval=_KEEPALIVE_S, keepalive_count_max=3,
+                    connect_timeout=config.connect_timeout_s, **options,
+                ),
+                config.connect_timeout_s,
+            )  # fmt: skip
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise unverified(address, config, seen[0] if seen else None, any(trusted)) from error
+
+    async def _close(self) -> None:
+        client, self._client, self._sftp = self._client, None, None
+        if client is not None:
+            client.abort()
+
+
+def _is_known(config: SshConfig, host: str, addr: str, port: int) -> bool:
+    """True when the file of trusted keys has any key of a host."""
+    import asyncssh
+
+    place = (config.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
+    try:
+        found = asyncssh.match_known_hosts(str(place), host, addr, port)
+    except (OSError, ValueError):
+        return False
+    return bool(found[0] or found[1])
+
+
+os.register_at_fork(after_in_child=_fresh_locks)

@@ -1,0 +1,350 @@
+"""A store in a folder of another machine, over SFTP: no disk need be shared.
+
+The same laws as the folder store, and the same files: a temporary name, fsync, then a rename that
+replaces (``posix-rename@openssh.com``) or a link that fails when the name is taken
+(``hardlink@openssh.com``). Workers on that machine may use the folder as it is, at the same time.
+The folder itself is not synced: a power cut there may take back the last seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import stat as modes
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from drillyard.errors import ConfigError, InfrastructureError, StoreUnavailable
+from drillyard.mailbox.keys import check_key
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.settings import resolve
+from drillyard_backends.ssh.connection import Connection
+from drillyard_backends.ssh.settings import Address, parse_config
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+_TMP = ".tmp-sftp-"
+"""Not a number behind ``.tmp-``: a worker there must not take us for a dead writer of its own."""
+_SWEEP_S = 86400.0
+_CLOCK_S = 600.0
+_CHUNK = 1 << 20
+_AT_ONCE = 16
+
+
+class SftpStore:
+    """Objects as files under a folder of an SSH host.
+
+    How to log in is said where the backend ``ssh`` has it said (environment, settings file,
+    ``~/.ssh/config``); see ``drillyard_backends.ssh.settings``.
+
+    Args:
+        url: ``sftp://[user@]host[:port]/absolute/path``, or ``sftp://host/~/path`` under the home.
+
+    Raises:
+        ConfigError: The URL names no host or no folder, or holds a password.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address, self.folder = split(url)
+        self.url = f"sftp://{self.address}/{self.folder.lstrip('/')}"
+        self._config = parse_config(resolve("ssh", {"hosts": [str(self.address)]}).revealed())
+        self._login = self._config.address(str(self.address))
+        self._root = self.folder.removeprefix("~/")  # SFTP starts in the home
+        self._ahead: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"SftpStore({self.url!r})"
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self._do(key, lambda sftp: _read(sftp, self._path(key), key))
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what is there."""
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            async with _temporary(sftp, self._path(key)) as temporary:
+                await _write(sftp, temporary, data)
+                await sftp.posix_rename(temporary, self._path(key))
+
+        self._do(key, work, len(data))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; True when it is ours."""
+
+        async def work(sftp: asyncssh.SFTPClient) -> bool:
+            import asyncssh
+
+            target = self._path(key)
+            async with _temporary(sftp, target) as temporary:
+                await _write(sftp, temporary, data)
+                try:
+                    await sftp.link(temporary, target)
+                except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
+                    # "Failure" is all that SFTP says of a name that is taken.
+                    if await _attributes(sftp, target) is None:
+                        raise
+                    # Also the answer to a repeated call whose first answer was lost.
+                    return await _read(sftp, target, key) == data
+            return True
+
+        return self._do(key, work, len(data))
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """Size and time of an object, or None."""
+        found = self._do(key, lambda sftp: _attributes(sftp, self._path(key)))
+        return None if found is None else _info(key, found)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix``, sorted by key."""
+        folder, _, start = prefix.rpartition("/")
+        path = self._path(folder) if folder else self._root
+
+        async def work(sftp: asyncssh.SFTPClient) -> list[ObjectInfo]:
+            found: list[ObjectInfo] = []
+            limit = asyncio.Semaphore(_AT_ONCE)
+            await _walk(sftp, path, f"{folder}/" if folder else "", start, found, limit)
+            return found
+
+        yield from sorted(self._do(prefix, work), key=lambda info: info.key)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; missing is success."""
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            import asyncssh
+
+            with contextlib.suppress(asyncssh.SFTPNoSuchFile):
+                await sftp.remove(self._path(key))
+
+        self._do(key, work)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write an object from a file."""
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            async with _temporary(sftp, self._path(key)) as temporary:
+                await _write(sftp, temporary, b"")
+                await sftp.put(str(path), temporary)
+                async with sftp.open(temporary, "r+b", encoding=None) as file:
+                    await file.fsync()
+                await sftp.posix_rename(temporary, self._path(key))
+
+        self._do(key, work, path.stat().st_size)
+
+    def download(self, key: str, path: Path) -> None:
+        """Read an object into a file, atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
+
+        async def work(sftp: asyncssh.SFTPClient) -> None:
+            found = await _attributes(sftp, self._path(key))
+            if found is None or _is_folder(found):
+                raise ObjectMissing(key)
+            await sftp.get(self._path(key), str(temporary))
+
+        try:
+            self._do(key, work)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def now(self) -> float:
+        """The clock of the machine that stamps the files, asked for every ten minutes."""
+        if self._ahead is None or time.monotonic() - self._ahead[1] > _CLOCK_S:
+            self._ahead = (self._ask_ahead(), time.monotonic())
+        return time.time() + self._ahead[0]
+
+    def sweep(self, experiment: str) -> int:
+        """Remove temporary files that are a day old: what killed writers left; how many."""
+        oldest = self.now() - _SWEEP_S
+
+        async def work(sftp: asyncssh.SFTPClient) -> int:
+            found: list[ObjectInfo] = []
+            await _walk(
+                sftp, self._path(check_key(experiment)), "", "", found,
+                asyncio.Semaphore(_AT_ONCE), hidden=True,
+            )  # fmt: skip
+            old = [i for i in found if i.key.rsplit("/")[-1].startswith(_TMP)
+                   and i.updated_at < oldest]  # fmt: skip
+            for info in old:
+                await sftp.remove(f"{self._path(experiment)}/{info.key}")
+            return len(old)
+
+        return self._do(experiment, work)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{check_key(key)}"
+
+    def _ask_ahead(self) -> float:
+        """How far that machine's clock is ahead of ours, in seconds; to half a second."""
+
+        async def work(sftp: asyncssh.SFTPClient) -> float:
+            async with _temporary(sftp, f"{self._root}/clock") as temporary:
+                before = time.time()
+                await _write(sftp, temporary, b"")
+                found = await sftp.stat(temporary)
+                # SFTP stamps whole seconds, cut: half a second is the fair guess.
+                return float(found.mtime or 0) + 0.5 - (before + time.time()) / 2
+
+        return self._do("clock", work)
+
+    def _do(
+        self, key: str, work: Callable[[asyncssh.SFTPClient], Awaitable[T]],
+        size: int | None = None,
+    ) -> T:  # fmt: skip
+        """The one place where SFTP's errors become ours."""
+        import asyncssh
+
+        try:
+            # Looked up each time: a forked process needs its own.
+            return Connection.to(self._login, self._config).files(work)
+        except ObjectMissing:
+            raise
+        except InfrastructureError as error:
+            raise StoreUnavailable(f"store {self.url}: {error}", hint=error.hint) from error
+        except asyncssh.SFTPError as error:
+            raise StoreUnavailable(
+                f"store {self.url}: {error.reason} at {key}", hint=_hint(error, size)
+            ) from error
+
+
+def split(url: str) -> tuple[Address, str]:
+    """Host and folder of an ``sftp://`` URL; the folder is absolute or starts with ``~/``.
+
+    Raises:
+        ConfigError: It has none, or a password.
+    """
+    wanted = "sftp://[user@]host[:port]/folder, or sftp://host/~/folder under the home there"
+    parts = urlsplit(url)
+    folder = unquote(parts.path).rstrip("/")
+    if parts.query or parts.fragment or ":" in parts.netloc.rpartition("@")[0]:
+        raise ConfigError("is no place of objects", value="sftp://…", allowed=wanted,
+                          hint="SSH logs in by key; leave the password out")  # fmt: skip
+    folder = folder.removeprefix("/") if folder.startswith("/~/") else folder
+    if not folder.strip("/~") or ".." in folder.split("/"):
+        raise ConfigError("names no folder", value=url, allowed=wanted,
+                          hint="for example sftp://lab.example.org/~/drillyard-runs")  # fmt: skip
+    try:
+        return Address.parse(parts.netloc), folder
+    except ValueError as error:
+        raise ConfigError(str(error), value=url, allowed=wanted) from None
+
+
+async def _read(sftp: asyncssh.SFTPClient, path: str, key: str) -> bytes:
+    import asyncssh
+
+    try:
+        async with sftp.open(path, "rb", encoding=None) as file:
+            data: Any = await file.read()
+            return bytes(data)
+    except asyncssh.SFTPNoSuchFile:
+        raise ObjectMissing(key) from None
+    except asyncssh.SFTPFailure:
+        found = await _attributes(sftp, path)
+        if found is None or _is_folder(found):  # a folder can be opened, and not read
+            raise ObjectMissing(key) from None
+        raise
+
+
+async def _write(sftp: asyncssh.SFTPClient, path: str, data: bytes) -> None:
+    """Write a new file, its folder made where it is missing."""
+    import asyncssh
+
+    try:
+        opened = await sftp.open(path, "xb", encoding=None)
+    except asyncssh.SFTPNoSuchFile:
+        await _make_folders(sftp, path.rpartition("/")[0])
+        opened = await sftp.open(path, "xb", encoding=None)
+    async with opened as file:
+        for start in range(0, len(data), _CHUNK):
+            await file.write(data[start : start + _CHUNK])
+        await file.fsync()
+
+
+async def _make_folders(sftp: asyncssh.SFTPClient, folder: str) -> None:
+    import asyncssh
+
+    try:
+        await sftp.makedirs(folder, exist_ok=True)
+    except asyncssh.SFTPFailure:
+        # Another writer made one of them between asyncssh's look and its mkdir.
+        await sftp.makedirs(folder, exist_ok=True)
+
+
+async def _attributes(sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPAttrs | None:
+    import asyncssh
+
+    try:
+        return await sftp.stat(path)
+    except asyncssh.SFTPNoSuchFile:
+        return None
+
+
+def _is_folder(found: asyncssh.SFTPAttrs) -> bool:
+    return modes.S_ISDIR(found.permissions or 0)
+
+
+def _info(key: str, found: asyncssh.SFTPAttrs) -> ObjectInfo:
+    return ObjectInfo(key, int(found.size or 0), float(found.mtime or 0))
+
+
+@contextlib.asynccontextmanager
+async def _temporary(sftp: asyncssh.SFTPClient, target: str) -> AsyncIterator[str]:
+    """A free name beside a target; removed when it is there at the end."""
+    import asyncssh
+
+    path = f"{target.rpartition('/')[0]}/{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(asyncssh.Error, OSError):
+            await sftp.remove(path)
+
+
+async def _walk(
+    sftp: asyncssh.SFTPClient, folder: str, prefix: str, start: str, found: list[ObjectInfo],
+    limit: asyncio.Semaphore, hidden: bool = False,
+) -> None:  # fmt: skip
+    import asyncssh
+
+    async with limit:
+        try:
+            entries = await sftp.readdir(folder)
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNotADirectory):
+            return
+    folders: list[str] = []
+    for entry in entries:
+        name, attributes = str(entry.filename), entry.attrs
+        if name in (".", "..") or not name.startswith(start):
+            continue
+        if name.startswith(".") and not hidden:
+            continue
+        mode = attributes.permissions or 0
+        if modes.S_ISDIR(mode):
+            folders.append(name)
+        elif modes.S_ISREG(mode):
+            found.append(_info(prefix + name, attributes))
+    await asyncio.gather(
+        *(_walk(sftp, f"{folder}/{n}", f"{prefix}{n}/", "", found, limit, hidden) for n in folders)
+    )
+
+
+def _hint(error: asyncssh.SFTPError, size: int | None) -> str:
+    import asyncssh
+
+    if isinstance(error, asyncssh.SFTPPermissionDenied):
+        return "no permission: choose another folder, or mend the permissions there"
+    if isinstance(error, asyncssh.SFTPOpUnsupported):
+        return "the server there is no OpenSSH; drillyard needs its rename, link and fsync"
+    needed = f" ({size} bytes are to be written)" if size else ""
+    return f"is its disk full{needed}, or read-only? SFTP does not say more"

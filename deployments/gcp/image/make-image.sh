@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes a machine image with drillyard in /opt/drillyard, so that machines start in a minute and
+# need no internet. Run it where `gcloud` is logged in:
+#   ./make-image.sh PROJECT ZONE WHEEL [REQUIREMENTS_LOCK]
+# WHEEL is drillyard's wheel (`python -m build --wheel`). The one machine that it starts has a public
+# address while it installs, and is deleted at the end, also when something fails.
+set -euo pipefail
+[ $# -ge 3 ] || { sed -n '2,6p' "$0"; exit 2; }
+project="$1" zone="$2" wheel="$3" lock="${4:-}"
+stamp="$(date -u +%Y%m%d-%H%M%S)"
+builder="drillyard-image-$stamp"
+image="drillyard-$stamp"
+gc() { gcloud --project "$project" --quiet "$@"; }
+cleanup() { gc compute instances delete "$builder" --zone "$zone" >/dev/null 2>&1 || true; }
+trap cleanup EXIT
+
+gc compute instances create "$builder" --zone "$zone" --machine-type e2-standard-4 --boot-disk-size 20GB \
+  --image-family debian-12 --image-project debian-cloud --max-run-duration 2h --instance-termination-action DELETE \
+  --no-service-account --no-scopes
+for _ in $(seq 30); do gc compute ssh "$builder" --zone "$zone" --command true >/dev/null 2>&1 && break; sleep 5; done
+gc compute scp "$wheel" ${lock:+"$lock"} "$builder:/tmp/" --zone "$zone"
+name="$(basename "$wheel")"
+constraint="${lock:+-c /tmp/$(basename "${lock:-x}")}"
+gc compute ssh "$builder" --zone "$zone" --command "set -e
+  sudo apt-get update -q && sudo apt-get install -yq python3-venv curl libgomp1
+  sudo python3 -m venv /opt/drillyard
+  sudo /opt/drillyard/bin/pip install -q --no-cache-dir $constraint '/tmp/$name[rl,gcs]'
+  sudo /opt/drillyard/bin/python -c 'import drillyard_backends.gcp.machine, torch, stable_baselines3'
+  sudo rm -rf /tmp/* /root/.cache && sync"
+gc compute instances stop "$builder" --zone "$zone"
+gc compute images create "$image" --source-disk "$builder" --source-disk-zone "$zone" --family drillyard \
+  --labels drillyard=image
+echo "backends.gcp.image_family: projects/$project/global/images/family/drillyard"

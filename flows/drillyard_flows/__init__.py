@@ -1,0 +1,1 @@
+"""Flows, commands and the embedded server: everything of drillyard that needs Prefect."""

@@ -1,0 +1,120 @@
+"""``drillyard run``, ``resume`` and ``cancel``: typed keyword arguments in, an exit code out.
+
+Prefect joins the command line here, by the entry-point group ``drillyard.commands``. Nothing heavy
+is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from drillyard.cli.common import (
+    FREE,
+    GlobalsOption,
+    JsonOption,
+    OwnNameOption,
+    SetOption,
+    StoreOption,
+    TunableOption,
+    parameters,
+)
+
+OfflineOption = Annotated[
+    bool,
+    typer.Option("--offline-ok", help="Go on when the Prefect API that PREFECT_API_URL names "
+                 "does not answer."),
+]  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to drillyard's command line.
+
+    Args:
+        app: The application.
+    """
+    app.command("run", context_settings=FREE)(run)
+    # The same by the name that users of an older system know.
+    app.command("launch", context_settings=FREE, help="The same as `run`.")(run)
+    app.command("bench")(bench)
+    app.command("resume")(resume)
+    app.command("cancel")(cancel)
+
+
+def run(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The experiment file, YAML or JSON.")],
+    sets: SetOption = None,
+    globals_: GlobalsOption = None,
+    tunables: TunableOption = None,
+    on: Annotated[str | None, typer.Option("--on", help="Backend instead of the file's.")] = None,
+    store: StoreOption = None,
+    name: OwnNameOption = None,
+    allow_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-change", help="Go on under the same name although the experiment was changed."
+        ),
+    ] = False,
+    offline_ok: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an experiment, or go on with it: what is finished is not done again.
+
+    Parameters that the file declares can be given by name: `--lr 0.001`.
+    """
+    from drillyard_flows.opening import Request
+    from drillyard_flows.running import run_file
+
+    request = Request(
+        file=file, store=store, sets=sets or [], globals_=globals_ or [],
+        values=parameters(context), tunables=tunables or [], backend=on, name=name,
+        allow_change=allow_change, offline_ok=offline_ok,
+    )  # fmt: skip
+    run_file(request, as_json=as_json)
+
+
+def bench(
+    file: Annotated[str, typer.Argument(help="A file with `bench:`, or a study of a list.")],
+    sets: SetOption = None,
+    on: Annotated[str | None, typer.Option("--on", help="Backend instead of the file's.")] = None,
+    store: StoreOption = None,
+    name: OwnNameOption = None,
+    offline_ok: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run algorithms on simulators with several seeds, and make the page that compares them."""
+    from drillyard_flows.opening import Request
+    from drillyard_flows.running import bench_file
+
+    request = Request(file=file, store=store, sets=sets or [], backend=on, name=name,
+                      offline_ok=offline_ok)  # fmt: skip
+    bench_file(request, as_json=as_json)
+
+
+def resume(
+    name: Annotated[str, typer.Argument(help="The experiment's name in the store.")],
+    store: StoreOption = None,
+    offline_ok: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with an experiment from what the store knows of it, without its file."""
+    from drillyard_flows.opening import Request
+    from drillyard_flows.running import resume_name
+
+    resume_name(Request(file="", store=store, name=name, offline_ok=offline_ok), as_json=as_json)
+
+
+def cancel(
+    name: Annotated[str, typer.Argument(help="The experiment's name in the store.")],
+    store: StoreOption = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Let running tickets finish; start no new ones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop an experiment and give back what it rented. It can be resumed."""
+    from drillyard_flows.running import cancel_name
+
+    cancel_name(name, store, drain=drain, as_json=as_json)

@@ -1,0 +1,52 @@
+"""What happens when a flow run ends badly: nothing rented may stay behind.
+
+Prefect calls a hook by position in the process that ran the flow and by keyword in a worker, so
+the parameters must have exactly these names. In a worker it is another process than the one that
+held the driver, and possibly the only one left; then the ledger in the mailbox says what to end.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from drillyard_flows.attached import find
+from drillyard_flows.stopping import end_leases, order_stop
+
+log = logging.getLogger(__name__)
+
+
+def tear_down(flow: Any, flow_run: Any, state: Any) -> None:
+    """Give back what a failed or crashed flow run rented, where the outcome is decided."""
+    _end(flow_run, stop=False)
+
+
+def stop_and_tear_down(flow: Any, flow_run: Any, state: Any) -> None:
+    """Stop the work of a cancelled flow run, then give back what it rented."""
+    _end(flow_run, stop=True)
+
+
+def _end(flow_run: Any, *, stop: bool) -> None:
+    from drillyard.mailbox import Mailbox, open_store
+    from drillyard_flows.opening import Request, loaded_of
+
+    given = dict(flow_run.parameters or {})
+    request = Request(
+        file=str(given.get("file", "")), store=given.get("store") or None,
+        name=given.get("name") or None, sets=given.get("sets") or [],
+        globals_=given.get("globals_files") or [], backend=given.get("backend") or None,
+    )  # fmt: skip
+    loaded = loaded_of(request)
+    name = request.name or loaded.spec.name
+    mailbox = Mailbox(open_store(request.store_url(loaded)), name)
+    if stop:
+        order_stop(mailbox, reason="cancelled in Prefect", by="prefect")
+    driver = find(mailbox.store.url, name)
+    if driver is not None:
+        if driver.decided:
+            driver.teardown()
+        return
+    # A flow run that failed because Prefect or the store was away has decided nothing: the
+    # machines go on with what is posted, and end by themselves after it.
+    for lease in end_leases(mailbox, only_decided=not stop):
+        log.info("lease %s is gone", lease)

@@ -1,0 +1,184 @@
+"""How far it is, live: a bar a run on a terminal, a line a run every 10 s elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from drillyard.mailbox.records import Board, Phase
+from drillyard.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+LINE_EVERY_S = 10.0
+MOST_BARS = 12
+"""More runs than this are shown as one bar."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a display is told about a run."""
+
+    run: str
+    phase: Phase | None
+    status: Status
+    board: Board | None
+
+
+class Display(Protocol):
+    """Shows runs until it is closed."""
+
+    def update(self, runs: Sequence[Run]) -> None:
+        """Show how far the runs are; called a few times a second."""
+
+    def say(self, text: str) -> None:
+        """Print a line above what moves."""
+
+    def close(self) -> None:
+        """Stop moving; called once."""
+
+
+def open_display(*, quiet: bool, title: str) -> Display:
+    """The display that fits where the output goes.
+
+    Args:
+        quiet: Only a program reads: show nothing.
+        title: The experiment's name.
+    """
+    if quiet:
+        return Silent()
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return Bars(console, title) if console.is_terminal else Lines()
+
+
+class Silent:
+    """Shows nothing; what must be said goes to standard error."""
+
+    def update(self, runs: Sequence[Run]) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Print a line to standard error."""
+        sys.stderr.write(f"{text}\n")
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def facts(run: Run) -> str:
+    """Steps, speed, return and time left of a run, in words."""
+    board = run.board
+    if board is None or run.phase is None or board.phase is not run.phase:
+        return run.status.value.lower()
+    parts = [f"{board.step:,}/{board.total:,}" if board.total else "at work"]
+    if board.steps_per_s is not None and run.phase is Phase.TRAIN:
+        parts.append(f"{board.steps_per_s:,.0f} steps/s")
+    if board.episode_return is not None:
+        parts.append(f"return {board.episode_return:.4g}")
+    if board.eta_s is not None:
+        parts.append(f"{clock(board.eta_s)} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """``m:ss`` or ``h:mm:ss``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+class Lines:
+    """A line a run every 10 s, and one whenever its phase or state changes."""
+
+    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
+        self._every_s = every_s
+        self._seen: dict[str, tuple[Phase | None, Status]] = {}
+        self._due = time.monotonic() + every_s
+
+    def update(self, runs: Sequence[Run]) -> None:
+        """Print what changed, and everything that runs when it is time."""
+        now = time.monotonic()
+        due = now >= self._due
+        if due:
+            self._due = now + self._every_s
+        for run in runs:
+            state = (run.phase, run.status)
+            changed = self._seen.get(run.run, (None, Status.PENDING)) != state
+            if changed or (due and run.status is Status.RUNNING):
+                self._seen[run.run] = state
+                name = f"{run.phase.value}: " if run.phase and not run.status.ended else ""
+                self.say(f"{run.run} {name}{facts(run)}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class Bars:
+    """A bar a run that moves in place.
+
+    Args:
+        console: The terminal.
+        title: Shown for the bar of all runs, where there are too many for one each.
+    """
+
+    def __init__(self, console: Console, title: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._title = title
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._progress.start()
+
+    def update(self, runs: Sequence[Run]) -> None:
+        """Move the bars."""
+        if len(runs) > MOST_BARS:
+            ended = sum(run.status.ended for run in runs)
+            active = sum(run.status is Status.RUNNING for run in runs)
+            self._move(
+                self._title, ended, len(runs), f"{ended:,}/{len(runs):,} runs, {active} at work"
+            )
+            return
+        for run in runs:
+            done, total = 0, 1
+            if run.status is Status.SUCCEEDED:
+                done, total = 1, 1
+            elif run.board is not None and run.board.phase is run.phase:
+                done, total = run.board.step, max(1, run.board.total)
+            phase = run.phase.value if run.phase and not run.status.ended else ""
+            self._move(run.run, done, total, facts(run), f"{run.run} {phase}".rstrip())
+
+    def _move(self, key: str, done: int, total: int, facts: str, label: str | None = None) -> None:
+        label = (label or key).ljust(20)
+        if key not in self._bars:
+            self._bars[key] = self._progress.add_task(label, total=total, facts=facts)
+        self._progress.update(
+            self._bars[key], completed=done, total=total, description=label, facts=facts
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self._progress.stop()

@@ -1,0 +1,196 @@
+"""The commands as plain functions; how they end badly leaves as an exception of the one tree."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from drillyard.cli.common import open_mailbox
+from drillyard.command_lines import command
+from drillyard.errors import ConfigError, ControlPlaneError, DrillyardError
+from drillyard_flows import settings
+from drillyard_flows.opening import Request, checked, opened
+from drillyard_flows.progress import Display, open_display
+
+if TYPE_CHECKING:
+    from drillyard.driver import Driver
+    from drillyard.spec.load import Loaded
+
+API_PATIENCE_S = 5.0
+DRIVER_PATIENCE_S = 60.0
+MIRROR_PATIENCE_S = 20.0
+
+
+def run_file(request: Request, *, as_json: bool) -> None:
+    """``drillyard run FILE``.
+
+    Args:
+        request: What to run, and where.
+        as_json: Print one JSON document.
+
+    Raises:
+        DrillyardError: How it ended, when not well.
+    """
+    started = time.monotonic()
+    _run(checked(request), request, as_json=as_json, started=started)
+
+
+def bench_file(request: Request, *, as_json: bool) -> None:
+    """``drillyard bench FILE``: a study that compares listed experiments.
+
+    Args:
+        request: What to run, and where.
+        as_json: Print one JSON document.
+
+    Raises:
+        ConfigError: The file lists nothing that could be compared.
+        DrillyardError: How it ended, when not well.
+    """
+    started = time.monotonic()
+    loaded = checked(request)
+    if loaded.spec.study is None or loaded.spec.study.chooser != "list":
+        raise ConfigError(
+            "the file compares nothing", file=loaded.file.name, field="bench",
+            allowed="`bench:` with algorithms and simulators, or a study of the chooser `list`",
+            hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`, or use `run`",
+        )  # fmt: skip
+    _run(loaded, request, as_json=as_json, started=started)
+
+
+def resume_name(request: Request, *, as_json: bool) -> None:
+    """``drillyard resume NAME``: the experiment and the user's code as the store has them.
+
+    Args:
+        request: Which experiment, and where.
+        as_json: Print one JSON document.
+
+    Raises:
+        DrillyardError: No such experiment, or how it ended.
+    """
+    from drillyard.bundle import install
+    from drillyard.scratch import own_folder
+    from drillyard.spec.load import load_resolved
+
+    started = time.monotonic()
+    mailbox = open_mailbox(request.name, request.store)
+    request = replace(request, name=mailbox.experiment, store=mailbox.store.url)
+    record = mailbox.experiment_record()
+    with own_folder("resume") as scratch:
+        # The very files that the first command packed, so that the identity is the same.
+        paths = install(mailbox, record.code, [], scratch)
+        empty = scratch / "empty"
+        empty.mkdir()
+        loaded = load_resolved(
+            record.spec, folder=paths[0] if paths else empty, provenance=record.provenance
+        )
+        _run(loaded, request, as_json=as_json, started=started)
+
+
+def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> None:
+    """``drillyard cancel NAME``.
+
+    Args:
+        name: The experiment.
+        store: Where it is.
+        drain: Let running tickets finish.
+        as_json: Print one JSON document.
+
+    Raises:
+        NotFound: No such experiment.
+        TeardownUnconfirmed: A provider still lists something.
+    """
+    from drillyard_flows import stopping
+
+    mailbox = open_mailbox(name, store)
+    name = mailbox.experiment
+    open_tickets = stopping.undecided(mailbox)
+    if open_tickets:
+        stopping.order_stop(mailbox, reason="drillyard cancel", by=getpass.getuser(), drain=drain)
+    gone: list[str] = []
+    if not drain:
+        # A driver that lives tears down by itself; where it does not come to it, we do.
+        stopping.wait_until(lambda: not stopping.driven(mailbox), DRIVER_PATIENCE_S)
+        gone = stopping.end_leases(mailbox)
+    if as_json:
+        typer.echo(json.dumps({"experiment": name, "stopped": open_tickets, "leases_gone": gone}))
+        return
+    if not open_tickets:
+        typer.echo(f"{name}: nothing was open")
+    elif drain:
+        typer.echo(f"{name}: running tickets finish, no new ones start")
+    else:
+        typer.echo(f"{name}: stopped {len(open_tickets)} tickets")
+    for lease in gone:
+        typer.echo(f"lease {lease} is gone")
+    if open_tickets:
+        typer.echo(f"{command('resume', mailbox)} goes on from the last checkpoints")
+
+
+def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
+    from drillyard_flows import ending
+
+    if not request.offline_ok:
+        _require_api()
+    display = open_display(quiet=as_json, title=loaded.spec.name)
+    failure: DrillyardError | None = None
+    report: str | None = None
+    try:
+        driver, tickets = opened(loaded, request, on_line=display.say)
+        if tickets:
+            failure, report = _drive(driver, request, display)
+        else:
+            display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
+        if report is None:
+            report = ending.build_report(driver.mailbox, display.say)
+    finally:
+        display.close()
+    ending.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
+    if failure is not None:
+        raise failure
+
+
+def _drive(
+    driver: Driver, request: Request, display: Display
+) -> tuple[DrillyardError | None, str | None]:
+    from drillyard.tracking import Mirror, resolve_uri
+    from drillyard_flows import ending
+    from drillyard_flows.session import Session
+
+    uri = resolve_uri(driver.loaded.spec.tracking.mlflow, driver.mailbox.store.url)
+    mirror = Mirror(driver.mailbox, uri, on_warning=display.say)
+    # The curves go while machines are torn down and the report is built, not after them.
+    session = Session(driver, request, display, on_all_ended=mirror.ask)
+    outcome = "undecided"
+    try:
+        mirror.start()
+        machinery = session.run()
+        failure = ending.verdict(driver, machinery, stopped=session.stopped)
+        outcome = "succeeded" if failure is None else type(failure).__name__
+        return failure, session.report
+    finally:
+        driver.close(outcome)
+        mirror.finish(MIRROR_PATIENCE_S)
+
+
+def _require_api() -> None:
+    """A Prefect API that the user named must answer before anything is rented.
+
+    Raises:
+        ControlPlaneError: It does not.
+    """
+    from drillyard_flows.server import Server
+
+    configured = settings.configured_api()
+    if configured is None:
+        return
+    try:
+        Server(configured, configured, ours=False).wait(API_PATIENCE_S)
+    except ControlPlaneError as error:
+        raise ControlPlaneError(
+            error.message, hint=f"{error.hint}; or --offline-ok to run without its pages"
+        ) from error

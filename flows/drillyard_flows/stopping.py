@@ -1,0 +1,86 @@
+"""Stopping an experiment from any process: neither Prefect nor its driver is needed for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from drillyard.attempts import ticket_states
+from drillyard.backend import open_backend
+from drillyard.driver_lock import living
+from drillyard.ledger import Ledger
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Cancel
+from drillyard.status import Status
+from drillyard.tenancy import Tenancy
+
+FLUSH_S = 30.0
+"""How long running tickets may take to notice and to write what they have."""
+CONFIRM_S = 120.0
+
+
+def order_stop(mailbox: Mailbox, *, reason: str, by: str, drain: bool = False) -> None:
+    """Tell every worker to stop. The first order stays, but a drain becomes a stop.
+
+    Args:
+        mailbox: The experiment.
+        reason: In words.
+        by: Who says so.
+        drain: Running tickets finish; only new ones are not taken.
+    """
+    order = Cancel(reason=reason, by=by, drain=drain, written_at=time.time())
+    if not mailbox.create("control/cancel.json", order):
+        before = mailbox.cancelled()
+        if before is not None and before.drain and not drain:
+            mailbox.write("control/cancel.json", order)
+
+
+def undecided(mailbox: Mailbox) -> list[str]:
+    """Tickets that have not ended."""
+    return [t for t, state in ticket_states(mailbox).items() if not state.status.ended]
+
+
+def driven(mailbox: Mailbox) -> bool:
+    """True while a driver lives, whose task it is to tear down."""
+    return any(living(mailbox, driver) for driver in mailbox.drivers()[-1:])
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> bool:
+    """Wait for a condition; True when it came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
+    """Tear down every lease that the ledger calls open, until its provider lists it no more.
+
+    Args:
+        mailbox: The experiment.
+        only_decided: Leave leases alone while tickets are open.
+
+    Returns:
+        Ids of the leases that are gone now.
+
+    Raises:
+        TeardownUnconfirmed: The provider still lists one of them.
+    """
+    if only_decided and undecided(mailbox):
+        return []
+    if not only_decided:
+        wait_until(lambda: not _running(mailbox), FLUSH_S)
+    ledger = Ledger(mailbox)
+    before = [entry for entry in ledger.entries() if entry.open]
+    if not before:
+        return []
+    newest = before[-1].intent
+    backend = open_backend(newest.backend, newest.order.settings)
+    Tenancy(mailbox, backend, ledger).end_all(CONFIRM_S, lambda: None)
+    return [entry.lease.lease_id for entry in before]
+
+
+def _running(mailbox: Mailbox) -> bool:
+    return any(s.status is Status.RUNNING for s in ticket_states(mailbox).values())

@@ -1,0 +1,41 @@
+"""drillyard: reinforcement-learning experiments that lose nothing.
+
+``load``, ``run`` and ``generate`` do from Python what the commands do; docs/python.md shows how.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drillyard.api import load, run
+    from drillyard.feed import Point, StopRun
+    from drillyard.generating import generate
+    from drillyard.registry import register
+
+__version__ = "0.1.0"
+__all__ = ["Point", "StopRun", "__version__", "generate", "load", "register", "run"]
+
+_WHERE = {
+    "Point": "drillyard.feed",
+    "StopRun": "drillyard.feed",
+    "load": "drillyard.api",
+    "run": "drillyard.api",
+    "generate": "drillyard.generating",
+    "register": "drillyard.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for, so that ``import drillyard`` costs nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'drillyard' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -1,0 +1,429 @@
+"""Checks of an experiment that ask the world: disk, tracking server, backend, simulator.
+
+Nothing is created and nothing is rented. What the file itself can tell was refused by ``load``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from drillyard.backend import Finding, Severity, open_backend
+from drillyard.errors import (
+    ConfigErrors,
+    UserError,
+)
+from drillyard.findings import as_finding, placed
+from drillyard.life import Death, Silence, watched
+from drillyard.phases import Workload
+from drillyard.registry import load as load_registered
+from drillyard.spec.load import Loaded
+from drillyard.targets import check_folder
+
+_FREE_PER_RUN = 64 * 1024 * 1024
+"""Bytes: two checkpoints of a small network, its streams and results."""
+_TIMEOUT_S = 1.5
+_MLFLOW_FLOOR = (3, 9)
+"""Older servers have known holes (file read, upload without authorisation)."""
+
+
+def check(
+    loaded: Loaded,
+    *,
+    store: str = "./drillyard-runs",
+    offline_ok: bool = False,
+    speed: bool = False,
+) -> list[Finding]:
+    """Everything that can be verified before anything is rented.
+
+    Args:
+        loaded: A resolved experiment.
+        store: URL of the mailbox's store.
+        offline_ok: A tracking server that cannot be reached is no error.
+        speed: Measure the simulator's steps/s too, which takes seconds.
+
+    Returns:
+        What was looked at; errors among them refuse the experiment (``refuse``).
+    """
+    spec = loaded.spec
+    found = [Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"), *loaded.findings]
+    found += _plan(loaded)
+    found += disk(store, len(spec.seeds))
+    found += _targets(loaded)
+    found += _asked(loaded, "study", lambda: _study(loaded))
+    found += _tracking(spec.tracking.mlflow, offline_ok)
+    with importable(loaded.folder):
+        found += _asked(loaded, "backend", lambda: _backend(loaded, store))
+        good = all(f.severity is not Severity.ERROR for f in found)
+        found += _watched(loaded, lambda: _world(loaded, speed and good))
+    return [placed(finding, loaded) for finding in found]
+
+
+def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """Findings of foreign code, which may hang or end its process: that is a finding too."""
+    limit_s = loaded.spec.budget.check_s
+    try:
+        return watched(look, limit_s, "importing it")
+    except Silence as silence:
+        return [Finding(
+            Severity.ERROR, "simulator", f"{silence}",
+            "mend the simulator; where it needs that long: --set budget.check_s=120",
+        )]  # fmt: skip
+    except Death as death:
+        return [Finding(
+            Severity.ERROR, "simulator", str(death),
+            "native code of the simulator crashed, or it called os._exit; a run would end so too",
+        )]  # fmt: skip
+
+
+def _world(loaded: Loaded, speed: bool) -> list[Finding]:
+    """What the simulator and the workload say."""
+    found = _asked(loaded, "simulator", lambda: _simulator(loaded))
+    # A world that is broken has no spaces that a learner could be held against.
+    if all(f.severity is not Severity.ERROR for f in found):
+        found += _asked(loaded, loaded.spec.workload, lambda: _workload(loaded))
+    for number, listed in enumerate(_listed(loaded)):
+        if all(f.severity is not Severity.ERROR for f in found):
+            subject = f"study.experiments[{number}]"
+            found += _asked(listed, subject, partial(_simulator, listed))
+            found += _asked(listed, subject, partial(_workload, listed))
+    if speed and all(f.severity is not Severity.ERROR for f in found):
+        found += _asked(loaded, "simulator", lambda: _speed(loaded))
+    return found
+
+
+def _listed(loaded: Loaded) -> list[Loaded]:
+    """The listed experiments of a study, each as it would be run."""
+    from drillyard.parameters import with_parts
+    from drillyard.spec.listed import OF_THE_TRIAL
+
+    study = loaded.spec.study
+    items = study.experiments if study is not None else []
+    parts = [{k: v for k, v in item.items() if k not in OF_THE_TRIAL} for item in items]
+    return [replace(loaded, spec=with_parts(loaded.spec, own)) for own in parts if own]
+
+
+def _simulator(loaded: Loaded) -> list[Finding]:
+    if loaded.spec.simulator is None:
+        return []
+    from drillyard.simulators.check import check_simulator
+
+    return check_simulator(loaded.spec.simulator, speed=False)
+
+
+def _speed(loaded: Loaded) -> list[Finding]:
+    if loaded.spec.simulator is None:
+        return []
+    from drillyard.simulators.check import measure_speed
+
+    return [measure_speed(loaded.spec.simulator)]
+
+
+def _backend(loaded: Loaded, store: str) -> list[Finding]:
+    from drillyard import budget
+    from drillyard.orders import preview
+
+    spec = loaded.spec
+    found = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
+    kind = spec.backend.partition("/")[0]
+    settings = spec.backends.get(kind, {})
+    backend = open_backend(spec.backend, dict(settings))
+    order = preview(spec, store)
+    for one in backend.check(order):
+        subject = f"backend {spec.backend}: {one.subject}"
+        if one.severity is Severity.ERROR and one.subject in settings:
+            subject = f"backends.{kind}.{one.subject}"  # a line of the file
+        elif "." in one.subject:
+            subject = one.subject
+        elif one.subject == kind:
+            subject = f"backend {spec.backend}"
+        found.append(replace(one, subject=subject))
+    return [*found, *budget.judged(spec, budget.offer(spec, backend, order))]
+
+
+def _study(loaded: Loaded) -> list[Finding]:
+    """What a study will do, and whether its memory can be reached."""
+    study = loaded.spec.study
+    if study is None:
+        return []
+    from drillyard.errors import InfrastructureError
+    from drillyard.spec.study import MODELS
+
+    many = f"{study.trials:,} trials" if study.trials else "all its trials"
+    found = [Finding(Severity.OK, "study", f"{many}, chosen by {study.chooser}, on "
+                     f"{len(loaded.spec.seeds)} seeds each")]  # fmt: skip
+    if study.storage is None or study.chooser not in MODELS:
+        return found
+    from drillyard.studies.model import check_storage
+
+    try:
+        check_storage(study.storage)
+    except InfrastructureError as error:
+        found.append(Finding(Severity.ERROR, "study.storage", error.message, error.hint,
+                             infrastructure=True))  # fmt: skip
+    return found
+
+
+def _workload(loaded: Loaded) -> list[Finding]:
+    workload: Workload = load_registered("workloads", loaded.spec.workload)()
+    return workload.check(loaded.spec, loaded.folder)
+
+
+def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
+    """What someone else found; an error that he raised is a finding, with file and line."""
+    try:
+        return ask()
+    except ConfigErrors as errors:
+        return [as_finding(e, subject) for e in errors.errors]
+    except UserError as error:
+        missing = _missing_module(error)
+        if missing is not None and loaded.spec.requirements:
+            return [Finding(
+                Severity.WARNING, subject,
+                f"not checked: {missing!r} is not installed here; setup installs `requirements:` "
+                "on the workers",
+            )]  # fmt: skip
+        return [as_finding(error, subject)]
+    except SystemExit as end:
+        return [Finding(Severity.ERROR, subject, f"your code called sys.exit({end.code!r})",
+                        "raise an exception instead; it is shown as the reason")]  # fmt: skip
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """The module whose absence is behind an error, or None."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return error.name
+        error = error.__cause__
+    return None
+
+
+@contextlib.contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """The user's folder at the end of the path: his modules are found, none of ours is shadowed.
+
+    No byte code is written meanwhile: a check leaves nothing behind.
+    """
+    text = str(folder)
+    present, no_byte_code = text in sys.path, sys.dont_write_bytecode
+    if not present:
+        sys.path.append(text)
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = no_byte_code
+        if not present and text in sys.path:
+            sys.path.remove(text)
+
+
+def _plan(loaded: Loaded) -> Iterator[Finding]:
+    spec, train = loaded.spec, loaded.spec.train
+    if train is None:
+        return
+    budget = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
+    runs = len(spec.seeds)
+    yield Finding(
+        Severity.OK, "budget",
+        f"{runs} run{'s' if runs > 1 else ''} of {budget}, {train.n_envs} "
+        f"cop{'ies' if train.n_envs > 1 else 'y'} of the simulator each",
+    )  # fmt: skip
+    rollout = _rollout(loaded)
+    every = train.checkpoint_every
+    if every and rollout and every % rollout:
+        rounded = -(-every // rollout) * rollout
+        yield Finding(
+            Severity.OK, "checkpoints",
+            f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
+            f"(a rollout is {rollout:,} steps)",
+        )  # fmt: skip
+    yield from _never(loaded)
+    if train.max_time_s is not None:
+        yield Finding(
+            Severity.WARNING, "budget",
+            "train.max_time_s stops by the clock: such a run is not reproducible",
+            "use train.steps alone for results that can be repeated",
+        )  # fmt: skip
+
+
+def _never(loaded: Loaded) -> Iterator[Finding]:
+    """Intervals that are longer than the budget: no error, a short trial is often meant."""
+    train, every = loaded.spec.train, loaded.spec.evaluate.every
+    if train is None or train.steps is None:
+        return
+    if train.checkpoint_every is not None and train.checkpoint_every > train.steps:
+        yield Finding(
+            Severity.WARNING, "train.checkpoint_every",
+            f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
+            "checkpoint is written, and a run that is killed starts over",
+            f"for example {max(1, train.steps // 10):,}; null takes a tenth of the budget",
+        )  # fmt: skip
+    if every is not None and every.steps is not None and every.steps > train.steps:
+        yield Finding(
+            Severity.WARNING, "evaluate.every.steps",
+            f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
+            "evaluation during training, and the best policy is the final one",
+            "give fewer steps, or every: null",
+        )  # fmt: skip
+
+
+def _rollout(loaded: Loaded) -> int | None:
+    """Steps of one rollout of an on-policy learner, over all copies."""
+    from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
+
+    learner, train = loaded.spec.learner, loaded.spec.train
+    if learner is None or train is None or learner.algorithm not in ON_POLICY:
+        return None
+    n_steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
+    return int(n_steps) * train.n_envs
+
+
+def disk(store: str, runs: int = 1) -> Iterator[Finding]:
+    """Free space where a local store is or will be.
+
+    Args:
+        store: Its URL; other than a folder: nothing is said.
+        runs: Runs that will write there.
+    """
+    parts = urlsplit(store)
+    if "://" in store and parts.scheme != "file":
+        return
+    path = Path(parts.path if "://" in store else store).expanduser().absolute()
+    there = next(p for p in [path, *path.parents] if p.exists())
+    if not there.is_dir():
+        yield Finding(Severity.ERROR, "store", f"{there} is a file", "name a folder with --store")
+        return
+    free, needed = shutil.disk_usage(there).free, _FREE_PER_RUN * min(runs, 64)
+    if free < needed:
+        yield Finding(
+            Severity.ERROR, "store",
+            f"{free:,} bytes are free at {there}, and two checkpoints of each run need about "
+            f"{needed:,} bytes",
+            "make room, or name another place with --store",
+        )  # fmt: skip
+    elif not _writable(there):
+        yield Finding(
+            Severity.ERROR, "store", f"{there} cannot be written to",
+            "change its permissions, or name another place with --store",
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
+
+
+def _writable(folder: Path) -> bool:
+    import os
+
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _targets(loaded: Loaded) -> Iterator[Finding]:
+    for number, target in enumerate(loaded.spec.store):
+        remote = "://" in target.url and not target.url.startswith("file://")
+        if remote or target.url == "mlflow":
+            continue
+        subject = f"store[{number}].url"
+        if "://" in target.url or Path(target.url).expanduser().is_absolute():
+            # A relative one counts from the store's folder and is looked at by the store phase.
+            folder = Path(urlsplit(target.url).path or target.url).expanduser()
+            try:
+                check_folder(target.url, folder)
+            except UserError as error:
+                yield Finding(Severity.ERROR, subject, error.message, error.hint)
+                continue
+        for finding in disk(target.url):
+            if finding.severity is Severity.ERROR:
+                yield Finding(finding.severity, subject, finding.message, finding.fix)
+
+
+# -- tracking -------------------------------------------------------------------------------------
+
+
+def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:
+    import os
+
+    if uri == "auto":
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri or urlsplit(uri).scheme not in ("http", "https"):
+        return
+    yield from _server(uri, offline_ok)
+
+
+def _server(uri: str, offline_ok: bool) -> Iterator[Finding]:
+    from drillyard.redaction import redact
+
+    host = urlsplit(uri).hostname or ""
+    shown = redact(uri)
+    try:
+        version = _get(f"{uri.rstrip('/')}/version")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        yield Finding(
+            Severity.WARNING if offline_ok else Severity.ERROR, "tracking.mlflow",
+            f"{shown} cannot be reached: {reason}"
+            + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
+            None if offline_ok else "start the server; or go on with --offline-ok and send the "
+            "points later with `drillyard sync`",
+            infrastructure=True,
+        )  # fmt: skip
+        return
+    numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
+    if numbers and numbers < _MLFLOW_FLOOR:
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} runs MLflow {version.strip()}, which has known security holes",
+            f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
+        )  # fmt: skip
+        return
+    if host not in ("localhost", "127.0.0.1", "::1") and _open_to_all(uri):
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} answers without a password and is not on this machine",
+            "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
+        )  # fmt: skip
+        return
+    yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
+
+
+def _open_to_all(uri: str) -> bool:
+    try:
+        _get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
+    except OSError:
+        return False
+    return True
+
+
+def _get(url: str) -> str:
+    """A small answer; redirects are not followed, so that no one sends us elsewhere."""
+    import urllib.request
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *args: object, **kwargs: object) -> None:
+            return None
+
+    opener = urllib.request.build_opener(NoRedirect)
+    with opener.open(url, timeout=_TIMEOUT_S) as answer:
+        data: bytes = answer.read(4096)
+    return data.decode(errors="replace")
+
+
+def reach(url: str) -> str | None:
+    """Why a URL does not answer, or None when it does (an HTTP error is an answer).
+
+    Args:
+        url: ``http://`` or ``https://``.
+    """
+    import urllib.error
+
+    try:
+        _get(url)
+    except urllib.error.HTTPError as error:
+        return f"it answers {error.code}" if error.code >= 500 else None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+    return None

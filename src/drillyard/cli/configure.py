@@ -1,0 +1,108 @@
+"""``drillyard configure``: settings of a backend, asked for and kept where only you read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from drillyard.cli.common import JsonOption, SetOption, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("configure")(configure)
+
+
+def configure(
+    backend: Annotated[str, typer.Argument(help="The backend: `drillyard list backends`.")],
+    sets: SetOption = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Print what is set, and where it came from; ask nothing."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for the settings of a backend and keep them in ~/.drillyard (mode 0600).
+
+    Secrets are references: env:NAME, file:PATH or secret:NAME (a Prefect secret block).
+    """
+    from drillyard.errors import ConfigErrors
+    from drillyard.settings import fields_of
+    from drillyard.settings_rows import rows
+
+    kind = backend.partition("/")[0]
+    fields = fields_of(kind)
+    if show or as_json:
+        found, problems = rows(backend)
+        if problems:
+            raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+        _show(found, as_json)
+        return
+    if not fields:
+        typer.echo(f"{kind} has no settings")
+        return
+    from drillyard.configuring import write
+
+    given = _given(kind, sets) if sets else _asked(kind)
+    if not given:
+        typer.echo("nothing was changed")
+        return
+    path = write(kind, given)
+    typer.echo(f"wrote {len(given)} settings of {kind} to {path}; `drillyard doctor` tries them")
+
+
+def _show(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for row in found:
+        value = "-" if row["value"] is None else row["value"]
+        typer.echo(f"{row['name']}: {value}  ({row['from']})")
+        typer.echo(f"    {row['help']} [{row['environment']}]")
+
+
+def _given(kind: str, sets: list[str]) -> dict[str, Any]:
+    from drillyard.configuring import validated
+    from drillyard.errors import ConfigError
+
+    found = {}
+    for text in sets:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(
+                f"{text!r} is not name=value", file="--set", value=text, allowed="--set name=value"
+            )
+        name = name.strip().removeprefix(f"backends.{kind}.")
+        found[name] = None if value in ("", "null") else validated(kind, name, value)
+    return found
+
+
+def _asked(kind: str) -> dict[str, Any]:
+    from drillyard.configuring import validated
+    from drillyard.errors import ConfigError
+    from drillyard.settings import REFERENCE_WORDS, fields_of, is_secret
+    from drillyard.settings_rows import rows
+
+    fields = fields_of(kind)
+    known = {row["name"]: row for row in rows(kind)[0]}
+    typer.echo("Enter keeps what is in brackets; a dash takes a setting out.")
+    found: dict[str, Any] = {}
+    for name, row in known.items():
+        typer.echo(f"\n{name}: {row['help'] or 'no description'}")
+        if is_secret(name, fields):
+            typer.echo(f"  a secret: give {REFERENCE_WORDS}")
+        while True:
+            now = "" if row["value"] is None else str(row["value"])
+            text = typer.prompt(f"  {name}", default=now, show_default=bool(now)).strip()
+            if text == now and not (row["required"] and not now):
+                break
+            if text == "-":
+                found[name] = None
+                break
+            try:
+                found[name] = validated(kind, name, text)
+                break
+            except ConfigError as error:
+                typer.echo(f"  {error.message}; allowed: {error.allowed}")
+    return found

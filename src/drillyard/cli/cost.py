@@ -1,0 +1,79 @@
+"""``drillyard cost``: what machines have cost, by the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+    from drillyard.results.table import Grid
+    from drillyard.spending import Interval, Spending
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("cost")(cost)
+
+
+def cost(
+    name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Show what machines have cost: a row an interval; without a name for the whole store."""
+    from drillyard.spending import spending
+
+    found = [spending(mailbox) for mailbox in _mailboxes(name, store)]
+    if as_json:
+        print_json([
+            {"schema_version": 1, "experiment": s.experiment, "total": s.total,
+             "currency": s.currency, "max_cost": s.max_cost, "left": s.left,
+             "intervals": [asdict(i) for i in s.intervals]}
+            for s in found
+        ])  # fmt: skip
+        return
+    from drillyard.cli.output import print_grid
+
+    print_grid(grid(found))
+    for one in found:
+        text = f"{one.experiment}: {one.total:,.2f} {one.currency}"
+        if one.left is not None:
+            text += f" of {one.max_cost:g}, {one.left:,.2f} left"
+        typer.echo(text)
+
+
+def _mailboxes(name: str | None, store: str | None) -> list[Mailbox]:
+    from drillyard.cli.common import experiments, open_mailbox, split_place
+    from drillyard.mailbox import Mailbox
+
+    newest = open_mailbox(name, store)
+    if split_place(name, store)[0] is not None:
+        return [newest]
+    return [Mailbox(newest.store, one) for one in experiments(newest.store)]
+
+
+def grid(found: list[Spending]) -> Grid:
+    """One line an interval."""
+    from drillyard.results.table import Grid
+
+    rows = tuple(_row(i) for one in found for i in one.intervals)
+    header = ("experiment", "lease", "backend", "machines", "began", "ended", "for", "an hour",
+              "cost")  # fmt: skip
+    return Grid("machines", header, rows, frozenset({3, 6, 7, 8}))
+
+
+def _row(row: Interval) -> tuple[str, ...]:
+    from drillyard.results import words
+
+    ended = "may be running" if row.ended_at is None else words.moment(row.ended_at)
+    if row.ended_at is not None and not row.confirmed:
+        ended += " (unseen)"
+    return (
+        row.experiment, row.lease, row.backend + (" Spot" if row.spot else ""), str(row.machines),
+        words.moment(row.began_at), ended, words.duration(row.seconds),
+        f"{row.per_hour:,.3f}" if row.per_hour else words.NOTHING,
+        f"{row.cost:,.2f} {row.currency}" if row.per_hour else words.NOTHING,
+    )  # fmt: skip

@@ -1,0 +1,43 @@
+"""``drillyard doctor``: is this machine fit to run experiments, and if not, what is missing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from drillyard.cli.common import (
+    JsonOption,
+    StoreOption,
+    finding_json,
+    print_findings,
+    print_json,
+    store_url,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    store: StoreOption = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Ask this backend too: login, rights, quota; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at versions, store, disk, git, Prefect, MLflow and backends of this machine."""
+    from drillyard.backend import Severity
+    from drillyard.doctor import examine
+
+    findings = examine(store_url(store), on or [])
+    good = all(f.severity is not Severity.ERROR for f in findings)
+    if as_json:
+        print_json({"ok": good, "findings": [finding_json(f) for f in findings]})
+    else:
+        print_findings(findings)
+    if not good:
+        raise typer.Exit(4)

@@ -1,0 +1,146 @@
+"""``drillyard explain``: every value, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drillyard.cli.common import (
+    FREE,
+    FileArgument,
+    GlobalsOption,
+    JsonOption,
+    OwnNameOption,
+    SetOption,
+    TunableOption,
+    console,
+    load_file,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from drillyard.spec.load import Loaded
+
+
+ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
+"""Parameters that every run has: alone, they are not worth a table."""
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("explain", context_settings=FREE)(explain)
+
+
+def explain(
+    context: typer.Context,
+    file: FileArgument,
+    sets: SetOption = None,
+    globals_: GlobalsOption = None,
+    tunables: TunableOption = None,
+    name: OwnNameOption = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Show what children leave at its default, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every value with the place it came from, and what would run where."""
+    from drillyard import explaining
+    from drillyard.cli.common import finding_json
+
+    loaded = load_file(file, sets, globals_, context, tunables=tunables, name=name)
+    rows = explaining.values(loaded)
+    runs = explaining.runs(loaded)
+    tree = explaining.tree(loaded, runs[0]["parameters"])
+    settings, problem = explaining.settings(loaded)
+    if as_json:
+        print_json({
+            "name": loaded.spec.name,
+            "values": {path: {"value": value, "from": origin} for path, value, origin in rows},
+            "backend": {"name": loaded.spec.backend, "settings": settings, "problem": problem},
+            "tree": tree,
+            "runs": runs,
+            "findings": [finding_json(f) for f in loaded.findings],
+        })  # fmt: skip
+        return
+    out = console()
+    hidden = _print_values(out, rows, everything=all_)
+    _print_settings(out, loaded.spec.backend, settings, problem)
+    if tree["children"] or len(tree["parameters"]) > len(ALWAYS):
+        out.print(f"parameters of {runs[0]['run']}:", markup=False)
+        _print_tree(out, tree)
+        out.print()
+    _print_runs(out, loaded, runs)
+    if hidden:
+        out.print(f"{hidden:,} defaults of children are not shown: --all shows them")
+    for finding in loaded.findings:
+        out.print(f"note: {finding.message}", markup=False)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _print_values(out: Console, rows: list[tuple[str, Any, str]], *, everything: bool) -> int:
+    """Returns how many rows were left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for column in ("value", "", "from"):
+        table.add_column(column, overflow="fold")
+    hidden = 0
+    for path, value, origin in rows:
+        if origin == "default" and path.startswith("children[") and not everything:
+            hidden += 1
+            continue
+        style = "dim" if origin == "default" else ""
+        table.add_row(Text(path, style), Text(_shown(value), style), Text(origin, style))
+    out.print(table)
+    out.print()
+    return hidden
+
+
+def _print_settings(
+    out: Console, backend: str, rows: list[dict[str, Any]], problem: str | None
+) -> None:
+    if not rows and problem is None:
+        return
+    out.print(f"settings of {backend}:", markup=False)
+    lines = [(f"{r['name']} = {'-' if r['value'] is None else _shown(r['value'])}", r["from"])
+             for r in rows]  # fmt: skip
+    _print_lines(out, lines, "  ")
+    if problem is not None:
+        out.print(f"  cannot be opened: {problem}", markup=False)
+    out.print()
+
+
+def _print_tree(out: Console, node: dict[str, Any], indent: str = "  ") -> None:
+    """Parameters of an experiment, below them its children in their order."""
+    lines = [(f"{name} = {_shown(p['value'])}", p["from"])
+             for name, p in sorted(node["parameters"].items())]  # fmt: skip
+    _print_lines(out, lines, indent)
+    for child in node["children"]:
+        out.print(f"{indent}- {child['name']} ({child['workload']})", markup=False)
+        _print_tree(out, child, indent + "    ")
+
+
+def _print_lines(out: Console, lines: list[tuple[str, str]], indent: str) -> None:
+    """Two columns as plain text: a table of thousands of rows costs seconds."""
+    width = min(60, max((len(text) for text, _ in lines), default=0))
+    for text, origin in lines:
+        out.print(f"{indent}{text:<{width}}  {origin}", markup=False)
+
+
+def _print_runs(out: Console, loaded: Loaded, runs: list[dict[str, Any]]) -> None:
+    spec = loaded.spec
+    several = "" if len(spec.seeds) == 1 else "s"
+    ids = ", ".join(r["name"] or r["run"] for r in runs[:8]) + (" …" if len(runs) > 8 else "")
+    out.print(
+        f"{len(spec.seeds)} run{several} ({ids}), each train -> evaluate -> store, up to "
+        f"{spec.resources.workers} side by side on {spec.backend}",
+        markup=False,
+    )

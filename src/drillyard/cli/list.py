@@ -1,0 +1,154 @@
+"""``drillyard list``: what there is, built in and from plug-ins."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, console, print_json
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+
+
+class What(enum.StrEnum):
+    """Kinds of things to list."""
+
+    ALGORITHMS = "algorithms"
+    SIMULATORS = "simulators"
+    BASELINES = "baselines"
+    BACKENDS = "backends"
+    WORKLOADS = "workloads"
+    STORES = "stores"
+    TRACKERS = "trackers"
+    PLUGINS = "plugins"
+    PRESETS = "presets"
+    STATUSES = "statuses"
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    group = typer.Typer(
+        help="List what there is: algorithms, simulators, backends, plug-ins, …",
+        invoke_without_command=True,
+    )
+    group.callback()(_all)
+    for what in What:
+        group.command(what.value, help=f"List {what.value}.")(_command(what))
+    group.command("runs")(list_runs)
+    app.add_typer(group, name="list")
+
+
+def _all(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List what there is, each kind in one line."""
+    if context.invoked_subcommand is not None:
+        return
+    found = {what.value: [str(row["name"]) for row in entries(what)] for what in What}
+    if as_json:
+        print_json(found)
+        return
+    rows = [{"kind": kind, "names": ", ".join(names) or "none"} for kind, names in found.items()]
+    _show(rows, "kinds", as_json=False)
+    typer.echo("\n`drillyard list KIND` says more of one; `drillyard list runs` lists your runs.")
+
+
+def _command(what: What) -> Any:
+    def command(as_json: JsonOption = False) -> None:
+        _show(entries(what), what.value, as_json)
+
+    return command
+
+
+def list_runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the runs of every experiment in a store, newest experiment first."""
+    from drillyard.cli.common import experiments, open_mailbox, store_url
+    from drillyard.mailbox import open_store
+
+    url = store_url(store)
+    there = "://" in url or Path(url).is_dir()  # reading must not make the folder
+    known = experiments(open_store(url)) if there else []
+    _show([row for name in known for row in runs(open_mailbox(name, url))], "runs", as_json)
+
+
+def runs(mailbox: Mailbox) -> list[dict[str, Any]]:
+    """One mapping a run of an experiment: where it is, and what it reached."""
+    from drillyard.results import collect
+
+    results = collect(mailbox, curves=False)
+    learner = results.spec.get("learner") or {}
+    return [
+        {"experiment": results.name, "run": r.run, "status": r.status, "phase": r.phase,
+         "workload": results.spec.get("workload"), "algorithm": learner.get("algorithm"),
+         "step": r.step, "mean_return": r.mean_return, "attempts": r.attempts}
+        for r in results.runs
+    ]  # fmt: skip
+
+
+def entries(what: What) -> list[dict[str, Any]]:
+    """One mapping an entry; ``name`` first."""
+    from drillyard.registry import KINDS
+
+    if what is What.PRESETS:
+        from drillyard.spec.presets import table
+
+        return [
+            {"name": e["name"], "algorithm": e["when"]["algorithm"],
+             "simulators": ", ".join(e["when"]["simulators"]), "measured": e["measured"]}
+            for e in table()
+        ]  # fmt: skip
+    if what is What.STATUSES:
+        from drillyard.status import TABLE
+
+        return [
+            {"name": status.value, "number": meaning.number, "ended": status.ended,
+             "prefect": meaning.prefect, "mlflow": meaning.mlflow, "optuna": meaning.optuna,
+             "exit_code": int(meaning.exit_code)}
+            for status, meaning in TABLE.items()
+        ]  # fmt: skip
+    if what is What.PLUGINS:
+        return [
+            {"name": row["name"], "kind": kind, **row}
+            for kind in KINDS
+            for row in _registered(kind)
+            if row["package"] != "drillyard"
+        ]
+    return _registered("learners" if what is What.ALGORITHMS else what.value)
+
+
+def _registered(kind: str) -> list[dict[str, Any]]:
+    """Entries of a kind; a plug-in is imported, so that a broken one is seen."""
+    from drillyard.errors import PluginError
+    from drillyard.registry import conflict, describe, load
+
+    rows = []
+    for name, target, package in describe(kind):
+        problem = conflict(kind, name, package)
+        if package != "drillyard" and problem is None:
+            try:
+                load(kind, name)
+            except PluginError as error:
+                problem = str(error).strip()
+        rows.append({"name": name, "object": target, "package": package, "problem": problem})
+    return rows
+
+
+def _show(rows: list[dict[str, Any]], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        typer.echo(f"no {what}")
+        return
+    columns = [c for c in rows[0] if any(r.get(c) for r in rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if row[c] is None else str(row[c])) for c in columns))
+    console().print(table)

@@ -1,0 +1,207 @@
+"""``drillyard logs``: what the processes of runs printed, each line once."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.clock import Clock
+    from drillyard.mailbox import Mailbox
+
+_ATTEMPT = re.compile(r"/attempts/(?P<phase>[a-z]+)-(?P<attempt>\d+)/logs/(?P<line>\d+)\.txt\Z")
+POLL_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("logs")(logs)
+
+
+def logs(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|RUN]",
+            help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
+            "the newest experiment.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the runs have ended.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the log of each phase's newest attempt.
+
+    Of machines that died before their worker was ready, what the provider kept.
+
+    With `--json` a list of `{"run", "line"}` (or `"lease"`); while following, one object a line.
+    """
+    import json
+
+    from drillyard.redaction import redact
+
+    mailbox, runs = find(what, store)
+    several = len(runs) > 1
+    tails = [Tail(mailbox, run) for run in runs]
+    kept = [("lease", lease, line) for lease, line in machines(mailbox)]
+    if as_json and not follow:
+        lines = [*kept, *(("run", run, line) for run, line in _once(tails))]
+        print_json([{kind: name, "line": redact(line)} for kind, name, line in lines])
+        return
+    for kind, name, line in kept:
+        if as_json:
+            typer.echo(json.dumps({kind: name, "line": redact(line)}, ensure_ascii=False))
+        else:
+            typer.echo(redact(f"{name} | {line}"))
+    for run, line in follow_all(mailbox, tails) if follow else _once(tails):
+        if as_json:
+            typer.echo(json.dumps({"run": run, "line": redact(line)}, ensure_ascii=False))
+            continue
+        typer.echo(redact(f"{run} | {line}" if several else line))
+
+
+def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:
+    """(lease, line) of what machines said whose worker was never ready.
+
+    Args:
+        mailbox: The experiment.
+    """
+    from drillyard.backend import open_backend
+    from drillyard.errors import DrillyardError
+    from drillyard.ledger import Ledger
+    from drillyard.machine_logs import lines, silent
+
+    for entry in Ledger(mailbox).entries():
+        lease = entry.lease
+        if not silent(mailbox, lease.lease_id):
+            continue
+        try:
+            backend = open_backend(lease.backend, lease.order.settings) if entry.open else None
+            found = lines(mailbox, backend, lease)
+        except DrillyardError as error:
+            found = [f"(what {lease.backend} kept cannot be read: {error})"]
+        yield from ((lease.lease_id, line) for line in found)
+
+
+def find(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
+    """The experiment and the runs that a word means.
+
+    Raises:
+        NotFound: Neither an experiment nor a run, or a run that several experiments have.
+    """
+    from drillyard.cli.common import experiments, open_mailbox, split_place
+    from drillyard.errors import NotFound
+    from drillyard.mailbox import Mailbox
+
+    if what is not None and ("://" in what or Path(what).is_dir()):
+        head, _, run = what.rpartition("/")
+        if re.fullmatch(r"t\d+-s\d+", run):
+            mailbox = open_mailbox(head, store)
+            return mailbox, [mailbox.run(run).run]
+        what, store = split_place(what, store)
+    if what is None:
+        mailbox = open_mailbox(None, store)
+        return mailbox, [r.run for r in mailbox.runs()]
+    name, _, run = what.partition("/")
+    if run:
+        mailbox = open_mailbox(name, store)
+        return mailbox, [mailbox.run(run).run]
+    newest = open_mailbox(None, store)
+    known = experiments(newest.store)
+    if what in known:
+        mailbox = open_mailbox(what, store)
+        return mailbox, [r.run for r in mailbox.runs()]
+    if re.fullmatch(r"t\d+-s\d+", what):
+        path = f"runs/{what}/run.json"
+        boxes = {n: Mailbox(newest.store, n) for n in known}
+        having = [n for n, box in boxes.items() if box.store.stat(box.key(path)) is not None]
+        if len(having) == 1:
+            return open_mailbox(having[0], store), [what]
+        if having:
+            choices = ", ".join(f"{n}/{what}" for n in having)
+            raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
+        raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
+    return open_mailbox(what, store), []  # raises, with the nearest name
+
+
+@dataclass
+class Tail:
+    """Reads the log of a run, each segment once.
+
+    Segments are immutable and hold whole lines, named by the number of their first line. A newer
+    attempt of a phase is announced; what the older one printed stays as it was read.
+    """
+
+    mailbox: Mailbox
+    run: str
+    _seen: set[str] = field(default_factory=set)
+    _attempts: dict[str, int] = field(default_factory=dict)
+
+    def new(self) -> Iterator[str]:
+        """Lines that were not read before: train before evaluate before store."""
+        from drillyard.mailbox.records import PHASES
+        from drillyard.mailbox.store import ObjectMissing
+
+        segments: dict[str, list[tuple[int, int, str]]] = {}
+        for info in self.mailbox.store.list(self.mailbox.key(f"runs/{self.run}/attempts/")):
+            match = _ATTEMPT.search(info.key)
+            if match:
+                found = segments.setdefault(match["phase"], [])
+                found.append((int(match["attempt"]), int(match["line"]), info.key))
+        for phase in PHASES:
+            of_phase = sorted(segments.get(phase.value, []))
+            newest = of_phase[-1][0] if of_phase else 0
+            for attempt, _, key in of_phase:
+                if attempt != newest or key in self._seen:
+                    continue
+                if attempt != self._attempts.get(phase.value, 1):
+                    yield f"--- {phase.value}, attempt {attempt} ---"
+                self._attempts[phase.value] = attempt
+                try:
+                    text = self.mailbox.store.get(key)
+                except ObjectMissing:
+                    continue
+                self._seen.add(key)
+                yield from text.decode("utf-8", "replace").splitlines()
+
+
+def _once(tails: list[Tail]) -> Iterator[tuple[str, str]]:
+    for tail in tails:
+        for line in tail.new():
+            yield tail.run, line
+
+
+def follow_all(
+    mailbox: Mailbox, tails: list[Tail], clock: Clock | None = None, poll_s: float = POLL_S
+) -> Iterator[tuple[str, str]]:
+    """(run, line) as they come, until every run has ended.
+
+    Args:
+        mailbox: The experiment.
+        tails: One a run.
+        clock: Waits between two polls.
+        poll_s: How long.
+    """
+    from drillyard.attempts import StateCache, run_status, ticket_states
+    from drillyard.clock import SYSTEM
+
+    clock, cache, never = clock or SYSTEM, StateCache(), threading.Event()
+    while True:
+        # States first: lines that were written before the end are then still read.
+        states = ticket_states(mailbox, cache)
+        over = all(run_status(states, tail.run).ended for tail in tails)
+        yield from _once(tails)
+        if over:
+            return
+        clock.wait(never, poll_s)

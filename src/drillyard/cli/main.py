@@ -1,0 +1,114 @@
+"""The command line: joins the commands, runs one, turns its error into an exit code.
+
+Only typer and the standard library are imported here and at the top of the command modules, so
+that ``--help`` is quick; commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, cast
+
+import typer
+
+from drillyard.cli import failures
+
+MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
+           "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
+           "tensorboard", "configure", "new")  # fmt: skip
+"""Modules of ``drillyard.cli``; each has ``register(app)``."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from drillyard import __version__
+
+        typer.echo(f"drillyard {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Reinforcement-learning experiments that lose nothing: one file, any machine."""
+
+
+def build() -> tuple[typer.Typer, dict[str, str]]:
+    """The application with every command.
+
+    Returns:
+        (the application, entry points that did not load -> why).
+    """
+    app = typer.Typer(
+        name="drillyard", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
+        pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+    app.callback()(_root)
+    for name in MODULES:
+        path = f"drillyard.cli.{name}"
+        try:
+            module = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name != path:
+                raise
+            continue  # not part of this build
+        module.register(app)
+    return app, _plug_ins(app)
+
+
+def _plug_ins(app: typer.Typer) -> dict[str, str]:
+    """Join the commands of other packages; one that is broken takes only itself away."""
+    from drillyard.registry import load, names
+
+    broken: dict[str, str] = {}
+    for name in names("commands"):
+        try:
+            cast(Callable[[typer.Typer], None], load("commands", name))(app)
+        except Exception as error:
+            broken[name] = str(error).rstrip()
+    return broken
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Words after the program's name; default: this process's.
+
+    Returns:
+        The exit code: 0 done, 1 experiment failed, 2 your input, 3 our bug, 4 infrastructure,
+        130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    broken: dict[str, str] = {}
+    try:
+        app, broken = build()
+        result: Any = typer.main.get_command(app).main(
+            args=words, prog_name="drillyard", standalone_mode=False
+        )
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except typer.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python must not complain at exit about it.
+        sys.stdout = None
+        return 0
+    except BaseException as error:
+        code = failures.report(error, as_json=as_json)
+        if broken and code == 2 and not as_json:
+            for name, why in broken.items():
+                # Whoever asks for it by name gets to see why, with the traceback.
+                shown = why if name in words else why.partition("\n")[0]
+                typer.echo(
+                    f"  note: the commands of plug-in {name!r} did not load: {shown}", err=True
+                )
+        return code
+    if result == 130:  # what typer makes of Ctrl-C
+        return failures.report(KeyboardInterrupt(), as_json=as_json)
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,181 @@
+"""``drillyard reap`` and ``drillyard protect``: end what is of no use, spare what is wanted."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.reaping import Outcome, Report
+    from drillyard.results.table import Grid
+
+OnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on", metavar="BACKEND", help="Only this backend (gcp, gcp/prod); may be repeated."
+    ),
+]
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|min|h|d)\Z")
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("reap")(reap_command)
+    app.command("protect")(protect_command)
+
+
+def reap_command(
+    on: OnOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="Leave alone what is useless for less: 10min, 1h.")
+    ] = "10min",
+    as_json: JsonOption = False,
+) -> None:
+    """End machines that nobody needs any more, found by label; never foreign or protected ones."""
+    from drillyard.reaping import reap
+
+    report = reap(on, dry_run=dry_run, grace_s=seconds(grace, "--grace"))
+    if as_json:
+        print_json(as_dict(report, dry_run))
+    else:
+        show(report, dry_run)
+    if not report.good:
+        raise typer.Exit(4)
+
+
+def as_dict(report: Report, dry_run: bool) -> dict[str, Any]:
+    """The report as a program reads it."""
+    return {
+        "schema_version": 1,
+        "dry_run": dry_run,
+        "leases": [
+            {"lease": o.lease.lease_id, "backend": o.lease.backend,
+             "experiment": o.lease.order.experiment, "store": o.lease.order.store_url,
+             "verdict": o.judgement.verdict.value, "reason": o.judgement.reason,
+             "deleted": o.deleted, "problem": o.problem, "failures": o.failures}
+            for o in report.outcomes
+        ],
+        "settled": report.settled,
+        "problems": report.problems,
+    }  # fmt: skip
+
+
+def show(report: Report, dry_run: bool) -> None:
+    """Print a line a lease, and what went wrong."""
+    if report.outcomes:
+        from drillyard.cli.output import print_grid
+
+        print_grid(grid(report, dry_run))
+    else:
+        typer.echo("nothing of ours is listed")
+    for lease in report.settled:
+        typer.echo(f"{lease}: the provider lists it no more; its books are closed")
+    for backend, problem in report.problems.items():
+        typer.echo(f"{backend}: cannot be listed: {problem}", err=True)
+    for one in report.undeletable:
+        typer.echo(
+            f"{one.lease.lease_id}: deleting failed {one.failures} times: {one.problem}", err=True
+        )
+
+
+def grid(report: Report, dry_run: bool) -> Grid:
+    """One line a lease."""
+    from drillyard.results.table import Grid
+
+    rows = tuple(
+        (o.lease.lease_id, o.lease.backend, o.lease.order.experiment, o.judgement.verdict.value,
+         o.judgement.reason, _deed(o, dry_run))
+        for o in report.outcomes
+    )  # fmt: skip
+    header = ("lease", "backend", "experiment", "verdict", "because", "done")
+    return Grid("leases", header, rows, frozenset())
+
+
+def _deed(outcome: Outcome, dry_run: bool) -> str:
+    if outcome.deleted is None:
+        expired = outcome.judgement.verdict.value == "expired"
+        return "would be deleted" if expired and dry_run else "left alone"
+    return "deleted" if outcome.deleted else f"NOT deleted: {outcome.problem}"
+
+
+def protect_command(
+    lease: Annotated[str, typer.Argument(help="Id of the lease: dy-… (see `drillyard cost`).")],
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Until then: 2026-12-01T08:00 (UTC), or 12h from now."),
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Take the protection away.")] = False,
+    store: StoreOption = None,
+    on: OnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep `drillyard reap` from a lease for a while; a machine's own limit stays."""
+    from drillyard.clock import SYSTEM
+    from drillyard.errors import ConfigError
+    from drillyard.reaping.protecting import protect
+
+    if (until is None) != off:
+        raise ConfigError(
+            "give --until TIME or --off", file="command line", allowed="one of them",
+            hint="drillyard protect LEASE --until 24h",
+        )  # fmt: skip
+    now = SYSTEM.now()
+    end = None if until is None else moment(until, now)
+    where = protect(lease, end, store=store, on=on)
+    if as_json:
+        print_json({"lease": lease, "until": end, "where": where})
+    elif end is None:
+        typer.echo(f"{lease}: no longer protected ({', '.join(where)})")
+    else:
+        shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        typer.echo(f"{lease}: left alone until {shown} ({', '.join(where)})")
+
+
+def seconds(text: str, option: str) -> float:
+    """A span such as ``90s``, ``10min``, ``1.5h``, ``2d`` in seconds.
+
+    Raises:
+        ConfigError: Not a span.
+    """
+    from drillyard.errors import ConfigError
+
+    match = _SPAN.match(text.strip())
+    if match is None:
+        raise ConfigError(
+            "is no span of time", file="command line", field=option, value=text,
+            allowed="a number with s, min, h or d", hint="for example 10min",
+        )  # fmt: skip
+    return float(match["number"]) * _UNITS[match["unit"]]
+
+
+def moment(text: str, now: float) -> float:
+    """A moment, epoch seconds, from ISO 8601 (UTC unless it says so) or a span from now.
+
+    Raises:
+        ConfigError: Neither, or in the past.
+    """
+    from drillyard.errors import ConfigError
+
+    try:
+        if _SPAN.match(text.strip()):
+            found = now + seconds(text, "--until")
+        else:
+            said = datetime.fromisoformat(text)
+            found = (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+    except ValueError:
+        found = 0.0
+    if found <= now:
+        raise ConfigError(
+            "is no moment in the future", file="command line", field="--until", value=text,
+            allowed="a span from now, or ISO 8601 in UTC", hint="24h, or 2030-01-31T08:00",
+        )  # fmt: skip
+    return found

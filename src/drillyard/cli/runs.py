@@ -1,0 +1,93 @@
+"""``drillyard list experiments`` and ``drillyard list runs``: what a store holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Join the group ``list``."""
+    group = next((g.typer_instance for g in app.registered_groups if g.name == "list"), None)
+    if group is None:
+        group = typer.Typer(help="List what there is.", no_args_is_help=True)
+        app.add_typer(group, name="list")
+    group.command("experiments", help="List the experiments of a store, newest first.")(
+        list_experiments
+    )
+    group.command("runs", help="List the runs of an experiment.")(list_runs)
+
+
+def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """One line an experiment."""
+    rows = experiment_rows(store)
+    if as_json:
+        print_json(rows)
+        return
+    from drillyard.cli.output import print_grid
+    from drillyard.results import words
+    from drillyard.results.table import Grid
+
+    if not rows:
+        typer.echo("no experiments")
+        return
+    cells = tuple(
+        (r["name"], r["status"], f"{r['runs_finished']} / {r['runs']}",
+         words.number(r["mean_return"]), words.moment(r["created_at"]))
+        for r in rows
+    )  # fmt: skip
+    header = ("experiment", "status", "runs", "mean return", "started")
+    print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, frozenset({2, 3})))
+
+
+def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
+    """What ``list experiments`` shows; an experiment that cannot be read says why."""
+    from pathlib import Path
+
+    from drillyard.cli.common import experiments, store_url
+    from drillyard.errors import CorruptObject
+    from drillyard.mailbox import Mailbox, open_store
+    from drillyard.results import collect
+
+    url = store_url(store)
+    if "://" not in url and not Path(url).is_dir():
+        return []  # reading must not make the folder
+    opened = open_store(url)
+    rows = []
+    for name in experiments(opened):
+        row: dict[str, Any] = {"name": name, "store": opened.url, "status": "UNKNOWN", "runs": 0,
+                               "runs_finished": 0, "mean_return": None, "created_at": None,
+                               "problem": None}  # fmt: skip
+        try:
+            found = collect(Mailbox(opened, name), curves=False)
+        except CorruptObject as error:
+            row["problem"] = str(error)
+        else:
+            row |= {
+                "status": found.status,
+                "runs": len(found.runs),
+                "runs_finished": sum(r.status == "SUCCEEDED" for r in found.runs),
+                "mean_return": found.agents[0].mean_return if found.agents else None,
+                "created_at": found.created_at,
+            }
+        rows.append(row)
+    return rows
+
+
+def list_runs(
+    name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """One line a run."""
+    from drillyard.cli.common import open_mailbox
+    from drillyard.results import collect, runs_grid
+
+    found = collect(open_mailbox(name, store), curves=False)
+    if as_json:
+        print_json(found.to_dict()["runs"])
+        return
+    from drillyard.cli.output import print_grid
+
+    print_grid(runs_grid(found))

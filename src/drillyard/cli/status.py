@@ -1,0 +1,171 @@
+"""``drillyard status``: where every run of an experiment is, right now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+    from drillyard.results import ExperimentResults, RunResult
+    from drillyard.results.table import Grid
+
+STALE_S = 15.0
+"""A heartbeat older than this is shown as a warning; who is dead is decided by the driver."""
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("status")(status)
+
+
+def status(
+    name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Show each run's phase, steps, speed, return, time left and heartbeat."""
+    from drillyard.cli.common import open_mailbox
+    from drillyard.results import collect
+
+    mailbox = open_mailbox(name, store)
+    results = collect(mailbox, curves=False)
+    around = surroundings(mailbox)
+    if as_json:
+        print_json(as_dict(results, around))
+        return
+    from drillyard.cli.output import print_grid
+
+    print_grid(grid(results))
+    for line in remarks(results, around):
+        typer.echo(line)
+
+
+def surroundings(mailbox: Mailbox) -> dict[str, Any]:
+    """Who drives, who works, and whether a stop was asked for."""
+    drivers = [d for d in mailbox.drivers() if d.ended_at is None]
+    driver = drivers[-1] if drivers else None
+    cancel = mailbox.cancelled()
+    workers = mailbox.workers()
+    study = mailbox.study_state()
+    return {
+        "study": None if study is None else study.model_dump(mode="json"),
+        "driver": None
+        if driver is None
+        else {
+            "host": driver.host,
+            "pid": driver.pid,
+            "heartbeat_age_s": mailbox.age(f"driver/{driver.number}.json"),
+        },
+        "workers": [
+            {"worker": w.worker, "state": w.state, "host": w.host, "message": w.message,
+             "heartbeat_age_s": mailbox.age(f"workers/{w.worker}.json")}
+            for w in workers
+        ],
+        "cancelled": None if cancel is None else {"reason": cancel.reason, "by": cancel.by},
+    }  # fmt: skip
+
+
+def as_dict(results: ExperimentResults, around: dict[str, Any]) -> dict[str, Any]:
+    """The status for a program."""
+    whole = results.to_dict()
+    kept = (
+        "run", "trial", "seed", "status", "phase", "step", "total", "episodes", "episode_return",
+        "steps_per_s", "eta_s", "wall_s", "heartbeat_age_s", "worker", "attempts", "resumes",
+        "mean_return", "message", "hint",
+    )  # fmt: skip
+    return {
+        "schema_version": 1,
+        "experiment": results.name,
+        "status": results.status,
+        "store": results.store,
+        "runs": [{k: run[k] for k in kept} for run in whole["runs"]],
+        **around,
+        "report": results.report,
+        "warnings": list(results.warnings),
+    }
+
+
+def grid(results: ExperimentResults) -> Grid:
+    """One line a run."""
+    from drillyard.results import words
+    from drillyard.results.table import Grid, steps
+
+    rows = tuple(
+        (
+            r.run, r.status, r.phase or words.NOTHING, steps(r), words.count(r.steps_per_s),
+            words.number(_shown_return(r)), words.duration(r.eta_s),
+            _ago(r.heartbeat_age_s), str(r.attempts),
+        )
+        for r in results.runs
+    )  # fmt: skip
+    header = ("run", "status", "phase", "steps", "steps/s", "return", "time left", "heartbeat",
+              "attempts")  # fmt: skip
+    title = f"{results.name}: {results.status}, {words.learner(results)}"
+    return Grid(title, header, rows, frozenset(range(3, 9)))
+
+
+def _shown_return(run: RunResult) -> float | None:
+    """The final evaluation once there is one, before that the latest training episodes."""
+    return run.mean_return if run.mean_return is not None else run.episode_return
+
+
+def _ago(seconds: float | None) -> str:
+    from drillyard.results import words
+
+    return words.NOTHING if seconds is None else f"{words.duration(max(0.0, seconds))} ago"
+
+
+def study_lines(study: dict[str, Any] | None) -> list[str]:
+    """How far a study is, its budgets, and why it stopped."""
+    if study is None:
+        return []
+    counts = ", ".join(f"{study[k]} {k}" for k in ("succeeded", "pruned", "failed") if study[k])
+    lines = [f"study: {study['chosen']} trials chosen" + (f", {counts}" if counts else "")]
+    if study["best"] is not None:
+        values = ", ".join(f"{k} {v:.6g}" for k, v in study["best_values"].items())
+        again = f", run again as t{study['confirmed']:04d}" if study["confirmed"] else ""
+        lines.append(f"best: t{study['best']:04d}, {values}{again}")
+    if study["front"]:
+        lines.append("front: " + ", ".join(f"t{n:04d}" for n in study["front"]))
+    used = ", ".join(
+        f"{name} {one['used']:.4g} of {one['limit']:g}" for name, one in study["budgets"].items()
+    )
+    lines.append(f"budgets: {used}")
+    if study["seeds_rule"]:
+        lines.append(f"seeds: {study['seeds_rule']}")
+    if study["stopped"]:
+        lines.append(f"no more trials: {study['stopped']}")
+    return lines
+
+
+def remarks(results: ExperimentResults, around: dict[str, Any]) -> list[str]:
+    """What the table cannot say: failures, silent workers, nobody driving."""
+    lines = []
+    for run in results.runs:
+        if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
+            lines.append(f"{run.run}: {run.message}")
+            if run.hint:
+                lines.append(f"  fix: {run.hint}")
+        if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
+            lines.append(
+                f"{run.run}: no heartbeat for {run.heartbeat_age_s:,.0f} s; its worker may be "
+                f"dead. `drillyard resume {results.name}` finds out and goes on"
+            )
+    for worker in around["workers"]:
+        if worker["state"] == "failed":
+            lines.append(f"worker {worker['worker']} on {worker['host']}: {worker['message']}")
+    lines += study_lines(around["study"])
+    if around["cancelled"]:
+        lines.append(f"stop requested by {around['cancelled']['by']}: "
+                     f"{around['cancelled']['reason']}")  # fmt: skip
+    driver = around["driver"]
+    if driver is not None:
+        age = driver["heartbeat_age_s"]
+        if age is not None and age <= STALE_S:
+            lines.append(f"driven by process {driver['pid']} on {driver['host']}")
+    if results.report:
+        lines.append(f"report: {results.store}/{results.report}")
+    lines += list(results.warnings)
+    return lines

@@ -1,0 +1,64 @@
+"""`drillyard sync`: send to the tracking server what it does not have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from drillyard.cli.common import JsonOption, NameArgument, StoreOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sync")(sync)
+
+
+def sync(
+    name: NameArgument = None,
+    store: StoreOption = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            "--uri", metavar="URI", help="Another tracking server than the experiment's own."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this long.")
+    ] = 600.0,
+    json_: JsonOption = False,
+) -> None:
+    """Send curves, parameters and files to MLflow that it does not have yet.
+
+    Nothing is sent twice, whatever was interrupted before.
+    """
+    from dataclasses import asdict
+
+    from drillyard.cli.common import open_mailbox, print_json
+    from drillyard.errors import ControlPlaneError, UserError
+    from drillyard.tracking import Mirror, resolve_uri
+
+    mailbox = open_mailbox(name, store)
+    record = mailbox.experiment_record()
+    setting = uri or (record.spec.get("tracking") or {}).get("mlflow")
+    target = resolve_uri(setting, mailbox.store.url)
+    if target is None:
+        raise UserError(
+            f"no tracking server for {mailbox.experiment!r}: "
+            + ("tracking is off in its file" if setting is None else "its store is not local"),
+            hint="drillyard sync NAME --uri http://…, or set MLFLOW_TRACKING_URI",
+        )
+    report = Mirror(mailbox, target, on_warning=lambda _: None).sync_once(timeout)
+    if json_:
+        print_json(asdict(report))
+    elif report.complete:
+        typer.echo(
+            f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
+            f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; it has everything."
+        )
+        if report.link:
+            typer.echo(report.link)
+    if not report.complete:
+        raise ControlPlaneError(
+            f"{report.uri} is not up to date: {report.error}", hint=report.hint
+        )

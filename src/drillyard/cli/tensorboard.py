@@ -1,0 +1,117 @@
+"""``drillyard tensorboard``: curves of an experiment in TensorBoard, wherever its store is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drillyard.cli.common import StoreOption
+
+if TYPE_CHECKING:
+    from drillyard.boards import Boards
+    from drillyard.mailbox import Mailbox
+
+SYNC_S = 10.0
+PORT = 6006
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("tensorboard")(tensorboard)
+
+
+def tensorboard(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|RUN]",
+            help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
+            "the newest experiment.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where the copy is kept.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0, or one that is taken: a free one.")
+    ] = PORT,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Only make the copy, and leave.")
+    ] = True,
+) -> None:
+    """Keep a local copy of the curves up to date, and show it in TensorBoard."""
+    from drillyard.boards import Boards
+    from drillyard.cli.logs import find
+
+    mailbox, runs = find(what, store)
+    boards = Boards(mailbox, runs, folder or default_folder(mailbox))
+    try:
+        changed = boards.sync()
+        typer.echo(f"{changed} files of {len(runs)} runs are new in {boards.folder}")
+        if serve:
+            _serve(boards, free_port(port))
+    finally:
+        boards.close()
+
+
+def default_folder(mailbox: Mailbox) -> Path:
+    """A folder of this machine, one a store."""
+    from drillyard.ledger import local_home
+
+    digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
+    return local_home() / "tensorboard" / digest
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port of the loopback, or a free one where that is taken."""
+    for port in (wanted, 0):
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return wanted
+
+
+def _serve(boards: Boards, port: int) -> None:
+    from drillyard.board_server import PARENT
+    from drillyard.errors import InfrastructureError
+
+    command = [
+        sys.executable, "-m", "drillyard.board_server", "--logdir", str(boards.folder),
+        "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "5",
+    ]  # fmt: skip
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, PARENT: str(os.getpid())},
+    )  # fmt: skip
+    typer.echo(f"TensorBoard: http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+    never = threading.Event()
+    try:
+        while child.poll() is None:
+            never.wait(SYNC_S)
+            try:
+                boards.sync()
+            except InfrastructureError as error:
+                typer.echo(f"the copy is not brought up to date: {error}", err=True)
+        raise InfrastructureError(
+            f"TensorBoard ended with code {child.returncode}",
+            hint=f"{sys.executable} -m tensorboard.main --logdir {boards.folder} shows why",
+        )
+    except KeyboardInterrupt:
+        typer.echo("ended")
+    finally:
+        child.terminate()
+        child.wait(10.0)

@@ -1,0 +1,501 @@
+"""Drives one experiment: posts its tickets, rents, watches, tells lost from failed, tears down.
+
+Free of Prefect: a flow, a command and a test call the same plain methods, from any thread. The
+order of a life is ``open``, ``provision``, ``setup``, ``wait`` (any number, side by side),
+``teardown``, ``close``; after a crash anywhere the same life again adopts what lives, skips what
+is accepted and resumes the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from drillyard import reopening, resuming, submit
+from drillyard.attempts import TicketState, ticket_states
+from drillyard.backend import Backend, Lease, Liveness, Order, Trait, prepare_store, setup_s
+from drillyard.clock import SYSTEM, Clock
+from drillyard.driver_lock import DriverLock, host
+from drillyard.errors import (
+    AlreadyDriven,
+    Bug,
+    CorruptObject,
+    NotFound,
+    Stopped,
+    Superseded,
+    TimedOut,
+    WorkerLost,
+)
+from drillyard.launching import Launcher
+from drillyard.ledger import Ledger
+from drillyard.lost import Undertaker, probe
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Accepted, Board, Cancel, TicketRecord, WorkerRecord
+from drillyard.opening import DONE, carry_out
+from drillyard.orders import order_of
+from drillyard.outcome import failure
+from drillyard.runlogs import RunLogs
+from drillyard.settings import settings_of
+from drillyard.status import RETRIES, Cause
+from drillyard.tenancy import Tenancy
+from drillyard.timings import PhaseTimes
+from drillyard.watcher import Watcher
+
+if TYPE_CHECKING:
+    from drillyard.bundle import Bundle
+    from drillyard.spec.load import Loaded
+    from drillyard.studies.search import Search
+
+SETUP_TIMEOUT_S = 600.0
+SETUP_REPLACEMENTS = 2
+"""Leases that may die before they are ready: one that dies thrice would die for ever."""
+TEARDOWN_TIMEOUT_S = 60.0
+OVERDUE_S = 120.0
+"""How long after its limit a lease that is still there is ended by the driver."""
+log = logging.getLogger(__name__)
+
+
+class Driver:
+    """One experiment's driver; thread-safe after ``open``.
+
+    Args:
+        loaded: The experiment as read from its file.
+        mailbox: Where it is driven through; named as the experiment.
+        backend: Where capacity is rented.
+        clock: For waiting, deadlines and times in records.
+        on_line: Told in a sentence what the driver does.
+        allow_change: Go on although the settings of training changed (``--allow-change``).
+    """
+
+    _open: ClassVar[dict[tuple[str, str], Driver]] = {}
+    _open_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        mailbox: Mailbox,
+        backend: Backend,
+        *,
+        clock: Clock = SYSTEM,
+        on_line: Callable[[str], None] | None = None,
+        allow_change: bool = False,
+    ) -> None:
+        self.loaded = loaded
+        self.spec = loaded.spec
+        self.mailbox = mailbox
+        self.backend = backend
+        self.ledger = Ledger(mailbox, clock)
+        self._clock = clock
+        self._on_line = on_line or log.info
+        self._allow_change = allow_change
+        self._lock = DriverLock(mailbox, clock)
+        self._tenancy = Tenancy(mailbox, backend, self.ledger, clock)
+        self._launcher = Launcher(mailbox, backend, clock)
+        self._undertaker = Undertaker(mailbox, backend, self.ledger, f"driver on {host()}", clock)
+        self._watcher = Watcher(mailbox, self._lock.beat, self._tend, clock)
+        self._trials = submit.plain(self.spec) if self.spec.study is None else []
+        self._wanted = {ticket for ticket, _, _ in submit.tickets(self._trials)}
+        self.study = self._search()
+        self._times = PhaseTimes(clock)
+        self._verified: set[tuple[str, int]] = set()
+        self._replaced = 0
+        self._set_up = False
+        self._rented_at: float | None = None
+        self._ending = threading.Lock()
+        self._stopping = False
+        self._logs = RunLogs(mailbox)
+
+    # -- a life -------------------------------------------------------------------------------
+
+    def open(self) -> list[TicketRecord]:
+        """Become the driver and post what is to be done.
+
+        Returns:
+            Tickets that are not done, in queue order. Empty: everything is accepted and verified;
+            nothing was rented, what an earlier driver left is torn down, and this driver is
+            closed already.
+
+        Raises:
+            IdentityChanged: Another experiment under the same name, or other major versions.
+            CheckpointRefused: A checkpoint that must not be resumed from.
+            AlreadyDriven: Another driver is alive.
+            UserError: What changed concerns runs that are being worked on.
+        """
+        with self._times.of("prepare"):
+            if ":" in self.spec.workload:
+                submit.on_path(self.loaded.folder)
+            prepare_store(self.backend, self.mailbox.store.url)
+            bundle = submit.pack(self.loaded, self.mailbox)
+            self._lock.check_free()
+            plan = self._plan(bundle)  # refuse before anything is created
+            resuming.refuse(
+                self.mailbox, plan.before, plan.record.versions,
+                [run for run, _, _ in submit.runs(self._chosen())],
+                allow_change=self._allow_change,
+            )  # fmt: skip
+            self._lock.take(list(self.loaded.command))
+            try:
+                self._register()
+                todo = carry_out(
+                    self._plan(bundle), self.spec, self.mailbox, self._undertaker,
+                    self._end_leases, self._chosen, self._settled, self._on_line, self._clock,
+                )  # fmt: skip
+                if self.study is not None:
+                    self.study.begin()
+                    todo = [s.ticket for s in self._fresh_states() if not s.status.ended]
+                if todo:
+                    self._watcher.start()
+                    return todo
+                self._end_leases()
+            except BaseException:
+                self.close("refused")
+                raise
+        self.close("complete")
+        return []
+
+    def provision(self) -> Lease:
+        """Rent capacity, or adopt what lives; returns at once, safe to call again.
+
+        Raises:
+            TimedOut: The budget is used up.
+            InfrastructureError: The provider cannot be reached.
+        """
+        with self._times.of("provision"):
+            self._lock.must_drive()
+            lease = self._tenancy.rent(self.spec, self._order)
+        self._rented_at = self._rented_at or self._clock.now()
+        return lease
+
+    def setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> list[WorkerRecord]:
+        """Wait for the workers to be ready; a lease that dies meanwhile is replaced twice.
+
+        Raises:
+            RunFailed: A worker could not be set up; with what it said.
+            WorkerLost: They died again and again, or were not ready in time.
+            Stopped: ``stop`` was called.
+        """
+        with self._times.of("setup"):
+            if self._tenancy.lease is None:
+                raise Bug("setup before provision")
+            deadline = self._clock.monotonic() + timeout_s + setup_s(self.backend)
+            while True:
+                lease = self._tenancy.lease
+                left_s = deadline - self._clock.monotonic()
+                try:
+                    ready = self._tenancy.ready(left_s, self._check_stopped, self._all_done)
+                except WorkerLost:
+                    gone = lease is not None and probe(self.backend, lease) is Liveness.GONE
+                    if not gone or self._replaced >= SETUP_REPLACEMENTS:
+                        raise
+                    with self._ending:
+                        # Who tore it down meanwhile has the last word.
+                        if self._tenancy.lease is not lease:
+                            raise
+                        self._replace(lease)
+                else:
+                    self._set_up = True
+                    self._count_setup(ready)
+                    return ready
+
+    def _count_setup(self, workers: list[WorkerRecord]) -> None:
+        """Workers are set up from the moment they are rented, whenever anybody waits for it."""
+        ready_at = max((w.ready_at or 0.0 for w in workers), default=0.0)
+        if self._rented_at is not None:
+            self._times.at_least("setup", ready_at - self._rented_at)
+
+    def wait(self, ticket: str, timeout_s: float | None = None) -> Accepted:
+        """Wait for a ticket's result, every file of it verified.
+
+        Args:
+            ticket: Its id.
+            timeout_s: Raise after this time; the work goes on.
+
+        Raises:
+            RunFailed: The user's code failed, or attempts are used up.
+            TimedOut: A budget ended, or ``timeout_s`` did.
+            Stopped: On request; resumable.
+            WorkerLost: Attempts were used up by machines that died.
+            CorruptObject: The result does not read back as it was written.
+            Superseded: Another driver took over.
+        """
+        future = self._watcher.future(ticket)
+        try:
+            state = future.result(timeout_s)
+        except TimeoutError:
+            raise TimedOut(
+                f"{ticket} was not done after {timeout_s:.0f} s",
+                hint="that is what budget.max_hours or train.max_time_s come to, or a month; the "
+                "same command goes on",
+            ) from None
+        if state.status not in DONE:
+            raise failure(self.mailbox, ticket, state)
+        accepted = self.mailbox.accepted(state.ticket.run, state.ticket.phase)
+        if accepted is None:
+            raise CorruptObject(
+                f"{ticket} succeeded, but its result is missing", hint="run the command again"
+            )
+        if (ticket, accepted.attempt) not in self._verified:
+            reopening.verify(self.mailbox, accepted)
+            self._verified.add((ticket, accepted.attempt))
+        return accepted
+
+    def stop(self, reason: str, drain: bool = False) -> None:
+        """Ask all workers to stop: tickets that wait are cancelled, running ones end soon.
+
+        Args:
+            reason: For people.
+            drain: Let running tickets finish.
+        """
+        self._stopping = True
+        order = Cancel(
+            reason=reason, by=f"driver on {host()}", drain=drain, written_at=self._clock.now()
+        )
+        self.mailbox.write("control/cancel.json", order)
+
+    def teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> None:
+        """End every lease of the experiment; done when the provider lists nothing of ours.
+
+        Safe to call from several places (a flow's ``finally``, its hooks) and again. Does nothing
+        when another driver took over: the machines are his.
+
+        Raises:
+            TeardownUnconfirmed: Something may still be running; results are intact.
+        """
+        with self._ending, self._times.of("teardown"):
+            self._set_up = False  # what is being ended is not replaced
+            try:
+                self._tenancy.end_all(timeout_s, self._lock.must_drive)
+            except Superseded as error:
+                self._on_line(f"nothing torn down: {error}")
+
+    def close(self, outcome: str) -> None:
+        """End this driver: its record, its timings, its thread; safe to call again.
+
+        Args:
+            outcome: A word for the record: ``done``, ``failed``, ``cancelled`` …
+        """
+        if self.study is not None:
+            self.study.close()
+        self._watcher.stop()
+        if self._lock.number:
+            self.save_timings()
+            self._lock.release(outcome)
+        with self._open_lock:
+            if self._open.get(self._key) is self:
+                del self._open[self._key]
+
+    def save_timings(self) -> None:
+        """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
+        self._times.save(self.mailbox, self._lock.number)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """The driver's number, as in ``driver/<n>.json``."""
+        return self._lock.number
+
+    @property
+    def lease(self) -> Lease | None:
+        """What is rented now."""
+        return self._tenancy.lease
+
+    @property
+    def decided(self) -> bool:
+        """True when no ticket of the experiment can move any more, so that machines may go."""
+        if self.study is not None and not self.study.over:
+            return False
+        states = ticket_states(self.mailbox)
+        return all(t in states and states[t].status.ended for t in self._wanted)
+
+    @property
+    def over(self) -> bool:
+        """True when every ticket has ended and no more will come, as far as was seen."""
+        if self.study is not None and not self.study.over:
+            return False
+        return all(state.status.ended for state in self.states().values())
+
+    def board(self, run: str) -> Board | None:
+        """The latest words of a run's worker, at most half a second old."""
+        return self._watcher.board(run)
+
+    def states(self) -> dict[str, TicketState]:
+        """The latest view of the tickets of this experiment, in queue order."""
+        states = self._watcher.states() or ticket_states(self.mailbox)
+        return {name: state for name, state in states.items() if name in self._wanted}
+
+    def generation(self, ticket: str) -> int:
+        """Counts how often a finished ticket was opened again: part of any cache's key."""
+        return self.mailbox.reopened().after.get(ticket, 0)
+
+    def logs(self, run: str, since: int = 0) -> list[str]:
+        """Log lines of a run over all phases and attempts.
+
+        Args:
+            run: The run.
+            since: How many lines the caller has seen.
+        """
+        return self._logs.lines(run)[since:]
+
+    # -- the study ----------------------------------------------------------------------------
+
+    def _search(self) -> Search | None:
+        """The loop that chooses trials, where there is a study."""
+        if self.spec.study is None:
+            return None
+        from drillyard.studies.search import Search  # a plain experiment needs none of it
+
+        return Search(
+            self.spec, self.mailbox, states=self._all_states, post=self._post_trial,
+            stopped=lambda: self._stopping or self.mailbox.cancelled() is not None,
+            spent=self.ledger.spent, say=self._on_line, clock=self._clock,
+        )  # fmt: skip
+
+    def _chosen(self) -> list[submit.Trial]:
+        """Every trial so far."""
+        if self.study is not None:
+            self.study.load()
+            self._trials = self.study.trials()
+            self._wanted = {ticket for ticket, _, _ in submit.tickets(self._trials)}
+        return self._trials
+
+    def _settled(self) -> set[int]:
+        return set() if self.study is None else self.study.settled()
+
+    def _post_trial(self, trial: submit.Trial) -> None:
+        before = sum(len(t.seeds) for t in self._trials)
+        self._wanted = self._wanted | {ticket for ticket, _, _ in submit.tickets([trial])}
+        submit.post_trials(self.spec, self.mailbox, [trial], first=before, clock=self._clock)
+        self._trials.append(trial)
+
+    def _all_states(self) -> dict[str, TicketState]:
+        """As the watcher sees them; read anew before it watches."""
+        return self._watcher.states() or ticket_states(self.mailbox)
+
+    def _fresh_states(self) -> list[TicketState]:
+        states = ticket_states(self.mailbox)
+        return [state for name, state in states.items() if name in self._wanted]
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _plan(self, bundle: Bundle | None) -> submit.Plan:
+        return submit.plan(
+            self.loaded, self.mailbox, bundle, allow_change=self._allow_change, clock=self._clock
+        )
+
+    def _order(self, lease_id: str) -> Order:
+        todo = {s.ticket.run for s in self.states().values() if s.status not in DONE}
+        runs = len(todo) if self.study is None else max(len(todo), self.study.remaining_runs)
+        return order_of(
+            self.spec, lease=lease_id, store_url=self.mailbox.store.url, runs=runs,
+            settings=settings_of(self.spec, self.backend.kind),
+            code=self.mailbox.experiment_record().code,
+        )  # fmt: skip
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.mailbox.store.url, self.mailbox.experiment
+
+    def _register(self) -> None:
+        with self._open_lock:
+            if self._open.get(self._key, self) is not self:
+                raise AlreadyDriven(f"{self.mailbox.experiment!r} is driven by this process")
+            self._open[self._key] = self
+
+    # -- tending (in the watcher's thread) ----------------------------------------------------
+
+    def _tend(self, states: dict[str, TicketState]) -> None:
+        self._undertaker.bury_lost(states)
+        lease = self._tenancy.lease
+        todo = [s for t, s in states.items() if t in self._wanted and not s.status.ended]
+        if not self._set_up or not todo:
+            return
+        if lease is not None and self._over(lease, OVERDUE_S):
+            # Neither the worker nor the provider has ended it: the outcome is decided, and
+            # whoever waits tears down.
+            raise self._limit_reached(lease)
+        if lease is None or probe(self.backend, lease) is Liveness.GONE:
+            self._lost_lease(lease)
+            return
+        if Trait.TENDED in self.backend.traits:
+            self._keep(lease, runs=len({s.ticket.run for s in todo}))
+        if Trait.PULLS not in self.backend.traits and not self._stopping:
+            self._launcher.launch(lease, todo)
+
+    def _keep(self, lease: Lease, runs: int) -> None:
+        """Let the backend replace machines, unless the lease is being ended or is over."""
+        if self._over(lease) or not self._ending.acquire(blocking=False):
+            return
+        try:
+            if self._set_up and self._tenancy.lease is lease and not self._stopping:
+                self._lock.must_drive()
+                self.backend.tend(lease, min(lease.order.workers, runs))
+        finally:
+            self._ending.release()
+
+    def _over(self, lease: Lease, late_s: float = 0.0) -> bool:
+        deadline = lease.order.deadline
+        return deadline is not None and self._clock.now() >= deadline + late_s
+
+    @staticmethod
+    def _limit_reached(lease: Lease) -> TimedOut:
+        limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
+        return TimedOut(
+            f"{limit} ended the lease before the work was done",
+            hint="raise it, and run the same command again: it goes on from the last checkpoints",
+        )
+
+    def _lost_lease(self, lease: Lease | None) -> None:
+        """Rent again; ``None``: the lease was written off, and renting another failed before."""
+        if lease is not None and self._over(lease):
+            raise self._limit_reached(lease)
+        # A teardown may take a minute, and the heartbeat must not wait for it.
+        if not self._ending.acquire(blocking=False):
+            return
+        try:
+            if self._set_up and self._tenancy.lease is lease and not self._stopping:
+                self._replace(lease)
+        finally:
+            self._ending.release()
+
+    def _replace(self, lease: Lease | None) -> None:
+        if lease is not None:
+            if self._replaced >= RETRIES[Cause.INFRASTRUCTURE]:
+                raise WorkerLost(
+                    f"lease {lease.lease_id} is gone, like {self._replaced} before it",
+                    hint="run the command again once the backend is well",
+                )
+            self._replaced += 1
+            self._on_line(f"lease {lease.lease_id} is gone with work left: renting another")
+        self._lock.must_drive()
+        self._tenancy.replace(self.spec, self._order)
+
+    # -- small --------------------------------------------------------------------------------
+
+    def _all_done(self) -> bool:
+        """True when workers that were ready early have done everything already."""
+        states = self.states().values()
+        return self.study is None and bool(states) and all(s.status.ended for s in states)
+
+    def _check_stopped(self) -> None:
+        if self._stopping or self.mailbox.cancelled() is not None:
+            raise Stopped("stopped before any work began", hint="run the same command again")
+
+    def _end_leases(self) -> None:
+        self._tenancy.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)
+
+
+def current(store_url: str, experiment: str) -> Driver:
+    """The driver that this process has open on an experiment.
+
+    A Prefect task gets only these two texts.
+
+    Raises:
+        NotFound: None is open here.
+    """
+    found = Driver._open.get((store_url, experiment))
+    if found is None:
+        raise NotFound(f"this process does not drive {experiment!r} in {store_url}")
+    return found

@@ -1,0 +1,246 @@
+"""Every error that drillyard raises on purpose.
+
+    DrillyardError                    exit  retryable
+    ├── UserError                      2    no     what you wrote cannot work; nothing was created
+    │   ├── ConfigError                2    no     one field of a file: line, value, allowed
+    │   │   ├── CheckpointRefused      2    no     a checkpoint that must not be resumed from
+    │   │   ├── SpaceMismatch          2    no     this algorithm cannot act in this world
+    │   │   └── SimulatorError         2    no     the simulator breaks its contract
+    │   ├── PluginError                2    no     a name that is not there, or does not import
+    │   ├── IdentityChanged            2    no     same name, other experiment: the difference
+    │   ├── AlreadyDriven              2    no     another driver is alive on this experiment
+    │   └── NotFound                   2    no     no such run, experiment, file
+    ├── ExperimentFailed               1    no     it ran, and it did not succeed
+    │   ├── RunFailed                  1    no     the user's code raised, NaN, too many attempts
+    │   └── TimedOut                   1    no     a budget ended before the work did
+    ├── InfrastructureError            4    yes    the machinery: try again
+    │   ├── StoreUnavailable           4    yes    the mailbox cannot be reached
+    │   ├── CorruptObject              4    no     what was read is not what was written
+    │   ├── ControlPlaneError          4    yes    Prefect's API, a cloud's API
+    │   ├── NoCapacity                 4    yes    no machine is to be had: stock-out, quota
+    │   ├── WorkerLost                 4    yes    a worker died or never came
+    │   └── TeardownUnconfirmed        4    yes    something may still be running
+    ├── Superseded                     4    no     another attempt owns this ticket: stop quietly
+    ├── Stopped                      130    no     stopped on request; resumable
+    └── Bug                            3    no     ours
+
+An error is named after what the caller should do next. ``hint`` is a sentence for the user.
+A foreign library's exceptions are translated at one seam a library.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class ExitCode(enum.IntEnum):
+    """What the process tells its caller."""
+
+    DONE = 0
+    EXPERIMENT_FAILED = 1
+    USER_INPUT = 2
+    BUG = 3
+    INFRASTRUCTURE = 4
+    INTERRUPTED = 130
+
+
+class DrillyardError(Exception):
+    """The root of the tree.
+
+    Args:
+        message: What happened, in one sentence, with the values that matter.
+        hint: What the user can do about it.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadValue(ValueError):
+    """What a check inside a model refuses; becomes a ``ConfigError`` with file and line.
+
+    Args:
+        message: What is wrong.
+        allowed: What is allowed, in words.
+        hint: How to mend it.
+        value: What to show, where the whole would be too much.
+        key: Of what was looked at, where one key is to blame.
+    """
+
+    def __init__(
+        self, message: str, *, allowed: str | None = None, hint: str | None = None,
+        value: Any = None, key: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.allowed, self.hint, self.value, self.key = allowed, hint, value, key
+
+
+class UserError(DrillyardError):
+    """What the user wrote cannot work. Raised before anything is created."""
+
+    exit_code = ExitCode.USER_INPUT
+
+
+class ConfigError(UserError):
+    """One field of a configuration is wrong.
+
+    Args:
+        message: What is wrong.
+        file: The file, or ``"--set"``, ``"--name"`` for the command line.
+        line: Line of the field, counted from 1, where known.
+        field: Dotted path, ``learner.args.learning_rate``.
+        value: The offending value.
+        allowed: What is allowed, in words.
+        hint: How to mend it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        value: Any = None,
+        allowed: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        if hint is not None and allowed and hint.startswith("known: "):
+            hint = "none of the allowed is spelled like it: choose one of them"
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.line = line
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return self.said(self.field)
+
+    def said(self, field: str | None = None) -> str:
+        """Place, field, message, value, what is allowed: one line without the fix.
+
+        Args:
+            field: How the field is called; None where it is shown beside.
+        """
+        where = ":".join(str(p) for p in (self.file, self.line) if p is not None)
+        text = f"{where}: " if where else ""
+        text += f"{field}: " if field else ""
+        # A message of several lines (a list, a traceback) says the rest below.
+        first, newline, rest = self.message.partition("\n")
+        text += first
+        if self.value is not None:
+            text += f" (got {self.value!r})"
+        if self.allowed:
+            text += f"; allowed: {self.allowed}"
+        return text + newline + rest
+
+
+class ConfigErrors(UserError):
+    """Several fields at once, so that the user mends them in one go."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__("\n".join(str(e) for e in errors))
+        self.errors = list(errors)
+        self.hint = next((e.hint for e in errors if e.hint), None)
+
+
+class CheckpointRefused(ConfigError):
+    """A checkpoint whose hashes are right, and that must not be resumed from all the same."""
+
+
+class SpaceMismatch(ConfigError):
+    """The algorithm cannot act in, or observe, this world."""
+
+
+class SimulatorError(ConfigError):
+    """The simulator breaks its contract: the failed check, the step, the copy, the value."""
+
+
+class PluginError(UserError):
+    """A registered name that does not exist, is ambiguous or does not import."""
+
+
+class IdentityChanged(UserError):
+    """The same experiment name with settings that change results."""
+
+
+class AlreadyDriven(UserError):
+    """Another driver is alive on this experiment."""
+
+
+class NotFound(UserError):
+    """No such run, experiment or file."""
+
+
+class ExperimentFailed(DrillyardError):
+    """The experiment ran and did not succeed."""
+
+    exit_code = ExitCode.EXPERIMENT_FAILED
+
+
+class RunFailed(ExperimentFailed):
+    """A run ended without a result: the user's code raised, NaN, or attempts are used up."""
+
+
+class TimedOut(ExperimentFailed):
+    """A budget ended before the work did. What was reached is kept."""
+
+
+class InfrastructureError(DrillyardError):
+    """The machinery failed, not the experiment."""
+
+    exit_code = ExitCode.INFRASTRUCTURE
+    retryable = True
+
+
+class StoreUnavailable(InfrastructureError):
+    """The mailbox cannot be read or written: full, read-only, unreachable."""
+
+
+class CorruptObject(InfrastructureError):
+    """An object's hash is not that of its manifest."""
+
+    retryable = False
+
+
+class ControlPlaneError(InfrastructureError):
+    """An orchestrator's or a cloud's API failed. Decides nothing about the work."""
+
+
+class NoCapacity(InfrastructureError):
+    """No machine is to be had: which zone or quota is full, in the message."""
+
+
+class WorkerLost(InfrastructureError):
+    """A worker died, or never came."""
+
+
+class TeardownUnconfirmed(InfrastructureError):
+    """The provider's own listing still shows something of ours."""
+
+
+class Superseded(DrillyardError):
+    """Another attempt owns this ticket now; whoever sees this stops without writing."""
+
+    exit_code = ExitCode.INFRASTRUCTURE
+
+
+class Stopped(DrillyardError):
+    """Stopped on request (cancel, Ctrl-C, SIGTERM). The message says how to resume."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class Bug(DrillyardError):
+    """Something that cannot happen did."""

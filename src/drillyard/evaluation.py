@@ -1,0 +1,226 @@
+"""The evaluate phase: agent and baselines on the same episodes; files and numbers of the result.
+
+evaluation/episodes.json, .csv     every episode of every policy
+trajectories/<policy>.csv          the steps of the first episode of a policy
+trajectories/meta.json             its options and return; units and references of the columns
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from drillyard.episodes import (
+    Episode,
+    Planned,
+    Played,
+    lesson_of,
+    plan,
+    run_baseline,
+    run_episodes,
+)
+from drillyard.errors import CorruptObject, NotFound
+from drillyard.learners.base import LoadedPolicy, Which, load_policy, policy_file_names
+from drillyard.mailbox.records import Manifest, Phase
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.simulators.lessons import Lesson, listed
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.statistics import t_interval
+
+AGENT = "agent"
+
+
+def evaluate_phase(context: RunContext) -> PhaseOutcome:
+    """Evaluate the agent of a run, and the baselines where the run is that of the first seed.
+
+    Args:
+        context: Of the evaluate ticket; the training of the run was accepted before.
+
+    Returns:
+        The files above, and as summary ``policies`` (name -> ``summarise``) and ``policy_used``.
+
+    Raises:
+        CorruptObject: The training's files are missing or changed.
+        RunFailed: Something is not finite.
+        Stopped: A stop was asked for.
+    """
+    spec = context.spec
+    assert spec.simulator is not None
+    policy, which = load_agent(context)
+    planned = plan(spec)
+    # Once an experiment; a listed one may have another world, and so baselines of its own.
+    first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
+    names = [AGENT, *(spec.baselines if first else [])]
+    played: dict[str, Played] = {}
+    for number, name in enumerate(names):
+        on_step = _watch(context, name, number * len(planned), len(names) * len(planned))
+        if name == AGENT:
+            played[name] = run_episodes(
+                spec.simulator, _acting(policy, spec.evaluate.deterministic, planned), planned,
+                normalisation=policy.normalisation, trajectory=True, on_step=on_step,
+            )  # fmt: skip
+        else:
+            played[name] = run_baseline(
+                name, spec.simulator, planned, trajectory=True, on_step=on_step
+            )
+        context.log.info("evaluated %s: %d episodes", name, len(planned))
+    files = {
+        name: context.save(name, data.encode())
+        for name, data in result_files(spec, played).items()
+    }
+    lesson = lesson_of(spec)
+    return PhaseOutcome(
+        files=Manifest(files=files),
+        summary={
+            "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
+            "policy_used": which,
+        },
+    )
+
+
+def load_agent(context: RunContext) -> tuple[LoadedPolicy, Which]:
+    """The trained policy that the experiment asks for; the final one where there is no best.
+
+    Raises:
+        NotFound: The run has no accepted training.
+        CorruptObject: Its files are missing or changed.
+    """
+    accepted = context.mailbox.accepted(context.run.run, Phase.TRAIN)
+    if accepted is None:
+        raise NotFound(f"run {context.run.run} has no accepted training to evaluate")
+    manifest = context.mailbox.manifest(accepted)
+    wanted: Which = context.spec.evaluate.policy
+    which: Which = wanted if f"policy_{wanted}.safetensors" in manifest.files else "final"
+    files = {
+        name: context.mailbox.read_file(manifest, name)
+        for name in policy_file_names(which)
+        if name in manifest.files
+    }
+    if not files:
+        raise CorruptObject(f"the training of {context.run.run} left no policy")
+    return load_policy(files, which), which
+
+
+def _acting(
+    policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]
+) -> Callable[[Any], np.ndarray]:
+    if not deterministic:
+        import torch
+
+        # The exploration noise of a stochastic policy: the same in every evaluation.
+        torch.manual_seed(planned[0].seed)
+    return lambda observations: policy(observations, deterministic)
+
+
+def _watch(context: RunContext, name: str, before: int, total: int) -> Callable[[int], None]:
+    def on_step(ended: int) -> None:
+        context.stop.check()
+        context.progress(
+            step=before + ended, total=total, episodes=before + ended, message=f"evaluate {name}"
+        )
+
+    return on_step
+
+
+def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
+    """The numbers of one policy that tables show.
+
+    Args:
+        episodes: At least one.
+        lesson: Its keys with ``values`` become ``by_option``.
+
+    Returns:
+        ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
+        None for a single one), ``mean_length``, ``by_option`` ({key: {value: mean return}}) and
+        ``metrics`` ({name: mean}).
+    """
+    returns = [e.episode_return for e in episodes]
+    mean = math.fsum(returns) / len(returns)
+    interval = t_interval(returns)
+    by_option: dict[str, dict[str, float]] = {}
+    for key in (k for k, rule in lesson.items() if listed(rule)):
+        groups: dict[str, list[float]] = {}
+        for episode in episodes:
+            groups.setdefault(str(episode.options[key]), []).append(episode.episode_return)
+        by_option[key] = {value: math.fsum(g) / len(g) for value, g in groups.items()}
+    names = sorted({name for e in episodes for name in e.metrics})
+    metrics = {
+        name: math.fsum(e.metrics.get(name, 0.0) for e in episodes) / len(episodes)
+        for name in names
+    }
+    return {
+        "mean_return": mean,
+        "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
+        "n_episodes": len(episodes),
+        "ci95": list(interval) if interval else None,
+        "mean_length": sum(e.length for e in episodes) / len(episodes),
+        "by_option": by_option,
+        "metrics": metrics,
+    }
+
+
+def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, str]:
+    """Name -> text of the files of an evaluation.
+
+    Args:
+        spec: Its ``report.units`` win over those that the simulator declares.
+        played: Policy -> what it played.
+    """
+    episodes = [e.to_json() for p in played.values() for e in p.episodes]
+    files = {
+        "evaluation/episodes.json": json.dumps(episodes, indent=1, allow_nan=False),
+        "evaluation/episodes.csv": _episodes_csv(episodes),
+    }
+    meta: dict[str, Any] = {}
+    for name, p in played.items():
+        file_name = _file_name(name)
+        files[f"trajectories/{file_name}.csv"] = _csv(p.trajectory)
+        first = p.episodes[0]
+        meta[file_name] = {"options": first.options, "return": first.episode_return}
+        columns = {column for row in p.trajectory for column in row}
+        units = {**p.metadata.get("units", {}), **spec.report.units}
+        references = dict(p.metadata.get("reference", {}))
+        meta.setdefault("units", {}).update({c: u for c, u in units.items() if c in columns})
+        meta.setdefault("reference", {}).update(
+            {s: r for s, r in references.items() if s in columns and r in columns}
+        )
+    files["trajectories/meta.json"] = json.dumps(meta, indent=1, allow_nan=False)
+    return files
+
+
+def _file_name(policy: str) -> str:
+    return policy.replace(":", ".")
+
+
+def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
+    plain = ("policy", "episode", "seed", "return", "length", "terminated", "truncated")
+    rows = [
+        {
+            **{key: episode[key] for key in plain},
+            **{f"option_{key}": value for key, value in episode["options"].items()},
+            **episode["metrics"],
+        }
+        for episode in episodes
+    ]
+    return _csv(rows)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+__all__ = [
+    "AGENT", "Episode", "Planned", "Played", "evaluate_phase", "load_agent", "plan",
+    "result_files", "run_baseline", "run_episodes", "summarise",
+]  # fmt: skip

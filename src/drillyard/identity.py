@@ -1,0 +1,251 @@
+"""What makes an experiment the same experiment: a hash over what changes its results.
+
+Four parts, each with its own consequence when it differs under the same name:
+
+``training``    simulator, learner, width of training, checkpoints, code, threads, device: another
+                experiment. Refused with the difference, unless ``--allow-change``.
+``budget``      steps, episodes, max_time_s: may grow; finished trainings go on from their last
+                checkpoint. It may not shrink, nor change its unit.
+``evaluation``  episodes, seeds, lesson, which policy, baselines: evaluations are repeated.
+``storing``     targets of the store phase: results are stored again.
+
+Everything else (seeds, backend, resources.workers, tracking, report, limits) changes no result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.errors import IdentityChanged
+from drillyard.mailbox.records import Phase
+from drillyard.spec import ExperimentSpec
+
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_MISSING = "(not there)"
+_FILES = 8
+"""Files of code that a refusal names."""
+
+Parts = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that differs.
+
+    Attributes:
+        part: ``training``, ``budget``, ``evaluation``, ``storing``.
+        field: Dotted path.
+        before: As the experiment has it.
+        now: As the file has it.
+    """
+
+    part: str
+    field: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_show(self.before)} -> {_show(self.now)}"
+
+
+def parts(spec: ExperimentSpec, code: str | None) -> Parts:
+    """What is compared, as JSON.
+
+    Args:
+        spec: The resolved experiment.
+        code: sha256 of the code bundle.
+    """
+    whole = as_written(spec)
+    train = dict(whole["train"] or {})
+    budget = {name: train.pop(name, None) for name in ("steps", "episodes", "max_time_s")}
+    for name in ("log_interval", "keep_checkpoints"):  # change no result
+        train.pop(name, None)
+    evaluation = dict(whole["evaluate"])
+    every = evaluation.pop("every")
+    training = {
+        "workload": spec.workload,
+        "simulator": whole["simulator"],
+        "learner": whole["learner"],
+        "train": train,
+        "parameters": whole["parameters"],
+        "threads": spec.resources.threads,
+        "device": device(spec),
+        "code": code,
+        "requirements": sorted(spec.requirements),
+        "evaluate": {"every": every},
+    }
+    # Older experiments of other kinds did not record these.
+    training |= {k: whole[k] for k in ("script", "mock", "children") if whole[k]}
+    if every is not None:  # these choose the best policy, which is a result of training
+        training["evaluate"] |= {k: evaluation[k] for k in ("seeds", "deterministic", "lesson")}
+    evaluation["baselines"] = sorted(spec.baselines)
+    # Baselines are evaluated by the run of the first seed only.
+    evaluation["baseline_seed"] = spec.seeds[0] if spec.baselines else None
+    storing = {"store": whole["store"]}
+    return {
+        "training": training, "budget": budget, "evaluation": evaluation, "storing": storing,
+    }  # fmt: skip
+
+
+def as_written(spec: ExperimentSpec) -> dict[str, Any]:
+    """The experiment as JSON, with what each run fills in as a reference: ``out/${seed}``.
+
+    So that another list of seeds is not another experiment.
+    """
+    whole = spec.model_dump(mode="json", by_alias=True)
+    for late in spec.parameters.per_run or ():
+        item: Any = whole
+        for part in late.at[:-1]:
+            item = item[part]
+        item[late.at[-1]] = late.text
+    del whole["parameters"]["per_run"]
+    if not whole["parameters"]["tunable_values"]:
+        del whole["parameters"]["tunable_values"]  # older experiments did not record it
+    return whole
+
+
+def identity(found: Parts) -> str:
+    """sha256 of the training part, hexadecimal."""
+    text = json.dumps(found["training"], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def device(spec: ExperimentSpec) -> str:
+    """``auto`` by a rule, not by what a machine happens to have, so that a resume repeats it.
+
+    Returns:
+        ``cuda`` where GPUs are asked for, else ``cpu``.
+    """
+    if spec.resources.device != "auto":
+        return spec.resources.device
+    return "cuda" if spec.resources.gpus else "cpu"
+
+
+def needs_code(spec: ExperimentSpec) -> bool:
+    """Does this experiment use anything from the user's folder?
+
+    An ``rl`` experiment does when some value reads ``module:Class``, a ``mock`` never; other kinds
+    of work always.
+    """
+    if spec.workload == "mock":
+        return False
+    if spec.workload != "rl":
+        return True
+    looked_at = spec.model_dump(
+        mode="json",
+        include={"simulator", "learner", "baselines", "parameters", "evaluate", "study"},
+    )
+    return any(_MODULE.match(text) for text in _texts(looked_at))
+
+
+def difference(before: Parts, now: Parts) -> list[Change]:
+    """Every value that differs, in the order of the parts.
+
+    Args:
+        before: From ``experiment.json``; parts and fields that an older version did not record
+            are not compared.
+        now: Of the file.
+    """
+    changes = []
+    for part, values in now.items():
+        if part in before:
+            changes += [Change(part, *c) for c in _compare("", before[part], values)]
+    return changes
+
+
+def refuse(
+    name: str,
+    changes: list[Change],
+    *,
+    allow_change: bool = False,
+    where: Callable[[str], str | None] = lambda _: None,
+    code: Callable[[], Sequence[str]] = tuple,
+) -> None:
+    """Refuse what would mix two experiments under one name.
+
+    Args:
+        name: The experiment.
+        changes: From ``difference``.
+        allow_change: The user says that he knows.
+        where: Field -> file and line that give it, where known.
+        code: The files of code that differ, in words; asked only where some do.
+
+    Raises:
+        IdentityChanged: Training differs, or the budget shrank or changed its unit.
+    """
+    training = [c for c in changes if c.part == "training"]
+    if training and not allow_change:
+        raise IdentityChanged(
+            f"experiment {name!r} exists with other settings:\n"
+            + "\n".join(f"  {_plain(c, code)}{_at(where(c.field))}" for c in training),
+            hint="choose a new name (--set name=…), or go on with the new settings from the last "
+            "checkpoints by --allow-change",
+        )
+    smaller = [c for c in changes if c.part == "budget" and not _grew(c)]
+    if smaller:
+        raise IdentityChanged(
+            f"experiment {name!r}: its budget can grow, but not shrink or change its unit:\n"
+            + "\n".join(f"  train.{c}{_at(where(f'train.{c.field}'))}" for c in smaller),
+            hint="choose a new name (--set name=…)",
+        )
+
+
+def first_to_repeat(changes: list[Change]) -> Phase | None:
+    """The first phase whose accepted results no longer fit; None when all do.
+
+    A change of training that was allowed repeats nothing: what is finished stays as it was made.
+    """
+    touched = {c.part for c in changes}
+    if "budget" in touched:
+        return Phase.TRAIN
+    if "evaluation" in touched:
+        return Phase.EVALUATE
+    return Phase.STORE if "storing" in touched else None
+
+
+def _at(place: str | None) -> str:
+    return f"  ({place})" if place else ""
+
+
+def _plain(change: Change, code: Callable[[], Sequence[str]]) -> str:
+    if change.field == "code":
+        files = list(code())
+        more = f" and {len(files) - _FILES} more" if len(files) > _FILES else ""
+        named = f": {', '.join(files[:_FILES])}{more}" if files else ""
+        return f"the code in the experiment's folder changed{named}"
+    return str(change)
+
+
+def _grew(change: Change) -> bool:
+    before, now = change.before, change.now
+    if change.field == "max_time_s" and now is None:
+        return True  # without a limit there is more time
+    return isinstance(before, int | float) and isinstance(now, int | float) and now > before
+
+
+def _compare(path: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for key in sorted({*before, *now}):
+            below = f"{path}.{key}" if path else key
+            found += _compare(below, before.get(key, _MISSING), now.get(key, _MISSING))
+        return found
+    return [] if before == now else [(path, before, now)]
+
+
+def _show(value: Any, limit: int = 120) -> str:
+    text = value if value == _MISSING else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in _texts(v)]
+    if isinstance(value, list):
+        return [t for v in value for t in _texts(v)]
+    return [value] if isinstance(value, str) else []

@@ -1,0 +1,1 @@
+"""What learns: Stable-Baselines3's algorithms, baselines, and the protocol of a plug-in's."""

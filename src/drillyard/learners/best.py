@@ -1,0 +1,75 @@
+"""The best policy so far: its score, weights and normalisation, also over resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from drillyard.errors import CorruptObject
+from drillyard.learners.packing import npz_arrays, npz_bytes
+from drillyard.learners.sb3_state import weights
+from drillyard.mailbox.records import FileEntry
+from drillyard.simulators.vector import normalisation
+
+WEIGHTS, STATISTICS = "best.safetensors", "best-normalisation.npz"
+
+
+class Best:
+    """The policy with the highest mean return of an evaluation while training."""
+
+    def __init__(self) -> None:
+        self.mean_return: float | None = None
+        self.step: int | None = None
+        self.weights: dict[str, torch.Tensor] | None = None
+        self.statistics: dict[str, np.ndarray] | None = None
+        self._stored = False
+
+    def offer(self, mean_return: float, step: int, model: Any, venv: Any) -> bool:
+        """Take a policy when it is better than the one so far (the first of equals stays)."""
+        if self.mean_return is not None and not mean_return > self.mean_return:
+            return False
+        self.mean_return, self.step = mean_return, step
+        self.weights, self.statistics = weights(model), normalisation(venv)
+        self._stored = False
+        return True
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Step and score, None before the first evaluation."""
+        if self.step is None:
+            return None
+        return {"step": self.step, "mean_return": self.mean_return}
+
+    def files(self, stored: Mapping[str, FileEntry]) -> dict[str, bytes | FileEntry]:
+        """Files for a checkpoint: an unchanged best is named, not written again."""
+        if self.weights is None:
+            return {}
+        if self._stored:
+            return {n: stored[n] for n in (WEIGHTS, STATISTICS) if n in stored}
+        self._stored = True
+        files: dict[str, bytes | FileEntry] = {WEIGHTS: save_tensors(self.weights)}
+        if self.statistics is not None:
+            files[STATISTICS] = npz_bytes(self.statistics)
+        return files
+
+    @classmethod
+    def from_json(cls, text: dict[str, Any] | None, files: Mapping[str, bytes]) -> Best:
+        """The best of a checkpoint.
+
+        Raises:
+            CorruptObject: Its weights are missing.
+        """
+        best = cls()
+        if text is None:
+            return best
+        if WEIGHTS not in files:
+            raise CorruptObject(f"{WEIGHTS} is missing from the checkpoint")
+        best.step, best.mean_return = int(text["step"]), float(text["mean_return"])
+        best.weights = load_tensors(files[WEIGHTS])
+        best.statistics = npz_arrays(files[STATISTICS]) if STATISTICS in files else None
+        best._stored = True
+        return best

@@ -1,0 +1,138 @@
+"""TensorBoard event files, made from the metric streams with their own time stamps.
+
+They grow while a run trains: each time new points of the streams have reached the store, and at
+most every few seconds, one more small file is put beside those before it, in the attempt's folder
+``tensorboard/``. TensorBoard reads all files of a folder in the order of their names as one. The
+first file of a resumed attempt has the curve up to its checkpoint, so that each folder shows a
+whole curve without a doubled point, whatever the attempts before wrote beyond that checkpoint.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import InfrastructureError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.files import save_file
+from drillyard.mailbox.records import FileEntry, Phase
+from drillyard.streams import read_stream
+
+STREAMS = ("train", "evaluation", "timing")
+EVERY_S = 10.0
+"""The shortest time between two files …"""
+_SHARE = 50
+"""… and they come the slower the longer it goes: at most about so many for each doubling."""
+log = logging.getLogger(__name__)
+
+
+class EventFiles:
+    """The event files of one attempt.
+
+    Args:
+        mailbox: Where they go.
+        run: The run.
+        attempt: The attempt, which must own its folder.
+        offsets: Lines of each stream that earlier attempts wrote and that count.
+        clock: For the time between two files.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        run: str,
+        attempt: int,
+        offsets: Mapping[str, int] | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._mailbox = mailbox
+        self._run, self._attempt = run, attempt
+        self._history = dict(offsets or {})
+        self._clock = clock
+        self._folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/tensorboard"
+        self._pending: list[dict[str, Any]] = []
+        self._began = self._written = clock.monotonic()
+        self._lock = threading.Lock()
+        self.files: dict[str, FileEntry] = {}
+        """Name -> entry of what was written, for the manifest of the result."""
+
+    def take(self, flushed: Mapping[str, Sequence[str]]) -> None:
+        """Lines that have just reached the store; writes a file when one is due.
+
+        Args:
+            flushed: Stream -> its new lines, as JSON.
+        """
+        with self._lock:
+            for stream in STREAMS:
+                self._pending += [json.loads(text) for text in flushed.get(stream, ())]
+            now = self._clock.monotonic()
+            if now - self._written >= max(EVERY_S, (now - self._began) / _SHARE):
+                self._written = now
+                self._write()
+
+    def finish(self) -> dict[str, FileEntry]:
+        """Write what is left; all files of this attempt."""
+        with self._lock:
+            self._write()
+        return self.files
+
+    def _write(self) -> None:
+        lines = self._pending
+        try:
+            if self._history:
+                lines = [*self._past(), *lines]
+            if not lines:
+                return
+            name = (
+                f"tensorboard/events.out.tfevents.{int(lines[0]['time']):010d}.{self._run}"
+                f".{self._attempt}.{len(self.files):06d}"
+            )
+            path = f"{self._folder}/{name.removeprefix('tensorboard/')}"
+            self.files[name] = save_file(self._mailbox, path, encode(lines))
+        except InfrastructureError as error:
+            log.warning("event files stay on this machine for now: %s", error)
+            return
+        self._pending, self._history = [], {}
+
+    def _past(self) -> list[dict[str, Any]]:
+        return [
+            line
+            for stream in STREAMS
+            for line in read_stream(
+                self._mailbox, self._run, stream, self._attempt, upto=self._history.get(stream, 0)
+            )
+        ]
+
+
+def encode(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """One event file.
+
+    Args:
+        lines: Of streams: ``step``, ``time``, ``metrics``; what is no number is left out.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    out = io.BytesIO()
+    writer = RecordWriter(out)
+    first = True
+    for line in lines:
+        if first:
+            head = Event(wall_time=line["time"], file_version="brain.Event:2")
+            writer.write(head.SerializeToString())
+            first = False
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in line["metrics"].items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        if values:
+            event = Event(wall_time=line["time"], step=line["step"], summary=Summary(value=values))
+            writer.write(event.SerializeToString())
+    return out.getvalue()

@@ -1,0 +1,123 @@
+"""Numbers that a training is frozen to: budget, barriers, points, evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.errors import ConfigError
+from drillyard.spec.experiment import ExperimentSpec, TrainSpec
+
+CHECKPOINTS = 10
+POINTS = 100
+EPISODES_BETWEEN_RESETS = 20
+UNKNOWN_HORIZON = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training does when, in environment steps summed over copies."""
+
+    total_steps: int
+    """Budget; with a budget in episodes the most that these can take."""
+    episodes: int | None
+    """Budget in episodes; training ends at the first rollout boundary that has them."""
+    checkpoint_every: int
+    checkpoint_given: bool
+    """True when a person chose ``checkpoint_every``."""
+    point_every: int
+    evaluate_every: int | None
+    evaluate_after_episodes: int | None
+    evaluate_episodes: int
+    max_time_s: float | None
+    horizon: int | None
+    """Longest episode, where known."""
+
+    def barrier_interval(self, silent: bool, n_envs: int) -> int:
+        """Steps between barriers.
+
+        A silent stack is reset at each one, so that by default at least 20 episodes of each copy
+        lie between two.
+        """
+        if not silent or self.checkpoint_given:
+            return self.checkpoint_every
+        whole = EPISODES_BETWEEN_RESETS * (self.horizon or UNKNOWN_HORIZON) * n_envs
+        return max(self.checkpoint_every, whole)
+
+
+def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    """The choices of a run that are made when it is first posted; see ``Workload.freeze``.
+
+    A larger budget later on leaves them as they are. A budget in episodes is turned into steps by
+    the worker, which can look at the simulator; the rule is a function of the file alone.
+    """
+    del seed
+    train = _train(spec)
+    choices: dict[str, Any] = {"n_envs": train.n_envs}
+    if train.steps is not None:
+        choices["checkpoint_every"] = train.checkpoint_every or _part(train.steps, CHECKPOINTS)
+        choices["point_every"] = train.log_interval or _part(train.steps, POINTS)
+    return choices
+
+
+def make_plan(spec: ExperimentSpec, choices: Mapping[str, Any], horizon: int | None) -> Plan:
+    """The plan of a run.
+
+    Args:
+        spec: The experiment.
+        choices: Frozen ones of ``run.json``.
+        horizon: Longest episode of the simulator in steps, None when nothing bounds it.
+
+    Raises:
+        ConfigError: A budget in episodes for a simulator whose episodes have no longest.
+    """
+    train = _train(spec)
+    total = total_steps(train, horizon)
+    every = spec.evaluate.every
+    return Plan(
+        total_steps=total,
+        episodes=train.episodes,
+        checkpoint_every=int(
+            choices.get("checkpoint_every") or train.checkpoint_every or _part(total, CHECKPOINTS)
+        ),
+        checkpoint_given=train.checkpoint_every is not None,
+        point_every=int(choices.get("point_every") or train.log_interval or _part(total, POINTS)),
+        evaluate_every=every.steps if every else None,
+        evaluate_after_episodes=every.after_episodes if every else None,
+        evaluate_episodes=every.episodes if every else 0,
+        max_time_s=train.max_time_s,
+        horizon=horizon,
+    )
+
+
+def total_steps(train: TrainSpec, horizon: int | None) -> int:
+    """The budget in steps.
+
+    ``episodes`` become ``ceil(episodes / n_envs) * n_envs * horizon``: copies are stepped
+    together, so that many steps hold that many whole episodes whatever their lengths. Schedules
+    fall over this number; training ends earlier when the episodes are done.
+
+    Raises:
+        ConfigError: Episodes without a horizon.
+    """
+    if train.steps is not None:
+        return train.steps
+    if horizon is None:
+        raise ConfigError(
+            "the simulator's episodes have no longest length, so a budget in episodes has no end",
+            field="train.episodes", value=train.episodes,
+            hint="give train.steps, or add the wrapper time_limit {max_episode_steps: …}",
+        )  # fmt: skip
+    rounds = -(-(train.episodes or 1) // train.n_envs)
+    return rounds * train.n_envs * horizon
+
+
+def _train(spec: ExperimentSpec) -> TrainSpec:
+    if spec.train is None:
+        raise ConfigError("an `rl` experiment needs `train:`", field="train")
+    return spec.train
+
+
+def _part(total: int, parts: int) -> int:
+    return max(1, total // parts)

@@ -1,0 +1,77 @@
+"""What a checkpoint must be before a model is put where it says: readable, and of this world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard.checkpoint_files import Problem, examine
+from drillyard.checkpoints import Checkpoint, refusal
+from drillyard.errors import CorruptObject, SpaceMismatch
+from drillyard.learners import sb3_state
+from drillyard.learners.packing import TENSORS_NAME, unpack
+from drillyard.learners.spaces import space_from_json, space_to_json
+
+
+def spaces_of(model: Any) -> dict[str, Any]:
+    """The spaces of a model, as JSON, for the manifest of its checkpoints."""
+    return {
+        "observation": space_to_json(model.observation_space),
+        "action": space_to_json(model.action_space),
+    }
+
+
+def tree_of(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
+    """The state in a checkpoint, once it is sure that it may be read.
+
+    Args:
+        checkpoint: Its hashes are right.
+        model: What will be put there.
+
+    Raises:
+        CheckpointRefused: It holds what drillyard does not write.
+        SpaceMismatch: It is of another world.
+    """
+    for name, problem in examine(checkpoint.files):
+        raise refusal(checkpoint.meta, name, problem)
+    _same_spaces(checkpoint, model)
+    try:
+        tree: dict[str, Any] = unpack(checkpoint.files)
+    except CorruptObject as error:
+        problem = Problem(str(error), "what drillyard writes")
+        raise refusal(checkpoint.meta, TENSORS_NAME, problem) from error
+    return tree
+
+
+def restore(
+    checkpoint: Checkpoint, model: Any, tree: dict[str, Any], *, observations: bool
+) -> None:
+    """``sb3_state.restore``; a state of other shapes is refused, and not tried again.
+
+    Args:
+        checkpoint: Where the state is from.
+        model: What is put there.
+        tree: Of ``tree_of``.
+        observations: False where the simulators are reset instead.
+
+    Raises:
+        CheckpointRefused: The state is that of another model; with tensors and shapes.
+    """
+    try:
+        sb3_state.restore(model, tree["model"], observations=observations)
+    except CorruptObject as error:
+        problem = Problem(str(error), "the tensors of this learner, in their shapes")
+        raise refusal(checkpoint.meta, TENSORS_NAME, problem) from error
+
+
+def _same_spaces(checkpoint: Checkpoint, model: Any) -> None:
+    """Older checkpoints did not say which spaces they are of."""
+    recorded = checkpoint.meta.info.get("spaces", {})
+    for what, now in spaces_of(model).items():
+        if recorded.get(what, now) != now:
+            then, today = space_from_json(recorded[what]), space_from_json(now)
+            raise SpaceMismatch(
+                f"the checkpoint of {checkpoint.meta.run} was made with the {what} space {then}, "
+                f"and the simulator has {today} now",
+                field="simulator.id", allowed=str(then),
+                hint="bring the simulator back as it was, or choose a new name (--set name=…)",
+            )  # fmt: skip

@@ -1,0 +1,291 @@
+"""Stable-Baselines3's algorithms as learners of drillyard."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import stable_baselines3
+import torch
+from safetensors.torch import load as load_tensors
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger
+
+from drillyard import checkpoints
+from drillyard.backend import Finding
+from drillyard.checkpoints import Checkpoint
+from drillyard.errors import ConfigError, CorruptObject, RunFailed
+from drillyard.learners import sb3_build
+from drillyard.learners.callbacks import TrainingCallback, user_callbacks
+from drillyard.learners.check import check_learner
+from drillyard.learners.evaluator import Evaluator
+from drillyard.learners.event_files import EventFiles
+from drillyard.learners.horizon import horizon
+from drillyard.learners.networks import auto_policy
+from drillyard.learners.plan import Plan, make_plan
+from drillyard.learners.result import result_files
+from drillyard.learners.sb3_state import unfinite_tensor
+from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
+from drillyard.learners.spaces import space_from_json
+from drillyard.learners.training import Finished, Training
+from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.simulators.make import make_vec
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.experiment import LearnerSpec, SimulatorSpec
+from drillyard.streams import StreamWriter
+
+log = logging.getLogger(__name__)
+
+
+class Sb3Learner:
+    """One algorithm of Stable-Baselines3."""
+
+    name: ClassVar[str] = ""
+
+    def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
+        """See ``Learner.check``."""
+        return check_learner(spec, observation, action)
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """Train a run to the end of its budget, from its last checkpoint where there is one.
+
+        Raises:
+            Stopped: A stop was asked for; the last checkpoint stands.
+            RunFailed: The simulator or the learner produced numbers that are not finite.
+        """
+        spec = context.spec
+        learner, simulator = _parts(spec)
+        checkpoint = checkpoints.latest(context.mailbox, context.run.run)
+        _announce(context, checkpoint)
+        gamma = float(learner.args.get("gamma", ARGUMENTS[self.name]["gamma"]))
+        n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
+        venv = make_vec(simulator, n_envs, context.run.seed, gamma=gamma)
+        evaluator = None
+        try:
+            plan = make_plan(spec, context.run.choices, horizon(venv))
+            model = sb3_build.build(
+                self.name, learner.policy, learner.args, venv, context.run.seed,
+                context.run.device,
+            )  # fmt: skip
+            model.set_logger(Logger(folder=None, output_formats=[]))
+            if plan.evaluate_episodes:
+                lesson = spec.evaluate.lesson
+                evaluator = Evaluator(
+                    simulator, simulator.lesson if lesson is None else lesson,
+                    plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
+                )  # fmt: skip
+            return self._learn(context, plan, model, venv, evaluator, checkpoint)
+        finally:
+            venv.close()
+            if evaluator is not None:
+                evaluator.close()
+
+    def _learn(
+        self, context: RunContext, plan: Plan, model: Any, venv: Any,
+        evaluator: Evaluator | None, checkpoint: Checkpoint | None,
+    ) -> PhaseOutcome:  # fmt: skip
+        learner, _ = _parts(context.spec)
+        events = None
+        if context.spec.tracking.tensorboard:
+            events = EventFiles(
+                context.mailbox, context.run.run, context.attempt,
+                checkpoint.meta.stream_offsets if checkpoint else None, context.clock,
+            )  # fmt: skip
+        writer = StreamWriter(
+            context.mailbox, context.run.run, context.attempt,
+            offsets=checkpoint.meta.stream_offsets if checkpoint else None, clock=context.clock,
+            on_flushed=events.take if events is not None else None,
+        )  # fmt: skip
+        users = user_callbacks(learner.callbacks)
+        training = Training(
+            context, plan, model, venv, writer, evaluator, checkpoint, users, _platform(model)
+        )
+        ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY)
+        theirs = [u for u in users if isinstance(u, BaseCallback)]
+        callback = CallbackList([ours, *theirs]) if theirs else ours
+        start_step = checkpoint.meta.step if checkpoint else 0
+        began = context.clock.monotonic()
+        model.num_timesteps = start_step
+        try:
+            try:
+                # SB3 adds what was done before to what it is given.
+                model.learn(
+                    plan.total_steps - start_step, callback, log_interval=None,
+                    reset_num_timesteps=checkpoint is None,
+                )  # fmt: skip
+            except Finished:
+                callback.on_training_end()
+            except ValueError as error:
+                raise _diverged(model, training.seed, error) from error
+            training.end()
+        except BaseException:
+            _last_words(training, events)
+            raise
+        if training.ended_by == "steps" and model.num_timesteps < plan.total_steps:
+            training.ended_by = "callback"
+        wall = context.clock.monotonic() - began
+        files = self._save(context, training, model, venv)
+        if events is not None:
+            files |= events.finish()
+        return PhaseOutcome(
+            files=Manifest(files=files),
+            summary={
+                "steps": int(model.num_timesteps),
+                "episodes": training.marks.episodes,
+                "wall_s": wall,
+                "elapsed_s": training.elapsed_s,
+                "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
+                "resumes": training.marks.resumes,
+                "resumed_step": start_step,
+                "episodes_cut": training.marks.episodes_cut,
+                "silent_layers": training.silent,
+                "checkpoint_every": training.interval,
+                "ended_by": training.ended_by,
+                "parameters": sb3_build.describe(self.name, model),
+                "best": training.best.to_json(),
+                "exactness": exactness(training, plan),
+            },
+        )
+
+    def _save(
+        self, context: RunContext, training: Training, model: Any, venv: Any
+    ) -> dict[str, FileEntry]:
+        learner, _ = _parts(context.spec)
+        policy = learner.policy or auto_policy(venv.observation_space)
+        content = result_files(model, venv, training.best, learner, policy)
+        return {name: context.save(name, data) for name, data in content.items()}
+
+    def rebuild(
+        self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes
+    ) -> Callable[[Any, bool], np.ndarray]:
+        """See ``Learner.rebuild``.
+
+        Raises:
+            CorruptObject: The weights are those of another network.
+        """
+        args, name = description["args"], description["policy"]
+        # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
+        implied = {"n_critics": 1} if self.name == "ddpg" else {}
+        kwargs = implied | sb3_build.policy_kwargs(args.get("policy_kwargs") or {})
+        if "use_sde" in ARGUMENTS[self.name]:
+            kwargs["use_sde"] = bool(args.get("use_sde", False))
+        found = sb3_build.policy_class(self.name, name)
+        if isinstance(found, str):
+            found = sb3_build.CLASSES[self.name].policy_aliases[found]
+        policy: Any = found(
+            space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
+            lambda _: 0.0, **kwargs,
+        )  # fmt: skip
+        try:
+            policy.load_state_dict(load_tensors(weights))
+        except Exception as error:
+            raise CorruptObject(f"these are not this policy's weights: {error}") from error
+        policy.set_training_mode(False)
+
+        def act(observation: Any, deterministic: bool) -> np.ndarray:
+            action, _ = policy.predict(observation, deterministic=deterministic)
+            return np.asarray(action)
+
+        return act
+
+
+class PPO(Sb3Learner):
+    """Proximal policy optimisation."""
+
+    name = "ppo"
+
+
+class A2C(Sb3Learner):
+    """Advantage actor-critic."""
+
+    name = "a2c"
+
+
+class DQN(Sb3Learner):
+    """Deep Q-network; discrete actions."""
+
+    name = "dqn"
+
+
+class DDPG(Sb3Learner):
+    """Deep deterministic policy gradient; continuous actions."""
+
+    name = "ddpg"
+
+
+class TD3(Sb3Learner):
+    """Twin delayed DDPG; continuous actions."""
+
+    name = "td3"
+
+
+class SAC(Sb3Learner):
+    """Soft actor-critic; continuous actions."""
+
+    name = "sac"
+
+
+def exactness(training: Training, plan: Plan) -> str:
+    """In words, how this run relates to an uninterrupted one."""
+    if plan.max_time_s is not None:
+        return "not reproducible (stopped by wall clock)"
+    if not training.same_platform:
+        return "statistically equal (threads, device or versions changed)"
+    if training.silent:
+        return "exact with resets"
+    return "exact"
+
+
+def _parts(spec: ExperimentSpec) -> tuple[LearnerSpec, SimulatorSpec]:
+    if spec.learner is None or spec.simulator is None or spec.train is None:
+        raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
+    return spec.learner, spec.simulator
+
+
+def _diverged(model: Any, seed: int, error: ValueError) -> Exception:
+    """What a ValueError means: torch refuses distributions of numbers that are not finite."""
+    broken = unfinite_tensor(model)
+    if broken is None and "satisfy the constraint" not in str(error):
+        return error
+    what = f"the parameter {broken}" if broken else "the distribution of actions"
+    return RunFailed(
+        f"{what} is no longer finite at step {model.num_timesteps} (seed {seed})",
+        hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
+    )
+
+
+def _announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
+    start = AttemptStart(
+        attempt=context.attempt,
+        resumed_attempt=checkpoint.meta.attempt if checkpoint else None,
+        resumed_step=checkpoint.meta.step if checkpoint else None,
+        worker=context.claim.worker, host=platform.node(), started_at=context.clock.now(),
+    )  # fmt: skip
+    context.mailbox.write(f"{context.folder}/start.json", start)
+
+
+def _last_words(training: Training, events: EventFiles | None) -> None:
+    """What an attempt that ends badly still stores; its own error is the one to be told."""
+    try:
+        training.abandon()
+        if events is not None:
+            events.finish()
+    except Exception as error:
+        log.warning("the last checkpoint or lines were not stored: %s", error)
+
+
+def _platform(model: Any) -> dict[str, Any]:
+    """What bit-equality depends on."""
+    cuda = model.device.type == "cuda"
+    return {
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(model.device) if cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+        "numpy": np.__version__,
+    }

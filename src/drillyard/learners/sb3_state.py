@@ -1,0 +1,154 @@
+"""Everything that the rest of a Stable-Baselines3 training depends on, out of and into a model.
+
+Read against stable_baselines3 2.9: ``common/base_class.py``, ``on_policy_algorithm.py``,
+``off_policy_algorithm.py``, ``noise.py``, and each algorithm. The replay buffer has a module of
+its own (``replay``), the simulators too (``drillyard.simulators.vector``).
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+
+from drillyard.errors import CorruptObject
+
+_COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate",
+             "_current_progress_remaining")  # fmt: skip
+
+Tree = dict[str, Any]
+
+
+def capture(model: Any) -> Tree:
+    """Read the learner's state.
+
+    Args:
+        model: An SB3 algorithm at a rollout start.
+
+    Returns:
+        A tree for ``packing.pack``.
+    """
+    modules, tensors = model._get_torch_save_params()
+    return {
+        "counters": {n: getattr(model, n) for n in _COUNTERS if hasattr(model, n)},
+        "modules": {n: attrgetter(n)(model).state_dict() for n in modules},
+        "tensors": {n: attrgetter(n)(model).detach().clone() for n in tensors},
+        "episodes": [_episode(e) for e in model.ep_info_buffer],
+        "successes": [float(s) for s in model.ep_success_buffer],
+        "noise": [np.array(n.noise_prev) for n in _noises(model) if hasattr(n, "noise_prev")],
+        "observations": {
+            "last": _copy(model._last_obs),
+            "starts": _copy(model._last_episode_starts),
+            "original": _copy(model._last_original_obs),
+        },
+        "logger": capture_logger(model.logger),
+    }
+
+
+def restore(model: Any, tree: Tree, *, observations: bool) -> None:
+    """Put a freshly built model where another one was.
+
+    Args:
+        model: Built in the same way, after SB3's own ``_setup_learn``.
+        tree: From ``capture``.
+        observations: False where the simulators are reset instead.
+
+    Raises:
+        CorruptObject: The state is that of another model.
+    """
+    try:
+        for name, value in tree["counters"].items():
+            setattr(model, name, value)
+        for name, state in tree["modules"].items():
+            attrgetter(name)(model).load_state_dict(_typed(state))
+        with torch.no_grad():
+            for name, tensor in tree["tensors"].items():
+                attrgetter(name)(model).copy_(tensor)
+    except (KeyError, AttributeError, RuntimeError, ValueError) as error:
+        raise CorruptObject(f"the checkpoint is that of another learner: {error}") from error
+    model.ep_info_buffer.clear()
+    model.ep_info_buffer.extend(dict(e) for e in tree["episodes"])
+    model.ep_success_buffer.clear()
+    model.ep_success_buffer.extend(tree["successes"])
+    if observations:
+        for noise, value in zip((n for n in _noises(model) if hasattr(n, "noise_prev")),
+                                tree["noise"], strict=True):  # fmt: skip
+            noise.noise_prev = np.array(value)
+        model._last_obs = _copy(tree["observations"]["last"])
+        model._last_episode_starts = _copy(tree["observations"]["starts"])
+        model._last_original_obs = _copy(tree["observations"]["original"])
+    restore_logger(model.logger, tree["logger"])
+
+
+def capture_logger(logger: Any) -> Tree:
+    """Values that were recorded and not written yet."""
+    values = {name: _plain(value) for name, value in logger.name_to_value.items()}
+    kept = {name: value for name, value in values.items() if isinstance(value, int | float | str)}
+    return {"values": kept, "counts": {n: int(c) for n, c in logger.name_to_count.items()}}
+
+
+def restore_logger(logger: Any, tree: Tree) -> None:
+    """Go on recording where another logger was.
+
+    The running run does this at each barrier, too: a float32 and its value as a Python float
+    average differently.
+    """
+    logger.name_to_value.clear()
+    logger.name_to_value.update(tree["values"])
+    logger.name_to_count.clear()
+    logger.name_to_count.update(tree["counts"])
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    """A copy of the policy's tensors, by name, on the CPU."""
+    return {n: t.detach().cpu().clone() for n, t in model.policy.state_dict().items()}
+
+
+def unfinite_tensor(model: Any) -> str | None:
+    """Name of a parameter that is NaN or infinite, or None."""
+    for name, tensor in model.policy.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            return str(name)
+    return None
+
+
+def resample_exploration(model: Any) -> None:
+    """Draw gSDE's exploration matrices anew, as SB3 did just before the rollout start."""
+    if not model.use_sde:
+        return
+    actor = model.policy if hasattr(model.policy, "reset_noise") else model.actor
+    actor.reset_noise(model.n_envs)
+
+
+def reset_noise(model: Any) -> None:
+    """Begin the action noise anew."""
+    if model.action_noise is not None:
+        model.action_noise.reset()
+
+
+def _noises(model: Any) -> list[Any]:
+    noise = getattr(model, "action_noise", None)
+    if noise is None:
+        return []
+    return list(getattr(noise, "noises", [noise]))
+
+
+def _episode(info: dict[str, Any]) -> dict[str, float]:
+    return {k: _plain(info[k]) for k in ("r", "l") if k in info}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: np.array(v) for k, v in value.items()}
+    return None if value is None else np.array(value)
+
+
+def _typed(state: Any) -> Any:
+    """A state dict as torch wrote it: nothing to convert but the mapping's own type."""
+    return dict(state)

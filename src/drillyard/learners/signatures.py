@@ -1,0 +1,140 @@
+"""Arguments of Stable-Baselines3's algorithms and their defaults, as a table.
+
+A file is checked in a blink because neither torch nor Stable-Baselines3 is imported for it;
+``tests/unit/test_sb3_arguments.py`` compares the table with the installed signatures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ON_POLICY: dict[str, Any] = {
+    "gamma": 0.99, "vf_coef": 0.5, "ent_coef": 0.0, "max_grad_norm": 0.5, "use_sde": False,
+    "sde_sample_freq": -1, "rollout_buffer_class": None, "rollout_buffer_kwargs": None,
+    "stats_window_size": 100, "policy_kwargs": None,
+}  # fmt: skip
+_OFF_POLICY: dict[str, Any] = {
+    "buffer_size": 1_000_000, "learning_starts": 100, "gamma": 0.99, "gradient_steps": 1,
+    "replay_buffer_class": None, "replay_buffer_kwargs": None, "optimize_memory_usage": False,
+    "n_steps": 1, "policy_kwargs": None,
+}  # fmt: skip
+_CONTINUOUS: dict[str, Any] = {
+    **_OFF_POLICY, "batch_size": 256, "tau": 0.005, "train_freq": 1, "action_noise": None,
+}  # fmt: skip
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "ppo": {
+        **_ON_POLICY, "learning_rate": 3e-4, "n_steps": 2048, "batch_size": 64, "n_epochs": 10,
+        "gae_lambda": 0.95, "clip_range": 0.2, "clip_range_vf": None,
+        "normalize_advantage": True, "target_kl": None,
+    },
+    "a2c": {
+        **_ON_POLICY, "learning_rate": 7e-4, "n_steps": 5, "gae_lambda": 1.0,
+        "rms_prop_eps": 1e-5, "use_rms_prop": True, "normalize_advantage": False,
+    },
+    "dqn": {
+        **_OFF_POLICY, "learning_rate": 1e-4, "batch_size": 32, "tau": 1.0, "train_freq": 4,
+        "target_update_interval": 10_000, "exploration_fraction": 0.1,
+        "exploration_initial_eps": 1.0, "exploration_final_eps": 0.05, "max_grad_norm": 10,
+        "stats_window_size": 100,
+    },
+    "ddpg": {**_CONTINUOUS, "learning_rate": 1e-3},
+    "td3": {
+        **_CONTINUOUS, "learning_rate": 1e-3, "policy_delay": 2, "target_policy_noise": 0.2,
+        "target_noise_clip": 0.5, "stats_window_size": 100,
+    },
+    "sac": {
+        **_CONTINUOUS, "learning_rate": 3e-4, "ent_coef": "auto", "target_update_interval": 1,
+        "target_entropy": "auto", "use_sde": False, "sde_sample_freq": -1,
+        "use_sde_at_warmup": False, "stats_window_size": 100,
+    },
+}  # fmt: skip
+"""Algorithm -> argument -> default."""
+
+OURS: dict[str, str] = {
+    "policy": "write it as `learner.policy`",
+    "env": "the world is `simulator:`",
+    "verbose": "what is printed is drillyard's business; see `drillyard logs`",
+    "tensorboard_log": "event files are `tracking.tensorboard: true`",
+    "seed": "seeds are `seeds:`, one run each",
+    "device": "write it as `resources.device`",
+    "monitor_wrapper": "drillyard always monitors episodes",
+    "_init_setup_model": "the model is always set up",
+    "rollout_buffer_class": "only the standard buffers can be resumed exactly",
+    "rollout_buffer_kwargs": "only the standard buffers can be resumed exactly",
+    "replay_buffer_class": "only the standard buffers can be resumed exactly",
+}
+"""Arguments that are not for the experiment file, and why."""
+
+ON_POLICY = frozenset({"ppo", "a2c"})
+"""Algorithms that learn from whole rollouts; the others from a replay buffer."""
+
+ACTION_SPACES: dict[str, tuple[str, ...]] = {
+    "ppo": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
+    "a2c": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
+    "dqn": ("Discrete",),
+    "ddpg": ("Box",),
+    "td3": ("Box",),
+    "sac": ("Box",),
+}
+"""Algorithm -> action spaces that it can act in."""
+
+ACTIVATIONS: dict[str, str] = {
+    "tanh": "Tanh", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "gelu": "GELU",
+    "silu": "SiLU", "selu": "SELU", "softplus": "Softplus", "sigmoid": "Sigmoid", "mish": "Mish",
+    "relu6": "ReLU6", "celu": "CELU", "prelu": "PReLU", "softsign": "Softsign",
+    "hardtanh": "Hardtanh", "hardswish": "Hardswish", "hardsigmoid": "Hardsigmoid",
+    "log_sigmoid": "LogSigmoid", "identity": "Identity",
+}  # fmt: skip
+"""Name in a file -> class in ``torch.nn``."""
+
+OPTIMISERS: dict[str, str] = {
+    "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "nadam": "NAdam",
+    "radam": "RAdam", "adamax": "Adamax", "adagrad": "Adagrad", "adadelta": "Adadelta",
+    "rprop": "Rprop", "asgd": "ASGD",
+}  # fmt: skip
+"""Name in a file -> class in ``torch.optim``."""
+
+_FOR_ALL = ("foreach", "maximize", "differentiable")
+_ADAM = ("betas", "eps", "weight_decay")
+OPTIMISER_SETTINGS: dict[str, tuple[str, ...]] = {
+    "Adam": (*_ADAM, "amsgrad", "decoupled_weight_decay", "capturable", "fused", *_FOR_ALL),
+    "AdamW": (*_ADAM, "amsgrad", "capturable", "fused", *_FOR_ALL),
+    "RMSprop": ("alpha", "eps", "weight_decay", "momentum", "centered", "capturable", *_FOR_ALL),
+    "SGD": ("momentum", "dampening", "weight_decay", "nesterov", "fused", *_FOR_ALL),
+    "NAdam": (*_ADAM, "momentum_decay", "decoupled_weight_decay", "capturable", *_FOR_ALL),
+    "RAdam": (*_ADAM, "decoupled_weight_decay", "capturable", *_FOR_ALL),
+    "Adamax": (*_ADAM, "capturable", *_FOR_ALL),
+    "Adagrad": ("lr_decay", "weight_decay", "initial_accumulator_value", "eps", "fused",
+                *_FOR_ALL),
+    "Adadelta": ("rho", "eps", "weight_decay", "capturable", *_FOR_ALL),
+    "Rprop": ("etas", "step_sizes", "capturable", *_FOR_ALL),
+    "ASGD": ("lambd", "alpha", "t0", "weight_decay", "capturable", *_FOR_ALL),
+}  # fmt: skip
+"""Class in ``torch.optim`` -> its settings, without the learning rate, which is ours."""
+
+EXTRACTORS: dict[str, str] = {
+    "flatten": "FlattenExtractor", "nature_cnn": "NatureCNN", "combined": "CombinedExtractor",
+}  # fmt: skip
+"""Name in a file -> class in ``stable_baselines3.common.torch_layers``."""
+
+
+def class_name(text: object, table: dict[str, str]) -> str | None:
+    """The class that a file means: ``leaky_relu``, ``LeakyReLU`` and ``leakyrelu`` are one.
+
+    Args:
+        text: As it stands in the file.
+        table: ``ACTIVATIONS``, ``OPTIMISERS`` or ``EXTRACTORS``.
+    """
+    plain = str(text).replace("_", "").lower()
+    for name, found in table.items():
+        if plain in (name.replace("_", ""), found.lower()):
+            return found
+    return None
+
+
+NOISES = ("normal", "ornstein-uhlenbeck")
+"""Names of action noises."""
+
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+"""Names of policies that every algorithm has."""

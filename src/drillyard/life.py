@@ -1,0 +1,195 @@
+"""Signs of life of code that may hang, and the watch over it.
+
+A simulator is foreign code: it may never return from a step. Whoever calls it says what comes next
+(``sign``), and ``watched`` ends the waiting when nothing was said for too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+_TICK_S = 0.3
+T = TypeVar("T")
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
+class Silence(Exception):
+    """Nothing was heard for too long.
+
+    Args:
+        doing: The last sign of life: what was about to be done.
+        limit_s: How long was waited, in seconds.
+    """
+
+    def __init__(self, doing: str, limit_s: float) -> None:
+        super().__init__(f"no sign of life for {limit_s:g} s in: {doing}")
+        self.doing = doing
+
+
+class Death(Exception):
+    """The process ended without a result.
+
+    Args:
+        doing: The last sign of life.
+        exitcode: As ``multiprocessing`` tells it: negative for a signal.
+    """
+
+    def __init__(self, doing: str, exitcode: int | None) -> None:
+        how = f"code {exitcode}"
+        if exitcode is not None and exitcode < 0:
+            with contextlib.suppress(ValueError):
+                how = signal.Signals(-exitcode).name
+        super().__init__(f"it ended the process with {how} in: {doing}")
+        self.doing = doing
+
+
+def sign(doing: str) -> None:
+    """Say what is about to be done; costs nothing where nobody listens."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(doing)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """Pass the signs of this thread on while the block runs."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextlib.contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Give signs by itself while the block runs: for long work of ours, which does not hang."""
+    listener = _listener.get()
+    if listener is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(_TICK_S):
+            listener(doing)
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+    """Run something that may hang or crash.
+
+    In a forked child where that is safe, which also survives native code that crashes or never
+    lets go of the interpreter; in a thread where this process has other threads (a notebook, an
+    orchestrator), which is left behind when it hangs.
+
+    Args:
+        work: What to do; its result travels through a pipe.
+        limit_s: Longest time between two signs of life, in seconds; None: no limit.
+        first: What it does before its first sign.
+
+    Raises:
+        Silence: It hangs.
+        Death: It ended the child.
+        BaseException: What the work itself raised.
+    """
+    alone = threading.active_count() == 1 and "torch" not in sys.modules
+    if sys.platform == "linux" and alone:
+        return _in_child(work, limit_s, first)
+    return _in_thread(work, limit_s, first)
+
+
+def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = context.Process(target=_child, args=(work, theirs, ours))
+    child.start()
+    theirs.close()
+    doing = first
+    try:
+        while True:
+            if not ours.poll(limit_s):
+                raise Silence(doing, limit_s or 0.0)
+            try:
+                kind, value = ours.recv()
+            except (EOFError, OSError):
+                child.join(5.0)
+                raise Death(doing, child.exitcode) from None
+            if kind == "sign":
+                doing = value
+            elif kind == "result":
+                return value  # type: ignore[no-any-return]
+            else:
+                break
+    finally:
+        _end(child)
+        ours.close()
+    # It raised. Once more in this process: an exception does not travel whole through a pipe.
+    return work()
+
+
+def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> None:
+    theirs.close()
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # whatever it starts is ended with it
+    os.dup2(2, 1)  # what it prints is no part of our answer, which may be JSON
+    try:
+        with heard_by(lambda doing: answer.send(("sign", doing))):
+            answer.send(("result", work()))
+    except BaseException:
+        answer.send(("raised", None))
+
+
+def _end(child: Any) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if child.pid and os.getpgid(child.pid) == child.pid:
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.join()
+
+
+def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
+    heard = threading.Condition()
+    state: dict[str, Any] = {"doing": first, "count": 0}
+
+    def listen(doing: str) -> None:
+        with heard:
+            state["doing"] = doing
+            state["count"] += 1
+            heard.notify()
+
+    def body() -> None:
+        with heard_by(listen):
+            try:
+                state["result"] = work()
+            except BaseException as error:
+                state["error"] = error
+        listen(first)
+
+    thread = threading.Thread(target=body, name="check", daemon=True)
+    with heard:
+        thread.start()
+        while "result" not in state and "error" not in state:
+            seen = state["count"]
+            if not heard.wait(limit_s) and state["count"] == seen:
+                raise Silence(state["doing"], limit_s or 0.0)
+    if "error" in state:
+        raise state["error"]
+    return state["result"]  # type: ignore[no-any-return]

@@ -1,0 +1,73 @@
+"""What a provider kept of a machine, saved before the machine goes.
+
+A machine that dies before its agent's first word leaves nothing in the mailbox; its serial port,
+or the agent's own output, says why, and vanishes with the machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+from drillyard.backend import Backend, Lease
+from drillyard.errors import DrillyardError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.store import ObjectMissing
+
+_LINES = 20_000
+_BYTES = 256 * 1024
+log = logging.getLogger(__name__)
+
+
+def silent(mailbox: Mailbox, lease: str) -> bool:
+    """True while no worker of a lease was ever ready: its machines' own words are all there is.
+
+    Args:
+        mailbox: The experiment.
+        lease: Its id.
+    """
+    return not any(w.lease == lease and w.state in ("ready", "leaving") for w in mailbox.workers())
+
+
+def path_of(lease: str) -> str:
+    """Where the words of a lease's machines are kept, relative to the experiment's folder."""
+    return f"leases/{lease}/agent.log"
+
+
+def keep(mailbox: Mailbox, backend: Backend, lease: Lease) -> None:
+    """Save what the provider kept of a lease no worker of which was ready; failing is no error.
+
+    Args:
+        mailbox: The experiment.
+        backend: Whom to ask.
+        lease: Which.
+    """
+    try:
+        if silent(mailbox, lease.lease_id):
+            data = "\n".join(_asked(backend, lease)).encode()[-_BYTES:]
+            if data:
+                mailbox.store.put(mailbox.key(path_of(lease.lease_id)), data + b"\n")
+    except (DrillyardError, OSError) as error:
+        log.info("the last words of lease %s could not be kept: %s", lease.lease_id, error)
+
+
+def lines(mailbox: Mailbox, backend: Backend | None, lease: Lease) -> list[str]:
+    """What a lease's machines said: from the mailbox, else from the provider.
+
+    Args:
+        mailbox: The experiment.
+        backend: Whom to ask when nothing was saved; None: nobody.
+        lease: Which.
+
+    Raises:
+        InfrastructureError: The provider could not be asked.
+    """
+    try:
+        stored = mailbox.store.get(mailbox.key(path_of(lease.lease_id)))
+    except ObjectMissing:
+        return [] if backend is None else _asked(backend, lease)
+    return stored.decode("utf-8", "replace").splitlines()
+
+
+def _asked(backend: Backend, lease: Lease) -> list[str]:
+    return list(itertools.islice(backend.logs(lease, None), _LINES))

@@ -1,0 +1,56 @@
+"""Files of results: written under an attempt, hashed on the way, verified when read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from drillyard.errors import CorruptObject
+from drillyard.mailbox.mailbox import Mailbox, sha256_hex
+from drillyard.mailbox.records import FileEntry
+from drillyard.mailbox.store import ObjectMissing
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, hexadecimal, without holding it in memory."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def save_file(mailbox: Mailbox, path: str, source: bytes | Path) -> FileEntry:
+    """Write an object of an experiment.
+
+    Args:
+        mailbox: Where.
+        path: Key relative to the experiment's folder.
+        source: Bytes, or a local file.
+
+    Returns:
+        Its entry for a manifest.
+    """
+    if isinstance(source, bytes):
+        mailbox.store.put(mailbox.key(path), source)
+        return FileEntry(key=path, sha256=sha256_hex(source), size=len(source))
+    digest, size = sha256_file(source), source.stat().st_size
+    mailbox.store.upload(mailbox.key(path), source)
+    return FileEntry(key=path, sha256=digest, size=size)
+
+
+def fetch_file(mailbox: Mailbox, entry: FileEntry, path: Path) -> None:
+    """Read an object into a local file and verify it.
+
+    Raises:
+        CorruptObject: It is missing or was changed.
+    """
+    try:
+        mailbox.store.download(mailbox.key(entry.key), path)
+    except ObjectMissing:
+        raise CorruptObject(f"{entry.key} is missing from {mailbox.store.url}") from None
+    if sha256_file(path) != entry.sha256:
+        path.unlink(missing_ok=True)
+        raise CorruptObject(f"{entry.key} was changed: its sha256 is not the manifest's")

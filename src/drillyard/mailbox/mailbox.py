@@ -1,0 +1,338 @@
+"""Where everything is: the typed face of an experiment's folder in a store.
+
+The only module that spells keys. Laws (design): one writer an object; put-if-absent is the only
+lock; a worker writes only under its own attempt and accepts only after re-reading its claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterator
+from typing import TypeVar
+
+from drillyard.errors import CorruptObject, NotFound, Superseded
+from drillyard.mailbox.records import (
+    Accepted,
+    Board,
+    Cancel,
+    Claim,
+    DriverRecord,
+    Ending,
+    ExperimentRecord,
+    Manifest,
+    MoreSeeds,
+    Phase,
+    Record,
+    Reopened,
+    RunRecord,
+    StudyState,
+    TicketRecord,
+    TrialOutcome,
+    TrialRecord,
+    WorkerRecord,
+)
+from drillyard.mailbox.store import ObjectMissing, Store
+
+R = TypeVar("R", bound=Record)
+_TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
+_CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
+
+
+def run_id(trial: int, seed: int) -> str:
+    """``t0001-s42``."""
+    return f"t{trial:04d}-s{seed}"
+
+
+def trial_id(trial: int) -> str:
+    """``t0001``."""
+    return f"t{trial:04d}"
+
+
+def ticket_id(run: str, phase: Phase) -> str:
+    """``t0001-s42.train``."""
+    return f"{run}.{phase.value}"
+
+
+def new_token() -> str:
+    """A random word that tells one claimer from another."""
+    return secrets.token_hex(8)
+
+
+def sha256_hex(data: bytes) -> str:
+    """sha256 of bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Mailbox:
+    """An experiment's folder.
+
+    Args:
+        store: The place.
+        experiment: The experiment's name: the folder in it.
+    """
+
+    def __init__(self, store: Store, experiment: str) -> None:
+        self.store = store
+        self.experiment = experiment
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    def key(self, path: str) -> str:
+        """The store's key of a path inside this experiment."""
+        return f"{self.experiment}/{path}"
+
+    @staticmethod
+    def attempt_path(run: str, phase: Phase, attempt: int) -> str:
+        """The only folder that an attempt writes to (no trailing slash)."""
+        return f"runs/{run}/attempts/{phase.value}-{attempt}"
+
+    # -- generic ------------------------------------------------------------------------------
+
+    def read(self, path: str, kind: type[R]) -> R | None:
+        """A record, or None."""
+        try:
+            return kind.from_bytes(self.store.get(self.key(path)))
+        except ObjectMissing:
+            return None
+        except CorruptObject as error:
+            raise CorruptObject(f"{self.store.url}/{self.key(path)}: {error}") from error
+
+    def write(self, path: str, record: Record) -> None:
+        """Write a record over what is there. Only its one writer calls this."""
+        self.store.put(self.key(path), record.to_bytes())
+
+    def create(self, path: str, record: Record) -> bool:
+        """Write a record unless there is one; True when it is ours."""
+        return self.store.put_if_absent(self.key(path), record.to_bytes())
+
+    # -- experiment ---------------------------------------------------------------------------
+
+    def experiment_record(self) -> ExperimentRecord:
+        """``experiment.json``.
+
+        Raises:
+            NotFound: Nothing of that name is in the store.
+        """
+        record = self.read("experiment.json", ExperimentRecord)
+        if record is None:
+            raise NotFound(f"no experiment {self.experiment!r} in {self.store.url}")
+        return record
+
+    def run(self, run: str) -> RunRecord:
+        """``runs/<run>/run.json``.
+
+        Raises:
+            NotFound: No such run.
+        """
+        record = self.read(f"runs/{run}/run.json", RunRecord)
+        if record is None:
+            known = ", ".join(r.run for r in self.runs()) or "none"
+            raise NotFound(f"no run {run!r} in {self.experiment!r}", hint=f"runs: {known}")
+        return record
+
+    def runs(self) -> Iterator[RunRecord]:
+        """Every run, by id."""
+        prefix = self.key("runs/")
+        for info in self.store.list(prefix):
+            if info.key.endswith("/run.json") and info.key.count("/") == prefix.count("/") + 1:
+                yield RunRecord.from_bytes(self.store.get(info.key))
+
+    # -- trials -------------------------------------------------------------------------------
+
+    def trials(self) -> tuple[list[TrialRecord], dict[int, TrialOutcome], dict[int, MoreSeeds]]:
+        """What was chosen, in order, how it ended, and seeds that were added; by number."""
+        chosen: list[TrialRecord] = []
+        outcomes: dict[int, TrialOutcome] = {}
+        more: dict[int, MoreSeeds] = {}
+        for info in self.store.list(self.key("trials/")):
+            match = _TRIAL.search(info.key)
+            if match is None:
+                continue
+            data, number = self.store.get(info.key), int(match["number"])
+            if not match["part"]:
+                chosen.append(TrialRecord.from_bytes(data))
+            elif match["part"] == ".outcome":
+                outcomes[number] = TrialOutcome.from_bytes(data)
+            else:
+                more[number] = MoreSeeds.from_bytes(data)
+        return sorted(chosen, key=lambda t: t.number), outcomes, more
+
+    def choose(self, trial: TrialRecord) -> bool:
+        """Freeze a trial; False when its number is taken."""
+        return self.create(f"trials/{trial_id(trial.number)}.json", trial)
+
+    def add_seeds(self, trial: int, more: MoreSeeds) -> None:
+        """Say which seeds a trial has besides those that it began with."""
+        self.write(f"trials/{trial_id(trial)}.more.json", more)
+
+    def end_trial(self, outcome: TrialOutcome) -> None:
+        """Say how a trial ended."""
+        self.write(f"trials/{trial_id(outcome.number)}.outcome.json", outcome)
+
+    def study_state(self) -> StudyState | None:
+        """How far the study is; None where there is none."""
+        return self.read("study.json", StudyState)
+
+    def write_study_state(self, state: StudyState) -> None:
+        """Say how far the study is."""
+        self.write("study.json", state)
+
+    # -- tickets ------------------------------------------------------------------------------
+
+    def post(self, ticket: TicketRecord) -> bool:
+        """Post a ticket; False when it is there already."""
+        return self.create(f"queue/{ticket.ticket}.json", ticket)
+
+    def tickets(self) -> list[TicketRecord]:
+        """Every ticket ever posted, in queue order."""
+        found = [
+            TicketRecord.from_bytes(self.store.get(info.key))
+            for info in self.store.list(self.key("queue/"))
+        ]
+        return sorted(found, key=lambda t: (t.order, t.ticket))
+
+    def ticket_ids(self) -> Iterator[str]:
+        """One listing: the id of every ticket ever posted."""
+        for info in self.store.list(self.key("queue/")):
+            yield info.key.rsplit("/", 1)[-1].removesuffix(".json")
+
+    def ticket(self, ticket: str) -> TicketRecord:
+        """``queue/<ticket>.json``.
+
+        Raises:
+            NotFound: No such ticket.
+        """
+        record = self.read(f"queue/{ticket}.json", TicketRecord)
+        if record is None:
+            raise NotFound(f"no ticket {ticket!r} in {self.experiment!r}")
+        return record
+
+    def claim(self, claim: Claim) -> bool:
+        """Take a ticket's attempt; True for exactly one claimer."""
+        return self.create(f"claims/{claim.ticket}.{claim.attempt}.json", claim)
+
+    def claims(self) -> Iterator[tuple[str, int, bool]]:
+        """One listing: (ticket, attempt, ended) of every claim and ending."""
+        for info in self.store.list(self.key("claims/")):
+            match = _CLAIM.match(info.key.rsplit("/", 1)[-1])
+            if match:
+                yield match["ticket"], int(match["attempt"]), bool(match["ended"])
+
+    def read_claim(self, ticket: str, attempt: int) -> Claim | None:
+        """A claim, or None."""
+        return self.read(f"claims/{ticket}.{attempt}.json", Claim)
+
+    def end(self, ending: Ending) -> bool:
+        """Say how an attempt ended; False when someone said so before."""
+        return self.create(f"claims/{ending.ticket}.{ending.attempt}.ended.json", ending)
+
+    def ending(self, ticket: str, attempt: int) -> Ending | None:
+        """How an attempt ended, or None while it may be running."""
+        return self.read(f"claims/{ticket}.{attempt}.ended.json", Ending)
+
+    def reopened(self) -> Reopened:
+        """Endings that the user's repeated command has forgiven."""
+        return self.read("control/reopened.json", Reopened) or Reopened()
+
+    def cancelled(self) -> Cancel | None:
+        """The order to stop, or None."""
+        return self.read("control/cancel.json", Cancel)
+
+    # -- results ------------------------------------------------------------------------------
+
+    def accepted(self, run: str, phase: Phase) -> Accepted | None:
+        """The accepted result of a phase, or None."""
+        return self.read(f"runs/{run}/{phase.value}.accepted.json", Accepted)
+
+    def accept(self, claim: Claim, accepted: Accepted) -> bool:
+        """Make a result the one that readers follow.
+
+        Args:
+            claim: Under which the work was done; read again here, so that a superseded worker
+                spoils nothing.
+            accepted: What to accept.
+
+        Returns:
+            True when it is ours (also when called twice).
+
+        Raises:
+            Superseded: The claim is no longer ours, or was buried.
+        """
+        self.must_own(claim)
+        return self.create(f"runs/{accepted.run}/{accepted.phase.value}.accepted.json", accepted)
+
+    def must_own(self, claim: Claim) -> None:
+        """Check that an attempt is still ours.
+
+        Raises:
+            Superseded: It is not.
+        """
+        now = self.read_claim(claim.ticket, claim.attempt)
+        if now is None or now.token != claim.token:
+            raise Superseded(
+                f"attempt {claim.attempt} of {claim.ticket} belongs to another worker"
+            )
+        ending = self.ending(claim.ticket, claim.attempt)
+        if ending is not None and ending.status != "SUCCEEDED":
+            raise Superseded(f"attempt {claim.attempt} of {claim.ticket} was ended by {ending.by}")
+
+    def manifest(self, accepted: Accepted) -> Manifest:
+        """The manifest of an accepted result, its hash checked.
+
+        Raises:
+            CorruptObject: The manifest is missing or not what was accepted.
+        """
+        try:
+            data = self.store.get(self.key(accepted.manifest))
+        except ObjectMissing:
+            raise CorruptObject(f"manifest {accepted.manifest} is missing") from None
+        if sha256_hex(data) != accepted.manifest_sha256:
+            raise CorruptObject(f"manifest {accepted.manifest} was changed after it was accepted")
+        return Manifest.from_bytes(data)
+
+    def read_file(self, manifest: Manifest, name: str) -> bytes:
+        """A file of a manifest, its hash checked.
+
+        Raises:
+            NotFound: The manifest has no such file.
+            CorruptObject: The object is missing or was changed.
+        """
+        entry = manifest.files.get(name)
+        if entry is None:
+            known = ", ".join(sorted(manifest.files))
+            raise NotFound(f"no file {name!r} in this result", hint=f"files: {known}")
+        try:
+            data = self.store.get(self.key(entry.key))
+        except ObjectMissing:
+            raise CorruptObject(f"{entry.key} is missing from {self.store.url}") from None
+        if sha256_hex(data) != entry.sha256:
+            raise CorruptObject(f"{entry.key} was changed: its sha256 is not the manifest's")
+        return data
+
+    # -- liveness -----------------------------------------------------------------------------
+
+    def board(self, run: str) -> Board | None:
+        """The last words of the process that works on a run."""
+        return self.read(f"board/{run}.json", Board)
+
+    def age(self, path: str) -> float | None:
+        """Seconds since an object was written, by the store's own clock; None when missing."""
+        info = self.store.stat(self.key(path))
+        return None if info is None else self.store.now() - info.updated_at
+
+    def workers(self) -> list[WorkerRecord]:
+        """Every worker that ever said a word."""
+        return [
+            WorkerRecord.from_bytes(self.store.get(info.key))
+            for info in self.store.list(self.key("workers/"))
+        ]
+
+    def drivers(self) -> list[DriverRecord]:
+        """Every driver, oldest first."""
+        found = [
+            DriverRecord.from_bytes(self.store.get(info.key))
+            for info in self.store.list(self.key("driver/"))
+        ]
+        return sorted(found, key=lambda d: d.number)

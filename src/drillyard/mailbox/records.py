@@ -1,0 +1,331 @@
+"""What is written into the mailbox. Every record is frozen, JSON and carries its schema version.
+
+Readers ignore fields they do not know, so that an older driver can read a newer worker's words.
+Times are seconds since the epoch, UTC; sizes are bytes; durations end in ``_s``.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drillyard.errors import CorruptObject
+from drillyard.status import Cause, Status
+
+
+class Phase(enum.StrEnum):
+    """The phases of a run that are tickets. Provision, setup and teardown belong to a lease."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    STORE = "store"
+
+
+PHASES: tuple[Phase, ...] = (Phase.TRAIN, Phase.EVALUATE, Phase.STORE)
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+    schema_version: int = 1
+
+    def to_bytes(self) -> bytes:
+        """The record as indented UTF-8 JSON."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a record.
+
+        Raises:
+            CorruptObject: Not such a record.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValueError as error:
+            raise CorruptObject(f"not a {cls.__name__} record: {error}") from error
+
+
+class ExperimentRecord(Record):
+    """``experiment.json``: what is run, and where every value came from."""
+
+    name: str
+    spec: dict[str, Any]
+    """The resolved experiment, as ``ExperimentSpec.model_dump(mode="json")``."""
+    provenance: dict[str, str] = {}
+    """Dotted path of a value -> where it came from, in words."""
+    identity: str
+    """sha256 over what changes results (``drillyard.identity``)."""
+    identity_parts: dict[str, Any] = {}
+    """What went into the identity, for the diff."""
+    code: str | None = None
+    """sha256 of the code bundle."""
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    command: list[str] = []
+    file: str = ""
+    """Path of the experiment file on the machine that submitted it."""
+    text: str = ""
+    """The experiment file as it was read, so that ``resume`` needs nothing else."""
+    history: list[dict[str, Any]] = []
+    """Earlier changes under this name: ``{"at", "changes": ["train.steps: 1 -> 2", …]}``."""
+    created_at: float
+
+
+class RunRecord(Record):
+    """``runs/<run>/run.json``: one seed of one trial; frozen at the first post."""
+
+    run: str
+    experiment: str
+    trial: int = 1
+    seed: int
+    name: str | None = None
+    """What people call it (``run_name``); None: its id."""
+    parameters: dict[str, Any] = {}
+    """Constants and tunables as this trial has them."""
+    threads: int = 1
+    device: str = "cpu"
+    choices: dict[str, Any] = {}
+    """Every choice that was made by a rule or a measurement, so that a resume repeats it."""
+    parts: dict[str, Any] = {}
+    """Whole parts of the experiment (``simulator``, ``learner`` …) that this trial has instead."""
+
+
+class TrialRecord(Record):
+    """``trials/t0001.json``: what was chosen for a trial; frozen, the truth about it."""
+
+    number: int
+    chooser: str
+    """Who chose: a chooser's name, ``defaults``, or ``confirm`` for the winner's second run."""
+    assignment: dict[str, Any] = {}
+    """Every tunable and its value."""
+    parts: dict[str, Any] = {}
+    """See ``RunRecord.parts``."""
+    label: str = ""
+    seeds: list[int]
+    of: int | None = None
+    """The trial that this one confirms."""
+    memory: int | None = None
+    """Number of the trial in the sampler's memory."""
+    chosen_at: float
+
+    @property
+    def search(self) -> bool:
+        """True where it counts as one of the study's trials."""
+        return self.of is None
+
+
+class MoreSeeds(Record):
+    """``trials/t0001.more.json``: seeds that were added later."""
+
+    seeds: list[int]
+    rule: str
+    """Why, in words."""
+
+
+class TrialOutcome(Record):
+    """``trials/t0001.outcome.json``: how a trial ended; written by the driver."""
+
+    number: int
+    status: Status
+    values: dict[str, float] = {}
+    """Objective -> value over the seeds; of a pruned trial the last one known."""
+    by_seed: dict[str, dict[str, float]] = {}
+    """Objective -> seed -> value."""
+    steps: int = 0
+    """Environment steps of all seeds."""
+    started_at: float | None = None
+    ended_at: float | None = None
+    message: str = ""
+    cause: Cause | None = None
+    pruned_at: int | None = None
+    """Step, or number of seeds, at which it was given up."""
+
+
+class StudyState(Record):
+    """``study.json``: how far a study is; rewritten by its driver."""
+
+    phase: str = "search"
+    """search | confirm | over"""
+    chosen: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    pruned: int = 0
+    cancelled: int = 0
+    best: int | None = None
+    best_values: dict[str, float] = {}
+    front: list[int] = []
+    """Several objectives: trials that no other one beats in all of them."""
+    budgets: dict[str, dict[str, float]] = {}
+    """Name -> ``used`` and ``limit``."""
+    stopped: str | None = None
+    """Why it stopped before its trials were used up, in words."""
+    confirmed: int | None = None
+    """The winner's second run."""
+    seeds_rule: str | None = None
+    """``seeds: auto``: whether the two best are told apart, and by which rule."""
+
+
+class TicketRecord(Record):
+    """``queue/<ticket>.json``: one phase of one run, to be done by one worker."""
+
+    ticket: str
+    run: str
+    phase: Phase
+    after: list[str] = []
+    """Tickets that must have succeeded before this one is claimed."""
+    environment: str = "default"
+    """Interpreter and extra that the ticket needs; workers take only what they have."""
+    order: int = 0
+    """Position in the queue: lower is taken first."""
+    posted_at: float
+
+
+class Claim(Record):
+    """``claims/<ticket>.<attempt>.json``: put-if-absent by the worker that does the work."""
+
+    ticket: str
+    attempt: int
+    worker: str
+    token: str
+    """Random, so that a claimer whose answer was lost knows its own claim."""
+    claimed_at: float
+
+
+class Ending(Record):
+    """``claims/<ticket>.<attempt>.ended.json``: put-if-absent by the worker, or who buries it."""
+
+    ticket: str
+    attempt: int
+    status: Status
+    cause: Cause | None = None
+    """None for SUCCEEDED."""
+    message: str = ""
+    hint: str | None = None
+    traceback: str | None = None
+    by: str
+    ended_at: float
+
+
+class FileEntry(Record):
+    """A file in a manifest."""
+
+    key: str
+    """Key of the object, relative to the experiment's folder."""
+    sha256: str
+    size: int
+
+
+class Manifest(Record):
+    """Which objects make up a result; its own sha256 is what ``accepted`` names."""
+
+    files: dict[str, FileEntry] = {}
+    """Name as readers know it (``final_model.safetensors``) -> object."""
+
+
+class Accepted(Record):
+    """``runs/<run>/<phase>.accepted.json``: put-if-absent; readers follow only this."""
+
+    run: str
+    phase: Phase
+    attempt: int
+    status: Status
+    manifest: str
+    """Key of the manifest, relative to the experiment's folder."""
+    manifest_sha256: str
+    summary: dict[str, Any] = {}
+    """Small JSON: numbers and names that tables show."""
+    started_at: float
+    ended_at: float
+
+
+class Board(Record):
+    """``board/<run>.json``: the heartbeat of the process that works on a run."""
+
+    run: str
+    phase: Phase
+    attempt: int
+    worker: str
+    status: Status = Status.RUNNING
+    step: int = 0
+    total: int = 0
+    episodes: int = 0
+    episode_return: float | None = None
+    """Mean return of the last episodes."""
+    steps_per_s: float | None = None
+    eta_s: float | None = None
+    checkpoint_step: int | None = None
+    message: str = ""
+    beat: int = 0
+    """Counts the writes of this attempt."""
+    written_at: float
+
+
+class WorkerRecord(Record):
+    """``workers/<id>.json``: who can work; rewritten as its heartbeat."""
+
+    worker: str
+    lease: str
+    state: str = "starting"
+    """starting | ready | failed | leaving"""
+    slots: int = 1
+    environments: list[str] = ["default"]
+    host: str = ""
+    pid: int = 0
+    pid_started: float = 0.0
+    message: str = ""
+    code: str | None = None
+    """sha256 of the code bundle that is installed."""
+    ready_at: float | None = None
+    """When it became ready, by its own clock."""
+    beat: int = 0
+    written_at: float
+
+
+class DriverRecord(Record):
+    """``driver/<n>.json``: who drives the experiment; put-if-absent, then its heartbeat."""
+
+    number: int
+    host: str
+    pid: int
+    pid_started: float
+    token: str
+    command: list[str] = []
+    started_at: float
+    written_at: float
+    ended_at: float | None = None
+    outcome: str | None = None
+
+
+class Cancel(Record):
+    """``control/cancel.json``: no ticket is claimed and running ones stop at their next step."""
+
+    reason: str
+    by: str
+    drain: bool = False
+    """True: running tickets finish, only new ones are not taken."""
+    written_at: float
+
+
+class Reopened(Record):
+    """``control/reopened.json``: endings up to these attempts no longer count (same command)."""
+
+    after: dict[str, int] = Field(default_factory=dict)
+    pruned: dict[str, str] = Field(default_factory=dict)
+    """Run -> why it is given up: its worker stops, and nobody claims what is left of it."""
+
+
+class AttemptStart(Record):
+    """``runs/<run>/attempts/train-<n>/start.json``: where this attempt took over."""
+
+    attempt: int
+    resumed_attempt: int | None = None
+    resumed_step: int | None = None
+    worker: str = ""
+    host: str = ""
+    started_at: float

@@ -1,0 +1,102 @@
+"""Where results were made: versions, git, operating system, processor, cores, GPU."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = (
+    "drillyard", "numpy", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mlflow",
+    "prefect", "pydantic", "scipy", "safetensors",
+)  # fmt: skip
+_TIMEOUT_S = 5.0
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that are installed; imports none of them."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """(commit, has uncommitted changes) of the repository around a folder; (None, None) without.
+
+    Args:
+        folder: The user's folder.
+    """
+    commit = _ask(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    if commit is None:
+        return None, None
+    changes = _ask(["git", "-C", str(folder), "status", "--porcelain", "--", "."])
+    return commit, None if changes is None else bool(changes)
+
+
+def platform_info() -> dict[str, Any]:
+    """The content of ``platform.json``.
+
+    Returns:
+        ``os``, ``machine``, ``cpu`` (brand), ``cores`` (usable, logical), ``memory_bytes``,
+        ``gpus`` (names, as the driver lists them), ``versions``.
+    """
+    import psutil
+
+    return {
+        "os": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu_brand(),
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": list(_gpus()),
+        "versions": versions(),
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container or ``taskset`` may have cut down."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _cpu_brand() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        return _ask(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def _gpus() -> tuple[str, ...]:
+    # The driver's own tool: asking torch would import it, and create a CUDA context.
+    listing = _ask(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    return tuple(line.strip() for line in (listing or "").splitlines() if line.strip())
+
+
+def _ask(command: list[str]) -> str | None:
+    """What a program prints, or None when it is absent, fails or hangs."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

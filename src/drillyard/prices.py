@@ -1,0 +1,85 @@
+"""What capacity costs: a price an hour and a worker, and what follows from it.
+
+Backends bring the price (``Backend.estimate``); this module only multiplies. Local is free.
+"""
+
+from __future__ import annotations
+
+from drillyard.backend import Cost
+
+FREE = Cost(note="your own machine")
+
+
+def cost(
+    per_worker_hour: float,
+    workers: int,
+    hours: float | None,
+    *,
+    currency: str = "USD",
+    prices_of: str = "",
+    note: str = "",
+) -> Cost:
+    """The price of an order.
+
+    Args:
+        per_worker_hour: Price of one worker for an hour.
+        workers: How many.
+        hours: For how long; None: unlimited, the total is left at 0 and the note says so.
+        currency: Of the price.
+        prices_of: Date of the price list.
+        note: For people.
+    """
+    per_hour = per_worker_hour * workers
+    if hours is None and per_hour > 0:
+        note = f"{note}; no limit in time" if note else "no limit in time"
+    return Cost(
+        per_hour=per_hour, total=per_hour * (hours or 0.0), currency=currency,
+        prices_of=prices_of, note=note,
+    )  # fmt: skip
+
+
+def over(cost: Cost, seconds: float) -> Cost:
+    """The cost of a lease that lives so long.
+
+    Args:
+        cost: With its price an hour.
+        seconds: Its longest life.
+    """
+    return cost.model_copy(update={"total": spent(cost.per_hour, seconds)})
+
+
+def spent(per_hour: float, seconds: float) -> float:
+    """What ``seconds`` of a lease have cost at its price an hour."""
+    return per_hour * max(0.0, seconds) / 3600.0
+
+
+def allowance(
+    *,
+    max_hours: float | None,
+    max_cost: float | None,
+    per_hour: float,
+    used_s: float,
+    used_cost: float,
+) -> tuple[float, str] | None:
+    """How long a new lease may live: what is left of the time and of the money.
+
+    Args:
+        max_hours: ``budget.max_hours``.
+        max_cost: ``budget.max_cost``.
+        per_hour: Price of the whole lease an hour.
+        used_s: Seconds that earlier leases of this command lived.
+        used_cost: What all earlier leases of the experiment cost.
+
+    Returns:
+        (seconds, never negative; the setting that gives them); None without a limit.
+    """
+    limits = []
+    if max_hours is not None:
+        limits.append((max_hours * 3600.0 - used_s, f"budget.max_hours = {max_hours:g}"))
+    if max_cost is not None and per_hour > 0:
+        left_s = (max_cost - used_cost) / per_hour * 3600.0
+        limits.append((left_s, f"budget.max_cost = {max_cost:g}"))
+    if not limits:
+        return None
+    seconds, setting = min(limits)
+    return max(0.0, seconds), setting

@@ -1,0 +1,164 @@
+"""Processes of this machine: told apart by pid and start time, found by a mark, ended together.
+
+A pid alone is no name: it is given again. A process is its pid and the moment it started, which on
+Linux is read in ticks since boot, so that a step of the wall clock changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK = "DRILLYARD_LEASE"
+"""Environment variable that every process of a lease carries."""
+_SAME_START_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process, for ever.
+
+    Attributes:
+        pid: Its number.
+        started: When it started: seconds since boot on Linux, since the epoch elsewhere. Only
+            ever compared on the machine that wrote it.
+    """
+
+    pid: int
+    started: float
+
+    @classmethod
+    def current(cls) -> ProcessId:
+        """This process."""
+        found = cls.of(os.getpid())
+        assert found is not None, "a process that asks is alive"
+        return found
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """The process that has this pid now; None when there is none, or only a zombie."""
+        started = _started(pid)
+        return None if started is None else cls(pid, started)
+
+    def alive(self) -> bool:
+        """True while this very process runs (stopped counts, a zombie does not)."""
+        now = _started(self.pid)
+        return now is not None and abs(now - self.started) < _SAME_START_S
+
+
+def _started(pid: int) -> float | None:
+    if pid <= 0:
+        return None
+    if Path("/proc/self/stat").exists():
+        try:
+            # The command (field 2) may hold spaces and brackets: cut behind its last bracket.
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None
+        if fields[0] in (b"Z", b"X"):
+            return None
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return float(process.create_time())
+    return None
+
+
+def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[ProcessId]:
+    """Living processes whose environment at their start carries a mark.
+
+    Args:
+        value: The mark's value; None for any.
+        mark: Name of the environment variable.
+        **also: Further variables that must have these values.
+    """
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):  # somebody else's, or gone while we looked
+            continue
+        if mark not in environment or (value is not None and environment[mark] != value):
+            continue
+        if all(environment.get(name) == wanted for name, wanted in also.items()):
+            found = ProcessId.of(process.pid)
+            if found is not None:
+                yield found
+
+
+def in_session(leader: ProcessId) -> Iterator[ProcessId]:
+    """Living processes of the session that a process leads or led.
+
+    A pid is not given again while a session of that number lives, so a member found under it
+    belongs to this leader, unless another process leads it now.
+    """
+    now = ProcessId.of(leader.pid)
+    if now is not None and not leader.alive():
+        return
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader.pid:
+                found = ProcessId.of(pid)
+                if found is not None and found.started >= leader.started - _SAME_START_S:
+                    yield found
+
+
+def in_group(group: int) -> Iterator[ProcessId]:
+    """Living processes of a process group of our own session (so never a stranger's)."""
+    session = os.getsid(0)
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == group and os.getsid(pid) == session:
+                found = ProcessId.of(pid)
+                if found is not None:
+                    yield found
+
+
+def send(process: ProcessId, number: signal.Signals) -> bool:
+    """Signal a process if it is still the same one; False when it is gone."""
+    if not process.alive():
+        return False
+    try:
+        os.kill(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def wait_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessId]:
+    """Wait until all are gone; what is left after the time."""
+    deadline = time.monotonic() + timeout_s
+    left = [p for p in processes if p.alive()]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left = [p for p in left if p.alive()]
+    return left
+
+
+def end(processes: Iterable[ProcessId], grace_s: float) -> list[ProcessId]:
+    """End processes: SIGTERM, then SIGKILL for those that are left after the grace.
+
+    Args:
+        processes: Which.
+        grace_s: Seconds between the two; 0 kills at once.
+
+    Returns:
+        Those that are alive even so (in uninterruptible sleep).
+    """
+    left = [p for p in processes if p.alive()]
+    if grace_s > 0:
+        for process in left:
+            send(process, signal.SIGTERM)
+            # A stopped process hears nothing but SIGKILL until it is woken.
+            send(process, signal.SIGCONT)
+        left = wait_gone(left, grace_s)
+    for process in left:
+        send(process, signal.SIGKILL)
+    return wait_gone(left, 5.0)

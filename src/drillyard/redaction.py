@@ -1,0 +1,160 @@
+"""Secrets do not leave: one place knows what a secret looks like and hides it in text.
+
+Used by the log filter, by errors before they are printed and by ``spec.semantics``, which refuses
+a secret that stands in a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+from typing import Any
+
+MASK = "***"
+_MIN_LENGTH = 6
+"""A shorter registered value would blank ordinary words."""
+
+_KEY_WORDS = (
+    r"(?:password|passwd|pwd|secrets?|token|api[-_]?key|access[-_]?key|account[-_]?key|"
+    r"private[-_]?key|shared[-_]?key|sas[-_]?token|client[-_]?secret|credentials?|"
+    r"connection[-_]?string|auth[-_]?string|authorization)"
+)
+_SECRET_KEY = re.compile(rf"(?:\A|[-_.A-Za-z0-9]*[-_.]){_KEY_WORDS}\Z", re.IGNORECASE)
+_CAMEL_SECRET_KEY = re.compile(r"[a-z0-9](?:Password|Secret|Token|ApiKey|AccessKey|AccountKey)\Z")
+_USERINFO = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
+    # A login name alone is no secret where keys are what one logs in with.
+    r"(?!(?:(?<=sftp://)|(?<=ssh://))[\w.-]+@)"
+    r"(?P<user>[^\s/?#@'\"]+)@"
+)
+_ASSIGNMENT = re.compile(
+    rf"(?P<key>[\"']?(?:[\w.-]*[-_.])?{_KEY_WORDS}[\"']?\s*[:=]\s*)"
+    r"(?P<value>\$\{[^}]*\}|(?:Bearer|Basic)\s+[^\s,;'\"}\]]+|\"[^\"]*\"|'[^']*'|[^\s,;'\"}\]&]+)",
+    re.IGNORECASE,
+)
+_VALUES = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bASIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\bya29\.[0-9A-Za-z_-]{16,}"
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bhf_[A-Za-z0-9]{20,}|\bpn[ub]_[A-Za-z0-9]{16,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|\bAccountKey=[A-Za-z0-9+/=]{16,}|\bsig=[A-Za-z0-9%+/=]{20,}"
+    r"|(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*",
+    re.DOTALL,
+)
+_REFERENCE = re.compile(r"\$\{(?:env|file):[^}]*\}|\*{3}|\$\w+")
+_registered: set[str] = set()
+
+
+def is_secret_key(key: str) -> bool:
+    """True for names such as ``password``, ``db_token``, ``apiKey``."""
+    return bool(_SECRET_KEY.match(key) or _CAMEL_SECRET_KEY.search(key))
+
+
+def looks_secret(text: str) -> bool:
+    """True when a text holds something shaped like a key, token or URL with a password."""
+    return bool(_VALUES.search(text)) or has_userinfo(text)
+
+
+def has_userinfo(text: str) -> bool:
+    """True for ``scheme://user:password@host``, also with a token alone before the ``@``."""
+    return bool(_USERINFO.search(text))
+
+
+def register_secret(value: str) -> None:
+    """Hide a value everywhere from now on, also in its base64 form.
+
+    Args:
+        value: The secret itself; shorter than 6 characters: ignored.
+    """
+    if len(value) < _MIN_LENGTH:
+        return
+    _registered.add(value)
+    # A multi-line key is usually logged line by line.
+    _registered.update(p for p in value.splitlines() if len(p) >= _MIN_LENGTH * 2)
+    raw = value.encode()
+    for padding in range(3):
+        # base64 of a text that has the secret inside depends on its offset modulo 3: the
+        # middle is the same.
+        coded = base64.b64encode(b"\0" * padding + raw).decode()
+        middle = coded[4 if padding else 0 : len(coded) - 4 or None]
+        if len(middle) >= _MIN_LENGTH * 2:
+            _registered.add(middle)
+
+
+def register_environment() -> None:
+    """Register the values of environment variables whose names are those of secrets."""
+    for name, value in os.environ.items():
+        if name in ("PWD", "OLDPWD"):  # the working folder, not a password
+            continue
+        if is_secret_key(name):
+            register_secret(value)
+        elif has_userinfo(value):
+            for found in _USERINFO.finditer(value):
+                register_secret(found["user"].partition(":")[2])
+
+
+def redact(text: str, *, assignments: bool = True) -> str:
+    """A text with everything that looks like a secret masked.
+
+    Args:
+        text: Any text, of any number of lines.
+        assignments: Mask also what follows ``password:`` or ``token=``, whatever it looks like.
+    """
+    for secret in sorted(_registered, key=len, reverse=True):
+        if secret in text:
+            text = text.replace(secret, MASK)
+    text = _VALUES.sub(MASK, text)
+    text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
+    return _ASSIGNMENT.sub(_mask_assignment, text) if assignments else text
+
+
+def _mask_assignment(found: re.Match[str]) -> str:
+    value = found["value"]
+    if _REFERENCE.fullmatch(value.strip("\"'")) or value in ("None", "null", "True", "False"):
+        return found[0]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found['key']}{quote}{MASK}{quote}"
+
+
+def redact_tree(value: Any, key: str = "") -> Any:
+    """A JSON tree with secrets masked: by the name of the key, and by the look of the value."""
+    if isinstance(value, dict):
+        return {k: redact_tree(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_tree(v, key) for v in value]
+    if isinstance(value, str):
+        if is_secret_key(key) and not _REFERENCE.fullmatch(value):
+            return MASK
+        return redact(value)
+    return value
+
+
+class RedactingFilter(logging.Filter):
+    """Masks secrets in the message, its arguments, the traceback and the stack of a record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record; never drops one."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = redact(message), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = redact(record.exc_text)
+            record.exc_info = None
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
+        return True
+
+
+def protect(handler: logging.Handler) -> logging.Handler:
+    """Put the filter on a handler, once; every handler of drillyard goes through here."""
+    if not any(isinstance(f, RedactingFilter) for f in handler.filters):
+        handler.addFilter(RedactingFilter())
+    return handler

@@ -1,0 +1,265 @@
+"""Names to objects: entry points, ``register()`` and ``module:name``.
+
+One rule everywhere: a plain name is looked up among the registered ones of its kind;
+``module:name`` imports the module, which may register things itself, then takes what it registered
+under that name, else its attribute. Where two things could be meant, an error says so; a built-in
+is never shadowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import sys
+import traceback
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from drillyard.errors import ConfigError, PluginError
+
+KINDS = (
+    "simulators", "learners", "baselines", "workloads", "backends", "stores", "trackers",
+    "commands", "blocks", "flows",
+)  # fmt: skip
+NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
+_OURS = "drillyard"
+_registered: dict[tuple[str, str], str] = {}
+_registrants: dict[tuple[str, str], str] = {}
+"""Module whose code called ``register``."""
+
+
+@cache
+def _points(kind: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    # Our own first: a plug-in that takes a built-in's name is not heard.
+    for point in sorted(entry_points(group=f"drillyard.{kind}"), key=lambda p: not _built_in(p)):
+        same = found.setdefault(point.name, [])
+        if all(p.value != point.value for p in same):
+            same.append(point)
+    return found
+
+
+def _built_in(point: EntryPoint) -> bool:
+    return point.dist is None or point.dist.name == _OURS
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else _OURS
+
+
+def register(kind: str, name: str, entry_point: str) -> None:
+    """Register an object by name for this process.
+
+    Args:
+        kind: One of ``KINDS``.
+        name: Lower-case letters, digits, ``-`` and ``_``.
+        entry_point: ``module:Attribute``; imported on first use.
+
+    Raises:
+        PluginError: Unknown kind, illegal or taken name, or no ``module:Attribute``.
+    """
+    if kind not in KINDS:
+        raise PluginError(f"no kind {kind!r}", hint=nearest(kind, list(KINDS)))
+    if not _NAME.match(name):
+        raise PluginError(f"illegal name {name!r}", hint=f"use {NAME_RULE}")
+    module, sign, attribute = entry_point.partition(":")
+    if not (module and sign and attribute):
+        raise PluginError(
+            f"{entry_point!r} is no `module:Attribute`", hint="for example my_package.world:World"
+        )
+    if name in _points(kind) or _registered.get((kind, name), entry_point) != entry_point:
+        raise PluginError(
+            f"{kind[:-1]} {name!r} is registered already: {_target(kind, name)}",
+            hint="choose another name",
+        )
+    _registered[(kind, name)] = entry_point
+    _registrants[(kind, name)] = str(sys._getframe(1).f_globals.get("__name__", ""))
+
+
+def _target(kind: str, name: str) -> str:
+    points = _points(kind).get(name)
+    return points[0].value if points else _registered[(kind, name)]
+
+
+def names(kind: str) -> list[str]:
+    """Every registered name of a kind, sorted."""
+    return sorted({*_points(kind), *(n for k, n in _registered if k == kind)})
+
+
+def describe(kind: str) -> list[tuple[str, str, str]]:
+    """(name, ``module:Attribute``, package that brings it) of every registered object.
+
+    A name that several packages bring stands there once for each of them.
+    """
+    found = [
+        (name, point.value, _package(point))
+        for name, points in _points(kind).items()
+        for point in points
+    ]
+    found += [(n, v, "registered") for (k, n), v in _registered.items() if k == kind]
+    return sorted(found)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that helps someone who mistyped a name."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "known: " + (", ".join(known) or "none")
+
+
+def load(kind: str, name: str) -> Any:
+    """The object behind a name, imported now.
+
+    Args:
+        kind: One of ``KINDS``.
+        name: A registered name, or ``module:name``.
+
+    Raises:
+        PluginError: Unknown name (with the nearest ones), a name that means two things, or its
+            import failed (with the traceback as cause and in the message).
+    """
+    if ":" in name:
+        return _load_from_module(kind, name)
+    if (kind, name) in _registered:
+        return load_object(_registered[(kind, name)])
+    points = _points(kind).get(name)
+    if not points:
+        raise PluginError(f"unknown {kind[:-1]} {name!r}", hint=nearest(name, names(kind)))
+    problem = conflict(kind, name, _package(points[0]))
+    if problem:
+        raise PluginError(problem, hint="uninstall one of them, or write module:Class")
+    try:
+        return points[0].load()
+    except Exception as error:
+        raise PluginError(
+            f"{kind[:-1]} {name!r} ({points[0].value}) does not import: {error}\n"
+            + traceback.format_exc(limit=-3),
+            hint=_mend(error, _package(points[0])),
+        ) from error
+
+
+def _mend(error: Exception, package: str) -> str:
+    """What helps against a failed import."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"install {error.name} beside {package}, or ask for another one"
+    return f"{package} is broken: mend the line above, reinstall it, or ask for another one"
+
+
+def conflict(kind: str, name: str, package: str) -> str | None:
+    """Why a package's object of a name is not what the name gives; None where it is.
+
+    Args:
+        kind: One of ``KINDS``.
+        name: A registered name.
+        package: As ``describe`` gives it.
+    """
+    points = _points(kind).get(name, [])
+    if len(points) < 2:
+        return None
+    if _built_in(points[0]):
+        if package == _OURS:
+            return None
+        return f"not heard: drillyard itself has a {kind[:-1]} {name!r} ({points[0].value})"
+    who = " and ".join(f"{_package(p)} ({p.value})" for p in points)
+    return f"{kind[:-1]} {name!r} is brought by {who}"
+
+
+def _load_from_module(kind: str, path: str) -> Any:
+    """``module:name``: what the module registered under the name, else its attribute.
+
+    Raises:
+        PluginError: The module does not import, has neither, or has both and they differ.
+    """
+    module_name, _, name = path.partition(":")
+    module = _module(module_name)
+    own = _registered_by(module_name, kind)
+    if name not in own:
+        return _attribute(module, module_name, name, also=list(own))
+    found = load_object(own[name])
+    if hasattr(module, name) and getattr(module, name) is not found:
+        raise PluginError(
+            f"{path!r} means two things: {module_name} registers the {kind[:-1]} {name!r} "
+            f"({own[name]}) and has an attribute {name!r} that is another object",
+            hint=f"write {own[name]} for the first, or rename one of them",
+        )
+    return found
+
+
+def _registered_by(module: str, kind: str) -> dict[str, str]:
+    """Names of a kind that a module (or one inside it) registered -> their targets."""
+    root = module.partition(".")[0]
+    found = {
+        name: target for (k, name), target in _registered.items()
+        if k == kind and _registrants.get((k, name), "").partition(".")[0] == root
+    }  # fmt: skip
+    for name, points in _points(kind).items():
+        if points[0].value.partition(":")[0].partition(".")[0] == root:
+            found.setdefault(name, points[0].value)
+    return found
+
+
+def importable(path: str, field: str) -> Any:
+    """``load_object`` of what stands in a field of an experiment.
+
+    Args:
+        path: ``module:Attribute``.
+        field: Where it stands.
+
+    Raises:
+        ConfigError: No such module or attribute, or the module does not import.
+    """
+    try:
+        return load_object(path)
+    except PluginError as error:
+        raise ConfigError(
+            error.message, field=field, value=path, allowed="module:Name that can be imported",
+            hint=error.hint,
+        ) from error  # fmt: skip
+
+
+def load_object(path: str) -> Any:
+    """Import ``module:Attribute`` and take the attribute.
+
+    Raises:
+        PluginError: No such module or attribute, or the module does not import (with the
+            traceback in the message).
+    """
+    module_name, _, attribute = path.partition(":")
+    return _attribute(_module(module_name), module_name, attribute)
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and (
+            error.name is None or name == error.name or name.startswith(f"{error.name}.")
+        )
+        # A module that is not there has nothing to trace, and one that is has been found.
+        trace = "" if missing else f"\n{traceback.format_exc(limit=-3)}"
+        hint = "mend the line above"
+        if missing:
+            hint = (
+                "user modules are looked for beside the experiment file and among installed "
+                "packages"
+            )
+        elif isinstance(error, ModuleNotFoundError):
+            hint = f"install {error.name}"
+        raise PluginError(f"module {name!r} does not import: {error}{trace}", hint=hint) from error
+
+
+def _attribute(module: Any, module_name: str, attribute: str, also: list[str] | None = None
+               ) -> Any:  # fmt: skip
+    found = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [n for n in dir(found) if not n.startswith("_")] + (also or [])
+            raise PluginError(
+                f"module {module_name!r} has no {attribute!r}", hint=nearest(part, known)
+            )
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,98 @@
+"""Opening finished work again: one mechanism for a larger budget, a damaged result, a new start.
+
+Results are put-if-absent, so repeating a phase takes three steps whose order matters: the accepted
+record is copied aside, deleted, and only then are the old endings forgiven, which lets a worker
+claim the next attempt. A crash in between leaves a success without a result, which the next
+command sees as damaged and opens again. Checkpoints stay: a repeated training goes on from its
+last one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from drillyard.errors import CorruptObject
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex, ticket_id
+from drillyard.mailbox.records import PHASES, Accepted, Phase
+from drillyard.mailbox.store import ObjectMissing
+
+log = logging.getLogger(__name__)
+
+
+def verify(mailbox: Mailbox, accepted: Accepted) -> None:
+    """Read every file of an accepted result and compare its hash.
+
+    Raises:
+        CorruptObject: Something is missing or was changed; the message names it.
+    """
+    manifest = mailbox.manifest(accepted)
+    for name, entry in sorted(manifest.files.items()):
+        try:
+            data = mailbox.store.get(mailbox.key(entry.key))
+        except ObjectMissing:
+            raise CorruptObject(f"{name} of {accepted.run} is missing ({entry.key})") from None
+        if len(data) != entry.size or sha256_hex(data) != entry.sha256:
+            raise CorruptObject(f"{name} of {accepted.run} was changed ({entry.key})")
+
+
+def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[str, Phase]:
+    """Runs with a result that does not read back whole, and the first such phase.
+
+    Args:
+        mailbox: Where.
+        succeeded: Run -> phases whose tickets have succeeded.
+    """
+    found = {}
+    for run, phases in succeeded.items():
+        for phase in sorted(phases, key=PHASES.index):
+            accepted = mailbox.accepted(run, phase)
+            try:
+                if accepted is None:
+                    raise CorruptObject(f"the accepted {phase.value} of {run} is missing")
+                verify(mailbox, accepted)
+            except CorruptObject as error:
+                log.warning("%s: %s and what follows it are done again", error, phase.value)
+                found[run] = phase
+                break
+    return found
+
+
+def repeat(mailbox: Mailbox, first: Mapping[str, Phase]) -> None:
+    """Open phases again that were accepted, with all that come after them.
+
+    Args:
+        mailbox: Where.
+        first: Run -> first phase whose result no longer counts. None of their tickets may be in
+            the hands of a living worker.
+    """
+    if not first:
+        return
+    again = [(run, p) for run, phase in first.items() for p in PHASES[PHASES.index(phase) :]]
+    for run, phase in reversed(again):
+        accepted = mailbox.accepted(run, phase)
+        if accepted is not None:
+            aside = f"runs/{run}/superseded/{phase.value}-{accepted.attempt}.accepted.json"
+            mailbox.create(aside, accepted)
+        mailbox.store.delete(mailbox.key(f"runs/{run}/{phase.value}.accepted.json"))
+    forgive(mailbox, [ticket_id(run, phase) for run, phase in again])
+
+
+def forgive(mailbox: Mailbox, tickets: Iterable[str]) -> None:
+    """Let the endings so far of some tickets count no more.
+
+    Args:
+        mailbox: Where.
+        tickets: Ticket ids; those that were never claimed need nothing.
+    """
+    newest: dict[str, int] = {}
+    for ticket, attempt, _ in mailbox.claims():
+        newest[ticket] = max(attempt, newest.get(ticket, 0))
+    before = mailbox.reopened()
+    after = dict(before.after)
+    for ticket in tickets:
+        if ticket in newest:
+            after[ticket] = max(newest[ticket], after.get(ticket, 0))
+    if after != before.after:
+        mailbox.write("control/reopened.json", before.model_copy(update={"after": after}))

@@ -1,0 +1,176 @@
+"""The report of an experiment: one page that needs no network, its pictures and its data.
+
+report/index.html                            the page
+report/learning_curve.{svg,png,csv}          return over steps, every seed, mean and band
+report/evaluation.{svg,png,csv}              agent and baselines with intervals
+report/episode.{svg,png,csv}                 one evaluation episode
+report/study_*.{svg,png,csv}                 of a study: history, importances, comparisons
+report/metrics.csv                           metrics over seeds, where a run measured any
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import CorruptObject, NotFound, StoreUnavailable
+from drillyard.fingerprint import fingerprint
+from drillyard.ledger import local_home
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.naming import file_name
+from drillyard.results import ExperimentResults, collect, metrics_csv
+
+if TYPE_CHECKING:
+    from drillyard.report.pictures import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """Where a report was written.
+
+    Attributes:
+        index: Path of the page on this machine, or its URL in a remote store.
+        keys: Every file's key in the store, relative to the experiment's folder.
+        results: What it shows.
+    """
+
+    index: str
+    keys: tuple[str, ...]
+    results: ExperimentResults
+
+    @property
+    def local(self) -> Path | None:
+        """The page as a file of this machine, or None."""
+        return None if "://" in self.index else Path(self.index)
+
+
+def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -> ReportFiles:
+    """Write the report of an experiment, at any stage of its life, over an older one.
+
+    Args:
+        mailbox: The experiment; files go to its ``report/``.
+        out: A local folder that gets the same files; default for a store that is not on this
+            machine: one in ``~/.drillyard/reports``, because no browser opens a bucket.
+        clock: For the date on the page.
+
+    Returns:
+        Where it is: the page in ``out``, else in the store.
+
+    Raises:
+        NotFound: No such experiment.
+        StoreUnavailable: The store or ``out`` cannot be written.
+        UserError: matplotlib is not installed.
+    """
+    results = with_fingerprints(mailbox, collect(mailbox))
+    made = render(mailbox, results, made_at=clock.now())
+    # The page is written last: whoever finds it finds everything it links to.
+    names = sorted(made, key=lambda name: name == "index.html")
+    for name in names:
+        mailbox.store.put(mailbox.key(f"report/{name}"), made[name])
+    if out is None and not on_this_machine(mailbox):
+        out = _copies(mailbox)
+    if out is not None:
+        _write(out, made, names)
+        index = str(out / "index.html")
+    else:
+        index = location(mailbox)
+    final = dataclasses.replace(results, report=index)
+    return ReportFiles(index, tuple(f"report/{name}" for name in names), final)
+
+
+def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> dict[str, bytes]:
+    """Every file of a report, name -> bytes; nothing is written.
+
+    Args:
+        mailbox: For the evaluation episode.
+        results: What was collected, with curves.
+        made_at: Epoch seconds, shown on the page.
+    """
+    from drillyard.report import data, html, pictures
+
+    warnings = list(results.warnings)
+    curves = data.curves(results)
+    episode = data.episode(mailbox, results, warnings)
+    files: dict[str, bytes] = {}
+    drawn: dict[str, Picture] = {}
+
+    def add(name: str, draw: Callable[[], Picture], text: str) -> None:
+        drawn[name] = picture = draw()
+        files[f"{name}.svg"], files[f"{name}.png"] = picture.svg, picture.png
+        files[f"{name}.csv"] = text.encode()
+
+    if curves:
+        add("learning_curve", lambda: pictures.learning_curve(curves, results),
+            data.learning_curve_csv(curves))  # fmt: skip
+    if results.policies:
+        add("evaluation", lambda: pictures.evaluation(results), data.evaluation_csv(results))
+    if episode is not None and episode.panels:
+        add("episode", lambda: pictures.episode(episode), data.episode_csv(episode))
+    section = None
+    if results.spec.get("study"):
+        from drillyard.report import study
+        from drillyard.results.trials import collect_trials
+
+        section = study.section(mailbox, collect_trials(mailbox))
+        for one in section.drawn:
+            add(one.name, lambda one=one: one.picture, one.csv)  # type: ignore[misc]
+    if results.metrics:
+        files["metrics.csv"] = metrics_csv(results).encode()
+    text = html.page(
+        results, curves=curves, found=episode, pictures=drawn, warnings=warnings, made_at=made_at,
+        study=section,
+    )  # fmt: skip
+    files["index.html"] = text.encode()
+    return files
+
+
+def with_fingerprints(mailbox: Mailbox, results: ExperimentResults) -> ExperimentResults:
+    """The results with the fingerprint of each finished run; a damaged run gets none."""
+    runs, warnings = [], list(results.warnings)
+    for run in results.runs:
+        if run.wall_s is not None:
+            try:
+                run = dataclasses.replace(run, fingerprint=fingerprint(mailbox, run.run))
+            except NotFound:
+                pass  # a workload without weights
+            except (CorruptObject, ObjectMissing, ValueError) as error:
+                warnings.append(f"{run.run} has no fingerprint: {error}")
+        runs.append(run)
+    return dataclasses.replace(results, runs=tuple(runs), warnings=tuple(warnings))
+
+
+def on_this_machine(mailbox: Mailbox) -> bool:
+    """True where the store's objects are files here."""
+    return callable(getattr(mailbox.store, "path", None))
+
+
+def _copies(mailbox: Mailbox) -> Path:
+    digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
+    return local_home() / "reports" / digest / file_name(mailbox.experiment)
+
+
+def location(mailbox: Mailbox) -> str:
+    """Where the page of an experiment is: a path on local disk, else its URL."""
+    key = mailbox.key("report/index.html")
+    path = getattr(mailbox.store, "path", None)
+    if callable(path):
+        return str(path(key))
+    return f"{mailbox.store.url.rstrip('/')}/{key}"
+
+
+def _write(out: Path, made: dict[str, bytes], names: list[str]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (out / name).write_bytes(made[name])
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the report cannot be written to {out}: {error.strerror or error}",
+            hint="name a folder that can be written",
+        ) from error

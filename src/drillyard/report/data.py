@@ -1,0 +1,263 @@
+"""What the pictures of a report show, computed once: curves over seeds, scores, one episode.
+
+The CSV files beside the pictures hold exactly these numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drillyard.errors import CorruptObject
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Phase
+from drillyard.results import ExperimentResults, accepted_file
+from drillyard.results.model import Point
+from drillyard.results.policies import AGENT, over_seeds
+from drillyard.results.table import POLICY_COLUMNS, policy_row, to_csv
+
+CURVES = {"training": "return while training", "evaluation": "evaluation while training"}
+
+
+@dataclass(frozen=True, slots=True)
+class MeanCurve:
+    """A learning curve over seeds, on a common grid of steps.
+
+    Attributes:
+        kind: ``training`` or ``evaluation``.
+        seeds: Training seed -> its own points.
+        steps: The grid: steps that all seeds have reached.
+        mean: Mean over seeds at each of them.
+        low: Lower end of the band.
+        high: Upper end.
+        band: What the band is, in words; empty where there is none.
+    """
+
+    kind: str
+    seeds: dict[str, tuple[Point, ...]]
+    steps: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    band: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One quantity of an episode over time, with what it should have been."""
+
+    column: str
+    title: str
+    unit: str
+    reference: str | None
+    kind: str
+    """``state``, ``action`` or ``reward``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One evaluation episode of the agent, and the same one under the best baseline."""
+
+    policies: dict[str, dict[str, list[float]]]
+    """Policy -> column -> one value a step; the agent first."""
+    panels: tuple[Panel, ...]
+    time_unit: str
+    meta: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Policy -> ``options`` and ``return`` of the episode."""
+
+
+def curves(results: ExperimentResults) -> list[MeanCurve]:
+    """The learning curves over seeds: training, then evaluations while training, where there are.
+
+    Only the runs of the best trial take part, so that one picture never mixes two settings.
+    """
+    runs = {r.run: r.seed for r in results.runs if r.trial == _trial(results)}
+    found = []
+    for kind in CURVES:
+        seeds = {
+            str(c.seed): points
+            for c in results.curves
+            if c.run in runs and (points := getattr(c, kind))
+        }
+        if seeds:
+            found.append(_mean_curve(kind, seeds))
+    return found
+
+
+def _trial(results: ExperimentResults) -> int:
+    if results.agents:
+        return results.agents[0].trial
+    return min((r.trial for r in results.runs), default=1)
+
+
+def _mean_curve(kind: str, seeds: dict[str, tuple[Point, ...]]) -> MeanCurve:
+    import numpy as np
+
+    # Where one seed stops, the mean of the others is another quantity: the grid ends there.
+    start = max(points[0][0] for points in seeds.values())
+    end = min(points[-1][0] for points in seeds.values())
+    grid = sorted({s for points in seeds.values() for s, _ in points if start <= s <= end})
+    if len(grid) > 400:
+        grid = [int(s) for s in np.linspace(grid[0], grid[-1], 400).round()]
+    columns = np.array([
+        np.interp(grid, [s for s, _ in points], [v for _, v in points])
+        for points in seeds.values()
+    ])  # fmt: skip
+    mean = columns.mean(axis=0)
+    low, high, band = mean, mean, ""
+    if len(seeds) == 2:
+        low, high, band = columns.min(axis=0), columns.max(axis=0), "range of the 2 seeds"
+    elif len(seeds) > 2:
+        intervals = [over_seeds(column.tolist(), resamples=1000) for column in columns.T]
+        low = np.array([i.low if i else m for i, m in zip(intervals, mean, strict=True)])
+        high = np.array([i.high if i else m for i, m in zip(intervals, mean, strict=True)])
+        band = f"95 % interval over {len(seeds)} seeds"
+    return MeanCurve(
+        kind, seeds, tuple(grid), mean=tuple(map(float, mean)), low=tuple(map(float, low)),
+        high=tuple(map(float, high)), band=band,
+    )  # fmt: skip
+
+
+def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -> Episode | None:
+    """The first evaluation episode of the agent of the first seed, beside the best baseline.
+
+    Args:
+        mailbox: Where its file is.
+        results: To know the runs and the best baseline.
+        warnings: What cannot be read is said here.
+
+    Returns:
+        None where no run was evaluated yet.
+    """
+    for run in (r for r in results.runs if r.trial == _trial(results)):
+        try:
+            meta = json.loads(_file(mailbox, run.run, "trajectories/meta.json") or b"{}")
+            names = [AGENT, *(b.policy for b in results.baselines[:1])]
+            policies = {
+                name: _columns(data)
+                for name in names
+                if (data := _file(mailbox, run.run, f"trajectories/{_file_name(name)}.csv"))
+                is not None
+            }
+        except (CorruptObject, ValueError) as error:
+            warnings.append(f"{run.run}: its evaluation episode cannot be read: {error}")
+            continue
+        if AGENT in policies and isinstance(meta, dict):
+            return _episode(policies, meta, _own_units(results))
+    return None
+
+
+def _file_name(policy: str) -> str:
+    """As ``drillyard.evaluation`` names it: keys have no colon, ``module:Class`` has."""
+    return policy.replace(":", ".")
+
+
+def _file(mailbox: Mailbox, run: str, name: str) -> bytes | None:
+    return accepted_file(mailbox, run, Phase.EVALUATE, name)
+
+
+def _columns(data: bytes) -> dict[str, list[float]]:
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8"))))
+    if not rows:
+        raise ValueError("an empty file")
+    header, values = rows[0], [row for row in rows[1:] if row]
+    return {
+        name: [_float(row[i]) if i < len(row) else math.nan for row in values]
+        for i, name in enumerate(header)
+    }
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _own_units(results: ExperimentResults) -> dict[str, str]:
+    """``report.units`` of the experiment file, by column; ``Tr`` means ``state_Tr`` there."""
+    report = results.spec.get("report")
+    given = _texts(report.get("units")) if isinstance(report, dict) else {}
+    return {f"state_{name}": unit for name, unit in given.items()} | given
+
+
+def _episode(
+    policies: dict[str, dict[str, list[float]]], meta: dict[str, Any], own_units: dict[str, str]
+) -> Episode:
+    units = _texts(meta.get("units")) | own_units
+    references = _texts(meta.get("reference"))
+    shown = []
+    for column in policies[AGENT]:
+        kind, _, name = column.partition("_")
+        if column in references.values() or not _seen(policies[AGENT][column]):
+            continue  # a reference is drawn with its state
+        if kind in ("state", "action") and name:
+            title = "action" if name == "0" and kind == "action" else _title(kind, name)
+            shown.append(Panel(column, title, units.get(column, ""), references.get(column), kind))
+        elif column == "reward":
+            shown.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
+    return Episode(
+        policies, tuple(shown), units.get("t", "step"),
+        {p: m for p in policies if isinstance(m := meta.get(_file_name(p)), dict)},
+    )  # fmt: skip
+
+
+def _title(kind: str, name: str) -> str:
+    return f"action {name}" if kind == "action" else name
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _seen(values: Sequence[float]) -> bool:
+    return any(math.isfinite(v) for v in values)
+
+
+def learning_curve_csv(found: Sequence[MeanCurve]) -> str:
+    """Long form: every seed's own points, then mean and band of each curve."""
+    rows: list[tuple[object, ...]] = []
+    for curve in found:
+        for seed, points in curve.seeds.items():
+            rows += [(curve.kind, f"seed {seed}", s, v, None, None) for s, v in points]
+        rows += [
+            (curve.kind, "mean over seeds", s, m, lo, hi)
+            for s, m, lo, hi in zip(curve.steps, curve.mean, curve.low, curve.high, strict=True)
+        ]
+    return to_csv(("curve", "of", "step", "return", "band_low", "band_high"), rows)
+
+
+def evaluation_csv(results: ExperimentResults) -> str:
+    """One line a policy, then one a policy and value of a reset key."""
+    rows: list[tuple[object, ...]] = []
+    for p in results.policies:
+        rows.append((*policy_row(results.name, p), None, None))
+        empty: tuple[None, ...] = (None,) * (len(POLICY_COLUMNS) - 5)
+        for option, values in p.by_option.items():
+            for value, mean in values.items():
+                head = (results.name, p.policy, int(p.baseline), p.trial, mean)
+                rows.append((*head, *empty, option, value))
+    return to_csv((*POLICY_COLUMNS, "option", "option_value"), rows)
+
+
+def episode_csv(found: Episode) -> str:
+    """One line a policy and step."""
+    columns = list(next(iter(found.policies.values())))
+    rows: list[tuple[object, ...]] = []
+    for policy, values in found.policies.items():
+        length = max((len(v) for v in values.values()), default=0)
+        rows += [
+            (policy, *(_at(values.get(c), i) for c in columns)) for i in range(length)
+        ]  # fmt: skip
+    return to_csv(("policy", *columns), rows)
+
+
+def _at(values: list[float] | None, index: int) -> float | None:
+    if values is None or index >= len(values) or not math.isfinite(values[index]):
+        return None
+    return values[index]

@@ -1,0 +1,411 @@
+"""The page of a report: one file, no script, no network, everything escaped."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from drillyard import __version__
+from drillyard.report.data import Episode, MeanCurve
+from drillyard.report.pictures import Picture
+from drillyard.results import ExperimentResults, metrics_grid, policies_grid, runs_grid, words
+from drillyard.results.policies import AGENT
+from drillyard.results.table import Grid
+
+if TYPE_CHECKING:
+    from drillyard.report.study import StudySection
+
+SECTIONS = (
+    ("learning", "Learning curves"), ("evaluation", "Final evaluation"), ("episode", "Episode"),
+    ("runs", "Runs"), ("time", "Time and cost"), ("configuration", "Configuration"),
+    ("reproduce", "Reproducing it"), ("intervals", "Intervals"),
+)  # fmt: skip
+BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "still listed")
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture as the page shows it."""
+
+    title: str
+    svg: Any
+    alt: str
+    caption: str
+    files: tuple[str, ...]
+
+
+def page(
+    results: ExperimentResults,
+    *,
+    curves: Sequence[MeanCurve],
+    found: Episode | None,
+    pictures: dict[str, Picture],
+    warnings: Sequence[str],
+    made_at: float,
+    study: StudySection | None = None,
+) -> str:
+    """The page as HTML text.
+
+    Args:
+        results: What was collected.
+        curves: Learning curves over seeds.
+        found: The episode, where there is one.
+        pictures: ``learning_curve``, ``evaluation``, ``episode``: those that could be drawn.
+        warnings: What could not be read.
+        made_at: Epoch seconds.
+        study: Of a study: its trials, comparisons and pictures.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    folder = files("drillyard.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    # Ours alone, and free of `</style>`: the two texts that are not escaped are this and the SVG
+    # that matplotlib wrote, which escapes what it is given.
+    css = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    chosen, defaults = configuration(results)
+    built_run, built = _built(results)
+    return template.render(
+        version=__version__,
+        css=css,
+        name=results.name,
+        learner=words.learner(results),
+        verdict=(study.verdict if study else words.verdict(results)).replace("95 %", "95\u00a0%"),
+        meta=_meta(results),
+        warnings=list(warnings),
+        sections=(("study", "Study"),) * bool(study) + _sections(results),
+        study=study,
+        study_pictures=_study(study, results, Markup),
+        learns=results.learns,
+        metrics_csv=bool(results.metrics),
+        metrics=metrics_grid(results) if results.metrics or not results.learns else None,
+        bad=BAD,
+        learning=_learning(pictures, curves, results, Markup),
+        evaluation=_evaluation(pictures, results, Markup),
+        policies=policies_grid(results),
+        options=_options(results),
+        measures=_measures(results),
+        episode=_episode(pictures, found, results, Markup),
+        runs=runs_grid(results),
+        messages=[(r.run, r.message, r.hint) for r in results.runs if r.message],
+        run_notes=_run_notes(results),
+        phases=_phases(results),
+        costs=_costs(results),
+        chosen=chosen,
+        defaults=defaults,
+        built=built,
+        built_run=built_run,
+        command=_command(results.command),
+        facts=_facts(results),
+        fingerprints=_fingerprints(results),
+        method=method(results, curves),
+        made=words.moment(made_at),
+    )
+
+
+def _study(study: StudySection | None, results: ExperimentResults, markup: Any) -> list[Shown]:
+    return [
+        _shown(d.title, d.picture, f"{d.title} of {results.name}: {d.caption} {study.verdict}",
+               d.caption, d.name, markup)
+        for d in study.drawn
+    ] if study else []  # fmt: skip
+
+
+def _sections(results: ExperimentResults) -> tuple[tuple[str, str], ...]:
+    """What the page has: nothing about curves and episodes where no policy is trained."""
+    head: tuple[tuple[str, str], ...] = ()
+    if results.metrics or not results.learns:
+        head = (("metrics", "Metrics"),)
+    policy = ("learning", "evaluation", "episode")
+    return head + tuple(s for s in SECTIONS if results.learns or s[0] not in policy)
+
+
+def _command(words_typed: Sequence[str]) -> str:
+    """The command as one types it, without the folder that the program lies in."""
+    if not words_typed:
+        return ""
+    return shlex.join([PurePath(words_typed[0]).name, *words_typed[1:]])
+
+
+def _meta(results: ExperimentResults) -> list[str]:
+    runs = results.runs
+    done = sum(r.status == "SUCCEEDED" for r in runs)
+    n = words.plural(len(runs), "run")
+    items = [results.status if not runs else f"{results.status}: {done} of {n} finished"]
+    if results.learns and (steps := sum(r.step for r in runs)):
+        items.append(f"{steps:,} environment steps")
+    if results.ended_at is not None:
+        items.append(f"{words.duration(results.ended_at - results.created_at)} in all")
+    items.append(f"started {words.moment(results.created_at)}")
+    return items
+
+
+def _learning(
+    pictures: dict[str, Picture],
+    curves: Sequence[MeanCurve],
+    results: ExperimentResults,
+    markup: Any,
+) -> Shown | None:
+    if "learning_curve" not in pictures:
+        return None
+    seeds = max(len(c.seeds) for c in curves)
+    ends = [f"{c.kind} ends at {words.number(c.mean[-1])}" for c in curves if c.mean]
+    caption = (
+        f"Thin: each of the {seeds} seeds. Thick: their mean. " if seeds > 1 else "One seed. "
+    )
+    if any(c.kind == "training" for c in curves):
+        caption += "Training: mean return of the latest training episodes, exploration included. "
+    if any(c.kind == "evaluation" for c in curves):
+        caption += "Evaluation: separate episodes on a separate simulator. "
+    if results.baselines:
+        caption += "Dashed: baselines in the final evaluation (those near enough to be drawn)."
+    alt = f"Learning curves of {results.name}, return over environment steps: {'; '.join(ends)}."
+    return _shown("Learning curves", pictures["learning_curve"], alt, caption, "learning_curve",
+                  markup)  # fmt: skip
+
+
+def _evaluation(
+    pictures: dict[str, Picture], results: ExperimentResults, markup: Any
+) -> Shown | None:
+    if "evaluation" not in pictures:
+        return None
+    decimals = words.score_decimals(results.policies)
+    each = "; ".join(
+        f"{p.policy} {words.fixed(p.mean_return, decimals)}"
+        f" ({words.interval(p.interval, decimals)})"
+        for p in results.policies
+    )
+    caption = "Dot: mean. Bar: 95 % interval, over what the table says."
+    if any(len(p.seeds) > 1 for p in results.policies):
+        caption += " Ticks below: each seed."
+    return _shown("Final evaluation", pictures["evaluation"], f"Mean return: {each}.", caption,
+                  "evaluation", markup)  # fmt: skip
+
+
+def _episode(
+    pictures: dict[str, Picture],
+    found: Episode | None,
+    results: ExperimentResults,
+    markup: Any,
+) -> Shown | None:
+    if found is None or "episode" not in pictures:
+        return None
+    caption = "The first evaluation episode of the first seed's agent"
+    others = [name for name in found.policies if name != AGENT]
+    caption += f" and of {others[0]}, the best baseline." if others else "."
+    meta = found.meta.get(AGENT, {})
+    options = meta.get("options")
+    if isinstance(options, dict) and options:
+        caption += " Started with " + ", ".join(f"{k} {v}" for k, v in options.items()) + "."
+    returns = [
+        f"{name} {words.number(m['return'])}"
+        for name, m in found.meta.items()
+        if isinstance(m.get("return"), int | float)
+    ]
+    if returns:
+        caption += f" Return: {', '.join(returns)}."
+    quantities = ", ".join(p.title for p in found.panels)
+    alt = f"An evaluation episode of {results.name} over time: {quantities}."
+    return _shown("One evaluation episode", pictures["episode"], alt, caption, "episode", markup)
+
+
+def _shown(title: str, picture: Picture, alt: str, caption: str, name: str, markup: Any) -> Shown:
+    names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
+    return Shown(title, markup(picture.inline), alt, caption, names)
+
+
+def _options(results: ExperimentResults) -> list[tuple[str, Grid]]:
+    found = []
+    names = dict.fromkeys(option for p in results.policies for option in p.by_option)
+    for option in names:
+        values = list(dict.fromkeys(
+            v for p in results.policies for v in p.by_option.get(option, {})
+        ))  # fmt: skip
+        shown = [p for p in results.policies if option in p.by_option]
+        decimals = words.shared_decimals(v for p in shown for v in p.by_option[option].values())
+        rows = tuple(
+            (p.policy, *(words.fixed(p.by_option[option].get(v), decimals) for v in values))
+            for p in shown
+        )
+        right = frozenset(range(1, len(values) + 1))
+        found.append((option, Grid(option, ("policy", *values), rows, right)))
+    return found
+
+
+def _measures(results: ExperimentResults) -> Grid:
+    names = list(dict.fromkeys(name for p in results.policies for name in p.metrics))
+    rows = tuple(
+        (p.policy, words.number(p.mean_length), *(words.number(p.metrics.get(n)) for n in names))
+        for p in results.policies
+    )
+    header = ("policy", "steps of an episode", *names)
+    return Grid("measures", header, rows, frozenset(range(1, len(header))))
+
+
+def _run_notes(results: ExperimentResults) -> list[str]:
+    notes = []
+    for run in results.runs:
+        if run.resumes:
+            cut = f", {words.plural(run.episodes_cut, 'episode')} cut" if run.episodes_cut else ""
+            exact = f"; {run.exactness}" if run.exactness else ""
+            notes.append(f"{run.run} was resumed {words.plural(run.resumes, 'time')}{cut}{exact}.")
+        elif run.exactness and run.exactness != "exact":
+            notes.append(f"{run.run}: {run.exactness}.")
+    used = {r.policy_used for r in results.runs if r.policy_used}
+    if "best" in used:
+        notes.append(
+            "Evaluated is the best policy of each run: the one with the best evaluation while "
+            "training."
+        )
+    elif "final" in used:
+        notes.append("Evaluated is the policy at the end of training.")
+    return notes
+
+
+def _phases(results: ExperimentResults) -> Grid:
+    rows = tuple(
+        (p.phase, words.duration(p.longest_s), words.duration(p.seconds), str(p.count))
+        for p in results.phases
+    )
+    return Grid("phases", ("phase", "longest", "summed", "times"), rows, frozenset({1, 2, 3}))
+
+
+def _costs(results: ExperimentResults) -> Grid:
+    rows = tuple(
+        (c.lease, c.backend, str(c.workers), words.duration(c.seconds),
+         words.money(c.total, c.currency) + (f" ({c.note})" if c.note else ""),
+         "gone" if c.gone else "still listed")
+        for c in results.costs
+    )  # fmt: skip
+    header = ("lease", "backend", "workers", "life", "cost", "now")
+    return Grid("costs", header, rows, frozenset({2, 3}))
+
+
+def configuration(results: ExperimentResults) -> tuple[Grid, Grid]:
+    """(values that somebody chose, values left at their defaults), each with its source."""
+    chosen: list[tuple[str, ...]] = []
+    defaults: list[tuple[str, ...]] = []
+    for path, value in flatten(results.spec):
+        source = _source(results.provenance, path)
+        row = (path, _text(value), source)
+        (defaults if source == DEFAULT else chosen).append(row)
+    header, none = ("value", "is", "from"), frozenset[int]()
+    return Grid("chosen", header, tuple(chosen), none), Grid("default", header, tuple(defaults),
+                                                            none)  # fmt: skip
+
+
+def _source(provenance: dict[str, str], path: str) -> str:
+    """Where a value came from: its own entry, or that of the nearest part that holds it."""
+    while path:
+        if path in provenance:
+            return provenance[path]
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return DEFAULT
+
+
+def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    """(dotted path, value) of every leaf; lists of plain values are leaves."""
+    if isinstance(value, dict) and value:
+        return [
+            leaf
+            for key, inner in value.items()
+            for leaf in flatten(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
+        return [leaf for i, inner in enumerate(value) for leaf in flatten(inner, f"{path}[{i}]")]
+    return [(path, value)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "none"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _built(results: ExperimentResults) -> tuple[str, Grid]:
+    run = next((r for r in results.runs if r.parameters), None)
+    leaves = flatten(run.parameters) if run is not None else []
+    rows = tuple((path, _text(value)) for path, value in leaves)
+    name = run.run if run is not None else ""
+    return name, Grid("built", ("parameter", "is"), rows, frozenset())
+
+
+def _facts(results: ExperimentResults) -> list[tuple[str, str]]:
+    facts = [("identity", results.identity)]
+    if results.code:
+        facts.append(("code bundle", results.code))
+    if results.git_commit:
+        changed = " with uncommitted changes" if results.git_dirty else ""
+        facts.append(("git commit", results.git_commit + changed))
+    if results.runs:
+        seeds = ", ".join(dict.fromkeys(str(r.seed) for r in results.runs))
+        facts.append(("seeds", seeds))
+        kinds = dict.fromkeys(
+            f"{words.plural(r.threads, 'thread')} on {r.device}" for r in results.runs
+        )
+        facts.append(("each run", ", ".join(kinds)))
+    if results.versions:
+        text = ", ".join(f"{k} {v}" for k, v in sorted(results.versions.items()))
+        facts.append(("versions", text))
+    return facts
+
+
+def _fingerprints(results: ExperimentResults) -> Grid:
+    rows = tuple((r.run, r.fingerprint) for r in results.runs if r.fingerprint)
+    return Grid("fingerprints", ("run", "fingerprint"), rows, frozenset())
+
+
+def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]:
+    """How the numbers of this page were made, in sentences; only what applies to it."""
+    texts = []
+    if any(m.interval for m in results.metrics):
+        how = next(m.interval.method for m in results.metrics if m.interval)
+        texts.append(
+            f"The interval of a metric is a 95 % interval of its mean over seeds ({how}): it says "
+            "what running once more would give."
+        )
+    elif results.metrics:
+        texts.append(
+            "Below three seeds a metric has no interval; its values are shown. Use three seeds or "
+            "more for one."
+        )
+    agents = results.agents
+    if agents and agents[0].interval is not None and agents[0].interval.over == "seeds":
+        how = agents[0].interval.method
+        text = (
+            f"The agent's interval is a 95 % interval of the mean over {len(agents[0].seeds)} "
+            f"training seeds ({how}): it says what training once more would give. "
+        )
+        text += (
+            "The seeds' mean returns are resampled with replacement, and the 2.5 % and 97.5 % "
+            "quantiles of the resampled means are shown."
+            if how == "bootstrap"
+            else "With three or four seeds it rests on the assumption that their means are "
+            "normally distributed."
+        )
+        texts.append(text)
+    elif agents:
+        texts.append(
+            f"With {words.plural(len(agents[0].seeds), 'seed')} there is no interval over seeds. "
+            "The agent's interval is over its evaluation episodes (Student's t): it says how well "
+            "the return of these policies is known, not what training once more would give. Use "
+            "three seeds or more for that."
+        )
+    if results.baselines:
+        texts.append(
+            "A baseline is not trained, so its interval is over its evaluation episodes "
+            "(Student's t). All policies are evaluated on the same episode seeds and start values."
+        )
+    bands = list(dict.fromkeys(c.band for c in curves if c.band))
+    if bands:
+        texts.append(f"The band of the learning curves is the {bands[0]}, at each step.")
+    return texts or ["Nothing was evaluated yet, so there is no interval to explain."]

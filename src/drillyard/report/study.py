@@ -1,0 +1,211 @@
+"""The study section of a report: its pictures, tables and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drillyard.mailbox import Mailbox
+from drillyard.report import comparing, study_pictures
+from drillyard.report.pictures import Picture
+from drillyard.results import study_table, words
+from drillyard.results.table import Grid, to_csv
+from drillyard.results.trials import StudyResults
+from drillyard.spec import ExperimentSpec
+from drillyard.statistics import Estimate
+
+FANOVA_TRIALS = 500
+"""Above, importances are computed by PED-ANOVA, which is quick for any number of trials."""
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture of the section, with what is said about it and its numbers as CSV."""
+
+    name: str
+    title: str
+    caption: str
+    picture: Picture
+    csv: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudySection:
+    """What the page shows about a study."""
+
+    verdict: str
+    trials: Grid
+    scores: Grid | None
+    """The winner: its score in the search, and on fresh seeds."""
+    better: Grid | None
+    drawn: tuple[Drawn, ...]
+    notes: tuple[str, ...]
+
+
+def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
+    """Everything about a study that has begun.
+
+    Args:
+        mailbox: The experiment.
+        study: Its trials.
+    """
+    drawn: list[Drawn] = []
+    notes: list[str] = []
+    ranked = study.ranked()
+    if ranked and study.chooser != "list":  # a list is no search: its order says nothing
+        drawn.append(_history(study))
+    names = [n for n in study_table.varied(study) if all(n in t.assignment for t in ranked)]
+    if len(ranked) > 1 and names:
+        drawn += _of_parameters(study, names, notes)
+    found = comparing.compare(mailbox, study)
+    if found is not None:
+        drawn += _of_comparison(found)
+        notes.append(_method(study, found))
+    return StudySection(
+        verdict=study_table.verdict(study), trials=study_table.trials_grid(study, SHOWN),
+        scores=_winner(study), better=_better(found) if found else None, drawn=tuple(drawn),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _history(study: StudyResults) -> Drawn:
+    name = study.first.name
+    rows = [(t.id, t.status, t.values.get(name), t.of) for t in study.trials]
+    return Drawn(
+        "study_history", "Optimisation history",
+        f"{name} of each trial in the order of choice; the line is the best so far.",
+        study_pictures.history(study), to_csv(("trial", "status", name, "confirms"), rows),
+    )  # fmt: skip
+
+
+def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> list[Drawn]:
+    from drillyard.parameters import space
+
+    drawn = []
+    tunables = space(ExperimentSpec.model_validate(study.spec)).tunables
+    weights = importances(study, notes)
+    if weights:
+        names = [n for n in weights if n in names] + [n for n in names if n not in weights]
+        drawn.append(Drawn(
+            "study_importances", "Parameter importances",
+            "How much of the difference between trials each parameter explains, by Optuna.",
+            study_pictures.importances(weights),
+            to_csv(("parameter", "importance"), list(weights.items())),
+        ))  # fmt: skip
+    metric = study.first.name
+    rows = [(t.id, t.values[metric], *(t.assignment[n] for n in names)) for t in study.ranked()]
+    table = to_csv(("trial", metric, *names), rows)
+    log = {n for n, t in tunables.items() if t.log}
+    drawn.append(Drawn(
+        "study_slices", "Slices", f"{metric} over each parameter; blue: the winner.",
+        study_pictures.slices(study, names, log), table,
+    ))  # fmt: skip
+    if len(names) > 1:
+        drawn.append(Drawn(
+            "study_parallel", "Parallel coordinates",
+            "A line a trial, from its parameters to its score; blue: the best tenth.",
+            study_pictures.parallel(study, names), table,
+        ))  # fmt: skip
+    return drawn
+
+
+def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
+    """Parameter -> importance by Optuna, most first; {} where it cannot be told yet."""
+    from optuna.importance import (
+        FanovaImportanceEvaluator,
+        PedAnovaImportanceEvaluator,
+        get_param_importances,
+    )
+
+    from drillyard.parameters import space
+    from drillyard.studies.memory import in_memory
+
+    if len(study.ranked()) < 4:
+        return {}
+    memory = in_memory(
+        study.views, study.objectives, space(ExperimentSpec.model_validate(study.spec))
+    )
+    many = len(study.ranked()) > FANOVA_TRIALS
+    how = PedAnovaImportanceEvaluator() if many else FanovaImportanceEvaluator(seed=0)
+    target = (lambda t: t.values[0]) if len(study.objectives) > 1 else None
+    try:
+        return get_param_importances(memory, evaluator=how, target=target)
+    except (RuntimeError, ValueError) as error:
+        notes.append(f"No importances: {error}")
+        return {}
+
+
+def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
+    rows = [
+        (who, kind, e.value, e.low, e.high)
+        for who in found.names for kind, e in found.estimates[who].items()
+    ]  # fmt: skip
+    shares = [
+        (who, *point)
+        for who in found.names
+        for p in (found.profiles[who],)
+        for point in zip(p.thresholds, p.share, p.low, p.high, strict=True)
+    ]
+    return [
+        Drawn("study_iqm", "Interquartile mean",
+              "Dot: mean of the middle half of the runs. Bar: 95 % interval (bootstrap).",
+              study_pictures.estimates(found),
+              to_csv(("name", "aggregate", "value", "low", "high"), rows)),
+        Drawn("study_profile", "Performance profile",
+              "For every score, the share of runs that are above it; higher is better.",
+              study_pictures.profile(found),
+              to_csv(("name", "score", "share", "low", "high"), shares)),
+    ]  # fmt: skip
+
+
+def _winner(study: StudyResults) -> Grid | None:
+    best, again = study.best, study.confirmed
+    if best is None or again is None:
+        return None
+    name = study.first.name
+    rows = tuple(
+        (what, t.id, words.number(t.values.get(name)), words.interval(t.interval(name)),
+         ", ".join(map(str, t.seeds)))
+        for what, t in (("in the search", best), ("on fresh seeds", again))
+    )  # fmt: skip
+    return Grid("winner", ("score", "trial", name, "95 % interval", "seeds"), rows, frozenset({2}))
+
+
+def _better(found: comparing.Comparison) -> Grid:
+    rows = tuple(
+        (x, y, f"{p.value:.2f}", f"{p.low:.2f} to {p.high:.2f}", _said(found, x, y, p))
+        for x, y, p in found.better
+    )
+    header = ("this", "better than", "probability", "95 % interval", "so it is")
+    return Grid("better", header, rows, frozenset({2, 3}))
+
+
+def _said(found: comparing.Comparison, x: str, y: str, p: Estimate) -> str:
+    """The verdict; from two runs each every order looks certain, so none is told."""
+    if min(found.runs[x], found.runs.get(y, found.runs[x])) < comparing.SEEDS:
+        return "too few runs to tell"
+    if p.low > 0.5:
+        return "better"
+    return "worse" if p.high < 0.5 else "undecided"
+
+
+def _method(study: StudyResults, found: comparing.Comparison) -> str:
+    text = (
+        f"Compared are runs by {study.first.name}. The interquartile mean leaves out the best and "
+        "the worst quarter of the runs; its interval draws the seeds of each simulator again. "
+        "The probability of improvement is that of a run of the one being better than a run of "
+        "the other, ties one half."
+    )
+    if found.scaled:
+        text += (
+            f" Scores of {len(found.tasks)} simulators are scaled: 0 is the random baseline (the "
+            "worst run where there is none), 1 the best run."
+        )
+    if min(found.runs.values()) < comparing.SEEDS:
+        text += " With fewer than three runs the intervals are too narrow to be trusted."
+    if study.chooser != "list":
+        text += (
+            " These are the best of many trials, chosen by the same numbers: their scores are "
+            "too good. The score on fresh seeds is not."
+        )
+    return text

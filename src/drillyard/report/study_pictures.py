@@ -1,0 +1,198 @@
+"""The pictures of a study, in the style of the report: Optuna's numbers, drawn to fit the page."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from drillyard.report.comparing import Comparison
+from drillyard.report.pictures import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    WIDTH_IN,
+    Picture,
+    _render,
+    _subplots,
+)
+from drillyard.results.trials import StudyResults
+from drillyard.status import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)))
+COLOURS = (BLUE, ORANGE, GREY, INK)
+PARAMETERS = 6
+
+
+def history(study: StudyResults) -> Picture:
+    """Every trial's value in the order of choice, and the best so far."""
+    name, sign = study.first.name, study.first.sign
+
+    def draw() -> Figure:
+        figure, axis = _subplots(figsize=(WIDTH_IN, 3.0))
+        good = [t for t in study.searched
+                if t.status == Status.SUCCEEDED and name in t.values]  # fmt: skip
+        cut = [t for t in study.searched if t.status == Status.PRUNED and name in t.values]
+        axis.plot([t.number for t in good], [t.values[name] for t in good], "o", color=GREY,
+                  markersize=4, label="trial")  # fmt: skip
+        if cut:
+            axis.plot([t.number for t in cut], [t.values[name] for t in cut], "x", color=MUTED,
+                      markersize=5, label="pruned")  # fmt: skip
+        best, reached = -math.inf, []
+        for t in good:
+            best = max(best, sign * t.values[name])
+            reached.append(sign * best)
+        axis.step([t.number for t in good], reached, where="post", color=BLUE, label="best so far")
+        again = study.confirmed
+        if again is not None:
+            axis.axhline(again.values[name], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.3,
+                         label="the winner on fresh seeds")  # fmt: skip
+        axis.set_xlabel("trial")
+        axis.set_ylabel(name)
+        figure.legend(loc="outside upper left", ncols=4)
+        return figure
+
+    return _render(draw, "sh")
+
+
+def importances(found: dict[str, float]) -> Picture:
+    """A bar a parameter: its share of what the trials' values vary."""
+
+    def draw() -> Figure:
+        names = list(found)[:12]
+        figure, axis = _subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
+        axis.barh(range(len(names)), [found[n] for n in names], color=BLUE, height=0.6)
+        for row, n in enumerate(names):
+            axis.annotate(f"{found[n]:.2f}", (found[n], row), xytext=(5, 0), va="center",
+                          textcoords="offset points", color=MUTED)  # fmt: skip
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.yaxis.grid(False)
+        axis.set_xlim(0, max(found.values()) * 1.12 or 1)
+        axis.set_xlabel("importance")
+        return figure
+
+    return _render(draw, "si")
+
+
+def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
+    """A panel a parameter: every trial's value over it; the winner stands out."""
+    names = names[:PARAMETERS]
+    metric, ranked = study.first.name, study.ranked()
+
+    def draw() -> Figure:
+        columns = min(3, len(names))
+        rows = math.ceil(len(names) / columns)
+        figure, axes = _subplots(rows, columns, figsize=(WIDTH_IN, 0.3 + 2.1 * rows), sharey=True,
+                                 squeeze=False, pads=(0.09, 0.08))  # fmt: skip
+        flat = [a for row in axes for a in row]
+        for axis, n in zip(flat, names, strict=False):
+            place, labels = _places([t.assignment.get(n) for t in ranked])
+            axis.plot(place, [t.values[metric] for t in ranked], "o", color=GREY, markersize=3.5)
+            axis.plot(place[:1], [ranked[0].values[metric]], "o", color=BLUE, markersize=6)
+            if labels:
+                axis.set_xticks(range(len(labels)), labels)
+            elif n in log and min(place) > 0:
+                axis.set_xscale("log")
+                axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+                axis.xaxis.set_minor_formatter(lambda _x, _: "")
+            axis.set_xlabel(n)
+        for axis in flat[len(names) :]:
+            axis.set_visible(False)
+        for row in axes:
+            row[0].set_ylabel(metric)
+        return figure
+
+    return _render(draw, "sl")
+
+
+def parallel(study: StudyResults, names: list[str]) -> Picture:
+    """A line a trial through all its parameters; the best tenth in colour."""
+    names = names[:8]
+    metric, ranked = study.first.name, study.ranked()[:500]
+    strong = max(1, len(ranked) // 10)
+
+    def draw() -> Figure:
+        figure, axis = _subplots(figsize=(WIDTH_IN, 3.2))
+        lines, texts = [], []
+        for n in [*names, metric]:
+            found = [t.values[metric] if n == metric else t.assignment.get(n) for t in ranked]
+            place, labels = _places(found)
+            low, high = min(place), max(place)
+            lines.append([(p - low) / (high - low) if high > low else 0.5 for p in place])
+            ends = (labels[0], labels[-1]) if labels else (f"{low:.3g}", f"{high:.3g}")
+            texts.append(ends)
+        for i in reversed(range(len(ranked))):
+            top = i < strong
+            axis.plot(range(len(lines)), [line[i] for line in lines],
+                      color=BLUE if top else GREY, linewidth=1.6 if top else 0.6,
+                      alpha=1 if top else 0.5)  # fmt: skip
+        for x, (low_text, high_text) in enumerate(texts):
+            axis.annotate(low_text, (x, 0), xytext=(0, -10), textcoords="offset points",
+                          ha="center", va="top", color=MUTED, fontsize=8)  # fmt: skip
+            axis.annotate(high_text, (x, 1), xytext=(0, 6), textcoords="offset points",
+                          ha="center", color=MUTED, fontsize=8)  # fmt: skip
+        axis.set_xticks(range(len(lines)), [*names, metric])
+        axis.tick_params(axis="x", pad=16)
+        axis.set_yticks([])
+        axis.set_ylim(-0.06, 1.06)
+        return figure
+
+    return _render(draw, "sp")
+
+
+def _places(values: list[Any]) -> tuple[list[float], list[str]]:
+    """Where values stand on an axis, and the labels of one that has words."""
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return [float(v) for v in values], []
+    labels = sorted({str(v) for v in values})
+    return [float(labels.index(str(v))) for v in values], labels
+
+
+def estimates(found: Comparison) -> Picture:
+    """A line each: the interquartile mean as a dot, its interval as a bar."""
+
+    def draw() -> Figure:
+        figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(found.names)))
+        for row, who in enumerate(found.names):
+            iqm = found.estimates[who]["iqm"]
+            colour = BLUE if row == 0 else GREY
+            axis.plot([iqm.low, iqm.high], [row, row], color=colour, linewidth=9, alpha=0.3,
+                      solid_capstyle="butt")  # fmt: skip
+            axis.plot([iqm.value], [row], "o", color=colour, markersize=5)
+        axis.set_yticks(range(len(found.names)), found.names)
+        axis.invert_yaxis()
+        axis.yaxis.grid(False)
+        axis.margins(x=0.06, y=0.15)
+        axis.set_xlabel(f"interquartile mean of {found.score}")
+        return figure
+
+    return _render(draw, "se")
+
+
+def profile(found: Comparison) -> Picture:
+    """Share of runs above each score, a line each with its band."""
+
+    def draw() -> Figure:
+        figure, axis = _subplots(figsize=(WIDTH_IN, 3.2))
+        for i, who in enumerate(found.names[: len(STYLES)]):
+            _draw_profile(axis, found, who, i)
+        axis.set_xlabel(found.score)
+        axis.set_ylabel("share of runs above it")
+        axis.set_ylim(-0.02, 1.02)
+        figure.legend(loc="outside upper left", ncols=4, handlelength=3)
+        return figure
+
+    return _render(draw, "sf")
+
+
+def _draw_profile(axis: Axes, found: Comparison, who: str, i: int) -> None:
+    p = found.profiles[who]
+    colour = COLOURS[i % len(COLOURS)]
+    axis.fill_between(p.thresholds, p.low, p.high, color=colour, alpha=0.1, linewidth=0)
+    axis.plot(p.thresholds, p.share, color=colour, linestyle=STYLES[i], label=who, linewidth=1.7)

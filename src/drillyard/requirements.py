@@ -1,0 +1,121 @@
+"""Pinned packages of an experiment, installed beside the worker's own environment.
+
+``pip install --target`` would fetch every dependency again, torch included. So pip is first asked
+what is missing from this environment (a dry run with a JSON report), and then exactly that is
+installed, without looking for dependencies again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from drillyard.errors import UserError
+
+_PINNED = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_*-]+\Z"
+)
+_NOT_FOUND = re.compile(r"No matching distribution found for (?P<name>\S+)")
+_TIMEOUT_S = 1800.0
+
+
+def check_requirements(requirements: list[str]) -> None:
+    """Refuse what is not pinned.
+
+    Raises:
+        UserError: Something other than ``name==version``.
+    """
+    for line in requirements:
+        if not _PINNED.match(line.strip()) or "*" in line:
+            raise UserError(
+                f"requirement {line!r} is not pinned",
+                hint="write name==version, so that every worker gets the same",
+            )
+
+
+def install_requirements(requirements: list[str], folder: Path) -> Path:
+    """Install packages into a folder of their own.
+
+    Args:
+        requirements: ``name==version`` each.
+        folder: Parent of the folder that is made; several processes may race.
+
+    Returns:
+        The folder to put on ``sys.path``.
+
+    Raises:
+        UserError: Not pinned, not found, or pip is missing; the message names the package.
+    """
+    check_requirements(requirements)
+    wanted = sorted({line.strip() for line in requirements})
+    digest = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:16]
+    target = folder / f"packages-{digest}"
+    with locked(folder / "packages.lock"):
+        if target.is_dir():
+            return target
+        temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            temporary.mkdir(parents=True)
+            missing = _missing(wanted, temporary)
+            if missing:
+                options = ["install", "--no-deps", "--target", str(temporary / "site")]
+                _pip([*options, *missing], wanted)
+            (temporary / "site").mkdir(exist_ok=True)
+            os.replace(temporary / "site", target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _missing(wanted: list[str], scratch: Path) -> list[str]:
+    """``name==version`` of what this environment lacks, dependencies included."""
+    report = scratch / "report.json"
+    _pip(["install", "--dry-run", "--report", str(report), *wanted], wanted)
+    found = json.loads(report.read_text(encoding="utf-8"))["install"]
+    return [f"{item['metadata']['name']}=={item['metadata']['version']}" for item in found]
+
+
+def _pip(arguments: list[str], wanted: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
+    try:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"installing {', '.join(wanted)} took more than {_TIMEOUT_S / 60:.0f} minutes"
+        ) from None
+    if done.returncode == 0:
+        return
+    output = done.stderr + done.stdout
+    missing = _NOT_FOUND.search(output)
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if "ERROR" in line]
+    if missing:
+        what = f"requirement {missing['name']} cannot be found"
+    else:
+        named = [w for w in wanted if w.partition("=")[0].strip().lower() in output.lower()]
+        what = f"requirement {', '.join(named or wanted)} cannot be installed"
+    last = (errors or output.strip().splitlines() or ["pip said nothing"])[0]
+    raise UserError(
+        f"{what}: {last}", hint="check name and version, and that the package index is reachable"
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; the operating system frees it when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

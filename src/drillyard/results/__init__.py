@@ -1,0 +1,53 @@
+"""What an experiment reached: collected from its folder, shown as tables, JSON and CSV."""
+
+from drillyard.results.collect import accepted_file, collect, overall
+from drillyard.results.model import (
+    ExperimentResults,
+    Interval,
+    LeaseCost,
+    MetricScore,
+    PhaseTime,
+    PolicyScore,
+    RunCurves,
+    RunResult,
+)
+from drillyard.results.table import (
+    metrics_csv,
+    metrics_grid,
+    plain_table,
+    policies_csv,
+    policies_grid,
+    results_table,
+    rich_table,
+    runs_csv,
+    runs_grid,
+    runs_table,
+    score_grids,
+)
+from drillyard.results.words import verdict
+
+__all__ = [
+    "ExperimentResults",
+    "Interval",
+    "LeaseCost",
+    "MetricScore",
+    "PhaseTime",
+    "PolicyScore",
+    "RunCurves",
+    "RunResult",
+    "accepted_file",
+    "collect",
+    "metrics_csv",
+    "metrics_grid",
+    "overall",
+    "plain_table",
+    "policies_csv",
+    "policies_grid",
+    "results_table",
+    "rich_table",
+    "runs_csv",
+    "runs_grid",
+    "runs_table",
+    "score_grids",
+    "verdict",
+]

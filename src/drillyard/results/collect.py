@@ -1,0 +1,265 @@
+"""Reads an experiment's folder into ``ExperimentResults``.
+
+Works at any time: before the first step, while runs train, after a failure. What cannot be read
+(a damaged file, a part that an older version did not write) becomes a warning, never an error:
+the rest of the results is still worth showing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from drillyard.attempts import TicketState, run_status, ticket_states
+from drillyard.errors import CorruptObject, NotFound
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import (
+    PHASES,
+    Accepted,
+    Board,
+    ExperimentRecord,
+    Manifest,
+    Phase,
+    RunRecord,
+)
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.results.metrics import metric_scores, of_summary
+from drillyard.results.model import ExperimentResults, Point, RunCurves, RunResult, trains
+from drillyard.results.policies import AGENT, Evaluated, scores
+from drillyard.results.spent import costs, phase_times
+from drillyard.status import Status
+from drillyard.streams import read_stream
+
+TRAINING_METRIC = "rollout/ep_rew_mean"
+EVALUATION_METRIC = "eval/mean_reward"
+
+
+def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
+    """Everything there is to show about an experiment.
+
+    Args:
+        mailbox: The experiment's folder.
+        curves: Also read the metric streams; without them a table of 1,000 runs is quick.
+
+    Raises:
+        NotFound: No such experiment.
+        StoreUnavailable: The store cannot be read.
+    """
+    record = mailbox.experiment_record()
+    warnings: list[str] = []
+    states = ticket_states(mailbox)
+    order = {seed: i for i, seed in enumerate(_seeds(record.spec))}
+    records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
+    accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
+    runs = tuple(
+        _run(mailbox, record, r, states, accepted[r.run], warnings) for r in records
+    )  # fmt: skip
+    evaluated = [
+        Evaluated(r.trial, r.seed, policies)
+        for r in records
+        if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
+    ]
+    ended = [a.ended_at for found in accepted.values() for a in found.values()]
+    ended += [d.ended_at for d in mailbox.drivers() if d.ended_at is not None]
+    status = overall([Status(r.status) for r in runs])
+    return ExperimentResults(
+        name=record.name,
+        status=status.value,
+        store=mailbox.store.url,
+        identity=record.identity,
+        created_at=record.created_at,
+        ended_at=max(ended, default=None) if status.ended else None,
+        spec=record.spec,
+        provenance=record.provenance,
+        versions=record.versions,
+        git_commit=record.git_commit,
+        git_dirty=record.git_dirty,
+        code=record.code,
+        command=record.command,
+        runs=runs,
+        policies=scores(evaluated),
+        curves=tuple(_curves(mailbox, records, warnings)) if curves else (),
+        phases=tuple(phase_times(mailbox, accepted, warnings)),
+        costs=tuple(costs(mailbox, warnings)),
+        metrics=metric_scores((r.trial, r.seed, r.metrics) for r in runs),
+        warnings=tuple(warnings),
+        report=mailbox.key("report/index.html")
+        if mailbox.store.stat(mailbox.key("report/index.html"))
+        else None,
+    )
+
+
+def overall(statuses: list[Status]) -> Status:
+    """The state of an experiment from those of its runs.
+
+    Something that still works comes first, then what failed: an experiment with one failed run
+    of ten is FAILED once the other nine have ended.
+    """
+    if not statuses:
+        return Status.PENDING
+    for status in (
+        Status.RUNNING, Status.PREEMPTED, Status.READY, Status.PENDING, Status.FAILED,
+        Status.TIMED_OUT, Status.CANCELLED, Status.UNKNOWN,
+    ):  # fmt: skip
+        if status in statuses:
+            return status
+    return Status.SUCCEEDED if Status.SUCCEEDED in statuses else statuses[0]
+
+
+def accepted_file(mailbox: Mailbox, run: str, phase: Phase, name: str) -> bytes | None:
+    """A file of an accepted result, its hash checked; None when there is no such result or file.
+
+    Raises:
+        CorruptObject: It is there, and not what was written.
+    """
+    accepted = mailbox.accepted(run, phase)
+    if accepted is None:
+        return None
+    manifest: Manifest = mailbox.manifest(accepted)
+    try:
+        return mailbox.read_file(manifest, name)
+    except NotFound:
+        return None
+
+
+def _seeds(spec: dict[str, Any]) -> list[int]:
+    seeds = spec.get("seeds")
+    return [s for s in seeds if isinstance(s, int)] if isinstance(seeds, list) else []
+
+
+def _accepted(mailbox: Mailbox, run: str, warnings: list[str]) -> dict[Phase, Accepted]:
+    found: dict[Phase, Accepted] = {}
+    for phase in PHASES:
+        try:
+            record = mailbox.accepted(run, phase)
+        except CorruptObject as error:
+            warnings.append(f"{run}: the result of {phase.value} cannot be read: {error}")
+            continue
+        if record is not None:
+            found[phase] = record
+    return found
+
+
+def _metrics(evaluate: Accepted | None) -> dict[str, float]:
+    return of_summary(evaluate.summary) if evaluate is not None else {}
+
+
+def _policies(evaluate: Accepted | None) -> dict[str, dict[str, Any]]:
+    policies = evaluate.summary.get("policies") if evaluate is not None else None
+    if not isinstance(policies, dict):
+        return {}
+    return {str(k): v for k, v in policies.items() if isinstance(v, dict)}
+
+
+def _run(
+    mailbox: Mailbox,
+    experiment: ExperimentRecord,
+    record: RunRecord,
+    states: dict[str, TicketState],
+    accepted: dict[Phase, Accepted],
+    warnings: list[str],
+) -> RunResult:
+    own = [s for s in states.values() if s.ticket.run == record.run]
+    status = run_status(states, record.run)
+    if status is Status.UNKNOWN and Phase.STORE in accepted:
+        status = Status.SUCCEEDED
+    board, age = _board(mailbox, record.run, status, warnings)
+    train = accepted.get(Phase.TRAIN)
+    summary = train.summary if train is not None else {}
+    agent = _policies(accepted.get(Phase.EVALUATE)).get(AGENT, {})
+    decided = next((s.ending for s in own if s.ending is not None and s.status.ended
+                    and s.status is not Status.SUCCEEDED), None)  # fmt: skip
+    working = board is not None and status is Status.RUNNING
+    training = board if board and board.phase is Phase.TRAIN else None
+    # Where nothing learns, the board counts the parts of the work, and only while it is done.
+    counted = board if trains(experiment.spec) else training
+    total = _total(experiment.spec) or (counted.total if counted else 0) or None
+    step = summary.get("steps", training.step if training else 0)
+    return RunResult(
+        run=record.run,
+        trial=record.trial,
+        seed=record.seed,
+        status=status.value,
+        phase=_phase(own, board, status),
+        step=int(step or 0),
+        total=total,
+        episodes=summary.get("episodes", board.episodes if board else None),
+        episode_return=board.episode_return if board else None,
+        steps_per_s=summary.get("steps_per_s", counted.steps_per_s if counted else None),
+        eta_s=board.eta_s if board and working and board.phase is Phase.TRAIN else None,
+        wall_s=summary.get("wall_s"),
+        resumes=int(summary.get("resumes", _resumes(own)) or 0),
+        attempts=max((s.attempt or 0 for s in own), default=0),
+        episodes_cut=summary.get("episodes_cut"),
+        mean_return=agent.get("mean_return"),
+        policy_used=_policy_used(accepted.get(Phase.EVALUATE)),
+        best=summary.get("best"),
+        exactness=summary.get("exactness"),
+        parameters=summary.get("parameters") or record.parameters,
+        threads=record.threads,
+        device=record.device,
+        heartbeat_age_s=age if working else None,
+        worker=board.worker if board and working else None,
+        message=decided.message if decided else (board.message if board and working else ""),
+        hint=decided.hint if decided else None,
+        metrics=_metrics(accepted.get(Phase.EVALUATE)),
+    )
+
+
+def _board(
+    mailbox: Mailbox, run: str, status: Status, warnings: list[str]
+) -> tuple[Board | None, float | None]:
+    try:
+        board = mailbox.board(run)
+    except CorruptObject as error:
+        warnings.append(str(error))
+        return None, None
+    return board, mailbox.age(f"board/{run}.json") if status is Status.RUNNING else None
+
+
+def _total(spec: dict[str, Any]) -> int | None:
+    steps = (spec.get("train") or {}).get("steps")
+    return steps if isinstance(steps, int) else None
+
+
+def _phase(own: list[TicketState], board: Board | None, status: Status) -> str | None:
+    if board is not None and status is Status.RUNNING:
+        return board.phase.value
+    by_phase = {s.ticket.phase: s for s in own}
+    for phase in PHASES:
+        state = by_phase.get(phase)
+        if state is not None and state.status is not Status.SUCCEEDED:
+            return phase.value
+    return PHASES[-1].value if own else None
+
+
+def _resumes(own: list[TicketState]) -> int:
+    train = next((s for s in own if s.ticket.phase is Phase.TRAIN), None)
+    return max(0, (train.attempt or 1) - 1) if train is not None else 0
+
+
+def _policy_used(evaluate: Accepted | None) -> str | None:
+    used = evaluate.summary.get("policy_used") if evaluate is not None else None
+    return used if isinstance(used, str) else None
+
+
+def _curves(
+    mailbox: Mailbox, records: list[RunRecord], warnings: list[str]
+) -> Iterator[RunCurves]:
+    for record in records:
+        try:
+            training = _points(mailbox, record.run, "train", TRAINING_METRIC)
+            evaluation = _points(mailbox, record.run, "evaluation", EVALUATION_METRIC)
+        except (CorruptObject, ObjectMissing, ValueError, KeyError) as error:
+            warnings.append(f"{record.run}: its learning curve cannot be read: {error}")
+            continue
+        if training or evaluation:
+            yield RunCurves(record.run, record.seed, training, evaluation)
+
+
+def _points(mailbox: Mailbox, run: str, stream: str, metric: str) -> tuple[Point, ...]:
+    points = (
+        (int(line["step"]), line["metrics"].get(metric))
+        for line in read_stream(mailbox, run, stream)
+    )
+    return tuple((step, float(v)) for step, v in points if isinstance(v, int | float))

@@ -1,0 +1,226 @@
+"""What an experiment reached, as plain data: everything that a table, report or `--json` shows.
+
+All numbers are Python floats and ints, all times are seconds (since the epoch, UTC, where they
+name a moment), and nothing here knows where it was read from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+Point = tuple[int, float]
+"""(environment step, value)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % interval of a mean, and what it is over.
+
+    An interval over episodes says how well the return of *these* policies is known; only one over
+    seeds says what another training would give. The two are never mixed without a label.
+    """
+
+    low: float
+    high: float
+    over: str
+    """``seeds`` or ``episodes``."""
+    method: str
+    """``Student's t`` or ``bootstrap``."""
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyScore:
+    """The final evaluation of one policy: the agent over its seeds, or a baseline."""
+
+    policy: str
+    baseline: bool
+    mean_return: float
+    interval: Interval | None
+    seeds: dict[int, float]
+    """Training seed -> mean return; empty for a baseline, which has no training seed."""
+    n_episodes: int
+    """Episodes in all."""
+    std_return: float | None
+    """Spread of the return from episode to episode, all seeds pooled."""
+    mean_length: float | None = None
+    by_option: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Reset key -> its value -> mean return over seeds."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The simulator's own measures (``kpi_…``, ``is_success``): mean over seeds."""
+    trial: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MetricScore:
+    """One metric of a workload without a policy, over the seeds of a trial."""
+
+    metric: str
+    mean: float
+    interval: Interval | None
+    """Over seeds; None below three."""
+    seeds: dict[int, float]
+    trial: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One seed of one trial, finished or not."""
+
+    run: str
+    trial: int
+    seed: int
+    status: str
+    phase: str | None
+    """The phase it is in, or the one it ended in."""
+    step: int
+    total: int | None
+    episodes: int | None
+    episode_return: float | None
+    """Mean return of the last training episodes."""
+    steps_per_s: float | None
+    eta_s: float | None
+    wall_s: float | None
+    """Training time of the accepted attempt."""
+    resumes: int
+    attempts: int
+    """Of the phase that needed most; 1 where nothing went wrong, 0 before the first."""
+    episodes_cut: int | None
+    mean_return: float | None
+    """Final evaluation of the agent."""
+    policy_used: str | None
+    best: dict[str, Any] | None
+    """Best evaluation while training: ``step``, ``mean_return``."""
+    exactness: str | None
+    parameters: dict[str, Any]
+    threads: int
+    device: str
+    heartbeat_age_s: float | None
+    """None when nothing works on it."""
+    worker: str | None
+    message: str
+    hint: str | None = None
+    fingerprint: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What a script, mock or composite measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCurves:
+    """The learning curves of one run."""
+
+    run: str
+    seed: int
+    training: tuple[Point, ...]
+    """``rollout/ep_rew_mean``: mean return of the last training episodes."""
+    evaluation: tuple[Point, ...]
+    """``eval/mean_reward``: evaluations while training."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTime:
+    """How long a phase took."""
+
+    phase: str
+    seconds: float
+    """Summed over what took part in it."""
+    longest_s: float
+    count: int
+    """Runs (train, evaluate, store) or drivers (the others)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCost:
+    """What rented capacity cost."""
+
+    lease: str
+    backend: str
+    workers: int
+    seconds: float
+    """Its life so far."""
+    total: float
+    currency: str
+    note: str = ""
+    gone: bool = False
+    """The provider's own listing showed nothing left of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResults:
+    """Everything there is to show about an experiment."""
+
+    name: str
+    status: str
+    store: str
+    identity: str
+    created_at: float
+    ended_at: float | None
+    spec: dict[str, Any]
+    provenance: dict[str, str]
+    versions: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    code: str | None
+    command: list[str]
+    runs: tuple[RunResult, ...]
+    policies: tuple[PolicyScore, ...]
+    """Best first."""
+    curves: tuple[RunCurves, ...]
+    phases: tuple[PhaseTime, ...]
+    costs: tuple[LeaseCost, ...]
+    warnings: tuple[str, ...] = ()
+    """What could not be read, in words: damaged files, missing parts."""
+    report: str | None = None
+    """Where the report is, once it was built."""
+    metrics: tuple[MetricScore, ...] = ()
+    """Of workloads that measure without a policy, in their order."""
+    schema_version: int = 1
+
+    @property
+    def agents(self) -> list[PolicyScore]:
+        """The trained policies, best first."""
+        return [p for p in self.policies if not p.baseline]
+
+    @property
+    def baselines(self) -> list[PolicyScore]:
+        """The policies nobody trained, best first."""
+        return [p for p in self.policies if p.baseline]
+
+    @property
+    def learns(self) -> bool:
+        """True where a policy is trained: then there are curves, episodes and baselines."""
+        return trains(self.spec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; numbers that are not finite become null."""
+        return {k: _finite(v) for k, v in dataclasses.asdict(self).items()}
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The whole as JSON text, stable under the same content."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def trains(spec: dict[str, Any]) -> bool:
+    """True where an experiment, or a child of it, trains a policy.
+
+    Args:
+        spec: A resolved experiment or child, as JSON.
+    """
+    workload = spec.get("workload", "rl")
+    if workload == "composite":
+        return any(trains(child) for child in spec.get("children") or ())
+    return workload not in ("script", "mock")

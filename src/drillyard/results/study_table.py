@@ -1,0 +1,178 @@
+"""A study as tables: on the terminal the best trials, as CSV or Parquet every seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import StoreUnavailable, UserError
+from drillyard.results import words
+from drillyard.results.table import Grid, to_csv
+from drillyard.results.trials import StudyResults, TrialRow, columns
+
+PARAMETERS = 5
+"""Parameters that a table on a terminal shows; all are in the CSV."""
+SHOWN = 10
+"""Trials that are shown where nobody says how many."""
+
+
+def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
+    """The best trials, one line each: value over seeds with interval, and what was chosen.
+
+    Args:
+        study: The trials.
+        top: How many; default 10.
+    """
+    rows = study.top(top or SHOWN) if study.ranked() else list(study.trials)[: top or SHOWN]
+    if len(study.simulators) > 1:
+        rows.sort(key=lambda t: study.simulators.index(study.simulator(t)))
+    names = varied(study)[:PARAMETERS]
+    labelled = any(t.label for t in rows)
+    first = study.first.name
+    header = (
+        "trial", *(("label",) if labelled else ()), *(o.name for o in study.objectives),
+        "95 % interval", "seeds", "status", "chosen by", *names,
+    )  # fmt: skip
+    decimals = {
+        o.name: words.shared_decimals(t.values.get(o.name) for t in rows) for o in study.objectives
+    }
+    body = tuple(
+        (t.id, *((t.label,) if labelled else ()),
+         *(words.fixed(t.values.get(o.name), decimals[o.name]) for o in study.objectives),
+         words.interval(t.interval(first), decimals[first]), str(len(t.seeds)), t.status,
+         t.chooser, *(value(t.assignment.get(n)) for n in names))
+        for t in rows
+    )  # fmt: skip
+    start = 2 if labelled else 1
+    numbers = range(start, start + len(study.objectives) + 2)
+    by_chance = len(header) - len(names) - 1
+    return Grid(title(study, len(rows)), header, body, frozenset(numbers), frozenset({by_chance}))
+
+
+def title(study: StudyResults, shown: int) -> str:
+    """What the table is: ``search: best 5 of 40 trials, most evaluate/return first``."""
+    first = study.first
+    total = len(study.searched)
+    order = "most" if first.direction == "max" else "least"
+    return f"{study.name}: {shown} of {words.plural(total, 'trial')}, {order} {first.name} first"
+
+
+def varied(study: StudyResults) -> list[str]:
+    """Parameters that differ between trials, in their order."""
+    seen: dict[str, set[str]] = {}
+    for t in study.trials:
+        for name, found in t.assignment.items():
+            seen.setdefault(name, set()).add(repr(found))
+    return [name for name, found in seen.items() if len(found) > 1]
+
+
+def value(found: Any) -> str:
+    """A parameter's value, short."""
+    if isinstance(found, bool) or found is None:
+        return words.NOTHING if found is None else str(found).lower()
+    if isinstance(found, int):
+        return str(found)
+    if isinstance(found, float):
+        return f"{found:.4g}"
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def counts(study: StudyResults) -> str:
+    """``40 trials: 31 SUCCEEDED, 6 PRUNED, 3 FAILED``."""
+    found: dict[str, int] = {}
+    for t in study.searched:
+        found[t.status] = found.get(t.status, 0) + 1
+    each = ", ".join(f"{n:,} {status}" for status, n in sorted(found.items(), key=lambda i: -i[1]))
+    return f"{words.plural(len(study.searched), 'trial')}: {each or 'none chosen yet'}"
+
+
+def verdict(study: StudyResults) -> str:
+    """The answer in a sentence or two: which trial won, and what it reached on fresh seeds."""
+    best = study.best
+    if best is None:
+        ended = study.state.phase == "over"
+        return counts(study) + ("; none succeeded." if ended else "; none has succeeded yet.")
+    if len(study.simulators) > 1:
+        return (
+            f"{words.plural(len(study.searched), 'experiment')} on {len(study.simulators)} "
+            f"simulators, which have no common scale: the report compares them. {counts(study)}."
+        )
+    name = study.first.name
+    text = f"{_called(best)} won with {name} {words.number(best.values[name])}"
+    text += f" over {words.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
+    if study.state.front and len(study.objectives) > 1:
+        text = (
+            f"{words.plural(len(study.state.front), 'trial')} that no other one beats in every "
+            f"objective; the best {name} is that of {_called(best)}: "
+            f"{words.number(best.values[name])}"
+        )
+    again = study.confirmed
+    if again is not None:
+        text += (
+            f"; run again on {words.plural(len(again.seeds), 'fresh seed')} it reached "
+            f"{words.number(again.values.get(name))}, which is the score to report"
+        )
+    elif best.of is None and study.state.phase == "confirm":
+        text += "; it is being run again on fresh seeds"
+    return f"{text}. {counts(study)}."
+
+
+def _called(t: TrialRow) -> str:
+    return f"{t.label} ({t.id})" if t.label else t.id
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def runs_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a seed as CSV, full precision; empty cells where nothing is known.
+
+    Args:
+        rows: From ``run_rows``.
+    """
+    names = columns(rows)
+    return to_csv(names, ([_plain(row.get(n)) for n in names] for row in rows))
+
+
+def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One row a seed as a Parquet file, with types; times are UTC.
+
+    A column whose values have several types (a parameter that is a number or a word) is text.
+
+    Raises:
+        UserError: pyarrow is not installed.
+        StoreUnavailable: The file cannot be written.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UserError(
+            "Parquet needs pyarrow", hint="pip install 'drillyard[control]', or use --csv"
+        ) from error
+    table = {}
+    for name in columns(rows):
+        cells = [_plain(row.get(name)) for row in rows]
+        if name in ("started_at", "ended_at"):
+            micro = [None if c is None else round(float(c) * 1e6) for c in cells]
+            table[name] = pa.array(micro, pa.timestamp("us", tz="UTC"))
+            continue
+        kinds = {type(c) for c in cells if c is not None}
+        if kinds == {int, float}:
+            cells = [None if c is None else float(c) for c in cells]
+        elif len(kinds) > 1:
+            cells = [None if c is None else str(c) for c in cells]
+        table[name] = pa.array(cells, None if kinds else pa.string())
+    try:
+        pq.write_table(pa.table(table), path)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="name a file in a folder that can be written",
+        ) from error
+
+
+def _plain(found: Any) -> Any:
+    return json.dumps(found) if isinstance(found, dict | list) else found

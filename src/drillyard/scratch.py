@@ -1,0 +1,66 @@
+"""Temporary folders that are found again: what a killed process left is swept by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from drillyard.processes import ProcessId
+
+RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
+_SOCKET_ROOM = 36
+"""Characters that multiprocessing puts behind the temporary folder for its socket."""
+_SOCKET_LIMIT = 104
+"""Of a socket's path, on the strictest of the systems."""
+
+
+def runtime() -> Path:
+    """This user's folder for logs and scratch files of processes on this machine."""
+    default = Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}"
+    return Path(os.environ.get(RUNTIME) or default).expanduser().resolve()
+
+
+@contextlib.contextmanager
+def own_folder(kind: str) -> Iterator[Path]:
+    """A temporary folder of this process, gone afterwards.
+
+    Those of the same kind whose process is gone are removed first.
+
+    Args:
+        kind: First part of its name.
+    """
+    root, me = runtime(), ProcessId.current()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in root.glob(f"{kind}-*"):
+        _, _, name = path.name.rpartition(f"{kind}-")
+        pid, _, started = name.partition("-")
+        with contextlib.suppress(ValueError):
+            if not ProcessId(int(pid), float(started)).alive():
+                shutil.rmtree(path, ignore_errors=True)
+    mine = root / f"{kind}-{me.pid}-{me.started}"
+    mine.mkdir(mode=0o700)
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def temporary_below(folder: Path) -> None:
+    """Let this process and those it starts make their temporary files below a folder.
+
+    So that they go with it also after ``kill -9``. Nothing changes where the path would be too
+    long for the sockets of ``multiprocessing``.
+
+    Args:
+        folder: Of this process, there already.
+    """
+    place = folder / "tmp"
+    if len(os.fsencode(place)) + _SOCKET_ROOM > _SOCKET_LIMIT:
+        return
+    place.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TMPDIR"] = str(place)
+    tempfile.tempdir = None  # asked for again

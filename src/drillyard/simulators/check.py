@@ -1,0 +1,287 @@
+"""What can be found out about a simulator before anything is rented."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import DrillyardError
+from drillyard.life import busy, sign
+from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.wrappers import Env, is_silent, layers
+from drillyard.spec.experiment import SimulatorSpec
+
+STEPS = 50
+SPEED_S = 0.3
+"""Seconds that measuring the speed takes."""
+_SEED = 12_345
+_NOT_REPEATED = "are not equivalent"
+
+
+def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]:
+    """Try a simulator as training will use it.
+
+    Gymnasium's own checker; spaces, shapes, types and finite numbers over 50 random steps;
+    the same steps twice from one seed; whether its state can be saved; steps/s.
+
+    Args:
+        spec: The simulator part of an experiment, wrappers and lesson included.
+        speed: Measure steps/s too, which imports the learner's libraries.
+
+    Returns:
+        Findings. A simulator that raises is a finding, never an exception of this function; only
+        an experiment file that cannot be read as a simulator raises.
+
+    Raises:
+        ConfigError, SimulatorError, PluginError: The simulator cannot even be made.
+    """
+    env = make_env(spec)
+    try:
+        findings = check_env_contract(env)
+        if not any(f.severity is Severity.ERROR for f in findings):
+            repeats = findings[-1].severity is Severity.OK
+            findings.append(_stateful(env, repeats))
+            if speed:
+                findings.append(measure_speed(spec))
+        return findings
+    finally:
+        _close(env)
+
+
+def check_env_contract(env: Env) -> list[Finding]:
+    """The part of ``check_simulator`` that looks at one environment, which is not closed."""
+    findings = _spaces(env)
+    # Before Gymnasium's checker: where a simulator hangs, our steps are counted and its are not.
+    first = list(_trial(env, findings))
+    findings.insert(0, _gymnasium(env))
+    if not any(f.severity is Severity.ERROR for f in findings):
+        findings.append(_deterministic(first, env))
+    return findings
+
+
+def _gymnasium(env: Env) -> Finding:
+    from gymnasium.utils.env_checker import check_env
+
+    subject = "simulator: Gymnasium's checker"
+    sign("Gymnasium's checker (reset and step, seed 123)")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            check_env(layers(env)[-1], skip_render_check=True, skip_close_check=True)
+        except DrillyardError as error:
+            return Finding(Severity.ERROR, subject, str(error), error.hint)
+        except AssertionError as error:
+            # Gymnasium refuses worlds of chance; they can be trained on, only not repeated.
+            severity = Severity.WARNING if _NOT_REPEATED in str(error) else Severity.ERROR
+            return Finding(severity, subject, _first_line(error), _fix(severity))
+        except Exception as error:
+            return Finding(
+                Severity.ERROR,
+                subject,
+                f"{type(error).__name__}: {_first_line(error)}",
+                _fix(Severity.ERROR),
+            )
+    texts = [t for w in caught if (t := _warning(w)) is not None]
+    if texts:
+        return Finding(Severity.WARNING, subject, "; ".join(dict.fromkeys(texts))[:500])
+    return Finding(Severity.OK, subject, "reset, step and spaces keep to the rules")
+
+
+def _fix(severity: Severity) -> str:
+    if severity is Severity.WARNING:
+        return "draw from self.np_random, after super().reset(seed=seed)"
+    return "mend the simulator; the rules are at https://gymnasium.farama.org/api/env"
+
+
+def _warning(caught: warnings.WarningMessage) -> str | None:
+    text = str(caught.message).replace("\x1b[33m", "").replace("\x1b[0m", "")
+    text = text.removeprefix("WARN: ").strip()
+    # Said of the bare class, which our ids and every user's class are.
+    if "spec" in text and "None" in text:
+        return None
+    return text
+
+
+def _spaces(env: Env) -> list[Finding]:
+    from gymnasium import spaces
+
+    findings = []
+    for what, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not isinstance(space, spaces.Space):
+            findings.append(
+                Finding(
+                    Severity.ERROR,
+                    f"simulator: {what} space",
+                    f"is a {type(space).__name__}, not a gymnasium space",
+                    f"set self.{what}_space in the constructor",
+                )
+            )
+        else:
+            findings.append(Finding(Severity.OK, f"simulator: {what} space", str(space)))
+    box = env.observation_space
+    if isinstance(box, spaces.Box) and len(box.shape) == 3 and box.dtype != np.uint8:
+        findings.append(
+            Finding(
+                Severity.WARNING,
+                "simulator: observation space",
+                f"has the shape of an image {box.shape} but is {box.dtype}, not uint8: it will be "
+                "flattened, not seen by a convolutional network",
+                "give images as uint8, 0 to 255, height x width x channels",
+            )
+        )
+    return findings
+
+
+def _trial(env: Env, findings: list[Finding]) -> Iterator[tuple[Any, ...]]:
+    """Reset and step at random; yields what was seen, and reports the first fault."""
+    subject = "simulator: 50 random steps"
+    step = 0
+    try:
+        env.action_space.seed(_SEED)
+        sign(f"reset, copy 0, seed {_SEED}")
+        observation, _ = env.reset(seed=_SEED)
+        yield (observation,)
+        fault = _fault(env, observation, 0.0)
+        while fault is None and step < STEPS:
+            step += 1
+            sign(f"step {step}, copy 0, seed {_SEED}")
+            observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            yield (observation, float(reward), bool(terminated), bool(truncated))
+            fault = _fault(env, observation, reward)
+            if terminated or truncated:
+                sign(f"reset after step {step}, copy 0, seed {_SEED}")
+                observation, _ = env.reset()
+                fault = fault or _fault(env, observation, 0.0)
+                yield (observation,)
+    except DrillyardError as error:
+        findings.append(
+            Finding(Severity.ERROR, subject, f"step {step}, copy 0: {error}", error.hint)
+        )
+    except Exception as error:
+        findings.append(
+            Finding(
+                Severity.ERROR,
+                subject,
+                f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
+                "mend the simulator; a run would fail in the same way",
+            )
+        )
+    else:
+        if fault is None:
+            findings.append(Finding(Severity.OK, subject, "finite, and inside their spaces"))
+        else:
+            findings.append(
+                Finding(
+                    Severity.ERROR,
+                    subject,
+                    f"step {step}, copy 0, seed {_SEED}: {fault}",
+                    "a NaN or a wrong shape ends training; mend the simulator",
+                )
+            )
+
+
+def _fault(env: Env, observation: Any, reward: Any) -> str | None:
+    """What is wrong with a step's result, with index and value."""
+    if np.ndim(reward) != 0 or not np.isfinite(float(reward)):
+        return f"the reward is {reward!r}"
+    parts = observation.items() if isinstance(observation, dict) else [("", observation)]
+    for key, part in parts:
+        array = np.asarray(part)
+        name = f"observation {key!r}" if key else "observation"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            return f"{name}[{', '.join(map(str, index))}] is {array[index]}"
+        space = env.observation_space
+        inner: Any = space[key] if isinstance(observation, dict) and key in space else space  # type: ignore[index]
+        shape, dtype = getattr(inner, "shape", None), getattr(inner, "dtype", None)
+        if shape is not None and array.shape != shape:
+            return f"{name} has shape {array.shape}, the space says {shape}"
+        if shape and dtype is not None and array.dtype != dtype:
+            return f"{name} is {array.dtype}, the space says {dtype}"
+    if not env.observation_space.contains(observation):
+        return f"the observation {_short(observation)} is outside {env.observation_space}"
+    return None
+
+
+def _deterministic(first: list[tuple[Any, ...]], env: Env) -> Finding:
+    subject = "simulator: same seed, same steps"
+    again: list[Finding] = []
+    second = list(_trial(env, again))
+    for number, (a, b) in enumerate(zip(first, second, strict=False)):
+        if not _same(a, b):
+            return Finding(
+                Severity.WARNING,
+                subject,
+                f"differ from result {number} on: {_short(a)} and {_short(b)}",
+                "draw from self.np_random, after super().reset(seed=seed); as it is, results "
+                "cannot be repeated and a resume is not exact",
+            )
+    if len(first) != len(second):
+        return Finding(Severity.WARNING, subject, "episodes have different lengths")
+    return Finding(Severity.OK, subject, "two trials are equal")
+
+
+def _stateful(env: Env, repeats: bool) -> Finding:
+    subject = "simulator: resume"
+    silent = [type(layer).__name__ for layer in layers(env) if is_silent(layer)]
+    if not silent:
+        return Finding(Severity.OK, subject, "stateful: a resumed run goes on in mid-episode")
+    return Finding(
+        Severity.OK,
+        subject,
+        f"{', '.join(silent)} cannot be saved: all copies are reset at each checkpoint and the "
+        "episodes under way are cut (counted as truncations)"
+        + ("; a resume is exact all the same" if repeats else ""),
+        "add state() and load_state(state), see docs/simulators.md, to cut none",
+    )
+
+
+def measure_speed(spec: SimulatorSpec) -> Finding:
+    """Steps/s of one copy inside the learner's vectorised simulator, at random actions."""
+    with busy("importing the learner's libraries"):
+        import drillyard.simulators.vector  # noqa: F401  what `make_vec` imports takes seconds
+    sign(f"measuring its speed, seed {_SEED}")
+    venv = make_vec(spec, 1, _SEED)
+    try:
+        venv.reset()
+        venv.action_space.seed(_SEED)
+        steps, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < SPEED_S or steps < 10:
+            venv.step(np.array([venv.action_space.sample()]))
+            steps += 1
+            if elapsed > 10 * SPEED_S:
+                break
+        rate = steps / (time.perf_counter() - start)
+    finally:
+        venv.close()
+    return Finding(Severity.OK, "simulator: speed", f"{rate:,.0f} steps/s on one core, one copy")
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _close(env: Env) -> None:
+    # A simulator that cannot even close has been reported on by now.
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        env.close()

@@ -1,0 +1,279 @@
+"""A continuous stirred tank reactor: one exothermic reaction, cooled by a jacket.
+
+The agent changes the coolant's temperature so that the concentration follows a reference from low
+to high conversion. The middle of the way is unstable without control: cool too little and the
+temperature runs away, too much and the reaction dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError, SimulatorError
+from drillyard.registry import nearest
+from drillyard.simulators.cstr_physics import (
+    CR_HIGH_CONVERSION,
+    CR_LOW_CONVERSION,
+    TR_HIGH_CONVERSION,
+    TR_LOW_CONVERSION,
+    integrate,
+    reference,
+)
+from drillyard.simulators.state import State, load_rng, rng_state
+
+log = logging.getLogger(__name__)
+
+EPISODE_TIME = 90.0
+"""The episode is truncated once the time has passed this: 91 steps of 1."""
+MAX_CHANGE_PER_TIME_K = 10.0
+ACTION_SCALE_K = 10.0
+TERMINATION_PENALTY = -10.0
+TR_LIMIT_K = 400.0
+TC_LIMIT_K = 50.0
+TC_START_K = 292.0
+TC_START_HIGH_K = 305.0348
+
+_DEFAULTS: dict[str, float] = {
+    "Cref_signal": 1,
+    "noise_percentage": 0.0,
+    "step_time": 1.0,
+    "transition_start": 1.0,
+    "edo_solver_n_its": 2,
+}
+
+
+class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
+    """The reactor as a Gymnasium environment.
+
+    Observation, ``(4,)`` float32, clipped to [-1, 1]:
+
+    | index | meaning                          | min | max | unit        |
+    |-------|----------------------------------|-----|-----|-------------|
+    | 0     | reactor temperature Tr / 600     | -1  | 1   | 600 K       |
+    | 1     | concentration Cr / 10            | -1  | 1   | 10 kmol/m3  |
+    | 2     | reference Cref / 10              | -1  | 1   | 10 kmol/m3  |
+    | 3     | coolant temperature Tc / 600     | -1  | 1   | 600 K       |
+
+    Action, ``(1,)`` float32:
+
+    | index | meaning                          | min | max | unit        |
+    |-------|----------------------------------|-----|-----|-------------|
+    | 0     | change of the coolant Tc         | -1  | 1   | 10 K a step |
+
+    A change of more than ``int(10 * step_time)`` K is capped (with a message); NaN counts as 0.
+
+    Reward: ``exp(-|Cr - Cref|)`` with the measured Cr, plus -10 when terminated. The best return
+    is 91.
+
+    Terminated: measured Tr >= 400 K, measured Cr <= 0, a change over ``10 * step_time`` K, or
+    Tc < 50 K. Truncated: after time 90, that is 91 steps of 1.
+
+    Reset keys (``options``, or a lesson):
+
+    | key              | meaning                                       | default | allowed     |
+    |------------------|-----------------------------------------------|---------|-------------|
+    | Cref_signal      | which reference, see ``reference``            | 1       | 0 to 6      |
+    | noise_percentage | noise in % of the ranges 6.5698 and 61.8699   | 0       | 0 to 100    |
+    | step_time        | time units of a step                          | 1       | 0.001 to 10 |
+    | transition_start | signal 1: transition begins one unit before   | 1       | 0 to 91     |
+    | edo_solver_n_its | sub-intervals of a step                       | 2       | 1 to 100    |
+
+    ``info`` has ``state_Tr``, ``state_Cr`` (both as measured), ``state_Cref``, ``state_Tc``,
+    ``state_Tc_adjust`` and ``kpi_rms_conc_error``, the root mean square of Cr - Cref so far.
+
+    Args:
+        coolant_rule: ``held``: the changed Tc acts in the whole step, as a valve would.
+            ``first-sub-interval``: it acts in the first sub-interval only and the old Tc in the
+            others, as an older system had it; for comparison with its results.
+        render_mode: Always None.
+
+    Version history: v0, the first.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": [],
+        "units": {
+            "state_Tr": "K",
+            "state_Cr": "kmol/m³",
+            "state_Cref": "kmol/m³",
+            "state_Tc": "K",
+            "state_Tc_adjust": "K",
+            "action_Tc_adjust": "10 K",
+        },
+        "reference": {"state_Cr": "state_Cref"},
+        "actions": ["Tc_adjust"],
+    }
+    reset_keys: ClassVar[tuple[str, ...]] = tuple(_DEFAULTS)
+    max_episode_steps = 91
+    """At the default ``step_time``; budgets in episodes count with it."""
+
+    def __init__(
+        self,
+        coolant_rule: Literal["held", "first-sub-interval"] = "held",
+        render_mode: str | None = None,
+    ) -> None:
+        rules = ["held", "first-sub-interval"]
+        if coolant_rule not in rules:
+            raise ConfigError(
+                "unknown coolant rule", field="simulator.args.coolant_rule", value=coolant_rule,
+                allowed=", ".join(rules), hint=nearest(str(coolant_rule), rules),
+            )  # fmt: skip
+        self.render_mode = render_mode
+        self._held = coolant_rule == "held"
+        self._time, self._steps, self._squares = 0.0, 0, 0.0
+        self._cr, self._tr, self._tc, self._cref = 0.0, 0.0, 0.0, 0.0
+        self._measured_cr, self._measured_tr = 0.0, 0.0
+        self.observation_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self._start(_DEFAULTS)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode on the reference of time 1.
+
+        Args:
+            seed: Of the measurement noise.
+            options: Reset keys, see the class.
+
+        Raises:
+            SimulatorError: An unknown key, or a value that is not allowed.
+        """
+        super().reset(seed=seed)
+        self._start(_checked(options or {}))
+        self._measure()
+        return self._observation(), self._info(0.0)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Change the coolant and let ``step_time`` pass.
+
+        Args:
+            action: ``(1,)``, in 10 K.
+        """
+        change = self._change(float(action[0]))
+        self._cref, _ = reference(self._signal, self._time, self._transition_start)
+        cr, tr, new_tc = self._cr, self._tr, self._tc + change
+        for interval in range(self._n_its):
+            tc = new_tc if self._held or interval == 0 else self._tc
+            cr, tr = integrate(cr, tr, tc, self._step_time / self._n_its)
+        self._cr, self._tr, self._tc = cr, tr, new_tc
+        self._time += self._step_time
+        self._steps += 1
+        self._measure()
+
+        error = self._measured_cr - self._cref
+        self._squares += error * error
+        terminated = (
+            self._measured_tr >= TR_LIMIT_K
+            or self._measured_cr <= 0.0
+            or abs(change) > MAX_CHANGE_PER_TIME_K * self._step_time
+            or new_tc < TC_LIMIT_K
+        )
+        reward = math.exp(-abs(error)) + (TERMINATION_PENALTY if terminated else 0.0)
+        truncated = self._time > EPISODE_TIME
+        return self._observation(), reward, terminated, truncated, self._info(change)
+
+    def state(self) -> State:
+        """Everything that the next steps depend on."""
+        return {
+            "cr": self._cr, "tr": self._tr, "tc": self._tc, "cref": self._cref,
+            "measured_cr": self._measured_cr, "measured_tr": self._measured_tr,
+            "time": self._time, "steps": self._steps, "squares": self._squares,
+            "options": dict(self._options), "rng": rng_state(self.np_random),
+        }  # fmt: skip
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state."""
+        self._start(state["options"])
+        self._cr, self._tr, self._tc = state["cr"], state["tr"], state["tc"]
+        self._measured_cr, self._measured_tr = state["measured_cr"], state["measured_tr"]
+        self._cref, self._squares = state["cref"], state["squares"]
+        self._time, self._steps = state["time"], int(state["steps"])
+        load_rng(self.np_random, state["rng"])
+
+    def _start(self, options: Mapping[str, float]) -> None:
+        self._options = dict(options)
+        self._signal = int(options["Cref_signal"])
+        self._noise = float(options["noise_percentage"]) / 100.0
+        self._step_time = float(options["step_time"])
+        self._transition_start = float(options["transition_start"])
+        self._n_its = int(options["edo_solver_n_its"])
+        # The state, its measurement and the reference agree from the first observation on.
+        self._cref, self._tr = reference(self._signal, 1.0, self._transition_start)
+        self._cr = self._cref
+        self._tc = TC_START_HIGH_K if self._signal == 6 else TC_START_K
+        self._measured_cr, self._measured_tr = self._cr, self._tr
+        self._time, self._steps, self._squares = 0.0, 0, 0.0
+
+    def _change(self, action: float) -> float:
+        change = action * ACTION_SCALE_K
+        if change != change:
+            return 0.0
+        cap = float(int(MAX_CHANGE_PER_TIME_K * self._step_time))
+        if abs(change) > cap:
+            log.info("a coolant change of %.6g K is capped to %g K", change, cap)
+            return math.copysign(cap, change)
+        return change
+
+    def _measure(self) -> None:
+        self._measured_cr, self._measured_tr = self._cr, self._tr
+        if self._noise:
+            cr_range = CR_LOW_CONVERSION - CR_HIGH_CONVERSION
+            tr_range = TR_HIGH_CONVERSION - TR_LOW_CONVERSION
+            noise = self.np_random.uniform(-self._noise, self._noise, 2)
+            self._measured_cr += float(noise[0]) * cr_range
+            self._measured_tr += float(noise[1]) * tr_range
+
+    def _observation(self) -> np.ndarray:
+        values = (
+            self._measured_tr / 600.0, self._measured_cr / 10.0, self._cref / 10.0,
+            self._tc / 600.0,
+        )  # fmt: skip
+        return np.array([min(max(v, -1.0), 1.0) for v in values], dtype=np.float32)
+
+    def _info(self, change: float) -> dict[str, Any]:
+        return {
+            "state_Tr": self._measured_tr,
+            "state_Cr": self._measured_cr,
+            "state_Cref": self._cref,
+            "state_Tc": self._tc,
+            "state_Tc_adjust": change,
+            "kpi_rms_conc_error": math.sqrt(self._squares / max(self._steps, 1)),
+        }
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "Cref_signal": (0, 6),
+    "noise_percentage": (0.0, 100.0),
+    "step_time": (1e-3, 10.0),
+    "transition_start": (0.0, 91.0),
+    "edo_solver_n_its": (1, 100),
+}
+_INTEGERS = ("Cref_signal", "edo_solver_n_its")
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, float]:
+    values = dict(_DEFAULTS)
+    for key, value in options.items():
+        if key not in values:
+            raise SimulatorError(
+                f"cstr has no reset key {key!r}", hint=nearest(key, list(_DEFAULTS))
+            )
+        low, high = _RANGES[key]
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not low <= float(value) <= high:
+            raise SimulatorError(f"cstr: reset key {key} is {value!r}; allowed: {low} to {high}")
+        if key in _INTEGERS and float(value) != int(value):
+            raise SimulatorError(
+                f"cstr: reset key {key} is {value!r}; an integer is expected",
+                hint=f"in a lesson, list them: {key}: {{values: [1, 2, 3]}}",
+            )
+        values[key] = int(value) if key in _INTEGERS else float(value)
+    return values

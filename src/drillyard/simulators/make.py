@@ -1,0 +1,294 @@
+"""From ``simulator:`` of an experiment to an environment, and to copies of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+import gymnasium as gym
+
+from drillyard.errors import ConfigError, DrillyardError, SimulatorError
+from drillyard.life import sign
+from drillyard.registry import importable, load, load_object, names, nearest
+from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
+from drillyard.simulators.lessons import validate_lesson
+from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
+from drillyard.spec.experiment import SimulatorSpec, Wrapper
+from drillyard.spec.references import reveal
+
+VEC_WRAPPERS = ("normalize", "frame_stack")
+"""Wrappers around all copies together."""
+COPY_WRAPPERS = {"time_limit": "gymnasium.wrappers:TimeLimit"}
+"""Wrappers around one copy that have a short name."""
+
+
+def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True) -> Env:
+    """Build one copy: simulator, its per-copy wrappers, lesson, episode monitor.
+
+    Args:
+        spec: The simulator part of an experiment.
+        copy: Index of the copy, for the lesson's draws.
+        seed: For the lesson's draws until a seeded reset.
+        training: False leaves the lesson out: an evaluation brings its own options.
+
+    Returns:
+        The environment; its ``info["episode"]`` at an episode's end has return and length.
+
+    Raises:
+        ConfigError: Unknown id, argument, wrapper or lesson form.
+        SimulatorError: What the id names is no simulator, or its constructor raised.
+    """
+    check_wrappers(spec)
+    env = _bare(spec)
+    for wrapper in spec.wrappers:
+        if wrapper.name not in VEC_WRAPPERS:
+            env = _wrap(env, wrapper)
+    if training and spec.lesson:
+        validate_lesson(spec.lesson, reset_keys(env))
+        env = LessonWrapper(env, spec.lesson, seed, copy)
+    return EpisodeMonitor(env)
+
+
+def make_vec(
+    spec: SimulatorSpec,
+    n_envs: int,
+    seed: int,
+    *,
+    training: bool = True,
+    gamma: float | None = None,
+    around: Callable[[Env, int], Env] | None = None,
+) -> Any:
+    """Build copies that are stepped together, as Stable-Baselines3 wants them.
+
+    Args:
+        spec: The simulator part of an experiment.
+        n_envs: Number of copies.
+        seed: Copy ``i`` is reset with ``seed + i`` at the first reset.
+        training: False: no lesson, statistics of the normalisation frozen, rewards raw.
+        gamma: The learner's discount, for the normalisation of rewards.
+        around: Puts something around each copy: (environment, copy) -> environment.
+
+    Returns:
+        ``DummyVecEnv``, inside ``VecNormalize`` and ``VecFrameStack`` where asked for.
+
+    Raises:
+        ConfigError, SimulatorError: See ``make_env``.
+    """
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    def one(copy: int) -> Env:
+        env = make_env(spec, copy=copy, seed=seed, training=training)
+        return env if around is None else around(env, copy)
+
+    venv: Any = DummyVecEnv([lambda copy=copy: one(copy) for copy in range(n_envs)])
+    for wrapper in spec.wrappers:
+        if wrapper.name in VEC_WRAPPERS:
+            venv = _vec_wrap(venv, wrapper, training, gamma)
+    venv.seed(seed)
+    return venv
+
+
+def without_vec_wrappers(spec: SimulatorSpec) -> SimulatorSpec:
+    """The same world with raw observations: what baselines see."""
+    kept = [w for w in spec.wrappers if w.name not in VEC_WRAPPERS]
+    return spec.model_copy(update={"wrappers": kept})
+
+
+def reset_keys(env: Env) -> Collection[str] | None:
+    """The reset keys that the simulator declares (``reset_keys``); None where it does not."""
+    declared = getattr(layers(env)[-1], "reset_keys", None)
+    return None if declared is None else [str(key) for key in declared]
+
+
+def simulator_class(spec: SimulatorSpec) -> Callable[..., Env] | None:
+    """The class behind ``simulator.id``; None for a Gymnasium id.
+
+    Raises:
+        ConfigError: Nobody knows the id; with the nearest names.
+        PluginError: The module or attribute is not there.
+        SimulatorError: What is there is no ``gymnasium.Env`` class.
+    """
+    register_gymnasium()
+    if ":" in spec.id:
+        return _must_be_env_class(spec.id, load("simulators", spec.id))
+    if spec.id in names("simulators"):
+        return _must_be_env_class(spec.id, load("simulators", spec.id))
+    try:
+        gym.spec(spec.id)
+    except gym.error.Error as error:
+        known = [*names("simulators"), *sorted(gym.registry)]
+        raise ConfigError(
+            f"unknown simulator: {error}",
+            field="simulator.id",
+            value=spec.id,
+            allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class",
+            hint=nearest(spec.id, known)
+            if nearest(spec.id, known).startswith("did")
+            else "`module:Class` names a class of your own",
+        ) from error
+    return None
+
+
+def check_wrappers(spec: SimulatorSpec) -> None:
+    """Check names and order of the wrappers.
+
+    Raises:
+        ConfigError: Unknown name, one twice, or a per-copy wrapper outside a vectorised one.
+    """
+    seen: list[str] = []
+    for position, wrapper in enumerate(spec.wrappers):
+        field = f"simulator.wrappers[{position}]"
+        known = [*VEC_WRAPPERS, *COPY_WRAPPERS]
+        if wrapper.name not in known and ":" not in wrapper.name:
+            raise ConfigError(
+                "unknown wrapper", field=field, value=wrapper.name,
+                allowed=f"{', '.join(known)}, or module:Class", hint=nearest(wrapper.name, known),
+            )  # fmt: skip
+        if wrapper.name in VEC_WRAPPERS and wrapper.name in seen:
+            raise ConfigError(
+                "stands there twice",
+                field=field,
+                value=wrapper.name,
+                allowed="each once",
+                hint="delete one of them",
+            )
+        if wrapper.name not in VEC_WRAPPERS and seen:
+            raise ConfigError(
+                f"comes after {seen[-1]}, which is around all copies", field=field,
+                value=wrapper.name, hint="put `normalize` and `frame_stack` last",
+            )  # fmt: skip
+        if wrapper.name in VEC_WRAPPERS:
+            seen.append(wrapper.name)
+
+
+def _must_be_env_class(name: str, found: Any) -> Callable[..., Env]:
+    if isinstance(found, type) and issubclass(found, gym.Env):
+        return found
+    what = f"the class {found.__module__}.{found.__qualname__}" if isinstance(found, type) else (
+        f"a {type(found).__name__}"
+    )  # fmt: skip
+    raise SimulatorError(
+        f"is {what}, not a subclass of gymnasium.Env",
+        field="simulator.id",
+        value=name,
+        allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class of a "
+        "gymnasium.Env",
+        hint="modules are looked for beside the experiment file and among installed packages",
+    )
+
+
+def _bare(spec: SimulatorSpec) -> Env:
+    kind = simulator_class(spec)
+    args = reveal(spec.args)  # secrets are references until here
+    sign(f"making {spec.id}")
+    try:
+        if kind is None:
+            # The passive checker warns at each start; `drillyard check` does its work, once.
+            return gym.make(spec.id, disable_env_checker=True, **args)
+        return kind(**args)
+    except DrillyardError:
+        raise
+    except gym.error.DependencyNotInstalled as error:
+        raise SimulatorError(
+            f"needs a package that is not installed: {error}",
+            field="simulator.id",
+            value=spec.id,
+            hint="install it, and name it in `requirements:` so that workers have it",
+        ) from error
+    except Exception as error:
+        _explain_argument(spec, kind)
+        raise SimulatorError(
+            f"{spec.id} could not be made with these arguments: {type(error).__name__}: {error}",
+            field="simulator.args" if spec.args else "simulator.id",
+            value=str(spec.args) if spec.args else spec.id,
+            hint="look at `simulator.args` and at the simulator's constructor",
+        ) from error
+
+
+def _explain_argument(spec: SimulatorSpec, kind: Callable[..., Env] | None) -> None:
+    if kind is None:
+        entry = gym.spec(spec.id).entry_point
+        made = load_object(entry) if isinstance(entry, str) else entry
+    else:
+        made = kind
+    _refuse_unknown(made, spec.args, "simulator.args", skip=("self",))
+
+
+def _refuse_unknown(made: Any, args: dict[str, Any], field: str, skip: Collection[str]) -> None:
+    """Name an argument that a callable does not take; silent when all are taken."""
+    parameters = inspect.signature(made).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name in parameters if name not in skip]
+    for name, value in args.items():
+        if name not in known:
+            raise ConfigError(
+                "no such argument", field=f"{field}.{name}", value=value,
+                allowed=", ".join(known) or "none", hint=nearest(name, known),
+            )  # fmt: skip
+
+
+def _wrap(env: Env, wrapper: Wrapper) -> Env:
+    field = f"simulator.wrappers.{wrapper.name}"
+    kind = importable(COPY_WRAPPERS.get(wrapper.name, wrapper.name), field)
+    if not callable(kind):
+        raise ConfigError(
+            f"is a {type(kind).__name__}, not a wrapper class", field=field, value=wrapper.name
+        )
+    try:
+        wrapped = kind(env, **wrapper.args)
+    except DrillyardError:
+        raise
+    except Exception as error:
+        _refuse_unknown(kind, wrapper.args, f"{field}.args", skip=("self", "env"))
+        raise ConfigError(
+            f"could not be made: {type(error).__name__}: {error}", field=field, value=wrapper.args
+        ) from error
+    if not isinstance(wrapped, gym.Env):
+        raise ConfigError(
+            f"gave a {type(wrapped).__name__}, not an environment", field=field, value=wrapper.name
+        )
+    return wrapped
+
+
+def _vec_wrap(venv: Any, wrapper: Wrapper, training: bool, gamma: float | None) -> Any:
+    from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
+
+    field, args = f"simulator.wrappers.{wrapper.name}", dict(wrapper.args)
+    try:
+        if wrapper.name == "frame_stack":
+            _refuse_names(args, ("n", "channels_order"), f"{field}.args")
+            n = args.pop("n", 4)
+            if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+                raise ConfigError("needs at least 2 frames", field=f"{field}.args.n", value=n)
+            return VecFrameStack(venv, n_stack=n, **args)
+        known = [p for p in inspect.signature(VecNormalize).parameters if p not in ("venv",)]
+        _refuse_names(args, [k for k in known if k != "training"], f"{field}.args")
+        if gamma is not None:
+            args.setdefault("gamma", gamma)
+        if not training:
+            args["norm_reward"] = False
+        return VecNormalize(venv, training=training, **args)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(str(error), field=field, value=wrapper.args) from error
+
+
+def _refuse_names(args: dict[str, Any], known: Collection[str], field: str) -> None:
+    for name, value in args.items():
+        if name not in known:
+            raise ConfigError(
+                "no such argument", field=f"{field}.{name}", value=value,
+                allowed=", ".join(known), hint=nearest(name, list(known)),
+            )  # fmt: skip
+
+
+__all__ = [
+    "GYMNASIUM_IDS",
+    "check_wrappers",
+    "make_env",
+    "make_vec",
+    "reset_keys",
+    "simulator_class",
+    "without_vec_wrappers",
+]

@@ -1,0 +1,131 @@
+"""The smallest world that can be learnt: add numbers until the value is 50."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError, SimulatorError
+from drillyard.registry import nearest
+from drillyard.simulators.state import State, load_rng, rng_state
+
+GOAL = 50.0
+STEPS = 10
+LARGEST_ADDEND = 10
+START_LOW, START_HIGH = 0, 100
+
+
+class SimpleAdderEnv(gym.Env[Any, Any]):
+    """Ten steps to bring a value to 50.
+
+    Observation, a Dict:
+
+    | key   | shape | dtype   | meaning           | min  | max | unit |
+    |-------|-------|---------|-------------------|------|-----|------|
+    | value | (1,)  | float32 | the value so far  | -100 | 200 | 1    |
+
+    Action, by ``actions``; both stand for an integer addend in [-10, 10] (Stable-Baselines3 has
+    no Dict actions):
+
+    | actions  | space             | addend            |
+    |----------|-------------------|-------------------|
+    | discrete | Discrete(21)      | action - 10       |
+    | box      | Box(-1, 1, (1,))  | round(10 x action)|
+
+    Reward: ``-|value - 50|`` after the addition. Never terminated; truncated after 10 steps.
+
+    Reset keys: ``start``, the first value, 0 to 100; by default a random integer.
+
+    ``info`` has ``state_value``, ``state_goal`` and ``state_addend``.
+
+    Args:
+        actions: Form of the action space: ``discrete`` (PPO, A2C, DQN) or ``box`` (also DDPG,
+            TD3, SAC).
+        render_mode: Always None.
+
+    Version history: v0, the first.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": [],
+        "units": {"state_value": "1", "state_goal": "1", "state_addend": "1"},
+        "reference": {"state_value": "state_goal"},
+        "actions": ["addend"],
+    }
+    reset_keys: ClassVar[tuple[str, ...]] = ("start",)
+    max_episode_steps = STEPS
+
+    def __init__(
+        self, actions: Literal["discrete", "box"] = "discrete", render_mode: str | None = None
+    ) -> None:
+        forms = ["discrete", "box"]
+        if actions not in forms:
+            raise ConfigError(
+                "unknown form of actions", field="simulator.args.actions", value=actions,
+                allowed=", ".join(forms), hint=nearest(str(actions), forms),
+            )  # fmt: skip
+        self.render_mode = render_mode
+        self._discrete = actions == "discrete"
+        reach = STEPS * LARGEST_ADDEND
+        self.observation_space = spaces.Dict(
+            {"value": spaces.Box(START_LOW - reach, START_HIGH + reach, (1,), np.float32)}
+        )
+        self.action_space = (
+            spaces.Discrete(2 * LARGEST_ADDEND + 1)
+            if self._discrete
+            else spaces.Box(-1.0, 1.0, (1,), np.float32)
+        )
+        self._value, self._steps = 0.0, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin an episode.
+
+        Raises:
+            SimulatorError: An unknown key, or a start outside 0 to 100.
+        """
+        super().reset(seed=seed)
+        # Drawn in any case, so that the next episode does not depend on the options of this one.
+        self._value = float(self.np_random.integers(START_LOW, START_HIGH + 1))
+        for key, value in (options or {}).items():
+            if key != "start":
+                raise SimulatorError(
+                    f"simple-adder has no reset key {key!r}", hint=nearest(key, ["start"])
+                )
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not number or not START_LOW <= float(value) <= START_HIGH:
+                raise SimulatorError(f"simple-adder: start is {value!r}; allowed: 0 to 100")
+            self._value = float(value)
+        self._steps = 0
+        return self._observation(), self._info(0)
+
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Add, and count."""
+        if self._discrete:
+            addend = int(action) - LARGEST_ADDEND
+        else:
+            limited = min(max(float(action[0]), -1.0), 1.0)
+            addend = round(limited * LARGEST_ADDEND)
+        self._value += addend
+        self._steps += 1
+        reward = -abs(self._value - GOAL)
+        return self._observation(), reward, False, self._steps >= STEPS, self._info(addend)
+
+    def state(self) -> State:
+        """Value, steps and generator."""
+        return {"value": self._value, "steps": self._steps, "rng": rng_state(self.np_random)}
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state."""
+        self._value, self._steps = float(state["value"]), int(state["steps"])
+        load_rng(self.np_random, state["rng"])
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return {"value": np.array([self._value], dtype=np.float32)}
+
+    def _info(self, addend: int) -> dict[str, Any]:
+        return {"state_value": self._value, "state_goal": GOAL, "state_addend": addend}

@@ -1,0 +1,193 @@
+"""Wrappers around one copy of a simulator, and how the state of a layer is read.
+
+A layer is *stateful* when it implements ``state()``/``load_state()``, or is one of Gymnasium's own
+that are known here; *stateless* when it keeps nothing between steps; *silent* otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+from gymnasium import wrappers as gw
+
+from drillyard.errors import CorruptObject
+from drillyard.simulators.lessons import Lesson, draw
+from drillyard.simulators.state import State
+
+Env = gym.Env[Any, Any]
+StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
+
+_STATELESS: tuple[type, ...] = (
+    gw.ClipAction,
+    gw.ClipReward,
+    gw.DtypeObservation,
+    gw.FilterObservation,
+    gw.FlattenObservation,
+    gw.GrayscaleObservation,
+    gw.RescaleAction,
+    gw.RescaleObservation,
+    gw.ReshapeObservation,
+    gw.ResizeObservation,
+    gw.TransformAction,
+    gw.TransformObservation,
+    gw.TransformReward,
+)
+
+
+class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
+    """Draws the reset values of each episode from a lesson.
+
+    A seeded reset starts the sequence of draws anew from that seed, as Gymnasium's rule for
+    ``reset(seed=…)`` has it; values that the caller gives as ``options`` win over drawn ones.
+
+    Args:
+        env: What to wrap.
+        lesson: A valid lesson.
+        seed: Until a reset brings one.
+        copy: Index of this copy of the simulator.
+    """
+
+    def __init__(self, env: Env, lesson: Lesson, seed: int = 0, copy: int = 0) -> None:
+        super().__init__(env)
+        self.lesson = lesson
+        self._seed = seed
+        self._copy = copy
+        self._episode = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode with drawn options."""
+        if seed is not None:
+            self._seed, self._episode = seed, 0
+        drawn = draw(self.lesson, self._seed, self._copy, self._episode)
+        self._episode += 1
+        return self.env.reset(seed=seed, options={**drawn, **(options or {})})
+
+    def state(self) -> State:
+        """Seed and counter; draws are a function of them."""
+        return {"seed": self._seed, "episode": self._episode}
+
+    def load_state(self, state: State) -> None:
+        """Go on with the episode that comes next."""
+        self._seed, self._episode = int(state["seed"]), int(state["episode"])
+
+
+class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
+    """Sums up each episode into ``info["episode"] = {"r": return, "l": length}`` at its end.
+
+    It is outside everything but inside the normalisation, so the return is the simulator's own.
+    """
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self._return = 0.0
+        self._length = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._return, self._length = 0.0, 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> StepResult:
+        """Step, and sum up."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._return += float(reward)
+        self._length += 1
+        if terminated or truncated:
+            info["episode"] = {"r": self._return, "l": self._length}
+        return observation, reward, terminated, truncated, info
+
+    def state(self) -> State:
+        """The sums so far."""
+        return {"return": self._return, "length": self._length}
+
+    def load_state(self, state: State) -> None:
+        """Go on summing."""
+        self._return, self._length = float(state["return"]), int(state["length"])
+
+
+class Scripted(gym.Wrapper[Any, Any, Any, Any]):
+    """Plays a fixed list of episodes: each reset takes the next seed and options.
+
+    After the last one it begins the last one again, for vectorised callers that must step on.
+
+    Args:
+        env: What to wrap.
+        episodes: (seed, options) of each episode, at least one.
+        on_reset: Told the seed and the options of each episode before it begins.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        episodes: Sequence[tuple[int, dict[str, Any]]],
+        on_reset: Callable[[int, dict[str, Any]], None] | None = None,
+    ) -> None:
+        super().__init__(env)
+        self._episodes = list(episodes)
+        self._on_reset = on_reset
+        self._next = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin the next episode of the list; the arguments are not listened to."""
+        own_seed, own_options = self._episodes[min(self._next, len(self._episodes) - 1)]
+        self._next += 1
+        if self._on_reset is not None:
+            self._on_reset(own_seed, dict(own_options))
+        return self.env.reset(seed=own_seed, options=dict(own_options))
+
+
+def layers(env: Env) -> list[Env]:
+    """An environment and everything it wraps, outermost first."""
+    found = [env]
+    while isinstance(found[-1], gym.Wrapper):
+        found.append(found[-1].env)
+    return found
+
+
+def is_silent(layer: Env) -> bool:
+    """True when a layer may keep something that nobody can read."""
+    return layer_state(layer) is None
+
+
+def layer_state(layer: Env) -> State | None:
+    """The state of one layer without what it wraps; None when it is silent."""
+    own = getattr(layer, "state", None)
+    if callable(own) and callable(getattr(layer, "load_state", None)):
+        return dict(own())
+    if type(layer) in _STATELESS:
+        return {}
+    if type(layer) is gw.TimeLimit:
+        return {"elapsed": layer._elapsed_steps}
+    if type(layer) is gw.OrderEnforcing:
+        return {"has_reset": layer._has_reset}
+    if type(layer) is gw.PassiveEnvChecker:
+        return {"checked": layer.checked_reset and layer.checked_step}
+    return None
+
+
+def load_layer_state(layer: Any, state: State) -> None:
+    """Put one layer into a state read by ``layer_state``.
+
+    Raises:
+        CorruptObject: The layer cannot take one; another stack wrote it.
+    """
+    if callable(getattr(layer, "load_state", None)):
+        layer.load_state(state)
+    elif type(layer) is gw.TimeLimit:
+        layer._elapsed_steps = state["elapsed"]
+    elif type(layer) is gw.OrderEnforcing:
+        layer._has_reset = state["has_reset"]
+    elif type(layer) is gw.PassiveEnvChecker:
+        layer.checked_reset = layer.checked_step = state["checked"]
+    elif type(layer) not in _STATELESS:
+        raise CorruptObject(
+            f"the checkpoint has a state for {type(layer).__name__}, a silent layer"
+        )

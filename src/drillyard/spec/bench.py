@@ -1,0 +1,78 @@
+"""The ``bench:`` section: algorithms times simulators, as the listed experiments of a study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.precedence import Merged
+
+KEYS = ("algorithms", "simulators")
+EXAMPLE = "bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}"
+
+
+def expand(merged: Merged) -> None:
+    """Turn ``bench:`` into a ``study:`` of the chooser ``list``, one experiment a pair.
+
+    An algorithm is a name, or a ``learner:`` part; a simulator a name, or a ``simulator:`` part.
+    The first of each stand for the file's own learner and simulator where it has none.
+
+    Args:
+        merged: The file; changed.
+
+    Raises:
+        ConfigError: It is no such section, or the file has another list of experiments.
+    """
+    if merged.tree.get("bench") is None:
+        merged.tree.pop("bench", None)
+        return
+    given = merged.tree.pop("bench")
+    if not isinstance(given, dict):
+        raise _wrong(merged, (), given, "`algorithms:` and `simulators:`")
+    for key in given:
+        if key not in KEYS:
+            error = _wrong(merged, (key,), given[key], ", ".join(KEYS))
+            error.hint = nearest(str(key), list(KEYS)) or error.hint
+            raise error
+    learners = _parts(merged, given, "algorithms", "algorithm")
+    simulators = _parts(merged, given, "simulators", "id")
+    study = merged.tree.setdefault("study", {})
+    if not isinstance(study, dict) or study.get("experiments"):
+        raise _wrong(merged, (), given, "either `bench:` or `study.experiments:`")
+    if study.setdefault("chooser", "list") != "list":
+        raise _wrong(merged, (), study["chooser"], "`bench:` beside no chooser, or `list`")
+    merged.tree.setdefault("learner", dict(learners[0]))
+    merged.tree.setdefault("simulator", dict(simulators[0]))
+    study["experiments"] = [
+        {"label": f"{learner['algorithm']} on {simulator['id']}", "learner": dict(learner),
+         "simulator": dict(simulator)}
+        for simulator in simulators for learner in learners
+    ]  # fmt: skip
+    place = merged.place(("bench",))
+    if place is not None:
+        merged.places[("study", "experiments")] = place
+
+
+def _parts(merged: Merged, given: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    items = given.get(key)
+    if not isinstance(items, list) or not items:
+        raise _wrong(merged, (key,), items, "a list with at least one name")
+    found: list[dict[str, Any]] = []
+    for number, item in enumerate(items):
+        part = {name: item} if isinstance(item, str) else item
+        if not isinstance(part, dict) or not isinstance(part.get(name), str):
+            raise _wrong(merged, (key, number), item, f"a name, or a mapping with `{name}:`")
+        if part in found:
+            raise _wrong(merged, (key, number), item, "each once")
+        found.append(part)
+    return found
+
+
+def _wrong(merged: Merged, path: tuple[str | int, ...], value: Any, allowed: str) -> ConfigError:
+    place = merged.place(("bench", *path))
+    field = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+    return ConfigError(
+        "is no benchmark", file=place.file if place else None, line=place.line if place else None,
+        field=field, value=value, allowed=allowed, hint=f"write `{EXAMPLE}`",
+    )  # fmt: skip

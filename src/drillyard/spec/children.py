@@ -1,0 +1,199 @@
+"""Children of a composite: read from their files, given what they declare, written back resolved.
+
+A child is resolved with its parent's file, so that what is wrong in it is told before anything
+runs, and a worker needs no file. What only a run knows is kept with the parent, by path.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.spec.document import Document, KeyPath
+from drillyard.spec.experiment import ChildSpec
+from drillyard.spec.files import read_document
+from drillyard.spec.parameters import (
+    Origin,
+    Outside,
+    Parameters,
+    assigned,
+    expand,
+    fields,
+    resolve_parameters,
+)
+from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.references import Late, escape
+
+MAX_DEPTH = 8
+Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]]]
+
+
+@dataclass
+class Children:
+    """What was found out about all children, however deep."""
+
+    scopes: list[Parameters] = field(default_factory=list)
+    problems: list[ConfigError] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def resolve_children(
+    merged: Merged,
+    parent: Parameters,
+    outside: Outside,
+    folder: Path,
+    prepare: Prepare,
+    depth: int = 0,
+) -> Children:
+    """Resolve ``children:`` in place.
+
+    Args:
+        merged: The parent's values, expanded.
+        parent: Its parameters; gets what runs fill in inside the children.
+        outside: Globals, command line and assigned tunables: these reach every child.
+        folder: Where files of children are looked for.
+        prepare: Lays presets under a child.
+        depth: Composites above this one.
+    """
+    found = Children()
+    items = merged.tree.get("children")
+    if not isinstance(items, list):
+        return found
+    places = _by_child(merged)
+    given = _given(merged, parent)
+    values = dict(assigned(merged))
+    for number, item in enumerate(items):
+        here: KeyPath = ("children", number)
+        opened = _open(item, here, places[number], folder, merged, found)
+        if opened is None:
+            continue
+        child, at = opened
+        where = (merged.place(here) or Place("")).file
+        child, findings = prepare(child, where, found.problems)
+        theirs = assigned(child)
+        wider = replace(outside, assigned={**theirs, **outside.assigned}, parent=given)
+        parameters = resolve_parameters(child, wider, at)
+        expand(child, parameters)
+        if depth < MAX_DEPTH:
+            inner = resolve_children(child, parameters, wider, at, prepare, depth + 1)
+        else:
+            inner = Children(problems=[_too_deep(here, merged)])
+        found.scopes += [parameters, *inner.scopes]
+        found.findings += [*findings, *inner.findings]
+        for problem in (*parameters.problems, *parameters.names.problems, *inner.problems):
+            problem.field = f"children[{number}].{problem.field}" if problem.field else None
+            found.problems.append(problem)
+        values.update({k: v for k, v in theirs.items() if k not in values})
+        _write_back(merged, here, child, parameters, parent)
+    if values and isinstance(merged.tree.setdefault("parameters", {}), dict):
+        merged.tree["parameters"]["tunable_values"] = {k: v for k, (v, _) in values.items()}
+        merged.places |= {("parameters", "tunable_values", k): p for k, (_, p) in values.items()}
+    return found
+
+
+def _by_child(merged: Merged) -> dict[int, dict[KeyPath, Place]]:
+    """Places of each child's values, by its own paths; one pass over all of them."""
+    found: dict[int, dict[KeyPath, Place]] = defaultdict(dict)
+    for path, place in merged.places.items():
+        if len(path) > 1 and path[0] == "children" and isinstance(path[1], int):
+            found[path[1]][path[2:]] = place
+    return found
+
+
+def _given(merged: Merged, parent: Parameters) -> dict[str, Origin]:
+    """What a child may be given by its parent, should it declare it: nothing of its siblings."""
+    constants = merged.get("parameters", "const_args")
+    found: dict[str, Origin] = {}
+    for name in parent.constants:
+        if isinstance(constants, dict) and name in constants:
+            path: KeyPath = ("parameters", "const_args", name)
+            place = merged.place(path) or Place("")
+            found[name] = (_as_late(constants[name], path, parent), place)
+    for name in parent.tunables:
+        found[name] = parent.names.values[name]
+    found["experiment_id"] = parent.names.values["experiment_id"]
+    return found
+
+
+def _as_late(value: Any, path: KeyPath, parent: Parameters) -> Any:
+    """A resolved value for use in another scope: literal, or filled in by the run."""
+    if path in parent.names.late:
+        return Late(value, parent.names.late[path])
+    if isinstance(value, dict):
+        return {k: _as_late(v, (*path, k), parent) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_as_late(v, (*path, i), parent) for i, v in enumerate(value)]
+    return escape(value) if isinstance(value, str) else value
+
+
+def _open(
+    item: Any, here: KeyPath, places: dict[KeyPath, Place], folder: Path, merged: Merged,
+    found: Children,
+) -> tuple[Merged, Path] | None:  # fmt: skip
+    """A child's own values, and the folder that its files lie in; None: the model says why."""
+    file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
+    if not isinstance(file, str):
+        return (Merged(item, dict(places)), folder) if isinstance(item, dict) else None
+    at = merged.place((*here, "file")) or Place("")
+    try:
+        document = read_document(folder / file, file)
+    except ConfigError as error:
+        if error.line is None:
+            error.message = f"the child's file {file!r}: {error.message}"
+            error.file, error.line, error.field = at.file, at.line, f"children[{here[1]}]"
+        found.problems.append(error)
+        return None
+    except ConfigErrors as errors:
+        found.problems += errors.errors
+        return None
+    if not isinstance(document.value, dict):
+        found.problems.append(
+            ConfigError(
+                "is no child", file=file, line=1, allowed="a mapping of keys",
+                hint="begin with `name:` and `workload:`",
+            )
+        )  # fmt: skip
+        return None
+    child = Merged()
+    known = {f.alias or name for name, f in ChildSpec.model_fields.items()}
+    for_all = [k for k in document.value if k not in known and k in fields()]
+    child.lay(replace(document, value={k: v for k, v in document.value.items()
+                                       if k not in for_all}))  # fmt: skip
+    if isinstance(item, dict):
+        over = {k: v for k, v in item.items() if k != "file"}
+        child.lay(Document(over, {}, at.file))
+        child.places |= {p: place for p, place in places.items() if p and p[0] != "file"}
+    if for_all:
+        found.findings.append(
+            Finding(
+                Severity.OK, f"children[{here[1]}]",
+                f"{', '.join(for_all)} of {file}: the composite's own are used",
+                "set them in the composite",
+            )
+        )  # fmt: skip
+    return child, (folder / file).parent
+
+
+def _write_back(
+    merged: Merged, here: KeyPath, child: Merged, parameters: Parameters, parent: Parameters
+) -> None:
+    section = child.tree.setdefault("parameters", {})
+    if isinstance(section, dict):
+        section["per_run"] = []  # resolved: the parent keeps what runs fill in
+    merged.tree["children"][here[1]] = child.tree
+    merged.places |= {(*here, *path): place for path, place in child.places.items()}
+    parent.names.late |= {(*here, *p): text for p, text in parameters.names.late.items()}
+
+
+def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
+    place = merged.place(here) or Place("")
+    return ConfigError(
+        "children are nested too deep", file=place.file, line=place.line, field="children",
+        allowed=f"at most {MAX_DEPTH} composites inside one another",
+        hint="a file that names itself as its child never ends",
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Reading a configuration file: what it must be before anyone parses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drillyard.errors import ConfigError
+from drillyard.spec.document import Document
+from drillyard.spec.json_comments import parse_json
+from drillyard.spec.yaml_safe import parse_yaml
+
+MAX_BYTES = 512 * 1024
+_JSON_SUFFIXES = {".json", ".json5", ".jsonc"}
+
+
+def read_document(path: Path, name: str | None = None) -> Document:
+    """Read a YAML or JSON file.
+
+    Args:
+        path: The file.
+        name: How messages call it; default: as given.
+
+    Raises:
+        ConfigError: Missing, a folder, too large, binary, or not such a file.
+        ConfigErrors: Several things at once.
+    """
+    shown = name or str(path)
+    text = _read_text(path, shown)
+    if path.suffix.lower() in _JSON_SUFFIXES:
+        return parse_json(text, shown)
+    return parse_yaml(text, shown)
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        if path.is_dir():
+            raise ConfigError("is a folder", file=shown, hint="name the experiment file in it")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(
+                f"is {size:,} bytes long", file=shown, allowed=f"at most {MAX_BYTES:,} bytes",
+                hint="an experiment file is short; data belong into files beside it",
+            )  # fmt: skip
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError("no such file", file=shown, hint=_beside(path)) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", file=shown, hint="look at its permissions"
+        ) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"is not a text file: byte 0x{data[error.start]:02x} is not UTF-8", file=shown,
+            line=line, hint="save it as UTF-8 text",
+        ) from None  # fmt: skip
+
+
+def _beside(path: Path) -> str:
+    from drillyard.registry import nearest
+
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    known = sorted(
+        p.name for p in folder.iterdir() if p.suffix.lower() in {".yaml", ".yml", *_JSON_SUFFIXES}
+    )
+    return (
+        nearest(path.name, known[:50]) if known else f"the folder {folder} has no experiment files"
+    )

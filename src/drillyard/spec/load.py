@@ -1,0 +1,394 @@
+"""From a file to a checked experiment, every value with the place it came from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.registry import nearest
+from drillyard.spec import bench, listed, presets
+from drillyard.spec.children import resolve_children
+from drillyard.spec.document import Document, KeyPath
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.files import read_document
+from drillyard.spec.messages import instead, translate
+from drillyard.spec.parameters import (
+    GIVEN,
+    Outside,
+    Parameters,
+    expand,
+    fields,
+    outside_of,
+    resolve_parameters,
+    undeclared,
+    unknown_tunables,
+)
+from drillyard.spec.precedence import (
+    Merged,
+    Place,
+    command_line,
+    leaves,
+    parse_dotted,
+    tunable_line,
+)
+from drillyard.spec.references import names_of
+from drillyard.spec.scalars import dotted, must_be_clean
+from drillyard.spec.semantics import names_in, problems_of, secrets_in
+from drillyard.spec.yaml_safe import parse_yaml
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was said beside the file, as it was typed: enough to ask for the same again."""
+
+    sets: Sequence[str] = ()
+    globals_: Sequence[str] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    tunables: Sequence[str] = ()
+
+
+@dataclass
+class Loaded:
+    """An experiment file, resolved."""
+
+    spec: ExperimentSpec
+    provenance: dict[str, str]
+    """Dotted path of every value -> where it came from, in words."""
+    file: Path
+    folder: Path
+    """The user's folder: where the file lies. Its modules are importable."""
+    text: str
+    findings: list[Finding] = field(default_factory=list)
+    """What is worth knowing and refuses nothing."""
+    command: list[str] = field(default_factory=list)
+    places: dict[KeyPath, Place] = field(default_factory=dict, repr=False)
+    asked: Asked = field(default_factory=Asked)
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """Give an error that names a field its file and line.
+
+        Args:
+            error: With ``field`` such as ``learner.args.gamma``.
+        """
+        return _located(error, Merged({}, self.places), self.file.name)
+
+
+def load(
+    file: str | Path,
+    *,
+    sets: Sequence[str] = (),
+    globals_: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
+    tunables: Sequence[str] = (),
+    command: Sequence[str] | None = None,
+) -> Loaded:
+    """Read, merge, resolve and check an experiment file. Creates nothing.
+
+    Args:
+        file: YAML, or JSON with comments.
+        sets: ``path=value`` each, as of ``--set``.
+        globals_: Files, or inline JSON that starts with ``{``; later wins.
+        values: Parameters by name, as of ``--name value``.
+        tunables: ``name=value`` each, as of ``--tunable``.
+        command: The command line to keep in the record; default: this process's.
+
+    Raises:
+        ConfigError: What is wrong, with file, line, field, value, what is allowed and a fix.
+        ConfigErrors: Several of them.
+    """
+    return _load(file, sets, globals_, values, tunables, command, None)
+
+
+def _load(
+    file: str | Path,
+    sets: Sequence[str],
+    globals_: Sequence[str],
+    values: Mapping[str, str] | None,
+    tunables: Sequence[str],
+    command: Sequence[str] | None,
+    over: Document | None,
+) -> Loaded:
+    """``load``, with one of the listed experiments of a study laid over the file."""
+    path = Path(file)
+    document = _mapping(read_document(path, path.name), "an experiment")
+    layers = [_globals(text) for text in globals_]
+    merged = Merged()
+    merged.lay(document)
+    for layer in layers:
+        merged.lay(_experiment_part(layer))
+    merged.lay(command_line(sets, merged.tree))
+    merged.lay(tunable_line(tunables))
+    bench.expand(merged)
+    problems: list[ConfigError] = []
+    items = listed.take(merged)
+    laid = [listed.document(number, item, merged) for number, item in enumerate(items)]
+    if over is not None:
+        items, laid = [], []
+        merged.tree.pop("study", None)
+        listed.lay(over, merged)
+    merged, findings = _with_preset(merged, path.name, problems)
+
+    folder = path.resolve().parent
+    outside = outside_of(layers, values or {}, merged)
+    parameters = resolve_parameters(merged, outside, folder)
+    problems += list(parameters.problems) + _not_for_people(merged)
+    expand(merged, parameters)
+    inner = resolve_children(merged, parameters, outside, folder, _with_preset)
+    scopes = [parameters, *inner.scopes]
+    problems += parameters.names.problems + inner.problems
+    problems += undeclared(values or {}, scopes) + unknown_tunables(outside, scopes)
+    findings += inner.findings + _unused(outside, scopes)
+    _keep_per_run(merged, parameters)
+    problems += [_located(e, merged, path.name) for e in must_be_clean(merged.tree)]
+    problems += [_located(e, merged, path.name) for e in secrets_in(merged.tree)]
+    try:
+        spec = ExperimentSpec.model_validate(listed.without(merged.tree, items))
+    except ValidationError as error:
+        told = [e.field for e in problems if e.field]
+        # NaN is refused twice; a child whose file is missing has nothing else either.
+        problems += [e for e in translate(error, merged, path.name)
+                     if not any(f"{e.field}.".startswith(f"{f}.") for f in told)]  # fmt: skip
+        _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
+    _raise(problems)
+    spec = listed.with_resolved(
+        spec, items, laid,
+        lambda layer: _load(file, sets, globals_, values, tunables, command, layer).spec,
+    )  # fmt: skip
+    _raise([_located(e, merged, path.name) for e in problems_of(spec)])
+    return Loaded(
+        spec=spec,
+        provenance=_provenance(spec, merged),
+        file=path.resolve(),
+        folder=folder,
+        text=path.read_text(encoding="utf-8-sig"),
+        findings=findings,
+        command=list(sys.argv if command is None else command),
+        places=merged.places,
+        asked=Asked(list(sets), list(globals_), dict(values or {}), list(tunables)),
+    )
+
+
+def load_resolved(
+    spec: Mapping[str, Any],
+    *,
+    folder: Path,
+    provenance: Mapping[str, str] | None = None,
+    text: str = "",
+    command: Sequence[str] | None = None,
+) -> Loaded:
+    """An experiment that was resolved before: from a mailbox's ``experiment.json``, or Python.
+
+    Args:
+        spec: As ``ExperimentSpec.model_dump(mode="json")`` gave it.
+        folder: The user's folder.
+        provenance: As it was recorded.
+        text: The file's text, where it is known.
+        command: The command line to keep in the record; default: this process's.
+
+    Raises:
+        ConfigError: It is none of today's experiments.
+        ConfigErrors: For several reasons.
+    """
+    merged = Merged()
+    merged.lay(Document(dict(spec), {}, "experiment.json"))
+    try:
+        checked = ExperimentSpec.model_validate(merged.tree)
+    except ValidationError as error:
+        _raise(translate(error, merged, "experiment.json"))
+    _raise([_located(e, merged, "experiment.json") for e in problems_of(checked)])
+    return Loaded(
+        spec=checked,
+        provenance=dict(provenance or _provenance(checked, merged)),
+        file=folder / "experiment.json",
+        folder=folder,
+        text=text,
+        command=list(sys.argv if command is None else command),
+        places=merged.places,
+    )
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def _mapping(document: Document, what: str) -> Document:
+    if document.value is None:
+        raise ConfigError(
+            "is empty", file=document.file, line=1, allowed=f"a mapping of keys: {what}",
+            hint="begin with `name: my-experiment`, or copy one of experiments/",
+        )  # fmt: skip
+    if not isinstance(document.value, dict):
+        kind = "a list" if isinstance(document.value, list) else "a single value"
+        raise ConfigError(
+            f"expected a mapping of keys, found {kind}", file=document.file, line=1,
+            value=document.value if kind != "a list" else None,
+            allowed=f"a mapping of keys: {what}", hint="write `key: value` lines",
+        )  # fmt: skip
+    return document
+
+
+def _globals(text: str) -> Document:
+    if text.lstrip().startswith("{") or "\n" in text:
+        # JSON is YAML too, and nobody quotes keys on a command line.
+        return _mapping(parse_yaml(text, "--globals"), "globals")
+    return _mapping(read_document(Path(text), Path(text).name), "globals")
+
+
+def _experiment_part(document: Document) -> Document:
+    """Keys of the experiment file in globals; the others are parameters."""
+    known = fields()
+    value = {k: v for k, v in document.value.items() if k in known}
+    return Document(value, document.marks, document.file)
+
+
+def _with_preset(
+    merged: Merged, file: str, problems: list[ConfigError]
+) -> tuple[Merged, list[Finding]]:
+    learner = merged.tree.get("learner")
+    if not isinstance(learner, dict) or merged.tree.get("workload", "rl") != "rl":
+        return merged, []
+    wanted = learner.get("preset", "auto")
+    if wanted is not None and not isinstance(wanted, str):
+        return merged, []  # the model says what is wrong with it
+    try:
+        layer = presets.find(wanted, learner.get("algorithm"), merged.get("simulator", "id"))
+    except ConfigError as error:
+        problems.append(_located(error, merged, file))
+        return merged, []
+    if layer is None:
+        return merged, []
+    under = Merged()
+    under.lay(layer)
+    # What the file says lies over the preset, with its places.
+    _overlay(under.tree, merged.tree, (), under)
+    under.places.update(merged.places)
+    return under, [
+        Finding(
+            Severity.OK, "preset", f"{layer.file} gives what the file leaves open",
+            "learner.preset: null takes none; `drillyard explain` shows each value",
+        )
+    ]  # fmt: skip
+
+
+def _overlay(base: dict[str, Any], over: dict[str, Any], path: KeyPath, merged: Merged) -> None:
+    for key, value in over.items():
+        here = (*path, key)
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and value:
+            _overlay(base[key], value, here, merged)
+        elif not (isinstance(value, dict) and not value and isinstance(base.get(key), dict)):
+            merged.places = {k: p for k, p in merged.places.items() if k[: len(here)] != here}
+            base[key] = value
+
+
+def _not_for_people(merged: Merged) -> list[ConfigError]:
+    if merged.get("parameters", "per_run") is None:
+        return []
+    place = merged.place(("parameters", "per_run")) or Place("")
+    return [
+        ConfigError(
+            "is written by drillyard", file=place.file, line=place.line,
+            field="parameters.per_run", hint="delete it; write $name where a value is wanted",
+        )
+    ]  # fmt: skip
+
+
+def _keep_per_run(merged: Merged, parameters: Parameters) -> None:
+    late = parameters.names.late
+    if late and isinstance(merged.tree.setdefault("parameters", {}), dict):
+        merged.tree["parameters"]["per_run"] = [
+            {"at": list(path), "text": text} for path, text in late.items()
+        ]
+        merged.places[("parameters", "per_run")] = Place("what each run fills in")
+
+
+def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
+    declared = {"tunable_params_map", "experiment_id"}.union(*(s.declared for s in scopes))
+    declared |= {name for s in scopes for name in (*s.names.used, *s.tunables)}
+    known = sorted({*(n for s in scopes for n in s.constants), *fields()})
+    return [
+        Finding(
+            Severity.WARNING, "globals",
+            f"{key!r} ({place}) is used by nothing in this experiment",
+            "declare it under parameters.required_args, or look at " + nearest(key, known),
+        )
+        for key, (_, place) in sorted(outside.globals.items())
+        if key not in declared
+    ]  # fmt: skip
+
+
+def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
+    if error.file is None:
+        place = merged.place(parse_dotted(error.field or "")) if error.field else None
+        error.file = place.file if place else file
+        error.line = error.line or (place.line if place else None)
+    if error.hint is None:
+        error.hint = _way_out(error, merged)
+    return error
+
+
+def _way_out(error: ConfigError, merged: Merged) -> str:
+    """A fix for an error that has none of its own: what is taken where the field is left out."""
+    from drillyard.learners.signatures import ARGUMENTS
+
+    path = parse_dotted(error.field or "")
+    if path[:2] == ("learner", "args") and len(path) == 3:
+        algorithm = str(merged.get("learner", "algorithm")).lower()
+        default = ARGUMENTS.get(algorithm, {}).get(str(path[2]))
+        if default is not None:
+            return f"leave it out to have the {default!r} of {algorithm}"
+    return instead(path, error.value) if path else "change it, or leave it out"
+
+
+def _raise(problems: list[ConfigError]) -> None:
+    distinct = {(e.file, e.line, e.field, e.message): e for e in problems}
+    found = list(distinct.values())
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise ConfigErrors(found)
+
+
+def visible(spec: ExperimentSpec) -> dict[str, Any]:
+    """The experiment as JSON, without drillyard's own notes in it."""
+    dumped = spec.model_dump(mode="json", by_alias=True)
+    stack = [dumped]
+    while stack:
+        item = stack.pop()
+        item["parameters"].pop("per_run")
+        stack += item["children"]
+    return dumped
+
+
+def _provenance(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
+    found: dict[str, str] = {}
+    dumped = visible(spec)
+    late = {tuple(p.at): p.text for p in spec.parameters.per_run or ()
+            if set(names_of(p.text)) & set(GIVEN)}  # fmt: skip
+    for path in leaves(dumped):
+        place = _origin(path, merged)
+        found[dotted(path)] = str(place) if place else "default"
+        if path in late:
+            found[dotted(path)] += f"; each run has its own: {late[path]}"
+    return found
+
+
+def _origin(path: KeyPath, merged: Merged) -> Place | None:
+    """The place of a value: its own, or of what it was made from (``- normalize``); else None."""
+    tree: Any = merged.tree
+    for depth, part in enumerate(path):
+        held = isinstance(tree, dict) or (isinstance(tree, list) and isinstance(part, int))
+        if not held:
+            return merged.places.get(path[:depth])  # the model made more of it than was written
+        if part not in tree if isinstance(tree, dict) else int(part) >= len(tree):
+            return None
+        tree = tree[part]
+    for depth in range(len(path), 0, -1):
+        if path[:depth] in merged.places:
+            return merged.places[path[:depth]]
+    return None

@@ -1,0 +1,316 @@
+"""pydantic's refusals in words for people: file, line, field, value, what is allowed, a fix."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from drillyard.errors import BadValue, ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.aliases import ours
+from drillyard.spec.document import KeyPath
+from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
+from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.scalars import dotted
+
+
+def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigError]:
+    """Every refusal, once a field.
+
+    Args:
+        error: What pydantic said.
+        merged: The values that were refused, with their places.
+        file: The experiment file, where nothing better is known.
+    """
+    found: dict[str, ConfigError] = {}
+    for item in error.errors(include_url=False, include_context=True):
+        path = _real_path(item["loc"], merged.tree)
+        one = _one(item, path, merged, file)
+        found.setdefault(str(one.field), one)
+    return list(found.values())
+
+
+def _real_path(loc: tuple[int | str, ...], tree: Any) -> KeyPath:
+    """``loc`` without the names of union members that pydantic mixes in."""
+    path: list[int | str] = []
+    for number, part in enumerate(loc):
+        if isinstance(tree, dict) and (part in tree or (number == len(loc) - 1 and _is_key(part))):
+            path.append(part)
+            tree = tree.get(part) if isinstance(part, str) else None
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            path.append(part)
+            tree = tree[part]
+    return tuple(path)
+
+
+def _is_key(part: int | str) -> bool:
+    return isinstance(part, str) and part.replace("_", "a").isalnum()
+
+
+def _one(item: Any, path: KeyPath, merged: Merged, file: str) -> ConfigError:
+    kind, value = item["type"], item["input"]
+    place = merged.place(path) or Place(file)
+    raw = place.raw
+    where: dict[str, Any] = {"file": place.file or file, "line": place.line,
+                             "field": dotted(path) or None}  # fmt: skip
+    allowed = describe(path)
+    if kind == "extra_forbidden":
+        return _unknown(path, where)
+    if kind == "missing":
+        return ConfigError("is missing", allowed=allowed, hint=_how_to_add(path), **where)
+    if kind == "value_error":
+        return _of_our_own(item["ctx"]["error"], path, value, raw, merged, where)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return ConfigError(
+            "expected a mapping of keys", value=_short(value), allowed=allowed,
+            hint=_mapping_hint(path, value), **where,
+        )  # fmt: skip
+    message = _MESSAGES.get(kind, item["msg"][0].lower() + item["msg"][1:])
+    shown = raw if raw is not None and isinstance(value, float) else _short(value)
+    return ConfigError(
+        message, value="null" if value is None else shown, allowed=allowed,
+        hint=_hint(path, value, raw), **where,
+    )  # fmt: skip
+
+
+def _of_our_own(
+    error: ValueError, path: KeyPath, value: Any, raw: str | None, merged: Merged,
+    where: dict[str, Any],
+) -> ConfigError:  # fmt: skip
+    shown = None if isinstance(value, dict | list) else value
+    if not isinstance(error, BadValue):
+        return ConfigError(str(error), value=shown, allowed=describe(path),
+                           hint=_hint(path, value, raw), **where)  # fmt: skip
+    if error.key is not None and isinstance(value, dict):
+        path, value = (*path, error.key), value.get(error.key)
+        place = merged.place(path)
+        where = {"file": place.file if place else where["file"], "field": dotted(path),
+                 "line": place.line if place else None}  # fmt: skip
+        shown = _short(value)
+    return ConfigError(
+        str(error), value=shown if error.value is None else error.value,
+        allowed=error.allowed or describe(path), hint=error.hint or _hint(path, value, raw),
+        **where,
+    )  # fmt: skip
+
+
+_MESSAGES = {
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "int_parsing_size": "out of range",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "not a finite number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "literal_error": "not one of the allowed values",
+    "greater_than": "out of range",
+    "greater_than_equal": "out of range",
+    "less_than": "out of range",
+    "less_than_equal": "out of range",
+    "too_short": "too few items",
+    "too_long": "too many items",
+    "string_too_long": "too long",
+    "string_too_short": "too short",
+}
+
+
+def _unknown(path: KeyPath, where: dict[str, Any]) -> ConfigError:
+    name = str(path[-1])
+    siblings = _keys(path[:-1])
+    theirs = ours(name)
+    close = nearest(name, siblings)
+    if theirs and not (close.startswith("did you mean") and theirs.count(".") == 0):
+        hint = f"did you mean {theirs!r}?"
+    else:
+        hint = close
+    if theirs == dotted(path):
+        hint = close
+    return ConfigError(
+        f"unknown key {name!r}", value=name, allowed=", ".join(siblings), hint=hint, **where
+    )
+
+
+def _how_to_add(path: KeyPath) -> str:
+    examples = {
+        "name": "add `name: my-experiment`",
+        "simulator.id": "add `id: cstr`, a Gymnasium id, or `module:Class`",
+        "learner.algorithm": "add `algorithm: ppo`",
+    }
+    return examples.get(dotted(path), f"add `{path[-1]}: …`" if path else "add it")
+
+
+def _mapping_hint(path: KeyPath, value: Any) -> str:
+    short = {"simulator": "id", "learner": "algorithm", "train": "steps", "evaluate": "episodes"}
+    key = short.get(dotted(path))
+    if key and not isinstance(value, dict | list) and value is not None:
+        return f"write `{path[-1]}: {{{key}: {value}}}`"
+    return "write keys below it, indented, or `{key: value}`"
+
+
+def _hint(path: KeyPath, value: Any, raw: str | None) -> str | None:
+    schema = _schema(path)
+    kinds = _kinds(schema)
+    if "string" in kinds and isinstance(value, bool | int | float) and not kinds & {"number"}:
+        word = raw if raw is not None else str(value).lower()
+        kind = "a boolean" if isinstance(value, bool) else f"the number {value:g}"
+        return f"quote it: '{word}' is read as {kind} without quotes"
+    if dotted(path) == "train.steps" and isinstance(value, int) and value > 1:
+        years = value / 2000 / 3600 / 24 / 365
+        return f"at 2,000 steps/s that takes {years:,.0f} years; give fewer steps"
+    if dotted(path) == "train.n_envs" and isinstance(value, int) and value > 1:
+        import os
+
+        return f"this machine has {os.cpu_count()} cores; a few copies per core are useful"
+    if "seeds" in path:
+        return "for example `seeds: [1, 2, 3]`"
+    if kinds & {"integer", "number"} and isinstance(value, str):
+        return "write a number without quotes, for example 1.0e-3"
+    if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
+        return f"write it without brackets: {value[0]}"
+    if "array" in kinds and not isinstance(value, list):
+        return f"write a list: [{value}]"
+    if dotted(path) == "resources.device" and str(value).lower() in ("gpu", "nvidia"):
+        return "write cuda"
+    if dotted(path) == "name":
+        return "for example `name: cstr-ppo`"
+    options = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    if options and isinstance(value, str):
+        return nearest(value, [str(o) for o in options])
+    return instead(path, value)
+
+
+def instead(path: KeyPath, value: Any = None) -> str:
+    """What to write for a value that is refused: the nearest end of the range, or the default.
+
+    Args:
+        path: Of the field.
+        value: What stands there.
+    """
+    schema = _schema(path)
+    spans = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
+    low = next((s["minimum"] for s in spans if "minimum" in s), None)
+    high = next((s["maximum"] for s in spans if "maximum" in s), None)
+    above = next((s["exclusiveMinimum"] for s in spans if "exclusiveMinimum" in s), None)
+    default = schema.get("default")
+    without = "" if default is None or default in ({}, []) else (
+        f"leave it out to have {str(default).lower() if isinstance(default, bool) else default}"
+    )  # fmt: skip
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if number is not None and low is not None and number < low:
+        return f"write {low} or more" + (f"; {without}" if without else "")
+    if number is not None and above is not None and number <= above:
+        return f"write more than {above:g}" + (f"; {without}" if without else "")
+    if number is not None and high is not None and number > high:
+        return f"write {high:g} or less" + (f"; {without}" if without else "")
+    optional = path and path[-1] not in ("name", "id", "algorithm")
+    return without or ("change it, or leave it out" if optional else "change it")
+
+
+def _short(value: Any) -> Any:
+    text = repr(value)
+    return value if len(text) <= 120 else text[:117] + "…"
+
+
+# -- what is allowed, from the schema that `drillyard schema` prints -----------------------------
+
+
+@cache
+def _root() -> dict[str, Any]:
+    return ExperimentSpec.model_json_schema(by_alias=True)
+
+
+def _schema(path: KeyPath) -> dict[str, Any]:
+    node = _root()
+    for part in path:
+        node = _inner(node, part)
+        if not node:
+            return {}
+    return _resolved(node)
+
+
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        found: dict[str, Any] = _root()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        node = found
+    return node
+
+
+def _inner(node: dict[str, Any], part: str | int) -> dict[str, Any]:
+    node = _resolved(node)
+    for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
+        if isinstance(part, int):
+            if isinstance(option.get("items"), dict):
+                items: dict[str, Any] = option["items"]
+                return items
+        elif part in option.get("properties", {}):
+            inner: dict[str, Any] = option["properties"][part]
+            return inner
+        elif isinstance(option.get("additionalProperties"), dict):
+            other: dict[str, Any] = option["additionalProperties"]
+            return other
+    return {}
+
+
+def _keys(path: KeyPath) -> list[str]:
+    node = _schema(path)
+    for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
+        if "properties" in option:
+            return list(option["properties"])
+    return []
+
+
+def _kinds(schema: dict[str, Any]) -> set[str]:
+    options = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
+    return {str(o["type"]) for o in options if "type" in o and o["type"] != "null"}
+
+
+def describe(path: KeyPath) -> str | None:
+    """What a field takes, in words: ``a whole number from 1 to 4096``."""
+    return NAME_RULE if path == ("name",) else _words(_schema(path)) or None
+
+
+def _words(schema: dict[str, Any]) -> str:
+    schema = _resolved(schema)
+    if "anyOf" in schema:
+        return " or ".join(w for w in (_words(o) for o in schema["anyOf"]) if w)
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return "one of " + ", ".join(str(o) for o in schema["enum"])
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _range(schema)
+    if kind == "array":
+        inner = _words(schema.get("items", {}))
+        return f"a list of {_plural(inner)}" if inner else "a list"
+    if kind == "object":
+        keys = list(schema.get("properties", {}))
+        return f"a mapping with {', '.join(keys)}" if keys else "a mapping"
+    words = {"string": "text", "boolean": "true or false", "null": "null"}
+    return words.get(str(kind), "")
+
+
+def _range(schema: dict[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    over = schema.get("exclusiveMinimum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    if over is not None:
+        return f" greater than {over:g}" + (f" and at most {high:g}" if high is not None else "")
+    if low is not None:
+        return f" of at least {low}"
+    return f" of at most {high}" if high is not None else ""
+
+
+def _plural(words: str) -> str:
+    for one, many in (("a whole number", "whole numbers"), ("a number", "numbers"),
+                      ("a mapping", "mappings")):  # fmt: skip
+        if words.startswith(one):
+            return many + words[len(one) :]
+    return "texts" if words == "text" else words

@@ -1,0 +1,369 @@
+"""Named values of an experiment: declared in the file, met by command line, globals or tunables.
+
+An experiment, and each child of a composite, gets only what it declares (``const_args``,
+``required_args``, active tunables); globals may hold more, for other experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from drillyard.errors import ConfigError
+from drillyard.mailbox.mailbox import run_id
+from drillyard.registry import nearest
+from drillyard.spec.document import Document
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.precedence import Merged, Place
+from drillyard.spec.references import Late, Names
+from drillyard.spec.scalars import typed
+from drillyard.spec.tunable_groups import active_groups, all_groups
+from drillyard.tunables import NAME, Tunable
+
+OPTION_NAMES = {
+    "set", "globals", "globals_", "store", "json", "on", "name", "help", "detach", "offline_ok",
+    "allow_change", "strict", "tunable", "verbose", "quiet", "version", "install_completion",
+    "show_completion", "force", "yes", "out", "env", "all",
+}  # fmt: skip
+"""Options of commands that take a file; a parameter of that name could not be given."""
+GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
+"""Parameters that each run gives, and nobody else can."""
+
+Origin = tuple[Any, Place]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What an experiment, or a child, can be given.
+
+    Args:
+        globals: Name -> value of the globals; later files have won.
+        line: ``--name value`` of the command line, as typed.
+        assigned: Values of tunables: ``tunable_values``, ``--tunable``.
+        parent: What a composite passes to its children.
+    """
+
+    globals: Mapping[str, Origin] = field(default_factory=dict)
+    line: Mapping[str, Origin] = field(default_factory=dict)
+    assigned: Mapping[str, Origin] = field(default_factory=dict)
+    parent: Mapping[str, Origin] = field(default_factory=dict)
+
+
+@dataclass
+class Parameters:
+    """What was found out about the parameters of a file, or of a child."""
+
+    names: Names
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Constants and required values as this experiment has them, unexpanded."""
+    declared: set[str] = field(default_factory=set)
+    tunables: dict[str, Origin] = field(default_factory=dict)
+    """Active tunables: value as of now."""
+    groups: list[str] = field(default_factory=list)
+    """Names of the active groups."""
+    problems: list[ConfigError] = field(default_factory=list)
+
+
+def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: Merged) -> Outside:
+    """What globals and command line give, and which tunables are assigned.
+
+    Args:
+        globals_: Globals in order; later wins.
+        values: ``--name value`` of the command line.
+        merged: The experiment's values, for its ``tunable_values``.
+    """
+    found: dict[str, Origin] = {}
+    known = fields()
+    for document in globals_:
+        for key, value in document.value.items():
+            if key not in known:
+                found[key] = (value, Place(document.file, document.line((key,))))
+    line = {text.replace("-", "_"): (typed(word), Place(f"--{text}"))
+            for text, word in values.items()}  # fmt: skip
+    return Outside(found, line, assigned(merged))
+
+
+def assigned(merged: Merged) -> dict[str, Origin]:
+    """``parameters.tunable_values`` with the places."""
+    values = merged.get("parameters", "tunable_values")
+    return {
+        key: (value, merged.place(("parameters", "tunable_values", key)) or Place(""))
+        for key, value in (values.items() if isinstance(values, dict) else ())
+    }
+
+
+def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parameters:
+    """Meet every declared name.
+
+    Args:
+        merged: The experiment's values; ``include_tunables`` are merged into it here.
+        outside: What comes from elsewhere.
+        folder: Where included files are looked for.
+    """
+    problems: list[ConfigError] = []
+    constants, required = _declared(merged, problems)
+    groups = all_groups(merged, folder, problems)
+    mapping = outside.globals.get("tunable_params_map", ({}, Place("")))[0]
+    active = active_groups(merged, groups, mapping, problems)
+    tunables = _tunables(active, groups, outside, merged, problems)
+    declared = {*constants, *required}
+    found: dict[str, Origin] = {
+        key: (value, merged.place(("parameters", "const_args", key)) or Place(""))
+        for key, value in constants.items()
+    }
+    for layer in (outside.parent, outside.globals, outside.line):
+        found.update({k: v for k, v in layer.items() if k in declared})
+    for layer in (outside.globals, outside.line):
+        found.update({k: v for k, v in layer.items() if k == "experiment_id"})
+    problems += _clashes({**outside.parent, **outside.globals, **outside.line, **found}, tunables)
+    problems += _not_ours({**outside.globals, **outside.line, **found})
+    found = {k: v for k, v in found.items() if k not in GIVEN and k not in tunables}
+    always = {"experiment_id": (merged.get("name"), Place("the experiment's name")),
+              **_given_by_run(merged)}  # fmt: skip
+    missing = [k for k in required if k not in found and k not in tunables and k not in always]
+    if missing:
+        problems.append(_missing(missing, merged))
+    late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
+    # A child's experiment is its parent's; what runs give, nobody else can.
+    known = {**always, **outside.parent, **outside.globals, **outside.line, **late, **found,
+             **{k: always[k] for k in GIVEN}}  # fmt: skip
+    names = Names(known, inactive=_inactive(groups, active))
+    return Parameters(
+        names, {k: v for k, (v, _) in found.items()}, declared, tunables, active, problems
+    )
+
+
+def fields() -> set[str]:
+    """Top-level keys of an experiment file."""
+    return {f.alias or name for name, f in ExperimentSpec.model_fields.items()}
+
+
+def expand(merged: Merged, parameters: Parameters) -> None:
+    """Replace every reference, and write the constants as this experiment has them.
+
+    Args:
+        merged: The values; changed in place. ``children`` are left to themselves.
+        parameters: Of these values; its ``names`` keep what each run fills in.
+    """
+    names = parameters.names
+    names.expand(merged, skip=("parameters", "name", "children"))
+    _expand_name(merged, names)
+    below = merged.tree.setdefault("parameters", {}) if parameters.constants else {}
+    if not isinstance(below, dict) or not isinstance(below.get("const_args", {}), dict):
+        return
+    resolved: dict[str, Any] = {}
+    for key, value in parameters.constants.items():
+        path = ("parameters", "const_args", key)
+        merged.places[path] = names.values[key][1]
+        resolved[key] = names.walk(value, path, merged, (key,))
+    if resolved:
+        below["const_args"] = resolved
+
+
+def _expand_name(merged: Merged, names: Names) -> None:
+    name = merged.tree.get("name")
+    if not isinstance(name, str) or "$" not in name:
+        return
+    known = dict(names.values)
+    if known.get("experiment_id", (None,))[0] is name:
+        del known["experiment_id"]  # it is this name
+    alone = Names(known)
+    place = merged.place(("name",)) or Place("")
+    written = str(name)
+    value, origin = alone.resolve(written, ("name",), place, ())
+    merged.tree["name"] = value
+    if (text := alone.residue(written, ("name",), place)) is not None:
+        alone.note_late(("name",), text, place)
+    merged.places[("name",)] = origin or place
+    names.problems += alone.problems
+    names.used |= alone.used
+
+
+def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[ConfigError]:
+    """Parameters of the command line that neither the experiment nor a child declares.
+
+    Args:
+        values: ``--name value`` as typed.
+        scopes: The experiment's parameters and its children's.
+    """
+    everywhere = list(scopes)
+    declared: set[str] = set().union(*(s.declared for s in everywhere))
+    tunables = {name for s in everywhere for name in s.tunables}
+    return [
+        _undeclared(text, word, declared)
+        for text, word in values.items()
+        if (key := text.replace("-", "_")) not in declared and key not in tunables
+        and key not in (*GIVEN, "experiment_id")
+    ]  # fmt: skip
+
+
+def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[ConfigError]:
+    """Assignments to what is no active tunable of the experiment or of a child."""
+    known = sorted({name for s in scopes for name in s.tunables})
+    return [
+        ConfigError(
+            f"{name!r} is no active tunable", file=place.file, line=place.line,
+            field=f"parameters.tunable_values.{name}", value=value,
+            allowed=", ".join(known) or "no group of tunables is active",
+            hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
+        )
+        for name, (value, place) in outside.assigned.items()
+        if name not in known
+    ]  # fmt: skip
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[dict[str, Any], list[str]]:
+    constants = merged.get("parameters", "const_args") or {}
+    required = merged.get("parameters", "required_args") or []
+    # A wrong type is told by the model; here only what can be worked with.
+    constants = dict(constants) if isinstance(constants, dict) else {}
+    required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+    known = fields()
+    for key in dict.fromkeys([*constants, *required]):
+        word = str(key)
+        if not NAME.match(word):
+            reason, hint = "is no name for a parameter", "use letters, digits and _"
+        elif word in OPTION_NAMES or word in known:
+            reason, hint = "is the name of an option or of a field", f"call it my_{word}"
+        else:
+            continue
+        path = ("parameters", "const_args" if key in constants else "required_args", word)
+        place = merged.place(path) or Place("")
+        problems.append(
+            ConfigError(
+                reason,
+                file=place.file,
+                line=place.line,
+                field=f"parameters.{path[1]}.{word}",
+                value=word,
+                allowed="a word of letters, digits and _ that no option has",
+                hint=hint,
+            )
+        )
+    return constants, required
+
+
+def _given_by_run(merged: Merged) -> dict[str, Origin]:
+    """What a run knows, with the first run's values until then."""
+    seeds = merged.get("seeds")
+    seed = seeds[0] if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 1
+    first = {"trial_id": 1, "trial_runner_id": 1, "run_id": run_id(1, seed), "seed": seed}
+    where = {"trial_id": "the trial", "trial_runner_id": "the trial", "run_id": "each run",
+             "seed": "each run's seed"}  # fmt: skip
+    return {k: (Late(v, f"${{{k}}}"), Place(where[k])) for k, v in first.items()}
+
+
+def _tunables(
+    active: Sequence[str], groups: Mapping[str, Any], outside: Outside, merged: Merged,
+    problems: list[ConfigError],
+) -> dict[str, Origin]:  # fmt: skip
+    found: dict[str, Origin] = {}
+    group_of: dict[str, str] = {}
+    for group in active:
+        body = groups[group]
+        params = body.get("params") if isinstance(body, dict) else None
+        for name, raw in params.items() if isinstance(params, dict) else ():
+            path = ("parameters", "tunables", group, "params", name)
+            place = merged.place(path) or Place("")
+            if name in found:
+                problems.append(
+                    ConfigError(
+                        f"tunable {name!r} stands in two active groups, {group_of[name]!r} and "
+                        f"{group!r}", file=place.file, line=place.line, field=".".join(path),
+                        value=name, allowed="one group a tunable", hint="rename one of them",
+                    )
+                )  # fmt: skip
+                continue
+            group_of[name] = group
+            found[name] = _value_of(name, raw, group, place, outside, problems)
+    return found
+
+
+def _inactive(groups: Mapping[str, Any], active: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for group, body in groups.items():
+        params = body.get("params") if isinstance(body, dict) else None
+        if group not in active and isinstance(params, dict):
+            found.update({str(name): group for name in params})
+    return found
+
+
+def _value_of(
+    name: str, raw: Any, group: str, place: Place, outside: Outside, problems: list[ConfigError]
+) -> Origin:
+    default = raw.get("default") if isinstance(raw, dict) else None
+    origin = Place(place.file, place.line, None, f"the default of {group}.{name}")
+    try:
+        tunable = Tunable.model_validate(raw)
+    except ValidationError:
+        return default, origin  # the experiment's model says what is wrong with it
+    if name not in outside.assigned:
+        return tunable.take(name, default), origin
+    value, where = outside.assigned[name]
+    try:
+        return tunable.take(name, value), where
+    except ConfigError as error:
+        error.file, error.line = where.file, where.line
+        error.field = f"parameters.tunable_values.{name}"
+        problems.append(error)
+        return default, where
+
+
+def _clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list[ConfigError]:
+    """Values that would win over a tunable without anybody's knowing."""
+    return [
+        ConfigError(
+            f"{name!r} is an active tunable, and this constant would override what trials give it",
+            file=found[name][1].file, line=found[name][1].line,
+            field=f"parameters.const_args.{name}", value=_shown(found[name][0]),
+            allowed="a name that no active tunable has",
+            hint=f"to give the tunable this value, write --tunable {name}=…; or take its group "
+            "out of tunable_params",
+        )
+        for name in sorted(set(found) & set(tunables))
+    ]  # fmt: skip
+
+
+def _not_ours(found: Mapping[str, Origin]) -> list[ConfigError]:
+    hints = {"seed": "write `seeds: [1, 2]`, one run each", "run_id": "rename the parameter"}
+    return [
+        ConfigError(
+            f"{name!r} is given by each run", file=found[name][1].file, line=found[name][1].line,
+            field=f"parameters.const_args.{name}", value=_shown(found[name][0]),
+            allowed="names that drillyard does not give: not " + ", ".join(GIVEN),
+            hint=hints.get(name, "rename the parameter") + "; required_args may name it",
+        )
+        for name in GIVEN
+        if name in found
+    ]  # fmt: skip
+
+
+def _missing(missing: list[str], merged: Merged) -> ConfigError:
+    at = merged.place(("parameters", "required_args")) or Place("")
+    several = "s" if len(missing) > 1 else ""
+    return ConfigError(
+        f"missing required parameter{several}: {', '.join(missing)}",
+        file=at.file, line=at.line, field="parameters.required_args",
+        allowed="a value from the command line, globals, const_args or a tunable",
+        hint="give " + " ".join(f"--{name} …" for name in missing),
+    )  # fmt: skip
+
+
+def _undeclared(text: str, word: str, declared: set[str]) -> ConfigError:
+    return ConfigError(
+        f"the file declares no parameter {text!r}, and there is no such option",
+        file=f"--{text}", value=word,
+        allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
+        hint=nearest(text, sorted(declared)) + "; fields of the file are set by --set path=value",
+    )  # fmt: skip
+
+
+def _shown(value: Any) -> Any:
+    return value.value if isinstance(value, Late) else value

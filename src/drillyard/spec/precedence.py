@@ -1,0 +1,232 @@
+"""Layers of values, laid over each other, with the place of every value kept.
+
+The chain of an experiment: command line > globals (later wins) > file > preset > default.
+Mappings merge key by key; lists and everything else are replaced whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drillyard.errors import ConfigError
+from drillyard.spec.document import Document, KeyPath, Mark
+from drillyard.spec.scalars import dotted, typed
+
+_PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value came from."""
+
+    file: str
+    line: int | None = None
+    raw: str | None = None
+    through: str | None = None
+    """The reference that led here, ``$lr``."""
+
+    def __str__(self) -> str:
+        text = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{text} through {self.through}" if self.through else text
+
+
+@dataclass
+class Merged:
+    """Values and the place of each leaf."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+
+    def place(self, path: KeyPath) -> Place | None:
+        """The place of a value, of what is around it, or of the first thing inside it."""
+        outer = path
+        while outer:
+            if outer in self.places:
+                return self.places[outer]
+            outer = outer[:-1]
+        inside = [p for k, p in self.places.items() if k[: len(path)] == path and path]
+        return inside[0] if inside else None
+
+    def lay(self, document: Document) -> None:
+        """Lay a layer over what is there; its values win."""
+        self._lay(self.tree, document.value, (), document)
+
+    def _lay(self, into: dict[str, Any], over: dict[str, Any], path: KeyPath, document: Document
+             ) -> None:  # fmt: skip
+        for key, value in over.items():
+            here = (*path, key)
+            if isinstance(value, dict) and value:
+                if not isinstance(into.get(key), dict):
+                    self._forget(here)
+                    into[key] = {}
+                mark = document.marks.get(here)
+                if mark:
+                    self.places[here] = Place(document.file, mark.line or None)
+                self._lay(into[key], value, here, document)
+            else:
+                self._forget(here)
+                into[key] = copy.deepcopy(value)
+                self._note(value, here, document)
+
+    def _note(self, value: Any, path: KeyPath, document: Document) -> None:
+        mark = document.marks.get(path)
+        self.places[path] = Place(
+            document.file,
+            (mark.line if mark else document.line(path)) or None,
+            mark.raw if mark else None,
+        )
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                self._note(item, (*path, number), document)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                self._note(item, (*path, key), document)
+
+    def _forget(self, path: KeyPath) -> None:
+        for known in [k for k in self.places if k[: len(path)] == path]:
+            del self.places[known]
+
+    def get(self, *path: str) -> Any:
+        """A value by path, or None."""
+        item: Any = self.tree
+        for part in path:
+            item = item.get(part) if isinstance(item, dict) else None
+        return item
+
+
+def command_line(sets: Sequence[str], below: dict[str, Any]) -> Document:
+    """``--set a.b=1`` as a layer.
+
+    Args:
+        sets: Each ``path=value``; ``path[2]=value`` changes an item of a list.
+        below: The values so far, for items of lists.
+
+    Raises:
+        ConfigError: Not of that form, no such item, or two values for one path.
+    """
+    tree: dict[str, Any] = {}
+    marks: dict[KeyPath, Mark] = {}
+    words: dict[KeyPath, str] = {}
+    for text in sets:
+        path_text, sign, word = text.partition("=")
+        path = parse_dotted(path_text.strip())
+        if not sign or not path:
+            raise ConfigError(
+                f"{text!r} is not path=value", file="--set", value=text,
+                allowed="--set path=value", hint="for example --set train.steps=5000",
+            )  # fmt: skip
+        if words.setdefault(path, word) != word:
+            raise _twice("--set", dotted(path), words[path], word)
+        _put(tree, path, typed(word), below, text)
+        first = next((n for n, p in enumerate(path) if isinstance(p, int)), len(path))
+        marks[path[:first]] = Mark(0, 0, word)
+    return Document(tree, {p: Mark(0, 0, m.raw) for p, m in marks.items()}, "--set")
+
+
+def tunable_line(assignments: Sequence[str]) -> Document:
+    """``--tunable name=value`` as a layer over ``parameters.tunable_values``.
+
+    Args:
+        assignments: Each ``name=value``.
+
+    Raises:
+        ConfigError: Not of that form, or two values for one name.
+    """
+    values: dict[str, Any] = {}
+    marks: dict[KeyPath, Mark] = {}
+    for text in assignments:
+        name, sign, word = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not sign or not name.isidentifier():
+            raise ConfigError(
+                f"{text!r} is not name=value", file="--tunable", value=text,
+                allowed="--tunable name=value", hint="for example --tunable lr=1e-4",
+            )  # fmt: skip
+        given = marks.setdefault(("parameters", "tunable_values", name), Mark(0, 0, word))
+        if given.raw != word:
+            raise _twice("--tunable", name, str(given.raw), word)
+        values[name] = typed(word)
+    tree = {"parameters": {"tunable_values": values}} if values else {}
+    return Document(tree, marks, "--tunable")
+
+
+def _twice(option: str, name: str, first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"is given twice, differently: {first} and {second}", file=option, field=name,
+        value=second, allowed="one value a name",
+        hint=f"keep one of {option} {name}={first} and {option} {name}={second}",
+    )  # fmt: skip
+
+
+def _put(tree: dict[str, Any], path: KeyPath, value: Any, below: Any, text: str) -> None:
+    item: Any = tree
+    for depth, part in enumerate(path[:-1]):
+        following = path[depth + 1]
+        under = _look(below, path[: depth + 1])
+        if isinstance(part, str) and not isinstance(item.get(part), dict | list):
+            item[part] = copy.deepcopy(under) if isinstance(following, int) else {}
+        item = _into(item, part, path[: depth + 1], text)
+    last = path[-1]
+    if isinstance(last, int):
+        _into(item, last, path, text)
+    elif not isinstance(item, dict):
+        raise _no_item(path, text)
+    item[last] = value
+
+
+def _into(item: Any, part: str | int, path: KeyPath, text: str) -> Any:
+    try:
+        found = item[part]
+    except (LookupError, TypeError):
+        raise _no_item(path, text) from None
+    return found
+
+
+def _no_item(path: KeyPath, text: str) -> ConfigError:
+    return ConfigError(
+        "there is no such item to set", file="--set", field=dotted(path), value=text,
+        hint="set the whole list: --set 'seeds=[1, 2, 3]'",
+    )  # fmt: skip
+
+
+def _look(tree: Any, path: KeyPath) -> Any:
+    for part in path:
+        try:
+            tree = tree[part]
+        except (LookupError, TypeError):
+            return None
+    return tree
+
+
+def parse_dotted(text: str) -> KeyPath:
+    """``a.b[0]`` to ``("a", "b", 0)``; empty when it is no path."""
+    parts: list[str | int] = []
+    position = 0
+    while position < len(text):
+        if text[position] == "." and parts:
+            position += 1
+        found = _PART.match(text, position)
+        if not found:
+            return ()
+        parts.append(found["key"].strip() if found["key"] else int(found["index"]))
+        position = found.end()
+    return tuple(parts)
+
+
+def leaves(tree: Any, path: KeyPath = ()) -> Iterable[KeyPath]:
+    """Paths of everything that is not a non-empty mapping; a list counts as one value.
+
+    A list of mappings (children, wrappers) does not: what is in them has places of its own.
+    """
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+    elif isinstance(tree, list) and tree and all(isinstance(v, dict) for v in tree):
+        for number, value in enumerate(tree):
+            yield from leaves(value, (*path, number))
+    else:
+        yield path

@@ -1,0 +1,299 @@
+"""What the shape of a file cannot say: names that must exist, URLs that are dangerous, secrets.
+
+No import of torch, no network, no file: all of it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from drillyard.errors import ConfigError, PluginError, UserError
+from drillyard.redaction import has_userinfo, is_secret_key, looks_secret, redact
+from drillyard.registry import names, nearest
+from drillyard.spec.document import KeyPath
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.scalars import dotted
+
+_TRACKING_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "databricks", "azureml"}
+_METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.com"}
+_SYSTEM_FOLDERS = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root/.ssh", "/run", "/sbin", "/sys",
+    "/usr", "/var/lib", "/var/run",
+)  # fmt: skip
+_REFERENCE = re.compile(r"(?:\$\{(?:env|file):[^}]+\}|(?:env|file|secret):[^\s:][^\s]*)\Z")
+_PINNED = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_-]+\Z"
+)
+
+
+def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
+    """Everything wrong that can be known without running or asking anyone.
+
+    Args:
+        spec: A well-shaped experiment.
+
+    Returns:
+        Errors with their field; the caller adds file and line.
+    """
+    found: list[ConfigError] = []
+    for part in (_names, _stores, _tracking, _requirements, _learner, _lessons, _study):
+        found.extend(part(spec))
+    return found
+
+
+def secrets_in(tree: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
+    """Secrets that stand in a file instead of a reference.
+
+    Args:
+        tree: The resolved values.
+        path: Where ``tree`` stands.
+    """
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from secrets_in(value, (*path, key))
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from secrets_in(value, (*path, number))
+    elif isinstance(tree, str) and tree and not _REFERENCE.match(tree):
+        key = next((p for p in reversed(path) if isinstance(p, str)), "")
+        if is_secret_key(key) or (looks_secret(tree) and not has_userinfo(tree)):
+            yield ConfigError(
+                "a secret stands in the file", field=dotted(path), value="***",
+                allowed="a reference: ${env:NAME}",
+                hint=f"put it into the environment and write {key}: ${{env:{key.upper()}}}; and "
+                "change the secret, now that it was in a file",
+            )  # fmt: skip
+        elif has_userinfo(tree):
+            yield ConfigError(
+                "a URL with a user name or password in it", field=dotted(path),
+                value=redact(tree), allowed="a URL without credentials",
+                hint="give them in the environment (for MLflow: MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD)",
+            )  # fmt: skip
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    yield from _registered("workloads", spec.workload, "workload")
+    yield from _registered("backends", spec.backend.partition("/")[0], "backend", spec.backend)
+    if spec.learner is not None:
+        yield from _registered("learners", spec.learner.algorithm, "learner.algorithm")
+    for number, name in enumerate(spec.baselines):
+        yield from _registered("baselines", name, f"baselines[{number}]")
+    for number, name in enumerate(spec.baselines):
+        if name in spec.baselines[:number]:
+            yield ConfigError(
+                "stands there twice", field=f"baselines[{number}]", value=name,
+                allowed="each baseline once", hint="delete one of them",
+            )  # fmt: skip
+        if name == "agent":
+            yield ConfigError(
+                "is what the trained policy is called", field=f"baselines[{number}]", value=name,
+                allowed="any other name", hint="register it under another name",
+            )  # fmt: skip
+    for kind in spec.backends:
+        yield from _registered("backends", kind, f"backends.{kind}")
+
+
+def names_in(tree: Any) -> Iterator[ConfigError]:
+    """Unknown names in a tree that has other faults too, so that all are told at once."""
+    learner = tree.get("learner")
+    algorithm = learner.get("algorithm") if isinstance(learner, dict) else None
+    texts = {
+        ("workloads", "workload"): tree.get("workload"),
+        ("backends", "backend"): tree.get("backend"),
+        ("learners", "learner.algorithm"): algorithm,
+    }
+    for (kind, field), text in texts.items():
+        if isinstance(text, str) and ":" not in text:
+            name = text.partition("/")[0] if kind == "backends" else text
+            yield from _registered(kind, name.lower() if kind == "learners" else name, field, text)
+
+
+def _registered(kind: str, name: str, field: str, shown: str | None = None
+                ) -> Iterator[ConfigError]:  # fmt: skip
+    known = names(kind)
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        if not module or not attribute or not all(p.isidentifier() for p in module.split(".")):
+            yield ConfigError(
+                "is no `module:Class`", field=field, value=name,
+                allowed="a registered name, or module:Class", hint=nearest(name, known),
+            )  # fmt: skip
+    elif name not in known:
+        yield ConfigError(
+            f"unknown {kind[:-1]} {name!r}", field=field, value=shown or name,
+            allowed=", ".join(known) or "none are installed", hint=nearest(name.lower(), known),
+        )  # fmt: skip
+
+
+# -- places that are written to -------------------------------------------------------------------
+
+
+def _stores(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    for number, target in enumerate(spec.store):
+        try:
+            check_store_url(target.url)
+        except ConfigError as error:
+            error.field = f"store[{number}].url"
+            yield error
+
+
+def check_store_url(url: str) -> None:
+    """Refuse a store or target that is dangerous or that nothing can write to.
+
+    Args:
+        url: A folder, ``file:///…``, ``mlflow``, or a scheme that a plug-in brings.
+
+    Raises:
+        ConfigError: Credentials, traversal, a system folder, an address of machine metadata, or
+            an unknown scheme.
+    """
+    if has_userinfo(url):
+        raise ConfigError(
+            "a URL with a user name or password in it", value=redact(url),
+            allowed="a URL without credentials", hint="give credentials in the environment",
+        )  # fmt: skip
+    if not url.strip():
+        raise ConfigError("is empty", value=url, allowed="a folder or URL", hint="./results")
+    decoded = unquote(unquote(url))
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    allowed = ["a folder", "mlflow", *(f"{n}://…" for n in names("stores") if n != "memory")]
+    if scheme and scheme not in names("stores") and scheme != "mlflow":
+        reason = (
+            "an address of machine metadata" if is_metadata(url)
+            else f"scheme {scheme!r} is not one that can be written to"
+        )  # fmt: skip
+        raise ConfigError(
+            reason, value=url, allowed=", ".join(allowed),
+            hint=nearest(scheme, names("stores")) + "; `drillyard list plugins` shows them",
+        )  # fmt: skip
+    remote = scheme not in ("", "file")
+    path = decoded.split("://", 1)[-1] if scheme else decoded
+    if ".." in re.split(r"[/\\]", path) and (remote or scheme == "file" or decoded != url):
+        raise ConfigError(
+            "leads out of its folder", value=url, allowed="a path without `..`",
+            hint="write the folder that is meant",
+        )  # fmt: skip
+    if not remote and any(path == f or path.startswith(f + "/") for f in _SYSTEM_FOLDERS):
+        raise ConfigError(
+            "is a folder of the system", value=url, allowed="a folder of yours",
+            hint="./drillyard-runs, or a folder in your home",
+        )  # fmt: skip
+
+
+def is_metadata(url: str) -> bool:
+    """True for addresses at which clouds tell a machine its own credentials."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if host in _METADATA_HOSTS:
+        return True
+    try:
+        # Also the decimal and hexadecimal forms of an address: 2852039166, 0xa9fea9fe.
+        address = ipaddress.ip_address(int(host, 0) if re.match(r"(0x[0-9a-f]+|\d+)\Z", host)
+                                       else host)  # fmt: skip
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_link_local) or str(mapped) in ("100.100.100.200", "fd00:ec2::254")
+
+
+def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    uri = spec.tracking.mlflow
+    if uri in (None, "auto"):
+        return
+    assert uri is not None
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if is_metadata(uri):
+        yield ConfigError(
+            "an address of machine metadata", field="tracking.mlflow", value=uri,
+            allowed="the address of an MLflow server", hint="for example http://127.0.0.1:5000",
+        )  # fmt: skip
+    elif scheme not in _TRACKING_SCHEMES:
+        yield ConfigError(
+            "is no tracking URI", field="tracking.mlflow", value=uri,
+            allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
+            hint="null switches MLflow off; auto writes mlflow.db into the store",
+        )  # fmt: skip
+
+
+def _requirements(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    for number, line in enumerate(spec.requirements):
+        if not _PINNED.match(line.strip()):
+            package = re.match(r"[A-Za-z0-9._-]+", line)
+            bare = package[0] if package and "://" not in line else "name"
+            yield ConfigError(
+                "is not pinned", field=f"requirements[{number}]", value=redact(line),
+                allowed="name==version from the package index; no URLs, no ranges",
+                hint=f"write {bare}==1.2.3, so that every worker installs the same",
+            )  # fmt: skip
+
+
+# -- what other modules know ----------------------------------------------------------------------
+
+
+def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    from drillyard.spec.aliases import ours
+
+    if spec.workload != "rl" or spec.learner is None:
+        return
+    for key in spec.learner.args:
+        theirs = ours(key)
+        if theirs and theirs != f"learner.args.{key}":
+            yield ConfigError(
+                f"unknown argument {key!r}", field=f"learner.args.{key}", value=key,
+                allowed="Stable-Baselines3's own argument names",
+                hint=f"did you mean {theirs!r}?",
+            )  # fmt: skip
+            return
+    from drillyard.learners.arguments import Sizes, validate_arguments
+    from drillyard.learners.signatures import ARGUMENTS
+
+    learner, train = spec.learner, spec.train
+    if learner.algorithm not in ARGUMENTS or train is None:
+        return  # a plug-in checks its own arguments, when its simulator is looked at
+    sizes = Sizes(train.n_envs, train.steps)
+    yield from _caught(
+        lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"
+    )
+
+
+def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    if spec.simulator is None:
+        return
+    from drillyard.simulators.lessons import validate_lesson
+
+    lesson = spec.simulator.lesson
+    yield from _caught(lambda: validate_lesson(lesson), "simulator.lesson")
+    if spec.evaluate.lesson is not None:
+        other = spec.evaluate.lesson
+        yield from _caught(
+            lambda: validate_lesson(other, field="evaluate.lesson"), "evaluate.lesson"
+        )
+
+
+def _study(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    if spec.study is None:
+        return
+    from drillyard.studies.making import checked
+
+    yield from _caught(lambda: checked(spec), "study")
+
+
+def _caught(call: Any, field: str) -> Iterator[ConfigError]:
+    from drillyard.errors import ConfigErrors
+
+    try:
+        call()
+    except ConfigErrors as errors:
+        yield from errors.errors
+    except ConfigError as error:
+        error.field = error.field or field
+        yield error
+    except (UserError, PluginError) as error:
+        yield ConfigError(error.message, field=field, hint=error.hint)

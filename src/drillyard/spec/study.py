@@ -1,0 +1,225 @@
+"""The ``study:`` section: how trials are chosen, judged, cut short and stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from drillyard.errors import BadValue
+from drillyard.spec.strict import NotBool, PositiveFloat, PositiveInt, Seed, Strict
+
+FIXED = ("list", "manual", "one-shot", "grid")
+"""Choosers that know all their trials beforehand."""
+MODELS = ("tpe", "cma-es", "gp", "nsga2")
+"""Choosers that learn from the trials before."""
+MAX_TRIALS = 1_000_000
+
+
+class ObjectiveSpec(Strict):
+    """What makes one trial better than another."""
+
+    metric: str = Field(
+        description="`evaluate/return` (the agent's mean return), `evaluate/<metric>` of the "
+        "final evaluation, or a curve such as `eval/mean_reward` or `rollout/ep_rew_mean`."
+    )
+    direction: Literal["min", "max"] = Field("max", description="Whether less or more is better.")
+    reducer: Literal["last", "min", "max", "mean-of-last", "auc"] = Field(
+        "last", description="A curve as one number; `auc`: its mean over the steps."
+    )
+    k: PositiveInt = Field(5, description="Points of `mean-of-last`.")
+    over: Literal["mean", "median", "min", "max", "iqm"] = Field(
+        "mean", description="The seeds of a trial as one number."
+    )
+
+    @property
+    def name(self) -> str:
+        """What it is called in records: its metric."""
+        return self.metric
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.direction == "max" else -1.0
+
+
+class PrunerSpec(Strict):
+    """When a trial that does badly is given up."""
+
+    type: Literal["median", "halving", "wilcoxon"] = Field(
+        description="`median`: worse than half of the trials at the same step; `halving`: not "
+        "among the best of its rung; `wilcoxon`: worse than the best trial, seed against seed."
+    )
+    metric: str | None = Field(
+        None, description="The curve that is compared; default: `eval/mean_reward` of an rl "
+        "experiment, else the metric of the objective."
+    )  # fmt: skip
+    startup_trials: Annotated[int, Field(ge=0), NotBool] = Field(
+        4, description="median: so many trials are never cut short."
+    )
+    warmup_steps: Annotated[int, Field(ge=0), NotBool] = Field(
+        0, description="median: nothing is judged before this step."
+    )
+    min_steps: PositiveInt | None = Field(
+        None, description="halving: the first rung; default: the first point of the first trial."
+    )
+    reduction: Annotated[int, Field(ge=2), NotBool] = Field(
+        3, description="halving: one of so many goes on to the next rung."
+    )
+    p: Annotated[float, Field(gt=0, lt=1), NotBool] = Field(
+        0.1, description="wilcoxon: how improbable it must be that the trial is as good."
+    )
+
+
+class Plateau(Strict):
+    """No progress for a while."""
+
+    trials: PositiveInt = Field(description="So many trials in a row...")
+    min_delta: Annotated[float, Field(ge=0), NotBool] = Field(
+        0.0, description="...that were not better than the best one by more than this."
+    )
+
+
+class StudyBudget(Strict):
+    """What ends a study before all its trials were chosen; whichever comes first."""
+
+    steps: PositiveInt | None = Field(None, description="Environment steps of all trials.")
+    hours: PositiveFloat | None = Field(None, description="Time of all drivers together.")
+    cost: PositiveFloat | None = Field(None, description="What machines have cost so far.")
+    plateau: Plateau | None = Field(None, description="No progress for so many trials.")
+
+
+class MoreSeedsSpec(Strict):
+    """``seeds: auto``: seeds are added until the comparison is decided."""
+
+    start: Annotated[int, Field(ge=3), NotBool] = Field(3, description="Seeds to begin with.")
+    most: Annotated[int, Field(ge=3, le=1000), NotBool] = Field(10, description="The cap.")
+    p: Annotated[float, Field(gt=0, lt=1), NotBool] = Field(
+        0.05, description="Probability of calling a difference where there is none."
+    )
+
+
+class StudySpec(Strict):
+    """How trials are chosen. An experiment without it has one trial."""
+
+    chooser: Literal[
+        "list", "manual", "one-shot", "grid", "random", "tpe", "cma-es", "gp", "nsga2"
+    ] = Field(description="Who chooses: you (list, manual, grid), chance, or a model of the past.")
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
+        None, description="How many in all, also after a resume; default of `list`, `manual` and "
+        "`grid`: all of them."
+    )  # fmt: skip
+    objectives: list[ObjectiveSpec] = Field(
+        default_factory=list, description="What is best; several: a front of compromises. Default "
+        "of an rl experiment: evaluate/return, max."
+    )  # fmt: skip
+    defaults_first: bool = Field(
+        True, description="The first trial of random, tpe, cma-es, gp and nsga2 has the defaults."
+    )
+    constraints: list[str] = Field(
+        default_factory=list, description="What an assignment must fulfil: `n_steps % batch == 0`."
+    )
+    experiments: list[dict[str, Any]] = Field(
+        default_factory=list, description="list: parts of an experiment each, laid over the file, "
+        "and `label`."
+    )  # fmt: skip
+    cycles: list[dict[str, Any]] = Field(
+        default_factory=list, description="manual: values of tunables, gone through in a circle."
+    )
+    grid: dict[str, list[Any] | PositiveInt] = Field(
+        default_factory=dict, description="grid: a tunable's values, or how many; default 5 of a "
+        "number, all of a categorical."
+    )  # fmt: skip
+    pruner: PrunerSpec | None = Field(None, description="Gives bad trials up early.")
+    budget: StudyBudget = Field(
+        default_factory=lambda: StudyBudget(), description="Ends the study early."
+    )
+    max_failures: PositiveInt | None = Field(
+        None, description="So many failed trials stop the study; default: a quarter of `trials`, "
+        "3 at least."
+    )  # fmt: skip
+    confirm: Annotated[int, Field(ge=0, le=1000), NotBool] | None = Field(
+        None, description="Fresh seeds on which the winner is run again; 0: not; default: as many "
+        "as `seeds`, and none for list, manual and one-shot."
+    )  # fmt: skip
+    auto: MoreSeedsSpec | None = Field(
+        None, description="Adds seeds until the comparison is decided; `seeds: auto` is the same."
+    )
+    storage: str | None = Field(
+        None, description="Where Optuna keeps what it learned: `postgresql://host/database`, or "
+        "`sqlite:///file.db`; null: a file beside the results."
+    )  # fmt: skip
+    seed: Seed = Field(0, description="Of the chooser: the same seed chooses the same.")
+
+    @field_validator("storage")
+    @classmethod
+    def _a_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("sqlite:///", "postgresql://")):
+            raise BadValue(
+                "is no database of a study", value=value,
+                allowed="postgresql://host:port/database, sqlite:///file.db, or null",
+                hint="null keeps it beside the results",
+            )  # fmt: skip
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _well_formed(cls, value: list[str]) -> list[str]:
+        from drillyard.studies.constraints import parse
+
+        for text in value:
+            parse(text)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudySpec:
+        belongs = {"experiments": "list", "cycles": "manual", "grid": "grid"}
+        for key, chooser in belongs.items():
+            if getattr(self, key) and self.chooser != chooser:
+                raise BadValue(
+                    f"`{key}:` belongs to the chooser {chooser}", key=key,
+                    allowed=f"chooser: {chooser}",
+                    hint=f"write `chooser: {chooser}`, or delete it",
+                )  # fmt: skip
+        for key, chooser in (("experiments", "list"), ("cycles", "manual")):
+            if self.chooser == chooser and not getattr(self, key):
+                raise BadValue(
+                    f"the chooser {chooser} needs `{key}:`", key="chooser",
+                    allowed=f"a list under `{key}:`",
+                    hint="add `experiments: [{learner: {algorithm: ppo}}, …]`"
+                    if chooser == "list" else "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`",
+                )  # fmt: skip
+        if self.trials is None and self.chooser not in FIXED:
+            raise BadValue(
+                f"the chooser {self.chooser} never ends by itself: say how many `trials`",
+                key="chooser", allowed="trials: a number", hint="add `trials: 40`",
+            )  # fmt: skip
+        if self.storage is not None and self.chooser not in MODELS:
+            raise BadValue(
+                f"the chooser {self.chooser} learns nothing that could be kept", key="storage",
+                allowed="with tpe, gp, nsga2 and cma-es", hint="delete `storage:`",
+            )  # fmt: skip
+        if self.auto is not None and self.auto.start > self.auto.most:
+            raise BadValue("begins with more seeds than its cap", key="auto",
+                           allowed="start <= most", hint="raise `most`")  # fmt: skip
+        names = [o.name for o in self.objectives]
+        if len(set(names)) != len(names):
+            raise BadValue("an objective stands there twice", key="objectives",
+                           allowed="each metric once", hint="delete one of them")  # fmt: skip
+        if len(names) > 1 and self.chooser in ("cma-es",):
+            raise BadValue(
+                "cma-es has one objective only", key="objectives",
+                allowed="one objective, or the chooser nsga2, tpe or gp",
+                hint="write `chooser: nsga2`",
+            )  # fmt: skip
+        if len(names) > 1 and self.pruner is not None:
+            raise BadValue(
+                "a pruner compares by one objective", key="pruner",
+                allowed="one objective", hint="delete `pruner:`, or keep one objective",
+            )  # fmt: skip
+        return self
+
+    @property
+    def failures_allowed(self) -> int:
+        """So many failed trials stop the study."""
+        return self.max_failures or max(3, (self.trials or 12) // 4)

@@ -1,0 +1,1 @@
+"""Choosing, judging, pruning and resuming trials; without Prefect."""

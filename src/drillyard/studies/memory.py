@@ -1,0 +1,78 @@
+"""A study as one of Optuna's, in this process and with the values that people know: for plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from drillyard.spec.study import ObjectiveSpec
+from drillyard.status import Status
+from drillyard.studies.views import TrialView
+
+if TYPE_CHECKING:
+    import optuna
+
+    from drillyard.tunables import Space, Tunable
+
+
+def in_memory(
+    views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec], space: Space
+) -> optuna.Study:
+    """Trials of the search that ended, as Optuna's plots and importances take them.
+
+    Args:
+        views: From ``views.trials``.
+        wanted: The objectives.
+        space: The tunables (``drillyard.parameters.space(spec)``); special values and bins are
+            plain numbers here.
+    """
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(directions=[up if o.direction == "max" else down for o in wanted])
+    shapes = {name: _shape(tunable) for name, tunable in space.tunables.items()}
+    words = {Status.SUCCEEDED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
+    for view in views:
+        if not view.record.search or view.outcome is None:
+            continue
+        state = words.get(view.status, TrialState.FAIL)
+        values = [view.values[o.name] for o in wanted if o.name in view.values]
+        if state is TrialState.COMPLETE and len(values) != len(wanted):
+            state = TrialState.FAIL
+        trial = create_trial(
+            state=state, values=values if state is TrialState.COMPLETE else None,
+            params={n: view.assignment[n] for n in shapes if n in view.assignment},
+            distributions={n: s for n, s in shapes.items() if n in view.assignment},
+            user_attrs={"trial": view.number},
+        )  # fmt: skip
+        if view.outcome.started_at is not None:
+            trial.datetime_start = _when(view.outcome.started_at)
+        if view.outcome.ended_at is not None:
+            trial.datetime_complete = _when(view.outcome.ended_at)
+        study.add_trial(trial)
+    return study
+
+
+def _when(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def _shape(tunable: Tunable) -> Any:
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if tunable.values is not None:
+        return CategoricalDistribution(tunable.values)
+    assert tunable.range is not None
+    known = [*tunable.range, *tunable.special]
+    low, high = min(known), max(known)
+    log = tunable.log and low > 0
+    if tunable.type == "int":
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(float(low), float(high), log=log)

@@ -1,0 +1,180 @@
+"""What a trial is worth: a number a run from its evaluation or a curve, and one over its seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics as plain
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from drillyard.errors import ConfigError, RunFailed
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Phase
+from drillyard.registry import nearest
+from drillyard.spec.study import ObjectiveSpec
+from drillyard.streams import read_stream
+
+if TYPE_CHECKING:
+    from drillyard.spec import ExperimentSpec
+
+Curve = list[tuple[int, float]]
+"""(environment step, value), in order."""
+AGENT = "agent"
+EVALUATION = "evaluate/"
+STREAMS = ("evaluation", "train", "telemetry")
+"""Where a curve is looked for, in this order."""
+
+
+def objectives_of(spec: ExperimentSpec) -> list[ObjectiveSpec]:
+    """The objectives of a study; the default of an ``rl`` experiment is the agent's return.
+
+    Raises:
+        ConfigError: None is given, and nothing else could be meant.
+    """
+    assert spec.study is not None
+    if spec.study.objectives:
+        return list(spec.study.objectives)
+    if spec.workload == "rl":
+        return [ObjectiveSpec(metric="evaluate/return")]
+    raise ConfigError(
+        f"a study of the workload {spec.workload!r} does not know what is best",
+        field="study.objectives", allowed="a list of {metric, direction}",
+        hint="add `objectives: [{metric: evaluate/score, direction: max}]`",
+    )  # fmt: skip
+
+
+def evaluated(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation by name, without ``evaluate/``.
+
+    Args:
+        summary: Of the accepted result: ``policies`` of a learner, ``metrics`` of other work.
+    """
+    found: dict[str, Any] = {}
+    policies = summary.get("policies")
+    agent = policies.get(AGENT) if isinstance(policies, Mapping) else None
+    if isinstance(agent, Mapping):
+        found |= {k: v for k, v in agent.items() if isinstance(v, int | float)}
+        found |= agent.get("metrics") or {}
+        found["return"] = agent.get("mean_return")
+    found |= summary.get("metrics") or {}
+    return {
+        str(k): float(v) for k, v in found.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }  # fmt: skip
+
+
+def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
+    """What one run is worth: objective -> value.
+
+    Args:
+        mailbox: The experiment.
+        run: A run whose evaluation was accepted.
+        objectives: What is looked for.
+
+    Raises:
+        RunFailed: It measured no such metric, or the value is not finite.
+    """
+    accepted = mailbox.accepted(run, Phase.EVALUATE)
+    measured = evaluated(accepted.summary) if accepted is not None else {}
+    found = {}
+    for objective in objectives:
+        metric = objective.metric.removeprefix(EVALUATION)
+        ended = objective.metric.startswith(EVALUATION) or objective.reducer == "last"
+        if ended and metric in measured:
+            value = measured[metric]
+        else:
+            points = [] if objective.metric.startswith(EVALUATION) else curve(
+                mailbox, run, objective.metric
+            )  # fmt: skip
+            if not points:
+                known = sorted({f"{EVALUATION}{name}" for name in measured})
+                raise RunFailed(
+                    f"{run} measured no {objective.metric!r}; it measured {', '.join(known)}",
+                    hint=nearest(objective.metric, known),
+                )
+            value = reduce(points, objective.reducer, objective.k)
+        if not math.isfinite(value):
+            raise RunFailed(f"{run}: {objective.metric} is {value}", hint="mend the metric")
+        found[objective.name] = value
+    return found
+
+
+def curve(mailbox: Mailbox, run: str, metric: str) -> Curve:
+    """The points of a metric so far, whichever stream has it; NaN is left out."""
+    for stream in STREAMS:
+        points = [
+            (int(line["step"]), float(value))
+            for line in read_stream(mailbox, run, stream)
+            if isinstance(value := line["metrics"].get(metric), int | float)
+        ]
+        if points:
+            return points
+    return []
+
+
+def reduce(points: Curve, how: str, k: int = 5) -> float:
+    """A curve as one number.
+
+    Args:
+        points: At least one.
+        how: ``last``, ``min``, ``max``, ``mean-of-last`` (of ``k`` points), ``auc``: the area
+            under the curve by trapezes, divided by the steps from its first point to its last.
+        k: Of ``mean-of-last``.
+    """
+    values = [value for _, value in points]
+    if how == "last":
+        return values[-1]
+    if how == "min":
+        return min(values)
+    if how == "max":
+        return max(values)
+    if how == "mean-of-last":
+        return math.fsum(values[-k:]) / len(values[-k:])
+    width = points[-1][0] - points[0][0]
+    if width <= 0:
+        return math.fsum(values) / len(values)
+    pairs = itertools.pairwise(points)
+    return math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs) / width
+
+
+def over_seeds(values: Sequence[float], how: str) -> float:
+    """The seeds of a trial as one number.
+
+    Args:
+        values: One a seed; at least one.
+        how: ``mean``, ``median``, ``min``, ``max``, ``iqm``.
+    """
+    if how == "median":
+        return float(plain.median(values))
+    if how == "min":
+        return min(values)
+    if how == "max":
+        return max(values)
+    if how == "iqm":
+        from drillyard.statistics import iqm
+
+        return iqm(values)
+    return math.fsum(values) / len(values)
+
+
+def aggregate(
+    by_seed: Mapping[int, Mapping[str, float]], objectives: Sequence[ObjectiveSpec]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """(objective -> value over the seeds, objective -> seed -> value) of a trial.
+
+    Args:
+        by_seed: Seed -> its values; empty gives two empty mappings.
+        objectives: How they are put together.
+    """
+    if not by_seed:
+        return {}, {}
+    single = {o.name: {str(s): v[o.name] for s, v in by_seed.items()} for o in objectives}
+    return {o.name: over_seeds(list(single[o.name].values()), o.over) for o in objectives}, single
+
+
+def dominates(a: Mapping[str, float], b: Mapping[str, float], objectives: Sequence[ObjectiveSpec]
+              ) -> bool:  # fmt: skip
+    """True where ``a`` is nowhere worse than ``b`` and somewhere better."""
+    differences = [o.sign * (a[o.name] - b[o.name]) for o in objectives]
+    return all(d >= 0 for d in differences) and any(d > 0 for d in differences)

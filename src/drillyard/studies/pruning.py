@@ -1,0 +1,172 @@
+"""Giving up trials that do badly: Optuna's pruners on a study in this process.
+
+`median` and `halving` compare curves while trials run: a trial reports the mean over those of its
+seeds that have begun, at every step that all of them have reached. `wilcoxon` compares seed by
+seed with the best trial, as soon as a seed is evaluated. The comparisons are made again from the
+metric streams after a resume; what was given up stands in ``control/reopened.json``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
+from drillyard.spec.study import ObjectiveSpec, PrunerSpec
+from drillyard.status import Status
+from drillyard.studies.objectives import Curve, curve, of_run
+
+if TYPE_CHECKING:
+    from drillyard.spec import ExperimentSpec
+
+MIN_SEEDS = 2
+"""wilcoxon: fewer differences say nothing."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A trial that is given up.
+
+    Attributes:
+        trial: Its number.
+        step: Where: an environment step, or a number of seeds.
+        value: What it had reached there.
+        reason: In words.
+    """
+
+    trial: int
+    step: int
+    value: float
+    reason: str
+
+
+def metric_of(spec: ExperimentSpec, objective: ObjectiveSpec) -> str:
+    """The curve that a pruner compares."""
+    study = spec.study
+    assert study is not None and study.pruner is not None
+    if study.pruner.metric is not None:
+        return study.pruner.metric
+    if spec.workload == "rl":
+        return "eval/mean_reward" if spec.evaluate.every else "rollout/ep_rew_mean"
+    return objective.metric.removeprefix("evaluate/")
+
+
+class Judge:
+    """Says which trials are given up.
+
+    Args:
+        spec: With a ``study.pruner``.
+        objective: The one that is compared.
+        mailbox: Has the curves.
+    """
+
+    def __init__(self, spec: ExperimentSpec, objective: ObjectiveSpec, mailbox: Mailbox) -> None:
+        import optuna
+
+        assert spec.study is not None and spec.study.pruner is not None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._pruner: PrunerSpec = spec.study.pruner
+        self._objective = objective
+        self._metric = metric_of(spec, objective)
+        self._mailbox = mailbox
+        self._trials: dict[int, Any] = {}
+        self._reported: dict[int, set[int]] = {}
+        self._last: dict[int, tuple[int, float]] = {}
+        ways = optuna.study.StudyDirection
+        direction = ways.MAXIMIZE if objective.direction == "max" else ways.MINIMIZE
+        self._study = optuna.create_study(direction=direction, pruner=self._made())
+
+    def _made(self) -> Any:
+        import optuna
+        from optuna import pruners
+
+        own = self._pruner
+        if own.type == "median":
+            return pruners.MedianPruner(own.startup_trials, own.warmup_steps)
+        if own.type == "halving":
+            return pruners.SuccessiveHalvingPruner(
+                min_resource=own.min_steps or "auto", reduction_factor=own.reduction
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return pruners.WilcoxonPruner(p_threshold=own.p, n_startup_steps=MIN_SEEDS)
+
+    def ended(self, record: TrialRecord, seeds: Sequence[int], outcome: TrialOutcome) -> None:
+        """A trial has ended; its whole curve counts for the others."""
+        from optuna.trial import TrialState
+
+        self._report(record.number, seeds)
+        trial = self._trials.pop(record.number)
+        value = outcome.values.get(self._objective.name)
+        if outcome.status is Status.SUCCEEDED and value is not None:
+            self._study.tell(trial, value)
+        else:
+            known = outcome.status is Status.PRUNED and record.number in self._last
+            self._study.tell(trial, state=TrialState.PRUNED if known else TrialState.FAIL)
+
+    def look(self, working: Mapping[int, Sequence[int]]) -> list[Given]:
+        """Compare the trials at work.
+
+        Args:
+            working: Number -> seeds.
+
+        Returns:
+            Those that are given up now.
+        """
+        found = []
+        for number, seeds in working.items():
+            if self._report(number, seeds) and self._trials[number].should_prune():
+                step, value = self._last[number]
+                found.append(Given(number, step, value, self._words(step, value)))
+        return found
+
+    def reached(self, number: int) -> tuple[int, float] | None:
+        """The last step that a trial reported, and its value."""
+        return self._last.get(number)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _report(self, number: int, seeds: Sequence[int]) -> bool:
+        """Report what is new of a trial; True when anything is."""
+        if number not in self._trials:
+            self._trials[number] = self._study.ask()
+            self._reported[number] = set()
+        runs = [run_id(number, seed) for seed in seeds]
+        points = self._by_seed(runs) if self._pruner.type == "wilcoxon" else self._by_step(runs)
+        new = [p for p in points if p[0] not in self._reported[number]]
+        for step, value in new:
+            self._trials[number].report(value, step)
+            self._reported[number].add(step)
+            self._last[number] = (step, value)
+        return bool(new)
+
+    def _by_step(self, runs: Sequence[str]) -> Curve:
+        found = (curve(self._mailbox, run, self._metric) for run in runs)
+        curves = [dict(points) for points in found if points]
+        if not curves:
+            return []
+        common = sorted(set.intersection(*(set(c) for c in curves)))
+        return [(step, sum(c[step] for c in curves) / len(curves)) for step in common]
+
+    def _by_seed(self, runs: Sequence[str]) -> Curve:
+        return [
+            (number, of_run(self._mailbox, run, [self._objective])[self._objective.name])
+            for number, run in enumerate(runs)
+            if self._mailbox.accepted(run, Phase.EVALUATE) is not None
+        ]  # fmt: skip
+
+    def _words(self, step: int, value: float) -> str:
+        if self._pruner.type == "wilcoxon":
+            seeds = step + 1
+            return (
+                f"worse than the best trial, seed against seed, over {seeds} seeds "
+                f"(Wilcoxon's test, p < {self._pruner.p:g})"
+            )
+        how = "worse than the median of the trials" if self._pruner.type == "median" else (
+            "not among the best of its rung"
+        )  # fmt: skip
+        return f"{self._metric} {value:.6g} at step {step:,} is {how}"

@@ -1,0 +1,151 @@
+"""How far a study is: pure functions from its trials to counts, the best one and its budgets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.spec.study import ObjectiveSpec, StudySpec
+from drillyard.status import Status
+from drillyard.studies.objectives import dominates
+
+
+def ranked(
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+) -> list[TrialOutcome]:
+    """Succeeded trials of the search, best first by the first objective; earlier ones first."""
+    first = objectives[0]
+    found = [
+        outcomes[r.number] for r in records
+        if r.search and r.number in outcomes and outcomes[r.number].status is Status.SUCCEEDED
+        and all(o.name in outcomes[r.number].values for o in objectives)
+    ]  # fmt: skip
+    return sorted(found, key=lambda o: (-first.sign * o.values[first.name], o.number))
+
+
+def front_of(found: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec]) -> list[int]:
+    """Numbers of the trials that no other one beats in all objectives; [] for one objective."""
+    if len(objectives) < 2:
+        return []
+    return sorted(
+        a.number for a in found
+        if not any(dominates(b.values, a.values, objectives) for b in found)
+    )  # fmt: skip
+
+
+def plateau_length(
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+    min_delta: float,
+) -> int:
+    """How many trials have ended since one brought progress, in the order of their ends."""
+    first = objectives[0]
+    ended = sorted(
+        (outcomes[r.number] for r in records if r.search and r.number in outcomes),
+        key=lambda o: (o.ended_at or 0.0, o.number),
+    )
+    best: float | None = None
+    since = 0
+    for outcome in ended:
+        value = outcome.values.get(first.name)
+        good = outcome.status is Status.SUCCEEDED and value is not None
+        score = first.sign * value if good and value is not None else None
+        if score is not None and (best is None or score > best + min_delta):
+            best, since = score, 0
+        else:
+            since += 1
+    return since
+
+
+def used_up(budgets: Mapping[str, Mapping[str, float]]) -> str | None:
+    """The first budget that is reached, in words; the number of trials is no such."""
+    for name, one in budgets.items():
+        if name != "trials" and one["used"] >= one["limit"]:
+            if name == "failures":
+                return f"{one['used']:.0f} trials have failed (study.max_failures)"
+            if name == "plateau":
+                return f"{one['used']:.0f} trials brought no progress (study.budget.plateau)"
+            return f"study.budget.{name} = {one['limit']:g} is used up ({one['used']:.4g})"
+    return None
+
+
+def budgets_of(
+    study: StudySpec,
+    total: int | None,
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+    *,
+    hours: float,
+    cost: float,
+) -> dict[str, dict[str, float]]:
+    """Every budget: what is used of it, and its limit.
+
+    Args:
+        study: The limits.
+        total: How many trials there will be at most; None: as many as there are assignments.
+        records: What was chosen.
+        outcomes: How it ended.
+        objectives: For the plateau.
+        hours: Time of all drivers.
+        cost: Of all leases.
+    """
+    limits = study.budget
+    search = [r for r in records if r.search]
+    found: dict[str, dict[str, float]] = {}
+    if total is not None:
+        found["trials"] = {"used": float(len(search)), "limit": float(total)}
+    failed = sum(o.status in (Status.FAILED, Status.TIMED_OUT) for o in outcomes.values())
+    found["failures"] = {"used": float(failed), "limit": float(study.failures_allowed)}
+    if limits.steps is not None:
+        steps = sum(o.steps for o in outcomes.values())
+        found["steps"] = {"used": float(steps), "limit": float(limits.steps)}
+    if limits.hours is not None:
+        found["hours"] = {"used": hours, "limit": limits.hours}
+    if limits.cost is not None:
+        found["cost"] = {"used": cost, "limit": limits.cost}
+    if limits.plateau is not None:
+        length = plateau_length(records, outcomes, objectives, limits.plateau.min_delta)
+        found["plateau"] = {"used": float(length), "limit": float(limits.plateau.trials)}
+    return found
+
+
+def state_of(
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+    *,
+    phase: str,
+    budgets: dict[str, dict[str, float]],
+    stopped: str | None,
+    seeds_rule: str | None = None,
+) -> StudyState:
+    """The whole state.
+
+    Args:
+        records: What was chosen.
+        outcomes: How it ended.
+        objectives: What is best.
+        phase: ``search``, ``confirm``, ``over``.
+        budgets: From ``budgets_of``.
+        stopped: Why no more is chosen.
+        seeds_rule: What ``seeds: auto`` came to.
+    """
+    search = [r for r in records if r.search]
+    counts = Counter(outcomes[r.number].status for r in search if r.number in outcomes)
+    found = ranked(records, outcomes, objectives)
+    best = found[0] if found else None
+    confirming = [r for r in records if r.of is not None and best and r.of == best.number]
+    return StudyState(
+        phase=phase, chosen=len(search), succeeded=counts[Status.SUCCEEDED],
+        failed=counts[Status.FAILED] + counts[Status.TIMED_OUT], pruned=counts[Status.PRUNED],
+        cancelled=counts[Status.CANCELLED], best=best.number if best else None,
+        best_values=best.values if best else {}, front=front_of(found, objectives),
+        budgets=budgets, stopped=stopped,
+        seeds_rule=seeds_rule,
+        confirmed=confirming[-1].number if confirming else None,
+    )  # fmt: skip

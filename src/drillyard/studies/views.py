@@ -1,0 +1,156 @@
+"""A study as readers see it: trials with status and values, the best, the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from drillyard.attempts import by_run, ticket_states, worst
+from drillyard.errors import NotFound
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.study import ObjectiveSpec, StudySpec
+from drillyard.status import Status
+from drillyard.studies import state as states_of
+from drillyard.studies.objectives import objectives_of
+
+_WORKING = (Status.RUNNING, Status.PREEMPTED, Status.READY, Status.PENDING)
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """A trial, finished or not.
+
+    Attributes:
+        record: What was chosen.
+        status: Where it stands.
+        outcome: How it ended; None while it has not.
+        seeds: Its seeds, also those that were added later.
+    """
+
+    record: TrialRecord
+    status: Status
+    outcome: TrialOutcome | None
+    seeds: list[int]
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        return self.record.number
+
+    @property
+    def assignment(self) -> dict[str, Any]:
+        """Its tunables."""
+        return self.record.assignment
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.record.label
+
+    @property
+    def runs(self) -> list[str]:
+        """Its runs, one a seed."""
+        return [run_id(self.number, seed) for seed in self.seeds]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Objective -> value over the seeds."""
+        return self.outcome.values if self.outcome is not None else {}
+
+    @property
+    def by_seed(self) -> dict[str, dict[str, float]]:
+        """Objective -> seed -> value."""
+        return self.outcome.by_seed if self.outcome is not None else {}
+
+
+def trials(mailbox: Mailbox) -> list[TrialView]:
+    """Every trial of a study, by number; [] of a plain experiment.
+
+    Tickets are looked at only where a trial has not ended: a finished study of ten thousand trials
+    is read by one listing.
+    """
+    records, outcomes, more = mailbox.trials()
+    found = []
+    runs = None
+    for record in records:
+        added = more[record.number].seeds if record.number in more else []
+        seeds = [*record.seeds, *added]
+        outcome = outcomes.get(record.number)
+        if outcome is not None and _whole(outcome, seeds):
+            found.append(TrialView(record, outcome.status, outcome, seeds))
+            continue
+        if runs is None:
+            runs = {run: worst(own) for run, own in by_run(ticket_states(mailbox)).items()}
+        own = [runs.get(run_id(record.number, seed), Status.PENDING) for seed in seeds]
+        status = next((s for s in _WORKING if s in own), own[0] if own else Status.PENDING)
+        found.append(TrialView(record, status, outcome, seeds))
+    return found
+
+
+def _whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
+    """True unless seeds were added after it was judged."""
+    known = next(iter(outcome.by_seed.values()), None)
+    return known is None or outcome.status is not Status.SUCCEEDED or len(known) >= len(seeds)
+
+
+def spec_of(mailbox: Mailbox) -> ExperimentSpec | None:
+    """The experiment, where it can be read by this version."""
+    try:
+        return ExperimentSpec.model_validate(mailbox.experiment_record().spec)
+    except (NotFound, ValidationError):
+        return None
+
+
+def study_of(mailbox: Mailbox) -> StudySpec | None:
+    """The study of an experiment; None of a plain one."""
+    spec = spec_of(mailbox)
+    return None if spec is None else spec.study
+
+
+def objectives(mailbox: Mailbox) -> list[ObjectiveSpec]:
+    """What is best; [] of a plain experiment."""
+    spec = spec_of(mailbox)
+    return [] if spec is None or spec.study is None else objectives_of(spec)
+
+
+def state(mailbox: Mailbox) -> StudyState | None:
+    """How far a study is; None of a plain experiment, or before its first trial."""
+    return mailbox.study_state()
+
+
+def best(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> TrialView | None:
+    """The best trial of the search by the first objective; confirming trials do not count.
+
+    Args:
+        views: From ``trials``.
+        wanted: From ``objectives``.
+    """
+    found = _ranked(views, wanted)
+    return found[0] if found else None
+
+
+def front(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> list[TrialView]:
+    """Trials that no other one beats in all objectives; [] for one objective."""
+    found = _ranked(views, wanted)
+    numbers = states_of.front_of([v.outcome for v in found if v.outcome is not None], wanted)
+    return [v for v in found if v.number in numbers]
+
+
+def confirmation(views: Sequence[TrialView], of: int) -> TrialView | None:
+    """The second run of a trial on fresh seeds, or None."""
+    return next((v for v in reversed(views) if v.record.of == of), None)
+
+
+def _ranked(views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec]) -> list[TrialView]:
+    if not wanted:
+        return []
+    outcomes = {v.number: v.outcome for v in views if v.outcome is not None}
+    order = states_of.ranked([v.record for v in views], outcomes, wanted)
+    by_number = {v.number: v for v in views}
+    return [by_number[o.number] for o in order]

@@ -1,0 +1,188 @@
+"""The contract of ``Backend``, as tests.
+
+Use it from a plug-in's tests::
+
+    from drillyard.testing.backend_suite import BackendSuite
+
+    class TestMyBackend(BackendSuite):
+        @pytest.fixture
+        def settings(self): ...      # what the backend's ``Config`` takes, as JSON
+        @pytest.fixture
+        def backend(self, settings): ...
+        @pytest.fixture
+        def order(self): ...         # of an experiment without tickets, in a store of its own
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Backend, Finding, Lease, Liveness, Order, Severity, Trait
+from drillyard.errors import ConfigError
+
+_PROGRAM = """
+import json, sys
+from drillyard.backend import Lease, Order, open_backend
+verb, kind, settings, text = sys.argv[1:]
+backend = open_backend(kind, json.loads(settings))
+if verb == "provision":
+    sys.stdout.write(backend.provision(Order.from_bytes(text.encode())).model_dump_json())
+elif verb == "probe":
+    sys.stdout.write(backend.probe(Lease.from_bytes(text.encode())).value)
+else:
+    backend.teardown(Lease.from_bytes(text.encode()))
+"""
+
+
+def until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    """Poll until a condition holds.
+
+    Raises:
+        AssertionError: It did not within the time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
+        time.sleep(0.05)
+
+
+class BackendSuite:
+    """Inherit, and supply the fixtures ``settings``, ``backend`` and ``order``."""
+
+    patience_s = 30.0
+    """How long this provider may take to start or to end something."""
+    at_once_s = 5.0
+    """``provision`` must have returned by then."""
+
+    @pytest.fixture(autouse=True)
+    def _leave_nothing(self, backend: Backend, order: Order) -> Any:
+        yield
+        for lease in list(backend.leases()):
+            if lease.lease_id == order.lease_id:
+                backend.teardown(lease)
+
+    def listed(self, backend: Backend, order: Order) -> list[Lease]:
+        """What the provider lists of an order."""
+        return [lease for lease in backend.leases() if lease.lease_id == order.lease_id]
+
+    def gone(self, backend: Backend, order: Order) -> None:
+        """Wait until the provider lists nothing of an order."""
+        until(lambda: not self.listed(backend, order), self.patience_s, "an empty listing")
+
+    def elsewhere(self, verb: str, backend: Backend, settings: Any, text: str) -> str:
+        """Do a verb in a new process that has nothing but JSON."""
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, verb, backend.kind, json.dumps(settings), text],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def test_check_changes_nothing(self, backend: Backend, order: Order) -> None:
+        """Findings have words, and nothing is rented by looking."""
+        for findings in (backend.check(), backend.check(order)):
+            assert all(isinstance(f, Finding) and f.subject and f.message for f in findings)
+            assert all(f.fix for f in findings if f.severity is Severity.ERROR)
+        assert self.listed(backend, order) == []
+
+    def test_provision_returns_at_once_and_is_listed(self, backend: Backend, order: Order) -> None:
+        """A lease has the order's id, comes to life and is listed."""
+        before = time.monotonic()
+        lease = backend.provision(order)
+        assert time.monotonic() - before < self.at_once_s
+        assert (lease.lease_id, lease.backend, lease.order) == (
+            order.lease_id, backend.kind, order,
+        )  # fmt: skip
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+        assert len(self.listed(backend, order)) == 1
+
+    def test_the_same_order_gives_the_same_lease(self, backend: Backend, order: Order) -> None:
+        """Also for callers at the same time."""
+        with ThreadPoolExecutor(4) as threads:
+            leases = list(threads.map(lambda _: backend.provision(order), range(4)))
+        assert all(lease.provider == leases[0].provider for lease in leases)
+        assert len(self.listed(backend, order)) == 1
+
+    def test_another_process_needs_only_the_text(
+        self, backend: Backend, order: Order, settings: Any
+    ) -> None:
+        """A new process adopts, probes and tears down from JSON alone."""
+        lease = backend.provision(order)
+        assert Lease.from_bytes(lease.to_bytes()) == lease
+        text = self.elsewhere("provision", backend, settings, order.model_dump_json())
+        assert Lease.from_bytes(text.encode()).provider == lease.provider
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+        text = lease.model_dump_json()
+        # A provider may answer UNKNOWN once; it must not go on doing so.
+        until(
+            lambda: self.elsewhere("probe", backend, settings, text) == Liveness.ALIVE.value,
+            self.patience_s, "ALIVE, seen from another process",
+        )  # fmt: skip
+        self.elsewhere("teardown", backend, settings, lease.model_dump_json())
+        self.gone(backend, order)
+        assert backend.probe(lease) is Liveness.GONE
+
+    def test_teardown_twice(self, backend: Backend, order: Order) -> None:
+        """Already gone is success; so is what never was."""
+        lease = backend.provision(order)
+        backend.teardown(lease)
+        self.gone(backend, order)
+        backend.teardown(lease)
+        assert backend.probe(lease) is Liveness.GONE
+        never = lease.model_copy(update={"lease_id": "dy-ffffffffff"})
+        backend.teardown(never)
+
+    def test_a_listed_lease_can_be_torn_down(self, backend: Backend, order: Order) -> None:
+        """What the reaper does: it has only the listing."""
+        backend.provision(order)
+        (found,) = self.listed(backend, order)
+        backend.teardown(found)
+        self.gone(backend, order)
+
+    def test_after_teardown_the_same_order_rents_again(
+        self, backend: Backend, order: Order
+    ) -> None:
+        """A lease that was lost can be rented anew under its name."""
+        first = backend.provision(order)
+        backend.teardown(first)
+        self.gone(backend, order)
+        second = backend.provision(order)
+        until(lambda: backend.probe(second) is Liveness.ALIVE, self.patience_s, "ALIVE")
+
+    def test_pulling_workers_are_not_pushed_to(self, backend: Backend, order: Order) -> None:
+        """``launch`` returns None exactly where workers pull; cancelling is idempotent."""
+        lease = backend.provision(order)
+        if Trait.PULLS in backend.traits:
+            assert backend.launch(lease, "t0001-s1.train") is None
+        backend.cancel(lease, "t0001-s1.train")
+        backend.cancel(lease, "t0001-s1.train")
+
+    def test_logs_are_lines(self, backend: Backend, order: Order) -> None:
+        """What the provider kept, from any line on."""
+        lease = backend.provision(order)
+        until(lambda: list(backend.logs(lease, None)), self.patience_s, "a line of log")
+        lines = list(backend.logs(lease, None))
+        assert list(backend.logs(lease, None, since=len(lines) + 1000)) == []
+        assert all("\n" not in line for line in lines)
+
+    def test_estimate(self, backend: Backend, order: Order) -> None:
+        """A price that is not negative, with the date of its list where it costs anything."""
+        cost = backend.estimate(order)
+        assert cost.per_hour >= 0 and cost.total >= 0
+        assert cost.prices_of or Trait.PAID not in backend.traits
+
+    def test_unknown_settings_are_refused(self, backend: Backend) -> None:
+        """By name, with what is allowed."""
+        factory: Any = type(backend)
+        with pytest.raises(ConfigError) as error:
+            factory(no_such_setting=1)
+        assert "no_such_setting" in str(error.value)
+        assert error.value.hint

@@ -1,0 +1,42 @@
+"""Certificates for real host names, from an authority that nobody else trusts."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+from drillyard.errors import UserError
+
+
+class Authority:
+    """A certificate authority of one emulator's life; its key never leaves the process.
+
+    Raises:
+        UserError: The packages for rehearsals are not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import trustme
+        except ImportError as error:
+            raise UserError(
+                f"the emulated cloud needs a package that is not installed: {error.name}",
+                hint="pip install 'drillyard[rehearse]'",
+            ) from error
+        self._authority = trustme.CA(organization_name="drillyard emulator")
+
+    def server(self, hosts: Iterable[str]) -> ssl.SSLContext:
+        """A server's TLS set-up that answers to these host names."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(*hosts).configure_cert(context)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def write_bundle(self, path: Path) -> Path:
+        """Write what a client trusts: the usual authorities and this one."""
+        import certifi
+
+        usual = Path(certifi.where()).read_bytes()
+        path.write_bytes(usual + b"\n" + self._authority.cert_pem.bytes())
+        return path

@@ -1,0 +1,147 @@
+"""The contract of ``Learner``, as tests.
+
+Use it from a plug-in's tests::
+
+    from drillyard.testing.learner_suite import LearnerSuite
+
+    class TestMyLearner(LearnerSuite):
+        @pytest.fixture
+        def spec(self): ...      # a small `rl` experiment with your learner, at least two
+                                 # checkpoints long and done in seconds
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drillyard.backend import Severity
+from drillyard.errors import Stopped, UserError
+from drillyard.learners.base import LoadedPolicy, load_policy
+from drillyard.learners.spaces import space_from_json
+from drillyard.mailbox.records import Phase
+from drillyard.phases import PhaseOutcome
+from drillyard.spec import ExperimentSpec
+from drillyard.status import Status
+from drillyard.streams import canonical, read_stream
+from drillyard.testing.phases import CountedStop, OneRun
+from drillyard.workloads.rl import RlWorkload
+
+Trained = tuple[OneRun, PhaseOutcome, dict[str, bytes]]
+POLICY = "policy_final.safetensors"
+
+
+class LearnerSuite:
+    """Inherit, and supply the fixture ``spec``."""
+
+    @pytest.fixture
+    def trained(self, tmp_path: Path, spec: ExperimentSpec) -> Trained:
+        """A run that was trained without an interruption."""
+        run = OneRun(tmp_path / "whole", spec, RlWorkload())
+        outcome = run.phase(Phase.TRAIN)
+        return run, outcome, run.contents(outcome)
+
+    def test_check_finds_no_error(self, spec: ExperimentSpec) -> None:
+        """In the world of the fixture."""
+        findings = RlWorkload().check(spec, None)
+        bad = [f"{f.subject}: {f.message}" for f in findings if f.severity is Severity.ERROR]
+        assert not bad, "\n".join(bad)
+
+    def test_an_unknown_argument_is_refused_before_anything_runs(
+        self, spec: ExperimentSpec
+    ) -> None:
+        """By its name."""
+        assert spec.learner is not None
+        args = {**spec.learner.args, "no_such_argument": 1}
+        wrong = spec.model_copy(update={"learner": spec.learner.model_copy(update={"args": args})})
+        try:
+            findings = RlWorkload().check(wrong, None)
+        except UserError as error:
+            assert "no_such_argument" in str(error)
+            return
+        assert any(
+            f.severity is Severity.ERROR and "no_such_argument" in f.subject + f.message
+            for f in findings
+        )
+
+    def test_training_leaves_a_whole_policy(self, trained: Trained, spec: ExperimentSpec) -> None:
+        """Weights as safetensors, spaces and description as JSON, no pickle; steps counted."""
+        _, outcome, files = trained
+        assert outcome.status is Status.SUCCEEDED
+        assert {"learner.json", "spaces.json", POLICY} <= set(files)
+        assert not [n for n in files if n.endswith((".pkl", ".pickle", ".joblib"))]
+        assert spec.train is not None and spec.train.steps is not None
+        assert outcome.summary["steps"] >= spec.train.steps
+        assert len(json.dumps(outcome.summary, allow_nan=False)) < 1 << 20
+
+    def test_the_policy_is_rebuilt_from_its_files(self, trained: Trained) -> None:
+        """It acts inside its space, on one observation and on batches, the same each time."""
+        _, _, files = trained
+        spaces = json.loads(files["spaces.json"])
+        seen, acted = space_from_json(spaces["observation"]), space_from_json(spaces["action"])
+        seen.seed(1)
+        one, other = (load_policy(files, "final") for _ in range(2))
+        assert isinstance(one, LoadedPolicy)
+        observations = [seen.sample() for _ in range(8)]
+        for observation in observations:
+            action = np.asarray(one(observation, True), acted.dtype)
+            assert acted.contains(action if action.shape else action[()]), action
+            assert np.array_equal(action, np.asarray(other(observation, True), acted.dtype))
+        if isinstance(observations[0], np.ndarray):
+            batch = np.asarray(one(np.stack(observations), True))
+            alone = np.stack([np.asarray(one(o, True)) for o in observations])
+            assert np.allclose(batch.reshape(alone.shape), alone, atol=1e-5)
+
+    def test_the_curve_has_points(self, trained: Trained, spec: ExperimentSpec) -> None:
+        """Steps rise and stay within the budget's last rollout; numbers are finite."""
+        run, outcome, _ = trained
+        lines = read_stream(run.mailbox, run.run, "train")
+        steps = [line["step"] for line in lines]
+        assert steps and steps == sorted(set(steps)) and steps[-1] <= outcome.summary["steps"]
+        values = [line["metrics"].get("rollout/ep_rew_mean") for line in lines]
+        assert any(isinstance(v, int | float) and math.isfinite(v) for v in values)
+
+    def test_the_same_seed_gives_the_same_policy(
+        self, trained: Trained, tmp_path: Path, spec: ExperimentSpec
+    ) -> None:
+        """To the last bit, in a store of its own."""
+        again = OneRun(tmp_path / "again", spec, RlWorkload())
+        files = again.contents(again.phase(Phase.TRAIN))
+        assert files[POLICY] == trained[2][POLICY]
+
+    def test_evaluation_measures_the_policy(self, trained: Trained) -> None:
+        """The evaluate phase reads what the training left."""
+        run, _, _ = trained
+        agent = run.phase(Phase.EVALUATE).summary["policies"]["agent"]
+        assert math.isfinite(agent["mean_return"]) and agent["n_episodes"] > 0
+
+    def test_a_stop_is_heard_at_once(self, tmp_path: Path, spec: ExperimentSpec) -> None:
+        """The first look at ``context.stop`` ends it."""
+        run = OneRun(tmp_path, spec, RlWorkload())
+        stop = CountedStop(at=1)
+        with pytest.raises(Stopped):
+            run.phase(Phase.TRAIN, stop)
+        assert stop.looks < 50
+
+    def test_a_resumed_run_is_that_of_one_go(self, tmp_path: Path, spec: ExperimentSpec) -> None:
+        """Stopped at two thirds and begun again: same policy and curve, without starting over."""
+        whole, count = OneRun(tmp_path / "whole", spec, RlWorkload()), CountedStop()
+        expected = whole.contents(whole.phase(Phase.TRAIN, count))
+        assert count.looks > 3, "the learner never looks at context.stop"
+        run = OneRun(tmp_path / "cut", spec, RlWorkload())
+        with pytest.raises(Stopped):
+            run.phase(Phase.TRAIN, CountedStop(at=count.looks * 2 // 3))
+        rest = CountedStop()
+        files = run.contents(run.phase(Phase.TRAIN, rest))
+        assert rest.looks < 0.9 * count.looks, "it started over: no checkpoint was taken up"
+        assert files[POLICY] == expected[POLICY]
+        assert self.curve(run) == self.curve(whole)
+
+    def curve(self, run: OneRun) -> list[Any]:
+        """The training curve without wall-clock fields."""
+        return [canonical(line) for line in read_stream(run.mailbox, run.run, "train")]

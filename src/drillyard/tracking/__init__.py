@@ -1,0 +1,12 @@
+"""Tracking: the metric streams in the mailbox are the truth, MLflow is a mirror of them.
+
+A mirror only ever reads the mailbox and writes to the tracking server, in a process of its own, so
+that a server that is slow, hung or dead costs neither training nor the driver any time. What it
+could not send is sent by the next ``drillyard sync``.
+"""
+
+from drillyard.tracking.background import Mirror
+from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.uris import mask, resolve_uri
+
+__all__ = ["Mirror", "SyncReport", "mask", "resolve_uri"]

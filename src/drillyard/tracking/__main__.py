@@ -1,0 +1,137 @@
+"""The mirroring process: ``python -m drillyard.tracking STORE EXPERIMENT [--once|--interval S]``.
+
+Speaks JSON lines (``SyncReport``) on standard output. On standard input: ``sync`` asks for a
+synchronisation now, ``finish`` for a last one. When its parent dies it goes on alone until nobody
+works on the experiment any more, so that a run whose driver was killed has its curves too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import threading
+
+from drillyard.clock import SYSTEM
+from drillyard.errors import Bug, DrillyardError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.tracking.background import URI_VARIABLE
+from drillyard.tracking.environment import settings
+from drillyard.tracking.mlflow_mirror import MlflowMirror
+from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.uris import mask
+
+MAX_WAIT_S = 60.0
+"""Between two attempts at a server that does not answer."""
+QUIET_START_S = 10.0
+"""How long at most it keeps still until a worker is at work. Importing MLflow takes two seconds of
+a core, which the workers' own imports need first."""
+_LOOK_S = 0.25
+
+LAST_TRY_S = 2.0
+"""Patience, at the end, with a server that did not answer before."""
+
+OUT = os.fdopen(os.dup(1), "w", encoding="utf-8")
+"""Our reports; what MLflow prints goes elsewhere."""
+
+
+class _Orders:
+    """What the parent says, read by a thread."""
+
+    def __init__(self) -> None:
+        self.news = threading.Event()
+        self.finish = False
+        self.orphaned = False
+
+    def listen(self) -> None:
+        for line in sys.stdin:
+            self.finish = self.finish or line.strip() == "finish"
+            self.news.set()
+        self.orphaned = not self.finish
+        self.news.set()
+
+
+def main() -> int:
+    """Run the process; its exit code."""
+    parser = argparse.ArgumentParser(prog="drillyard.tracking")
+    parser.add_argument("store")
+    parser.add_argument("experiment")
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--interval", type=float, default=5.0)
+    parser.add_argument("--request-timeout", type=float, default=None)
+    arguments = parser.parse_args()
+    if arguments.request_timeout is not None:
+        os.environ.update(settings(arguments.request_timeout))
+    os.dup2(2, 1)
+    logging.disable(logging.WARNING)
+    if hasattr(os, "nice") and not arguments.once:
+        os.nice(10)  # training comes first
+
+    uri = os.environ.pop(URI_VARIABLE)
+    mailbox = Mailbox(open_store(arguments.store), arguments.experiment)
+    mirror = MlflowMirror(mailbox, uri)
+    if arguments.once:
+        return _say(_sync(mirror, uri, trust=False))
+    orders = _Orders()
+    threading.Thread(target=orders.listen, name="orders", daemon=True).start()
+    _await_work(mailbox, orders)
+    return _follow(mirror, uri, orders, arguments.interval)
+
+
+def _await_work(mailbox: Mailbox, orders: _Orders) -> None:
+    """Until a run shows a sign of life, or somebody has something to say, or long enough."""
+    until = SYSTEM.monotonic() + QUIET_START_S
+    with contextlib.suppress(DrillyardError):  # the synchronisation will say it
+        began = mailbox.store.now()
+        while SYSTEM.monotonic() < until:
+            boards = mailbox.store.list(mailbox.key("board/"))
+            if any(info.updated_at >= began for info in boards):
+                return
+            if SYSTEM.wait(orders.news, _LOOK_S):
+                return
+
+
+def _follow(mirror: MlflowMirror, uri: str, orders: _Orders, interval_s: float) -> int:
+    wait_s, code, report = interval_s, 0, None
+    while True:
+        last = orders.finish or (orders.orphaned and _settled(mirror))
+        orders.news.clear()
+        if last and report is not None and not report.complete:
+            os.environ.update(settings(LAST_TRY_S))
+        report = _sync(mirror, uri, trust=True)
+        code = _say(report)
+        if last:
+            return code
+        wait_s = interval_s if report.complete else min(MAX_WAIT_S, wait_s * 2)
+        if not orders.finish:
+            SYSTEM.wait(orders.news, wait_s)
+
+
+def _sync(mirror: MlflowMirror, uri: str, *, trust: bool) -> SyncReport:
+    try:
+        return mirror.sync(trust=trust)
+    except Exception as error:  # the parent must hear of it: nobody reads our standard error
+        bug = Bug(f"the mirror stopped on {type(error).__name__}: {error}")
+        return SyncReport(uri=mask(uri), complete=False, error=mask(str(bug)))
+
+
+def _settled(mirror: MlflowMirror) -> bool:
+    try:
+        return mirror.settled()
+    except DrillyardError:
+        return True
+
+
+def _say(report: SyncReport) -> int:
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone; the work goes on
+        OUT.write(report.to_json() + "\n")
+        OUT.flush()
+    return 0 if report.complete else 4
+
+
+if __name__ == "__main__":
+    CODE = main()
+    # Everything is committed and said; unloading MLflow would take most of a second.
+    os._exit(CODE)

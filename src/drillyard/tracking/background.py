@@ -1,0 +1,222 @@
+"""The mirror as its users see it: a child process, asked, waited for, killed if need be.
+
+MLflow takes a second and 200 MB to import, and with its own defaults one call to a hung server
+blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it lives in a process of its
+own, with short timeouts in that process's environment alone, and with a parent that never waits
+for it longer than it said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+from urllib.parse import urlsplit
+
+from drillyard.mailbox import Mailbox
+from drillyard.tracking.sync_report import SyncReport
+from drillyard.tracking.uris import mask
+
+log = logging.getLogger(__name__)
+
+URI_VARIABLE = "DRILLYARD_MIRROR_URI"
+"""The server's address goes to the child by its environment: arguments are in every `ps`."""
+
+_END_GRACE_S = 2.0
+
+
+class Mirror:
+    """Mirrors one experiment to one tracking server.
+
+    Every method returns within its bound whatever the server does, and none raises for the
+    server's sake: the report says what happened, and a warning is given once.
+
+    Args:
+        mailbox: The experiment. Its store must be reachable from another process of this machine.
+        tracking_uri: From ``resolve_uri``; None: tracking is off and every method does nothing.
+        on_warning: Called once, with a sentence for the user, when the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        tracking_uri: str | None,
+        *,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._uri = tracking_uri
+        self._on_warning = on_warning or log.warning
+        self._child: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._news = threading.Condition()
+        self._last: SyncReport | None = None
+        self._closing = False
+        self._warned = False
+
+    @property
+    def last(self) -> SyncReport | None:
+        """The newest report, or None before the first."""
+        return self._last
+
+    def start(self, interval_s: float = 5.0, request_timeout_s: float = 5.0) -> None:
+        """Begin to mirror in the background; returns at once.
+
+        Args:
+            interval_s: Seconds between two looks at the mailbox. A server that does not answer is
+                asked again at growing distances, up to a minute.
+            request_timeout_s: Patience with one answer: a slower server gets its points a
+                little later.
+        """
+        if self._uri is None or self._child is not None or self._in_memory:
+            return
+        self._closing = False
+        self._child = self._spawn(
+            "--interval", str(interval_s), "--request-timeout", str(request_timeout_s)
+        )
+        self._reader = threading.Thread(
+            target=self._read, args=(self._child,), name="mirror-reader", daemon=True
+        )
+        self._reader.start()
+
+    def ask(self) -> None:
+        """Send what is new now rather than at the next interval; returns at once."""
+        self._order("sync")
+
+    def sync_once(self, timeout_s: float = 120.0, request_timeout_s: float = 20.0) -> SyncReport:
+        """Send everything that is missing, now, and check what the server has.
+
+        Args:
+            timeout_s: After this many seconds it is given up; what was sent stays sent.
+            request_timeout_s: Patience with one answer of the server.
+        """
+        if self._uri is None:
+            return self._off()
+        if self._in_memory:
+            return self._note(self._here())
+        child = self._spawn("--once", "--request-timeout", str(request_timeout_s))
+        try:
+            out, _ = child.communicate("", timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, _ = child.communicate()
+            return self._note(self._given_up(timeout_s))
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        reports = [r for line in out.splitlines() if (r := SyncReport.from_json(line))]
+        return self._note(reports[-1] if reports else self._given_up(timeout_s))
+
+    def finish(self, timeout_s: float = 20.0) -> SyncReport:
+        """Send what is left, end the background process, say what came of it.
+
+        Args:
+            timeout_s: The process is killed after this many seconds; nothing is lost by that,
+                ``drillyard sync`` goes on from there.
+        """
+        if self._uri is None:
+            return self._off()
+        if self._in_memory:
+            return self._note(self._here())
+        child = self._child
+        if child is None:
+            return self.sync_once(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._news:
+            self._last = None
+            self._closing = True
+        self._order("finish")
+        if child.stdin is not None:
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        if self._reader is not None:
+            self._reader.join(_END_GRACE_S)
+        self._child = self._reader = None
+        return self._last or self._note(self._given_up(timeout_s))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _order(self, word: str) -> None:
+        child = self._child
+        if child is None or child.stdin is None:
+            return
+        try:
+            child.stdin.write(f"{word}\n")
+            child.stdin.flush()
+        except OSError:
+            log.debug("the mirroring process had ended before it was told to %s", word)
+
+    @property
+    def _in_memory(self) -> bool:
+        """True for a store that only this process can see: mirrored here, in tests."""
+        return urlsplit(self._mailbox.store.url).scheme == "memory"
+
+    def _here(self) -> SyncReport:
+        from drillyard.tracking.environment import bounded_http
+        from drillyard.tracking.mlflow_mirror import MlflowMirror
+
+        assert self._uri is not None
+        with bounded_http():
+            return MlflowMirror(self._mailbox, self._uri).sync()
+
+    def _spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        from drillyard.tracking.environment import child_environment
+
+        assert self._uri is not None
+        return subprocess.Popen(
+            [sys.executable, "-m", "drillyard.tracking", self._mailbox.store.url,
+             self._mailbox.experiment, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=child_environment({**os.environ, URI_VARIABLE: self._uri}),
+            start_new_session=True,  # a Ctrl-C at the terminal is the driver's to handle
+        )  # fmt: skip
+
+    def _read(self, child: subprocess.Popen[str]) -> None:
+        out: IO[str] | None = child.stdout
+        assert out is not None
+        for line in out:
+            report = SyncReport.from_json(line)
+            if report is not None:
+                self._note(report)
+        out.close()
+
+    def _note(self, report: SyncReport) -> SyncReport:
+        with self._news:
+            self._last = report
+            first = report.error is not None and not self._warned
+            self._warned = self._warned or first
+            self._news.notify_all()
+        if first:
+            self._on_warning(
+                f"MLflow at {report.uri} is not up to date: {report.error}. Training and results "
+                f"are not affected; `drillyard sync {self._mailbox.experiment}` sends what is "
+                "missing later."
+            )
+        return report
+
+    def _off(self) -> SyncReport:
+        return SyncReport(hint="tracking is off; `tracking: {mlflow: auto}` turns it on")
+
+    def _given_up(self, timeout_s: float) -> SyncReport:
+        assert self._uri is not None
+        return SyncReport(
+            uri=mask(self._uri),
+            complete=False,
+            error=f"no answer within {timeout_s:g} s",
+            hint=f"`drillyard sync {self._mailbox.experiment}` once the server is up",
+        )

@@ -1,0 +1,56 @@
+"""MLflow is configured by environment variables; these are ours, and whom they reach."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+REQUEST_TIMEOUT_S = 5
+"""Patience with one answer, where nobody says otherwise."""
+
+
+def settings(request_timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, str]:
+    """The variables that bound a call.
+
+    MLflow's own defaults are 7 retries with 120 s each.
+
+    Args:
+        request_timeout_s: Seconds for one answer, at least 1.
+    """
+    return {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(request_timeout_s))),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # it loses points silently when the server is gone
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a mirroring process, made from its parent's.
+
+    A run id that the user exported is left out: it names one of his own runs, and MLflow would
+    write ours into it.
+    """
+    kept = {k: v for k, v in environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
+    return {**kept, **settings(), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def bounded_http(request_timeout_s: float = REQUEST_TIMEOUT_S) -> Iterator[None]:
+    """Bound the calls of this process for a while, and put its environment back afterwards."""
+    changed = settings(request_timeout_s)
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,313 @@
+"""The one seam to MLflow: find, send, translate errors. Every call is safe to repeat.
+
+MLflow is imported in here only. Facts about 3.17 that this stands on: a metric's identity in the
+database is (run, key, timestamp, step, value), so that a batch sent twice leaves one copy; a
+parameter never changes its value; the newest point of each key comes with the run; nothing stops
+two clients from making the same run twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import ControlPlaneError, DrillyardError, UserError
+from drillyard.tracking.points import Point
+from drillyard.tracking.uris import mask, sqlite_file
+
+METRICS_A_BATCH = 1000
+PARAMS_A_BATCH = 100
+MAX_PARAM = 6000
+MAX_TAG = 8000
+_LOCK_WAIT_S = 60.0
+_NO_ANSWER = ("Max retries exceeded", "Read timed out", "Connection refused")
+_T = TypeVar("_T")
+
+
+@dataclass
+class RemoteRun:
+    """What the server has of a run, as of the last look."""
+
+    run_id: str
+    status: str
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
+    """Metric -> its greatest step."""
+
+
+def clip(value: Any, limit: int) -> str:
+    """A value as text, no longer than the server takes; a cut is visible."""
+    text = str(value)
+    return text if len(text) <= limit else text[: limit - 8] + " … (cut)"
+
+
+class Server:
+    """A tracking server, or a database in its place.
+
+    Args:
+        uri: As MLflow takes it.
+        artifact_folder: Where files go when the URI is a database: MLflow's own default is a
+            folder in the working directory of whoever comes first.
+        clock: For waiting.
+
+    Raises:
+        UserError: MLflow is not installed, or does not know this kind of URI.
+        ControlPlaneError: The database cannot be opened.
+    """
+
+    def __init__(
+        self, uri: str, artifact_folder: Path | None = None, clock: Clock = SYSTEM
+    ) -> None:
+        self.uri = uri
+        self._artifact_folder = artifact_folder
+        self._clock = clock
+        try:
+            from mlflow.tracking import MlflowClient
+        except ImportError as error:
+            raise UserError(
+                f"MLflow cannot be imported: {error}",
+                hint="install drillyard[control], or turn tracking off with `tracking: "
+                "{mlflow: null}`",
+            ) from error
+        with self._translated(), self._database_lock():
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            if sqlite_file(uri):  # makes the tables while nobody else does
+                self._client.get_experiment("0")
+
+    # -- experiments and runs -----------------------------------------------------------------
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made when it is not there.
+
+        Raises:
+            UserError: It was deleted in MLflow.
+        """
+        with self._translated():
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                folder = self._artifact_folder
+                place = None if folder is None else (folder / name).as_uri()
+                try:
+                    return str(self._client.create_experiment(name, artifact_location=place))
+                except Exception as error:
+                    if _code(error) != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise UserError(
+                f"experiment {name!r} was deleted in MLflow",
+                hint="restore it with `mlflow experiments restore`, or empty the bin with "
+                "`mlflow gc`, and sync again",
+            )
+        return str(found.experiment_id)
+
+    def run(self, run_id: str) -> RemoteRun | None:
+        """What the server has of a run; None when it is not there, or was deleted."""
+        with self._translated():
+            try:
+                found = self._client.get_run(run_id)
+            except Exception as error:
+                if _code(error) == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
+        return None if found.info.lifecycle_stage != "active" else _remote(found)
+
+    def find(self, experiment_id: str, tags: Mapping[str, str]) -> list[str]:
+        """Ids of the runs that have these tags, oldest first.
+
+        Args:
+            experiment_id: Where to look.
+            tags: Their values hold no quotes: MLflow's filter language has no escape.
+        """
+        clauses = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
+        with self._translated():
+            found = self._client.search_runs(
+                [experiment_id], filter_string=clauses, max_results=100,
+                order_by=["attributes.start_time ASC"],
+            )  # fmt: skip
+        return [str(r.info.run_id) for r in found]
+
+    def create(
+        self, experiment_id: str, name: str, tags: Mapping[str, str], started_at: float
+    ) -> str:
+        """Make a run."""
+        with self._translated():
+            made = self._client.create_run(
+                experiment_id, start_time=round(started_at * 1000), tags=dict(tags), run_name=name
+            )
+        return str(made.info.run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Take a run away that was made twice."""
+        with self._translated():
+            self._client.delete_run(run_id)
+
+    def set_status(self, run_id: str, status: str, ended_at: float | None) -> None:
+        """Set a run's state; the end time where it has ended."""
+        with self._translated():
+            if status in ("RUNNING", "SCHEDULED"):
+                self._client.update_run(run_id, status=status)
+            else:
+                stamp = round((ended_at or self._clock.now()) * 1000)
+                self._client.set_terminated(run_id, status=status, end_time=stamp)
+
+    # -- content ------------------------------------------------------------------------------
+
+    def send_points(self, remote: RemoteRun, points: Iterable[Point]) -> int:
+        """Send points of curves in batches; how many."""
+        from mlflow.entities import Metric
+
+        sent = 0
+        for batch in _batches(points, METRICS_A_BATCH):
+            with self._translated():
+                self._client.log_batch(
+                    remote.run_id,
+                    metrics=[Metric(p.key, p.value, p.timestamp_ms, p.step) for p in batch],
+                    synchronous=True,
+                )
+            for point in batch:
+                remote.floors[point.key] = max(point.step, remote.floors.get(point.key, -1))
+            sent += len(batch)
+        return sent
+
+    def send_params(self, remote: RemoteRun, params: Mapping[str, str]) -> None:
+        """Send parameters that are not there; one that has changed is kept as a tag beside it.
+
+        MLflow never changes a parameter, and a larger budget under the same name is legal here.
+        """
+        from mlflow.entities import Param
+
+        wanted = {k: clip(v, MAX_PARAM) for k, v in params.items()}
+        for batch in _batches([k for k in wanted if k not in remote.params], PARAMS_A_BATCH):
+            with self._translated():
+                self._client.log_batch(
+                    remote.run_id, params=[Param(k, wanted[k]) for k in batch], synchronous=True
+                )
+            remote.params.update({k: wanted[k] for k in batch})
+        changed = {f"changed.{k}": v for k, v in wanted.items() if remote.params[k] != v}
+        self.send_tags(remote, changed)
+
+    def send_tags(self, remote: RemoteRun, tags: Mapping[str, str]) -> None:
+        """Send tags that are not there or have another value."""
+        from mlflow.entities import RunTag
+
+        wanted = {k: clip(v, MAX_TAG) for k, v in tags.items()}
+        wanted = {k: v for k, v in wanted.items() if remote.tags.get(k) != v}
+        for batch in _batches(list(wanted), PARAMS_A_BATCH):
+            with self._translated():
+                self._client.log_batch(
+                    remote.run_id, tags=[RunTag(k, wanted[k]) for k in batch], synchronous=True
+                )
+        remote.tags.update(wanted)
+
+    def send_file(self, run_id: str, path: Path, name: str) -> None:
+        """Write a local file as the artifact ``name`` (its folder and last part)."""
+        folder = name.rpartition("/")[0]
+        with self._translated():
+            self._client.log_artifact(run_id, str(path), folder or None)
+
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Read an artifact back into a folder; None when it is not there."""
+        with self._translated():
+            parent = name.rpartition("/")[0] or None
+            if all(f.path != name for f in self._client.list_artifacts(run_id, parent)):
+                return None
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+    def link(self, experiment_id: str, run_id: str | None = None) -> str | None:
+        """Where a browser sees it, or None for a database."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        page = f"{mask(self.uri).rstrip('/').replace('***@', '')}/#/experiments/{experiment_id}"
+        return page if run_id is None else f"{page}/runs/{run_id}"
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DrillyardError:
+            raise
+        except Exception as error:
+            raise _meaning(error, self.uri) from error
+
+    @contextmanager
+    def _database_lock(self) -> Iterator[None]:
+        """Let one process at a time make the tables: MLflow's own start is not safe for two."""
+        database = sqlite_file(self.uri)
+        if database is None:
+            yield
+            return
+        database.parent.mkdir(parents=True, exist_ok=True)
+        deadline = self._clock.monotonic() + _LOCK_WAIT_S
+        with open(database.with_name(database.name + ".lock"), "a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._clock.monotonic() > deadline:
+                        raise ControlPlaneError(
+                            f"{database} is being set up by another process for over "
+                            f"{_LOCK_WAIT_S:g} s",
+                            hint="`fuser` on the .lock file beside it shows which",
+                        ) from None
+                    self._clock.wait(threading.Event(), 0.05)
+            yield
+
+
+def _remote(run: Any) -> RemoteRun:
+    return RemoteRun(
+        run_id=str(run.info.run_id),
+        status=str(run.info.status),
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        # The public `metrics` has no steps; the whole histories would cost a request a key.
+        floors={m.key: int(m.step) for m in run.data._metric_objs},
+    )
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def _meaning(error: Exception, uri: str) -> DrillyardError:
+    """What a foreign exception means to the user."""
+    text = mask(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    text = text if len(text) < 300 else text[:300] + " …"
+    code = _code(error)
+    name = type(error).__name__
+    if name == "UnsupportedModelRegistryStoreURIException" or "Unsupported URI" in text:
+        return UserError(
+            f"MLflow does not know the tracking URI {mask(uri)!r}",
+            hint="http://…, https://…, sqlite:///path, postgresql://…",
+        )
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return UserError(
+            f"the tracking server {mask(uri)} refuses us: {text}",
+            hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN",
+        )
+    if "out-of-date database schema" in text:
+        return UserError(
+            f"the database {mask(uri)} was made by another version of MLflow: {text}",
+            hint=f"back it up, then `mlflow db upgrade {mask(uri)}`",
+        )
+    if any(sign in str(error) for sign in _NO_ANSWER):
+        text = "it does not answer"
+    return ControlPlaneError(text, hint="nothing is lost: `drillyard sync` sends what is missing")

@@ -1,0 +1,382 @@
+"""One value that trials vary: what it is, which values are allowed, how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from random import Random
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from drillyard.errors import BadValue, ConfigError
+from drillyard.registry import nearest
+
+MAX_BINS = 1_000_000
+_BEYOND = 2**53
+
+
+def _number(value: Any) -> Any:
+    """Python counts ``true`` as 1; a person who writes it meant something else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadValue("expected a number", allowed="a number", hint="write it without quotes")
+    return value
+
+
+Number = Annotated[int | float, BeforeValidator(_number)]
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
+
+
+class Model(BaseModel):
+    """Refuses what it does not know; written back as it was written, without defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        whole: dict[str, Any] = handler(self)
+        return {key: value for key, value in whole.items() if key in self.model_fields_set}
+
+
+class Distribution(Model):
+    """How probable the values of a range are."""
+
+    type: Literal["uniform", "normal", "beta"] = Field(description="The shape.")
+    mu: Number | None = Field(None, description="normal: the middle, in the tunable's unit.")
+    sigma: Positive | None = Field(
+        None, description="normal: the spread, in the tunable's unit; natural logarithms with "
+        "`log: true`."
+    )  # fmt: skip
+    alpha: Positive | None = Field(None, description="beta: first shape, over the whole range.")
+    beta: Positive | None = Field(None, description="beta: second shape.")
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> Distribution:
+        wanted = {"uniform": (), "normal": ("mu", "sigma"), "beta": ("alpha", "beta")}[self.type]
+        for name in ("mu", "sigma", "alpha", "beta"):
+            if (getattr(self, name) is not None) != (name in wanted):
+                raise BadValue(
+                    f"a {self.type} distribution takes {' and '.join(wanted) or 'no settings'}",
+                    key=name, allowed=f"type, {', '.join(wanted)}" if wanted else "type alone",
+                    hint=f"add `{name}: …`" if name in wanted else f"delete `{name}:`",
+                )  # fmt: skip
+        return self
+
+
+class Tunable(Model):
+    """One value that trials vary."""
+
+    type: Literal["int", "float", "categorical"] = Field(description="The kind of value.")
+    default: Any = Field(description="The value until a trial gives another.")
+    description: str | None = Field(None, description="What it is, for people.")
+    range: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Lowest and highest value of an int or float, both included."
+    )
+    values: Annotated[list[str | bool | int | float], Field(min_length=1)] | None = Field(
+        None, description="All values of a categorical."
+    )
+    special: list[Number] = Field(
+        default_factory=list,
+        description="Values with a meaning of their own, which may lie outside the range: "
+        "`-1` for off.",
+    )
+    special_weights: list[Weight] | None = Field(
+        None, description="How often each special value is drawn, beside `range_weight`."
+    )
+    range_weight: Weight | None = Field(
+        None, description="How often a value of the range is drawn, beside `special_weights`."
+    )
+    values_weights: list[Weight] | None = Field(
+        None, description="How often each of `values` is drawn."
+    )
+    log: bool = Field(False, description="Draw by order of magnitude.")
+    bins: Annotated[int, Field(ge=2, le=MAX_BINS), BeforeValidator(_number)] | None = Field(
+        None, description="Draw only so many evenly spaced values of the range."
+    )
+    distribution: Distribution | None = Field(None, description="Default: uniform.")
+    meta: dict[str, Any] = Field(default_factory=dict, description="Notes for other programs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_by_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("distribution"), str):
+            return {**value, "distribution": {"type": value["distribution"]}}
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Tunable:
+        for problem in self._problems():
+            raise problem
+        try:
+            self.take("default", self.default)
+        except ConfigError as error:
+            raise BadValue(
+                f"its default {self.default!r} {error.message}", key="default",
+                allowed=error.allowed, hint=error.hint,
+            ) from None  # fmt: skip
+        return self
+
+    def _problems(self) -> Iterator[BadValue]:
+        if self.type == "categorical":
+            yield from self._categorical_problems()
+            return
+        for name in ("values", "values_weights"):
+            if getattr(self, name) is not None:
+                yield BadValue(
+                    f"`{name}` belongs to a categorical", key=name,
+                    allowed="range: [low, high]", hint="write `type: categorical`, or a range",
+                )  # fmt: skip
+        if self.range is None:
+            yield BadValue(f"{self.type} needs a range", allowed="range: [low, high]",
+                           hint="add `range: [0, 1]` with its two ends")  # fmt: skip
+            return
+        yield from self._range_problems(*self.range)
+        yield from self._special_problems()
+
+    def _range_problems(self, low: float, high: float) -> Iterator[BadValue]:
+        if not low < high:
+            yield BadValue(f"its range is empty: {low:g} is not below {high:g}", key="range",
+                           allowed="[low, high], low below high",
+                           hint=f"write [{high:g}, {low:g}]" if low > high
+                           else f"write {low:g} instead of a tunable")  # fmt: skip
+        for key, numbers in (("range", self.range or []), ("special", self.special)):
+            if self.type == "int" and not all(float(v).is_integer() for v in numbers):
+                yield BadValue("an int has whole numbers only", key=key, allowed="whole numbers",
+                               hint="write `type: float`, or round them")  # fmt: skip
+        if max(abs(low), abs(high)) > _BEYOND and self.type == "int":
+            yield BadValue("its range goes beyond 2^53", key="range",
+                           allowed=f"from {-_BEYOND} to {_BEYOND}",
+                           hint="write `type: float`")  # fmt: skip
+        if self.log and low <= 0:
+            yield BadValue(
+                f"`log: true` needs a range above 0, and it begins at {low:g}", key="range",
+                allowed="a low end above 0", hint="write log: false, or begin at 1.0e-6",
+            )  # fmt: skip
+        if self.type == "int" and self.bins is not None and self.bins > high - low + 1:
+            yield BadValue(
+                f"its range has {high - low + 1:g} values and cannot have {self.bins} bins",
+                key="bins", allowed=f"from 2 to {high - low + 1:g}", hint="delete `bins:`",
+            )  # fmt: skip
+
+    def _special_problems(self) -> Iterator[BadValue]:
+        if len(set(self.special)) != len(self.special):
+            yield BadValue("a special value stands there twice", key="special",
+                           allowed="each value once", hint="delete one of them")  # fmt: skip
+        if (self.special_weights is None) != (self.range_weight is None):
+            yield BadValue(
+                "give `special_weights` and `range_weight` together",
+                key="range_weight" if self.special_weights is None else "special_weights",
+                allowed="both or none", hint="add the other one, or delete this one",
+            )  # fmt: skip
+        weights = self.special_weights
+        if weights is None:
+            return
+        if len(weights) != len(self.special):
+            yield BadValue(
+                f"it has {len(self.special)} special values and {len(weights)} weights",
+                key="special_weights", allowed="one weight a value",
+                hint=f"write {len(self.special)} numbers",
+            )  # fmt: skip
+        if not sum(weights) + (self.range_weight or 0):
+            yield _all_zero("special_weights")
+
+    def _categorical_problems(self) -> Iterator[BadValue]:
+        if self.values is None:
+            yield BadValue("a categorical needs values", allowed="values: [a, b]",
+                           hint="add `values: [a, b]` with all of them")  # fmt: skip
+            return
+        if len({(type(v), v) for v in self.values}) != len(self.values):
+            yield BadValue("a value stands there twice", key="values",
+                           allowed="each value once", hint="delete one of them")  # fmt: skip
+        weights = self.values_weights
+        if weights is not None and len(weights) != len(self.values):
+            yield BadValue(
+                f"it has {len(self.values)} values and {len(weights)} weights",
+                key="values_weights", allowed="one weight a value",
+                hint=f"write {len(self.values)} numbers",
+            )  # fmt: skip
+        if weights is not None and not sum(weights):
+            yield _all_zero("values_weights")
+        for name in ("range", "special", "special_weights", "range_weight", "log", "bins",
+                     "distribution"):  # fmt: skip
+            if name in self.model_fields_set and getattr(self, name):
+                yield BadValue(
+                    f"`{name}` belongs to an int or float, not to a categorical", key=name,
+                    allowed="values, values_weights", hint=f"delete `{name}:`",
+                )  # fmt: skip
+
+    # -- one value ----------------------------------------------------------------------------
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        if self.values is not None:
+            return ", ".join(map(str, self.values))
+        assert self.range is not None
+        low, high = self.range
+        kind = "a whole number" if self.type == "int" else "a number"
+        also = f", or {', '.join(f'{s:g}' for s in self.special)}" if self.special else ""
+        return f"{kind} from {low:g} to {high:g}{also}"
+
+    def take(self, name: str, value: Any) -> Any:
+        """A value as this tunable has it: of its type, and allowed.
+
+        Text is read as a number where a number is wanted (``"42"`` is 42). Nothing is rounded.
+
+        Args:
+            name: Of the tunable, for the message.
+            value: What is given.
+
+        Raises:
+            ConfigError: It would lose precision, or is not allowed.
+        """
+        if self.values is not None:
+            return self._one_of(name, value)
+        number = self._as_number(name, value)
+        assert self.range is not None
+        if number not in self.special and not self.range[0] <= number <= self.range[1]:
+            raise self._refusal(name, value, "is out of range")
+        return number
+
+    def _one_of(self, name: str, value: Any) -> Any:
+        assert self.values is not None
+        same = [v for v in self.values if type(v) is type(value) and v == value]
+        if not same:  # what came as text from a command line
+            same = [v for v in self.values if _text(v) == _text(value)]
+        if not same:
+            hint = nearest(str(value), [str(v) for v in self.values])
+            raise self._refusal(name, value, "is not one of its values", hint)
+        return same[0]
+
+    def _as_number(self, name: str, value: Any) -> int | float:
+        number = value
+        if isinstance(value, str):
+            try:
+                number = int(value)
+            except ValueError:
+                try:
+                    number = float(value)
+                except ValueError:
+                    raise self._refusal(name, value, "is not a number") from None
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise self._refusal(name, value, "is not a number")
+        if not math.isfinite(number):
+            raise self._refusal(name, value, "is not finite")
+        if self.type == "float":
+            return float(number)
+        if float(number) != int(number):
+            raise self._refusal(name, value, "is no whole number, and would lose its fraction")
+        return int(number)
+
+    def _refusal(self, name: str, value: Any, why: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(
+            why, field=name, value=value, allowed=self.allowed,
+            hint=hint or self._nearest(value),
+        )  # fmt: skip
+
+    def _nearest(self, value: Any) -> str:
+        """The allowed value that is nearest to one that is not."""
+        if self.range is None:
+            return "choose one of them"
+        low, high = self.range
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if number < low or number > high:
+            return f"the nearest is {low if number < low else high:g}"
+        return f"write a number from {low:g} to {high:g}"
+
+    # -- drawing ------------------------------------------------------------------------------
+
+    def draw(self, random: Random) -> Any:
+        """A value by chance: special values and weights first, then the distribution.
+
+        Args:
+            random: The generator; the same state gives the same value.
+        """
+        if self.values is not None:
+            return random.choices(self.values, self.values_weights)[0]
+        if self.special:
+            # Without weights, a special value is as probable as any one of as many equal parts.
+            weights = self.special_weights or [0.1 / len(self.special)] * len(self.special)
+            rest = 0.9 if self.range_weight is None else self.range_weight
+            choice = random.choices([*self.special, None], [*weights, rest])[0]
+            if choice is not None:
+                return self.take("special", choice)
+        return self.at(random.random())
+
+    def at(self, u: float) -> Any:
+        """The value of the range below which a share ``u`` of all draws lies.
+
+        Args:
+            u: From 0 to 1; grids and Latin hypercubes come from here.
+        """
+        if self.values is not None:
+            return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+        low, high = self._scaled()
+        share = self._share(u, low, high)
+        if self.bins is not None:
+            share = min(int(share * self.bins), self.bins - 1) / (self.bins - 1)
+        elif self.type == "int" and not self.log:
+            count = high - low + 1
+            return int(low + min(math.floor(share * count), count - 1))
+        value = low + share * (high - low)
+        value = math.exp(value) if self.log else value
+        assert self.range is not None
+        value = min(max(value, self.range[0]), self.range[1])
+        return round(value) if self.type == "int" else float(value)
+
+    def _scaled(self) -> tuple[float, float]:
+        assert self.range is not None
+        low, high = self.range
+        return (math.log(low), math.log(high)) if self.log else (low, high)
+
+    def _share(self, u: float, low: float, high: float) -> float:
+        """Where in the (scaled) range, from 0 to 1, the quantile ``u`` lies."""
+        shape = self.distribution
+        if shape is None or shape.type == "uniform":
+            return u
+        if shape.type == "beta":
+            from scipy.special import betaincinv  # only such tunables need scipy
+
+            assert shape.alpha is not None and shape.beta is not None
+            return float(betaincinv(shape.alpha, shape.beta, u))
+        assert shape.mu is not None and shape.sigma is not None
+        middle = math.log(max(shape.mu, math.ulp(0.0))) if self.log else shape.mu
+        bell = NormalDist(middle, shape.sigma)
+        below, above = bell.cdf(low), bell.cdf(high)
+        inside = min(max(below + u * (above - below), 1e-300), 1 - 1e-16)
+        return min(max((bell.inv_cdf(inside) - low) / (high - low), 0.0), 1.0)
+
+    def unit(self, value: Any) -> float:
+        """A value as a number from 0 to 1: its place in the range or among the values.
+
+        Args:
+            value: Of this tunable; special values outside the range are clipped to its ends.
+        """
+        if self.values is not None:
+            index = self.values.index(self.take("value", value))
+            return index / (len(self.values) - 1) if len(self.values) > 1 else 0.0
+        assert self.range is not None
+        low, high = self.range
+        return min(max((float(value) - low) / (high - low), 0.0), 1.0)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _all_zero(key: str) -> BadValue:
+    return BadValue("its weights are all 0", key=key, allowed="one weight above 0 at least",
+                    hint="delete them, and all values are as likely")  # fmt: skip

@@ -1,0 +1,86 @@
+"""``python -m drillyard.worker``: the agent of one machine."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from drillyard.backend import Order
+from drillyard.errors import DrillyardError, NotFound
+from drillyard.mailbox import open_store
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.processes import MARK
+from drillyard.redaction import protect, register_environment
+from drillyard.worker.agent import Agent, run_agent
+from drillyard.worker.pushed import PushedAgent
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line of the worker program."""
+    parser = argparse.ArgumentParser(prog="python -m drillyard.worker", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--order-file", type=Path, help="a file with the order's JSON")
+    source.add_argument("--order-key", help="key of the order's JSON in --store")
+    parser.add_argument("--store", help="URL of the store, with --order-key")
+    parser.add_argument("--scratch", type=Path, required=True, help="local folder of the worker")
+    parser.add_argument("--slots", type=int, help="tickets at once; default: the order's workers")
+    parser.add_argument(
+        "--ear", type=int, help="descriptor of a socket on which tickets are handed"
+    )
+    options = parser.parse_args(arguments)
+    if options.order_key and not options.store:
+        parser.error("--order-key needs --store")
+    return options
+
+
+def read_order(options: argparse.Namespace) -> Order:
+    """The order that the command line names.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    try:
+        if options.order_file:
+            return Order.from_bytes(options.order_file.read_bytes())
+        return Order.from_bytes(open_store(options.store).get(options.order_key))
+    except (ObjectMissing, FileNotFoundError):
+        where = options.order_file or f"{options.store}/{options.order_key}"
+        raise NotFound(f"there is no order at {where}") from None
+
+
+def _kind_of_agent(ear: int | None) -> Callable[..., Agent]:
+    if ear is None:
+        return Agent
+    end = socket.socket(fileno=ear)
+    end.set_inheritable(False)  # a child that holds it would hide the agent's death
+    return functools.partial(PushedAgent, ear=end)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent; the exit code."""
+    register_environment()
+    handler = protect(logging.StreamHandler())
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        order = read_order(options)
+        # Children inherit it; the process table then tells what belongs to the lease.
+        os.environ.setdefault(MARK, order.lease_id)
+        return run_agent(order, options.scratch, options.slots, make=_kind_of_agent(options.ear))
+    except DrillyardError as error:
+        logging.error("%s%s", error, f" ({error.hint})" if error.hint else "")
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

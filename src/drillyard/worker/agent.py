@@ -1,0 +1,406 @@
+"""The agent: one a machine. Says that it lives, installs the code, claims, starts, buries, leaves.
+
+It decides with nothing but the mailbox, so that work goes on when nobody drives any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from drillyard.attempts import StateCache, TicketState, ticket_states
+from drillyard.backend import Order
+from drillyard.bundle import install
+from drillyard.clock import SYSTEM, Clock
+from drillyard.driver_lock import living
+from drillyard.errors import DrillyardError, InfrastructureError, NotFound, UserError
+from drillyard.mailbox import Mailbox, open_store, pace
+from drillyard.mailbox.mailbox import new_token
+from drillyard.mailbox.records import Cancel, Claim, Ending
+from drillyard.processes import ProcessId, marked
+from drillyard.scratch import temporary_below
+from drillyard.status import Cause
+from drillyard.worker import endings, gpu
+from drillyard.worker.execution import SAID, Job, remove_scratch
+from drillyard.worker.heartbeat import Heartbeat
+from drillyard.worker.pool import Pool, Slot, oom_kills
+from drillyard.worker.predecessors import bury
+
+POLL_S = 0.2
+SLOW_POLL_S = 1.0
+"""While every slot is taken, or nobody posted anything for a while."""
+DRIVER_POLL_S = 2.0
+STOP_GRACE_S = 20.0
+"""How long a ticket may take to stop when it was asked to; then it is killed."""
+TERM_GRACE_S = 8.0
+"""The same after SIGTERM: whoever sent it waits ten seconds."""
+STORE_AWAY_S = 900.0
+"""An agent without work and without a store leaves after this time."""
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """The worker program of one machine.
+
+    Args:
+        order: What was rented.
+        scratch: Local folder for code and attempts; its content is the agent's own.
+        slots: Tickets at once on this machine; default all workers of the order.
+        clock: Time.
+        term_grace_s: How long tickets may take to stop after SIGTERM.
+        paid: The machine costs money: it leaves when it is idle also while somebody drives, and
+            at once when nobody does and everything is decided.
+        bury: Called now and then while nobody drives, with the states of all tickets: ends what
+            machines that vanished still hold.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        scratch: Path,
+        slots: int | None = None,
+        clock: Clock = SYSTEM,
+        *,
+        term_grace_s: float = TERM_GRACE_S,
+        paid: bool = False,
+        bury: Callable[[Mapping[str, TicketState]], None] | None = None,
+    ) -> None:
+        self.order = order
+        self.worker = f"{order.lease_id}-{secrets.token_hex(3)}"
+        self._scratch = scratch
+        self._clock = clock
+        self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        self._pace_s = pace(self._mailbox.store)
+        self._term_grace_s = term_grace_s
+        self._paid = paid
+        self._bury = bury
+        self._pool = Pool(slots or order.workers, order.preload, order.threads)
+        self._me = ProcessId.current()
+        self._paths: tuple[Path, ...] = ()
+        self._cache = StateCache()
+        self._unsaid: dict[tuple[str, int], Ending] = {}
+        self._heart = Heartbeat(self._mailbox, order, self.worker, self._pool.slots, clock)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        self._terminated = False
+        self._why_leaving = "the mailbox cannot be read"
+        self._useful_at = clock.monotonic()
+        self._store_away_since: float | None = None
+        self._next_driver_look = 0.0
+        self._driven = True
+        self._cancel: Cancel | None = None
+
+    def run(self) -> int:
+        """Work until there is nothing left to do; the exit code."""
+        self._listen_to_signals()
+        self._heart.start()
+        try:
+            self._set_up()
+        except Exception as error:
+            log.exception("this worker cannot be set up")
+            hint = f" ({error.hint})" if isinstance(error, DrillyardError) and error.hint else ""
+            self._heart.tell("failed", f"{error}{hint}")
+            return 2 if isinstance(error, UserError) else 4
+        else:
+            self._heart.tell("ready")
+            log.info("worker %s is ready, %d slots", self.worker, self._pool.slots)
+            self._work()
+            self._heart.tell("leaving", self._why_leaving)
+            return 0
+        finally:
+            self._heart.stop()
+
+    # -- setup --------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        self._pool.warm_up()
+        order = self.order
+        self._paths = tuple(
+            install(self._mailbox, order.code, order.requirements, self._scratch / "code")
+        )
+        if order.gpus:
+            trouble = self._pool.call(gpu.look, timeout_s=300.0)
+            if trouble is not None:
+                raise UserError(
+                    f"resources.gpus is {order.gpus}, and no GPU is usable here: {trouble}",
+                    hint="install a torch with CUDA and a driver, or set resources.gpus to 0",
+                )
+        bury(self._mailbox, self._me, self._heart.record, self._orphans, self._clock)
+        sweep = getattr(self._mailbox.store, "sweep", None)
+        if sweep is not None:
+            sweep(order.experiment)
+
+    def _orphans(self) -> Iterator[ProcessId]:
+        """Living processes that an earlier agent in this one's place may have left."""
+        return marked(self.order.lease_id)
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            self._reap()
+            if self._terminated and self._paid:
+                # Seconds of notice: no look at a bucket that may be slow or away.
+                cause = Cause.PREEMPTION if self._cancel is None else Cause.CANCELLED
+                self._leave(cause, "this machine is being taken away", self._term_grace_s)
+                return
+            try:
+                states = ticket_states(self._mailbox, self._cache)
+                cancel = self._cancel = self._mailbox.cancelled()
+                self._look_for_driver(states)
+                self._store_away_since = None
+            except InfrastructureError as error:
+                if self._leave_without_store(error):
+                    return
+                self._pause(SLOW_POLL_S)
+                continue
+            if self._terminated:
+                cause = Cause.CANCELLED if cancel is not None else Cause.PREEMPTION
+                self._leave(cause, "the worker was asked to end", self._term_grace_s)
+                return
+            if self.order.deadline is not None and self._clock.now() >= self.order.deadline:
+                limit = self.order.deadline_of or "budget.max_hours or budget.max_cost"
+                self._leave(Cause.TIME_LIMIT, f"{limit} ended the lease", STOP_GRACE_S)
+                return
+            if cancel is not None and not cancel.drain:
+                for slot in self._pool.running:
+                    self._pool.stop(slot, Cause.CANCELLED, cancel.reason)
+            self._kill_late(STOP_GRACE_S)
+            claimed = self._claim_some(states)
+            if self._idle(states):
+                self._why_leaving = "nothing left to do"
+                return
+            if not claimed:
+                self._pause(self._poll_s)
+
+    def _claim_some(self, states: dict[str, TicketState]) -> int:
+        claimed = 0
+        for name, state in states.items():
+            if self._pool.free <= 0 or self._terminated:
+                break
+            if state.claimable is None or (
+                state.ticket.environment not in self.order.environments
+            ):
+                continue
+            claim = Claim(
+                ticket=name, attempt=state.claimable, worker=self.worker, token=new_token(),
+                claimed_at=self._clock.now(),
+            )  # fmt: skip
+            try:
+                if not self._mailbox.claim(claim):
+                    continue
+            except InfrastructureError as error:
+                # The claim may be there. It is ours by its token, and found again below.
+                log.warning("claiming %s: %s", name, error)
+                found = self._found_again(claim)
+                if not found:
+                    continue
+            claimed += 1
+            log.info("claimed %s, attempt %d", name, claim.attempt)
+            self._start(state, claim)
+        return claimed
+
+    def _found_again(self, claim: Claim) -> bool:
+        try:
+            now = self._mailbox.read_claim(claim.ticket, claim.attempt)
+        except InfrastructureError:
+            # If it is there after all, nobody works on it: say so as soon as the store is back.
+            self._unsaid[(claim.ticket, claim.attempt)] = endings.failed(
+                claim, self._clock, Cause.INFRASTRUCTURE, "the store went away while claiming"
+            )
+            return False
+        return now is not None and now.token == claim.token
+
+    def _start(self, state: TicketState, claim: Claim) -> None:
+        job = Job(
+            store_url=self.order.store_url,
+            experiment=self.order.experiment,
+            ticket=state.ticket,
+            claim=claim,
+            scratch=self._scratch / "attempts" / f"{claim.ticket}.{claim.attempt}",
+            paths=self._paths,
+            has_code=self.order.code is not None,
+        )
+        try:
+            self._pool.start(job)
+        except Exception as error:
+            log.exception("no process for %s", claim.ticket)
+            self._say(
+                endings.failed(
+                    claim, self._clock, Cause.INFRASTRUCTURE, f"no process for it: {error}"
+                )
+            )
+
+    def _reap(self) -> None:
+        for slot, code in self._pool.reap():
+            self._useful_at = self._clock.monotonic()
+            if code != SAID:
+                self._after_silence(slot, code)
+            remove_scratch(slot.job)
+        for ending in list(self._unsaid.values()):
+            self._say(ending)
+
+    def _after_silence(self, slot: Slot, code: int | None) -> None:
+        """A child ended without a word: ship its log and say the ending for it."""
+        job = slot.job
+        try:
+            job.shipper(self._mailbox).ship(everything=True)
+        except (InfrastructureError, OSError) as error:
+            log.warning("the log of %s is incomplete: %s", job.ticket.ticket, error)
+        if slot.stopped_by is not None:
+            cause, reason = slot.stopped_by
+            ending = endings.failed(
+                job.claim, self._clock, cause, f"{reason}; it did not stop in time and was killed"
+            )
+        else:
+            starved = oom_kills() > slot.oom_kills
+            ending = endings.of_exit(job.claim, self._clock, code, starved)
+        self._say(ending)
+
+    def _say(self, ending: Ending) -> None:
+        """Write an ending, unless its result was accepted; later when the store is away."""
+        key = (ending.ticket, ending.attempt)
+        self._unsaid[key] = ending
+        try:
+            claim = self._mailbox.read_claim(ending.ticket, ending.attempt)
+            if claim is not None and claim.worker == self.worker:
+                ticket = self._mailbox.ticket(ending.ticket)
+                accepted = self._mailbox.accepted(ticket.run, ticket.phase)
+                if accepted is not None and accepted.attempt == ending.attempt:
+                    ending = endings.succeeded(claim, self._clock, status=accepted.status)
+                self._mailbox.end(ending)
+        except InfrastructureError as error:
+            log.warning("cannot say the ending of %s yet: %s", ending.ticket, error)
+            return
+        except NotFound:
+            log.warning("ticket %s was removed", ending.ticket)
+        del self._unsaid[key]
+
+    # -- leaving ------------------------------------------------------------------------------
+
+    def _idle(self, states: dict[str, TicketState]) -> bool:
+        """True when nothing was to be done for the order's idle time and nobody waits."""
+        now = self._clock.monotonic()
+        claimable = any(
+            s.claimable is not None and s.ticket.environment in self.order.environments
+            for s in states.values()
+        )
+        if self._pool.running or claimable or self._unsaid or (self._driven and not self._paid):
+            self._useful_at = now
+            return False
+        over = self._paid and not self._driven and all(s.status.ended for s in states.values())
+        return (over and bool(states)) or now - self._useful_at >= self.order.idle_s
+
+    def _look_for_driver(self, states: dict[str, TicketState]) -> None:
+        """See whether anybody drives; without one, ``on_driver_loss: stop`` stops the work."""
+        now = self._clock.monotonic()
+        if now < self._next_driver_look:
+            return
+        self._next_driver_look = now + max(DRIVER_POLL_S, 3 * self._pace_s)
+        drivers = self._mailbox.drivers()
+        self._driven = any(living(self._mailbox, d) for d in drivers)
+        if not self._driven and self._bury is not None:
+            self._bury(states)
+        if self._driven or not drivers or all(s.status.ended for s in states.values()):
+            return
+        spec = self._mailbox.experiment_record().spec
+        if spec.get("on_driver_loss") == "stop":
+            order = Cancel(
+                reason="nobody drives this experiment any more (on_driver_loss: stop)",
+                by=self.worker, written_at=self._clock.now(),
+            )  # fmt: skip
+            if self._mailbox.create("control/cancel.json", order):
+                log.warning("%s", order.reason)
+
+    def _leave(self, cause: Cause, reason: str, grace_s: float) -> None:
+        """Stop every ticket, wait for them, say what they could not say."""
+        log.info("leaving: %s", reason)
+        self._why_leaving = reason
+        for slot in self._pool.running:
+            self._pool.stop(slot, cause, reason)
+        while self._pool.running:
+            self._kill_late(grace_s)
+            self._pool.wait([], POLL_S)
+            self._reap()
+
+    def _kill_late(self, grace_s: float) -> None:
+        now = self._clock.monotonic()
+        for slot in self._pool.running:
+            if slot.stopping_since is not None and now - slot.stopping_since > grace_s:
+                log.warning("%s did not stop within %.0f s", slot.job.ticket.ticket, grace_s)
+                self._pool.kill(slot)
+
+    def _leave_without_store(self, error: InfrastructureError) -> bool:
+        now = self._clock.monotonic()
+        if self._store_away_since is None:
+            self._store_away_since = now
+            log.warning("the mailbox cannot be read: %s", error)
+        over = self.order.deadline is not None and self._clock.now() >= self.order.deadline
+        if self._terminated or over:
+            cause = Cause.TIME_LIMIT if over else Cause.PREEMPTION
+            self._leave(cause, "the worker was asked to end", self._term_grace_s)
+            return True
+        return not self._pool.running and now - self._store_away_since > STORE_AWAY_S
+
+    @property
+    def terminated(self) -> bool:
+        """True once somebody asked this process to end."""
+        return self._terminated
+
+    @property
+    def driven(self) -> bool:
+        """Whether anybody drove the experiment at the last look."""
+        return self._driven
+
+    @property
+    def _poll_s(self) -> float:
+        # A child's end wakes the agent at once, whatever the pause is.
+        if self._pool.free:
+            return max(POLL_S, self._pace_s)
+        return max(SLOW_POLL_S, 5 * self._pace_s)
+
+    def _pause(self, seconds: float) -> None:
+        self._pool.wait([self._wake_read], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _wake(self) -> None:
+        os.write(self._wake_write, b"w")
+
+    def _terminate(self) -> None:
+        self._terminated = True
+        self._wake()
+
+    def _listen_to_signals(self) -> None:
+        def on_term(_number: int, _frame: object) -> None:
+            self._terminate()
+
+        signal.signal(signal.SIGTERM, on_term)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def run_agent(
+    order: Order,
+    scratch: Path,
+    slots: int | None = None,
+    clock: Clock = SYSTEM,
+    make: Callable[..., Agent] = Agent,
+) -> int:
+    """Be the agent of a lease until there is nothing left to do.
+
+    Returns:
+        Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    temporary_below(scratch)
+    try:
+        return make(order, scratch, slots, clock).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

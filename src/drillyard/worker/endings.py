@@ -1,0 +1,126 @@
+"""From what happened to an attempt to the record that says so."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import traceback
+
+from drillyard.clock import Clock
+from drillyard.errors import DrillyardError, InfrastructureError, Stopped, TimedOut
+from drillyard.mailbox.records import Claim, Ending
+from drillyard.phases import StopSignal
+from drillyard.redaction import redact
+from drillyard.status import STATUS_OF, Cause, Status
+
+_MAX_TRACEBACK = 20_000
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+def succeeded(
+    claim: Claim, clock: Clock, message: str = "", status: Status | None = None
+) -> Ending:
+    """The ending of an attempt whose result was accepted."""
+    return Ending(
+        ticket=claim.ticket, attempt=claim.attempt, status=status or Status.SUCCEEDED,
+        message=message, by=claim.worker, ended_at=clock.now(),
+    )  # fmt: skip
+
+
+def failed(
+    claim: Claim,
+    clock: Clock,
+    cause: Cause,
+    message: str,
+    *,
+    hint: str | None = None,
+    trace: str | None = None,
+) -> Ending:
+    """The ending of an attempt without a result.
+
+    The status is that of the attempt; what becomes of the ticket, ``attempts`` decides.
+    """
+    status = Status.PREEMPTED if cause is Cause.PREEMPTION else STATUS_OF[cause]
+    return Ending(
+        ticket=claim.ticket, attempt=claim.attempt, status=status, cause=cause,
+        message=redact(message), hint=redact(hint) if hint else None,
+        traceback=redact(trace)[-_MAX_TRACEBACK:] if trace else None,
+        by=claim.worker, ended_at=clock.now(),
+    )  # fmt: skip
+
+
+def of_error(claim: Claim, clock: Clock, error: BaseException, stop: StopSignal) -> Ending:
+    """The ending of an attempt that raised.
+
+    Args:
+        claim: The attempt.
+        clock: For the stamp.
+        error: What came out of the phase.
+        stop: Whether a stop was asked for, and why.
+    """
+    if isinstance(error, Stopped) and stop.requested:
+        cause = stop.cause or Cause.INFRASTRUCTURE
+        hint = error.hint
+        if cause is Cause.TIME_LIMIT:
+            hint = hint or "raise that limit; the same command goes on from the last checkpoint"
+        return failed(claim, clock, cause, stop.reason or str(error), hint=hint)
+    cause = cause_of(error)
+    text = str(error) or type(error).__name__
+    if not isinstance(error, DrillyardError):
+        text = f"{type(error).__name__}: {text}" if str(error) else text
+    trace = "".join(traceback.format_exception(error))
+    return failed(claim, clock, cause, text, hint=getattr(error, "hint", None), trace=trace)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The cause that an exception stands for."""
+    if isinstance(error, TimedOut):
+        return Cause.TIME_LIMIT
+    if isinstance(error, InfrastructureError | Stopped):
+        return Cause.INFRASTRUCTURE
+    if isinstance(error, DrillyardError):
+        return Cause.USER_ERROR
+    # torch raises OutOfMemoryError (GPU) or RuntimeError (CPU); it is not imported for a look.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _NO_MEMORY):
+        return Cause.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return Cause.INFRASTRUCTURE
+    return Cause.USER_ERROR
+
+
+def of_exit(claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: bool) -> Ending:
+    """The ending of an attempt whose process ended without a word of its own.
+
+    Args:
+        claim: The attempt.
+        clock: For the stamp.
+        exitcode: As ``multiprocessing`` tells it: negative for a signal.
+        out_of_memory: The kernel ended processes for want of memory meanwhile.
+    """
+    if out_of_memory and exitcode in (-int(signal.SIGKILL), 137):
+        return failed(
+            claim, clock, Cause.OUT_OF_MEMORY, "the system ended the process: out of memory",
+            hint="use fewer copies of the simulator, a smaller buffer, or fewer workers",
+        )  # fmt: skip
+    if exitcode == -int(signal.SIGALRM):
+        return failed(
+            claim, clock, Cause.TIME_LIMIT,
+            "it hangs in code that never lets go of the interpreter, and was ended by "
+            "budget.stall_s",
+            hint="the log says where each thread stands; `drillyard check` steps the simulator",
+        )  # fmt: skip
+    if exitcode is not None and exitcode < 0:
+        try:
+            name = signal.Signals(-exitcode).name
+        except ValueError:
+            name = f"signal {-exitcode}"
+        message = f"the process was ended by {name}"
+    else:
+        message = f"the process ended with code {exitcode} before it had a result"
+    return failed(
+        claim, clock, Cause.INFRASTRUCTURE, message,
+        hint="the log of the attempt has its last words; native code of a simulator may crash so",
+    )  # fmt: skip

@@ -1,0 +1,300 @@
+"""One ticket, in one process: from the claim to its ending.
+
+``main`` is what the pool forks. It needs no agent beyond a pipe, so that a backend that pushes
+tickets can call it as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar, cast
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import DrillyardError, Superseded
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Accepted, Claim, Ending, Phase, RunRecord, TicketRecord
+from drillyard.parameters import bound
+from drillyard.phases import PhaseOutcome, RunContext, StopSignal
+from drillyard.processes import ProcessId, end, in_group
+from drillyard.redaction import protect, redact, register_environment
+from drillyard.registry import load
+from drillyard.spec import ExperimentSpec
+from drillyard.status import Cause, Status
+from drillyard.worker import endings
+from drillyard.worker.attendant import Attendant
+from drillyard.worker.logship import LogShipper
+from drillyard.worker.progress import ProgressKeeper
+from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
+
+PERSIST_S = 60.0
+"""How long a result waits for a store that is away."""
+SAID = 0
+UNSAID = 70
+"""Exit code of a process that could not write its ending; the agent does it."""
+LOG_NAME = "log.txt"
+
+T = TypeVar("T")
+log = logging.getLogger("drillyard.run")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a ticket's process is told.
+
+    Attributes:
+        store_url: The mailbox's store.
+        experiment: Its folder there.
+        ticket: What to do.
+        claim: The right to do it.
+        scratch: Local folder of this attempt; made here, deleted by who started the process.
+        paths: Folders for the front of ``sys.path``, the user's code first.
+        has_code: Whether the first of ``paths`` is the user's folder.
+    """
+
+    store_url: str
+    experiment: str
+    ticket: TicketRecord
+    claim: Claim
+    scratch: Path
+    paths: tuple[Path, ...] = ()
+    has_code: bool = False
+
+    @property
+    def log_path(self) -> Path:
+        """Where everything that the process prints goes."""
+        return self.scratch / LOG_NAME
+
+    def shipper(self, mailbox: Mailbox) -> LogShipper:
+        """The shipper of this attempt's log."""
+        folder = mailbox.attempt_path(self.ticket.run, self.ticket.phase, self.claim.attempt)
+        return LogShipper(mailbox, folder, self.log_path, redact)
+
+
+def main(job: Job, agent: Connection | None = None) -> None:
+    """Body of a ticket's process. Never returns: ends with ``SAID`` or ``UNSAID``."""
+    code = UNSAID
+    try:
+        # A group of its own: whatever the user's code starts can be ended with it.
+        os.setpgid(0, 0)
+        job.scratch.mkdir(parents=True, exist_ok=True)
+        _redirect_output(job.log_path)
+        register_environment()
+        code = execute(job, agent)
+    except BaseException:
+        # Nobody above us could tell it: the log of the attempt is the last place.
+        logging.getLogger(__name__).exception("the worker's own code failed")
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        me = ProcessId.current()
+        end([p for p in in_group(me.pid) if p.pid != me.pid], grace_s=0.0)
+        # Threads and exit handlers of user code must not keep a finished ticket alive.
+        os._exit(code)
+
+
+def execute(job: Job, agent: Connection | None = None, clock: Clock = SYSTEM) -> int:
+    """Run a ticket and say how it ended.
+
+    Args:
+        job: What to do.
+        agent: Pipe on which ``(cause, reason)`` asks for a stop; its end is the agent's death.
+        clock: Time.
+
+    Returns:
+        ``SAID``, or ``UNSAID`` when the store stayed away.
+    """
+    mailbox = Mailbox(open_store(job.store_url), job.experiment)
+    stop = StopSignal()
+    _listen_to_signals(stop)
+    progress = ProgressKeeper(job.ticket, job.claim, clock)
+    shipper = job.shipper(mailbox)
+    attendant = Attendant(mailbox, job.claim, stop, progress, shipper, agent, clock)
+    attendant.start()
+    started_at = clock.now()
+    ending: Ending | None
+    try:
+        context = _context(job, mailbox, stop, progress, clock)
+        with _stall_watch(job, context, stop, progress, attendant, shipper):
+            outcome = _run_phase(context)
+        ending = _accept(context, outcome, started_at)
+    except Superseded as error:
+        log.info("%s: nothing of this attempt counts", error)
+        ending = None
+    except BaseException as error:
+        ending = endings.of_error(job.claim, clock, error, stop)
+        if ending.traceback and not attendant.superseded:
+            log.error("%s\n%s", ending.message, ending.traceback)
+    if attendant.superseded:
+        ending = None
+    attendant.finish(ending.status if ending else Status.UNKNOWN)
+    # The log goes first: whoever sees the ending wants to read the last words.
+    with contextlib.suppress(DrillyardError):
+        shipper.ship(everything=True)
+    return SAID if _say(mailbox, ending) else UNSAID
+
+
+def _stall_watch(
+    job: Job,
+    context: RunContext,
+    stop: StopSignal,
+    progress: ProgressKeeper,
+    attendant: Attendant,
+    shipper: LogShipper,
+) -> StallWatch:
+    """The watch over train and evaluate; storing a large file is long without a sign of life."""
+
+    def end(message: str) -> None:
+        dump_stacks()
+        ending = endings.failed(
+            job.claim, context.clock, Cause.TIME_LIMIT, message,
+            hint="the log says where each thread stands; `drillyard check` steps the simulator; "
+            "where a step may take that long: a larger budget.stall_s, or null",
+        )  # fmt: skip
+        attendant.finish(ending.status)
+        with contextlib.suppress(DrillyardError):
+            shipper.ship(everything=True)
+        said = attendant.superseded or _say(context.mailbox, ending)
+        exit_now(SAID if said else UNSAID)
+
+    watched = context.phase is not Phase.STORE
+    limit_s = context.spec.budget.stall_s if watched else None
+    return StallWatch(job.ticket, limit_s, stop, progress, context.clock, end)
+
+
+def persist(action: Callable[[], T], within_s: float = PERSIST_S) -> T:
+    """Do something to the store, again while it is away.
+
+    Raises:
+        StoreUnavailable: It stayed away.
+    """
+    retrying = Retrying(
+        stop=stop_after_delay(within_s),
+        wait=wait_exponential_jitter(initial=0.2, max=5.0),
+        retry=retry_if_exception(lambda e: isinstance(e, DrillyardError) and e.retryable),
+        reraise=True,
+    )
+    return retrying(action)
+
+
+def _context(
+    job: Job, mailbox: Mailbox, stop: StopSignal, progress: ProgressKeeper, clock: Clock
+) -> RunContext:
+    run = persist(lambda: mailbox.run(job.ticket.run))
+    record = persist(mailbox.experiment_record)
+    _set_threads(run)
+    sys.path[:0] = [str(path) for path in job.paths]
+    code = job.paths[0] if job.has_code else None
+    # Files that user code opens by a relative name lie in his folder.
+    os.chdir(code or job.scratch)
+    return RunContext(
+        spec=bound(ExperimentSpec.model_validate(record.spec), run),
+        run=run,
+        phase=job.ticket.phase,
+        attempt=job.claim.attempt,
+        claim=job.claim,
+        mailbox=mailbox,
+        scratch=job.scratch,
+        code=code,
+        stop=stop,
+        progress=progress,
+        log=log,
+        clock=clock,
+    )
+
+
+def _run_phase(context: RunContext) -> PhaseOutcome:
+    context.stop.check()
+    log.info("%s of %s, attempt %d", context.phase.value, context.run.run, context.attempt)
+    if context.phase is Phase.STORE:
+        from drillyard.storing import store_phase  # only store tickets need it
+
+        return store_phase(context)
+    workload = load("workloads", context.spec.workload)()
+    phase = workload.train if context.phase is Phase.TRAIN else workload.evaluate
+    return cast(PhaseOutcome, phase(context))
+
+
+def _accept(context: RunContext, outcome: PhaseOutcome, started_at: float) -> Ending:
+    mailbox, claim = context.mailbox, context.claim
+    path = f"{context.folder}/manifest.json"
+    persist(lambda: mailbox.must_own(claim))
+    persist(lambda: mailbox.write(path, outcome.files))
+    accepted = Accepted(
+        run=context.run.run, phase=context.phase, attempt=context.attempt, status=outcome.status,
+        manifest=path, manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+        summary=outcome.summary, started_at=started_at, ended_at=context.clock.now(),
+    )  # fmt: skip
+    if persist(lambda: mailbox.accept(claim, accepted)):
+        return endings.succeeded(claim, context.clock, status=outcome.status)
+    earlier = mailbox.accepted(accepted.run, accepted.phase)
+    number = earlier.attempt if earlier else "?"
+    # An attempt that was buried in the very moment of its success; its result stands.
+    return endings.succeeded(claim, context.clock, f"the result of attempt {number} stands")
+
+
+def _say(mailbox: Mailbox, ending: Ending | None) -> bool:
+    if ending is None:
+        return True
+    try:
+        persist(lambda: mailbox.end(ending))
+    except DrillyardError as error:
+        log.error("cannot say how this attempt ended: %s", error)
+        return False
+    return True
+
+
+def _set_threads(run: RunRecord) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(run.threads)  # for processes that user code starts
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(run.threads)
+
+
+def _redirect_output(path: Path) -> None:
+    """Everything that this process and its children print goes to one file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    handler = protect(logging.StreamHandler(sys.stderr))
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def _listen_to_signals(stop: StopSignal) -> None:
+    def on_term(_number: int, _frame: object) -> None:
+        # The agent says causes through the pipe; a bare SIGTERM is a machine that goes away.
+        stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
+
+    with contextlib.suppress(ValueError):  # not the main thread: somebody else owns the signals
+        signal.signal(signal.SIGTERM, on_term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def remove_scratch(job: Job) -> None:
+    """Delete the local folder of an attempt."""
+    shutil.rmtree(job.scratch, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""``workers/<id>.json``: the agent says every second that it lives, and how it stands."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from drillyard.backend import Order
+from drillyard.clock import Clock
+from drillyard.driver_lock import host
+from drillyard.errors import InfrastructureError
+from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.processes import ProcessId
+from drillyard.redaction import redact
+
+BEAT_S = 1.0
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Writes the record of one worker from a thread of its own.
+
+    Args:
+        mailbox: The experiment.
+        order: What was rented.
+        worker: The worker's id.
+        slots: Tickets that it does at once.
+        clock: Time.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, order: Order, worker: str, slots: int, clock: Clock
+    ) -> None:
+        me = ProcessId.current()
+        self._mailbox = mailbox
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
+        self._thread = threading.Thread(target=self._beats, name="beat", daemon=True)
+        self._record = WorkerRecord(
+            worker=worker, lease=order.lease_id, slots=slots, environments=order.environments,
+            host=host(), pid=me.pid, pid_started=me.started, code=order.code,
+            written_at=clock.now(),
+        )  # fmt: skip
+
+    @property
+    def record(self) -> WorkerRecord:
+        """The worker's record as it was last written."""
+        return self._record
+
+    def start(self) -> None:
+        """Begin with the state ``starting``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write nothing more."""
+        self._over.set()
+        self._thread.join(timeout=5.0)
+
+    def tell(self, state: str, message: str = "") -> None:
+        """Change the state, and write it now."""
+        with self._lock:
+            update: dict[str, Any] = {"state": state, "message": redact(message)}
+            if state == "ready":
+                update["ready_at"] = self._clock.now()
+            self._record = self._record.model_copy(update=update)
+        self._beat()
+
+    def _beat(self) -> None:
+        with self._lock:
+            update = {"beat": self._record.beat + 1, "written_at": self._clock.now()}
+            self._record = self._record.model_copy(update=update)
+            try:
+                self._mailbox.write(f"workers/{self._record.worker}.json", self._record)
+            except InfrastructureError as error:
+                log.warning("no heartbeat: %s", error)
+
+    def _beats(self) -> None:
+        self._beat()
+        while not self._clock.wait(self._over, self._every_s):
+            self._beat()

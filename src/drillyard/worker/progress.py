@@ -1,0 +1,100 @@
+"""Progress of a ticket: kept by the work, written to the board by a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+from drillyard.clock import Clock
+from drillyard.mailbox.records import Board, Claim, TicketRecord
+from drillyard.status import Status
+
+_WINDOW_S = 30.0
+_KNOWN = ("step", "total", "episodes", "episode_return", "checkpoint_step", "message",
+          "time_left_s")  # fmt: skip
+
+
+class ProgressKeeper:
+    """The last values that the work told, and the rate that they grow at.
+
+    Args:
+        ticket: Which ticket.
+        claim: Under which claim.
+        clock: For rates (monotonic) and stamps.
+    """
+
+    def __init__(self, ticket: TicketRecord, claim: Claim, clock: Clock) -> None:
+        self._ticket = ticket
+        self._claim = claim
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = {}
+        self._beat = 0
+        self.words = 0
+        """How often something was told."""
+        self._points: deque[tuple[float, int]] = deque()
+
+    def __call__(self, **values: Any) -> None:
+        """Keep the given values; unknown names are ignored, None keeps what was there."""
+        with self._lock:
+            self.words += 1
+            self._values.update(
+                (name, value)
+                for name, value in values.items()
+                if name in _KNOWN and value is not None
+            )
+
+    @property
+    def step(self) -> int:
+        """The last step that was told; 0 before the first."""
+        return int(self._values.get("step", 0))
+
+    def board(self, status: Status = Status.RUNNING) -> Board:
+        """The next board record."""
+        now = self._clock.monotonic()
+        with self._lock:
+            values = dict(self._values)
+            self._beat += 1
+            beat = self._beat
+        step, total = int(values.get("step", 0)), int(values.get("total", 0))
+        rate = self._rate(now, step)
+        eta_s = max(0, total - step) / rate if rate and total else None
+        if (left_s := values.get("time_left_s")) is not None:  # whatever ends first
+            eta_s = left_s if eta_s is None else min(eta_s, left_s)
+        return Board(
+            run=self._ticket.run,
+            phase=self._ticket.phase,
+            attempt=self._claim.attempt,
+            worker=self._claim.worker,
+            status=status,
+            step=step,
+            total=total,
+            episodes=int(values.get("episodes", 0)),
+            episode_return=_finite(values.get("episode_return")),
+            steps_per_s=rate,
+            eta_s=eta_s,
+            checkpoint_step=values.get("checkpoint_step"),
+            message=str(values.get("message", ""))[:500],
+            beat=beat,
+            written_at=self._clock.now(),
+        )
+
+    def _rate(self, now: float, step: int) -> float | None:
+        """Steps a second over the last half minute; None before two different points."""
+        if self._points and step < self._points[-1][1]:
+            self._points.clear()
+        self._points.append((now, step))
+        while len(self._points) > 2 and now - self._points[0][0] > _WINDOW_S:
+            self._points.popleft()
+        (first_time, first_step) = self._points[0]
+        if step <= first_step or now <= first_time:
+            return None
+        return (step - first_step) / (now - first_time)
+
+
+def _finite(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    return number if number == number and abs(number) != float("inf") else None

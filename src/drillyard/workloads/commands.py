@@ -1,0 +1,230 @@
+"""Runs the lines of a script: no shell unless asked for, a time limit, nothing left behind.
+
+Everything that a line starts carries a mark in its environment, by which it is found again and
+ended: also what moved into a process group or session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.phases import StopSignal
+from drillyard.processes import ProcessId, end, marked
+from drillyard.spec.work import Line, words_of
+
+MARK = "DRILLYARD_SCRIPT"
+RUN_MARK = "DRILLYARD_SCRIPT_RUN"
+"""Carried over all attempts of a run: what a killed attempt left is found by the next one."""
+TERM_GRACE_S = 2.0
+"""Between asking to end and ending: a worker that is stopped has eight seconds in all."""
+_POLL_S = 0.05
+_TAIL_LINES = 15
+_TAIL_CHARS = 2000
+_DRAIN_S = 1.0
+
+
+@dataclass
+class Stage:
+    """Where and how the lines of one run are executed.
+
+    Attributes:
+        folder: The working folder.
+        environment: All variables of the processes.
+        mark: Tells the processes of this attempt from all others.
+        run_mark: Tells those of this run, of whichever attempt.
+        stop: Looked at while a line runs; None where nothing may stop it (teardown).
+        log: Gets every line of output.
+        tick: Called again and again while a line runs.
+        shell: Lines go to ``sh -c``.
+        abort_on_error: Lines behind a failed one are skipped.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    mark: str
+    stop: StopSignal | None
+    log: Callable[[str], None]
+    tick: Callable[[], None] = lambda: None
+    shell: bool = False
+    abort_on_error: bool = True
+    run_mark: str = ""
+    output: Path | None = None
+    """Gets the standard output of the lines."""
+    _tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+
+    def run(self, name: str, lines: Sequence[Line], limit_s: float | None) -> None:
+        """Run lines one after the other.
+
+        Args:
+            name: ``setup``, ``run`` or ``teardown``: for messages.
+            lines: What to run.
+            limit_s: Longest time of all of them together.
+
+        Raises:
+            RunFailed: A line failed, or does not start; with its last words.
+            TimedOut: The time is over; everything that was started is ended.
+            Stopped: A stop was asked for; everything that was started is ended.
+        """
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        failed: RunFailed | None = None
+        for line in lines:
+            try:
+                self._line(name, line, deadline, limit_s)
+            except RunFailed as error:
+                if self.abort_on_error:
+                    raise
+                self.log(f"{name}: {error}; going on (abort_on_error: false)")
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
+        """End everything that the lines started and that lives still."""
+        # What is being started while we look is seen by the second look.
+        for _ in range(2):
+            left = list(marked(self.mark, MARK))
+            if left:
+                end(left, grace_s)
+
+    def _line(
+        self, name: str, line: Line, deadline: float | None, limit_s: float | None
+    ) -> None:  # fmt: skip
+        shown = line if isinstance(line, str) else shlex.join(line)
+        self.log(f"{name}: {shown}")
+        self._tail.clear()
+        process = self._start(name, line, shown)
+        readers = [
+            threading.Thread(target=self._read, args=(process.stdout, self.output), daemon=True),
+            threading.Thread(target=self._read, args=(process.stderr, None), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            self._wait(process, name, shown, deadline, limit_s)
+        except BaseException:
+            self._end(process)
+            raise
+        finally:
+            # A server that the line left in the background keeps the pipes open.
+            for reader in readers:
+                reader.join(_DRAIN_S)
+            self.tick()
+        if process.returncode:
+            raise RunFailed(
+                f"`{shown}` in `{name}` {_how(process.returncode)}{self._last_words()}",
+                hint="the log of the run has all of its output",
+            )
+
+    def _start(self, name: str, line: Line, shown: str) -> subprocess.Popen[bytes]:
+        arguments = ["sh", "-c", str(line)] if self.shell else self._arguments(line)
+        try:
+            return subprocess.Popen(
+                arguments, cwd=self.folder, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={**self.environment, MARK: self.mark, RUN_MARK: self.run_mark},
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunFailed(
+                f"`{shown}` in `{name}` does not start: {reason}",
+                hint="is the program installed on the worker, and is its file in the folder of "
+                "the experiment? Pipes, `&&` and `*` need `shell: true`",
+            ) from error
+
+    def _arguments(self, line: Line) -> list[str]:
+        words = words_of(line)
+        if words[0].endswith(".py"):
+            return [sys.executable, *words]
+        own = self.folder / words[0]
+        if "/" in words[0] and not Path(words[0]).is_absolute() and own.is_file():
+            own.chmod(own.stat().st_mode | 0o100)  # code travels without the right to execute
+            return [str(own), *words[1:]]
+        return words
+
+    def _wait(
+        self,
+        process: subprocess.Popen[bytes],
+        name: str,
+        shown: str,
+        deadline: float | None,
+        limit_s: float | None,
+    ) -> None:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_S)
+                return
+            self.tick()
+            if self.stop is not None and self.stop.requested:
+                raise Stopped(self.stop.reason)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"`{name}` was not done after {limit_s:g} s, in `{shown}`"
+                    + self._last_words(),
+                    hint=f"raise script.{_LIMITS[name]}",
+                )
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(psutil.Error):
+            # By descent as well: a program may have cleared its environment.
+            family = [psutil.Process(process.pid),
+                      *psutil.Process(process.pid).children(recursive=True)]  # fmt: skip
+            ids = [ProcessId.of(p.pid) for p in family]
+            end({*(i for i in ids if i), *marked(self.mark, MARK)}, TERM_GRACE_S)
+        self.end_all(0.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5.0)
+
+    def _read(self, pipe: IO[bytes] | None, copy: Path | None) -> None:
+        assert pipe is not None
+        with pipe, open(copy or os.devnull, "ab") as file:
+            # A line without an end must not fill the memory.
+            while data := pipe.readline(1 << 16):
+                if copy is not None:
+                    file.write(data)
+                    file.flush()
+                text = data.decode(errors="replace").rstrip("\r\n")
+                self._tail.append(text)
+                self.log(text)
+
+    def _last_words(self) -> str:
+        text = "\n".join(self._tail).strip()
+        return f". Its last lines:\n{text[-_TAIL_CHARS:]}" if text else ", without a word"
+
+
+def end_earlier(run_mark: str) -> int:
+    """End what earlier attempts of a run left on this machine; how many processes.
+
+    A worker that was killed ends nothing, and a process in a session of its own outlives it.
+    """
+    left = list(marked(run_mark, RUN_MARK))
+    if left:
+        end(left, TERM_GRACE_S)
+    return len(left)
+
+
+_LIMITS = {
+    "setup": "setup_max_time_s", "run": "max_time_s", "teardown": "teardown_max_time_s",
+}  # fmt: skip
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        import signal
+
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with code {code}"

@@ -1,0 +1,330 @@
+"""The workload ``composite``: children in order, as one run.
+
+Set up in order, run in order, torn down in reverse in any case; the first failure ends it. All
+children work in the run's one folder, so that what one writes the next one reads. Their metrics
+are merged; two children with a metric of the same name are an error unless one has a ``prefix``.
+
+One child at most may train a policy (``rl``, or a plug-in's workload): its checkpoints, curves and
+files are those of the run. After a lost attempt the others start over, and that one resumes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+from drillyard.backend import Finding
+from drillyard.errors import ConfigError, DrillyardError, RunFailed
+from drillyard.mailbox.records import FileEntry, Manifest
+from drillyard.parameters import child_parameters
+from drillyard.phases import PhaseOutcome, RunContext, Workload
+from drillyard.registry import load
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.experiment import ChildSpec, Parts
+from drillyard.workloads.measured import announce, save_metrics
+from drillyard.workloads.script import prepare
+
+PARTLY = ("script", "mock", "composite")
+"""Workloads of which a composite may have any number."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A workload whose work has an outside: something to set up before, and to tear down after."""
+
+    def setup(self, context: RunContext) -> None:
+        """Make ready; safe to repeat."""
+
+    def run(self, context: RunContext) -> PhaseOutcome:
+        """Do the work."""
+
+    def teardown(self, context: RunContext, *, failed: bool = False) -> None:
+        """Clean up; safe to repeat. With ``failed``, errors are logged, not raised."""
+
+
+@dataclass
+class Part:
+    """A child with what does its work."""
+
+    child: ChildSpec
+    workload: Workload
+    context: RunContext
+
+
+class CompositeWorkload:
+    """Does the work of its children."""
+
+    kind = "composite"
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+        self._set_up: list[Part] = []
+
+    def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
+        """See ``Workload.check``: every child by its own workload.
+
+        Raises:
+            UserError: A child cannot work; names it.
+        """
+        _only_one_policy(spec)
+        _known_metrics(spec)
+        findings: list[Finding] = []
+        for number, child in enumerate(spec.children):
+            part = as_experiment(spec, child)
+            try:
+                if child.simulator is not None:
+                    from drillyard.simulators.check import check_simulator
+
+                    findings += check_simulator(child.simulator, speed=False)
+                found = _workload(child).check(part, folder)
+            except ConfigError as error:
+                error.field = f"children[{number}].{error.field}" if error.field else None
+                raise
+            findings += [
+                Finding(f.severity, f"children[{number}].{f.subject}", f.message, f.fix)
+                for f in found
+            ]
+        return findings
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """See ``Workload.preload``."""
+        modules = [__name__]
+        for child in spec.children:
+            modules += _workload(child).preload(as_experiment(spec, child))
+        return list(dict.fromkeys(modules))
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+        """See ``Workload.freeze``: those of the children, by name."""
+        chosen = {
+            child.name: _workload(child).freeze(as_experiment(spec, child), seed)
+            for child in spec.children
+        }
+        return {"children": {name: choices for name, choices in chosen.items() if choices}}
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """Set up, run, tear down."""
+        announce(context)
+        try:
+            self.setup(context)
+            outcome = self.run(context)
+        except BaseException:
+            self.teardown(context, failed=True)
+            raise
+        self.teardown(context)
+        return outcome
+
+    def setup(self, context: RunContext) -> None:
+        """Set the children up, in order.
+
+        Raises:
+            RunFailed: One failed; those after it are not set up.
+        """
+        prepare(context)
+        self._parts = list(_parts(context))
+        for part in self._parts:
+            if isinstance(part.workload, Staged):
+                context.stop.check()
+                context.log.info("setup of %s", part.context.child)
+                # Noted first: what failed half way is torn down as well.
+                self._set_up.append(part)
+                with _named(part):
+                    part.workload.setup(part.context)
+
+    def run(self, context: RunContext) -> PhaseOutcome:
+        """Run the children, in order.
+
+        Raises:
+            RunFailed: One failed, or two have the same metric; those after it are not run.
+        """
+        began = time.monotonic()
+        metrics, texts = _Merged(), _Merged()
+        files: dict[str, FileEntry] = {}
+        summary: dict[str, Any] = {}
+        times: dict[str, float] = {}
+        for number, part in enumerate(self._parts):
+            context.stop.check()
+            context.log.info("run of %s", part.context.child)
+            context.progress(step=number, total=len(self._parts), message=part.context.child)
+            start = time.monotonic()
+            with _named(part):
+                outcome = self._run(part)
+            times[part.child.name] = time.monotonic() - start
+            files |= outcome.files.files
+            if part.child.workload not in PARTLY:
+                summary |= outcome.summary
+            metrics.add(part, outcome.summary.get("metrics"))
+            texts.add(part, outcome.summary.get("texts"))
+        summary.setdefault("parameters", dict(context.run.parameters))
+        summary |= {
+            "wall_s": time.monotonic() - began, "children_s": times, "metrics": metrics.values,
+        }  # fmt: skip
+        if context.child:
+            files |= save_metrics(context, metrics.values, texts.values)
+        return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+    def teardown(self, context: RunContext, *, failed: bool = False) -> None:
+        """Tear down those that were set up, in reverse; each has its turn.
+
+        Raises:
+            RunFailed: One failed, and nothing had failed before.
+        """
+        first: DrillyardError | None = None
+        while self._set_up:
+            part = self._set_up.pop()
+            context.log.info("teardown of %s", part.context.child)
+            assert isinstance(part.workload, Staged)
+            try:
+                with _named(part):
+                    part.workload.teardown(part.context, failed=failed)
+            except DrillyardError as error:
+                context.log.error("%s", error)
+                first = first or error
+        if first is not None and not failed:
+            raise first
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """Evaluate the children and merge what they measured."""
+        metrics, texts = _Merged(), _Merged()
+        files: dict[str, FileEntry] = {}
+        summary: dict[str, Any] = {}
+        for part in _parts(context):
+            context.stop.check()
+            with _named(part):
+                outcome = part.workload.evaluate(part.context)
+            files |= outcome.files.files
+            found = outcome.summary
+            if part.child.workload not in PARTLY:
+                summary |= {k: v for k, v in found.items() if k not in ("metrics", "texts")}
+            elif "policies" in found:
+                summary |= {k: found[k] for k in ("policies", "policy_used") if k in found}
+            own = found.get("metrics")
+            metrics.add(part, _of_policy(found) if own is None else own)
+            texts.add(part, found.get("texts"))
+        files |= save_metrics(context, metrics.values, texts.values)
+        summary |= {"metrics": metrics.values, "texts": texts.values}
+        return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+    @staticmethod
+    def _run(part: Part) -> PhaseOutcome:
+        if isinstance(part.workload, Staged):
+            return part.workload.run(part.context)
+        before = Path.cwd()
+        os.chdir(prepare(part.context))  # files that earlier children wrote are found by name
+        try:
+            return part.workload.train(part.context)
+        finally:
+            os.chdir(before)
+
+
+class _Merged:
+    """Values by name, and who gave them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._of: dict[str, str] = {}
+
+    def add(self, part: Part, found: Any) -> None:
+        """Add a child's.
+
+        Raises:
+            RunFailed: Another child has one of that name.
+        """
+        for name, value in (found or {}).items():
+            full = f"{part.child.put_before}{name}"
+            if full in self.values:
+                raise _clash(full, self._of[full], part.child.name)
+            self.values[full], self._of[full] = value, part.child.name
+
+
+@contextmanager
+def _named(part: Part) -> Iterator[None]:
+    """Errors of a child begin with its name."""
+    try:
+        yield
+    except DrillyardError as error:
+        error.message = f"child {part.child.name!r}: {error.message}"
+        raise
+
+
+def as_experiment(spec: ExperimentSpec, child: ChildSpec) -> ExperimentSpec:
+    """A child as an experiment of its own; what concerns the whole is the parent's."""
+    own = {name: getattr(child, name) for name in Parts.model_fields}
+    whole = {
+        name: getattr(spec, name)
+        for name in ExperimentSpec.model_fields
+        if name not in Parts.model_fields
+    }
+    return ExperimentSpec.model_validate({**whole, **own})
+
+
+def _parts(context: RunContext) -> Iterator[Part]:
+    choices = context.run.choices.get("children") or {}
+    for child in context.spec.children:
+        run = context.run.model_copy(
+            update={
+                "parameters": child_parameters(context.run.parameters, child),
+                "choices": choices.get(child.name) or {},
+            }
+        )
+        name = f"{context.child}/{child.name}" if context.child else child.name
+        own = dataclasses.replace(
+            context, spec=as_experiment(context.spec, child), run=run, child=name
+        )
+        yield Part(child, _workload(child), own)
+
+
+def _workload(child: ChildSpec) -> Workload:
+    return cast(Workload, load("workloads", child.workload)())
+
+
+def _of_policy(summary: dict[str, Any]) -> dict[str, float]:
+    """What a trained policy counts for among the metrics: its mean return, and its measures."""
+    agent = (summary.get("policies") or {}).get("agent") or {}
+    found = {"return": agent["mean_return"]} if "mean_return" in agent else {}
+    return {**found, **(agent.get("metrics") or {})}
+
+
+def _clash(name: str, one: str, other: str) -> RunFailed:
+    return RunFailed(
+        f"the children {one!r} and {other!r} both have the metric {name!r}",
+        hint=f"write `prefix: true` at one of them, and it becomes {other}/{name}",
+    )
+
+
+def _only_one_policy(spec: ExperimentSpec) -> None:
+    found = list(_training(spec.children, ""))
+    if len(found) > 1:
+        raise ConfigError(
+            f"the children {found[0]!r} and {found[1]!r} both train a policy", field="children",
+            allowed="any number of script, mock and composite children, and one other",
+            hint="make two experiments, or run the second one as a script",
+        )  # fmt: skip
+
+
+def _training(children: list[ChildSpec], above: str) -> Iterator[str]:
+    for child in children:
+        if child.workload not in PARTLY:
+            yield above + child.name
+        yield from _training(child.children, f"{above}{child.name}/")
+
+
+def _known_metrics(spec: ExperimentSpec) -> None:
+    """A clash that the file shows already."""
+    seen: dict[str, str] = {}
+    for number, child in enumerate(spec.children):
+        if child.workload != "mock":
+            continue
+        for name in child.mock.metrics if child.mock else ["score"]:
+            full = f"{child.put_before}{name}"
+            if full in seen:
+                error = _clash(full, seen[full], child.name)
+                raise ConfigError(
+                    error.message, field=f"children[{number}].prefix", hint=error.hint
+                )
+            seen[full] = child.name

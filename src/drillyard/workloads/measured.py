@@ -1,0 +1,95 @@
+"""What workloads without a policy share: metrics as the result of a run.
+
+``train`` measures and keeps ``results.json``; ``evaluate`` reads it back, verified, and gives the
+numbers that tables, report and tracking show:
+
+    results.json   {"metrics": {name: number}, "texts": {name: text}}
+    summary of evaluate: {"metrics": {name: number}, "texts": {…}}
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import CorruptObject, NotFound
+from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.streams import StreamWriter
+
+RESULTS = "results.json"
+
+
+def announce(context: RunContext) -> None:
+    """Say that this attempt took over from nothing; readers of streams look for it."""
+    start = AttemptStart(
+        attempt=context.attempt, worker=context.claim.worker, host=platform.node(),
+        started_at=context.clock.now(),
+    )  # fmt: skip
+    context.mailbox.write(f"{context.folder}/start.json", start)
+
+
+def writer(context: RunContext) -> StreamWriter:
+    """A writer that goes on behind what other children of a composite have written."""
+    return StreamWriter(
+        context.mailbox, context.run.run, context.attempt,
+        offsets=context.lines, clock=context.clock,
+    )  # fmt: skip
+
+
+def finished(context: RunContext, streams: StreamWriter) -> None:
+    """Write the last lines, and let the next child go on behind them."""
+    context.lines.update(streams.flush())
+
+
+def file_name(context: RunContext, name: str) -> str:
+    """The name of a result: that of a child stands below ``children/<child>/``."""
+    return f"children/{context.child}/{name}" if context.child else name
+
+
+def save(context: RunContext, name: str, data: bytes | Path) -> dict[str, FileEntry]:
+    """Write a file of the result; its entry for the manifest."""
+    full = file_name(context, name)
+    return {full: context.save(full, data)}
+
+
+def save_metrics(
+    context: RunContext, metrics: Mapping[str, float], texts: Mapping[str, str]
+) -> dict[str, FileEntry]:
+    """Write ``results.json``."""
+    data = {"metrics": dict(metrics), "texts": dict(texts)}
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    return save(context, RESULTS, text.encode())
+
+
+def evaluate_metrics(context: RunContext) -> PhaseOutcome:
+    """The evaluate phase: the metrics of the accepted training, verified.
+
+    Raises:
+        NotFound: The run has no accepted training.
+        CorruptObject: Its files are missing or changed.
+    """
+    found = read_metrics(context)
+    for name, value in found["metrics"].items():
+        context.log.info("%s = %.6g", name, value)
+    return PhaseOutcome(files=Manifest(), summary=found)
+
+
+def read_metrics(context: RunContext) -> dict[str, Any]:
+    """``results.json`` of the accepted training: ``metrics`` and ``texts``.
+
+    Raises:
+        NotFound: The run has no accepted training.
+        CorruptObject: Its files are missing or changed.
+    """
+    accepted = context.mailbox.accepted(context.run.run, Phase.TRAIN)
+    if accepted is None:
+        raise NotFound(f"run {context.run.run} has no accepted training to evaluate")
+    manifest = context.mailbox.manifest(accepted)
+    data = json.loads(context.mailbox.read_file(manifest, file_name(context, RESULTS)))
+    if not isinstance(data, dict) or not isinstance(data.get("metrics"), dict):
+        raise CorruptObject(f"{file_name(context, RESULTS)} of {context.run.run} has no metrics")
+    return {"metrics": data["metrics"], "texts": data.get("texts") or {}}

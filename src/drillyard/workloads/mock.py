@@ -1,0 +1,127 @@
+"""The workload ``mock``: a score computed from the tunables, for trying things without cost.
+
+The score is the mean of the squared tunables, each brought to 0…1 (a number by its range, a
+category by its place among the values), plus noise, cut to 0…1 and stretched to ``range``: its
+lowest point is where every tunable is lowest.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import Stopped
+from drillyard.mailbox.records import Manifest
+from drillyard.parameters import space
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.work import MockSpec
+from drillyard.workloads.measured import (
+    announce,
+    evaluate_metrics,
+    finished,
+    save_metrics,
+    writer,
+)
+
+
+class MockWorkload:
+    """Gives a synthetic score."""
+
+    kind = "mock"
+
+    def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
+        """See ``Workload.check``."""
+        del folder
+        n = len(space(spec).tunables)
+        if not n:
+            return [Finding(
+                Severity.WARNING, "mock", "no tunable is active: the score is the lowest one",
+                "name groups under parameters.tunable_params",
+            )]  # fmt: skip
+        return [Finding(Severity.OK, "mock", f"a score of {n} tunable{'s' if n > 1 else ''}")]
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """See ``Workload.preload``."""
+        del spec
+        return [__name__]
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+        """See ``Workload.freeze``: nothing is chosen."""
+        del spec, seed
+        return {}
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """Compute the score; a curve on the way where one is asked for."""
+        began = time.monotonic()
+        if not context.child:
+            announce(context)
+        spec = context.spec
+        mock = spec.mock or MockSpec()
+        found = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
+        streams = writer(context)
+        stream = "telemetry" if context.child else "train"
+        pieces = max(1, mock.points)
+        for number in range(1, pieces + 1):
+            _wait(context, mock.duration_s / pieces)
+            if mock.points:
+                reached = mock.range[0] + (found - mock.range[0]) * number / mock.points
+                streams.append(stream, number, dict.fromkeys(_named(context, mock), reached))
+                if mock.duration_s:
+                    streams.flush_soon()  # whoever prunes reads the curve while it grows
+            context.progress(step=number, total=pieces, message="mock")
+            context.stop.check()
+        finished(context, streams)
+        metrics = dict.fromkeys(mock.metrics, found)
+        return PhaseOutcome(
+            files=Manifest(files=save_metrics(context, metrics, {})),
+            summary={
+                "wall_s": time.monotonic() - began, "metrics": metrics,
+                "parameters": dict(context.run.parameters),
+            },
+        )  # fmt: skip
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """See ``Workload.evaluate``."""
+        return evaluate_metrics(context)
+
+
+def score(
+    spec: ExperimentSpec, mock: MockSpec, parameters: Mapping[str, Any], seed: int, trial: int = 1
+) -> float:
+    """The score of one run.
+
+    Args:
+        spec: The experiment, for its active tunables.
+        mock: Range, noise and seed.
+        parameters: Values of the tunables.
+        seed: Of the run: of the noise, where ``mock`` names none.
+        trial: Another trial has other noise under the same seed.
+    """
+    tunables = space(spec).tunables
+    parts = [t.unit(parameters[n]) ** 2 for n, t in tunables.items() if n in parameters]
+    plain = sum(parts) / len(parts) if parts else 0.0
+    if mock.noise:
+        chosen = seed if mock.seed is None else mock.seed
+        # Seeded by a text, not drawn in turn: a run has its noise whenever it is done.
+        source = random.Random() if chosen == "random" else random.Random(f"{chosen}/{trial}")
+        plain += source.gauss(0.0, mock.noise)
+    low, high = mock.range
+    return low + (high - low) * min(1.0, max(0.0, plain))
+
+
+def _named(context: RunContext, mock: MockSpec) -> list[str]:
+    return [f"{context.child}/{name}" if context.child else name for name in mock.metrics]
+
+
+def _wait(context: RunContext, seconds: float) -> None:
+    """Let time pass, unless a stop is asked for."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        if context.stop.requested:
+            raise Stopped(context.stop.reason)
+        time.sleep(min(left, 0.05))

@@ -1,0 +1,126 @@
+"""The workload ``rl``: a learner on a simulator."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError
+from drillyard.learners.arguments import Sizes, validate_arguments
+from drillyard.learners.plan import freeze, total_steps
+from drillyard.learners.signatures import ARGUMENTS
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.registry import importable, load
+from drillyard.spec import ExperimentSpec
+
+
+class RlWorkload:
+    """Trains one agent a run, and measures it."""
+
+    kind = "rl"
+
+    def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
+        """See ``Workload.check``: arguments first, then the world, then whether they fit.
+
+        Neither torch nor Stable-Baselines3 is imported for a built-in learner.
+
+        Raises:
+            UserError: The experiment cannot work.
+        """
+        del folder  # on sys.path already
+        learner, train, simulator = spec.learner, spec.train, spec.simulator
+        if learner is None or train is None or simulator is None:
+            raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
+        built_in = learner.algorithm in ARGUMENTS
+        if built_in:
+            validate_arguments(learner.algorithm, learner.args, Sizes(train.n_envs, train.steps))
+        else:
+            load("learners", learner.algorithm)
+
+        from drillyard.learners.baselines import check_baselines
+        from drillyard.learners.horizon import horizon
+        from drillyard.simulators.make import make_env
+
+        env = make_env(simulator)
+        try:
+            longest = horizon(env)
+            observation, action = env.observation_space, env.action_space
+            yardsticks = check_baselines(spec, env)
+        finally:
+            env.close()
+        findings = _budget(spec, longest) + yardsticks
+        total = total_steps(train, longest)
+        if built_in:
+            from drillyard.learners.check import check_learner
+
+            findings += check_learner(spec, observation, action, total)
+        else:
+            findings += load("learners", learner.algorithm)().check(spec, observation, action)
+        for number, callback in enumerate(learner.callbacks):
+            field = f"learner.callbacks[{number}]"
+            # Named as it is written: without arguments, a callback is its id alone.
+            place = f"{field}.id" if callback.args else field
+            _must_take(importable(callback.id, place), callback.args, f"{field}.args")
+        return findings
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """See ``Workload.preload``."""
+        # Making an optimiser imports torch._dynamo (1.4 s): once for all tickets, not once each.
+        modules = ["torch", "torch._dynamo", "stable_baselines3", "drillyard.learners.sb3",
+                   "drillyard.evaluation", "scipy.special"]  # fmt: skip
+        if spec.tracking.tensorboard:
+            modules.append("torch.utils.tensorboard")
+        if spec.learner is not None and ":" in spec.learner.algorithm:
+            modules.append(spec.learner.algorithm.partition(":")[0])
+        return modules
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+        """See ``Workload.freeze``."""
+        return freeze(spec, seed)
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """See ``Workload.train``."""
+        assert context.spec.learner is not None
+        learner = load("learners", context.spec.learner.algorithm)()
+        outcome: PhaseOutcome = learner.train(context)
+        return outcome
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """See ``Workload.evaluate``."""
+        from drillyard.evaluation import evaluate_phase
+
+        return evaluate_phase(context)
+
+
+def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
+    """Refuse arguments that a callback's constructor does not have, and those that it misses."""
+    try:
+        signature = inspect.signature(kind)
+    except (TypeError, ValueError):
+        return  # no constructor that tells; the worker finds out what it is
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        names = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
+        raise ConfigError(
+            f"do not fit: {error}", field=field, value=", ".join(args) or None,
+            allowed=", ".join(names) or "nothing",
+            hint="write `{id: module:Class, args: {name: value}}` with the constructor's names",
+        ) from None  # fmt: skip
+
+
+def _budget(spec: ExperimentSpec, longest: int | None) -> list[Finding]:
+    """What the budget means, in steps and in episodes."""
+    train = spec.train
+    assert train is not None
+    total = total_steps(train, longest)
+    if train.episodes is None:
+        return [Finding(Severity.OK, "train", f"{total:,} environment steps")]
+    return [Finding(
+        Severity.OK, "train",
+        f"{train.episodes:,} episodes of at most {longest} steps: at most {total:,} steps; "
+        "schedules fall over these, and training ends at the first rollout boundary at which "
+        "the episodes are done",
+    )]  # fmt: skip

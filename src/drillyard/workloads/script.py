@@ -1,0 +1,310 @@
+"""The workload ``script``: commands that set up, do the work and clean up, in one folder a run.
+
+Everything happens in the train phase, on one worker: ``setup``, uploads, ``run``, downloads,
+reading the results, and ``teardown``, which follows in any case. An attempt that was lost starts
+over in a fresh folder, so `setup` and `teardown` should bear being repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError, DrillyardError, RunFailed
+from drillyard.mailbox.records import FileEntry, Manifest
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.work import ScriptSpec, words_of
+from drillyard.workloads import metrics, transfers, variables
+from drillyard.workloads.commands import Stage, end_earlier
+from drillyard.workloads.measured import (
+    announce,
+    evaluate_metrics,
+    finished,
+    save,
+    save_metrics,
+    writer,
+)
+from drillyard.workloads.telemetry import Telemetry
+
+_FOLLOW_S = 1.0
+_HURRY_S = 4.0
+"""Longest teardown of a script that was stopped: a worker that ends kills it soon after."""
+
+
+class ScriptWorkload:
+    """Runs commands, and reads what they measured."""
+
+    kind = "script"
+
+    def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
+        """See ``Workload.check``: programs that are not here may be on the worker.
+
+        Raises:
+            ConfigError: A script that is not there, or variables that do not fit.
+        """
+        script = _script(spec)
+        variables.names(script.environment, _known(spec))
+        findings = [Finding(
+            Severity.OK, "script",
+            f"{len(script.setup)} lines of setup, {len(script.run)} of run, "
+            f"{len(script.teardown)} of teardown",
+        )]  # fmt: skip
+        if not script.shell:
+            for stage in ("setup", "run", "teardown"):
+                for number, line in enumerate(getattr(script, stage)):
+                    findings += _program(f"script.{stage}[{number}]", words_of(line), folder)
+        if script.results.stdout is None and script.results.file is None:
+            findings.append(Finding(
+                Severity.WARNING, "script.results",
+                "neither `stdout` nor `file` is given: this run has no metrics",
+                "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
+            ))  # fmt: skip
+        return findings
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """See ``Workload.preload``."""
+        del spec
+        return [__name__]
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+        """See ``Workload.freeze``: nothing is chosen."""
+        del spec, seed
+        return {}
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """All stages, teardown in any case."""
+        announce(context)
+        try:
+            self.setup(context)
+            outcome = self.run(context)
+        except BaseException:
+            self.teardown(context, failed=True)
+            raise
+        self.teardown(context)
+        return outcome
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """See ``Workload.evaluate``."""
+        return evaluate_metrics(context)
+
+    # -- stages, also called by a composite ---------------------------------------------------
+
+    def setup(self, context: RunContext) -> None:
+        """Make the working folder, write the parameters, run ``setup``, upload.
+
+        Raises:
+            RunFailed: A line failed.
+        """
+        script = _script(context.spec)
+        folder = prepare(context)
+        variables.write_file(folder / script.parameters_file, context.run.parameters)
+        if script.setup:
+            _stage(context, script).run("setup", script.setup, script.setup_max_time_s)
+        for item in script.upload:
+            count = transfers.upload(folder, item.source, item.to, context.mailbox.store.url)
+            context.log.info("uploaded %d files to %s", count, item.to)
+
+    def run(self, context: RunContext) -> PhaseOutcome:
+        """Run ``run``, download, read telemetry and results.
+
+        Raises:
+            RunFailed: A line failed, or there is no result.
+            TimedOut: ``max_time_s`` is over.
+        """
+        began = time.monotonic()
+        script = _script(context.spec)
+        folder = work_folder(context)
+        for name in (script.results.file, script.telemetry):
+            if name is not None:  # an earlier child's, or one that came with the code
+                (folder / name).unlink(missing_ok=True)
+        streams = writer(context)
+        telemetry = None
+        if script.telemetry is not None:
+            prefix = f"{context.child}/" if context.child else ""
+            telemetry = Telemetry(folder / script.telemetry, streams, prefix)
+        stage = _stage(context, script)
+        stage.output = context.scratch / "output" / f"{context.child or 'run'}.txt"
+        stage.output.parent.mkdir(parents=True, exist_ok=True)
+        stage.output.unlink(missing_ok=True)
+        due = time.monotonic() + _FOLLOW_S
+
+        def tick() -> None:
+            nonlocal due
+            if telemetry is not None and time.monotonic() >= due:
+                due = time.monotonic() + _FOLLOW_S
+                if telemetry.follow():
+                    streams.flush()
+
+        stage.tick = tick
+        context.progress(step=0, total=len(script.run), message=f"run: {script.run[0]}")
+        try:
+            stage.run("run", script.run, script.max_time_s)
+            context.progress(step=len(script.run), total=len(script.run), message="results")
+            for item in script.download:
+                transfers.download(folder, item.source, item.to, context.mailbox.store.url)
+        finally:
+            if telemetry is not None:
+                telemetry.follow(whole=True)
+            finished(context, streams)
+        found, texts = _results(script, folder, stage.output)
+        files = save_metrics(context, found, texts) | self._kept(context, script, folder)
+        summary: dict[str, Any] = {
+            "wall_s": time.monotonic() - began, "metrics": found,
+            "parameters": dict(context.run.parameters),
+        }  # fmt: skip
+        return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+    def teardown(self, context: RunContext, *, failed: bool = False) -> None:
+        """Run ``teardown`` and end what still runs.
+
+        Args:
+            context: The same as of ``setup``.
+            failed: Something is being told already; an error here is only logged.
+
+        Raises:
+            RunFailed: A line failed, and nothing had failed before.
+        """
+        script = _script(context.spec)
+        stage = _stage(context, script)
+        hurried = context.stop.requested
+        stage.stop = None  # what was set up is cleaned up, also when a stop was asked for
+        limit = min(script.teardown_max_time_s, _HURRY_S) if hurried else (
+            script.teardown_max_time_s
+        )  # fmt: skip
+        try:
+            if script.teardown and work_folder(context).is_dir():
+                # Every line has its chance: each may give back something else.
+                stage.abort_on_error = False
+                stage.run("teardown", script.teardown, limit)
+        except DrillyardError as error:
+            if not failed:
+                raise
+            context.log.error("teardown: %s", error)
+        finally:
+            stage.end_all()
+
+    def _kept(
+        self, context: RunContext, script: ScriptSpec, folder: Path
+    ) -> dict[str, FileEntry]:  # fmt: skip
+        own = [n for n in (script.results.file, script.parameters_file) if n is not None]
+        files: dict[str, FileEntry] = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
+            name = path.relative_to(folder).as_posix()
+            if name in own or any(fnmatch(name, glob) for glob in script.keep):
+                files |= save(context, f"files/{name}", path)
+        return files
+
+
+def prepare(context: RunContext) -> Path:
+    """The working folder of a run: made once, with a copy of the user's files."""
+    folder = work_folder(context)
+    if not folder.is_dir():
+        if left := end_earlier(_run_mark(context)):
+            context.log.warning("ended %d processes that an earlier attempt left", left)
+        if context.code is not None:
+            shutil.copytree(context.code, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True)
+    return folder
+
+
+def _run_mark(context: RunContext) -> str:
+    text = f"{context.mailbox.store.url}\0{context.run.experiment}\0{context.run.run}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def work_folder(context: RunContext) -> Path:
+    """Where the commands of a run work; the children of a composite share it."""
+    return context.scratch / "work"
+
+
+def _script(spec: ExperimentSpec) -> ScriptSpec:
+    if spec.script is None:
+        raise ConfigError("a `script` experiment needs `script:`", field="script")
+    return spec.script
+
+
+def _stage(context: RunContext, script: ScriptSpec) -> Stage:
+    run, folder = context.run, work_folder(context)
+    facts = {
+        "DRILLYARD_EXPERIMENT": run.experiment, "DRILLYARD_RUN": run.run,
+        "DRILLYARD_SEED": str(run.seed), "DRILLYARD_TRIAL": str(run.trial),
+        "DRILLYARD_ATTEMPT": str(context.attempt), "DRILLYARD_CHILD": context.child,
+        "DRILLYARD_PARAMETERS": str(folder / script.parameters_file),
+    }  # fmt: skip
+    return Stage(
+        folder=folder,
+        environment=variables.environment(script.environment, run.parameters, facts),
+        mark=f"{context.claim.token}/{context.child}",
+        run_mark=_run_mark(context),
+        stop=context.stop,
+        log=lambda line: context.log.info("%s", line),
+        shell=script.shell,
+        abort_on_error=script.abort_on_error,
+    )
+
+
+def _results(
+    script: ScriptSpec, folder: Path, output: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    """(metrics, texts) from output and file; the file wins.
+
+    Raises:
+        RunFailed: Where one was to be found there is none.
+    """
+    wanted = script.results
+    found: metrics.Values = {}
+    if wanted.stdout is not None:
+        text = ""
+        if output.exists():
+            with open(output, encoding="utf-8", errors="replace") as file:
+                text = file.read(metrics.MAX_BYTES)
+        found.update(metrics.from_output(text.replace("\r\n", "\n"), wanted.stdout))
+        if not found and wanted.file is None:
+            raise RunFailed(
+                f"the output of `run` has no match of script.results.stdout, {wanted.stdout!r}",
+                hint="look at the output in the log of the run, and try the pattern on it",
+            )
+    if wanted.file is not None:
+        found.update(metrics.from_file(folder / wanted.file))
+    numbers, texts = metrics.split(found)
+    if texts and not numbers:
+        name, text = next(iter(texts.items()))
+        raise RunFailed(
+            f"no result is a number; {name!r} is {text!r}",
+            hint="print or write numbers, with a dot and without a unit",
+        )
+    return numbers, texts
+
+
+def _known(spec: ExperimentSpec) -> list[str]:
+    from drillyard.parameters import run_parameters
+
+    return list(run_parameters(spec, run="t0001-s0", seed=0))
+
+
+def _program(field: str, words: list[str], folder: Path | None) -> list[Finding]:
+    """A file of the user that is not there is an error; a program may be on the worker only."""
+    program = words[0]
+    if "$" in program or Path(program).is_absolute():
+        return []
+    if program.endswith(".py") or "/" in program:
+        if folder is not None and not (folder / program).is_file():
+            there = sorted(p.name for p in folder.glob(f"*{Path(program).suffix or '.sh'}"))
+            return [Finding(
+                Severity.WARNING, field,
+                f"{program} is not in the experiment's folder; does `setup` make it?",
+                f"files there: {', '.join(there[:10]) or 'none of this kind'}",
+            )]  # fmt: skip
+    elif shutil.which(program) is None:
+        return [Finding(
+            Severity.WARNING, field, f"the program {program!r} is not on this machine",
+            "the workers need it; built-ins of a shell need `shell: true`",
+        )]  # fmt: skip
+    return []

@@ -1,0 +1,138 @@
+"""Copies between the working folder and a share: a local folder, or anything that has a store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from drillyard.errors import RunFailed
+from drillyard.mailbox.store import Store, open_store
+from drillyard.targets import place_of
+
+
+def upload(folder: Path, source: str, to: str, store_url: str) -> int:
+    """Copy a file or folder out of the working folder.
+
+    Args:
+        folder: The working folder.
+        source: Path inside it.
+        to: A folder, file or URL; a relative one counts from the folder of the local store.
+        store_url: Of the mailbox.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        RunFailed: There is no such file.
+    """
+    path = folder / source
+    if not path.exists():
+        raise RunFailed(
+            f"upload: {source} is not in the working folder", hint="does `setup` write it?"
+        )
+    place = place_of(to, store_url)
+    if _local(place) is None:
+        store, key = _split(place)
+        return sum(
+            _send(store, _join(key, path.name if to.endswith("/") and not name else name), file)
+            for name, file in _files(path)
+        )
+    target = _local(place)
+    assert target is not None
+    if path.is_file() and (to.endswith("/") or target.is_dir()):
+        target = target / path.name
+    for name, file in _files(path):
+        _copy(file, target / name if name else target)
+    return sum(1 for _ in _files(path))
+
+
+def download(folder: Path, source: str, to: str, store_url: str) -> int:
+    """Copy a file or folder into the working folder.
+
+    Args:
+        folder: The working folder.
+        source: A folder, file or URL; a relative one counts from the folder of the local store.
+        to: Path inside the working folder.
+        store_url: Of the mailbox.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        RunFailed: There is no such file.
+    """
+    place = place_of(source, store_url)
+    target = folder / to
+    local = _local(place)
+    if local is not None:
+        if not local.exists():
+            raise _missing(source)
+        if local.is_file() and (to.endswith("/") or target.is_dir()):
+            target = target / local.name
+        for name, file in _files(local):
+            _copy(file, target / name if name else target)
+        return sum(1 for _ in _files(local))
+    store, key = _split(place)
+    if store.stat(key) is not None:
+        if to.endswith("/") or target.is_dir():
+            target = target / key.rpartition("/")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.download(key, target)
+        return 1
+    count = 0
+    for info in store.list(f"{key}/"):
+        file = (target / info.key[len(key) + 1 :]).resolve()
+        if target.resolve() not in file.parents:
+            raise RunFailed(f"download: {info.key} would leave the working folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.download(info.key, file)
+        count += 1
+    if not count:
+        raise _missing(source)
+    return count
+
+
+def _missing(source: str) -> RunFailed:
+    return RunFailed(f"download: there is no {source}", hint="does `run` write it there?")
+
+
+def _local(place: str) -> Path | None:
+    parts = urlsplit(place)
+    if "://" in place and parts.scheme != "file":
+        return None
+    return Path(parts.path if "://" in place else place).expanduser()
+
+
+def _split(place: str) -> tuple[Store, str]:
+    """The store of a URL's first part, and the key in it."""
+    parts = urlsplit(place)
+    return open_store(f"{parts.scheme}://{parts.netloc}"), parts.path.strip("/")
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}/{name}".strip("/") if name else key
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """(name below ``path``, file); links are left out, so that no copy leads elsewhere."""
+    if path.is_file():
+        yield "", path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and not file.is_symlink():
+            yield file.relative_to(path).as_posix(), file
+
+
+def _send(store: Store, key: str, file: Path) -> int:
+    store.upload(key, file)
+    return 1
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all: whoever looks at a share meanwhile sees no half file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    part.replace(target)

@@ -1,0 +1,163 @@
+"""Progress of running tickets for Prefect's pages: an artifact a run, a log line every 10 s.
+
+One thread for all tasks of a process. Nothing here may fail a task: what cannot be published is
+left out, because Prefect's pages decide nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from drillyard.driver import Driver
+from drillyard.mailbox.records import Board, Phase
+
+INTERVAL_S = 10.0
+log = logging.getLogger(__name__)
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+
+def artifact_key(*parts: str) -> str:
+    """A key that Prefect takes: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+UNITS = {Phase.TRAIN: "steps", Phase.EVALUATE: "episodes", Phase.STORE: "files"}
+"""What a board counts in each phase."""
+
+
+def line(board: Board) -> str:
+    """A run's progress in one line."""
+    text = f"{board.run} {board.phase.value}: "
+    if board.total:
+        text += f"{board.step:,} of {board.total:,} {UNITS[board.phase]}"
+    else:
+        text += "at work"
+    if board.steps_per_s is not None and board.phase is Phase.TRAIN:
+        text += f", {board.steps_per_s:,.0f} steps/s"
+    if board.episode_return is not None:
+        text += f", return {board.episode_return:.4g}"
+    if board.eta_s is not None:
+        text += f", {board.eta_s:.0f} s left"
+    return text + (f" ({board.message})" if board.message else "")
+
+
+@dataclass
+class _Watched:
+    driver: Driver
+    experiment: str
+    run: str
+    phase: str
+    log: Logger
+    artifact: UUID | None = None
+    said: tuple[int, int] | None = None
+
+
+class Publisher:
+    """Publishes the boards of the tickets that tasks wait for.
+
+    Args:
+        interval_s: Seconds between two publications.
+    """
+
+    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+        self._interval_s = interval_s
+        self._watched: dict[str, _Watched] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def publishing(
+        self, driver: Driver, experiment: str, run: str, ticket: str, logger: Logger
+    ) -> Iterator[None]:
+        """Publish a ticket's progress while the block runs; the end is published too.
+
+        Args:
+            driver: Where boards come from.
+            experiment: For the artifact's key.
+            run: The run.
+            ticket: The ticket; its last part is the phase.
+            logger: The task run's logger.
+        """
+        watched = _Watched(driver, experiment, run, ticket.rsplit(".", 1)[-1], logger)
+        if watched.phase == "train":
+            self._quietly(self._create, watched)
+        with self._lock:
+            self._watched[ticket] = watched
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="prefect-progress", daemon=True
+                )
+                self._thread.start()
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            with self._lock:
+                self._watched.pop(ticket, None)
+            self._quietly(self._publish, watched, done)
+
+    def _loop(self) -> None:
+        while not self._wake.wait(self._interval_s):
+            with self._lock:
+                watched = list(self._watched.values())
+                if not watched:
+                    self._thread = None
+                    return
+            for one in watched:
+                self._quietly(self._publish, one, False)
+
+    @staticmethod
+    def _quietly(action: Any, *args: Any) -> None:
+        try:
+            action(*args)
+        except Exception as error:
+            log.debug("not published: %s", error)
+
+    @staticmethod
+    def _create(one: _Watched) -> None:
+        from prefect.artifacts import create_progress_artifact
+
+        created = create_progress_artifact(
+            0.0,
+            key=artifact_key("progress", one.experiment, one.run),
+            description=f"Training of {one.run} ({one.experiment})",
+        )
+        one.artifact = cast(UUID, created)  # a coroutine only inside an event loop
+
+    @staticmethod
+    def _publish(one: _Watched, done: bool) -> None:
+        from prefect.artifacts import update_progress_artifact
+
+        if done:  # the task says the result itself; a board would only be older
+            if one.artifact is not None:
+                update_progress_artifact(one.artifact, 100.0, _trained(one))
+            return
+        board = one.driver.board(one.run)
+        if board is None or board.phase.value != one.phase:
+            return
+        if one.said != (board.attempt, board.step):
+            one.said = (board.attempt, board.step)
+            one.log.info(line(board))
+        if one.artifact is not None:
+            percent = 100.0 * board.step / max(1, board.total)
+            update_progress_artifact(one.artifact, min(100.0, percent), line(board))
+
+
+def _trained(one: _Watched) -> str:
+    accepted = one.driver.mailbox.accepted(one.run, Phase.TRAIN)
+    steps = accepted.summary.get("steps") if accepted is not None else None
+    return f"{one.run}: trained" + (f", {steps:,} steps" if isinstance(steps, int) else "")
+
+
+PUBLISHER = Publisher()
+"""The one of this process."""

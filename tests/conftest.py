@@ -1,0 +1,57 @@
+"""What all tests share: a home of their own, and one finished main job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's home, Prefect profile, store or tracking server."""
+    home = tmp_path_factory.mktemp("home")
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith(("DRILLYARD_", "PREFECT_", "MLFLOW_")):
+            del os.environ[name]
+    # matplotlib's font list is the same for every home, and slow to make.
+    os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
+    os.environ["HOME"] = str(home)
+    os.environ["XDG_RUNTIME_DIR"] = str(home / "runtime")
+    (home / "runtime").mkdir(mode=0o700)
+    yield home
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium that headless tests can start."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path:
+            return path
+    pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def finished_cstr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store after the main job, run once for all tests by its own command."""
+    folder = tmp_path_factory.mktemp("main-job")
+    shutil.copytree(ROOT / "experiments", folder / "experiments")
+    done = subprocess.run(
+        [str(BIN / "drillyard"), "run", "experiments/cstr.yaml"],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    (folder / "output.txt").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "drillyard-runs"

@@ -1,0 +1,195 @@
+"""The backend dask keeps the contract, on a cluster of its own and on one that it joins."""
+
+import secrets
+import socket
+import stat
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import LocalCluster, Security
+
+from drillyard.backend import Liveness, Severity
+from drillyard.errors import ConfigError, DrillyardError, UserError
+from drillyard.mailbox.records import Phase
+from drillyard.processes import marked
+from drillyard.status import Status
+from drillyard.testing.backend_suite import BackendSuite
+from drillyard_backends.dask.backend import DaskBackend
+from drillyard_backends.dask.client import Door, _clients, _end
+from drillyard_backends.dask.versions import compare
+from tests.contract.toy import Toys, until
+
+
+@pytest.fixture
+def toy(tmp_path):
+    one = Toys(tmp_path, lease=f"dy-{secrets.token_hex(5)}")
+    yield one
+    one.clean_up()
+    left = list(marked(one.lease))
+    for client in _clients.values():
+        _end(client)
+    _clients.clear()
+    assert left == []
+
+
+@pytest.fixture
+def backend(settings):
+    return DaskBackend(**settings)
+
+
+@pytest.fixture
+def order(toy):
+    return toy.order(idle_s=30.0)
+
+
+class TestOwned(BackendSuite):
+    """The suite, on a cluster that is started for the lease."""
+
+    patience_s = 60.0
+
+    @pytest.fixture
+    def settings(self, tmp_path):
+        return {"runtime": str(tmp_path / "runtime")}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
+                      memory_limit=0) as one:  # fmt: skip
+        yield one
+
+
+class TestJoined(BackendSuite):
+    """The suite, on a cluster that somebody else runs."""
+
+    at_once_s = 15.0
+
+    @pytest.fixture
+    def settings(self, cluster):
+        return {"address": cluster.scheduler_address}
+
+
+def refused(**settings):
+    with pytest.raises(ConfigError) as error:
+        DaskBackend(**settings)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"address": "tcp://0.0.0.0:8786"}, "where servers listen"),
+        ({"address": "tls://0.0.0.0:8786"}, "where servers listen"),
+        ({"address": "tcp://8.8.8.8:8786"}, "not in a private network"),
+        ({"address": "tls://8.8.8.8:8786"}, "takes tls_ca_file"),
+        ({"address": "scheduler:8786"}, "tls://HOST:PORT"),
+        ({"address": "http://scheduler:8786"}, "tls://HOST:PORT"),
+        ({"address": "tcp://10.0.0.1:1", "cluster": "a:B"}, "give one of them"),
+        ({"cluster": "dask_jobqueue.SLURMCluster"}, "module:Class"),
+        ({"args": {"cores": 4}}, "name it with cluster"),
+        ({"address": "tls://10.0.0.1:1", "tls_ca_file": "/nowhere"}, "all three files"),
+    ],
+)
+def test_addresses_and_settings_that_cannot_be_meant_are_refused(settings, words):
+    assert words in refused(**settings)
+
+
+def test_a_name_that_leads_to_a_public_address_is_refused(monkeypatch, toy):
+    found = [(0, 0, 0, "", ("8.8.8.8", 8786))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
+    backend = DaskBackend(address="tcp://scheduler.example:8786")
+    for verb in (backend.check, lambda: backend.provision(toy.order())):
+        with pytest.raises(ConfigError, match="not in a private network"):
+            verb()
+
+
+def test_versions_that_differ_are_a_table():
+    here = {"python": "3.11.7", "drillyard": "1", "dask": "2", "torch": "2.10", "numpy": None,
+            "distributed": "2", "cloudpickle": "3", "msgpack": "1",
+            "stable-baselines3": "2", "gymnasium": "1"}  # fmt: skip
+    same = {**here, "python": "3.11.2.final.0"}
+    assert compare(here, {"tcp://a:1": same}) == []
+    other = {**same, "drillyard": None, "torch": "2.11", "python": "3.12.1.final.0"}
+    error, warning = compare(here, {"tcp://a:1": same, "tcp://b:1": other})
+    assert (error.severity, warning.severity) == (Severity.ERROR, Severity.WARNING)
+    rows = [line.split() for line in error.message.splitlines()[1:]]
+    assert rows == [
+        ["python", "drillyard"], ["here", "3.11.7", "1"],
+        ["tcp://a:1", "3.11.2.final.0", "1"], ["tcp://b:1", "3.12.1.final.0", "-"],
+    ]  # fmt: skip
+    assert "drillyard==1" in error.fix
+    assert "2.11" in warning.message
+
+
+def test_a_mailbox_that_workers_do_not_share_is_refused(cluster, toy):
+    backend = DaskBackend(address=cluster.scheduler_address)
+    order = toy.order().model_copy(update={"store_url": f"memory://{toy.lease}"})
+    with pytest.raises(UserError, match=r"(?s)2 Dask worker.*another place there"):
+        backend.provision(order)
+    assert list(backend.leases()) == []
+
+
+def own_addresses():
+    """This machine's IPv4 addresses, one more of the loopback among them."""
+    found = {a.address for one in psutil.net_if_addrs().values() for a in one
+             if a.family is socket.AF_INET}  # fmt: skip
+    return found | {"127.0.0.2"}
+
+
+def test_an_own_cluster_listens_at_home_only_and_wants_a_certificate(tmp_path, toy):
+    backend = DaskBackend(runtime=tmp_path / "runtime")
+    lease = backend.provision(toy.order(idle_s=30.0))
+    door = until(lambda: backend._door(lease))
+    assert door.address.startswith("tls://127.0.0.1:")
+    found = until(lambda: len(found := door.workers()) == 2 and found, 60)
+    ports = [int(a.rpartition(":")[2]) for a in (door.address, *found)]
+    ports += [int(worker["nanny"].rpartition(":")[2]) for worker in found.values()]
+    for port in ports:
+        for host in own_addresses() - {"127.0.0.1"}:
+            with pytest.raises(OSError), socket.create_connection((host, port), timeout=2):
+                pass
+    assert stat.S_IMODE(Path(door.security["tls_client_key"]).stat().st_mode) == 0o600
+    stranger = Security.temporary()
+    names = ("require_encryption", "tls_ca_file", "tls_client_cert", "tls_client_key")
+    foreign = {name: getattr(stranger, name) for name in names}
+    for address, security in ((door.address, foreign), (door.address.replace("tls", "tcp"), {})):
+        with pytest.raises(DrillyardError):
+            Door(address, security, 2.0).client()
+    backend.teardown(lease)
+    assert list(marked(toy.lease)) == []
+
+
+def test_a_cluster_without_work_and_without_a_driver_ends_itself(tmp_path, toy):
+    run = toy.post(phases=(Phase.TRAIN, Phase.EVALUATE))
+    backend = DaskBackend(runtime=tmp_path / "runtime")
+    lease = backend.provision(toy.order(idle_s=0.5))
+    until(lambda: backend._door(lease))
+    backend.launch(lease, f"{run}.train")
+    toy.until_status(f"{run}.evaluate", Status.SUCCEEDED)  # the agent goes on by itself
+    until(lambda: not list(marked(toy.lease)), 30)
+    assert backend.probe(lease) is Liveness.GONE
+
+
+def test_a_cluster_class_of_the_user(tmp_path, toy, monkeypatch):
+    (tmp_path / "my_clusters.py").write_text(
+        "from distributed import LocalCluster\n"
+        "class Mine(LocalCluster):\n"
+        "    def __init__(self, colour):\n"
+        "        print('colour', colour, flush=True)\n"
+        "        super().__init__(n_workers=0, threads_per_worker=1, dashboard_address=None)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    settings = {"cluster": "my_clusters:Mine", "runtime": str(tmp_path / "runtime")}
+    run = toy.post()
+    backend = DaskBackend(**settings, args={"colour": "red"})
+    lease = backend.provision(toy.order(idle_s=30.0))
+    until(lambda: any(w.state == "ready" for w in toy.mailbox.workers()), 60)
+    backend.launch(lease, f"{run}.train")
+    toy.until_status(f"{run}.train", Status.SUCCEEDED)
+    assert "colour red" in list(backend.logs(lease))
+    backend.teardown(lease)
+    wrong = DaskBackend(**settings, args={"shape": "round"})
+    lease = wrong.provision(toy.order())
+    until(lambda: wrong.probe(lease) is Liveness.GONE, 60)
+    assert any("does not take backends.dask.args" in line for line in wrong.logs(lease))

@@ -1,0 +1,316 @@
+"""Whole experiments on a Dask cluster, while workers, scheduler and driver die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from drillyard.attempts import ticket_states
+from drillyard.driver import Driver
+from drillyard.errors import TeardownUnconfirmed, WorkerLost
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from drillyard.processes import marked, send
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import Loaded
+from drillyard.status import Cause, Status
+from drillyard_backends.dask import stations
+from drillyard_backends.dask.backend import DaskBackend
+from drillyard_backends.dask.client import _clients, _end
+from tests.contract.toy import WORKLOAD, until
+
+
+class Place:
+    """A user's folder, a store and a driver on Dask."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self.marks, self.gate = tmp / "marks", tmp / "gate"
+        self.marks.mkdir()
+        self.settings: dict[str, Any] = {"runtime": str(tmp / "runtime")}
+        self.name = "toy"
+
+    @property
+    def mailbox(self) -> Mailbox:
+        return Mailbox(open_store(str(self.tmp / "store")), self.name)
+
+    def driver(self, **values: Any) -> Driver:
+        self.name = values.get("name", "toy")
+        folder = self.tmp / "user"
+        folder.mkdir(exist_ok=True)
+        if "workload" not in values:
+            (folder / "toy_dask.py").write_text(WORKLOAD)
+            (folder / "helper.py").write_text('WORD = "word"\n')
+            parameters = {"marks": str(self.marks), "gate": str(self.gate)}
+            values = {"name": "toy", "workload": "toy_dask:Toy",
+                      "parameters": {"const_args": parameters}, **values}  # fmt: skip
+        file = folder / "it.yaml"
+        file.write_text("schema: 1\n")
+        spec = ExperimentSpec.model_validate(values)
+        loaded = Loaded(spec=spec, provenance={}, file=file, folder=folder, text="")
+        return Driver(loaded, self.mailbox, DaskBackend(**self.settings))
+
+    def processes(self) -> list[Any]:
+        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
+
+    def pid_of(self, run: str, attempt: int) -> int:
+        mark = self.marks / f"{run}.{attempt}"
+        return int(until(lambda: mark.exists() and mark.read_text(), 60).split()[0])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = Place(tmp_path)
+    yield made
+    for driver in list(Driver._open.values()):
+        driver.close("test over")
+    for process in made.processes():
+        send(process, signal.SIGKILL)
+    for client in _clients.values():
+        _end(client)
+    _clients.clear()
+    for name in ("toy_dask", "helper"):
+        sys.modules.pop(name, None)
+
+
+def dask_workers(driver: Driver) -> dict[str, int]:
+    """Address of each Dask worker of a driver's lease -> its pid."""
+    lease = driver.lease
+    assert lease is not None
+    door = driver.backend._door(lease)  # type: ignore[attr-defined]
+    return dict(door.run(os.getpid))
+
+
+def one_that_works(driver: Driver) -> int:
+    """The pid of a Dask worker that has a ticket."""
+    lease = driver.lease
+    assert lease is not None
+
+    def found() -> str | None:
+        door = driver.backend._door(lease)  # type: ignore[attr-defined]
+        mine = stations.of_lease(door, lease.lease_id)
+        return next((a for a, one in sorted(mine.items()) if one["tickets"]), None)
+
+    return dask_workers(driver)[until(found, 60)]
+
+
+def finish(driver: Driver, place: Place, timeout: float = 120) -> dict[str, int]:
+    """Wait for every ticket, end the lease; attempts by ticket."""
+    tickets = list(driver.states())
+    done = {ticket: driver.wait(ticket, timeout).attempt for ticket in tickets}
+    driver.teardown()
+    driver.close("done")
+    assert place.processes() == []
+    assert all(entry.gone is not None for entry in driver.ledger.entries())
+    return done
+
+
+@pytest.mark.parametrize("runs", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
+    driver = place.driver(name="many", workload="mock", seeds=list(range(1, runs + 1)))
+    driver.open()
+    driver.provision()
+    assert sum(w.slots for w in driver.setup(60)) == 2
+    until(lambda: sum(s.status is Status.SUCCEEDED for s in driver.states().values()) > runs, 200)
+    os.kill(one_that_works(driver), signal.SIGKILL)
+    done = finish(driver, place, 280)
+    assert len(done) == 3 * runs
+    # Nothing was done twice but what the dead worker held, and nothing is missing.
+    assert sum(attempt > 1 for attempt in done.values()) <= 1
+    seeds = range(1, runs + 1)
+    assert all(place.mailbox.accepted(f"t0001-s{s}", Phase.EVALUATE) for s in seeds)
+    assert len(place.mailbox.workers()) == 3  # two, and the one in the dead one's place
+
+
+@pytest.mark.slow
+def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
+    """Nothing is lost, and the run of the dead worker goes on from its checkpoint."""
+    driver = place.driver(
+        name="cstr", workload="rl", seeds=list(range(1, 9)), simulator={"id": "cstr"},
+        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 256}},
+        train={"steps": 8192, "n_envs": 4, "checkpoint_every": 1024}, evaluate={"episodes": 2},
+        resources={"workers": 2, "threads": 1, "device": "cpu"},
+    )  # fmt: skip
+    driver.open()
+    driver.provision()
+    driver.setup(120)
+
+    def under_way() -> str | None:
+        boards = [driver.board(f"t0001-s{s}") for s in range(1, 9)]
+        return next((b.worker for b in boards if b and (b.checkpoint_step or 0) > 2000), None)
+
+    until(under_way, 120)
+    os.kill(one_that_works(driver), signal.SIGKILL)
+    done = finish(driver, place, 280)
+    (again,) = [ticket for ticket, attempt in done.items() if attempt > 1]
+    run = again.partition(".")[0]
+    start = place.mailbox.store.get(place.mailbox.key(f"runs/{run}/attempts/train-2/start.json"))
+    assert json.loads(start)["resumed_step"] > 0
+    for seed in range(1, 9):
+        accepted = place.mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
+        assert accepted is not None and accepted.summary["steps"] == 8192
+
+
+def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place: Place) -> None:
+    driver = place.driver(seeds=[1, 2])
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+    place.pid_of("t0001-s2", 1)
+    child = place.pid_of("t0001-s1", 1)
+    worker = next(
+        pid for pid in dask_workers(driver).values()
+        if child in {p.pid for p in psutil.Process(pid).children(recursive=True)}
+    )  # fmt: skip
+    family = [psutil.Process(worker), *psutil.Process(worker).children(recursive=True)]
+    for process in family:
+        process.kill()
+    place.pid_of("t0001-s1", 2)
+    place.gate.touch()
+    done = finish(driver, place)
+    assert {t: n for t, n in done.items() if n > 1} == {"t0001-s1.train": 2}
+    ending = place.mailbox.ending("t0001-s1.train", 1)
+    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
+
+
+def test_a_worker_that_dies_alone_lets_its_runs_flush(place: Place) -> None:
+    driver = place.driver(seeds=[1])
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+    place.pid_of("t0001-s1", 1)
+    os.kill(one_that_works(driver), signal.SIGKILL)
+    place.pid_of("t0001-s1", 2)
+    place.gate.touch()
+    assert finish(driver, place)["t0001-s1.train"] == 2
+    ending = place.mailbox.ending("t0001-s1.train", 1)
+    assert ending is not None and ending.cause is Cause.PREEMPTION
+
+
+def test_without_a_driver_the_cluster_goes_on_and_is_adopted(place: Place) -> None:
+    driver = place.driver(seeds=[1, 2, 3])
+    driver.open()
+    lease = driver.provision()
+    driver.setup(60)
+    place.pid_of("t0001-s1", 1)
+    until(lambda: len(list(place.mailbox.store.list(place.mailbox.key("launches/")))) == 3)
+    driver._watcher.stop()  # as after kill -9: no word more, no teardown
+    Driver._open.clear()
+    driver._lock.release("killed")
+    place.gate.touch()
+    until(lambda: all(place.mailbox.accepted(f"t0001-s{s}", Phase.STORE) for s in (1, 2, 3)), 60)
+    assert driver.backend.probe(lease).value == "ALIVE"
+    again = place.driver(seeds=[1, 2, 3, 4])
+    again.open()
+    adopted = again.provision()
+    assert adopted.provider == lease.provider
+    again.setup(60)
+    assert set(finish(again, place).values()) == {1}
+
+
+class Cluster:
+    """A scheduler and workers as a user starts them."""
+
+    def __init__(self, tmp: Path, threads: int = 2, *options: str) -> None:
+        file = tmp / "scheduler.json"
+        log = open(tmp / "dask.log", "ab")  # noqa: SIM115
+        common = ["--no-dashboard", "--scheduler-file", str(file), *options]
+        dask = [sys.executable, "-m", "dask"]
+        host = ["--host", "127.0.0.1"]
+
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [*dask, *command, *common], stdout=log, stderr=log, cwd=tmp,
+                start_new_session=True,
+            )  # fmt: skip
+
+        self.scheduler = start("scheduler", *host, "--port", "0")
+        until(file.exists, 60)
+        until(lambda: file.read_text().strip().endswith("}"), 10)
+        self.worker = start("worker", *host, "--nthreads", str(threads), "--nworkers", "1")
+        self.address = str(json.loads(file.read_text())["address"])
+        log.close()
+
+    def end(self) -> None:
+        for process in (self.worker, self.scheduler):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+
+
+@pytest.fixture
+def clusters(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    made: list[Cluster] = []
+
+    def start(*args: Any) -> Cluster:
+        made.append(Cluster(tmp_path, *args))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.end()
+
+
+def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(
+    place: Place, clusters: Callable[..., Cluster]
+) -> None:
+    place.settings = {"address": clusters(4).address}
+    driver = place.driver(seeds=[1, 2, 3, 4], resources={"workers": 2})
+    driver.open()
+    lease = driver.provision()
+    driver.setup(60)
+    place.pid_of("t0001-s1", 1)
+    place.pid_of("t0001-s2", 1)
+    running = [s for s in ticket_states(place.mailbox).values() if s.status is Status.RUNNING]
+    assert [s.ticket.run for s in running] == ["t0001-s1", "t0001-s2"]
+    assert not (place.marks / "t0001-s3.1").exists()
+    place.gate.touch()
+    assert set(finish(driver, place).values()) == {1}
+    assert list(driver.backend.leases()) == []
+    assert list(marked(lease.lease_id)) == []  # the cluster stays, and nothing of ours on it
+
+
+def test_a_lost_scheduler_is_an_error_within_a_bound(
+    place: Place, clusters: Callable[..., Cluster]
+) -> None:
+    cluster = clusters(2)
+    place.settings = {
+        "address": cluster.address, "connect_timeout_s": 1.0, "no_workers_timeout_s": 3.0
+    }  # fmt: skip
+    driver = place.driver(seeds=[1])
+    driver.open()
+    lease = driver.provision()
+    driver.setup(60)
+    place.pid_of("t0001-s1", 1)
+    cluster.end()
+    with pytest.raises(WorkerLost, match=r"does not answer.*for 3 s"):
+        driver.wait("t0001-s1.train", 60)
+    assert driver.backend.probe(lease).value == "UNKNOWN"  # not known is not gone
+    with pytest.raises(TeardownUnconfirmed):
+        driver.teardown(timeout_s=1.0)
+    driver.close("lost")
+    until(lambda: not list(marked(lease.lease_id)), 30)  # its agents heard of it and left
+    # The same command on a cluster that is well goes on.
+    place.settings = {"address": clusters(2).address}
+    place.gate.touch()
+    again = place.driver(seeds=[1])
+    again.open()
+    again.provision()
+    again.setup(60)
+    assert again.wait("t0001-s1.train", 60).attempt == 2
+    again.backend.teardown(again.lease)  # type: ignore[arg-type]
+    again.close("done")

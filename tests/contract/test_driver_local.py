@@ -1,0 +1,229 @@
+"""The driver on real processes: what is left and what is resumed after kill -9 of anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.driver import Driver
+from drillyard.errors import RunFailed, Stopped
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from drillyard.processes import marked, send
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import Loaded
+from drillyard.status import Cause
+from drillyard_backends.local import LocalBackend
+from tests.contract.toy import WORKLOAD, until
+
+TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
+
+
+class Place:
+    """A user's folder, a store and a local backend of their own."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self.folder, self.marks, self.gate = tmp / "user", tmp / "marks", tmp / "gate"
+        for path in (self.folder, self.marks):
+            path.mkdir(exist_ok=True)
+        (self.folder / "toy_driven.py").write_text(WORKLOAD)
+        (self.folder / "helper.py").write_text('WORD = "word"\n')
+        self.mailbox = Mailbox(open_store(str(tmp / "store")), "toy")
+
+    def loaded(self, **parameters: Any) -> Loaded:
+        values = {"marks": str(self.marks), "gate": str(self.gate), **parameters}
+        spec = ExperimentSpec.model_validate({
+            "name": "toy", "workload": "toy_driven:Toy", "seeds": [1, 2],
+            "parameters": {"const_args": values},
+        })  # fmt: skip
+        file = self.folder / "toy.yaml"
+        file.write_text("schema: 1\nworkload: toy_driven:Toy\n")
+        return Loaded(spec=spec, provenance={}, file=file, folder=self.folder, text="")
+
+    def driver(self, **parameters: Any) -> Driver:
+        backend = LocalBackend(runtime=self.tmp / "runtime", stop_grace_s=5.0)
+        return Driver(self.loaded(**parameters), self.mailbox, backend)
+
+    def processes(self) -> list[Any]:
+        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
+
+    def attempts(self, run: str) -> list[str]:
+        return sorted(p.name for p in self.marks.glob(f"{run}.*"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = Place(tmp_path)
+    yield made
+    for driver in list(Driver._open.values()):
+        driver.close("test over")
+    for process in made.processes():
+        send(process, signal.SIGKILL)
+    sys.modules.pop("toy_driven", None)
+    sys.modules.pop("helper", None)
+
+
+def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
+    place.gate.touch()
+    driver = place.driver()
+    todo = driver.open()
+    driver.provision()
+    (worker,) = driver.setup(60)
+    assert worker.slots == 2
+    done = {t.ticket: driver.wait(t.ticket, 60) for t in todo}
+    assert sorted(done) == sorted(TICKETS)
+    assert any("hello from t0001-s1 attempt 1" in line for line in driver.logs("t0001-s1"))
+    driver.teardown()
+    driver.close("done")
+    assert place.processes() == []
+    read = place.mailbox.read_file
+    evaluated = place.mailbox.manifest(done["t0001-s2.evaluate"])
+    assert read(evaluated, "seen.txt") == b"seen: attempt 1"
+    assert place.driver().open() == []
+
+
+def test_killing_the_agent_costs_one_attempt(place: Place) -> None:
+    driver = place.driver()
+    driver.open()
+    first = driver.provision()
+    driver.setup(60)
+    until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
+    os.kill(first.provider["pid"], signal.SIGKILL)
+    until(lambda: len(place.attempts("t0001-s1")) == 2, timeout=60)
+    place.gate.touch()
+    assert {driver.wait(t, 60).attempt for t in TICKETS if t.endswith("train")} == {2}
+    ending = place.mailbox.ending("t0001-s1.train", 1)
+    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
+    assert driver.lease is not None and driver.lease.lease_id != first.lease_id
+    for ticket in TICKETS:
+        driver.wait(ticket, 60)
+    driver.teardown()
+    assert place.processes() == []
+    assert [e.gone is not None for e in driver.ledger.entries()] == [True, True]
+
+
+def test_an_agent_that_dies_before_it_is_ready_is_replaced(place: Place) -> None:
+    driver = place.driver()
+    driver.open()
+    first = driver.provision()
+    os.kill(first.provider["pid"], signal.SIGKILL)
+    driver.setup(60)
+    assert driver.lease is not None and driver.lease.lease_id != first.lease_id
+    place.gate.touch()
+    for ticket in TICKETS:
+        driver.wait(ticket, 60)
+    assert place.attempts("t0001-s1") == ["t0001-s1.1"], "no attempt was lost"
+    driver.teardown()
+    assert place.processes() == []
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.contract.test_driver_local import Place
+driver = Place(Path({tmp!r})).driver()
+driver.open()
+driver.provision()
+driver.setup(60)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_killing_the_driver_costs_nothing(place: Place) -> None:
+    script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    assert done.returncode == -9
+    place.gate.touch()
+    # Nobody drives now, and the work goes on to its end.
+    until(lambda: place.mailbox.accepted("t0001-s2", Phase.STORE), timeout=60)
+    until(lambda: place.mailbox.accepted("t0001-s1", Phase.STORE), timeout=60)
+    assert place.processes() != []
+    until(lambda: len([1 for *_, ended in place.mailbox.claims() if ended]) == 6)
+    # The same command again: nothing to do, nothing rented, and the old machine is gone.
+    assert place.driver().open() == []
+    assert place.processes() == []
+    assert place.attempts("t0001-s1") == ["t0001-s1.1"]
+
+
+def test_the_same_command_adopts_what_lives(place: Place) -> None:
+    script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
+    subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    until(lambda: len(place.attempts("t0001-s1")) == 1)
+    driver = place.driver()
+    assert len(driver.open()) == 6
+    lease = driver.provision()
+    driver.setup(60)
+    place.gate.touch()
+    assert {driver.wait(t, 60).attempt for t in TICKETS} == {1}
+    assert [e.intent.ordinal for e in driver.ledger.entries()] == [1]
+    assert lease.lease_id == driver.ledger.entries()[0].lease.lease_id
+    driver.teardown()
+    assert place.processes() == []
+
+
+def test_stop_then_the_same_command_goes_on(place: Place) -> None:
+    driver = place.driver()
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+    until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
+    board = until(lambda: (b := driver.board("t0001-s1")) and b.step > 0 and b)
+    assert board.total == 1000
+    driver.stop("Ctrl-C")
+    for ticket in TICKETS:
+        with pytest.raises(Stopped, match="Ctrl-C"):
+            driver.wait(ticket, 60)
+    driver.teardown()
+    driver.close("cancelled")
+    assert place.processes() == []
+    place.gate.touch()
+    again = place.driver()
+    todo = again.open()
+    again.provision()
+    again.setup(60)
+    assert {again.wait(t.ticket, 60).attempt for t in todo if t.phase is Phase.TRAIN} == {2}
+    again.teardown()
+
+
+def test_a_users_error_reaches_the_caller(place: Place) -> None:
+    driver = place.driver(**{"raise": "value"})
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+    with pytest.raises(RunFailed, match="the tank is empty"):
+        driver.wait("t0001-s1.train", 60)
+    with pytest.raises(RunFailed, match=r"because t0001-s1\.train did not succeed"):
+        driver.wait("t0001-s1.store", 60)
+    driver.teardown()
+    assert place.processes() == []
+
+
+def test_setup_is_counted_from_the_rent_not_from_the_first_who_waits(place: Place) -> None:
+    place.gate.touch()
+    driver = place.driver()
+    driver.open()
+    driver.provision()
+    until(lambda: any(w.state == "ready" for w in place.mailbox.workers()))
+    driver.setup()  # finds everything ready
+    driver.save_timings()
+    (path,) = [i.key for i in place.mailbox.store.list("toy/timings/")]
+    seconds = json.loads(place.mailbox.store.get(path))["seconds"]
+    (worker,) = place.mailbox.workers()
+    rented = driver.ledger.entries()[0].rented.written_at
+    assert seconds["setup"] == pytest.approx(worker.ready_at - rented, abs=0.2)
+    assert seconds["setup"] > 0.05
+    driver.stop("enough")
+    driver.teardown()
+    driver.close("done")

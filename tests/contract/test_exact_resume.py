@@ -1,0 +1,313 @@
+"""Exact resume: run A is left alone, run B is killed with SIGKILL and resumed in a fresh process.
+
+The processes come from a fork server, as a worker's do; one test starts a plain interpreter and is
+killed from outside at random moments.
+"""
+
+import json
+import multiprocessing
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drillyard import checkpoints, streams
+from drillyard.fingerprint import fingerprint, weights_fingerprint
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from tests.contract import resume_runner
+
+RUN = resume_runner.RUN
+DRIFT = {"id": "tests.contract.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
+DISCRETE = {**DRIFT, "args": {"discrete": True}}
+EVERY = {"every": {"steps": 200, "episodes": 2}}
+
+
+def case(simulator, algorithm, args, wrappers=(), **train):
+    return {
+        "simulator": {**simulator, "wrappers": list(wrappers)},
+        "learner": {"algorithm": algorithm, "args": args},
+        "train": {"steps": 600, "checkpoint_every": 120, "log_interval": 50, **train},
+        "evaluate": EVERY,
+        "tracking": {"tensorboard": False},
+    }
+
+
+LINEAR = "lin_1e-3"
+WARM = {
+    "policy_kwargs": {"net_arch": [24]},
+    "learning_starts": 40,
+    "learning_rate": LINEAR,
+    "batch_size": 32,
+}
+CASES = {
+    "ppo": case(DRIFT, "ppo", {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR,
+                               "clip_range": "lin_0.2"}, ["normalize"], n_envs=2),
+    "ppo-sde-stack": case(DRIFT, "ppo", {"n_steps": 64, "batch_size": 32, "use_sde": True},
+                          [{"name": "frame_stack", "args": {"n": 3}}]),
+    "ppo-dict": case({**DRIFT, "args": {"dict_observation": True}}, "ppo",
+                     {"n_steps": 64, "batch_size": 32}, ["normalize"]),
+    "a2c": case(DISCRETE, "a2c", {"n_steps": 8, "learning_rate": LINEAR}, ["normalize"],
+                n_envs=3),
+    "dqn": case(DISCRETE, "dqn", {**WARM, "buffer_size": 250, "target_update_interval": 100,
+                                  "exploration_fraction": 0.8}, ["normalize"]),
+    "dqn-n-step": case(DISCRETE, "dqn", {**WARM, "n_steps": 3, "buffer_size": 3000}, n_envs=2),
+    "dqn-lean": case(DISCRETE, "dqn", {
+        **WARM, "buffer_size": 200, "optimize_memory_usage": True,
+        "replay_buffer_kwargs": {"handle_timeout_termination": False}}),
+    "ddpg": case(DRIFT, "ddpg", {**WARM, "action_noise": "normal"}, ["normalize"], n_envs=2),
+    "td3": case(DRIFT, "td3", {**WARM, "action_noise": {"name": "ornstein-uhlenbeck",
+                                                        "sigma": 0.3}}, ["normalize"]),
+    "td3-episodes": case(DRIFT, "td3", {
+        **WARM, "train_freq": [1, "episode"], "gradient_steps": 20,
+        "action_noise": "ornstein-uhlenbeck"}),
+    "sac": case(DRIFT, "sac", {**WARM, "buffer_size": 300}, ["normalize"]),
+    "sac-sde": case(DRIFT, "sac", {**WARM, "use_sde": True, "ent_coef": "auto_0.5"}),
+    "reset-ppo": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
+    "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
+    "reset-dqn": case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
+    "reset-ddpg": case({"id": "Pendulum-v1"}, "ddpg", {**WARM, "action_noise": "normal"}),
+    "reset-td3": case({"id": "Pendulum-v1"}, "td3", {
+        **WARM, "action_noise": "ornstein-uhlenbeck"}, ["normalize"], n_envs=2),
+    "reset-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def processes():
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(
+        ["stable_baselines3", "drillyard.learners.sb3", "tests.contract.resume_runner"]
+    )
+    return forkserver
+
+
+def train(processes, store, case, attempt, *more, target=resume_runner.train):
+    """Train in a fresh process; its exit code."""
+    process = processes.Process(target=target, args=(str(store), case, attempt, *more))
+    process.start()
+    process.join(240)
+    if process.is_alive():
+        process.kill()
+        pytest.fail("a training of 600 steps took more than four minutes")
+    return process.exitcode
+
+
+def box(store):
+    return Mailbox(open_store(str(store)), "resume")
+
+
+def summary(mailbox):
+    return mailbox.accepted(RUN, Phase.TRAIN).summary
+
+
+def copies(case):
+    return case["train"].get("n_envs", 1)
+
+
+VARIANTS = {"sac-sde", "ppo-sde-stack", "ppo-dict", "td3-episodes", "dqn-lean", "dqn-n-step"}
+"""Of the same six algorithms: run on demand."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in CASES],
+)
+def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, tmp_path):
+    case = CASES[name]
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    a = box(tmp_path / "a")
+    steps = sorted(step for step, _ in checkpoints.found(a, RUN))
+    assert len(steps) >= 3
+    # Looks come once a vectorised step; evaluations look too, which only moves the moment.
+    earliest = steps[1] // copies(case) + 5
+    die_at = random.Random(name).randint(earliest, steps[-1] // copies(case) + 60)
+
+    assert train(processes, tmp_path / "b", case, 1, die_at) == -9
+    b = box(tmp_path / "b")
+    assert b.accepted(RUN, Phase.TRAIN) is None
+    before = checkpoints.found(b, RUN)
+    assert len(before) >= 1
+    assert train(processes, tmp_path / "b", case, 2) == 0
+
+    done = summary(b)
+    assert done["resumes"] == 1
+    assert done["resumed_step"] == before[0][0] > 0
+    assert done["steps"] == summary(a)["steps"]
+    assert done["parameters"] == summary(a)["parameters"]
+    assert done["best"] == summary(a)["best"]
+    assert done["exactness"] == ("exact with resets" if name.startswith("reset") else "exact")
+    assert done["episodes_cut"] == summary(a)["episodes_cut"]
+    for stream in ("train", "episodes", "evaluation"):
+        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
+        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
+        assert lines_a or stream == "episodes"
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+    # What attempt 2 wrote itself begins after the checkpoint: nothing was done over again.
+    own = list(streams._segments(b, RUN, 2, "train"))
+    assert all(x["step"] > before[0][0] for x in own) and own
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_one_changed_number_in_a_checkpoint_changes_the_fingerprint(name, processes, tmp_path):
+    from drillyard.learners.packing import pack, unpack
+
+    case = CASES[name]
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    step, attempt = sorted(checkpoints.found(a, RUN))[1]
+    meta = checkpoints.read_meta(a, RUN, attempt, step)
+    files = {n: a.store.get(a.key(e.key)) for n, e in meta.files.items()}
+
+    def plant(contents, number):
+        checkpoints.save(b, RUN, number, step, meta.barrier, contents, meta.stream_offsets, 0.0)
+        for stream in ("train", "episodes", "evaluation", "timing"):
+            prefix = a.key(f"{a.attempt_path(RUN, Phase.TRAIN, 1)}/streams/{stream}/")
+            for info in a.store.list(prefix):
+                b.store.put(info.key, a.store.get(info.key))
+
+    plant(files, 1)
+    assert train(processes, tmp_path / "b", case, 2) == 0
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+    b = box(tmp_path / "c")
+    tree = unpack(files)
+    weights = tree["model"]["modules"]["policy"]
+    first = sorted(weights)[0]
+    weights[first].view(-1)[0] += 1e-4
+    plant({**files, **pack(tree)}, 1)
+    assert train(processes, tmp_path / "c", case, 2) == 0
+    assert fingerprint(b, RUN) != fingerprint(a, RUN)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(processes, tmp_path):
+    case = CASES["ppo"]
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    assert train(processes, tmp_path / "b", case, 1, 220) == -9
+    b = box(tmp_path / "b")
+    (newest, attempt), (older, _) = checkpoints.found(b, RUN)[:2]
+    entry = checkpoints.read_meta(b, RUN, attempt, newest).files["tensors.safetensors"]
+    data = bytearray(b.store.get(b.key(entry.key)))
+    data[-1] ^= 1
+    b.store.put(b.key(entry.key), bytes(data))
+    assert train(processes, tmp_path / "b", case, 2) == 0
+    assert summary(b)["resumed_step"] == older
+    assert fingerprint(b, RUN) == fingerprint(box(tmp_path / "a"), RUN)
+
+
+def test_killed_from_outside_again_and_again(tmp_path):
+    """A plain interpreter, SIGKILL at random moments (also amid writing), till it gets through."""
+    case = json.loads(json.dumps(CASES["ppo"]))
+    case["train"] |= {"steps": 6000, "checkpoint_every": 500}
+    script = str(Path(resume_runner.__file__))
+    dice = random.Random(3)
+
+    def start(store, attempt):
+        command = [sys.executable, script, str(store), json.dumps(case), str(attempt)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    left_alone = start(tmp_path / "a", 1)
+    assert left_alone.wait(240) == 0, left_alone.stderr.read()
+    left_alone.stderr.close()
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+
+    def newest(mailbox):
+        return max((step for step, _ in checkpoints.found(mailbox, RUN)), default=0)
+
+    kills = 0
+    for attempt in range(1, 6):
+        process = start(tmp_path / "b", attempt)
+        seen = newest(b)
+        deadline = time.monotonic() + 240
+        while process.poll() is None and attempt < 3:
+            assert time.monotonic() < deadline
+            if newest(b) >= seen + 2 * 500:  # older ones are deleted meanwhile
+                time.sleep(dice.uniform(0, 0.05))  # any moment will do: that is the point
+                process.kill()
+                break
+            time.sleep(0.005)
+        code = process.wait(240)
+        process.stderr.close()
+        if code == 0:
+            break
+        kills += 1
+    assert kills == 2 and b.accepted(RUN, Phase.TRAIN).attempt == 3
+    assert summary(b)["resumes"] == 2
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_killed_while_a_checkpoint_is_written(name, processes, tmp_path):
+    """A checkpoint exists with its manifest; before that, the one before it is gone on from."""
+    deadly = resume_runner.train_and_die_committing
+    case = CASES[name]
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    # One run is killed again and again while it writes its second checkpoint.
+    moments = ["first file", "manifest", "after"] if name == "ppo" else ["rename"]
+    gone_on_from = []
+    for attempt, moment in enumerate(moments, 1):
+        nth = 2 if attempt == 1 else 1
+        code = train(processes, tmp_path / "b", case, attempt, nth, moment, target=deadly)
+        assert code == -9, f"{moment}: exit {code}"
+        newest = checkpoints.found(b, RUN)[0][0]
+        folders = {
+            int(info.key.split("/checkpoints/")[1].split("/")[0])
+            for info in b.store.list(b.key(f"runs/{RUN}/attempts/train-{attempt}/"))
+            if "/checkpoints/" in info.key
+        }
+        begun = max(folders)
+        assert newest == begun if moment == "after" else newest < begun, moment
+        gone_on_from.append(newest)
+    assert gone_on_from[0] == min(gone_on_from) > 0
+    assert train(processes, tmp_path / "b", case, len(moments) + 1) == 0
+    assert summary(b)["resumed_step"] == gone_on_from[-1]
+    for stream in ("train", "episodes", "evaluation"):
+        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
+        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+
+
+def test_the_training_curve_does_not_notice_evaluations(processes, tmp_path):
+    for name in ("ppo", "sac"):
+        on = CASES[name]
+        off = {**on, "evaluate": {}}
+        more = {**on, "evaluate": {"every": {"after_episodes": 2, "episodes": 5},
+                                   "deterministic": False}}  # fmt: skip
+        curves = []
+        for number, variant in enumerate((on, off, more)):
+            store = tmp_path / f"{name}{number}"
+            assert train(processes, store, variant, 1) == 0
+            mailbox = box(store)
+            lines = streams.read_stream(mailbox, RUN, "train")
+            lines += streams.read_stream(mailbox, RUN, "episodes")
+            curves.append(([streams.canonical(x) for x in lines],
+                           weights_fingerprint(mailbox, RUN)))  # fmt: skip
+        assert curves[0] == curves[1] == curves[2]
+
+
+def test_a_cut_is_a_truncation(processes, tmp_path):
+    """Silent worlds: the row before a cut is marked as cut, and bootstraps."""
+    from drillyard.learners.packing import npz_arrays
+
+    case = CASES["reset-dqn"]
+    case = {**case, "train": {**case["train"], "keep_checkpoints": None}}  # one for each barrier
+    assert train(processes, tmp_path / "a", case, 1) == 0
+    a = box(tmp_path / "a")
+    step, attempt = sorted(checkpoints.found(a, RUN))[0]
+    meta = checkpoints.read_meta(a, RUN, attempt, step)
+    name = next(n for n in meta.files if n.startswith("replay-"))
+    rows = npz_arrays(a.store.get(a.key(meta.files[name].key)))
+    assert rows["dones"][-1, 0] == 1.0
+    ended = rows["dones"][-1, 0] * (1 - rows["timeouts"][-1, 0])
+    assert ended == 0.0 or summary(a)["episodes_cut"] < len(checkpoints.found(a, RUN))
+    assert 1 <= summary(a)["episodes_cut"] <= len(checkpoints.found(a, RUN))
+    # A finished episode is a whole one: nothing that was cut appears in the curve.
+    lengths = [x["metrics"]["length"] for x in streams.read_stream(a, RUN, "episodes")]
+    assert np.sum(lengths) < summary(a)["steps"]

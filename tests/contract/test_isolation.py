@@ -1,0 +1,108 @@
+"""Runs side by side: one that crashes, exits or finds its disc full touches no other."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.driver import Driver
+from drillyard.errors import DrillyardError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from drillyard.processes import marked, send
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import Loaded
+from drillyard.status import Status
+from drillyard_backends.dask.backend import DaskBackend
+from drillyard_backends.dask.client import _clients, _end
+from drillyard_backends.local import LocalBackend
+
+WORKLOAD = '''
+"""Seed 1 crashes in native code, 2 leaves the process, 3 finds no room; the others are well."""
+import ctypes, os
+from pathlib import Path
+from drillyard.mailbox.records import Manifest
+from drillyard.phases import PhaseOutcome
+
+class Rough:
+    kind = "rough"
+    def check(self, spec, folder): return []
+    def preload(self, spec): return []
+    def freeze(self, spec, seed): return {}
+
+    def train(self, context):
+        mine = context.scratch / "mine.txt"
+        assert not mine.exists()  # not even what an earlier attempt left
+        mine.write_text(context.run.run)
+        seed = context.run.seed
+        if seed == 1:
+            ctypes.string_at(0)
+        if seed == 2:
+            os._exit(9)
+        if seed == 3:
+            with open("/dev/full", "w") as file:
+                file.write("x" * 100_000)
+        words = f"{context.scratch} {os.getpid()} {os.environ['OMP_NUM_THREADS']}"
+        return PhaseOutcome(files=Manifest(files={"w": context.save("w", words.encode())}))
+
+    def evaluate(self, context):
+        return PhaseOutcome()
+'''
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runtime = tmp_path / "runtime"
+    yield runtime
+    for driver in list(Driver._open.values()):
+        driver.close("test over")
+    for process in marked(DRILLYARD_LOCAL_RUNTIME=str(runtime)):
+        send(process, signal.SIGKILL)
+    for client in _clients.values():
+        _end(client)
+    _clients.clear()
+    sys.modules.pop("rough_workload", None)
+
+
+@pytest.mark.parametrize("kind", [LocalBackend, DaskBackend])
+def test_runs_that_crash_leave_their_neighbours_alone(
+    kind: type[LocalBackend] | type[DaskBackend], runtime: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    (folder / "rough_workload.py").write_text(WORKLOAD)
+    (folder / "it.yaml").write_text("schema: 1\n")
+    spec = ExperimentSpec.model_validate({
+        "name": "rough", "workload": "rough_workload:Rough", "seeds": [1, 2, 3, 4, 5, 6],
+        "resources": {"workers": 2, "threads": 3},
+    })  # fmt: skip
+    loaded = Loaded(spec=spec, provenance={}, file=folder / "it.yaml", folder=folder, text="")
+    mailbox = Mailbox(open_store(str(tmp_path / "store")), "rough")
+    driver = Driver(loaded, mailbox, kind(runtime=runtime))
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+    words = []
+    for seed in range(1, 7):
+        ticket = f"t0001-s{seed}.train"
+        if seed <= 3:
+            with pytest.raises(DrillyardError):
+                driver.wait(ticket, 120)
+            assert driver.states()[ticket].status is Status.FAILED
+        else:
+            assert driver.wait(f"t0001-s{seed}.store", 120).attempt == 1
+            accepted = mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
+            assert accepted is not None and accepted.attempt == 1
+            words.append(mailbox.read_file(mailbox.manifest(accepted), "w").decode().split())
+    scratch, pids, threads = zip(*words, strict=True)
+    assert len(set(scratch)) == len(set(pids)) == 3  # a folder and a process of its own
+    assert set(threads) == {"3"}
+    driver.teardown()
+    driver.close("done")
+    assert list(marked(DRILLYARD_LOCAL_RUNTIME=str(runtime))) == []

@@ -1,0 +1,297 @@
+"""The backend ssh keeps the contract against a real OpenSSH server."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import Liveness, Severity, open_backend
+from drillyard.errors import ConfigError, InfrastructureError, UserError
+from drillyard.processes import marked
+from drillyard.status import Status
+from drillyard.testing.backend_suite import BackendSuite
+from drillyard_backends.ssh.backend import SshBackend, store_there
+from drillyard_backends.ssh.connection import Connection
+from drillyard_backends.ssh.settings import Address
+from tests.contract.toy import Toys, until
+from tests.sshd import SSHD, Sshd
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    one = Sshd(tmp_path_factory.mktemp("sshd")).start()
+    yield one
+    Connection.close_all()
+    one.stop()
+
+
+@pytest.fixture
+def toy(tmp_path):
+    one = Toys(tmp_path)
+    yield one
+    one.clean_up()
+
+
+@pytest.fixture
+def settings(server, tmp_path):
+    return {
+        **server.settings, "python": sys.executable, "runtime": str(tmp_path / "runtime"),
+        "stop_grace_s": 5.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def backend(settings):
+    return SshBackend(**settings)
+
+
+@pytest.fixture
+def order(toy):
+    return toy.order(idle_s=30.0)
+
+
+class TestSshBackend(BackendSuite):
+    """The suite, on a machine behind a login."""
+
+    at_once_s = 20.0  # a login and an interpreter's start, on a busy machine
+
+
+def test_the_agent_outlives_the_server_and_is_adopted(backend, order, toy, server, tmp_path):
+    run = toy.post(gate=str(tmp_path / "gate"))
+    lease = backend.provision(order)
+    toy.pid_of(run, 1)
+    server.stop()
+    assert backend.probe(lease) is Liveness.UNKNOWN  # not known is not gone
+    with pytest.raises(InfrastructureError):
+        list(backend.leases())
+    server.start()
+    assert backend.probe(lease) is Liveness.ALIVE
+    agent = lease.provider["hosts"][0]["agent"]["pid"]
+    assert os.getsid(agent) == agent != os.getsid(0)
+    (tmp_path / "gate").touch()
+    toy.until_status(f"{run}.train", Status.SUCCEEDED)
+    backend.teardown(lease)
+    assert toy.processes() == [] and list(backend.leases()) == []
+
+
+def test_what_an_agent_started_is_ended_without_it(backend, order, toy, tmp_path):
+    run = toy.post(gate=str(tmp_path / "gate"), child=True)
+    lease = backend.provision(order)
+    child = toy.pid_of(run, 1)
+    os.kill(child, signal.SIGSTOP)  # so that it cannot notice that its agent is dead
+    os.kill(lease.provider["hosts"][0]["agent"]["pid"], signal.SIGKILL)
+    until(lambda: backend.probe(lease) is Liveness.GONE)
+    assert [found.lease_id for found in backend.leases()] == [lease.lease_id]
+    backend.teardown(lease)
+    assert toy.processes() == []
+
+
+def test_an_intent_without_an_answer_is_torn_down(backend, order, toy):
+    lease = backend.provision(order)
+    backend.teardown(lease.model_copy(update={"provider": {}}))
+    assert toy.processes() == []
+
+
+def test_two_machines_share_the_workers(settings, toy, tmp_path_factory, tmp_path):
+    second = Sshd(tmp_path_factory.mktemp("sshd2")).start()
+    try:
+        known = tmp_path / "known"
+        both = [settings["known_hosts"], second.known_hosts]
+        known.write_text("".join(Path(p).read_text() for p in both))
+        for path in (second.folder / "authorized_keys",):
+            path.write_text(Path(f"{settings['key_file']}.pub").read_text())
+        settings |= {"hosts": [*settings["hosts"], second.address], "known_hosts": str(known)}
+        # Both are this machine: the second "machine" is the same runtime, so the same agent.
+        backend = SshBackend(**settings)
+        lease = backend.provision(toy.order(workers=3, idle_s=30.0))
+        assert [h["address"] for h in lease.provider["hosts"]] == settings["hosts"]
+        (listed,) = backend.leases()
+        assert listed.order == lease.order
+        assert {line.split(": ")[0] for line in until(lambda: list(backend.logs(lease)))} == set(
+            settings["hosts"]
+        )
+        backend.teardown(lease)
+        assert toy.processes() == []
+    finally:
+        Connection.close_all()
+        second.stop()
+
+
+def test_workers_are_dealt_out(settings, toy):
+    backend = SshBackend(**(settings | {"hosts": ["a", "b", "c"]}))
+    dealt = backend._shares(toy.order(workers=5))
+    assert [part.workers for _, part in dealt] == [2, 2, 1]
+    assert [str(host) for host, _ in backend._shares(toy.order(workers=2))] == ["a", "b"]
+
+
+def test_a_store_on_the_host_itself_is_a_folder_there():
+    lab = Address.parse("me@lab")
+    assert store_there("sftp://lab/data/runs", lab) == "/data/runs"
+    assert store_there("sftp://you@LAB:22/~/runs", lab) == "~/runs"
+    assert store_there("sftp://other/data/runs", lab) == "sftp://other/data/runs"
+    assert store_there("sftp://lab:2222/data", lab) == "sftp://lab:2222/data"
+    assert store_there("gs://bucket/runs", lab) == "gs://bucket/runs"
+
+
+def test_another_folder_under_the_same_name_is_refused(backend, toy, tmp_path, monkeypatch):
+    """The store of the one who asks is not what a worker there would see."""
+    order = toy.order()
+    with monkeypatch.context() as patch:
+        patch.setattr("drillyard_backends.ssh.backend._experiment_sha256", lambda order: "0" * 64)
+        with pytest.raises(UserError, match="another folder") as error:
+            backend.provision(order)
+    assert "sftp://" in error.value.hint
+    assert toy.processes() == [] and list(backend.leases()) == []
+
+
+# -- what can be wrong ----------------------------------------------------------------------------
+
+
+def refused(backend):
+    with pytest.raises(UserError) as error:
+        list(backend.leases())
+    assert error.value.hint
+    (finding,) = backend.check()
+    assert finding.severity is Severity.ERROR and finding.message == str(error.value)
+    return error.value
+
+
+def test_an_unknown_host_key_is_refused_with_the_line_that_accepts_it(settings, tmp_path, server):
+    known = tmp_path / "known"
+    backend = SshBackend(**(settings | {"known_hosts": str(known)}))
+    error = refused(backend)
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", str(server.folder / "host_key.pub")], capture_output=True, text=True
+    ).stdout.split()[1]
+    assert shown in str(error)
+    command = error.hint.partition("accept it: ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    assert list(backend.leases()) == []
+
+
+def test_a_changed_host_key_is_refused(settings, tmp_path):
+    known, other = tmp_path / "known", tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    place = Path(settings["known_hosts"]).read_text().split()[0]
+    known.write_text(f"{place} {' '.join(Path(f'{other}.pub').read_text().split()[:2])}\n")
+    error = refused(SshBackend(**(settings | {"known_hosts": str(known)})))
+    assert "another host key" in str(error)
+    assert "ssh-keygen -R" in error.hint and ">>" not in error.hint
+
+
+def test_a_refused_key(settings, tmp_path):
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    error = refused(SshBackend(**(settings | {"key_file": str(other)})))
+    assert "refuses the login" in str(error) and str(other) in str(error)
+
+
+@pytest.mark.parametrize("content", [None, "not a key\n"])
+def test_a_key_file_that_is_none(settings, tmp_path, content):
+    path = tmp_path / "nothing"
+    if content:
+        path.write_text(content)
+    assert str(path) in str(refused(SshBackend(**(settings | {"key_file": str(path)}))))
+
+
+def test_no_interpreter_there(settings):
+    error = refused(SshBackend(**(settings | {"python": "/opt/nothing/bin/python"})))
+    assert "no interpreter '/opt/nothing/bin/python'" in str(error)
+
+
+def test_an_interpreter_without_drillyard(settings, tmp_path):
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {Path(sys.executable).resolve()} -I "$@"\n')
+    bare.chmod(bare.stat().st_mode | stat.S_IXUSR)
+    assert "has no drillyard" in str(refused(SshBackend(**(settings | {"python": str(bare)}))))
+
+
+def test_nobody_answers(settings):
+    backend = SshBackend(**(settings | {"hosts": ["127.0.0.1:1"]}))
+    with pytest.raises(InfrastructureError) as error:
+        list(backend.leases())
+    assert "127.0.0.1:1" in str(error.value) and error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"hosts": []}, "hosts"), ({"hosts": ["a", "me@a:22"]}, "hosts"),
+     ({"hosts": ["a b"]}, "hosts"), ({"hosts": ["a:99999"]}, "hosts"),
+     ({"stop_grace_s": -1}, "stop_grace_s"), ({"trust_everything": True}, "trust_everything")],
+)  # fmt: skip
+def test_bad_settings(settings, change, field):
+    with pytest.raises(ConfigError) as error:
+        SshBackend(**(settings | change))
+    assert f"backends.ssh.{field}" in str(error.value)
+
+
+def test_hosts_are_asked_for(monkeypatch):
+    with pytest.raises(ConfigError, match="hosts"):
+        open_backend("ssh")
+
+
+# -- as a user ------------------------------------------------------------------------------------
+
+GATED = """
+schema: 1
+name: far
+workload: script
+script:
+  run:
+    - [bash, -c, "touch $DIR/$run_id.begun; until [ -e $DIR/gate ]; do sleep 0.05; done"]
+    - [bash, -c, "echo score=$seed"]
+  results: {stdout: '^(\\w+)=([-+.\\d]+)$'}
+parameters:
+  const_args: {DIR: "@DIR@"}
+seeds: [3, 4]
+backend: ssh
+resources: {workers: 2}
+"""
+
+
+def test_kill_9_of_the_driver_and_the_same_command_adopts(server, tmp_path, settings, monkeypatch):
+    """The store lies on the host; the driver dies; the same command takes up what lives there."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "far.yaml").write_text(GATED.replace("@DIR@", str(tmp_path)))
+    command = [
+        str(Path(sys.executable).parent / "drillyard"), "run", "far.yaml", "--offline-ok",
+        "--store", f"sftp://{server.address}/~/far-runs",
+        *("--set", f'backends.ssh.hosts=["{server.address}"]'),
+        *("--set", f"backends.ssh.python={sys.executable}"),
+        *("--set", f"backends.ssh.runtime={settings['runtime']}"),
+    ]  # fmt: skip
+    backend = SshBackend(**settings)
+    with open(tmp_path / "first.txt", "wb") as out:
+        first = subprocess.Popen(command, cwd=mine, stdout=out, stderr=out)
+    try:
+        both = [tmp_path / f"t0001-s{seed}.begun" for seed in (3, 4)]
+        until(lambda: all(p.exists() for p in both) or first.poll() is not None, 60, "both runs")
+        assert first.poll() is None, (tmp_path / "first.txt").read_text()
+        before = list(marked(DRILLYARD_LOCAL_RUNTIME=settings["runtime"]))
+        (lease,) = backend.leases()
+    finally:
+        first.kill()
+        first.wait()
+    (tmp_path / "gate").touch()
+    second = subprocess.run(
+        command, cwd=mine, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "3.5" in second.stdout  # the mean of the two scores
+    mailbox = server.home / "far-runs" / "far"
+    assert [p.name for p in (mailbox / "leases").iterdir()] == [lease.lease_id]
+    assert len(list((mailbox / "claims").glob("*.train.1.json"))) == 2
+    assert not list((mailbox / "claims").glob("*.train.2.json"))  # nothing was done twice
+    assert (mailbox / "leases" / lease.lease_id / "gone.json").exists()
+    assert before and not list(marked(DRILLYARD_LOCAL_RUNTIME=settings["runtime"]))
+    assert list(backend.leases()) == []

@@ -1,0 +1,350 @@
+"""Script, mock and composite through the driver, the local backend and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.driver import Driver
+from drillyard.errors import RunFailed, Stopped, TimedOut
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.processes import marked, send
+from drillyard.report import build
+from drillyard.results import collect
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import load
+from drillyard.status import Cause, Status
+from drillyard.testing.workload_suite import WorkloadSuite
+from drillyard.workloads.composite import CompositeWorkload
+from drillyard.workloads.mock import MockWorkload
+from drillyard.workloads.script import ScriptWorkload
+from drillyard_backends.local import LocalBackend
+from tests.conftest import BIN, ROOT
+from tests.contract.toy import until
+
+WORK = """
+import os, subprocess, sys, time
+from pathlib import Path
+marks = Path(os.environ["marks"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                         start_new_session=True)
+(marks / f"{os.environ['DRILLYARD_RUN']}.{os.environ['DRILLYARD_ATTEMPT']}").write_text(
+    str(child.pid))
+while not (marks / "gate").exists():
+    time.sleep(0.02)
+print("score=4.5", flush=True)
+"""
+FILE = """
+schema: 1
+name: work
+workload: script
+parameters: {const_args: {marks: MARKS}}
+script:
+  run: [work.py]
+  teardown: [[touch, "MARKS/torn"]]
+  results: {stdout: '^(\\w+)=(\\S+)$'}
+  max_time_s: LIMIT
+tracking: {mlflow: null}
+"""
+
+
+class Place:
+    """A user's folder, a store and a local backend of their own."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp, self.marks = tmp, tmp / "marks"
+        self.folder = tmp / "user"
+        self.folder.mkdir()
+        self.marks.mkdir()
+        self.store = open_store(str(tmp / "store"))
+
+    def driver(self, text: str, limit: str = "null", **files: str) -> Driver:
+        for name, content in {"work.py": WORK, **files}.items():
+            (self.folder / name).write_text(content)
+        file = self.folder / "it.yaml"
+        file.write_text(text.replace("MARKS", str(self.marks)).replace("LIMIT", limit))
+        loaded = load(file)
+        backend = LocalBackend(runtime=self.tmp / "runtime", stop_grace_s=8.0)
+        return Driver(loaded, Mailbox(self.store, loaded.spec.name), backend)
+
+    def living(self) -> list[Any]:
+        return list(marked(DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
+
+    def child(self, attempt: int) -> int:
+        mark = self.marks / f"t0001-s1.{attempt}"
+        return int(until(lambda: mark.exists() and mark.read_text(), timeout=60))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = Place(tmp_path)
+    yield made
+    for driver in list(Driver._open.values()):
+        driver.close("test over")
+    for process in made.living():
+        send(process, signal.SIGKILL)
+
+
+def start(driver: Driver) -> None:
+    driver.open()
+    driver.provision()
+    driver.setup(60)
+
+
+def finish(driver: Driver) -> None:
+    for state in driver.states().values():
+        driver.wait(state.ticket.ticket, 60)
+    driver.teardown()
+    driver.close("done")
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+
+
+def test_a_killed_script_starts_over_and_leaves_nothing(place: Place) -> None:
+    """kill -9 of the ticket's process: its commands die with it; the next attempt does it all."""
+    driver = place.driver(FILE)
+    start(driver)
+    first = place.child(1)
+    (worker,) = [p for p in place.living() if is_ticket(p.pid)]
+    os.kill(worker.pid, signal.SIGKILL)
+    place.child(2)
+    until(lambda: gone(first), what="an end of what the first attempt started")
+    (place.marks / "gate").touch()
+    finish(driver)
+    assert place.living() == []
+    (run,) = collect(driver.mailbox).runs
+    assert (run.status, run.attempts, run.metrics) == ("SUCCEEDED", 2, {"score": 4.5})
+    assert driver.mailbox.ending("t0001-s1.train", 1).cause is Cause.INFRASTRUCTURE
+
+
+def is_ticket(pid: int) -> bool:
+    """The process that works on a ticket: the parent of the script."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if "work.py" in command and int(fields[1]) == pid:
+            return True
+    return False
+
+
+def test_a_stop_tears_down_and_the_same_command_goes_on(place: Place) -> None:
+    driver = place.driver(FILE)
+    start(driver)
+    child = place.child(1)
+    driver.stop("enough for today")
+    with pytest.raises(Stopped):
+        driver.wait("t0001-s1.train", 60)
+    assert (place.marks / "torn").exists() and gone(child)
+    driver.teardown()
+    driver.close("cancelled")
+    assert place.living() == []
+    (place.marks / "gate").touch()
+    again = place.driver(FILE)
+    start(again)
+    finish(again)
+    assert collect(again.mailbox).metrics[0].mean == 4.5
+
+
+def test_a_time_limit_is_timed_out(place: Place) -> None:
+    driver = place.driver(FILE, limit="1")
+    start(driver)
+    with pytest.raises(TimedOut, match="not done after 1 s"):
+        driver.wait("t0001-s1.train", 60)
+    assert gone(place.child(1)) and (place.marks / "torn").exists()
+    driver.teardown()
+    assert driver.states()["t0001-s1.train"].status is Status.TIMED_OUT
+    driver.close("failed")
+
+
+def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place: Place) -> None:
+    text = FILE.replace("run: [work.py]", "run: ['no-such-program']")
+    driver = place.driver(text)
+    start(driver)
+    with pytest.raises(RunFailed, match="does not start"):
+        driver.wait("t0001-s1.train", 60)
+    driver.teardown()
+    driver.close("failed")
+    (run,) = collect(driver.mailbox).runs
+    assert (run.status, run.attempts) == ("FAILED", 1)
+    page = Path(build(driver.mailbox).index).read_text()
+    assert "no-such-program" in page and "Metrics" in page
+
+
+RL = """
+schema: 1
+name: whole
+workload: composite
+parameters: {const_args: {goal: 2}}
+children:
+  - name: before
+    workload: script
+    parameters: {required_args: [goal]}
+    script: {run: ['sh -c "echo $goal > made; echo made=1"'], results: {stdout: '(\\w+)=(\\d+)'}}
+  - name: agent
+    workload: rl
+    prefix: true
+    simulator: {id: "world:World"}
+    learner: {algorithm: ppo, preset: null, args: {n_steps: 32, batch_size: 32, n_epochs: 1}}
+    train: {steps: 128, checkpoint_every: 64}
+    evaluate: {episodes: 4}
+    baselines: [random]
+  - name: after
+    workload: script
+    script: {run: [sum.py], results: {file: sum.json}}
+tracking: {mlflow: null, tensorboard: false}
+"""
+WORLD = """
+import gymnasium as gym, numpy as np
+from gymnasium import spaces
+from pathlib import Path
+
+class World(gym.Env):
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        # Written by the child before; a check that runs beside the file finds none.
+        self.goal = int(Path("made").read_text()) if Path("made").exists() else 0
+        return np.zeros(1, np.float32), {}
+    def step(self, action):
+        self.t += 1
+        return np.zeros(1, np.float32), float(self.goal), False, self.t == 8, {}
+"""
+SUM = "import json; json.dump({'lines': len(open('made').readlines())}, open('sum.json', 'w'))"
+
+
+@pytest.mark.timeout(180)
+def test_a_policy_between_scripts(place: Place) -> None:
+    """Children share the run's folder; the policy's files and scores are those of the run."""
+    driver = place.driver(RL, **{"world.py": WORLD, "sum.py": SUM})
+    start(driver)
+    finish(driver)
+    found = collect(driver.mailbox)
+    metrics = {m.metric: m.mean for m in found.metrics}
+    assert metrics["made"] == 1.0 and metrics["lines"] == 1.0
+    assert {p.policy for p in found.policies} == {"agent", "random"}
+    (run,) = found.runs
+    assert run.step == 128 and run.best is None
+    folder = place.tmp / "store" / "whole" / "runs" / run.run
+    assert (folder / "policy" / "final_model.zip").exists()
+    trained = json.loads((folder / "train.accepted.json").read_text())
+    assert trained["summary"]["episodes"] == 16
+    assert "agent/return" in metrics
+    page = Path(build(driver.mailbox).index).read_text()
+    assert "Learning curves" in page and "agent/return" in page
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
+    """The scripts start over; the policy goes on from its last checkpoint, and counts on."""
+    slow = WORLD.replace("self.t += 1", "self.t += 1; import time; time.sleep(0.01)")
+    who = "import os; open('MARKS/ticket', 'w').write(str(os.getppid()))"
+    text = RL.replace("steps: 128", "steps: 320").replace(
+        "script: {run: [sum.py]", f'script: {{setup: [[python, -c, "{who}"]], run: [sum.py]'
+    )
+    driver = place.driver(text, **{"world.py": slow, "sum.py": SUM})
+    start(driver)
+    runs = place.tmp / "store" / "whole" / "runs" / "t0001-s1"
+    first = runs / "attempts" / "train-1"
+    until(lambda: list(first.glob("checkpoints/*/manifest.json")), 60, "a first checkpoint")
+    assert not (runs / "train.accepted.json").exists()
+    os.kill(int((place.marks / "ticket").read_text()), signal.SIGKILL)
+    finish(driver)
+    began = json.loads((runs / "attempts" / "train-2" / "start.json").read_text())
+    assert began["resumed_attempt"] == 1 and began["resumed_step"] >= 64
+    (run,) = collect(driver.mailbox).runs
+    assert (run.step, run.attempts, run.resumes) == (320, 2, 1)
+    assert run.metrics["made"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "experiment", "metrics"),
+    [("script", "sorting", {"moved", "seconds", "sorted"}),
+     ("mock", "mock-score", {"cost", "score"}),
+     ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"})],
+)  # fmt: skip
+@pytest.mark.timeout(120)
+def test_ready_made_experiments(
+    tmp_path: Path, name: str, experiment: str, metrics: set[str]
+) -> None:
+    """`drillyard run` of each: the table, the report and MLflow have the same metrics."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+
+    def drillyard(*words: str) -> str:
+        done = subprocess.run([str(BIN / "drillyard"), *words], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=100, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    output = drillyard("run", f"experiments/{name}.yaml")
+    rows = set(re.findall(r"^(\S+) +[\d.,-]+ ", output, re.MULTILINE))
+    assert metrics <= rows, output
+    found = json.loads(drillyard("results", experiment, "--json"))
+    assert {m["metric"] for m in found["metrics"]} == metrics
+    page = Path(found["store"], found["report"]).read_text()
+    assert "Learning curves" not in page and all(m in page for m in metrics)
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/drillyard-runs/mlflow.db")
+    (mirrored,) = client.search_experiments(filter_string=f"name = '{experiment}'")
+    for run in client.search_runs([mirrored.experiment_id]):
+        assert run.info.status == "FINISHED"
+        assert {f"evaluate/{m}" for m in metrics} <= set(run.data.metrics)
+
+
+SCRIPT = {"run": [[sys.executable, "-c", "print('n=1'); import time; time.sleep(0.2)"]],
+          "results": {"stdout": r"(\w+)=(\d+)"}}  # fmt: skip
+
+
+class TestScript(WorkloadSuite):
+    @pytest.fixture
+    def workload(self) -> Any:
+        return ScriptWorkload()
+
+    @pytest.fixture
+    def spec(self) -> ExperimentSpec:
+        return ExperimentSpec(name="suite", workload="script", script=SCRIPT)
+
+
+class TestMock(WorkloadSuite):
+    @pytest.fixture
+    def workload(self) -> Any:
+        return MockWorkload()
+
+    @pytest.fixture
+    def spec(self) -> ExperimentSpec:
+        return ExperimentSpec(name="suite", workload="mock", mock={"noise": 0.1, "points": 5})
+
+
+class TestComposite(WorkloadSuite):
+    @pytest.fixture
+    def workload(self) -> Any:
+        return CompositeWorkload()
+
+    @pytest.fixture
+    def spec(self) -> ExperimentSpec:
+        children = [{"name": "a", "workload": "script", "script": SCRIPT},
+                    {"name": "b", "workload": "mock"}]  # fmt: skip
+        return ExperimentSpec(name="suite", workload="composite", children=children)

@@ -1,0 +1,90 @@
+"""Runs what the documents say a user can type, and compares what he is said to see.
+
+- A ```` ```console ```` block holds ``$ command`` lines; the lines below a command must appear in
+  its output, in order; ``…`` stands for anything.
+- A ```` ```yaml ```` block that starts with ``schema:`` must be a valid experiment.
+- A ```` ```python ```` block must run.
+- ``<!-- file: NAME -->`` before a block writes the block to that file first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FENCE = re.compile(
+    r"(?:<!-- file: (?P<file>[^ ]+) -->\n)?```(?P<lang>\w*)(?P<info>[^\n]*)\n(?P<body>.*?)```",
+    re.S,
+)
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)#\s]+)(?:#[^)]*)?\)")
+IMAGE = re.compile(r"!\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+
+
+@dataclass
+class Command:
+    """One ``$ line`` and what it is said to print."""
+
+    line: str
+    expected: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Block:
+    """A fenced block."""
+
+    language: str
+    body: str
+    file: str | None
+    line: int
+
+
+def blocks(text: str) -> list[Block]:
+    return [
+        Block(m["lang"], m["body"], m["file"], text[: m.start()].count("\n") + 1)
+        for m in FENCE.finditer(text)
+    ]
+
+
+def commands(body: str) -> list[Command]:
+    found: list[Command] = []
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            found.append(Command(line[2:].split("  # ")[0].strip()))
+        elif found and line.strip():
+            found[-1].expected.append(line.strip())
+    return found
+
+
+def links(text: str) -> list[str]:
+    """Relative links and images."""
+    targets = [m["target"] for m in LINK.finditer(text)]
+    targets += [m["target"] for m in IMAGE.finditer(text)]
+    return [t for t in targets if "://" not in t and not t.startswith("mailto:")]
+
+
+def run(command: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a documented command as a shell would, with this environment's programs first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env={**os.environ, **env, "PATH": path},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+
+
+def missing(expected: list[str], output: str) -> str | None:
+    """The first expected line that does not appear in order, or None."""
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    at = 0
+    for line in expected:
+        parts = [re.escape(part.strip()) for part in " ".join(line.split()).split("…")]
+        pattern = re.compile(".*".join(parts))
+        while at < len(lines) and not pattern.search(lines[at]):
+            at += 1
+        if at == len(lines):
+            return line
+        at += 1
+    return None

@@ -1,0 +1,95 @@
+"""Every command of docs/coverage.md is run, literally, where a user would: beside the main job.
+
+One that a page of the documents shows too is run by test_documents.py, and not twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import runner
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "coverage.md"
+CELL = re.compile(r"`(?P<command>[^`]+)`(?: \(exit (?P<code>\d+)\))?\Z")
+PLACEHOLDER = re.compile(r"…|\b(?:FILE|NAME|URL|VENV|LEASE)\b|<\w+>")
+BY_PYTEST = "python -m pytest "
+
+
+@dataclass(frozen=True)
+class Row:
+    """One feature."""
+
+    line: int
+    feature: str
+    cell: str
+    tests: str
+
+    @property
+    def command(self) -> str:
+        match = CELL.match(self.cell)
+        return match["command"] if match else ""
+
+    @property
+    def code(self) -> int:
+        match = CELL.match(self.cell)
+        return int(match["code"] or 0) if match else 0
+
+
+def rows() -> list[Row]:
+    found = []
+    for number, line in enumerate(PAGE.read_text().splitlines(), 1):
+        cells = [c.strip() for c in line.strip().strip("|").split(" | ")]
+        if line.startswith("|") and "tests/" in line:
+            assert len(cells) == 3, f"coverage.md:{number}: a row has three cells"
+            found.append(Row(number, *cells))
+    return found
+
+
+ROWS = rows()
+SHOWN = {
+    command.line
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for block in runner.blocks(page.read_text()) if block.language == "console"
+    for command in runner.commands(block.body)
+}  # fmt: skip
+RUN = {
+    (r.command, r.code): r
+    for r in reversed(ROWS)
+    if not r.command.startswith(BY_PYTEST) and r.command not in SHOWN
+}
+COMMANDS = list(reversed(RUN))
+"""In the page's order, each once."""
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: str(r.line))
+def test_a_row_has_one_literal_command(row: Row) -> None:
+    assert CELL.match(row.cell), f"one command in backquotes, then perhaps `(exit 2)`: {row.cell}"
+    assert not PLACEHOLDER.search(row.command), f"no placeholders: {row.command}"
+    if row.command.startswith(BY_PYTEST):  # run by this suite anyway: it must be there
+        file, _, test = row.command.removeprefix(BY_PYTEST).partition("::")
+        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
+
+
+@pytest.fixture(scope="module")
+def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lies in the repository's root after ``make demo``, as far as commands look at it."""
+    folder = tmp_path_factory.mktemp("coverage")
+    shutil.copytree(ROOT / "experiments", folder / "experiments")
+    shutil.copytree(finished_cstr, folder / "drillyard-runs")
+    return folder
+
+
+@pytest.mark.parametrize(("command", "code"), COMMANDS, ids=[c for c, _ in COMMANDS])
+def test_a_command_of_the_page(command: str, code: int, workshop: Path) -> None:
+    done = runner.run(command, workshop, {"COLUMNS": "160", "HOME": os.environ["HOME"]})
+    said = done.stdout + done.stderr
+    assert done.returncode == code, f"{command}\n{said}"
+    assert said.strip() and "this is a bug in drillyard" not in said, said
+    assert "Traceback" not in said, said

@@ -1,0 +1,80 @@
+"""Every command, experiment and link in README and docs is tried."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import runner
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# `make …` is what runs these tests: running it from here would never end.
+ELSEWHERE = {"make demo": ".ci/run and a fresh clone", "make test": "this very run",
+             "make slow": "on demand", "make check": ".ci/run"}  # fmt: skip
+
+
+def test_there_are_documents() -> None:
+    assert len(DOCUMENTS) > 5
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in runner.links(document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_what_is_documented_works(document: Path, finished_cstr: Path, tmp_path: Path) -> None:
+    text = document.read_text()
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    shutil.copytree(finished_cstr, tmp_path / "drillyard-runs")
+    for block in runner.blocks(text):
+        where = f"{document.name}:{block.line}"
+        if block.file:
+            path = tmp_path / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.body)
+        if block.language == "console":
+            for command in runner.commands(block.body):
+                if command.line in ELSEWHERE:
+                    continue
+                done = runner.run(command.line, tmp_path, {"COLUMNS": "160"})
+                output = done.stdout + done.stderr
+                assert "Traceback" not in output, f"{where}: {command.line}\n{output}"
+                lost = runner.missing(command.expected, output)
+                assert lost is None, f"{where}: {command.line}\nnot seen: {lost}\n{output}"
+                said = any(line.startswith("exit code") for line in command.expected)
+                assert done.returncode == 0 or said, f"{where}: {command.line}\n{output}"
+        elif block.language == "yaml" and block.body.startswith("schema:"):
+            path = tmp_path / "experiments" / "documented.yaml"
+            path.write_text(block.body)
+            done = runner.run(f"drillyard explain {path} --json", tmp_path, {})
+            assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+            path.unlink()
+        elif block.language == "python" and not block.file:
+            done = subprocess.run(
+                [sys.executable, "-c", block.body], cwd=tmp_path, capture_output=True, text=True,
+                timeout=280, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+
+
+def test_coverage_table_names_tests_that_exist() -> None:
+    """A row is ``| feature | command | tests/file.py::test |``."""
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in (ROOT / "docs" / "coverage.md").read_text().splitlines()
+        if line.startswith("|") and "tests/" in line
+    ]
+    assert rows
+    for row in rows:
+        for name in row[-1].replace("`", "").split(","):
+            file, _, test = name.strip().partition("::")
+            source = ROOT / file
+            assert source.exists(), name
+            assert not test or test.split("[")[0].split("::")[-1] in source.read_text(), name

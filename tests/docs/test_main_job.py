@@ -1,0 +1,69 @@
+"""The main job, by its own command, as a new user sees it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.conftest import BIN
+
+
+def test_what_the_main_job_prints(finished_cstr: Path) -> None:
+    """The table has agent and baselines with intervals, and the report is where it says."""
+    output = (finished_cstr.parent / "output.txt").read_text()
+    assert "Traceback" not in output
+    rows = {}
+    for line in output.splitlines():
+        match = re.match(
+            r"(agent|hold|random|p-controller) +(-?[\d.]+) +(-?[\d.]+) to (-?[\d.]+)", line
+        )
+        if match:
+            rows[match[1]] = [float(v) for v in match.groups()[1:]]
+    assert set(rows) == {"agent", "hold", "random", "p-controller"}, output
+    for mean, low, high in rows.values():
+        assert low <= mean <= high
+    assert rows["agent"][0] > 60 > rows["hold"][0], "the agent has learnt to run the reactor"
+    report = re.search(r"report: +(\S+)", output)
+    assert report, output
+    page = Path(report[1]).read_text()
+    assert f"{rows['agent'][0]:.2f}" in page
+
+
+def test_the_numbers_are_the_same_everywhere(finished_cstr: Path) -> None:
+    """`results --json` says what the table said, and the evaluation files add up to it."""
+    done = subprocess.run(
+        [str(BIN / "drillyard"), "results", "cstr-ppo", "--json", "--store", str(finished_cstr)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    returns = []
+    for run in ("t0001-s1", "t0001-s2"):
+        path = finished_cstr / "cstr-ppo" / "runs" / run / "evaluation" / "episodes.json"
+        episodes = json.loads(path.read_text())
+        returns += [e["return"] for e in episodes if e["policy"] == "agent"]
+    agent = next(p for p in found["policies"] if p["policy"] == "agent")
+    assert abs(sum(returns) / len(returns) - agent["mean_return"]) < 1e-9
+
+
+def test_what_people_look_for_is_there(finished_cstr: Path) -> None:
+    """Files of a run under the names that other tools expect."""
+    run = finished_cstr / "cstr-ppo" / "runs" / "t0001-s1"
+    for name in ("policy/best_model.zip", "policy/final_model.zip", "policy/policy.safetensors",
+                 "policy/spaces.json", "metrics.csv", "progress.csv", "monitor.csv",
+                 "platform.json", "evaluation/episodes.csv"):  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert (finished_cstr / "mlflow.db").exists()
+
+
+def test_nothing_is_left_running(finished_cstr: Path) -> None:
+    """Teardown is confirmed by the provider's own listing: here, the process table."""
+    from drillyard.processes import marked
+    from drillyard_backends.local import LocalBackend
+
+    leases = {p.parent.name for p in finished_cstr.glob("cstr-ppo/leases/*/gone.json")}
+    assert leases
+    assert not [lease for lease in leases if list(marked(lease))]
+    assert not leases & {lease.lease_id for lease in LocalBackend().leases()}

@@ -1,0 +1,279 @@
+"""The Google Cloud backend on the emulated Compute Engine: contract, capacity, faults, ends."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Liveness, Order
+from drillyard.errors import NoCapacity
+from drillyard.testing.backend_suite import BackendSuite, until
+from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_backends.gcp.places import candidates
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    with GcpEmulator(tmp_path_factory.mktemp("gcp")) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    yield world
+    world.clear_faults()
+    world.physics(stockouts=[], false_done=[], listing_lag_s=0, processes=True, boot_failures=0)
+
+
+@pytest.fixture
+def settings(here: GcpEmulator) -> dict[str, Any]:
+    return {
+        "project": here.project, "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+        "service_account": here.service_account, "listing_lag_s": 0.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def backend(settings: dict[str, Any]) -> GcpBackend:
+    made = GcpBackend(**settings)
+    made.prepare_store(made.store_url)
+    return made
+
+
+@pytest.fixture
+def order(backend: GcpBackend) -> Order:
+    return Order(
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+        store_url=backend.store_url,
+    )  # fmt: skip
+
+
+class TestGcpBackend(BackendSuite):
+    @pytest.fixture
+    def settings(self, settings):
+        return settings
+
+    @pytest.fixture
+    def backend(self, backend):
+        return backend
+
+    @pytest.fixture
+    def order(self, order):
+        return order
+
+
+def machines(cloud: GcpEmulator, order: Order, all_: bool = False) -> list[dict[str, Any]]:
+    """What the emulator's own books have of a lease."""
+    found = cloud.state()["all_machines" if all_ else "machines"]
+    return [m for m in found if m["labels"].get("drillyard-lease") == order.lease_id]
+
+
+def nothing_left(cloud: GcpEmulator, order: Order) -> bool:
+    """No machine, disk, group or template of a lease by the emulator's own books."""
+    digits = order.lease_id.removeprefix("dy-")
+    state = cloud.state()
+    return digits not in str([state[k] for k in ("machines", "groups", "disks", "templates")])
+
+
+def three(order: Order, **more: Any) -> Order:
+    return order.model_copy(update={"workers": 3, **more})
+
+
+@pytest.fixture
+def bodiless(here: GcpEmulator) -> GcpEmulator:
+    """Machines without processes: the life of machines, not of work."""
+    here.physics(processes=False)
+    return here
+
+
+def test_one_machine_a_worker_each_with_its_own_metadata(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    order = three(order, deadline=bodiless.state()["now"] + 1800)
+    lease = backend.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, 20, "three machines")
+    names = sorted(m["name"] for m in machines(bodiless, order))
+    assert names == [f"{order.lease_id}-w{n}-0" for n in range(3)]
+    assert backend.tend(lease, 3) == 3
+    (asked,) = bodiless.log(f"POST .*{order.lease_id}/createInstances")
+    assert asked["status"] == 200
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_a_zone_without_room_is_left_for_the_next(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
+    hasty = GcpBackend(**{**settings, "stockout_s": 0.5})
+    order = three(order)
+    lease = hasty.provision(order)
+    until(lambda: hasty.tend(lease, 3) == 3 and len(machines(bodiless, order)) == 3, 40, "three")
+    assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
+    until(lambda: hasty.probe(lease) is Liveness.ALIVE, 20, "ALIVE")
+    groups = [g for g in bodiless.state()["groups"] if order.lease_id in g["key"]]
+    assert len(groups) == 1  # the empty one went with the stock-out
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_no_room_anywhere_ends_with_every_reason(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}, {"zone": "europe-west1-c"}])
+    hasty = GcpBackend(
+        **{**settings, "stockout_s": 0.2, "capacity_s": 3, "spot": False,
+           "zones": ["europe-west1-b", "europe-west1-c"]}
+    )  # fmt: skip
+    lease = hasty.provision(order)
+    said: list[str] = []
+
+    def over() -> bool:
+        try:
+            hasty.tend(lease, 1)
+        except NoCapacity as error:
+            said.append(str(error))
+        return bool(said)
+
+    until(over, 40, "the end of the search")
+    assert "europe-west1-b: " in said[0] and "europe-west1-c: " in said[0]
+    assert said[0].count("ZONE_RESOURCE_POOL_EXHAUSTED") == 2
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+@pytest.mark.parametrize("partial", ["start", "all"])
+def test_fewer_machines_than_asked_for(
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
+    partial: str,
+) -> None:
+    """A quota has room for two of three: they begin, or the lease is given up, by policy."""
+    bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 16}})
+    hasty = GcpBackend(
+        **{**settings, "stockout_s": 0.2, "capacity_s": 3, "spot": False, "partial": partial,
+           "zones": ["europe-west1-b"]}
+    )  # fmt: skip
+    order = three(order)
+    lease = hasty.provision(order)
+    try:
+        if partial == "start":
+            until(lambda: hasty.tend(lease, 3) == 2, 40, "two of three")
+            assert len(machines(bodiless, order)) == 2
+        else:
+            with pytest.raises(NoCapacity, match="N2_CPUS") as error:
+                until(lambda: hasty.tend(lease, 3) == 2, 40, "a refusal")
+            assert error.value.hint
+    finally:
+        bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 1000}})
+    hasty.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(notice_s=0.2)
+    policy = GcpBackend(**{**settings, "on_demand_after": 2})
+    lease = policy.provision(order)
+    for generation in range(3):
+        name = f"{order.lease_id}-w0-{generation}"
+
+        def there(name: str = name) -> bool:
+            policy.tend(lease, 1)
+            return name in [
+                m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"
+            ]
+
+        until(there, 40, name)
+        if generation < 2:
+            bodiless.happen("preempt", name)
+    lived = {m["name"]: m["spot"] for m in machines(bodiless, order, all_=True)}
+    assert [lived[f"{order.lease_id}-w0-{n}"] for n in range(3)] == [True, True, False]
+    assert len(machines(bodiless, order)) == 1
+    policy.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_one_group_over_the_zones_of_a_region(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    bodiless.physics(stockouts=[{"zone": "europe-west1-b"}])
+    regional = GcpBackend(**{**settings, "regional": True})
+    order = three(order)
+    lease = regional.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, 40, "three machines")
+    assert "europe-west1-b" not in {m["zone"] for m in machines(bodiless, order)}
+    assert regional.tend(lease, 3) == 3
+    regional.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_lost_answers_and_busy_servers_make_no_second_machine(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    bodiless.fault("instanceTemplates", method="POST", lose=True, after=True, times=1)
+    bodiless.fault("instanceGroupManagers\\?", method="POST", status=503, times=1)
+    bodiless.fault("createInstances", method="POST", lose=True, after=True, times=2)
+    bodiless.fault("listManagedInstances", status=403, reason="rateLimitExceeded", times=2)
+    order = three(order)
+    lease = backend.provision(order)
+    until(lambda: len(machines(bodiless, order)) == 3, 20, "three machines")
+    backend.tend(lease, 3)
+    assert len(machines(bodiless, order, all_=True)) == 3
+    bodiless.fault("instanceGroupManagers", method="DELETE", lose=True, after=True, times=1)
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
+def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """What ``vacate`` relies on: the listing says the truth, and asking again helps."""
+    from drillyard.vacating import vacate
+
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 20, "a machine")
+    bodiless.physics(false_done=[{"kind": "delete", "match": order.lease_id, "times": 1}])
+    vacate(backend, lease, timeout_s=60)
+    assert nothing_left(bodiless, order)
+
+
+def test_the_users_own_template_stays(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    from drillyard.errors import UserError
+
+    with pytest.raises(UserError, match="no instance template 'mine'"):
+        GcpBackend(**{**settings, "template": "mine"}).provision(order)
+    other = order.model_copy(update={"lease_id": "dy-00000000aa"})
+    like = GcpBackend(**settings)
+    like._prepare(other, candidates(like.config)[0], "mine")
+    own = GcpBackend(**{**settings, "template": "mine", "machine_types": ["n2-standard-2"]})
+    lease = own.provision(order)
+    until(lambda: machines(bodiless, order), 20, "a machine")
+    assert machines(bodiless, order)[0]["machine_type"] == "n2-standard-2"
+    own.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    assert "mine" in str(bodiless.state()["templates"])
+    like._groups.delete_template("mine")
+
+
+def test_protection_is_a_label_that_the_listing_tells(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 20, "a machine")
+    backend.protect(lease, 2_000_000_000.0)
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+    assert found.provider["protected_until"] == 2_000_000_000.0
+    assert found.order == order
+    backend.protect(lease, None)
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+    assert "protected_until" not in found.provider

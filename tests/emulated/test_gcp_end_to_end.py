@@ -1,0 +1,244 @@
+"""The whole way on the emulated cloud: real command, start-up script, agents and training."""
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Liveness, Order
+from drillyard.fingerprint import fingerprint
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
+from drillyard.testing.backend_suite import until
+from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_backends.gcp import wheelhouse
+from drillyard_backends.gcp.backend import GcpBackend
+from tests.emulated.rented import Lab
+
+REACTOR = """
+schema: 1
+name: reactor
+simulator:
+  id: cstr
+  wrappers: [normalize]
+  lesson: {Cref_signal: {values: [1, 2, 3, 4, 5]}}
+learner: {algorithm: ppo}
+train: {steps: 8192, n_envs: 4, checkpoint_every: 2048}
+evaluate: {episodes: 3}
+seeds: [1, 2, 3]
+budget: {max_hours: 1, max_cost: 5}
+resources: {workers: 3, threads: 1}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    # A machine's own folder holds sockets, whose paths may not be long.
+    with (
+        tempfile.TemporaryDirectory(prefix="dy-", ignore_cleanup_errors=True) as short,
+        GcpEmulator(Path(short)) as cloud,
+    ):
+        laptop = Lab(cloud, tmp_path, monkeypatch)
+        try:
+            yield laptop
+        finally:
+            laptop.close()
+
+
+def local_hashes(lab: Lab, file: Path, runs: list[str]) -> dict[str, str]:
+    """The same experiment on this machine."""
+    store = lab.folder / "here"
+    program = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file), str(store)],
+        cwd=lab.folder, capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "HOME": str(lab.folder), "DRILLYARD_HOME": str(lab.folder / ".local")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    mailbox = Mailbox(open_store(str(store)), "reactor")
+    return {run: fingerprint(mailbox, run) for run in runs}
+
+
+def test_three_machines_one_taken_away_and_the_hashes_of_local_runs(lab: Lab) -> None:
+    """seeds.md: one machine a run, results in the bucket, nothing left."""
+    lab.cloud.ask("trigger", objects="checkpoints/.*manifest", count=2, what="preempt", times=1)
+    file = lab.write(REACTOR)
+    lab.run("run", str(file), "--on", "gcp")
+    assert lab.left() == {}
+    assert lab.cloud.state()["templates"] in ([], {})
+    lived = lab.cloud.state()["all_machines"]
+    assert len(lived) == 4 and sum(m["preempted"] for m in lived) == 1
+    mailbox = lab.mailbox("reactor")
+    runs = [r.run for r in mailbox.runs()]
+    endings = [mailbox.ending(t, n) for t, n, ended in mailbox.claims() if ended]
+    causes = [e.cause.value for e in endings if e is not None and e.cause is not None]
+    assert causes == ["preemption"]
+    taken = next(e for e in endings if e is not None and e.cause is not None)
+    resumed = mailbox.accepted(taken.ticket.partition(".")[0], Phase.TRAIN)
+    assert resumed is not None and resumed.attempt == 2
+    assert {r: fingerprint(mailbox, r) for r in runs} == local_hashes(lab, file, runs)
+    assert lab.cloud.state()["refused_hosts"] == []
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    told: list[Any] = []  # noqa: RUF012 - one server a test run
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.told.append(json.loads(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    Hook.told.clear()
+    with http.server.HTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/done"
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_the_lid_is_closed_and_one_machine_dies_without_a_word(lab: Lab, hook: str) -> None:
+    """Nobody drives: the machine that is left buries, finishes, stores, tells, and goes."""
+    file = lab.write(REACTOR.replace("seeds: [1, 2, 3]", "seeds: [1, 2]"))
+    driver = lab.start("run", str(file), "--on", "gcp", NOTIFY=hook)
+    mailbox = lab.mailbox("reactor")
+
+    def trained_a_little() -> bool:
+        assert driver.poll() is None, lab.said
+        found = list(lab.cloud.ask("objects", bucket=lab.bucket))
+        return len([k for k in found if "checkpoints" in k and "manifest" in k]) >= 2
+
+    until(trained_a_little, 120, "checkpoints")
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    lab.cloud.happen("cut", lab.cloud.state()["machines"][0]["name"])
+    until(lambda: lab.left() == {}, 200, f"an empty project: {lab.left()}")
+    for run in ("t0001-s1", "t0001-s2"):
+        assert mailbox.accepted(run, Phase.STORE) is not None, lab.serials()
+    assert [t["state"] for t in Hook.told] == ["done"]
+    assert Hook.told[0]["counts"] == {"SUCCEEDED": 2}
+    said = lab.run("run", str(file), "--on", "gcp")
+    assert "nothing to do" in said
+    made = len(lab.cloud.state()["all_machines"])
+    assert made == 2
+    assert lab.cloud.state()["templates"] in ([], {})
+
+
+@pytest.fixture
+def rented(lab: Lab) -> tuple[GcpBackend, Order]:
+    backend = GcpBackend(
+        project=lab.cloud.project, bucket=lab.bucket, listing_lag_s=0.0, idle_s=1.0,
+        service_account=lab.cloud.service_account,
+    )  # fmt: skip
+    backend.prepare_store(backend.store_url)
+    order = Order(lease_id="dy-0123456789", experiment="x", workers=2, store_url=backend.store_url)
+    return backend, order
+
+
+def test_two_last_machines_leave_nothing(lab: Lab, rented: tuple[GcpBackend, Order]) -> None:
+    """Both find nothing to do at the same moment; requests and answers get lost on top."""
+    backend, order = rented
+    lab.cloud.fault("deleteInstances", lose=True, after=True, times=1)
+    lab.cloud.fault("instanceGroupManagers/dy", method="DELETE", status=503, times=1)
+    lease = backend.provision(order)
+    until(lambda: len(lab.cloud.state()["all_machines"]) == 2, 30, "two machines")
+    until(lambda: lab.left() == {}, 90, f"an empty project: {lab.left()}")
+    assert backend.probe(lease) is Liveness.GONE
+    assert all(m["ended_by"] == "deleted" for m in lab.cloud.state()["all_machines"])
+    lines = "\n".join(backend.logs(lease))
+    assert "nothing left to do" in lines or "ending" in lines
+    backend.teardown(lease)
+    assert list(backend.leases()) == []
+
+
+def test_a_machine_without_drillyard_says_so_and_goes(
+    lab: Lab, rented: tuple[GcpBackend, Order]
+) -> None:
+    backend, order = rented
+    lab.cloud.ask("machine_env", DRILLYARD_PREFIX="/nowhere", DRILLYARD_LAST_WORDS_S="2")
+    lease = backend.provision(order.model_copy(update={"workers": 1}))
+    until(
+        lambda: any("no /nowhere/bin/python" in line for line in backend.logs(lease)), 30,
+        "the serial port",
+    )  # fmt: skip
+    until(lambda: not lab.cloud.state()["machines"], 60, "no machine")
+    backend.teardown(lease)
+    assert lab.left() == {}
+
+
+def test_a_machine_installs_from_a_wheelhouse(
+    lab: Lab, rented: tuple[GcpBackend, Order], tmp_path: Path
+) -> None:
+    """The wheel of this very tree, pip itself, and a stand-in for the hundreds of megabytes."""
+    backend, order = rented
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+         "--disable-pip-version-check", "-w", str(wheels), str(Path(__file__).parents[2])],
+        check=True, timeout=120,
+    )  # fmt: skip
+    _pack_pip(wheels)
+    listing = json.loads(wheelhouse.index(wheels, ""))
+    listing["install"] = ["--no-deps", "drillyard"]
+    place = f"gs://{lab.bucket}/wheels"
+    store = open_store(place)
+    for name in listing["files"]:
+        store.upload(name, wheels / name)
+    store.put(wheelhouse.INDEX, json.dumps(listing).encode())
+
+    prefix = tmp_path / "prefix"
+    packages = os.pathsep.join(p for p in sys.path if p.endswith("-packages"))
+    lab.cloud.ask(
+        "machine_env", DRILLYARD_PREFIX=str(prefix), PYTHONPATH=_links(tmp_path, packages)
+    )
+    own = GcpBackend(**{**backend.config.model_dump(exclude_unset=True), "wheelhouse": place})
+    lease = own.provision(order.model_copy(update={"workers": 1}))
+    try:
+        until(lambda: any("is ready" in x for x in own.logs(lease)), 90, "an agent")
+    except AssertionError as error:
+        raise AssertionError(lab.serials()) from error
+    assert (prefix / "bin" / "python").exists()
+    assert list(prefix.glob("lib/python3*/site-packages/drillyard_backends/gcp/machine.py"))
+    own.teardown(lease)
+    until(lambda: lab.left() == {}, 30, "an empty project")
+
+
+def _pack_pip(wheels: Path) -> None:
+    """The pip that runs these tests, as the wheel that bootstraps it on a machine."""
+    import pip
+
+    folder = Path(pip.__file__).parent
+    with zipfile.ZipFile(wheels / f"pip-{pip.__version__}-py3-none-any.whl", "w") as archive:
+        for path in folder.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, Path("pip") / path.relative_to(folder))
+
+
+def _links(tmp_path: Path, packages: str) -> str:
+    """A path with everything that is installed here but drillyard."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for place in packages.split(os.pathsep):
+        for path in Path(place).iterdir():
+            target = folder / path.name
+            if "drillyard" not in path.name and path.suffix != ".pth" and not target.exists():
+                target.symlink_to(path)
+    return str(folder)

@@ -1,0 +1,218 @@
+"""``plan``, ``run`` and ``doctor`` on the emulated Google Cloud: refused before any change."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.cli.main import main
+from drillyard.testing.cloud.handle import GcpEmulator
+
+FILE = """schema: 1
+name: wanted
+workload: mock
+seeds: [1, 2, 3]
+resources: {{workers: 3}}
+backend: gcp
+backends:
+  gcp:
+    project: {project}
+    bucket: {bucket}
+    service_account: {account}
+    zones: [europe-west1-b, europe-west1-c]
+    machine_types: [n2-highcpu-8]
+    image_family: projects/debian-cloud/global/images/family/debian-12
+budget: {{max_hours: 2, max_cost: 5}}
+"""
+READING = (":testIamPermissions", "/token", ":signBlob")
+
+
+@pytest.fixture(scope="module")
+def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    with GcpEmulator(tmp_path_factory.mktemp("plan-cloud"), project="lab-1234") as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def bench(
+    own_cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[GcpEmulator]:
+    """The cloud as it was made, this process's environment pointing to it, a file to run."""
+    for name, value in own_cloud.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    account = own_cloud.service_account
+    text = FILE.format(project="lab-1234", bucket="lab-runs", account=account)
+    (tmp_path / "g.yaml").write_text(text)
+    yield own_cloud
+    own_cloud.clear_faults()
+    own_cloud.ask("project", denied=[], disabled=[], accounts=accounts(own_cloud))
+    own_cloud.ask("catalogue", quotas=DEFAULT_QUOTAS, missing=[])
+
+
+DEFAULT_QUOTAS = {"europe-west1": {"N2_CPUS": 2400, "PREEMPTIBLE_CPUS": 4800}}
+
+
+def accounts(cloud: GcpEmulator) -> list[str]:
+    """The machines' account, and our own."""
+    key = json.loads(Path(cloud.env["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
+    return [cloud.service_account, str(key["client_email"])]
+
+
+def changes(cloud: GcpEmulator, since: int) -> list[str]:
+    """Calls after ``since`` that could have changed something."""
+    return [
+        f"{entry['method']} {entry['host']}{entry['path']}"
+        for entry in cloud.log(since=since)
+        if entry["method"] != "GET" and not str(entry["path"]).endswith(READING)
+    ]
+
+
+def bucket(cloud: GcpEmulator, name: str, **document: Any) -> None:
+    """A bucket of the project's own."""
+    made = urllib.request.Request(
+        f"{cloud.storage_url}/storage/v1/b?project=lab-1234",
+        json.dumps({"name": name, "location": "EUROPE-WEST1", **document}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(made, timeout=30):
+        pass
+
+
+def now(cloud: GcpEmulator) -> int:
+    return max((int(entry["number"]) for entry in cloud.log()), default=0)
+
+
+REFUSED: list[Any] = [
+    (48, ["--set", "budget.max_hours=0"], {}, "budget.max_hours"),
+    (48, ["--set", "budget.max_hours=null"], {}, "max_hours"),
+    (48, ["--set", "budget.max_hours=0.001"], {}, "lives between 30 s and 120 days"),
+    (49, ["--set", "budget.max_cost=null"], {}, "max_cost"),
+    (49, ["--set", "budget.max_cost=1"], {}, "more than max_cost = 1"),
+    (50, ["--set", "resources.workers=1000", "--set", "seeds={many}", "--set",
+          "budget.max_cost=9999"], {}, "no room for 1000 machines"),
+    (51, ["--set", "backends.gcp.machine_types=[n9-mega]"], {}, "'n9-mega' is in none of"),
+    (52, ["--set", "backends.gcp.machine_types=[n1-standard-4]", "--set",
+          "backends.gcp.gpu_type=nvidia-mega"], {}, "nvidia-mega is in none of"),
+    (52, ["--set", "backends.gcp.gpu_type=nvidia-tesla-t4"], {}, "cannot be attached"),
+    (53, ["--set", "backends.gcp.zones=[us-east1]"], {}, "is a region: a zone is expected"),
+    (53, ["--set", "backends.gcp.zones=[mars-west1-a]"], {}, "there is no zone 'mars-west1-a'"),
+    (55, [], {"quotas": {"europe-west1": {"PREEMPTIBLE_CPUS": 0, "N2_CPUS": 0}}},
+     "raise N2_CPUS"),
+    (56, [], {"environment": {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"}},
+     "no Google credentials"),
+    (56, ["--set", "backends.gcp.project=other-project"], {}, "does not see project"),
+    (57, [], {"denied": ["compute.instances.delete"]}, "compute.instances.delete"),
+    (57, [], {"denied": ["compute.instanceGroupManagers.list"]}, "could not be found and deleted"),
+    (57, [], {"accounts": []}, "there is no service account"),
+    (58, [], {"bucket": {"retentionPolicy": {"retentionPeriod": "9", "isLocked": True}}},
+     "has a retention policy and it is locked"),
+    (58, [], {"owner": "somebody"}, "cannot be read"),
+    (59, ["--store", "ftp://host/place"], {}, "scheme 'ftp'"),
+    (59, ["--store", "file:///etc"], {}, "is a folder of the system"),
+    (60, ["--store", "gs://lab-runs/../x"], {}, "leads out of its folder"),
+    (60, ["--store", "gs://lab-runs/%2e%2e/x"], {}, "leads out of its folder"),
+    (61, ["--store", "http://169.254.169.254/"], {}, "an address of machine metadata"),
+    (61, ["--set", "tracking.mlflow=http://metadata.google.internal/"], {},
+     "an address of machine metadata"),
+    (62, ["--set", "tracking.mlflow=http://user:pw@host"], {}, "a user name or password"),
+    (83, ["--set", "requirements=[git+http://host/x]"], {}, "is not pinned"),
+    (84, ["--set", "backends.gcp.container=host/image:latest"], {}, "by digest"),
+    (85, ["--set", "backends.gcp.labels={team: $(reboot)}"], {}, "is no label"),
+    (86, ["--set", "backends.gcp.labels={Team: rl}"], {}, "is no label"),
+    (0, [], {"disabled": ["compute.googleapis.com"]}, "compute.googleapis.com"),
+    (0, ["--store", "./here"], {}, "machines of Google Cloud cannot reach"),
+    (0, ["--set", "backends.gcp.image=projects/lab-1234/global/images/none", "--set",
+         "backends.gcp.image_family=null"], {}, "there is no image"),
+    (90, [], {"skew_s": 120.0}, "s ahead of Google's: its credentials"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "words", "world", "said"), REFUSED)
+def test_refused_with_no_call_that_changes_anything(
+    row: int, words: list[str], world: dict[str, Any], said: str, bench: GcpEmulator,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if "quotas" in world:
+        bench.ask("catalogue", quotas=world["quotas"])
+    if "accounts" in world or "denied" in world or "disabled" in world:
+        known = accounts(bench)[1:] if world.get("accounts") == [] else accounts(bench)
+        given = {"denied": [], "disabled": [], **world, "accounts": known}
+        bench.ask("project", **given)
+    if "bucket" in world or "owner" in world:
+        name = f"taken-{row}-{len(world)}{'-o' if 'owner' in world else ''}"
+        if "owner" in world:
+            bench.ask("bucket", name=name, owner=world["owner"])
+        else:
+            bucket(bench, name, **world["bucket"])
+        words = ["--set", f"backends.gcp.bucket={name}", *words]
+    for name, value in world.get("environment", {}).items():
+        monkeypatch.setenv(name, value)
+    if "skew_s" in world:
+        real = time.time
+        monkeypatch.setattr(
+            "drillyard.clock.SystemClock.now", lambda self: real() + world["skew_s"]
+        )
+    many = json.dumps(list(range(1, 1001)))
+    words = [word.replace("{many}", many) for word in words]
+    since = now(bench)
+    for command in ("plan", "run") if row in (49, 57) else ("run",):
+        assert main([command, "g.yaml", *words]) == 2
+        output = " ".join("".join(capsys.readouterr()).split())
+        assert said in output, output
+        assert "Traceback" not in output
+    assert "pw@" not in output
+    assert changes(bench, since) == []
+    assert not Path("drillyard-runs").exists() and not Path("home", "intents").exists()
+
+
+def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(
+    bench: GcpEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = now(bench)
+    assert main(["plan", "g.yaml", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["possible"] and found["machines"] == 3 and found["store"] == "gs://lab-runs"
+    cost = found["cost"]
+    assert 0 < cost["per_hour"] < 2.5 and cost["total"] == pytest.approx(2 * cost["per_hour"])
+    assert {p["what"].split()[0] for p in cost["parts"]} == {
+        "machine", "disk", "managed", "instance", "bucket"}  # fmt: skip
+    assert changes(bench, since) == []
+    state = bench.state()
+    assert not state["groups"] and not state["templates"] and not state["machines"]
+
+
+def test_a_bucket_far_away_is_a_warning_and_strict_refuses_it(
+    bench: GcpEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket(bench, "far-runs", location="US-EAST1")
+    words = ["plan", "g.yaml", "--set", "backends.gcp.bucket=far-runs"]
+    assert main(words) == 0
+    assert "traffic between them costs" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--strict"]) == 2
+
+
+def test_doctor_asks_without_a_file(
+    bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("PROJECT", "lab-1234"), ("BUCKET", "lab-runs"),
+                        ("SERVICE_ACCOUNT", bench.service_account),
+                        ("IMAGE_FAMILY", "projects/debian-cloud/global/images/family/debian-12")):  # fmt: skip  # noqa: E501
+        monkeypatch.setenv(f"DRILLYARD_GCP_{name}", value)
+    bench.ask("project", denied=["compute.instances.delete", "storage.objects.delete"],
+              disabled=[], accounts=accounts(bench))  # fmt: skip
+    bucket(bench, "lab-runs")
+    since = now(bench)
+    assert main(["doctor", "--on", "gcp", "--json"]) == 4
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    faults = {f["subject"]: f for f in findings if f["severity"] == "error"}
+    assert set(faults) == {"gcp rights", "gcp bucket"}
+    assert "gcloud iam roles create drillyardDriver" in faults["gcp rights"]["fix"]
+    assert changes(bench, since) == []

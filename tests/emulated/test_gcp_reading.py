@@ -1,0 +1,86 @@
+"""An experiment in a bucket, read from a machine that has nothing of it but its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from drillyard.mailbox import open_store
+from drillyard.testing.cloud.handle import GcpEmulator
+
+DRILLYARD = str(Path(sys.executable).parent / "drillyard")
+FILE = """schema: 1
+name: adder
+simulator: {id: simple-adder}
+learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
+train: {steps: 256, n_envs: 1}
+evaluate: {episodes: 2}
+seeds: [1]
+resources: {workers: 1}
+tracking: {mlflow: null}
+"""
+RUN = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow=False)"
+
+
+@pytest.fixture(scope="module")
+def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``gs://…/adder`` after a run whose workers wrote into the bucket."""
+    folder = tmp_path_factory.mktemp("first-machine")
+    (folder / "adder.yaml").write_text(FILE)
+    url = f"gs://read-{uuid.uuid4().hex[:8]}/lab"
+    before = dict(os.environ)
+    os.environ.update(shared_cloud.env)
+    try:
+        from drillyard_backends.gcp.bucket import ensure_bucket
+
+        ensure_bucket(open_store(url), shared_cloud.project, "europe-west1")
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "adder.yaml", url], cwd=folder, capture_output=True, text=True,
+        timeout=200, check=False,
+        env=shared_cloud.environ(HOME=str(folder), DRILLYARD_HOME=str(folder / "home")),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return f"{url}/adder"
+
+
+def test_every_reading_command_works_from_another_machine(
+    place: str, shared_cloud: GcpEmulator, tmp_path: Path
+) -> None:
+    env = shared_cloud.environ(HOME=str(tmp_path), DRILLYARD_HOME=str(tmp_path / "home"))
+    store, _, name = place.rpartition("/")
+
+    def said(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [DRILLYARD, *words], cwd=tmp_path, env=env, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    results = json.loads(said("results", place, "--json"))
+    assert [r["status"] for r in results["runs"]] == ["SUCCEEDED"]
+    status = json.loads(said("status", place, "--json"))
+    assert (status["status"], status["store"]) == ("SUCCEEDED", store)
+    assert "store of t0001-s1" in said("logs", place)
+    assert "train" in said("logs", "-f", f"{place}/t0001-s1")
+    assert "adder" in said("list", "experiments", "--store", store)
+    assert "t0001-s1" in said("list", "runs", "--store", place)
+    page = Path(said("report", place).strip())
+    assert page.is_relative_to(tmp_path / "home") and b"adder" in page.read_bytes()
+    assert "1 files of 1 runs are new" in said(
+        "tensorboard", place, "--no-serve", "--folder", "tb"
+    )
+    assert list((tmp_path / "tb" / name / "t0001-s1").glob("*tfevents*"))
+    assert "adder: 0.00 USD" in said("cost", place)
+    said("sync", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert "nothing was open" in said("cancel", place)
+    assert not (tmp_path / "drillyard-runs").exists()

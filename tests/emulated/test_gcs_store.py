@@ -1,0 +1,120 @@
+"""The bucket store on the emulated Cloud Storage: the contract, and what goes wrong."""
+
+import hashlib
+import uuid
+
+import pytest
+
+from drillyard.errors import CorruptObject, StoreUnavailable
+from drillyard.mailbox import open_store, pace
+from drillyard.mailbox.store import folders
+from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard.testing.store_suite import StoreSuite
+from drillyard_backends.gcp import store as module
+from drillyard_backends.gcp.bucket import ensure_bucket
+from drillyard_backends.gcp.store import GcsStore
+
+
+@pytest.fixture
+def store(at_cloud: GcpEmulator) -> GcsStore:
+    made = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}/some/folder")
+    assert ensure_bucket(made, at_cloud.project, "europe-west1")
+    return made
+
+
+class TestGcsStore(StoreSuite):
+    @pytest.fixture
+    def store(self, store):
+        return store
+
+    @pytest.fixture
+    def other(self, store):
+        return open_store(store.url)
+
+
+def objects(cloud: GcpEmulator, store: GcsStore) -> list[str]:
+    return list(cloud.ask("objects", bucket=store.bucket_name))
+
+
+def test_the_bucket_is_made_once_closed_and_tidy(at_cloud: GcpEmulator) -> None:
+    store = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}")
+    with pytest.raises(StoreUnavailable, match="bucket does not exist"):
+        store.put("a", b"1")
+    assert ensure_bucket(store, at_cloud.project, "europe-west1")
+    assert not ensure_bucket(store, at_cloud.project, "europe-west1")
+    from google.cloud import storage
+
+    bucket = storage.Client(project=at_cloud.project).get_bucket(store.bucket_name)
+    assert bucket.location == "EUROPE-WEST1"
+    assert bucket.iam_configuration.uniform_bucket_level_access_enabled
+    assert bucket.iam_configuration.public_access_prevention == "enforced"
+    (rule,) = bucket.lifecycle_rules
+    assert rule["action"]["type"] == "AbortIncompleteMultipartUpload"
+
+
+def test_a_bucket_of_somebody_else_is_said(at_cloud: GcpEmulator) -> None:
+    name = f"theirs-{uuid.uuid4().hex[:10]}"
+    at_cloud.ask("bucket", name=name, owner="somebody")
+    with pytest.raises(StoreUnavailable, match=r"somebody else|no permission"):
+        ensure_bucket(GcsStore(f"gs://{name}"), at_cloud.project, "europe-west1")
+
+
+def test_a_create_whose_answer_was_lost_is_still_won(store: GcsStore, cloud: GcpEmulator) -> None:
+    """The library asks again and is told 412; what is there is ours by its token."""
+    cloud.fault("/upload/", method="POST", lose=True, after=True, times=1)
+    assert store.put_if_absent("claims/t.1.json", b"token 1")
+    assert not store.put_if_absent("claims/t.1.json", b"token 2")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_store_that_is_busy_is_asked_again(
+    store: GcsStore, cloud: GcpEmulator, status: int
+) -> None:
+    cloud.fault("storage.googleapis.com", status=status, times=2)
+    store.put("k", b"1")
+    assert store.get("k") == b"1"
+
+
+def test_damage_on_the_way_is_read_again_and_damage_that_stays_is_said(
+    store: GcsStore, cloud: GcpEmulator
+) -> None:
+    store.put("k", b"a" * 5000)
+    cloud.fault("alt=media", method="GET", flip=True, times=1)
+    assert store.get("k") == b"a" * 5000
+    cloud.fault("alt=media", method="GET", flip=True)
+    with pytest.raises(CorruptObject):
+        store.get("k")
+
+
+def test_a_large_file_goes_up_in_pieces_over_broken_ones(
+    store: GcsStore, cloud: GcpEmulator, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1 << 20)
+    source = tmp_path / "replay"
+    source.write_bytes(hashlib.sha256(b"seed").digest() * (9 * 32768 + 5))
+    cloud.fault("upload_id", method="PUT", status=503, times=1, skip=2)
+    store.upload("big", source)
+    store.download("big", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    puts = [e for e in cloud.log("PUT .*upload_id") if store.bucket_name in e["path"]]
+    assert len(puts) >= 9
+
+
+def test_no_permission_is_said_with_the_grant(store: GcsStore, cloud: GcpEmulator) -> None:
+    cloud.fault(f"/b/{store.bucket_name}/", status=403, reason="forbidden")
+    with pytest.raises(StoreUnavailable, match="no permission") as error:
+        store.put("k", b"1")
+    assert "roles/storage.objectAdmin" in error.value.hint
+
+
+def test_folders_are_listed_without_what_is_in_them(store: GcsStore, cloud: GcpEmulator) -> None:
+    for key in ("one/experiment.json", "one/runs/a/b", "two/experiment.json", "three"):
+        store.put(key, b"{}")
+    assert folders(store) == ["one", "two"]
+    assert folders(store, "one/") == ["runs"]
+    assert pace(store) > 0
+
+
+def test_nothing_lies_outside_the_prefix(store: GcsStore, cloud: GcpEmulator) -> None:
+    store.put("a/b", b"1")
+    assert objects(cloud, store) == ["some/folder/a/b"]

@@ -1,0 +1,114 @@
+"""A user's own experiment on the emulated cloud, and the account at the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("google.cloud.compute_v1")
+
+from drillyard.errors import ConfigError
+from drillyard.testing.cloud.gcp_rehearsal import FAULTS, GcpRehearsal
+from drillyard.testing.cloud.rehearsal import Fault, parse_faults
+from tests.emulated.compute_client import Compute
+
+BUDGET = ("--set", "budget.max_hours=1", "--set", "budget.max_cost=1")
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+
+
+def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "drillyard"), "rehearse", *words],
+        cwd=folder, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
+    """The file knows nothing of Google: all of it is rehearsed, kept, and gone."""
+    done = rehearse(
+        tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "gcp", *BUDGET, "--json",
+        "--fault", "stockout=europe-west1-b", "--fault", "lost=0.05", "--fault", "boot=1",
+        "--keep", "kept",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["refused_hosts"] == []
+    assert account["made"] >= 1 and {m["zone"] for m in account["machines"]} == {"europe-west1-c"}
+    assert all(m["ended_by"] and m["cost"] > 0 for m in account["machines"])
+    played = {entry["fault"]: entry["played"] for entry in account["faults"]}
+    assert played["stockout=europe-west1-b"] >= 1 and played["boot=1"] == 1
+    kept = subprocess.run(
+        [str(BIN / "drillyard"), "results", "--store", "kept/store"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "SUCCEEDED" in kept.stdout
+
+
+def test_what_is_left_is_named(tmp_path: Path) -> None:
+    """By the emulator's own books, whoever made it; what was there before is not counted."""
+    given = {"project": "my-project", "template": "mine"}
+    rehearsal = GcpRehearsal("gcp", given, [], tmp_path)
+    try:
+        compute = Compute(rehearsal._cloud)
+        assert compute.project == "my-project"
+        assert rehearsal.account(0).left == []
+        group = compute.group(compute.template(disks=[{"boot": True}]))
+        compute.create(group, "forgotten")
+        left = rehearsal.account(0).left
+        assert f"zones/europe-west1-b/instanceGroupManagers/{group}" in left
+        assert any(name.startswith("global/instanceTemplates/t-") for name in left)
+        compute.drop(group)
+        left = rehearsal.account(10).left
+        assert "zones/europe-west1-b/disks/forgotten" in left
+        assert not any("Managers" in name for name in left)
+    finally:
+        rehearsal.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("preemt=1", "preempt"),
+        ("preempt", "has no value"),
+        ("preempt=0", "1 to 10000"),
+        ("lost=2", "0 to 0.9"),
+        ("stockout=mars", "is no zone"),
+        ("quota=CPUS", "METRIC:LIMIT"),
+    ],
+)
+def test_bad_faults_are_refused_before_anything_starts(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        GcpRehearsal("gcp", {}, parse_faults([text], FAULTS), tmp_path / "cloud")
+    whole = f"{raised.value} {raised.value.hint}"
+    assert said in whole and "--fault" in whole
+    assert not (tmp_path / "cloud").exists()
+
+
+def test_every_fault_is_understood(tmp_path: Path) -> None:
+    values = {"stockout": "us-east1-b", "quota": "CPUS:8", "lag": "3", "skew": "60"}
+    faults = [Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
+              for name, what in FAULTS.items()]  # fmt: skip
+    rehearsal = GcpRehearsal("gcp", {}, faults, tmp_path)
+    try:
+        # Asked without the emulator's proxy, so that the faults themselves are not met.
+        state: dict[str, Any] = rehearsal._cloud.state()
+        assert {t["what"] for t in state["triggers"]} == {"preempt", "cut", "crash", "hang"}
+        assert len(state["faults"]) == 5 and len(state["physics"]["false_done"]) == 2
+        assert state["physics"]["listing_lag_s"] == 3 and state["physics"]["boot_failures"] == 2
+        account = rehearsal.account(0)
+        assert [text for text, _ in account.faults] == [fault.text for fault in faults]
+    finally:
+        rehearsal.close()
+
+
+def test_a_backend_without_a_cloud(tmp_path: Path) -> None:
+    done = rehearse(tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "local")
+    assert done.returncode == 2 and "there is an emulated cloud for: gcp" in done.stderr

@@ -1,0 +1,230 @@
+"""One real embedded Prefect server for all tests of this folder, and the real command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard_flows import server as embedded
+from drillyard_flows import settings
+
+DRILLYARD = str(Path(sys.executable).parent / "drillyard")
+
+SIMULATOR = '''
+"""A world whose step takes a known time, so that a test can interrupt it."""
+import time
+
+import gymnasium
+import numpy as np
+
+
+class Slow(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, step_s=0.002, fail_at=None):
+        self.step_s, self.fail_at, self.done = step_s, fail_at, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        time.sleep(self.step_s)
+        self.t += 1
+        self.done += 1
+        if self.fail_at is not None and self.done >= self.fail_at:
+            raise ValueError("the pump is dry")
+        x = np.array([self.t / 20], np.float32)
+        return x, float(action), False, self.t >= 20, {}
+'''
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "") -> Any:
+    """The condition's first true value; fails the test when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s:g} s: {what or condition}")
+
+
+@dataclass
+class Api:
+    """Prefect's REST API."""
+
+    url: str
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def flow_run(self, name: str) -> dict[str, Any]:
+        """The newest flow run of a name."""
+        found = self.post(
+            "/flow_runs/filter",
+            {"flow_runs": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC", "limit": 1},
+        )
+        assert found, f"no flow run {name}"
+        return dict(found[0])
+
+    def tasks(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Task runs of a flow run by name."""
+        body = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        return {t["name"]: t for t in self.post("/task_runs/filter", body)}
+
+    def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Artifacts of a flow run by key."""
+        body = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        return {a["key"]: a for a in self.post("/artifacts/filter", body)}
+
+    def logs(self, run: dict[str, Any]) -> list[str]:
+        """Messages of a flow run and its tasks."""
+        body = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC"}
+        return [line["message"] for line in self.post("/logs/filter", body)]
+
+
+@pytest.fixture(scope="session")
+def api(own_home: Path) -> Iterator[Api]:
+    """The embedded server; it lives while this process is signed in."""
+    server = embedded.acquire()
+    server.wait()
+    yield Api(server.api_url)
+    server.release()
+
+
+def migrated_home(folder: Path) -> Path:
+    """A home of Prefect whose database has its tables already, which takes ten seconds else."""
+    folder.mkdir(mode=0o700)
+    with (
+        contextlib.closing(sqlite3.connect(settings.home() / "prefect.db")) as source,
+        contextlib.closing(sqlite3.connect(folder / "prefect.db")) as target,
+    ):
+        source.backup(target)
+    return folder
+
+
+@dataclass
+class Bench:
+    """A folder with an experiment, and the command line on it."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "runs"
+
+    def write(self, name: str, **more: Any) -> Path:
+        """An experiment file on the slow world."""
+        spec: dict[str, Any] = {
+            "schema": 1,
+            "name": name,
+            "simulator": {"id": "world:Slow", "args": {"step_s": 0.0}},
+            "learner": {"algorithm": "ppo", "args": {"n_steps": 64, "batch_size": 64}},
+            "train": {"steps": 512, "checkpoint_every": 64},
+            "evaluate": {"episodes": 2},
+            "seeds": [1],
+            "tracking": {"mlflow": None, "tensorboard": False},
+            **more,
+        }
+        (self.folder / "world.py").write_text(SIMULATOR)
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(spec))
+        return path
+
+    def command(self, *words: str | Path) -> list[str]:
+        return [DRILLYARD, *map(str, words), "--store", str(self.store)]
+
+    def start(self, *words: str | Path, **environ: str) -> subprocess.Popen[str]:
+        """A command in the background, its output in files of the folder."""
+        number = len(list(self.folder.glob("*.out")))
+        with (
+            open(self.folder / f"{number}.out", "w") as out,
+            open(self.folder / f"{number}.err", "w") as err,
+        ):
+            return subprocess.Popen(
+                self.command(*words), stdout=out, stderr=err, text=True, cwd=self.folder,
+                stdin=subprocess.DEVNULL, env={**os.environ, "DRILLYARD_DEBUG": "1", **environ},
+            )  # fmt: skip
+
+    def said(self, number: int = 0) -> str:
+        """Both outputs of a command started before."""
+        return (self.folder / f"{number}.out").read_text() + (
+            self.folder / f"{number}.err"
+        ).read_text()
+
+    def run(
+        self, *words: str | Path, timeout_s: float = 180.0, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A command, waited for."""
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, cwd=self.folder,
+            timeout=timeout_s, env={**os.environ, "DRILLYARD_DEBUG": "1", **environ}, check=False,
+        )  # fmt: skip
+
+    def ended(self, child: subprocess.Popen[str], timeout_s: float = 90.0) -> int:
+        """Exit code of a command in the background."""
+        return child.wait(timeout_s)
+
+    def board_step(self, experiment: str, run: str = "t0001-s1") -> int:
+        """Steps that the run has done, as its board says; 0 before the first word."""
+        try:
+            board = json.loads((self.store / experiment / "board" / f"{run}.json").read_text())
+        except (OSError, ValueError):
+            return 0
+        return int(board["step"]) if board["phase"] == "train" else 10**9
+
+    def weights(self, experiment: str, run: str = "t0001-s1") -> str:
+        """sha256 of the final weights, as the accepted manifest has it."""
+        folder = self.store / experiment
+        accepted = json.loads((folder / "runs" / run / "train.accepted.json").read_text())
+        manifest = json.loads((folder / accepted["manifest"]).read_text())
+        return str(manifest["files"]["policy_final.safetensors"]["sha256"])
+
+    def leases(self, experiment: str) -> dict[str, bool]:
+        """Lease id -> known to be gone."""
+        folder = self.store / experiment / "leases"
+        return {p.name: (p / "gone.json").exists() for p in folder.iterdir()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A folder of its own; whatever it rented is given back."""
+    made = Bench(tmp_path)
+    yield made
+    for experiment in made.store.glob("*/experiment.json"):
+        made.run("cancel", experiment.parent.name)
+
+
+def lease_processes(lease: str) -> list[int]:
+    """Living processes of a lease."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DRILLYARD_LEASE") == lease and (
+                process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,103 @@
+"""The flow as a deployment: started and cancelled through Prefect's API, by no command of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Api, Bench, lease_processes, wait_until
+
+pytestmark = pytest.mark.slow
+
+SERVE = """
+from drillyard_flows.experiment import experiment
+if __name__ == "__main__":
+    experiment.serve(name="lab")
+"""
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@pytest.fixture
+def lab(api: Api, bench: Bench) -> Iterator[str]:
+    """Id of a served deployment of the flow `experiment`."""
+    script = bench.folder / "lab.py"
+    script.write_text(SERVE)
+    environ = {
+        **os.environ, "PREFECT_API_URL": api.url, "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        "DRILLYARD_STORE": str(bench.store), "PREFECT_HOME": str(bench.folder / "home"),
+    }  # fmt: skip
+    with open(bench.folder / "lab.log", "w") as log:
+        child = subprocess.Popen(
+            [sys.executable, str(script)], env=environ, cwd=bench.folder, stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        found = wait_until(
+            lambda: [
+                d
+                for d in api.post("/deployments/filter", {})
+                if d["name"] == "lab" and not d["paused"] and d["entrypoint"]
+            ],
+            60, "a deployment",
+        )  # fmt: skip
+        yield found[0]["id"]
+    finally:
+        child.terminate()
+        child.wait(60)
+
+
+def start(api: Api, lab: str, file: Path) -> str:
+    """A flow run with flat parameters, as a form sends them."""
+    body = {"parameters": {"file": str(file), "sets": ["evaluate.episodes=3"]}}
+    return str(api.post(f"/deployments/{lab}/create_flow_run", body)["id"])
+
+
+def ended(api: Api, flow_run: str) -> dict[str, Any] | None:
+    body = {"flow_runs": {"id": {"any_": [flow_run]}}}
+    (found,) = api.post("/flow_runs/filter", body)
+    return found if found["state"]["type"] in ENDED else None
+
+
+def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
+    api: Api, bench: Bench, lab: str
+) -> None:
+    file = bench.write("served")
+    run = start(api, lab, file)
+    found = wait_until(lambda: ended(api, run), 120, "the end")
+    assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
+    assert bench.run("run", file, "--name", "typed").returncode == 0
+    assert bench.weights("served") == bench.weights("typed")
+    ((lease, gone),) = bench.leases("served").items()
+    assert gone and lease_processes(lease) == []
+
+    again = start(api, lab, file)
+    found = wait_until(lambda: ended(api, again), 120, "the end")
+    assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
+    assert len(bench.leases("served")) == 1
+    wait_until(lambda: any("nothing to do" in line for line in api.logs(found)), 20, "log lines")
+
+
+def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
+    api: Api, bench: Bench, lab: str
+) -> None:
+    file = bench.write("called-off", simulator={"id": "world:Slow", "args": {"step_s": 0.02}})
+    run = start(api, lab, file)
+    wait_until(lambda: bench.board_step("called-off") >= 130, 120, "steps")
+    api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+
+    found = wait_until(lambda: ended(api, run), 60, "the end")
+    assert found["state"]["type"] == "CANCELLED"
+    ((lease, gone),) = bench.leases("called-off").items()
+    assert gone and lease_processes(lease) == []
+    assert api.tasks(found)["train t0001-s1"]["state"]["type"] == "CANCELLED"
+    assert bench.run("resume", "called-off").returncode == 0
+    attempt = bench.store / "called-off/runs/t0001-s1/attempts/train-2/start.json"
+    assert json.loads(attempt.read_text())["resumed_step"] >= 128

@@ -1,0 +1,117 @@
+"""Ctrl-C, kill -9 and cancel at the real command: nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+from drillyard.processes import ProcessId
+from drillyard_flows import hooks
+from tests.flows.conftest import Api, Bench, lease_processes, migrated_home, wait_until
+
+SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
+
+
+def started(bench: Bench, name: str, step: int = 130) -> tuple[Path, object]:
+    """A command whose run is past its second checkpoint."""
+    file = bench.write(name, simulator=SLOW)
+    child = bench.start("run", file)
+    wait_until(lambda: bench.board_step(name) >= step or child.poll() is not None, 120, "steps")
+    assert child.poll() is None, bench.said()
+    return file, child
+
+
+def only_lease(bench: Bench, name: str) -> tuple[str, bool]:
+    ((lease, gone),) = bench.leases(name).items()
+    return lease, gone
+
+
+def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) -> None:
+    _, child = started(bench, "stopped")
+    whole = bench.start("run", bench.write("whole", simulator=SLOW))
+    child.send_signal(signal.SIGINT)
+
+    assert bench.ended(child) == 130
+    said = bench.said()
+    assert "drillyard resume stopped" in said and "Traceback" not in said
+    lease, gone = only_lease(bench, "stopped")
+    assert gone and lease_processes(lease) == []
+    assert not (bench.store / "stopped/runs/t0001-s1/train.accepted.json").exists()
+    flow = api.flow_run("stopped")
+    assert flow["state"]["type"] == "CANCELLED"
+    assert api.tasks(flow)["train t0001-s1"]["state"]["type"] == "CANCELLED"
+
+    # The file is not needed to go on: the store has the experiment and the user's code.
+    wait_until(lambda: bench.board_step("whole") > 0, 60, "the other one has its code")
+    (bench.folder / "world.py").unlink()
+    done = bench.run("resume", "stopped")
+    assert done.returncode == 0, done.stderr
+    second = json.loads(
+        (bench.store / "stopped/runs/t0001-s1/attempts/train-2/start.json").read_text()
+    )
+    assert second["resumed_step"] >= 128  # it did not start over
+
+    assert bench.ended(whole) == 0, bench.said(1)
+    assert bench.weights("stopped") == bench.weights("whole")
+
+
+def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Bench) -> None:
+    _, child = started(bench, "twice")
+    child.send_signal(signal.SIGINT)
+    wait_until(lambda: "stopping" in bench.said(), what="the first is heard")
+    child.send_signal(signal.SIGINT)
+
+    assert bench.ended(child, 20) == 130
+    assert "drillyard cancel twice" in bench.said()
+    assert bench.run("cancel", "twice").returncode == 0
+    lease, gone = only_lease(bench, "twice")
+    assert gone and lease_processes(lease) == []
+
+
+def test_kill_9_of_the_driver_and_the_same_command_adopts(api: Api, bench: Bench) -> None:
+    file, child = started(bench, "adopted")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = bench.run("run", file)
+
+    assert done.returncode == 0, done.stderr
+    lease, gone = only_lease(bench, "adopted")  # one lease, not a second
+    assert gone and lease_processes(lease) == []
+    claims = [p.name for p in (bench.store / "adopted/claims").glob("*.train.*")]
+    assert sorted(claims) == ["t0001-s1.train.1.ended.json", "t0001-s1.train.1.json"]
+
+
+def test_kill_9_of_the_prefect_server_costs_no_result(api: Api, bench: Bench) -> None:
+    home = migrated_home(bench.folder / "prefect")
+    child = bench.start("run", bench.write("headless", simulator=SLOW), PREFECT_HOME=str(home))
+    wait_until(lambda: bench.board_step("headless") >= 64 or child.poll() is not None, 120)
+    assert child.poll() is None, bench.said()
+    wait_until(lambda: (home / "storage").exists() or bench.board_step("headless") > 200)
+    server = json.loads((home / "server.json").read_text())
+    assert ProcessId(server["pid"], server["started"]).alive()
+    os.kill(server["pid"], signal.SIGKILL)
+
+    assert bench.ended(child, 180) == 0, bench.said()
+    assert "without Prefect" in bench.said() and "Traceback" not in bench.said()
+    lease, gone = only_lease(bench, "headless")
+    assert gone and lease_processes(lease) == []
+
+
+def test_hooks_tear_down_from_another_process_by_keyword(api: Api, bench: Bench) -> None:
+    file, child = started(bench, "hooked")
+    child.send_signal(signal.SIGKILL)  # as a worker's flow process that dies
+    child.wait()
+    flow_run = SimpleNamespace(
+        parameters={"file": str(file), "store": str(bench.store), "name": "hooked"}
+    )
+
+    hooks.tear_down(flow=None, flow_run=flow_run, state=None)
+    lease, gone = only_lease(bench, "hooked")
+    assert not gone and lease_processes(lease)  # undecided: a lost driver costs no work
+
+    hooks.stop_and_tear_down(flow=None, flow_run=flow_run, state=None)
+    lease, gone = only_lease(bench, "hooked")
+    assert gone and lease_processes(lease) == []

@@ -1,0 +1,78 @@
+"""`drillyard.run` is `drillyard run`: the same six tasks in Prefect, unless it is told not to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.flows.conftest import Api, Bench, lease_processes
+
+PROGRAM = """
+import json, sys
+import prefect
+import drillyard
+
+points = []
+file, store = sys.argv[1:]
+found = drillyard.run(drillyard.load(file, seeds=[5], tunables={"level": 0.25}), store=store,
+                      callbacks=points.append)
+plain = drillyard.run(drillyard.load(file, name="plain"), store=store, flow=False, report=False)
+again = drillyard.run(drillyard.load(file, name="again"), store=store, report=False)
+seen = [p.step for p in points]
+print(json.dumps([found.status, plain.status, again.status, seen]))
+"""
+FILE = """\
+name: {name}
+workload: mock
+mock: {{points: 6}}
+parameters:
+  tunables: {{shape: {{params: {{level: {{type: float, range: [0, 1], default: 0.5}}}}}}}}
+  tunable_params: [shape]
+tracking: {{mlflow: null}}
+"""
+
+
+ONCE = """
+import json, sys
+import drillyard
+print(json.dumps(drillyard.run(sys.argv[1], store=sys.argv[2], report=False).status))
+"""
+
+
+def program(bench: Bench, name: str, text: str, **env: str) -> object:
+    (bench.folder / f"{name}.yaml").write_text(FILE.format(name=name))
+    clean = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", text, f"{name}.yaml", str(bench.store)],
+        cwd=bench.folder, env={**clean, **env}, capture_output=True, text=True, timeout=180,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench) -> None:
+    """Prefect was imported before drillyard, and its server is the shared one of this home."""
+    found = program(bench, "called", PROGRAM)
+    assert isinstance(found, list) and found[:3] == ["SUCCEEDED"] * 3
+    assert found[3] == list(range(1, 7)), "each point once, in order"
+    run = api.flow_run("called")
+    assert run["state"]["type"] == "COMPLETED"
+    assert {name.split()[0].split("-")[0] for name in api.tasks(run)} == {
+        "provision", "setup", "train", "evaluate", "store", "teardown",
+    }  # fmt: skip
+    assert run["parameters"]["tunables"] == ["level=0.25"]
+    assert run["parameters"]["sets"] == ["seeds=[5]"]
+    assert api.flow_run("again")["state"]["type"] == "COMPLETED"
+    named = api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["plain"]}}})
+    assert named == []
+    for lease in bench.store.glob("*/leases/*"):
+        assert (lease / "gone.json").exists() and not lease_processes(lease.name)
+    assert (bench.store / "called/report/index.html").exists()
+
+
+def test_without_an_api_it_goes_on_without(bench: Bench) -> None:
+    nowhere = "http://127.0.0.1:9/api"
+    assert program(bench, "alone", ONCE, PREFECT_API_URL=nowhere) == "SUCCEEDED"

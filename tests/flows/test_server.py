@@ -1,0 +1,113 @@
+"""The embedded server: private, shared, and gone with the last of its users."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from drillyard.processes import ProcessId
+from drillyard_flows import settings
+from drillyard_flows.interrupts import Interrupts
+from drillyard_flows.server import Server
+from drillyard_flows.session import FlowThread, Session
+from tests.flows.conftest import Api, Bench, wait_until
+
+SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
+
+
+def server_of(home: Path) -> ProcessId | None:
+    try:
+        entry = json.loads((home / "server.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return ProcessId(entry["pid"], entry["started"])
+
+
+def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench) -> None:
+    home = bench.folder / "prefect"
+    one = bench.start("run", bench.write("one", simulator=SLOW), PREFECT_HOME=str(home))
+    server = wait_until(lambda: server_of(home), what="a server")
+    two = bench.start("run", bench.write("two", simulator=SLOW), PREFECT_HOME=str(home))
+    wait_until(lambda: len(list((home / "users").glob("*.json"))) == 2, what="two users")
+
+    assert server_of(home) == server and server.alive()
+    links = {
+        wait_until(lambda n=n: [x for x in bench.said(n).splitlines() if "Prefect: " in x])[0]
+        for n in (0, 1)
+    }
+    assert len(links) == 1
+    for child in (one, two):
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    wait_until(lambda: not server.alive(), 30, "the server ends")
+    assert not (home / "server.json").exists()
+    assert (home.stat().st_mode & 0o777) == 0o700
+    assert (home / "prefect.db").stat().st_mode & 0o077 == 0
+
+
+def test_no_other_site_may_talk_to_it(api: Api) -> None:
+    request = urllib.request.Request(f"{api.url}/health", headers={"Host": "evil.example:80"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == 400
+    foreign = urllib.request.Request(
+        f"{api.url}/health", headers={"Origin": "http://evil.example"}
+    )
+    with urllib.request.urlopen(foreign, timeout=10) as answer:
+        assert answer.headers.get("access-control-allow-origin") is None
+
+
+def test_an_api_that_the_user_named_must_answer_before_anything_is_made(bench: Bench) -> None:
+    dead = "http://127.0.0.1:9/api"
+    done = bench.run("run", bench.write("named"), PREFECT_API_URL=dead)
+    assert done.returncode == 4
+    assert dead in done.stderr and "--offline-ok" in done.stderr
+    assert not bench.store.exists()
+
+
+def test_offline_ok_runs_the_same_phases_without_prefect(bench: Bench) -> None:
+    done = bench.run(
+        "run", bench.write("offline"), "--offline-ok", PREFECT_API_URL="http://127.0.0.1:9/api"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on without Prefect" in done.stderr
+    assert (bench.store / "offline/runs/t0001-s1/store.accepted.json").exists()
+    assert all(bench.leases("offline").values())
+
+
+def test_the_api_is_found_as_prefect_would_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.configured_api({"PREFECT_API_URL": "http://a/api"}) == "http://a/api"
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text('active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n')
+    assert settings.configured_api({"PREFECT_HOME": str(tmp_path)}) == "http://lab/api"
+    assert settings.configured_api({"PREFECT_HOME": str(tmp_path), "PREFECT_PROFILE": "x"}) is None
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    assert settings.configured_api({}) is None
+    assert os.environ["HOME"].endswith("nobody")
+
+
+def test_a_server_that_is_still_starting_is_not_given_up(tmp_path: Path) -> None:
+    """A short experiment on a busy machine is over before its server is up."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # accepts, and says nothing
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        server = Server(f"{address}/api", address, ours=False)
+        driver = SimpleNamespace(over=True)
+        session = Session(driver, None, None)  # type: ignore[arg-type]
+        session._server = server
+        session._ended_at = time.monotonic() - 10.0
+        flow = FlowThread(driver, None, server)  # type: ignore[arg-type]
+        unheard = Interrupts(driver, print, lambda: None)  # type: ignore[arg-type]
+        assert not session._abandoned(flow, unheard)
+        flow.reached = True
+        assert session._abandoned(flow, unheard)

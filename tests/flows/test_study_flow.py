@@ -1,0 +1,53 @@
+"""The flow `study`: a task run a trial under one provision, one setup and one teardown."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import Api, Bench
+
+
+def study_file(bench: Bench, **study: object) -> str:
+    path = bench.folder / "s.json"
+    path.write_text(json.dumps({
+        "schema": 1, "name": "s", "workload": "script",
+        "script": {"run": ["""python -c "import sys; sys.exit('$kind' == 'b')" """,
+                           """python -c "print('score', 1)" """],
+                   "results": {"stdout": r"(\w+) ([\d.]+)"}},
+        "parameters": {"tunables": {"g": {"params": {
+            "kind": {"type": "categorical", "values": ["a", "b", "c"], "default": "a"}}}},
+            "tunable_params": ["g"]},
+        "tracking": {"mlflow": None},
+        "study": {"chooser": "grid", "objectives": [{"metric": "evaluate/score"}],
+                  "confirm": 1, **study},
+    }))  # fmt: skip
+    return str(path)
+
+
+def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: Bench) -> None:
+    done = bench.run("run", study_file(bench))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = api.flow_run("s")
+    assert run["state_type"] == "COMPLETED"
+    tasks = {name: t["state_type"] for name, t in api.tasks(run).items()}
+    assert tasks == {
+        "provision": "COMPLETED", "setup": "COMPLETED", "teardown": "COMPLETED",
+        "trial t0001": "COMPLETED", "trial t0002": "FAILED", "trial t0003": "COMPLETED",
+        "trial t0004": "COMPLETED",
+    }  # fmt: skip
+    assert set(bench.leases("s").values()) == {True}
+    assert len(bench.leases("s")) == 1
+    state = json.loads((bench.store / "s" / "study.json").read_text())
+    assert (state["succeeded"], state["failed"], state["confirmed"]) == (2, 1, 4)
+
+    again = bench.run("run", study_file(bench))
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert len(bench.leases("s")) == 1
+
+
+def test_too_many_failed_trials_are_exit_1(api: Api, bench: Bench) -> None:
+    done = bench.run("run", study_file(bench, grid={"kind": ["b", "a", "c"]}, max_failures=1))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "trials have failed" in done.stderr
+    assert set(bench.leases("s").values()) == {True}

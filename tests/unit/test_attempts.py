@@ -1,0 +1,215 @@
+"""Attempts are counted in one place: every rule of it."""
+
+import pytest
+
+from drillyard.attempts import StateCache, run_status, ticket_states
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import (
+    Accepted,
+    Cancel,
+    Claim,
+    Ending,
+    Phase,
+    Reopened,
+    TicketRecord,
+)
+from drillyard.status import RETRIES, STATUS_OF, Cause, Status
+
+RUN = "t0001-s1"
+TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"
+
+
+class Counting(MemoryStore):
+    """Counts reads of single objects."""
+
+    gets = 0
+
+    def get(self, key):
+        self.gets += 1
+        return super().get(key)
+
+
+@pytest.fixture
+def mailbox():
+    store = Counting("memory://attempts")
+    yield Mailbox(store, "x")
+    MemoryStore.forget("memory://attempts")
+
+
+def post(mailbox, ticket=TRAIN, phase=Phase.TRAIN, after=(), order=0, run=RUN):
+    mailbox.post(
+        TicketRecord(
+            ticket=ticket, run=run, phase=phase, after=list(after), order=order, posted_at=0.0
+        )
+    )
+
+
+def claim(mailbox, attempt, ticket=TRAIN):
+    mailbox.claim(
+        Claim(ticket=ticket, attempt=attempt, worker="w", token="t", claimed_at=0.0)
+    )  # fmt: skip
+
+
+def end(mailbox, attempt, cause=None, ticket=TRAIN):
+    claim(mailbox, attempt, ticket)
+    status = STATUS_OF[cause] if cause else Status.SUCCEEDED
+    mailbox.end(
+        Ending(ticket=ticket, attempt=attempt, status=status, cause=cause, by="w", ended_at=0.0)
+    )
+
+
+def accept(mailbox, attempt):
+    mailbox.create(
+        f"runs/{RUN}/train.accepted.json",
+        Accepted(
+            run=RUN, phase=Phase.TRAIN, attempt=attempt, status=Status.SUCCEEDED, manifest="m",
+            manifest_sha256="0", started_at=0.0, ended_at=0.0,
+        ),
+    )  # fmt: skip
+
+
+def state(mailbox, ticket=TRAIN):
+    return ticket_states(mailbox)[ticket]
+
+
+def short(mailbox, ticket=TRAIN):
+    found = state(mailbox, ticket)
+    return found.status, found.attempt, found.claimable
+
+
+def test_posted_claimed_ended(mailbox):
+    post(mailbox)
+    assert short(mailbox) == (Status.READY, None, 1)
+    claim(mailbox, 1)
+    assert short(mailbox) == (Status.RUNNING, 1, None)
+    end(mailbox, 1)
+    assert short(mailbox) == (Status.SUCCEEDED, 1, None)
+
+
+@pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.CANCELLED])
+def test_each_cause_has_its_own_budget(mailbox, cause):
+    post(mailbox)
+    for attempt in range(1, RETRIES[cause] + 1):
+        end(mailbox, attempt, cause)
+        waits = Status.PREEMPTED if cause is Cause.PREEMPTION else Status.READY
+        assert short(mailbox) == (waits, attempt, attempt + 1)
+    end(mailbox, RETRIES[cause] + 1, cause)
+    assert short(mailbox) == (STATUS_OF[cause], RETRIES[cause] + 1, None)
+    assert state(mailbox).ending.cause is cause
+
+
+def test_causes_do_not_eat_each_others_budget(mailbox):
+    post(mailbox)
+    causes = [Cause.PREEMPTION, Cause.INFRASTRUCTURE] * 5 + [Cause.OUT_OF_MEMORY]
+    for attempt, cause in enumerate(causes, start=1):
+        end(mailbox, attempt, cause)
+    assert short(mailbox) == (Status.READY, 11, 12)
+    end(mailbox, 12, Cause.OUT_OF_MEMORY)
+    assert short(mailbox) == (Status.FAILED, 12, None)
+
+
+def test_cancelled_endings_use_up_nothing_but_nothing_is_claimable_meanwhile(mailbox):
+    post(mailbox)
+    post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN], order=1)
+    cancel = Cancel(reason="r", by="b", written_at=0.0)
+    mailbox.write("control/cancel.json", cancel)
+    for attempt in range(1, 10):
+        end(mailbox, attempt, Cause.CANCELLED)
+    assert short(mailbox) == (Status.CANCELLED, 9, None)
+    assert short(mailbox, EVALUATE) == (Status.CANCELLED, None, None)
+    mailbox.store.delete(mailbox.key("control/cancel.json"))
+    assert short(mailbox) == (Status.READY, 9, 10)
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+
+
+def test_what_runs_during_a_cancel_is_running(mailbox):
+    post(mailbox)
+    claim(mailbox, 1)
+    mailbox.write("control/cancel.json", Cancel(reason="r", by="b", written_at=0.0))
+    assert short(mailbox) == (Status.RUNNING, 1, None)
+
+
+def test_reopened_forgives(mailbox):
+    post(mailbox)
+    end(mailbox, 1, Cause.USER_ERROR)
+    assert state(mailbox).status is Status.FAILED
+    mailbox.write("control/reopened.json", Reopened(after={TRAIN: 1}))
+    assert short(mailbox) == (Status.READY, 1, 2)
+    end(mailbox, 2, Cause.USER_ERROR)
+    assert short(mailbox) == (Status.FAILED, 2, None)
+
+
+def test_a_success_whose_result_was_removed_can_be_reopened(mailbox):
+    post(mailbox)
+    end(mailbox, 1)
+    cache = StateCache()
+    assert ticket_states(mailbox, cache)[TRAIN].status is Status.SUCCEEDED
+    mailbox.write("control/reopened.json", Reopened(after={TRAIN: 1}))
+    assert ticket_states(mailbox, cache)[TRAIN].claimable == 2
+
+
+def test_an_accepted_result_beats_a_buried_attempt(mailbox):
+    post(mailbox)
+    post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN])
+    accept(mailbox, 1)
+    end(mailbox, 1, Cause.INFRASTRUCTURE)
+    assert short(mailbox) == (Status.SUCCEEDED, 1, None)
+    assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
+
+
+def test_dependents_wait_and_fall_with_their_predecessor(mailbox):
+    # Posted before its predecessor in the listing's order: the order of keys means nothing.
+    post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN], order=1)
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    post(mailbox)
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    end(mailbox, 1, Cause.TIME_LIMIT)
+    assert short(mailbox, EVALUATE) == (Status.TIMED_OUT, None, None)
+    assert state(mailbox, EVALUATE).ending.ticket == TRAIN
+    mailbox.write("control/reopened.json", Reopened(after={TRAIN: 1}))
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    end(mailbox, 2)
+    assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
+
+
+def test_queue_order(mailbox):
+    post(mailbox, "b.train", order=2)
+    post(mailbox, "c.train", order=1)
+    post(mailbox, "a.train", order=2)
+    assert list(ticket_states(mailbox)) == ["c.train", "a.train", "b.train"]
+
+
+def test_a_poll_reads_what_never_changes_once(mailbox):
+    for number in range(20):
+        post(mailbox, f"r{number:02d}.train")
+        end(mailbox, 1, Cause.INFRASTRUCTURE, ticket=f"r{number:02d}.train")
+    cache = StateCache()
+    first = ticket_states(mailbox, cache)
+    mailbox.store.gets = 0
+    assert ticket_states(mailbox, cache) == first
+    assert mailbox.store.gets == 2  # reopened and cancel
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ({}, Status.UNKNOWN),
+        ({TRAIN: "ended", EVALUATE: "ended"}, Status.SUCCEEDED),
+        ({TRAIN: "ended", EVALUATE: "claimed"}, Status.RUNNING),
+        ({TRAIN: "posted", EVALUATE: "posted"}, Status.READY),
+        ({TRAIN: "failed", EVALUATE: "posted"}, Status.FAILED),
+        ({TRAIN: "preempted", EVALUATE: "posted"}, Status.PREEMPTED),
+    ],
+)
+def test_the_status_of_a_run(mailbox, statuses, expected):
+    after = []
+    for ticket, what in statuses.items():
+        post(mailbox, ticket, Phase(ticket.rpartition(".")[2]), after=after)
+        after = [ticket]
+        if what == "claimed":
+            claim(mailbox, 1, ticket)
+        elif what != "posted":
+            causes = {"ended": None, "failed": Cause.USER_ERROR, "preempted": Cause.PREEMPTION}
+            end(mailbox, 1, causes[what], ticket)
+    assert run_status(ticket_states(mailbox), RUN) is expected

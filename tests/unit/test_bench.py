@@ -1,0 +1,58 @@
+"""The `bench:` section: every pair once, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drillyard.errors import ConfigError
+from drillyard.spec.load import load
+
+FILE = """\
+schema: 1
+name: b
+bench:
+  {bench}
+train: {{steps: 4096, n_envs: 8}}
+seeds: [1, 2]
+"""
+
+
+def written(folder: Path, bench: str) -> Path:
+    path = folder / "b.yaml"
+    path.write_text(FILE.format(bench=bench))
+    return path
+
+
+def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
+    file = written(tmp_path, "algorithms: [ppo, {algorithm: a2c, args: {gamma: 0.9}}]\n"
+                   "  simulators: [CartPole-v1, MountainCarContinuous-v0]")  # fmt: skip
+    spec = load(file).spec
+    assert spec.study is not None
+    assert spec.study.chooser == "list"
+    assert [e["label"] for e in spec.study.experiments] == [
+        "ppo on CartPole-v1", "a2c on CartPole-v1", "ppo on MountainCarContinuous-v0",
+        "a2c on MountainCarContinuous-v0",
+    ]  # fmt: skip
+    last = spec.study.experiments[3]
+    assert last["simulator"]["id"] == "MountainCarContinuous-v0"
+    assert last["learner"]["args"]["gamma"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("bench", "said"),
+    [
+        ("algorithms: []", "bench.algorithms"), ("algos: [ppo]", "bench.algos"),
+        ("algorithms: [ppo]", "bench.simulators"),
+        ("{algorithms: [ppo, 3], simulators: [CartPole-v1]}", "bench.algorithms[1]"),
+        ("{algorithms: [ppo, ppo], simulators: [CartPole-v1]}", "each once"),
+    ],
+)  # fmt: skip
+def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, bench))
+    text = str(caught.value)
+    assert said in text
+    assert "b.yaml" in text
+    assert caught.value.hint

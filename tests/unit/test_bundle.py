@@ -1,0 +1,230 @@
+"""The user's folder on its way: what travels, what does not, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import os
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from drillyard import bundle as bundles
+from drillyard.bundle import install, pack, upload
+from drillyard.errors import CorruptObject, UserError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.requirements import install_requirements
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    return Mailbox(open_store(str(tmp_path / "store")), "exp")
+
+
+def project(folder: Path) -> Path:
+    """A folder with everything that should and should not travel."""
+    files = {
+        "world.py": "A = 1\n",
+        "nets/big.py": "B = 2\n",
+        "data/table.csv": "1,2\n",
+        "plant.yaml": "volume: 3\n",
+        "exp.yaml": "schema: 1\nname: x\nsimulator: {id: world:World}\n",
+        "exp.json": '{"schema": 1, "simulator": {"id": "a"}}',
+        "README.md": "no",
+        "model.bin": "no",
+        ".secret.py": "no",
+        ".git/hooks.py": "no",
+        "__pycache__/world.py": "no",
+        "myenv/pyvenv.cfg": "no",
+        "myenv/lib/x.py": "no",
+        "results/exp/experiment.json": "no",
+        "old/notes.py": "no",
+        ".drillyardignore": "# comment\nold/\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_what_travels(tmp_path: Path) -> None:
+    packed = pack(project(tmp_path / "p"))
+    assert sorted(packed.files) == ["data/table.csv", "nets/big.py", "plant.yaml", "world.py"]
+
+
+def test_the_same_content_has_the_same_name_and_bytes(tmp_path: Path) -> None:
+    one = pack(project(tmp_path / "one"))
+    two_folder = project(tmp_path / "two")
+    os.utime(two_folder / "world.py", (1, 1))
+    os.chmod(two_folder / "world.py", 0o755)
+    (two_folder / "exp.yaml").write_text("schema: 1\nname: x\nseeds: [1]\nsimulator: {id: a}\n")
+    two = pack(two_folder)
+    assert (one.sha256, one.data) == (two.sha256, two.data)
+    (two_folder / "world.py").write_text("A = 2\n")
+    assert pack(two_folder).sha256 != one.sha256
+
+
+def test_excluded_files_and_folders_stay(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p")
+    packed = pack(folder, [folder / "nets", folder / "plant.yaml"])
+    assert sorted(packed.files) == ["data/table.csv", "world.py"]
+
+
+def test_links_are_refused_by_name(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p")
+    (folder / "linked.py").symlink_to("/etc/passwd")
+    with pytest.raises(UserError, match=r"linked\.py is a link"):
+        pack(folder)
+
+
+def test_too_large_names_the_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = project(tmp_path / "p")
+    (folder / "huge.npz").write_bytes(bytes(5000))
+    monkeypatch.setattr(bundles, "MAX_BYTES", 4000)
+    with pytest.raises(UserError, match=r"too large.*huge\.npz") as caught:
+        pack(folder)
+    assert ".drillyardignore" in str(caught.value.hint)
+
+
+def test_install_unpacks_once_and_verifies(tmp_path: Path, mailbox: Mailbox) -> None:
+    packed = pack(project(tmp_path / "p"))
+    upload(mailbox, packed)
+    there: list[list[Path]] = []
+    racers = [
+        threading.Thread(
+            target=lambda: there.append(install(mailbox, packed.sha256, [], tmp_path / "w"))
+        )
+        for _ in range(4)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert len(there) == 4
+    (path,) = there[0]
+    assert (path / "nets/big.py").read_text() == "B = 2\n"
+    assert {p.name for p in (tmp_path / "w").iterdir()} == {path.name, "code.lock"}
+    assert install(mailbox, None, [], tmp_path / "w") == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+def test_a_damaged_bundle_is_not_used(tmp_path: Path, mailbox: Mailbox, damage: str) -> None:
+    packed = pack(project(tmp_path / "p"))
+    key = mailbox.key(f"code/{packed.sha256}.tar.gz")
+    if damage == "truncated":
+        mailbox.store.put(key, packed.data[:-20])
+    if damage == "other":
+        mailbox.store.put(key, gzip.compress(b"x" * 10240))
+    with pytest.raises(CorruptObject):
+        install(mailbox, packed.sha256, [], tmp_path / "w")
+    assert not list((tmp_path / "w").glob("code-*"))
+
+
+@pytest.mark.parametrize("kind", ["up", "absolute", "link", "device"])
+def test_an_evil_archive_writes_nothing_outside(
+    tmp_path: Path, mailbox: Mailbox, kind: str
+) -> None:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        entry = tarfile.TarInfo({"up": "../evil.py", "absolute": str(tmp_path / "evil.py")}.get(
+            kind, "evil.py"))  # fmt: skip
+        if kind == "link":
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        elif kind == "device":
+            entry.type = tarfile.CHRTYPE
+        else:
+            entry.size = 4
+        tar.addfile(entry, io.BytesIO(b"evil"))
+    sha = hashlib.sha256(raw.getvalue()).hexdigest()
+    mailbox.store.put(mailbox.key(f"code/{sha}.tar.gz"), gzip.compress(raw.getvalue()))
+    if kind == "absolute":  # the leading slash is stripped: inside, where it does no harm
+        install(mailbox, sha, [], tmp_path / "w")
+    else:
+        with pytest.raises(CorruptObject, match="unpacked"):
+            install(mailbox, sha, [], tmp_path / "w")
+    assert not (tmp_path / "evil.py").exists()
+    assert not (tmp_path / "w" / "evil.py").exists()
+
+
+def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
+    """A wheel by hand: no network, no build."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {r}\n" for r in requires),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    record = ""
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
+        record += f"{path},sha256={digest.decode()},{len(text)}\n"
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "wheels"
+    wheel(folder, "dy_leaf", "1.5")
+    # pytest is there already, and in no index: it must not be fetched again.
+    wheel(folder, "dy_root", "2.0", "dy_leaf>=1,<2", "pytest>=7")
+    wheel(folder, "dy_broken", "1.0", "dy_nowhere==9")
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder),
+                        "PIP_CONFIG_FILE": os.devnull}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def test_requirements_bring_what_is_missing_and_no_more(tmp_path: Path, index: Path) -> None:
+    site = install_requirements(["dy_root==2.0"], tmp_path / "w")
+    assert sorted(p.name for p in site.glob("*.py")) == ["dy_leaf.py", "dy_root.py"]
+    before = (site / "dy_root.py").stat().st_mtime_ns
+    assert install_requirements(["dy_root==2.0"], tmp_path / "w") == site
+    assert (site / "dy_root.py").stat().st_mtime_ns == before
+    pytest_version = pytest.__version__
+    none = install_requirements([f"pytest=={pytest_version}"], tmp_path / "w")
+    assert list(none.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "words"),
+    [
+        ("dy_absent==1.0", "requirement dy_absent==1.0 cannot be found"),
+        ("dy_broken==1.0", "requirement dy_nowhere==9 cannot be found"),
+        ("dy_root>=1", "not pinned"),
+        ("dy_root", "not pinned"),
+        ("--index-url=http://evil", "not pinned"),
+        ("dy_root @ http://evil/x.whl", "not pinned"),
+        ("dy_root==1.*", "not pinned"),
+    ],
+)
+def test_a_requirement_that_fails_is_named(
+    tmp_path: Path, index: Path, requirement: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        install_requirements([requirement], tmp_path / "w")
+    assert not list((tmp_path / "w").glob("packages-*")) if (tmp_path / "w").exists() else True
+
+
+def test_install_returns_code_before_packages(
+    tmp_path: Path, index: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(project(tmp_path / "p"))
+    upload(mailbox, packed)
+    code, site = install(mailbox, packed.sha256, ["dy_leaf==1.5"], tmp_path / "w")
+    monkeypatch.setattr(sys, "path", [str(code), str(site), *sys.path])
+    import dy_leaf  # type: ignore[import-not-found]
+
+    assert dy_leaf.VERSION == "1.5"
+    assert Path(dy_leaf.__file__).parent == site

@@ -1,0 +1,121 @@
+"""What is found out before anything is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drillyard.backend import Severity
+from drillyard.checking import check
+from drillyard.errors import ControlPlaneError
+from drillyard.findings import refuse
+from drillyard.report.html import configuration
+from drillyard.results import collect
+from drillyard.spec.load import load
+from tests.fixtures_store import open_box, write_experiment
+
+WORLD = """
+import gymnasium as gym, numpy as np
+{first}
+class W(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed); return np.zeros(1, np.float32), {{}}
+    def step(self, a):
+        return np.zeros(1, np.float32), 0.0, True, False, {{}}
+"""
+FILE = """
+name: checked
+simulator: {{id: "{module}:W"}}
+learner: {{algorithm: ppo}}
+train: {{steps: 2048}}
+{more}
+"""
+
+
+def findings(folder: Path, module: str, first: str, more: str = "") -> dict[str, tuple[str, str]]:
+    (folder / f"{module}.py").write_text(WORLD.format(first=first))
+    file = folder / "exp.yaml"
+    file.write_text(FILE.format(module=module, more=more))
+    found = check(load(file), store=str(folder / "runs"))
+    return {f.subject: (f.severity.value, f.message) for f in found if f.severity != Severity.OK}
+
+
+def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:
+    found = findings(
+        tmp_path, "needs", "import not_there_yet", "requirements: [not-there-yet==1.0]"
+    )
+    assert found["simulator"][0] == "warning"
+    assert "not_there_yet" in found["simulator"][1]
+    assert findings(tmp_path, "needs", "import not_there_yet")["simulator.id"][0] == "error"
+
+
+def test_user_code_that_exits_is_said(tmp_path: Path) -> None:
+    found = findings(tmp_path, "leaves", "import sys; sys.exit(0)")
+    severity, message = found["simulator.id"]
+    assert severity == "error"
+    assert message.startswith("exp.yaml:3: your code called sys.exit(0) (got 'leaves:W')")
+
+
+@pytest.mark.parametrize(("url", "refused"), [("{tmp}/no/such/disk", True), ("{tmp}/new", False)])
+def test_a_target_that_could_never_be_written(tmp_path: Path, url: str, refused: bool) -> None:
+    url = url.format(tmp=tmp_path)
+    found = findings(tmp_path, "fine", "", f"store: [{{url: '{url}'}}]")
+    assert ("store[0].url" in found) is refused
+
+
+def test_the_source_of_an_item_of_a_list_is_that_of_the_list(tmp_path: Path) -> None:
+    write_experiment(tmp_path, "exp")
+    results = collect(open_box(tmp_path, "exp"))
+    spec = {**results.spec, "simulator": {"id": "cstr", "wrappers": [{"name": "normalize"}]}}
+    shown = configuration(
+        type(results)(**{**vars_of(results), "spec": spec,
+                         "provenance": {"simulator.wrappers": "exp.yaml:7"}})
+    )[0]  # fmt: skip
+    assert ("simulator.wrappers[0].name", "normalize", "exp.yaml:7") in shown.rows
+
+
+def vars_of(results: object) -> dict[str, object]:
+    import dataclasses
+
+    return {f.name: getattr(results, f.name) for f in dataclasses.fields(results)}  # type: ignore[arg-type]
+
+
+def test_gpus_that_this_machine_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def exists(path: Path, **_: object) -> bool:
+        looked_at.append(str(path))
+        return str(path) != "/dev/nvidiactl" and original(path)
+
+    original = Path.exists
+    monkeypatch.setattr(Path, "exists", exists)
+    found = findings(tmp_path, "fine2", "", "resources: {gpus: 1}")
+    severity, said = found["resources.gpus"]
+    assert severity == "error"
+    assert "1 GPUs are asked for, and this machine has no NVIDIA driver" in said
+    assert "/dev/nvidiactl" in looked_at
+    assert "resources.gpus" not in findings(tmp_path, "fine2", "", "resources: {workers: 1}")
+
+
+def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    from drillyard.cli import main
+
+    write_experiment_file = tmp_path / "exp.yaml"
+    away = "tracking: {mlflow: 'http://127.0.0.1:9'}"
+    write_experiment_file.write_text(
+        f"name: x\nsimulator: {{id: cstr}}\nlearner: {{algorithm: ppo}}\n"
+        f"train: {{steps: 2048}}\n{away}\n"
+    )
+    words = ["check", str(write_experiment_file), "--store", str(tmp_path / "runs")]
+    assert main.main(words) == 4
+    assert main.main([*words, "--offline-ok"]) == 0
+    # A mistake beside it decides.
+    assert main.main([*words, "--set", "resources.gpus=64"]) == 2
+    loaded = load(write_experiment_file)
+    with pytest.raises(ControlPlaneError, match="cannot be reached"):
+        refuse(check(loaded, store=str(tmp_path / "runs")))

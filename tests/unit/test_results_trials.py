@@ -1,0 +1,138 @@
+"""The results of a study: which trials are best, what the files hold, what is read for it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from drillyard.backend import Cost, Lease, Order
+from drillyard.cli.main import main
+from drillyard.ledger import Gone, Intent, Rented
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.results.study_table import trials_grid, verdict
+from drillyard.results.trials import collect_trials, run_rows
+from tests.study_store import METRIC, T0, write_search
+
+
+@pytest.fixture(scope="module")
+def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+    return write_search(tmp_path_factory.mktemp("store"), 12)
+
+
+@pytest.fixture
+def printed(mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def call(*options: str) -> str:
+        words = ["results", mailbox.experiment, "--store", mailbox.store.url, *options]
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) -> None:
+    study = collect_trials(mailbox)
+    ranked = study.ranked()
+    values = [t.values[METRIC] for t in ranked]
+    assert values == sorted(values, reverse=True)
+    assert len(ranked) == 10
+    assert not {3, 4, 13} & {t.number for t in ranked}
+    assert study.confirmed is not None
+    assert study.confirmed.number == 13
+    text = verdict(study)
+    assert f"{ranked[0].id} won with {METRIC}" in text
+    assert "run again on 2 fresh seeds" in text
+    assert "12 trials: 10 SUCCEEDED, 1 FAILED, 1 PRUNED" in text
+    best = study.best
+    assert best is not None
+    interval = best.interval(METRIC)
+    assert interval is not None
+    assert interval.low < best.values[METRIC] < interval.high
+
+
+def test_the_table_on_the_terminal(mailbox: Mailbox, printed: Callable[..., str]) -> None:
+    out = printed("--top", "3")
+    lines = out.splitlines()
+    assert lines[0] == f"search: 3 of 12 trials, most {METRIC} first"
+    assert [line.split()[0] for line in lines[3:6]] == [
+        t.id for t in collect_trials(mailbox).ranked()[:3]
+    ]
+    assert lines[6] == ""
+    assert {"level", "batch", "kind"} <= set(trials_grid(collect_trials(mailbox)).header)
+
+
+def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(
+    mailbox: Mailbox, printed: Callable[..., str]
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(printed("--csv"))))
+    assert len(rows) == 12 * 3 + 2
+    best = rows[0]
+    assert best["trial"] == collect_trials(mailbox).ranked()[0].id
+    assert best["worker"] == "w1"
+    assert float(best["ended_at"]) - float(best["started_at"]) == 7.0
+    assert float(best["metrics.score"]) == float(best[f"objective.{METRIC}"])
+    assert best["steps"] == "500"
+    failed = [r for r in rows if r["trial"] == "t0003"]
+    assert [r["status"] for r in failed] == ["FAILED"] * 3
+    assert {r["worker"] for r in failed} == {"w0", "w1"}
+    assert failed[0]["metrics.score"] == ""
+    assert failed[0]["parameters.kind"]
+    assert {r["confirms"] for r in rows if r["trial"] == "t0013"} == {best["trial"]}
+
+
+def test_parquet_has_types(printed: Callable[..., str], tmp_path: Path) -> None:
+    printed("--parquet", str(tmp_path / "x.parquet"))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table.num_rows == 38
+    assert str(table.schema.field("started_at").type) == "timestamp[us, tz=UTC]"
+    assert str(table.schema.field("parameters.level").type) == "double"
+    assert str(table.schema.field("seed").type) == "int64"
+    first = table.to_pylist()[0]
+    assert first["started_at"].timestamp() > T0
+    assert first["metrics.score"] == first[f"objective.{METRIC}"]
+
+
+def test_json_has_the_trials_best_first(mailbox: Mailbox, printed: Callable[..., str]) -> None:
+    found = json.loads(printed("--json", "--top", "2"))
+    assert [t["trial"] for t in found["trials"]] == [
+        t.id for t in collect_trials(mailbox).ranked()[:2]
+    ]
+    assert found["state"]["confirmed"] == 13
+    assert set(found["trials"][0]["by_seed"][METRIC]) == {"1", "2", "3"}
+
+
+def test_a_run_costs_its_share_of_the_lease(tmp_path: Path) -> None:
+    mailbox = write_search(tmp_path, 5)
+    order = Order(lease_id="dy-0123456789", experiment="search", store_url=mailbox.store.url,
+                  workers=2)  # fmt: skip
+    folder = f"leases/{order.lease_id}"
+    mailbox.create(f"{folder}/intent.json", Intent(
+        order=order, backend="gcp", ordinal=1, cost=Cost(per_hour=7.2, currency="EUR"),
+        written_at=T0))  # fmt: skip
+    mailbox.create(f"{folder}/rented.json", Rented(written_at=T0, lease=Lease(
+        lease_id=order.lease_id, backend="gcp", order=order, created_at=T0)))  # fmt: skip
+    mailbox.create(f"{folder}/gone.json", Gone(
+        lease_id=order.lease_id, reason="done", lived_s=100, written_at=T0))  # fmt: skip
+    for worker in ("w0", "w1"):
+        mailbox.write(f"workers/{worker}.json", WorkerRecord(
+            worker=worker, lease=order.lease_id, written_at=T0))  # fmt: skip
+    study = collect_trials(mailbox)
+    rows = list(run_rows(mailbox, study, study.top(1)))
+    assert [r["currency"] for r in rows] == ["EUR"] * 3
+    assert rows[0]["cost"] == pytest.approx(7 * 7.2 / 3600 / 2)
+
+
+def test_a_table_reads_no_run(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    get = mailbox.store.get
+    monkeypatch.setattr(mailbox.store, "get", lambda key: (seen.append(key), get(key))[1])
+    study = collect_trials(mailbox)
+    trials_grid(study, 5)
+    verdict(study)
+    assert not [key for key in seen if "/runs/" in key or "/claims/" in key or "/queue/" in key]

@@ -1,0 +1,92 @@
+"""Temporary folders of processes that were killed are found again and swept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from drillyard.scratch import RUNTIME, own_folder
+
+CHILD = """
+import os, signal, sys
+from drillyard.scratch import own_folder
+with own_folder("resume") as folder:
+    (folder / "code.py").write_text("x")
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNTIME, str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60
+    )
+    left = Path(done.stdout.strip())
+    assert done.returncode == -9 and (left / "code.py").exists()
+    (tmp_path / "dy-0123456789").mkdir()  # a lease's
+    with own_folder("resume") as first:
+        assert not left.exists()
+        with pytest.raises(FileExistsError), own_folder("resume"):
+            pass
+        assert first.is_dir()  # this process lives
+    assert [p.name for p in tmp_path.iterdir()] == ["dy-0123456789"]
+
+
+def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
+    """The fork server's folders lie in the agent's own, and go when the lease is torn down."""
+    import os
+    import signal
+
+    from drillyard.backend import Order
+    from drillyard.mailbox import Mailbox, open_store
+    from drillyard.mailbox.records import ExperimentRecord
+    from drillyard_backends.local import LocalBackend
+    from tests.contract.toy import until
+
+    # Short: the path of a socket must fit.
+    with tempfile.TemporaryDirectory(prefix="dy", dir="/tmp") as folder:
+        outside, runtime = Path(folder, "t"), Path(folder, "r")
+        outside.mkdir()
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(outside)
+        try:
+            url = f"{folder}/s"
+            box = Mailbox(open_store(url), "x")
+            box.create("experiment.json", ExperimentRecord(
+                name="x", spec={}, identity="x", created_at=0.0))  # fmt: skip
+            backend = LocalBackend(runtime=runtime)
+
+            def ready(lease_id: str) -> int:
+                order = Order(lease_id=lease_id, experiment="x", store_url=url, idle_s=60.0)
+                lease = backend.provision(order)
+                until(lambda: any(
+                    w.state == "ready" and w.lease == lease_id for w in box.workers()
+                ))  # fmt: skip
+                return int(lease.provider["pid"])
+
+            first = ready("dy-000000000a")
+            scratch = runtime / "dy-000000000a" / "scratch"
+            until(lambda: list(scratch.glob("tmp/pymp-*")), what="the fork server's folder")
+            os.kill(first, signal.SIGKILL)
+            gone = [le for le in backend.leases() if le.lease_id == "dy-000000000a"]
+            until(lambda: not any(
+                le.lease_id == "dy-000000000a" for le in backend.leases()
+            ), what=f"an end of {gone}")  # fmt: skip
+            ready("dy-000000000b")
+            assert not scratch.exists()  # swept by the next one
+            assert list(outside.iterdir()) == []
+        finally:
+            for lease in backend.leases():
+                backend.teardown(lease)
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+        assert list(outside.iterdir()) == []

@@ -1,0 +1,236 @@
+"""Tunables: what they take, what they refuse, how they are drawn, what a change costs."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.tunables import Group, Space, Tunable
+
+
+def one(**body: Any) -> Tunable:
+    return Tunable.model_validate(body)
+
+
+SIZE = one(type="int", range=[0, 100], default=7, special=[-1])
+RATE = one(type="float", range=[1e-5, 1e-1], log=True, default=1e-3)
+KIND = one(type="categorical", values=["a", 1, True, 2.5], default="a")
+
+
+@pytest.mark.parametrize(
+    ("tunable", "given", "taken"),
+    [
+        (SIZE, "42", 42), (SIZE, 42.0, 42), (SIZE, "42.0", 42), (SIZE, -1, -1), (SIZE, 100, 100),
+        (RATE, "1e-3", 1e-3), (RATE, 1e-5, 1e-5),
+        (KIND, "a", "a"), (KIND, 1, 1), (KIND, True, True), (KIND, "true", True),
+        (KIND, "1", 1), (KIND, "2.5", 2.5),
+    ],
+)  # fmt: skip
+def test_taken(tunable: Tunable, given: Any, taken: Any) -> None:
+    found = tunable.take("x", given)
+    assert (found, type(found)) == (taken, type(taken))
+
+
+def test_a_whole_number_becomes_a_float() -> None:
+    found = one(type="float", range=[0, 2], default=1).take("x", 1)
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    ("tunable", "given", "why"),
+    [
+        (SIZE, 1.5, "lose its fraction"), (SIZE, "1.5", "lose its fraction"),
+        (SIZE, 101, "out of range"), (SIZE, -2, "out of range"), (SIZE, "many", "not a number"),
+        (SIZE, True, "not a number"), (SIZE, None, "not a number"), (SIZE, [1], "not a number"),
+        (RATE, 1.0, "out of range"), (RATE, math.inf, "not finite"), (RATE, "nan", "not finite"),
+        (KIND, "b", "not one of its values"), (KIND, 2, "not one of its values"),
+    ],
+)  # fmt: skip
+def test_refused(tunable: Tunable, given: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        tunable.take("x", given)
+    assert caught.value.allowed == tunable.allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"type": "int", "default": 1}, "needs a range"),
+        ({"type": "int", "range": [3, 3], "default": 3}, "range is empty"),
+        ({"type": "int", "range": [0, 2.5], "default": 1}, "whole numbers"),
+        ({"type": "int", "range": [0, 9], "default": 1.5}, "lose its fraction"),
+        ({"type": "int", "range": [0, 9], "default": 10}, "out of range"),
+        ({"type": "int", "range": [0, 9], "default": 1, "bins": 11}, "11 bins"),
+        ({"type": "int", "range": [0, 9], "default": 1, "bins": 1}, "greater than or equal to 2"),
+        ({"type": "float", "range": [0, 1], "default": 0, "log": True}, "above 0"),
+        ({"type": "float", "range": [0, 1], "default": 0, "values": [1]}, "belongs to a categor"),
+        ({"type": "float", "range": [False, 1], "default": 0}, "expected a number"),
+        ({"type": "float", "range": [0, math.inf], "default": 0}, "finite"),
+        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1, -1]}, "twice"),
+        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1],
+          "special_weights": [1]}, "together"),
+        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1], "range_weight": 1,
+          "special_weights": [1, 2]}, "1 special values and 2 weights"),
+        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1], "range_weight": 0,
+          "special_weights": [0]}, "all 0"),
+        ({"type": "float", "range": [0, 1], "default": 0, "distribution": "bell"}, "beta"),
+        ({"type": "float", "range": [0, 1], "default": 0, "distribution": "normal"},
+         "takes mu and sigma"),
+        ({"type": "float", "range": [0, 1], "default": 0,
+          "distribution": {"type": "beta", "alpha": 0, "beta": 1}}, "greater than 0"),
+        ({"type": "categorical", "default": "a"}, "needs values"),
+        ({"type": "categorical", "values": ["a", "a"], "default": "a"}, "twice"),
+        ({"type": "categorical", "values": ["a"], "default": "b"}, "not one of its values"),
+        ({"type": "categorical", "values": ["a", "b"], "values_weights": [1], "default": "b"},
+         "2 values and 1 weights"),
+        ({"type": "categorical", "values": [1, 2], "default": 1, "log": True},
+         "belongs to an int"),
+        ({"type": "bool", "default": True}, "'int', 'float' or 'categorical'"),
+        ({"type": "int", "range": [0, 9]}, "default"),
+        ({"type": "int", "range": [0, 9], "default": 1, "rang": 3}, "rang"),
+    ],
+)  # fmt: skip
+def test_declarations_that_cannot_be(body: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Tunable.model_validate(body)
+
+
+def test_written_back_as_it_was_written() -> None:
+    body = {"type": "int", "range": [0, 9], "default": 1, "special": [-1]}
+    assert one(**body).model_dump(mode="json") == body
+
+
+# -- drawing --------------------------------------------------------------------------------------
+
+
+def draws(tunable: Tunable, count: int = 4000) -> list[Any]:
+    random = Random(1)
+    return [tunable.draw(random) for _ in range(count)]
+
+
+def test_every_draw_is_allowed_and_repeatable() -> None:
+    for tunable in (SIZE, RATE, KIND):
+        first = draws(tunable, 500)
+        assert first == draws(tunable, 500)
+        assert [tunable.take("x", v) for v in first] == first
+
+
+def test_log_draws_by_order_of_magnitude() -> None:
+    below = [v for v in draws(RATE) if v < 1e-3]
+    assert 0.45 < len(below) / 4000 < 0.55  # linearly it would be 0.01
+
+
+def test_weights() -> None:
+    kind = one(type="categorical", values=["a", "b"], values_weights=[1, 3], default="a")
+    assert 0.72 < fmean(v == "b" for v in draws(kind)) < 0.78
+    size = one(type="int", range=[1, 9], special=[-1, 0], special_weights=[0.5, 0.25],
+               range_weight=0.25, default=1)  # fmt: skip
+    found = draws(size)
+    assert 0.46 < fmean(v == -1 for v in found) < 0.54
+    assert 0.22 < fmean(v == 0 for v in found) < 0.28
+    assert {v for v in found if v > 0} == set(range(1, 10))
+
+
+def test_ends_of_an_int_are_as_probable_as_the_middle() -> None:
+    found = draws(one(type="int", range=[0, 3], default=0), 8000)
+    for value in range(4):
+        assert 0.23 < found.count(value) / 8000 < 0.27
+
+
+def test_bins() -> None:
+    assert set(draws(one(type="float", range=[0, 1], bins=5, default=0))) == {
+        0,
+        0.25,
+        0.5,
+        0.75,
+        1,
+    }
+    found = set(draws(one(type="int", range=[1, 1000], bins=4, log=True, default=1)))
+    assert found == {1, 10, 100, 1000}
+
+
+def test_distributions() -> None:
+    normal = one(type="float", range=[0, 10], default=0,
+                 distribution={"type": "normal", "mu": 2, "sigma": 1})  # fmt: skip
+    found = draws(normal)
+    assert 1.9 < fmean(found) < 2.2
+    assert min(found) >= 0
+    beta = one(type="float", range=[0, 10], default=0,
+               distribution={"type": "beta", "alpha": 8, "beta": 2})  # fmt: skip
+    assert 7.8 < fmean(draws(beta)) < 8.2
+    assert 4.8 < fmean(draws(one(type="float", range=[0, 10], default=0,
+                                 distribution="uniform"))) < 5.2  # fmt: skip
+
+
+def test_quantiles_reach_both_ends() -> None:
+    far = one(type="float", range=[5, 10], default=5,
+              distribution={"type": "normal", "mu": 0, "sigma": 0.1})  # fmt: skip
+    for tunable in (SIZE, RATE, KIND, far):
+        low, high = tunable.at(0.0), tunable.at(1.0)
+        assert tunable.take("x", low) == low
+        assert tunable.take("x", high) == high
+    assert (SIZE.at(0.0), SIZE.at(1.0)) == (0, 100)
+
+
+def test_unit_does_not_divide_by_zero() -> None:
+    assert one(type="categorical", values=["only"], default="only").unit("only") == 0.0
+    assert KIND.unit(2.5) == 1.0
+    assert SIZE.unit(-1) == 0.0
+    assert SIZE.unit(25) == 0.25
+
+
+# -- groups ---------------------------------------------------------------------------------------
+
+
+def space() -> Space:
+    return Space(
+        {
+            "machine": Group.model_validate({"cost": 10, "params": {"size": SIZE}}),
+            "net": Group.model_validate({"cost": 0.5, "params": {"rate": RATE, "kind": KIND}}),
+        }
+    )
+
+
+def test_assignments() -> None:
+    there = space()
+    assert there.assign({}) == {"size": 7, "rate": 1e-3, "kind": "a"}
+    changed = there.assign({"size": "42"})
+    assert changed == {"size": 42, "rate": 1e-3, "kind": "a"}
+    assert there.assign({"kind": 1}, changed) == {"size": 42, "rate": 1e-3, "kind": 1}
+    assert there.assign({}) == there.defaults()
+    with pytest.raises(ConfigErrors) as caught:
+        there.assign({"size": 1.5, "rat": 1, "kind": "b"})
+    assert [e.field for e in caught.value.errors] == ["size", "rat", "kind"]
+    assert "'rate'" in str(caught.value.errors[1].hint)
+
+
+def test_the_cost_of_a_change_counts_groups_once() -> None:
+    there = space()
+    before = there.defaults()
+    assert there.cost(None, before) == 10.5
+    assert there.cost(before, before) == 0
+    assert there.updated(before, there.assign({"rate": 1e-2, "kind": 1})) == ["net"]
+    assert there.cost(before, there.assign({"rate": 1e-2, "kind": 1})) == 0.5
+    assert there.cost(before, there.assign({"size": 1})) == 10
+
+
+def test_one_name_in_two_groups() -> None:
+    group = Group.model_validate({"params": {"size": SIZE}})
+    with pytest.raises(ConfigError, match="'one' and 'two'"):
+        Space({"one": group, "two": group})
+    other = Group.model_validate({"params": {"size": {**SIZE.model_dump(), "default": 8}}})
+    assert Space({"one": group}).joined(Space({"one": group})).defaults() == {"size": 7}
+    with pytest.raises(ConfigError, match="declared twice, differently"):
+        Space({"one": group}).joined(Space({"one": other}))
+
+
+@pytest.mark.parametrize("name", ["a!b", "1x", "a b", ""])
+def test_names(name: str) -> None:
+    with pytest.raises(ValidationError, match="no name for a tunable"):
+        Group.model_validate({"params": {name: SIZE}})

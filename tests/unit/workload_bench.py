@@ -1,0 +1,85 @@
+"""Runs the phases of a workload in this process: what unit tests of workloads share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from drillyard.clock import SYSTEM
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
+from drillyard.parameters import run_parameters
+from drillyard.phases import PhaseOutcome, RunContext, StopSignal
+from drillyard.registry import load
+from drillyard.spec import ExperimentSpec
+
+
+class Bench:
+    """One run of one experiment.
+
+    Args:
+        tmp: A folder of the test.
+        tree: The experiment, without a name.
+        files: Name -> text of the user's folder.
+        attempt: Number of the attempt.
+    """
+
+    def __init__(self, tmp: Path, tree: dict[str, Any], files: dict[str, str] | None = None,
+                 seed: int = 1, trial: int = 1, attempt: int = 1) -> None:  # fmt: skip
+        self.spec = ExperimentSpec.model_validate({"name": "bench", **tree})
+        self.mailbox = Mailbox(MemoryStore(f"memory://{tmp}"), "bench")
+        self.code = tmp / "code"
+        self.code.mkdir(exist_ok=True)
+        for name, text in (files or {}).items():
+            (self.code / name).write_text(text)
+        self.workload = load("workloads", self.spec.workload)()
+        parameters = run_parameters(self.spec, run="t0001-s1", seed=seed, trial=trial)
+        self.run = RunRecord(run="t0001-s1", experiment="bench", seed=seed, trial=trial,
+                             parameters=parameters,
+                             choices=self.workload.freeze(self.spec, seed))  # fmt: skip
+        self.scratch = tmp / f"scratch-{attempt}"
+        self.scratch.mkdir()
+        self.attempt = attempt
+        self.stop = StopSignal()
+
+    @property
+    def work(self) -> Path:
+        return self.scratch / "work"
+
+    def context(self, phase: Phase) -> RunContext:
+        claim = Claim(ticket=f"t0001-s1.{phase.value}", attempt=self.attempt, worker="w",
+                      token=f"token-{self.attempt}", claimed_at=0.0)  # fmt: skip
+        return RunContext(
+            spec=self.spec, run=self.run, phase=phase, attempt=self.attempt, claim=claim,
+            mailbox=self.mailbox, scratch=self.scratch, code=self.code, stop=self.stop,
+        )  # fmt: skip
+
+    def train(self) -> PhaseOutcome:
+        context = self.context(Phase.TRAIN)
+        outcome = self.workload.train(context)
+        path = f"{context.folder}/manifest.json"
+        self.mailbox.write(path, outcome.files)
+        self.mailbox.create(
+            "runs/t0001-s1/train.accepted.json",
+            Accepted(run="t0001-s1", phase=Phase.TRAIN, attempt=self.attempt,
+                     status=outcome.status, manifest=path,
+                     manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+                     summary=outcome.summary, started_at=SYSTEM.now(), ended_at=SYSTEM.now()),
+        )  # fmt: skip
+        return outcome
+
+    def metrics(self) -> dict[str, float]:
+        """Train and evaluate; the metrics."""
+        self.train()
+        outcome = load("workloads", self.spec.workload)().evaluate(self.context(Phase.EVALUATE))
+        return outcome.summary["metrics"]
+
+    def read(self, outcome: PhaseOutcome, name: str) -> str:
+        return self.mailbox.read_file(outcome.files, name).decode()
+
+
+def script(run: list[Any], **more: Any) -> dict[str, Any]:
+    """An experiment of the workload ``script``."""
+    return {"workload": "script", "script": {"run": run, **more}}

@@ -8,7 +8,8 @@ resumed run is line by line that of an uninterrupted one (but for the wall-clock
 
 Streams that exist:
     ``train``       a point of the training curve: ``{"step", "metrics": {"rollout/…", …}}``
-    ``episodes``    one finished episode: ``{"step", "metrics": {"return", "length", "env", …}}``
+    ``episodes``    one finished episode: ``{"step", "metrics": {"return", "length", "env", …}}``,
+                    and ``"lesson"``: what the episode began with, where one was drawn
     ``evaluation``  one evaluation while training: ``{"step", "metrics": {"eval/mean_reward", …}}``
     ``telemetry``   what a script says while it runs: ``{"step", "metrics": {"cpu": …}}``, with
                     the script's own time; ``step`` counts the values of a metric

@@ -39,24 +39,26 @@ def write_long(lines: Sequence[Line], path: Path) -> None:
 
 
 def write_episodes(lines: Sequence[Line], path: Path, started_at: float) -> None:
-    """One row an episode: number, step at its end, seconds since the start, what was measured.
+    """One row an episode: number, step at its end, seconds since the start, measures, draws.
 
     Args:
         lines: The ``episodes`` stream.
         path: The file.
         started_at: Epoch seconds at which training began.
     """
-    names = _names(lines)
+    names, keys = _names(lines), _lesson_keys(lines)
     rows = (
         [number, line["step"], _seconds(line, started_at),
-         *(line["metrics"].get(n) for n in names)]
+         *(line["metrics"].get(n) for n in names), *_drawn(line, keys)]
         for number, line in enumerate(lines, 1)
     )  # fmt: skip
-    _write(path, ["episode", "step", "time_s", *names], rows)
+    _write(path, ["episode", "step", "time_s", *names, *(f"lesson_{k}" for k in keys)], rows)
 
 
 def write_monitor(lines: Sequence[Line], path: Path, started_at: float, world: str) -> None:
     """The episodes as Stable-Baselines3's ``Monitor`` writes them, for tools that read those.
+
+    What a lesson drew stands where ``Monitor`` has its ``reset_keywords``.
 
     Args:
         lines: The ``episodes`` stream.
@@ -65,12 +67,23 @@ def write_monitor(lines: Sequence[Line], path: Path, started_at: float, world: s
         started_at: Epoch seconds at which training began.
         world: The simulator's id.
     """
+    keys = _lesson_keys(lines)
     rows = (
-        [line["metrics"].get("return"), line["metrics"].get("length"), _seconds(line, started_at)]
+        [line["metrics"].get("return"), line["metrics"].get("length"), _seconds(line, started_at),
+         *_drawn(line, keys)]
         for line in lines
-    )
+    )  # fmt: skip
     head = json.dumps({"t_start": started_at, "env_id": world})
-    _write(path, ["r", "l", "t"], rows, first=f"#{head}\n")
+    _write(path, ["r", "l", "t", *keys], rows, first=f"#{head}\n")
+
+
+def _lesson_keys(lines: Iterable[Line]) -> list[str]:
+    return sorted({key for line in lines for key in line.get("lesson") or ()})
+
+
+def _drawn(line: Line, keys: Sequence[str]) -> list[Any]:
+    lesson = line.get("lesson") or {}
+    return [lesson.get(key) for key in keys]
 
 
 def _seconds(line: Line, started_at: float) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.lessons import draw, draw_in_order, validate_lesson
+from drillyard.simulators.make import make_vec
 from drillyard.simulators.wrappers import LessonWrapper
+from drillyard.spec.experiment import SimulatorSpec
 
 LESSON = {
     "noise_percentage": {"min": 0, "max": 20},
@@ -27,6 +31,50 @@ def test_draws_keep_to_their_form() -> None:
     assert counts[0] == 0
     assert (counts[1:] > 330).all()
     assert {d["step_time"] for d in drawn} == {1}
+
+
+def test_the_other_forms_draw_what_they_say() -> None:
+    lesson = {
+        "log": {"min": 1, "max": 10_000, "log": True},
+        "int": {"min": 1, "max": 3, "int": True},
+        "both": {"min": 1, "max": 8, "log": True, "int": True},
+        "often": {"values": ["a", "b"], "weights": [3, 1]},
+        "normal": {"normal": {"mean": 5, "std": 2}},
+        "cut": {"normal": {"mean": 5, "std": 2}, "min": 5, "max": 6},
+    }
+    validate_lesson(lesson)
+    drawn = [draw(lesson, 1, 0, e) for e in range(4000)]
+    column = {key: [d[key] for d in drawn] for key in lesson}
+    assert np.mean(np.array(column["log"]) < 100) == pytest.approx(0.5, abs=0.03)
+    assert 1 <= min(column["log"]) < 1.1
+    assert 9000 < max(column["log"]) <= 10_000
+    assert {type(v) for v in column["int"] + column["both"]} == {int}
+    assert np.bincount(column["int"])[1:] == pytest.approx([1333] * 3, abs=120)
+    assert set(column["both"]) == set(range(1, 9))
+    # Evenly in the logarithm of [1, 9): each doubling is as likely.
+    assert np.mean(np.array(column["both"]) == 1) == pytest.approx(np.log(2) / np.log(9), abs=0.03)
+    assert column["often"].count("a") == pytest.approx(3000, abs=120)
+    assert np.mean(column["normal"]) == pytest.approx(5, abs=0.15)
+    assert np.std(column["normal"]) == pytest.approx(2, abs=0.1)
+    assert 5 <= min(column["cut"]) < 5.01
+    assert 5.99 < max(column["cut"]) <= 6
+
+
+def test_more_copies_change_no_draw_of_those_there_were() -> None:
+    def seen(n_envs: int) -> list[list[dict[str, Any]]]:
+        spec = SimulatorSpec(id="simple-adder", lesson={"start": {"min": 0, "max": 100}})
+        venv = make_vec(spec, n_envs, 7)
+        venv.reset()
+        found: list[list[dict[str, Any]]] = [[] for _ in range(n_envs)]
+        for _ in range(50):
+            _, _, dones, infos = venv.step(np.zeros(n_envs, np.int64))
+            for copy in np.flatnonzero(dones):
+                found[copy].append(infos[copy]["lesson"])
+        return found
+
+    two, five = seen(2), seen(5)
+    assert two == five[:2]
+    assert all(len(draws) == 5 for draws in five)
 
 
 def test_a_draw_depends_on_seed_copy_and_episode_only() -> None:
@@ -60,6 +108,15 @@ def test_evaluation_goes_through_values_in_order() -> None:
         ({"k": {"min": 0, "max": float("inf")}}, ["k.max", "finite"]),
         ({"k": [1, 2]}, ["k", "ambiguous"]),
         ({"k": float("nan")}, ["k", "finite"]),
+        ({"k": {"min": 0, "max": 1, "log": True}}, ["k.min", "logarithm"]),
+        ({"k": {"min": 0, "max": 1.5, "int": True}}, ["k.max", "integer"]),
+        ({"k": {"min": 0, "max": 1, "log": 1}}, ["k.log", "true"]),
+        ({"k": {"min": 0, "max": 1, "lg": True}}, ["k.lg", "unknown", "log"]),
+        ({"k": {"values": [1, 2], "weights": [1]}}, ["k.weights", "2 numbers"]),
+        ({"k": {"values": [1, 2], "weights": [0, 0]}}, ["k.weights", "not all 0"]),
+        ({"k": {"normal": {"mean": 0}}}, ["k.normal", "std"]),
+        ({"k": {"normal": {"mean": 0, "std": 0}}}, ["k.normal.std", "positive"]),
+        ({"k": {"normal": {"mean": 0, "std": 1}, "min": 50}}, ["k", "next to nothing"]),
     ],
 )
 def test_other_forms_are_refused_by_name_not_skipped(lesson: dict, words: list[str]) -> None:
@@ -99,6 +156,7 @@ def test_the_wrapper_goes_on_from_its_state() -> None:
     for _ in range(7):
         one.reset()
     two.load_state(one.state())
+    assert two.state() == one.state()
     for _ in range(5):
         one.reset()
         two.reset()

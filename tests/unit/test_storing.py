@@ -57,7 +57,8 @@ def box(tmp_path: Path) -> Mailbox:
     writer = StreamWriter(made, RUN, 1)
     for step in (100, 200):
         writer.append("train", step, {"rollout/ep_rew_mean": step / 4, "train/loss": None})
-        writer.append("episodes", step, {"return": 1.5 * step, "length": 7, "env": 0})
+        writer.append("episodes", step, {"return": 1.5 * step, "length": 7, "env": 0},
+                      lesson={"level": step / 100})  # fmt: skip
     writer.append("train", 300, {"train/clip": 0.25})
     writer.append("evaluation", 200, {"eval/mean_reward": 9.0})
     writer.flush()
@@ -121,6 +122,7 @@ def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
         episodes = list(csv.DictReader(file))
     assert [(e["episode"], e["step"], e["return"]) for e in episodes] == [
         ("1", "100", "150.0"), ("2", "200", "300.0")]  # fmt: skip
+    assert [e["lesson_level"] for e in episodes] == ["1.0", "2.0"]
     with open(folder / "evaluations.csv", newline="") as file:
         assert next(csv.DictReader(file))["eval/mean_reward"] == "9.0"
 
@@ -131,6 +133,7 @@ def test_stable_baselines_reads_the_monitor(box: Mailbox, tmp_path: Path) -> Non
     frame = monitor.load_results(str(run_folder(box)))
     assert list(frame["r"]) == [150.0, 300.0]
     assert list(frame["l"]) == [7, 7]
+    assert list(frame["level"]) == [1, 2]
 
 
 def test_final_policy_when_nothing_better_was_seen(tmp_path: Path) -> None:

@@ -139,9 +139,11 @@ class Training:
             end = infos[copy].get("episode")
             self.marks.episodes += 1
             if end is not None:
+                drawn = infos[copy].get("lesson")
                 self._writer.append(
                     "episodes", step,
                     {"return": float(end["r"]), "length": int(end["l"]), "env": int(copy)},
+                    **({"lesson": drawn} if drawn else {}),
                 )  # fmt: skip
         if self.marks.episodes >= self._episode_limit:
             self.attention = True

@@ -55,6 +55,7 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._seed = seed
         self._copy = copy
         self._episode = 0
+        self._drawn: dict[str, Any] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -64,15 +65,24 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._seed, self._episode = seed, 0
         drawn = draw(self.lesson, self._seed, self._copy, self._episode)
         self._episode += 1
-        return self.env.reset(seed=seed, options={**drawn, **(options or {})})
+        self._drawn = {**drawn, **(options or {})}
+        return self.env.reset(seed=seed, options=dict(self._drawn))
+
+    def step(self, action: Any) -> StepResult:
+        """Step; ``info["lesson"]`` of an episode's last step has what it began with."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            info["lesson"] = self._drawn
+        return observation, reward, terminated, truncated, info
 
     def state(self) -> State:
-        """Seed and counter; draws are a function of them."""
-        return {"seed": self._seed, "episode": self._episode}
+        """Seed, counter, and what the episode under way began with."""
+        return {"seed": self._seed, "episode": self._episode, "drawn": dict(self._drawn)}
 
     def load_state(self, state: State) -> None:
         """Go on with the episode that comes next."""
         self._seed, self._episode = int(state["seed"]), int(state["episode"])
+        self._drawn = dict(state.get("drawn", {}))
 
 
 class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):

@@ -46,8 +46,8 @@ class SimulatorSpec(Strict):
     wrappers: list[Wrapper] = Field(default_factory=list, description="Applied in this order.")
     lesson: dict[str, Any] = Field(
         default_factory=dict,
-        description="Per reset key, what to draw at each episode: `{min, max}`, `{values}` or "
-        "a constant.",
+        description="Per reset key, what to draw at each episode: `{min, max}` (with `log`, "
+        "`int`), `{values}` (with `weights`), `{normal: {mean, std}}` or a constant.",
     )
 
     @field_validator("wrappers", mode="before")

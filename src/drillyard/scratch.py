@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from drillyard.errors import InfrastructureError
 from drillyard.processes import ProcessId
 
 RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
@@ -16,6 +17,7 @@ _SOCKET_ROOM = 36
 """Characters that multiprocessing puts behind the temporary folder for its socket."""
 _SOCKET_LIMIT = 104
 """Of a socket's path, on the strictest of the systems."""
+_SHORT = Path("/tmp")
 
 
 def runtime() -> Path:
@@ -25,16 +27,24 @@ def runtime() -> Path:
 
 
 @contextlib.contextmanager
-def own_folder(kind: str) -> Iterator[Path]:
+def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
     """A temporary folder of this process, gone afterwards.
 
     Those of the same kind whose process is gone are removed first.
 
     Args:
         kind: First part of its name.
+        root: Where it is made; default ``runtime()``.
+
+    Raises:
+        InfrastructureError: Somebody else owns the place.
     """
-    root, me = runtime(), ProcessId.current()
+    root, me = root or runtime(), ProcessId.current()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if root.stat().st_uid != os.getuid():
+        raise InfrastructureError(
+            f"{root} belongs to another user", hint=f"set {RUNTIME} to a folder of your own"
+        )
     for path in root.glob(f"{kind}-*"):
         _, _, name = path.name.rpartition(f"{kind}-")
         pid, _, started = name.partition("-")
@@ -49,18 +59,40 @@ def own_folder(kind: str) -> Iterator[Path]:
         shutil.rmtree(mine, ignore_errors=True)
 
 
-def temporary_below(folder: Path) -> None:
+@contextlib.contextmanager
+def temporary_below(folder: Path) -> Iterator[None]:
     """Let this process and those it starts make their temporary files below a folder.
 
-    So that they go with it also after ``kill -9``. Nothing changes where the path would be too
-    long for the sockets of ``multiprocessing``.
+    So that they go with it also after ``kill -9``. Where the path would be too long for the
+    sockets of ``multiprocessing``, they go into a folder of their own under ``/tmp``, which is
+    removed at the end, or by the next process that needs one.
 
     Args:
         folder: Of this process, there already.
+
+    Raises:
+        InfrastructureError: No such folder can be made.
     """
     place = folder / "tmp"
-    if len(os.fsencode(place)) + _SOCKET_ROOM > _SOCKET_LIMIT:
-        return
-    place.mkdir(mode=0o700, exist_ok=True)
-    os.environ["TMPDIR"] = str(place)
-    tempfile.tempdir = None  # asked for again
+    with contextlib.ExitStack() as stack:
+        if len(os.fsencode(place)) + _SOCKET_ROOM > _SOCKET_LIMIT:
+            try:
+                place = stack.enter_context(own_folder("tmp", _SHORT / f"drillyard-{os.getuid()}"))
+            except OSError as error:
+                raise InfrastructureError(
+                    f"{place} is too long for sockets, and {_SHORT} cannot be used: {error}",
+                    hint="set TMPDIR to a folder with a short name",
+                ) from error
+        else:
+            place.mkdir(mode=0o700, exist_ok=True)
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(place)
+        tempfile.tempdir = None  # asked for again
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+            tempfile.tempdir = None

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -43,11 +42,7 @@ resources: {workers: 3, threads: 1}
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    # A machine's own folder holds sockets, whose paths may not be long.
-    with (
-        tempfile.TemporaryDirectory(prefix="dy-", ignore_cleanup_errors=True) as short,
-        GcpEmulator(Path(short)) as cloud,
-    ):
+    with GcpEmulator(tmp_path / "cloud") as cloud:
         laptop = Lab(cloud, tmp_path, monkeypatch)
         try:
             yield laptop

@@ -177,6 +177,8 @@ def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(
     bench: GcpEmulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = now(bench)
+    for host in ("compute", "storage", "serviceusage"):  # an answer of each is lost on its way
+        bench.fault(f"GET {host}.googleapis.com", lose=True, times=1)
     assert main(["plan", "g.yaml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["possible"] and found["machines"] == 3 and found["store"] == "gs://lab-runs"

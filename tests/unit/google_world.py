@@ -41,6 +41,8 @@ class World:
     skew_s: float = 0.0
     no_credentials: bool = False
     offline: bool = False
+    lost: int = 0
+    """How many of the next answers are lost on their way."""
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,7 +77,8 @@ class World:
         self, method: str, url: str, params: Sequence[tuple[str, str]], body: Any, signed: bool
     ) -> Answer:
         self.asked.append(f"{method} {url}")
-        if self.offline:
+        if self.offline or self.lost:
+            self.lost = max(0, self.lost - 1)
             raise ControlPlaneError("compute.googleapis.com cannot be reached", hint="online?")
         if signed and self.no_credentials:
             raise UserError("no Google credentials: none", hint="gcloud auth …")

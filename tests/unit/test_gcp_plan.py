@@ -11,6 +11,7 @@ import pytest
 
 from drillyard.backend import Finding, Order, Severity
 from drillyard.errors import ConfigError
+from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import plan, prices, quotas, rights
 from drillyard_backends.gcp.settings import read_settings
 from tests.unit.google_world import ACCOUNT, SETTINGS, World
@@ -27,7 +28,8 @@ def order(workers: int = 3, hours: float = 2.0, **changes: Any) -> Order:
 
 
 def examined(world: World, wanted: Order | None = None, **settings: Any) -> list[Finding]:
-    found = plan.examine(read_settings({**SETTINGS, **settings}), wanted or order(), world)
+    config = read_settings({**SETTINGS, **settings})
+    found = plan.examine(config, wanted or order(), world, FakeClock(time.time()))
     # Whatever was asked, nothing could have been changed by it.
     assert all(a.startswith("GET ") or a.endswith(":testIamPermissions") for a in world.asked)
     assert all(f.fix for f in found if f.severity is Severity.ERROR)
@@ -141,6 +143,11 @@ def test_what_is_missing_is_said_with_the_command_that_mends_it(
     assert mine, found
     assert mine[0].severity.value == severity
     assert fix in (mine[0].fix or "")
+
+
+def test_lost_answers_are_asked_for_again() -> None:
+    assert faults(examined(World(lost=3))) == []
+    assert [f.subject for f in faults(examined(World(lost=4)))] == ["login"]
 
 
 def test_everything_that_is_missing_comes_in_one_list() -> None:

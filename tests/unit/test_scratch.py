@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.scratch import RUNTIME, own_folder
+from drillyard.scratch import RUNTIME, own_folder, temporary_below
 
 CHILD = """
 import os, signal, sys
@@ -37,6 +38,21 @@ def test_what_a_killed_process_left_is_swept(
             pass
         assert first.is_dir()  # this process lives
     assert [p.name for p in tmp_path.iterdir()] == ["dy-0123456789"]
+
+
+def test_sockets_fit_however_long_the_temporary_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with temporary_below(long):
+        place = Path(tempfile.mkdtemp(prefix="pymp-"))  # as multiprocessing makes its own
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place / "listener-01234567"))
+    assert not place.parent.exists()
+    assert tempfile.gettempdir() == str(long)
 
 
 def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:

@@ -28,6 +28,7 @@ from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.processes import MARK
 from drillyard.redaction import protect, register_environment
+from drillyard.scratch import temporary_below
 from drillyard.worker.agent import Agent
 from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger
@@ -113,7 +114,8 @@ class Machine:
         )  # fmt: skip
         metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
-            code = agent.run()
+            with temporary_below(scratch):
+                code = agent.run()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if agent.terminated:

@@ -6,6 +6,7 @@ are the ones that renting would use.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, UserError
@@ -25,6 +33,8 @@ SERVICES = "https://serviceusage.googleapis.com/v1/projects"
 ACCOUNTS = "https://iam.googleapis.com/v1/projects/-/serviceAccounts"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 20.0
+_PATIENCE_S = 45.0
+"""How long one question is repeated."""
 _AGAIN = {429, 500, 502, 503, 504}
 
 
@@ -100,6 +110,7 @@ class Reader:
         self.project = project
         self._line = line or HttpsLine()
         self._clock = clock
+        self._never = threading.Event()
 
     @property
     def member(self) -> str:
@@ -165,16 +176,22 @@ class Reader:
         body: Any = None,
         signed: bool = True,
     ) -> Answer:
+        # Nothing is changed by asking, so a lost answer is asked for again like a refused one.
         retrying = Retrying(
-            stop=stop_after_attempt(4),
+            stop=stop_after_attempt(4) | stop_after_delay(_PATIENCE_S),
             wait=wait_exponential_jitter(initial=0.3, max=3.0, jitter=0.3),
-            retry=retry_if_result(lambda said: said.status in _AGAIN),
+            retry=retry_if_result(lambda said: said.status in _AGAIN)
+            | retry_if_exception_type(ControlPlaneError),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+            sleep=self._rest,
         )
         said: Answer = retrying(self._line.send, method, url, params, body, signed)
         if said.status in _AGAIN:
             raise ControlPlaneError(f"{url}: {said.message}", hint="is Google Cloud well?")
         return said
+
+    def _rest(self, seconds: float) -> None:
+        self._clock.wait(self._never, seconds)
 
 
 class HttpsLine:

@@ -399,8 +399,8 @@ def run_agent(
         Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    temporary_below(scratch)
     try:
-        return make(order, scratch, slots, clock).run()
+        with temporary_below(scratch):
+            return make(order, scratch, slots, clock).run()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

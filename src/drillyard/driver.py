@@ -131,7 +131,7 @@ class Driver:
             self._lock.check_free()
             plan = self._plan(bundle)  # refuse before anything is created
             resuming.refuse(
-                self.mailbox, plan.before, plan.record.versions,
+                self.loaded, self.mailbox, plan.before, plan.record.versions,
                 [run for run, _, _ in submit.runs(self._chosen())],
                 allow_change=self._allow_change,
             )  # fmt: skip

@@ -192,8 +192,47 @@ def model(observations: int) -> Any:
     return sb3.PPO("MlpPolicy", env, n_steps=64, batch_size=64, device="cpu")
 
 
-def test_a_checkpoint_of_another_world_or_network(place: Path) -> None:
-    """Rows 74 and 75: both spaces, or the tensor and both shapes; it is not tried again."""
+def narrower(place: Path) -> bytes:
+    from safetensors.numpy import load, save
+
+    tensors = load((newest(place) / "tensors.safetensors").read_bytes())
+    name = next(n for n, t in tensors.items() if t.shape == (64, 2))
+    return save({**tensors, name: tensors[name][:, :1].copy()})
+
+
+def test_tensors_of_other_shapes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 74: which tensor, its shape and the one that the model has."""
+    spoil(place, "tensors.safetensors", narrower(place))
+    text = refused(place, capsys, "resume", "broken")
+    for word in (f"the checkpoint of {RUN} at step 192: tensors.safetensors", "0.weight",
+                 "[64, 1]", "[64, 2]", "delete the folder"):  # fmt: skip
+        assert word in text
+
+
+def test_another_network_that_was_allowed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 74: a change that ``--allow-change`` cannot make true."""
+    network = "learner.args.policy_kwargs={net_arch: [32, 32]}"
+    text = refused(place, capsys, "run", "exp.yaml", "--set", network, "--allow-change")
+    for word in ("policy_net.0.weight", "[64, 2]", "[32, 2]"):
+        assert word in text
+
+
+def test_another_world(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 75: both spaces, and where the world is named."""
+    (place / "dry_world.py").write_text(
+        WORLD.replace("(2,)", "(3,)").replace("np.zeros(2", "np.zeros(3")
+    )
+    monkeypatch.delitem(sys.modules, "dry_world", raising=False)
+    text = refused(place, capsys, "run", "exp.yaml", "--allow-change")
+    for word in ("the observation space", "(2,)", "(3,)", "simulator.id", f"checkpoint of {RUN}"):
+        assert word in text
+    monkeypatch.delitem(sys.modules, "dry_world", raising=False)
+
+
+def test_a_worker_refuses_them_too(place: Path) -> None:
+    """Rows 74 and 75 where the driver's machine could not tell; it is not tried again."""
     from drillyard.learners.resumable import restore, tree_of
 
     whole = loaded(place)

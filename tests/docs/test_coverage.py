@@ -53,6 +53,8 @@ def rows() -> list[Row]:
 
 
 ROWS = rows()
+OLDER = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.*?) ?\|$", PAGE.read_text())
+"""(number, what, remark) of the list of what older systems did."""
 SHOWN = {
     command.line
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
@@ -75,6 +77,22 @@ def test_a_row_has_one_literal_command(row: Row) -> None:
     if row.command.startswith(BY_PYTEST):  # run by this suite anyway: it must be there
         file, _, test = row.command.removeprefix(BY_PYTEST).partition("::")
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
+
+
+def test_what_older_systems_did_is_shown_or_said_to_be_missing() -> None:
+    """Each number of the list has a row or a remark, and `not there yet` has no row."""
+    shown = {n for row in ROWS for n in re.findall(r"\d+", _numbers(row.feature))}
+    listed = {n: remark for n, _, remark in OLDER}
+    assert list(listed) == [str(n) for n in range(1, len(OLDER) + 1)]
+    assert shown <= listed.keys()
+    missing = {n for n, remark in listed.items() if remark.startswith("not there yet")}
+    assert not shown & missing
+    assert {n for n, remark in listed.items() if not remark} <= shown
+
+
+def _numbers(feature: str) -> str:
+    match = re.search(r" \[(\d+(?:, \d+)*)\]\Z", feature)
+    return match[1] if match else ""
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,11 @@ from typing import Any
 from drillyard.checkpoint_files import Problem, examine
 from drillyard.checkpoints import Checkpoint, refusal
 from drillyard.errors import CorruptObject, SpaceMismatch
-from drillyard.learners import sb3_state
+from drillyard.learners import sb3_build, sb3_state
 from drillyard.learners.packing import TENSORS_NAME, unpack
 from drillyard.learners.spaces import space_from_json, space_to_json
+from drillyard.simulators.make import make_vec
+from drillyard.spec import ExperimentSpec
 
 
 def spaces_of(model: Any) -> dict[str, Any]:
@@ -18,6 +20,32 @@ def spaces_of(model: Any) -> dict[str, Any]:
         "observation": space_to_json(model.observation_space),
         "action": space_to_json(model.action_space),
     }
+
+
+def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
+    """Put a checkpoint into a model of its run, built for this alone and thrown away.
+
+    Args:
+        checkpoint: Its hashes are right.
+        spec: The experiment as the worker of the run sees it; a built-in learner.
+
+    Raises:
+        CheckpointRefused: It is of another network; with tensors and shapes.
+        SpaceMismatch: It is of another world; with both spaces.
+        ConfigError, SimulatorError: The experiment cannot be built here.
+    """
+    assert spec.learner is not None and spec.simulator is not None
+    # Shapes do not depend on the number of copies, and no seed leaves this process's alone.
+    venv = make_vec(spec.simulator, 1, 0)
+    try:
+        model = sb3_build.build(
+            spec.learner.algorithm, spec.learner.policy, spec.learner.args, venv, None, "cpu"
+        )
+        tree = tree_of(checkpoint, model)
+        model._setup_learn(1)
+        restore(checkpoint, model, tree, observations=False)
+    finally:
+        venv.close()
 
 
 def tree_of(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:

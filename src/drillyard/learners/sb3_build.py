@@ -36,7 +36,7 @@ def build(
     policy: str | None,
     args: Mapping[str, Any],
     venv: Any,
-    seed: int,
+    seed: int | None,
     device: str,
 ) -> Any:
     """Build a model.
@@ -46,7 +46,7 @@ def build(
         policy: ``learner.policy``; None lets the observation decide.
         args: ``learner.args``, checked.
         venv: The copies of the simulator.
-        seed: Of the run.
+        seed: Of the run; None leaves the process's random numbers alone.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:

@@ -17,6 +17,9 @@ from drillyard.errors import CorruptObject
 
 _COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate",
              "_current_progress_remaining")  # fmt: skip
+_LIKE_PARAMETERS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg",
+                    "grad_avg"}  # fmt: skip
+"""What PyTorch's optimisers keep for each parameter, in its shape."""
 
 Tree = dict[str, Any]
 
@@ -62,11 +65,14 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
         for name, value in tree["counters"].items():
             setattr(model, name, value)
         for name, state in tree["modules"].items():
-            attrgetter(name)(model).load_state_dict(_typed(state))
+            module = attrgetter(name)(model)
+            if isinstance(module, torch.optim.Optimizer):
+                _must_fit(module, name, state["state"], model)
+            module.load_state_dict(_typed(state))
         with torch.no_grad():
             for name, tensor in tree["tensors"].items():
                 attrgetter(name)(model).copy_(tensor)
-    except (KeyError, AttributeError, RuntimeError, ValueError) as error:
+    except (LookupError, AttributeError, RuntimeError, ValueError) as error:
         raise CorruptObject(f"the checkpoint is that of another learner: {error}") from error
     model.ep_info_buffer.clear()
     model.ep_info_buffer.extend(dict(e) for e in tree["episodes"])
@@ -80,6 +86,20 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
         model._last_episode_starts = _copy(tree["observations"]["starts"])
         model._last_original_obs = _copy(tree["observations"]["original"])
     restore_logger(model.logger, tree["logger"])
+
+
+def _must_fit(optimiser: Any, name: str, state: Tree, model: Any) -> None:
+    """PyTorch holds a module's tensors against their shapes, but not an optimiser's."""
+    names = {id(p): n for n, p in model.policy.named_parameters()}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for position, values in state.items():
+        parameter = parameters[int(position)]
+        for kind in _LIKE_PARAMETERS & values.keys():
+            if values[kind].shape != parameter.shape:
+                raise ValueError(
+                    f"{name}: {kind} of {names.get(id(parameter), position)} has shape "
+                    f"{list(values[kind].shape)}, and the parameter has {list(parameter.shape)}"
+                )
 
 
 def capture_logger(logger: Any) -> Tree:

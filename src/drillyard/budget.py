@@ -15,6 +15,7 @@ from drillyard.backend import Backend, Cost, Finding, Order, Severity, is_paid
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Phase
 from drillyard.prices import over
+from drillyard.side_by_side import workers
 from drillyard.spec import ExperimentSpec
 
 _FIELDS = {
@@ -67,7 +68,7 @@ def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
     train = spec.train
     if phase is Phase.TRAIN and train is not None and train.max_time_s is not None:
         # A run that waits for a free worker waits for whole runs.
-        rounds = math.ceil(len(spec.seeds) / spec.resources.workers)
+        rounds = math.ceil(len(spec.seeds) / workers(spec))
         one = train.max_time_s + (spec.budget.stall_s or _SLACK_S) + _SLACK_S
         return rounds * one * _REPEATS
     return _LONGEST_S

@@ -49,14 +49,13 @@ def runs(loaded: Loaded) -> list[dict[str, Any]]:
     from drillyard.mailbox.mailbox import run_id
     from drillyard.parameters import bind, run_parameters
     from drillyard.run_names import run_name
+    from drillyard.side_by_side import workers
 
     spec = loaded.spec
     found = []
     for number, seed in enumerate(spec.seeds):
         run = run_id(1, seed)
-        parameters = run_parameters(
-            spec, run=run, seed=seed, runner=number % spec.resources.workers + 1
-        )
+        parameters = run_parameters(spec, run=run, seed=seed, runner=number % workers(spec) + 1)
         name = None
         if spec.run_name:
             own = bind(spec, {**parameters, "run_id": run, "seed": seed})

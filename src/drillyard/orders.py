@@ -13,6 +13,8 @@ from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.naming import lease_id
 from drillyard.settings import settings_of
+from drillyard.side_by_side import runs as listed_runs
+from drillyard.side_by_side import workers
 from drillyard.spec import ExperimentSpec
 from drillyard.submit import open_workload
 
@@ -42,7 +44,7 @@ def order_of(
         lease_id=lease,
         experiment=spec.name,
         store_url=store_url,
-        workers=max(1, min(spec.resources.workers, runs)),
+        workers=max(1, min(workers(spec), runs)),
         threads=spec.resources.threads,
         gpus=spec.resources.gpus,
         idle_s=IDLE_S,
@@ -69,7 +71,7 @@ def preview(spec: ExperimentSpec, store_url: str, clock: Clock = SYSTEM) -> Orde
         store_url = mailbox.store.url
         lease = Ledger(mailbox).next_lease()[1]
     order = order_of(
-        spec, lease=lease, store_url=store_url, runs=len(spec.seeds),
+        spec, lease=lease, store_url=store_url, runs=listed_runs(spec) or workers(spec),
         settings=settings_of(spec, kind),
     )  # fmt: skip
     hours = spec.budget.max_hours

@@ -24,6 +24,7 @@ from drillyard.phases import Workload
 from drillyard.platform_info import git_state, versions
 from drillyard.registry import load
 from drillyard.run_names import run_name
+from drillyard.side_by_side import workers
 from drillyard.spec import ExperimentSpec
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def run_record(
         trial: Whose run it is; default: the one of an experiment without a study.
     """
     trial = trial or plain(spec)[0]
-    runner = position % spec.resources.workers + 1
+    runner = position % workers(spec) + 1
     spec = with_parts(spec, trial.parts)
     record = RunRecord(
         run=run, experiment=spec.name, trial=trial.number, seed=seed,

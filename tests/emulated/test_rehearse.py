@@ -50,6 +50,22 @@ def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     assert "SUCCEEDED" in kept.stdout
 
 
+LISTED = """schema: 1
+name: ten
+workload: mock
+seeds: [1]
+study: {chooser: list, experiments: [{label: a}, {label: b}, {label: c}]}
+"""
+
+
+def test_a_list_gets_a_machine_each(tmp_path: Path) -> None:
+    (tmp_path / "ten.yaml").write_text(LISTED)
+    done = rehearse(tmp_path, "ten.yaml", "--on", "gcp", *BUDGET, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert (account["made"], account["left"]) == (3, [])
+
+
 def test_what_is_left_is_named(tmp_path: Path) -> None:
     """By the emulator's own books, whoever made it; what was there before is not counted."""
     given = {"project": "my-project", "template": "mine"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,32 @@ def test_the_bill_has_a_row_an_interval(
     (found,) = json.loads(capsys.readouterr().out)
     assert [i["cost"] for i in found["intervals"]] == [3.0, 6.0]
     assert [i["ended_at"] - i["began_at"] for i in found["intervals"]] == [1800.0, 3600.0]
+
+
+LISTED = {"chooser": "list", "experiments": [{"seeds": [1, 2]}, {"mock": {"seconds": 0.1}}]}
+DRAWN = {"chooser": "random", "trials": 40}
+TUNED = {
+    "tunables": {"g": {"params": {"x": {"type": "float", "range": [0, 1], "default": 0.5}}}},
+    "tunable_params": ["g"],
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "workers"),
+    [
+        ({}, 3),
+        ({"resources": {"workers": 2}}, 2),
+        ({"backend": "local"}, 2),
+        ({"study": LISTED}, 5),
+        ({"study": LISTED, "resources": {"workers": 4}}, 4),
+        ({"study": {**LISTED, "trials": 1}}, 2),
+        ({"study": DRAWN, "parameters": TUNED}, 2),
+        ({"study": DRAWN, "parameters": TUNED, "resources": {"workers": 7}}, 7),
+        ({"study": {"chooser": "manual", "cycles": [{"x": 0}, {"x": 1}]}, "parameters": TUNED}, 6),
+    ],
+)
+def test_a_machine_for_each_run_that_is_listed(given: dict[str, Any], workers: int) -> None:
+    """And the plan counts what the run will rent, so that a study is held against its budget."""
+    whole = {"name": "m", "workload": "mock", "seeds": [1, 2, 3], "backend": "paid", **given}
+    found = ExperimentSpec.model_validate(whole)
+    assert preview(found, "memory://lag").workers == workers

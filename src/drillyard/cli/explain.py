@@ -136,11 +136,13 @@ def _print_lines(out: Console, lines: list[tuple[str, str]], indent: str) -> Non
 
 
 def _print_runs(out: Console, loaded: Loaded, runs: list[dict[str, Any]]) -> None:
+    from drillyard.side_by_side import workers
+
     spec = loaded.spec
     several = "" if len(spec.seeds) == 1 else "s"
     ids = ", ".join(r["name"] or r["run"] for r in runs[:8]) + (" …" if len(runs) > 8 else "")
     out.print(
         f"{len(spec.seeds)} run{several} ({ids}), each train -> evaluate -> store, up to "
-        f"{spec.resources.workers} side by side on {spec.backend}",
+        f"{workers(spec)} side by side on {spec.backend}",
         markup=False,
     )

@@ -173,9 +173,10 @@ class EvaluateSpec(Strict):
 class ResourcesSpec(Strict):
     """What runs are given."""
 
-    workers: Annotated[int, Field(ge=1, le=10_000), NotBool] = Field(
-        2, description="Runs side by side."
-    )
+    workers: Annotated[int, Field(ge=1, le=10_000), NotBool] | None = Field(
+        None, description="Runs side by side; default: 2, and where machines are rented one a "
+        "run that is known beforehand.",
+    )  # fmt: skip
     threads: Annotated[int, Field(ge=1, le=1024), NotBool] = Field(
         1, description="Threads of a run."
     )

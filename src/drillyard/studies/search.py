@@ -32,6 +32,7 @@ from drillyard.mailbox.records import (
     TrialOutcome,
     TrialRecord,
 )
+from drillyard.side_by_side import workers
 from drillyard.status import Cause, Status
 from drillyard.studies import state as states_of
 from drillyard.studies import telling
@@ -381,8 +382,8 @@ class Search:
 
     def _choose_some(self, states: Mapping[str, TicketState]) -> None:
         assert self._chooser is not None
-        workers = self.spec.resources.workers
-        ahead = 0 if self._chooser.adaptive else workers
+        at_once = workers(self.spec)
+        ahead = 0 if self._chooser.adaptive else at_once
         while not self._exhausted and self._reason is None:
             busy = sum(
                 not _ended(states, ticket_id(run_id(n, seed), Phase.EVALUATE))
@@ -392,7 +393,7 @@ class Search:
             if self._total is not None and len(search) >= self._total:
                 self._exhausted = True
                 return
-            if busy >= workers + ahead:
+            if busy >= at_once + ahead:
                 return
             self._reason = states_of.used_up(self._budgets())
             if self._reason is not None:

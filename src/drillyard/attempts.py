@@ -15,8 +15,9 @@ decided?) alike, so that the two never disagree about a retry. Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, TicketRecord
@@ -46,14 +47,35 @@ class TicketState:
     ending: Ending | None = None
 
 
+class _Seen(NamedTuple):
+    """All that the state of a ticket depends on, besides records that never change."""
+
+    claimed: Sequence[int]
+    ended: Sequence[int]
+    forgiven: int
+    pruned: bool
+    cancelled: bool
+    missing: bool
+    """A ticket that it waits for is not posted."""
+    before: Sequence[TicketState]
+
+
 @dataclass
 class StateCache:
-    """Records that never change once written, so that a poll is two listings and two reads."""
+    """Records that never change once written, so that a poll is two listings and two reads.
+
+    What was made of them is kept too: of a study's thousands of tickets hardly one moves between
+    two polls, and a state that has not moved is the same object.
+    """
 
     tickets: dict[str, TicketRecord] = field(default_factory=dict)
     endings: dict[tuple[str, int], Ending] = field(default_factory=dict)
     accepted: dict[tuple[str, int, int], Accepted | None] = field(default_factory=dict)
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
+    order: list[TicketRecord] = field(default_factory=list)
+    """``tickets``, each after those that it waits for; made again when they change."""
+    states: dict[str, tuple[_Seen, TicketState]] = field(default_factory=dict)
+    """Ticket -> (what was seen of it, what that comes to)."""
 
 
 def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str, TicketState]:
@@ -76,34 +98,45 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     ended: dict[str, list[int]] = {}
     for ticket, attempt, is_ending in mailbox.claims():
         (ended if is_ending else claims).setdefault(ticket, []).append(attempt)
-    listed = list(mailbox.ticket_ids())
-    for ticket in listed:
-        if ticket not in cache.tickets:
-            cache.tickets[ticket] = mailbox.ticket(ticket)
-    for ticket in cache.tickets.keys() - set(listed):
-        del cache.tickets[ticket]  # a seed that the user took out before anybody began it
+    _read_tickets(mailbox, cache)
     reopened = mailbox.reopened()
-    forgiven = reopened.after
     cancelled = mailbox.cancelled() is not None
 
     states: dict[str, TicketState] = {}
-    for record in _predecessors_first(cache.tickets):
+    for record in cache.order:
         name = record.ticket
-        attempts = claims.get(name, [])
-        endings = [_ending(mailbox, cache, name, n) for n in sorted(ended.get(name, []))]
-        states[name] = _state(
-            record,
-            last=max([*attempts, *ended.get(name, [])], default=None),
-            endings=endings,
-            accepted=_accepted(mailbox, cache, record, endings, forgiven.get(name, 0)),
-            forgiven=forgiven.get(name, 0),
-            before=[states[t] for t in record.after if t in states],
-            missing=[t for t in record.after if t not in states],
-            cancelled=cancelled,
-            pruned=record.run in reopened.pruned,
-        )
+        before = [states[t] for t in record.after if t in states]
+        seen = _Seen(
+            claims.get(name, ()), ended.get(name, ()), reopened.after.get(name, 0),
+            record.run in reopened.pruned, cancelled, len(before) < len(record.after), before,
+        )  # fmt: skip
+        kept = cache.states.get(name)
+        if kept is None or kept[0] != seen:
+            kept = cache.states[name] = (seen, _look(mailbox, cache, record, seen))
+        states[name] = kept[1]
     queue = sorted(states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
     return {s.ticket.ticket: s for s in queue}
+
+
+def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
+    """Bring the cache's tickets in line with the queue."""
+    listed = list(mailbox.ticket_ids())
+    gone = cache.tickets.keys() - set(listed)
+    new = [ticket for ticket in listed if ticket not in cache.tickets]
+    if new or gone:
+        cache.order = []  # and stays empty when one of them cannot be read
+    for ticket in gone:  # a seed that the user took out before anybody began it
+        del cache.tickets[ticket]
+        cache.states.pop(ticket, None)
+    for ticket in new:
+        cache.tickets[ticket] = mailbox.ticket(ticket)
+    if not cache.order:
+        cache.order = list(_predecessors_first(cache.tickets))
+
+
+def _look(mailbox: Mailbox, cache: StateCache, record: TicketRecord, seen: _Seen) -> TicketState:
+    endings = [_ending(mailbox, cache, record.ticket, n) for n in sorted(seen.ended)]
+    return _state(record, seen, endings, _accepted(mailbox, cache, record, endings, seen.forgiven))
 
 
 def _predecessors_first(tickets: Mapping[str, TicketRecord]) -> Iterable[TicketRecord]:
@@ -158,17 +191,10 @@ def _accepted(
 
 
 def _state(
-    record: TicketRecord,
-    *,
-    last: int | None,
-    endings: list[Ending],
-    accepted: Accepted | None,
-    forgiven: int,
-    before: list[TicketState],
-    missing: list[str],
-    cancelled: bool,
-    pruned: bool,
+    record: TicketRecord, seen: _Seen, endings: list[Ending], accepted: Accepted | None
 ) -> TicketState:
+    last = max([*seen.claimed, *seen.ended], default=None)
+    forgiven = seen.forgiven
     newest = endings[-1] if endings else None
     if accepted is not None and accepted.attempt > forgiven:
         return TicketState(record, accepted.status, accepted.attempt, None, newest)
@@ -184,14 +210,14 @@ def _state(
     if decided is not None:
         status = STATUS_OF[decided.cause] if decided.cause else decided.status
         return TicketState(record, status, last, None, decided)
-    for state in before:
+    for state in seen.before:
         if state.status.ended and state.status is not Status.SUCCEEDED:
             return TicketState(record, state.status, last, None, state.ending)
-    if pruned:
+    if seen.pruned:
         return TicketState(record, Status.PRUNED, last, None, newest)
-    if cancelled:
+    if seen.cancelled:
         return TicketState(record, Status.CANCELLED, last, None, newest)
-    if missing or any(s.status is not Status.SUCCEEDED for s in before):
+    if seen.missing or any(s.status is not Status.SUCCEEDED for s in seen.before):
         return TicketState(record, Status.PENDING, last, None, newest)
     preempted = bool(counting) and counting[-1].cause is Cause.PREEMPTION
     status = Status.PREEMPTED if preempted else Status.READY

@@ -1,8 +1,11 @@
 """Attempts are counted in one place: every rule of it."""
 
+import weakref
+
 import pytest
 
 from drillyard.attempts import StateCache, run_status, ticket_states
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import (
@@ -18,6 +21,7 @@ from drillyard.status import RETRIES, STATUS_OF, Cause, Status
 
 RUN = "t0001-s1"
 TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"
+WATCHED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Counting(MemoryStore):
@@ -70,7 +74,10 @@ def accept(mailbox, attempt):
 
 
 def state(mailbox, ticket=TRAIN):
-    return ticket_states(mailbox)[ticket]
+    """Read anew; a reader that has watched since the beginning of the test sees the same."""
+    found = ticket_states(mailbox)
+    assert ticket_states(mailbox, WATCHED.setdefault(mailbox, StateCache())) == found
+    return found[ticket]
 
 
 def short(mailbox, ticket=TRAIN):
@@ -187,8 +194,25 @@ def test_a_poll_reads_what_never_changes_once(mailbox):
     cache = StateCache()
     first = ticket_states(mailbox, cache)
     mailbox.store.gets = 0
-    assert ticket_states(mailbox, cache) == first
+    again = ticket_states(mailbox, cache)
     assert mailbox.store.gets == 2  # reopened and cancel
+    assert again == first
+    assert all(again[name] is state for name, state in first.items())
+    claim(mailbox, 2, ticket="r05.train")
+    moved = ticket_states(mailbox, cache)
+    assert [name for name in moved if moved[name] is not again[name]] == ["r05.train"]
+
+
+def test_a_ticket_that_could_not_be_read_is_there_at_the_next_look(mailbox, monkeypatch):
+    post(mailbox)
+    cache = StateCache()
+    ticket_states(mailbox, cache)
+    post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN])
+    with monkeypatch.context() as away:
+        away.setattr(mailbox, "ticket", lambda _name: (_ for _ in ()).throw(StoreUnavailable("")))
+        with pytest.raises(StoreUnavailable):
+            ticket_states(mailbox, cache)
+    assert ticket_states(mailbox, cache) == ticket_states(mailbox)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ObjectMissing, Store
+from drillyard.mailbox.store import ObjectMissing, Store, keys
 
 R = TypeVar("R", bound=Record)
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
@@ -195,8 +195,8 @@ class Mailbox:
 
     def ticket_ids(self) -> Iterator[str]:
         """One listing: the id of every ticket ever posted."""
-        for info in self.store.list(self.key("queue/")):
-            yield info.key.rsplit("/", 1)[-1].removesuffix(".json")
+        for key in keys(self.store, self.key("queue/")):
+            yield key.rsplit("/", 1)[-1].removesuffix(".json")
 
     def ticket(self, ticket: str) -> TicketRecord:
         """``queue/<ticket>.json``.
@@ -215,8 +215,8 @@ class Mailbox:
 
     def claims(self) -> Iterator[tuple[str, int, bool]]:
         """One listing: (ticket, attempt, ended) of every claim and ending."""
-        for info in self.store.list(self.key("claims/")):
-            match = _CLAIM.match(info.key.rsplit("/", 1)[-1])
+        for key in keys(self.store, self.key("claims/")):
+            match = _CLAIM.match(key.rsplit("/", 1)[-1])
             if match:
                 yield match["ticket"], int(match["attempt"]), bool(match["ended"])
 

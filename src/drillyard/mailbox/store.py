@@ -9,6 +9,7 @@ The contract, which ``drillyard.testing.StoreSuite`` checks on every implementat
 - ``list`` is never stale: what was put before the call started is in it.
 - ``delete`` of what is not there is success.
 - ``folders(prefix)``, which a store may leave out, names what is directly below a prefix.
+- ``keys(prefix)``, which it may leave out too, is ``list`` without sizes and times.
 - ``ObjectInfo.updated_at`` and ``now`` are the store's own clock; liveness compares only those.
 - Everything but a missing key and a lost race is ``StoreUnavailable`` (or a subclass), with the
   number of bytes needed where the place is full.
@@ -92,6 +93,23 @@ def folders(store: Store, prefix: str = "") -> list[str]:
         return sorted(quick(prefix))
     keys = (info.key[len(prefix) :] for info in store.list(prefix))
     return sorted({key.partition("/")[0] for key in keys if "/" in key})
+
+
+def keys(store: Store, prefix: str) -> Iterator[str]:
+    """Every key that starts with a prefix, sorted: what is polled often needs no more.
+
+    On a disk, sizes and times cost a system call an object, which is most of a listing.
+
+    Args:
+        store: Its ``keys(prefix)`` is asked where it has one.
+        prefix: As of ``list``.
+    """
+    quick = getattr(store, "keys", None)
+    if quick is not None:
+        yield from quick(prefix)
+        return
+    for info in store.list(prefix):
+        yield info.key
 
 
 def pace(store: Store) -> float:

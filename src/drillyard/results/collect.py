@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from drillyard.attempts import TicketState, run_status, ticket_states
+from drillyard.attempts import TicketState, by_run, ticket_states, worst
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
@@ -47,13 +47,14 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     """
     record = mailbox.experiment_record()
     warnings: list[str] = []
-    states = ticket_states(mailbox)
+    tickets = by_run(ticket_states(mailbox))
     order = {seed: i for i, seed in enumerate(_seeds(record.spec))}
     records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
     accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
     runs = tuple(
-        _run(mailbox, record, r, states, accepted[r.run], warnings) for r in records
-    )  # fmt: skip
+        _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
+        for r in records
+    )
     evaluated = [
         Evaluated(r.trial, r.seed, policies)
         for r in records
@@ -155,12 +156,11 @@ def _run(
     mailbox: Mailbox,
     experiment: ExperimentRecord,
     record: RunRecord,
-    states: dict[str, TicketState],
+    own: list[TicketState],
     accepted: dict[Phase, Accepted],
     warnings: list[str],
 ) -> RunResult:
-    own = [s for s in states.values() if s.ticket.run == record.run]
-    status = run_status(states, record.run)
+    status = worst(own)
     if status is Status.UNKNOWN and Phase.STORE in accepted:
         status = Status.SUCCEEDED
     board, age = _board(mailbox, record.run, status, warnings)

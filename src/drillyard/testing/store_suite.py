@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.errors import UserError
-from drillyard.mailbox.store import ObjectMissing, Store
+from drillyard.mailbox.store import ObjectMissing, Store, keys
 
 
 class StoreSuite:
@@ -86,6 +86,13 @@ class StoreSuite:
         assert [i.key for i in store.list("q/")] == ["q/a.json", "q/b.json", "q/deep/er/c"]
         assert [i.key for i in store.list("q")] == ["q/a.json", "q/b.json", "q/deep/er/c", "qq"]
         assert [i.key for i in store.list("q/b")] == ["q/b.json"]
+
+    def test_keys_are_those_of_the_list(self, store: Store, other: Store) -> None:
+        """A store that lists keys alone lists the same ones in the same order."""
+        for key in ("q/b.json", "q/a.json", "q/deep/er/c.json", "r/a.json"):
+            store.put(key, b"1")
+        for prefix in ("q/", "q/a", "", "no/"):
+            assert list(keys(other, prefix)) == [i.key for i in other.list(prefix)]
 
     def test_many_objects(self, store: Store) -> None:
         """A listing longer than a page is whole."""

@@ -1,22 +1,26 @@
 """The backend dask keeps the contract, on a cluster of its own and on one that it joins."""
 
 import secrets
+import signal
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 from distributed import LocalCluster, Security
+from distributed.diskutils import WorkSpace
 
 from drillyard.backend import Liveness, Severity
 from drillyard.errors import ConfigError, DrillyardError, UserError
 from drillyard.mailbox.records import Phase
-from drillyard.processes import marked
+from drillyard.processes import marked, send
 from drillyard.status import Status
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import Door, _clients, _end
+from drillyard_backends.dask.station import Station
 from drillyard_backends.dask.versions import compare
 from tests.contract.toy import Toys, until
 
@@ -169,6 +173,37 @@ def test_a_cluster_without_work_and_without_a_driver_ends_itself(tmp_path, toy):
     toy.until_status(f"{run}.evaluate", Status.SUCCEEDED)  # the agent goes on by itself
     until(lambda: not list(marked(toy.lease)), 30)
     assert backend.probe(lease) is Liveness.GONE
+
+
+def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):
+    """A worker that starts deletes the folders of dead ones; an agent outlives its worker."""
+    space = WorkSpace(str(tmp_path / "dask-scratch-space"))
+    base = Path(space.base_dir)
+
+    def a_worker_starts():
+        stale = base / "worker-dead"
+        stale.mkdir()
+        stale.with_name("worker-dead.dirlock").touch()
+        space.new_work_dir(prefix="worker-").release()
+        assert not stale.exists()
+
+    gate = tmp_path / "gate"
+    run = toy.post(gate=str(gate))
+    station = Station(toy.order(idle_s=60.0), "0", 1, base, {})
+    with ThreadPoolExecutor() as pool:
+        word = pool.submit(station.do, f"{run}.train")
+        toy.pid_of(run, 1)
+        a_worker_starts()
+        gate.touch()
+        assert word.result() == "SUCCEEDED"
+        assert list(base.glob("drillyard-*"))
+        send(station._agent, signal.SIGKILL)
+        until(lambda: not station.alive)
+        a_worker_starts()
+        assert list(base.glob("drillyard-*")) == []
+        again = Station(toy.order(idle_s=60.0), "0", 1, base, {})
+    again.end()
+    assert list(base.glob("drillyard-*")) == []
 
 
 def test_a_cluster_class_of_the_user(tmp_path, toy, monkeypatch):

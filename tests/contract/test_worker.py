@@ -143,6 +143,16 @@ def test_what_user_code_raises_is_told(toys, backend, how, cause, text, attempts
     assert "toy_workload.py" in state.ending.traceback
 
 
+def test_a_scratch_folder_that_somebody_deletes_is_no_fault_of_the_user(toys, backend):
+    toy = toys()
+    run = toy.post(swept=[1])
+    backend.provision(toy.order())
+    assert toy.until_status(f"{run}.train", Status.SUCCEEDED).attempt == 2
+    ending = toy.mailbox.ending(f"{run}.train", 1)
+    assert ending.cause is Cause.INFRASTRUCTURE
+    assert "was deleted while it worked there: FileNotFoundError" in ending.message
+
+
 def test_a_dependent_of_a_failed_ticket_is_over(toys, backend):
     toy = toys()
     run = toy.post(phases=(Phase.TRAIN, Phase.EVALUATE), **{"raise": "value"})

@@ -19,7 +19,7 @@ from drillyard.spec import ExperimentSpec
 
 WORKLOAD = '''
 """Does what the parameters of the run say; a gate is a file that the test creates."""
-import os, re, signal, subprocess, sys, threading, time
+import os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 from drillyard.mailbox.records import Manifest, Phase
 from drillyard.phases import PhaseOutcome
@@ -40,6 +40,9 @@ class Toy:
                         f"{'colorsys' in sys.modules}")
         if context.attempt in p.get("die", []):
             os.kill(os.getpid(), signal.SIGKILL)
+        if context.attempt in p.get("swept", []):
+            shutil.rmtree(context.scratch)  # as a cleaner of temporary files does
+            (context.scratch / "notes.txt").write_text("")
         if p.get("raise") == "value":
             raise ValueError("the tank is empty")
         if p.get("raise") == "memory":

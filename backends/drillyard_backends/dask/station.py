@@ -3,12 +3,15 @@
 A run must be killed, timed and given threads of its own, and a Dask worker must answer its
 scheduler meanwhile. So the worker starts one agent a lease, the same program as on every other
 backend, and a task does no more than hand it a ticket and wait. When the worker dies, the socket
-between them ends, and the agent flushes what runs.
+between them ends, and the agent flushes what runs. It outlives the worker by seconds, so its
+folder lies beside the worker's: the next worker that starts deletes that of a dead one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -17,10 +20,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError
@@ -47,7 +52,7 @@ class Station:
         order: What was rented.
         worker: Name of the Dask worker.
         slots: Tickets at once.
-        folder: Local folder of the Dask worker; a part of it becomes the agent's.
+        folder: Dask's scratch folder on this machine; one in it becomes the agent's.
         environment: Further variables of the agent, such as the GPUs that it sees.
     """
 
@@ -57,10 +62,9 @@ class Station:
         self.order = order
         self.slots = slots
         self._place = f"{order.lease_id}/{worker}"
-        self._folder = folder / f"drillyard-{order.lease_id}"
+        self._folder = Path(tempfile.mkdtemp(prefix=f"drillyard-{order.lease_id}-", dir=folder))
         self._handed: dict[str, Future[str]] = {}
         self._lock = threading.Lock()
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "order.json").write_bytes(order.to_bytes())
         ours, theirs = socket.socketpair()
         self._socket = ours
@@ -69,10 +73,10 @@ class Station:
             str(self._folder / "order.json"), "--scratch", str(self._folder / "scratch"),
             "--slots", str(slots), "--ear", str(theirs.fileno()),
         ]  # fmt: skip
-        with theirs, open(self.log_path, "ab") as output:
+        with theirs, locked(self._folder) as lock, open(self.log_path, "ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), lock.fileno()],
                 env={**os.environ, **environment, MARK: order.lease_id, PLACE: self._place},
             )  # fmt: skip
         self._agent = ProcessId.of(self._process.pid)
@@ -123,7 +127,8 @@ class Station:
             wait_gone([self._agent], grace_s)
         end(marked(self.order.lease_id, **{PLACE: self._place}), grace_s=0.0)
         self._process.wait()
-        shutil.rmtree(self._folder / "scratch", ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        lock_of(self._folder).unlink(missing_ok=True)
 
     def _listen(self) -> None:
         try:
@@ -238,6 +243,28 @@ def canary(order: Order, worker: str, token: str) -> str:
     return ""
 
 
+def lock_of(folder: Path) -> Path:
+    """The file whose lock tells Dask that somebody works in a folder of its scratch space."""
+    from distributed.diskutils import DIR_LOCK_EXT
+
+    return folder.with_name(folder.name + DIR_LOCK_EXT)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[IO[bytes]]:
+    """A lock for a process to inherit: Dask removes the folder when that one is gone.
+
+    Yields:
+        The open file; whoever inherits it holds the lock as long as he lives.
+    """
+    path = lock_of(folder)
+    hidden = path.with_name(f".{path.name}")
+    with open(hidden, "wb") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        os.replace(hidden, path)  # nobody sees it unlocked
+        yield file
+
+
 def safe(worker: str) -> str:
     """A Dask worker's name as part of a key."""
     return "".join(c if c.isalnum() else "-" for c in worker)[:80]
@@ -256,6 +283,6 @@ def _open(
         if station is None or not station.alive:
             station = _stations[key] = Station(
                 order, str(worker.name), int(worker.state.nthreads),
-                Path(worker.local_directory), environment,
+                Path(worker.local_directory).parent, environment,
             )  # fmt: skip
         return station

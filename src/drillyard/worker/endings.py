@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import traceback
+from pathlib import Path
 
 from drillyard.clock import Clock
 from drillyard.errors import DrillyardError, InfrastructureError, Stopped, TimedOut
@@ -50,7 +51,9 @@ def failed(
     )  # fmt: skip
 
 
-def of_error(claim: Claim, clock: Clock, error: BaseException, stop: StopSignal) -> Ending:
+def of_error(
+    claim: Claim, clock: Clock, error: BaseException, stop: StopSignal, scratch: Path
+) -> Ending:
     """The ending of an attempt that raised.
 
     Args:
@@ -58,6 +61,7 @@ def of_error(claim: Claim, clock: Clock, error: BaseException, stop: StopSignal)
         clock: For the stamp.
         error: What came out of the phase.
         stop: Whether a stop was asked for, and why.
+        scratch: The local folder of the attempt.
     """
     if isinstance(error, Stopped) and stop.requested:
         cause = stop.cause or Cause.INFRASTRUCTURE
@@ -65,12 +69,16 @@ def of_error(claim: Claim, clock: Clock, error: BaseException, stop: StopSignal)
         if cause is Cause.TIME_LIMIT:
             hint = hint or "raise that limit; the same command goes on from the last checkpoint"
         return failed(claim, clock, cause, stop.reason or str(error), hint=hint)
-    cause = cause_of(error)
+    cause, hint = cause_of(error), getattr(error, "hint", None)
     text = str(error) or type(error).__name__
     if not isinstance(error, DrillyardError):
         text = f"{type(error).__name__}: {text}" if str(error) else text
+    if not scratch.is_dir():
+        # Whatever the user's code did, it could not have gone well.
+        cause, text = Cause.INFRASTRUCTURE, f"{scratch} was deleted while it worked there: {text}"
+        hint = "something cleans up that folder: give the backend another place for scratch files"
     trace = "".join(traceback.format_exception(error))
-    return failed(claim, clock, cause, text, hint=getattr(error, "hint", None), trace=trace)
+    return failed(claim, clock, cause, text, hint=hint, trace=trace)
 
 
 def cause_of(error: BaseException) -> Cause:

@@ -135,7 +135,7 @@ def execute(job: Job, agent: Connection | None = None, clock: Clock = SYSTEM) ->
         log.info("%s: nothing of this attempt counts", error)
         ending = None
     except BaseException as error:
-        ending = endings.of_error(job.claim, clock, error, stop)
+        ending = endings.of_error(job.claim, clock, error, stop, job.scratch)
         if ending.traceback and not attendant.superseded:
             log.error("%s\n%s", ending.message, ending.traceback)
     if attendant.superseded:

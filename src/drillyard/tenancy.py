@@ -34,7 +34,7 @@ from drillyard.errors import (
 )
 from drillyard.ledger import Entry, Ledger
 from drillyard.lost import probe
-from drillyard.mailbox import Mailbox
+from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.prices import allowance, over
 from drillyard.spec import ExperimentSpec
@@ -172,6 +172,7 @@ class Tenancy:
         lease = cast(Lease, self.lease)
         wanted = lease.order.workers
         event = threading.Event()
+        pause_s = max(_POLL_S, pace(self._mailbox.store))
         deadline = self._clock.monotonic() + timeout_s
         next_probe = self._clock.monotonic() + 2.0
         while True:
@@ -194,7 +195,7 @@ class Tenancy:
                     log.warning("%d of %d workers are ready", len(ready), lease.order.workers)
                     return ready
                 raise self._lost(lease, f"had no ready worker after {timeout_s:.0f} s")
-            self._clock.wait(event, _POLL_S)
+            self._clock.wait(event, pause_s)
 
     def _tended(self, lease: Lease) -> int:
         """Let the backend mend what did not come; how many workers can be waited for."""

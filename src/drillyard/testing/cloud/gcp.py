@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import uuid
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,17 @@ class Cloud:
         return {host: self._served(app) for host, app in apps.items()}
 
     def _served(self, app: App) -> App:
-        return self.recorder.around(self.faults.around(app))
+        return self.recorder.around(self.faults.around(self._dated(app)))
+
+    def _dated(self, app: App) -> App:
+        """Answers tell this world's time: clients judge the age of objects by it."""
+
+        def served(request: Request) -> Response:
+            answer = app(request)
+            answer.headers.setdefault("Date", formatdate(self.clock.now(), usegmt=True))
+            return answer
+
+        return served
 
     def _authenticated(self, app: App, service: str) -> App:
         def served(request: Request) -> Response:

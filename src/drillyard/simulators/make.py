@@ -13,6 +13,7 @@ from drillyard.life import sign
 from drillyard.registry import importable, load, load_object, names, nearest
 from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
 from drillyard.simulators.lessons import validate_lesson
+from drillyard.simulators.plain import make_plain
 from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.experiment import SimulatorSpec, Wrapper
 from drillyard.spec.references import reveal
@@ -40,14 +41,14 @@ def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: boo
         SimulatorError: What the id names is no simulator, or its constructor raised.
     """
     check_wrappers(spec)
-    env = _bare(spec)
+    env = _bare(spec, copy)
     for wrapper in spec.wrappers:
         if wrapper.name not in VEC_WRAPPERS:
             env = _wrap(env, wrapper)
     if training and spec.lesson:
         validate_lesson(spec.lesson, reset_keys(env))
         env = LessonWrapper(env, spec.lesson, seed, copy)
-    return EpisodeMonitor(env)
+    return EpisodeMonitor(env, copy)
 
 
 def make_vec(
@@ -101,19 +102,19 @@ def reset_keys(env: Env) -> Collection[str] | None:
     return None if declared is None else [str(key) for key in declared]
 
 
-def simulator_class(spec: SimulatorSpec) -> Callable[..., Env] | None:
+def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
     """The class behind ``simulator.id``; None for a Gymnasium id.
 
     Raises:
         ConfigError: Nobody knows the id; with the nearest names.
         PluginError: The module or attribute is not there.
-        SimulatorError: What is there is no ``gymnasium.Env`` class.
+        SimulatorError: What is there is no ``gymnasium.Env`` class, or has no ``agent:``.
     """
     register_gymnasium()
     if ":" in spec.id:
-        return _must_be_env_class(spec.id, load("simulators", spec.id))
+        return _must_be_simulator(spec, load("simulators", spec.id))
     if spec.id in names("simulators"):
-        return _must_be_env_class(spec.id, load("simulators", spec.id))
+        return _must_be_simulator(spec, load("simulators", spec.id))
     try:
         gym.spec(spec.id)
     except gym.error.Error as error:
@@ -162,23 +163,37 @@ def check_wrappers(spec: SimulatorSpec) -> None:
             seen.append(wrapper.name)
 
 
-def _must_be_env_class(name: str, found: Any) -> Callable[..., Env]:
-    if isinstance(found, type) and issubclass(found, gym.Env):
-        return found
+def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
+    is_env = isinstance(found, type) and issubclass(found, gym.Env)
+    if is_env and spec.agent is not None:
+        raise ConfigError(
+            "is for simulators that are no gymnasium.Env, and this one is",
+            field="simulator.agent", value=spec.id, allowed="none here", hint="delete `agent:`",
+        )  # fmt: skip
+    if is_env or (isinstance(found, type) and spec.agent is not None):
+        return found  # type: ignore[no-any-return]
+    if isinstance(found, type) and all(
+        callable(getattr(found, m, None)) for m in ("reset", "step", "terminated", "truncated")
+    ):
+        raise SimulatorError(
+            "is a plain simulator: what does the agent see, do and earn?", field="simulator.agent",
+            value=spec.id, allowed="a table with observes, acts and reward, or module:Class",
+            hint="docs/simulators.md shows one",
+        )  # fmt: skip
     what = f"the class {found.__module__}.{found.__qualname__}" if isinstance(found, type) else (
         f"a {type(found).__name__}"
     )  # fmt: skip
     raise SimulatorError(
         f"is {what}, not a subclass of gymnasium.Env",
         field="simulator.id",
-        value=name,
+        value=spec.id,
         allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class of a "
-        "gymnasium.Env",
+        "gymnasium.Env or a plain simulator",
         hint="modules are looked for beside the experiment file and among installed packages",
     )
 
 
-def _bare(spec: SimulatorSpec) -> Env:
+def _bare(spec: SimulatorSpec, copy: int) -> Env:
     kind = simulator_class(spec)
     args = reveal(spec.args)  # secrets are references until here
     sign(f"making {spec.id}")
@@ -186,7 +201,8 @@ def _bare(spec: SimulatorSpec) -> Env:
         if kind is None:
             # The passive checker warns at each start; `drillyard check` does its work, once.
             return gym.make(spec.id, disable_env_checker=True, **args)
-        return kind(**args)
+        made = kind(**args)
+        return made if spec.agent is None else make_plain(made, spec.agent, copy)
     except DrillyardError:
         raise
     except gym.error.DependencyNotInstalled as error:

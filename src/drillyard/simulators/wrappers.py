@@ -12,7 +12,7 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 from gymnasium import wrappers as gw
 
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, DrillyardError
 from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State
 
@@ -89,36 +89,59 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
     """Sums up each episode into ``info["episode"] = {"r": return, "l": length}`` at its end.
 
     It is outside everything but inside the normalisation, so the return is the simulator's own.
+    What a simulator raises gets a note with step, copy and seed.
+
+    Args:
+        env: What to wrap.
+        copy: Index of this copy of the simulator.
     """
 
-    def __init__(self, env: Env) -> None:
+    def __init__(self, env: Env, copy: int = 0) -> None:
         super().__init__(env)
         self._return = 0.0
         self._length = 0
+        self._copy = copy
+        self._seed: int | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         self._return, self._length = 0.0, 0
-        return self.env.reset(seed=seed, options=options)
+        self._seed = self._seed if seed is None else seed
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            self._note(error, "the reset")
+            raise
 
     def step(self, action: Any) -> StepResult:
         """Step, and sum up."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            self._note(error, f"step {self._length + 1}")
+            raise
         self._return += float(reward)
         self._length += 1
         if terminated or truncated:
             info["episode"] = {"r": self._return, "l": self._length}
         return observation, reward, terminated, truncated, info
 
+    def _note(self, error: Exception, when: str) -> None:
+        if not isinstance(error, DrillyardError):  # ours say where
+            error.add_note(
+                f"in the simulator, at {when} of an episode (copy {self._copy}, seed {self._seed})"
+            )
+
     def state(self) -> State:
         """The sums so far."""
-        return {"return": self._return, "length": self._length}
+        return {"return": self._return, "length": self._length, "seed": self._seed}
 
     def load_state(self, state: State) -> None:
         """Go on summing."""
         self._return, self._length = float(state["return"]), int(state["length"])
+        self._seed = state.get("seed")
 
 
 class Scripted(gym.Wrapper[Any, Any, Any, Any]):

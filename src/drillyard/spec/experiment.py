@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 
 from drillyard.errors import BadValue
 from drillyard.run_names import fields_of
+from drillyard.spec.agent import AgentSpec
 from drillyard.spec.strict import NotBool, PositiveInt, Seed, Strict
 from drillyard.spec.study import MoreSeedsSpec, StudySpec
 from drillyard.spec.work import MockSpec, ScriptSpec
@@ -27,6 +28,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _CHILD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)),
              *(f"lpt{i}" for i in range(10))}  # fmt: skip
+
+
+def _is_none(value: Any) -> bool:
+    """Left out of records where it is not used: older experiments have no such field."""
+    return value is None
 
 
 class Wrapper(Strict):
@@ -49,6 +55,16 @@ class SimulatorSpec(Strict):
         description="Per reset key, what to draw at each episode: `{min, max}` (with `log`, "
         "`int`), `{values}` (with `weights`), `{normal: {mean, std}}` or a constant.",
     )
+
+    agent: AgentSpec | None = Field(
+        None, exclude_if=_is_none, description="For a simulator that is no Gymnasium environment: "
+        "what the agent sees, does and is paid for; a table, or `module:Class`.",
+    )  # fmt: skip
+
+    @field_validator("agent", mode="before")
+    @classmethod
+    def _class_alone(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
 
     @field_validator("wrappers", mode="before")
     @classmethod

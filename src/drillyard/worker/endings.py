@@ -73,6 +73,7 @@ def of_error(
     text = str(error) or type(error).__name__
     if not isinstance(error, DrillyardError):
         text = f"{type(error).__name__}: {text}" if str(error) else text
+    text = "; ".join([text, *getattr(error, "__notes__", ())])
     if not scratch.is_dir():
         # Whatever the user's code did, it could not have gone well.
         cause, text = Cause.INFRASTRUCTURE, f"{scratch} was deleted while it worked there: {text}"

@@ -1,0 +1,256 @@
+"""Simulators that know nothing of reinforcement learning, as Gymnasium environments."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from pydantic import ValidationError
+
+from drillyard.errors import ConfigError, RunFailed, SimulatorError
+from drillyard.registry import importable, nearest
+from drillyard.simulators.acting import Actuators
+from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.spec.agent import ENDS, AgentSpec
+
+States = Mapping[str, Any]
+Reward = Callable[[States, bool, bool], dict[str, float]]
+
+
+class PlainSimulator(Protocol):
+    """What is asked of a simulator.
+
+    It may also have ``state()`` and ``load_state(state)`` (then a resumed run goes on in the
+    middle of an episode), ``close()``, and a parameter ``rng`` of ``reset``: a
+    ``numpy.random.Generator`` to draw from, seeded by the run.
+    """
+
+    def reset(self, config: dict[str, Any]) -> States:
+        """Begin an episode.
+
+        Args:
+            config: What the lesson drew; {} for the simulator's own choice.
+
+        Returns:
+            All states by name, numbers.
+        """
+
+    def step(self, actions: dict[str, Any]) -> States:
+        """Let one step pass under these actions; all states by name."""
+
+    def terminated(self) -> bool:
+        """Has the episode come to an end of its own: a goal, a trip, a crash?"""
+
+    def truncated(self) -> bool:
+        """Is the time up?"""
+
+
+class PlainEnv(gym.Env[np.ndarray, Any]):
+    """A plain simulator as a Gymnasium environment.
+
+    Observation: ``Box(-1, 1, (n,), float32)``, the observed states scaled and clipped.
+    Action: ``Box(-1, 1, (m,), float32)``, or ``Discrete``/``MultiDiscrete`` where all have values.
+    ``info``: ``state_<name>`` of observed and logged states and of actions,
+    ``reward_<term>`` where the reward has several, and ``kpi_clipped``, how many values were
+    clipped in the episode so far.
+
+    Args:
+        simulator: What to wrap.
+        agent: What the agent sees, does and is paid for.
+        copy: Index of this copy, for messages.
+
+    Raises:
+        ConfigError: The agent's class is none.
+        SimulatorError: A method of the simulator is missing.
+    """
+
+    def __init__(self, simulator: Any, agent: AgentSpec, copy: int = 0) -> None:
+        for method in ("reset", "step", "terminated", "truncated"):
+            if not callable(getattr(simulator, method, None)):
+                raise SimulatorError(
+                    f"has no method {method}()", field="simulator.id",
+                    value=type(simulator).__name__,
+                    allowed="reset(config), step(actions), terminated(), truncated()",
+                    hint="docs/simulators.md shows a whole one",
+                )  # fmt: skip
+        self._simulator = simulator
+        self._spec, self._reward = resolve_agent(agent)
+        self._copy = copy
+        self._low = np.array([o.min for o in self._spec.observes.values()])
+        self._span = np.array([o.max - o.min for o in self._spec.observes.values()])
+        self._actuators = Actuators(self._spec.acts)
+        self._takes_rng = "rng" in inspect.signature(simulator.reset).parameters
+        self._steps, self._clipped, self._seed = 0, 0, 0
+        self.observation_space = spaces.Box(-1.0, 1.0, (len(self._low),), np.float32)
+        self.action_space = self._actuators.space
+        self.reset_keys = self._spec.resets
+        self.max_episode_steps = self._spec.max_episode_steps
+        logged = dict.fromkeys((*self._spec.observes, *self._spec.logs))
+        self._logged = list(logged)
+        units = {f"state_{name}": o.unit for name, o in self._spec.observes.items()}
+        units |= {f"action_{name}": a.unit for name, a in self._spec.acts.items()}
+        self.metadata = {
+            "render_modes": [], "units": units, "actions": list(self._spec.acts),
+            "reference": {f"state_{n}": f"state_{o.reference}"
+                          for n, o in self._spec.observes.items() if o.reference},
+        }  # fmt: skip
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode; ``options`` are the simulator's ``config``."""
+        super().reset(seed=seed)
+        self._seed = self._seed if seed is None else seed
+        config = dict(options or {})
+        for key in config:
+            if self.reset_keys is not None and key not in self.reset_keys:
+                raise SimulatorError(
+                    f"the simulator has no reset key {key!r}", hint=nearest(key, self.reset_keys)
+                )
+        self._steps, self._clipped = 0, 0
+        more = {"rng": self.np_random} if self._takes_rng else {}
+        states = self._checked(self._simulator.reset(config, **more))
+        self._actuators.begin(states)
+        return self._observe(states), self._info(states, {})
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Let one step pass."""
+        self._steps += 1
+        actions = self._actuators.take(action)
+        states = self._checked(self._simulator.step(dict(actions)))
+        terminated = bool(self._simulator.terminated())
+        truncated = bool(self._simulator.truncated()) or self._steps == self.max_episode_steps
+        try:
+            terms = self._reward(states, terminated, truncated)
+        except (ArithmeticError, ValueError, TypeError, KeyError) as error:
+            raise RunFailed(
+                f"the reward has no value {self._place()}: {error}; states {dict(states)}",
+                hint="look at `simulator.agent.reward`",
+            ) from error
+        info = self._info(states, actions)
+        if len(terms) > 1:
+            info |= {f"reward_{name}": value for name, value in terms.items()}
+        observation = self._observe(states)
+        info["kpi_clipped"] = self._clipped
+        return observation, math.fsum(terms.values()), terminated, truncated, info
+
+    def close(self) -> None:
+        """Close the simulator, where it can be."""
+        if callable(getattr(self._simulator, "close", None)):
+            self._simulator.close()
+
+    def _checked(self, states: Any) -> States:
+        if not isinstance(states, Mapping):
+            raise RunFailed(
+                f"the simulator returned a {type(states).__name__}, not states by name, "
+                f"{self._place()}", hint="return a dict: {\"level\": 0.5}",
+            )  # fmt: skip
+        for name in self._logged:
+            if name not in states:
+                raise RunFailed(
+                    f"the simulator did not return the state {name!r} {self._place()}; it "
+                    f"returned {', '.join(map(str, states)) or 'none'}",
+                    hint=nearest(name, [str(s) for s in states]),
+                )
+            value = states[name]
+            number = isinstance(value, int | float | np.number | np.bool_)
+            if not number or not math.isfinite(value):
+                raise RunFailed(
+                    f"the state {name!r} is {value!r} {self._place()}",
+                    hint="every state that is observed or logged is a finite number",
+                )
+        return states
+
+    def _place(self) -> str:
+        when = f"at step {self._steps}" if self._steps else "at the reset"
+        return f"{when} of an episode (copy {self._copy}, seed {self._seed})"
+
+    def _observe(self, states: States) -> np.ndarray:
+        values = np.array([states[name] for name in self._spec.observes], dtype=np.float64)
+        scaled = 2.0 * (values - self._low) / self._span - 1.0
+        self._clipped += int(np.count_nonzero(np.abs(scaled) > 1.0 + 1e-12))
+        seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return seen
+
+    def _info(self, states: States, actions: Mapping[str, Any]) -> dict[str, Any]:
+        info = {f"state_{name}": float(states[name]) for name in self._logged}
+        for name, value in actions.items():
+            if isinstance(value, int | float) and f"state_{name}" not in info:
+                info[f"state_{name}"] = float(value)
+        return info
+
+
+class StatefulPlainEnv(PlainEnv):
+    """One whose simulator can be frozen."""
+
+    def state(self) -> State:
+        """The simulator's own, and the adapter's."""
+        return {
+            "simulator": self._simulator.state(), "actuators": self._actuators.state(),
+            "steps": self._steps, "clipped": self._clipped, "seed": self._seed,
+            "rng": rng_state(self.np_random),
+        }  # fmt: skip
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state."""
+        load_rng(self.np_random, state["rng"])
+        if self._takes_rng:
+            # It keeps the generator that it was given: give it this one.
+            self._simulator.reset({}, rng=self.np_random)
+            load_rng(self.np_random, state["rng"])
+        self._simulator.load_state(state["simulator"])
+        self._actuators.load_state(state["actuators"])
+        self._steps, self._clipped = int(state["steps"]), int(state["clipped"])
+        self._seed = int(state["seed"])
+
+
+def make_plain(simulator: Any, agent: AgentSpec, copy: int = 0) -> PlainEnv:
+    """Wrap a simulator; with ``state()`` where it has one. Errors: see ``PlainEnv``."""
+    able = all(callable(getattr(simulator, m, None)) for m in ("state", "load_state"))
+    return (StatefulPlainEnv if able else PlainEnv)(simulator, agent, copy)
+
+
+def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
+    """The table, and a function for the reward's terms.
+
+    Raises:
+        ConfigError: ``agent.id`` names no class with the three parts.
+    """
+    if agent.id is None:
+        terms = agent.terms()
+
+        def expressed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:
+            given = {**states, **dict(zip(ENDS, (int(terminated), int(truncated)), strict=True))}
+            return {name: float(term.value(given)) for name, term in terms.items()}
+
+        return agent, expressed
+    field = "simulator.agent.id"
+    kind = importable(agent.id, field)
+    made = kind() if isinstance(kind, type) else kind
+    if not callable(getattr(made, "reward", None)):
+        raise ConfigError("has no reward(states, terminated, truncated)", field=field,
+                          value=agent.id, allowed="observes, acts, reward()",
+                          hint="docs/simulators.md shows a whole one")  # fmt: skip
+    names = ("observes", "acts", "logs", "resets", "max_episode_steps")
+    table = {name: getattr(made, name) for name in names if hasattr(made, name)}
+    try:
+        spec = AgentSpec.model_validate({**table, "reward": "0"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", field=field, value=agent.id,
+            allowed="class attributes as `simulator.agent` has them in a file",
+            hint="docs/simulators.md shows a whole one",
+        ) from error  # fmt: skip
+
+    def computed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:
+        found = made.reward(states, terminated, truncated)
+        terms = found if isinstance(found, Mapping) else {"reward": found}
+        return {str(name): float(value) for name, value in terms.items()}
+
+    return spec, computed

@@ -1,0 +1,150 @@
+"""``simulator.agent``: what an agent sees of a plain-Python simulator, does to it, is paid for.
+
+A table for the common case; ``module:Class`` where an expression is not enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from drillyard.errors import BadValue
+from drillyard.expressions import Expression, read_expression
+from drillyard.spec.strict import PositiveInt, Strict
+
+ENDS = ("terminated", "truncated")
+"""What a reward may read besides states: 1 in the step that ends the episode so."""
+
+
+class Observed(Strict):
+    """One state that the agent sees, scaled from [min, max] to [-1, 1]."""
+
+    min: float = Field(description="Becomes -1; what is below is clipped, and counted.")
+    max: float = Field(description="Becomes 1; what is above is clipped, and counted.")
+    unit: str = Field("1", description="For tables and plots.")
+    reference: str | None = Field(None, description="State that this one should follow.")
+
+    @model_validator(mode="after")
+    def _upwards(self) -> Self:
+        _below(self.min, self.max)
+        return self
+
+
+class Act(Strict):
+    """One value that the simulator's step is given."""
+
+    min: float | None = Field(None, description="What -1 of the agent means.")
+    max: float | None = Field(None, description="What 1 of the agent means.")
+    values: list[Any] | None = Field(None, description="A choice instead of a range.")
+    change: float | None = Field(
+        None, gt=0, description="The agent changes the value by at most this much a step, "
+        "within min and max.",
+    )  # fmt: skip
+    start: float | None = Field(
+        None, description="With `change`: the value at an episode's begin; default: the state of "
+        "the same name, else the middle.",
+    )  # fmt: skip
+    unit: str = Field("1", description="For tables and plots.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.values is not None:
+            given = [n for n in ("min", "max", "change", "start") if getattr(self, n) is not None]
+            if given or len(self.values) < 2:
+                raise BadValue("`values` stands alone, and has at least two", allowed="{values: "
+                               "[a, b]}, or {min, max}", hint="keep one of the two")  # fmt: skip
+            return self
+        if self.min is None or self.max is None:
+            raise BadValue(
+                "needs min and max, or values", hint="write {min: 0, max: 1}",
+                allowed="{min, max} (with change, start), or {values: [a, b]}",
+            )  # fmt: skip
+        _below(self.min, self.max)
+        if self.start is not None and not (
+            self.change is not None and self.min <= self.start <= self.max
+        ):
+            raise BadValue("`start` goes with `change`, and lies within min and max",
+                           value=self.start, key="start", allowed="{min, max, change, start}",
+                           hint="leave out `start`, or write `change` too")  # fmt: skip
+        return self
+
+
+class AgentSpec(Strict):
+    """A simulator that knows nothing of reinforcement learning, as an agent's world."""
+
+    id: str | None = Field(
+        None, description="`module:Class` with `observes`, `acts` and `reward(states, terminated, "
+        "truncated)` instead of the rest.",
+    )  # fmt: skip
+    observes: dict[str, Observed] = Field(
+        default_factory=dict, description="State -> range and unit, in the observation's order."
+    )
+    acts: dict[str, Act] = Field(
+        default_factory=dict, description="Name -> range or values, in the action's order."
+    )
+    reward: dict[str, str] = Field(
+        default_factory=dict,
+        description="An expression of states, `terminated` and `truncated`; or several by name, "
+        "which are added up and logged one by one.",
+    )
+    logs: list[str] = Field(
+        default_factory=list, description="States to log besides the observed ones."
+    )
+    resets: list[str] | None = Field(
+        None, description="Keys of the simulator's `reset(config)`, which checks lessons."
+    )
+    max_episode_steps: PositiveInt | None = Field(
+        None, description="Episodes are truncated after so many steps."
+    )
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _one_alone(cls, value: Any) -> Any:
+        return {"reward": str(value)} if isinstance(value, str | int | float) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        table = [n for n in ("observes", "acts", "reward") if getattr(self, n)]
+        if self.id is not None:
+            if ":" not in self.id or len(self.model_fields_set) > 1:
+                raise BadValue("a class says everything itself", value=self.id, key="id",
+                               allowed="agent: module:Class, or a table without id",
+                               hint="move the table into the class, or delete `id`")  # fmt: skip
+            return self
+        for name in ("observes", "acts", "reward"):
+            if name not in table:
+                raise BadValue(f"needs `{name}:`", key=name,
+                               allowed="observes, acts and reward, or agent: module:Class",
+                               hint=f"write {_EXAMPLES[name]}")  # fmt: skip
+        chosen = [name for name, act in self.acts.items() if act.values is not None]
+        if chosen and len(chosen) < len(self.acts):
+            raise BadValue(f"{', '.join(chosen)}: choices and ranges do not mix", key="acts",
+                           allowed="all with values, or all with min and max",
+                           hint="write the ranges as values")  # fmt: skip
+        self.terms()
+        return self
+
+    def terms(self) -> dict[str, Expression]:
+        """The reward's expressions by name.
+
+        Raises:
+            BadValue: One holds more than an expression may.
+        """
+        return {
+            name: read_expression(text, "reward", "-abs(level - 0.5) - 10 * terminated")
+            for name, text in self.reward.items()
+        }
+
+
+_EXAMPLES = {
+    "observes": "observes: {level: {min: 0, max: 2, unit: m}}",
+    "acts": "acts: {valve: {min: 0, max: 1}}",
+    "reward": 'reward: "-abs(level - 0.5)"',
+}
+
+
+def _below(low: float, high: float) -> None:
+    if not low < high:
+        raise BadValue("min is not below max", value=[low, high], allowed="min below max",
+                       hint="swap the two")  # fmt: skip

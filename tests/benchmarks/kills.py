@@ -54,13 +54,16 @@ def start(folder: Path, name: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def leases(folder: Path, name: str) -> list[str]:
+    """Every lease that an experiment ever asked for."""
+    listed = open_store(str(folder / "drillyard-runs")).list(f"{name}/leases/")
+    return [i.key.split("/")[2] for i in listed if i.key.endswith("/intent.json")]
+
+
 def victims(folder: Path, name: str) -> list[tuple[str, ProcessId]]:
     """What may be killed now: (kind, process)."""
     found = []
-    for info in open_store(str(folder / "drillyard-runs")).list(f"{name}/leases/"):
-        lease = info.key.split("/")[2]
-        if not info.key.endswith("/intent.json"):
-            continue
+    for lease in leases(folder, name):
         for process in marked(lease):
             try:
                 line = psutil.Process(process.pid).cmdline()
@@ -131,7 +134,8 @@ def main() -> None:
                     print(f"hit-{n} seed {seed}: {error}")
                     continue
                 different += same != expected[seed]
-            left += len(wait_gone(list(marked()), timeout_s=90))
+            mine = [p for lease in leases(folder, f"hit-{n}") for p in marked(lease)]
+            left += len(wait_gone(mine, timeout_s=90))
             print(f"round {n}: {dict(hit)} killed so far, {lost} lost, {different} different, "
                   f"{left} left alive", flush=True)  # fmt: skip
     common.table("kill -9 of workers", [

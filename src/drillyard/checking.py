@@ -21,6 +21,7 @@ from drillyard.errors import (
 )
 from drillyard.findings import as_finding, placed
 from drillyard.life import Death, Silence, watched
+from drillyard.notify import webhook
 from drillyard.phases import Workload
 from drillyard.registry import load as load_registered
 from drillyard.spec.load import Loaded
@@ -58,6 +59,7 @@ def check(
     found += _targets(loaded)
     found += _asked(loaded, "study", lambda: _study(loaded))
     found += _tracking(spec.tracking.mlflow, offline_ok)
+    found += _asked(loaded, "notify", lambda: _webhook(loaded))
     with importable(loaded.folder):
         found += _asked(loaded, "backend", lambda: _backend(loaded, store))
         good = all(f.severity is not Severity.ERROR for f in found)
@@ -221,6 +223,12 @@ def importable(folder: Path) -> Iterator[None]:
         sys.dont_write_bytecode = no_byte_code
         if not present and text in sys.path:
             sys.path.remove(text)
+
+
+def _webhook(loaded: Loaded) -> list[Finding]:
+    url = webhook(loaded.spec)
+    host = urlsplit(url).hostname if url is not None else None
+    return [] if host is None else [Finding(Severity.OK, "notify", f"{host} is told of the end")]
 
 
 def _plan(loaded: Loaded) -> Iterator[Finding]:

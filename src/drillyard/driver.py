@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from drillyard import reopening, resuming, submit
+from drillyard import notify, reopening, resuming, submit
 from drillyard.attempts import TicketState, ticket_states
 from drillyard.backend import Backend, Lease, Liveness, Order, Trait, prepare_store, setup_s
 from drillyard.clock import SYSTEM, Clock
@@ -127,6 +127,7 @@ class Driver:
             if ":" in self.spec.workload:
                 submit.on_path(self.loaded.folder)
             prepare_store(self.backend, self.mailbox.store.url)
+            url = notify.webhook(self.spec)
             bundle = submit.pack(self.loaded, self.mailbox)
             self._lock.check_free()
             plan = self._plan(bundle)  # refuse before anything is created
@@ -138,6 +139,7 @@ class Driver:
             self._lock.take(list(self.loaded.command))
             try:
                 self._register()
+                notify.keep(self.mailbox, url, self._clock)
                 todo = carry_out(
                     self._plan(bundle), self.spec, self.mailbox, self._undertaker,
                     self._end_leases, self._chosen, self._settled, self._on_line, self._clock,
@@ -282,6 +284,8 @@ class Driver:
         if self._lock.number:
             self.save_timings()
             self._lock.release(outcome)
+            if outcome != "refused":
+                notify.tell(self.mailbox, self.states(), f"driver on {host()}", self._clock)
         with self._open_lock:
             if self._open.get(self._key) is self:
                 del self._open[self._key]

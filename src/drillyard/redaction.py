@@ -41,6 +41,7 @@ _VALUES = re.compile(
     r"|\bAKIA[0-9A-Z]{16}\b|\bASIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\bya29\.[0-9A-Za-z_-]{16,}"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bhf_[A-Za-z0-9]{20,}|\bpn[ub]_[A-Za-z0-9]{16,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|https://hooks\.slack\.com/[\w/-]{8,}|https://discord(?:app)?\.com/api/webhooks/[\w/-]{8,}"
     r"|\bAccountKey=[A-Za-z0-9+/=]{16,}|\bsig=[A-Za-z0-9%+/=]{20,}"
     r"|(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*",
     re.DOTALL,

@@ -201,6 +201,36 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
     until(lambda: nothing_left(bodiless, order), 20, "an empty project")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order,
+    workers: int,
+) -> None:  # fmt: skip
+    """The others go on; where there is none, the lease is given up in words."""
+    policy = GcpBackend(**{**settings, "replacements": 1})
+    order = order.model_copy(update={"workers": workers})
+    lease = policy.provision(order)
+
+    def running() -> list[str]:
+        return sorted(m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING")
+
+    for generation in range(2):
+        name = f"{order.lease_id}-w0-{generation}"
+        until(lambda: policy.tend(lease, workers) == workers and name in running(), 60, name)  # noqa: B023
+        bodiless.happen("crash", name)
+    if workers == 2:
+        until(lambda: policy.tend(lease, 2) == 1, 60, "one of two")
+        assert running() == [f"{order.lease_id}-w1-0"]
+    else:
+        with pytest.raises(
+            NoCapacity, match=r"1 of 1 machines \(w0\) were lost"
+        ):
+            until(lambda: policy.tend(lease, 1) == 0, 60, "a refusal")
+    assert len(machines(bodiless, order, all_=True)) == workers + 1
+    policy.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+
+
 def test_one_group_over_the_zones_of_a_region(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:

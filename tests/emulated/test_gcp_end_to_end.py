@@ -1,18 +1,16 @@
 """The whole way on the emulated cloud: real command, start-up script, agents and training."""
 
-import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from drillyard.backend import Liveness, Order
 from drillyard.fingerprint import fingerprint
@@ -22,7 +20,9 @@ from drillyard.testing.backend_suite import until
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
+from tests.contract.test_mlflow_mirror import LiveServer
 from tests.emulated.rented import Lab
+from tests.webhook import Webhook, webhook
 
 REACTOR = """
 schema: 1
@@ -81,38 +81,38 @@ def test_three_machines_one_taken_away_and_the_hashes_of_local_runs(lab: Lab) ->
     taken = next(e for e in endings if e is not None and e.cause is not None)
     resumed = mailbox.accepted(taken.ticket.partition(".")[0], Phase.TRAIN)
     assert resumed is not None and resumed.attempt == 2
+    # Event files were uploaded by the machine that was taken away, not only at the end.
+    first = f"/{taken.ticket.partition('.')[0]}/attempts/train-1/tensorboard/"
+    assert any(first in key for key in lab.cloud.ask("objects", bucket=lab.bucket))
     assert {r: fingerprint(mailbox, r) for r in runs} == local_hashes(lab, file, runs)
     assert lab.cloud.state()["refused_hosts"] == []
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    """Keeps what it is told."""
-
-    told: list[Any] = []  # noqa: RUF012 - one server a test run
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.told.append(json.loads(body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *_: Any) -> None: ...
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as found:
+        yield found
 
 
 @pytest.fixture
-def hook() -> Iterator[str]:
-    Hook.told.clear()
-    with http.server.HTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/done"
-        server.shutdown()
+def tracker(tmp_path: Path) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path / "tracker")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.mark.slow
-def test_the_lid_is_closed_and_one_machine_dies_without_a_word(lab: Lab, hook: str) -> None:
-    """Nobody drives: the machine that is left buries, finishes, stores, tells, and goes."""
-    file = lab.write(REACTOR.replace("seeds: [1, 2, 3]", "seeds: [1, 2]"))
-    driver = lab.start("run", str(file), "--on", "gcp", NOTIFY=hook)
+def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
+    lab: Lab, hook: Webhook, tracker: LiveServer
+) -> None:
+    """Nobody drives: the machine that is left buries, finishes, stores, tells, and goes.
+
+    What it tells is a webhook and a real MLflow server; curves are seen while it works.
+    """
+    two = REACTOR.replace("seeds: [1, 2, 3]", "seeds: [1, 2]")
+    file = lab.write(f"{two}notify: {hook.url}\ntracking: {{mlflow: '{tracker.uri}'}}\n")
+    driver = lab.start("run", str(file), "--on", "gcp")
     mailbox = lab.mailbox("reactor")
 
     def trained_a_little() -> bool:
@@ -123,12 +123,21 @@ def test_the_lid_is_closed_and_one_machine_dies_without_a_word(lab: Lab, hook: s
     until(trained_a_little, 120, "checkpoints")
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
+    curves = lab.run("tensorboard", f"gs://{lab.bucket}/reactor", "--no-serve", "--folder", "tb")
+    assert "2 runs are new" in curves
     lab.cloud.happen("cut", lab.cloud.state()["machines"][0]["name"])
     until(lambda: lab.left() == {}, 200, f"an empty project: {lab.left()}")
     for run in ("t0001-s1", "t0001-s2"):
         assert mailbox.accepted(run, Phase.STORE) is not None, lab.serials()
-    assert [t["state"] for t in Hook.told] == ["done"]
-    assert Hook.told[0]["counts"] == {"SUCCEEDED": 2}
+    assert [t["state"] for t in hook.told] == ["done"]
+    assert hook.told[0]["counts"] == {"SUCCEEDED": 2}
+    client = MlflowClient(tracker.uri)
+    found = client.search_runs([client.get_experiment_by_name("reactor").experiment_id])
+    ended = {r.info.run_name: r.info.status for r in found}
+    assert ended["t0001-s1"] == ended["t0001-s2"] == "FINISHED"
+    one = next(r for r in found if r.info.run_name == "t0001-s1")
+    points = client.get_metric_history(one.info.run_id, "rollout/episodes")
+    assert max(point.step for point in points) == 8192
     said = lab.run("run", str(file), "--on", "gcp")
     assert "nothing to do" in said
     made = len(lab.cloud.state()["all_machines"])

@@ -54,7 +54,10 @@ LISTED = """schema: 1
 name: ten
 workload: mock
 seeds: [1]
-study: {chooser: list, experiments: [{label: a}, {label: b}, {label: c}]}
+study:
+  chooser: list
+  objectives: [{metric: evaluate/score, direction: max}]
+  experiments: [{label: a}, {label: b}, {label: c}]
 """
 
 

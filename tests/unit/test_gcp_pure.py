@@ -187,7 +187,8 @@ def test_a_lost_machine_comes_back_as_its_next_generation():
     up, lost = managed(0, 0, Stage.UP), managed(1, 2, Stage.LOST)
     refused = managed(2, 0, Stage.COMING, NoRoom("full"))
     view = {Group(Place("z"), 0): [up, lost, refused]}
-    assert missing_machines(view, [up], 3) == [Machine(1, 3), Machine(2, 0), Machine(3, 0)]
+    found = missing_machines(view, [up], 3, {3: 1})
+    assert found == [Machine(1, 3), Machine(2, 0), Machine(3, 1)]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ class Keeper:
         self._refused_since: dict[tuple[Group, str], float] = {}
         self._search: Search | None = None
         self._unplaced = False
+        self._generations: dict[int, int] = {}
+        self._said_worn = False
 
     @property
     def searching(self) -> bool:
@@ -112,6 +114,7 @@ class Keeper:
         """
         refused = self._refused(view)
         lost = {g: [m for m in ms if m.stage is Stage.LOST] for g, ms in view.items()}
+        self._remember(lost)
         self._remove(view, refused, lost)
         counted = [
             m for g, ms in view.items() for m in ms
@@ -131,13 +134,24 @@ class Keeper:
         if search.settled_for:
             return have, set()
         self._note(refused, search)
-        used = self._make(missing_machines(view, counted, missing), search)
-        self._unplaced = not used
-        if not used and now - search.began >= self._config.capacity_s:
+        new = missing_machines(view, counted, missing, self._generations)
+        worn = [m for m in new if m.generation > self._config.replacements]
+        used = self._make([m for m in new if m not in worn], search)
+        if worn:
+            self._stop_replacing(worn, have, wanted)
+        self._unplaced = not used and len(worn) < len(new)
+        if self._unplaced and now - search.began >= self._config.capacity_s:
             return self._give_up(have, wanted, search), set()
-        return wanted, used
+        return wanted - len(worn), used
 
     # -- what is there ------------------------------------------------------------------------
+
+    def _remember(self, lost: View) -> None:
+        """What was lost counts also when it is listed no more."""
+        for machines in lost.values():
+            for managed in machines:
+                index, generation = managed.machine.index, managed.machine.generation + 1
+                self._generations[index] = max(generation, self._generations.get(index, 0))
 
     def _refused(self, view: View) -> dict[Group, list[Managed]]:
         """Machines that could not be made for longer than a zone is waited for."""
@@ -190,7 +204,7 @@ class Keeper:
         wanted: dict[tuple[int, str], list[naming.Machine]] = {}
         by_key = {(c.variant, c.place.path): c for c in self._candidates}
         for machine in missing:
-            found = self._next(machine, search)
+            found = self._choice(machine, search)
             if found is not None:
                 wanted.setdefault((found.variant, found.place.path), []).append(machine)
         for key, machines in wanted.items():
@@ -207,7 +221,7 @@ class Keeper:
             used.add(group)
         return used
 
-    def _next(self, machine: naming.Machine, search: Search) -> Candidate | None:
+    def _choice(self, machine: naming.Machine, search: Search) -> Candidate | None:
         allowed = choices(self._config, machine.generation, self._candidates)
         open_ = [c for c in allowed if (c.variant, c.place.path) not in search.tried]
         if open_:
@@ -251,34 +265,49 @@ class Keeper:
         search.settled_for = wanted - have
         return have
 
+    def _stop_replacing(self, worn: Sequence[naming.Machine], have: int, wanted: int) -> None:
+        """Machines that die again and again would do so for ever."""
+        names = ", ".join(f"w{machine.index}" for machine in worn[:8])
+        said = (
+            f"{len(worn)} of {wanted} machines ({names}) were lost more often than "
+            f"{self._config.replacements} times and are not replaced any more"
+        )
+        if have == 0 or self._config.partial == "all":
+            raise NoRoom(said, hint="`drillyard logs` has their last words; see backends.gcp."
+                         "replacements and on_demand_after")  # fmt: skip
+        if not self._said_worn:
+            log.warning("%s", said)
+        self._said_worn = True
+
     def _name(self, group: Group) -> str:
         return naming.group_name(self._base, group.variant)
 
 
-def missing_machines(view: View, counted: Sequence[Managed], count: int) -> list[naming.Machine]:
+def missing_machines(
+    view: View,
+    counted: Sequence[Managed],
+    count: int,
+    generations: Mapping[int, int],
+) -> list[naming.Machine]:
     """Names for machines that are to be made.
 
     Args:
         view: What is listed, also what is on its way out.
         counted: What of it is there or coming.
         count: How many are missing.
+        generations: Number -> the least generation of its next machine.
 
     Returns:
         The lowest free numbers. A machine that lived before comes back as its next generation,
         one that could not be made keeps its own.
     """
     occupied = {managed.machine.index for managed in counted}
-    next_: dict[int, int] = {}
+    next_ = dict(generations)
     for machines in view.values():
         for managed in machines:
             lived = managed.stage is Stage.LOST or managed.trouble is None
             generation = managed.machine.generation + lived
             index = managed.machine.index
             next_[index] = max(generation, next_.get(index, 0))
-    found: list[naming.Machine] = []
-    for index in itertools.count():
-        if len(found) >= count:
-            return found
-        if index not in occupied:
-            found.append(naming.Machine(index, next_.get(index, 0)))
-    raise AssertionError("unreachable")
+    free = (index for index in itertools.count() if index not in occupied)
+    return [naming.Machine(index, next_.get(index, 0)) for index in itertools.islice(free, count)]

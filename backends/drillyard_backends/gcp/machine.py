@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from drillyard.attempts import TicketState, ticket_states
 from drillyard.backend import Order
 from drillyard.driver_lock import MACHINE, living
 from drillyard.errors import DrillyardError, InfrastructureError
@@ -34,7 +34,6 @@ from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger
 from drillyard_backends.gcp.leaving import Leaver
 from drillyard_backends.gcp.metadata import Metadata
-from drillyard_backends.gcp.notify import notify
 from drillyard_backends.gcp.own_group import OwnGroup
 
 DEADLINE_MARGIN_S = 60.0
@@ -55,7 +54,7 @@ class Identity:
         project: Of the project.
         group: ``zones/Z/NAME`` or ``regions/R/NAME``.
         order: Of the lease.
-        settings: ``slots``, ``idle_s``, ``stop_grace_s``, ``notify``, ``mlflow``.
+        settings: ``slots``, ``idle_s``, ``stop_grace_s``, ``mlflow``.
     """
 
     name: str
@@ -166,17 +165,13 @@ class Machine:
         log.info("this machine is being stopped")
 
     def _without_driver(self) -> None:
-        """What a driver would do at the end, if nobody drives: send curves, tell an address."""
+        """What a driver would do at the end, if nobody drives: send curves."""
         try:
             drivers = self._mailbox.drivers()
-            if any(living(self._mailbox, driver) for driver in drivers):
-                return
-            states = ticket_states(self._mailbox)
+            if not any(living(self._mailbox, driver) for driver in drivers):
+                self._mirror()
         except InfrastructureError as error:
             log.warning("the mailbox is away at the end: %s", error)
-            return
-        self._mirror()
-        self._tell(states)
 
     def _mirror(self) -> None:
         from drillyard.tracking.background import Mirror
@@ -184,6 +179,9 @@ class Machine:
         uri = self._tracking_uri()
         if uri is None:
             return
+        if (urlsplit(uri).hostname or "").endswith(".run.app"):
+            # A server of `drillyard mlflow gcp`: this machine's own identity is its login.
+            os.environ.setdefault("MLFLOW_TRACKING_AUTH", "google-identity")
         try:
             report = Mirror(self._mailbox, uri, on_warning=log.info).sync_once(MIRROR_S)
             log.info("curves sent to MLflow: %s", report.to_json())
@@ -197,14 +195,6 @@ class Machine:
         if uri == "auto":
             uri = self._me.settings.get("mlflow") or os.environ.get("MLFLOW_TRACKING_URI")
         return uri if uri and str(uri).startswith(("http://", "https://")) else None
-
-    def _tell(self, states: Mapping[str, TicketState]) -> None:
-        url = self._me.settings.get("notify")
-        if url:
-            try:
-                notify(url, self._mailbox, states, f"machine {self._me.name}")
-            except InfrastructureError as error:
-                log.warning("nobody was told of the end: %s", error)
 
     def _keep_log(self) -> None:
         with contextlib.suppress(OSError):

@@ -88,6 +88,9 @@ class GcpConfig(BaseSettings):
     on_demand_when_full: bool = Field(
         False, description="Rent on-demand machines where no Spot machine is to be had."
     )
+    replacements: Annotated[int, Field(ge=0, le=1000)] = Field(
+        20, description="How often one machine of a lease is replaced when it was lost."
+    )
     capacity_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         900.0, description="How long zones and machine types are tried."
     )
@@ -125,10 +128,6 @@ class GcpConfig(BaseSettings):
     stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
         20.0, description="What a run gets to flush when its machine is taken away (30 s notice)."
     )
-    notify: str | None = Field(
-        None, description="Address that is told (POST, JSON) when the experiment has ended with "
-        "nobody driving.",
-    )  # fmt: skip
     mlflow: str | None = Field(
         None, description="MLflow server as the machines reach it: http(s)://…; they send curves "
         "there when nobody drives.",
@@ -203,10 +202,9 @@ class GcpConfig(BaseSettings):
         _need(_NAME, self.template, "template", "the template's name")
         if len(self.group_prefix) > 30 or not _NAME.match(self.group_prefix):
             raise ValueError(f"group_prefix: {self.group_prefix!r}: 1 to 30 of a-z 0-9 -, a letter first")  # fmt: skip  # noqa: E501
-        for name in ("notify", "mlflow"):
-            problem = outside(getattr(self, name))
-            if problem:
-                raise ValueError(f"{name}: {problem}")
+        problem = outside(self.mlflow)
+        if problem:
+            raise ValueError(f"mlflow: {problem}")
         if self.wheelhouse is not None and not re.match(
             r"gs://[a-z0-9._-]+/\S+\Z", self.wheelhouse
         ):

@@ -136,7 +136,6 @@ def metadata(order: Order, config: GcpConfig) -> dict[str, str]:
                 "slots": config.workers_per_machine,
                 "idle_s": config.idle_s,
                 "stop_grace_s": config.stop_grace_s,
-                "notify": config.notify,
                 "mlflow": config.mlflow,
             }
         ),

@@ -20,7 +20,7 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard_backends.gcp.store import GcsStore
 
 INDEX = "index.json"
-EXTRAS = "rl,gcs"
+EXTRAS = "rl,gcs,mirror"
 
 
 def build(folder: Path, source: str, extras: str, pip: list[str]) -> None:

@@ -419,6 +419,10 @@ class ExperimentSpec(Parts):
     requirements: list[str] = Field(
         default_factory=list, description="Pinned packages that setup installs on every worker."
     )
+    notify: str | None = Field(
+        None, description="Webhook that is told (POST, JSON) when the experiment has ended, by a "
+        "worker where nobody drives: `https://…`, or a reference `${env:NAME}`, which is kept.",
+    )  # fmt: skip
     on_driver_loss: Literal["finish", "stop"] = Field(
         "finish", description="What workers do when nobody drives any more."
     )

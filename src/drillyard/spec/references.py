@@ -27,7 +27,7 @@ PER_RUN = ("run_id", "seed")
 """Known only when a run starts; passed on only where declared or referenced."""
 EARLY = (
     "schema", "name", "workload", "seeds", "backend", "backends", "resources", "budget",
-    "tracking", "requirements", "on_driver_loss", "study",
+    "tracking", "requirements", "on_driver_loss", "study", "notify",
 )  # fmt: skip
 """Fields that are read before any run starts, and are the same for all of them."""
 
@@ -148,7 +148,7 @@ class Names:
             place: File and line of it.
             seen: Names being resolved.
         """
-        secret = any(isinstance(p, str) and is_secret_key(p) for p in path)
+        secret = keeps_references(path)
         found_late = False
 
         def left(found: re.Match[str]) -> str:
@@ -188,7 +188,7 @@ class Names:
             (value, where it came from, or None when it held no reference). A text that is one
             reference and nothing else takes the value with its type.
         """
-        secret = any(isinstance(p, str) and is_secret_key(p) for p in path)
+        secret = keeps_references(path)
         whole = _REFERENCE.fullmatch(text)
         origins: list[Place] = []
 
@@ -303,6 +303,11 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
+
+
+def keeps_references(path: KeyPath) -> bool:
+    """True for values that are looked up where they are used and are in no record."""
+    return path == ("notify",) or any(isinstance(p, str) and is_secret_key(p) for p in path)
 
 
 def escape(text: str) -> str:

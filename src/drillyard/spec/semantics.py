@@ -30,6 +30,11 @@ _PINNED = re.compile(
 )
 
 
+def is_reference(text: str) -> bool:
+    """True for a text that is a reference to a secret and nothing else."""
+    return bool(_REFERENCE.match(text))
+
+
 def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
     """Everything wrong that can be known without running or asking anyone.
 
@@ -40,7 +45,7 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
         Errors with their field; the caller adds file and line.
     """
     found: list[ConfigError] = []
-    for part in (_names, _stores, _tracking, _requirements, _learner, _lessons, _study):
+    for part in (_names, _stores, _tracking, _notify, _requirements, _learner, _lessons, _study):
         found.extend(part(spec))
     return found
 
@@ -58,7 +63,7 @@ def secrets_in(tree: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
             yield from secrets_in(value, (*path, number))
-    elif isinstance(tree, str) and tree and not _REFERENCE.match(tree):
+    elif isinstance(tree, str) and tree and not is_reference(tree):
         key = next((p for p in reversed(path) if isinstance(p, str)), "")
         if is_secret_key(key) or (looks_secret(tree) and not has_userinfo(tree)):
             yield ConfigError(
@@ -219,6 +224,20 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
             "is no tracking URI", field="tracking.mlflow", value=uri,
             allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
             hint="null switches MLflow off; auto writes mlflow.db into the store",
+        )  # fmt: skip
+
+
+def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    if spec.notify is None or is_reference(spec.notify):
+        return
+    from drillyard.notify import problem_of
+
+    problem = "is half a reference" if "${" in spec.notify else problem_of(spec.notify)
+    if problem is not None:
+        yield ConfigError(
+            problem, field="notify", value=redact(spec.notify),
+            allowed="https://host/path, http:// on this machine alone, or ${env:NAME}",
+            hint="put the whole address into the environment and write notify: ${env:WEBHOOK}",
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from drillyard.errors import DrillyardError, InfrastructureError, NotFound, User
 from drillyard.mailbox import Mailbox, open_store, pace
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim, Ending
+from drillyard.notify import tell
 from drillyard.processes import ProcessId, marked
 from drillyard.scratch import temporary_below
 from drillyard.status import Cause
@@ -94,6 +95,7 @@ class Agent:
         self._store_away_since: float | None = None
         self._next_driver_look = 0.0
         self._driven = True
+        self._told = False
         self._cancel: Cancel | None = None
 
     def run(self) -> int:
@@ -154,6 +156,7 @@ class Agent:
                 states = ticket_states(self._mailbox, self._cache)
                 cancel = self._cancel = self._mailbox.cancelled()
                 self._look_for_driver(states)
+                self._tell_of_end(states)
                 self._store_away_since = None
             except InfrastructureError as error:
                 if self._leave_without_store(error):
@@ -317,6 +320,13 @@ class Agent:
             )  # fmt: skip
             if self._mailbox.create("control/cancel.json", order):
                 log.warning("%s", order.reason)
+
+    def _tell_of_end(self, states: dict[str, TicketState]) -> None:
+        """What a driver does at the end, where there is none."""
+        ended = bool(states) and all(s.status.ended for s in states.values())
+        if ended and not self._driven and not self._told:
+            tell(self._mailbox, states, f"worker {self.worker}", self._clock)
+        self._told = ended and not self._driven
 
     def _leave(self, cause: Cause, reason: str, grace_s: float) -> None:
         """Stop every ticket, wait for them, say what they could not say."""

@@ -20,17 +20,19 @@ _FASTAPI_LIMIT = (0, 155)
 _TORCH_FLOOR = (2, 10)
 
 
-def examine(store: str, on: Sequence[str] = ()) -> list[Finding]:
+def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[Finding]:
     """Every finding; a check that breaks is a finding too.
 
     Args:
         store: URL of the store.
         on: Backends, by text, that are asked for login, rights and quota as well; they change
             nothing.
+        write: Write, read and delete one object in each of their stores.
     """
     checks: list[Callable[[], Iterator[Finding]]] = [
         _python, _packages, lambda: _store(store), _git, _prefect, _mlflow, _backends, _plugins,
         *(functools.partial(_backend, text) for text in on),
+        *(functools.partial(_written, store, text) for text in (on or [""]) if write),
     ]  # fmt: skip
     found: list[Finding] = []
     for one in checks:
@@ -155,6 +157,22 @@ def _backend(text: str) -> Iterator[Finding]:
             yield Finding(found.severity, subject, found.message, found.fix)
     except DrillyardError as error:
         yield Finding(Severity.ERROR, f"backend {text}", str(error), error.hint)
+
+
+def _written(store: str, text: str) -> Iterator[Finding]:
+    """One object written, read and deleted where a backend keeps its mailbox."""
+    from drillyard.backend import open_backend
+    from drillyard.errors import DrillyardError
+    from drillyard.mailbox import open_store
+    from drillyard.mailbox.canary import sing
+
+    try:
+        url = getattr(open_backend(text), "store_url", store) if text else store
+        sing(open_store(url))
+    except DrillyardError as error:
+        yield Finding(Severity.ERROR, "store, tried", error.message, error.hint)
+    else:
+        yield Finding(Severity.OK, "store, tried", f"{url}: written, read and deleted")
 
 
 def _plugins() -> Iterator[Finding]:

@@ -222,9 +222,7 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
         until(lambda: policy.tend(lease, 2) == 1, 60, "one of two")
         assert running() == [f"{order.lease_id}-w1-0"]
     else:
-        with pytest.raises(
-            NoCapacity, match=r"1 of 1 machines \(w0\) were lost"
-        ):
+        with pytest.raises(NoCapacity, match=r"1 of 1 machines \(w0\) were lost"):
             until(lambda: policy.tend(lease, 1) == 0, 60, "a refusal")
     assert len(machines(bodiless, order, all_=True)) == workers + 1
     policy.teardown(lease)

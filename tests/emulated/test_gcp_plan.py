@@ -218,3 +218,28 @@ def test_doctor_asks_without_a_file(
     assert set(faults) == {"gcp rights", "gcp bucket"}
     assert "gcloud iam roles create drillyardDriver" in faults["gcp rights"]["fix"]
     assert changes(bench, since) == []
+
+
+def test_a_bucket_is_tried_before_a_machine_is_made(
+    bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rights look good, and a policy of somebody else refuses: no machine is asked for."""
+    for name, value in (("PROJECT", "lab-1234"), ("BUCKET", "tried-runs"),
+                        ("SERVICE_ACCOUNT", bench.service_account)):  # fmt: skip
+        monkeypatch.setenv(f"DRILLYARD_GCP_{name}", value)
+    bucket(bench, "tried-runs")
+    assert main(["doctor", "--on", "gcp", "--write", "--json"]) in (0, 4)
+    tried = [f for f in json.loads(capsys.readouterr().out)["findings"] if "tried" in f["subject"]]
+    assert [f["message"] for f in tried] == ["gs://tried-runs: written, read and deleted"]
+    assert list(bench.ask("objects", bucket="tried-runs")) == []
+
+    bench.fault("DELETE storage.googleapis.com/storage/v1/b/tried-runs/o/canary", status=403,
+                reason="retentionPolicyNotMet", message="under a hold")  # fmt: skip
+    since = now(bench)
+    assert main(["run", "g.yaml", "--set", "backends.gcp.bucket=tried-runs"]) == 4
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "the store cannot be cleaned up" in said and "under a hold" in said
+    assert not [c for c in changes(bench, since) if "compute" in c]
+    (left,) = bench.ask("objects", bucket="tried-runs")
+    assert left.startswith("canary-")
+    assert main(["doctor", "--on", "gcp", "--write"]) == 4

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
+from drillyard.mailbox.canary import sing
 from drillyard.naming import LEASE
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
@@ -91,11 +92,11 @@ class GcpBackend:
         return plan.estimate(self.config, order)
 
     def prepare_store(self, url: str) -> None:
-        """Make the bucket of the mailbox unless it is there.
+        """Make the bucket of the mailbox unless it is there, and try it once.
 
         Raises:
             UserError: A store that no machine reaches.
-            StoreUnavailable: The bucket is not there and cannot be made.
+            StoreUnavailable: The bucket is not there and cannot be made, or not be written to.
         """
         if not url.startswith("gs://"):
             raise UserError(
@@ -105,6 +106,7 @@ class GcpBackend:
         store = GcsStore(url)
         if store.bucket_name == self.config.bucket:
             ensure_bucket(store, self.config.project, self.config.bucket_location)
+        sing(store)
 
     def now(self) -> float:
         """Google's clock, epoch seconds.

@@ -27,13 +27,17 @@ def doctor(
         list[str] | None,
         typer.Option("--on", help="Ask this backend too: login, rights, quota; may be repeated."),
     ] = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Write, read and delete one object in the store as well."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at versions, store, disk, git, Prefect, MLflow and backends of this machine."""
     from drillyard.backend import Severity
     from drillyard.doctor import examine
 
-    findings = examine(store_url(store), on or [])
+    findings = examine(store_url(store), on or [], write=write)
     good = all(f.severity is not Severity.ERROR for f in findings)
     if as_json:
         print_json({"ok": good, "findings": [finding_json(f) for f in findings]})

@@ -52,7 +52,7 @@ DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject, Tear
 
 def views(driver: Driver) -> list[Run]:
     """Where every run is."""
-    runs = by_run(driver.states())
+    runs = by_run(driver.at_work())
     if driver.study is not None:
         # The study itself says a line for each trial that ended; a thousand of them are no news.
         runs = {run: own for run, own in runs.items() if not all(s.status.ended for s in own)}

@@ -327,8 +327,16 @@ class Driver:
 
     def states(self) -> dict[str, TicketState]:
         """The latest view of the tickets of this experiment, in queue order."""
-        states = self._watcher.states() or ticket_states(self.mailbox)
+        states = self._all_states()
         return {name: state for name, state in states.items() if name in self._wanted}
+
+    def at_work(self) -> dict[str, TicketState]:
+        """``states`` without the trials of a study that were judged: of thousands, a few."""
+        if self.study is None:
+            return self.states()
+        states = self._all_states()
+        open_ = (ticket for ticket, _, _ in submit.tickets(self.study.open_trials()))
+        return {ticket: states[ticket] for ticket in open_ if ticket in states}
 
     def generation(self, ticket: str) -> int:
         """Counts how often a finished ticket was opened again: part of any cache's key."""

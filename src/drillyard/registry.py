@@ -129,7 +129,8 @@ def load(kind: str, name: str) -> Any:
     points = _points(kind).get(name)
     if not points:
         raise PluginError(f"unknown {kind[:-1]} {name!r}", hint=nearest(name, names(kind)))
-    problem = conflict(kind, name, _package(points[0]))
+    # Whose it is stands in the package's metadata, a file that is parsed at each question.
+    problem = conflict(kind, name, _package(points[0])) if len(points) > 1 else None
     if problem:
         raise PluginError(problem, hint="uninstall one of them, or write module:Class")
     try:

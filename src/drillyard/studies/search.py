@@ -135,6 +135,11 @@ class Search:
         """Every trial so far, as it is posted."""
         return [self._trial(record) for record in self._records]
 
+    def open_trials(self) -> list[Trial]:
+        """Those of them that are not judged yet."""
+        with self._moved:
+            return [self._trial(self._record(number)) for number in sorted(self._open)]
+
     def settled(self) -> set[int]:
         """Trials that ended for good: a failed one is not tried again by the same command."""
         return {n for n, o in self._outcomes.items() if o.cause not in TRY_AGAIN}
@@ -389,11 +394,11 @@ class Search:
                 not _ended(states, ticket_id(run_id(n, seed), Phase.EVALUATE))
                 for n in self._open for seed in self._seeds[n]
             )  # fmt: skip
+            if busy >= at_once + ahead:
+                return
             search = [r for r in self._records if r.search]
             if self._total is not None and len(search) >= self._total:
                 self._exhausted = True
-                return
-            if busy >= at_once + ahead:
                 return
             self._reason = states_of.used_up(self._budgets())
             if self._reason is not None:

@@ -158,8 +158,8 @@ class Bars:
                 self._title, ended, len(runs), f"{ended:,}/{len(runs):,} runs, {active} at work"
             )
             return
-        for ended in self._bars.keys() - {run.run for run in runs}:
-            self._progress.remove_task(self._bars.pop(ended))
+        for judged in self._bars.keys() - {run.run for run in runs}:
+            self._progress.remove_task(self._bars.pop(judged))
         for run in runs:
             done, total = 0, 1
             if run.status is Status.SUCCEEDED:

@@ -14,13 +14,13 @@ decided?) alike, so that the two never disagree about a retry. Rules:
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Accepted, Ending, TicketRecord
+from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
 from drillyard.status import RETRIES, STATUS_OF, Cause, Status
 
 _DONE = (Status.SUCCEEDED, Status.PRUNED)
@@ -47,25 +47,13 @@ class TicketState:
     ending: Ending | None = None
 
 
-class _Seen(NamedTuple):
-    """All that the state of a ticket depends on, besides records that never change."""
-
-    claimed: Sequence[int]
-    ended: Sequence[int]
-    forgiven: int
-    pruned: bool
-    cancelled: bool
-    missing: bool
-    """A ticket that it waits for is not posted."""
-    before: Sequence[TicketState]
-
-
 @dataclass
 class StateCache:
-    """Records that never change once written, so that a poll is two listings and two reads.
+    """What a reader that looks again and again remembers.
 
-    What was made of them is kept too: of a study's thousands of tickets hardly one moves between
-    two polls, and a state that has not moved is the same object.
+    Records never change once written, so that a look is two listings and two reads; and of a
+    study's thousands of tickets hardly one moves between two looks, so that only those are judged.
+    A state that has not moved is the same object.
     """
 
     tickets: dict[str, TicketRecord] = field(default_factory=dict)
@@ -74,8 +62,18 @@ class StateCache:
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
     order: list[TicketRecord] = field(default_factory=list)
     """``tickets``, each after those that it waits for; made again when they change."""
-    states: dict[str, tuple[_Seen, TicketState]] = field(default_factory=dict)
-    """Ticket -> (what was seen of it, what that comes to)."""
+    claim_keys: set[str] = field(default_factory=set)
+    claimed: dict[str, list[int]] = field(default_factory=dict)
+    """Ticket -> attempts that have a claim."""
+    ended: dict[str, list[int]] = field(default_factory=dict)
+    """Ticket -> attempts that have an ending."""
+    said: tuple[Reopened, bool] = (Reopened(), False)
+    """``control/``: what was reopened, and whether everything is cancelled."""
+    states: dict[str, TicketState] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
+    """Tickets to be judged again. A look that fails leaves them to the next one."""
+    moved: set[str] = field(default_factory=set)
+    """Tickets whose state is another one, or gone: who waits for them is judged again."""
 
 
 def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str, TicketState]:
@@ -94,28 +92,38 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     cache = cache or StateCache()
     # Claims first: a ticket that is posted between the two listings has no claim yet, while a
     # claim that is seen must find its ticket.
-    claims: dict[str, list[int]] = {}
-    ended: dict[str, list[int]] = {}
-    for ticket, attempt, is_ending in mailbox.claims():
-        (ended if is_ending else claims).setdefault(ticket, []).append(attempt)
+    _read_claims(mailbox, cache)
     _read_tickets(mailbox, cache)
-    reopened = mailbox.reopened()
-    cancelled = mailbox.cancelled() is not None
-
-    states: dict[str, TicketState] = {}
+    said = mailbox.reopened(), mailbox.cancelled() is not None
+    if said != cache.said:
+        cache.stale.update(cache.tickets)
+        cache.said = said
     for record in cache.order:
         name = record.ticket
-        before = [states[t] for t in record.after if t in states]
-        seen = _Seen(
-            claims.get(name, ()), ended.get(name, ()), reopened.after.get(name, 0),
-            record.run in reopened.pruned, cancelled, len(before) < len(record.after), before,
-        )  # fmt: skip
-        kept = cache.states.get(name)
-        if kept is None or kept[0] != seen:
-            kept = cache.states[name] = (seen, _look(mailbox, cache, record, seen))
-        states[name] = kept[1]
-    queue = sorted(states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
+        if name in cache.stale or not cache.moved.isdisjoint(record.after):
+            state = _look(mailbox, cache, record)
+            if state != cache.states.get(name):
+                cache.moved.add(name)
+                cache.states[name] = state
+    cache.stale.clear()
+    cache.moved.clear()
+    queue = sorted(cache.states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
     return {s.ticket.ticket: s for s in queue}
+
+
+def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:
+    """Bring the cache's claims and endings in line with the listing."""
+    keys = set(mailbox.claim_keys())
+    if not keys >= cache.claim_keys:  # somebody tidied up by hand
+        cache.claimed, cache.ended, cache.claim_keys = {}, {}, set()
+        cache.stale.update(cache.tickets)
+    for key in keys - cache.claim_keys:
+        found = mailbox.claim_of(key)
+        if found is not None:
+            ticket, attempt, is_ending = found
+            insort((cache.ended if is_ending else cache.claimed).setdefault(ticket, []), attempt)
+            cache.stale.add(ticket)
+    cache.claim_keys = keys
 
 
 def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
@@ -128,15 +136,31 @@ def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
     for ticket in gone:  # a seed that the user took out before anybody began it
         del cache.tickets[ticket]
         cache.states.pop(ticket, None)
+        cache.moved.add(ticket)
     for ticket in new:
         cache.tickets[ticket] = mailbox.ticket(ticket)
+        cache.stale.add(ticket)
     if not cache.order:
         cache.order = list(_predecessors_first(cache.tickets))
 
 
-def _look(mailbox: Mailbox, cache: StateCache, record: TicketRecord, seen: _Seen) -> TicketState:
-    endings = [_ending(mailbox, cache, record.ticket, n) for n in sorted(seen.ended)]
-    return _state(record, seen, endings, _accepted(mailbox, cache, record, endings, seen.forgiven))
+def _look(mailbox: Mailbox, cache: StateCache, record: TicketRecord) -> TicketState:
+    reopened, cancelled = cache.said
+    name, forgiven = record.ticket, reopened.after.get(record.ticket, 0)
+    ended = cache.ended.get(name, [])
+    endings = [_ending(mailbox, cache, name, attempt) for attempt in ended]
+    before = [cache.states[t] for t in record.after if t in cache.states]
+    return _state(
+        record,
+        last=max([*cache.claimed.get(name, []), *ended], default=None),
+        endings=endings,
+        accepted=_accepted(mailbox, cache, record, endings, forgiven),
+        forgiven=forgiven,
+        before=before,
+        missing=len(before) < len(record.after),
+        cancelled=cancelled,
+        pruned=record.run in reopened.pruned,
+    )
 
 
 def _predecessors_first(tickets: Mapping[str, TicketRecord]) -> Iterable[TicketRecord]:
@@ -191,10 +215,17 @@ def _accepted(
 
 
 def _state(
-    record: TicketRecord, seen: _Seen, endings: list[Ending], accepted: Accepted | None
+    record: TicketRecord,
+    *,
+    last: int | None,
+    endings: list[Ending],
+    accepted: Accepted | None,
+    forgiven: int,
+    before: list[TicketState],
+    missing: bool,
+    cancelled: bool,
+    pruned: bool,
 ) -> TicketState:
-    last = max([*seen.claimed, *seen.ended], default=None)
-    forgiven = seen.forgiven
     newest = endings[-1] if endings else None
     if accepted is not None and accepted.attempt > forgiven:
         return TicketState(record, accepted.status, accepted.attempt, None, newest)
@@ -210,14 +241,14 @@ def _state(
     if decided is not None:
         status = STATUS_OF[decided.cause] if decided.cause else decided.status
         return TicketState(record, status, last, None, decided)
-    for state in seen.before:
+    for state in before:
         if state.status.ended and state.status is not Status.SUCCEEDED:
             return TicketState(record, state.status, last, None, state.ending)
-    if seen.pruned:
+    if pruned:
         return TicketState(record, Status.PRUNED, last, None, newest)
-    if seen.cancelled:
+    if cancelled:
         return TicketState(record, Status.CANCELLED, last, None, newest)
-    if seen.missing or any(s.status is not Status.SUCCEEDED for s in seen.before):
+    if missing or any(s.status is not Status.SUCCEEDED for s in before):
         return TicketState(record, Status.PENDING, last, None, newest)
     preempted = bool(counting) and counting[-1].cause is Cause.PREEMPTION
     status = Status.PREEMPTED if preempted else Status.READY

@@ -203,16 +203,39 @@ def test_a_poll_reads_what_never_changes_once(mailbox):
     assert [name for name in moved if moved[name] is not again[name]] == ["r05.train"]
 
 
-def test_a_ticket_that_could_not_be_read_is_there_at_the_next_look(mailbox, monkeypatch):
+@pytest.mark.parametrize("what", ["ticket", "ending", "accepted", "reopened", "claim_keys"])
+def test_what_could_not_be_read_is_seen_at_the_next_look(mailbox, monkeypatch, what):
+    def away(*_args):
+        raise StoreUnavailable("away")
+
     post(mailbox)
+    claim(mailbox, 1)
     cache = StateCache()
     ticket_states(mailbox, cache)
     post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN])
-    with monkeypatch.context() as away:
-        away.setattr(mailbox, "ticket", lambda _name: (_ for _ in ()).throw(StoreUnavailable("")))
+    accept(mailbox, 1)
+    end(mailbox, 1, Cause.INFRASTRUCTURE)
+    with monkeypatch.context() as patch:
+        patch.setattr(mailbox, what, away)
         with pytest.raises(StoreUnavailable):
             ticket_states(mailbox, cache)
-    assert ticket_states(mailbox, cache) == ticket_states(mailbox)
+    found = ticket_states(mailbox, cache)
+    assert found == ticket_states(mailbox)
+    assert found[EVALUATE].status is Status.READY
+
+
+def test_records_that_are_taken_away_are_forgotten(mailbox):
+    post(mailbox)
+    post(mailbox, EVALUATE, Phase.EVALUATE, after=[TRAIN])
+    end(mailbox, 1)
+    assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
+    mailbox.store.delete(mailbox.key(f"claims/{TRAIN}.1.ended.json"))
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    end(mailbox, 1)
+    assert short(mailbox, EVALUATE) == (Status.READY, None, 1)
+    mailbox.store.delete(mailbox.key(f"queue/{TRAIN}.json"))
+    assert short(mailbox, EVALUATE) == (Status.PENDING, None, None)
+    assert TRAIN not in ticket_states(mailbox)
 
 
 @pytest.mark.parametrize(

@@ -213,12 +213,19 @@ class Mailbox:
         """Take a ticket's attempt; True for exactly one claimer."""
         return self.create(f"claims/{claim.ticket}.{claim.attempt}.json", claim)
 
+    def claim_keys(self) -> Iterator[str]:
+        """One listing: the key of every claim and ending, for ``claim_of``."""
+        return keys(self.store, self.key("claims/"))
+
+    @staticmethod
+    def claim_of(key: str) -> tuple[str, int, bool] | None:
+        """(ticket, attempt, ended) of the key of a claim or ending; None of another object's."""
+        match = _CLAIM.match(key.rsplit("/", 1)[-1])
+        return (match["ticket"], int(match["attempt"]), bool(match["ended"])) if match else None
+
     def claims(self) -> Iterator[tuple[str, int, bool]]:
         """One listing: (ticket, attempt, ended) of every claim and ending."""
-        for key in keys(self.store, self.key("claims/")):
-            match = _CLAIM.match(key.rsplit("/", 1)[-1])
-            if match:
-                yield match["ticket"], int(match["attempt"]), bool(match["ended"])
+        return (found for key in self.claim_keys() if (found := self.claim_of(key)))
 
     def read_claim(self, ticket: str, attempt: int) -> Claim | None:
         """A claim, or None."""

@@ -15,7 +15,7 @@ import numpy as np
 from drillyard.errors import RunFailed
 from drillyard.learners.baselines import Baseline, make_baseline
 from drillyard.simulators.lessons import Lesson, draw_in_order
-from drillyard.simulators.make import make_env, make_vec, without_vec_wrappers
+from drillyard.simulators.make import make_env, make_vec, raw_world
 from drillyard.simulators.vector import load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
 from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
@@ -235,7 +235,7 @@ def run_baseline(
         SpaceMismatch: It cannot act in this world.
         RunFailed: See ``run_episodes``.
     """
-    raw = without_vec_wrappers(spec)
+    raw = raw_world(spec)
     policy = BaselinePolicy(name, raw, min(COPIES, len(planned)))
     return run_episodes(raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step)
 

@@ -23,7 +23,6 @@ from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
-from drillyard.learners.horizon import horizon
 from drillyard.learners.networks import auto_policy
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result import result_files
@@ -33,6 +32,7 @@ from drillyard.learners.spaces import space_from_json
 from drillyard.learners.training import Finished, Training
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest
 from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.experiment import LearnerSpec, SimulatorSpec

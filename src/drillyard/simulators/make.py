@@ -14,14 +14,15 @@ from drillyard.registry import importable, load, load_object, names, nearest
 from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
 from drillyard.simulators.lessons import validate_lesson
 from drillyard.simulators.plain import make_plain
+from drillyard.simulators.wrapper_order import (
+    COPY_WRAPPERS,
+    FOR_THE_LEARNER,
+    VEC_WRAPPERS,
+    check_wrappers,
+)
 from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.experiment import SimulatorSpec, Wrapper
 from drillyard.spec.references import reveal
-
-VEC_WRAPPERS = ("normalize", "frame_stack")
-"""Wrappers around all copies together."""
-COPY_WRAPPERS = {"time_limit": "gymnasium.wrappers:TimeLimit"}
-"""Wrappers around one copy that have a short name."""
 
 
 def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True) -> Env:
@@ -90,9 +91,9 @@ def make_vec(
     return venv
 
 
-def without_vec_wrappers(spec: SimulatorSpec) -> SimulatorSpec:
-    """The same world with raw observations: what baselines see."""
-    kept = [w for w in spec.wrappers if w.name not in VEC_WRAPPERS]
+def raw_world(spec: SimulatorSpec) -> SimulatorSpec:
+    """The same task with the simulator's own observations and actions: what baselines see."""
+    kept = [w for w in spec.wrappers if w.name not in FOR_THE_LEARNER]
     return spec.model_copy(update={"wrappers": kept})
 
 
@@ -129,38 +130,6 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
             else "`module:Class` names a class of your own",
         ) from error
     return None
-
-
-def check_wrappers(spec: SimulatorSpec) -> None:
-    """Check names and order of the wrappers.
-
-    Raises:
-        ConfigError: Unknown name, one twice, or a per-copy wrapper outside a vectorised one.
-    """
-    seen: list[str] = []
-    for position, wrapper in enumerate(spec.wrappers):
-        field = f"simulator.wrappers[{position}]"
-        known = [*VEC_WRAPPERS, *COPY_WRAPPERS]
-        if wrapper.name not in known and ":" not in wrapper.name:
-            raise ConfigError(
-                "unknown wrapper", field=field, value=wrapper.name,
-                allowed=f"{', '.join(known)}, or module:Class", hint=nearest(wrapper.name, known),
-            )  # fmt: skip
-        if wrapper.name in VEC_WRAPPERS and wrapper.name in seen:
-            raise ConfigError(
-                "stands there twice",
-                field=field,
-                value=wrapper.name,
-                allowed="each once",
-                hint="delete one of them",
-            )
-        if wrapper.name not in VEC_WRAPPERS and seen:
-            raise ConfigError(
-                f"comes after {seen[-1]}, which is around all copies", field=field,
-                value=wrapper.name, hint="put `normalize` and `frame_stack` last",
-            )  # fmt: skip
-        if wrapper.name in VEC_WRAPPERS:
-            seen.append(wrapper.name)
 
 
 def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
@@ -254,6 +223,9 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
         )
     try:
         wrapped = kind(env, **wrapper.args)
+    except ConfigError as error:
+        error.field = error.field or f"{field}.args"
+        raise
     except DrillyardError:
         raise
     except Exception as error:
@@ -304,7 +276,7 @@ __all__ = [
     "check_wrappers",
     "make_env",
     "make_vec",
+    "raw_world",
     "reset_keys",
     "simulator_class",
-    "without_vec_wrappers",
 ]

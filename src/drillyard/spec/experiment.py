@@ -38,7 +38,7 @@ def _is_none(value: Any) -> bool:
 class Wrapper(Strict):
     """A wrapper around the simulator, applied in the order of the list."""
 
-    name: str = Field(description="`normalize`, `frame_stack`, or `module:Class`.")
+    name: str = Field(description="Of the table in docs/simulators.md, or `module:Class`.")
     args: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
 
 

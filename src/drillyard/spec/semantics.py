@@ -286,8 +286,10 @@ def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.simulator is None:
         return
     from drillyard.simulators.lessons import validate_lesson
+    from drillyard.simulators.wrapper_order import check_wrappers
 
-    lesson = spec.simulator.lesson
+    simulator, lesson = spec.simulator, spec.simulator.lesson
+    yield from _caught(lambda: check_wrappers(simulator), "simulator.wrappers")
     yield from _caught(lambda: validate_lesson(lesson), "simulator.lesson")
     if spec.evaluate.lesson is not None:
         other = spec.evaluate.lesson

@@ -40,7 +40,7 @@ class RlWorkload:
             load("learners", learner.algorithm)
 
         from drillyard.learners.baselines import check_baselines
-        from drillyard.learners.horizon import horizon
+        from drillyard.simulators.horizon import horizon
         from drillyard.simulators.make import make_env
 
         env = make_env(simulator)

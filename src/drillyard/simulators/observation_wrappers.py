@@ -1,0 +1,192 @@
+"""Wrappers that change what the agent sees of one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.simulators.horizon import horizon
+from drillyard.simulators.state import State
+from drillyard.simulators.wrappers import Env, StepResult
+
+
+def _flat_box(env: Env, name: str) -> spaces.Box:
+    box = env.observation_space
+    if not isinstance(box, spaces.Box) or len(box.shape) != 1:
+        raise SpaceMismatch(
+            f"{name} needs observations that are a flat Box, not {box}",
+            hint=f"put flatten_observation before {name}",
+        )
+    return box
+
+
+class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
+    """Maps fixed ranges to [-1, 1], and clips: ``2 (x - low) / (high - low) - 1``.
+
+    NaN becomes the middle, and so does a part whose range is a point.
+
+    Args:
+        env: With observations ``Box (n,)``.
+        low: Lower ends, n numbers or one; the space's own by default.
+        high: Upper ends.
+
+    Raises:
+        SpaceMismatch: Observations are no flat Box.
+        ConfigError: A range has no end, or is upside down; names the index.
+    """
+
+    def __init__(
+        self, env: Env, low: Sequence[float] | float | None = None,
+        high: Sequence[float] | float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(env)
+        box = _flat_box(env, "rescale_observation")
+        try:
+            given = (box.low if low is None else low, box.high if high is None else high)
+            ends = [np.broadcast_to(np.asarray(end, np.float64), box.shape) for end in given]
+        except ValueError as error:
+            raise ConfigError(
+                f"low and high have one number, or one for each of the {box.shape[0]} parts",
+                value=[low, high], hint=f"write {box.shape[0]} numbers",
+            ) from error  # fmt: skip
+        self._low, self._high = ends
+        bad = ~(np.isfinite(self._low) & np.isfinite(self._high)) | (self._low > self._high)
+        if bad.any():
+            index = int(np.argmax(bad))
+            raise ConfigError(
+                f"part {index} of the observation has no range",
+                value=[float(self._low[index]), float(self._high[index])],
+                allowed="two finite numbers, low below high", hint="give low and high",
+            )  # fmt: skip
+        self.observation_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
+
+    def _see(self, observation: Any) -> np.ndarray:
+        span = self._high - self._low
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled = 2.0 * (np.asarray(observation, np.float64) - self._low) / span - 1.0
+        scaled[(span == 0) | np.isnan(scaled)] = 0.0
+        seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return seen
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._see(observation), info
+
+    def step(self, action: Any) -> StepResult:
+        """Step, and scale."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._see(observation), reward, terminated, truncated, info
+
+    def state(self) -> State:
+        """It keeps nothing."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """It keeps nothing."""
+
+
+class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
+    """Adds the share of the episode that is over, 0 to 1, as the last part.
+
+    Args:
+        env: With observations ``Box (n,)``; seen are ``(n + 1,)``.
+        max_episode_steps: Length of an episode; what the simulator declares by default.
+
+    Raises:
+        SpaceMismatch: Observations are no flat Box.
+        ConfigError: Nobody says how long an episode is.
+    """
+
+    def __init__(self, env: Env, max_episode_steps: int | None = None) -> None:
+        super().__init__(env)
+        box = _flat_box(env, "time_aware")
+        longest = max_episode_steps or horizon(env)
+        if longest is None:
+            raise ConfigError(
+                "nobody says how long an episode is", hint="give max_episode_steps, or put "
+                "time_limit before time_aware",
+            )  # fmt: skip
+        self._longest, self._steps = int(longest), 0
+        low, high = (np.append(end, ends).astype(np.float32)
+                     for end, ends in ((box.low, 0.0), (box.high, 1.0)))  # fmt: skip
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+
+    def _see(self, observation: Any) -> np.ndarray:
+        share = min(self._steps / self._longest, 1.0)
+        return np.append(observation, share).astype(np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._steps = 0
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._see(observation), info
+
+    def step(self, action: Any) -> StepResult:
+        """Step, and count."""
+        self._steps += 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._see(observation), reward, terminated, truncated, info
+
+    def state(self) -> State:
+        """Steps so far."""
+        return {"steps": self._steps}
+
+    def load_state(self, state: State) -> None:
+        """Go on counting."""
+        self._steps = int(state["steps"])
+
+
+class History(gym.Wrapper[Any, Any, Any, Any]):
+    """The last n observations in one, oldest first; a reset fills it with the first one.
+
+    Args:
+        env: With observations ``Box (m,)``; seen are ``(n m,)``.
+        n: How many.
+
+    Raises:
+        SpaceMismatch: Observations are no flat Box.
+        ConfigError: n is below 2.
+    """
+
+    def __init__(self, env: Env, n: int = 5) -> None:
+        super().__init__(env)
+        box = _flat_box(env, "history")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+            raise ConfigError("a history has at least 2 observations", value=n,
+                              allowed="2 and more", hint="write n: 5")  # fmt: skip
+        self._rows = np.zeros((n, *box.shape), box.dtype)
+        low, high = np.tile(box.low, n), np.tile(box.high, n)
+        self.observation_space = spaces.Box(low, high, dtype=box.dtype.type)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._rows[:] = observation
+        return self._rows.ravel().copy(), info
+
+    def step(self, action: Any) -> StepResult:
+        """Step, and move on by one."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._rows = np.roll(self._rows, -1, axis=0)
+        self._rows[-1] = observation
+        return self._rows.ravel().copy(), reward, terminated, truncated, info
+
+    def state(self) -> State:
+        """The observations."""
+        return {"rows": self._rows.copy()}
+
+    def load_state(self, state: State) -> None:
+        """Go on from them."""
+        self._rows = np.array(state["rows"], self._rows.dtype)

@@ -1,0 +1,89 @@
+"""Which wrappers there are, and the order in which they make sense. Imports no library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.experiment import SimulatorSpec, Wrapper
+
+COPY_WRAPPERS = {
+    "time_limit": "gymnasium.wrappers:TimeLimit",
+    "reward_terms": "drillyard.simulators.reward_wrappers:RewardTerms",
+    "reward_scale": "drillyard.simulators.reward_wrappers:RewardScale",
+    "flatten_action": "drillyard.simulators.action_wrappers:FlattenAction",
+    "rescale_action": "drillyard.simulators.action_wrappers:RescaleAction",
+    "discretise_action": "drillyard.simulators.action_wrappers:DiscretiseAction",
+    "flatten_observation": "gymnasium.wrappers:FlattenObservation",
+    "rescale_observation": "drillyard.simulators.observation_wrappers:RescaleObservation",
+    "time_aware": "drillyard.simulators.observation_wrappers:TimeAware",
+    "history": "drillyard.simulators.observation_wrappers:History",
+}
+"""Wrappers around one copy that have a short name."""
+VEC_WRAPPERS = ("normalize", "frame_stack")
+"""Wrappers around all copies together."""
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "weights first, since terms are what the simulator gave": ("reward_terms", "reward_scale"),
+    "parts are joined before their range is changed or cut": (
+        "flatten_action", "rescale_action", "discretise_action",
+    ),
+    "ranges are those of the simulator's own parts, and a history repeats what is inside it": (
+        "flatten_observation", "rescale_observation", "time_aware", "history",
+    ),
+}  # fmt: skip
+"""Why -> names, innermost first: those that an experiment has must stand in this order."""
+FOR_THE_LEARNER = frozenset(
+    ("flatten_action", "rescale_action", "discretise_action", "rescale_observation",
+     "flatten_observation", "time_aware", "history", *VEC_WRAPPERS)
+)  # fmt: skip
+"""Change what is seen or done, not the task: a baseline does without."""
+
+
+def check_wrappers(spec: SimulatorSpec) -> None:
+    """Check names and order of the wrappers.
+
+    Raises:
+        ConfigError: Unknown name, one twice, two that do the same, or an order that makes no
+            sense; says why.
+    """
+    seen: list[str] = []
+    for position, wrapper in enumerate(spec.wrappers):
+        _check(wrapper, seen, f"simulator.wrappers[{position}]")
+        seen.append(wrapper.name)
+
+
+def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
+    name = wrapper.name
+    known = [*COPY_WRAPPERS, *VEC_WRAPPERS]
+    if name not in known and ":" not in name:
+        raise ConfigError(
+            "unknown wrapper", field=field, value=name,
+            allowed=f"{', '.join(known)}, or module:Class", hint=nearest(name, known),
+        )  # fmt: skip
+    if name in known and name in seen:
+        raise ConfigError(
+            "stands there twice", field=field, value=name, allowed="each once",
+            hint="delete one of them",
+        )  # fmt: skip
+    outer = [s for s in seen if s in VEC_WRAPPERS]
+    if name not in VEC_WRAPPERS and outer:
+        raise ConfigError(
+            f"comes after {outer[-1]}, which is around all copies", field=field, value=name,
+            allowed="those around each copy first",
+            hint="put `normalize` and `frame_stack` last",
+        )  # fmt: skip
+    if {name, *seen} >= {"history", "frame_stack"}:
+        raise ConfigError(
+            "history and frame_stack both repeat past observations", field=field, value=name,
+            allowed="one of the two", hint="delete one of them",
+        )  # fmt: skip
+    for why, order in FAMILIES.items():
+        late = [s for s in seen if s in order and name in order and order.index(name) <
+                order.index(s)]  # fmt: skip
+        if late:
+            raise ConfigError(
+                f"comes after {late[0]}: {why}", field=field, value=name,
+                allowed=" before ".join(n for n in order if n in (*seen, name)),
+                hint=f"put {name} before {late[0]}",
+            )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,44 @@ def test_neither_side_invents(toured: GcpEmulator) -> None:
     assert len(toured.log("compute.googleapis.com")) > 40
     assert len(toured.log("storage.googleapis.com")) > 30
     assert traffic_problems(toured.log()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4", "gpu_count": 2},
+         '"guestAccelerators": [{"acceleratorCount": 2, "acceleratorType": "nvidia-tesla-t4"}]'),
+        ({"machine_types": ["a2-highgpu-1g"]}, '"install-nvidia-driver", "value": "True"'),
+        ({"public_ip": True, "tags": ["lab"], "subnetwork": "regions/r/subnetworks/s"},
+         '"type": "ONE_TO_ONE_NAT"'),
+        ({"container": f"eu.gcr.io/p/i@sha256:{'0' * 64}", "spot": False}, "cos-stable"),
+    ],
+)  # fmt: skip
+def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str) -> None:
+    """As the library writes them, against the schema of the method that takes them."""
+    from google.cloud import compute_v1
+
+    from drillyard.backend import Order
+    from drillyard_backends.gcp.places import candidates
+    from drillyard_backends.gcp.settings import read_settings
+    from drillyard_backends.gcp.template import instance_template
+
+    account = "worker@lab-1234.iam.gserviceaccount.com"
+    config = read_settings(
+        {"project": "lab-1234", "bucket": "lab-runs", "service_account": account, **settings}
+    )
+    order = Order(lease_id="dy-0123456789", experiment="x", store_url="gs://lab-runs", gpus=1)
+    body = instance_template(order, config, candidates(config)[0], "dy-0123456789", 0.0)
+    text = compute_v1.InstanceTemplate.to_json(
+        compute_v1.InstanceTemplate(body), use_integers_for_enums=False,
+        including_default_value_fields=False,
+    )  # fmt: skip
+    insert = {
+        "method": "POST", "path": "/compute/v1/projects/lab-1234/global/instanceTemplates",
+        "query": "", "status": 200, "asked": json.loads(text), "answered": {"name": "op"},
+    }  # fmt: skip
+    assert discovery("compute.v1").problems(insert) == []
+    assert said in json.dumps(json.loads(text), sort_keys=True)
 
 
 @pytest.mark.parametrize(

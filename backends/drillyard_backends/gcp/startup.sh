@@ -83,6 +83,37 @@ subprocess.run([sys.executable, f"{pip}/pip", "install", "--no-index", "--find-l
 PYTHON
 }
 
+nvidia() { # true where an NVIDIA card is on the bus, driver or not
+  grep -qs 0x10de "${DRILLYARD_PCI:-/sys/bus/pci/devices}"/*/vendor
+}
+
+wait_for_driver() { # images of Google's that bring one install it while the machine boots
+  nvidia || return 0
+  local left="${DRILLYARD_DRIVER_S:-900}"
+  until nvidia-smi >/dev/null 2>&1; do
+    [ "$left" -gt 0 ] || give_up "there is a GPU and no driver that works: choose an image with one"
+    [ $((left % 60)) -ne 0 ] || say "waiting for the driver of the GPU"
+    sleep 5 & wait $!
+    left=$((left - 5))
+  done
+}
+
+docker_gpus() { # what a container on Container-Optimized OS is given, a word a line
+  nvidia || return 0
+  local place="${DRILLYARD_NVIDIA:-/var/lib/nvidia}" device
+  if command -v cos-extensions >/dev/null; then
+    cos-extensions install gpu >&2 || return 1
+    mount --bind "$place" "$place" && mount -o remount,exec "$place"
+    printf '%s\n' -v "$place/lib64:/usr/local/nvidia/lib64" -v "$place/bin:/usr/local/nvidia/bin" -e LD_LIBRARY_PATH=/usr/local/nvidia/lib64
+    for device in "${DRILLYARD_DEV:-/dev}"/nvidia*; do
+      [ -c "$device" ] && printf '%s\n' --device "$device"
+    done
+  else
+    printf '%s\n' --gpus all
+  fi
+  return 0
+}
+
 agent="" stopping=""
 forward() { # the machine is being stopped: whatever runs hears of it, nothing new begins
   stopping=yes
@@ -98,12 +129,12 @@ export DRILLYARD_SCRATCH="$scratch"
 if [ -n "$container" ]; then
   say "container $container"
   command -v docker-credential-gcr >/dev/null && docker-credential-gcr configure-docker --registries="${container%%/*}" >/dev/null 2>&1
-  gpus=""
-  [ -e /dev/nvidiactl ] && gpus="--gpus all"
-  # shellcheck disable=SC2086  # two words or none
-  docker run --rm --name drillyard --init --network host $gpus -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
+  cards="$(docker_gpus)" || give_up "the driver of the GPU cannot be installed"
+  # shellcheck disable=SC2086  # words without spaces, or none
+  docker run --rm --name drillyard --init --network host $cards -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
     -e GCE_METADATA_IP "$container" python -m drillyard_backends.gcp.machine &
 else
+  wait_for_driver
   if [ ! -x "$prefix/bin/python" ]; then
     [ -n "$wheelhouse" ] || give_up "no $prefix/bin/python on this image, and no wheelhouse is set"
     install_from_wheelhouse "$wheelhouse"

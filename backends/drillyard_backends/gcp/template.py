@@ -143,6 +143,9 @@ def metadata(order: Order, config: GcpConfig) -> dict[str, str]:
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
     }
+    if config.gpu_type or any(t.startswith(_WITH_GPUS) for t in config.machine_types):
+        # Google's Deep Learning images install the driver as they boot when they are told so.
+        found["install-nvidia-driver"] = "True"
     if config.wheelhouse:
         found["drillyard-wheelhouse"] = config.wheelhouse
     if config.container:

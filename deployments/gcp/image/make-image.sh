@@ -24,7 +24,7 @@ constraint="${lock:+-c /tmp/$(basename "${lock:-x}")}"
 gc compute ssh "$builder" --zone "$zone" --command "set -e
   sudo apt-get update -q && sudo apt-get install -yq python3-venv curl libgomp1
   sudo python3 -m venv /opt/drillyard
-  sudo /opt/drillyard/bin/pip install -q --no-cache-dir $constraint '/tmp/$name[rl,gcs,mirror]'
+  sudo /opt/drillyard/bin/pip install -q --no-cache-dir $constraint '/tmp/${name}[rl,gcs,mirror]'
   sudo /opt/drillyard/bin/python -c 'import drillyard_backends.gcp.machine, mlflow, torch, stable_baselines3'
   sudo rm -rf /tmp/* /root/.cache && sync"
 gc compute instances stop "$builder" --zone "$zone"

@@ -21,6 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from drillyard.budget import longest_s
 from drillyard.driver import Driver
 from drillyard.errors import (
+    ConfigError,
     CorruptObject,
     DrillyardError,
     ExperimentFailed,
@@ -32,11 +33,13 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
+from drillyard.spec.load import Loaded
 from drillyard.tracking import Mirror, resolve_uri
-from drillyard_flows import artifacts, hooks
+from drillyard_flows import artifacts, form, hooks
 from drillyard_flows.aftermath import Aftermath
 from drillyard_flows.attached import find
-from drillyard_flows.opening import Request, checked, opened, pairs
+from drillyard_flows.events import Watch, finished
+from drillyard_flows.opening import Request, checked, opened
 from drillyard_tasks.common import reference
 from drillyard_tasks.evaluate import evaluate
 from drillyard_tasks.provision import provision
@@ -76,26 +79,22 @@ def run_name() -> str:
     retries=0,
 )
 def experiment(
-    file: str,
-    store: str = "",
-    name: str = "",
-    sets: list[str] = [],  # noqa: B006  Prefect shows it as an empty list; nobody writes to it
-    globals_files: list[str] = [],  # noqa: B006
-    backend: str = "",
-    parameters: list[str] = [],  # noqa: B006
-    tunables: list[str] = [],  # noqa: B006
+    file: str = form.FILE,
+    seeds: form.Count = form.SEEDS,
+    steps: form.Steps = form.STEPS,
+    backend: str = form.BACKEND,
+    max_hours: form.Amount = form.MAX_HOURS,
+    max_cost: form.Amount = form.MAX_COST,
+    name: str = form.NAME,
+    store: str = form.STORE,
+    sets: list[str] = form.SETS,
+    globals_files: list[str] = form.GLOBALS,
+    parameters: list[str] = form.PARAMETERS,
+    tunables: list[str] = form.TUNABLES,
 ) -> dict[str, Any] | State[Any]:
     """Train, evaluate and store every run of one experiment file.
 
-    Args:
-        file: The experiment file, as the machine that runs this flow sees it.
-        store: URL of the store; empty: DRILLYARD_STORE or ``./drillyard-runs``.
-        name: Instead of the file's name.
-        sets: ``a.b=1`` each, as ``--set``.
-        globals_files: Globals files, later wins.
-        backend: Instead of the file's backend, by text: ``local``, ``gcp/prod``.
-        parameters: ``name=value`` each, of parameters that the file declares, as ``--name value``.
-        tunables: ``name=value`` each, as ``--tunable``.
+    Its parameters are the fields of the form, described in ``form``.
 
     Returns:
         ``{"experiment", "store", "runs": {run: manifest of its stored result}, "report"}``.
@@ -103,24 +102,20 @@ def experiment(
     Raises:
         RunFailed: At least one run has no result.
     """
-    request = Request(
-        file=file, store=store or None, name=name or None, sets=sets,
-        globals_=globals_files, backend=backend or None,
-        values=pairs(parameters), tunables=tunables,
-    )  # fmt: skip
-    return driven(request, _work)
+    return driven(form.asked(locals()), _work, study=False)
 
 
 Work = Callable[[Driver, dict[str, str]], tuple[dict[str, Any], DrillyardError | None]]
 """What stands between setup and teardown: driver, where -> results, and why some are missing."""
 
 
-def driven(request: Request, work: Work) -> dict[str, Any] | State[Any]:
+def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | State[Any]:
     """The body of a flow: drive an experiment, or do the flow's part for the driver of a command.
 
     Args:
         request: What was asked for.
         work: The tasks between setup and teardown.
+        study: Whether the file must have a ``study:``, or must have none.
 
     Raises:
         DrillyardError: How it ended, when not well.
@@ -128,7 +123,9 @@ def driven(request: Request, work: Work) -> dict[str, Any] | State[Any]:
     driver = find(request.store or "", request.name or "")
     own = driver is None
     if driver is None:
-        driver, todo = opened(checked(request), request)
+        loaded = checked(request)
+        _fits(loaded, study)
+        driver, todo = opened(loaded, request)
         if not todo:
             return _finished(driver)
     outcome = "undecided"
@@ -136,7 +133,7 @@ def driven(request: Request, work: Work) -> dict[str, Any] | State[Any]:
     try:
         if own:
             mirror = _mirror(driver)
-        with TagsContext():  # tasks take no tags from the flow run: see ``tags_of``
+        with Watch(driver), TagsContext():  # tasks take no tags from the flow run: see ``tags_of``
             result = _phases(driver, work)
         outcome = "succeeded"
         return result
@@ -151,6 +148,16 @@ def driven(request: Request, work: Work) -> dict[str, Any] | State[Any]:
             driver.close(outcome)
         if mirror is not None:
             mirror.finish(MIRROR_PATIENCE_S)
+
+
+def _fits(loaded: Loaded, study: bool) -> None:
+    """Refuse a file that the other flow is for."""
+    if (loaded.spec.study is not None) is not study:
+        raise ConfigError(
+            "the file has no study" if study else "the file is a study", file=loaded.file.name,
+            field="study", allowed="a study" if study else "an experiment of one trial",
+            hint=f"start a deployment of the flow `{'experiment' if study else 'study'}`",
+        )  # fmt: skip
 
 
 def _mirror(driver: Driver) -> Mirror:
@@ -202,9 +209,10 @@ def _phases(driver: Driver, work: Work) -> dict[str, Any]:
     finally:
         if decided:
             _tear_down(where)
-    report = _shown(driver)
+    report, verdict = _shown(driver)
     if failure is not None:
         raise failure
+    finished(driver, verdict, report)
     return {**where, "runs": references, "report": report}
 
 
@@ -218,17 +226,17 @@ def _finished(driver: Driver) -> dict[str, Any]:
         if accepted is not None:
             found[accepted.run] = reference(accepted)
     return {"experiment": mailbox.experiment, "store": mailbox.store.url,
-            "runs": found, "report": _shown(driver)}  # fmt: skip
+            "runs": found, "report": _shown(driver)[0]}  # fmt: skip
 
 
-def _shown(driver: Driver) -> str | None:
-    """Show the results; returns where the report is."""
+def _shown(driver: Driver) -> tuple[str | None, str]:
+    """Show the results; returns where the report is, and the result in a sentence."""
     report, verdict = artifacts.publish(driver)
     if verdict:
         get_run_logger().info(verdict)
     if report:
         get_run_logger().info("report: %s", report)
-    return report
+    return report, verdict
 
 
 def _tear_down(where: dict[str, str]) -> None:

@@ -28,14 +28,10 @@ def stop_and_tear_down(flow: Any, flow_run: Any, state: Any) -> None:
 
 def _end(flow_run: Any, *, stop: bool) -> None:
     from drillyard.mailbox import Mailbox, open_store
-    from drillyard_flows.opening import Request, loaded_of
+    from drillyard_flows.form import asked
+    from drillyard_flows.opening import loaded_of
 
-    given = dict(flow_run.parameters or {})
-    request = Request(
-        file=str(given.get("file", "")), store=given.get("store") or None,
-        name=given.get("name") or None, sets=given.get("sets") or [],
-        globals_=given.get("globals_files") or [], backend=given.get("backend") or None,
-    )  # fmt: skip
+    request = asked(flow_run.parameters or {})
     loaded = loaded_of(request)
     name = request.name or loaded.spec.name
     mailbox = Mailbox(open_store(request.store_url(loaded)), name)

@@ -18,6 +18,8 @@ from drillyard.reaping import Outcome, Report
 from drillyard.reaping import reap as end_expired
 
 UNDELETABLE = "drillyard.lease.undeletable"
+FINISHED = "drillyard.reap.finished"
+"""It looked, however that ended: an automation waits for it, and tells when it does not come."""
 DELETED = "drillyard.lease.reaped"
 
 
@@ -50,6 +52,11 @@ def reap(
     for one in report.undeletable:
         _emit(UNDELETABLE, one)
     _show(report)
+    emit_event(
+        event=FINISHED,
+        resource={"prefect.resource.id": "drillyard.reaper", "prefect.resource.name": "reaper"},
+        payload={"good": report.good, "leases": len(report.outcomes)},
+    )
     if not report.good:
         raise TeardownUnconfirmed(_failure(report), hint="see the table of this flow run")
     return {

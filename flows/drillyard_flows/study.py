@@ -18,9 +18,8 @@ from drillyard.driver import Driver
 from drillyard.errors import Bug, DrillyardError, Stopped
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.outcome import stopped
-from drillyard_flows import hooks
+from drillyard_flows import form, hooks
 from drillyard_flows.experiment import THREADS, driven, run_name
-from drillyard_flows.opening import Request, pairs
 from drillyard_tasks.trial import trial
 
 FOLLOW_S = 1.0
@@ -36,26 +35,22 @@ FOLLOW_S = 1.0
     retries=0,
 )
 def study(
-    file: str,
-    store: str = "",
-    name: str = "",
-    sets: list[str] = [],  # noqa: B006  Prefect shows it as an empty list; nobody writes to it
-    globals_files: list[str] = [],  # noqa: B006
-    backend: str = "",
-    parameters: list[str] = [],  # noqa: B006
-    tunables: list[str] = [],  # noqa: B006
+    file: str = form.FILE,
+    seeds: form.Count = form.SEEDS,
+    steps: form.Steps = form.STEPS,
+    backend: str = form.BACKEND,
+    max_hours: form.Amount = form.MAX_HOURS,
+    max_cost: form.Amount = form.MAX_COST,
+    name: str = form.NAME,
+    store: str = form.STORE,
+    sets: list[str] = form.SETS,
+    globals_files: list[str] = form.GLOBALS,
+    parameters: list[str] = form.PARAMETERS,
+    tunables: list[str] = form.TUNABLES,
 ) -> dict[str, Any] | State[Any]:
     """Choose, run and judge the trials of a study file.
 
-    Args:
-        file: The experiment file with a ``study:``, as the machine that runs this flow sees it.
-        store: URL of the store; empty: DRILLYARD_STORE or ``./drillyard-runs``.
-        name: Instead of the file's name.
-        sets: ``a.b=1`` each, as ``--set``.
-        globals_files: Globals files, later wins.
-        backend: Instead of the file's backend, by text: ``local``, ``gcp/prod``.
-        parameters: ``name=value`` each, of parameters that the file declares, as ``--name value``.
-        tunables: ``name=value`` each, as ``--tunable``.
+    Its parameters are the fields of the form, described in ``form``.
 
     Returns:
         ``{"experiment", "store", "runs": {trial: its outcome}, "report"}``.
@@ -63,12 +58,7 @@ def study(
     Raises:
         RunFailed: Too many trials failed.
     """
-    request = Request(
-        file=file, store=store or None, name=name or None, sets=sets,
-        globals_=globals_files, backend=backend or None,
-        values=pairs(parameters), tunables=tunables,
-    )  # fmt: skip
-    return driven(request, _trials)
+    return driven(form.asked(locals()), _trials, study=True)
 
 
 def _trials(driver: Driver, where: dict[str, str]) -> tuple[dict[str, Any], DrillyardError | None]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import PHASES, Phase
+from drillyard.mailbox.store import ObjectMissing
 
 _SEGMENT = re.compile(r"/attempts/(?P<phase>[a-z]+)-(?P<attempt>\d+)/logs/(?P<seq>\d+)\.txt\Z")
 
@@ -36,3 +39,41 @@ class RunLogs:
                 self._segments[key] = text.splitlines()
             lines += self._segments[key]
         return lines
+
+
+@dataclass
+class Tail:
+    """Reads the log of a run, each segment once.
+
+    Segments are immutable and hold whole lines, named by the number of their first line. A newer
+    attempt of a phase is announced; what the older one printed stays as it was read.
+    """
+
+    mailbox: Mailbox
+    run: str
+    _seen: set[str] = field(default_factory=set)
+    _attempts: dict[str, int] = field(default_factory=dict)
+
+    def new(self) -> Iterator[str]:
+        """Lines that were not read before: train before evaluate before store."""
+        segments: dict[str, list[tuple[int, int, str]]] = {}
+        for info in self.mailbox.store.list(self.mailbox.key(f"runs/{self.run}/attempts/")):
+            match = _SEGMENT.search(info.key)
+            if match:
+                found = segments.setdefault(match["phase"], [])
+                found.append((int(match["attempt"]), int(match["seq"]), info.key))
+        for phase in PHASES:
+            of_phase = sorted(segments.get(phase.value, []))
+            newest = of_phase[-1][0] if of_phase else 0
+            for attempt, _, key in of_phase:
+                if attempt != newest or key in self._seen:
+                    continue
+                if attempt != self._attempts.get(phase.value, 1):
+                    yield f"--- {phase.value}, attempt {attempt} ---"
+                self._attempts[phase.value] = attempt
+                try:
+                    text = self.mailbox.store.get(key)
+                except ObjectMissing:
+                    continue
+                self._seen.add(key)
+                yield from text.decode("utf-8", "replace").splitlines()

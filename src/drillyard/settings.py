@@ -59,6 +59,17 @@ class Blocks(Protocol):
             ConfigError: No such secret.
         """
 
+    def save(self, kind: str, name: str, values: Mapping[str, Any]) -> str:
+        """Keep settings of a backend under a name, over those kept there; None takes one out.
+
+        Returns:
+            What an experiment writes behind ``backend:``.
+
+        Raises:
+            ConfigError: A value that the backend refuses, or a name that cannot be one.
+            ControlPlaneError: Who keeps them does not answer.
+        """
+
 
 @dataclass(frozen=True)
 class Resolved:

@@ -95,6 +95,14 @@ def spending(mailbox: Mailbox) -> Spending:
     return Spending(mailbox.experiment, tuple(_intervals(mailbox)), budget.get("max_cost"))
 
 
+def so_far(mailbox: Mailbox) -> str:
+    """What all machines of an experiment have cost so far, in a few words."""
+    found = spending(mailbox)
+    if not any(interval.per_hour for interval in found.intervals):
+        return "no cost so far (your own machines)"
+    return f"cost so far {found.total:.2f} {found.currency}"
+
+
 def _intervals(mailbox: Mailbox) -> Iterator[Interval]:
     now = mailbox.store.now()
     for entry in Ledger(mailbox).entries():

@@ -1,4 +1,4 @@
-"""Progress of running tickets for Prefect's pages: an artifact a run, a log line every 10 s.
+"""Running tickets on Prefect's pages: what workers print, an artifact a run, a line every 10 s.
 
 One thread for all tasks of a process. Nothing here may fail a task: what cannot be published is
 left out, because Prefect's pages decide nothing.
@@ -10,15 +10,23 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
 from drillyard.driver import Driver
 from drillyard.mailbox.records import Board, Phase
+from drillyard.redaction import redact
+from drillyard.runlogs import Tail
+from drillyard.spending import so_far
 
 INTERVAL_S = 10.0
+LOGS_EVERY_S = 2.0
+"""With a second in the worker and one in Prefect's log handler, a line is there within five."""
+MOST_LINES = 500
+"""Of one run at a time; who prints more than that reads `drillyard logs`."""
 log = logging.getLogger(__name__)
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
@@ -56,19 +64,25 @@ class _Watched:
     run: str
     phase: str
     log: Logger
+    tail: Tail
     artifact: UUID | None = None
     said: tuple[int, int] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Publisher:
     """Publishes the boards of the tickets that tasks wait for.
 
     Args:
-        interval_s: Seconds between two publications.
+        interval_s: Seconds between two publications of progress.
+        logs_every_s: Seconds between two looks for new lines.
     """
 
-    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, interval_s: float = INTERVAL_S, logs_every_s: float = LOGS_EVERY_S) -> None:
         self._interval_s = interval_s
+        self._logs_every_s = logs_every_s
+        self._tails: dict[tuple[str, str, str], Tail] = {}
+        """Kept over the phases of a run, so that each line is sent once."""
         self._watched: dict[str, _Watched] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -87,7 +101,11 @@ class Publisher:
             ticket: The ticket; its last part is the phase.
             logger: The task run's logger.
         """
-        watched = _Watched(driver, experiment, run, ticket.rsplit(".", 1)[-1], logger)
+        key = (driver.mailbox.store.url, experiment, run)
+        phase = ticket.rsplit(".", 1)[-1]
+        with self._lock:
+            tail = self._tails.setdefault(key, Tail(driver.mailbox, run))
+        watched = _Watched(driver, experiment, run, phase, logger, tail)
         if watched.phase == "train":
             self._quietly(self._create, watched)
         with self._lock:
@@ -104,15 +122,24 @@ class Publisher:
         finally:
             with self._lock:
                 self._watched.pop(ticket, None)
+                if phase == Phase.STORE.value:
+                    self._tails.pop(key, None)
+            self._quietly(self._send_logs, watched)
             self._quietly(self._publish, watched, done)
 
     def _loop(self) -> None:
-        while not self._wake.wait(self._interval_s):
+        due = time.monotonic() + self._interval_s
+        while not self._wake.wait(self._logs_every_s):
             with self._lock:
                 watched = list(self._watched.values())
                 if not watched:
                     self._thread = None
                     return
+            for one in watched:
+                self._quietly(self._send_logs, one)
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + self._interval_s
             for one in watched:
                 self._quietly(self._publish, one, False)
 
@@ -122,6 +149,18 @@ class Publisher:
             action(*args)
         except Exception as error:
             log.debug("not published: %s", error)
+
+    @staticmethod
+    def _send_logs(one: _Watched) -> None:
+        with one.lock:  # the end of a task and the thread may both be at it
+            lines = list(one.tail.new())
+            for text in lines[:MOST_LINES]:
+                one.log.info("%s | %s", one.run, redact(text))
+        if len(lines) > MOST_LINES:
+            one.log.info(
+                "%s | and %d lines more: drillyard logs %s/%s", one.run,
+                len(lines) - MOST_LINES, one.experiment, one.run,
+            )  # fmt: skip
 
     @staticmethod
     def _create(one: _Watched) -> None:
@@ -150,7 +189,8 @@ class Publisher:
             one.log.info(line(board))
         if one.artifact is not None:
             percent = 100.0 * board.step / max(1, board.total)
-            update_progress_artifact(one.artifact, min(100.0, percent), line(board))
+            words = f"{line(board)}; {so_far(one.driver.mailbox)}"
+            update_progress_artifact(one.artifact, min(100.0, percent), words)
 
 
 def _trained(one: _Watched) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 
+from prefect import Flow
 from ruamel.yaml import YAML
 
 from drillyard.registry import load_object
+from drillyard.spec.presets import experiment_file
+from drillyard_flows.deploying.files import wanted
+from drillyard_flows.form import asked
+from drillyard_flows.opening import loaded_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,4 +26,24 @@ def test_every_deployment_names_a_flow_its_parameters_and_a_file_that_is_there()
         flow = load_object(deployment["entrypoint"])
         parameters = deployment.get("parameters", {})
         inspect.signature(flow.fn).bind(**parameters)
-        assert "file" not in parameters or (ROOT / parameters["file"]).exists()
+        assert "file" not in parameters or experiment_file(parameters["file"])
+
+
+def test_every_flow_has_a_deployment() -> None:
+    import drillyard_flows
+
+    flows = set()
+    for module in pkgutil.iter_modules(drillyard_flows.__path__, "drillyard_flows."):
+        for found in vars(import_module(module.name)).values():
+            if isinstance(found, Flow):
+                flows.add(found.name)
+    deployed = {load_object(d["entrypoint"]).name for d in wanted().deployments}
+    assert flows and flows <= deployed
+
+
+def test_the_study_that_ships_is_one() -> None:
+    (study,) = [d for d in wanted().deployments if d["entrypoint"].endswith(":study")]
+    request = asked(study["parameters"])
+    spec = loaded_of(request).spec
+    assert spec.study is not None and spec.study.trials == 6 and spec.train.steps == 20_000
+    assert asked({"seeds": 3, "max_cost": 2.5}).sets == ["seeds=[1, 2, 3]", "budget.max_cost=2.5"]

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,11 +72,26 @@ class Api:
     url: str
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
+        return json.loads(self._ask("POST", path, body))
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        self._ask("PATCH", path, body)
+
+    def refused(self, path: str, body: dict[str, Any]) -> bool:
+        """True when the server calls a request wrong."""
+        try:
+            self._ask("POST", path, body)
+        except urllib.error.HTTPError as error:
+            return error.code in (409, 422)
+        return False
+
+    def _ask(self, method: str, path: str, body: dict[str, Any]) -> bytes:
         request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"},
+            method=method,
+        )  # fmt: skip
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            return bytes(answer.read())
 
     def flow_run(self, name: str) -> dict[str, Any]:
         """The newest flow run of a name."""

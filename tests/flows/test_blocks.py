@@ -8,43 +8,67 @@ import subprocess
 import sys
 from pathlib import Path
 
+CLOUDY = """
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    zone: str = Field(description="Where.")
+    size: int = Field(3, ge=1)
+    token: SecretStr | None = None
+
+
+class CloudyBackend:
+    Config = Config
+"""
 PROGRAM = """
 import json, sys
 from prefect.blocks.system import Secret
+from pydantic import ValidationError
 from drillyard import settings
-from drillyard.errors import ConfigError
-from drillyard_flows.blocks import DrillyardBackend
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.registry import register
+register("backends", "cloudy", "cloudy:CloudyBackend")
+from drillyard_flows import blocks
+from drillyard_flows.blocks import CloudyBackend, LocalBackend
 
-DrillyardBackend(kind="local", settings={"stop_grace_s": 33}).save("bench", overwrite=True)
-DrillyardBackend(kind="cloudy", settings={"zone": "z"}, secrets={"token": "hush-hush-hush"}).save(
-    "prod", overwrite=True
-)
+LocalBackend(stop_grace_s=33).save("bench", overwrite=True)
+CloudyBackend(zone="z", token="hush-hush-hush").save("prod", overwrite=True)
 Secret(value="top-of-the-secrets").save("cloud-key", overwrite=True)
+keeper = settings.blocks("x")
+text = keeper.save("cloudy", "lab", {"zone": "y", "token": "as-quiet-as-it-gets"})
+keeper.save("cloudy", "lab", {"size": 5})
 
 found = settings.resolve("local/bench")
-given, secret = settings.blocks("x").settings("cloudy", "prod")
+given, secret = keeper.settings("cloudy", "prod")
 said = []
-for text in ("local/prod", "local/missing"):
+for wrong in (
+    lambda: settings.resolve("local/missing"),
+    lambda: settings.reveal("secret:nowhere", "x", secret=True),
+    lambda: keeper.save("cloudy", "lab", {"size": 0, "zoom": 1}),
+    lambda: CloudyBackend(zone="z", tokn="x"),
+):
     try:
-        settings.resolve(text)
-    except ConfigError as error:
+        wrong()
+    except (ConfigError, ConfigErrors, ValidationError) as error:
         said.append(str(error))
-try:
-    settings.reveal("secret:nowhere", "x", secret=True)
-except ConfigError as error:
-    said.append(str(error))
 sys.stdout.write("\\n" + json.dumps({
     "values": found.values, "origins": found.origins, "given": given, "secret": sorted(secret),
+    "text": text, "lab": keeper.settings("cloudy", "lab")[0],
     "looked_up": settings.reveal("secret:cloud-key", "x", secret=True), "said": said,
     "opened": settings.open_settings("local/bench", {})["stop_grace_s"],
+    "shown": repr(CloudyBackend.load("prod")), "known": sorted(dir(blocks)),
+    "revealed": settings.resolve("cloudy/prod").revealed()["token"],
 }))
 """
 
 
-def test_a_named_block_gives_settings_and_keeps_secrets(api, tmp_path: Path) -> None:
+def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path) -> None:
+    (tmp_path / "cloudy.py").write_text(CLOUDY)
     env = {
         **os.environ, "PREFECT_API_URL": api.url, "DRILLYARD_CONFIG_DIR": str(tmp_path),
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL", "PYTHONPATH": str(tmp_path),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=120,
@@ -55,12 +79,17 @@ def test_a_named_block_gives_settings_and_keeps_secrets(api, tmp_path: Path) -> 
     assert told["values"] == {"stop_grace_s": 33} and told["opened"] == 33
     assert told["origins"] == {"stop_grace_s": "Prefect block bench"}
     assert told["given"] == {"zone": "z", "token": "hush-hush-hush"}
-    assert told["secret"] == ["token"]
+    assert told["secret"] == ["token"] and told["revealed"] == "hush-hush-hush"
+    assert told["text"] == "cloudy/lab"
+    assert told["lab"] == {"zone": "y", "token": "as-quiet-as-it-gets", "size": 5}
     assert told["looked_up"] == "top-of-the-secrets"
-    assert "is for the backend 'cloudy'" in told["said"][0]
-    assert "has no" in told["said"][1] and "has no" in told["said"][2]
+    missing, nowhere, refused, unknown = told["said"]
+    assert "has no" in missing and "has no" in nowhere
+    assert "size" in refused and "zoom" in refused and "tokn" in unknown
+    assert {"LocalBackend", "SshBackend", "DaskBackend", "GcpBackend"} < set(told["known"])
     stored = api.post("/block_documents/filter", {"include_secrets": False})
-    assert "hush-hush" not in json.dumps(stored)
+    for secret in ("hush-hush", "as-quiet", "top-of"):
+        assert secret not in json.dumps(stored) + told["shown"]
 
 
 def test_a_server_that_is_away_says_so_and_never_the_secret(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.cli.logs import Tail, follow_all
+from drillyard.cli.logs import follow_all
 from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Phase
+from drillyard.runlogs import Tail
 from drillyard.status import Cause, Status
 from tests.fixtures_store import T0, FakeClock, open_box, write_experiment
 

@@ -21,9 +21,19 @@ def configure(
         bool,
         typer.Option("--show", help="Print what is set, and where it came from; ask nothing."),
     ] = False,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            "--block",
+            metavar="NAME",
+            help="Keep them in Prefect under this name instead, for `backend: KIND/NAME`.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask for the settings of a backend and keep them in ~/.drillyard (mode 0600).
+
+    With --block they go into Prefect, where everyone of a team can use them by name.
 
     Secrets are references: env:NAME, file:PATH or secret:NAME (a Prefect secret block).
     """
@@ -48,6 +58,9 @@ def configure(
     if not given:
         typer.echo("nothing was changed")
         return
+    if block is not None:
+        _keep(kind, block, given)
+        return
     path = write(kind, given)
     typer.echo(f"wrote {len(given)} settings of {kind} to {path}; `drillyard doctor` tries them")
 
@@ -60,6 +73,19 @@ def _show(found: list[dict[str, Any]], as_json: bool) -> None:
         value = "-" if row["value"] is None else row["value"]
         typer.echo(f"{row['name']}: {value}  ({row['from']})")
         typer.echo(f"    {row['help']} [{row['environment']}]")
+
+
+def _keep(kind: str, name: str, given: dict[str, Any]) -> None:
+    """Save a block. Its secrets are looked up now: it keeps the value, encrypted."""
+    from drillyard.settings import blocks, fields_of, is_secret, reveal
+
+    fields = fields_of(kind)
+    values = {
+        key: reveal(value, f"backends.{kind}.{key}", secret=is_secret(key, fields))
+        for key, value in given.items()
+    }
+    text = blocks("--block").save(kind, name, values)
+    typer.echo(f"saved {len(values)} settings; in an experiment: `backend: {text}`")
 
 
 def _given(kind: str, sets: list[str]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +15,8 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 if TYPE_CHECKING:
     from drillyard.clock import Clock
     from drillyard.mailbox import Mailbox
+    from drillyard.runlogs import Tail
 
-_ATTEMPT = re.compile(r"/attempts/(?P<phase>[a-z]+)-(?P<attempt>\d+)/logs/(?P<line>\d+)\.txt\Z")
 POLL_S = 1.0
 
 
@@ -50,6 +49,7 @@ def logs(
     import json
 
     from drillyard.redaction import redact
+    from drillyard.runlogs import Tail
 
     mailbox, runs = find(what, store)
     several = len(runs) > 1
@@ -133,47 +133,6 @@ def find(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
             raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
         raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
     return open_mailbox(what, store), []  # raises, with the nearest name
-
-
-@dataclass
-class Tail:
-    """Reads the log of a run, each segment once.
-
-    Segments are immutable and hold whole lines, named by the number of their first line. A newer
-    attempt of a phase is announced; what the older one printed stays as it was read.
-    """
-
-    mailbox: Mailbox
-    run: str
-    _seen: set[str] = field(default_factory=set)
-    _attempts: dict[str, int] = field(default_factory=dict)
-
-    def new(self) -> Iterator[str]:
-        """Lines that were not read before: train before evaluate before store."""
-        from drillyard.mailbox.records import PHASES
-        from drillyard.mailbox.store import ObjectMissing
-
-        segments: dict[str, list[tuple[int, int, str]]] = {}
-        for info in self.mailbox.store.list(self.mailbox.key(f"runs/{self.run}/attempts/")):
-            match = _ATTEMPT.search(info.key)
-            if match:
-                found = segments.setdefault(match["phase"], [])
-                found.append((int(match["attempt"]), int(match["line"]), info.key))
-        for phase in PHASES:
-            of_phase = sorted(segments.get(phase.value, []))
-            newest = of_phase[-1][0] if of_phase else 0
-            for attempt, _, key in of_phase:
-                if attempt != newest or key in self._seen:
-                    continue
-                if attempt != self._attempts.get(phase.value, 1):
-                    yield f"--- {phase.value}, attempt {attempt} ---"
-                self._attempts[phase.value] = attempt
-                try:
-                    text = self.mailbox.store.get(key)
-                except ObjectMissing:
-                    continue
-                self._seen.add(key)
-                yield from text.decode("utf-8", "replace").splitlines()
 
 
 def _once(tails: list[Tail]) -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ def load(
     """Read, merge, resolve and check an experiment file. Creates nothing.
 
     Args:
-        file: YAML, or JSON with comments.
+        file: YAML, or JSON with comments; or the name of a preset, where there is no such file.
         sets: ``path=value`` each, as of ``--set``.
         globals_: Files, or inline JSON that starts with ``{``; later wins.
         values: Parameters by name, as of ``--name value``.
@@ -103,6 +103,8 @@ def load(
         ConfigError: What is wrong, with file, line, field, value, what is allowed and a fix.
         ConfigErrors: Several of them.
     """
+    if not Path(file).exists():
+        file = presets.experiment_file(str(file)) or file
     return _load(file, sets, globals_, values, tunables, command, None)
 
 

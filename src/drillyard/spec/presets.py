@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
+from drillyard.registry import names, nearest
 from drillyard.spec.document import Document
 from drillyard.spec.files import read_document
 
@@ -52,3 +54,48 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
         "no such preset", field="learner.preset", value=preset,
         allowed="auto, null, " + ", ".join(known), hint=nearest(preset, ["auto", *known]),
     )  # fmt: skip
+
+
+STEPS = 50_000
+"""What an experiment that is nothing but a preset trains for."""
+
+
+def experiment_file(name: str) -> Path | None:
+    """A preset as an experiment of its own: ``drillyard run cstr/ppo``, also from a form.
+
+    Args:
+        name: A preset's name.
+
+    Returns:
+        The file, in drillyard's own folder, alone there; None when no preset has that name.
+    """
+    from drillyard.ledger import local_home
+
+    entry = next((e for e in table() if e["name"] == name), None)
+    if entry is None:
+        return None
+    own = name.replace("/", "-")
+    path = local_home() / "presets" / own / f"{own}.yaml"
+    text = dedent(f"""\
+        # The preset {name}: {entry["measured"]}
+        schema: 1
+        name: {own}
+        simulator: {{id: {_simulator(entry)}}}
+        learner: {{algorithm: {entry["when"]["algorithm"]}, preset: {name}}}
+        train: {{steps: {STEPS}}}
+        baselines: [hold, random]
+        seeds: [1]
+        """)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    return path
+
+
+def _simulator(entry: dict[str, Any]) -> str:
+    """The one to take of several: a name of our own, else the newest version."""
+    simulators: list[str] = entry["when"]["simulators"]
+    own = [s for s in simulators if s in names("simulators")]
+    return (own or [s for s in simulators if "*" not in s][-1:] or simulators)[0]

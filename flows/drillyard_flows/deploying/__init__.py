@@ -1,0 +1,1 @@
+"""``drillyard deploy``: block types, pools, deployments and automations on a Prefect server."""

@@ -1,0 +1,158 @@
+"""Events of our own, for automations and webhooks; and the watch that raises them during a run.
+
+    drillyard.experiment.finished   payload: text, report, cost
+    drillyard.study.finished        the same, of a study
+    drillyard.budget.reached        payload: limit, used, allowed, text; once a limit
+    drillyard.run.preempted         payload: run, attempt, text
+    drillyard.lease.reaped, drillyard.lease.undeletable, drillyard.reap.finished: the flow ``reap``
+
+An event that cannot be sent is logged, and fails nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from drillyard.driver import Driver
+from drillyard.ledger import Ledger
+from drillyard.spending import so_far
+from drillyard.status import Status
+
+FINISHED = "drillyard.experiment.finished"
+STUDY_FINISHED = "drillyard.study.finished"
+BUDGET = "drillyard.budget.reached"
+PREEMPTED = "drillyard.run.preempted"
+SHARE = 0.8
+"""Of a limit, at which people are told."""
+LOOK_EVERY_S = 5.0
+log = logging.getLogger(__name__)
+
+
+def emit(event: str, driver: Driver, **payload: Any) -> None:
+    """Raise an event about an experiment.
+
+    Args:
+        event: Its name.
+        driver: Whose experiment.
+        **payload: What it says; JSON.
+    """
+    from prefect.events import emit_event
+
+    name = driver.mailbox.experiment
+    try:
+        emit_event(
+            event=event,
+            resource={
+                "prefect.resource.id": f"drillyard.experiment.{name}",
+                "prefect.resource.name": name,
+                "drillyard.store": driver.mailbox.store.url,
+            },
+            payload=payload,
+        )
+    except Exception as error:
+        log.warning("the event %s was not sent: %s", event, error)
+
+
+def finished(driver: Driver, verdict: str, report: str | None) -> None:
+    """Say that an experiment or a study came to its end, with the result."""
+    name = FINISHED
+    if driver.study is not None:
+        from drillyard.results.study_table import verdict as words
+        from drillyard.results.trials import collect_trials
+
+        name, verdict = STUDY_FINISHED, words(collect_trials(driver.mailbox))
+    emit(
+        name, driver, text=verdict or f"{driver.mailbox.experiment} is finished",
+        report=report or "none", cost=so_far(driver.mailbox),
+    )  # fmt: skip
+
+
+class Watch:
+    """Looks at budgets and preemptions while a block runs.
+
+    Args:
+        driver: Open.
+        send: Raises an event; tests replace it.
+        every_s: Seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        send: Callable[..., None] = emit,
+        every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._driver = driver
+        self._send = send
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._began = time.time()
+        self._told: set[tuple[str, object]] = set()
+
+    def __enter__(self) -> Watch:
+        """Begin, in a thread that sees Prefect's settings of this one."""
+        import contextvars
+
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(
+            target=run, args=(self._look_on,), name="budget-watch", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Look once more, and end."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(10.0)
+
+    def look(self) -> None:
+        """Raise what is to be raised now, each once."""
+        for limit, used, allowed, unit in self._budgets():
+            if used >= SHARE * allowed and self._first("budget", limit):
+                self._send(
+                    BUDGET, self._driver, limit=limit, used=used, allowed=allowed,
+                    text=f"{used:.2f} of {allowed:g} {unit} ({limit}) are used",
+                )  # fmt: skip
+        for state in self._driver.states().values():
+            lost = state.status is Status.PREEMPTED
+            if lost and self._first(state.ticket.ticket, state.attempt):
+                self._send(
+                    PREEMPTED, self._driver, run=state.ticket.run, attempt=state.attempt,
+                    text=f"{state.ticket.run} lost its machine; another attempt follows",
+                )  # fmt: skip
+
+    def _first(self, kind: str, what: object) -> bool:
+        new = (kind, what) not in self._told
+        self._told.add((kind, what))
+        return new
+
+    def _budgets(self) -> Iterator[tuple[str, float, float, str]]:
+        budget = self._driver.spec.budget
+        if budget.max_hours is not None:
+            used = (time.time() - self._began) / 3600.0
+            yield "budget.max_hours", used, budget.max_hours, "hours"
+        if budget.max_cost is not None:
+            ledger = Ledger(self._driver.mailbox)
+            yield (
+                "budget.max_cost",
+                ledger.spent(),
+                budget.max_cost,
+                "at list prices",
+            )
+
+    def _look_on(self) -> None:
+        last = False
+        while True:
+            try:
+                self.look()
+            except Exception as error:  # a store that is away for a moment
+                log.debug("budgets were not looked at: %s", error)
+            if last:
+                return
+            last = self._over.wait(self._every_s)

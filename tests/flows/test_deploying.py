@@ -1,0 +1,120 @@
+"""``drillyard deploy`` on a real server: all of it, nothing twice, and away again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import DRILLYARD, Api
+
+ROOT = Path(__file__).parents[2]
+
+
+class Deployer:
+    """The command on a server."""
+
+    def __init__(self, api: Api, folder: Path) -> None:
+        self._api, self._folder = api, folder
+
+    def __call__(self, *words: str, code: int = 0) -> Any:
+        done = subprocess.run(
+            [DRILLYARD, *words, "--json"], capture_output=True, text=True, timeout=240,
+            cwd=self._folder, check=False,
+            env={**os.environ, "PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return {(row["kind"], row["name"]): row["what"] for row in json.loads(done.stdout)}
+
+    def deployment(self, name: str, flow: str) -> dict[str, Any]:
+        """A deployment as the server has it."""
+        (flow_id,) = [f["id"] for f in self._api.post("/flows/filter", {}) if f["name"] == flow]
+        return dict(next(
+            d for d in self._api.post("/deployments/filter", {})
+            if d["name"] == name and d["flow_id"] == flow_id
+        ))  # fmt: skip
+
+
+def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
+    deploy = Deployer(api, tmp_path)
+    would = deploy("deploy", "--dry-run")
+    assert {"experiment/nightly", "study/nightly", "reap/hourly"} <= {n for _, n in would}
+    assert not any(d["name"] == "nightly" for d in api.post("/deployments/filter", {}))
+
+    done = deploy("deploy", "--alerts", "env:HOOK")
+    assert done == would and set(done.values()) == {"new"}
+    nightly = deploy.deployment("nightly", "experiment")
+    assert nightly["job_variables"]["working_dir"] == str(tmp_path)
+    assert nightly["parameters"] == {"file": "cstr/ppo"}
+    assert [s["active"] for s in nightly["schedules"]] == [False]
+    assert [s["active"] for s in deploy.deployment("hourly", "reap")["schedules"]] == [True]
+    (failed,) = [
+        a for a in api.post("/automations/filter", {}) if "failed or crashed" in a["name"]
+    ]
+    assert failed["actions"][0]["type"] == "send-notification"
+    (block,) = [b for b in api.post("/block_documents/filter", {})
+                if b["id"] == failed["actions"][0]["block_document_id"]]  # fmt: skip
+    assert block["name"] == "drillyard-alerts" and "127.0.0.1:9" not in json.dumps(block)
+
+    # Somebody switches the nightly run on, and changes what it does.
+    where = f"/deployments/{nightly['id']}"
+    api.patch(where, {"parameters": {"file": "cstr/sac"}})
+    api.patch(f"{where}/schedules/{nightly['schedules'][0]['id']}", {"active": True})
+    again = deploy("deploy")
+    assert {key: what for key, what in again.items() if what} == {
+        ("deployment", "experiment/nightly"): "parameters"
+    }
+    nightly = deploy.deployment("nightly", "experiment")
+    assert nightly["parameters"] == {"file": "cstr/ppo"}
+    assert [s["active"] for s in nightly["schedules"]] == [True]
+
+    # The form: a wrong name or a wrong type is refused when a run is asked for.
+    for wrong in ({"sedes": 3}, {"seeds": "many"}, {"seeds": -1}):
+        assert api.refused(f"{where}/create_flow_run", {"parameters": wrong})
+
+    removed = deploy("undeploy")
+    assert {n for k, n in would if k != "block type"} <= {n for _, n in removed}
+    assert not any(a["name"].startswith("drillyard") for a in api.post("/automations/filter", {}))
+
+
+def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, check=True, timeout=240, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    program = (
+        "from drillyard_flows.deploying import files; found = files.own_folder();"
+        "print(found, *(p.name for p in sorted(found.rglob('*.yaml'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=240, text=True,
+        capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert done.stdout.startswith(str(tmp_path / "site/drillyard_flows/deploying/files"))
+    for name in ("prefect.yaml", "work-pools.yaml", "run-failed.yaml", "dead-run.yaml"):
+        assert name in done.stdout
+
+
+@pytest.mark.slow
+def test_prefects_own_command_takes_the_same_file(api: Api) -> None:
+    def prefect(*words: str) -> None:
+        subprocess.run(
+            [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words], cwd=ROOT,
+            check=True, timeout=240, capture_output=True,
+            env={**os.environ, "PREFECT_API_URL": api.url},
+        )  # fmt: skip
+
+    prefect("work-pool", "create", "drillyard-local", "--type", "process", "--overwrite")
+    prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    names = {d["name"] for d in api.post("/deployments/filter", {})}
+    assert {"nightly", "hourly"} <= names
+    prefect("work-pool", "delete", "drillyard-local")

@@ -1,0 +1,74 @@
+"""The watch over budgets and preemptions: each is told once, at 80 %."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+from drillyard.ledger import Ledger
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.status import Status
+from drillyard_flows import events
+from drillyard_tasks.publisher import Publisher
+
+
+def driver(hours: float | None = None, cost: float | None = None, **states: Any) -> Any:
+    return SimpleNamespace(
+        mailbox=Mailbox(MemoryStore(), "e"), study=None, states=lambda: states,
+        spec=SimpleNamespace(budget=SimpleNamespace(max_hours=hours, max_cost=cost)),
+    )  # fmt: skip
+
+
+def test_a_budget_is_told_once_from_80_percent_on(monkeypatch: Any) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    watch = events.Watch(
+        driver(hours=1.0, cost=10.0), lambda event, _, **payload: told.append((event, payload))
+    )
+    spent = 7.9
+    monkeypatch.setattr(Ledger, "spent", lambda self: spent)
+    now = watch._began + 0.79 * 3600
+    monkeypatch.setattr(events.time, "time", lambda: now)
+    watch.look()
+    assert told == []
+    spent, now = 8.1, watch._began + 0.81 * 3600
+    watch.look()
+    watch.look()
+    assert [(e, p["limit"]) for e, p in told] == [
+        ("drillyard.budget.reached", "budget.max_hours"),
+        ("drillyard.budget.reached", "budget.max_cost"),
+    ]
+    assert "8.10 of 10" in told[1][1]["text"]
+
+
+def test_a_lost_machine_is_told_once_an_attempt() -> None:
+    told: list[Any] = []
+    ticket = SimpleNamespace(ticket="t0001-s1.train", run="t0001-s1")
+    state = SimpleNamespace(ticket=ticket, status=Status.PREEMPTED, attempt=1)
+    watch = events.Watch(driver(a=state), lambda event, _, **payload: told.append(payload))
+    watch.look()
+    watch.look()
+    state.attempt = 2
+    watch.look()
+    assert [one["attempt"] for one in told] == [1, 2]
+
+
+def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog: Any) -> None:
+    found = driver()
+    folder = "runs/t0001-s1/attempts"
+
+    def wrote(phase: str, line: int, text: str) -> None:
+        box = found.mailbox
+        box.store.put(box.key(f"{folder}/{phase}-1/logs/{line:012d}.txt"), text.encode())
+
+    log = logging.getLogger("worker-lines")
+    publisher = Publisher(interval_s=1e9, logs_every_s=1e9)
+    with caplog.at_level(logging.INFO, "worker-lines"):
+        with publisher.publishing(found, "e", "t0001-s1", "t0001-s1.train", log):
+            wrote("train", 0, "one\ntwo\n")
+        with publisher.publishing(found, "e", "t0001-s1", "t0001-s1.evaluate", log):
+            wrote("train", 2, "three\n")
+            wrote("evaluate", 0, "four\n")
+    said = [r.getMessage() for r in caplog.records if "|" in r.getMessage()]
+    assert said == [f"t0001-s1 | {word}" for word in ("one", "two", "three", "four")]

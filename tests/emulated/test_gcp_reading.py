@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,20 @@ def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -
     return f"{url}/adder"
 
 
+@pytest.fixture
+def readers_only(place: str, shared_cloud: GcpEmulator) -> Iterator[str]:
+    """The experiment's place, in which nobody may write or delete."""
+    writing = ["storage.objects.create", "storage.objects.delete", "storage.objects.update"]
+    shared_cloud.ask("project", denied=writing)
+    yield place
+    shared_cloud.ask("project", denied=[])
+
+
 def test_every_reading_command_works_from_another_machine(
-    place: str, shared_cloud: GcpEmulator, tmp_path: Path
+    readers_only: str, shared_cloud: GcpEmulator, tmp_path: Path
 ) -> None:
+    """With an empty home, and no right but to read."""
+    place = readers_only
     env = shared_cloud.environ(HOME=str(tmp_path), DRILLYARD_HOME=str(tmp_path / "home"))
     store, _, name = place.rpartition("/")
 
@@ -64,7 +76,7 @@ def test_every_reading_command_works_from_another_machine(
             timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout if code == 0 else done.stderr
 
     results = json.loads(said("results", place, "--json"))
     assert [r["status"] for r in results["runs"]] == ["SUCCEEDED"]
@@ -82,5 +94,7 @@ def test_every_reading_command_works_from_another_machine(
     assert list((tmp_path / "tb" / name / "t0001-s1").glob("*tfevents*"))
     assert "adder: 0.00 USD" in said("cost", place)
     said("sync", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert "no permission" in said("cancel", place, code=4)
+    shared_cloud.ask("project", denied=[])
     assert "nothing was open" in said("cancel", place)
     assert not (tmp_path / "drillyard-runs").exists()

@@ -97,7 +97,7 @@ FAULTS: list[Any] = [
      "me@lab-1234.iam.gserviceaccount.com does not see project 'lab-1234'", "projects list", 3),
     (57, less("compute.instances.delete", "compute.instanceGroupManagers.list"), {}, "error",
      "rights", "nothing is created that could not be found and deleted again",
-     "deployments/gcp/role.yaml && gcloud projects add-iam-policy-binding lab-1234 "
+     "deployments/gcp/role.yaml; } && gcloud projects add-iam-policy-binding lab-1234 "
      "--member=serviceAccount:me@lab-1234.iam.gserviceaccount.com", 3),
     (57, less("iam.serviceAccounts.actAs"), {}, "error", "service_account",
      "iam.serviceAccounts.actAs is missing", "roles/iam.serviceAccountUser", 3),
@@ -246,5 +246,8 @@ def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str,
 
     text = (ROOT / "deployments" / "gcp" / name).read_text()
     assert tuple(re.findall(r"^- (\S+)$", text, re.M)) == wanted
-    assert rights.of_role(name, wanted) == f"--file={ROOT}/deployments/gcp/{name}"
-    assert rights.of_role("elsewhere.yaml", wanted) == f"--permissions={','.join(wanted)}"
+    said = rights.grant_role("role", name, wanted, "p-1", "user:me")
+    made = f"role --project=p-1 --file={ROOT}/deployments/gcp/{name}"
+    assert f"iam roles update {made} --quiet || gcloud iam roles create {made}; }}" in said
+    elsewhere = rights.grant_role("role", "elsewhere.yaml", wanted, "p-1", "user:me")
+    assert f"--permissions={','.join(wanted)}" in elsewhere

@@ -57,15 +57,24 @@ BUCKET = (
 ROLE, MACHINE_ROLE = "drillyardDriver", "drillyardMachine"
 
 
-def of_role(name: str, wanted: Sequence[str]) -> str:
-    """What ``gcloud iam roles create`` takes: the role's file, or its rights without a checkout.
+def grant_role(name: str, file: str, wanted: Sequence[str], project_id: str, member: str) -> str:
+    """The command that makes a role, or brings an older one up to date, and grants it.
 
     Args:
-        name: ``role.yaml`` or ``machine-role.yaml``.
+        name: Of the role.
+        file: ``role.yaml`` or ``machine-role.yaml``; without a checkout its rights are spelt out.
         wanted: The rights in it.
+        project_id: Where.
+        member: To whom, as IAM writes it.
     """
-    path = Path(__file__).parents[3] / "deployments" / "gcp" / name
-    return f"--file={path}" if path.is_file() else f"--permissions={','.join(wanted)}"
+    path = Path(__file__).parents[3] / "deployments" / "gcp" / file
+    content = f"--file={path}" if path.is_file() else f"--permissions={','.join(wanted)}"
+    role = f"{name} --project={project_id} {content}"
+    return (
+        f"{{ gcloud iam roles update {role} --quiet || gcloud iam roles create {role}; }} && "
+        f"gcloud projects add-iam-policy-binding {project_id} --member={member} "
+        f"--role=projects/{project_id}/roles/{name}"
+    )
 
 
 def apis(reader: Reader) -> Iterator[Finding]:
@@ -126,10 +135,7 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
     yield Finding(
         Severity.ERROR, "rights",
         f"missing in project {reader.project}: {', '.join(missing)}{because}",
-        f"gcloud iam roles create {ROLE} --project={reader.project} "
-        f"{of_role('role.yaml', DRIVER)} && "
-        f"gcloud projects add-iam-policy-binding {reader.project} --member={reader.member} "
-        f"--role=projects/{reader.project}/roles/{ROLE}"
+        grant_role(ROLE, "role.yaml", DRIVER, reader.project, reader.member)
         + (
             f" && gcloud projects add-iam-policy-binding {reader.project} --member="
             f"{reader.member} --role=roles/storage.admin"
@@ -178,12 +184,8 @@ def account(reader: Reader, email: str) -> Iterator[Finding]:
 
 def machine_grants(project_id: str, email: str) -> str:
     """The command that lets machines delete themselves."""
-    return (
-        f"gcloud iam roles create {MACHINE_ROLE} --project={project_id} "
-        f"{of_role('machine-role.yaml', MACHINE)} && gcloud projects add-iam-policy-binding "
-        f"{project_id} --member=serviceAccount:{email} "
-        f"--role=projects/{project_id}/roles/{MACHINE_ROLE}"
-    )
+    member = f"serviceAccount:{email}"
+    return grant_role(MACHINE_ROLE, "machine-role.yaml", MACHINE, project_id, member)
 
 
 def lacking(wanted: Sequence[str], said: Answer) -> list[str]:

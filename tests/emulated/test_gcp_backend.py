@@ -229,6 +229,28 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
     until(lambda: nothing_left(bodiless, order), 20, "an empty project")
 
 
+def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """Under its name, with nobody asking; the driver counts it and makes no second one."""
+    repairing = GcpBackend(**{**settings, "repair": True})
+    lease = repairing.provision(order)
+    name = f"{order.lease_id}-w0-0"
+
+    def running() -> list[str]:
+        return [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
+
+    until(lambda: running() == [name], 60, name)
+    bodiless.happen("crash", name)
+    until(lambda: len(machines(bodiless, order, all_=True)) == 2, 60, "another of that name")
+    until(lambda: running() == [name], 60, name)
+    assert repairing.tend(lease, 1) == 1
+    assert {m["name"] for m in machines(bodiless, order, all_=True)} == {name}
+    assert len(machines(bodiless, order, all_=True)) == 2
+    repairing.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
 def test_one_group_over_the_zones_of_a_region(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:

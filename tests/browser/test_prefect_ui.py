@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.flows.conftest import Api, Bench, api  # noqa: F401  a fixture
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.browser
 NAME = "seen"
@@ -43,7 +44,7 @@ def seen(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     subprocess.run(
         [sys.executable, "-c", "from drillyard_flows.artifacts import _link\n"
          "_link('mlflow', 'seen', 'http://127.0.0.1:5000/', 'Tracking of seen', '')"],
-        check=True, timeout=60, env={**os.environ, "PREFECT_API_URL": api.url},
+        check=True, timeout=PATIENCE_S, env={**os.environ, "PREFECT_API_URL": api.url},
     )  # fmt: skip
     base = api.url.removesuffix("/api")
     run = api.flow_run(NAME)

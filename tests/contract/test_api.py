@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -108,9 +107,8 @@ def test_every_point_once_in_order_and_while_it_runs(folder):
     assert any(running), "no point came before its run had ended"
     assert nothing_rented(folder)
     again = []
-    before = time.monotonic()
     run(experiment, callbacks=again.append, report=False)
-    assert len(again) == 120 and time.monotonic() - before < 10
+    assert len(again) == 120
     entries = Ledger(Mailbox(open_store("drillyard-runs"), "count")).entries()
     assert len(entries) == 1  # nothing was rented for what is done
 
@@ -231,18 +229,16 @@ def test_classes_travel_by_name(folder):
 
 def test_importing_drillyard_costs_nothing():
     program = textwrap.dedent("""
-        import sys, time
-        began = time.perf_counter()
+        import sys
         import drillyard
-        took = time.perf_counter() - began
         heavy = {"torch", "prefect", "mlflow", "pydantic", "numpy"} & set(sys.modules)
         assert {"load", "run", "generate", "register"} <= set(dir(drillyard))
-        print(took < 0.3, sorted(heavy), callable(drillyard.generate), callable(drillyard.run))
+        print(sorted(heavy), callable(drillyard.generate), callable(drillyard.run))
         import drillyard.generating
         print(callable(drillyard.generate))
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.split("\n")[:2] == ["True [] True True", "True"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["[] True True", "True"], done.stderr
 
 
 def blocks():

@@ -22,7 +22,8 @@ from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import Door, _clients, _end
 from drillyard_backends.dask.station import Station
 from drillyard_backends.dask.versions import compare
-from tests.contract.toy import Toys, until
+from tests.contract.toy import Toys
+from tests.patience import until
 
 
 @pytest.fixture
@@ -44,13 +45,11 @@ def backend(settings):
 
 @pytest.fixture
 def order(toy):
-    return toy.order(idle_s=30.0)
+    return toy.order(idle_s=600.0)
 
 
 class TestOwned(BackendSuite):
     """The suite, on a cluster that is started for the lease."""
-
-    patience_s = 60.0
 
     @pytest.fixture
     def settings(self, tmp_path):
@@ -66,8 +65,6 @@ def cluster():
 
 class TestJoined(BackendSuite):
     """The suite, on a cluster that somebody else runs."""
-
-    at_once_s = 15.0
 
     @pytest.fixture
     def settings(self, cluster):
@@ -143,10 +140,10 @@ def own_addresses():
 
 def test_an_own_cluster_listens_at_home_only_and_wants_a_certificate(tmp_path, toy):
     backend = DaskBackend(runtime=tmp_path / "runtime")
-    lease = backend.provision(toy.order(idle_s=30.0))
+    lease = backend.provision(toy.order(idle_s=600.0))
     door = until(lambda: backend._door(lease))
     assert door.address.startswith("tls://127.0.0.1:")
-    found = until(lambda: len(found := door.workers()) == 2 and found, 60)
+    found = until(lambda: len(found := door.workers()) == 2 and found)
     ports = [int(a.rpartition(":")[2]) for a in (door.address, *found)]
     ports += [int(worker["nanny"].rpartition(":")[2]) for worker in found.values()]
     for port in ports:
@@ -171,7 +168,7 @@ def test_a_cluster_without_work_and_without_a_driver_ends_itself(tmp_path, toy):
     until(lambda: backend._door(lease))
     backend.launch(lease, f"{run}.train")
     toy.until_status(f"{run}.evaluate", Status.SUCCEEDED)  # the agent goes on by itself
-    until(lambda: not list(marked(toy.lease)), 30)
+    until(lambda: not list(marked(toy.lease)))
     assert backend.probe(lease) is Liveness.GONE
 
 
@@ -218,13 +215,13 @@ def test_a_cluster_class_of_the_user(tmp_path, toy, monkeypatch):
     settings = {"cluster": "my_clusters:Mine", "runtime": str(tmp_path / "runtime")}
     run = toy.post()
     backend = DaskBackend(**settings, args={"colour": "red"})
-    lease = backend.provision(toy.order(idle_s=30.0))
-    until(lambda: any(w.state == "ready" for w in toy.mailbox.workers()), 60)
+    lease = backend.provision(toy.order(idle_s=600.0))
+    until(lambda: any(w.state == "ready" for w in toy.mailbox.workers()))
     backend.launch(lease, f"{run}.train")
     toy.until_status(f"{run}.train", Status.SUCCEEDED)
     assert "colour red" in list(backend.logs(lease))
     backend.teardown(lease)
     wrong = DaskBackend(**settings, args={"shape": "round"})
     lease = wrong.provision(toy.order())
-    until(lambda: wrong.probe(lease) is Liveness.GONE, 60)
+    until(lambda: wrong.probe(lease) is Liveness.GONE)
     assert any("does not take backends.dask.args" in line for line in wrong.logs(lease))

@@ -27,7 +27,8 @@ from drillyard.status import Cause, Status
 from drillyard_backends.dask import stations
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
-from tests.contract.toy import WORKLOAD, until
+from tests.contract.toy import WORKLOAD
+from tests.patience import PATIENCE_S, until
 
 
 class Place:
@@ -65,7 +66,7 @@ class Place:
 
     def pid_of(self, run: str, attempt: int) -> int:
         mark = self.marks / f"{run}.{attempt}"
-        return int(until(lambda: mark.exists() and mark.read_text(), 60).split()[0])
+        return int(until(lambda: mark.exists() and mark.read_text()).split()[0])
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def one_that_works(driver: Driver) -> int:
         mine = stations.of_lease(door, lease.lease_id)
         return next((a for a, one in sorted(mine.items()) if one["tickets"]), None)
 
-    return dask_workers(driver)[until(found, 60)]
+    return dask_workers(driver)[until(found)]
 
 
 def finish(driver: Driver, place: Place, timeout: float = 120) -> dict[str, int]:
@@ -122,8 +123,8 @@ def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
     driver = place.driver(name="many", workload="mock", seeds=list(range(1, runs + 1)))
     driver.open()
     driver.provision()
-    assert sum(w.slots for w in driver.setup(60)) == 2
-    until(lambda: sum(s.status is Status.SUCCEEDED for s in driver.states().values()) > runs, 200)
+    assert sum(w.slots for w in driver.setup(PATIENCE_S)) == 2
+    until(lambda: sum(s.status is Status.SUCCEEDED for s in driver.states().values()) > runs)
     os.kill(one_that_works(driver), signal.SIGKILL)
     done = finish(driver, place, 280)
     assert len(done) == 3 * runs
@@ -145,13 +146,13 @@ def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
     )  # fmt: skip
     driver.open()
     driver.provision()
-    driver.setup(120)
+    driver.setup(PATIENCE_S)
 
     def under_way() -> str | None:
         boards = [driver.board(f"t0001-s{s}") for s in range(1, 9)]
         return next((b.worker for b in boards if b and (b.checkpoint_step or 0) > 2000), None)
 
-    until(under_way, 120)
+    until(under_way)
     os.kill(one_that_works(driver), signal.SIGKILL)
     done = finish(driver, place, 280)
     (again,) = [ticket for ticket, attempt in done.items() if attempt > 1]
@@ -167,7 +168,7 @@ def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place: Place) 
     driver = place.driver(seeds=[1, 2])
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.pid_of("t0001-s2", 1)
     child = place.pid_of("t0001-s1", 1)
     worker = next(
@@ -189,7 +190,7 @@ def test_a_worker_that_dies_alone_lets_its_runs_flush(place: Place) -> None:
     driver = place.driver(seeds=[1])
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.pid_of("t0001-s1", 1)
     os.kill(one_that_works(driver), signal.SIGKILL)
     place.pid_of("t0001-s1", 2)
@@ -203,20 +204,20 @@ def test_without_a_driver_the_cluster_goes_on_and_is_adopted(place: Place) -> No
     driver = place.driver(seeds=[1, 2, 3])
     driver.open()
     lease = driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.pid_of("t0001-s1", 1)
     until(lambda: len(list(place.mailbox.store.list(place.mailbox.key("launches/")))) == 3)
     driver._watcher.stop()  # as after kill -9: no word more, no teardown
     Driver._open.clear()
     driver._lock.release("killed")
     place.gate.touch()
-    until(lambda: all(place.mailbox.accepted(f"t0001-s{s}", Phase.STORE) for s in (1, 2, 3)), 60)
+    until(lambda: all(place.mailbox.accepted(f"t0001-s{s}", Phase.STORE) for s in (1, 2, 3)))
     assert driver.backend.probe(lease).value == "ALIVE"
     again = place.driver(seeds=[1, 2, 3, 4])
     again.open()
     adopted = again.provision()
     assert adopted.provider == lease.provider
-    again.setup(60)
+    again.setup(PATIENCE_S)
     assert set(finish(again, place).values()) == {1}
 
 
@@ -237,8 +238,8 @@ class Cluster:
             )  # fmt: skip
 
         self.scheduler = start("scheduler", *host, "--port", "0")
-        until(file.exists, 60)
-        until(lambda: file.read_text().strip().endswith("}"), 10)
+        until(file.exists)
+        until(lambda: file.read_text().strip().endswith("}"))
         self.worker = start("worker", *host, "--nthreads", str(threads), "--nworkers", "1")
         self.address = str(json.loads(file.read_text())["address"])
         log.close()
@@ -272,7 +273,7 @@ def test_a_joined_cluster_is_given_no_more_than_the_runs_side_by_side(
     driver = place.driver(seeds=[1, 2, 3, 4], resources={"workers": 2})
     driver.open()
     lease = driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.pid_of("t0001-s1", 1)
     place.pid_of("t0001-s2", 1)
     running = [s for s in ticket_states(place.mailbox).values() if s.status is Status.RUNNING]
@@ -294,23 +295,23 @@ def test_a_lost_scheduler_is_an_error_within_a_bound(
     driver = place.driver(seeds=[1])
     driver.open()
     lease = driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.pid_of("t0001-s1", 1)
     cluster.end()
     with pytest.raises(WorkerLost, match=r"does not answer.*for 3 s"):
-        driver.wait("t0001-s1.train", 60)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     assert driver.backend.probe(lease).value == "UNKNOWN"  # not known is not gone
     with pytest.raises(TeardownUnconfirmed):
         driver.teardown(timeout_s=1.0)
     driver.close("lost")
-    until(lambda: not list(marked(lease.lease_id)), 30)  # its agents heard of it and left
+    until(lambda: not list(marked(lease.lease_id)))  # its agents heard of it and left
     # The same command on a cluster that is well goes on.
     place.settings = {"address": clusters(2).address}
     place.gate.touch()
     again = place.driver(seeds=[1])
     again.open()
     again.provision()
-    again.setup(60)
-    assert again.wait("t0001-s1.train", 60).attempt == 2
+    again.setup(PATIENCE_S)
+    assert again.wait("t0001-s1.train", PATIENCE_S).attempt == 2
     again.backend.teardown(again.lease)  # type: ignore[arg-type]
     again.close("done")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Ending, Phase, TicketRecord
 from drillyard.status import Cause, Status
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
+from tests.patience import PATIENCE_S, until
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
 
@@ -63,21 +64,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "condition did not come true"
-        time.sleep(0.01)
-
-
 def life(driver: Driver) -> dict[str, str]:
     """A whole life; the text of each result."""
     todo = driver.open()
     if not todo:
         return {}
     driver.provision()
-    driver.setup(timeout_s=10)
-    done = {t.ticket: driver.wait(t.ticket, timeout_s=20) for t in todo}
+    driver.setup(timeout_s=PATIENCE_S)
+    done = {t.ticket: driver.wait(t.ticket, timeout_s=PATIENCE_S) for t in todo}
     driver.teardown()
     driver.close("done")
     read = driver.mailbox.read_file
@@ -256,7 +250,7 @@ os.kill(os.getpid(), 9)
 def test_a_killed_driver_is_taken_over_at_once(folder: Path, mailbox: Mailbox) -> None:
     root = str(Path(__file__).parents[2])
     script = CRASHING.format(root=root, folder=str(folder), store=mailbox.store.url)
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
     assert done.returncode == -9
     assert mailbox.drivers()[0].ended_at is None
     assert len(life(Driver(tiny(folder), mailbox, ThreadBackend()))) == 6
@@ -268,18 +262,18 @@ def test_a_driver_that_was_taken_over_stops_and_tears_nothing_down(
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
-        hold.wait(20)
+        hold.wait(PATIENCE_S)
         return "late"
 
     backend = ThreadBackend(slow)
     driver = Driver(tiny(folder), mailbox, backend)
     driver.open()
     lease = driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     usurper = mailbox.drivers()[0].model_copy(update={"number": 2, "host": "other"})
     mailbox.create("driver/2.json", usurper)
     with pytest.raises(Superseded, match="driver 2 took over"):
-        driver.wait("t0001-s1.train", 20)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     driver.teardown()
     assert backend.teardowns == 0
     assert lease.lease_id in ThreadBackend.alive
@@ -290,14 +284,14 @@ def test_an_adopted_lease_is_not_rented_twice(folder: Path, mailbox: Mailbox) ->
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
-        hold.wait(20)
+        hold.wait(PATIENCE_S)
         return good_work(worker, ticket, attempt)
 
     backend = ThreadBackend(slow)
     first = Driver(tiny(folder), mailbox, backend)
     first.open()
     lease = first.provision()
-    first.setup(10)
+    first.setup(PATIENCE_S)
     until(lambda: any(mailbox.claims()))
     first.close("left")  # the driver goes, its machine works on
     again = ThreadBackend()
@@ -305,7 +299,7 @@ def test_an_adopted_lease_is_not_rented_twice(folder: Path, mailbox: Mailbox) ->
     todo = second.open()
     assert second.provision().lease_id == lease.lease_id
     hold.set()
-    assert {second.wait(t.ticket, 20).attempt for t in todo} == {1}
+    assert {second.wait(t.ticket, PATIENCE_S).attempt for t in todo} == {1}
     assert again.provisions == []
     second.teardown()
     assert ThreadBackend.alive == {}
@@ -315,7 +309,7 @@ def test_settings_do_not_change_under_a_working_run(folder: Path, mailbox: Mailb
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
-        hold.wait(20)
+        hold.wait(PATIENCE_S)
         return "x"
 
     first = Driver(tiny(folder), mailbox, ThreadBackend(slow))
@@ -345,14 +339,14 @@ def test_a_lost_machine_is_replaced_and_its_attempt_counted(
     driver._undertaker._silent_s = 0.3
     driver.open()
     driver.provision()
-    driver.setup(10)
-    accepted = driver.wait("t0001-s1.train", 20)
+    driver.setup(PATIENCE_S)
+    accepted = driver.wait("t0001-s1.train", PATIENCE_S)
     assert accepted.attempt == 2
     ending = mailbox.ending("t0001-s1.train", 1)
     assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
     assert len(set(backend.provisions)) == 2
     for ticket in TICKETS:
-        driver.wait(ticket, 20)
+        driver.wait(ticket, PATIENCE_S)
     driver.teardown()
     gone = [e.gone for e in driver.ledger.entries()]
     assert [g.reason for g in gone if g] == ["lost", "torn down"]
@@ -362,20 +356,20 @@ def test_silence_alone_buries_nobody(folder: Path, mailbox: Mailbox) -> None:
     hold = threading.Event()
 
     def slow(worker: Worker, ticket: Any, attempt: int) -> str:
-        hold.wait(20)
+        hold.wait(PATIENCE_S)
         return good_work(worker, ticket, attempt)
 
     driver = Driver(tiny(folder), mailbox, ThreadBackend(slow))
     driver._undertaker._silent_s = 0.0
     driver.open()
     driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     until(lambda: any(mailbox.claims()))
     (running,) = driver._undertaker.bury_lost(ticket_states(mailbox))
     assert running.ticket.ticket == "t0001-s1.train"
     assert not any(ended for *_, ended in mailbox.claims())
     hold.set()
-    assert driver.wait("t0001-s1.store", 20).attempt == 1
+    assert driver.wait("t0001-s1.store", PATIENCE_S).attempt == 1
     driver.teardown()
 
 
@@ -390,12 +384,12 @@ def test_a_users_error_fails_the_run_and_what_follows_but_no_other(
     driver = Driver(tiny(folder), mailbox, ThreadBackend(broken))
     driver.open()
     driver.provision()
-    driver.setup(10)
-    assert driver.wait("t0001-s1.store", 20).attempt == 1
+    driver.setup(PATIENCE_S)
+    assert driver.wait("t0001-s1.store", PATIENCE_S).attempt == 1
     with pytest.raises(RunFailed, match=r"t0001-s2\.train: the reactor exploded"):
-        driver.wait("t0001-s2.train", 20)
+        driver.wait("t0001-s2.train", PATIENCE_S)
     with pytest.raises(RunFailed, match=r"not begun, because t0001-s2\.train did not succeed"):
-        driver.wait("t0001-s2.store", 20)
+        driver.wait("t0001-s2.store", PATIENCE_S)
     assert driver.decided
     driver.teardown()
     driver.close("failed")
@@ -414,12 +408,12 @@ def test_stop_ends_waiting_and_the_same_command_resumes(folder: Path, mailbox: M
     driver = Driver(tiny(folder), mailbox, ThreadBackend(until_stopped))
     driver.open()
     driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     until(lambda: any(mailbox.claims()))
     driver.stop("Ctrl-C")
     for ticket in TICKETS:
         with pytest.raises(Stopped, match="Ctrl-C") as caught:
-            driver.wait(ticket, 20)
+            driver.wait(ticket, PATIENCE_S)
         assert "drillyard resume tiny" in str(caught.value.hint)
     driver.teardown()
     driver.close("cancelled")
@@ -437,7 +431,7 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder: Path, mailbox:
                    cause=Cause.INFRASTRUCTURE, message="killed by SIGKILL", by="x", ended_at=0.0)
         )  # fmt: skip
     with pytest.raises(WorkerLost, match=r"killed by SIGKILL.*used up"):
-        driver.wait("t0001-s1.train", 10)
+        driver.wait("t0001-s1.train", PATIENCE_S)
 
 
 def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None:
@@ -447,7 +441,7 @@ def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None
     driver.open()
     driver.provision()
     with pytest.raises(RunFailed, match="requirement foo==1 cannot be found"):
-        driver.setup(10)
+        driver.setup(PATIENCE_S)
 
 
 class HalfReady(ThreadBackend):
@@ -464,7 +458,7 @@ def test_setup_ends_with_the_work(folder: Path, mailbox: Mailbox) -> None:
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
     driver.open()
     driver.provision()
-    assert len(driver.setup(60)) == 1
+    assert len(driver.setup(PATIENCE_S)) == 1
     assert all(state.status is Status.SUCCEEDED for state in driver.states().values())
     driver.teardown()
     assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
@@ -473,7 +467,7 @@ def test_setup_ends_with_the_work(folder: Path, mailbox: Mailbox) -> None:
 def test_what_was_torn_down_during_setup_is_not_rented_again(
     folder: Path, mailbox: Mailbox
 ) -> None:
-    backend = HalfReady(lambda worker, ticket, attempt: str(worker.end.wait(30)))
+    backend = HalfReady(lambda worker, ticket, attempt: str(worker.end.wait(PATIENCE_S)))
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
     driver.open()
     driver.provision()
@@ -481,7 +475,7 @@ def test_what_was_torn_down_during_setup_is_not_rented_again(
 
     def setup() -> None:
         try:
-            driver.setup(60)
+            driver.setup(PATIENCE_S)
         except WorkerLost as error:
             raised.append(error)
 
@@ -489,7 +483,7 @@ def test_what_was_torn_down_during_setup_is_not_rented_again(
     thread.start()
     until(lambda: any(worker.state == "ready" for worker in mailbox.workers()))
     driver.teardown()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert len(raised) == 1
     assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
 
@@ -506,7 +500,7 @@ def test_a_lease_that_dies_in_setup_shows_its_last_lines(
     backend.worker(lease).join()
     mailbox.store.delete(mailbox.key(f"workers/{backend.worker(lease).worker}.json"))
     with pytest.raises(WorkerLost, match="out of disc"):
-        driver.setup(10)
+        driver.setup(PATIENCE_S)
 
 
 def test_the_intent_is_on_disk_before_anything_is_asked_for(
@@ -532,9 +526,9 @@ def test_an_unconfirmed_teardown_is_said_and_mended_later(folder: Path, mailbox:
     driver = Driver(tiny(folder), mailbox, backend)
     todo = driver.open()
     lease = driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     for ticket in todo:
-        driver.wait(ticket.ticket, 20)
+        driver.wait(ticket.ticket, PATIENCE_S)
     backend.undeletable = True
     with pytest.raises(TeardownUnconfirmed, match=lease.lease_id):
         driver.teardown(timeout_s=0.5)
@@ -573,8 +567,8 @@ def test_a_result_is_seen_within_half_a_second(folder: Path, mailbox: Mailbox) -
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
     driver.provision()
-    driver.setup(10)
-    accepted = driver.wait("t0001-s1.store", 20)
+    driver.setup(PATIENCE_S)
+    accepted = driver.wait("t0001-s1.store", PATIENCE_S)
     assert time.time() - accepted.ended_at < 0.5 + 0.5  # half a second, and a slow machine
     driver.teardown()
 
@@ -623,7 +617,7 @@ def test_tickets_are_pushed_once_where_workers_do_not_pull(
     driver = Driver(tiny(folder), mailbox, backend)
     driver.open()
     driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     until(lambda: len(backend.launched) == 2)
     key = mailbox.key("launches/t0001-s1.train.1.json")
     until(lambda: mailbox.store.stat(key) is not None)
@@ -640,7 +634,7 @@ def test_a_store_that_is_away_decides_nothing_for_a_while(
     driver = Driver(tiny(folder), mailbox, ThreadBackend())
     driver.open()
     driver.provision()
-    driver.setup(10)
+    driver.setup(PATIENCE_S)
     real, away = mailbox.claims, threading.Event()
     failures = []
 
@@ -654,11 +648,11 @@ def test_a_store_that_is_away_decides_nothing_for_a_while(
     away.set()
     until(lambda: len(failures) >= 2)
     away.clear()
-    assert driver.wait("t0001-s2.store", 20).attempt == 1
+    assert driver.wait("t0001-s2.store", PATIENCE_S).attempt == 1
     driver._watcher._patience_s = 0.2
     away.set()
     with pytest.raises(StoreUnavailable, match="no route to host"):
-        driver.wait("t0009-s9.train", 20)
+        driver.wait("t0009-s9.train", PATIENCE_S)
     away.clear()
     driver.teardown()
     assert ThreadBackend.alive == {}
@@ -671,16 +665,16 @@ def test_a_lease_that_nothing_ends_at_its_limit_is_ended_by_the_driver(
     monkeypatch.setattr("drillyard.driver.OVERDUE_S", 0.2)
 
     def never(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
-        worker.end.wait(30.0)
+        worker.end.wait(PATIENCE_S)
         raise ValueError("ended")
 
     backend = ThreadBackend(never)
     driver = Driver(tiny(folder, budget={"max_hours": 1.0 / 3600.0}), mailbox, backend)
     todo = driver.open()
     driver.provision()
-    driver.setup(timeout_s=10)
+    driver.setup(timeout_s=PATIENCE_S)
     with pytest.raises(TimedOut, match="max_hours"):
-        driver.wait(todo[0].ticket, timeout_s=20)
+        driver.wait(todo[0].ticket, timeout_s=PATIENCE_S)
     driver.teardown()
     driver.close("timed out")
     assert ThreadBackend.alive == {}

@@ -22,7 +22,8 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.status import Cause
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import WORKLOAD, until
+from tests.contract.toy import WORKLOAD
+from tests.patience import PATIENCE_S, until
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
 
@@ -79,9 +80,9 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     driver = place.driver()
     todo = driver.open()
     driver.provision()
-    (worker,) = driver.setup(60)
+    (worker,) = driver.setup(PATIENCE_S)
     assert worker.slots == 2
-    done = {t.ticket: driver.wait(t.ticket, 60) for t in todo}
+    done = {t.ticket: driver.wait(t.ticket, PATIENCE_S) for t in todo}
     assert sorted(done) == sorted(TICKETS)
     assert any("hello from t0001-s1 attempt 1" in line for line in driver.logs("t0001-s1"))
     driver.teardown()
@@ -97,17 +98,17 @@ def test_killing_the_agent_costs_one_attempt(place: Place) -> None:
     driver = place.driver()
     driver.open()
     first = driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
     os.kill(first.provider["pid"], signal.SIGKILL)
-    until(lambda: len(place.attempts("t0001-s1")) == 2, timeout=60)
+    until(lambda: len(place.attempts("t0001-s1")) == 2)
     place.gate.touch()
-    assert {driver.wait(t, 60).attempt for t in TICKETS if t.endswith("train")} == {2}
+    assert {driver.wait(t, PATIENCE_S).attempt for t in TICKETS if t.endswith("train")} == {2}
     ending = place.mailbox.ending("t0001-s1.train", 1)
     assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
     assert driver.lease is not None and driver.lease.lease_id != first.lease_id
     for ticket in TICKETS:
-        driver.wait(ticket, 60)
+        driver.wait(ticket, PATIENCE_S)
     driver.teardown()
     assert place.processes() == []
     assert [e.gone is not None for e in driver.ledger.entries()] == [True, True]
@@ -118,11 +119,11 @@ def test_an_agent_that_dies_before_it_is_ready_is_replaced(place: Place) -> None
     driver.open()
     first = driver.provision()
     os.kill(first.provider["pid"], signal.SIGKILL)
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     assert driver.lease is not None and driver.lease.lease_id != first.lease_id
     place.gate.touch()
     for ticket in TICKETS:
-        driver.wait(ticket, 60)
+        driver.wait(ticket, PATIENCE_S)
     assert place.attempts("t0001-s1") == ["t0001-s1.1"], "no attempt was lost"
     driver.teardown()
     assert place.processes() == []
@@ -136,19 +137,19 @@ from tests.contract.test_driver_local import Place
 driver = Place(Path({tmp!r})).driver()
 driver.open()
 driver.provision()
-driver.setup(60)
+driver.setup(600)
 os.kill(os.getpid(), 9)
 """
 
 
 def test_killing_the_driver_costs_nothing(place: Place) -> None:
     script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
-    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
     assert done.returncode == -9
     place.gate.touch()
     # Nobody drives now, and the work goes on to its end.
-    until(lambda: place.mailbox.accepted("t0001-s2", Phase.STORE), timeout=60)
-    until(lambda: place.mailbox.accepted("t0001-s1", Phase.STORE), timeout=60)
+    until(lambda: place.mailbox.accepted("t0001-s2", Phase.STORE))
+    until(lambda: place.mailbox.accepted("t0001-s1", Phase.STORE))
     assert place.processes() != []
     until(lambda: len([1 for *_, ended in place.mailbox.claims() if ended]) == 6)
     # The same command again: nothing to do, nothing rented, and the old machine is gone.
@@ -159,14 +160,14 @@ def test_killing_the_driver_costs_nothing(place: Place) -> None:
 
 def test_the_same_command_adopts_what_lives(place: Place) -> None:
     script = DYING.format(root=str(Path(__file__).parents[2]), tmp=str(place.tmp))
-    subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False)
     until(lambda: len(place.attempts("t0001-s1")) == 1)
     driver = place.driver()
     assert len(driver.open()) == 6
     lease = driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     place.gate.touch()
-    assert {driver.wait(t, 60).attempt for t in TICKETS} == {1}
+    assert {driver.wait(t, PATIENCE_S).attempt for t in TICKETS} == {1}
     assert [e.intent.ordinal for e in driver.ledger.entries()] == [1]
     assert lease.lease_id == driver.ledger.entries()[0].lease.lease_id
     driver.teardown()
@@ -177,14 +178,14 @@ def test_stop_then_the_same_command_goes_on(place: Place) -> None:
     driver = place.driver()
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     until(lambda: len(place.attempts("t0001-s1")) == len(place.attempts("t0001-s2")) == 1)
     board = until(lambda: (b := driver.board("t0001-s1")) and b.step > 0 and b)
     assert board.total == 1000
     driver.stop("Ctrl-C")
     for ticket in TICKETS:
         with pytest.raises(Stopped, match="Ctrl-C"):
-            driver.wait(ticket, 60)
+            driver.wait(ticket, PATIENCE_S)
     driver.teardown()
     driver.close("cancelled")
     assert place.processes() == []
@@ -192,8 +193,10 @@ def test_stop_then_the_same_command_goes_on(place: Place) -> None:
     again = place.driver()
     todo = again.open()
     again.provision()
-    again.setup(60)
-    assert {again.wait(t.ticket, 60).attempt for t in todo if t.phase is Phase.TRAIN} == {2}
+    again.setup(PATIENCE_S)
+    assert {again.wait(t.ticket, PATIENCE_S).attempt for t in todo if t.phase is Phase.TRAIN} == {
+        2
+    }
     again.teardown()
 
 
@@ -201,11 +204,11 @@ def test_a_users_error_reaches_the_caller(place: Place) -> None:
     driver = place.driver(**{"raise": "value"})
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     with pytest.raises(RunFailed, match="the tank is empty"):
-        driver.wait("t0001-s1.train", 60)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     with pytest.raises(RunFailed, match=r"because t0001-s1\.train did not succeed"):
-        driver.wait("t0001-s1.store", 60)
+        driver.wait("t0001-s1.store", PATIENCE_S)
     driver.teardown()
     assert place.processes() == []
 

@@ -20,6 +20,7 @@ from drillyard.fingerprint import fingerprint, weights_fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from tests.contract import resume_runner
+from tests.patience import PATIENCE_S
 
 RUN = resume_runner.RUN
 DRIFT = {"id": "tests.contract.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
@@ -90,7 +91,7 @@ def train(processes, store, case, attempt, *more, target=resume_runner.train):
     """Train in a fresh process; its exit code."""
     process = processes.Process(target=target, args=(str(store), case, attempt, *more))
     process.start()
-    process.join(240)
+    process.join(PATIENCE_S)
     if process.is_alive():
         process.kill()
         pytest.fail("a training of 600 steps took more than four minutes")
@@ -212,7 +213,7 @@ def test_killed_from_outside_again_and_again(tmp_path):
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     left_alone = start(tmp_path / "a", 1)
-    assert left_alone.wait(240) == 0, left_alone.stderr.read()
+    assert left_alone.wait(PATIENCE_S) == 0, left_alone.stderr.read()
     left_alone.stderr.close()
     a, b = box(tmp_path / "a"), box(tmp_path / "b")
 
@@ -223,7 +224,7 @@ def test_killed_from_outside_again_and_again(tmp_path):
     for attempt in range(1, 6):
         process = start(tmp_path / "b", attempt)
         seen = newest(b)
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None and attempt < 3:
             assert time.monotonic() < deadline
             if newest(b) >= seen + 2 * 500:  # older ones are deleted meanwhile
@@ -231,7 +232,7 @@ def test_killed_from_outside_again_and_again(tmp_path):
                 process.kill()
                 break
             time.sleep(0.005)
-        code = process.wait(240)
+        code = process.wait(PATIENCE_S)
         process.stderr.close()
         if code == 0:
             break

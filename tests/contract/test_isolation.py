@@ -20,6 +20,7 @@ from drillyard.status import Status
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
+from tests.patience import PATIENCE_S
 
 WORKLOAD = '''
 """Seed 1 crashes in native code, 2 leaves the process, 3 finds no room; the others are well."""
@@ -87,16 +88,16 @@ def test_runs_that_crash_leave_their_neighbours_alone(
     driver = Driver(loaded, mailbox, kind(runtime=runtime))
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
     words = []
     for seed in range(1, 7):
         ticket = f"t0001-s{seed}.train"
         if seed <= 3:
             with pytest.raises(DrillyardError):
-                driver.wait(ticket, 120)
+                driver.wait(ticket, PATIENCE_S)
             assert driver.states()[ticket].status is Status.FAILED
         else:
-            assert driver.wait(f"t0001-s{seed}.store", 120).attempt == 1
+            assert driver.wait(f"t0001-s{seed}.store", PATIENCE_S).attempt == 1
             accepted = mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
             assert accepted is not None and accepted.attempt == 1
             words.append(mailbox.read_file(mailbox.manifest(accepted), "w").decode().split())

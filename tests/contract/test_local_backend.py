@@ -15,7 +15,8 @@ from drillyard.status import Status
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.local import LocalBackend
 from tests.contract.test_worker import drive
-from tests.contract.toy import Toys, until
+from tests.contract.toy import Toys
+from tests.patience import until
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def backend(settings):
 
 @pytest.fixture
 def order(toy):
-    return toy.order(idle_s=30.0)
+    return toy.order(idle_s=600.0)
 
 
 class TestLocalBackend(BackendSuite):
@@ -123,9 +124,7 @@ def test_gpus_that_are_not_there_are_refused_in_setup(backend, toy):
         pytest.skip("this machine has a GPU")
     toy.post()
     backend.provision(toy.order(gpus=1))
-    worker = until(
-        lambda: next((w for w in toy.mailbox.workers() if w.state == "failed"), None), timeout=90
-    )
+    worker = until(lambda: next((w for w in toy.mailbox.workers() if w.state == "failed"), None))
     assert "resources.gpus is 1, and no GPU is usable here" in worker.message
     toy.nothing_left()
     assert any(f.severity is Severity.ERROR for f in backend.check(toy.order(gpus=1)))

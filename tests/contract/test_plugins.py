@@ -14,6 +14,7 @@ import pytest
 
 from drillyard.errors import ConfigError, UserError
 from drillyard.scaffold import write
+from tests.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
 
@@ -144,7 +145,7 @@ def installed(package: Path, target: Path) -> dict[str, str]:
 def drillyard(env, *words, folder=None, code=0):
     done = subprocess.run(
         [str(BIN / "drillyard"), *words], env=env, cwd=folder, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -153,7 +154,7 @@ def drillyard(env, *words, folder=None, code=0):
 def suite(package: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"],
-        cwd=package, env=env, capture_output=True, text=True, timeout=280, check=False,
+        cwd=package, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def test_a_plugged_in_workload_runs_by_its_name(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "SUCCEEDED", done.stdout + done.stderr
     (metrics,) = (tmp_path / "store/sums/runs/t0001-s4/attempts").rglob("metrics.json")

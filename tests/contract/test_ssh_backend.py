@@ -17,7 +17,8 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.ssh.backend import SshBackend, store_there
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.settings import Address
-from tests.contract.toy import Toys, until
+from tests.contract.toy import Toys
+from tests.patience import PATIENCE_S, until
 from tests.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
@@ -53,7 +54,7 @@ def backend(settings):
 
 @pytest.fixture
 def order(toy):
-    return toy.order(idle_s=30.0)
+    return toy.order(idle_s=600.0)
 
 
 class TestSshBackend(BackendSuite):
@@ -109,7 +110,7 @@ def test_two_machines_share_the_workers(settings, toy, tmp_path_factory, tmp_pat
         settings |= {"hosts": [*settings["hosts"], second.address], "known_hosts": str(known)}
         # Both are this machine: the second "machine" is the same runtime, so the same agent.
         backend = SshBackend(**settings)
-        lease = backend.provision(toy.order(workers=3, idle_s=30.0))
+        lease = backend.provision(toy.order(workers=3, idle_s=600.0))
         assert [h["address"] for h in lease.provider["hosts"]] == settings["hosts"]
         (listed,) = backend.leases()
         assert listed.order == lease.order
@@ -275,7 +276,7 @@ def test_kill_9_of_the_driver_and_the_same_command_adopts(server, tmp_path, sett
         first = subprocess.Popen(command, cwd=mine, stdout=out, stderr=out)
     try:
         both = [tmp_path / f"t0001-s{seed}.begun" for seed in (3, 4)]
-        until(lambda: all(p.exists() for p in both) or first.poll() is not None, 60, "both runs")
+        until(lambda: all(p.exists() for p in both) or first.poll() is not None, what="both runs")
         assert first.poll() is None, (tmp_path / "first.txt").read_text()
         before = list(marked(DRILLYARD_LOCAL_RUNTIME=settings["runtime"]))
         (lease,) = backend.leases()
@@ -284,7 +285,7 @@ def test_kill_9_of_the_driver_and_the_same_command_adopts(server, tmp_path, sett
         first.wait()
     (tmp_path / "gate").touch()
     second = subprocess.run(
-        command, cwd=mine, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=mine, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert second.returncode == 0, second.stdout + second.stderr
     assert "3.5" in second.stdout  # the mean of the two scores

@@ -21,6 +21,7 @@ from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.status import Status
+from tests.patience import PATIENCE_S
 
 RUNNER = Path(__file__).with_name("study_runner.py")
 
@@ -83,7 +84,7 @@ def killed_again_and_again(folder: Path, trials: int, kills: int, seed: int) -> 
         time.sleep(chance.uniform(0.0, 0.4))
         child.send_signal(signal.SIGKILL)
         child.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return mailbox
 

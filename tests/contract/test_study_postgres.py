@@ -21,6 +21,7 @@ from drillyard.checking import check
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
+from tests.patience import PATIENCE_S
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -50,7 +51,7 @@ def postgres() -> Iterator[str]:
         cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **who,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while subprocess.run(
             [FOLDERS[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port)],
             capture_output=True, check=False,
@@ -60,7 +61,7 @@ def postgres() -> Iterator[str]:
         yield f"postgresql://127.0.0.1:{port}/postgres"
     finally:
         server.send_signal(signal.SIGINT)  # does not wait for open connections
-        server.wait(20)
+        server.wait(PATIENCE_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 

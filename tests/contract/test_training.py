@@ -190,7 +190,7 @@ def test_a_budget_in_seconds_is_labelled(run):
     _, train = run(case("a2c", {}, **plan))
     summary = train().summary
     assert summary["ended_by"] == "max_time_s" and "not reproducible" in summary["exactness"]
-    assert 0.5 <= summary["elapsed_s"] < 60 and summary["steps"] < 10_000_000
+    assert summary["elapsed_s"] >= 0.5 and summary["steps"] < 10_000_000
 
 
 class Counting:

@@ -18,7 +18,8 @@ from drillyard.runlogs import RunLogs
 from drillyard.status import Cause, Status
 from drillyard.worker.endings import failed
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import Toys, until
+from tests.contract.toy import Toys
+from tests.patience import until
 
 
 @pytest.fixture

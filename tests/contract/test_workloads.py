@@ -30,7 +30,7 @@ from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
 from drillyard_backends.local import LocalBackend
 from tests.conftest import BIN, ROOT
-from tests.contract.toy import until
+from tests.patience import PATIENCE_S, until
 
 WORK = """
 import os, subprocess, sys, time
@@ -82,7 +82,7 @@ class Place:
 
     def child(self, attempt: int) -> int:
         mark = self.marks / f"t0001-s1.{attempt}"
-        return int(until(lambda: mark.exists() and mark.read_text(), timeout=60))
+        return int(until(lambda: mark.exists() and mark.read_text()))
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def start(driver: Driver) -> None:
     driver.open()
     driver.provision()
-    driver.setup(60)
+    driver.setup(PATIENCE_S)
 
 
 def finish(driver: Driver) -> None:
     for state in driver.states().values():
-        driver.wait(state.ticket.ticket, 60)
+        driver.wait(state.ticket.ticket, PATIENCE_S)
     driver.teardown()
     driver.close("done")
 
@@ -154,7 +154,7 @@ def test_a_stop_tears_down_and_the_same_command_goes_on(place: Place) -> None:
     child = place.child(1)
     driver.stop("enough for today")
     with pytest.raises(Stopped):
-        driver.wait("t0001-s1.train", 60)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     assert (place.marks / "torn").exists() and gone(child)
     driver.teardown()
     driver.close("cancelled")
@@ -170,7 +170,7 @@ def test_a_time_limit_is_timed_out(place: Place) -> None:
     driver = place.driver(FILE, limit="1")
     start(driver)
     with pytest.raises(TimedOut, match="not done after 1 s"):
-        driver.wait("t0001-s1.train", 60)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     assert gone(place.child(1)) and (place.marks / "torn").exists()
     driver.teardown()
     assert driver.states()["t0001-s1.train"].status is Status.TIMED_OUT
@@ -182,7 +182,7 @@ def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place: Place
     driver = place.driver(text)
     start(driver)
     with pytest.raises(RunFailed, match="does not start"):
-        driver.wait("t0001-s1.train", 60)
+        driver.wait("t0001-s1.train", PATIENCE_S)
     driver.teardown()
     driver.close("failed")
     (run,) = collect(driver.mailbox).runs
@@ -268,7 +268,7 @@ def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
     start(driver)
     runs = place.tmp / "store" / "whole" / "runs" / "t0001-s1"
     first = runs / "attempts" / "train-1"
-    until(lambda: list(first.glob("checkpoints/*/manifest.json")), 60, "a first checkpoint")
+    until(lambda: list(first.glob("checkpoints/*/manifest.json")), what="a first checkpoint")
     assert not (runs / "train.accepted.json").exists()
     os.kill(int((place.marks / "ticket").read_text()), signal.SIGKILL)
     finish(driver)
@@ -294,7 +294,7 @@ def test_ready_made_experiments(
 
     def drillyard(*words: str) -> str:
         done = subprocess.run([str(BIN / "drillyard"), *words], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=100, check=False)  # fmt: skip
+                              capture_output=True, timeout=PATIENCE_S, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

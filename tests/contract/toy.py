@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 from drillyard import bundle
@@ -16,6 +15,7 @@ from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.records import ExperimentRecord, Phase, RunRecord, TicketRecord
 from drillyard.processes import ProcessId, marked
 from drillyard.spec import ExperimentSpec
+from tests.patience import until
 
 WORKLOAD = '''
 """Does what the parameters of the run say; a gate is a file that the test creates."""
@@ -76,17 +76,6 @@ class Toy:
 '''
 
 
-def until(condition, timeout=20.0, what="the condition"):
-    """Poll until a condition holds; its value."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not come true within {timeout} s")
-
-
 class Toys:
     """A store with an experiment of the toy workload, and what tests ask of it."""
 
@@ -141,14 +130,14 @@ class Toys:
     def state(self, ticket: str):
         return ticket_states(self.mailbox)[ticket]
 
-    def until_status(self, ticket: str, status, timeout: float = 20.0):
+    def until_status(self, ticket: str, status):
         def reached():
             state = self.state(ticket)
             if state.status is not status and state.status.ended:
                 raise AssertionError(f"{ticket} is {state.status}: {state.ending}")
             return state if state.status is status else None
 
-        return until(reached, timeout, f"{ticket} {status}")
+        return until(reached, what=f"{ticket} {status}")
 
     def pid_of(self, run: str, attempt: int) -> int:
         mark = self.marks / f"{run}.{attempt}"
@@ -157,8 +146,8 @@ class Toys:
     def processes(self) -> list[ProcessId]:
         return list(marked(self.lease, DRILLYARD_LOCAL_RUNTIME=str(self.tmp / "runtime")))
 
-    def nothing_left(self, timeout: float = 15.0) -> None:
-        until(lambda: not self.processes(), timeout, "an end of all processes")
+    def nothing_left(self) -> None:
+        until(lambda: not self.processes(), what="an end of all processes")
 
     def clean_up(self) -> None:
         for process in self.processes():

@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 FENCE = re.compile(
     r"(?:<!-- file: (?P<file>[^ ]+) -->\n)?```(?P<lang>\w*)(?P<info>[^\n]*)\n(?P<body>.*?)```",
     re.S,
@@ -71,7 +73,7 @@ def run(command: str, folder: Path, env: dict[str, str]) -> subprocess.Completed
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env={**os.environ, **env, "PATH": path},
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

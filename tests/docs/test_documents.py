@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 from . import runner
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +61,7 @@ def test_what_is_documented_works(document: Path, finished_cstr: Path, tmp_path:
         elif block.language == "python" and not block.file:
             done = subprocess.run(
                 [sys.executable, "-c", block.body], cwd=tmp_path, capture_output=True, text=True,
-                timeout=280, check=False,
+                timeout=PATIENCE_S, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -159,12 +158,3 @@ class Compute:
         request = compute_v1.AggregatedListInstancesRequest(project=self.project, filter=filter)
         for _, scoped in self.instances.aggregated_list(request=request):
             yield from scoped.instances
-
-
-def until(what: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Wait until something is true; what it was."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.05)
-    return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.testing.cloud.wire import Request, Response
+from tests.patience import PATIENCE_S
 
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "content-encoding"}
@@ -124,7 +125,7 @@ class Machine:
                 env={**clean, **env, "PORT": str(self.port), "HOST": "127.0.0.1"},
             )  # fmt: skip
 
-    def wait_healthy(self, path: str, timeout_s: float = 180.0) -> str | None:
+    def wait_healthy(self, path: str, timeout_s: float = PATIENCE_S) -> str | None:
         """None when it answers; else its last words."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

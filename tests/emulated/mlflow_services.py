@@ -295,6 +295,8 @@ class Services:
 
     def _deployed(self, name: str) -> Any:
         service = self.things[f"service {name}"]
+        # Who gives up waiting for this answer and asks again sees that it goes on.
+        service["reconciling"] = True
         trouble = self.trouble(service)
         state = "CONDITION_FAILED" if trouble else "CONDITION_SUCCEEDED"
         service["terminalCondition"] = {"type": "Ready", "state": state, "message": trouble or ""}

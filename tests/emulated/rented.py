@@ -15,6 +15,7 @@ import pytest
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.processes import end, marked
 from drillyard.testing.cloud.handle import GcpEmulator
+from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
@@ -63,7 +64,7 @@ class Lab:
         self._children.append(child)
         return child
 
-    def run(self, *arguments: str, timeout_s: float = 240, **settings: str) -> str:
+    def run(self, *arguments: str, timeout_s: float = PATIENCE_S, **settings: str) -> str:
         """A command that succeeds; what it said."""
         before = len(self.said)
         code = self.start(*arguments, **settings).wait(timeout_s)

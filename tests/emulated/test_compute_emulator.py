@@ -19,7 +19,8 @@ from google.cloud import compute_v1
 from drillyard.processes import ProcessId, marked
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.cloud.machines import MACHINE_MARK
-from tests.emulated.compute_client import REGION, ZONE, Compute, until
+from tests.emulated.compute_client import REGION, ZONE, Compute
+from tests.patience import until
 
 SLEEPER = '#!/bin/bash\necho "hello from $HOSTNAME"\nexec sleep 600\n'
 
@@ -200,7 +201,7 @@ PY
         group = compute.group(compute.template(script))
         name = a_name()
         compute.create(group, name, job="run/7")
-        until(lambda: not compute.managed(group), 40)
+        until(lambda: not compute.managed(group))
         assert f"name {name} job run/7" in cloud.serial(name)
         callers = {entry["caller"] for entry in cloud.log(f"{group}/deleteInstances")}
         assert callers == {f"{cloud.service_account}|{name}"}

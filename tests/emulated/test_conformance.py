@@ -14,7 +14,8 @@ pytest.importorskip("googleapiclient")
 
 from drillyard.testing.cloud.discovery import discovery, traffic_problems
 from drillyard.testing.cloud.handle import GcpEmulator
-from tests.emulated.compute_client import REGION, ZONE, Compute, until
+from tests.emulated.compute_client import REGION, ZONE, Compute
+from tests.patience import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,10 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
         compute.wait(compute.instance_templates.delete_unary(**project, instance_template=name))
         list(compute.zone_operations.list(**here))
         subprocess.run(
-            [sys.executable, "-c", STORAGE_TOUR], env=cloud.environ(), check=True, timeout=60
+            [sys.executable, "-c", STORAGE_TOUR],
+            env=cloud.environ(),
+            check=True,
+            timeout=PATIENCE_S,
         )
         yield cloud
 

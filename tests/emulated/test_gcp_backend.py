@@ -8,10 +8,11 @@ import pytest
 
 from drillyard.backend import Liveness, Order
 from drillyard.errors import NoCapacity
-from drillyard.testing.backend_suite import BackendSuite, until
+from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.places import candidates
+from tests.patience import until
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,8 @@ def settings(here: GcpEmulator) -> dict[str, Any]:
     return {
         "project": here.project, "bucket": f"lab-{uuid.uuid4().hex[:8]}",
         "service_account": here.service_account, "listing_lag_s": 0.0,
+        # Machines without work must not leave before a slow test has looked at them.
+        "idle_s": 3600,
     }  # fmt: skip
 
 
@@ -95,14 +98,14 @@ def test_one_machine_a_worker_each_with_its_own_metadata(
 ) -> None:
     order = three(order, deadline=bodiless.state()["now"] + 1800)
     lease = backend.provision(order)
-    until(lambda: len(machines(bodiless, order)) == 3, 20, "three machines")
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
     names = sorted(m["name"] for m in machines(bodiless, order))
     assert names == [f"{order.lease_id}-w{n}-0" for n in range(3)]
     assert backend.tend(lease, 3) == 3
     (asked,) = bodiless.log(f"POST .*{order.lease_id}/createInstances")
     assert asked["status"] == 200
     backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 def test_a_zone_without_room_is_left_for_the_next(
@@ -112,13 +115,13 @@ def test_a_zone_without_room_is_left_for_the_next(
     hasty = GcpBackend(**{**settings, "stockout_s": 0.5})
     order = three(order)
     lease = hasty.provision(order)
-    until(lambda: hasty.tend(lease, 3) == 3 and len(machines(bodiless, order)) == 3, 40, "three")
+    until(lambda: hasty.tend(lease, 3) == 3 and len(machines(bodiless, order)) == 3, what="three")
     assert {m["zone"] for m in machines(bodiless, order)} == {"europe-west1-c"}
-    until(lambda: hasty.probe(lease) is Liveness.ALIVE, 20, "ALIVE")
+    until(lambda: hasty.probe(lease) is Liveness.ALIVE, what="ALIVE")
     groups = [g for g in bodiless.state()["groups"] if order.lease_id in g["key"]]
     assert len(groups) == 1  # the empty one went with the stock-out
     hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 def test_no_room_anywhere_ends_with_every_reason(
@@ -139,11 +142,11 @@ def test_no_room_anywhere_ends_with_every_reason(
             said.append(str(error))
         return bool(said)
 
-    until(over, 40, "the end of the search")
+    until(over, what="the end of the search")
     assert "europe-west1-b: " in said[0] and "europe-west1-c: " in said[0]
     assert said[0].count("ZONE_RESOURCE_POOL_EXHAUSTED") == 2
     hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 @pytest.mark.parametrize("partial", ["start", "all"])
@@ -164,16 +167,16 @@ def test_fewer_machines_than_asked_for(
     lease = hasty.provision(order)
     try:
         if partial == "start":
-            until(lambda: hasty.tend(lease, 3) == 2, 40, "two of three")
+            until(lambda: hasty.tend(lease, 3) == 2, what="two of three")
             assert len(machines(bodiless, order)) == 2
         else:
             with pytest.raises(NoCapacity, match="N2_CPUS") as error:
-                until(lambda: hasty.tend(lease, 3) == 2, 40, "a refusal")
+                until(lambda: hasty.tend(lease, 3) == 2, what="a refusal")
             assert error.value.hint
     finally:
         bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 1000}})
     hasty.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
@@ -191,14 +194,14 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
                 m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"
             ]
 
-        until(there, 40, name)
+        until(there, what=name)
         if generation < 2:
             bodiless.happen("preempt", name)
     lived = {m["name"]: m["spot"] for m in machines(bodiless, order, all_=True)}
     assert [lived[f"{order.lease_id}-w0-{n}"] for n in range(3)] == [True, True, False]
     assert len(machines(bodiless, order)) == 1
     policy.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -258,11 +261,11 @@ def test_one_group_over_the_zones_of_a_region(
     regional = GcpBackend(**{**settings, "regional": True})
     order = three(order)
     lease = regional.provision(order)
-    until(lambda: len(machines(bodiless, order)) == 3, 40, "three machines")
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
     assert "europe-west1-b" not in {m["zone"] for m in machines(bodiless, order)}
     assert regional.tend(lease, 3) == 3
     regional.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 def test_lost_answers_and_busy_servers_make_no_second_machine(
@@ -274,12 +277,12 @@ def test_lost_answers_and_busy_servers_make_no_second_machine(
     bodiless.fault("listManagedInstances", status=403, reason="rateLimitExceeded", times=2)
     order = three(order)
     lease = backend.provision(order)
-    until(lambda: len(machines(bodiless, order)) == 3, 20, "three machines")
+    until(lambda: len(machines(bodiless, order)) == 3, what="three machines")
     backend.tend(lease, 3)
     assert len(machines(bodiless, order, all_=True)) == 3
     bodiless.fault("instanceGroupManagers", method="DELETE", lose=True, after=True, times=1)
     backend.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
 
 
 def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
@@ -289,7 +292,7 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     from drillyard.vacating import vacate
 
     lease = backend.provision(order)
-    until(lambda: machines(bodiless, order), 20, "a machine")
+    until(lambda: machines(bodiless, order), what="a machine")
     bodiless.physics(false_done=[{"kind": "delete", "match": order.lease_id, "times": 1}])
     vacate(backend, lease, timeout_s=60)
     assert nothing_left(bodiless, order)
@@ -307,10 +310,10 @@ def test_the_users_own_template_stays(
     like._prepare(other, candidates(like.config)[0], "mine")
     own = GcpBackend(**{**settings, "template": "mine", "machine_types": ["n2-standard-2"]})
     lease = own.provision(order)
-    until(lambda: machines(bodiless, order), 20, "a machine")
+    until(lambda: machines(bodiless, order), what="a machine")
     assert machines(bodiless, order)[0]["machine_type"] == "n2-standard-2"
     own.teardown(lease)
-    until(lambda: nothing_left(bodiless, order), 20, "an empty project")
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
     assert "mine" in str(bodiless.state()["templates"])
     like._groups.delete_template("mine")
 
@@ -319,7 +322,7 @@ def test_protection_is_a_label_that_the_listing_tells(
     bodiless: GcpEmulator, backend: GcpBackend, order: Order
 ) -> None:
     lease = backend.provision(order)
-    until(lambda: machines(bodiless, order), 20, "a machine")
+    until(lambda: machines(bodiless, order), what="a machine")
     backend.protect(lease, 2_000_000_000.0)
     (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
     assert found.provider["protected_until"] == 2_000_000_000.0

@@ -16,12 +16,12 @@ from drillyard.backend import Liveness, Order
 from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.testing.backend_suite import until
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
 from tests.contract.test_mlflow_mirror import LiveServer
 from tests.emulated.rented import Lab
+from tests.patience import PATIENCE_S, until
 from tests.webhook import Webhook, webhook
 
 REACTOR = """
@@ -56,7 +56,7 @@ def local_hashes(lab: Lab, file: Path, runs: list[str]) -> dict[str, str]:
     program = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow=False)"
     done = subprocess.run(
         [sys.executable, "-c", program, str(file), str(store)],
-        cwd=lab.folder, capture_output=True, text=True, timeout=240, check=False,
+        cwd=lab.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         env={**os.environ, "HOME": str(lab.folder), "DRILLYARD_HOME": str(lab.folder / ".local")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -120,13 +120,13 @@ def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
         found = list(lab.cloud.ask("objects", bucket=lab.bucket))
         return len([k for k in found if "checkpoints" in k and "manifest" in k]) >= 2
 
-    until(trained_a_little, 120, "checkpoints")
+    until(trained_a_little, what="checkpoints")
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     curves = lab.run("tensorboard", f"gs://{lab.bucket}/reactor", "--no-serve", "--folder", "tb")
     assert "2 runs are new" in curves
     lab.cloud.happen("cut", lab.cloud.state()["machines"][0]["name"])
-    until(lambda: lab.left() == {}, 200, f"an empty project: {lab.left()}")
+    until(lambda: lab.left() == {}, what=f"an empty project: {lab.left()}")
     for run in ("t0001-s1", "t0001-s2"):
         assert mailbox.accepted(run, Phase.STORE) is not None, lab.serials()
     assert [t["state"] for t in hook.told] == ["done"]
@@ -162,8 +162,8 @@ def test_two_last_machines_leave_nothing(lab: Lab, rented: tuple[GcpBackend, Ord
     lab.cloud.fault("deleteInstances", lose=True, after=True, times=1)
     lab.cloud.fault("instanceGroupManagers/dy", method="DELETE", status=503, times=1)
     lease = backend.provision(order)
-    until(lambda: len(lab.cloud.state()["all_machines"]) == 2, 30, "two machines")
-    until(lambda: lab.left() == {}, 90, f"an empty project: {lab.left()}")
+    until(lambda: len(lab.cloud.state()["all_machines"]) == 2, what="two machines")
+    until(lambda: lab.left() == {}, what=f"an empty project: {lab.left()}")
     assert backend.probe(lease) is Liveness.GONE
     assert all(m["ended_by"] == "deleted" for m in lab.cloud.state()["all_machines"])
     lines = "\n".join(backend.logs(lease))
@@ -179,10 +179,10 @@ def test_a_machine_without_drillyard_says_so_and_goes(
     lab.cloud.ask("machine_env", DRILLYARD_PREFIX="/nowhere", DRILLYARD_LAST_WORDS_S="2")
     lease = backend.provision(order.model_copy(update={"workers": 1}))
     until(
-        lambda: any("no /nowhere/bin/python" in line for line in backend.logs(lease)), 30,
-        "the serial port",
+        lambda: any("no /nowhere/bin/python" in line for line in backend.logs(lease)),
+        what="the serial port",
     )  # fmt: skip
-    until(lambda: not lab.cloud.state()["machines"], 60, "no machine")
+    until(lambda: not lab.cloud.state()["machines"], what="no machine")
     backend.teardown(lease)
     assert lab.left() == {}
 
@@ -197,7 +197,7 @@ def test_a_machine_installs_from_a_wheelhouse(
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
          "--disable-pip-version-check", "-w", str(wheels), str(Path(__file__).parents[2])],
-        check=True, timeout=120,
+        check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     _pack_pip(wheels)
     listing = json.loads(wheelhouse.index(wheels, ""))
@@ -216,13 +216,13 @@ def test_a_machine_installs_from_a_wheelhouse(
     own = GcpBackend(**{**backend.config.model_dump(exclude_unset=True), "wheelhouse": place})
     lease = own.provision(order.model_copy(update={"workers": 1}))
     try:
-        until(lambda: any("is ready" in x for x in own.logs(lease)), 90, "an agent")
+        until(lambda: any("is ready" in x for x in own.logs(lease)), what="an agent")
     except AssertionError as error:
         raise AssertionError(lab.serials()) from error
     assert (prefix / "bin" / "python").exists()
     assert list(prefix.glob("lib/python3*/site-packages/drillyard_backends/gcp/machine.py"))
     own.teardown(lease)
-    until(lambda: lab.left() == {}, 30, "an empty project")
+    until(lambda: lab.left() == {}, what="an empty project")
 
 
 def _pack_pip(wheels: Path) -> None:

@@ -16,6 +16,7 @@ from drillyard_backends.gcp.mlflow_server.names import Choices, choose, read_dat
 from drillyard_backends.gcp.mlflow_server.server import MlflowServer
 from drillyard_backends.gcp.mlflow_server.tokens import TOKENS
 from tests.conftest import ROOT
+from tests.patience import PATIENCE_S
 
 from .mlflow_machines import BIN
 from .mlflow_world import World
@@ -378,7 +379,7 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
         done = subprocess.run(
             [str(Path(sys.executable).parent / "drillyard"), "mlflow", "gcp", *words,
              "--project", "emulated-project", "--region", "europe-west1"],
-            capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -386,7 +387,7 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
     def client(what, *, ok=True, **more):
         done = subprocess.run(
             [sys.executable, "-c", CLIENT, what], cwd=tmp_path, capture_output=True, text=True,
-            timeout=200, env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
+            timeout=PATIENCE_S, env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
         )  # fmt: skip
         assert ("done" in done.stdout) is ok, done.stdout + done.stderr
         return done.stderr

@@ -14,6 +14,7 @@ import pytest
 
 from drillyard.mailbox import open_store
 from drillyard.testing.cloud.handle import GcpEmulator
+from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1
@@ -46,7 +47,7 @@ def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -
         os.environ.update(before)
     done = subprocess.run(
         [sys.executable, "-c", RUN, "adder.yaml", url], cwd=folder, capture_output=True, text=True,
-        timeout=200, check=False,
+        timeout=PATIENCE_S, check=False,
         env=shared_cloud.environ(HOME=str(folder), DRILLYARD_HOME=str(folder / "home")),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -73,7 +74,7 @@ def test_every_reading_command_works_from_another_machine(
     def said(*words: str, code: int = 0) -> str:
         done = subprocess.run(
             [DRILLYARD, *words], cwd=tmp_path, env=env, capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr

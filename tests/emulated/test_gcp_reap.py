@@ -17,9 +17,9 @@ from drillyard.driver_lock import DriverLock
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import ExperimentRecord
-from drillyard.testing.backend_suite import until
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
+from tests.patience import until
 
 from .compute_client import Compute
 
@@ -109,7 +109,7 @@ def expired(capsys: pytest.CaptureFixture[str], *leases: str) -> None:
             reaped(capsys, "--dry-run", "--grace", "0s")[1].get(x, {}).get("verdict") == "expired"
             for x in leases
         ),
-        15, "leases that have expired",
+        what="leases that have expired",
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     group = compute.group(compute.template())
     compute.create(group, "foreign-machine")
     everything = (driven, done, kept, overdue.lease_id, limited.lease_id)
-    until(lambda: len(cloud.state()["machines"]) == 6, 30, "six machines")
+    until(lambda: len(cloud.state()["machines"]) == 6, what="six machines")
     assert main(["protect", kept, "--until", "2h", "--store", backend.store_url]) == 0
     assert "(mailbox, machines)" in capsys.readouterr().out
 
@@ -165,7 +165,7 @@ def test_late_listings_and_deletes_that_were_not_are_waited_out(
     cloud: GcpEmulator, backend: GcpBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lease = rented(backend, experiment(backend, "e"))
-    until(lambda: cloud.state()["machines"], 30, "a machine")
+    until(lambda: cloud.state()["machines"], what="a machine")
     cloud.physics(listing_lag_s=0.4, false_done=[{"kind": "delete", "times": 1}])
     expired(capsys, lease)
     code, found = reaped(capsys, "--grace", "0s")
@@ -179,7 +179,7 @@ def test_without_the_right_to_delete_the_second_failure_is_told(
 ) -> None:  # fmt: skip
     mailbox = experiment(backend, "e")
     lease = rented(backend, mailbox)
-    until(lambda: cloud.state()["machines"], 30, "a machine")
+    until(lambda: cloud.state()["machines"], what="a machine")
     expired(capsys, lease)
     cloud.ask("project", disabled=[], denied=[
         "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.update",

@@ -15,7 +15,7 @@ from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, ExperimentRecord, RunRecord, WorkerRecord
 from drillyard.testing.cloud.handle import GcpEmulator
-from tests.emulated.compute_client import until
+from tests.patience import until
 
 LEASE = "dy-00000000aa"
 

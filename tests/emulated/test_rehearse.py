@@ -16,6 +16,7 @@ from drillyard.errors import ConfigError
 from drillyard.testing.cloud.gcp_rehearsal import FAULTS, GcpRehearsal
 from drillyard.testing.cloud.rehearsal import Fault, parse_faults
 from tests.emulated.compute_client import Compute
+from tests.patience import PATIENCE_S
 
 BUDGET = ("--set", "budget.max_hours=1", "--set", "budget.max_cost=1")
 BIN = Path(sys.executable).parent
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "drillyard"), "rehearse", *words],
-        cwd=folder, capture_output=True, text=True, timeout=240, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

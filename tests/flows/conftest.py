@@ -8,10 +8,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 
 from drillyard_flows import server as embedded
 from drillyard_flows import settings
+from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
@@ -52,17 +52,6 @@ class Slow(gymnasium.Env):
         x = np.array([self.t / 20], np.float32)
         return x, float(action), False, self.t >= 20, {}
 '''
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "") -> Any:
-    """The condition's first true value; fails the test when it does not come."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s:g} s: {what or condition}")
 
 
 @dataclass
@@ -188,7 +177,7 @@ class Bench:
         ).read_text()
 
     def run(
-        self, *words: str | Path, timeout_s: float = 180.0, **environ: str
+        self, *words: str | Path, timeout_s: float = PATIENCE_S, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """A command, waited for."""
         return subprocess.run(
@@ -196,7 +185,7 @@ class Bench:
             timeout=timeout_s, env={**os.environ, "DRILLYARD_DEBUG": "1", **environ}, check=False,
         )  # fmt: skip
 
-    def ended(self, child: subprocess.Popen[str], timeout_s: float = 90.0) -> int:
+    def ended(self, child: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> int:
         """Exit code of a command in the background."""
         return child.wait(timeout_s)
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 CLOUDY = """
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -71,8 +73,8 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
         "PREFECT_LOGGING_LEVEL": "CRITICAL", "PYTHONPATH": str(tmp_path),
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=120,
-        check=False,
+        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
@@ -99,7 +101,7 @@ def test_a_server_that_is_away_says_so_and_never_the_secret(tmp_path: Path) -> N
     }  # fmt: skip
     program = "from drillyard import settings; settings.resolve('local/bench')"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=120,
-        check=False,
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert "ConfigError" in done.stderr and "cannot be read" in done.stderr

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Api, Bench, lease_processes, wait_until
+from tests.flows.conftest import Api, Bench, lease_processes
+from tests.patience import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -40,18 +41,18 @@ def lab(api: Api, bench: Bench) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        found = wait_until(
+        found = until(
             lambda: [
                 d
                 for d in api.post("/deployments/filter", {})
                 if d["name"] == "lab" and not d["paused"] and d["entrypoint"]
             ],
-            60, "a deployment",
+            what="a deployment",
         )  # fmt: skip
         yield found[0]["id"]
     finally:
         child.terminate()
-        child.wait(60)
+        child.wait(PATIENCE_S)
 
 
 def start(api: Api, lab: str, file: Path) -> str:
@@ -71,7 +72,7 @@ def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
 ) -> None:
     file = bench.write("served")
     run = start(api, lab, file)
-    found = wait_until(lambda: ended(api, run), 120, "the end")
+    found = until(lambda: ended(api, run), what="the end")
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     assert bench.run("run", file, "--name", "typed").returncode == 0
     assert bench.weights("served") == bench.weights("typed")
@@ -79,10 +80,10 @@ def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
     assert gone and lease_processes(lease) == []
 
     again = start(api, lab, file)
-    found = wait_until(lambda: ended(api, again), 120, "the end")
+    found = until(lambda: ended(api, again), what="the end")
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     assert len(bench.leases("served")) == 1
-    wait_until(lambda: any("nothing to do" in line for line in api.logs(found)), 20, "log lines")
+    until(lambda: any("nothing to do" in line for line in api.logs(found)), what="log lines")
 
 
 def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
@@ -90,10 +91,10 @@ def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
 ) -> None:
     file = bench.write("called-off", simulator={"id": "world:Slow", "args": {"step_s": 0.02}})
     run = start(api, lab, file)
-    wait_until(lambda: bench.board_step("called-off") >= 130, 120, "steps")
+    until(lambda: bench.board_step("called-off") >= 130, what="steps")
     api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
 
-    found = wait_until(lambda: ended(api, run), 60, "the end")
+    found = until(lambda: ended(api, run), what="the end")
     assert found["state"]["type"] == "CANCELLED"
     ((lease, gone),) = bench.leases("called-off").items()
     assert gone and lease_processes(lease) == []

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 from drillyard.processes import ProcessId
 from drillyard_flows import hooks
-from tests.flows.conftest import Api, Bench, lease_processes, migrated_home, wait_until
+from tests.flows.conftest import Api, Bench, lease_processes, migrated_home
+from tests.patience import until
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
@@ -19,7 +20,7 @@ def started(bench: Bench, name: str, step: int = 130) -> tuple[Path, object]:
     """A command whose run is past its second checkpoint."""
     file = bench.write(name, simulator=SLOW)
     child = bench.start("run", file)
-    wait_until(lambda: bench.board_step(name) >= step or child.poll() is not None, 120, "steps")
+    until(lambda: bench.board_step(name) >= step or child.poll() is not None, what="steps")
     assert child.poll() is None, bench.said()
     return file, child
 
@@ -45,7 +46,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
     assert api.tasks(flow)["train t0001-s1"]["state"]["type"] == "CANCELLED"
 
     # The file is not needed to go on: the store has the experiment and the user's code.
-    wait_until(lambda: bench.board_step("whole") > 0, 60, "the other one has its code")
+    until(lambda: bench.board_step("whole") > 0, what="the other one has its code")
     (bench.folder / "world.py").unlink()
     done = bench.run("resume", "stopped")
     assert done.returncode == 0, done.stderr
@@ -61,7 +62,7 @@ def test_ctrl_c_stops_resumably_and_the_end_is_the_same(api: Api, bench: Bench) 
 def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Bench) -> None:
     _, child = started(bench, "twice")
     child.send_signal(signal.SIGINT)
-    wait_until(lambda: "stopping" in bench.said(), what="the first is heard")
+    until(lambda: "stopping" in bench.said(), what="the first is heard")
     child.send_signal(signal.SIGINT)
 
     assert bench.ended(child, 20) == 130
@@ -87,9 +88,9 @@ def test_kill_9_of_the_driver_and_the_same_command_adopts(api: Api, bench: Bench
 def test_kill_9_of_the_prefect_server_costs_no_result(api: Api, bench: Bench) -> None:
     home = migrated_home(bench.folder / "prefect")
     child = bench.start("run", bench.write("headless", simulator=SLOW), PREFECT_HOME=str(home))
-    wait_until(lambda: bench.board_step("headless") >= 64 or child.poll() is not None, 120)
+    until(lambda: bench.board_step("headless") >= 64 or child.poll() is not None)
     assert child.poll() is None, bench.said()
-    wait_until(lambda: (home / "storage").exists() or bench.board_step("headless") > 200)
+    until(lambda: (home / "storage").exists() or bench.board_step("headless") > 200)
     server = json.loads((home / "server.json").read_text())
     assert ProcessId(server["pid"], server["started"]).alive()
     os.kill(server["pid"], signal.SIGKILL)

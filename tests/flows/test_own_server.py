@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.flows.conftest import Api, Bench, wait_until
+from tests.flows.conftest import Api, Bench
+from tests.patience import until
 
 MOCK = {
     "schema": 1, "name": "beating", "workload": "mock", "seeds": [1, 2],
@@ -29,7 +30,7 @@ def test_heartbeats_arrive_and_machines_go_with_the_last_result(api: Api, tmp_pa
             "resource": {"id": [f"prefect.flow-run.{run['id']}"]},
         }
     }
-    beats = wait_until(lambda: api.post("/events/filter", body)["events"], what="a heartbeat")
+    beats = until(lambda: api.post("/events/filter", body)["events"], what="a heartbeat")
     assert {b["event"] for b in beats} == {"prefect.flow-run.heartbeat"}
 
     # One report, of a lease that was gone before, and the same in the answer and Prefect's page.

@@ -10,6 +10,7 @@ import sys
 import mlflow
 
 from tests.flows.conftest import Api, Bench
+from tests.patience import PATIENCE_S
 
 FILE = """\
 name: named
@@ -69,7 +70,7 @@ def test_each_run_has_its_own_values_and_name(api: Api, bench: Bench) -> None:
     again = subprocess.run(
         [sys.executable, "-c", AGAIN, json.dumps(flow["parameters"])], cwd=bench.folder,
         env={**os.environ, "PREFECT_API_URL": api.url}, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert set(json.loads(again.stdout)["runs"]) == {"t0001-s0", "t0001-s7"}

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Api, Bench, lease_processes
+from tests.patience import PATIENCE_S
 
 NAME = "bodies"
 CALL = """
@@ -64,7 +65,7 @@ def flown(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]
     file = bench.write(NAME, evaluate={"episodes": 3}, baselines=["random"])
     done = subprocess.run(
         [sys.executable, "-c", CALL, str(file), str(bench.store), NAME],
-        capture_output=True, text=True, timeout=150, check=False, cwd=bench.folder,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=bench.folder,
         env={**os.environ, "PREFECT_API_URL": api.url, "PREFECT_LOGGING_TO_API_BATCH_INTERVAL":
              "0.3", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
     )  # fmt: skip

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from tests.flows.conftest import Api, Bench, lease_processes
+from tests.patience import PATIENCE_S
 
 PROGRAM = """
 import json, sys
@@ -46,7 +47,7 @@ def program(bench: Bench, name: str, text: str, **env: str) -> object:
     clean = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     done = subprocess.run(
         [sys.executable, "-c", text, f"{name}.yaml", str(bench.store)],
-        cwd=bench.folder, env={**clean, **env}, capture_output=True, text=True, timeout=180,
+        cwd=bench.folder, env={**clean, **env}, capture_output=True, text=True, timeout=PATIENCE_S,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .conftest import Api, wait_until
+from tests.patience import PATIENCE_S, until
+
+from .conftest import Api
 
 PROGRAM = """
 import json, sys
@@ -46,9 +48,10 @@ print(json.dumps([failed, looked, found, PaidBackend.alive()]))
 def test_it_deletes_shows_and_raises_the_event(api: Api, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False,
-        cwd=root, env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root,
-                       "DRILLYARD_HOME": str(tmp_path)},
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False, cwd=root,
+        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root,
+             "DRILLYARD_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     failed, looked, found, alive = json.loads(done.stdout.splitlines()[-1])
@@ -61,7 +64,7 @@ def test_it_deletes_shows_and_raises_the_event(api: Api, tmp_path: Path) -> None
         body = {"filter": {"event": {"name": [name]}}}
         return list(api.post("/events/filter", body)["events"])
 
-    wait_until(lambda: events("drillyard.lease.reaped"), what="the events")
+    until(lambda: events("drillyard.lease.reaped"), what="the events")
     (alarm,) = events("drillyard.lease.undeletable")
     assert alarm["resource"]["prefect.resource.id"] == "drillyard.lease.dy-0000000001"
     assert alarm["payload"]["failures"] == 2

@@ -19,7 +19,8 @@ from drillyard_flows import settings
 from drillyard_flows.interrupts import Interrupts
 from drillyard_flows.server import Server
 from drillyard_flows.session import FlowThread, Session
-from tests.flows.conftest import Api, Bench, wait_until
+from tests.flows.conftest import Api, Bench
+from tests.patience import until
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
@@ -35,20 +36,20 @@ def server_of(home: Path) -> ProcessId | None:
 def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench) -> None:
     home = bench.folder / "prefect"
     one = bench.start("run", bench.write("one", simulator=SLOW), PREFECT_HOME=str(home))
-    server = wait_until(lambda: server_of(home), what="a server")
+    server = until(lambda: server_of(home), what="a server")
     two = bench.start("run", bench.write("two", simulator=SLOW), PREFECT_HOME=str(home))
-    wait_until(lambda: len(list((home / "users").glob("*.json"))) == 2, what="two users")
+    until(lambda: len(list((home / "users").glob("*.json"))) == 2, what="two users")
 
     assert server_of(home) == server and server.alive()
     links = {
-        wait_until(lambda n=n: [x for x in bench.said(n).splitlines() if "Prefect: " in x])[0]
+        until(lambda n=n: [x for x in bench.said(n).splitlines() if "Prefect: " in x])[0]
         for n in (0, 1)
     }
     assert len(links) == 1
     for child in (one, two):
         child.send_signal(signal.SIGKILL)
         child.wait()
-    wait_until(lambda: not server.alive(), 30, "the server ends")
+    until(lambda: not server.alive(), what="the server ends")
     assert not (home / "server.json").exists()
     assert (home.stat().st_mode & 0o777) == 0o700
     assert (home / "prefect.db").stat().st_mode & 0o077 == 0

@@ -19,6 +19,7 @@ from drillyard.boards import Boards
 from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, ExperimentRecord, RunRecord
+from tests.patience import PATIENCE_S
 
 RUN = "t0001-s1"
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
@@ -101,7 +102,7 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
         url = re.search(r"http://127\.0\.0\.1:\d+/", child.stdout.readline())
         assert url is not None
         (server,) = psutil.Process(child.pid).children()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 with urllib.request.urlopen(f"{url[0]}data/runs", timeout=5) as answer:
@@ -114,12 +115,12 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
             time.sleep(0.2)
         assert runs == [f"e/{RUN}"]
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 0
-        psutil.wait_procs([server], timeout=10)
+        assert child.wait(PATIENCE_S) == 0
+        psutil.wait_procs([server], timeout=PATIENCE_S)
         assert not server.is_running()
     finally:
         child.kill()
-        child.wait(10)
+        child.wait(PATIENCE_S)
 
 
 def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -133,8 +134,8 @@ def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path
     child.stdout.readline(), child.stdout.readline()
     (server,) = psutil.Process(child.pid).children()
     child.kill()
-    child.wait(10)
-    gone, _ = psutil.wait_procs([server], timeout=20)
+    child.wait(PATIENCE_S)
+    gone, _ = psutil.wait_procs([server], timeout=PATIENCE_S)
     assert gone
 
 

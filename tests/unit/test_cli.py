@@ -19,6 +19,7 @@ from drillyard.errors import (
     TeardownUnconfirmed,
     UserError,
 )
+from tests.patience import PATIENCE_S
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 HEAVY = ["torch", "prefect", "mlflow", "gymnasium", "matplotlib", "scipy", "pydantic", "numpy",
@@ -31,7 +32,11 @@ def test_help_imports_nothing_heavy():
         f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     assert "HEAVY []" in done.stdout
     for command in ("check", "explain", "schema", "doctor", "list", "run"):
@@ -201,7 +206,7 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
         return subprocess.run(
             [sys.executable, "-c", "import sys; from drillyard.cli.main import main; "
              "sys.exit(main())", *words],
-            capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False,
+            capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path, check=False,
             env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)},
         )  # fmt: skip
 
@@ -238,7 +243,9 @@ def test_ctrl_c_while_the_command_line_is_imported():
         "sys.meta_path.insert(0, Finder())\n"
         "from drillyard.cli.start import main\nsys.exit(main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 

@@ -6,11 +6,12 @@ import pytest
 
 from drillyard.errors import StoreUnavailable
 from drillyard.learners.committing import Committer
+from tests.patience import PATIENCE_S
 
 
 def test_the_training_goes_on_meanwhile_and_the_next_one_waits():
     committer, released, done = Committer(), threading.Event(), []
-    committer.submit(lambda: done.append(released.wait(30.0)))
+    committer.submit(lambda: done.append(released.wait(PATIENCE_S)))
     assert done == []  # submit has returned, and nothing is written yet
     threading.Timer(0.05, released.set).start()
     committer.submit(lambda: done.append("second"))

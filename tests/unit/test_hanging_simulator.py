@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.life import Silence, sign, watched
+from tests.patience import PATIENCE_S
 
 WORLD = """
 import gymnasium as gym, numpy as np, os, re, signal, subprocess, sys, time
@@ -59,7 +60,7 @@ def test_check_ends(tmp_path: Path, at: str, words: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "drillyard.cli.start", "check", "exp.yaml", "--json",
          "--set", f"simulator.args.at={at}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     answer = json.loads(done.stdout)  # nothing that the simulator printed is in it
     errors = [f for f in answer["findings"] if f["severity"] == "error"]
@@ -91,7 +92,7 @@ def test_in_a_process_with_threads_the_waiting_ends_too() -> None:
         def work() -> str:
             sign("one")
             sign("two")
-            gate.wait(30)
+            gate.wait(PATIENCE_S)
             return "done"
 
         with pytest.raises(Silence, match="in: two"):

@@ -9,6 +9,7 @@ import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.spec.load import load, load_resolved
+from tests.patience import PATIENCE_S
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MINIMAL = "name: x\nsimulator: {id: cstr}\nlearner: {algorithm: ppo}\ntrain: {steps: 10_000}\n"
@@ -99,7 +100,11 @@ def test_torch_is_not_imported(tmp_path):
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     assert done.stdout.strip() == "[]"
 

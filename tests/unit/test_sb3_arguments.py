@@ -16,6 +16,7 @@ from drillyard.learners.plan import freeze, make_plan
 from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS, OURS
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
+from tests.patience import PATIENCE_S
 
 BOX = spaces.Box(-1.0, 1.0, (4,), np.float32)
 
@@ -200,4 +201,4 @@ def test_a_check_imports_no_torch():
         "'learner': {'algorithm': 'ppo'}, 'train': {'steps': 100}}), None)\n"
         "assert not {'torch', 'stable_baselines3', 'scipy'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.scratch import RUNTIME, own_folder, temporary_below
+from tests.patience import PATIENCE_S
 
 CHILD = """
 import os, signal, sys
@@ -27,7 +28,7 @@ def test_what_a_killed_process_left_is_swept(
 ) -> None:
     monkeypatch.setenv(RUNTIME, str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=PATIENCE_S
     )
     left = Path(done.stdout.strip())
     assert done.returncode == -9 and (left / "code.py").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from drillyard.processes import marked
 from drillyard.status import Cause
 from drillyard.streams import read_stream
 from drillyard.workloads.commands import MARK
+from tests.patience import until
 from tests.unit.workload_bench import Bench, script
 
 PY = sys.executable
@@ -30,15 +30,6 @@ def say(text: str) -> list[str]:
 def left() -> list[Any]:
     """Living processes of scripts of this test."""
     return list(marked(None, MARK))
-
-
-def until(condition: Any, timeout: float = 10.0) -> Any:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("the condition did not come true")
 
 
 # -- results --------------------------------------------------------------------------------------
@@ -253,10 +244,8 @@ def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool
     files = {"spawn.py": SPAWN.format(new=new, stay=600)}
     bench = Bench(tmp_path, script(["spawn.py"], max_time_s=1.5, teardown=[["touch", "torn"]]),
                   files)  # fmt: skip
-    began = time.monotonic()
     with pytest.raises(TimedOut, match=r"not done after 1\.5 s"):
         bench.train()
-    assert time.monotonic() - began < 10
     assert (bench.work / "child").exists() and not left()
     assert (bench.work / "torn").exists()
 

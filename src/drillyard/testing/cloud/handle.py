@@ -151,7 +151,7 @@ class GcpEmulator:
         return str(self.ask("serial", machine=machine))
 
     def wait(
-        self, what: Callable[[dict[str, Any]], Any], timeout_s: float = 30.0
+        self, what: Callable[[dict[str, Any]], Any], timeout_s: float = 600.0
     ) -> dict[str, Any]:
         """Wait until the state is such; the state.
 

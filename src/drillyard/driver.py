@@ -22,6 +22,7 @@ from drillyard.errors import (
     AlreadyDriven,
     Bug,
     CorruptObject,
+    InfrastructureError,
     NotFound,
     Stopped,
     Superseded,
@@ -284,8 +285,8 @@ class Driver:
         if self._lock.number:
             self.save_timings()
             self._lock.release(outcome)
-            if outcome != "refused":
-                notify.tell(self.mailbox, self.states(), f"driver on {host()}", self._clock)
+            if outcome != "refused" and self.spec.notify is not None:
+                self._tell_of_end()
         with self._open_lock:
             if self._open.get(self._key) is self:
                 del self._open[self._key]
@@ -494,6 +495,14 @@ class Driver:
     def _check_stopped(self) -> None:
         if self._stopping or self.mailbox.cancelled() is not None:
             raise Stopped("stopped before any work began", hint="run the same command again")
+
+    def _tell_of_end(self) -> None:
+        try:  # anew: the watcher has not seen what ended after its last look
+            states = {s.ticket.ticket: s for s in self._fresh_states()}
+        except InfrastructureError as error:
+            log.warning("nobody is told of the end: %s", error)
+        else:
+            notify.tell(self.mailbox, states, f"driver on {host()}", self._clock)
 
     def _end_leases(self) -> None:
         self._tenancy.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)

@@ -48,6 +48,9 @@ WARM = {
 CASES = {
     "ppo": case(DRIFT, "ppo", {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR,
                                "clip_range": "lin_0.2"}, ["normalize"], n_envs=2),
+    "ppo-vectorised": case({"id": "building", "args": {"days": 1}, "lesson": {
+        "day": {"min": 0, "max": 364, "int": True}}}, "ppo", {"n_steps": 16, "batch_size": 32},
+        ["normalize"], n_envs=3, copies="vectorised"),
     "ppo-sde-stack": case(DRIFT, "ppo", {"n_steps": 64, "batch_size": 32, "use_sde": True},
                           [{"name": "frame_stack", "args": {"n": 3}}]),
     "ppo-dict": case({**DRIFT, "args": {"dict_observation": True}}, "ppo",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from drillyard.backend import Finding, Severity
+from drillyard.simulators.building import BuildingEnv
 from drillyard.simulators.check import check_simulator
 from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.lessons import Lesson
@@ -32,6 +33,13 @@ class TestSimpleAdder(SimulatorSuite):
     @pytest.fixture
     def make(self, actions: Any) -> Make:
         return lambda: SimpleAdderEnv(actions=actions)
+
+
+@pytest.mark.parametrize("reward", ["linear", "exponential"])
+class TestBuilding(SimulatorSuite):
+    @pytest.fixture
+    def make(self, reward: Any) -> Make:
+        return lambda: BuildingEnv(days=1, reward=reward)
 
 
 class TestCartPole(SimulatorSuite):

@@ -13,6 +13,8 @@ CHECKPOINTS = 10
 POINTS = 100
 EPISODES_BETWEEN_RESETS = 20
 UNKNOWN_HORIZON = 1000
+VECTORISED_FROM = 16
+"""Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
     del seed
     train = _train(spec)
     choices: dict[str, Any] = {"n_envs": train.n_envs}
+    at_once = train.copies == "auto" and train.n_envs >= VECTORISED_FROM
+    if at_once or train.copies == "vectorised":
+        choices["vectorised"] = True  # older runs have no such choice: they go on as they began
     if train.steps is not None:
         choices["checkpoint_every"] = train.checkpoint_every or _part(train.steps, CHECKPOINTS)
         choices["point_every"] = train.log_interval or _part(train.steps, POINTS)

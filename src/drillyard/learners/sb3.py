@@ -63,7 +63,10 @@ class Sb3Learner:
         _announce(context, checkpoint)
         gamma = float(learner.args.get("gamma", ARGUMENTS[self.name]["gamma"]))
         n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
-        venv = make_vec(simulator, n_envs, context.run.seed, gamma=gamma)
+        venv = make_vec(
+            simulator, n_envs, context.run.seed, gamma=gamma,
+            vectorised=bool(context.run.choices.get("vectorised")),
+        )  # fmt: skip
         evaluator = None
         try:
             plan = make_plan(spec, context.run.choices, horizon(venv))

@@ -5,6 +5,7 @@ from __future__ import annotations
 GYMNASIUM_IDS = {
     "drillyard/Cstr-v0": "drillyard.simulators.cstr:CstrEnv",
     "drillyard/SimpleAdder-v0": "drillyard.simulators.simple_adder:SimpleAdderEnv",
+    "drillyard/Building-v0": "drillyard.simulators.building:BuildingEnv",
 }
 """Our built-ins as Gymnasium knows them."""
 

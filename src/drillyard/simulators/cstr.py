@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from drillyard.errors import ConfigError, SimulatorError
+from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.cstr_physics import (
     CR_HIGH_CONVERSION,
@@ -27,6 +27,7 @@ from drillyard.simulators.cstr_physics import (
     reference,
 )
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.vectorised import number_of
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         "actions": ["Tc_adjust"],
     }
     reset_keys: ClassVar[tuple[str, ...]] = tuple(_DEFAULTS)
+    vectorised = "drillyard.simulators.cstr_vector:VecCstr"
     max_episode_steps = 91
     """At the default ``step_time``; budgets in episodes count with it."""
 
@@ -147,7 +149,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
             SimulatorError: An unknown key, or a value that is not allowed.
         """
         super().reset(seed=seed)
-        self._start(_checked(options or {}))
+        self._start(checked(options or {}))
         self._measure()
         return self._observation(), self._info(0.0)
 
@@ -259,21 +261,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 _INTEGERS = ("Cref_signal", "edo_solver_n_its")
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, float]:
-    values = dict(_DEFAULTS)
-    for key, value in options.items():
-        if key not in values:
-            raise SimulatorError(
-                f"cstr has no reset key {key!r}", hint=nearest(key, list(_DEFAULTS))
-            )
-        low, high = _RANGES[key]
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not number or not low <= float(value) <= high:
-            raise SimulatorError(f"cstr: reset key {key} is {value!r}; allowed: {low} to {high}")
-        if key in _INTEGERS and float(value) != int(value):
-            raise SimulatorError(
-                f"cstr: reset key {key} is {value!r}; an integer is expected",
-                hint=f"in a lesson, list them: {key}: {{values: [1, 2, 3]}}",
-            )
-        values[key] = int(value) if key in _INTEGERS else float(value)
-    return values
+def checked(options: Mapping[str, Any]) -> dict[str, float]:
+    """Reset values: what the options say, else the defaults.
+
+    Raises:
+        SimulatorError: An unknown key, or a value that is not allowed.
+    """
+    return number_of("cstr", options, _RANGES, _DEFAULTS, _INTEGERS)

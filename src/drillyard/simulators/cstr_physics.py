@@ -35,14 +35,14 @@ TF = 298.2
 CR_LOW_CONVERSION, TR_LOW_CONVERSION = 8.5698, 311.2612
 CR_HIGH_CONVERSION, TR_HIGH_CONVERSION = 2.0, 373.1311
 TRANSITION_TIME = 26.0
-_BEGIN = {2: 20.0, 3: 40.0, 4: 60.0}
+BEGIN = {2: 20.0, 3: 40.0, 4: 60.0}
 
 _E_R = E / R
 _FV = F / V
 _HEAT = -DH / RHO_CP
 _COOL = UA / (RHO_CP * V)
-_TOLERANCE = 3e-9
-_MIN_STEP = 1e-9
+TOLERANCE = 3e-9
+MIN_STEP = 1e-9
 
 
 def reference(signal: int, time: float, transition_start: float = 1.0) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def reference(signal: int, time: float, transition_start: float = 1.0) -> tuple[
         return CR_HIGH_CONVERSION, TR_HIGH_CONVERSION
     if signal == 5:
         return CR_LOW_CONVERSION, TR_LOW_CONVERSION
-    begin = transition_start - 1.0 if signal == 1 else _BEGIN[signal]
+    begin = transition_start - 1.0 if signal == 1 else BEGIN[signal]
     done = min(max((time - begin) / TRANSITION_TIME, 0.0), 1.0)
     return (
         CR_LOW_CONVERSION + done * (CR_HIGH_CONVERSION - CR_LOW_CONVERSION),
@@ -100,74 +100,100 @@ def integrate(cr: float, tr: float, tc: float, duration: float) -> tuple[float, 
     Returns:
         (Cr, Tr) afterwards, within 1e-6 of ``scipy.integrate.odeint`` at tight tolerances.
     """
-    exp = math.exp
     tc_cool = TF * _FV + _COOL * tc
     loss = _FV + _COOL
-    k = K0 * exp(-_E_R / tr)
+    k = K0 * math.exp(-_E_R / tr)
     a = k * cr
     c1, t1 = _FV * (CAF - cr) - a, tc_cool - loss * tr + _HEAT * a
     left, h = duration, min(duration, 0.25, 1.0 / (1.0 + k))
     while True:
         try:
-            c = cr + h * 0.2 * c1
-            t = tr + h * 0.2 * t1
-            a = K0 * exp(-_E_R / t) * c
-            c2, t2 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            c = cr + h * (0.075 * c1 + 0.225 * c2)
-            t = tr + h * (0.075 * t1 + 0.225 * t2)
-            a = K0 * exp(-_E_R / t) * c
-            c3, t3 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            c = cr + h * (44 / 45 * c1 - 56 / 15 * c2 + 32 / 9 * c3)
-            t = tr + h * (44 / 45 * t1 - 56 / 15 * t2 + 32 / 9 * t3)
-            a = K0 * exp(-_E_R / t) * c
-            c4, t4 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            c = cr + h * (
-                19372 / 6561 * c1 - 25360 / 2187 * c2 + 64448 / 6561 * c3 - 212 / 729 * c4
-            )
-            t = tr + h * (
-                19372 / 6561 * t1 - 25360 / 2187 * t2 + 64448 / 6561 * t3 - 212 / 729 * t4
-            )
-            a = K0 * exp(-_E_R / t) * c
-            c5, t5 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            c = cr + h * (
-                9017 / 3168 * c1 - 355 / 33 * c2 + 46732 / 5247 * c3 + 49 / 176 * c4
-                - 5103 / 18656 * c5
-            )  # fmt: skip
-            t = tr + h * (
-                9017 / 3168 * t1 - 355 / 33 * t2 + 46732 / 5247 * t3 + 49 / 176 * t4
-                - 5103 / 18656 * t5
-            )  # fmt: skip
-            a = K0 * exp(-_E_R / t) * c
-            c6, t6 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            c = cr + h * (
-                35 / 384 * c1 + 500 / 1113 * c3 + 125 / 192 * c4 - 2187 / 6784 * c5 + 11 / 84 * c6
-            )
-            t = tr + h * (
-                35 / 384 * t1 + 500 / 1113 * t3 + 125 / 192 * t4 - 2187 / 6784 * t5 + 11 / 84 * t6
-            )
-            a = K0 * exp(-_E_R / t) * c
-            c7, t7 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
-            # Difference of the two orders, relative to the sizes of Cr (10) and Tr (100).
-            error = h * max(
-                abs(
-                    71 / 57600 * c1 - 71 / 16695 * c3 + 71 / 1920 * c4 - 17253 / 339200 * c5
-                    + 22 / 525 * c6 - 0.025 * c7
-                ) / 10.0,
-                abs(
-                    71 / 57600 * t1 - 71 / 16695 * t3 + 71 / 1920 * t4 - 17253 / 339200 * t5
-                    + 22 / 525 * t6 - 0.025 * t7
-                ) / 100.0,
-            )  # fmt: skip
+            c, t, c7, t7, error = trial(cr, tr, c1, t1, tc_cool, h)
         except (OverflowError, ZeroDivisionError):
             error = math.inf
         # The first trial of an ignition may leave the range of numbers: try a much shorter one.
         if not error < math.inf:
             h *= 0.1
             continue
-        if error <= _TOLERANCE or h <= _MIN_STEP:
+        if error <= TOLERANCE or h <= MIN_STEP:
             left -= h
             cr, tr, c1, t1 = c, t, c7, t7
             if left <= 1e-12:
                 return cr, tr
-        factor = 0.9 * (_TOLERANCE / error) ** 0.2 if error > 0.0 else 5.0
-        h = min(left, h * min(max(factor, 0.2), 5.0))
+        h = min(left, h * growth(error))
+
+
+def growth(error: float) -> float:
+    """Factor of the next step size after a trial with this error."""
+    factor = 0.9 * (TOLERANCE / error) ** 0.2 if error > 0.0 else 5.0
+    return min(max(factor, 0.2), 5.0)
+
+
+def trial(
+    cr: float, tr: float, c1: float, t1: float, tc_cool: float, h: float
+) -> tuple[float, float, float, float, float]:
+    """One step of size h, accepted or not.
+
+    Arithmetic and ``math`` alone, so that it can be compiled too.
+
+    Args:
+        cr: Concentration (kmol/m3).
+        tr: Temperature (K).
+        c1: dCr/dt there.
+        t1: dTr/dt there.
+        tc_cool: What coolant and feed bring (K per time unit).
+        h: Time units.
+
+    Returns:
+        Cr and Tr afterwards, their derivatives, and the relative difference of the two orders.
+
+    Raises:
+        OverflowError, ZeroDivisionError: It left the range of numbers.
+    """
+    loss = _FV + _COOL
+    c = cr + h * 0.2 * c1
+    t = tr + h * 0.2 * t1
+    a = K0 * math.exp(-_E_R / t) * c
+    c2, t2 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    c = cr + h * (0.075 * c1 + 0.225 * c2)
+    t = tr + h * (0.075 * t1 + 0.225 * t2)
+    a = K0 * math.exp(-_E_R / t) * c
+    c3, t3 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    c = cr + h * (44 / 45 * c1 - 56 / 15 * c2 + 32 / 9 * c3)
+    t = tr + h * (44 / 45 * t1 - 56 / 15 * t2 + 32 / 9 * t3)
+    a = K0 * math.exp(-_E_R / t) * c
+    c4, t4 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    c = cr + h * (19372 / 6561 * c1 - 25360 / 2187 * c2 + 64448 / 6561 * c3 - 212 / 729 * c4)
+    t = tr + h * (19372 / 6561 * t1 - 25360 / 2187 * t2 + 64448 / 6561 * t3 - 212 / 729 * t4)
+    a = K0 * math.exp(-_E_R / t) * c
+    c5, t5 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    c = cr + h * (
+        9017 / 3168 * c1 - 355 / 33 * c2 + 46732 / 5247 * c3 + 49 / 176 * c4
+        - 5103 / 18656 * c5
+    )  # fmt: skip
+    t = tr + h * (
+        9017 / 3168 * t1 - 355 / 33 * t2 + 46732 / 5247 * t3 + 49 / 176 * t4
+        - 5103 / 18656 * t5
+    )  # fmt: skip
+    a = K0 * math.exp(-_E_R / t) * c
+    c6, t6 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    c = cr + h * (
+        35 / 384 * c1 + 500 / 1113 * c3 + 125 / 192 * c4 - 2187 / 6784 * c5 + 11 / 84 * c6
+    )
+    t = tr + h * (
+        35 / 384 * t1 + 500 / 1113 * t3 + 125 / 192 * t4 - 2187 / 6784 * t5 + 11 / 84 * t6
+    )
+    a = K0 * math.exp(-_E_R / t) * c
+    c7, t7 = _FV * (CAF - c) - a, tc_cool - loss * t + _HEAT * a
+    # Difference of the two orders, relative to the sizes of Cr (10) and Tr (100).
+    error = h * max(
+        abs(
+            71 / 57600 * c1 - 71 / 16695 * c3 + 71 / 1920 * c4 - 17253 / 339200 * c5
+            + 22 / 525 * c6 - 0.025 * c7
+        ) / 10.0,
+        abs(
+            71 / 57600 * t1 - 71 / 16695 * t3 + 71 / 1920 * t4 - 17253 / 339200 * t5
+            + 22 / 525 * t6 - 0.025 * t7
+        ) / 100.0,
+    )  # fmt: skip
+    return c, t, c7, t7, error

@@ -60,6 +60,7 @@ def make_vec(
     training: bool = True,
     gamma: float | None = None,
     around: Callable[[Env, int], Env] | None = None,
+    vectorised: bool = False,
 ) -> Any:
     """Build copies that are stepped together, as Stable-Baselines3 wants them.
 
@@ -70,9 +71,11 @@ def make_vec(
         training: False: no lesson, statistics of the normalisation frozen, rewards raw.
         gamma: The learner's discount, for the normalisation of rewards.
         around: Puts something around each copy: (environment, copy) -> environment.
+        vectorised: All copies in one step, where the simulator can; see ``can_vectorise``.
 
     Returns:
-        ``DummyVecEnv``, inside ``VecNormalize`` and ``VecFrameStack`` where asked for.
+        ``VectorisedEnv`` or ``DummyVecEnv``, inside ``VecNormalize`` and ``VecFrameStack`` where
+        asked for.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -83,12 +86,48 @@ def make_vec(
         env = make_env(spec, copy=copy, seed=seed, training=training)
         return env if around is None else around(env, copy)
 
-    venv: Any = DummyVecEnv([lambda copy=copy: one(copy) for copy in range(n_envs)])
+    venv: Any
+    if vectorised and training and around is None and can_vectorise(spec):
+        venv = _vectorised(spec, n_envs, seed)
+    else:
+        venv = DummyVecEnv([lambda copy=copy: one(copy) for copy in range(n_envs)])
     for wrapper in spec.wrappers:
         if wrapper.name in VEC_WRAPPERS:
             venv = _vec_wrap(venv, wrapper, training, gamma)
     venv.seed(seed)
     return venv
+
+
+def can_vectorise(spec: SimulatorSpec) -> bool:
+    """Does the simulator step many copies at once, and nothing stand around a single copy?"""
+    plain = all(wrapper.name in VEC_WRAPPERS for wrapper in spec.wrappers)
+    return plain and getattr(simulator_class(spec), "vectorised", None) is not None
+
+
+def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
+    from drillyard.simulators.horizon import horizon
+    from drillyard.simulators.vector_env import VectorisedEnv
+
+    check_wrappers(spec)
+    one = _bare(spec, 0)  # explains arguments that do not fit
+    try:
+        if spec.lesson:
+            validate_lesson(spec.lesson, reset_keys(one))
+        kind: Any = type(one)
+        made = load_vectorised(kind)(n_envs, **reveal(spec.args))
+        return VectorisedEnv(made, n_envs, spec.lesson, kind, horizon(one), seed)
+    finally:
+        one.close()
+
+
+def load_vectorised(kind: Any) -> Any:
+    """The vectorised sister of a class: itself, or ``module:Class`` where its libraries are dear.
+
+    Raises:
+        PluginError: The name is not there.
+    """
+    found = kind.vectorised
+    return load_object(found) if isinstance(found, str) else found
 
 
 def raw_world(spec: SimulatorSpec) -> SimulatorSpec:

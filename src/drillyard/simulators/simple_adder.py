@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from drillyard.errors import ConfigError, SimulatorError
+from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.vectorised import number_of
 
 GOAL = 50.0
 STEPS = 10
@@ -57,6 +59,7 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
     }
     reset_keys: ClassVar[tuple[str, ...]] = ("start",)
     max_episode_steps = STEPS
+    vectorised = "drillyard.simulators.adder_vector:VecAdder"
 
     def __init__(
         self, actions: Literal["discrete", "box"] = "discrete", render_mode: str | None = None
@@ -89,18 +92,7 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
             SimulatorError: An unknown key, or a start outside 0 to 100.
         """
         super().reset(seed=seed)
-        # Drawn in any case, so that the next episode does not depend on the options of this one.
-        self._value = float(self.np_random.integers(START_LOW, START_HIGH + 1))
-        for key, value in (options or {}).items():
-            if key != "start":
-                raise SimulatorError(
-                    f"simple-adder has no reset key {key!r}", hint=nearest(key, ["start"])
-                )
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not START_LOW <= float(value) <= START_HIGH:
-                raise SimulatorError(f"simple-adder: start is {value!r}; allowed: 0 to 100")
-            self._value = float(value)
-        self._steps = 0
+        self._value, self._steps = first_value(self.np_random, options or {}), 0
         return self._observation(), self._info(0)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -129,3 +121,15 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
 
     def _info(self, addend: int) -> dict[str, Any]:
         return {"state_value": self._value, "state_goal": GOAL, "state_addend": addend}
+
+
+def first_value(rng: np.random.Generator, options: Mapping[str, Any]) -> float:
+    """What an episode begins with.
+
+    Raises:
+        SimulatorError: An unknown key, or a start outside 0 to 100.
+    """
+    # Drawn in any case, so that the next episode does not depend on the options of this one.
+    drawn = float(rng.integers(START_LOW, START_HIGH + 1))
+    ranges = {"start": (float(START_LOW), float(START_HIGH))}
+    return number_of("simple-adder", options, ranges, {"start": drawn})["start"]

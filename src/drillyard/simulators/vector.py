@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.state import State
+from drillyard.simulators.vector_env import VectorisedEnv
 from drillyard.simulators.wrappers import is_silent, layer_state, layers, load_layer_state
 
 Arrays = dict[str, np.ndarray]
@@ -43,6 +44,8 @@ def silent_layers(venv: VecEnv) -> list[str]:
     *outer, base = _vec_layers(venv)
     known = (VecNormalize, VecFrameStack, VecTransposeImage, VecCheckNan)
     silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
+    if isinstance(base, VectorisedEnv):
+        return list(dict.fromkeys(silent))
     if not isinstance(base, DummyVecEnv):
         return [*silent, type(base).__name__]
     for env in base.envs:
@@ -58,11 +61,15 @@ def vec_state(venv: VecEnv) -> State | None:
     """
     if silent_layers(venv):
         return None
-    copies = [
-        [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
-        for env in _vec_layers(venv)[-1].envs
-    ]
-    state: State = {"copies": copies}
+    base = _vec_layers(venv)[-1]
+    state: State
+    if isinstance(base, VectorisedEnv):
+        state = {"vectorised": base.state()}
+    else:
+        state = {"copies": [
+            [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
+            for env in base.envs
+        ]}  # fmt: skip
     stack = _find(venv, VecFrameStack)
     if stack is not None:
         state["frames"] = _frames(stack.stacked_obs)
@@ -78,10 +85,25 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
     Raises:
         CorruptObject: The state is that of another stack.
     """
-    envs = _vec_layers(venv)[-1].envs
-    if len(envs) != len(state["copies"]):
-        raise CorruptObject(f"the checkpoint has {len(state['copies'])} copies, not {len(envs)}")
-    for env, saved in zip(envs, state["copies"], strict=True):
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, VectorisedEnv) != ("vectorised" in state):
+        raise CorruptObject("the checkpoint is that of copies that were stepped in another way")
+    if isinstance(base, VectorisedEnv):
+        base.load_state(state["vectorised"])
+    else:
+        _load_copies(base.envs, state["copies"])
+    frames = _find(venv, VecFrameStack)
+    if frames is not None:
+        _load_frames(frames.stacked_obs, state["frames"])
+    normalize = _find(venv, VecNormalize)
+    if normalize is not None:
+        normalize.old_obs = _copy(state["old_obs"])
+
+
+def _load_copies(envs: list[Any], copies: list[Any]) -> None:
+    if len(envs) != len(copies):
+        raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {len(envs)}")
+    for env, saved in zip(envs, copies, strict=True):
         stack = layers(env)
         names = [type(layer).__name__ for layer in stack]
         if names != [entry["layer"] for entry in saved]:
@@ -90,12 +112,6 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
             )
         for layer, entry in zip(stack, saved, strict=True):
             load_layer_state(layer, entry["state"])
-    frames = _find(venv, VecFrameStack)
-    if frames is not None:
-        _load_frames(frames.stacked_obs, state["frames"])
-    normalize = _find(venv, VecNormalize)
-    if normalize is not None:
-        normalize.old_obs = _copy(state["old_obs"])
 
 
 def normalisation(venv: VecEnv) -> Arrays | None:

@@ -131,6 +131,11 @@ class TrainSpec(Strict):
     n_envs: Annotated[int, Field(ge=1, le=4096), NotBool] = Field(
         1, description="Copies of the simulator that are stepped together."
     )
+    copies: Literal["auto", "vectorised", "one-by-one"] = Field(
+        "auto", exclude_if=lambda value: value == "auto", description="How they are stepped: all "
+        "at once over arrays, where the simulator can, or one after the other; `auto`: at once "
+        "from 16 copies on.",
+    )  # fmt: skip
     checkpoint_every: PositiveInt | None = Field(
         None, description="Steps between checkpoints; default a tenth of the budget."
     )

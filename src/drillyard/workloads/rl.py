@@ -50,7 +50,7 @@ class RlWorkload:
             yardsticks = check_baselines(spec, env)
         finally:
             env.close()
-        findings = _budget(spec, longest) + yardsticks
+        findings = _budget(spec, longest) + _copies(spec) + yardsticks
         total = total_steps(train, longest)
         if built_in:
             from drillyard.learners.check import check_learner
@@ -109,6 +109,27 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
             allowed=", ".join(names) or "nothing",
             hint="write `{id: module:Class, args: {name: value}}` with the constructor's names",
         ) from None  # fmt: skip
+
+
+def _copies(spec: ExperimentSpec) -> list[Finding]:
+    """How copies are stepped, where there is a choice."""
+    from drillyard.learners.plan import freeze
+    from drillyard.simulators.make import can_vectorise
+
+    train, simulator = spec.train, spec.simulator
+    assert train is not None and simulator is not None
+    able = can_vectorise(simulator)
+    if train.copies == "vectorised" and not able:
+        raise ConfigError(
+            "the simulator cannot step all copies at once, or a wrapper stands around each copy",
+            field="train.copies", value=train.copies, allowed="auto, one-by-one",
+            hint="delete `copies:`, or the wrappers but normalize and frame_stack",
+        )  # fmt: skip
+    if not able:
+        return []
+    at_once = bool(freeze(spec, 0).get("vectorised"))
+    how = "at once, over arrays" if at_once else "one after the other"
+    return [Finding(Severity.OK, "simulator: copies", f"{train.n_envs} are stepped {how}")]
 
 
 def _budget(spec: ExperimentSpec, longest: int | None) -> list[Finding]:

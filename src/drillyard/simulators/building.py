@@ -1,0 +1,225 @@
+"""A building of one zone: keep people comfortable with little energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.simulators import building_physics as physics
+from drillyard.simulators.state import State
+from drillyard.simulators.vectorised import OneOf, number_of
+
+HEATING_C, COOLING_C = (15.0, 23.5), (22.0, 30.0)
+"""Ranges of the set points."""
+ENERGY_SCALE, COMFORT_SCALE = 1e-4, 1.0
+"""Cost of a W and of a K."""
+REWARDS = ("linear", "exponential")
+RANGES: dict[str, tuple[float, float]] = {
+    "day": (0, 364), "temperature": (5.0, 40.0), "weather": (0.0, 3.0),
+}  # fmt: skip
+_DEFAULTS = {"day": 0, "temperature": 21.0, "weather": 1.0}
+_LOW = np.array([-1, -1, -1, -1, -25.0, 0.0, 5.0, 0.0, 15.0, 15.0])
+_HIGH = np.array([1, 1, 1, 1, 45.0, 1000.0, 45.0, 1.0, 30.0, 30.0])
+_SUMS = ("power", "energy", "comfort", "outside", "reward")
+
+
+class VecBuilding:
+    """n buildings; see ``BuildingEnv`` for what they are."""
+
+    def __init__(
+        self, n: int, days: int = 7, reward: str = "linear", energy_weight: float = 0.5
+    ) -> None:
+        if reward not in REWARDS:
+            raise ConfigError(
+                "unknown reward", field="simulator.args.reward", value=reward,
+                allowed=", ".join(REWARDS), hint=nearest(str(reward), list(REWARDS)),
+            )  # fmt: skip
+        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 365:
+            raise ConfigError("an episode has whole days", field="simulator.args.days", value=days,
+                              allowed="1 to 365", hint="write days: 7")  # fmt: skip
+        if not 0.0 <= energy_weight <= 1.0:
+            raise ConfigError(
+                "a share is expected", field="simulator.args.energy_weight", value=energy_weight,
+                allowed="0 to 1", hint="0.5 weighs energy and comfort alike",
+            )  # fmt: skip
+        self.observation_space = spaces.Box(-1.0, 1.0, (10,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.max_episode_steps = days * physics.STEPS_PER_DAY
+        self.rngs = [np.random.default_rng(copy) for copy in range(n)]
+        self._exponential, self._weight = reward == "exponential", float(energy_weight)
+        zeros = np.zeros(n)
+        self._day, self._indoor, self._steps = zeros.copy(), zeros + 21.0, np.zeros(n, np.int64)
+        self._swings, self._phases = np.zeros((n, 3)), np.zeros((n, 3))
+        self._clear = np.ones(n)
+        self._last = {name: zeros.copy() for name in (*_SUMS, "heating", "cooling")}
+        self._sums = {name: zeros.copy() for name in _SUMS}
+
+    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+        """See ``VectorSimulator.begin``."""
+        values = number_of("building", options, RANGES, _DEFAULTS, ("day",))
+        rng = self.rngs[copy]
+        self._swings[copy] = values["weather"] * rng.normal(0.0, 1.5, 3)
+        self._phases[copy] = rng.uniform(0.0, 2.0 * np.pi, 3)
+        self._clear[copy] = 1.0 - min(values["weather"], 1.0) * rng.uniform(0.0, 0.8)
+        self._day[copy], self._indoor[copy] = values["day"], values["temperature"]
+        self._steps[copy] = 0
+        for array in (*self._last.values(), *self._sums.values()):
+            array[copy] = 0.0
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See ``VectorSimulator.step``."""
+        share = (np.clip(np.nan_to_num(actions.astype(np.float64)), -1.0, 1.0) + 1.0) / 2.0
+        heating = HEATING_C[0] + share[:, 0] * (HEATING_C[1] - HEATING_C[0])
+        cooling = COOLING_C[0] + share[:, 1] * (COOLING_C[1] - COOLING_C[0])
+        cooling = np.maximum(cooling, heating)
+        outside, radiation, people = self._weather()
+        self._indoor, power = physics.let_pass(
+            self._indoor, outside, radiation, people, heating, cooling
+        )
+        low, high = physics.comfort(self._day)
+        beyond = np.maximum(0.0, np.maximum(low - self._indoor, self._indoor - high))
+        cost = np.where(beyond > 0, np.exp(beyond), 0.0) if self._exponential else beyond
+        energy = -self._weight * ENERGY_SCALE * power
+        comfort = -(1.0 - self._weight) * COMFORT_SCALE * cost
+        rewards = energy + comfort
+        self._last = {
+            "power": power, "energy": energy, "comfort": comfort, "reward": rewards,
+            "outside": (beyond > 0).astype(np.float64), "heating": heating, "cooling": cooling,
+        }  # fmt: skip
+        for name in _SUMS:
+            self._sums[name] = self._sums[name] + self._last[name]
+        self._day = self._day + 1.0 / physics.STEPS_PER_DAY
+        self._steps = self._steps + 1
+        # A copy: `begin` sets what is kept of an ended episode to 0.
+        return rewards.copy(), np.zeros(len(rewards), bool), self._steps >= self.max_episode_steps
+
+    def observe(self) -> np.ndarray:
+        """See ``VectorSimulator.observe``."""
+        outside, radiation, people = self._weather()
+        low, high = physics.comfort(self._day)
+        hour, year = 2.0 * np.pi * (self._day % 1.0), 2.0 * np.pi * self._day / 365.0
+        values = np.stack([
+            np.sin(hour), np.cos(hour), np.sin(year), np.cos(year), outside, radiation,
+            self._indoor, people, low, high,
+        ], axis=1)  # fmt: skip
+        scaled = 2.0 * (values - _LOW) / (_HIGH - _LOW) - 1.0
+        seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return seen
+
+    def info(self, copy: int) -> dict[str, Any]:
+        """See ``VectorSimulator.info``."""
+        outside, radiation, people = self._weather()
+        low, high = physics.comfort(self._day)
+        last, sums = self._last, self._sums
+        steps = max(int(self._steps[copy]), 1)
+        return {
+            "state_indoor": float(self._indoor[copy]), "state_outdoor": float(outside[copy]),
+            "state_sun": float(radiation[copy]), "state_occupied": float(people[copy]),
+            "state_comfort_low": float(low[copy]), "state_comfort_high": float(high[copy]),
+            "state_heating": float(last["heating"][copy]),
+            "state_cooling": float(last["cooling"][copy]),
+            "state_power": float(last["power"][copy]),
+            "reward_energy": float(last["energy"][copy]),
+            "reward_comfort": float(last["comfort"][copy]),
+            "kpi_mean_reward": float(sums["reward"][copy]) / steps,
+            "kpi_mean_power": float(sums["power"][copy]) / steps,
+            "kpi_cumulative_power": float(sums["power"][copy]),
+            "kpi_mean_comfort_penalty": float(sums["comfort"][copy]) / steps,
+            "kpi_cumulative_comfort_penalty": float(sums["comfort"][copy]),
+            "kpi_mean_power_penalty": float(sums["energy"][copy]) / steps,
+            "kpi_cumulative_power_penalty": float(sums["energy"][copy]),
+            "kpi_comfort_violation_pct": 100.0 * float(sums["outside"][copy]) / steps,
+        }  # fmt: skip
+
+    def state(self) -> State:
+        """See ``VectorSimulator.state``."""
+        return {
+            "day": self._day.copy(), "indoor": self._indoor.copy(), "steps": self._steps.copy(),
+            "swings": self._swings.copy(), "phases": self._phases.copy(),
+            "clear": self._clear.copy(),
+            "last": {name: array.copy() for name, array in self._last.items()},
+            "sums": {name: array.copy() for name, array in self._sums.items()},
+        }  # fmt: skip
+
+    def load_state(self, state: State) -> None:
+        """See ``VectorSimulator.load_state``."""
+        self._day, self._indoor = np.array(state["day"]), np.array(state["indoor"])
+        self._steps, self._clear = np.array(state["steps"], np.int64), np.array(state["clear"])
+        self._swings, self._phases = np.array(state["swings"]), np.array(state["phases"])
+        self._last = {name: np.array(array) for name, array in state["last"].items()}
+        self._sums = {name: np.array(array) for name, array in state["sums"].items()}
+
+    def _weather(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        outside = physics.outdoor(self._day, self._swings, self._phases)
+        return outside, physics.sun(self._day, self._clear), physics.occupied(self._day)
+
+
+class BuildingEnv(OneOf):
+    """The building as a Gymnasium environment. A step is 15 minutes.
+
+    Observation, ``(10,)`` float32, scaled to [-1, 1] and clipped:
+
+    | index | meaning                             | min | max  | unit  |
+    |-------|-------------------------------------|-----|------|-------|
+    | 0, 1  | hour of the day, sine and cosine    | -1  | 1    | 1     |
+    | 2, 3  | day of the year, sine and cosine    | -1  | 1    | 1     |
+    | 4     | temperature outside                 | -25 | 45   | °C    |
+    | 5     | sun on the windows                  | 0   | 1000 | W/m²  |
+    | 6     | temperature inside                  | 5   | 45   | °C    |
+    | 7     | occupied                            | 0   | 1    | 1     |
+    | 8, 9  | comfort band, lower and upper end   | 15  | 30   | °C    |
+
+    Action, ``(2,)`` float32 in [-1, 1]; the cooling set point is never below the heating one:
+
+    | index | meaning                             | -1   | 1    | unit |
+    |-------|-------------------------------------|------|------|------|
+    | 0     | set point below which is heated     | 15   | 23.5 | °C   |
+    | 1     | set point above which is cooled     | 22   | 30   | °C   |
+
+    Reward, with w the energy weight, P the power in W, d the degrees outside the comfort band
+    (20 to 23.5 °C; 23 to 26 °C from 1 June to 30 September):
+    ``linear``: ``-w 1e-4 P - (1 - w) d``; ``exponential``: exp(d) in place of d where d > 0.
+
+    Never terminated; truncated after ``days``.
+
+    Reset keys: ``day`` of the year on which the episode begins, 0 to 364 (0); ``temperature``
+    inside, 5 to 40 °C (21); ``weather``, strength of its disturbances, 0 to 3 (1).
+
+    ``info`` has ``state_…`` of all the above, the reward's terms ``reward_energy`` and
+    ``reward_comfort``, and the episode's ``kpi_…`` so far: mean and cumulative power (W),
+    both penalties, and ``kpi_comfort_violation_pct``, the share of steps outside the band (%).
+
+    Args:
+        days: Length of an episode, 1 to 365.
+        reward: ``linear`` or ``exponential``.
+        energy_weight: w, 0 to 1.
+
+    Version history: v0, the first.
+    """
+
+    simulator = VecBuilding
+    vectorised = VecBuilding
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": [],
+        "units": {
+            "state_indoor": "°C", "state_outdoor": "°C", "state_sun": "W/m²",
+            "state_comfort_low": "°C", "state_comfort_high": "°C", "state_heating": "°C",
+            "state_cooling": "°C", "state_power": "W",
+        },
+        "reference": {"state_indoor": "state_comfort_low"},
+        "actions": ["heating", "cooling"],
+    }  # fmt: skip
+    reset_keys: ClassVar[tuple[str, ...]] = tuple(RANGES)
+    hold_action = np.array([0.0, 0.0], np.float32)
+
+    def __init__(
+        self, days: int = 7, reward: str = "linear", energy_weight: float = 0.5,
+        render_mode: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(render_mode, days=days, reward=reward, energy_weight=energy_weight)
+        self.max_episode_steps = self._all.max_episode_steps

@@ -1,0 +1,106 @@
+"""Weather, occupancy, comfort and heat of the building; arrays of any one shape throughout.
+
+    C dT/dt = (T_out - T) / R + Q_hvac + Q_sun + Q_inside
+
+With constant inputs over a step of ``STEP_S`` its exact solution is
+``T' = T_eq + (T - T_eq) exp(-STEP_S / (R C))``, ``T_eq = T_out + R (Q_hvac + Q_sun + Q_inside)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+STEP_S = 900.0
+"""A step: 15 minutes."""
+STEPS_PER_DAY = 96
+R = 0.005
+"""Resistance of the envelope (K/W)."""
+C = 2.0e7
+"""Heat capacity of air and walls (J/K): a time constant of 28 hours."""
+HVAC_W = 10_000.0
+"""Most that is heated or cooled (W of heat)."""
+COP = 3.0
+"""Heat moved a unit of electricity."""
+APERTURE_M2 = 6.0
+OCCUPIED_W, ALWAYS_W = 1_500.0, 300.0
+"""Heat of people and lights when occupied, and of equipment at any time (W)."""
+PERIODS_DAYS = np.array([2.3, 3.7, 6.1])
+"""Of the disturbances of the weather."""
+DECAY = float(np.exp(-STEP_S / (R * C)))
+
+WINTER_C, SUMMER_C = (20.0, 23.5), (23.0, 26.0)
+SUMMER_DAYS = (151, 272)
+"""1 June to 30 September, as days of a year of 365, from 0."""
+
+Array = np.ndarray
+
+
+def season(day: Array) -> Array:
+    """-1 at the coldest (21 January) to 1 at the warmest.
+
+    Args:
+        day: Days since the year began, with fractions.
+    """
+    return np.asarray(-np.cos(2.0 * np.pi * (day - 20.0) / 365.0))
+
+
+def outdoor(day: Array, swings: Array, phases: Array) -> Array:
+    """Temperature outside (°C).
+
+    Args:
+        day: Days since the year began, (n,).
+        swings: Amplitudes of the disturbances (K), (n, 3).
+        phases: Theirs (rad), (n, 3).
+    """
+    hour = 24.0 * (day % 1.0)
+    fronts = np.sum(swings * np.sin(2.0 * np.pi * day[:, None] / PERIODS_DAYS + phases), axis=1)
+    daily = 5.0 * np.sin(2.0 * np.pi * (hour - 9.0) / 24.0)
+    return np.asarray(12.0 + 10.0 * season(day) + daily + fronts)
+
+
+def sun(day: Array, clear: Array) -> Array:
+    """Radiation on the windows (W/m²).
+
+    Args:
+        day: Days since the year began.
+        clear: 0 overcast to 1 clear.
+    """
+    height = np.maximum(0.0, np.sin(np.pi * (24.0 * (day % 1.0) - 6.0) / 12.0))
+    return np.asarray(height * (600.0 + 250.0 * season(day)) * clear)
+
+
+def occupied(day: Array) -> Array:
+    """1 from 8 to 18 o'clock on five of seven days, else 0; the year begins on the first."""
+    hour = 24.0 * (day % 1.0)
+    return ((day % 7.0 < 5.0) & (hour >= 8.0) & (hour < 18.0)).astype(np.float64)
+
+
+def comfort(day: Array) -> tuple[Array, Array]:
+    """Lower and upper end of the comfort band (°C), by the date."""
+    date = np.floor(day % 365.0)
+    summer = (date >= SUMMER_DAYS[0]) & (date <= SUMMER_DAYS[1])
+    return (np.where(summer, SUMMER_C[0], WINTER_C[0]), np.where(summer, SUMMER_C[1], WINTER_C[1]))
+
+
+def let_pass(
+    indoor: Array, outside: Array, radiation: Array, people: Array, heating: Array, cooling: Array
+) -> tuple[Array, Array]:
+    """One step under two set points, held as far as the plant can.
+
+    Args:
+        indoor: Temperature (°C).
+        outside: Temperature outside (°C).
+        radiation: On the windows (W/m²).
+        people: 1 when occupied.
+        heating: Set point below which is heated (°C).
+        cooling: Set point above which is cooled (°C), not below ``heating``.
+
+    Returns:
+        Temperature at the end of the step (°C), mean electrical power of the step (W).
+    """
+    gains = APERTURE_M2 * radiation + OCCUPIED_W * people + ALWAYS_W
+    balance = outside + R * gains
+    free = balance + (indoor - balance) * DECAY
+    per_watt = R * (1.0 - DECAY)
+    heat = np.clip((np.clip(free, heating, cooling) - free) / per_watt, -HVAC_W, HVAC_W)
+    return free + heat * per_watt, np.abs(heat) / COP

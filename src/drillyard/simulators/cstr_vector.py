@@ -1,0 +1,99 @@
+"""The reactor, n copies at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.simulators import cstr, cstr_compiled
+from drillyard.simulators import cstr_compiled as columns
+from drillyard.simulators import cstr_physics as physics
+from drillyard.simulators.state import State
+
+_RANGES = np.array([
+    physics.CR_LOW_CONVERSION - physics.CR_HIGH_CONVERSION,
+    physics.TR_HIGH_CONVERSION - physics.TR_LOW_CONVERSION,
+])  # fmt: skip
+_SEEN = [columns.TR_SEEN, columns.CR_SEEN, columns.CREF, columns.TC]
+_SCALES = np.array([600.0, 10.0, 10.0, 600.0])
+_INFO = {
+    "state_Tr": columns.TR_SEEN, "state_Cr": columns.CR_SEEN, "state_Cref": columns.CREF,
+    "state_Tc": columns.TC, "state_Tc_adjust": columns.CHANGE,
+}  # fmt: skip
+_NEVER = 1e9
+
+
+class VecCstr:
+    """See ``CstrEnv``; its steps are the same to 1e-9."""
+
+    def __init__(self, n: int, coolant_rule: str = "held") -> None:
+        one = cstr.CstrEnv(coolant_rule)  # type: ignore[arg-type]  # it checks the rule
+        self.observation_space: spaces.Space[Any] = one.observation_space
+        self.action_space: spaces.Space[Any] = one.action_space
+        self.rngs = [np.random.default_rng(copy) for copy in range(n)]
+        self._held = coolant_rule == "held"
+        self._at, self._steps = np.zeros((n, 13)), np.zeros(n, np.int64)
+        self._noise = np.zeros((n, 2))
+        for copy in range(n):
+            self.begin(copy, {})
+
+    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+        """See ``VectorSimulator.begin``."""
+        values = cstr.checked(options)
+        signal = int(values["Cref_signal"])
+        # A reference that stays is a transition that never begins, or was over long ago.
+        fixed = {0: -_NEVER, 6: -_NEVER, 5: _NEVER, 1: values["transition_start"] - 1.0}
+        cr, tr = physics.reference(signal, 1.0, values["transition_start"])
+        row = self._at[copy]
+        row[:] = 0.0
+        row[[columns.CR, columns.CR_SEEN, columns.CREF]] = cr
+        row[[columns.TR, columns.TR_SEEN]] = tr
+        row[columns.TC] = cstr.TC_START_HIGH_K if signal == 6 else cstr.TC_START_K
+        row[columns.BEGIN] = fixed[signal] if signal in fixed else physics.BEGIN[signal]
+        row[columns.NOISE] = values["noise_percentage"] / 100.0
+        row[columns.STEP_TIME] = values["step_time"]
+        row[columns.N_ITS] = values["edo_solver_n_its"]
+        self._steps[copy] = 0
+        self._draw([copy])
+        row[[columns.CR_SEEN, columns.TR_SEEN]] += self._noise[copy]
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See ``VectorSimulator.step``."""
+        self._draw(np.flatnonzero(self._at[:, columns.NOISE]))
+        self._steps += 1
+        made: tuple[np.ndarray, np.ndarray, np.ndarray] = cstr_compiled.step(
+            self._at, np.asarray(actions, np.float32), self._noise, self._held
+        )
+        return made
+
+    def observe(self) -> np.ndarray:
+        """See ``VectorSimulator.observe``."""
+        seen: np.ndarray = (self._at[:, _SEEN] / _SCALES).clip(-1.0, 1.0).astype(np.float32)
+        return seen
+
+    def info(self, copy: int) -> dict[str, Any]:
+        """See ``VectorSimulator.info``."""
+        row = self._at[copy]
+        mean = row[columns.SQUARES] / max(int(self._steps[copy]), 1)
+        states = {name: float(row[column]) for name, column in _INFO.items()}
+        return {**states, "kpi_rms_conc_error": float(np.sqrt(mean))}
+
+    def state(self) -> State:
+        """See ``VectorSimulator.state``."""
+        return {"at": self._at.copy(), "steps": self._steps.copy()}
+
+    def load_state(self, state: State) -> None:
+        """See ``VectorSimulator.load_state``."""
+        self._at, self._steps = np.array(state["at"]), np.array(state["steps"], np.int64)
+        self._noise[:] = 0.0  # drawn anew at each step, where there is any
+
+    def _draw(self, copies: Any) -> None:
+        """Noise of the next measurement; that of copies without any stays 0."""
+        for copy in copies:
+            noise = self._at[copy, columns.NOISE]
+            self._noise[copy] = 0.0
+            if noise:
+                self._noise[copy] = self.rngs[copy].uniform(-noise, noise, 2) * _RANGES

@@ -1,0 +1,130 @@
+"""Simulators that step all copies at once: the same numbers as one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from drillyard.errors import ConfigError, CorruptObject
+from drillyard.simulators.make import can_vectorise, make_vec
+from drillyard.simulators.vector import (
+    load_normalisation,
+    load_vec_state,
+    normalisation,
+    silent_layers,
+    vec_state,
+)
+from drillyard.simulators.vector_env import VectorisedEnv
+from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+
+REACTOR = {
+    "id": "cstr",
+    "lesson": {
+        "Cref_signal": {"values": [0, 1, 2, 3, 4, 5, 6]},
+        "noise_percentage": {"values": [0, 10]},
+        "edo_solver_n_its": {"values": [1, 2, 3]},
+        "step_time": {"min": 0.7, "max": 1.5},
+        "transition_start": {"min": 0, "max": 60},
+    },
+}
+WORLDS = {
+    "cstr": REACTOR,
+    "cstr-old-rule": {**REACTOR, "args": {"coolant_rule": "first-sub-interval"}},
+    "adder": {"id": "simple-adder", "lesson": {"start": {"min": 0, "max": 100, "int": True}}},
+    "adder-box": {"id": "simple-adder", "args": {"actions": "box"}},
+    "building": {"id": "building", "args": {"days": 1, "reward": "exponential"},
+                 "lesson": {"day": {"min": 0, "max": 364, "int": True}}},
+}  # fmt: skip
+
+
+def spec(values: dict) -> SimulatorSpec:
+    return SimulatorSpec.model_validate(values)
+
+
+def actions(venv: Any, rng: np.random.Generator) -> Any:
+    if isinstance(venv.action_space, gym.spaces.Discrete):
+        return rng.integers(venv.action_space.n, size=venv.num_envs)
+    return rng.uniform(-1.2, 1.2, (venv.num_envs, *venv.action_space.shape)).astype(np.float32)
+
+
+def flat(value: Any) -> np.ndarray:
+    return value["value"] if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_at_once_is_as_one_after_the_other(name: str) -> None:
+    n = 9
+    one, all_ = make_vec(spec(WORLDS[name]), n, 5), make_vec(
+        spec(WORLDS[name]), n, 5, vectorised=True
+    )  # fmt: skip
+    assert isinstance(all_, VectorisedEnv)
+    assert flat(one.reset()) == pytest.approx(flat(all_.reset()), abs=1e-7)
+    rng, ended = np.random.default_rng(1), 0
+    for _ in range(260):
+        given = actions(one, rng)
+        seen, expected = all_.step(given), one.step(given)
+        assert flat(seen[0]) == pytest.approx(flat(expected[0]), abs=1e-7)  # they are float32
+        assert seen[1] == pytest.approx(expected[1], rel=1e-6, abs=1e-6)  # float32 too
+        assert np.array_equal(seen[2], expected[2])
+        for copy in np.flatnonzero(seen[2]):
+            ended += 1
+            ours, theirs = seen[3][copy], expected[3][copy]
+            assert set(ours) == set(theirs)
+            assert ours.get("lesson") == theirs.get("lesson")
+            assert ours["episode"]["r"] == pytest.approx(theirs["episode"]["r"], rel=1e-9)
+            numbers = {k: v for k, v in ours.items() if isinstance(v, float)}
+            assert numbers == pytest.approx({k: theirs[k] for k in numbers}, rel=1e-9, abs=1e-9)
+    assert ended >= n
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_all_copies_go_on_in_mid_episode(name: str) -> None:
+    values = {**WORLDS[name], "wrappers": ["normalize"]}
+    one, two = (make_vec(spec(values), 4, seed, vectorised=True) for seed in (1, 2))
+    assert not silent_layers(one)
+    rng = np.random.default_rng(0)
+    one.reset()
+    for _ in range(133):
+        one.step(actions(one, rng))
+    state, statistics = vec_state(one), normalisation(one)
+    assert state is not None
+    assert statistics is not None
+    two.reset()
+    load_vec_state(two, state)
+    load_normalisation(two, statistics)
+    rest = [actions(one, rng) for _ in range(150)]
+    assert repr([one.step(a) for a in rest]) == repr([two.step(a) for a in rest])
+    other = make_vec(spec(values), 4, 1)
+    with pytest.raises(CorruptObject, match="another way"):
+        load_vec_state(other, state)
+    with pytest.raises(CorruptObject, match="4 copies, not 3"):
+        load_vec_state(make_vec(spec(values), 3, 1, vectorised=True), state)
+
+
+def test_what_stands_around_a_copy_needs_copies() -> None:
+    from drillyard.workloads.rl import RlWorkload
+
+    assert can_vectorise(spec({"id": "cstr", "wrappers": ["normalize"]}))
+    assert not can_vectorise(spec({"id": "cstr", "wrappers": ["time_aware", "normalize"]}))
+    assert not can_vectorise(spec({"id": "CartPole-v1"}))
+
+    def experiment(n_envs: int, **more: Any) -> ExperimentSpec:
+        return ExperimentSpec.model_validate({
+            "schema": 1, "name": "x", "simulator": {"id": more.pop("id", "cstr")},
+            "learner": {"algorithm": "ppo", "args": {"n_steps": 64}},
+            "train": {"steps": 5000, "n_envs": n_envs, **more},
+        })  # fmt: skip
+
+    def choice(*args: Any, **more: Any) -> Any:
+        return RlWorkload().freeze(experiment(*args, **more), 1).get("vectorised")
+
+    assert (choice(8), choice(16)) == (None, True)
+    assert choice(2, copies="vectorised") is True
+    assert choice(64, copies="one-by-one") is None
+    said = {f.subject: f.message for f in RlWorkload().check(experiment(16), None)}
+    assert said["simulator: copies"] == "16 are stepped at once, over arrays"
+    with pytest.raises(ConfigError, match="cannot step all copies at once"):
+        RlWorkload().check(experiment(4, id="CartPole-v1", copies="vectorised"), None)

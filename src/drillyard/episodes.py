@@ -49,7 +49,8 @@ class Episode:
     terminated: bool
     truncated: bool
     metrics: dict[str, float] = field(default_factory=dict)
-    """The simulator's own: whatever its last ``info`` has as ``kpi_…`` or ``is_success``."""
+    """The simulator's own: whatever its last ``info`` has as ``kpi_…`` or ``is_success``, and
+    ``simulator.metrics``."""
 
     def to_json(self) -> dict[str, Any]:
         """As ``evaluation/episodes.json`` has it."""
@@ -139,10 +140,10 @@ def plan(spec: ExperimentSpec) -> list[Planned]:
 
 
 def lesson_of(spec: ExperimentSpec) -> Lesson:
-    """The lesson of the final evaluation: its own, else the training's."""
+    """The lesson of the final evaluation: its own, else the training's (of its last stage)."""
     if spec.evaluate.lesson is not None:
         return spec.evaluate.lesson
-    return spec.simulator.lesson if spec.simulator is not None else {}
+    return spec.simulator.lesson_of_stage(-1) if spec.simulator is not None else {}
 
 
 def run_episodes(
@@ -249,6 +250,7 @@ def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
         and isinstance(value, int | float | np.number | np.bool_)
         and np.isfinite(value)
     }
+    metrics |= {key: float(value) for key, value in info.get("metrics", {}).items()}
     return Episode(
         policy=name, episode=planned.episode, seed=planned.seed, options=planned.options,
         episode_return=float(info["episode"]["r"]), length=int(info["episode"]["l"]),

@@ -39,7 +39,8 @@ class Drift(gym.Env):
         self.x = self.x + 0.2 * push + self.noise * self.np_random.normal(size=2)
         self.t += 1
         far = bool(np.abs(self.x).max() > 4)
-        return self._observe(), -float((self.x**2).sum()), far, self.t >= 40, {}
+        info = {"far": float(np.abs(self.x).max())}
+        return self._observe(), -float((self.x**2).sum()), far, self.t >= 40, info
 
     def state(self):
         return {

@@ -51,6 +51,11 @@ CASES = {
     "ppo-vectorised": case({"id": "building", "args": {"days": 1}, "lesson": {
         "day": {"min": 0, "max": 364, "int": True}}}, "ppo", {"n_steps": 16, "batch_size": 32},
         ["normalize"], n_envs=3, copies="vectorised"),
+    "a2c-curriculum": case({**DISCRETE, "metrics": {"far": "max"}, "curriculum": {"stages": [
+        {"lesson": {"start": 0}, "promote": {"steps": 150}},
+        {"lesson": {"noise": 0.3}, "promote": {"mean_return": -1e9, "episodes": 4},
+         "demote": {"mean_return": -2e9, "episodes": 4}},
+        {"lesson": {"start": {"min": -2, "max": 2}}}]}}, "a2c", {"n_steps": 8}, n_envs=2),
     "ppo-sde-stack": case(DRIFT, "ppo", {"n_steps": 64, "batch_size": 32, "use_sde": True},
                           [{"name": "frame_stack", "args": {"n": 3}}]),
     "ppo-dict": case({**DRIFT, "args": {"dict_observation": True}}, "ppo",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +31,8 @@ class Score:
 
     returns: list[float]
     lengths: list[int]
+    own: list[dict[str, float]] = field(default_factory=list)
+    """``simulator.metrics`` of each episode."""
 
     @property
     def mean_return(self) -> float:
@@ -39,10 +41,12 @@ class Score:
 
     def metrics(self) -> dict[str, float]:
         """By Stable-Baselines3's names."""
+        names = self.own[0] if self.own else {}
         return {
             "eval/mean_reward": self.mean_return,
             "eval/std_reward": float(np.std(self.returns)),
             "eval/mean_ep_length": float(np.mean(self.lengths)),
+            **{f"eval/{name}": float(np.mean([e[name] for e in self.own])) for name in names},
         }
 
 
@@ -123,7 +127,7 @@ class Evaluator:
         for copy, fixed in enumerate(self._copies):
             fixed.queue = deque(self._episodes[copy::n])
         wanted = [len(fixed.queue) for fixed in self._copies]
-        found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
+        found: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
         observation = self._venv.reset()
         for _ in range(MAX_STEPS):
             self._stop.check()
@@ -132,10 +136,12 @@ class Evaluator:
             for copy in (int(i) for i in np.flatnonzero(dones)):
                 if len(found[copy]) < wanted[copy]:
                     end = infos[copy]["episode"]
-                    found[copy].append((float(end["r"]), int(end["l"])))
+                    own = infos[copy].get("metrics", {})
+                    found[copy].append((float(end["r"]), int(end["l"]), own))
             if all(len(f) >= w for f, w in zip(found, wanted, strict=True)):
                 flat = [found[i % n][i // n] for i in range(len(self._episodes))]
-                return Score([r for r, _ in flat], [length for _, length in flat])
+                returns, lengths, own = (list(part) for part in zip(*flat, strict=True))
+                return Score(returns, lengths, own)
         raise SimulatorError(
             f"an evaluation episode did not end within {MAX_STEPS:,} steps",
             hint="add the wrapper time_limit {max_episode_steps: …}",

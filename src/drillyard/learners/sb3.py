@@ -78,7 +78,7 @@ class Sb3Learner:
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson
                 evaluator = Evaluator(
-                    simulator, simulator.lesson if lesson is None else lesson,
+                    simulator, simulator.lesson_of_stage(-1) if lesson is None else lesson,
                     plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
                 )  # fmt: skip
             return self._learn(context, plan, model, venv, evaluator, checkpoint)

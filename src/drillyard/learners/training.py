@@ -20,6 +20,7 @@ from drillyard.learners.barriers import (
 )
 from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer
+from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.packing import pack
 from drillyard.learners.plan import Plan
@@ -76,6 +77,8 @@ class Training:
         self._model = model
         self._venv = venv
         self._writer = writer
+        assert context.spec.simulator is not None
+        self._ends = EpisodeEnds(context.spec.simulator, venv, writer)
         self._evaluator = evaluator
         self._checkpoint = checkpoint
         self._users = users
@@ -134,17 +137,8 @@ class Training:
     # -- every step ---------------------------------------------------------------------------
 
     def episodes_ended(self, step: int, dones: Any, infos: Any) -> None:
-        """Write a line for each episode that ended."""
-        for copy in np.flatnonzero(dones):
-            end = infos[copy].get("episode")
-            self.marks.episodes += 1
-            if end is not None:
-                drawn = infos[copy].get("lesson")
-                self._writer.append(
-                    "episodes", step,
-                    {"return": float(end["r"]), "length": int(end["l"]), "env": int(copy)},
-                    **({"lesson": drawn} if drawn else {}),
-                )  # fmt: skip
+        """Note each episode that ended."""
+        self.marks.episodes += self._ends.take(step, dones, infos)
         if self.marks.episodes >= self._episode_limit:
             self.attention = True
 
@@ -236,6 +230,7 @@ class Training:
         if model.ep_success_buffer:
             metrics["rollout/success_rate"] = float(np.mean(model.ep_success_buffer))
         metrics["rollout/episodes"] = self.marks.episodes
+        metrics |= self._ends.point()
         metrics |= sb3_state.capture_logger(logger)["values"]
         logger.name_to_value.clear()
         logger.name_to_count.clear()
@@ -298,6 +293,7 @@ class Training:
             "simulators": None if self.silent else vector.vec_state(self._venv),
             "normalisation": vector.normalisation(self._venv),
             "best": self.best.to_json(),
+            "ends": self._ends.state(),
             "replay_head": None if buffer is None else replay.head(buffer),
             "users": [u.state() if hasattr(u, "load_state") else None for u in self._users],
             "platform": self._platform,
@@ -397,6 +393,8 @@ class Training:
             replay.restore(buffer, segments, model.num_timesteps // model.n_envs)
             replay.load_head(buffer, tree["replay_head"])
         self.best = Best.from_json(tree["best"], checkpoint.files)
+        if "ends" in tree:  # older checkpoints had none
+            self._ends.load_state(tree["ends"])
         for user, state in zip(self._users, tree["users"], strict=False):
             if state is not None:
                 user.load_state(state)

@@ -13,6 +13,7 @@ from drillyard.life import sign
 from drillyard.registry import importable, load, load_object, names, nearest
 from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
 from drillyard.simulators.lessons import validate_lesson
+from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
 from drillyard.simulators.wrapper_order import (
     COPY_WRAPPERS,
@@ -46,9 +47,11 @@ def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: boo
     for wrapper in spec.wrappers:
         if wrapper.name not in VEC_WRAPPERS:
             env = _wrap(env, wrapper)
-    if training and spec.lesson:
-        validate_lesson(spec.lesson, reset_keys(env))
-        env = LessonWrapper(env, spec.lesson, seed, copy)
+    if spec.metrics:
+        env = EpisodeMetrics(env, spec.metrics)
+    lesson = checked_lesson(spec, env)
+    if training and (lesson or spec.curriculum is not None):
+        env = LessonWrapper(env, lesson, seed, copy)
     return EpisodeMonitor(env, copy)
 
 
@@ -99,9 +102,13 @@ def make_vec(
 
 
 def can_vectorise(spec: SimulatorSpec) -> bool:
-    """Does the simulator step many copies at once, and nothing stand around a single copy?"""
+    """Does the simulator step many copies at once, and nobody look at a single copy's steps?"""
     plain = all(wrapper.name in VEC_WRAPPERS for wrapper in spec.wrappers)
-    return plain and getattr(simulator_class(spec), "vectorised", None) is not None
+    return (
+        plain
+        and not spec.metrics
+        and getattr(simulator_class(spec), "vectorised", None) is not None
+    )
 
 
 def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
@@ -111,11 +118,9 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
     check_wrappers(spec)
     one = _bare(spec, 0)  # explains arguments that do not fit
     try:
-        if spec.lesson:
-            validate_lesson(spec.lesson, reset_keys(one))
-        kind: Any = type(one)
+        lesson, kind = checked_lesson(spec, one), type(one)
         made = load_vectorised(kind)(n_envs, **reveal(spec.args))
-        return VectorisedEnv(made, n_envs, spec.lesson, kind, horizon(one), seed)
+        return VectorisedEnv(made, n_envs, lesson, kind, horizon(one), seed)
     finally:
         one.close()
 
@@ -134,6 +139,20 @@ def raw_world(spec: SimulatorSpec) -> SimulatorSpec:
     """The same task with the simulator's own observations and actions: what baselines see."""
     kept = [w for w in spec.wrappers if w.name not in FOR_THE_LEARNER]
     return spec.model_copy(update={"wrappers": kept})
+
+
+def checked_lesson(spec: SimulatorSpec, env: Env) -> dict[str, Any]:
+    """The lesson that a training begins with, after those of all stages were checked.
+
+    Raises:
+        ConfigError: A form that is none, or a key that the simulator does not know.
+    """
+    keys = reset_keys(env)
+    validate_lesson(spec.lesson, keys)
+    stages = spec.curriculum.stages if spec.curriculum is not None else []
+    for number, stage in enumerate(stages):
+        validate_lesson(stage.lesson, keys, f"simulator.curriculum.stages[{number}].lesson")
+    return spec.lesson_of_stage(0)
 
 
 def reset_keys(env: Env) -> Collection[str] | None:

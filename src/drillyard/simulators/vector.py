@@ -20,9 +20,16 @@ from stable_baselines3.common.vec_env import (
 )
 
 from drillyard.errors import CorruptObject
+from drillyard.simulators.lessons import Lesson
 from drillyard.simulators.state import State
 from drillyard.simulators.vector_env import VectorisedEnv
-from drillyard.simulators.wrappers import is_silent, layer_state, layers, load_layer_state
+from drillyard.simulators.wrappers import (
+    LessonWrapper,
+    is_silent,
+    layer_state,
+    layers,
+    load_layer_state,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -159,6 +166,18 @@ def freeze_normalisation(venv: VecEnv) -> None:
     if normalize is not None:
         normalize.training = False
         normalize.norm_reward = False
+
+
+def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
+    """Draw from another lesson from the next episode of each copy on."""
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, VectorisedEnv):
+        base.lesson = lesson
+        return
+    for env in base.envs:
+        for layer in layers(env):
+            if isinstance(layer, LessonWrapper):
+                layer.lesson = lesson
 
 
 def reseed(venv: VecEnv, seed: int) -> Any:

@@ -33,7 +33,7 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         self, simulator: VectorSimulator, n: int, lesson: Lesson, declared: type,
         horizon: int | None, seed: int,
     ) -> None:  # fmt: skip
-        self._simulator, self._lesson, self._declared = simulator, lesson, declared
+        self._simulator, self.lesson, self._declared = simulator, lesson, declared
         self.max_episode_steps = horizon
         super().__init__(n, simulator.observation_space, simulator.action_space)
         self.metadata = dict(getattr(declared, "metadata", {}))
@@ -74,15 +74,15 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
                 "terminal_observation": first(last, copy),
                 "episode": {"r": float(self._returns[copy]), "l": int(self._lengths[copy])},
             }
-            if self._lesson:
+            if self._drawn[copy]:
                 infos[copy]["lesson"] = self._drawn[copy]
             self._begin(copy)
         return self._simulator.observe(), rewards.astype(np.float32), dones, infos
 
     def _begin(self, copy: int) -> None:
         self._drawn[copy] = (
-            draw(self._lesson, self._lesson_seeds[copy], copy, self._episodes[copy])
-            if self._lesson
+            draw(self.lesson, self._lesson_seeds[copy], copy, self._episodes[copy])
+            if self.lesson
             else {}
         )
         self._episodes[copy] += 1

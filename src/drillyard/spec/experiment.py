@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 from drillyard.errors import BadValue
 from drillyard.run_names import fields_of
 from drillyard.spec.agent import AgentSpec
+from drillyard.spec.curriculum import CurriculumSpec
 from drillyard.spec.strict import NotBool, PositiveInt, Seed, Strict
 from drillyard.spec.study import MoreSeedsSpec, StudySpec
 from drillyard.spec.work import MockSpec, ScriptSpec
@@ -56,10 +57,24 @@ class SimulatorSpec(Strict):
         "`int`), `{values}` (with `weights`), `{normal: {mean, std}}` or a constant.",
     )
 
+    curriculum: CurriculumSpec | None = Field(
+        None, exclude_if=_is_none, description="Stages of growing difficulty, each with a lesson "
+        "laid over this one."
+    )  # fmt: skip
+    metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = Field(
+        default_factory=dict, exclude_if=lambda value: not value, description="Keys of the "
+        "simulator's `info` that become metrics of training and evaluation: key -> how an "
+        "episode's values become one.",
+    )  # fmt: skip
     agent: AgentSpec | None = Field(
         None, exclude_if=_is_none, description="For a simulator that is no Gymnasium environment: "
         "what the agent sees, does and is paid for; a table, or `module:Class`.",
     )  # fmt: skip
+
+    def lesson_of_stage(self, stage: int) -> dict[str, Any]:
+        """The lesson of a stage of the curriculum; -1 for the last, which is what is aimed at."""
+        over = self.curriculum.stages[stage].lesson if self.curriculum is not None else {}
+        return {**self.lesson, **over}
 
     @field_validator("agent", mode="before")
     @classmethod

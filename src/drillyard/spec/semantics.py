@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -291,6 +292,9 @@ def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
     simulator, lesson = spec.simulator, spec.simulator.lesson
     yield from _caught(lambda: check_wrappers(simulator), "simulator.wrappers")
     yield from _caught(lambda: validate_lesson(lesson), "simulator.lesson")
+    for number, stage in enumerate(simulator.curriculum.stages if simulator.curriculum else ()):
+        field = f"simulator.curriculum.stages[{number}].lesson"
+        yield from _caught(partial(validate_lesson, stage.lesson, None, field), field)
     if spec.evaluate.lesson is not None:
         other = spec.evaluate.lesson
         yield from _caught(

@@ -1,0 +1,91 @@
+"""What is done with each training episode that ends: a line, metrics, the curriculum."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from drillyard.learners.curriculum import Curriculum
+from drillyard.simulators.state import State
+from drillyard.simulators.vector import set_lesson
+from drillyard.spec.experiment import SimulatorSpec
+from drillyard.streams import StreamWriter
+
+log = logging.getLogger(__name__)
+
+
+class EpisodeEnds:
+    """Part of a checkpoint.
+
+    Args:
+        simulator: Its ``curriculum`` and lesson.
+        venv: The copies that train.
+        writer: The run's streams.
+    """
+
+    def __init__(self, simulator: SimulatorSpec, venv: Any, writer: StreamWriter) -> None:
+        self._venv, self._writer, self._lesson = venv, writer, simulator.lesson
+        self._curriculum = (
+            Curriculum(simulator.curriculum) if simulator.curriculum is not None else None
+        )
+        self._metrics: dict[str, list[float]] = {}
+
+    def take(self, step: int, dones: Any, infos: Any) -> int:
+        """Write a line for each episode that ended; how many there were.
+
+        Args:
+            step: Environment steps so far.
+            dones: Which copies ended an episode.
+            infos: Of all copies.
+        """
+        ended = np.flatnonzero(dones)
+        for copy in ended:
+            info = infos[copy]
+            end = info.get("episode")
+            if end is None:
+                continue
+            own = {name: float(value) for name, value in info.get("metrics", {}).items()}
+            drawn = info.get("lesson")
+            self._writer.append(
+                "episodes", step,
+                {"return": float(end["r"]), "length": int(end["l"]), "env": int(copy), **own},
+                **({"lesson": drawn} if drawn else {}),
+            )  # fmt: skip
+            for name, value in own.items():
+                self._metrics.setdefault(name, []).append(value)
+            self._judge(step, float(end["r"]), bool(info.get("is_success", False)))
+        return len(ended)
+
+    def point(self) -> dict[str, float]:
+        """Metrics for a point of the training curve: means over the episodes since the last."""
+        found = {f"rollout/{name}": float(np.mean(v)) for name, v in self._metrics.items()}
+        self._metrics.clear()
+        if self._curriculum is not None:
+            found["curriculum/stage"] = self._curriculum.stage
+        return found
+
+    def _judge(self, step: int, episode_return: float, success: bool) -> None:
+        curriculum = self._curriculum
+        if curriculum is None:
+            return
+        before = curriculum.stage
+        if curriculum.record(step, episode_return, success):
+            log.info("curriculum: stage %d -> %d at step %d", before, curriculum.stage, step)
+            set_lesson(self._venv, curriculum.lesson(self._lesson))
+
+    def state(self) -> State:
+        """The curriculum's, and the metrics that no point has yet."""
+        curriculum = None if self._curriculum is None else self._curriculum.state()
+        return {
+            "curriculum": curriculum,
+            "metrics": {n: list(v) for n, v in self._metrics.items()},
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state; the copies get the stage's lesson."""
+        self._metrics = {name: list(values) for name, values in state["metrics"].items()}
+        if self._curriculum is not None and state["curriculum"] is not None:
+            self._curriculum.load_state(state["curriculum"])
+            set_lesson(self._venv, self._curriculum.lesson(self._lesson))

@@ -1,0 +1,92 @@
+"""``simulator.curriculum``: stages of growing difficulty, and when a run changes its stage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from drillyard.errors import BadValue
+from drillyard.spec.strict import NotBool, PositiveInt, Strict
+
+
+class RuleSpec(Strict):
+    """What the last episodes of a stage must have reached (to demote: fallen to)."""
+
+    mean_return: Annotated[float, NotBool] | None = Field(
+        None, description="Mean return of the last `episodes`."
+    )
+    success_rate: Annotated[float, Field(ge=0, le=1), NotBool] | None = Field(
+        None, description="Share of the last `episodes` whose `info` says `is_success`."
+    )
+    steps: PositiveInt | None = Field(
+        None, description="Environment steps in the stage, whatever was reached."
+    )
+    episodes: PositiveInt = Field(20, description="Episodes of the stage that are looked at.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [n for n in ("mean_return", "success_rate", "steps") if
+                 getattr(self, n) is not None]  # fmt: skip
+        if len(given) != 1:
+            raise BadValue(
+                "give exactly one of `mean_return`, `success_rate` and `steps`",
+                allowed="mean_return, success_rate or steps", hint="write {mean_return: 50}",
+            )  # fmt: skip
+        return self
+
+
+class StageSpec(Strict):
+    """One stage."""
+
+    lesson: dict[str, Any] = Field(
+        default_factory=dict, description="Laid over `simulator.lesson` while the stage lasts."
+    )
+    promote: RuleSpec | None = Field(
+        None, description="On to the next stage at or above this; every stage but the last."
+    )
+    demote: RuleSpec | None = Field(
+        None, description="Back to the stage before at or below this; not the first."
+    )
+
+
+class CurriculumSpec(Strict):
+    """Stages in their order; the last one is the upper bound."""
+
+    stages: list[StageSpec] = Field(description="At least two.")
+
+    @model_validator(mode="after")
+    def _a_way_up(self) -> Self:
+        if len(self.stages) < 2:
+            raise BadValue("has at least two stages", allowed="two and more", key="stages",
+                           hint="one stage alone is `simulator.lesson`")  # fmt: skip
+        for number, stage in enumerate(self.stages):
+            last = number == len(self.stages) - 1
+            if (stage.promote is None) != last:
+                raise BadValue(
+                    f"stage {number}: " + ("is the last: nothing to be promoted to" if last else
+                                           "has no `promote`: nobody would leave it"),
+                    allowed="promote in every stage but the last", key="stages",
+                    hint="delete `promote`" if last else "write promote: {mean_return: 50}",
+                )  # fmt: skip
+            self._check_demotion(number, stage)
+        return self
+
+    def _check_demotion(self, number: int, stage: StageSpec) -> None:
+        down, up = stage.demote, stage.promote
+        if down is None:
+            return
+        if number == 0 or down.steps is not None:
+            raise BadValue(
+                f"stage {number}: " + ("the first has nothing below it" if number == 0 else
+                                       "steps alone are no reason to go back"),
+                allowed="demote: {mean_return} or {success_rate}, not in the first stage",
+                key="stages", hint="delete `demote`",
+            )  # fmt: skip
+        for name in ("mean_return", "success_rate"):
+            low, high = getattr(down, name), getattr(up, name, None)
+            if low is not None and high is not None and low >= high:
+                raise BadValue(
+                    f"stage {number}: demotes at {low} and promotes at {high}", key="stages",
+                    allowed="demote below promote", hint="lower the one of `demote`",
+                )  # fmt: skip

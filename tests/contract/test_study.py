@@ -127,6 +127,7 @@ def test_a_driver_killed_at_random_moments_loses_and_repeats_no_trial(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fifty_kills_in_a_study_of_forty_trials(tmp_path: Path) -> None:
     each_trial_once(killed_again_and_again(tmp_path, trials=40, kills=50, seed=2), 40)
 

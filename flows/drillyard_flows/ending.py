@@ -73,8 +73,7 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
 
 def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
     """The best trials and the answer; never every run: there may be thousands."""
-    from drillyard.cli.output import print_grid
-    from drillyard.results import study_table
+    from drillyard.cli.output import print_study
     from drillyard.results.trials import collect_trials
 
     study = collect_trials(mailbox)
@@ -82,9 +81,7 @@ def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: 
         document = {**study.to_json(), "report": report, "wall_s": round(wall_s, 3)}
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
-    print_grid(study_table.trials_grid(study))
-    typer.echo("")
-    typer.echo(study_table.verdict(study))
+    print_study(study)
     _last_lines(report, wall_s)
 
 

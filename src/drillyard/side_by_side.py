@@ -23,6 +23,8 @@ def runs(spec: ExperimentSpec) -> int | None:
         return seeds
     if study.chooser == "manual":
         return seeds * (study.trials or len(study.cycles))
+    if study.only:
+        return seeds * len(study.only)
     if study.chooser == "list":
         return sum(len(i.get("seeds") or spec.seeds) for i in study.experiments[: study.trials])
     return None

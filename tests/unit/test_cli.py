@@ -158,6 +158,21 @@ def test_schema_describes_every_field(capsys, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text()) == schema
 
 
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda f: f.stem)
+def test_the_schema_takes_every_example_and_no_slip(file):
+    from jsonschema import Draft202012Validator
+    from ruamel.yaml import YAML
+
+    from drillyard.cli.schema import document
+
+    check = Draft202012Validator(document())
+    tree = YAML(typ="safe").load(file.read_text())
+    assert [f"{e.json_path}: {e.message}" for e in check.iter_errors(tree)] == []
+    part = next(k for k in ("bench", "simulator", "mock", "script", "study") if tree.get(k))
+    tree[part]["slip"] = 1
+    assert not check.is_valid(tree)
+
+
 @pytest.mark.parametrize(
     ("what", "name"),
     [("algorithms", "ppo"), ("simulators", "cstr"), ("baselines", "hold"), ("backends", "local"),

@@ -71,10 +71,10 @@ def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store
     assert "\x1b" not in table
     _, out, _ = run(capsys, store, "results", "done", "--json")
     assert json.loads(out)["policies"][0]["policy"] == "agent"
-    _, out, _ = run(capsys, store, "results", "done", "--csv")
+    _, out, _ = run(capsys, store, "results", "done", "--csv", "-")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [r["policy"] for r in rows] == ["agent", "p-controller", "hold", "random"]
-    _, out, _ = run(capsys, store, "results", "done", "--csv", "--top", "1")
+    _, out, _ = run(capsys, store, "results", "done", "--csv", "-", "--top", "1")
     assert [r["run"] for r in csv.DictReader(io.StringIO(out))] == ["t0001-s2"]
     _, out, _ = run(capsys, store, "results", "done", "--json", "--top", "1")
     assert [c["run"] for c in json.loads(out)["curves"]] == ["t0001-s2"]
@@ -83,7 +83,7 @@ def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("results", "done", "--json", "--csv"), "exclude each other"),
+        (("results", "done", "--json", "--csv", "-"), "exclude each other"),
         (("results", "dome"), "did you mean 'done'"),
         (("results", "done", "--top", "0"), "--top"),
         (("logs", "t0001-s1"), "several experiments"),

@@ -9,11 +9,14 @@ import pytest
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
-from drillyard.report import build
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import Accepted, Phase, RunRecord
+from drillyard.report import build, render
 from drillyard.report.comparing import compare
 from drillyard.report.study import importances, section
-from drillyard.results import words
+from drillyard.results import collect, words
 from drillyard.results.trials import collect_trials
+from drillyard.status import Status
 from tests.study_store import METRIC, write_bench, write_search
 
 
@@ -80,3 +83,35 @@ def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
     assert found.drawn == ()
     assert "none has succeeded yet" in found.verdict
     assert build(fresh).local is not None
+
+
+def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
+    mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
+    random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
+    for trial in collect_trials(mailbox).trials:
+        run, world = run_id(trial.number, 1), trial.parts["simulator"]["id"]
+        mailbox.create(f"runs/{run}/run.json", RunRecord(
+            run=run, experiment="bench", trial=trial.number, seed=1, parts=trial.parts,
+        ))  # fmt: skip
+        policies = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
+        mailbox.create(f"runs/{run}/evaluate.accepted.json", Accepted(
+            run=run, phase=Phase.EVALUATE, attempt=1, status=Status.SUCCEEDED, manifest="m",
+            manifest_sha256="0" * 64, started_at=1.0, ended_at=2.0,
+            summary={"policies": {
+                name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
+                for name, mean in policies.items()
+            }},
+        ))  # fmt: skip
+    results = collect(mailbox)
+    found = dict(results.by_simulator())
+    assert list(found) == ["CartPole-v1", "Pendulum-v1"]
+    for world, own in found.items():
+        assert [p.mean_return for p in own.baselines] == [random_returns[world]]
+        assert len(own.agents) == 2
+    files = render(mailbox, results, made_at=0.0)
+    assert {"evaluation_CartPole-v1.svg", "evaluation_Pendulum-v1.csv"} <= set(files)
+    assert "evaluation.svg" not in files
+    assert b"-1200.0" in files["evaluation_Pendulum-v1.csv"]
+    assert b"-1200.0" not in files["evaluation_CartPole-v1.csv"]
+    part = files["index.html"].decode().split('id="h-evaluation"')[1].split("</section>")[0]
+    assert part.index("<h3>CartPole-v1</h3>") < part.index("<h3>Pendulum-v1</h3>")

@@ -59,18 +59,22 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) ->
 def test_the_table_on_the_terminal(mailbox: Mailbox, printed: Callable[..., str]) -> None:
     out = printed("--top", "3")
     lines = out.splitlines()
-    assert lines[0] == f"search: 3 of 12 trials, most {METRIC} first"
+    assert lines[0] == f"search: the best 3 of 12 trials by {METRIC} (most is best)"
     assert [line.split()[0] for line in lines[3:6]] == [
         t.id for t in collect_trials(mailbox).ranked()[:3]
     ]
-    assert lines[6] == ""
+    assert lines[6] == (
+        "not shown: 7 that did worse (--top 10); 1 failed (t0003); 1 pruned (t0004); t0013 on "
+        "fresh seeds"
+    )
+    assert lines[7] == ""
     assert {"level", "batch", "kind"} <= set(trials_grid(collect_trials(mailbox)).header)
 
 
 def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(
     mailbox: Mailbox, printed: Callable[..., str]
 ) -> None:
-    rows = list(csv.DictReader(io.StringIO(printed("--csv"))))
+    rows = list(csv.DictReader(io.StringIO(printed("--csv", "-"))))
     assert len(rows) == 12 * 3 + 2
     best = rows[0]
     assert best["trial"] == collect_trials(mailbox).ranked()[0].id
@@ -84,6 +88,11 @@ def test_csv_has_a_line_a_seed_with_worker_times_and_metrics(
     assert failed[0]["metrics.score"] == ""
     assert failed[0]["parameters.kind"]
     assert {r["confirms"] for r in rows if r["trial"] == "t0013"} == {best["trial"]}
+
+
+def test_csv_to_a_file(printed: Callable[..., str], tmp_path: Path) -> None:
+    assert printed("--csv", str(tmp_path / "x.csv")) == ""
+    assert (tmp_path / "x.csv").read_text() == printed("--csv", "-")
 
 
 def test_parquet_has_types(printed: Callable[..., str], tmp_path: Path) -> None:

@@ -117,6 +117,9 @@ def test_a_constraint_never_takes_for_ever() -> None:
         ({"storage": "sqlite:///x.db"}, "learns nothing"),
         ({"objectives": []}, "does not know what is best"),
         ({"grid": {"level": 3}}, "belongs to the chooser grid"),
+        ({"only": [1]}, "belongs to the chooser list"),
+        ({"objectives": [{"metric": "evaluate/scor"}]}, "did you mean 'evaluate/score'"),
+        ({"pruner": {"type": "median"}}, "which this mock does not draw"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_names_the_field_and_a_fix(

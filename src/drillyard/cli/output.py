@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from drillyard.results.table import Grid
+    from drillyard.results.trials import StudyResults
 
 
 def print_grid(grid: Grid) -> None:
@@ -23,3 +26,40 @@ def print_grid(grid: Grid) -> None:
         out.print(rich_table(grid, out.width))
     else:
         typer.echo(redact(plain_table(grid)))
+
+
+def print_study(study: StudyResults, top: int | None = None) -> None:
+    """Print the best trials of a study, where the others are, and the answer.
+
+    Args:
+        study: Its trials.
+        top: How many; default 10.
+    """
+    from drillyard.results import study_table
+
+    print_grid(study_table.trials_grid(study, top))
+    if others := study_table.left_out(study, top):
+        typer.echo(others)
+    typer.echo("")
+    typer.echo(study_table.verdict(study))
+
+
+def write_csv(text: str, path: Path) -> None:
+    """Write CSV to a file, or to stdout for ``-``.
+
+    Raises:
+        StoreUnavailable: The file cannot be written.
+    """
+    from drillyard.errors import StoreUnavailable
+
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="name a file in a folder that can be written, or `-` for the terminal",
+        ) from error
+    typer.echo(f"{max(0, text.count(chr(10)) - 1):,} rows: {path}", err=True)

@@ -22,12 +22,15 @@ def results(
     name: NameArgument = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
-    as_csv: Annotated[
-        bool,
+    csv: Annotated[
+        Path | None,
         typer.Option(
-            "--csv", help="Print CSV: policies; with --top, runs; of a study, a line a seed."
+            "--csv",
+            metavar="FILE",
+            help="Write CSV, `-`: to the terminal. Policies; with --top, "
+            "runs; of a study, a line a seed.",
         ),
-    ] = False,
+    ] = None,
     parquet: Annotated[
         Path | None,
         typer.Option("--parquet", metavar="FILE", help="Write a study's seeds to a Parquet file."),
@@ -42,51 +45,49 @@ def results(
     from drillyard.errors import ConfigError
     from drillyard.results.trials import is_study
 
-    if as_json and as_csv:
+    if as_json and csv is not None:
         raise ConfigError("--json and --csv exclude each other", file="command line",
                           hint="leave one of them out")  # fmt: skip
     mailbox = open_mailbox(name, store)
     if is_study(mailbox.experiment_record()):
-        _study(mailbox, top, as_json=as_json, as_csv=as_csv, parquet=parquet)
+        _study(mailbox, top, as_json=as_json, csv=csv, parquet=parquet)
         return
     if parquet is not None:
         raise ConfigError(
             f"--parquet is for studies, and {mailbox.experiment!r} is a plain experiment",
             file="command line", hint="use --csv",
         )  # fmt: skip
-    _experiment(mailbox, top, as_json=as_json, as_csv=as_csv)
+    _experiment(mailbox, top, as_json=as_json, csv=csv)
 
 
 def _study(
-    mailbox: Mailbox, top: int | None, *, as_json: bool, as_csv: bool, parquet: Path | None
+    mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path | None, parquet: Path | None
 ) -> None:
     from drillyard.cli.common import print_json
-    from drillyard.cli.output import print_grid
+    from drillyard.cli.output import print_study, write_csv
     from drillyard.results import study_table
     from drillyard.results.trials import collect_trials, run_rows
 
     study = collect_trials(mailbox)
     chosen = study.top(top)
-    if as_csv or parquet is not None:
+    if csv is not None or parquet is not None:
         rows = list(run_rows(mailbox, study, chosen))
         if parquet is not None:
             study_table.runs_parquet(rows, parquet)
-            typer.echo(f"{len(rows):,} rows: {parquet}", err=as_csv or as_json)
-        if as_csv:
-            typer.echo(study_table.runs_csv(rows), nl=False)
+            typer.echo(f"{len(rows):,} rows: {parquet}", err=csv is not None or as_json)
+        if csv is not None:
+            write_csv(study_table.runs_csv(rows), csv)
             return
     if as_json:
         print_json(study.to_json(chosen))
     elif parquet is None:
-        print_grid(study_table.trials_grid(study, top))
-        typer.echo("")
-        typer.echo(study_table.verdict(study))
+        print_study(study, top)
         report = mailbox.key("report/index.html")
         if mailbox.store.stat(report):
             typer.echo(f"report: {mailbox.store.url}/{report}")
 
 
-def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, as_csv: bool) -> None:
+def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path | None) -> None:
     from drillyard.results import (
         collect,
         policies_csv,
@@ -109,11 +110,11 @@ def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, as_csv: boo
             found = dataclasses.replace(found, runs=runs, curves=curves)
         typer.echo(found.to_json())
         return
-    if as_csv:
-        typer.echo(policies_csv(found) if top is None else runs_csv(found, top), nl=False)
-        return
-    from drillyard.cli.output import print_grid
+    from drillyard.cli.output import print_grid, write_csv
 
+    if csv is not None:
+        write_csv(policies_csv(found) if top is None else runs_csv(found, top), csv)
+        return
     for grid in score_grids(found):
         print_grid(grid)
         typer.echo("")

@@ -33,10 +33,15 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ObjectMissing, Store, keys
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store, keys
 
 R = TypeVar("R", bound=Record)
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
+_TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
+    "": TrialRecord, ".outcome": TrialOutcome, ".more": MoreSeeds,
+}  # fmt: skip
+TrialCache = dict[str, tuple[ObjectInfo, TrialRecord | TrialOutcome | MoreSeeds]]
+"""What ``Mailbox.trials`` has read, by key."""
 _CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
 
 
@@ -141,8 +146,15 @@ class Mailbox:
 
     # -- trials -------------------------------------------------------------------------------
 
-    def trials(self) -> tuple[list[TrialRecord], dict[int, TrialOutcome], dict[int, MoreSeeds]]:
-        """What was chosen, in order, how it ended, and seeds that were added; by number."""
+    def trials(
+        self, cache: TrialCache | None = None
+    ) -> tuple[list[TrialRecord], dict[int, TrialOutcome], dict[int, MoreSeeds]]:
+        """What was chosen, in order, how it ended, and seeds that were added; by number.
+
+        Args:
+            cache: Kept by the caller between looks, so that one reads only what has changed.
+        """
+        cache = {} if cache is None else cache
         chosen: list[TrialRecord] = []
         outcomes: dict[int, TrialOutcome] = {}
         more: dict[int, MoreSeeds] = {}
@@ -150,13 +162,16 @@ class Mailbox:
             match = _TRIAL.search(info.key)
             if match is None:
                 continue
-            data, number = self.store.get(info.key), int(match["number"])
-            if not match["part"]:
-                chosen.append(TrialRecord.from_bytes(data))
-            elif match["part"] == ".outcome":
-                outcomes[number] = TrialOutcome.from_bytes(data)
+            if info.key not in cache or cache[info.key][0] != info:
+                data = self.store.get(info.key)
+                cache[info.key] = (info, _TRIAL_PARTS[match["part"]].from_bytes(data))
+            record, number = cache[info.key][1], int(match["number"])
+            if isinstance(record, TrialRecord):
+                chosen.append(record)
+            elif isinstance(record, TrialOutcome):
+                outcomes[number] = record
             else:
-                more[number] = MoreSeeds.from_bytes(data)
+                more[number] = record
         return sorted(chosen, key=lambda t: t.number), outcomes, more
 
     def choose(self, trial: TrialRecord) -> bool:

@@ -4,6 +4,7 @@ report/index.html                            the page
 report/learning_curve.{svg,png,csv}          return over steps, every seed, mean and band
 report/evaluation.{svg,png,csv}              agent and baselines with intervals
 report/episode.{svg,png,csv}                 one evaluation episode
+report/<one of these>_<simulator>.…          where there are several simulators
 report/study_*.{svg,png,csv}                 of a study: history, importances, comparisons
 report/metrics.csv                           metrics over seeds, where a run measured any
 """
@@ -14,6 +15,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +97,7 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
     from drillyard.report import data, html, pictures
 
     warnings = list(results.warnings)
-    curves = data.curves(results)
-    episode = data.episode(mailbox, results, warnings)
+    worlds = data.worlds(mailbox, results, warnings)
     files: dict[str, bytes] = {}
     drawn: dict[str, Picture] = {}
 
@@ -105,13 +106,17 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
         files[f"{name}.svg"], files[f"{name}.png"] = picture.svg, picture.png
         files[f"{name}.csv"] = text.encode()
 
-    if curves:
-        add("learning_curve", lambda: pictures.learning_curve(curves, results),
-            data.learning_curve_csv(curves))  # fmt: skip
-    if results.policies:
-        add("evaluation", lambda: pictures.evaluation(results), data.evaluation_csv(results))
-    if episode is not None and episode.panels:
-        add("episode", lambda: pictures.episode(episode), data.episode_csv(episode))
+    for world in worlds:
+        curves, own, episode = world.curves, world.results, world.episode
+        if curves:
+            add(world.file("learning_curve"), partial(pictures.learning_curve, curves, own),
+                data.learning_curve_csv(curves))  # fmt: skip
+        if own.policies:
+            add(world.file("evaluation"), partial(pictures.evaluation, own),
+                data.evaluation_csv(own))  # fmt: skip
+        if episode is not None and episode.panels:
+            add(world.file("episode"), partial(pictures.episode, episode),
+                data.episode_csv(episode))  # fmt: skip
     section = None
     if results.spec.get("study"):
         from drillyard.report import study
@@ -119,12 +124,11 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
 
         section = study.section(mailbox, collect_trials(mailbox))
         for one in section.drawn:
-            add(one.name, lambda one=one: one.picture, one.csv)  # type: ignore[misc]
+            add(one.name, partial(getattr, one, "picture"), one.csv)
     if results.metrics:
         files["metrics.csv"] = metrics_csv(results).encode()
     text = html.page(
-        results, curves=curves, found=episode, pictures=drawn, warnings=warnings, made_at=made_at,
-        study=section,
+        results, worlds=worlds, pictures=drawn, warnings=warnings, made_at=made_at, study=section,
     )  # fmt: skip
     files["index.html"] = text.encode()
     return files

@@ -16,6 +16,7 @@ from typing import Any
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
+from drillyard.naming import file_name
 from drillyard.results import ExperimentResults, accepted_file
 from drillyard.results.model import Point
 from drillyard.results.policies import AGENT, over_seeds
@@ -71,13 +72,47 @@ class Episode:
     """Policy -> ``options`` and ``return`` of the episode."""
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is shown of one simulator; scores of different ones have no common scale.
+
+    Attributes:
+        simulator: Its id; empty where there is only one.
+        results: Of the runs in it.
+        curves: Learning curves over seeds.
+        episode: One episode, where one was recorded.
+    """
+
+    simulator: str
+    results: ExperimentResults
+    curves: list[MeanCurve]
+    episode: Episode | None
+
+    def file(self, name: str) -> str:
+        """Name of a picture and its data, without the ending."""
+        return f"{name}_{file_name(self.simulator)}" if self.simulator else name
+
+
+def worlds(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -> list[World]:
+    """Curves and episodes of each simulator.
+
+    Args:
+        mailbox: Where the episodes are.
+        results: What was collected, with curves.
+        warnings: What cannot be read is said here.
+    """
+    return [
+        World(name, own, curves(own), episode(mailbox, own, warnings))
+        for name, own in results.by_simulator()
+    ]
+
+
 def curves(results: ExperimentResults) -> list[MeanCurve]:
     """The learning curves over seeds: training, then evaluations while training, where there are.
 
     Only the runs of the best trial take part, so that one picture never mixes two settings.
     """
-    trial = _trial(results)
-    runs = {r.run: r.seed for r in results.runs if r.trial == trial}
+    runs = {r.run: r.seed for r in results.runs if r.trial == _trial(results)}
     found = []
     for kind in CURVES:
         seeds = {
@@ -135,8 +170,7 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
     Returns:
         None where no run was evaluated yet.
     """
-    trial = _trial(results)
-    for run in (r for r in results.runs if r.trial == trial):
+    for run in (r for r in results.runs if r.trial == _trial(results)):
         try:
             meta = json.loads(_file(mailbox, run.run, "trajectories/meta.json") or b"{}")
             names = [AGENT, *(b.policy for b in results.baselines[:1])]

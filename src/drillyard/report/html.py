@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from drillyard import __version__
-from drillyard.report.data import Episode, MeanCurve
+from drillyard.report import worlds_on_page
+from drillyard.report.data import MeanCurve, World
 from drillyard.report.pictures import Picture
-from drillyard.results import ExperimentResults, metrics_grid, policies_grid, runs_grid, words
-from drillyard.results.policies import AGENT
+from drillyard.report.worlds_on_page import Shown, shown
+from drillyard.results import ExperimentResults, metrics_grid, runs_grid, words
 from drillyard.results.table import Grid
 
 if TYPE_CHECKING:
@@ -29,22 +29,10 @@ BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "still listed")
 DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture as the page shows it."""
-
-    title: str
-    svg: Any
-    alt: str
-    caption: str
-    files: tuple[str, ...]
-
-
 def page(
     results: ExperimentResults,
     *,
-    curves: Sequence[MeanCurve],
-    found: Episode | None,
+    worlds: Sequence[World],
     pictures: dict[str, Picture],
     warnings: Sequence[str],
     made_at: float,
@@ -54,9 +42,9 @@ def page(
 
     Args:
         results: What was collected.
-        curves: Learning curves over seeds.
-        found: The episode, where there is one.
-        pictures: ``learning_curve``, ``evaluation``, ``episode``: those that could be drawn.
+        worlds: Each simulator with its curves and its episode.
+        pictures: ``learning_curve``, ``evaluation``, ``episode`` of each: those that could be
+            drawn.
         warnings: What could not be read.
         made_at: Epoch seconds.
         study: Of a study: its trials, comparisons and pictures.
@@ -87,12 +75,7 @@ def page(
         metrics_csv=bool(results.metrics),
         metrics=metrics_grid(results) if results.metrics or not results.learns else None,
         bad=BAD,
-        learning=_learning(pictures, curves, results, Markup),
-        evaluation=_evaluation(pictures, results, Markup),
-        policies=policies_grid(results),
-        options=_options(results),
-        measures=_measures(results),
-        episode=_episode(pictures, found, results, Markup),
+        worlds=[worlds_on_page.of(world, pictures, Markup) for world in worlds],
         runs=runs_grid(results),
         messages=[(r.run, r.message, r.hint) for r in results.runs if r.message],
         run_notes=_run_notes(results),
@@ -105,14 +88,14 @@ def page(
         command=_command(results.command),
         facts=_facts(results),
         fingerprints=_fingerprints(results),
-        method=method(results, curves),
+        method=method(results, [c for world in worlds for c in world.curves]),
         made=words.moment(made_at),
     )
 
 
 def _study(study: StudySection | None, results: ExperimentResults, markup: Any) -> list[Shown]:
     return [
-        _shown(d.title, d.picture, f"{d.title} of {results.name}: {d.caption} {study.verdict}",
+        shown(d.title, d.picture, f"{d.title} of {results.name}: {d.caption} {study.verdict}",
                d.caption, d.name, markup)
         for d in study.drawn
     ] if study else []  # fmt: skip
@@ -145,108 +128,6 @@ def _meta(results: ExperimentResults) -> list[str]:
         items.append(f"{words.duration(results.ended_at - results.created_at)} in all")
     items.append(f"started {words.moment(results.created_at)}")
     return items
-
-
-def _learning(
-    pictures: dict[str, Picture],
-    curves: Sequence[MeanCurve],
-    results: ExperimentResults,
-    markup: Any,
-) -> Shown | None:
-    if "learning_curve" not in pictures:
-        return None
-    seeds = max(len(c.seeds) for c in curves)
-    ends = [f"{c.kind} ends at {words.number(c.mean[-1])}" for c in curves if c.mean]
-    caption = (
-        f"Thin: each of the {seeds} seeds. Thick: their mean. " if seeds > 1 else "One seed. "
-    )
-    if any(c.kind == "training" for c in curves):
-        caption += "Training: mean return of the latest training episodes, exploration included. "
-    if any(c.kind == "evaluation" for c in curves):
-        caption += "Evaluation: separate episodes on a separate simulator. "
-    if results.baselines:
-        caption += "Dashed: baselines in the final evaluation (those near enough to be drawn)."
-    alt = f"Learning curves of {results.name}, return over environment steps: {'; '.join(ends)}."
-    return _shown("Learning curves", pictures["learning_curve"], alt, caption, "learning_curve",
-                  markup)  # fmt: skip
-
-
-def _evaluation(
-    pictures: dict[str, Picture], results: ExperimentResults, markup: Any
-) -> Shown | None:
-    if "evaluation" not in pictures:
-        return None
-    decimals = words.score_decimals(results.policies)
-    each = "; ".join(
-        f"{p.policy} {words.fixed(p.mean_return, decimals)}"
-        f" ({words.interval(p.interval, decimals)})"
-        for p in results.policies
-    )
-    caption = "Dot: mean. Bar: 95 % interval, over what the table says."
-    if any(len(p.seeds) > 1 for p in results.policies):
-        caption += " Ticks below: each seed."
-    return _shown("Final evaluation", pictures["evaluation"], f"Mean return: {each}.", caption,
-                  "evaluation", markup)  # fmt: skip
-
-
-def _episode(
-    pictures: dict[str, Picture],
-    found: Episode | None,
-    results: ExperimentResults,
-    markup: Any,
-) -> Shown | None:
-    if found is None or "episode" not in pictures:
-        return None
-    caption = "The first evaluation episode of the first seed's agent"
-    others = [name for name in found.policies if name != AGENT]
-    caption += f" and of {others[0]}, the best baseline." if others else "."
-    meta = found.meta.get(AGENT, {})
-    options = meta.get("options")
-    if isinstance(options, dict) and options:
-        caption += " Started with " + ", ".join(f"{k} {v}" for k, v in options.items()) + "."
-    returns = [
-        f"{name} {words.number(m['return'])}"
-        for name, m in found.meta.items()
-        if isinstance(m.get("return"), int | float)
-    ]
-    if returns:
-        caption += f" Return: {', '.join(returns)}."
-    quantities = ", ".join(p.title for p in found.panels)
-    alt = f"An evaluation episode of {results.name} over time: {quantities}."
-    return _shown("One evaluation episode", pictures["episode"], alt, caption, "episode", markup)
-
-
-def _shown(title: str, picture: Picture, alt: str, caption: str, name: str, markup: Any) -> Shown:
-    names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
-    return Shown(title, markup(picture.inline), alt, caption, names)
-
-
-def _options(results: ExperimentResults) -> list[tuple[str, Grid]]:
-    found = []
-    names = dict.fromkeys(option for p in results.policies for option in p.by_option)
-    for option in names:
-        values = list(dict.fromkeys(
-            v for p in results.policies for v in p.by_option.get(option, {})
-        ))  # fmt: skip
-        shown = [p for p in results.policies if option in p.by_option]
-        decimals = words.shared_decimals(v for p in shown for v in p.by_option[option].values())
-        rows = tuple(
-            (p.policy, *(words.fixed(p.by_option[option].get(v), decimals) for v in values))
-            for p in shown
-        )
-        right = frozenset(range(1, len(values) + 1))
-        found.append((option, Grid(option, ("policy", *values), rows, right)))
-    return found
-
-
-def _measures(results: ExperimentResults) -> Grid:
-    names = list(dict.fromkeys(name for p in results.policies for name in p.metrics))
-    rows = tuple(
-        (p.policy, words.number(p.mean_length), *(words.number(p.metrics.get(n)) for n in names))
-        for p in results.policies
-    )
-    header = ("policy", "steps of an episode", *names)
-    return Grid("measures", header, rows, frozenset(range(1, len(header))))
 
 
 def _run_notes(results: ExperimentResults) -> list[str]:

@@ -56,7 +56,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         for r in records
     )
     evaluated = [
-        Evaluated(r.trial, r.seed, policies)
+        Evaluated(r.trial, r.seed, policies, _simulator(record, r))
         for r in records
         if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
     ]
@@ -203,7 +203,13 @@ def _run(
         message=decided.message if decided else (board.message if board and working else ""),
         hint=decided.hint if decided else None,
         metrics=_metrics(accepted.get(Phase.EVALUATE)),
+        simulator=_simulator(experiment, record),
     )
+
+
+def _simulator(experiment: ExperimentRecord, run: RunRecord) -> str:
+    found = run.parts.get("simulator") or experiment.spec.get("simulator") or {}
+    return str(found.get("id", "")) if isinstance(found, dict) else ""
 
 
 def _board(

@@ -53,6 +53,8 @@ class PolicyScore:
     metrics: dict[str, float] = field(default_factory=dict)
     """The simulator's own measures (``kpi_…``, ``is_success``): mean over seeds."""
     trial: int = 1
+    simulator: str = ""
+    """The one it acted in; policies of different ones have no common scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class RunResult:
     fingerprint: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     """What a script, mock or composite measured."""
+    simulator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,19 @@ class ExperimentResults:
     def baselines(self) -> list[PolicyScore]:
         """The policies nobody trained, best first."""
         return [p for p in self.policies if p.baseline]
+
+    def by_simulator(self) -> list[tuple[str, ExperimentResults]]:
+        """The results of each simulator; one pair without a name where there is only one."""
+        names = list(dict.fromkeys(r.simulator for r in self.runs))
+        if len(names) < 2:
+            return [("", self)]
+        return [
+            (name, dataclasses.replace(
+                self, runs=tuple(r for r in self.runs if r.simulator == name),
+                policies=tuple(p for p in self.policies if p.simulator == name),
+            ))
+            for name in names
+        ]  # fmt: skip
 
     @property
     def learns(self) -> bool:

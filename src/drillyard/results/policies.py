@@ -27,6 +27,7 @@ class Evaluated:
     seed: int
     policies: Mapping[str, Mapping[str, Any]]
     """Policy -> ``mean_return``, ``std_return``, ``n_episodes``, ``ci95``, ``by_option``, …"""
+    simulator: str = ""
 
 
 def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
@@ -34,24 +35,28 @@ def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
 
     Args:
         evaluated: One entry a run whose evaluation was accepted, in order of the seeds. Baselines
-            are taken from the first run that has them: their evaluation seeds are the same for
-            all.
+            are taken from the first run of a simulator that has them: their evaluation seeds
+            are the same for all.
 
     Returns:
-        The agent (one line a trial, where there are several), then every baseline.
+        The agent (one line a trial, where there are several) and every baseline, best first; of
+        several simulators one after the other.
     """
     runs = list(evaluated)
     trials: dict[int, list[Evaluated]] = {}
-    baselines: dict[str, Mapping[str, Any]] = {}
+    baselines: dict[tuple[str, str], Mapping[str, Any]] = {}
+    worlds = list(dict.fromkeys(run.simulator for run in runs))
     for run in runs:
         if AGENT in run.policies:
             trials.setdefault(run.trial, []).append(run)
         for name, summary in run.policies.items():
             if name != AGENT:
-                baselines.setdefault(name, summary)
+                baselines.setdefault((run.simulator, name), summary)
     found = [_agent(trial, runs, several=len(trials) > 1) for trial, runs in trials.items()]
-    found += [_baseline(name, summary) for name, summary in baselines.items()]
-    return tuple(sorted(found, key=lambda p: (-_rank(p.mean_return), p.policy)))
+    found += [_baseline(world, name, one) for (world, name), one in baselines.items()]
+    return tuple(sorted(
+        found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy)
+    ))  # fmt: skip
 
 
 def _rank(value: float) -> float:
@@ -76,10 +81,11 @@ def _agent(trial: int, runs: list[Evaluated], *, several: bool) -> PolicyScore:
         by_option=_by_option(own),
         metrics=_metrics(own),
         trial=trial,
+        simulator=runs[0].simulator,
     )
 
 
-def _baseline(name: str, summary: Mapping[str, Any]) -> PolicyScore:
+def _baseline(simulator: str, name: str, summary: Mapping[str, Any]) -> PolicyScore:
     n_episodes, mean, std = _pool([summary])
     length = summary.get("mean_length")
     return PolicyScore(
@@ -93,6 +99,7 @@ def _baseline(name: str, summary: Mapping[str, Any]) -> PolicyScore:
         mean_length=None if length is None else _number(length),
         by_option=_by_option([summary]),
         metrics=_metrics([summary]),
+        simulator=simulator,
     )
 
 

@@ -11,11 +11,14 @@ from drillyard.errors import StoreUnavailable, UserError
 from drillyard.results import words
 from drillyard.results.table import Grid, to_csv
 from drillyard.results.trials import StudyResults, TrialRow, columns
+from drillyard.status import Status
 
 PARAMETERS = 5
 """Parameters that a table on a terminal shows; all are in the CSV."""
 SHOWN = 10
 """Trials that are shown where nobody says how many."""
+NAMED = 5
+"""Ids that are named of the trials that are not shown."""
 
 
 def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
@@ -25,7 +28,7 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
         study: The trials.
         top: How many; default 10.
     """
-    rows = study.top(top or SHOWN) if study.ranked() else list(study.trials)[: top or SHOWN]
+    rows = _shown(study, top)
     if len(study.simulators) > 1:
         rows.sort(key=lambda t: study.simulators.index(study.simulator(t)))
     names = varied(study)[:PARAMETERS]
@@ -51,12 +54,42 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     return Grid(title(study, len(rows)), header, body, frozenset(numbers), frozenset({by_chance}))
 
 
+def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
+    return study.top(top or SHOWN) if study.ranked() else list(study.trials)[: top or SHOWN]
+
+
 def title(study: StudyResults, shown: int) -> str:
-    """What the table is: ``search: best 5 of 40 trials, most evaluate/return first``."""
+    """What the table is: ``search: the best 5 of 40 trials by evaluate/return (most is best)``."""
     first = study.first
-    total = len(study.searched)
+    total = words.plural(len(study.searched), "trial")
+    if not study.ranked():
+        return f"{study.name}: {shown:,} of {total}, none of which has succeeded"
     order = "most" if first.direction == "max" else "least"
-    return f"{study.name}: {shown} of {words.plural(total, 'trial')}, {order} {first.name} first"
+    return f"{study.name}: the best {shown:,} of {total} by {first.name} ({order} is best)"
+
+
+def left_out(study: StudyResults, top: int | None = None) -> str:
+    """Where the trials are that the table does not show; empty when it shows all.
+
+    Args:
+        study: The trials.
+        top: As for ``trials_grid``.
+    """
+    there = {t.number for t in _shown(study, top)}
+    others: dict[str, list[TrialRow]] = {}
+    for t in study.trials:
+        if t.number not in there:
+            others.setdefault("confirms" if t.of is not None else t.status, []).append(t)
+    parts = []
+    for status, found in sorted(others.items(), key=lambda i: -len(i[1])):
+        ids = ", ".join(t.id for t in found[:NAMED]) + (", …" if len(found) > NAMED else "")
+        if status == "confirms":
+            parts.append(f"{ids} on fresh seeds")
+        elif status == Status.SUCCEEDED and study.ranked():
+            parts.append(f"{len(found):,} that did worse (--top {len(there) + len(found)})")
+        else:
+            parts.append(f"{len(found):,} {status.lower().replace('_', ' ')} ({ids})")
+    return f"not shown: {'; '.join(parts)}" if parts else ""
 
 
 def varied(study: StudyResults) -> list[str]:

@@ -239,6 +239,7 @@ def plain_table(grid: Grid) -> str:
 POLICY_COLUMNS = (
     "experiment", "policy", "baseline", "trial", "mean_return", "ci95_low", "ci95_high",
     "interval_over", "interval_method", "n_seeds", "n_episodes", "std_return", "mean_length",
+    "simulator",
 )  # fmt: skip
 
 
@@ -272,6 +273,7 @@ def policy_row(experiment: str, p: PolicyScore) -> tuple[object, ...]:
         experiment, p.policy, int(p.baseline), p.trial, p.mean_return,
         i.low if i else None, i.high if i else None, i.over if i else None,
         i.method if i else None, len(p.seeds), p.n_episodes, p.std_return, p.mean_length,
+        p.simulator,
     )  # fmt: skip
 
 

@@ -10,6 +10,24 @@ from drillyard.spec.precedence import Merged
 
 KEYS = ("algorithms", "simulators")
 EXAMPLE = "bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}"
+SCHEMA: dict[str, Any] = {
+    "description": "Algorithms times simulators, as the listed experiments of a study "
+    "(`drillyard bench FILE`).",
+    "type": "object",
+    "additionalProperties": False,
+    "required": list(KEYS),
+    "properties": {
+        "algorithms": {
+            "description": "Names, or `learner:` parts.", "type": "array", "minItems": 1,
+            "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/LearnerSpec"}]},
+        },
+        "simulators": {
+            "description": "Names, or `simulator:` parts.", "type": "array", "minItems": 1,
+            "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/SimulatorSpec"}]},
+        },
+    },
+}  # fmt: skip
+"""JSON Schema of the section, which the model of an experiment does not know: it is expanded."""
 
 
 def expand(merged: Merged) -> None:

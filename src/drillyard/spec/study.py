@@ -123,6 +123,10 @@ class StudySpec(Strict):
         default_factory=list, description="list: parts of an experiment each, laid over the file, "
         "and `label`."
     )  # fmt: skip
+    only: list[str | PositiveInt] = Field(
+        default_factory=list, description="list: only these of the experiments are begun, by "
+        "label, or by number from 1; default: all."
+    )  # fmt: skip
     cycles: list[dict[str, Any]] = Field(
         default_factory=list, description="manual: values of tunables, gone through in a circle."
     )
@@ -173,7 +177,7 @@ class StudySpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudySpec:
-        belongs = {"experiments": "list", "cycles": "manual", "grid": "grid"}
+        belongs = {"experiments": "list", "only": "list", "cycles": "manual", "grid": "grid"}
         for key, chooser in belongs.items():
             if getattr(self, key) and self.chooser != chooser:
                 raise BadValue(

@@ -120,6 +120,52 @@ class Fixed(Memoryless):
         return self._choices[index - 1] if index <= len(self._choices) else None
 
 
+class Listed(Fixed):
+    """Goes through what a file lists, each once, whatever was begun before and in which order.
+
+    Args:
+        choices: All of them.
+        wanted: The positions of those that are to be begun.
+    """
+
+    def __init__(self, choices: Sequence[Choice], wanted: Sequence[int]) -> None:
+        super().__init__(choices)
+        self._left = list(wanted)
+        self.total = len(self._left)
+
+    def reconcile(
+        self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
+    ) -> None:
+        """See ``Chooser``."""
+        search = [r for r in records if r.search]
+        for position in matched(self._choices, search):
+            if position in self._left:
+                self._left.remove(position)
+        self.total = len(search) + len(self._left)
+
+    def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
+        """See ``Chooser``."""
+        del index, taken
+        return self._choices[self._left[0]] if self._left else None
+
+    def kept(self, record: TrialRecord) -> None:
+        """See ``Chooser``."""
+        self._left.pop(0)
+
+
+def matched(choices: Sequence[Choice], records: Sequence[TrialRecord]) -> list[int | None]:
+    """Which choice each frozen trial is, by position; None for one that is not there any more."""
+    free = {p: (c.assignment, c.parts) for p, c in enumerate(choices)}
+    found: list[int | None] = []
+    for record in records:
+        own = (record.assignment, record.parts)
+        position = next((p for p, listed in free.items() if listed == own), None)
+        found.append(position)
+        if position is not None:
+            del free[position]
+    return found
+
+
 class Chance(Memoryless):
     """Draws by the tunables' own distributions, weights and special values.
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import TrialRecord
 from drillyard.parameters import space as space_of
+from drillyard.registry import nearest
 from drillyard.spec.listed import OF_THE_TRIAL
-from drillyard.spec.study import FIXED, MODELS
+from drillyard.spec.study import FIXED, MODELS, StudySpec
+from drillyard.spec.work import MockSpec
 from drillyard.studies.choosers import (
     Chance,
     Choice,
     Chooser,
     Fixed,
+    Listed,
     allowed,
     cells,
     drawn,
     manual,
+    matched,
 )
 from drillyard.studies.constraints import Constraint, parse_all
-from drillyard.studies.objectives import objectives_of
+from drillyard.studies.objectives import EVALUATION, objectives_of
+from drillyard.studies.pruning import metric_of
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec
@@ -46,6 +52,8 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
     space, constraints = checked(spec)
     if study.chooser in FIXED:
         choices = fixed_choices(spec, space, constraints)
+        if study.chooser == "list":
+            return Listed(choices, only(study, choices))
         return Fixed(choices, circle=study.chooser == "manual" and study.trials is not None)
     if study.chooser not in MODELS:
         return Chance(space, constraints, study.seed, defaults_first=study.defaults_first)
@@ -74,10 +82,12 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
             allowed="names of groups under parameters.tunables",
             hint="declare a group of tunables and name it under parameters.tunable_params",
         )  # fmt: skip
-    objectives_of(spec)
+    _refuse_unmeasured(spec)
     constraints = parse_all(study.constraints, list(space.tunables))
     if study.chooser in FIXED:
-        if not fixed_choices(spec, space, constraints):
+        choices = fixed_choices(spec, space, constraints)
+        only(study, choices)
+        if not choices:
             raise ConfigError(
                 "no trial is left by the constraints", field="study.constraints",
                 value=study.constraints, allowed="constraints that something fulfils",
@@ -90,6 +100,37 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
             hint="loosen one of them, or narrow the ranges so that they are fulfilled more often",
         )  # fmt: skip
     return space, constraints
+
+
+def _refuse_unmeasured(spec: ExperimentSpec) -> None:
+    """Refuse an objective or a pruner without numbers, where they are known beforehand.
+
+    Raises:
+        ConfigError: A ``mock`` measures no such metric, or draws no curve.
+    """
+    study, mock, objectives = spec.study, spec.mock or MockSpec(), objectives_of(spec)
+    assert study is not None
+    if spec.workload != "mock" or study.experiments:
+        return
+    ends = [f"{EVALUATION}{name}" for name in mock.metrics]
+    curves = list(mock.metrics) if mock.points else []
+    for number, objective in enumerate(objectives):
+        at_the_end = objective.reducer == "last" and objective.metric in mock.metrics
+        if objective.metric not in (*ends, *curves) and not at_the_end:
+            raise ConfigError(
+                "is not measured by this mock", field=f"study.objectives[{number}].metric",
+                value=objective.metric, allowed=", ".join((*ends, *curves)),
+                hint=nearest(objective.metric, [*ends, *curves]),
+            )  # fmt: skip
+    if study.pruner is not None and study.pruner.type != "wilcoxon":
+        metric = metric_of(spec, objectives[0])
+        if metric not in curves:
+            raise ConfigError(
+                f"compares the curve {metric!r}, which this mock does not draw",
+                field="study.pruner", value=study.pruner.type,
+                allowed=", ".join(curves) or "a mock with `points`",
+                hint="name one under study.pruner.metric" if curves else "set `mock.points: 20`",
+            )  # fmt: skip
 
 
 def fixed_choices(
@@ -116,6 +157,59 @@ def fixed_choices(
                     )  # fmt: skip
         return found
     return [Choice(cell, "grid") for cell in cells(space, study.grid, constraints)]
+
+
+def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
+    """The positions of the listed experiments that are to be begun.
+
+    Raises:
+        ConfigError: ``only`` names one that is not there, or one twice.
+    """
+    labels = [c.label for c in choices]
+    found: list[int] = []
+    for number, name in enumerate(study.only):
+        if isinstance(name, int):
+            own = [name - 1] if name <= len(choices) else []
+        else:
+            own = [p for p, label in enumerate(labels) if label == name]
+        if not own or set(own) & set(found):
+            known = ", ".join(label or str(p) for p, label in enumerate(labels, start=1))
+            raise ConfigError(
+                "names an experiment twice" if own else "is no listed experiment",
+                field=f"study.only[{number}]", value=name,
+                allowed=f"{known}; or numbers from 1 to {len(choices)}",
+                hint=nearest(str(name), [label for label in labels if label]),
+            )  # fmt: skip
+        found += own
+    return found or list(range(len(choices)))
+
+
+def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[TrialRecord]) -> None:
+    """Trials that a file lists must be what they were when they were frozen.
+
+    Raises:
+        IdentityChanged: One is not.
+    """
+    study = spec.study
+    assert study is not None
+    if study.chooser not in ("list", "manual"):
+        return
+    known = fixed_choices(spec, space_of(spec), [])
+    if study.chooser == "list":
+        lost = [r for r, p in zip(search, matched(known, search), strict=True) if p is None]
+        what = "experiments"
+    else:
+        circle = [known[index % len(known)] for index in range(len(search))]
+        lost = [r for r, c in zip(search, circle, strict=True)
+                if (c.assignment, c.parts) != (r.assignment, r.parts)]  # fmt: skip
+        what = "cycles"
+    if lost:
+        label = f" ({lost[0].label})" if lost[0].label else ""
+        raise IdentityChanged(
+            f"{experiment!r}: trial {lost[0].number}{label} was begun, and is not among "
+            f"study.{what} any more as it was",
+            hint="put it back and add new ones at the end, or choose a new name (--set name=…)",
+        )
 
 
 def _listed(number: int, item: Mapping[str, Any], space: Space, own: dict[str, Any]) -> Choice:

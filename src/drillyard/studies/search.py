@@ -9,37 +9,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from drillyard.attempts import TicketState
 from drillyard.clock import SYSTEM, Clock
-from drillyard.errors import (
-    Bug,
-    DrillyardError,
-    IdentityChanged,
-    InfrastructureError,
-    Stopped,
-    TimedOut,
-)
+from drillyard.errors import Bug, DrillyardError, InfrastructureError, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, pace
-from drillyard.mailbox.mailbox import run_id, ticket_id, trial_id
-from drillyard.mailbox.records import (
-    PHASES,
-    MoreSeeds,
-    Phase,
-    StudyState,
-    TrialOutcome,
-    TrialRecord,
-)
+from drillyard.mailbox.mailbox import ticket_id, trial_id
+from drillyard.mailbox.records import Phase, StudyState, TrialOutcome, TrialRecord
 from drillyard.side_by_side import workers
-from drillyard.status import Cause, Status
+from drillyard.status import Status
 from drillyard.studies import state as states_of
 from drillyard.studies import telling
-from drillyard.studies.choosers import Choice, Chooser, Fixed
-from drillyard.studies.comparing import verdict
+from drillyard.studies.account import Account
+from drillyard.studies.afterwards import Afterwards
+from drillyard.studies.book import Book
+from drillyard.studies.choosers import Chooser, Fixed
 from drillyard.studies.judging import judged
-from drillyard.studies.making import fixed_choices, make_chooser
+from drillyard.studies.making import make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
 from drillyard.submit import Trial
 
@@ -51,8 +39,6 @@ TICK_S = 0.1
 PRUNE_EVERY_S = 0.5
 PATIENCE_S = 180.0
 """How long a memory or store that is away is tried again."""
-TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
-"""A trial that ended for these causes is tried again by the same command; others have failed."""
 log = logging.getLogger(__name__)
 
 
@@ -88,24 +74,15 @@ class Search:
         self.objectives = objectives_of(spec)
         self._mailbox = mailbox
         self._states = states
-        self._post = post
         self._stop_asked = stopped
-        self._spent = spent
         self._say = say
         self._clock = clock
+        self._book = Book(mailbox, spec.seeds, post, clock)
+        self._account = Account(self.study, self.objectives, self._book, mailbox, spent, clock)
+        self._after = Afterwards(self.study, self.objectives, self._book, say)
         self._chooser: Chooser | None = None
-        self._records: list[TrialRecord] = []
-        self._outcomes: dict[int, TrialOutcome] = {}
-        self._seeds: dict[int, list[int]] = {}
-        self._open: set[int] = set()
         self._told: set[int] = set()
         self._exhausted = False
-        self._reason: str | None = None
-        self._seeds_rule: str | None = None
-        self._state: StudyState | None = None
-        self._earlier_s = 0.0
-        self._began = clock.monotonic()
-        self._moved = threading.Condition()
         self._end = threading.Event()
         self._over = False
         self._thread: threading.Thread | None = None
@@ -124,49 +101,20 @@ class Search:
         Raises:
             IdentityChanged: A trial that was frozen is another one in today's file.
         """
-        self._records, self._outcomes, more = self._mailbox.trials()
-        self._seeds = {
-            r.number: [*r.seeds, *(more[r.number].seeds if r.number in more else ())]
-            for r in self._records
-        }
-        self._refuse_changed()
+        self._book.load()
+        refuse_changed(self.spec, self._mailbox.experiment, self._book.search)
 
     def trials(self) -> list[Trial]:
         """Every trial so far, as it is posted."""
-        return [self._trial(record) for record in self._records]
+        return [self._book.trial(record) for record in self._book.records]
 
     def open_trials(self) -> list[Trial]:
         """Those of them that are not judged yet."""
-        with self._moved:
-            return [self._trial(self._record(number)) for number in sorted(self._open)]
+        return self._book.open_trials()
 
     def settled(self) -> set[int]:
         """Trials that ended for good: a failed one is not tried again by the same command."""
-        return {n for n, o in self._outcomes.items() if o.cause not in TRY_AGAIN}
-
-    def _refuse_changed(self) -> None:
-        """Listed trials must be what they were when they were frozen."""
-        if self.study.chooser not in ("list", "manual"):
-            return
-        from drillyard.parameters import space
-
-        known = fixed_choices(self.spec, space(self.spec), [])
-        search = [r for r in self._records if r.search]
-        for index, record in enumerate(search):
-            choice = known[index % len(known)] if self.study.chooser == "manual" or (
-                index < len(known)
-            ) else None  # fmt: skip
-            if choice is None or (choice.assignment, choice.parts) != (
-                record.assignment, record.parts,
-            ):  # fmt: skip
-                what = "experiments" if self.study.chooser == "list" else "cycles"
-                now = "is not there any more" if choice is None else "has changed"
-                raise IdentityChanged(
-                    f"{self._mailbox.experiment!r}: trial {record.number} was begun, and "
-                    f"study.{what}[{index}] {now}",
-                    hint="put it back and add new ones at the end, or choose a new name "
-                    "(--set name=…)",
-                )
+        return self._book.settled()
 
     # -- its life -----------------------------------------------------------------------------
 
@@ -176,19 +124,11 @@ class Search:
         Raises:
             DrillyardError: The chooser or its memory cannot be used.
         """
-        for driver in self._mailbox.drivers()[:-1]:
-            self._earlier_s += (driver.ended_at or driver.written_at) - driver.started_at
+        self._account.begin()
         self._chooser = make_chooser(self.spec, self._mailbox)
-        states = self._states()
-        for record in self._records:
-            runs = self._runs(record)
-            done = record.number in self._outcomes and all(
-                t in states and states[t].status.ended for run in runs for t in _tickets(run)
-            )
-            if not done:
-                self._open.add(record.number)
-        finished = {n: o for n, o in self._outcomes.items() if n not in self._open}
-        self._chooser.reconcile(self._records, finished)
+        finished = self._book.reopen(self._states())
+        self._chooser.reconcile(self._book.records, finished)
+        self._account.most = self._most
         self._told.update(finished)
         self.earlier = frozenset(finished)
         if self.study.pruner is not None:
@@ -196,7 +136,8 @@ class Search:
 
             self._judge = Judge(self.spec, self.objectives[0], self._mailbox)
             for number, outcome in finished.items():
-                self._judge.ended(self._record(number), self._seeds[number], outcome)
+                seeds = self._book.seeds[number]
+                self._judge.ended(self._book.record(number), seeds, outcome)
         self.advance()
         if not self._over:
             self._thread = threading.Thread(target=self._loop, name="drillyard-study", daemon=True)
@@ -207,8 +148,7 @@ class Search:
         self._end.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=30.0)
-        with self._moved:
-            self._moved.notify_all()
+        self._book.close()
 
     @property
     def over(self) -> bool:
@@ -216,38 +156,26 @@ class Search:
         return self._over
 
     @property
-    def state(self) -> StudyState | None:
-        """How far it is."""
-        return self._state
-
-    @property
     def outcomes(self) -> Mapping[int, TrialOutcome]:
         """How the trials ended, by number."""
-        return dict(self._outcomes)
+        return dict(self._book.outcomes)
 
     @property
     def remaining_runs(self) -> int:
         """Runs that may still come; many, where nobody knows."""
         per_trial = max(1, len(self.spec.seeds))
-        total = self._total
-        left = 10**6 if total is None else total - sum(r.search for r in self._records)
-        return max(0, left) * per_trial + sum(len(self._seeds[n]) for n in self._open)
+        most = self._most
+        left = 10**6 if most is None else most - len(self._book.search)
+        at_work = sum(len(self._book.seeds[n]) for n in self._book.open)
+        return max(0, left) * per_trial + at_work
 
     def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
-        """Trials after the first ``seen`` ones; waits for one to be chosen.
+        """See ``Book.follow``."""
+        return self._book.follow(seen, timeout_s)
 
-        Args:
-            seen: How many the caller knows.
-            timeout_s: Longest wait.
-
-        Returns:
-            New ones; [] after the time, or when there will be none any more.
-        """
-        with self._moved:
-            self._moved.wait_for(
-                lambda: len(self._records) > seen or self._over or self._end.is_set(), timeout_s
-            )
-            return self._records[seen:]
+    def has_ended(self, trial: int) -> bool:
+        """True once a trial's outcome stands."""
+        return self._book.has_ended(trial)
 
     def wait(self, trial: int, timeout_s: float | None = None) -> TrialOutcome:
         """Wait for a trial to end, however it does.
@@ -257,15 +185,12 @@ class Search:
             TimedOut: It took longer than ``timeout_s``.
             DrillyardError: The loop cannot go on.
         """
-        with self._moved:
-            done = self._moved.wait_for(
-                lambda: self.has_ended(trial) or self._over or self._end.is_set(), timeout_s
-            )
-            if self.has_ended(trial):
-                return self._outcomes[trial]
+        outcome, in_time = self._book.await_end(trial, timeout_s)
+        if outcome is not None:
+            return outcome
         if self.error is not None:
             raise self.error
-        if not done:
+        if not in_time:
             raise TimedOut(f"{trial_id(trial)} had not ended after {timeout_s:.0f} s")
         raise Stopped(f"{trial_id(trial)} was stopped", hint="the same command goes on")
 
@@ -275,11 +200,10 @@ class Search:
             return self.error
         if self._stop_asked():
             return None  # the caller knows the reason of a stop better
-        state = self._state
-        if state is None:
+        state = self._account.state
+        if state is None or not states_of.failed_too_often(state):
             return None
-        in_vain = state.failed and not state.succeeded and not state.pruned
-        return self._too_often(state) if in_vain or self._failed_too_often else None
+        return telling.too_often(state, self._book.outcomes, self.study)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -305,26 +229,36 @@ class Search:
 
     def advance(self) -> None:
         """Judge what has ended, choose what fits; one round."""
-        states = self._states()
-        for number in sorted(self._open):
+        states, book = self._states(), self._book
+        for number in sorted(book.open):
             self._look(number, states)
         stop = self._stop_asked()
         if not stop:
             self._prune()
             self._choose_some(states)
-            if not self._open and not self._more_seeds():
-                self._confirm()
-        if not self._open or (stop and self._all_ended(states)):
+            if not book.open and not self._account.failed_too_often:
+                self._go_on()
+        if not book.open or (stop and book.idle(states)):
             if stop:
-                self._reason = "stopped on request"
+                self._account.reason = "stopped on request"
             self._finish(None)
-        elif self._state is None:
+        elif self._account.state is None:
             self._write_state("search")
 
+    def _go_on(self) -> None:
+        """What follows the search."""
+        before = self._after.seeds_rule
+        if self._after.more_seeds():
+            return
+        if self._after.seeds_rule != before:
+            self._write_state("search")
+        if self._after.confirm(len(self.spec.seeds)):
+            self._write_state("confirm")
+
     def _look(self, number: int, states: Mapping[str, TicketState]) -> None:
-        record = self._record(number)
-        runs = {seed: run_id(number, seed) for seed in self._seeds[number]}
-        own = [states.get(t) for run in runs.values() for t in _tickets(run)]
+        book = self._book
+        record, runs = book.record(number), book.runs(number)
+        own = [states.get(t) for t in book.tickets(number)]
         if any(s is None for s in own):
             return  # posted a moment ago
         found = [s for s in own if s is not None]
@@ -349,14 +283,10 @@ class Search:
             self._told.add(number)
         if ended:
             if self._judge is not None:
-                self._judge.ended(record, self._seeds[number], outcome)
-            self._mailbox.end_trial(outcome)
-            with self._moved:
-                self._outcomes[number] = outcome
-                self._open.discard(number)
-                self._moved.notify_all()
-            self._write_state("search" if record.search else "confirm")
-            self._announce(record, outcome)
+                self._judge.ended(record, book.seeds[number], outcome)
+            book.end(outcome)
+            state = self._write_state("search" if record.search else "confirm")
+            self._say(telling.line(record, outcome, state, self._most, self.objectives[0].name))
 
     def _prune(self) -> None:
         """Give up what does badly; its workers stop, and nobody begins what is left of it."""
@@ -365,140 +295,56 @@ class Search:
             return
         self._judge_at = now + max(PRUNE_EVERY_S, 5 * pace(self._mailbox.store))
         before = self._mailbox.reopened()
+        book = self._book
         working = {
-            n: self._seeds[n] for n in self._open
-            if self._record(n).search and n not in self._told
-            and not any(run in before.pruned for run in self._runs(self._record(n)))
+            n: book.seeds[n] for n in book.open
+            if book.record(n).search and n not in self._told
+            and not any(run in before.pruned for run in book.runs(n).values())
         }  # fmt: skip
         given = self._judge.look(working)
         if given:
-            reasons = {run: g.reason for g in given for run in self._runs(self._record(g.trial))}
+            reasons = {run: g.reason for g in given for run in book.runs(g.trial).values()}
             after = before.model_copy(update={"pruned": {**before.pruned, **reasons}})
             self._mailbox.write("control/reopened.json", after)
 
-    # -- choosing -----------------------------------------------------------------------------
+    def _choose_some(self, states: Mapping[str, TicketState]) -> None:
+        """Choose as many trials as there are workers for them, as long as the budgets allow."""
+        chooser, account = self._chooser, self._account
+        assert chooser is not None
+        at_once = workers(self.spec)
+        ahead = 0 if chooser.adaptive else at_once
+        while not self._exhausted and account.reason is None:
+            if self._book.busy(states) >= at_once + ahead:
+                return
+            search = self._book.search
+            if self._most is not None and len(search) >= self._most:
+                self._exhausted = True
+                return
+            account.reason = states_of.used_up(account.budgets())
+            if account.reason is not None:
+                self._say(f"no more trials: {account.reason}")
+                return
+            choice = chooser.ask(len(search) + 1, [r.assignment for r in search])
+            if choice is None:
+                self._exhausted = True
+                account.reason = None if isinstance(chooser, Fixed) else (
+                    "no further assignment is left that is new and allowed"
+                )  # fmt: skip
+                return
+            self._book.freeze(choice, kept=chooser.kept)
+
+    # -- small --------------------------------------------------------------------------------
 
     @property
-    def _total(self) -> int | None:
+    def _most(self) -> int | None:
+        """How many trials there will be at most; None: as many as there are assignments."""
         own = self._chooser.total if self._chooser is not None else None
         if self.study.trials is None:
             return own
         return self.study.trials if own is None else min(own, self.study.trials)
 
-    def _choose_some(self, states: Mapping[str, TicketState]) -> None:
-        assert self._chooser is not None
-        at_once = workers(self.spec)
-        ahead = 0 if self._chooser.adaptive else at_once
-        while not self._exhausted and self._reason is None:
-            busy = sum(
-                not _ended(states, ticket_id(run_id(n, seed), Phase.EVALUATE))
-                for n in self._open for seed in self._seeds[n]
-            )  # fmt: skip
-            if busy >= at_once + ahead:
-                return
-            search = [r for r in self._records if r.search]
-            if self._total is not None and len(search) >= self._total:
-                self._exhausted = True
-                return
-            self._reason = states_of.used_up(self._budgets())
-            if self._reason is not None:
-                self._say(f"no more trials: {self._reason}")
-                return
-            choice = self._chooser.ask(len(search) + 1, [r.assignment for r in search])
-            if choice is None:
-                self._exhausted = True
-                self._reason = None if isinstance(self._chooser, Fixed) else (
-                    "no further assignment is left that is new and allowed"
-                )  # fmt: skip
-                return
-            self._keep(choice)
-
-    def _keep(self, choice: Choice, of: int | None = None) -> TrialRecord:
-        """Freeze a choice, then post it."""
-        number = max((r.number for r in self._records), default=0) + 1
-        record = TrialRecord(
-            number=number, chooser=choice.chooser, assignment=choice.assignment,
-            parts=choice.parts, label=choice.label, memory=choice.memory, of=of,
-            seeds=list(choice.seeds or self.spec.seeds), chosen_at=self._clock.now(),
-        )  # fmt: skip
-        if not self._mailbox.choose(record):
-            raise Bug(f"{trial_id(number)} was chosen by somebody else")
-        if of is None:
-            assert self._chooser is not None
-            self._chooser.kept(record)
-        self._post(self._trial(record))
-        with self._moved:
-            self._records.append(record)
-            self._seeds[number] = list(record.seeds)
-            self._open.add(number)
-            self._moved.notify_all()
-        return record
-
-    def _more_seeds(self) -> bool:
-        """Add a seed to the two best trials while they are not told apart; True when it did."""
-        rule = self.study.auto
-        found = states_of.ranked(self._records, self._outcomes, self.objectives)[:2]
-        if rule is None or len(found) < 2 or self._failed_too_often:
-            return False
-        first = self.objectives[0].name
-        values = [list(o.by_seed[first].values()) for o in found]
-        if min(len(v) for v in values) < 2:
-            return False
-        done, self._seeds_rule = verdict(values[0], values[1], rule)
-        if done:
-            self._say(f"{trial_id(found[0].number)} against {trial_id(found[1].number)}: "
-                      f"{self._seeds_rule}")  # fmt: skip
-            self._write_state("search")
-            return False
-        (seed,) = _fresh({s for seeds in self._seeds.values() for s in seeds}, 1)
-        for outcome in found:
-            if len(outcome.by_seed[first]) >= rule.most:
-                continue
-            record = self._record(outcome.number)
-            seeds = [*self._seeds[record.number], seed]
-            added = MoreSeeds(seeds=seeds[len(record.seeds) :], rule=self._seeds_rule)
-            self._mailbox.add_seeds(record.number, added)
-            self._post(Trial(record.number, (seed,), record.assignment, record.parts))
-            with self._moved:
-                self._seeds[record.number] = seeds
-                self._open.add(record.number)
-        return True
-
-    def _confirm(self) -> None:
-        """Run the winner again on seeds that nothing was chosen by."""
-        many = self.study.confirm
-        if many is None:
-            automatic = self.study.chooser not in ("list", "manual", "one-shot")
-            many = len(self.spec.seeds) if automatic and len(self.objectives) == 1 else 0
-        found = states_of.ranked(self._records, self._outcomes, self.objectives)
-        if not many or not found or self._failed_too_often:
-            return
-        best = self._record(found[0].number)
-        if any(r.of == best.number for r in self._records):
-            return
-        seeds = _fresh({s for seeds in self._seeds.values() for s in seeds}, many)
-        choice = Choice(best.assignment, "confirm", best.parts, best.label, tuple(seeds))
-        made = self._keep(choice, of=best.number)
-        self._say(f"{trial_id(made.number)}: {trial_id(best.number)} is best so far, and is run "
-                  f"again on fresh seeds {', '.join(map(str, seeds))}")  # fmt: skip
-        self._write_state("confirm")
-
-    # -- words and records --------------------------------------------------------------------
-
-    def _budgets(self) -> dict[str, dict[str, float]]:
-        hours = (self._earlier_s + self._clock.monotonic() - self._began) / 3600.0
-        cost = self._spent() if self.study.budget.cost is not None else 0.0
-        return states_of.budgets_of(
-            self.study, self._total, self._records, self._outcomes, self.objectives,
-            hours=hours, cost=cost,
-        )  # fmt: skip
-
-    def _write_state(self, phase: str) -> None:
-        self._state = states_of.state_of(
-            self._records, self._outcomes, self.objectives, phase=phase,
-            budgets=self._budgets(), stopped=self._reason, seeds_rule=self._seeds_rule,
-        )  # fmt: skip
-        self._mailbox.write_study_state(self._state)
+    def _write_state(self, phase: str) -> StudyState:
+        return self._account.write(phase, self._after.seeds_rule)
 
     def _finish(self, error: DrillyardError | None) -> None:
         self.error = error
@@ -507,64 +353,5 @@ class Search:
             self._write_state("search" if stopped else "over")
         except InfrastructureError as away:
             log.warning("the state of the study is not written: %s", away)
-        with self._moved:
-            self._over = True
-            self._moved.notify_all()
-
-    def _announce(self, record: TrialRecord, outcome: TrialOutcome) -> None:
-        assert self._state is not None
-        first = self.objectives[0].name
-        self._say(telling.line(record, outcome, self._state, self._total, first))
-
-    @property
-    def _failed_too_often(self) -> bool:
-        failures = self._budgets()["failures"]
-        return failures["used"] >= failures["limit"]
-
-    def _too_often(self, state: StudyState) -> DrillyardError:
-        return telling.too_often(state, self._outcomes, self.study)
-
-    # -- small --------------------------------------------------------------------------------
-
-    def _trial(self, record: TrialRecord) -> Trial:
-        seeds = self._seeds.get(record.number, list(record.seeds))
-        return Trial(record.number, tuple(seeds), record.assignment, record.parts)
-
-    def _record(self, number: int) -> TrialRecord:
-        # Numbers are given in order, without gaps unless somebody deleted a file.
-        if number <= len(self._records) and self._records[number - 1].number == number:
-            return self._records[number - 1]
-        return next(r for r in self._records if r.number == number)
-
-    def _runs(self, record: TrialRecord) -> list[str]:
-        return [run_id(record.number, seed) for seed in self._seeds[record.number]]
-
-    def has_ended(self, trial: int) -> bool:
-        """True once a trial's outcome stands."""
-        return trial in self._outcomes and trial not in self._open
-
-    def _all_ended(self, states: Mapping[str, TicketState]) -> bool:
-        return all(
-            _ended(states, t) for n in self._open for run in self._runs(self._record(n))
-            for t in _tickets(run)
-        )  # fmt: skip
-
-
-def _tickets(run: str) -> Iterator[str]:
-    return (ticket_id(run, phase) for phase in PHASES)
-
-
-def _ended(states: Mapping[str, TicketState], ticket: str) -> bool:
-    return ticket in states and states[ticket].status.ended
-
-
-def _fresh(used: set[int], many: int) -> Sequence[int]:
-    """Seeds that were not used, from the one after the largest."""
-    found: list[int] = []
-    candidate = max(used, default=0) + 1
-    while len(found) < many:
-        candidate = candidate if candidate < 2**32 else 0
-        if candidate not in used:
-            found.append(candidate)
-        candidate += 1
-    return found
+        self._over = True
+        self._book.close()

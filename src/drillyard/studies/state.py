@@ -43,14 +43,9 @@ def plateau_length(
     min_delta: float,
 ) -> int:
     """How many trials have ended since one brought progress, in the order of their ends."""
-    first = objectives[0]
-    ended = sorted(
-        (outcomes[r.number] for r in records if r.search and r.number in outcomes),
-        key=lambda o: (o.ended_at or 0.0, o.number),
-    )
+    first, since = objectives[0], 0
     best: float | None = None
-    since = 0
-    for outcome in ended:
+    for outcome in _in_order(records, outcomes):
         value = outcome.values.get(first.name)
         good = outcome.status is Status.SUCCEEDED and value is not None
         score = first.sign * value if good and value is not None else None
@@ -59,6 +54,49 @@ def plateau_length(
         else:
             since += 1
     return since
+
+
+def progress(
+    records: Sequence[TrialRecord],
+    outcomes: Mapping[int, TrialOutcome],
+    objectives: Sequence[ObjectiveSpec],
+) -> list[tuple[int, float, dict[str, float]]]:
+    """How the best value of each objective grew.
+
+    Returns:
+        (trials that had ended, when in Unix seconds, objective -> best value so far), a line a
+        trial that ended, from the first that succeeded.
+    """
+    found: list[tuple[int, float, dict[str, float]]] = []
+    best: dict[str, float] = {}
+    for ended, outcome in enumerate(_in_order(records, outcomes), start=1):
+        for objective in objectives:
+            value = outcome.values.get(objective.name)
+            if value is None or outcome.status is not Status.SUCCEEDED:
+                continue
+            known = best.get(objective.name)
+            if known is None or objective.sign * value > objective.sign * known:
+                best[objective.name] = value
+        if best:
+            found.append((ended, outcome.ended_at or 0.0, dict(best)))
+    return found
+
+
+def _in_order(
+    records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
+) -> list[TrialOutcome]:
+    """How the trials of the search ended, in the order of their ends."""
+    return sorted(
+        (outcomes[r.number] for r in records if r.search and r.number in outcomes),
+        key=lambda o: (o.ended_at or 0.0, o.number),
+    )
+
+
+def failed_too_often(state: StudyState) -> bool:
+    """True where nothing else came of a study than failures, or more of them than it may have."""
+    failures = state.budgets.get("failures")
+    many = failures is not None and failures["used"] >= failures["limit"]
+    return many or bool(state.failed and not state.succeeded and not state.pruned)
 
 
 def used_up(budgets: Mapping[str, Mapping[str, float]]) -> str | None:

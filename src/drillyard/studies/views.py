@@ -82,7 +82,7 @@ def trials(mailbox: Mailbox) -> list[TrialView]:
         added = more[record.number].seeds if record.number in more else []
         seeds = [*record.seeds, *added]
         outcome = outcomes.get(record.number)
-        if outcome is not None and _whole(outcome, seeds):
+        if outcome is not None and whole(outcome, seeds):
             found.append(TrialView(record, outcome.status, outcome, seeds))
             continue
         if runs is None:
@@ -93,7 +93,7 @@ def trials(mailbox: Mailbox) -> list[TrialView]:
     return found
 
 
-def _whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
+def whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
     """True unless seeds were added after it was judged."""
     known = next(iter(outcome.by_seed.values()), None)
     return known is None or outcome.status is not Status.SUCCEEDED or len(known) >= len(seeds)

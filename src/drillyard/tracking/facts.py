@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drillyard.mailbox.records import Accepted, ExperimentRecord, RunRecord
+from drillyard.mailbox.records import Accepted, ExperimentRecord, RunRecord, TrialRecord
 from drillyard.parameters import bound_tree
 from drillyard.redaction import MASK, is_secret_key, redact
 from drillyard.tracking.points import Point, numbers, safe_name
@@ -90,11 +90,24 @@ def run_params(
     return params
 
 
-def experiment_tags(record: ExperimentRecord, store_url: str, mailbox_id: str) -> dict[str, str]:
-    """Where an experiment came from: identity, code, versions."""
+def trial_params(trial: TrialRecord) -> dict[str, str]:
+    """The parameters of a trial: what was chosen for it, under the names that its runs use."""
+    params = {"trial": str(trial.number), "chooser": trial.chooser}
+    params.update(flat(trial.assignment, "parameters") if trial.assignment else ())
+    params.update(flat(trial.parts) if trial.parts else ())
+    return params
+
+
+def experiment_tags(record: ExperimentRecord, store_url: str, below: str = "") -> dict[str, str]:
+    """Where an experiment, or a part of it, came from: identity, code, versions.
+
+    Args:
+        record: The experiment.
+        store_url: Where it is.
+        below: The run or trial in it.
+    """
     tags = {
-        RUN_TAG: mask(f"{store_url}/{record.name}"),
-        MAILBOX_TAG: mailbox_id,
+        RUN_TAG: mask("/".join(filter(None, (store_url, record.name, below)))),
         "drillyard.experiment": record.name,
         "drillyard.identity": record.identity,
         "drillyard.backend": str(record.spec.get("backend", "")),
@@ -116,14 +129,10 @@ def experiment_tags(record: ExperimentRecord, store_url: str, mailbox_id: str) -
     return tags
 
 
-def run_tags(record: ExperimentRecord, run: RunRecord, store_url: str, mailbox_id: str) -> dict[
-    str, str
-]:  # fmt: skip
+def run_tags(record: ExperimentRecord, run: RunRecord, store_url: str) -> dict[str, str]:
     """The tags of a run: those of its experiment, and which one it is."""
     return {
-        **experiment_tags(record, store_url, mailbox_id),
-        RUN_TAG: mask(f"{store_url}/{record.name}/{run.run}"),
-        NAME_TAG: run.run,
+        **experiment_tags(record, store_url, run.run),
         "drillyard.seed": str(run.seed),
         "drillyard.trial": str(run.trial),
     }

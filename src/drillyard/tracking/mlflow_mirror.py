@@ -1,8 +1,8 @@
 """Replays an experiment's mailbox to MLflow, as often as it is asked; the engine of the mirror.
 
-One parent run an experiment, one child run a run, found again by what the mailbox noted or by
-their tags. What the server has decides what is sent, so a mirror that was killed anywhere, or two
-at once, leave one copy of every point.
+One parent run an experiment, one child run a run, and in a study one a trial between them, found
+again by what the mailbox noted or by their tags. What the server has decides what is sent, so a
+mirror that was killed anywhere, or two at once, leave one copy of every point.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from pathlib import Path
 
 from drillyard.attempts import StateCache, TicketState, ticket_states
 from drillyard.clock import SYSTEM, Clock
-from drillyard.errors import CorruptObject, DrillyardError, UserError
+from drillyard.errors import CorruptObject, DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunRecord
 from drillyard.redaction import redact_tree
 from drillyard.tracking import facts, words
-from drillyard.tracking.notes import PARENT, Notes, RunNote
-from drillyard.tracking.points import Point, StreamTail, newest_attempt, not_sent, points_of
+from drillyard.tracking.notes import PARENT, RunNote
+from drillyard.tracking.points import Point, changed, newest_attempt, not_sent, points_of
+from drillyard.tracking.remote_runs import Mirrored, RemoteRuns
 from drillyard.tracking.server import RemoteRun, Server
 from drillyard.tracking.sync_report import SyncReport
-from drillyard.tracking.uris import local_folder, mask, sqlite_file
+from drillyard.tracking.trial_level import TrialLevel
+from drillyard.tracking.uris import mask
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +42,6 @@ MAX_ARTIFACT_BYTES = 20 << 20
 
 SILENCE_S = 45.0
 """Nobody works on an experiment whose driver, workers and boards were silent for so long."""
-
-
-@dataclass
-class _Run:
-    """What this process knows of a run that it mirrors."""
-
-    tail: StreamTail
-    remote: RemoteRun | None = None
-    note: RunNote | None = None
-    told: str = ""
-    """Fingerprint of the parameters and tags that were sent."""
-    barred: dict[str, int] = field(default_factory=dict)
-    """Metric -> greatest step that the server had when this attempt was read first."""
 
 
 @dataclass
@@ -76,13 +65,10 @@ class MlflowMirror:
         self._mailbox = mailbox
         self._uri = uri
         self._clock = clock
-        self._notes = Notes(mailbox, uri)
         self._cache = StateCache()
-        self._runs: dict[str, _Run] = {}
         self._records: dict[str, RunRecord] = {}
-        self._parent = _Run(StreamTail(mailbox, PARENT))
-        self._server: Server | None = None
-        self._experiment_id = ""
+        self._remote = RemoteRuns(mailbox, uri, clock)
+        self._trials = TrialLevel(mailbox, self._remote)
 
     def sync(self, *, trust: bool = False) -> SyncReport:
         """Send what the server does not have.
@@ -111,7 +97,7 @@ class MlflowMirror:
             complete=error is None,
             error=None if error is None else mask(str(error)),
             hint=None if error is None else error.hint,
-            link=self._link(),
+            link=self._remote.link(PARENT),
             wall_s=round(self._clock.monotonic() - began, 3),
         )
 
@@ -122,10 +108,8 @@ class MlflowMirror:
             DrillyardError: The server cannot be reached, or refuses.
         """
         record = self._mailbox.experiment_record()
-        parent = self._ensure(record, None, self._parent)
-        mine = self._runs.setdefault(run, _Run(StreamTail(self._mailbox, run)))
-        remote = self._ensure(record, self._mailbox.run(run), mine, parent)
-        return self._connected(), remote.run_id
+        remote = self._ensure(record, self._mailbox.run(run), self._experiment(record))
+        return self._remote.server, remote.run_id
 
     def settled(self) -> bool:
         """True when no run will change any more unless somebody starts it again."""
@@ -143,39 +127,49 @@ class MlflowMirror:
         alive = self._alive()
         standing = {r.run: words.word(states, r.run, alive) for r in runs}
         sent.runs = len(runs)
-        undone = [r for r in runs if not (trust and self._is_done(r.run, standing[r.run]))]
+        undone = [r for r in runs if not (trust and self._remote.is_done(r.run, standing[r.run]))]
 
-        parent = self._ensure(record, None, self._parent)
+        parent = self._experiment(record)
+        if study := _is_study(record):
+            self._trials.load()
         for run in undone:
-            mine = self._runs.setdefault(run.run, _Run(StreamTail(self._mailbox, run.run)))
+            mine = self._remote.known(run.run)
             try:
-                remote = self._ensure(record, run, mine, parent)
+                remote = self._ensure(record, run, parent)
                 self._mirror_run(record, run, states, standing[run.run], mine, remote, sent)
             except DrillyardError as error:
-                # What an unanswered request did is not known: ask again next time.
-                mine.remote, mine.told = None, ""
+                mine.forget()
                 if not isinstance(error, CorruptObject):
                     raise
                 sent.problems.append(error)  # this run's; the others go on
-        self._mirror_parent(record, runs, standing, parent, sent)
-
-    def _mirror_parent(
-        self,
-        record: ExperimentRecord,
-        runs: list[RunRecord],
-        standing: Mapping[str, str],
-        remote: RemoteRun,
-        sent: _Sent,
-    ) -> None:
-        server, mine = self._connected(), self._parent
-        self._tell(mine, remote, facts.experiment_params(record), {})
+        if study:
+            sent.points += self._trials.mirror(record, standing, parent, alive=alive, trust=trust)
+            state = self._mailbox.study_state()
+            word = words.study_word(list(standing.values()), state, alive)
+            self._mirror_parent(
+                record, parent, word, self._trials.study_points(),
+                self._trials.study_tags(state), sent,
+            )  # fmt: skip
+            return
         evaluated = [
             a for r in runs if standing[r.run] == "FINISHED"
             if (a := self._mailbox.accepted(r.run, Phase.EVALUATE)) is not None
         ]  # fmt: skip
-        sent.points += server.send_points(
-            remote, not_sent(facts.parent_points(evaluated), remote.floors)
-        )
+        word = words.parent_word(list(standing.values()))
+        self._mirror_parent(record, parent, word, facts.parent_points(evaluated), {}, sent)
+
+    def _mirror_parent(
+        self,
+        record: ExperimentRecord,
+        remote: RemoteRun,
+        word: str,
+        points: list[Point],
+        tags: dict[str, str],
+        sent: _Sent,
+    ) -> None:
+        server, mine = self._remote.server, self._remote.known(PARENT)
+        self._remote.tell(mine, remote, facts.experiment_params(record), tags)
+        sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
         spec = json.dumps(redact_tree(record.spec), indent=1, sort_keys=True)
         files: dict[str, bytes] = {"experiment.json": spec.encode()}
         for info in self._mailbox.store.list(self._mailbox.key("report/")):
@@ -194,9 +188,8 @@ class MlflowMirror:
                 server.send_file(remote.run_id, path, name)
                 artifacts[name] = sha256_hex(data)
                 sent.artifacts += 1
-        word = words.parent_word(list(standing.values()))
-        self._set_status(remote, word, None)
-        self._write_note(mine, note.model_copy(update={
+        self._remote.set_status(remote, word, None)
+        self._remote.write_note(mine, note.model_copy(update={
             "artifacts": artifacts, "status": word, "points": len(remote.floors),
             "done": word not in ("RUNNING", "SCHEDULED"),
         }))  # fmt: skip
@@ -209,18 +202,18 @@ class MlflowMirror:
         run: RunRecord,
         states: Mapping[str, TicketState],
         word: str,
-        mine: _Run,
+        mine: Mirrored,
         remote: RemoteRun,
         sent: _Sent,
     ) -> None:
-        server = self._connected()
+        server = self._remote.server
         note = mine.note or RunNote(run=run.run, run_id=remote.run_id)
         accepted = {p: self._mailbox.accepted(run.run, p) for p in Phase}
         trained, evaluated = accepted[Phase.TRAIN], accepted[Phase.EVALUATE]
         tags = words.ending_tags(states, run.run)
-        self._tell(mine, remote, facts.run_params(record, run, trained), tags)
+        self._remote.tell(mine, remote, facts.run_params(record, run, trained), tags)
         if word == "RUNNING":
-            self._set_status(remote, word, None)
+            self._remote.set_status(remote, word, None)
 
         attempt = newest_attempt(self._mailbox, run.run, words.claimed(states, run.run))
         if attempt is not None:
@@ -238,25 +231,25 @@ class MlflowMirror:
         if (stored := accepted[Phase.STORE]) is not None:
             note = self._send_artifacts(record, stored, remote, note, sent)
         ended_at = max((a.ended_at for a in accepted.values() if a is not None), default=None)
-        self._set_status(remote, word, ended_at if word == "FINISHED" else None)
+        self._remote.set_status(remote, word, ended_at if word == "FINISHED" else None)
         ended = word not in ("RUNNING", "SCHEDULED")
-        self._write_note(mine, note.model_copy(update={"status": word, "done": ended}))
+        self._remote.write_note(mine, note.model_copy(update={"status": word, "done": ended}))
 
-    def _send_curves(self, attempt: int, mine: _Run, remote: RemoteRun) -> int:
+    def _send_curves(self, attempt: int, mine: Mirrored, remote: RemoteRun) -> int:
         """Send what is new of the streams; how many points.
 
         A resumed attempt writes the steps after its checkpoint a second time, with equal values
         and another time of day; those that the server has from the attempt before are left out.
         """
         if mine.tail.attempt not in (None, attempt):
-            found = self._connected().run(remote.run_id)
+            found = self._remote.server.run(remote.run_id)
             if found is not None:
                 remote.floors = found.floors
         lines, whole = mine.tail.read(attempt)
         if whole:
             mine.barred = dict(remote.floors)
         points = not_sent((p for line in lines for p in points_of(line)), mine.barred)
-        self._connected().send_points(remote, points)
+        self._remote.server.send_points(remote, points)
         mine.tail.commit()
         return len(points)
 
@@ -271,7 +264,7 @@ class MlflowMirror:
         manifest = self._mailbox.manifest(stored)
         if "platform.json" in manifest.files:
             platform = json.loads(self._mailbox.read_file(manifest, "platform.json"))
-            self._connected().send_tags(remote, facts.platform_tags(platform))
+            self._remote.server.send_tags(remote, facts.platform_tags(platform))
         if any(t.get("url") == "mlflow" for t in record.spec.get("store", [])):
             return note  # the store phase has written the user's choice of files, and verified it
         artifacts, large = dict(note.artifacts), []
@@ -284,93 +277,27 @@ class MlflowMirror:
                 elif artifacts.get(name) != entry.sha256:
                     path = Path(folder) / name
                     fetch_file(self._mailbox, entry, path)
-                    self._connected().send_file(remote.run_id, path, name)
+                    self._remote.server.send_file(remote.run_id, path, name)
                     artifacts[name] = entry.sha256
                     sent.artifacts += 1
         if large:
             tag = {"drillyard.artifacts_left_out": ", ".join(large)}
-            self._connected().send_tags(remote, tag)
+            self._remote.server.send_tags(remote, tag)
         return note.model_copy(update={"artifacts": artifacts})
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _connected(self) -> Server:
-        if self._server is None:
-            folder = None
-            if "://" in self._uri and not self._uri.startswith("http"):
-                database = sqlite_file(self._uri)
-                home = database.parent if database else local_folder(self._mailbox.store.url)
-                folder = None if home is None else home / "mlflow-artifacts"
-            self._server = Server(self._uri, folder, self._clock)
-        return self._server
+    def _experiment(self, record: ExperimentRecord) -> RemoteRun:
+        """The run on the server above all others."""
+        tags = facts.experiment_tags(record, self._mailbox.store.url)
+        return self._remote.ensure(PARENT, record.name, tags, record.created_at)
 
-    def _ensure(
-        self,
-        record: ExperimentRecord,
-        run: RunRecord | None,
-        mine: _Run,
-        parent: RemoteRun | None = None,
-    ) -> RemoteRun:
-        """The run on the server, made when it is not there; asked once a process and run."""
-        if mine.remote is not None:
-            return mine.remote
-        server = self._connected()
-        self._experiment_id = self._experiment_id or server.experiment(record.name)
-        name = PARENT if run is None else run.run
-        noted = self._notes.tracked(name)
-        remote = None if noted is None else server.run(noted)
-        if remote is None:
-            word = self._notes.mailbox_id()
-            url = self._mailbox.store.url
-            if run is None:
-                tags = {**facts.experiment_tags(record, url, word), facts.NAME_TAG: PARENT}
-            else:
-                tags = facts.run_tags(record, run, url, word)
-            if parent is not None:
-                tags[facts.PARENT_TAG] = parent.run_id
-            key = {facts.MAILBOX_TAG: word, facts.NAME_TAG: name}
-            found = server.find(self._experiment_id, key)
-            own = found[0] if found else server.create(
-                self._experiment_id, record.name if run is None else run.name or name, tags,
-                record.created_at if run is None else self._clock.now(),
-            )  # fmt: skip
-            counts = self._notes.track(name, own, replace=noted is not None)
-            if counts != own and not found:
-                server.delete(own)  # another mirror was first
-            remote = server.run(counts) or server.run(own)
-            if remote is None:
-                raise UserError(
-                    f"run {name} was deleted in MLflow while it was being mirrored",
-                    hint="sync again",
-                )
-        note = self._notes.read(name)
-        mine.remote = remote
-        mine.note = note if note is not None and note.run_id == remote.run_id else None
-        return remote
-
-    def _tell(
-        self, mine: _Run, remote: RemoteRun, params: dict[str, str], tags: dict[str, str]
-    ) -> None:
-        told = sha256_hex(json.dumps([params, tags], sort_keys=True).encode())
-        if told != mine.told:
-            self._connected().send_params(remote, params)
-            self._connected().send_tags(remote, tags)
-            mine.told = told
-
-    def _set_status(self, remote: RemoteRun, word: str, ended_at: float | None) -> None:
-        if remote.status != word:
-            self._connected().set_status(remote.run_id, word, ended_at)
-            remote.status = word
-
-    def _write_note(self, mine: _Run, note: RunNote) -> None:
-        if mine.note is None or note != mine.note:
-            mine.note = note.model_copy(update={"written_at": self._clock.now()})
-            self._notes.write(mine.note)
-
-    def _is_done(self, run: str, word: str) -> bool:
-        mine = self._runs.get(run)
-        note = mine.note if mine is not None else self._notes.read(run)
-        return note is not None and note.done and note.status == word
+    def _ensure(self, record: ExperimentRecord, run: RunRecord, parent: RemoteRun) -> RemoteRun:
+        """A run on the server, below its trial where there is a study."""
+        if _is_study(record):
+            parent = self._trials.ensure(record, run.trial, parent)
+        tags = facts.run_tags(record, run, self._mailbox.store.url)
+        return self._remote.ensure(run.run, run.name or run.run, tags, None, parent)
 
     def _alive(self) -> bool:
         """True while a driver, a worker or a run gave a sign of life, by the store's clock."""
@@ -381,8 +308,6 @@ class MlflowMirror:
             for info in store.list(self._mailbox.key(folder))
         )
 
-    def _link(self) -> str | None:
-        if self._server is None or not self._experiment_id:
-            return None
-        remote = self._parent.remote
-        return self._server.link(self._experiment_id, remote.run_id if remote else None)
+
+def _is_study(record: ExperimentRecord) -> bool:
+    return bool(record.spec.get("study"))

@@ -4,8 +4,8 @@
     tracking/<server>/<run>.run.json     the run's id on that server; put-if-absent
     tracking/<server>/<run>.json         what was sent; written after it was
 
-``<server>`` is a digest of the tracking URI, ``<run>`` a run or ``experiment``, the parent of all.
-Losing a note loses nothing: the server is asked what it has.
+``<server>`` is a digest of the tracking URI, ``<run>`` a run, a trial, or ``experiment``, the
+parent of all. Losing a note loses nothing: the server is asked what it has.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class RunNote(Record):
     attempt: int | None = None
     """Training attempt whose streams were sent."""
     points: int = 0
+    outcome: str = ""
+    """sha256 of the outcome of a trial that was sent."""
     artifacts: dict[str, str] = Field(default_factory=dict)
     """Path on the server -> sha256."""
     status: str = ""

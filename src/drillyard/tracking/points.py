@@ -68,6 +68,23 @@ def not_sent(points: Iterable[Point], floors: Mapping[str, int]) -> list[Point]:
     return [p for p in points if p.step > floors.get(p.key, -1)]
 
 
+def changed(
+    points: Iterable[Point], floors: Mapping[str, int], values: Mapping[str, float]
+) -> list[Point]:
+    """``not_sent``, and points of the last step whose value is another one by now.
+
+    Args:
+        points: In the order of their steps.
+        floors: Key -> greatest step that the server has.
+        values: Key -> the value there.
+    """
+    return [
+        p for p in points
+        if p.step > (floor := floors.get(p.key, -1))
+        or (p.step == floor and p.value != values.get(p.key))
+    ]  # fmt: skip
+
+
 @dataclass
 class StreamTail:
     """Follows the streams of a run.

@@ -41,6 +41,8 @@ class RemoteRun:
     tags: dict[str, str] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     """Metric -> its greatest step."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Metric -> its value there."""
 
 
 def clip(value: Any, limit: int) -> str:
@@ -174,7 +176,9 @@ class Server:
                     synchronous=True,
                 )
             for point in batch:
-                remote.floors[point.key] = max(point.step, remote.floors.get(point.key, -1))
+                if point.step >= remote.floors.get(point.key, -1):
+                    remote.floors[point.key] = point.step
+                    remote.values[point.key] = point.value
             sent += len(batch)
         return sent
 
@@ -273,6 +277,7 @@ def _remote(run: Any) -> RemoteRun:
         tags=dict(run.data.tags),
         # The public `metrics` has no steps; the whole histories would cost a request a key.
         floors={m.key: int(m.step) for m in run.data._metric_objs},
+        values={m.key: float(m.value) for m in run.data._metric_objs},
     )
 
 

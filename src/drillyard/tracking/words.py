@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from drillyard.attempts import TicketState, run_status
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.records import Phase, StudyState
 from drillyard.redaction import redact
 from drillyard.status import TABLE, Status
+from drillyard.studies.state import failed_too_often
 
 
 def word(states: Mapping[str, TicketState], run: str, alive: bool) -> str:
@@ -37,6 +38,22 @@ def parent_word(words: list[str]) -> str:
     if "SCHEDULED" in words:
         return "RUNNING" if "FINISHED" in words else "SCHEDULED"
     return "FINISHED" if words else "SCHEDULED"
+
+
+def study_word(words: list[str], state: StudyState | None, alive: bool) -> str:
+    """MLflow's word for a study, which single failed trials do not spoil.
+
+    Args:
+        words: For its runs.
+        state: How far it is.
+        alive: Somebody works on it.
+    """
+    if state is None or state.phase != "over":
+        begun = any(w != "SCHEDULED" for w in words)
+        return "SCHEDULED" if not begun else "RUNNING" if alive else "KILLED"
+    if "RUNNING" in words:
+        return "RUNNING"
+    return "FAILED" if failed_too_often(state) else "FINISHED"
 
 
 def claimed(states: Mapping[str, TicketState], run: str) -> int | None:

@@ -18,7 +18,6 @@ from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.scratch import workplace
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.workloads import metrics, transfers, variables
@@ -179,7 +178,7 @@ class ScriptWorkload:
             script.teardown_max_time_s
         )  # fmt: skip
         try:
-            if script.teardown and _begun(context).exists():
+            if script.teardown and work_folder(context).is_dir():
                 # Every line has its chance: each may give back something else.
                 stage.abort_on_error = False
                 stage.run("teardown", script.teardown, limit)
@@ -204,18 +203,15 @@ class ScriptWorkload:
 
 def prepare(context: RunContext) -> Path:
     """The working folder of a run: made once, with a copy of the user's files."""
-    begun = _begun(context)
-    if not begun.exists():
+    folder = work_folder(context)
+    if not folder.is_dir():
         if left := end_earlier(_run_mark(context)):
             context.log.warning("ended %d processes that an earlier attempt left", left)
-        context.scratch.mkdir(parents=True, exist_ok=True)
-        begun.touch()
-    return work_folder(context)
-
-
-def _begun(context: RunContext) -> Path:
-    """There once the first command of an attempt may run; the children of a composite share it."""
-    return context.scratch / "begun"
+        if context.code is not None:
+            shutil.copytree(context.code, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True)
+    return folder
 
 
 def _run_mark(context: RunContext) -> str:
@@ -225,7 +221,7 @@ def _run_mark(context: RunContext) -> str:
 
 def work_folder(context: RunContext) -> Path:
     """Where the commands of a run work; the children of a composite share it."""
-    return workplace(context.scratch, context.code)
+    return context.scratch / "work"
 
 
 def _script(spec: ExperimentSpec) -> ScriptSpec:

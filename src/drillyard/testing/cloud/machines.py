@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -81,16 +80,14 @@ class Machine:
 
         def work() -> None:
             with self._ending:
-                try:
-                    if self._shutdown:
-                        self._run("shutdown-script", self._shutdown)
-                    self.tell(signal.SIGTERM)
-                    deadline = time.monotonic() + grace_s
-                    while time.monotonic() < deadline and self._lives():
-                        time.sleep(_POLL_S)
-                finally:  # whatever went wrong: it ends, or somebody waits for ever
-                    self.cut()
-                    done()
+                if self._shutdown:
+                    self._run("shutdown-script", self._shutdown)
+                self.tell(signal.SIGTERM)
+                deadline = time.monotonic() + grace_s
+                while time.monotonic() < deadline and self._lives():
+                    time.sleep(_POLL_S)
+            self.cut()
+            done()
 
         threading.Thread(target=work, daemon=True, name=f"shut-down {self.name}").start()
 
@@ -116,12 +113,11 @@ class Machine:
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
         script = self._folder / name
         script.write_text(text)
-        # Not run by its name: the kernel refuses a file that anybody has open for writing, and a
-        # process that another thread starts at this moment inherits ours.
-        first = text.partition("\n")[0]
-        shell = shlex.split(first.removeprefix("#!")) if first.startswith("#!") else ["/bin/bash"]
+        script.chmod(0o700)
+        # The kernel reads the script's first line on a real machine; here it is bash or that.
+        command = [str(script)] if text.startswith("#!") else ["/bin/bash", str(script)]
         return subprocess.Popen(
-            [*shell, str(script)],
+            command,
             cwd=self._folder,
             env=self._env,
             stdin=subprocess.DEVNULL,

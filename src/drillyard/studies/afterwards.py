@@ -1,0 +1,92 @@
+"""What comes after the last trial was chosen: seeds until the best are told apart, the second run.
+
+Who looks at many trials finds one that was lucky. So the winner is run again on seeds that nothing
+was chosen by, and that score is the one to report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from drillyard.mailbox.mailbox import trial_id
+from drillyard.spec.study import ObjectiveSpec, StudySpec
+from drillyard.studies.book import Book
+from drillyard.studies.choosers import Choice
+from drillyard.studies.comparing import verdict
+from drillyard.studies.state import ranked
+
+
+class Afterwards:
+    """Adds to a search that has come to its end.
+
+    Args:
+        study: The section of the file.
+        objectives: What is best.
+        book: The trials.
+        say: Told in a sentence what happens.
+    """
+
+    def __init__(
+        self, study: StudySpec, objectives: Sequence[ObjectiveSpec], book: Book,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._study = study
+        self._objectives = objectives
+        self._book = book
+        self._say = say
+        self.seeds_rule: str | None = None
+        """What ``seeds: auto`` came to, in words."""
+
+    def more_seeds(self) -> bool:
+        """Add a seed to the two best trials while they are not told apart; True when it did."""
+        rule, book = self._study.auto, self._book
+        found = ranked(book.records, book.outcomes, self._objectives)[:2]
+        if rule is None or len(found) < 2:
+            return False
+        first = self._objectives[0].name
+        values = [list(o.by_seed[first].values()) for o in found]
+        if min(len(v) for v in values) < 2:
+            return False
+        done, self.seeds_rule = verdict(values[0], values[1], rule)
+        if done:
+            self._say(f"{trial_id(found[0].number)} against {trial_id(found[1].number)}: "
+                      f"{self.seeds_rule}")  # fmt: skip
+            return False
+        (seed,) = _fresh(book.used_seeds(), 1)
+        for outcome in found:
+            if len(outcome.by_seed[first]) < rule.most:
+                book.add_seed(outcome.number, seed, self.seeds_rule)
+        return True
+
+    def confirm(self, default: int) -> bool:
+        """Run the winner again on fresh seeds; True when that was begun.
+
+        Args:
+            default: On how many, where the file does not say it.
+        """
+        many, book = self._study.confirm, self._book
+        if many is None:
+            automatic = self._study.chooser not in ("list", "manual", "one-shot")
+            many = default if automatic and len(self._objectives) == 1 else 0
+        found = ranked(book.records, book.outcomes, self._objectives)
+        if not many or not found or any(r.of == found[0].number for r in book.records):
+            return False
+        best = book.record(found[0].number)
+        seeds = _fresh(book.used_seeds(), many)
+        choice = Choice(best.assignment, "confirm", best.parts, best.label, tuple(seeds))
+        made = book.freeze(choice, of=best.number)
+        self._say(f"{trial_id(made.number)}: {trial_id(best.number)} is best so far, and is run "
+                  f"again on fresh seeds {', '.join(map(str, seeds))}")  # fmt: skip
+        return True
+
+
+def _fresh(used: set[int], many: int) -> Sequence[int]:
+    """Seeds that were not used, from the one after the largest."""
+    found: list[int] = []
+    candidate = max(used, default=0) + 1
+    while len(found) < many:
+        candidate = candidate if candidate < 2**32 else 0
+        if candidate not in used:
+            found.append(candidate)
+        candidate += 1
+    return found

@@ -1,0 +1,170 @@
+"""The runs on the server that stand for parts of a mailbox: found or made, told, closed.
+
+What the mailbox noted or the server's tags say decides whether a run is there, so that two mirrors
+at once, or one that was killed anywhere, leave one run of each.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from drillyard.clock import SYSTEM, Clock
+from drillyard.errors import UserError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.tracking import facts
+from drillyard.tracking.notes import Notes, RunNote
+from drillyard.tracking.points import StreamTail
+from drillyard.tracking.server import RemoteRun, Server
+from drillyard.tracking.uris import local_folder, sqlite_file
+
+
+@dataclass
+class Mirrored:
+    """What this process knows of a run that it mirrors."""
+
+    tail: StreamTail
+    remote: RemoteRun | None = None
+    note: RunNote | None = None
+    told: str = ""
+    """Fingerprint of the parameters and tags that were sent."""
+    barred: dict[str, int] = field(default_factory=dict)
+    """Metric -> greatest step that the server had when this attempt was read first."""
+
+    def forget(self) -> None:
+        """What an unanswered request did is not known: ask again next time."""
+        self.remote, self.told = None, ""
+
+
+class RemoteRuns:
+    """The runs of one experiment on one server; the server is asked for when it is needed first.
+
+    Args:
+        mailbox: The experiment.
+        uri: The server.
+        clock: For times of ends that nobody wrote down.
+    """
+
+    def __init__(self, mailbox: Mailbox, uri: str, clock: Clock = SYSTEM) -> None:
+        self._mailbox = mailbox
+        self._uri = uri
+        self._clock = clock
+        self._notes = Notes(mailbox, uri)
+        self._known: dict[str, Mirrored] = {}
+        self._server: Server | None = None
+        self._experiment_id = ""
+
+    @property
+    def server(self) -> Server:
+        """The server.
+
+        Raises:
+            DrillyardError: It cannot be reached, or MLflow is not installed.
+        """
+        if self._server is None:
+            folder = None
+            if "://" in self._uri and not self._uri.startswith("http"):
+                database = sqlite_file(self._uri)
+                home = database.parent if database else local_folder(self._mailbox.store.url)
+                folder = None if home is None else home / "mlflow-artifacts"
+            self._server = Server(self._uri, folder, self._clock)
+        return self._server
+
+    def known(self, name: str) -> Mirrored:
+        """What this process knows of a run; an empty record at first."""
+        if name not in self._known:
+            self._known[name] = Mirrored(StreamTail(self._mailbox, name))
+        return self._known[name]
+
+    def ensure(
+        self,
+        name: str,
+        shown: str,
+        tags: dict[str, str],
+        started_at: float | None,
+        parent: RemoteRun | None = None,
+    ) -> RemoteRun:
+        """The run on the server, made when it is not there; asked once a process and run.
+
+        Args:
+            name: In the mailbox: a run, a trial, or the experiment.
+            shown: What people see.
+            tags: Which one it is.
+            started_at: Unix seconds; None: now.
+            parent: The run above it.
+        """
+        mine = self.known(name)
+        if mine.remote is not None:
+            return mine.remote
+        server, experiment = self.server, self._mailbox.experiment
+        self._experiment_id = self._experiment_id or server.experiment(experiment)
+        noted = self._notes.tracked(name)
+        remote = None if noted is None else server.run(noted)
+        if remote is None:
+            word = self._notes.mailbox_id()
+            tags = {**tags, facts.MAILBOX_TAG: word, facts.NAME_TAG: name}
+            if parent is not None:
+                tags[facts.PARENT_TAG] = parent.run_id
+            found = server.find(
+                self._experiment_id, {facts.MAILBOX_TAG: word, facts.NAME_TAG: name}
+            )
+            own = found[0] if found else server.create(
+                self._experiment_id, shown, tags,
+                self._clock.now() if started_at is None else started_at,
+            )  # fmt: skip
+            counts = self._notes.track(name, own, replace=noted is not None)
+            if counts != own and not found:
+                server.delete(own)  # another mirror was first
+            remote = server.run(counts) or server.run(own)
+            if remote is None:
+                raise UserError(
+                    f"run {name} was deleted in MLflow while it was being mirrored",
+                    hint="sync again",
+                )
+        if parent is not None:  # one that an older version made may hang elsewhere
+            server.send_tags(remote, {facts.PARENT_TAG: parent.run_id})
+        note = self._notes.read(name)
+        mine.remote = remote
+        mine.note = note if note is not None and note.run_id == remote.run_id else None
+        return remote
+
+    def tell(
+        self, mine: Mirrored, remote: RemoteRun, params: dict[str, str], tags: dict[str, str]
+    ) -> None:
+        """Send parameters and tags, unless they are those of last time."""
+        told = sha256_hex(json.dumps([params, tags], sort_keys=True).encode())
+        if told != mine.told:
+            self.server.send_params(remote, params)
+            self.server.send_tags(remote, tags)
+            mine.told = told
+
+    def set_status(self, remote: RemoteRun, word: str, ended_at: float | None) -> None:
+        """Say where a run stands, when the server does not know it."""
+        if remote.status != word:
+            self.server.set_status(remote.run_id, word, ended_at)
+            remote.status = word
+
+    def write_note(self, mine: Mirrored, note: RunNote) -> None:
+        """Remember what was sent."""
+        if mine.note is None or note != mine.note:
+            mine.note = note.model_copy(update={"written_at": self._clock.now()})
+            self._notes.write(mine.note)
+
+    def is_done(self, name: str, word: str) -> bool:
+        """True when a run has ended with this word and everything of it was sent, by the notes."""
+        note = self.note(name)
+        return note is not None and note.done and note.status == word
+
+    def note(self, name: str) -> RunNote | None:
+        """What was noted about a run, or None."""
+        known = self._known.get(name)
+        return known.note if known is not None else self._notes.read(name)
+
+    def link(self, name: str) -> str | None:
+        """Where a browser sees a run, or None for a database."""
+        if self._server is None or not self._experiment_id:
+            return None
+        known = self._known.get(name)
+        remote = None if known is None else known.remote
+        return self._server.link(self._experiment_id, remote.run_id if remote else None)

@@ -20,6 +20,7 @@ from drillyard.errors import ConfigError, IdentityChanged, RunFailed
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.processes import marked
 from drillyard.status import Status
 from tests.patience import PATIENCE_S
 
@@ -142,6 +143,22 @@ def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path: Pa
     run(tmp_path, {"chooser": "random", "trials": 5, "confirm": 1})
     assert mailbox.drivers()[drivers].outcome == "complete"
     assert len(mailbox.trials()[0]) == len(records)
+
+
+def test_a_study_on_a_dask_cluster(tmp_path: Path) -> None:
+    """One cluster of two workers for all trials, and nothing of it afterwards."""
+    mailbox = run(
+        tmp_path, {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
+        backend="dask", backends={"dask": {"runtime": str(tmp_path / "runtime")}},
+        resources={"workers": 2}, seeds=[1],
+    )  # fmt: skip
+    records, outcomes, _ = mailbox.trials()
+    scores = [outcomes[r.number].values["evaluate/score"] for r in records]
+    assert len(records) == len(set(scores)) == 6  # three levels of two kinds
+    (entry,) = Ledger(mailbox).entries()
+    assert entry.lease is not None and entry.lease.backend == "dask"
+    assert entry.gone is not None and not list(marked(entry.lease.lease_id))
+    assert len(mailbox.workers()) == 2
 
 
 def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path: Path) -> None:

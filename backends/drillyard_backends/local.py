@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
 from drillyard.clock import SYSTEM, Clock
-from drillyard.errors import ConfigError
+from drillyard.settings_model import configured
 from drillyard_backends.sessions import RUNTIME, Sessions, default_runtime
 
 
@@ -51,15 +51,7 @@ class LocalBackend:
     Config = LocalConfig
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
-        try:
-            self.config = LocalConfig(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(
-                first["msg"], field=f"backends.local.{field}", value=first.get("input"),
-                hint=f"settings of `local`: {', '.join(LocalConfig.model_fields)}",
-            ) from None  # fmt: skip
+        self.config = configured(self.kind, LocalConfig, settings)
         self._sessions = Sessions(
             self.kind, self.config.runtime or default_runtime(), _agent,
             self.config.stop_grace_s, clock,

@@ -25,7 +25,6 @@ from drillyard.errors import CheckpointRefused, CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.records import AttemptStart, FileEntry, Phase, Record
-from drillyard.mailbox.store import ObjectMissing
 
 _MANIFEST = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/manifest\.json\Z")
 _FILE = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/[^/]+\Z")
@@ -167,7 +166,7 @@ def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
     for step, attempt in found(mailbox, run):
         try:
             meta = read_meta(mailbox, run, attempt, step)
-            return Checkpoint(meta, {n: _read(mailbox, e) for n, e in meta.files.items()})
+            return Checkpoint(meta, {n: mailbox.read_entry(e) for n, e in meta.files.items()})
         except CorruptObject as error:
             log.warning("checkpoint of %s at step %d is damaged, taking an older one: %s",
                         run, step, error)  # fmt: skip
@@ -190,15 +189,3 @@ def refusal(meta: CheckpointMeta, name: str, problem: Problem) -> CheckpointRefu
         hint=f"delete the folder {key.rpartition('/')[0]} in the experiment's folder, and the "
         "checkpoint before it is taken; models of other programs are not resumed from",
     )  # fmt: skip
-
-
-def _read(mailbox: Mailbox, entry: FileEntry) -> bytes:
-    from drillyard.mailbox.mailbox import sha256_hex
-
-    try:
-        data = mailbox.store.get(mailbox.key(entry.key))
-    except ObjectMissing:
-        raise CorruptObject(f"{entry.key} is missing") from None
-    if len(data) != entry.size or sha256_hex(data) != entry.sha256:
-        raise CorruptObject(f"{entry.key} is not what was written (sha256)")
-    return data

@@ -25,7 +25,7 @@ from drillyard.episodes import (
     run_baseline,
     run_episodes,
 )
-from drillyard.errors import CorruptObject, NotFound
+from drillyard.errors import CorruptObject
 from drillyard.learners.base import LoadedPolicy, Which, load_policy, policy_file_names
 from drillyard.mailbox.records import Manifest, Phase
 from drillyard.phases import PhaseOutcome, RunContext
@@ -91,10 +91,7 @@ def load_agent(context: RunContext) -> tuple[LoadedPolicy, Which]:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    accepted = context.mailbox.accepted(context.run.run, Phase.TRAIN)
-    if accepted is None:
-        raise NotFound(f"run {context.run.run} has no accepted training to evaluate")
-    manifest = context.mailbox.manifest(accepted)
+    manifest = context.mailbox.result(context.run.run, Phase.TRAIN)
     wanted: Which = context.spec.evaluate.policy
     which: Which = wanted if f"policy_{wanted}.safetensors" in manifest.files else "final"
     files = {

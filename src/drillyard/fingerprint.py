@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 
-from drillyard.errors import CorruptObject, NotFound
+from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.streams import WALL_CLOCK_STREAMS, canonical, read_stream
@@ -50,10 +50,7 @@ def weights_fingerprint(mailbox: Mailbox, run: str, which: str = "final") -> str
     Raises:
         NotFound: No accepted training, or no such policy.
     """
-    accepted = mailbox.accepted(run, Phase.TRAIN)
-    if accepted is None:
-        raise NotFound(f"run {run} has no accepted training")
-    manifest = mailbox.manifest(accepted)
+    manifest = mailbox.result(run, Phase.TRAIN)
     return hash_safetensors(mailbox.read_file(manifest, WEIGHTS[which]))
 
 

@@ -50,7 +50,7 @@ def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError
 
 def stopped(mailbox: Mailbox, reason: str) -> str:
     """A stop on request, in words."""
-    return f"{mailbox.experiment} was stopped ({reason}); nothing is lost"
+    return f"{mailbox.experiment} was stopped ({reason}); its results and checkpoints are kept"
 
 
 def failures(mailbox: Mailbox, states: Mapping[str, TicketState]) -> DrillyardError | None:

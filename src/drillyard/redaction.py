@@ -10,6 +10,7 @@ import base64
 import logging
 import os
 import re
+import time
 from typing import Any
 
 MASK = "***"
@@ -152,6 +153,22 @@ class RedactingFilter(logging.Filter):
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
         return True
+
+
+def log_to(
+    *handlers: logging.Handler, form: str = "%(asctime)sZ %(levelname)s %(message)s"
+) -> None:
+    """Send this process's log to handlers, unless it has some: times in UTC, secrets masked.
+
+    Args:
+        handlers: Where to.
+        form: Of a line.
+    """
+    formatter = logging.Formatter(form)
+    formatter.converter = time.gmtime
+    for handler in handlers:
+        protect(handler).setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
 
 
 def protect(handler: logging.Handler) -> logging.Handler:

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping
 
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import sha256_hex, ticket_id
+from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import PHASES, Accepted, Phase
-from drillyard.mailbox.store import ObjectMissing
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +29,9 @@ def verify(mailbox: Mailbox, accepted: Accepted) -> None:
     manifest = mailbox.manifest(accepted)
     for name, entry in sorted(manifest.files.items()):
         try:
-            data = mailbox.store.get(mailbox.key(entry.key))
-        except ObjectMissing:
-            raise CorruptObject(f"{name} of {accepted.run} is missing ({entry.key})") from None
-        if len(data) != entry.size or sha256_hex(data) != entry.sha256:
-            raise CorruptObject(f"{name} of {accepted.run} was changed ({entry.key})")
+            mailbox.read_entry(entry)
+        except CorruptObject as error:
+            raise CorruptObject(f"{name} of {accepted.run}: {error}") from None
 
 
 def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[str, Phase]:

@@ -26,9 +26,7 @@ from drillyard.errors import (
 )
 from drillyard.life import Death, Silence, busy, watched
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import ExperimentRecord, Phase
-from drillyard.mailbox.store import ObjectMissing
 from drillyard.parameters import bound
 
 if TYPE_CHECKING:
@@ -107,10 +105,8 @@ def _read(mailbox: Mailbox, run: str, attempt: int, step: int) -> Checkpoint | N
         meta = checkpoints.read_meta(mailbox, run, attempt, step)
         for name, entry in meta.files.items():
             if entry.size <= MAX_BYTES:
-                files[name] = mailbox.store.get(mailbox.key(entry.key))
-                if sha256_hex(files[name]) != entry.sha256:
-                    return None
-    except (CorruptObject, ObjectMissing):
+                files[name] = mailbox.read_entry(entry)
+    except CorruptObject:
         return None
     return Checkpoint(meta, files)
 

@@ -129,3 +129,20 @@ def test_several_errors_at_once(tmp_path):
         (5, "seeds[0]"), (6, "backends"), (7, "evaluat")
     ]  # fmt: skip
     assert "'evaluate'" in str(caught.value.errors[2].hint)
+
+
+def test_a_missing_file_is_told_as_it_was_typed_with_what_lies_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "cstr.yaml").write_text("name: x\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^lab/cstr\.yml: no such file") as caught:
+        load("lab/cstr.yml")
+    assert caught.value.hint == "did you mean 'lab/cstr.yaml'?"
+
+
+def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
+    file = tmp_path / "exp.yaml"
+    file.write_text("name: x\nworkload: mock\n")
+    with pytest.raises(ConfigError, match="declares no parameter 'stpes'") as caught:
+        load(file, values={"stpes": "3"})
+    assert caught.value.hint == "a field of the file is changed by --set path=value"

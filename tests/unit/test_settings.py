@@ -214,3 +214,15 @@ def test_configure_refuses_what_does_not_fit(cloudy, given):
     result = invoke("configure", "cloudy", "--set", given)
     assert isinstance(result.exception, ConfigError)
     assert SECRET not in str(result.exception) and not cloudy.exists()
+
+
+@pytest.mark.parametrize("kind", ["local", "dask", "ssh"])
+def test_every_fault_of_the_settings_is_told_at_once(kind: str) -> None:
+    from drillyard.registry import load
+
+    with pytest.raises(ConfigErrors) as caught:
+        load("backends", kind)(stop_grace_s=-1, runtim="/tmp")
+    said = str(caught.value)
+    assert f"backends.{kind}.stop_grace_s" in said and "got -1" in said
+    assert f"backends.{kind}.runtim" in said
+    assert [e.hint for e in caught.value.errors if "'runtime'" in str(e.hint)]

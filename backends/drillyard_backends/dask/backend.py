@@ -25,11 +25,12 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.settings_model import configured
 from drillyard_backends.dask import stations, versions
 from drillyard_backends.dask.client import Door
 from drillyard_backends.dask.cluster import SETTINGS, door_of
 from drillyard_backends.dask.pushing import Pusher
-from drillyard_backends.dask.settings import DaskConfig, parse_config, refuse_public
+from drillyard_backends.dask.settings import DaskConfig, refuse_public
 from drillyard_backends.sessions import Sessions, default_runtime
 
 
@@ -51,7 +52,7 @@ class DaskBackend:
     """What a cluster's processes take to start, beside the workers' own setup."""
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
-        self.config = parse_config(settings)
+        self.config = configured(self.kind, DaskConfig, settings)
         self._clock = clock
         self._sessions = Sessions(
             self.kind, self.config.runtime or default_runtime("dask"), self._program,

@@ -24,7 +24,7 @@ from drillyard.driver_lock import living
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import WorkerRecord
-from drillyard.redaction import protect, redact, register_environment
+from drillyard.redaction import log_to, redact, register_environment
 from drillyard.registry import load
 from drillyard_backends.dask import stations
 from drillyard_backends.dask.client import Door
@@ -167,11 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder of the lease, with order and settings")
     folder = parser.parse_args(arguments).folder
     register_environment()
-    handler = protect(logging.StreamHandler())
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to(logging.StreamHandler())
     order = Order.from_bytes((folder / "order.json").read_bytes())
     config = DaskConfig(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     log.info("starting a cluster of %d for %s", order.workers, order.lease_id)

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from drillyard.errors import ConfigError
 
 ADDRESS_WORDS = "tls://HOST:PORT, or tcp://HOST:PORT within a private network"
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
@@ -152,21 +150,3 @@ def refuse_public(address: str) -> None:
             f"tcp:// without TLS to {public[0]}, which is not in a private network: whoever "
             "listens there could run anything; use tls://"
         )
-
-
-def parse_config(values: dict[str, Any]) -> DaskConfig:
-    """The settings, or what is wrong with them.
-
-    Raises:
-        ConfigError: Unknown or impossible settings.
-    """
-    try:
-        return DaskConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["backends.dask", *(str(part) for part in first["loc"])])
-        value = first.get("input") if first["loc"] else None
-        raise ConfigError(
-            first["msg"].removeprefix("Value error, "), field=field, value=value,
-            hint=f"settings of `dask`: {', '.join(DaskConfig.model_fields)}",
-        ) from None  # fmt: skip

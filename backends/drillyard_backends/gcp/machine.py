@@ -27,7 +27,7 @@ from drillyard.driver_lock import MACHINE, living
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.processes import MARK
-from drillyard.redaction import protect, register_environment
+from drillyard.redaction import log_to, register_environment
 from drillyard.scratch import temporary_below
 from drillyard.worker.agent import Agent
 from drillyard_backends.gcp import naming, records
@@ -207,7 +207,7 @@ def main() -> int:
     register_environment()
     scratch = Path(os.environ.get(SCRATCH, "/var/tmp/drillyard"))
     scratch.mkdir(parents=True, exist_ok=True)
-    _log_to(scratch / "machine.log")
+    log_to(logging.StreamHandler(), logging.FileHandler(scratch / "machine.log", "w"))
     try:
         metadata = Metadata()
         identity = Identity.read(metadata)
@@ -222,15 +222,6 @@ def main() -> int:
     except Exception:
         log.exception("this machine's program broke")
         return 3
-
-
-def _log_to(path: Path) -> None:
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s")
-    formatter.converter = time.gmtime
-    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w")]
-    for handler in handlers:
-        protect(handler).setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=handlers)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.redaction import has_userinfo
-from drillyard.registry import nearest
+from drillyard.settings_model import configured
 from drillyard.spec.semantics import is_metadata
 
 PREFIX = "/opt/drillyard"
@@ -231,42 +230,13 @@ def outside(url: str | None) -> str | None:
 
 
 def read_settings(given: dict[str, Any]) -> GcpConfig:
-    """The settings, every fault of them told in one error.
+    """The settings.
 
     Raises:
         ConfigError: One fault.
         ConfigErrors: Several.
     """
-    try:
-        return GcpConfig(**given)
-    except ValidationError as error:
-        found = error.errors()
-        # A misspelt name is often why another one is missing: it is told first.
-        unknown = [e for e in found if e["type"] == "extra_forbidden"]
-        kept = [e for e in found if e["type"] != "missing"] if unknown else found
-        problems = [_problem(e) for e in kept]
-    raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
-
-
-def _problem(error: Any) -> ConfigError:
-    names = list(GcpConfig.model_fields)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    field = ".".join(str(part) for part in error["loc"])
-    value = error.get("input")
-    if not field:  # from the whole: the message begins with the field's name
-        field, _, message = message.partition(": ")
-        value = given if (given := _given(error, field)) is not None else None
-    known = GcpConfig.model_fields.get(field.partition(".")[0])
-    hint = nearest(field, names) if error["type"] == "extra_forbidden" else None
-    return ConfigError(
-        message, field=f"backends.gcp.{field}", value=value,
-        hint=hint or (known.description if known else None) or f"settings: {', '.join(names)}",
-    )  # fmt: skip
-
-
-def _given(error: Any, field: str) -> Any:
-    whole = error.get("input")
-    return whole.get(field) if isinstance(whole, dict) else None
+    return configured("gcp", GcpConfig, given)
 
 
 def _need(pattern: re.Pattern[str], value: str | None, field: str, allowed: str) -> None:

@@ -18,8 +18,9 @@ from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.settings_model import configured
 from drillyard_backends.ssh.host import Host
-from drillyard_backends.ssh.settings import Address, SshConfig, parse_config
+from drillyard_backends.ssh.settings import Address, SshConfig
 from drillyard_backends.ssh.store import split
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class SshBackend:
     Config = SshConfig
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
-        self.config = parse_config(settings)
+        self.config = configured(self.kind, SshConfig, settings)
         self._clock = clock
         self._hosts = [Host(text, self.config) for text in self.config.hosts]
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from drillyard.errors import ConfigError
 
 _ADDRESS = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.\\-]*)@)?"
@@ -100,20 +97,3 @@ class SshConfig(BaseSettings):
         """The address of a host of these settings, with their login name."""
         found = Address.parse(text)
         return found if found.user else Address(found.host, self.user, found.port)
-
-
-def parse_config(values: dict[str, Any]) -> SshConfig:
-    """The settings, or what is wrong with them.
-
-    Raises:
-        ConfigError: Unknown or impossible settings.
-    """
-    try:
-        return SshConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            first["msg"], field=f"backends.ssh.{field}", value=first.get("input"),
-            hint=f"settings of `ssh`: {', '.join(SshConfig.model_fields)}",
-        ) from None  # fmt: skip

@@ -23,8 +23,9 @@ from drillyard.errors import ConfigError, InfrastructureError, StoreUnavailable
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.settings import resolve
+from drillyard.settings_model import configured
 from drillyard_backends.ssh.connection import Connection
-from drillyard_backends.ssh.settings import Address, parse_config
+from drillyard_backends.ssh.settings import Address, SshConfig
 
 if TYPE_CHECKING:
     import asyncssh
@@ -54,7 +55,9 @@ class SftpStore:
     def __init__(self, url: str) -> None:
         self.address, self.folder = split(url)
         self.url = f"sftp://{self.address}/{self.folder.lstrip('/')}"
-        self._config = parse_config(resolve("ssh", {"hosts": [str(self.address)]}).revealed())
+        self._config = configured(
+            "ssh", SshConfig, resolve("ssh", {"hosts": [str(self.address)]}).revealed()
+        )
         self._login = self._config.address(str(self.address))
         self._root = self.folder.removeprefix("~/")  # SFTP starts in the home
         self._ahead: tuple[float, float] | None = None

@@ -33,6 +33,14 @@ NameArgument = Annotated[
         "newest."
     ),
 ]
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME|RUN]",
+        help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
+        "the newest experiment.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value: --set train.steps=5000."),

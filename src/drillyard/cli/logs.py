@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.cli.common import JsonOption, RunArgument, StoreOption, print_json
 
 if TYPE_CHECKING:
     from drillyard.clock import Clock
@@ -26,14 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def logs(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME|RUN]",
-            help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
-            "the newest experiment.",
-        ),
-    ] = None,
+    what: RunArgument = None,
     store: StoreOption = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on until the runs have ended.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drillyard.cli.common import StoreOption
+from drillyard.cli.common import RunArgument, StoreOption
 
 if TYPE_CHECKING:
     from drillyard.boards import Boards
@@ -30,14 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tensorboard(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME|RUN]",
-            help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
-            "the newest experiment.",
-        ),
-    ] = None,
+    what: RunArgument = None,
     store: StoreOption = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where the copy is kept.")

@@ -21,6 +21,7 @@ from drillyard.mailbox.records import (
     DriverRecord,
     Ending,
     ExperimentRecord,
+    FileEntry,
     Manifest,
     MoreSeeds,
     Phase,
@@ -300,6 +301,18 @@ class Mailbox:
         if ending is not None and ending.status != "SUCCEEDED":
             raise Superseded(f"attempt {claim.attempt} of {claim.ticket} was ended by {ending.by}")
 
+    def result(self, run: str, phase: Phase) -> Manifest:
+        """The manifest of what a phase of a run came to, its hash checked.
+
+        Raises:
+            NotFound: Nothing is accepted.
+            CorruptObject: The manifest is missing or not what was accepted.
+        """
+        accepted = self.accepted(run, phase)
+        if accepted is None:
+            raise NotFound(f"run {run} has no accepted result of `{phase.value}`")
+        return self.manifest(accepted)
+
     def manifest(self, accepted: Accepted) -> Manifest:
         """The manifest of an accepted result, its hash checked.
 
@@ -325,11 +338,19 @@ class Mailbox:
         if entry is None:
             known = ", ".join(sorted(manifest.files))
             raise NotFound(f"no file {name!r} in this result", hint=f"files: {known}")
+        return self.read_entry(entry)
+
+    def read_entry(self, entry: FileEntry) -> bytes:
+        """A stored file, its size and hash checked.
+
+        Raises:
+            CorruptObject: The object is missing or was changed.
+        """
         try:
             data = self.store.get(self.key(entry.key))
         except ObjectMissing:
             raise CorruptObject(f"{entry.key} is missing from {self.store.url}") from None
-        if sha256_hex(data) != entry.sha256:
+        if len(data) != entry.size or sha256_hex(data) != entry.sha256:
             raise CorruptObject(f"{entry.key} was changed: its sha256 is not the manifest's")
         return data
 

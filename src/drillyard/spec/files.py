@@ -43,7 +43,8 @@ def _read_text(path: Path, shown: str) -> str:
             )  # fmt: skip
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError("no such file", file=shown, hint=_beside(path)) from None
+        typed = shown if path.is_absolute() else str(path)
+        raise ConfigError("no such file", file=typed, hint=_beside(path, typed)) from None
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", file=shown, hint="look at its permissions"
@@ -58,15 +59,14 @@ def _read_text(path: Path, shown: str) -> str:
         ) from None  # fmt: skip
 
 
-def _beside(path: Path) -> str:
+def _beside(path: Path, typed: str) -> str:
     from drillyard.registry import nearest
 
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder {folder}"
     known = sorted(
-        p.name for p in folder.iterdir() if p.suffix.lower() in {".yaml", ".yml", *_JSON_SUFFIXES}
-    )
-    return (
-        nearest(path.name, known[:50]) if known else f"the folder {folder} has no experiment files"
-    )
+        str(Path(typed).with_name(p.name)) for p in folder.iterdir()
+        if p.suffix.lower() in {".yaml", ".yml", *_JSON_SUFFIXES}
+    )  # fmt: skip
+    return nearest(typed, known[:50]) if known else f"the folder {folder} has no experiment files"

@@ -170,7 +170,8 @@ def _hint(path: KeyPath, value: Any, raw: str | None) -> str | None:
     if "seeds" in path:
         return "for example `seeds: [1, 2, 3]`"
     if kinds & {"integer", "number"} and isinstance(value, str):
-        return "write a number without quotes, for example 1.0e-3"
+        example = "1.0e-3" if "number" in kinds else "1000"
+        return f"write a number without quotes, for example {example}"
     if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
         return f"write it without brackets: {value[0]}"
     if "array" in kinds and not isinstance(value, list):

@@ -357,11 +357,12 @@ def _missing(missing: list[str], merged: Merged) -> ConfigError:
 
 
 def _undeclared(text: str, word: str, declared: set[str]) -> ConfigError:
+    near = [found] if (found := nearest(text, sorted(declared))).startswith("did you") else []
     return ConfigError(
         f"the file declares no parameter {text!r}, and there is no such option",
         file=f"--{text}", value=word,
         allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
-        hint=nearest(text, sorted(declared)) + "; fields of the file are set by --set path=value",
+        hint="; ".join([*near, "a field of the file is changed by --set path=value"]),
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.processes import MARK
-from drillyard.redaction import protect, register_environment
+from drillyard.redaction import log_to, register_environment
 from drillyard.worker.agent import Agent, run_agent
 from drillyard.worker.pushed import PushedAgent
 
@@ -66,11 +65,7 @@ def _kind_of_agent(ear: int | None) -> Callable[..., Agent]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the agent; the exit code."""
     register_environment()
-    handler = protect(logging.StreamHandler())
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to(logging.StreamHandler())
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         order = read_order(options)

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,7 +28,7 @@ from drillyard.mailbox.records import Accepted, Claim, Ending, Phase, RunRecord,
 from drillyard.parameters import bound
 from drillyard.phases import PhaseOutcome, RunContext, StopSignal
 from drillyard.processes import ProcessId, end, in_group
-from drillyard.redaction import protect, redact, register_environment
+from drillyard.redaction import log_to, redact, register_environment
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
 from drillyard.status import Cause, Status
@@ -275,13 +274,10 @@ def _redirect_output(path: Path) -> None:
     os.close(descriptor)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    handler = protect(logging.StreamHandler(sys.stderr))
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    logging.getLogger().handlers.clear()  # those of the process that this one was forked from
+    log_to(
+        logging.StreamHandler(sys.stderr), form="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    )
     logging.captureWarnings(True)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 from drillyard.backend import Finding
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
@@ -27,25 +27,12 @@ from drillyard.phases import PhaseOutcome, RunContext, Workload
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.experiment import ChildSpec, Parts
-from drillyard.workloads.measured import announce, save_metrics
+from drillyard.workloads.measured import save_metrics
 from drillyard.workloads.script import prepare
+from drillyard.workloads.staged import Staged, in_stages
 
 PARTLY = ("script", "mock", "composite")
 """Workloads of which a composite may have any number."""
-
-
-@runtime_checkable
-class Staged(Protocol):
-    """A workload whose work has an outside: something to set up before, and to tear down after."""
-
-    def setup(self, context: RunContext) -> None:
-        """Make ready; safe to repeat."""
-
-    def run(self, context: RunContext) -> PhaseOutcome:
-        """Do the work."""
-
-    def teardown(self, context: RunContext, *, failed: bool = False) -> None:
-        """Clean up; safe to repeat. With ``failed``, errors are logged, not raised."""
 
 
 @dataclass
@@ -109,15 +96,7 @@ class CompositeWorkload:
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Set up, run, tear down."""
-        announce(context)
-        try:
-            self.setup(context)
-            outcome = self.run(context)
-        except BaseException:
-            self.teardown(context, failed=True)
-            raise
-        self.teardown(context)
-        return outcome
+        return in_stages(self, context)
 
     def setup(self, context: RunContext) -> None:
         """Set the children up, in order.

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drillyard.errors import CorruptObject, NotFound
+from drillyard.errors import CorruptObject
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.streams import StreamWriter
@@ -85,10 +85,7 @@ def read_metrics(context: RunContext) -> dict[str, Any]:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    accepted = context.mailbox.accepted(context.run.run, Phase.TRAIN)
-    if accepted is None:
-        raise NotFound(f"run {context.run.run} has no accepted training to evaluate")
-    manifest = context.mailbox.manifest(accepted)
+    manifest = context.mailbox.result(context.run.run, Phase.TRAIN)
     data = json.loads(context.mailbox.read_file(manifest, file_name(context, RESULTS)))
     if not isinstance(data, dict) or not isinstance(data.get("metrics"), dict):
         raise CorruptObject(f"{file_name(context, RESULTS)} of {context.run.run} has no metrics")

@@ -23,13 +23,13 @@ from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import Stage, end_earlier
 from drillyard.workloads.measured import (
-    announce,
     evaluate_metrics,
     finished,
     save,
     save_metrics,
     writer,
 )
+from drillyard.workloads.staged import in_stages
 from drillyard.workloads.telemetry import Telemetry
 
 _FOLLOW_S = 1.0
@@ -79,15 +79,7 @@ class ScriptWorkload:
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """All stages, teardown in any case."""
-        announce(context)
-        try:
-            self.setup(context)
-            outcome = self.run(context)
-        except BaseException:
-            self.teardown(context, failed=True)
-            raise
-        self.teardown(context)
-        return outcome
+        return in_stages(self, context)
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """See ``Workload.evaluate``."""

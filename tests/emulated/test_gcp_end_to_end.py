@@ -19,7 +19,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
-from tests.contract.test_mlflow_mirror import LiveServer
+from tests.contract.mirror.looking import LiveServer
 from tests.emulated.rented import Lab
 from tests.patience import PATIENCE_S, until
 from tests.webhook import Webhook, webhook

@@ -1,0 +1,34 @@
+"""For every test of the driver: a home, a mailbox, a folder; no driver, no machine after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.driver import Driver
+from drillyard.mailbox import Mailbox, open_store
+from tests.contract.tiny_backend import ThreadBackend
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    yield
+    for driver in list(Driver._open.values()):
+        driver.close("test over")
+    for _, worker in ThreadBackend.alive.values():
+        worker.die()
+        worker.join(5.0)
+    ThreadBackend.alive.clear()
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    return Mailbox(open_store(str(tmp_path / "store")), "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "project"

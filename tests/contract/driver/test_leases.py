@@ -1,0 +1,208 @@
+"""Leases: intent, setup, loss, replacement, limits, teardown."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Lease, Order
+from drillyard.driver import Driver
+from drillyard.errors import (
+    InfrastructureError,
+    RunFailed,
+    TeardownUnconfirmed,
+    TimedOut,
+    WorkerLost,
+)
+from drillyard.ledger import local_intents
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import TicketRecord
+from drillyard.status import Cause, Status
+from tests.contract.driver.lives import TICKETS
+from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
+from tests.patience import PATIENCE_S, until
+
+
+def test_a_lost_machine_is_replaced_and_its_attempt_counted(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.lost.SILENT_S", 0.3)
+    monkeypatch.setattr("drillyard.watcher.TEND_S", 0.1)
+
+    def dies_once(worker: Worker, ticket: Any, attempt: int) -> str:
+        if attempt == 1 and ticket.ticket == "t0001-s1.train":
+            worker.die()
+        return good_work(worker, ticket, attempt)
+
+    backend = ThreadBackend(dies_once)
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver._undertaker._silent_s = 0.3
+    driver.open()
+    driver.provision()
+    driver.setup(PATIENCE_S)
+    accepted = driver.wait("t0001-s1.train", PATIENCE_S)
+    assert accepted.attempt == 2
+    ending = mailbox.ending("t0001-s1.train", 1)
+    assert ending is not None and ending.cause is Cause.INFRASTRUCTURE
+    assert len(set(backend.provisions)) == 2
+    for ticket in TICKETS:
+        driver.wait(ticket, PATIENCE_S)
+    driver.teardown()
+    gone = [e.gone for e in driver.ledger.entries()]
+    assert [g.reason for g in gone if g] == ["lost", "torn down"]
+
+
+def test_setup_says_what_the_worker_said(folder: Path, mailbox: Mailbox) -> None:
+    backend = ThreadBackend()
+    backend.setup_error = "requirement foo==1 cannot be found"
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver.open()
+    driver.provision()
+    with pytest.raises(RunFailed, match="requirement foo==1 cannot be found"):
+        driver.setup(PATIENCE_S)
+
+
+class HalfReady(ThreadBackend):
+    """Of two workers one never comes."""
+
+    def provision(self, order: Order) -> Lease:
+        lease = super().provision(order.model_copy(update={"workers": 1}))
+        return lease.model_copy(update={"order": order})
+
+
+def test_setup_ends_with_the_work(folder: Path, mailbox: Mailbox) -> None:
+    """Who was ready early has done everything: nobody waits for the other one."""
+    backend = HalfReady()
+    driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
+    driver.open()
+    driver.provision()
+    assert len(driver.setup(PATIENCE_S)) == 1
+    assert all(state.status is Status.SUCCEEDED for state in driver.states().values())
+    driver.teardown()
+    assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
+
+
+def test_what_was_torn_down_during_setup_is_not_rented_again(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    backend = HalfReady(lambda worker, ticket, attempt: str(worker.end.wait(PATIENCE_S)))
+    driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
+    driver.open()
+    driver.provision()
+    raised: list[BaseException] = []
+
+    def setup() -> None:
+        try:
+            driver.setup(PATIENCE_S)
+        except WorkerLost as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=setup)
+    thread.start()
+    until(lambda: any(worker.state == "ready" for worker in mailbox.workers()))
+    driver.teardown()
+    thread.join(PATIENCE_S)
+    assert len(raised) == 1
+    assert len(backend.provisions) == 1 and ThreadBackend.alive == {}
+
+
+def test_a_lease_that_dies_in_setup_shows_its_last_lines(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.driver.SETUP_REPLACEMENTS", 0)
+    backend = ThreadBackend()
+    driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
+    driver.open()
+    lease = driver.provision()
+    backend.worker(lease).die()
+    backend.worker(lease).join()
+    mailbox.store.delete(mailbox.key(f"workers/{backend.worker(lease).worker}.json"))
+    with pytest.raises(WorkerLost, match="out of disc"):
+        driver.setup(PATIENCE_S)
+
+
+def test_the_intent_is_on_disk_before_anything_is_asked_for(
+    folder: Path, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    backend = ThreadBackend()
+    backend.unreachable = 1
+    driver = Driver(tiny(folder), mailbox, backend)
+    driver.open()
+    with pytest.raises(InfrastructureError):
+        driver.provision()
+    (intent,) = local_intents()
+    assert list((tmp_path / "home" / "intents").iterdir())
+    # The same id is asked for again: what the lost answer may have made is found, not doubled.
+    assert driver.provision().lease_id == intent.order.lease_id
+    assert driver.ledger.next_lease()[0] == 2
+    driver.teardown()
+    assert list(local_intents()) == []
+
+
+def test_an_unconfirmed_teardown_is_said_and_mended_later(folder: Path, mailbox: Mailbox) -> None:
+    backend = ThreadBackend()
+    driver = Driver(tiny(folder), mailbox, backend)
+    todo = driver.open()
+    lease = driver.provision()
+    driver.setup(PATIENCE_S)
+    for ticket in todo:
+        driver.wait(ticket.ticket, PATIENCE_S)
+    backend.undeletable = True
+    with pytest.raises(TeardownUnconfirmed, match=lease.lease_id):
+        driver.teardown(timeout_s=0.5)
+    assert [i.order.lease_id for i in local_intents()] == [lease.lease_id]
+    driver.close("teardown unconfirmed")
+    backend.undeletable = False
+    assert Driver(tiny(folder), mailbox, backend).open() == []
+    assert ThreadBackend.alive == {}
+    assert list(local_intents()) == []
+
+
+def test_a_used_up_budget_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
+    backend = ThreadBackend()
+    backend.price = 3600.0
+    loaded = tiny(folder, budget={"max_cost": 100.0})
+    driver = Driver(loaded, mailbox, backend)
+    driver.open()
+    order = driver.provision().order
+    assert order.deadline is not None
+    assert order.workers == 2
+    assert order.deadline - time.time() == pytest.approx(50.0, abs=2.0)
+    assert order.deadline_of == "budget.max_cost = 100"
+    driver.teardown()
+    intent = driver.ledger.entries()[0].intent
+    mailbox.write(f"leases/{order.lease_id}/intent.json",
+                  intent.model_copy(update={"written_at": time.time() - 60}))  # fmt: skip
+    gone = driver.ledger.entries()[0].gone
+    assert gone is not None
+    mailbox.write(f"leases/{order.lease_id}/gone.json", gone.model_copy(update={"lived_s": 60.0}))
+    with pytest.raises(TimedOut, match=r"budget\.max_cost = 100 is used up"):
+        driver.provision()
+    assert backend.provisions == [order.lease_id]
+
+
+def test_a_lease_that_nothing_ends_at_its_limit_is_ended_by_the_driver(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.tenancy.MIN_LIFE_S", 0.1)
+    monkeypatch.setattr("drillyard.driver.OVERDUE_S", 0.2)
+
+    def never(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        worker.end.wait(PATIENCE_S)
+        raise ValueError("ended")
+
+    backend = ThreadBackend(never)
+    driver = Driver(tiny(folder, budget={"max_hours": 1.0 / 3600.0}), mailbox, backend)
+    todo = driver.open()
+    driver.provision()
+    driver.setup(timeout_s=PATIENCE_S)
+    with pytest.raises(TimedOut, match="max_hours"):
+        driver.wait(todo[0].ticket, timeout_s=PATIENCE_S)
+    driver.teardown()
+    driver.close("timed out")
+    assert ThreadBackend.alive == {}
+    assert all(not entry.open for entry in driver.ledger.entries())

@@ -1,0 +1,51 @@
+"""A store, a mailbox in it, an empty database, a live server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drillyard.mailbox import Mailbox
+from tests.contract.mirror.looking import (
+    LiveServer,
+    client,
+)
+from tests.fixtures_store import write_experiment
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database: two seconds that the tests share."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    client(f"sqlite:///{path}").get_experiment("0")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Path:
+    """A store's folder with an empty tracking database."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def box(store: Path) -> Mailbox:
+    """An experiment of one seed that nobody has begun."""
+    made = write_experiment(store, seeds=(1,), finished=0, failed=-1)
+    for info in list(made.store.list(made.key("driver/"))):
+        made.store.delete(info.key)
+    return made
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("mlflow") / "server")
+    shutil.copy(empty_database, server.folder / "server.db")
+    server.start()
+    yield server
+    server.kill()

@@ -1,0 +1,329 @@
+"""The catalogue of bad inputs as rows: a file, and what must be said about it."""
+
+import dataclasses
+
+BASE = """\
+name: bad
+simulator: {id: cstr}
+learner:
+  algorithm: ppo
+  args: {gamma: 0.9}
+train:
+  steps: 10_000
+"""
+
+
+BIG = 10**18
+
+
+@dataclasses.dataclass
+class Row:
+    """One bad input.
+
+    Attributes:
+        text: The file; or ``(old, new)`` applied to ``BASE``.
+        line: Line that must be named; None where a line makes no sense.
+        field: Dotted path that must be named.
+        words: What the message must contain besides.
+        value: What must be shown as the value.
+        code: Exit code; 4 where nothing is wrong but that a server is away.
+    """
+
+    number: int
+    text: object
+    line: int | None = None
+    field: str | None = None
+    words: list[str] = dataclasses.field(default_factory=list)
+    value: str | None = None
+    args: list[str] = dataclasses.field(default_factory=list)
+    suffix: str = ".yaml"
+    code: int = 2
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def body(self):
+        if isinstance(self.text, tuple):
+            old, new = self.text
+            assert old in BASE
+            return BASE.replace(old, new)
+        return self.text
+
+
+def learner(args, algorithm="ppo", more=""):
+    return ("  algorithm: ppo\n  args: {gamma: 0.9}\n",
+            f"  algorithm: {algorithm}\n  args: {{{args}}}\n{more}")  # fmt: skip
+
+
+def arg(number, text, name, words=(), value=None, algorithm="ppo"):
+    return Row(number, learner(text, algorithm), 5, f"learner.args.{name}", list(words), value)
+
+
+STEPS = "  steps: 10_000\n"
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+
+
+BROKEN = """
+import gymnasium as gym
+import numpy as np
+
+
+class Base(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+class NoInfo(Base):
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32)
+
+
+class Nan(Base):
+    def step(self, action):
+        return np.array([0.0, np.nan], np.float32), 0.0, False, False, {}
+
+
+class Shape(Base):
+    def step(self, action):
+        return np.zeros(3, np.float32), 0.0, False, False, {}
+
+
+class Dicts(Base):
+    observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,), np.float32)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"a": np.zeros(2, np.float32)}, {}
+
+    def step(self, action):
+        return {"a": np.zeros(2, np.float32)}, 0.0, False, False, {}
+
+
+class Image(Base):
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(self.observation_space.shape, self.observation_space.dtype), {}
+
+    def step(self, action):
+        space = self.observation_space
+        return np.zeros(space.shape, space.dtype), 0.0, False, False, {}
+
+
+class FloatImage(Image):
+    observation_space = gym.spaces.Box(0, 1, (40, 40, 3), np.float32)
+
+
+class OddImage(Image):
+    observation_space = gym.spaces.Box(0, 255, (40, 3, 40), np.uint8)
+
+
+class NotASimulator:
+    pass
+"""
+
+
+def world(number, name, words, policy=None):
+    more = f"  policy: {policy}\n" if policy else ""
+    text = BASE.replace("id: cstr", f"id: 'broken_world:{name}'").replace(
+        "  args: {gamma: 0.9}\n", more
+    )
+    field = "learner.policy" if number == 33 else "simulator.id"
+    value = policy if number == 33 else f"broken_world:{name}"
+    line = 5 if number == 33 else 2
+    return Row(number, text, line, field, words, value, files={"broken_world.py": BROKEN})
+
+
+ROWS = [
+    Row(1, "", 1, None, ["is empty", "a mapping of keys"]),
+    Row(1, "# only a comment\n", 1, None, ["is empty"]),
+    Row(2, ("  steps: 10_000", "\tsteps: 10_000"), 7, None, ["column 1", "tab", "spaces"]),
+    Row(2, ("{id: cstr}", "{id: cstr"), 3, None, ["not YAML"]),
+    Row(2, '{"name": "x",, }', 1, None, ["not JSON"], suffix=".json"),
+    Row(3, "- a\n- b\n", 1, None, ["expected a mapping of keys, found a list"]),
+    Row(3, "42\n", 1, None, ["expected a mapping of keys"]),
+    Row(4, BASE + "seeds: [1]\nseeds: [2]\n", 9, "seeds", ["line 8", "line 9"]),
+    Row(4, '{"name": "x",\n"seeds": [1],\n"seeds": [2]}', 3, "seeds", ["line 2", "line 3"],
+        suffix=".json"),
+    arg(5, "learnig_rate: 0.1", "learnig_rate", ["did you mean 'learning_rate'"]),
+    Row(5, BASE + "simulater: {id: cstr}\n", 8, "simulater", ["did you mean 'simulator'"]),
+    Row(5, BASE + "algo: ppo\n", 8, "algo", ["did you mean 'learner.algorithm'"]),
+    Row(5, BASE + "env_id: cstr\n", 8, "env_id", ["did you mean 'simulator.id'"]),
+    Row(5, BASE + "total_timesteps: 5\n", 8, "total_timesteps", ["did you mean 'train.steps'"]),
+    Row(5, (STEPS, "  n_timesteps: 5\n"), 7, "train.n_timesteps", ["did you mean 'train.steps'"]),
+    Row(5, BASE + "seed: 1\n", 8, "seed", ["did you mean 'seeds'"]),
+    Row(5, ("  args: {gamma: 0.9}", "  gamma: 0.9"), 5, "learner.gamma",
+        ["did you mean 'learner.args.gamma'"]),
+    arg(5, "lr: 0.1", "lr", ["did you mean 'learner.args.learning_rate'"]),
+    Row(5, BASE, None, "train.stepz", ["did you mean 'steps'"], args=["--set", "train.stepz=3"]),
+    Row(5, BASE, None, None, ["--lr", "no parameters are declared"], args=["--lr", "3"]),
+    arg(7, 'learning_rate: "abc"', "learning_rate", value="abc"),
+    Row(7, (STEPS, "  steps: many\n"), 7, "train.steps", ["whole number"], "many"),
+    arg(8, "learning_rate: .nan", "learning_rate", ["not a number"], "nan"),
+    arg(9, "learning_rate: .inf", "learning_rate", ["finite"], "inf"),
+    arg(10, "learning_rate: 0", "learning_rate", value="0"),
+    arg(10, "learning_rate: -1e-3", "learning_rate", value="-0.001"),
+    arg(11, "learning_rate: 1e400", "learning_rate", ["out of the range"]),
+    arg(12, "gamma: 1.5", "gamma", ["1"], "1.5"),
+    Row(13, (STEPS, "  steps: 0\n"), 7, "train.steps", ["whole number"], "0"),
+    Row(13, (STEPS, "  steps: -5\n"), 7, "train.steps", ["whole number"], "-5"),
+    Row(14, (STEPS, "  steps: 1.5\n"), 7, "train.steps", ["whole number"], "1.5"),
+    Row(15, (STEPS, f"  steps: {BIG}\n"), 7, "train.steps", ["10000000000", "years"], str(BIG)),
+    Row(16, (STEPS, STEPS + "  n_envs: 0\n"), 8, "train.n_envs", ["from 1"], "0"),
+    Row(17, (STEPS, STEPS + "  n_envs: 100000\n"), 8, "train.n_envs", ["4096", "cores"],
+        "100000"),
+    arg(18, "batch_size: 4096, n_steps: 128", "batch_size", ["128"], "4096"),
+    arg(19, "batch_size: 100, n_steps: 128", "batch_size", ["128"], "100"),
+    Row(
+        20,
+        learner("n_steps: 1, batch_size: 1", more="  preset: null\n"),
+        5,
+        "learner.args.n_steps",
+        value="1",
+    ),
+    Row(21, learner("buffer_size: 1e15", "sac"), 5, None, ["learner.args.buffer_size", "GiB"]),
+    arg(22, "learning_starts: 20000", "learning_starts", ["10000"], "20000", "sac"),
+    Row(23, BASE + "seeds: [-1]\n", 8, "seeds[0]", ["from 0 to 4294967295"], "-1"),
+    Row(23, BASE + f"seeds: [{2**40}]\n", 8, "seeds[0]", ["from 0 to 4294967295"], str(2**40)),
+    Row(23, BASE + "seeds: [true]\n", 8, "seeds[0]", ["expected a number"], "True"),
+    Row(23, BASE + "seeds: 3\n", 8, "seeds", ["expected a list", "[1, 2, 3]"], "3"),
+    Row(24, BASE + "seeds: [1, 1, 2]\n", 8, "seeds", ["seed 1 stands there twice"]),
+    Row(25, learner("", "PPOO"), 4, "learner.algorithm", ["did you mean 'ppo'", "sac"], "ppoo"),
+    Row(26, ("algorithm: ppo", "algorithm: [PPO]"), 4, "learner.algorithm", ["expected text"],
+        "PPO"),
+    Row(27, learner("", "dqn"), 4, "learner.algorithm", ["Box", "Discrete", "ppo"], "dqn"),
+    Row(28, BASE.replace("cstr", "CartPole-v1").replace("ppo", "sac"), 4, "learner.algorithm",
+        ["Discrete(2)", "needs Box", "dqn"], "sac"),
+    Row(29, ("cstr", "CartPole-v99"), 2, "simulator.id", ["CartPole-v1"], "CartPole-v99"),
+    Row(30, ("cstr", "'os:system'"), 2, "simulator.id", ["gymnasium.Env"], "os:system"),
+    Row(30, ("cstr", "'no_such_module:World'"), 2, "simulator.id", ["beside the experiment file"],
+        "no_such_module:World"),
+    Row(30, BASE, None, "simulator.id", ["gymnasium.Env"], "os:system",
+        args=["--set", "simulator.id=os:system"]),
+    Row(30, ("  args: {gamma: 0.9}", "  callbacks: ['nothing_here:Callback']"), 5,
+        "learner.callbacks[0]", ["nothing_here"], "nothing_here:Callback"),
+    world(30, "NotASimulator", ["gymnasium.Env"]),
+    world(31, "NoInfo", ["reset"]),
+    world(32, "Nan", ["nan", "step 1"]),
+    world(32, "Shape", ["(3,)"]),
+    world(33, "Dicts", ["MultiInputPolicy"], "MlpPolicy"),
+    world(34, "FloatImage", ["uint8", "float32"], "CnnPolicy"),
+    world(34, "OddImage", ["channels first or last", "(40, 3, 40)"], "CnnPolicy"),
+    arg(35, "policy_kwargs: {net_arch: [0]}", "policy_kwargs.net_arch"),
+    arg(36, "policy_kwargs: {net_arch: [1000000, 1000000]}", "policy_kwargs.net_arch"),
+    arg(37, "policy_kwargs: {activation_fn: \"eval('1')\"}", "policy_kwargs.activation_fn"),
+    Row(38, ("id: cstr", "id: !!python/object/apply:os.system [id]"), 2, "simulator.id",
+        ["tag", "not allowed"]),
+    Row(39, BOMB + BASE, 5, None, ["aliases", "50,000"]),
+    Row(40, "# " + "x" * 50_000_000, None, None, ["524,288 bytes"]),
+    Row(41, ("name: bad", "name: ba\0d"), 1, None, ["U+0000", "column 9"]),
+    Row(41, ("name: bad", "name: ba\u202ed"), 1, None, ["U+202E", "column 9"]),
+    Row(41, ("name: bad", 'name: "ba\\u202ed"'), 1, "name", ["U+202E"]),
+    Row(42, ("name: bad", "name: ../../etc"), 1, "name", ["A-Z a-z 0-9"], "../../etc"),
+    Row(42, ("name: bad", "name: a/b"), 1, "name", ["A-Z a-z 0-9"], "a/b"),
+    Row(43, ("name: bad", "name: CON"), 1, "name", ["CON"], "CON"),
+    Row(43, ("name: bad", "name: ''"), 1, "name", ["1 to 63"]),
+    Row(43, ("name: bad", "name: " + "x" * 300), 1, "name", ["1 to 63"]),
+    Row(43, ("name: bad", "name: -x"), 1, "name", ["the first a letter"], "-x"),
+    Row(45, ("name: bad", "name: NO"), 1, "name", ["quote it: 'NO'", "boolean"]),
+    Row(45, ("{id: cstr}", "{id: cstr, args: {mode: on}}"), 2, "simulator.args.mode",
+        ["quote it: 'on'", "boolean"]),
+    Row(45, ("name: bad", "name: true"), 1, "name", ["quote it", "boolean"]),
+    Row(46, ("{id: cstr}", "{id: cstr, args: {time: 22:30}}"), 2, "simulator.args.time",
+        ["1350", "quote it: '22:30'"]),
+    Row(46, ("{id: cstr}", "{id: cstr, args: {code: 010}}"), 2, "simulator.args.code",
+        ["octal", "quote it: '010'"]),
+    Row(47, ("{id: cstr}", "{id: cstr, args: {python: 3.10}}"), 2, "simulator.args.python",
+        ["3.1", "quote it: '3.10'"]),
+    Row(47, ("name: bad", "name: 3.10"), 1, "name", ["quote it: '3.10'", "3.1"]),
+    Row(48, BASE + "budget: {max_hours: 0}\n", 8, "budget.max_hours", ["greater than 0"], "0"),
+    Row(50, BASE + "resources: {workers: 1000000}\n", 8, "resources.workers", ["10000"],
+        "1000000"),
+    Row(59, BASE + "store: [{url: file:///etc}]\n", 8, "store[0].url", ["system"],
+        "file:///etc"),
+    Row(59, BASE + "store: [{url: ftp://x/y}]\n", 8, "store[0].url", ["ftp"], "ftp://x/y"),
+    Row(60, BASE + "store: [{url: file:///data/../etc}]\n", 8, "store[0].url", [".."]),
+    Row(60, BASE + "store: [{url: file:///data/%2e%2e/etc}]\n", 8, "store[0].url", [".."]),
+    Row(60, BASE + "store: [{url: file:///data/%252e%252e/etc}]\n", 8, "store[0].url", [".."]),
+    *(
+        Row(61, BASE + f"tracking: {{mlflow: '{url}'}}\n", 8, "tracking.mlflow", ["metadata"], url)
+        for url in ("http://169.254.169.254/", "http://metadata.google.internal/x",
+                    "http://2852039166/", "http://[::ffff:169.254.169.254]/")
+    ),
+    Row(61, BASE + "store: [{url: 'http://169.254.169.254/'}]\n", 8, "store[0].url",
+        ["metadata"]),
+    Row(62, BASE + "tracking: {mlflow: 'http://user:hunter2pw@host'}\n", 8, "tracking.mlflow",
+        ["user name or password", "MLFLOW_TRACKING_PASSWORD"], "http://***@host"),
+    Row(63, BASE + "tracking: {mlflow: 'http://127.0.0.1:9'}\n", 8, "tracking.mlflow",
+        ["cannot be reached", "--offline-ok"], "http://127.0.0.1:9", code=4),
+    Row(65, ("{id: cstr}", "{id: cstr, args: {api_key: sk-abcdefghijklmnopqrstuv}}"), 2,
+        "simulator.args.api_key", ["${env:API_KEY}"], "***"),
+    Row(65, ("{id: cstr}", "{id: cstr, args: {note: ghp_abcdefghijklmnopqrstuvwx}}"), 2,
+        "simulator.args.note", ["secret"], "***"),
+    Row(66, ("{id: cstr}", "{id: cstr, args: {api_key: '${env:NO_SUCH_KEY}'}}"), 2,
+        "simulator.args.api_key", ["NO_SUCH_KEY"]),
+    Row(76, BASE + "evaluate: {episodes: 0}\n", 8, "evaluate.episodes", ["at least 1"], "0"),
+    Row(80, BASE + "backend: gpc\n", 8, "backend", ["local"], "gpc"),
+    Row(83, BASE + "requirements: ['git+http://x/y']\n", 8, "requirements[0]", ["=="],
+        "git+http://x/y"),
+    Row(83, BASE + "requirements: [numpy]\n", 8, "requirements[0]", ["numpy==1.2.3"], "numpy"),
+    # Beyond the catalogue: shapes that people get wrong.
+    Row(101, BASE, None, "train.steps", ["given twice", "5 and 6"], "6",
+        args=["--set", "train.steps=5", "--set", "train.steps=6"]),
+    Row(101, BASE, None, None, ["--tunable", "given twice", "3 and 4"],
+        args=["--tunable", "p=3", "--tunable", "p=4"]),
+    Row(101, BASE + "parameters: {const_args: {my_x: 0}}\n", None, None,
+        ["--my_x", "given twice", "1 and 2"], args=["--my-x", "1", "--my_x=2"]),
+    arg(102, "learning_rate: cosine", "learning_rate", ["fix: write cos_3e-4\n"], "cosine"),
+    arg(102, "learning_rate: linear_1e-3", "learning_rate", ["fix: write lin_1e-3\n"]),
+    arg(102, "learning_rate: CosineAnnealingLR", "learning_rate", ["fix: write cos_3e-4\n"]),
+    arg(102, "lr_scheduler: StepLR", "lr_scheduler", ["sets the learning rate anew"], "StepLR"),
+    arg(102, "policy_kwargs: {scheduler: StepLR}", "policy_kwargs.scheduler",
+        ["sets the learning rate anew", "name: step"], "StepLR"),
+    arg(102, "policy_kwargs: {criterion: MSELoss}", "policy_kwargs.criterion",
+        ["losses of these algorithms are fixed"], "MSELoss"),
+    arg(102, "policy_kwargs: {optimizer_class: torch.optim.Adam}",
+        "policy_kwargs.optimizer_class", ["fix: write adam\n"], "torch.optim.Adam"),
+    Row(103, ("{id: cstr}", "{id: cstr, lesson: {nope: 1}}"), 2, "simulator.lesson.nope",
+        ["noise_percentage"]),
+    Row(103, ("{id: cstr}", "{id: cstr, lesson: {noise_percentage: {min: 5, max: 1}}}"), 2,
+        "simulator.lesson.noise_percentage", ["swap"], "5"),
+    *(
+        Row(104, BASE + "parameters:\n  tunables:\n    net:\n      params:\n"
+            f"        p: {{{body}}}\n", 12, f"parameters.tunables.net.params.p{key}", [fix], value)
+        for body, key, fix, value in (
+            ("type: float, range: [2, 1], default: 1", ".range", "fix: write [1, 2]", "[2, 1]"),
+            ("type: int, range: [1.5, 5], default: 3", ".range", "type: float", "[1.5, 5]"),
+            ("type: float, range: [0, 1], default: 3", ".default", "the nearest is 1", "3"),
+            ("type: float, range: [0, 1], log: true, default: 1", ".range", "log: false", "[0"),
+            ("type: categorical, values: [a, b], default: d", ".default", "a, b", "d"),
+            ("type: int, default: 1", "", "add `range:", None),
+        )
+    ),
+    Row(105, ("  steps: 10_000", "  steps: 10_000\n  max_time_s: .nan"), 8, "train.max_time_s",
+        ["is not a number"], "nan"),
+    Row(105, BASE + "budget: {max_hours: -1}\n", 8, "budget.max_hours", ["more than 0"], "-1"),
+    Row(105, BASE + "run_name: '{sed}'\n", 8, "run_name", ["did you mean 'seed'"], "{sed}"),
+    Row(105, BASE + "resources: {device: gpu}\n", 8, "resources.device", ["write cuda"], "gpu"),
+    Row(100, ("{id: cstr}", "cstr"), 2, "simulator", ["{id: cstr}"], "cstr"),
+    Row(100, ("simulator: {id: cstr}\n", ""), None, None, ["simulator"]),
+    Row(100, (STEPS, "  steps: null\n"), 6, "train", ["exactly one of"]),
+    Row(100, ("{id: cstr}", "{id: cstr, lesson: {Cref_signal: [1, 2]}}"), 2,
+        "simulator.lesson.Cref_signal", ["values"]),
+    Row(100, ("{id: cstr}", "{id: cstr, args: {x: $nope}}"), 2, "simulator.args.x",
+        ["$nope is not declared"]),
+    Row(100, BASE + "parameters: {required_args: [a_1, b_2]}\n", 8, "parameters.required_args",
+        ["a_1, b_2"]),
+    Row(100, BASE + "baselines: [holt]\n", 8, "baselines[0]", ["did you mean 'hold'"], "holt"),
+    Row(100, BASE + "schema: 2\n", 8, "schema", ["1"], "2"),
+]  # fmt: skip

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.report import ReportFiles, build, data, html, pictures, render
 from drillyard.results import collect
@@ -232,6 +233,21 @@ def test_also_into_a_local_folder(tmp_path: Path) -> None:
     made = build(box, tmp_path / "out" / "here")
     assert made.index == str(tmp_path / "out" / "here" / "index.html")
     assert {p.name for p in (tmp_path / "out" / "here").iterdir()} == NAMES
+
+
+def test_a_store_that_may_only_be_read_still_has_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = write_experiment(tmp_path / "store", seeds=(1,))
+
+    def refused(key: str, data: bytes) -> None:
+        raise StoreUnavailable(f"no permission at {key}")
+
+    monkeypatch.setattr(box.store, "put", refused)
+    made = build(box, tmp_path / "out")
+    assert made.local is not None and made.local.read_bytes() and made.keys == ()
+    with pytest.raises(StoreUnavailable, match="no permission"):
+        build(box)
 
 
 def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ from drillyard.results import ExperimentResults, collect, metrics_csv
 if TYPE_CHECKING:
     from drillyard.report.pictures import Picture
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
@@ -38,7 +41,8 @@ class ReportFiles:
 
     Attributes:
         index: Path of the page on this machine, or its URL in a remote store.
-        keys: Every file's key in the store, relative to the experiment's folder.
+        keys: Every file's key in the store, relative to the experiment's folder; none where it
+            could not be written.
         results: What it shows.
     """
 
@@ -66,24 +70,28 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
 
     Raises:
         NotFound: No such experiment.
-        StoreUnavailable: The store or ``out`` cannot be written.
+        StoreUnavailable: ``out`` cannot be written, or without one the store.
         UserError: matplotlib is not installed.
     """
     results = with_fingerprints(mailbox, collect(mailbox))
     made = render(mailbox, results, made_at=clock.now())
     # The page is written last: whoever finds it finds everything it links to.
     names = sorted(made, key=lambda name: name == "index.html")
-    for name in names:
-        mailbox.store.put(mailbox.key(f"report/{name}"), made[name])
     if out is None and not on_this_machine(mailbox):
         out = _copies(mailbox)
     if out is not None:
         _write(out, made, names)
-        index = str(out / "index.html")
-    else:
-        index = location(mailbox)
-    final = dataclasses.replace(results, report=index)
-    return ReportFiles(index, tuple(f"report/{name}" for name in names), final)
+    keys = tuple(f"report/{name}" for name in names)
+    try:
+        for name, key in zip(names, keys, strict=True):
+            mailbox.store.put(mailbox.key(key), made[name])
+    except StoreUnavailable as error:
+        if out is None:
+            raise
+        log.warning("the report is here only: %s", error)  # whoever may only read sees it too
+        keys = ()
+    index = location(mailbox) if out is None else str(out / "index.html")
+    return ReportFiles(index, keys, dataclasses.replace(results, report=index))
 
 
 def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> dict[str, bytes]:

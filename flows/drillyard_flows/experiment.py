@@ -66,7 +66,9 @@ _TASKS: dict[Phase, Any] = {
 def run_name() -> str:
     """What a flow run is called: the experiment."""
     given = flow_run.parameters
-    return str(given.get("name") or Path(str(given.get("file", "experiment"))).stem)
+    file = str(given.get("file") or "experiment")
+    preset = not Path(file).suffix  # cstr/ppo makes the experiment cstr-ppo
+    return str(given.get("name") or (file.replace("/", "-") if preset else Path(file).stem))
 
 
 @flow(

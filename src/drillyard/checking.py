@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from drillyard.targets import check_folder
 _FREE_PER_RUN = 64 * 1024 * 1024
 """Bytes: two checkpoints of a small network, its streams and results."""
 _TIMEOUT_S = 1.5
+_SERVER_TIMEOUT_S = 10.0
+"""For a tracking server that is there: on a busy machine, checking a password takes seconds."""
 _MLFLOW_FLOOR = (3, 9)
 """Older servers have known holes (file read, upload without authorisation)."""
 
@@ -368,7 +370,7 @@ def _server(uri: str, offline_ok: bool) -> Iterator[Finding]:
     host = urlsplit(uri).hostname or ""
     shown = redact(uri)
     try:
-        version = _get(f"{uri.rstrip('/')}/version")
+        version = _get(f"{uri.rstrip('/')}/version", _login(), _SERVER_TIMEOUT_S)
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         yield Finding(
@@ -388,7 +390,9 @@ def _server(uri: str, offline_ok: bool) -> Iterator[Finding]:
             f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
         )  # fmt: skip
         return
-    if host not in ("localhost", "127.0.0.1", "::1") and _open_to_all(uri):
+    if host not in ("localhost", "127.0.0.1", "::1") and answers_strangers(
+        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    ):
         yield Finding(
             Severity.ERROR, "tracking.mlflow",
             f"{shown} answers without a password and is not on this machine",
@@ -398,15 +402,31 @@ def _server(uri: str, offline_ok: bool) -> Iterator[Finding]:
     yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
 
 
-def _open_to_all(uri: str) -> bool:
+def _login() -> dict[str, str]:
+    """The header by which MLflow's own client logs in, from the environment that it reads."""
+    import base64
+    import os
+
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        return {}
+    pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def answers_strangers(url: str) -> bool:
+    """True when a URL that needs a login is answered without one."""
     try:
-        _get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
+        _get(url)
     except OSError:
         return False
     return True
 
 
-def _get(url: str) -> str:
+def _get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = _TIMEOUT_S) -> str:
     """A small answer; redirects are not followed, so that no one sends us elsewhere."""
     import urllib.request
 
@@ -415,7 +435,8 @@ def _get(url: str) -> str:
             return None
 
     opener = urllib.request.build_opener(NoRedirect)
-    with opener.open(url, timeout=_TIMEOUT_S) as answer:
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    with opener.open(request, timeout=timeout_s) as answer:
         data: bytes = answer.read(4096)
     return data.decode(errors="replace")
 

@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 from drillyard.backend import Finding, Severity
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PACKAGES = {
     "prefect": "control", "fastapi": "control", "mlflow": "control", "gymnasium": "rl",
     "stable-baselines3": "rl", "torch": "rl", "safetensors": "rl",
@@ -107,6 +109,16 @@ def _prefect() -> Iterator[Finding]:
         )
         return
     yield _reachable("prefect api", url, url.rstrip("/") + "/health", "PREFECT_API_URL")
+    from drillyard.checking import answers_strangers
+
+    host = urlsplit(url).hostname or ""
+    # Its health is told to everybody; its settings must not be.
+    if host not in _LOOPBACK and answers_strangers(url.rstrip("/") + "/admin/version"):
+        yield Finding(
+            Severity.ERROR, "prefect api",
+            f"{_masked(url)} answers without a password and is not on this machine",
+            "start it with PREFECT_SERVER_API_AUTH_STRING=user:password, behind a proxy with TLS",
+        )  # fmt: skip
 
 
 def _mlflow() -> Iterator[Finding]:

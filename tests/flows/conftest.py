@@ -23,6 +23,7 @@ from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SIMULATOR = '''
 """A world whose step takes a known time, so that a test can interrupt it."""
 import time
@@ -90,6 +91,11 @@ class Api:
         )
         assert found, f"no flow run {name}"
         return dict(found[0])
+
+    def ended(self, flow_run: str) -> dict[str, Any] | None:
+        """A flow run by its id, once it has ended."""
+        (found,) = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+        return dict(found) if found["state"]["type"] in ENDED else None
 
     def tasks(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Task runs of a flow run by name."""

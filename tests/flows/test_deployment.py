@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,6 @@ from drillyard_flows.experiment import experiment
 if __name__ == "__main__":
     experiment.serve(name="lab")
 """
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @pytest.fixture
@@ -61,18 +59,12 @@ def start(api: Api, lab: str, file: Path) -> str:
     return str(api.post(f"/deployments/{lab}/create_flow_run", body)["id"])
 
 
-def ended(api: Api, flow_run: str) -> dict[str, Any] | None:
-    body = {"flow_runs": {"id": {"any_": [flow_run]}}}
-    (found,) = api.post("/flow_runs/filter", body)
-    return found if found["state"]["type"] in ENDED else None
-
-
 def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
     api: Api, bench: Bench, lab: str
 ) -> None:
     file = bench.write("served")
     run = start(api, lab, file)
-    found = until(lambda: ended(api, run), what="the end")
+    found = until(lambda: api.ended(run), what="the end")
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     assert bench.run("run", file, "--name", "typed").returncode == 0
     assert bench.weights("served") == bench.weights("typed")
@@ -80,7 +72,7 @@ def test_a_deployment_gives_the_same_results_and_again_rents_nothing(
     assert gone and lease_processes(lease) == []
 
     again = start(api, lab, file)
-    found = until(lambda: ended(api, again), what="the end")
+    found = until(lambda: api.ended(again), what="the end")
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     assert len(bench.leases("served")) == 1
     until(lambda: any("nothing to do" in line for line in api.logs(found)), what="log lines")
@@ -94,7 +86,7 @@ def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(
     until(lambda: bench.board_step("called-off") >= 130, what="steps")
     api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
 
-    found = until(lambda: ended(api, run), what="the end")
+    found = until(lambda: api.ended(run), what="the end")
     assert found["state"]["type"] == "CANCELLED"
     ((lease, gone),) = bench.leases("called-off").items()
     assert gone and lease_processes(lease) == []

@@ -1,0 +1,1 @@
+"""``drillyard up``: Prefect, MLflow and a worker as processes of this machine."""

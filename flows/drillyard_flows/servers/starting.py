@@ -1,0 +1,118 @@
+"""Starting and stopping the members of the house; safe to repeat, safe to interrupt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+
+from drillyard.checking import reach
+from drillyard.errors import InfrastructureError
+from drillyard.processes import ProcessId, end, in_session, wait_gone
+from drillyard_flows.servers.house import House
+from drillyard_flows.servers.members import Member, log_of
+
+START_S = 180.0
+"""Empty databases are migrated at the first start; on a busy machine that took a minute."""
+FLUSH_S = 60.0
+"""For flow runs that are told to stop: the last checkpoint, and what was rented."""
+GRACE_S = 15.0
+
+
+def start(house: House, member: Member) -> bool:
+    """Start a member unless it lives, and wait until it answers.
+
+    Returns:
+        True where it was started now.
+
+    Raises:
+        InfrastructureError: It ended, or does not answer in time.
+    """
+    found = house.process(member.name)
+    new = found is None
+    if found is None:
+        with open(log_of(house, member.name), "ab") as log:
+            child = subprocess.Popen(
+                member.command, env=dict(member.environment), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, cwd=house.folder, umask=0o077, start_new_session=True,
+                # Inherited from a shell's background job, a worker would not hear its SIGTERM.
+                preexec_fn=_hear,
+            )  # fmt: skip
+        found = ProcessId.of(child.pid)
+        house.keep(member.name, found)
+    _answering(house, member, found)
+    return new
+
+
+def _hear() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _answering(house: House, member: Member, process: ProcessId | None) -> None:
+    deadline = time.monotonic() + START_S
+    problem = "no answer"
+    while process is not None and process.alive() and time.monotonic() < deadline:
+        if member.health is None:
+            return
+        reason = reach(member.health)
+        if reason is None:
+            return
+        problem = reason
+        time.sleep(0.2)
+    if process is None or not process.alive():
+        problem = "it ended"
+    raise InfrastructureError(
+        f"{member.name} did not start: {problem}",
+        hint=f"its last words: {log_of(house, member.name)}; then drillyard up again",
+    )
+
+
+def stop(house: House, name: str, say: Callable[[str], None] = lambda text: None) -> bool:
+    """Stop a member and everything that it started here.
+
+    Flow runs are stopped before their worker, which would end them without a last word: they keep
+    their last checkpoint and give back what they rented.
+
+    Args:
+        house: Where it was started.
+        name: Of the member.
+        say: Gets sentences for the user.
+
+    Returns:
+        False where it did not live.
+
+    Raises:
+        InfrastructureError: It cannot be ended.
+    """
+    leader = house.process(name)
+    if leader is None:
+        house.keep(name, None)
+        return False
+    if name == "worker":
+        runs = _flow_runs(leader)
+        if runs:
+            say(f"stopping {len(runs)} flow runs")
+            for run in runs:
+                os.kill(run.pid, signal.SIGTERM)
+            wait_gone(runs, FLUSH_S)
+    members = [leader, *in_session(leader)]
+    left = end(members, GRACE_S)
+    if left:
+        raise InfrastructureError(
+            f"{name} cannot be ended: process {left[0].pid}", hint="look at it with `ps`"
+        )
+    house.keep(name, None)
+    return True
+
+
+def _flow_runs(worker: ProcessId) -> list[ProcessId]:
+    try:
+        children = psutil.Process(worker.pid).children()
+    except psutil.Error:
+        return []
+    return [found for child in children if (found := ProcessId.of(child.pid)) is not None]

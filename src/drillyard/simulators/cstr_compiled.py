@@ -25,8 +25,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _compiled(function: F) -> F:
-    # As in numpy, an overflow is an infinity. Compiled once a machine, not once a process.
-    return cast(F, njit(cache=True, error_model="numpy")(function))
+    # As in numpy, an overflow is an infinity.
+    try:
+        return cast(F, njit(cache=True, error_model="numpy")(function))
+    except RuntimeError:  # no folder that may be written: compiled in each process anew
+        return cast(F, njit(error_model="numpy")(function))
 
 
 _trial, _growth = _compiled(physics.trial), _compiled(physics.growth)

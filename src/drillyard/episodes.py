@@ -69,7 +69,8 @@ class Played:
     """In the order of the plan."""
     trajectory: list[dict[str, float]]
     """One row a step of the plan's first episode; columns ``t``, ``state_…``, ``action_…``,
-    ``reward``. The state is the one after the step, ``t`` counts steps from 1."""
+    ``reward_…`` (its terms, where ``info`` has them), ``reward``. The state is the one after the
+    step, ``t`` counts steps from 1."""
     metadata: dict[str, Any]
     """The simulator's class metadata (units, reference)."""
 
@@ -270,7 +271,8 @@ def _row(
     states = {k: v for k, v in info.items() if k.startswith("state_") and np.ndim(v) == 0}
     row |= {k: float(v) for k, v in states.items()} or _columns("state", observation, ())
     row |= _columns("action", action, metadata.get("actions", ()))
-    return row | {"reward": float(reward)}
+    terms = {k: float(v) for k, v in info.items() if k.startswith("reward_") and np.ndim(v) == 0}
+    return row | terms | {"reward": float(reward)}
 
 
 def _columns(prefix: str, values: Any, names: Sequence[str]) -> dict[str, float]:

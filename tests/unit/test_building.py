@@ -91,6 +91,16 @@ def test_the_figures_in_the_docs_are_what_baselines_reach() -> None:
     assert reached["comfort-band"] == pytest.approx((-14.9, 422, 0.2), abs=0.6)
 
 
+def test_the_terms_of_the_reward_are_logged_step_by_step() -> None:
+    plan = [Planned(0, 1, {"temperature": 15.0})]
+    spec = SimulatorSpec(id="building", args={"days": 1})
+    rows = run_baseline("hold", spec, plan, trajectory=True).trajectory
+    assert len(rows) == 96
+    assert rows[0]["reward_comfort"] < 0
+    for row in rows:
+        assert row["reward"] == pytest.approx(row["reward_energy"] + row["reward_comfort"])
+
+
 def test_the_adders_rule_is_the_best_there_is() -> None:
     plan = [Planned(0, 1, {"start": 23})]
     played = run_baseline("towards-goal", SimulatorSpec(id="simple-adder"), plan)

@@ -5,8 +5,9 @@
 Each lease is of an experiment of its own, driven by a process of its own that is killed at random
 moments and started again, as a user gives the same command again; some are left to themselves
 until a reaper comes. The cloud loses answers, fails deletions, says DONE and does nothing, lists
-late, takes machines away. Machines are threads with tiny tickets (``played_machines``). The judge
-is the emulated cloud's own state; the exit code is 1 when anything was lost or left.
+late, takes machines away. Machines are threads with tiny tickets (``played_machines``); for real
+ones see ``gcp_trainings``. The judge is the emulated cloud's own state; the exit code is 1 when
+anything was lost or left.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def make_unlucky(cloud: GcpEmulator) -> None:
         cloud.fault(what, method=method, status=503, probability=DELETE_ERRORS)
     kinds = ("delete", "compute.instanceGroupManagers.deleteInstances")
     cloud.physics(
-        processes=False, boot_s=5.0, listing_lag_s=LAG_S,
+        listing_lag_s=LAG_S,
         false_done=[{"kind": kind, "probability": FALSE_DONE} for kind in kinds],
     )  # fmt: skip
 
@@ -291,6 +292,7 @@ def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:
         clock = VirtualClock.of(cloud, speed)
         clock.install()
         make_unlucky(cloud)
+        cloud.physics(processes=False, boot_s=5.0)
         with Players(cloud, STORE, CUT, seed) as players:
             outcome = Sweep(cloud, folder, clock, seed).run(count)
             outcome.cuts = players.cuts

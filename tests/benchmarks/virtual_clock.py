@@ -7,6 +7,7 @@ speed goes by the same time.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -50,3 +51,22 @@ class VirtualClock:
         """From now on drillyard goes by this clock, in this process."""
         for name in ("now", "monotonic", "wait"):
             setattr(SystemClock, name, staticmethod(getattr(self, name)))
+
+    @property
+    def command(self) -> list[str]:
+        """``drillyard`` as a command that goes by this clock; needs the repository on its path."""
+        told = [str(value) for value in (self.speed, self.epoch, self.at)]
+        return [sys.executable, "-m", __spec__.name, *told]
+
+
+def main() -> int:
+    """``python -m tests.benchmarks.virtual_clock SPEED EPOCH AT ARGUMENTS OF DRILLYARD``."""
+    from drillyard.cli.main import main as drillyard
+
+    speed, epoch, at = map(float, sys.argv[1:4])
+    VirtualClock(speed, epoch, at).install()
+    return drillyard(sys.argv[4:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

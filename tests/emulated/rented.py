@@ -40,6 +40,8 @@ class Lab:
         }  # fmt: skip
         for name, value in cloud.env.items():
             patch.setenv(name, value)
+        self.command = [DRILLYARD]
+        """What ``start`` begins with; a test may put a clock of its own before it."""
         self._children: list[subprocess.Popen[bytes]] = []
 
     def write(self, text: str) -> Path:
@@ -58,7 +60,7 @@ class Lab:
         )  # fmt: skip
         with (self.folder / "said.txt").open("ab") as said:
             child = subprocess.Popen(
-                [DRILLYARD, *arguments], cwd=self.folder, env=env, start_new_session=True,
+                [*self.command, *arguments], cwd=self.folder, env=env, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self._children.append(child)

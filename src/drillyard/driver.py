@@ -190,6 +190,8 @@ class Driver:
                     ready = self._tenancy.ready(left_s, self._check_stopped, self._all_done)
                 except WorkerLost:
                     gone = lease is not None and probe(self.backend, lease) is Liveness.GONE
+                    if gone and self.decided:
+                        return []  # its machines had done everything, and left
                     if not gone or self._replaced >= SETUP_REPLACEMENTS:
                         raise
                     with self._ending:
@@ -464,6 +466,8 @@ class Driver:
         """Rent again; ``None``: the lease was written off, and renting another failed before."""
         if lease is not None and self._over(lease):
             raise self._limit_reached(lease)
+        if self.decided:
+            return  # its machines had done everything, and left: the next look sees it
         # A teardown may take a minute, and the heartbeat must not wait for it.
         if not self._ending.acquire(blocking=False):
             return

@@ -65,15 +65,17 @@ class Player(Worker):
 
     def _work(self) -> None:
         cache, useful_at = StateCache(), SYSTEM.monotonic()
-        while SYSTEM.monotonic() - useful_at < IDLE_S:
+        while not self.end.is_set():
             states = ticket_states(self.mailbox, cache)
             open_ = [s for s in states.values() if s.claimable is not None]
             for state in open_[:1]:
                 assert state.claimable is not None
                 self.one(state.ticket, state.claimable)
                 useful_at = SYSTEM.monotonic()
-            if self.end.is_set() or (not open_ and SYSTEM.wait(self.end, POLL_S)):
-                return
+            if not open_:
+                if SYSTEM.monotonic() - useful_at >= IDLE_S:
+                    return
+                SYSTEM.wait(self.end, POLL_S)
 
     def _leave(self) -> None:
         leaver = Leaver(self.mailbox, self.order, self._group, self._machine, self._number)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from drillyard.clock import SystemClock
 from drillyard.testing.cloud.handle import GcpEmulator
@@ -47,10 +49,14 @@ class VirtualClock:
         """Wait for the event or the virtual time."""
         return event.wait(max(0.0, timeout_s) / self.speed)
 
-    def install(self) -> None:
-        """From now on drillyard goes by this clock, in this process."""
+    def install(self, set_: Callable[[Any, str, Any], object] = setattr) -> None:
+        """From now on drillyard goes by this clock, in this process.
+
+        Args:
+            set_: Sets an attribute; a test's undoes it.
+        """
         for name in ("now", "monotonic", "wait"):
-            setattr(SystemClock, name, staticmethod(getattr(self, name)))
+            set_(SystemClock, name, staticmethod(getattr(self, name)))
 
     @property
     def command(self) -> list[str]:

@@ -12,6 +12,7 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.places import candidates
+from tests.benchmarks.virtual_clock import VirtualClock
 from tests.patience import until
 
 
@@ -67,6 +68,40 @@ class TestGcpBackend(BackendSuite):
     @pytest.fixture
     def order(self, order):
         return order
+
+
+class TestLateListings(BackendSuite):
+    """The same contract where listings are late by up to half a minute, on a clock of ours."""
+
+    SPEED = 30.0
+
+    @pytest.fixture(scope="class")
+    def late(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+        with GcpEmulator(tmp_path_factory.mktemp("late"), speed=self.SPEED) as cloud:
+            cloud.physics(listing_lag_s=30.0)
+            yield cloud
+
+    @pytest.fixture
+    def settings(self, late: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        for name, value in late.env.items():
+            monkeypatch.setenv(name, value)
+        return {
+            "project": late.project, "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+            "service_account": late.service_account, "listing_lag_s": 30.0,
+        }  # fmt: skip
+
+    @pytest.fixture
+    def backend(self, late: GcpEmulator, settings: dict[str, Any]) -> GcpBackend:
+        made = GcpBackend(VirtualClock.of(late, self.SPEED), **settings)
+        made.prepare_store(made.store_url)
+        return made
+
+    @pytest.fixture
+    def order(self, backend: GcpBackend) -> Order:
+        return Order(
+            lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+            store_url=backend.store_url,
+        )  # fmt: skip
 
 
 def machines(cloud: GcpEmulator, order: Order, all_: bool = False) -> list[dict[str, Any]]:

@@ -74,6 +74,12 @@ class BackendSuite:
         """What the provider lists of an order."""
         return [lease for lease in backend.leases() if lease.lease_id == order.lease_id]
 
+    def found(self, backend: Backend, order: Order) -> Lease:
+        """The one lease of an order, once the listing (which may be late) shows it."""
+        until(lambda: self.listed(backend, order), self.patience_s, "a lease in the listing")
+        (lease,) = self.listed(backend, order)
+        return lease
+
     def gone(self, backend: Backend, order: Order) -> None:
         """Wait until the provider lists nothing of an order."""
         until(lambda: not self.listed(backend, order), self.patience_s, "an empty listing")
@@ -103,14 +109,14 @@ class BackendSuite:
             order.lease_id, backend.kind, order,
         )  # fmt: skip
         until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
-        assert len(self.listed(backend, order)) == 1
+        assert self.found(backend, order).lease_id == order.lease_id
 
     def test_the_same_order_gives_the_same_lease(self, backend: Backend, order: Order) -> None:
         """Also for callers at the same time."""
         with ThreadPoolExecutor(4) as threads:
             leases = list(threads.map(lambda _: backend.provision(order), range(4)))
         assert all(lease.provider == leases[0].provider for lease in leases)
-        assert len(self.listed(backend, order)) == 1
+        self.found(backend, order)
 
     def test_another_process_needs_only_the_text(
         self, backend: Backend, order: Order, settings: Any
@@ -144,8 +150,7 @@ class BackendSuite:
     def test_a_listed_lease_can_be_torn_down(self, backend: Backend, order: Order) -> None:
         """What the reaper does: it has only the listing."""
         backend.provision(order)
-        (found,) = self.listed(backend, order)
-        backend.teardown(found)
+        backend.teardown(self.found(backend, order))
         self.gone(backend, order)
 
     def test_after_teardown_the_same_order_rents_again(

@@ -1,0 +1,152 @@
+"""Four layers keep machines from being left behind; each one alone does what it is for.
+
+Each test takes other layers away (no command is given again, no reaper comes, machines do nothing)
+and looks at the emulated cloud's own books. Listings are late, time is virtual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Backend, Lease, Order, open_backend
+from drillyard.driver import Driver
+from drillyard.ledger import Ledger
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.reaping import reap
+from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_backends.gcp.backend import GcpBackend
+from tests.benchmarks.played_machines import Players
+from tests.benchmarks.virtual_clock import VirtualClock
+from tests.contract.tiny_backend import ThreadBackend, tiny
+
+SPEED, LAG_S, HOUR = 20.0, 20.0, 3600.0
+STORE = "gs://layers"
+SETTINGS = {"LISTING_LAG_S": str(LAG_S), "BUCKET": "layers", "ZONES": '["europe-west1-b"]'}
+
+
+class Killed(BaseException):
+    """A driver that is gone: nothing of it runs any more."""
+
+
+class Forsaken(GcpBackend):
+    """Its driver is killed as soon as Google has what was asked for."""
+
+    def provision(self, order: Order) -> Lease:
+        super().provision(order)
+        raise Killed
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
+    """A cloud whose time drillyard goes by, with machines that only exist."""
+    with GcpEmulator(tmp_path / "cloud", speed=SPEED) as made:
+        made.physics(processes=False, listing_lag_s=LAG_S)
+        mine = {**SETTINGS, "PROJECT": made.project, "SERVICE_ACCOUNT": made.service_account}
+        told = {f"DRILLYARD_GCP_{name}": value for name, value in mine.items()}
+        for name, value in {**made.env, **told, "DRILLYARD_HOME": str(tmp_path / "home")}.items():
+            monkeypatch.setenv(name, value)
+        VirtualClock.of(made, SPEED).install(monkeypatch.setattr)
+        yield made
+        Driver._open.clear()
+
+
+def driver(folder: Path, backend: Backend) -> Driver:
+    """Of the one experiment of these tests, opened."""
+    where = backend.kind if backend.kind == "gcp" else "local"
+    loaded = tiny(
+        folder / "user", name="e", backend=where, seeds=[1],
+        budget={"max_hours": 1, "max_cost": 10},
+    )  # fmt: skip
+    made = Driver(loaded, Mailbox(open_store(STORE), "e"), backend)
+    made.open()
+    return made
+
+
+def kill_one(folder: Path, cloud: GcpEmulator) -> None:
+    """A driver that rents and is killed; its machine comes up."""
+    settings = open_backend("gcp").config.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+    forsaken = driver(folder, Forsaken(**settings))
+    with pytest.raises(Killed):
+        forsaken.provision()
+    forsaken._watcher.stop()
+    forsaken._lock.release("killed")  # its process lives on, and would be taken for the driver
+    Driver._open.clear()
+    cloud.wait(lambda state: [m for m in state["machines"] if m["status"] == "RUNNING"])
+
+
+def left(cloud: GcpEmulator) -> list[Any]:
+    """All that the cloud has, by its own books."""
+    state = cloud.state()
+    return [x for kind in ("machines", "groups", "disks", "templates") for x in state[kind]]
+
+
+def test_intent_before_create(cloud: GcpEmulator, tmp_path: Path) -> None:
+    """Killed before it wrote down what it got: the intent tells a driver of another backend."""
+    kill_one(tmp_path, cloud)
+    (entry,) = Ledger(Mailbox(open_store(STORE), "e")).entries()
+    assert entry.rented is None
+    assert left(cloud)
+    other = driver(tmp_path, ThreadBackend())
+    other.provision()
+    assert left(cloud) == []
+    other.teardown()
+    other.close("done")
+
+
+def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
+    cloud: GcpEmulator, tmp_path: Path
+) -> None:
+    """A group that no listing shows yet, whose deletion says DONE and did nothing."""
+    only = driver(tmp_path, open_backend("gcp"))
+    only.provision()
+    cloud.physics(false_done=[{"kind": "delete", "times": 1}])
+    only.teardown()
+    assert left(cloud) == []
+    (entry,) = Ledger(Mailbox(open_store(STORE), "e")).entries()
+    assert entry.gone is not None and entry.gone.confirmed
+    only.close("done")
+
+
+def test_the_same_command_again_adopts_and_ends(cloud: GcpEmulator, tmp_path: Path) -> None:
+    kill_one(tmp_path, cloud)
+    again = driver(tmp_path, open_backend("gcp"))
+    with Players(cloud, STORE):
+        again.provision()
+        again.setup()
+        assert again.wait("t0001-s1.store").attempt == 1
+        again.teardown()
+    assert len(cloud.state()["all_machines"]) == 1
+    assert left(cloud) == []
+    again.close("done")
+
+
+def test_reap_by_name_and_label(
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody came back, this machine forgot, and the bucket is gone: the names say what is ours.
+
+    By then the machine has reached its limit; its group is there still.
+    """
+    kill_one(tmp_path, cloud)
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "another home"))
+    store = open_store(STORE)
+    for info in list(store.list("")):
+        store.delete(info.key)
+    cloud.advance(2 * HOUR)
+    VirtualClock.of(cloud, SPEED).install(monkeypatch.setattr)
+    assert cloud.state()["groups"]
+    report = reap(["gcp"])
+    assert [outcome.deleted for outcome in report.outcomes] == [True]
+    assert left(cloud) == []
+
+
+def test_the_machines_own_deadline(cloud: GcpEmulator, tmp_path: Path) -> None:
+    """Nobody ever comes, and the machine itself hangs: Google ends it at its limit."""
+    kill_one(tmp_path, cloud)
+    cloud.advance(HOUR + 60.0)
+    state = cloud.wait(lambda state: not state["machines"] and not state["disks"])
+    assert [m["ended_by"] for m in state["all_machines"]] == ["reached its limit"]

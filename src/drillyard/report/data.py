@@ -112,7 +112,8 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
 
     Only the runs of the best trial take part, so that one picture never mixes two settings.
     """
-    runs = {r.run: r.seed for r in results.runs if r.trial == _trial(results)}
+    trial = _trial(results)
+    runs = {r.run: r.seed for r in results.runs if r.trial == trial}
     found = []
     for kind in CURVES:
         seeds = {
@@ -170,7 +171,8 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
     Returns:
         None where no run was evaluated yet.
     """
-    for run in (r for r in results.runs if r.trial == _trial(results)):
+    trial = _trial(results)
+    for run in (r for r in results.runs if r.trial == trial):
         try:
             meta = json.loads(_file(mailbox, run.run, "trajectories/meta.json") or b"{}")
             names = [AGENT, *(b.policy for b in results.baselines[:1])]

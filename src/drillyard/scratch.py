@@ -59,6 +59,25 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(mine, ignore_errors=True)
 
 
+def workplace(scratch: Path, code: Path | None) -> Path:
+    """Where an attempt's user code runs: a copy of his folder, made once.
+
+    Runs side by side share the folder that his modules are imported from; a file that one of them
+    writes by a relative name must not be another one's.
+
+    Args:
+        scratch: Local folder of the attempt.
+        code: The user's folder as it travelled; None where none did.
+    """
+    folder = scratch / "work"
+    if not folder.is_dir():
+        if code is None:
+            folder.mkdir(parents=True)
+        else:
+            shutil.copytree(code, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @contextlib.contextmanager
 def temporary_below(folder: Path) -> Iterator[None]:
     """Let this process and those it starts make their temporary files below a folder.

@@ -57,6 +57,8 @@ class Toy:
             if p["hang"] == "python":
                 time.sleep(600)
             re.match(r"(a+)+$", "a" * 60 + "b")  # native code that holds the interpreter
+        notes = Path("notes.txt")
+        notes.write_text(context.run.run)
         gate = p.get("gate")
         step = 0
         while gate and not Path(gate).exists():
@@ -65,6 +67,7 @@ class Toy:
             step += 1
             context.progress(step=step, total=1000, message="waiting")
             time.sleep(0.02)
+        assert (notes.read_text(), Path("helper.py").exists()) == (context.run.run, True)
         entry = context.save("result.txt", f"attempt {context.attempt}".encode())
         return PhaseOutcome(files=Manifest(files={"result.txt": entry}), summary={"step": step})
 

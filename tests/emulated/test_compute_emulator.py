@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,27 @@ def compute(cloud: GcpEmulator) -> Iterator[Compute]:
     cloud.clear_faults()
     plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "listing_lag_s": 0.0}
     cloud.physics(**plain, notice_s=30.0, shutdown_s=30.0)
+
+
+def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
+    """What is started in one thread inherits, for a moment, the file that another one writes."""
+    from drillyard.testing.cloud.machines import Machine
+
+    disk, ended = tmp_path / "disk", threading.Event()
+    disk.mkdir()
+    with (
+        (disk / "startup-script").open("w"),
+        (disk / "shutdown-script").open("w"),
+    ):
+        one = Machine(
+            "m", uuid.uuid4().hex, disk, tmp_path / "serial", dict(os.environ),
+            "#!/usr/bin/env bash\ntrap 'exit 0' TERM\necho hello\nwhile :; do sleep 0.05; done\n",
+            "#!/bin/bash\necho bye\n",
+        )  # fmt: skip
+        until(lambda: "hello" in one.serial.read_text())
+        one.shut_down(60.0, ended.set)
+        assert ended.wait(60.0)
+    assert "bye" in one.serial.read_text()
 
 
 def a_name() -> str:

@@ -41,25 +41,24 @@ name: hangs
 simulator: {id: "hangs:W", args: {at: nowhere}}
 learner: {algorithm: ppo}
 train: {steps: 4096}
-budget: {check_s: 1.5}
 """
 
 
 @pytest.mark.parametrize(
-    ("at", "words"),
+    ("at", "check_s", "words"),
     [
-        ("step", "no sign of life for 1.5 s in: step 7, copy 0, seed 12345"),
-        ("make", "no sign of life for 1.5 s in: making hangs:W"),
-        ("crash", "it ended the process with SIGSEGV in: reset, copy 0, seed 12345"),
-        ("nowhere", ""),
+        ("step", 6, "no sign of life for 6 s in: step 7, copy 0, seed 12345"),
+        ("make", 6, "no sign of life for 6 s in: making hangs:W"),
+        ("crash", 600, "it ended the process with SIGSEGV in: reset, copy 0, seed 12345"),
+        ("nowhere", 600, ""),
     ],
 )
-def test_check_ends(tmp_path: Path, at: str, words: str) -> None:
+def test_check_ends(tmp_path: Path, at: str, check_s: int, words: str) -> None:
     (tmp_path / "hangs.py").write_text(WORLD)
     (tmp_path / "exp.yaml").write_text(FILE)
     done = subprocess.run(
         [sys.executable, "-m", "drillyard.cli.start", "check", "exp.yaml", "--json",
-         "--set", f"simulator.args.at={at}"],
+         "--set", f"simulator.args.at={at}", "--set", f"budget.check_s={check_s}"],
         cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     answer = json.loads(done.stdout)  # nothing that the simulator printed is in it

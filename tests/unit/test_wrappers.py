@@ -15,7 +15,8 @@ from drillyard.simulators.make import make_env, make_vec, raw_world
 from drillyard.simulators.vector import load_vec_state, silent_layers, vec_state
 from drillyard.simulators.wrapper_order import check_wrappers
 from drillyard.simulators.wrappers import layers
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+from drillyard.workloads.rl import RlWorkload
 
 
 class Plant(gym.Env):
@@ -154,6 +155,16 @@ def test_baselines_keep_the_task_and_lose_what_is_for_the_learner() -> None:
     assert [w.name for w in raw_world(spec).wrappers] == [
         "time_limit", "reward_terms", "reward_scale",
     ]  # fmt: skip
+
+
+def test_a_baseline_is_checked_against_what_it_will_see() -> None:
+    spec = ExperimentSpec.model_validate({
+        "schema": 1, "name": "x", "learner": {"algorithm": "ppo"}, "train": {"steps": 4096},
+        "simulator": {"id": "cstr", "wrappers": ["time_aware", by("history", n=3)]},
+        "baselines": ["p-controller"],
+    })  # fmt: skip
+    said = {f.subject: f.message for f in RlWorkload().check(spec, None)}
+    assert said["baselines"] == "p-controller can act here"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from drillyard.phases import PhaseOutcome, RunContext, StopSignal
 from drillyard.processes import ProcessId, end, in_group
 from drillyard.redaction import log_to, redact, register_environment
 from drillyard.registry import load
+from drillyard.scratch import workplace
 from drillyard.spec import ExperimentSpec
 from drillyard.status import Cause, Status
 from drillyard.worker import endings
@@ -197,8 +198,7 @@ def _context(
     _set_threads(run)
     sys.path[:0] = [str(path) for path in job.paths]
     code = job.paths[0] if job.has_code else None
-    # Files that user code opens by a relative name lie in his folder.
-    os.chdir(code or job.scratch)
+    os.chdir(workplace(job.scratch, code))
     return RunContext(
         spec=bound(ExperimentSpec.model_validate(record.spec), run),
         run=run,

@@ -2,10 +2,16 @@
 
 Where a machine is stopped, every process may hear the signal. The server must live on while its
 children flush; it ends when the agent does. Each child sets a handler of its own.
+
+Its own end is short: taking apart an interpreter with torch in it costs a second of computing, and
+there is nothing in it to be saved. Handlers that are registered first are called last.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 
+atexit.register(os._exit, 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -41,15 +41,19 @@ class RlWorkload:
 
         from drillyard.learners.baselines import check_baselines
         from drillyard.simulators.horizon import horizon
-        from drillyard.simulators.make import make_env
+        from drillyard.simulators.make import make_env, raw_world
 
         env = make_env(simulator)
         try:
             longest = horizon(env)
             observation, action = env.observation_space, env.action_space
-            yardsticks = check_baselines(spec, env)
         finally:
             env.close()
+        raw = make_env(raw_world(simulator))
+        try:
+            yardsticks = check_baselines(spec, raw)
+        finally:
+            raw.close()
         findings = _budget(spec, longest) + _copies(spec) + yardsticks
         total = total_steps(train, longest)
         if built_in:

@@ -18,6 +18,7 @@ from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.scratch import workplace
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
 from drillyard.workloads import metrics, transfers, variables
@@ -170,7 +171,7 @@ class ScriptWorkload:
             script.teardown_max_time_s
         )  # fmt: skip
         try:
-            if script.teardown and work_folder(context).is_dir():
+            if script.teardown and _begun(context).exists():
                 # Every line has its chance: each may give back something else.
                 stage.abort_on_error = False
                 stage.run("teardown", script.teardown, limit)
@@ -195,15 +196,18 @@ class ScriptWorkload:
 
 def prepare(context: RunContext) -> Path:
     """The working folder of a run: made once, with a copy of the user's files."""
-    folder = work_folder(context)
-    if not folder.is_dir():
+    begun = _begun(context)
+    if not begun.exists():
         if left := end_earlier(_run_mark(context)):
             context.log.warning("ended %d processes that an earlier attempt left", left)
-        if context.code is not None:
-            shutil.copytree(context.code, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            folder.mkdir(parents=True)
-    return folder
+        context.scratch.mkdir(parents=True, exist_ok=True)
+        begun.touch()
+    return work_folder(context)
+
+
+def _begun(context: RunContext) -> Path:
+    """There once the first command of an attempt may run; the children of a composite share it."""
+    return context.scratch / "begun"
 
 
 def _run_mark(context: RunContext) -> str:
@@ -213,7 +217,7 @@ def _run_mark(context: RunContext) -> str:
 
 def work_folder(context: RunContext) -> Path:
     """Where the commands of a run work; the children of a composite share it."""
-    return context.scratch / "work"
+    return workplace(context.scratch, context.code)
 
 
 def _script(spec: ExperimentSpec) -> ScriptSpec:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -80,14 +81,16 @@ class Machine:
 
         def work() -> None:
             with self._ending:
-                if self._shutdown:
-                    self._run("shutdown-script", self._shutdown)
-                self.tell(signal.SIGTERM)
-                deadline = time.monotonic() + grace_s
-                while time.monotonic() < deadline and self._lives():
-                    time.sleep(_POLL_S)
-            self.cut()
-            done()
+                try:
+                    if self._shutdown:
+                        self._run("shutdown-script", self._shutdown)
+                    self.tell(signal.SIGTERM)
+                    deadline = time.monotonic() + grace_s
+                    while time.monotonic() < deadline and self._lives():
+                        time.sleep(_POLL_S)
+                finally:  # whatever went wrong: it ends, or somebody waits for ever
+                    self.cut()
+                    done()
 
         threading.Thread(target=work, daemon=True, name=f"shut-down {self.name}").start()
 
@@ -113,11 +116,12 @@ class Machine:
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
         script = self._folder / name
         script.write_text(text)
-        script.chmod(0o700)
-        # The kernel reads the script's first line on a real machine; here it is bash or that.
-        command = [str(script)] if text.startswith("#!") else ["/bin/bash", str(script)]
+        # Not run by its name: the kernel refuses a file that anybody has open for writing, and a
+        # process that another thread starts at this moment inherits ours.
+        first = text.partition("\n")[0]
+        shell = shlex.split(first.removeprefix("#!")) if first.startswith("#!") else ["/bin/bash"]
         return subprocess.Popen(
-            command,
+            [*shell, str(script)],
             cwd=self._folder,
             env=self._env,
             stdin=subprocess.DEVNULL,

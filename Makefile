@@ -26,7 +26,7 @@ $(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
 	$(BIN)/drillyard run experiments/cstr.yaml
 
-test: $(VENV)/.dev ## the default tests (under 15 minutes on 2 cores)
+test: $(VENV)/.dev ## the default tests
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.dev ## the long tests: hundreds of kills, full budgets

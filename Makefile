@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # torch, that one is taken instead of several GB of GPU packages.
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
-.PHONY: help demo test check lint types contracts format slow lock clean
+.PHONY: help demo test again check lint types contracts format slow lock clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,9 @@ demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open 
 
 test: $(VENV)/.dev ## the default tests
 	$(BIN)/python -m pytest
+
+again: $(VENV)/.dev ## the tests that failed last time, each by itself
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 slow: $(VENV)/.dev ## the long tests: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -m slow

@@ -18,7 +18,8 @@ from drillyard.simulators.lessons import Lesson, draw_in_order
 from drillyard.simulators.make import make_env, make_vec, raw_world
 from drillyard.simulators.vector import load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
-from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
 
 COPIES = 8
 """Episodes played side by side: one call of the policy serves them all."""

@@ -24,7 +24,8 @@ from drillyard.learners.meanings import MEANINGS
 from drillyard.learners.signatures import ARGUMENTS, OURS
 from drillyard.registry import names, nearest
 from drillyard.spec import presets
-from drillyard.spec.experiment import ExperimentSpec, LearnerSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import LearnerSpec
 
 STEPS = 100_000
 SCHEMA_FILE = ".drillyard/experiment.schema.json"
@@ -326,7 +327,7 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
     from drillyard.checking import importable
     from drillyard.learners.networks import check_spaces
     from drillyard.simulators.make import make_env
-    from drillyard.spec.experiment import SimulatorSpec
+    from drillyard.spec.learning import SimulatorSpec
 
     with importable(folder.resolve()):
         env = make_env(SimulatorSpec(id=simulator))

@@ -22,7 +22,7 @@ from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.spec.experiment import StoreTarget
+from drillyard.spec.running import StoreTarget
 from drillyard.streams import read_stream
 
 _TRIES = 3

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from drillyard.episodes import Planned, run_episodes
 from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.make import make_env, make_vec
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 N, ROUNDS = 64, 5
 SPEC = SimulatorSpec(id="cstr", lesson={"Cref_signal": {"values": [1, 2, 3, 4, 5]}})

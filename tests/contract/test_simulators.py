@@ -15,7 +15,7 @@ from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.lessons import Lesson
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.simulator_suite import Make, SimulatorSuite
 
 NOISY: Lesson = {"noise_percentage": {"min": 0, "max": 20}, "Cref_signal": {"values": [1, 2, 6]}}

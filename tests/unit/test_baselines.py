@@ -11,7 +11,8 @@ from drillyard.episodes import plan, run_baseline
 from drillyard.errors import PluginError, SpaceMismatch
 from drillyard.learners.baselines import Hold, PController, Random, make_baseline
 from drillyard.simulators.make import make_env
-from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
 
 
 class World(gym.Env):

@@ -10,7 +10,7 @@ from drillyard.episodes import Planned, run_baseline
 from drillyard.errors import ConfigError, SimulatorError
 from drillyard.simulators import building_physics as physics
 from drillyard.simulators.building import BuildingEnv
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 
 def array(*values: float) -> np.ndarray:

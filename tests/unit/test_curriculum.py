@@ -17,7 +17,8 @@ from drillyard.learners.evaluator import Score
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.vector import set_lesson
 from drillyard.spec.curriculum import CurriculumSpec
-from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
 
 STAGES: list[dict[str, Any]] = [
     {"lesson": {"start": {"min": 45, "max": 55}}, "promote": {"mean_return": -20, "episodes": 3}},

@@ -12,7 +12,7 @@ from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.lessons import draw, draw_in_order, validate_lesson
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.wrappers import LessonWrapper
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 LESSON = {
     "noise_percentage": {"min": 0, "max": 20},

@@ -18,7 +18,7 @@ from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv, make_plain
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.agent import AgentSpec
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.simulator_suite import Make, SimulatorSuite
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "tank"

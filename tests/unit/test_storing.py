@@ -17,7 +17,7 @@ from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, AttemptStart, Claim, Ending, Manifest, Phase
 from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.spec.experiment import StoreTarget
+from drillyard.spec.running import StoreTarget
 from drillyard.status import Cause, Status
 from drillyard.storing import selected, store_phase
 from drillyard.streams import StreamWriter

@@ -22,7 +22,7 @@ from drillyard.simulators.vector import (
     silent_layers,
     vec_state,
 )
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 LESSON = {"Cref_signal": {"values": [1, 2, 3]}, "noise_percentage": {"min": 0, "max": 20}}
 

@@ -18,7 +18,8 @@ from drillyard.simulators.vector import (
     vec_state,
 )
 from drillyard.simulators.vector_env import VectorisedEnv
-from drillyard.spec.experiment import ExperimentSpec, SimulatorSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
 
 REACTOR = {
     "id": "cstr",

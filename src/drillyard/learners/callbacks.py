@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.learners.training import Training
 from drillyard.registry import load_object
-from drillyard.spec.experiment import CallbackSpec
+from drillyard.spec.learning import CallbackSpec
 from drillyard.spec.references import reveal
 
 TELL_EVERY_S = 0.2

@@ -10,7 +10,7 @@ import numpy as np
 from drillyard.learners.curriculum import Curriculum
 from drillyard.simulators.state import State
 from drillyard.simulators.vector import set_lesson
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 from drillyard.streams import StreamWriter
 
 log = logging.getLogger(__name__)

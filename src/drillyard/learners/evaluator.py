@@ -17,7 +17,7 @@ from drillyard.phases import StopSignal
 from drillyard.simulators.lessons import draw_in_order
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import load_normalisation, normalisation
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 _WORD = 0x6576616C
 """Keeps these episodes apart from those of the final evaluation: the best is chosen by them."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drillyard.errors import ConfigError
-from drillyard.spec.experiment import ExperimentSpec, TrainSpec
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import TrainSpec
 
 CHECKPOINTS = 10
 POINTS = 100

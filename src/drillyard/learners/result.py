@@ -16,7 +16,7 @@ from drillyard.learners.packing import npz_bytes
 from drillyard.learners.sb3_state import weights
 from drillyard.learners.spaces import space_to_json
 from drillyard.simulators.vector import normalisation
-from drillyard.spec.experiment import LearnerSpec
+from drillyard.spec.learning import LearnerSpec
 
 SCHEMA_VERSION = 1
 

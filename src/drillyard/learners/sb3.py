@@ -35,7 +35,7 @@ from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.experiment import LearnerSpec, SimulatorSpec
+from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.streams import StreamWriter
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from drillyard.errors import DrillyardError
 from drillyard.life import busy, sign
 from drillyard.simulators.make import make_env, make_vec
 from drillyard.simulators.wrappers import Env, is_silent, layers
-from drillyard.spec.experiment import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec
 
 STEPS = 50
 SPEED_S = 0.3

@@ -22,7 +22,7 @@ from drillyard.simulators.wrapper_order import (
     check_wrappers,
 )
 from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
-from drillyard.spec.experiment import SimulatorSpec, Wrapper
+from drillyard.spec.learning import SimulatorSpec, Wrapper
 from drillyard.spec.references import reveal
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
-from drillyard.spec.experiment import SimulatorSpec, Wrapper
+from drillyard.spec.learning import SimulatorSpec, Wrapper
 
 COPY_WRAPPERS = {
     "time_limit": "gymnasium.wrappers:TimeLimit",

@@ -1,0 +1,189 @@
+"""The parts of an experiment that say what learns what, for how long, and how it is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from drillyard.errors import BadValue
+from drillyard.spec.agent import AgentSpec
+from drillyard.spec.curriculum import CurriculumSpec
+from drillyard.spec.strict import NotBool, PositiveInt, Seed, Strict
+
+MAX_STEPS = 10_000_000_000
+
+
+def _is_none(value: Any) -> bool:
+    """Left out of records where it is not used: older experiments have no such field."""
+    return value is None
+
+
+class Wrapper(Strict):
+    """A wrapper around the simulator, applied in the order of the list."""
+
+    name: str = Field(description="Of the table in docs/simulators.md, or `module:Class`.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
+
+
+class SimulatorSpec(Strict):
+    """The world the agent acts in."""
+
+    id: str = Field(
+        description="A built-in (`cstr`, `simple-adder`), a Gymnasium id, or `module:Class`."
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Constructor arguments.")
+    wrappers: list[Wrapper] = Field(default_factory=list, description="Applied in this order.")
+    lesson: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Per reset key, what to draw at each episode: `{min, max}` (with `log`, "
+        "`int`), `{values}` (with `weights`), `{normal: {mean, std}}` or a constant.",
+    )
+
+    curriculum: CurriculumSpec | None = Field(
+        None, exclude_if=_is_none, description="Stages of growing difficulty, each with a lesson "
+        "laid over this one."
+    )  # fmt: skip
+    metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = Field(
+        default_factory=dict, exclude_if=lambda value: not value, description="Keys of the "
+        "simulator's `info` that become metrics of training and evaluation: key -> how an "
+        "episode's values become one.",
+    )  # fmt: skip
+    agent: AgentSpec | None = Field(
+        None, exclude_if=_is_none, description="For a simulator that is no Gymnasium environment: "
+        "what the agent sees, does and is paid for; a table, or `module:Class`.",
+    )  # fmt: skip
+
+    def lesson_of_stage(self, stage: int) -> dict[str, Any]:
+        """The lesson of a stage of the curriculum; -1 for the last, which is what is aimed at."""
+        over = self.curriculum.stages[stage].lesson if self.curriculum is not None else {}
+        return {**self.lesson, **over}
+
+    @field_validator("agent", mode="before")
+    @classmethod
+    def _class_alone(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
+
+    @field_validator("wrappers", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{"name": w} if isinstance(w, str) else w for w in value]
+        return value
+
+
+class CallbackSpec(Strict):
+    """A class of the user that is called while training."""
+
+    id: str = Field(description="`module:Class`.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Constructor arguments.")
+
+
+class LearnerSpec(Strict):
+    """What learns."""
+
+    algorithm: str = Field(description="`ppo`, `a2c`, `dqn`, `ddpg`, `td3`, `sac`, or a plug-in.")
+    preset: str | None = Field(
+        "auto", description="`auto` takes a tuned preset when one fits; null takes none."
+    )
+    policy: str | None = Field(
+        None, description="`MlpPolicy`, `CnnPolicy`, `MultiInputPolicy`; null lets the "
+        "observation decide."
+    )  # fmt: skip
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments by Stable-Baselines3's own names."
+    )
+    callbacks: list[CallbackSpec] = Field(
+        default_factory=list,
+        description="`module:Class` each, or `{id: module:Class, args: {…}}`.",
+    )
+
+    @field_validator("callbacks", mode="before")
+    @classmethod
+    def _ids_alone(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{"id": c} if isinstance(c, str) else c for c in value]
+        return value
+
+    @field_serializer("callbacks")
+    def _short(self, value: list[CallbackSpec]) -> list[Any]:
+        """As a person writes it; also what older experiments recorded."""
+        return [{"id": c.id, "args": c.args} if c.args else c.id for c in value]
+
+    @field_validator("algorithm")
+    @classmethod
+    def _any_case(cls, value: str) -> str:
+        return value if ":" in value else value.lower()
+
+
+class TrainSpec(Strict):
+    """How long, how wide, how often saved."""
+
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS), NotBool] | None = Field(
+        None, description="Budget in environment steps, summed over copies."
+    )
+    episodes: PositiveInt | None = Field(None, description="Budget in episodes instead of steps.")
+    max_time_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
+        None, description="Stop training after this many seconds (not reproducible)."
+    )
+    n_envs: Annotated[int, Field(ge=1, le=4096), NotBool] = Field(
+        1, description="Copies of the simulator that are stepped together."
+    )
+    copies: Literal["auto", "vectorised", "one-by-one"] = Field(
+        "auto", exclude_if=lambda value: value == "auto", description="How they are stepped: all "
+        "at once over arrays, where the simulator can, or one after the other; `auto`: at once "
+        "from 16 copies on.",
+    )  # fmt: skip
+    checkpoint_every: PositiveInt | None = Field(
+        None, description="Steps between checkpoints; default a tenth of the budget."
+    )
+    keep_checkpoints: PositiveInt | None = Field(
+        3, description="How many of the newest checkpoints of a run are kept; null: all."
+    )
+    log_interval: PositiveInt | None = Field(
+        None, description="Steps between two points of the training curve; default: 100 points."
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TrainSpec:
+        if (self.steps is None) == (self.episodes is None):
+            raise BadValue("give exactly one of `steps` and `episodes`",
+                           allowed="steps: …, or episodes: …",
+                           hint="write `steps: 100_000`, or delete one of the two")  # fmt: skip
+        return self
+
+
+class EverySpec(Strict):
+    """Evaluation while training."""
+
+    steps: PositiveInt | None = Field(None, description="Every so many environment steps.")
+    after_episodes: PositiveInt | None = Field(
+        None, description="Every so many training episodes instead."
+    )
+    episodes: PositiveInt = Field(5, description="Episodes of each such evaluation.")
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> EverySpec:
+        if (self.steps is None) == (self.after_episodes is None):
+            raise BadValue("give exactly one of `steps` and `after_episodes`",
+                           allowed="steps: …, or after_episodes: …",
+                           hint="write `steps: 20_000`, or delete one of the two")  # fmt: skip
+        return self
+
+
+class EvaluateSpec(Strict):
+    """The evaluation phase, and evaluations during training."""
+
+    episodes: PositiveInt = Field(50, description="Episodes of the final evaluation.")
+    seeds: Literal["fixed"] | list[Seed] = Field(
+        "fixed", description="`fixed`: the same seeds for every agent and baseline; or a list."
+    )
+    deterministic: bool = Field(True, description="Act without exploration noise.")
+    policy: Literal["best", "final"] = Field(
+        "best", description="Which policy: best during training (where evaluated), or last."
+    )
+    every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
+    lesson: dict[str, Any] | None = Field(
+        None, description="Reset values for evaluation; default: those of training. A list of "
+        "`values` is gone through in order, so that each comes equally often."
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The parts of an experiment that say on what it runs, where results go, and its named values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from drillyard.spec.strict import NotBool, Strict
+from drillyard.tunables import Group
+
+
+class ResourcesSpec(Strict):
+    """What runs are given."""
+
+    workers: Annotated[int, Field(ge=1, le=10_000), NotBool] | None = Field(
+        None, description="Runs side by side; default: 2, and where machines are rented one a "
+        "run that is known beforehand.",
+    )  # fmt: skip
+    threads: Annotated[int, Field(ge=1, le=1024), NotBool] = Field(
+        1, description="Threads of a run."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where tensors live.")
+    gpus: Annotated[int, Field(ge=0, le=64), NotBool] = Field(
+        0, description="GPUs a run needs; refused in setup when they are not usable."
+    )
+
+
+class BudgetSpec(Strict):
+    """When it must be over, whatever happens."""
+
+    max_hours: Annotated[float, Field(gt=0, le=24 * 120), NotBool] | None = Field(
+        None, description="Life of the lease; mandatory on clouds."
+    )
+    max_cost: Annotated[float, Field(gt=0), NotBool] | None = Field(
+        None, description="Most that machines may cost, in the price list's currency."
+    )
+    stall_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
+        600.0, description="Longest time without an environment step, in seconds: a training or "
+        "evaluation that hangs ends as TIMED_OUT; null: it may take for ever.",
+    )  # fmt: skip
+    check_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
+        20.0, description="The same for one reset or step while the simulator is checked before "
+        "a run.",
+    )  # fmt: skip
+
+
+class StoreTarget(Strict):
+    """One place that results are copied to."""
+
+    url: str = Field(description="A folder, `mlflow`, `gs://bucket/prefix`, …")
+    include: list[str] = Field(default_factory=lambda: ["*"], description="Globs of file names.")
+    exclude: list[str] = Field(default_factory=list, description="Globs of file names.")
+
+
+class TrackingSpec(Strict):
+    """Where curves are mirrored to."""
+
+    mlflow: str | None = Field(
+        "auto", description="`auto`: MLFLOW_TRACKING_URI or the store's own `mlflow.db`; a URI; "
+        "null: off."
+    )  # fmt: skip
+    tensorboard: bool = Field(True, description="Write TensorBoard event files too.")
+
+
+class PerRun(Strict):
+    """A value that each run gives anew, because it names the seed, the trial or a tunable."""
+
+    at: list[int | str] = Field(description="Path of the value in the experiment.")
+    text: str = Field(description="What it reads, with `${name}` for what the run knows.")
+
+
+class ParametersSpec(Strict):
+    """Named values of the experiment; see docs/parameters.md."""
+
+    const_args: dict[str, Any] = Field(
+        default_factory=dict, description="Name: value; changed by globals or `--name value`."
+    )
+    required_args: list[str] = Field(
+        default_factory=list, description="Names that must be given from outside."
+    )
+    tunables: dict[str, Group] = Field(
+        default_factory=dict,
+        description="Groups of values that trials vary: `{group: {cost, params: {name: {type, "
+        "range or values, default}}}}`.",
+    )
+    include_tunables: list[str] = Field(
+        default_factory=list, description="Files with more groups, beside this one."
+    )
+    tunable_params: list[str] = Field(
+        default_factory=list,
+        description="Active groups, or `$name` looked up in the globals' `tunable_params_map`.",
+    )
+    tunable_values: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values of active tunables instead of their defaults; `--tunable name=value`.",
+    )
+    per_run: list[PerRun] | None = Field(
+        None, description="Written by drillyard: what each run fills in. Not for people."
+    )
+
+
+class ReportSpec(Strict):
+    """What the report shows."""
+
+    units: dict[str, str] = Field(default_factory=dict, description="Unit of a logged state.")

@@ -371,7 +371,11 @@ def test_a_listed_experiment_is_laid_over_the_file_and_resolved(tmp_path: Path) 
     (tmp_path / "l.yaml").write_text(LISTED)
     loaded = load(tmp_path / "l.yaml")
     chooser = make_chooser(loaded.spec, Mailbox(open_store(str(tmp_path / "r")), "l"))
-    ppo, more, dqn = (chooser.ask(i, ()) for i in (1, 2, 3))
+    asked = []
+    for number in (1, 2, 3):
+        asked.append(chooser.ask(number, ()))
+        chooser.kept(TrialRecord(number=number, chooser="list", seeds=[1], chosen_at=0))
+    ppo, more, dqn = asked
     assert ppo and more and dqn and chooser.ask(4, ()) is None
     assert (ppo.label, ppo.parts, ppo.seeds) == ("ppo", {}, None)
     assert more.parts["learner"]["args"]["n_steps"] == 32

@@ -43,6 +43,7 @@ class Deployer:
 
 def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
     deploy = Deployer(api, tmp_path)
+    deploy("undeploy")  # what a test before this one left on the server
     would = deploy("deploy", "--dry-run")
     assert {"experiment/nightly", "study/nightly", "reap/hourly"} <= {n for _, n in would}
     assert not any(d["name"] == "nightly" for d in api.post("/deployments/filter", {}))

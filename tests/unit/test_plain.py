@@ -178,6 +178,28 @@ def test_what_a_simulator_does_wrong_is_placed(fault: str, kind: type, words: li
         assert word in said
 
 
+def test_a_mistyped_name_is_told_with_the_one_that_was_meant() -> None:
+    class Strict(Cart):
+        def step(self, actions: dict[str, Any]) -> dict[str, Any]:
+            return super().step({"push": actions["push"]})
+
+    for table, words in (
+        ({"reward": "-abs(xx - 5)"}, ["asks for 'xx'", "step 1", "did you mean 'x'"]),
+        ({"acts": {"puhs": {"min": 0, "max": 1}}}, ["'push'", "gives it puhs", "mean 'puhs'"]),
+    ):
+        env = make_plain(Strict(), AgentSpec.model_validate(TABLE | table))
+        env.reset(seed=9)
+        with pytest.raises(RunFailed) as caught:
+            env.step(np.zeros(1, np.float32))
+        for word in words:
+            assert word in f"{caught.value} {caught.value.hint}"
+
+
+def test_units_belong_to_what_the_simulator_was_given() -> None:
+    env = cart(acts={"push": {"min": -2, "max": 2, "unit": "N"}})
+    assert env.metadata["units"] == {"state_x": "m", "state_v": "1", "state_push": "N"}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -66,6 +66,8 @@ def deploy(
     done = sum(bool(change.what) for change in changes)
     verb = "would change" if dry_run else "changed"
     typer.echo(f"{verb} {done} of {len(changes)}; the rest is as it should be")
+    if not folder.expanduser().is_dir():
+        typer.echo(f"{folder} is no folder on this machine: flow runs need it on the worker's")
     if block is None and not (alerts and dry_run):
         typer.echo("alerts go nowhere yet: drillyard deploy --alerts https://…")
 

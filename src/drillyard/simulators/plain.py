@@ -76,7 +76,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
                     f"has no method {method}()", field="simulator.id",
                     value=type(simulator).__name__,
                     allowed="reset(config), step(actions), terminated(), truncated()",
-                    hint="docs/simulators.md shows a whole one",
+                    hint="docs/plain-simulators.md shows a whole one",
                 )  # fmt: skip
         self._simulator = simulator
         self._spec, self._reward = resolve_agent(agent)
@@ -93,7 +93,8 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         logged = dict.fromkeys((*self._spec.observes, *self._spec.logs))
         self._logged = list(logged)
         units = {f"state_{name}": o.unit for name, o in self._spec.observes.items()}
-        units |= {f"action_{name}": a.unit for name, a in self._spec.acts.items()}
+        # What the simulator was given has the unit; `action_<name>` is the agent's, from -1 to 1.
+        units |= {f"state_{name}": a.unit for name, a in self._spec.acts.items()}
         self.metadata = {
             "render_modes": [], "units": units, "actions": list(self._spec.acts),
             "reference": {f"state_{n}": f"state_{o.reference}"
@@ -122,12 +123,18 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         """Let one step pass."""
         self._steps += 1
         actions = self._actuators.take(action)
-        states = self._checked(self._simulator.step(dict(actions)))
+        states = self._checked(self._stepped(actions))
         terminated = bool(self._simulator.terminated())
         truncated = bool(self._simulator.truncated()) or self._steps == self.max_episode_steps
         try:
             terms = self._reward(states, terminated, truncated)
-        except (ArithmeticError, ValueError, TypeError, KeyError) as error:
+        except KeyError as error:
+            name = str(error.args[0])
+            raise RunFailed(
+                f"the reward asks for {name!r}, which the simulator did not return "
+                f"{self._place()}", hint=nearest(name, [*map(str, states), *ENDS]),
+            ) from error  # fmt: skip
+        except (ArithmeticError, ValueError, TypeError) as error:
             raise RunFailed(
                 f"the reward has no value {self._place()}: {error}; states {dict(states)}",
                 hint="look at `simulator.agent.reward`",
@@ -143,6 +150,16 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         """Close the simulator, where it can be."""
         if callable(getattr(self._simulator, "close", None)):
             self._simulator.close()
+
+    def _stepped(self, actions: Mapping[str, Any]) -> Any:
+        try:
+            return self._simulator.step(dict(actions))
+        except KeyError as error:
+            # Most often the name of an action: those of the file are what it was given.
+            raise RunFailed(
+                f"the simulator found nothing under {error} {self._place()}; `acts` gives it "
+                f"{', '.join(actions)}", hint=nearest(str(error.args[0]), list(actions)),
+            ) from error  # fmt: skip
 
     def _checked(self, states: Any) -> States:
         if not isinstance(states, Mapping):
@@ -235,7 +252,7 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
     if not callable(getattr(made, "reward", None)):
         raise ConfigError("has no reward(states, terminated, truncated)", field=field,
                           value=agent.id, allowed="observes, acts, reward()",
-                          hint="docs/simulators.md shows a whole one")  # fmt: skip
+                          hint="docs/plain-simulators.md shows a whole one")  # fmt: skip
     names = ("observes", "acts", "logs", "resets", "max_episode_steps")
     table = {name: getattr(made, name) for name in names if hasattr(made, name)}
     try:
@@ -245,7 +262,7 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
         raise ConfigError(
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}", field=field, value=agent.id,
             allowed="class attributes as `simulator.agent` has them in a file",
-            hint="docs/simulators.md shows a whole one",
+            hint="docs/plain-simulators.md shows a whole one",
         ) from error  # fmt: skip
 
     def computed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:

@@ -243,7 +243,7 @@ def _shown(driver: Driver) -> tuple[str | None, str]:
 
 def _tear_down(where: dict[str, str]) -> None:
     """As a task, so that it is seen; as a plain call where Prefect cannot be reached."""
-    from drillyard.driver import current
+    from drillyard.open_drivers import current
 
     try:
         teardown(**where)

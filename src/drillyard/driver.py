@@ -9,26 +9,24 @@ is accepted and resumes the rest.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from drillyard import notify, reopening, resuming, submit
-from drillyard.attempts import TicketState, ticket_states
-from drillyard.backend import Backend, Lease, Liveness, Order, Trait, prepare_store, setup_s
+from drillyard import notify, open_drivers, reopening, resuming, submit
+from drillyard.attempts import TicketState
+from drillyard.backend import Backend, Lease, Liveness, Order, prepare_store, setup_s
 from drillyard.clock import SYSTEM, Clock
 from drillyard.driver_lock import DriverLock, host
 from drillyard.errors import (
-    AlreadyDriven,
     Bug,
     CorruptObject,
     InfrastructureError,
-    NotFound,
     Stopped,
     Superseded,
     TimedOut,
     WorkerLost,
 )
+from drillyard.keeping import Keeper
 from drillyard.launching import Launcher
 from drillyard.ledger import Ledger
 from drillyard.lost import Undertaker, probe
@@ -39,22 +37,19 @@ from drillyard.orders import order_of
 from drillyard.outcome import failure
 from drillyard.runlogs import RunLogs
 from drillyard.settings import settings_of
-from drillyard.status import RETRIES, Cause
 from drillyard.tenancy import Tenancy
 from drillyard.timings import PhaseTimes
+from drillyard.wanted import Wanted
 from drillyard.watcher import Watcher
 
 if TYPE_CHECKING:
     from drillyard.bundle import Bundle
     from drillyard.spec.load import Loaded
-    from drillyard.studies.search import Search
 
 SETUP_TIMEOUT_S = 600.0
 SETUP_REPLACEMENTS = 2
 """Leases that may die before they are ready: one that dies thrice would die for ever."""
 TEARDOWN_TIMEOUT_S = 60.0
-OVERDUE_S = 120.0
-"""How long after its limit a lease that is still there is ended by the driver."""
 log = logging.getLogger(__name__)
 
 
@@ -69,9 +64,6 @@ class Driver:
         on_line: Told in a sentence what the driver does.
         allow_change: Go on although the settings of training changed (``--allow-change``).
     """
-
-    _open: ClassVar[dict[tuple[str, str], Driver]] = {}
-    _open_lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
         self,
@@ -93,19 +85,24 @@ class Driver:
         self._allow_change = allow_change
         self._lock = DriverLock(mailbox, clock)
         self._tenancy = Tenancy(mailbox, backend, self.ledger, clock)
-        self._launcher = Launcher(mailbox, backend, clock)
         self._undertaker = Undertaker(mailbox, backend, self.ledger, f"driver on {host()}", clock)
-        self._watcher = Watcher(mailbox, self._lock.beat, self._tend, clock)
-        self._trials = submit.plain(self.spec) if self.spec.study is None else []
-        self._wanted = {ticket for ticket, _, _ in submit.tickets(self._trials)}
-        self.study = self._search()
+        self._stopping = False
+        self._wanted = Wanted(
+            self.spec, mailbox, lambda: self._watcher.states(),
+            stopped=lambda: self._stopping or mailbox.cancelled() is not None,
+            spent=self.ledger.spent, say=self._on_line, clock=clock,
+        )  # fmt: skip
+        self.study = self._wanted.study
+        self._keeper = Keeper(
+            self._tenancy, backend, self._lock, self._wanted,
+            launcher=Launcher(mailbox, backend, clock), undertaker=self._undertaker,
+            rent=lambda: self._tenancy.replace(self.spec, self._order),
+            stopping=lambda: self._stopping, say=self._on_line, clock=clock,
+        )  # fmt: skip
+        self._watcher = Watcher(mailbox, self._lock.beat, self._keeper.tend, clock)
         self._times = PhaseTimes(clock)
         self._verified: set[tuple[str, int]] = set()
-        self._replaced = 0
-        self._set_up = False
         self._rented_at: float | None = None
-        self._ending = threading.Lock()
-        self._stopping = False
         self._logs = RunLogs(mailbox)
 
     # -- a life -------------------------------------------------------------------------------
@@ -134,20 +131,21 @@ class Driver:
             plan = self._plan(bundle)  # refuse before anything is created
             resuming.refuse(
                 self.loaded, self.mailbox, plan.before, plan.record.versions,
-                [run for run, _, _ in submit.runs(self._chosen())],
+                [run for run, _, _ in submit.runs(self._wanted.trials())],
                 allow_change=self._allow_change,
             )  # fmt: skip
             self._lock.take(list(self.loaded.command))
             try:
-                self._register()
+                open_drivers.register(self)
                 notify.keep(self.mailbox, url, self._clock)
                 todo = carry_out(
                     self._plan(bundle), self.spec, self.mailbox, self._undertaker,
-                    self._end_leases, self._chosen, self._settled, self._on_line, self._clock,
+                    self._end_leases, self._wanted.trials, self._wanted.settled, self._on_line,
+                    self._clock,
                 )  # fmt: skip
                 if self.study is not None:
                     self.study.begin()
-                    todo = [s.ticket for s in self._fresh_states() if not s.status.ended]
+                    todo = [s.ticket for s in self._wanted.read().values() if not s.status.ended]
                 if todo:
                     self._watcher.start()
                     return todo
@@ -187,20 +185,22 @@ class Driver:
                 lease = self._tenancy.lease
                 left_s = deadline - self._clock.monotonic()
                 try:
-                    ready = self._tenancy.ready(left_s, self._check_stopped, self._all_done)
+                    ready = self._tenancy.ready(
+                        left_s, self._check_stopped, self._wanted.done_early
+                    )
                 except WorkerLost:
                     gone = lease is not None and probe(self.backend, lease) is Liveness.GONE
                     if gone and self.decided:
                         return []  # its machines had done everything, and left
-                    if not gone or self._replaced >= SETUP_REPLACEMENTS:
+                    if not gone or self._keeper.replaced >= SETUP_REPLACEMENTS:
                         raise
-                    with self._ending:
+                    with self._keeper.ending:
                         # Who tore it down meanwhile has the last word.
                         if self._tenancy.lease is not lease:
                             raise
-                        self._replace(lease)
+                        self._keeper.replace(lease)
                 else:
-                    self._set_up = True
+                    self._keeper.set_up = True
                     self._count_setup(ready)
                     return ready
 
@@ -268,8 +268,8 @@ class Driver:
         Raises:
             TeardownUnconfirmed: Something may still be running; results are intact.
         """
-        with self._ending, self._times.of("teardown"):
-            self._set_up = False  # what is being ended is not replaced
+        with self._keeper.ending, self._times.of("teardown"):
+            self._keeper.set_up = False  # what is being ended is not replaced
             try:
                 self._tenancy.end_all(timeout_s, self._lock.must_drive)
             except Superseded as error:
@@ -289,9 +289,7 @@ class Driver:
             self._lock.release(outcome)
             if outcome != "refused" and self.spec.notify is not None:
                 self._tell_of_end()
-        with self._open_lock:
-            if self._open.get(self._key) is self:
-                del self._open[self._key]
+        open_drivers.forget(self)
 
     def save_timings(self) -> None:
         """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
@@ -312,17 +310,12 @@ class Driver:
     @property
     def decided(self) -> bool:
         """True when no ticket of the experiment can move any more, so that machines may go."""
-        if self.study is not None and not self.study.over:
-            return False
-        states = ticket_states(self.mailbox)
-        return all(t in states and states[t].status.ended for t in self._wanted)
+        return self._wanted.decided
 
     @property
     def over(self) -> bool:
         """True when every ticket has ended and no more will come, as far as was seen."""
-        if self.study is not None and not self.study.over:
-            return False
-        return all(state.status.ended for state in self.states().values())
+        return self._wanted.over
 
     def board(self, run: str) -> Board | None:
         """The latest words of a run's worker, at most half a second old."""
@@ -330,16 +323,11 @@ class Driver:
 
     def states(self) -> dict[str, TicketState]:
         """The latest view of the tickets of this experiment, in queue order."""
-        states = self._all_states()
-        return {name: state for name, state in states.items() if name in self._wanted}
+        return self._wanted.states()
 
     def at_work(self) -> dict[str, TicketState]:
         """``states`` without the trials of a study that were judged: of thousands, a few."""
-        if self.study is None:
-            return self.states()
-        states = self._all_states()
-        open_ = (ticket for ticket, _, _ in submit.tickets(self.study.open_trials()))
-        return {ticket: states[ticket] for ticket in open_ if ticket in states}
+        return self._wanted.at_work()
 
     def generation(self, ticket: str) -> int:
         """Counts how often a finished ticket was opened again: part of any cache's key."""
@@ -354,45 +342,6 @@ class Driver:
         """
         return self._logs.lines(run)[since:]
 
-    # -- the study ----------------------------------------------------------------------------
-
-    def _search(self) -> Search | None:
-        """The loop that chooses trials, where there is a study."""
-        if self.spec.study is None:
-            return None
-        from drillyard.studies.search import Search  # a plain experiment needs none of it
-
-        return Search(
-            self.spec, self.mailbox, states=self._all_states, post=self._post_trial,
-            stopped=lambda: self._stopping or self.mailbox.cancelled() is not None,
-            spent=self.ledger.spent, say=self._on_line, clock=self._clock,
-        )  # fmt: skip
-
-    def _chosen(self) -> list[submit.Trial]:
-        """Every trial so far."""
-        if self.study is not None:
-            self.study.load()
-            self._trials = self.study.trials()
-            self._wanted = {ticket for ticket, _, _ in submit.tickets(self._trials)}
-        return self._trials
-
-    def _settled(self) -> set[int]:
-        return set() if self.study is None else self.study.settled()
-
-    def _post_trial(self, trial: submit.Trial) -> None:
-        before = sum(len(t.seeds) for t in self._trials)
-        self._wanted = self._wanted | {ticket for ticket, _, _ in submit.tickets([trial])}
-        submit.post_trials(self.spec, self.mailbox, [trial], first=before, clock=self._clock)
-        self._trials.append(trial)
-
-    def _all_states(self) -> dict[str, TicketState]:
-        """As the watcher sees them; read anew before it watches."""
-        return self._watcher.states() or ticket_states(self.mailbox)
-
-    def _fresh_states(self) -> list[TicketState]:
-        states = ticket_states(self.mailbox)
-        return [state for name, state in states.items() if name in self._wanted]
-
     # -- opening ------------------------------------------------------------------------------
 
     def _plan(self, bundle: Bundle | None) -> submit.Plan:
@@ -401,100 +350,13 @@ class Driver:
         )
 
     def _order(self, lease_id: str) -> Order:
-        todo = {s.ticket.run for s in self.states().values() if s.status not in DONE}
-        runs = len(todo) if self.study is None else max(len(todo), self.study.remaining_runs)
         return order_of(
-            self.spec, lease=lease_id, store_url=self.mailbox.store.url, runs=runs,
-            settings=settings_of(self.spec, self.backend.kind),
+            self.spec, lease=lease_id, store_url=self.mailbox.store.url,
+            runs=self._wanted.remaining_runs(), settings=settings_of(self.spec, self.backend.kind),
             code=self.mailbox.experiment_record().code,
         )  # fmt: skip
 
-    @property
-    def _key(self) -> tuple[str, str]:
-        return self.mailbox.store.url, self.mailbox.experiment
-
-    def _register(self) -> None:
-        with self._open_lock:
-            if self._open.get(self._key, self) is not self:
-                raise AlreadyDriven(f"{self.mailbox.experiment!r} is driven by this process")
-            self._open[self._key] = self
-
-    # -- tending (in the watcher's thread) ----------------------------------------------------
-
-    def _tend(self, states: dict[str, TicketState]) -> None:
-        self._undertaker.bury_lost(states)
-        lease = self._tenancy.lease
-        todo = [s for t, s in states.items() if t in self._wanted and not s.status.ended]
-        if not self._set_up or not todo:
-            return
-        if lease is not None and self._over(lease, OVERDUE_S):
-            # Neither the worker nor the provider has ended it: the outcome is decided, and
-            # whoever waits tears down.
-            raise self._limit_reached(lease)
-        if lease is None or probe(self.backend, lease) is Liveness.GONE:
-            self._lost_lease(lease)
-            return
-        if Trait.TENDED in self.backend.traits:
-            self._keep(lease, runs=len({s.ticket.run for s in todo}))
-        if Trait.PULLS not in self.backend.traits and not self._stopping:
-            self._launcher.launch(lease, todo)
-
-    def _keep(self, lease: Lease, runs: int) -> None:
-        """Let the backend replace machines, unless the lease is being ended or is over."""
-        if self._over(lease) or not self._ending.acquire(blocking=False):
-            return
-        try:
-            if self._set_up and self._tenancy.lease is lease and not self._stopping:
-                self._lock.must_drive()
-                self.backend.tend(lease, min(lease.order.workers, runs))
-        finally:
-            self._ending.release()
-
-    def _over(self, lease: Lease, late_s: float = 0.0) -> bool:
-        deadline = lease.order.deadline
-        return deadline is not None and self._clock.now() >= deadline + late_s
-
-    @staticmethod
-    def _limit_reached(lease: Lease) -> TimedOut:
-        limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
-        return TimedOut(
-            f"{limit} ended the lease before the work was done",
-            hint="raise it, and run the same command again: it goes on from the last checkpoints",
-        )
-
-    def _lost_lease(self, lease: Lease | None) -> None:
-        """Rent again; ``None``: the lease was written off, and renting another failed before."""
-        if lease is not None and self._over(lease):
-            raise self._limit_reached(lease)
-        if self.decided:
-            return  # its machines had done everything, and left: the next look sees it
-        # A teardown may take a minute, and the heartbeat must not wait for it.
-        if not self._ending.acquire(blocking=False):
-            return
-        try:
-            if self._set_up and self._tenancy.lease is lease and not self._stopping:
-                self._replace(lease)
-        finally:
-            self._ending.release()
-
-    def _replace(self, lease: Lease | None) -> None:
-        if lease is not None:
-            if self._replaced >= RETRIES[Cause.INFRASTRUCTURE]:
-                raise WorkerLost(
-                    f"lease {lease.lease_id} is gone, like {self._replaced} before it",
-                    hint="run the command again once the backend is well",
-                )
-            self._replaced += 1
-            self._on_line(f"lease {lease.lease_id} is gone with work left: renting another")
-        self._lock.must_drive()
-        self._tenancy.replace(self.spec, self._order)
-
     # -- small --------------------------------------------------------------------------------
-
-    def _all_done(self) -> bool:
-        """True when workers that were ready early have done everything already."""
-        states = self.states().values()
-        return self.study is None and bool(states) and all(s.status.ended for s in states)
 
     def _check_stopped(self) -> None:
         if self._stopping or self.mailbox.cancelled() is not None:
@@ -502,7 +364,7 @@ class Driver:
 
     def _tell_of_end(self) -> None:
         try:  # anew: the watcher has not seen what ended after its last look
-            states = {s.ticket.ticket: s for s in self._fresh_states()}
+            states = self._wanted.read()
         except InfrastructureError as error:
             log.warning("nobody is told of the end: %s", error)
         else:
@@ -510,17 +372,3 @@ class Driver:
 
     def _end_leases(self) -> None:
         self._tenancy.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)
-
-
-def current(store_url: str, experiment: str) -> Driver:
-    """The driver that this process has open on an experiment.
-
-    A Prefect task gets only these two texts.
-
-    Raises:
-        NotFound: None is open here.
-    """
-    found = Driver._open.get((store_url, experiment))
-    if found is None:
-        raise NotFound(f"this process does not drive {experiment!r} in {store_url}")
-    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from drillyard.driver import current
+from drillyard.open_drivers import current
 from drillyard_tasks.common import INFRASTRUCTURE
 
 

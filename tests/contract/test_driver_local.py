@@ -17,6 +17,7 @@ from drillyard.driver import Driver
 from drillyard.errors import RunFailed, Stopped
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.open_drivers import opened
 from drillyard.processes import marked, send
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
@@ -67,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
     yield made
-    for driver in list(Driver._open.values()):
+    for driver in opened():
         driver.close("test over")
     for process in made.processes():
         send(process, signal.SIGKILL)

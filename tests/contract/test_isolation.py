@@ -13,6 +13,7 @@ from drillyard.driver import Driver
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.open_drivers import opened
 from drillyard.processes import marked, send
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
@@ -61,7 +62,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     runtime = tmp_path / "runtime"
     yield runtime
-    for driver in list(Driver._open.values()):
+    for driver in opened():
         driver.close("test over")
     for process in marked(DRILLYARD_LOCAL_RUNTIME=str(runtime)):
         send(process, signal.SIGKILL)

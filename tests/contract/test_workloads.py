@@ -18,6 +18,7 @@ import pytest
 from drillyard.driver import Driver
 from drillyard.errors import RunFailed, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.open_drivers import opened
 from drillyard.processes import marked, send
 from drillyard.report import build
 from drillyard.results import collect
@@ -91,7 +92,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
     yield made
-    for driver in list(Driver._open.values()):
+    for driver in opened():
         driver.close("test over")
     for process in made.living():
         send(process, signal.SIGKILL)

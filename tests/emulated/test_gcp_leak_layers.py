@@ -16,6 +16,7 @@ from drillyard.backend import Backend, Lease, Order, open_backend
 from drillyard.driver import Driver
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.open_drivers import forget, opened
 from drillyard.reaping import reap
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
@@ -51,7 +52,8 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulat
             monkeypatch.setenv(name, value)
         VirtualClock.of(made, SPEED).install(monkeypatch.setattr)
         yield made
-        Driver._open.clear()
+        for left_open in opened():
+            forget(left_open)
 
 
 def driver(folder: Path, backend: Backend) -> Driver:
@@ -74,7 +76,7 @@ def kill_one(folder: Path, cloud: GcpEmulator) -> None:
         forsaken.provision()
     forsaken._watcher.stop()
     forsaken._lock.release("killed")  # its process lives on, and would be taken for the driver
-    Driver._open.clear()
+    forget(forsaken)
     cloud.wait(lambda state: [m for m in state["machines"] if m["status"] == "RUNNING"])
 
 

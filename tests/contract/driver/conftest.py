@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.open_drivers import opened
 from tests.contract.tiny_backend import ThreadBackend
 
 
@@ -16,7 +16,7 @@ from tests.contract.tiny_backend import ThreadBackend
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     yield
-    for driver in list(Driver._open.values()):
+    for driver in opened():
         driver.close("test over")
     for _, worker in ThreadBackend.alive.values():
         worker.die()

@@ -189,7 +189,7 @@ def test_a_lease_that_nothing_ends_at_its_limit_is_ended_by_the_driver(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drillyard.tenancy.MIN_LIFE_S", 0.1)
-    monkeypatch.setattr("drillyard.driver.OVERDUE_S", 0.2)
+    monkeypatch.setattr("drillyard.keeping.OVERDUE_S", 0.2)
 
     def never(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
         worker.end.wait(PATIENCE_S)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver import Driver, current
+from drillyard.driver import Driver
 from drillyard.driver_lock import DriverLock
 from drillyard.errors import (
     AlreadyDriven,
@@ -19,6 +19,7 @@ from drillyard.errors import (
     Superseded,
 )
 from drillyard.mailbox import Mailbox
+from drillyard.open_drivers import current
 from tests.contract.driver.lives import life
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until

@@ -23,16 +23,22 @@ $(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
+# Microsoft's emulator of blob storage, in Node.js. Without npm its tests say that they were skipped.
+$(VENV)/.azurite: tests/azurite/package-lock.json | $(BIN)/python
+	@mkdir -p $(VENV)/azurite && cp tests/azurite/package*.json $(VENV)/azurite
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/azurite && touch $@; \
+	else echo "npm is not installed: the tests of Azure's blob storage are skipped"; fi
+
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
 	$(BIN)/drillyard run experiments/cstr.yaml
 
-test: $(VENV)/.dev ## the default tests
+test: $(VENV)/.dev $(VENV)/.azurite ## the default tests
 	$(BIN)/python -m pytest
 
 again: $(VENV)/.dev ## the tests that failed last time, each by itself
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
-slow: $(VENV)/.dev ## the long tests: hundreds of kills, full budgets
+slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -m slow
 
 check: lint types contracts ## style, types, import contracts

@@ -8,19 +8,16 @@ Every write of the library is repeated when its answer is lost, so a create that
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from drillyard.errors import CorruptObject, UserError
+from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard_backends.buckets import DateClock, again_when_damaged, content_type, into_place
 from drillyard_backends.gcp.storage_errors import Taken, seam
 
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
@@ -29,7 +26,6 @@ CHUNK = 8 << 20
 PATIENCE_S = 45.0
 """How long one small request is repeated; who calls decides what a longer absence means."""
 _TIMEOUT_S = (10.0, 60.0)
-T = TypeVar("T")
 
 
 class GcsStore:
@@ -57,7 +53,7 @@ class GcsStore:
         self._prefix = f"{prefix}/" if prefix else ""
         self._lock = threading.Lock()
         self._made: Any = None
-        self._clock_offset: float | None = None
+        self._dates = DateClock()
 
     def __repr__(self) -> str:
         return f"GcsStore({self.url!r})"
@@ -74,7 +70,7 @@ class GcsStore:
                     )
                 )
 
-        return _again_when_damaged(read)
+        return again_when_damaged(read)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole, replacing what is there."""
@@ -137,30 +133,22 @@ class GcsStore:
     def download(self, key: str, path: Path) -> None:
         """Read an object into a file, atomically; its checksum is verified."""
         blob = self._blob(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
 
-        def read() -> None:
+        def read(temporary: Path) -> None:
             with seam(self.url, key):
                 blob.download_to_filename(
                     str(temporary), checksum="crc32c", timeout=_TIMEOUT_S,
                     retry=_retry(10 * PATIENCE_S),
                 )  # fmt: skip
 
-        try:
-            _again_when_damaged(read)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        into_place(path, read)
 
     def now(self) -> float:
         """The bucket's clock: the date of its newest answer, and what passed since.
 
         Right to about a second, which is what the ``Date`` of an answer is good for.
         """
-        if self._clock_offset is None:
-            next(iter(self.list("-no-such-key")), None)
-        return time.monotonic() + (self._clock_offset or 0.0)
+        return self._dates.now(lambda: next(iter(self.list("-no-such-key")), None))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -189,10 +177,7 @@ class GcsStore:
             return client.bucket(self.bucket_name)
 
     def _read_clock(self, response: Any, *_: Any, **__: Any) -> None:
-        with contextlib.suppress(TypeError, ValueError):
-            stamp = parsedate_to_datetime(response.headers.get("Date", ""))
-            # Cut to whole seconds by the server: half a second is the best guess.
-            self._clock_offset = stamp.timestamp() + 0.5 - time.monotonic()
+        self._dates.read(response.headers.get("Date", ""))
 
     def _blob(self, key: str, chunk_size: int | None = None) -> Any:
         check_key(key)
@@ -202,7 +187,7 @@ class GcsStore:
         blob = self._blob(key)
         with seam(self.url, key):
             blob.upload_from_string(
-                data, content_type=_type(key), checksum="crc32c", timeout=_TIMEOUT_S,
+                data, content_type=content_type(key), checksum="crc32c", timeout=_TIMEOUT_S,
                 retry=_retry(PATIENCE_S), **conditions,
             )  # fmt: skip
 
@@ -237,18 +222,6 @@ class _Seamed:
             if blob is None:
                 return
             yield blob
-
-
-def _again_when_damaged(read: Callable[[], T]) -> T:
-    """Damage on the way is over at the second try; damage in the bucket is not."""
-    try:
-        return read()
-    except CorruptObject:
-        return read()
-
-
-def _type(key: str) -> str:
-    return "application/json" if key.endswith(".json") else "application/octet-stream"
 
 
 def _retry(seconds: float) -> Any:

@@ -11,6 +11,7 @@ import random
 import re
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,9 +64,13 @@ class Faults:
 
     Args:
         seed: Of the random choices, so that a bad day can be played again.
+        form: Makes an error's answer of status, reason and message; default: as Google does.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(
+        self, seed: int = 0, form: Callable[[int, str, str], Response] | None = None
+    ) -> None:
+        self._form = form or _as_google
         self.random = random.Random(seed)
         self._rules: list[FaultRule] = []
         self._lock = threading.Lock()
@@ -94,10 +99,10 @@ class Faults:
                 return app(request)
             time.sleep(rule.delay_s)
             if rule.after or rule.truncate is not None or rule.flip:
-                return _spoil(app(request), rule)
+                return self._spoil(app(request), rule)
             if rule.lose:
                 raise Lost
-            return app(request) if rule.status is None else _error(rule)
+            return app(request) if rule.status is None else self._error(rule)
 
         return served
 
@@ -119,25 +124,25 @@ class Faults:
                 return rule
         return None
 
+    def _error(self, rule: FaultRule) -> Response:
+        status = rule.status or 500
+        return self._form(status, rule.reason or "", rule.message)
 
-def _error(rule: FaultRule) -> Response:
-    status = rule.status or 500
-    return Refusal(
-        status, rule.reason or _REASONS.get(status, "internalError"), rule.message
-    ).response()
+    def _spoil(self, answer: Response, rule: FaultRule) -> Response:
+        if rule.lose:
+            raise Lost
+        if rule.status is not None:
+            return self._error(rule)
+        if rule.flip and answer.body:
+            spoiled = bytearray(answer.body)
+            spoiled[len(spoiled) // 2] ^= 1
+            answer.body = bytes(spoiled)
+        if rule.truncate is not None:
+            answer.headers["Content-Length"] = str(len(answer.body))
+            answer.headers["Connection"] = "close"
+            answer.body = answer.body[: rule.truncate]
+        return answer
 
 
-def _spoil(answer: Response, rule: FaultRule) -> Response:
-    if rule.lose:
-        raise Lost
-    if rule.status is not None:
-        return _error(rule)
-    if rule.flip and answer.body:
-        spoiled = bytearray(answer.body)
-        spoiled[len(spoiled) // 2] ^= 1
-        answer.body = bytes(spoiled)
-    if rule.truncate is not None:
-        answer.headers["Content-Length"] = str(len(answer.body))
-        answer.headers["Connection"] = "close"
-        answer.body = answer.body[: rule.truncate]
-    return answer
+def _as_google(status: int, reason: str, message: str) -> Response:
+    return Refusal(status, reason or _REASONS.get(status, "internalError"), message).response()

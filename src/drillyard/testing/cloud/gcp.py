@@ -7,14 +7,8 @@ through ``drillyard.testing.cloud.handle.GcpEmulator``.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import signal
 import sys
-import threading
-import uuid
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +17,19 @@ from drillyard.testing.cloud.compute.catalogue import REGIONS
 from drillyard.testing.cloud.compute.model import Instance
 from drillyard.testing.cloud.compute.service import ComputeService
 from drillyard.testing.cloud.compute.world import World
-from drillyard.testing.cloud.control import Control
-from drillyard.testing.cloud.faults import FaultRule, Faults
+from drillyard.testing.cloud.emulator import Loopback, parser, serve
+from drillyard.testing.cloud.faults import Faults
 from drillyard.testing.cloud.gcs.objects import Storage
 from drillyard.testing.cloud.gcs.service import StorageService
-from drillyard.testing.cloud.machines import EMULATOR_MARK, Guard
+from drillyard.testing.cloud.machines import EMULATOR_MARK
 from drillyard.testing.cloud.metadata import MetadataService
 from drillyard.testing.cloud.project import Project, key_file
-from drillyard.testing.cloud.proxy import Proxy
-from drillyard.testing.cloud.recording import Recorder
 from drillyard.testing.cloud.rights import rights_services, token_endpoint
-from drillyard.testing.cloud.tls import Authority
 from drillyard.testing.cloud.triggers import Trigger, Triggers, happen
 from drillyard.testing.cloud.wire import App, Listener, Refusal, Request, Response
 
 
-class Cloud:
+class Cloud(Loopback):
     """All services, wired together.
 
     Args:
@@ -59,30 +50,19 @@ class Cloud:
         bodies: bool = False,
         image: Path | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.clock = EmulatedClock(speed)
+        super().__init__(folder, Faults(seed), EmulatedClock(speed), bodies)
         self.project = Project(project)
-        self.faults = Faults(seed)
-        self.recorder = Recorder(self.clock, bodies)
         self.storage = Storage(self.clock)
-        self.mark = uuid.uuid4().hex
-        self._machine_extra: dict[str, str] = {}
         self._image = image or Path(sys.prefix)
-        self._guard = Guard(self.mark)
         self.world = World(self.clock, self.project, self.faults, folder, self._machine_env)
         self.triggers = Triggers(self.world)
         self.storage.finalised.append(self.triggers.on_object)
-        self._metadata = Listener.of(self._served(MetadataService(self.world)))
-        apps = self._apps()
-        authority = Authority()
-        self.proxy = Proxy(authority.server(sorted(apps)), apps)
-        self.bundle = authority.write_bundle(folder / "ca.pem")
+        self._metadata = Listener.of(self.served(MetadataService(self.world)))
+        self.open_doors(self._apps(), self._verbs())
         self.key = folder / "key.json"
         self.key.write_text(json.dumps(key_file(self.project)))
         self.key.chmod(0o600)
-        self._plain = Listener.of(self._served(StorageService(self.storage)))
-        self._control = Listener.of(Control(self._verbs()))
+        self._plain = Listener.of(self.served(StorageService(self.storage)))
 
     def env(self) -> dict[str, str]:
         """What a client's environment needs; nothing else tells it from the real cloud."""
@@ -93,24 +73,11 @@ class Cloud:
             "NO_GCE_CHECK": "true",
         }
 
-    def network_env(self) -> dict[str, str]:
-        """The way to the emulated hosts, and trust in their certificates."""
-        bundle, proxy, here = str(self.bundle), self.proxy.url, "127.0.0.1,localhost"
-        return {
-            "HTTPS_PROXY": proxy,
-            "https_proxy": proxy,
-            "NO_PROXY": here,
-            "no_proxy": here,
-            "REQUESTS_CA_BUNDLE": bundle,
-            "SSL_CERT_FILE": bundle,
-            "CURL_CA_BUNDLE": bundle,
-        }
-
     def greeting(self) -> dict[str, Any]:
         """The one line that is printed."""
         return {
             "env": self.env(),
-            "control": f"http://{self._control.address}",
+            "control": self.control_url,
             "storage": f"http://{self._plain.address}",
             "project": self.project.project_id,
             "service_account": self.project.worker,
@@ -142,10 +109,8 @@ class Cloud:
         """End all of it, the machines first."""
         self.world.close()
         self._metadata.close()
-        self.proxy.close()
         self._plain.close()
-        self._control.close()
-        self._guard.close()
+        super().close()
 
     def _machine_env(self, instance: Instance, folder: Path) -> dict[str, str]:
         """What a machine's processes find: its identity, the way out, a home of its own."""
@@ -166,26 +131,12 @@ class Cloud:
     def _apps(self) -> dict[str, App]:
         storage = StorageService(self.storage, self.project.may, self.project.number)
         compute = ComputeService(self.world)
-        apps: dict[str, App] = {
+        return {
             "storage.googleapis.com": self._authenticated(storage, "storage.googleapis.com"),
             "compute.googleapis.com": self._authenticated(compute, "compute.googleapis.com"),
             "oauth2.googleapis.com": token_endpoint(self.project),
             **rights_services(self.project),
         }
-        return {host: self._served(app) for host, app in apps.items()}
-
-    def _served(self, app: App) -> App:
-        return self.recorder.around(self.faults.around(self._dated(app)))
-
-    def _dated(self, app: App) -> App:
-        """Answers tell this world's time: clients judge the age of objects by it."""
-
-        def served(request: Request) -> Response:
-            answer = app(request)
-            answer.headers.setdefault("Date", formatdate(self.clock.now(), usegmt=True))
-            return answer
-
-        return served
 
     def _authenticated(self, app: App, service: str) -> App:
         def served(request: Request) -> Response:
@@ -203,15 +154,11 @@ class Cloud:
     def _verbs(self) -> dict[str, Any]:
         return {
             "state": self.state,
-            "log": lambda a: self.recorder.exchanges(a.get("match", ""), a.get("since", 0)),
-            "fault": lambda a: self.faults.add(FaultRule.model_validate(a)),
-            "clear_faults": lambda _: self.faults.clear(),
             "advance": self._advance,
             "physics": self.world.set_physics,
             "catalogue": self._set_catalogue,
             "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
             "happen": lambda a: happen(self.world, a["what"], a["machine"]),
-            "machine_env": lambda a: self._machine_extra.update(a),
             "serial": self._serial,
             "project": self._set_project,
             "bucket": self._set_bucket,
@@ -287,29 +234,10 @@ class Cloud:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m drillyard.testing.cloud.gcp")
-    parser.add_argument("--folder", required=True, type=Path)
-    parser.add_argument("--project", default="emulated-project")
-    parser.add_argument("--speed", type=float, default=1.0, help="emulated seconds a second")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bodies", action="store_true", help="record JSON bodies")
-    parser.add_argument("--image", type=Path, help="the environment that plays the image")
-    parser.add_argument("--parent", type=int, help="end when this process is gone")
-    asked = parser.parse_args(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    cloud = Cloud(asked.folder, asked.project, asked.speed, asked.seed, asked.bodies, asked.image)
-    try:
-        sys.stdout.write(json.dumps(cloud.greeting()) + "\n")
-        sys.stdout.flush()
-        while not stop.wait(0.5):
-            # A killed parent cannot tell us; we are then somebody else's child.
-            if asked.parent is not None and os.getppid() != asked.parent:
-                break
-    finally:
-        cloud.close()
-    return 0
+    words = parser("drillyard.testing.cloud.gcp")
+    words.add_argument("--project", default="emulated-project")
+    a = words.parse_args(arguments)
+    return serve(lambda: Cloud(a.folder, a.project, a.speed, a.seed, a.bodies, a.image), a.parent)
 
 
 if __name__ == "__main__":

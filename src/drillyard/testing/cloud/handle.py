@@ -13,29 +13,23 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from drillyard.errors import InfrastructureError, UserError
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class GcpEmulator:
-    """An emulated Google Cloud in a process of its own; it ends with this handle or its process.
-
-    Use it as a context manager::
-
-        with GcpEmulator(tmp_path / "gcp") as cloud:
-            subprocess.run([...], env=cloud.environ())
-            assert cloud.state()["machines"] == []
+class Emulator:
+    """An emulated cloud in a process of its own; it ends with this handle or its process.
 
     Args:
+        module: The program.
         folder: Of its own.
-        project: Id of the project.
         speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
         seed: Of the random faults.
         bodies: Record JSON bodies.
-        options: Further options of ``python -m drillyard.testing.cloud.gcp``.
+        options: Further options of the program.
 
     Raises:
         InfrastructureError: It did not start.
@@ -43,15 +37,15 @@ class GcpEmulator:
 
     def __init__(
         self,
+        module: str,
         folder: Path,
-        project: str = "emulated-project",
         speed: float = 1.0,
         seed: int = 0,
         bodies: bool = False,
         options: tuple[str, ...] = (),
     ) -> None:
-        command = [sys.executable, "-m", "drillyard.testing.cloud.gcp", "--folder", str(folder)]
-        command += ["--project", project, "--speed", str(speed), "--seed", str(seed)]
+        command = [sys.executable, "-m", module, "--folder", str(folder)]
+        command += ["--speed", str(speed), "--seed", str(seed)]
         command += ["--parent", str(os.getpid()), *(["--bodies"] if bodies else []), *options]
         folder.mkdir(parents=True, exist_ok=True)
         self._errors = folder / "emulator.log"
@@ -68,17 +62,13 @@ class GcpEmulator:
                 f"the emulated cloud did not start: {text.splitlines()[-1]}",
                 hint=f"the whole text is in {self._errors}",
             )
-        greeting = json.loads(line)
+        greeting = self.greeting = json.loads(line)
         self.env: dict[str, str] = greeting["env"]
         self.control_url: str = greeting["control"]
-        self.storage_url: str = greeting["storage"]
-        """For ``STORAGE_EMULATOR_HOST``: the bucket store alone, plain and without tokens."""
-        self.project: str = greeting["project"]
-        self.service_account: str = greeting["service_account"]
         self.folder = folder
         self.pid = self._process.pid
 
-    def __enter__(self) -> GcpEmulator:
+    def __enter__(self) -> Self:
         """Itself."""
         return self
 
@@ -178,3 +168,67 @@ class GcpEmulator:
                 self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+class GcpEmulator(Emulator):
+    """An emulated Google Cloud.
+
+    Use it as a context manager::
+
+        with GcpEmulator(tmp_path / "gcp") as cloud:
+            subprocess.run([...], env=cloud.environ())
+            assert cloud.state()["machines"] == []
+
+    Args:
+        folder: Of its own.
+        project: Id of the project.
+        speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
+        seed: Of the random faults.
+        bodies: Record JSON bodies.
+        options: Further options of ``python -m drillyard.testing.cloud.gcp``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        project: str = "emulated-project",
+        speed: float = 1.0,
+        seed: int = 0,
+        bodies: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        options = ("--project", project, *options)
+        super().__init__("drillyard.testing.cloud.gcp", folder, speed, seed, bodies, options)
+        self.storage_url: str = self.greeting["storage"]
+        """For ``STORAGE_EMULATOR_HOST``: the bucket store alone, plain and without tokens."""
+        self.project: str = self.greeting["project"]
+        self.service_account: str = self.greeting["service_account"]
+
+
+class AzureEmulator(Emulator):
+    """An emulated Azure with one Azure ML workspace; used as ``GcpEmulator`` is.
+
+    Args:
+        folder: Of its own.
+        speed: Emulated seconds a real second.
+        seed: Of the random faults.
+        bodies: Record JSON bodies.
+        options: Further options of ``python -m drillyard.testing.cloud.azure.cloud``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        speed: float = 1.0,
+        seed: int = 0,
+        bodies: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        module = "drillyard.testing.cloud.azure.cloud"
+        super().__init__(module, folder, speed, seed, bodies, options)
+        self.workspace: dict[str, str] = self.greeting["workspace"]
+        """``subscription_id``, ``resource_group``, ``workspace_name``."""
+        self.account: str = self.greeting["account"]
+        """Name of the workspace's storage account."""
+        self.container: str = self.greeting["container"]
+        """Of the workspace's own datastore."""

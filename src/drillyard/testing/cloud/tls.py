@@ -33,6 +33,16 @@ class Authority:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    def write_pair(self, folder: Path, host: str) -> tuple[Path, Path]:
+        """Write a certificate and its key, for a server in a process of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        pair = self._authority.issue_cert(host, "127.0.0.1")
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        pair.cert_chain_pems[0].write_to_path(certificate)
+        key.touch(mode=0o600)
+        pair.private_key_pem.write_to_path(key)
+        return certificate, key
+
     def write_bundle(self, path: Path) -> Path:
         """Write what a client trusts: the usual authorities and this one."""
         import certifi

@@ -1,0 +1,21 @@
+"""Who we are to Azure: one chain of sign-ins for the store and for the backend."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+SIGN_IN = (
+    "az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET (or a certificate)"
+)
+
+
+@functools.cache
+def credential() -> Any:
+    """The usual chain: environment, workload, managed identity (in a job), ``az login``.
+
+    One for the process: it keeps its tokens.
+    """
+    from azure.identity import DefaultAzureCredential
+
+    return DefaultAzureCredential()

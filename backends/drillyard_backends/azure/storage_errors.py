@@ -1,0 +1,75 @@
+"""The one seam where the errors of azure-storage-blob become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
+from drillyard.mailbox.store import ObjectMissing
+from drillyard_backends.azure.login import SIGN_IN
+
+_NO_RIGHT = ("AuthorizationFailure", "AuthorizationPermissionMismatch", "AuthorizationFailed",
+             "InsufficientAccountPermissions", "PublicAccessNotPermitted")  # fmt: skip
+
+
+class Taken(Exception):
+    """A precondition failed: somebody was first. Never leaves the store."""
+
+
+@contextlib.contextmanager
+def seam(url: str, key: str = "") -> Iterator[None]:
+    """Translate what comes out of the library.
+
+    Args:
+        url: Of the store, for messages.
+        key: Of the object.
+
+    Raises:
+        ObjectMissing: The object is not there (but its container is).
+        Taken: A precondition failed.
+        CorruptObject: The bytes have another checksum than the answer says.
+        StoreUnavailable: Anything else.
+    """
+    from azure.core import exceptions as azure
+
+    try:
+        yield
+    except (DrillyardError, ObjectMissing):
+        raise
+    except azure.ResourceNotFoundError as error:
+        if key and _code(error) in ("BlobNotFound", ""):
+            raise ObjectMissing(key) from None
+        raise StoreUnavailable(
+            f"store {url}: there is no such account or container: {_text(error)}",
+            hint="is the name right? `drillyard run --on azure` makes the container",
+        ) from error
+    except (azure.ResourceExistsError, azure.ResourceModifiedError):
+        raise Taken from None
+    except azure.ClientAuthenticationError as error:
+        where = f"store {url}: "
+        if _code(error) in _NO_RIGHT:
+            raise StoreUnavailable(
+                f"{where}no permission at {key or 'the container'}: {_text(error)}",
+                hint="grant Storage Blob Data Contributor on the account to this identity",
+            ) from error
+        raise StoreUnavailable(
+            f"{where}Azure did not accept the sign-in: {_text(error)}", hint=SIGN_IN
+        ) from error
+    except (azure.AzureError, OSError) as error:
+        where = f" at {key}" if key else ""
+        if "MD5 mismatch" in str(error):
+            raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
+        raise StoreUnavailable(
+            f"store {url}{where}: {_text(error)}", hint="is the network there? It was tried again"
+        ) from error
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", "") or "").rsplit(".", 1)[-1]
+
+
+def _text(error: Exception) -> str:
+    """What people need of an error: its first line."""
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -1,0 +1,106 @@
+"""The store in Azure's blob storage, on Azurite: the contract, and what goes wrong."""
+
+import hashlib
+import uuid
+
+import pytest
+
+pytest.importorskip("azure.storage.blob")
+
+from drillyard.errors import CorruptObject, StoreUnavailable, UserError
+from drillyard.mailbox import open_store, pace
+from drillyard.mailbox.store import folders
+from drillyard.testing.store_suite import StoreSuite
+from drillyard_backends.azure import store as module
+from drillyard_backends.azure.store import BlobStore
+from tests.emulated.azure_lab import needs_azurite, opened
+
+pytestmark = needs_azurite()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    yield from opened(tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture
+def store(azure):
+    made = BlobStore(f"az://{azure.account}/lab-{uuid.uuid4().hex[:10]}/some/folder")
+    assert made.make_container() and not made.make_container()
+    yield made
+    azure.clear_faults()
+
+
+class TestBlobStore(StoreSuite):
+    @pytest.fixture
+    def store(self, store):
+        return store
+
+    @pytest.fixture
+    def other(self, store):
+        return open_store(store.url)
+
+    # Azurite takes some ten milliseconds for each of them.
+    test_many_objects = pytest.mark.slow(StoreSuite.test_many_objects)
+
+
+def test_a_create_whose_answer_was_lost_is_still_won(store, azure):
+    """The library asks again and is told 409; what is there is ours by its token."""
+    azure.fault("claims", method="PUT", lose=True, after=True, times=1)
+    assert store.put_if_absent("claims/t.1.json", b"token 1")
+    assert not store.put_if_absent("claims/t.1.json", b"token 2")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_store_that_is_busy_is_asked_again(store, azure, status):
+    azure.fault("blob.core.windows.net", status=status, times=2)
+    store.put("k", b"1")
+    assert store.get("k") == b"1"
+
+
+def test_damage_on_the_way_is_read_again_and_damage_that_stays_is_said(store, azure):
+    store.put("k", b"a" * 5000)
+    azure.fault("/k$", method="GET", flip=True, times=1)
+    assert store.get("k") == b"a" * 5000
+    azure.fault("/k$", method="GET", flip=True)
+    with pytest.raises(CorruptObject):
+        store.get("k")
+
+
+def test_a_large_file_goes_up_in_pieces_over_broken_ones(store, azure, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 1 << 18)
+    other = BlobStore(store.url)
+    source = tmp_path / "replay"
+    source.write_bytes(hashlib.sha256(b"seed").digest() * (9 * 8192 + 5))
+    azure.fault("comp=block&", method="PUT", status=503, times=1, skip=2)
+    other.upload("big", source)
+    other.download("big", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    blocks = [e for e in azure.log("PUT .*comp=block&") if store.container in e["path"]]
+    assert len(blocks) >= 10 and sum(e["status"] == 503 for e in blocks) == 1
+
+
+def test_what_is_missing_is_said_with_what_mends_it(store, azure):
+    azure.fault(store.container, status=403, reason="AuthorizationPermissionMismatch")
+    with pytest.raises(StoreUnavailable, match="no permission") as error:
+        store.put("k", b"1")
+    assert "Storage Blob Data Contributor" in error.value.hint
+    with pytest.raises(StoreUnavailable, match="account or container"):
+        BlobStore(f"az://{azure.account}/no-such-container").put("k", b"1")
+
+
+def test_folders_are_listed_without_what_is_in_them(store, azure):
+    for key in ("one/experiment.json", "one/runs/a/b", "two/experiment.json", "three"):
+        store.put(key, b"{}")
+    assert folders(store) == ["one", "two"]
+    assert folders(store, "one/") == ["runs"]
+    assert pace(store) > 0
+    names = azure.ask("objects", container=store.container)
+    assert all(name.startswith("some/folder/") for name in names) and len(names) == 4
+
+
+@pytest.mark.parametrize("url", ["az://a/b", "az://Account/container", "az://acc/con--tainer",
+                                 "az://account", "az://account/container/../x"])  # fmt: skip
+def test_what_is_no_container_is_refused(url):
+    with pytest.raises(UserError):
+        BlobStore(url)

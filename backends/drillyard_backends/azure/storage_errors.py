@@ -47,22 +47,27 @@ def seam(url: str, key: str = "") -> Iterator[None]:
     except (azure.ResourceExistsError, azure.ResourceModifiedError):
         raise Taken from None
     except azure.ClientAuthenticationError as error:
-        where = f"store {url}: "
         if _code(error) in _NO_RIGHT:
-            raise StoreUnavailable(
-                f"{where}no permission at {key or 'the container'}: {_text(error)}",
-                hint="grant Storage Blob Data Contributor on the account to this identity",
-            ) from error
+            raise _no_right(url, key, error) from error
         raise StoreUnavailable(
-            f"{where}Azure did not accept the sign-in: {_text(error)}", hint=SIGN_IN
+            f"store {url}: Azure did not accept the sign-in: {_text(error)}", hint=SIGN_IN
         ) from error
     except (azure.AzureError, OSError) as error:
         where = f" at {key}" if key else ""
+        if getattr(error, "status_code", None) == 403:
+            raise _no_right(url, key, error) from error
         if "MD5 mismatch" in str(error):
             raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
         raise StoreUnavailable(
             f"store {url}{where}: {_text(error)}", hint="is the network there? It was tried again"
         ) from error
+
+
+def _no_right(url: str, key: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"store {url}: no permission at {key or 'the container'}: {_text(error)}",
+        hint="grant Storage Blob Data Contributor on the account to this identity",
+    )
 
 
 def _code(error: Exception) -> str:

@@ -79,6 +79,9 @@ class Played:
 class BatchPolicy(Protocol):
     """Acts for several copies at once."""
 
+    def bind(self, venv: Any) -> None:
+        """The copies (a VecEnv) that it will act in."""
+
     def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
         """An episode begins in a copy."""
 
@@ -91,6 +94,9 @@ class AgentPolicy:
 
     def __init__(self, act: Callable[[Any], np.ndarray]) -> None:
         self._act = act
+
+    def bind(self, venv: Any) -> None:
+        """It asks them nothing."""
 
     def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
         """It keeps nothing between steps."""
@@ -111,6 +117,9 @@ class BaselinePolicy:
                 self._each.append(make_baseline(name, env))
             finally:
                 env.close()
+
+    def bind(self, venv: Any) -> None:
+        """Each baseline looked at a copy of its own."""
 
     def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
         """Tell the copy's own."""
@@ -187,6 +196,7 @@ def run_episodes(
 
     venv = make_vec(spec, n, 0, training=False, around=around)
     try:
+        acting.bind(venv)
         if normalisation is not None:
             load_normalisation(venv, dict(normalisation))
         # The normalisation has a `metadata` of its own; the copies know the simulator's.

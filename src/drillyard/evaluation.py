@@ -104,15 +104,13 @@ def load_agent(context: RunContext) -> tuple[LoadedPolicy, Which]:
     return load_policy(files, which), which
 
 
-def _acting(
-    policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]
-) -> Callable[[Any], np.ndarray]:
+def _acting(policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]) -> Any:
     if not deterministic:
         import torch
 
         # The exploration noise of a stochastic policy: the same in every evaluation.
         torch.manual_seed(planned[0].seed)
-    return lambda observations: policy(observations, deterministic)
+    return policy.playing(deterministic)
 
 
 def _watch(context: RunContext, name: str, before: int, total: int) -> Callable[[int], None]:

@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 from drillyard.annotated import Entry, complete, render
 from drillyard.errors import ConfigError, UserError
 from drillyard.learners.meanings import MEANINGS
-from drillyard.learners.signatures import ARGUMENTS, OURS
+from drillyard.learners.signatures import ARGUMENTS, ON_POLICY, OURS
 from drillyard.registry import names, nearest
 from drillyard.spec import presets
 from drillyard.spec.experiment import ExperimentSpec
@@ -199,7 +199,7 @@ def _arguments(
     found.update(own)
     if found.get("learning_starts", 0) >= steps and "learning_starts" not in own:
         found["learning_starts"] = steps // 10
-    if algorithm == "ppo" and (found["n_steps"] * n_envs) % found["batch_size"]:
+    if algorithm in ON_POLICY and (found["n_steps"] * n_envs) % found.get("batch_size", 1):
         found["batch_size"] = n_envs * found["n_steps"]
     return found
 

@@ -54,6 +54,21 @@ class Drift(gym.Env):
         load_rng(self._np_random, state["rng"])
 
 
+class Masked(Drift):
+    """Standing still is possible at every other step only."""
+
+    def __init__(self):
+        super().__init__(discrete=True)
+
+    def action_masks(self):
+        return np.array([True, self.t % 2 == 0, True])
+
+    def step(self, action):
+        if not self.action_masks()[int(action)]:
+            raise ValueError(f"action {action} is not possible at step {self.t}")
+        return super().step(action)
+
+
 class Breaks(Drift):
     """Returns NaN in copy 1 at its 30th step."""
 

@@ -25,6 +25,7 @@ from tests.patience import PATIENCE_S
 RUN = resume_runner.RUN
 DRIFT = {"id": "tests.contract.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
 DISCRETE = {**DRIFT, "args": {"discrete": True}}
+MASKED = {**DRIFT, "id": "tests.contract.resume_worlds:Masked"}
 EVERY = {"every": {"steps": 200, "episodes": 2}}
 
 
@@ -76,6 +77,27 @@ CASES = {
         "action_noise": "ornstein-uhlenbeck"}),
     "sac": case(DRIFT, "sac", {**WARM, "buffer_size": 300}, ["normalize"]),
     "sac-sde": case(DRIFT, "sac", {**WARM, "use_sde": True, "ent_coef": "auto_0.5"}),
+    "double-dqn": case(DISCRETE, "double-dqn", {
+        **WARM, "buffer_size": 250, "target_update_interval": 100}, ["normalize"], n_envs=2),
+    "qr-dqn": case(DISCRETE, "qr-dqn", {
+        **WARM, "policy_kwargs": {"net_arch": [24], "n_quantiles": 8},
+        "target_update_interval": 100, "n_steps": 3}),
+    "trpo": case(DRIFT, "trpo", {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR},
+                 ["normalize"], n_envs=2),
+    "recurrent-ppo": case(DRIFT, "recurrent-ppo", {
+        "n_steps": 32, "batch_size": 32, "n_epochs": 2, "learning_rate": LINEAR,
+        "policy_kwargs": {"lstm_hidden_size": 8}}, ["normalize"], n_envs=2),
+    "maskable-ppo": case(MASKED, "maskable-ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
+    "tqc": case(DRIFT, "tqc", {**WARM, "use_sde": True, "buffer_size": 300,
+                               "policy_kwargs": {"net_arch": [24], "n_quantiles": 5}},
+                ["normalize"]),
+    "crossq": case(DRIFT, "crossq", {**WARM, "action_noise": "normal"}, n_envs=2),
+    "ars": case(DRIFT, "ars", {"n_delta": 2, "learning_rate": LINEAR, "delta_std": "lin_0.1"},
+                ["normalize"], n_envs=2, steps=2400, checkpoint_every=400),
+    "reset-recurrent-ppo": case({"id": "CartPole-v1"}, "recurrent-ppo", {
+        "n_steps": 32, "batch_size": 32, "n_epochs": 2,
+        "policy_kwargs": {"lstm_hidden_size": 8}}, n_envs=2),
+    "reset-ars": case({"id": "CartPole-v1"}, "ars", {"n_delta": 2}),
     "reset-ppo": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
     "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
     "reset-dqn": case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
@@ -118,8 +140,9 @@ def copies(case):
     return case["train"].get("n_envs", 1)
 
 
-VARIANTS = {"sac-sde", "ppo-sde-stack", "ppo-dict", "td3-episodes", "dqn-lean", "dqn-n-step"}
-"""Of the same six algorithms: run on demand."""
+VARIANTS = {"sac-sde", "ppo-sde-stack", "ppo-dict", "td3-episodes", "dqn-lean", "dqn-n-step",
+            "qr-dqn", "trpo", "tqc", "crossq", "reset-recurrent-ppo", "reset-ars"}  # fmt: skip
+"""Of algorithms, or of kinds of them, that the others stand for: run on demand."""
 
 
 @pytest.mark.parametrize(

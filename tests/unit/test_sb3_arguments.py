@@ -37,13 +37,74 @@ def test_the_table_is_the_installed_signature(algorithm):
 def test_the_action_spaces_are_the_installed_ones(algorithm):
     from drillyard.learners.sb3_build import CLASSES
 
-    source = inspect.getsource(CLASSES[algorithm])
-    if algorithm == "ddpg":  # takes TD3's constructor
-        source = inspect.getsource(CLASSES["td3"])
+    # A class that has no constructor of its own takes its parent's.
+    sources = (inspect.getsource(kind) for kind in CLASSES[algorithm].__mro__)
+    source = next(text for text in sources if "supported_action_spaces=(" in text)
     named = source.split("supported_action_spaces=(")[1].split(")")[0]
     assert set(ACTION_SPACES[algorithm]) == {
         n.strip().removeprefix("spaces.") for n in named.split(",") if n.strip()
     }
+
+
+OTHER_VALUES = {
+    "learning_rate": 5e-4, "n_steps": 24, "batch_size": 12, "n_epochs": 3, "gamma": 0.9,
+    "gae_lambda": 0.7, "clip_range": 0.11, "clip_range_vf": 0.3, "normalize_advantage": None,
+    "ent_coef": 0.02, "vf_coef": 0.4, "max_grad_norm": 0.7, "target_kl": 0.04, "use_sde": None,
+    "sde_sample_freq": 4, "use_sde_at_warmup": None, "use_rms_prop": None, "rms_prop_eps": 1e-4,
+    "buffer_size": 500, "learning_starts": 7, "tau": 0.2, "train_freq": 3, "gradient_steps": 2,
+    "target_update_interval": 50, "exploration_fraction": 0.3, "exploration_initial_eps": 0.8,
+    "exploration_final_eps": 0.2, "policy_delay": 4, "target_policy_noise": 0.1,
+    "target_noise_clip": 0.3, "target_entropy": -3.0, "stats_window_size": 9,
+    "cg_max_steps": 4, "cg_damping": 0.2, "line_search_shrinking_factor": 0.5,
+    "line_search_max_iter": 3, "n_critic_updates": 2, "sub_sampling_factor": 2,
+    "top_quantiles_to_drop_per_net": 1, "n_delta": 6, "n_top": 3, "delta_std": 0.07,
+    "zero_policy": None, "alive_bonus_offset": 2.0, "n_eval_episodes": 2,
+}  # fmt: skip
+"""Argument -> a value that is nobody's default; None: the other of true and false."""
+READ_ELSEWHERE = {
+    "policy_kwargs": {"net_arch": [12], "activation_fn": "elu"},
+    "action_noise": {"name": "normal", "sigma": 0.3},
+    "replay_buffer_kwargs": {"handle_timeout_termination": False},
+    "optimize_memory_usage": True,
+}
+N_STEP_RETURNS = {"n_steps": 2}
+
+
+@pytest.mark.parametrize("algorithm", ARGUMENTS)
+def test_what_is_told_is_what_the_built_model_has(algorithm):
+    """Every argument of every algorithm, with a value that is not its default."""
+    from drillyard.learners.sb3_build import build, describe
+    from drillyard.simulators.make import make_vec
+    from drillyard.spec.learning import SimulatorSpec
+
+    discrete = "Box" not in ACTION_SPACES[algorithm]
+    defaults = {n: v for n, v in ARGUMENTS[algorithm].items() if n not in OURS}
+    given = {
+        name: not default if OTHER_VALUES[name] is None else OTHER_VALUES[name]
+        for name, default in defaults.items() if name not in READ_ELSEWHERE
+    } | {name: READ_ELSEWHERE[name] for name in defaults if name in READ_ELSEWHERE}  # fmt: skip
+    if "buffer_size" in given:
+        given |= N_STEP_RETURNS
+        del given["optimize_memory_usage"]  # not with returns of several steps: refused by SB3
+    if algorithm == "a2c":
+        given["use_rms_prop"] = True  # its eps is that of no other optimiser
+    validate_arguments(algorithm, given, Sizes(1, 10_000))
+    world = SimulatorSpec(id="CartPole-v1" if discrete else "Pendulum-v1")
+    venv = make_vec(world, 1, 0)
+    try:
+        found = describe(algorithm, build(algorithm, None, given, venv, 1, "cpu"))
+    finally:
+        venv.close()
+    network = {"net_arch": [12], "activation_fn": "ELU"}
+    assert {n: found[n] for n in network} == network or algorithm == "qr-dqn"
+    assert found.pop("train_freq", None) in (None, "3 step")
+    noise = found.pop("action_noise", None)
+    assert noise is None or "0.3" in noise
+    buffer = found.pop("replay_buffer_kwargs", None)
+    assert buffer is None or not buffer["handle_timeout_termination"]
+    special = {"policy_kwargs", "train_freq", "action_noise", "replay_buffer_kwargs"}
+    told = {name: found.get(name) for name in given if name not in special}
+    assert told == {name: value for name, value in given.items() if name not in special}
 
 
 BAD = [

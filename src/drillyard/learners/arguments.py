@@ -14,7 +14,7 @@ from typing import Any
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.learners import schedules
 from drillyard.learners.networks import NOT_TAKEN, check_policy_kwargs
-from drillyard.learners.signatures import ARGUMENTS, NOISES, ON_POLICY, OURS
+from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES, NOISES, ON_POLICY, OURS
 from drillyard.registry import nearest
 
 FIELD = "learner.args"
@@ -34,7 +34,7 @@ def validate_arguments(algorithm: str, args: Mapping[str, Any], sizes: Sizes) ->
     """Check the arguments of a built-in algorithm.
 
     Args:
-        algorithm: ``ppo``, ``a2c``, ``dqn``, ``ddpg``, ``td3`` or ``sac``.
+        algorithm: A key of ``ARGUMENTS``.
         args: As written in the file.
         sizes: Copies and budget.
 
@@ -44,8 +44,13 @@ def validate_arguments(algorithm: str, args: Mapping[str, Any], sizes: Sizes) ->
     errors = list(_names(algorithm, args))
     bad = {e.field for e in errors}
     for name, value in args.items():
-        if f"{FIELD}.{name}" not in bad and name in _RULES:
-            errors += _RULES[name](f"{FIELD}.{name}", value)
+        field = f"{FIELD}.{name}"
+        if field in bad or (value is None and ARGUMENTS[algorithm][name] is None):
+            continue
+        if name == "policy_kwargs":
+            errors += check_policy_kwargs(field, value, algorithm)
+        elif name in _RULES:
+            errors += _RULES[name](field, value)
     if not errors:
         errors += _together(algorithm, {**ARGUMENTS[algorithm], **clean(args)}, sizes)
     if errors:
@@ -208,10 +213,6 @@ def _replay_kwargs(field: str, value: Any) -> Checks:
                           allowed="{handle_timeout_termination: true|false}")  # fmt: skip
 
 
-def _policy_kwargs(field: str, value: Any) -> Checks:
-    yield from check_policy_kwargs(field, value)
-
-
 _UNIT = _number(0, 1)
 _RULES: dict[str, Callable[[str, Any], Checks]] = {
     "learning_rate": schedules.problems, "clip_range": schedules.problems,
@@ -230,19 +231,31 @@ _RULES: dict[str, Callable[[str, Any], Checks]] = {
     "target_entropy": _number(words=("auto",)),
     "use_sde": _flag, "use_sde_at_warmup": _flag, "normalize_advantage": _flag,
     "use_rms_prop": _flag, "optimize_memory_usage": _flag,
-    "train_freq": _train_freq, "action_noise": _noise, "policy_kwargs": _policy_kwargs,
-    "replay_buffer_kwargs": _replay_kwargs,
+    "train_freq": _train_freq, "action_noise": _noise, "replay_buffer_kwargs": _replay_kwargs,
+    "cg_max_steps": _integer(1), "cg_damping": _number(0), "line_search_max_iter": _integer(1),
+    "line_search_shrinking_factor": _number(0, 1, open_low=True), "n_critic_updates": _integer(1),
+    "sub_sampling_factor": _integer(1), "top_quantiles_to_drop_per_net": _integer(0),
+    "n_delta": _integer(1), "n_top": _integer(1), "delta_std": schedules.problems,
+    "zero_policy": _flag, "alive_bonus_offset": _number(), "n_eval_episodes": _integer(1),
 }  # fmt: skip
 _INTEGERS = frozenset({
     "n_steps", "batch_size", "n_epochs", "buffer_size", "learning_starts", "gradient_steps",
     "policy_delay", "target_update_interval", "stats_window_size", "sde_sample_freq",
+    "cg_max_steps", "line_search_max_iter", "n_critic_updates", "sub_sampling_factor",
+    "top_quantiles_to_drop_per_net", "n_delta", "n_top", "n_eval_episodes",
 })  # fmt: skip
 
 
 def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:
     """Arguments that are wrong only beside one another."""
     if algorithm in ON_POLICY:
-        yield from _rollout(algorithm, args, sizes.n_envs)
+        yield from _rollout(args, sizes.n_envs)
+        return
+    if algorithm in FROM_EPISODES:
+        if (args["n_top"] or 0) > args["n_delta"]:
+            yield ConfigError("is more than there are directions", field=f"{FIELD}.n_top",
+                              value=args["n_top"], allowed=f"at most n_delta = {args['n_delta']}",
+                              hint="leave it out to take them all")  # fmt: skip
         return
     starts, total = args["learning_starts"], sizes.total_steps
     if total is not None and starts >= total:
@@ -265,7 +278,7 @@ def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:
         )  # fmt: skip
 
 
-def _rollout(algorithm: str, args: Mapping[str, Any], n_envs: int) -> Checks:
+def _rollout(args: Mapping[str, Any], n_envs: int) -> Checks:
     steps = args["n_steps"] * n_envs
     product = f"n_steps x n_envs = {args['n_steps']} x {n_envs} = {steps}"
     if steps < 2 and args["normalize_advantage"]:
@@ -273,12 +286,12 @@ def _rollout(algorithm: str, args: Mapping[str, Any], n_envs: int) -> Checks:
             f"a rollout is {product} step: the advantage of one sample has no spread",
             field=f"{FIELD}.n_steps", value=args["n_steps"], allowed="n_steps x n_envs above 1",
         )  # fmt: skip
-    elif algorithm == "ppo" and args["batch_size"] > steps:
+    elif args.get("batch_size", 1) > steps:
         yield ConfigError(
             f"is more than a rollout has: {product}", field=f"{FIELD}.batch_size",
             value=args["batch_size"], allowed=f"a divisor of {steps}",
         )  # fmt: skip
-    elif algorithm == "ppo" and steps % args["batch_size"]:
+    elif steps % args.get("batch_size", 1):
         close = _nearest_divisor(steps, args["batch_size"])
         yield ConfigError(
             f"does not divide a rollout ({product}): the last minibatch would be cut short",

@@ -37,6 +37,9 @@ class Learner(Protocol):
     """An algorithm, registered under ``drillyard.learners``; made without arguments."""
 
     name: str
+    resume: str
+    """How an interrupted training ends: ``exact`` (as one that was left alone), ``statistically
+    equal``, or ``restarts``."""
 
     def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
         """Verify arguments and spaces before anything runs.
@@ -50,6 +53,9 @@ class Learner(Protocol):
 
     def rebuild(self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes) -> Any:
         """A callable ``(observation, deterministic=True) -> action`` from the files of a result.
+
+        One that remembers, or asks the simulator, has ``playing(deterministic)`` too, which gives
+        a ``BatchPolicy`` for whole episodes.
 
         Args:
             description: ``learner.json``.
@@ -69,6 +75,16 @@ class LoadedPolicy:
     def __call__(self, observation: Any, deterministic: bool = True) -> np.ndarray:
         """See ``Policy``."""
         return cast(np.ndarray, self._act(observation, deterministic))
+
+    def playing(self, deterministic: bool) -> Any:
+        """For whole episodes in copies side by side: a ``BatchPolicy``, or a plain callable.
+
+        Args:
+            deterministic: Without exploration noise.
+        """
+        if hasattr(self._act, "playing"):
+            return self._act.playing(deterministic)
+        return lambda observations: self(observations, deterministic)
 
 
 def policy_file_names(which: Which) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 
 from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
+from drillyard.learners.playing import Playing
 from drillyard.phases import StopSignal
 from drillyard.simulators.lessons import draw_in_order
 from drillyard.simulators.make import make_vec
@@ -129,11 +130,14 @@ class Evaluator:
         wanted = [len(fixed.queue) for fixed in self._copies]
         found: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
         observation = self._venv.reset()
+        playing = Playing(model.policy, self._deterministic, self._venv)
+        for copy in range(n):
+            playing.begin(copy)
         for _ in range(MAX_STEPS):
             self._stop.check()
-            action, _ = model.policy.predict(observation, deterministic=self._deterministic)
-            observation, _, dones, infos = self._venv.step(action)
+            observation, _, dones, infos = self._venv.step(playing.act(observation))
             for copy in (int(i) for i in np.flatnonzero(dones)):
+                playing.begin(copy)
                 if len(found[copy]) < wanted[copy]:
                     end = infos[copy]["episode"]
                     own = infos[copy].get("metrics", {})

@@ -13,10 +13,12 @@ from drillyard.learners.signatures import (
     ACTIVATIONS,
     ARGUMENTS,
     EXTRACTORS,
-    ON_POLICY,
+    MORE_POLICIES,
     OPTIMISER_SETTINGS,
     OPTIMISERS,
+    OTHER_POLICIES,
     POLICIES,
+    POLICY_ARGUMENTS,
     class_name,
 )
 from drillyard.registry import nearest
@@ -47,8 +49,9 @@ NOT_TAKEN = {
 """What other libraries take here -> why it is not taken, and what to write instead."""
 
 
-def check_policy_kwargs(field: str, value: Any) -> Iterator[ConfigError]:
+def check_policy_kwargs(field: str, value: Any, algorithm: str) -> Iterator[ConfigError]:
     """What cannot work in ``policy_kwargs``."""
+    known = (*_KNOWN, *POLICY_ARGUMENTS.get(algorithm, ()))
     if value is None:
         return
     if not isinstance(value, Mapping):
@@ -58,12 +61,12 @@ def check_policy_kwargs(field: str, value: Any) -> Iterator[ConfigError]:
         where = f"{field}.{key}"
         if key in NOT_TAKEN:
             reason, hint = NOT_TAKEN[key]
-            yield ConfigError(reason, field=where, value=str(given), allowed=", ".join(_KNOWN),
+            yield ConfigError(reason, field=where, value=str(given), allowed=", ".join(known),
                               hint=hint)  # fmt: skip
-        elif key not in _KNOWN:
+        elif key not in known:
             yield ConfigError(
-                "no such policy argument", field=where, value=given, allowed=", ".join(_KNOWN),
-                hint=nearest(str(key), list(_KNOWN)),
+                "no such policy argument", field=where, value=given, allowed=", ".join(known),
+                hint=nearest(str(key), list(known)),
             )  # fmt: skip
         elif key == "net_arch":
             yield from _net_arch(where, given)
@@ -241,7 +244,7 @@ def check_spaces(
             allowed="finite bounds",
             hint="give it finite bounds (gymnasium.wrappers:RescaleAction helps)",
         )
-    _check_policy(policy, observation)
+    _check_policy(algorithm, policy, observation)
     if args.get("use_sde") and kind != "Box":
         raise SpaceMismatch(
             "use_sde needs continuous actions",
@@ -260,19 +263,24 @@ def check_spaces(
         )  # fmt: skip
 
 
-def _check_policy(policy: str | None, observation: Any) -> None:
-    from gymnasium import spaces
-
-    auto = auto_policy(observation)
-    if policy is None or ":" in policy:
+def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
+    if policy is not None and ":" in policy:
         return
-    if policy not in POLICIES:
+    own = own_policies(algorithm)
+    auto = auto_policy(observation, algorithm)
+    if policy is None:
+        return
+    more = MORE_POLICIES.get(algorithm, ())
+    known = [*own.values(), *more]
+    if policy not in known:
         raise ConfigError(
             "no such policy", field="learner.policy", value=policy,
-            allowed=", ".join(POLICIES), hint=nearest(policy, list(POLICIES)),
+            allowed=", ".join(known), hint=nearest(policy, known),
         )  # fmt: skip
-    is_dict = isinstance(observation, spaces.Dict)
-    if is_dict != (policy == "MultiInputPolicy") or (policy == "CnnPolicy" and auto != policy):
+    kinds = [kind for kind, name in own.items() if name == policy]
+    # An image may be flattened; nothing else may be taken for another thing.
+    flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")
+    if policy != auto and not flat:
         raise SpaceMismatch(
             f"{policy} cannot observe this world: {observation}",
             field="learner.policy",
@@ -282,12 +290,34 @@ def _check_policy(policy: str | None, observation: Any) -> None:
         )
 
 
-def auto_policy(observation: Any) -> str:
+def own_policies(algorithm: str) -> dict[str, str]:
+    """Which of ``POLICIES`` an algorithm has -> what it calls it."""
+    return OTHER_POLICIES.get(algorithm, {name: name for name in POLICIES})
+
+
+def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
     """The policy that fits an observation space.
 
+    Args:
+        observation: The space.
+        algorithm: A built-in's name.
+
     Raises:
-        SpaceMismatch: Something that looks like an image and is none that a CNN can take.
+        SpaceMismatch: Something that looks like an image and is none that a CNN can take, or a
+            space for which the algorithm has no network.
     """
+    kind, own = _kind_of_policy(observation), own_policies(algorithm)
+    if kind not in own:
+        raise SpaceMismatch(
+            f"{algorithm} has no network for images or mappings: {observation}",
+            field="learner.algorithm", value=algorithm,
+            allowed="; ".join(a for a in ACTION_SPACES if kind in own_policies(a)),
+            hint="flatten it (simulator.wrappers: [flatten_observation]), or choose another",
+        )  # fmt: skip
+    return own[kind]
+
+
+def _kind_of_policy(observation: Any) -> str:
     from gymnasium import spaces
 
     if isinstance(observation, spaces.Dict):
@@ -321,7 +351,7 @@ def check_memory(
     Raises:
         ConfigError: It does not; with both numbers.
     """
-    if algorithm in ON_POLICY:
+    if "buffer_size" not in ARGUMENTS[algorithm]:
         return
     size = int(args.get("buffer_size", ARGUMENTS[algorithm]["buffer_size"]))
     copies = 1 if args.get("optimize_memory_usage") else 2

@@ -1,10 +1,9 @@
-"""Stable-Baselines3's algorithms as learners of drillyard."""
+"""Algorithms of Stable-Baselines3 and sb3-contrib as learners of drillyard."""
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,9 +24,10 @@ from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.networks import auto_policy
 from drillyard.learners.plan import Plan, make_plan
+from drillyard.learners.playing import Playing
 from drillyard.learners.result import result_files
 from drillyard.learners.sb3_state import unfinite_tensor
-from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
+from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
 from drillyard.learners.spaces import space_from_json
 from drillyard.learners.training import Finished, Training
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest
@@ -45,6 +45,7 @@ class Sb3Learner:
     """One algorithm of Stable-Baselines3."""
 
     name: ClassVar[str] = ""
+    resume: ClassVar[str] = "exact"
 
     def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
         """See ``Learner.check``."""
@@ -61,10 +62,10 @@ class Sb3Learner:
         learner, simulator = _parts(spec)
         checkpoint = checkpoints.latest(context.mailbox, context.run.run)
         _announce(context, checkpoint)
-        gamma = float(learner.args.get("gamma", ARGUMENTS[self.name]["gamma"]))
+        gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
         venv = make_vec(
-            simulator, n_envs, context.run.seed, gamma=gamma,
+            simulator, n_envs, context.run.seed, gamma=None if gamma is None else float(gamma),
             vectorised=bool(context.run.choices.get("vectorised")),
         )  # fmt: skip
         evaluator = None
@@ -107,7 +108,7 @@ class Sb3Learner:
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, _platform(model)
         )
-        ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY)
+        ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)
         theirs = [u for u in users if isinstance(u, BaseCallback)]
         callback = CallbackList([ours, *theirs]) if theirs else ours
         start_step = checkpoint.meta.step if checkpoint else 0
@@ -159,42 +160,48 @@ class Sb3Learner:
         self, context: RunContext, training: Training, model: Any, venv: Any
     ) -> dict[str, FileEntry]:
         learner, _ = _parts(context.spec)
-        policy = learner.policy or auto_policy(venv.observation_space)
+        policy = learner.policy or auto_policy(venv.observation_space, self.name)
         content = result_files(model, venv, training.best, learner, policy)
         return {name: context.save(name, data) for name, data in content.items()}
 
     def rebuild(
         self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes
-    ) -> Callable[[Any, bool], np.ndarray]:
+    ) -> Rebuilt:
         """See ``Learner.rebuild``.
 
         Raises:
             CorruptObject: The weights are those of another network.
         """
-        args, name = description["args"], description["policy"]
-        # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
-        implied = {"n_critics": 1} if self.name == "ddpg" else {}
-        kwargs = implied | sb3_build.policy_kwargs(args.get("policy_kwargs") or {})
-        if "use_sde" in ARGUMENTS[self.name]:
-            kwargs["use_sde"] = bool(args.get("use_sde", False))
-        found = sb3_build.policy_class(self.name, name)
-        if isinstance(found, str):
-            found = sb3_build.CLASSES[self.name].policy_aliases[found]
-        policy: Any = found(
+        policy = sb3_build.untrained_policy(
+            self.name, description["policy"], description["args"],
             space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
-            lambda _: 0.0, **kwargs,
         )  # fmt: skip
         try:
             policy.load_state_dict(load_tensors(weights))
         except Exception as error:
             raise CorruptObject(f"these are not this policy's weights: {error}") from error
         policy.set_training_mode(False)
+        return Rebuilt(policy)
 
-        def act(observation: Any, deterministic: bool) -> np.ndarray:
-            action, _ = policy.predict(observation, deterministic=deterministic)
-            return np.asarray(action)
 
-        return act
+class Rebuilt:
+    """A trained network. Called, it acts as at the begin of an episode.
+
+    Args:
+        policy: With its weights.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+
+    def __call__(self, observation: Any, deterministic: bool = True) -> np.ndarray:
+        """See ``Policy``."""
+        action, _ = self.policy.predict(observation, deterministic=deterministic)
+        return np.asarray(action)
+
+    def playing(self, deterministic: bool) -> Playing:
+        """The same, for whole episodes: with a memory, and masks of the simulator."""
+        return Playing(self.policy, deterministic)
 
 
 class PPO(Sb3Learner):
@@ -231,6 +238,54 @@ class SAC(Sb3Learner):
     """Soft actor-critic; continuous actions."""
 
     name = "sac"
+
+
+class DoubleDQN(Sb3Learner):
+    """DQN that does not overrate actions: one network chooses, the other rates."""
+
+    name = "double-dqn"
+
+
+class TRPO(Sb3Learner):
+    """Trust region policy optimisation."""
+
+    name = "trpo"
+
+
+class RecurrentPPO(Sb3Learner):
+    """PPO with a memory (LSTM)."""
+
+    name = "recurrent-ppo"
+
+
+class MaskablePPO(Sb3Learner):
+    """PPO for simulators that say which actions are possible."""
+
+    name = "maskable-ppo"
+
+
+class QRDQN(Sb3Learner):
+    """DQN with quantile regression; discrete actions."""
+
+    name = "qr-dqn"
+
+
+class TQC(Sb3Learner):
+    """SAC with truncated quantile critics; continuous actions."""
+
+    name = "tqc"
+
+
+class CrossQ(Sb3Learner):
+    """SAC with batch normalisation and no target networks; continuous actions."""
+
+    name = "crossq"
+
+
+class ARS(Sb3Learner):
+    """Augmented random search, without gradients."""
+
+    name = "ars"
 
 
 def exactness(training: Training, plan: Plan) -> str:

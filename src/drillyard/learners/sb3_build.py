@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
-import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners import schedules
+from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.arguments import clean
 from drillyard.learners.networks import auto_policy
 from drillyard.learners.signatures import (
     ACTIVATIONS,
     ARGUMENTS,
     EXTRACTORS,
+    FROM_EPISODES,
     OPTIMISERS,
     class_name,
 )
 from drillyard.registry import load_object
 
-CLASSES: dict[str, Any] = {
-    "ppo": sb3.PPO, "a2c": sb3.A2C, "dqn": sb3.DQN, "ddpg": sb3.DDPG, "td3": sb3.TD3,
-    "sac": sb3.SAC,
-}  # fmt: skip
 DEFAULT_SIGMA = 0.1
 
 
@@ -54,7 +52,8 @@ def build(
     """
     try:
         return CLASSES[algorithm](
-            policy_class(algorithm, policy or auto_policy(venv.observation_space)), venv,
+            policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
+            venv,
             seed=seed, device=device, verbose=0, **arguments(args, venv.action_space),
         )  # fmt: skip
     except Stopped:
@@ -65,6 +64,31 @@ def build(
         ) from error
 
 
+def untrained_policy(
+    algorithm: str, name: str, args: Mapping[str, Any], observation: Any, action: Any
+) -> Any:
+    """The network of an algorithm, for weights that are known.
+
+    Args:
+        algorithm: A built-in's name.
+        name: Of the policy, as chosen.
+        args: ``learner.args``.
+        observation: Space that it was trained for.
+        action: Its action space.
+    """
+    # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
+    implied = {"n_critics": 1} if algorithm == "ddpg" else {}
+    kwargs = implied | policy_kwargs(args.get("policy_kwargs") or {})
+    if "use_sde" in ARGUMENTS[algorithm]:
+        kwargs["use_sde"] = bool(args.get("use_sde", False))
+    found = policy_class(algorithm, name)
+    if isinstance(found, str):
+        found = CLASSES[algorithm].policy_aliases[found]
+    # Those that are moved without a gradient have no optimiser, and take no learning rate.
+    rate = () if algorithm in FROM_EPISODES else (lambda _: 0.0,)
+    return found(observation, action, *rate, **kwargs)
+
+
 def policy_class(algorithm: str, policy: str) -> Any:
     """A policy by its name, or ``module:Class``."""
     return load_object(policy) if ":" in policy else policy
@@ -72,8 +96,8 @@ def policy_class(algorithm: str, policy: str) -> Any:
 
 def arguments(args: Mapping[str, Any], action_space: Any) -> dict[str, Any]:
     """Constructor arguments: texts become schedules, noises and classes."""
-    made = clean(args)
-    for name in ("learning_rate", "clip_range", "clip_range_vf"):
+    made = deepcopy(clean(args))  # SB3 writes into what it is given
+    for name in ("learning_rate", "clip_range", "clip_range_vf", "delta_std"):
         if isinstance(made.get(name), str | Mapping):
             made[name] = schedules.function(made[name])
     if isinstance(made.get("train_freq"), list):
@@ -118,15 +142,19 @@ def describe(algorithm: str, model: Any) -> dict[str, Any]:
     """Parameters as the built model really has them, as JSON."""
     names = [n for n in ARGUMENTS[algorithm] if n != "policy_kwargs" and hasattr(model, n)]
     found = {name: _plain(getattr(model, name)) for name in names}
+    found["stats_window_size"] = model._stats_window_size
     found["learning_rate"] = _plain(model.lr_schedule)
+    if hasattr(model, "delta_std_schedule"):
+        found["delta_std"] = _plain(model.delta_std_schedule)
+    found |= _of_the_optimiser(algorithm, model)
     network = model.policy
     found |= {
         "algorithm": algorithm,
         "policy": type(network).__name__,
         "net_arch": _plain(getattr(network, "net_arch", None)),
         "activation_fn": getattr(getattr(network, "activation_fn", None), "__name__", None),
-        "optimizer_class": network.optimizer_class.__name__,
-        "features_extractor": network.features_extractor_class.__name__,
+        "optimizer_class": _name(getattr(network, "optimizer_class", None)),
+        "features_extractor": _name(getattr(network, "features_extractor_class", None)),
         "n_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "n_envs": model.n_envs,
         "device": str(model.device),
@@ -134,6 +162,19 @@ def describe(algorithm: str, model: Any) -> dict[str, Any]:
         "seed": model.seed,
     }
     return found
+
+
+def _of_the_optimiser(algorithm: str, model: Any) -> dict[str, Any]:
+    """Arguments that SB3 keeps nowhere but in the optimiser that it made of them."""
+    if "use_rms_prop" not in ARGUMENTS[algorithm]:
+        return {}
+    optimiser = model.policy.optimizer
+    used = "rmsprop" in type(optimiser).__name__.lower()
+    return {"use_rms_prop": used} | ({"rms_prop_eps": optimiser.defaults["eps"]} if used else {})
+
+
+def _name(kind: Any) -> str | None:
+    return None if kind is None else str(kind.__name__)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """Everything that the rest of a Stable-Baselines3 training depends on, out of and into a model.
 
-Read against stable_baselines3 2.9: ``common/base_class.py``, ``on_policy_algorithm.py``,
-``off_policy_algorithm.py``, ``noise.py``, and each algorithm. The replay buffer has a module of
-its own (``replay``), the simulators too (``drillyard.simulators.vector``).
+Read against stable_baselines3 and sb3_contrib 2.9: ``common/base_class.py``,
+``on_policy_algorithm.py``, ``off_policy_algorithm.py``, ``noise.py``, and each algorithm. The
+replay buffer has a module of its own (``replay``), the simulators too
+(``drillyard.simulators.vector``).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def capture(model: Any) -> Tree:
             "starts": _copy(model._last_episode_starts),
             "original": _copy(model._last_original_obs),
         },
+        "memory": [t.detach().clone() for t in _memory(model)],
         "logger": capture_logger(model.logger),
     }
 
@@ -82,6 +84,8 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
         for noise, value in zip((n for n in _noises(model) if hasattr(n, "noise_prev")),
                                 tree["noise"], strict=True):  # fmt: skip
             noise.noise_prev = np.array(value)
+        for tensor, value in zip(_memory(model), tree.get("memory", ()), strict=True):
+            tensor.copy_(value)
         model._last_obs = _copy(tree["observations"]["last"])
         model._last_episode_starts = _copy(tree["observations"]["starts"])
         model._last_original_obs = _copy(tree["observations"]["original"])
@@ -142,10 +146,18 @@ def resample_exploration(model: Any) -> None:
     actor.reset_noise(model.n_envs)
 
 
-def reset_noise(model: Any) -> None:
-    """Begin the action noise anew."""
+def begin_episodes(model: Any) -> None:
+    """Forget what belongs to the episodes before: action noise, a recurrent policy's memory."""
     if model.action_noise is not None:
         model.action_noise.reset()
+    for tensor in _memory(model):
+        tensor.zero_()
+
+
+def _memory(model: Any) -> list[torch.Tensor]:
+    """What a recurrent policy remembers of each copy: hidden and cell state, actor and critic."""
+    states = getattr(model, "_last_lstm_states", None)
+    return [] if states is None else [tensor for pair in states for tensor in pair]
 
 
 def _noises(model: Any) -> list[Any]:

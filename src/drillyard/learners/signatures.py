@@ -1,4 +1,4 @@
-"""Arguments of Stable-Baselines3's algorithms and their defaults, as a table.
+"""Algorithms of Stable-Baselines3 and sb3-contrib: arguments, defaults, spaces; as tables.
 
 A file is checked in a blink because neither torch nor Stable-Baselines3 is imported for it;
 ``tests/unit/test_sb3_arguments.py`` compares the table with the installed signatures.
@@ -22,31 +22,67 @@ _CONTINUOUS: dict[str, Any] = {
     **_OFF_POLICY, "batch_size": 256, "tau": 0.005, "train_freq": 1, "action_noise": None,
 }  # fmt: skip
 
+_PPO: dict[str, Any] = {
+    **_ON_POLICY, "learning_rate": 3e-4, "n_steps": 2048, "batch_size": 64, "n_epochs": 10,
+    "gae_lambda": 0.95, "clip_range": 0.2, "clip_range_vf": None,
+    "normalize_advantage": True, "target_kl": None,
+}  # fmt: skip
+_SAC: dict[str, Any] = {
+    **_CONTINUOUS, "learning_rate": 3e-4, "ent_coef": "auto", "target_update_interval": 1,
+    "target_entropy": "auto", "use_sde": False, "sde_sample_freq": -1,
+    "use_sde_at_warmup": False, "stats_window_size": 100,
+}  # fmt: skip
+_DQN: dict[str, Any] = {
+    **_OFF_POLICY, "learning_rate": 1e-4, "batch_size": 32, "tau": 1.0, "train_freq": 4,
+    "target_update_interval": 10_000, "exploration_fraction": 0.1,
+    "exploration_initial_eps": 1.0, "exploration_final_eps": 0.05, "max_grad_norm": 10,
+    "stats_window_size": 100,
+}  # fmt: skip
+
+
+def _without(table: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: default for name, default in table.items() if name not in names}
+
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "ppo": {
-        **_ON_POLICY, "learning_rate": 3e-4, "n_steps": 2048, "batch_size": 64, "n_epochs": 10,
-        "gae_lambda": 0.95, "clip_range": 0.2, "clip_range_vf": None,
-        "normalize_advantage": True, "target_kl": None,
-    },
+    "ppo": _PPO,
     "a2c": {
         **_ON_POLICY, "learning_rate": 7e-4, "n_steps": 5, "gae_lambda": 1.0,
         "rms_prop_eps": 1e-5, "use_rms_prop": True, "normalize_advantage": False,
     },
-    "dqn": {
-        **_OFF_POLICY, "learning_rate": 1e-4, "batch_size": 32, "tau": 1.0, "train_freq": 4,
-        "target_update_interval": 10_000, "exploration_fraction": 0.1,
-        "exploration_initial_eps": 1.0, "exploration_final_eps": 0.05, "max_grad_norm": 10,
-        "stats_window_size": 100,
-    },
+    "dqn": _DQN,
+    "double-dqn": _DQN,
     "ddpg": {**_CONTINUOUS, "learning_rate": 1e-3},
     "td3": {
         **_CONTINUOUS, "learning_rate": 1e-3, "policy_delay": 2, "target_policy_noise": 0.2,
         "target_noise_clip": 0.5, "stats_window_size": 100,
     },
-    "sac": {
-        **_CONTINUOUS, "learning_rate": 3e-4, "ent_coef": "auto", "target_update_interval": 1,
-        "target_entropy": "auto", "use_sde": False, "sde_sample_freq": -1,
-        "use_sde_at_warmup": False, "stats_window_size": 100,
+    "sac": _SAC,
+    "trpo": {
+        **_without(_ON_POLICY, "vf_coef", "ent_coef", "max_grad_norm"),
+        "learning_rate": 1e-3, "n_steps": 2048, "batch_size": 128, "gae_lambda": 0.95,
+        "cg_max_steps": 15, "cg_damping": 0.1, "line_search_shrinking_factor": 0.8,
+        "line_search_max_iter": 10, "n_critic_updates": 10, "normalize_advantage": True,
+        "target_kl": 0.01, "sub_sampling_factor": 1,
+    },
+    "recurrent-ppo": {
+        **_without(_PPO, "rollout_buffer_class", "rollout_buffer_kwargs"),
+        "n_steps": 128, "batch_size": 128,
+    },
+    "maskable-ppo": _without(_PPO, "use_sde", "sde_sample_freq"),
+    "qr-dqn": {
+        **_DQN, "learning_rate": 5e-5, "exploration_fraction": 0.005,
+        "exploration_final_eps": 0.01, "max_grad_norm": None,
+    },
+    "tqc": {**_SAC, "top_quantiles_to_drop_per_net": 2},
+    "crossq": {
+        **_without(_SAC, "tau", "target_update_interval"), "learning_rate": 1e-3,
+        "policy_delay": 3,
+    },
+    "ars": {
+        "n_delta": 8, "n_top": None, "learning_rate": 0.02, "delta_std": 0.05,
+        "zero_policy": True, "alive_bonus_offset": 0, "n_eval_episodes": 1,
+        "policy_kwargs": None, "stats_window_size": 100,
     },
 }  # fmt: skip
 """Algorithm -> argument -> default."""
@@ -66,17 +102,21 @@ OURS: dict[str, str] = {
 }
 """Arguments that are not for the experiment file, and why."""
 
-ON_POLICY = frozenset({"ppo", "a2c"})
-"""Algorithms that learn from whole rollouts; the others from a replay buffer."""
+ON_POLICY = frozenset({"ppo", "a2c", "trpo", "recurrent-ppo", "maskable-ppo"})
+"""Algorithms that learn from whole rollouts."""
+FROM_EPISODES = frozenset({"ars"})
+"""Algorithms that compare whole episodes. All others learn from a replay buffer."""
+MASKED = frozenset({"maskable-ppo"})
+"""Algorithms that ask the simulator which actions are possible (``action_masks()``)."""
 
+_ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 ACTION_SPACES: dict[str, tuple[str, ...]] = {
-    "ppo": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
-    "a2c": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
-    "dqn": ("Discrete",),
-    "ddpg": ("Box",),
-    "td3": ("Box",),
-    "sac": ("Box",),
-}
+    "ppo": _ANY, "a2c": _ANY, "trpo": _ANY, "recurrent-ppo": _ANY,
+    "maskable-ppo": ("Discrete", "MultiDiscrete", "MultiBinary"),
+    "dqn": ("Discrete",), "double-dqn": ("Discrete",), "qr-dqn": ("Discrete",),
+    "ddpg": ("Box",), "td3": ("Box",), "sac": ("Box",), "tqc": ("Box",), "crossq": ("Box",),
+    "ars": ("Box", "Discrete"),
+}  # fmt: skip
 """Algorithm -> action spaces that it can act in."""
 
 ACTIVATIONS: dict[str, str] = {
@@ -137,4 +177,27 @@ NOISES = ("normal", "ornstein-uhlenbeck")
 """Names of action noises."""
 
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
-"""Names of policies that every algorithm has."""
+"""Names of policies: for flat observations, images, and mappings."""
+
+OTHER_POLICIES: dict[str, dict[str, str]] = {
+    "recurrent-ppo": {
+        "MlpPolicy": "MlpLstmPolicy", "CnnPolicy": "CnnLstmPolicy",
+        "MultiInputPolicy": "MultiInputLstmPolicy",
+    },
+    "crossq": {"MlpPolicy": "MlpPolicy"},
+    "ars": {"MlpPolicy": "MlpPolicy"},
+}  # fmt: skip
+"""Algorithm -> which of ``POLICIES`` it has, and what it calls them; others have all three."""
+
+MORE_POLICIES: dict[str, tuple[str, ...]] = {"ars": ("LinearPolicy",)}
+"""Algorithm -> policies for flat observations that nobody else has."""
+
+_QUANTILES = ("n_quantiles",)
+POLICY_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "recurrent-ppo": ("lstm_hidden_size", "n_lstm_layers", "shared_lstm", "enable_critic_lstm",
+                      "lstm_kwargs"),
+    "tqc": _QUANTILES, "qr-dqn": _QUANTILES,
+    "crossq": ("batch_norm", "batch_norm_momentum", "batch_norm_eps", "renorm_warmup_steps"),
+    "ars": ("with_bias",),
+}  # fmt: skip
+"""Algorithm -> what its networks take besides ``net_arch`` and the like."""

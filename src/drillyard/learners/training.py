@@ -357,7 +357,7 @@ class Training:
             normalize = model.get_vec_normalize_env()
             if normalize is not None:
                 model._last_original_obs = normalize.get_original_obs()
-            sb3_state.reset_noise(model)
+            sb3_state.begin_episodes(model)
         sb3_state.resample_exploration(model)
 
     def _replan_evaluations(self) -> None:

@@ -11,6 +11,9 @@ SB3_ARGUMENTS = {
     "target_update_interval", "exploration_fraction", "exploration_initial_eps",
     "exploration_final_eps", "policy_delay", "target_policy_noise", "target_noise_clip",
     "target_entropy", "stats_window_size", "n_critics", "net_arch", "activation_fn",
+    "cg_max_steps", "cg_damping", "line_search_shrinking_factor", "line_search_max_iter",
+    "n_critic_updates", "sub_sampling_factor", "top_quantiles_to_drop_per_net", "n_delta",
+    "n_top", "delta_std", "zero_policy", "alive_bonus_offset",
 }  # fmt: skip
 """Arguments of the learners; wherever else they stand, they belong into ``learner.args``."""
 

@@ -82,7 +82,8 @@ class CallbackSpec(Strict):
 class LearnerSpec(Strict):
     """What learns."""
 
-    algorithm: str = Field(description="`ppo`, `a2c`, `dqn`, `ddpg`, `td3`, `sac`, or a plug-in.")
+    algorithm: str = Field(description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
+                           "plug-in's `module:Class`.")  # fmt: skip
     preset: str | None = Field(
         "auto", description="`auto` takes a tuned preset when one fits; null takes none."
     )

@@ -262,18 +262,19 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
     if spec.workload != "rl" or spec.learner is None:
         return
+    from drillyard.learners.arguments import Sizes, validate_arguments
+    from drillyard.learners.signatures import ARGUMENTS
+
     for key in spec.learner.args:
         theirs = ours(key)
-        if theirs and theirs != f"learner.args.{key}":
+        own = key in ARGUMENTS.get(spec.learner.algorithm, ())
+        if theirs and theirs != f"learner.args.{key}" and not own:
             yield ConfigError(
                 f"unknown argument {key!r}", field=f"learner.args.{key}", value=key,
                 allowed="Stable-Baselines3's own argument names",
                 hint=f"did you mean {theirs!r}?",
             )  # fmt: skip
             return
-    from drillyard.learners.arguments import Sizes, validate_arguments
-    from drillyard.learners.signatures import ARGUMENTS
-
     learner, train = spec.learner, spec.train
     if learner.algorithm not in ARGUMENTS or train is None:
         return  # a plug-in checks its own arguments, when its simulator is looked at

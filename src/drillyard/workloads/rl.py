@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Finding, Severity
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.learners.arguments import Sizes, validate_arguments
 from drillyard.learners.plan import freeze, total_steps
-from drillyard.learners.signatures import ARGUMENTS
+from drillyard.learners.signatures import ARGUMENTS, MASKED
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.registry import importable, load
 from drillyard.spec import ExperimentSpec
@@ -47,6 +47,8 @@ class RlWorkload:
         try:
             longest = horizon(env)
             observation, action = env.observation_space, env.action_space
+            if learner.algorithm in MASKED:
+                _must_mask(env, learner.algorithm)
         finally:
             env.close()
         raw = make_env(raw_world(simulator))
@@ -72,7 +74,8 @@ class RlWorkload:
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """See ``Workload.preload``."""
         # Making an optimiser imports torch._dynamo (1.4 s): once for all tickets, not once each.
-        modules = ["torch", "torch._dynamo", "stable_baselines3", "drillyard.learners.sb3",
+        modules = ["torch", "torch._dynamo", "stable_baselines3", "sb3_contrib",
+                   "drillyard.learners.sb3",
                    "drillyard.evaluation", "scipy.special"]  # fmt: skip
         if spec.tracking.tensorboard:
             modules.append("torch.utils.tensorboard")
@@ -113,6 +116,17 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
             allowed=", ".join(names) or "nothing",
             hint="write `{id: module:Class, args: {name: value}}` with the constructor's names",
         ) from None  # fmt: skip
+
+
+def _must_mask(env: Any, algorithm: str) -> None:
+    """Refuse a simulator that does not say which actions are possible."""
+    if not env.has_wrapper_attr("action_masks"):
+        raise SpaceMismatch(
+            f"{algorithm} asks the simulator which actions are possible, and it does not say",
+            field="learner.algorithm", value=algorithm,
+            allowed="a simulator with a method action_masks(): a boolean for each action",
+            hint="write the method (or a wrapper that has it), or choose ppo",
+        )  # fmt: skip
 
 
 def _copies(spec: ExperimentSpec) -> list[Finding]:

@@ -1,0 +1,37 @@
+"""The table of docs/learners.md is made of the code and of the trainings that are killed."""
+
+from pathlib import Path
+
+from drillyard.learners.algorithms import CLASSES
+from drillyard.learners.networks import own_policies
+from drillyard.learners.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
+from drillyard.registry import load, names
+from tests.contract.test_exact_resume import CASES
+
+PAGE = Path(__file__).parents[2] / "docs" / "learners.md"
+SEEN = {"MlpPolicy": "flat", "CnnPolicy": "images", "MultiInputPolicy": "mappings"}
+LIBRARIES = {"stable_baselines3": "Stable-Baselines3", "sb3_contrib": "sb3-contrib"}
+
+
+def row(name):
+    kind = load("learners", name)
+    what = kind.__doc__.strip().split("\n")[0].rstrip(".").split("; ")[0]
+    library = next(LIBRARIES[m] for k in CLASSES[name].__mro__
+                   if (m := k.__module__.split(".")[0]) in LIBRARIES)  # fmt: skip
+    source = "rollouts" if name in ON_POLICY else (
+        "whole episodes" if name in FROM_EPISODES else "a replay buffer"
+    )  # fmt: skip
+    seen = ", ".join(SEEN[p] for p in own_policies(name))
+    actions = ", ".join(ACTION_SPACES[name])
+    return f"| `{name}` | {what} | {library} | {source} | {actions} | {seen} | {kind.resume} |"
+
+
+def test_the_table_is_that_of_the_code():
+    rows = [row(name) for name in names("learners")]
+    found = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert found == rows, "docs/learners.md should have:\n" + "\n".join(rows)
+
+
+def test_what_is_called_exact_is_killed_and_compared():
+    killed = {c["learner"]["algorithm"] for n, c in CASES.items() if not n.startswith("reset")}
+    assert killed == {n for n in names("learners") if load("learners", n).resume == "exact"}

@@ -19,19 +19,20 @@ from drillyard.backend import Order
 from drillyard.bundle import install
 from drillyard.clock import SYSTEM, Clock
 from drillyard.driver_lock import living
-from drillyard.errors import DrillyardError, InfrastructureError, NotFound, UserError
+from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store, pace
 from drillyard.mailbox.mailbox import new_token
-from drillyard.mailbox.records import Cancel, Claim, Ending
+from drillyard.mailbox.records import Cancel, Claim
 from drillyard.notify import tell
 from drillyard.processes import ProcessId, marked
 from drillyard.scratch import temporary_below
 from drillyard.status import Cause
-from drillyard.worker import endings, gpu
+from drillyard.worker import gpu
 from drillyard.worker.execution import SAID, Job, remove_scratch
 from drillyard.worker.heartbeat import Heartbeat
-from drillyard.worker.pool import Pool, Slot, oom_kills
+from drillyard.worker.pool import Pool
 from drillyard.worker.predecessors import bury
+from drillyard.worker.speaker import Speaker
 
 POLL_S = 0.2
 SLOW_POLL_S = 1.0
@@ -85,7 +86,7 @@ class Agent:
         self._me = ProcessId.current()
         self._paths: tuple[Path, ...] = ()
         self._cache = StateCache()
-        self._unsaid: dict[tuple[str, int], Ending] = {}
+        self._speaker = Speaker(self._mailbox, self.worker, clock)
         self._heart = Heartbeat(self._mailbox, order, self.worker, self._pool.slots, clock)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -214,9 +215,8 @@ class Agent:
             now = self._mailbox.read_claim(claim.ticket, claim.attempt)
         except InfrastructureError:
             # If it is there after all, nobody works on it: say so as soon as the store is back.
-            self._unsaid[(claim.ticket, claim.attempt)] = endings.failed(
-                claim, self._clock, Cause.INFRASTRUCTURE, "the store went away while claiming"
-            )
+            why = "the store went away while claiming"
+            self._speaker.owe(self._speaker.infrastructure(claim, why))
             return False
         return now is not None and now.token == claim.token
 
@@ -234,56 +234,16 @@ class Agent:
             self._pool.start(job)
         except Exception as error:
             log.exception("no process for %s", claim.ticket)
-            self._say(
-                endings.failed(
-                    claim, self._clock, Cause.INFRASTRUCTURE, f"no process for it: {error}"
-                )
-            )
+            why = f"no process for it: {error}"
+            self._speaker.say(self._speaker.infrastructure(claim, why))
 
     def _reap(self) -> None:
         for slot, code in self._pool.reap():
             self._useful_at = self._clock.monotonic()
             if code != SAID:
-                self._after_silence(slot, code)
+                self._speaker.silent(slot, code)
             remove_scratch(slot.job)
-        for ending in list(self._unsaid.values()):
-            self._say(ending)
-
-    def _after_silence(self, slot: Slot, code: int | None) -> None:
-        """A child ended without a word: ship its log and say the ending for it."""
-        job = slot.job
-        try:
-            job.shipper(self._mailbox).ship(everything=True)
-        except (InfrastructureError, OSError) as error:
-            log.warning("the log of %s is incomplete: %s", job.ticket.ticket, error)
-        if slot.stopped_by is not None:
-            cause, reason = slot.stopped_by
-            ending = endings.failed(
-                job.claim, self._clock, cause, f"{reason}; it did not stop in time and was killed"
-            )
-        else:
-            starved = oom_kills() > slot.oom_kills
-            ending = endings.of_exit(job.claim, self._clock, code, starved)
-        self._say(ending)
-
-    def _say(self, ending: Ending) -> None:
-        """Write an ending, unless its result was accepted; later when the store is away."""
-        key = (ending.ticket, ending.attempt)
-        self._unsaid[key] = ending
-        try:
-            claim = self._mailbox.read_claim(ending.ticket, ending.attempt)
-            if claim is not None and claim.worker == self.worker:
-                ticket = self._mailbox.ticket(ending.ticket)
-                accepted = self._mailbox.accepted(ticket.run, ticket.phase)
-                if accepted is not None and accepted.attempt == ending.attempt:
-                    ending = endings.succeeded(claim, self._clock, status=accepted.status)
-                self._mailbox.end(ending)
-        except InfrastructureError as error:
-            log.warning("cannot say the ending of %s yet: %s", ending.ticket, error)
-            return
-        except NotFound:
-            log.warning("ticket %s was removed", ending.ticket)
-        del self._unsaid[key]
+        self._speaker.say_again()
 
     # -- leaving ------------------------------------------------------------------------------
 
@@ -294,7 +254,12 @@ class Agent:
             s.claimable is not None and s.ticket.environment in self.order.environments
             for s in states.values()
         )
-        if self._pool.running or claimable or self._unsaid or (self._driven and not self._paid):
+        if (
+            self._pool.running
+            or claimable
+            or self._speaker.owed
+            or (self._driven and not self._paid)
+        ):
             self._useful_at = now
             return False
         over = self._paid and not self._driven and all(s.status.ended for s in states.values())

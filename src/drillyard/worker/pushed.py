@@ -99,7 +99,7 @@ class PushedAgent(Agent):
         if any(slot.job.ticket.run == run for slot in self._pool.running):
             return True
         of_run = [state for state in states.values() if state.ticket.run == run]
-        if any(ticket == s.ticket.ticket for s in of_run for ticket, _ in self._unsaid):
+        if self._speaker.owed & {s.ticket.ticket for s in of_run}:
             return True
         if any(
             s.claimable is not None and s.ticket.environment in self.order.environments

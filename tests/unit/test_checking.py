@@ -119,3 +119,26 @@ def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path
     loaded = load(write_experiment_file)
     with pytest.raises(ControlPlaneError, match="cannot be reached"):
         refuse(check(loaded, store=str(tmp_path / "runs")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("return np.zeros(1, np.float32), 0.0", "raise ValueError('dry')\n        return 0, 0.0"),
+         "step 1, copy 0, seed 12345: ValueError: dry"),
+        (("return np.zeros(1, np.float32), 0.0", "return np.full(1, np.nan, np.float32), 0.0"),
+         "step 1, copy 0, seed 12345: observation[0] is nan"),
+        (("return np.zeros(1, np.float32), {}", "return np.zeros(1, np.float32)"),
+         "not a tuple of the form `(obs, info)`"),
+    ],
+    ids=["raises", "gives a NaN", "breaks a rule"],
+)  # fmt: skip
+def test_a_fault_is_told_once(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    """Our steps and Gymnasium's checker meet the same one."""
+    world = WORLD.format(first="").replace(*change)
+    assert world != WORLD.format(first="")
+    (tmp_path / "broken.py").write_text(world)
+    (tmp_path / "exp.yaml").write_text(FILE.format(module="broken", more=""))
+    found = check(load(tmp_path / "exp.yaml"), store=str(tmp_path / "runs"))
+    (told,) = [f.message for f in found if f.severity is not Severity.OK]
+    assert said in told

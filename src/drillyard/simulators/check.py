@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,14 +57,21 @@ def check_env_contract(env: Env) -> list[Finding]:
     """The part of ``check_simulator`` that looks at one environment, which is not closed."""
     findings = _spaces(env)
     # Before Gymnasium's checker: where a simulator hangs, our steps are counted and its are not.
-    first = list(_trial(env, findings))
-    findings.insert(0, _gymnasium(env))
+    trial = _trial(env)
+    rules, named = _gymnasium(env)
+    if trial.finding.severity is not Severity.ERROR:
+        findings = [rules, *findings, trial.finding]
+    else:
+        # Both meet the same fault. It is told once: by the rule that is broken where Gymnasium
+        # names one, and otherwise with its step and value.
+        findings.append(rules if named and trial.raised else trial.finding)
     if not any(f.severity is Severity.ERROR for f in findings):
-        findings.append(_deterministic(first, env))
+        findings.append(_deterministic(trial, env))
     return findings
 
 
-def _gymnasium(env: Env) -> Finding:
+def _gymnasium(env: Env) -> tuple[Finding, bool]:
+    """What Gymnasium's checker says, and whether it names a rule that is broken."""
     from gymnasium.utils.env_checker import check_env
 
     subject = "simulator: Gymnasium's checker"
@@ -74,22 +81,20 @@ def _gymnasium(env: Env) -> Finding:
         try:
             check_env(layers(env)[-1], skip_render_check=True, skip_close_check=True)
         except DrillyardError as error:
-            return Finding(Severity.ERROR, subject, str(error), error.hint)
+            return Finding(Severity.ERROR, subject, str(error), error.hint), False
         except AssertionError as error:
             # Gymnasium refuses worlds of chance; they can be trained on, only not repeated.
             severity = Severity.WARNING if _NOT_REPEATED in str(error) else Severity.ERROR
-            return Finding(severity, subject, _first_line(error), _fix(severity))
+            broken = severity is Severity.ERROR
+            return Finding(severity, subject, _first_line(error), _fix(severity)), broken
         except Exception as error:
-            return Finding(
-                Severity.ERROR,
-                subject,
-                f"{type(error).__name__}: {_first_line(error)}",
-                _fix(Severity.ERROR),
-            )
+            said = f"{type(error).__name__}: {_first_line(error)}"
+            return Finding(Severity.ERROR, subject, said, _fix(Severity.ERROR)), False
     texts = [t for w in caught if (t := _warning(w)) is not None]
     if texts:
-        return Finding(Severity.WARNING, subject, "; ".join(dict.fromkeys(texts))[:500])
-    return Finding(Severity.OK, subject, "reset, step and spaces keep to the rules")
+        said = "; ".join(dict.fromkeys(texts))[:500]
+        return Finding(Severity.WARNING, subject, said), False
+    return Finding(Severity.OK, subject, "reset, step and spaces keep to the rules"), False
 
 
 def _fix(severity: Severity) -> str:
@@ -137,52 +142,62 @@ def _spaces(env: Env) -> list[Finding]:
     return findings
 
 
-def _trial(env: Env, findings: list[Finding]) -> Iterator[tuple[Any, ...]]:
-    """Reset and step at random; yields what was seen, and reports the first fault."""
+@dataclass(frozen=True)
+class _Trial:
+    """Random steps that were taken.
+
+    Attributes:
+        seen: What each reset and step gave.
+        finding: That they are well, or the first fault.
+        raised: The fault is something that the simulator raised.
+    """
+
+    seen: list[tuple[Any, ...]]
+    finding: Finding
+    raised: bool = False
+
+
+def _trial(env: Env) -> _Trial:
+    """Reset and step at random, until the first fault."""
     subject = "simulator: 50 random steps"
+    seen: list[tuple[Any, ...]] = []
     step = 0
     try:
         env.action_space.seed(_SEED)
         sign(f"reset, copy 0, seed {_SEED}")
         observation, _ = env.reset(seed=_SEED)
-        yield (observation,)
+        seen.append((observation,))
         fault = _fault(env, observation, 0.0)
         while fault is None and step < STEPS:
             step += 1
             sign(f"step {step}, copy 0, seed {_SEED}")
             observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            yield (observation, float(reward), bool(terminated), bool(truncated))
+            seen.append((observation, float(reward), bool(terminated), bool(truncated)))
             fault = _fault(env, observation, reward)
             if terminated or truncated:
                 sign(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation, _ = env.reset()
                 fault = fault or _fault(env, observation, 0.0)
-                yield (observation,)
+                seen.append((observation,))
     except DrillyardError as error:
-        findings.append(
-            Finding(Severity.ERROR, subject, f"step {step}, copy 0: {error}", error.hint)
-        )
+        said = f"step {step}, copy 0: {error}"
+        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint), raised=True)
     except Exception as error:
-        findings.append(
+        return _Trial(
+            seen,
             Finding(
                 Severity.ERROR,
                 subject,
                 f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
                 "mend the simulator; a run would fail in the same way",
-            )
+            ),
+            raised=True,
         )
-    else:
-        if fault is None:
-            findings.append(Finding(Severity.OK, subject, "finite, and inside their spaces"))
-        else:
-            findings.append(
-                Finding(
-                    Severity.ERROR,
-                    subject,
-                    f"step {step}, copy 0, seed {_SEED}: {fault}",
-                    "a NaN or a wrong shape ends training; mend the simulator",
-                )
-            )
+    if fault is None:
+        return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
+    said = f"step {step}, copy 0, seed {_SEED}: {fault}"
+    fix = "a NaN or a wrong shape ends training; mend the simulator"
+    return _Trial(seen, Finding(Severity.ERROR, subject, said, fix))
 
 
 def _fault(env: Env, observation: Any, reward: Any) -> str | None:
@@ -208,10 +223,9 @@ def _fault(env: Env, observation: Any, reward: Any) -> str | None:
     return None
 
 
-def _deterministic(first: list[tuple[Any, ...]], env: Env) -> Finding:
+def _deterministic(trial: _Trial, env: Env) -> Finding:
     subject = "simulator: same seed, same steps"
-    again: list[Finding] = []
-    second = list(_trial(env, again))
+    first, second = trial.seen, _trial(env).seen
     for number, (a, b) in enumerate(zip(first, second, strict=False)):
         if not _same(a, b):
             return Finding(

@@ -133,7 +133,7 @@ def __dir__() -> list[str]:
 
 
 class PrefectBlocks:
-    """What ``drillyard.settings`` asks; see ``drillyard.settings.Blocks``."""
+    """What ``drillyard.settings`` asks; see ``drillyard.settings_references.Blocks``."""
 
     def settings(self, kind: str, name: str) -> tuple[dict[str, Any], set[str]]:
         """See ``Blocks.settings``."""

@@ -16,14 +16,13 @@ from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.settings import (
     FILES,
-    REFERENCE_WORDS,
     config_folder,
     config_of,
     fields_of,
     is_secret,
     settings_file,
 )
-from drillyard.settings import _is_reference as is_reference
+from drillyard.settings_references import REFERENCE_WORDS, is_reference
 from drillyard.spec.scalars import typed
 
 

@@ -33,7 +33,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Record
 from drillyard.redaction import has_userinfo, redact, register_secret
-from drillyard.settings import reveal
+from drillyard.settings_references import reveal
 from drillyard.side_by_side import runs
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.semantics import is_metadata

@@ -29,6 +29,7 @@ import json, sys
 from prefect.blocks.system import Secret
 from pydantic import ValidationError
 from drillyard import settings
+from drillyard import settings_references as references
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import register
 register("backends", "cloudy", "cloudy:CloudyBackend")
@@ -38,7 +39,7 @@ from drillyard_flows.blocks import CloudyBackend, LocalBackend
 LocalBackend(stop_grace_s=33).save("bench", overwrite=True)
 CloudyBackend(zone="z", token="hush-hush-hush").save("prod", overwrite=True)
 Secret(value="top-of-the-secrets").save("cloud-key", overwrite=True)
-keeper = settings.blocks("x")
+keeper = references.blocks("x")
 text = keeper.save("cloudy", "lab", {"zone": "y", "token": "as-quiet-as-it-gets"})
 keeper.save("cloudy", "lab", {"size": 5})
 
@@ -47,7 +48,7 @@ given, secret = keeper.settings("cloudy", "prod")
 said = []
 for wrong in (
     lambda: settings.resolve("local/missing"),
-    lambda: settings.reveal("secret:nowhere", "x", secret=True),
+    lambda: references.reveal("secret:nowhere", "x", secret=True),
     lambda: keeper.save("cloudy", "lab", {"size": 0, "zoom": 1}),
     lambda: CloudyBackend(zone="z", tokn="x"),
 ):
@@ -58,7 +59,7 @@ for wrong in (
 sys.stdout.write("\\n" + json.dumps({
     "values": found.values, "origins": found.origins, "given": given, "secret": sorted(secret),
     "text": text, "lab": keeper.settings("cloudy", "lab")[0],
-    "looked_up": settings.reveal("secret:cloud-key", "x", secret=True), "said": said,
+    "looked_up": references.reveal("secret:cloud-key", "x", secret=True), "said": said,
     "opened": settings.open_settings("local/bench", {})["stop_grace_s"],
     "shown": repr(CloudyBackend.load("prod")), "known": sorted(dir(blocks)),
     "revealed": settings.resolve("cloudy/prod").revealed()["token"],

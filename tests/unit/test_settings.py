@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.testing import CliRunner
 
-from drillyard import registry, settings
+from drillyard import registry, settings, settings_references
 from drillyard.backend import open_backend
 from drillyard.cli.main import build
 from drillyard.configuring import write
@@ -54,7 +54,8 @@ def cloudy(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(registry, "_registrants", dict(registry._registrants))
     registry.register("backends", "cloudy", f"{__name__}:Cloud")
-    monkeypatch.setattr(settings, "blocks", lambda shown: FakeBlocks())
+    for module in (settings, settings_references):
+        monkeypatch.setattr(module, "blocks", lambda shown: FakeBlocks())
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path / "config"))
     for name in list(os.environ):
         if name.startswith("DRILLYARD_CLOUDY_"):

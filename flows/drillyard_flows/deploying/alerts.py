@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from drillyard.errors import ConfigError
-from drillyard.settings import reveal
+from drillyard.settings_references import reveal
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -77,7 +77,8 @@ def _show(found: list[dict[str, Any]], as_json: bool) -> None:
 
 def _keep(kind: str, name: str, given: dict[str, Any]) -> None:
     """Save a block. Its secrets are looked up now: it keeps the value, encrypted."""
-    from drillyard.settings import blocks, fields_of, is_secret, reveal
+    from drillyard.settings import fields_of, is_secret
+    from drillyard.settings_references import blocks, reveal
 
     fields = fields_of(kind)
     values = {
@@ -107,7 +108,8 @@ def _given(kind: str, sets: list[str]) -> dict[str, Any]:
 def _asked(kind: str) -> dict[str, Any]:
     from drillyard.configuring import validated
     from drillyard.errors import ConfigError
-    from drillyard.settings import REFERENCE_WORDS, fields_of, is_secret
+    from drillyard.settings import fields_of, is_secret
+    from drillyard.settings_references import REFERENCE_WORDS
     from drillyard.settings_rows import rows
 
     fields = fields_of(kind)

@@ -33,6 +33,8 @@ SUFFIXES = frozenset({
     ".py", ".pyi", ".json", ".json5", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
     ".tsv", ".npy", ".npz", ".safetensors", ".onnx", ".xml", ".mjcf", ".urdf", ".stl", ".obj",
     ".fmu", ".epw", ".idf", ".sql", ".sh", ".so", ".pyd", ".dll", ".dylib",
+    # Simulators that are programs of their own.
+    ".pl", ".pm", ".js", ".mjs", ".lua", ".rb", ".r", ".jl", ".m", ".tcl", ".jar", ".exe",
 })  # fmt: skip
 MAX_BYTES = 64 << 20
 MAX_FILES = 10_000

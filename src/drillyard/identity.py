@@ -129,12 +129,15 @@ def device(spec: ExperimentSpec) -> str:
 def needs_code(spec: ExperimentSpec) -> bool:
     """Does this experiment use anything from the user's folder?
 
-    An ``rl`` experiment does when some value reads ``module:Class``, a ``mock`` never; other kinds
-    of work always.
+    An ``rl`` experiment does when some value reads ``module:Class``, or its simulator is no
+    environment: it may be a program that lies there. A ``mock`` never does; other kinds of work
+    always do.
     """
     if spec.workload == "mock":
         return False
     if spec.workload != "rl":
+        return True
+    if spec.simulator is not None and spec.simulator.agent is not None:
         return True
     looked_at = spec.model_dump(
         mode="json",

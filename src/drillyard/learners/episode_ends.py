@@ -31,6 +31,8 @@ class EpisodeEnds:
             Curriculum(simulator.curriculum) if simulator.curriculum is not None else None
         )
         self._metrics: dict[str, list[float]] = {}
+        self.restarts = 0
+        """How often the process of an external simulator was lost."""
 
     def take(self, step: int, dones: Any, infos: Any) -> int:
         """Write a line for each episode that ended; how many there were.
@@ -47,6 +49,7 @@ class EpisodeEnds:
             if end is None:
                 continue
             own = {name: float(value) for name, value in info.get("metrics", {}).items()}
+            self.restarts += int(info.get("kpi_restarts", 0))
             drawn = info.get("lesson")
             self._writer.append(
                 "episodes", step,
@@ -62,6 +65,8 @@ class EpisodeEnds:
         """Metrics for a point of the training curve: means over the episodes since the last."""
         found = {f"rollout/{name}": float(np.mean(v)) for name, v in self._metrics.items()}
         self._metrics.clear()
+        if self.restarts:
+            found["simulator/restarts"] = self.restarts
         if self._curriculum is not None:
             found["curriculum/stage"] = self._curriculum.stage
         return found
@@ -81,11 +86,13 @@ class EpisodeEnds:
         return {
             "curriculum": curriculum,
             "metrics": {n: list(v) for n, v in self._metrics.items()},
+            "restarts": self.restarts,
         }
 
     def load_state(self, state: State) -> None:
         """Go on from a state; the copies get the stage's lesson."""
         self._metrics = {name: list(values) for name, values in state["metrics"].items()}
+        self.restarts = int(state.get("restarts", 0))
         if self._curriculum is not None and state["curriculum"] is not None:
             self._curriculum.load_state(state["curriculum"])
             set_lesson(self._venv, self._curriculum.lesson(self._lesson))

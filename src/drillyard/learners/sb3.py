@@ -146,6 +146,7 @@ class Sb3Learner:
                 "resumes": training.marks.resumes,
                 "resumed_step": start_step,
                 "episodes_cut": training.marks.episodes_cut,
+                "simulator_restarts": training.ends.restarts,
                 "silent_layers": training.silent,
                 "checkpoint_every": training.interval,
                 "ended_by": training.ended_by,

@@ -78,7 +78,7 @@ class Training:
         self._venv = venv
         self._writer = writer
         assert context.spec.simulator is not None
-        self._ends = EpisodeEnds(context.spec.simulator, venv, writer)
+        self.ends = EpisodeEnds(context.spec.simulator, venv, writer)
         self._evaluator = evaluator
         self._checkpoint = checkpoint
         self._users = users
@@ -138,7 +138,7 @@ class Training:
 
     def episodes_ended(self, step: int, dones: Any, infos: Any) -> None:
         """Note each episode that ended."""
-        self.marks.episodes += self._ends.take(step, dones, infos)
+        self.marks.episodes += self.ends.take(step, dones, infos)
         if self.marks.episodes >= self._episode_limit:
             self.attention = True
 
@@ -230,7 +230,7 @@ class Training:
         if model.ep_success_buffer:
             metrics["rollout/success_rate"] = float(np.mean(model.ep_success_buffer))
         metrics["rollout/episodes"] = self.marks.episodes
-        metrics |= self._ends.point()
+        metrics |= self.ends.point()
         metrics |= sb3_state.capture_logger(logger)["values"]
         logger.name_to_value.clear()
         logger.name_to_count.clear()
@@ -293,7 +293,7 @@ class Training:
             "simulators": None if self.silent else vector.vec_state(self._venv),
             "normalisation": vector.normalisation(self._venv),
             "best": self.best.to_json(),
-            "ends": self._ends.state(),
+            "ends": self.ends.state(),
             "replay_head": None if buffer is None else replay.head(buffer),
             "users": [u.state() if hasattr(u, "load_state") else None for u in self._users],
             "platform": self._platform,
@@ -394,7 +394,7 @@ class Training:
             replay.load_head(buffer, tree["replay_head"])
         self.best = Best.from_json(tree["best"], checkpoint.files)
         if "ends" in tree:  # older checkpoints had none
-            self._ends.load_state(tree["ends"])
+            self.ends.load_state(tree["ends"])
         for user, state in zip(self._users, tree["users"], strict=False):
             if state is not None:
                 user.load_state(state)

@@ -139,6 +139,10 @@ def _run_notes(results: ExperimentResults) -> list[str]:
             notes.append(f"{run.run} was resumed {words.plural(run.resumes, 'time')}{cut}{exact}.")
         elif run.exactness and run.exactness != "exact":
             notes.append(f"{run.run}: {run.exactness}.")
+        if run.simulator_restarts:
+            lost = words.plural(run.simulator_restarts, "time")
+            notes.append(f"{run.run}: a process of its simulator was lost {lost} while training, "
+                         "with the episode under way.")  # fmt: skip
     used = {r.policy_used for r in results.runs if r.policy_used}
     if "best" in used:
         notes.append(

@@ -191,6 +191,7 @@ def _run(
         resumes=int(summary.get("resumes", _resumes(own)) or 0),
         attempts=max((s.attempt or 0 for s in own), default=0),
         episodes_cut=summary.get("episodes_cut"),
+        simulator_restarts=int(summary.get("simulator_restarts") or 0),
         mean_return=agent.get("mean_return"),
         policy_used=_policy_used(accepted.get(Phase.EVALUATE)),
         best=summary.get("best"),

@@ -92,6 +92,8 @@ class RunResult:
     attempts: int
     """Of the phase that needed most; 1 where nothing went wrong, 0 before the first."""
     episodes_cut: int | None
+    simulator_restarts: int
+    """How often the process of an external simulator was lost while training."""
     mean_return: float | None
     """Final evaluation of the agent."""
     policy_used: str | None

@@ -26,8 +26,9 @@ class PlainSimulator(Protocol):
     """What is asked of a simulator.
 
     It may also have ``state()`` and ``load_state(state)`` (then a resumed run goes on in the
-    middle of an episode), ``close()``, and a parameter ``rng`` of ``reset``: a
-    ``numpy.random.Generator`` to draw from, seeded by the run.
+    middle of an episode), ``close()``, a parameter ``rng`` of ``reset`` (a
+    ``numpy.random.Generator`` to draw from, seeded by the run), ``use_copy(index)``, called once
+    before the first reset, and ``notes()``: numbers by name for ``info``.
     """
 
     def reset(self, config: dict[str, Any]) -> States:
@@ -84,6 +85,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         self._low = np.array([o.min for o in self._spec.observes.values()])
         self._span = np.array([o.max - o.min for o in self._spec.observes.values()])
         self._actuators = Actuators(self._spec.acts)
+        self._notes = getattr(simulator, "notes", dict)
         self._takes_rng = "rng" in inspect.signature(simulator.reset).parameters
         self._steps, self._clipped, self._seed = 0, 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (len(self._low),), np.float32)
@@ -100,6 +102,8 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
             "reference": {f"state_{n}": f"state_{o.reference}"
                           for n, o in self._spec.observes.items() if o.reference},
         }  # fmt: skip
+        if callable(getattr(simulator, "use_copy", None)):
+            simulator.use_copy(copy)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -143,7 +147,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         if len(terms) > 1:
             info |= {f"reward_{name}": value for name, value in terms.items()}
         observation = self._observe(states)
-        info["kpi_clipped"] = self._clipped
+        info |= {"kpi_clipped": self._clipped, **self._notes()}
         return observation, math.fsum(terms.values()), terminated, truncated, info
 
     def close(self) -> None:

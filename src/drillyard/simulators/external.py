@@ -1,0 +1,192 @@
+"""Simulators in another language: a process a copy, restarted when it dies.
+
+A plain simulator for ``simulator.agent``; see ``external_process`` for what is said to the
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from drillyard.errors import RunFailed, SimulatorError
+from drillyard.life import busy
+from drillyard.simulators.external_process import ExternalProcess, Lost
+
+HOUR_S = 3600.0
+_SEEDS = 2**31
+log = logging.getLogger(__name__)
+
+
+class External:
+    """A simulator that is a program of its own.
+
+    A process that dies, hangs or talks nonsense costs the episode under way, which is cut as at a
+    time limit: the step that was lost gives the states before it once more. Another one is started
+    for the next episode.
+
+    Args:
+        command: Program and arguments, a text or a list.
+        start_timeout_s: Longest time until the process has connected.
+        step_timeout_s: Longest time for an answer.
+        restarts_per_hour: More end the run.
+        environment: Variables for the process.
+
+    Raises:
+        SimulatorError: An argument is not what it should be.
+    """
+
+    def __init__(
+        self,
+        command: str | Sequence[str],
+        start_timeout_s: float = 120.0,
+        step_timeout_s: float = 30.0,
+        restarts_per_hour: int = 5,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
+        if not words:
+            raise SimulatorError("is empty", field="simulator.args.command", value=command,
+                                 allowed="a program and its arguments",
+                                 hint="for example: perl tank.pl")  # fmt: skip
+        limits = {"start_timeout_s": start_timeout_s, "step_timeout_s": step_timeout_s,
+                  "restarts_per_hour": restarts_per_hour}  # fmt: skip
+        for name, value in limits.items():
+            least = 0 if name == "restarts_per_hour" else 1e-3
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or value < least:
+                raise SimulatorError("is no such limit", field=f"simulator.args.{name}",
+                                     value=value, allowed=f"a number from {least:g} on",
+                                     hint=f"delete `{name}:` for the default")  # fmt: skip
+        self._command, self._environment = words, {
+            str(k): str(v) for k, v in (environment or {}).items()
+        }  # fmt: skip
+        self._start_timeout_s, self._step_timeout_s = start_timeout_s, step_timeout_s
+        self._per_hour = restarts_per_hour
+        self._copy = 0
+        self._process: ExternalProcess | None = None
+        self._connected = self._ever_connected = False
+        self._restarts: deque[float] = deque()
+        self._in_episode = 0
+        self._steps, self._seed = 0, 0
+        self._states: Mapping[str, Any] = {}
+        self._ends = (False, False)
+
+    def use_copy(self, copy: int) -> None:
+        """Be the copy of this index, and begin to start: copies start side by side."""
+        self._copy = copy
+        self._process = ExternalProcess(self._command, copy, self._environment)
+
+    def reset(self, config: dict[str, Any], rng: np.random.Generator) -> Mapping[str, Any]:
+        """Begin an episode, in a new process where the last one is lost."""
+        self._steps, self._in_episode, self._ends = 0, 0, (False, False)
+        self._seed = int(rng.integers(_SEEDS))
+        while True:
+            try:
+                answer = self._ask(
+                    {"type": "EpisodeStart", "config": _plain(config), "seed": self._seed}
+                )
+                return self._taken(answer)
+            except Lost as lost:
+                self._restart(lost)
+
+    def step(self, actions: dict[str, Any]) -> Mapping[str, Any]:
+        """Let one step pass; where the process is lost in it, the episode is cut."""
+        self._steps += 1
+        try:
+            return self._taken(self._ask({"type": "EpisodeStep", "actions": _plain(actions)}))
+        except Lost as lost:
+            self._restart(lost)
+            self._ends = (False, True)
+            return self._states
+
+    def terminated(self) -> bool:
+        """What the process said."""
+        return self._ends[0]
+
+    def truncated(self) -> bool:
+        """What the process said, or that it was lost."""
+        return self._ends[1]
+
+    def notes(self) -> dict[str, float]:
+        """``kpi_restarts``: how often the process was lost in this episode."""
+        return {"kpi_restarts": self._in_episode}
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        if self._process is None:
+            self.use_copy(self._copy)
+        assert self._process is not None
+        if not self._connected:
+            with busy(f"starting {self._command[0]}, copy {self._copy}"):
+                self._process.connect(self._start_timeout_s)
+            self._connected = self._ever_connected = True
+        return self._process.ask(message, self._step_timeout_s)
+
+    def _taken(self, answer: dict[str, Any]) -> Mapping[str, Any]:
+        if "error" in answer:
+            raise RunFailed(
+                f"the simulator says at {self._place()}: {answer['error']}",
+                hint="it could still answer, so it was not started again: mend what it says",
+            )
+        states = answer.get("states")
+        if not isinstance(states, dict):
+            raise Lost(f"answered without `states`: {str(answer)[:80]}")
+        self._states = states
+        self._ends = (bool(answer.get("terminated")), bool(answer.get("truncated")))
+        return states
+
+    def _restart(self, lost: Lost) -> None:
+        assert self._process is not None
+        words = self._process.last_words()
+        said = f"; its last words:{words}" if words else ""
+        self._process.close()
+        self._process, self._connected = None, False
+        if not self._ever_connected:
+            raise SimulatorError(
+                f"{lost}{said}", field="simulator.args.command",
+                value=" ".join(self._command), allowed="a program that connects to "
+                "127.0.0.1:$DRILLYARD_PORT", hint="docs/external-simulators.md shows a whole one",
+            )  # fmt: skip
+        now = time.monotonic()
+        while self._restarts and now - self._restarts[0] >= HOUR_S:
+            self._restarts.popleft()
+        self._restarts.append(now)
+        self._in_episode += 1
+        n = len(self._restarts)
+        if n > self._per_hour:
+            raise RunFailed(
+                f"the simulator was lost {n} times within an hour, the last time at "
+                f"{self._place()}: it {lost}{said}",
+                hint="mend it; or allow more: simulator.args.restarts_per_hour",
+            )
+        log.warning("the simulator was lost at %s: it %s; started again (%d of %d in an hour)%s",
+                    self._place(), lost, n, self._per_hour, said)  # fmt: skip
+        # It starts while the learner goes on; the next episode waits for it.
+        self.use_copy(self._copy)
+
+    def _place(self) -> str:
+        when = f"step {self._steps}" if self._steps else "the start"
+        return f"{when} of an episode (copy {self._copy}, its seed {self._seed})"
+
+    def __del__(self) -> None:
+        """Whoever forgets to close leaves no process."""
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of numpy as JSON has them."""
+    return {str(k): v.item() if isinstance(v, np.generic) else v for k, v in values.items()}

@@ -23,6 +23,8 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
 from drillyard.status import RETRIES, STATUS_OF, Cause, Status
 
+TRUST = 10
+"""Looks in a row that may do without a listing."""
 _DONE = (Status.SUCCEEDED, Status.PRUNED)
 
 
@@ -62,6 +64,10 @@ class StateCache:
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
     order: list[TicketRecord] = field(default_factory=list)
     """``tickets``, each after those that it waits for; made again when they change."""
+    stamps: dict[str, str | None] = field(default_factory=dict)
+    """Folder -> its stamp before it was listed last."""
+    trusted: int = 0
+    """How often in a row a stamp has spared a listing."""
     claim_keys: set[str] = field(default_factory=set)
     claimed: dict[str, list[int]] = field(default_factory=dict)
     """Ticket -> attempts that have a claim."""
@@ -72,6 +78,8 @@ class StateCache:
     states: dict[str, TicketState] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
     """Tickets to be judged again. A look that fails leaves them to the next one."""
+    queue: dict[str, TicketState] = field(default_factory=dict)
+    """What the last look came to; never changed, another one takes its place."""
     moved: set[str] = field(default_factory=set)
     """Tickets whose state is another one, or gone: who waits for them is judged again."""
 
@@ -92,23 +100,35 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
     cache = cache or StateCache()
     # Claims first: a ticket that is posted between the two listings has no claim yet, while a
     # claim that is seen must find its ticket.
-    _read_claims(mailbox, cache)
-    _read_tickets(mailbox, cache)
+    stamps = {folder: mailbox.stamp(folder) for folder in ("claims/", "queue/")}
+    known = all(s is not None and s == cache.stamps.get(f) for f, s in stamps.items())
+    # A disk that others share may stamp by another clock than ours, so that a change could be
+    # missed: what is not seen by its stamp is seen a few looks later.
+    cache.trusted = cache.trusted + 1 if known and cache.trusted < TRUST else 0
+    if not cache.trusted:
+        cache.stamps = {}  # and stays empty when a listing fails
+        _read_claims(mailbox, cache)
+        _read_tickets(mailbox, cache)
+        cache.stamps = stamps
     said = mailbox.reopened(), mailbox.cancelled() is not None
     if said != cache.said:
         cache.stale.update(cache.tickets)
         cache.said = said
-    for record in cache.order:
+    moved = bool(cache.moved)
+    for record in cache.order if cache.stale or cache.moved else ():
         name = record.ticket
         if name in cache.stale or not cache.moved.isdisjoint(record.after):
             state = _look(mailbox, cache, record)
             if state != cache.states.get(name):
+                moved = True
                 cache.moved.add(name)
                 cache.states[name] = state
     cache.stale.clear()
     cache.moved.clear()
-    queue = sorted(cache.states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
-    return {s.ticket.ticket: s for s in queue}
+    if moved or not cache.queue:
+        queue = sorted(cache.states.values(), key=lambda s: (s.ticket.order, s.ticket.ticket))
+        cache.queue = {s.ticket.ticket: s for s in queue}
+    return cache.queue
 
 
 def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:

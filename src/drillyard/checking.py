@@ -159,9 +159,10 @@ def _study(loaded: Loaded) -> list[Finding]:
     from drillyard.errors import InfrastructureError
     from drillyard.spec.study import MODELS
 
-    many = f"{study.trials:,} trials" if study.trials else "all its trials"
+    many = f"{study.planned:,} trials" if study.planned else "all its trials"
+    seeds = len(loaded.spec.seeds)
     found = [Finding(Severity.OK, "study", f"{many}, chosen by {study.chooser}, on "
-                     f"{len(loaded.spec.seeds)} seeds each")]  # fmt: skip
+                     f"{seeds} seed{'s' if seeds > 1 else ''} each")]  # fmt: skip
     if study.storage is None or study.chooser not in MODELS:
         return found
     from drillyard.studies.model import check_storage

@@ -24,7 +24,8 @@ from drillyard.checkpoint_files import Problem
 from drillyard.errors import CheckpointRefused, CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
-from drillyard.mailbox.records import AttemptStart, FileEntry, Phase, Record
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import AttemptStart, FileEntry, Phase, Record, RunRecord
 
 _MANIFEST = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/manifest\.json\Z")
 _FILE = re.compile(r"/train-(?P<attempt>\d+)/checkpoints/(?P<step>\d+)/[^/]+\Z")
@@ -171,6 +172,42 @@ def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
             log.warning("checkpoint of %s at step %d is damaged, taking an older one: %s",
                         run, step, error)  # fmt: skip
     return None
+
+
+def inherited(mailbox: Mailbox, run: RunRecord) -> Checkpoint | None:
+    """What a member of a population begins with: the last checkpoint of the run before it.
+
+    Args:
+        mailbox: The experiment.
+        run: A run without a checkpoint of its own.
+
+    Returns:
+        The checkpoint, whose ``meta.run`` is the other run; None for one that begins anew.
+
+    Raises:
+        CorruptObject: That run has none that reads back whole.
+    """
+    before = _before(run)
+    if before is None:
+        return None
+    checkpoint = latest(mailbox, before)
+    if checkpoint is None:
+        raise CorruptObject(
+            f"{run.run} goes on from {before}, which has no checkpoint that reads back whole",
+            hint="restore the folder of that run, or begin the study again under a new name",
+        )
+    return checkpoint
+
+
+def inherited_steps(mailbox: Mailbox, run: RunRecord) -> int:
+    """Environment steps that a run was given by the one that it goes on from."""
+    before = _before(run)
+    return max((step for step, _ in found(mailbox, before)), default=0) if before else 0
+
+
+def _before(run: RunRecord) -> str | None:
+    parent = run.lineage.parent if run.lineage is not None else None
+    return None if parent is None else run_id(parent, run.seed)
 
 
 def refusal(meta: CheckpointMeta, name: str, problem: Problem) -> CheckpointRefused:

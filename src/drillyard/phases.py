@@ -144,6 +144,15 @@ class Workload(Protocol):
     def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
         """Choices to freeze into ``run.json`` when the run is first posted."""
 
+    def check_heirs(self, spec: ExperimentSpec) -> None:
+        """Refuse what no run can take over from another one, as populations need.
+
+        A workload without this method has nothing to take over.
+
+        Raises:
+            ConfigError: Why not.
+        """
+
     def train(self, context: RunContext) -> PhaseOutcome:
         """Do the work; resumes from the last checkpoint by itself."""
 

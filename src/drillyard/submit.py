@@ -18,7 +18,14 @@ from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
-from drillyard.mailbox.records import PHASES, ExperimentRecord, Phase, RunRecord, TicketRecord
+from drillyard.mailbox.records import (
+    PHASES,
+    ExperimentRecord,
+    Lineage,
+    Phase,
+    RunRecord,
+    TicketRecord,
+)
 from drillyard.parameters import bound, run_parameters, with_parts
 from drillyard.phases import Workload
 from drillyard.platform_info import git_state, versions
@@ -65,12 +72,14 @@ class Trial:
         seeds: One run each.
         assignment: Its tunables; those left out have the experiment's values.
         parts: Whole parts of the experiment that it has instead.
+        lineage: Of a member of a population.
     """
 
     number: int
     seeds: tuple[int, ...]
     assignment: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage | None = None
 
 
 def plain(spec: ExperimentSpec) -> list[Trial]:
@@ -282,7 +291,7 @@ def run_record(
             spec, run=run, seed=seed, trial=trial.number, runner=runner,
             assignment=trial.assignment,
         ),
-        device=identity.device(spec), parts=dict(trial.parts),
+        device=identity.device(spec), parts=dict(trial.parts), lineage=trial.lineage,
     )  # fmt: skip
     own = bound(spec, record)
     name = run_name(own, run=run, seed=seed, trial=record.trial, at=clock.now())

@@ -55,6 +55,7 @@ class Watcher:
         self._cache = StateCache()
         self._states: dict[str, TicketState] = {}
         self._boards: dict[str, tuple[float, Board]] = {}
+        self._boards_stamp: str | None = None
         self._futures: dict[str, Future[TicketState]] = {}
         self._error: DrillyardError | None = None
         self._lock = threading.Lock()
@@ -166,6 +167,9 @@ class Watcher:
         changed = states != self._states
         self._states = states
         prefix = self._mailbox.key("board/")
+        stamp = self._mailbox.stamp("board/")
+        if stamp is not None and stamp == self._boards_stamp:
+            return changed
         for info in self._mailbox.store.list(prefix):
             run = info.key[len(prefix) :].removesuffix(".json")
             known = self._boards.get(run)
@@ -173,6 +177,7 @@ class Watcher:
                 board = self._mailbox.board(run)
                 if board is not None:
                     self._boards[run] = (info.updated_at, board)
+        self._boards_stamp = stamp
         return changed
 
 

@@ -14,7 +14,7 @@ from drillyard.status import Status
 from drillyard_tasks.common import INFRASTRUCTURE
 
 
-@task(name="trial", task_run_name="trial {task_name}", tags=["trial"], **INFRASTRUCTURE)
+@task(name="trial", task_run_name="trial {task_name}", **INFRASTRUCTURE)
 def trial(
     store: str, experiment: str, trial: int, label: str, task_name: str
 ) -> dict[str, Any] | State[Any]:

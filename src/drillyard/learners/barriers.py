@@ -93,6 +93,23 @@ class Marks:
         """The first step at which anything is due."""
         return min(self.next_point, self.next_barrier, self.next_evaluation)
 
+    def replan(self, step: int, every: int | None, after_episodes: int | None) -> None:
+        """Evaluations while training may be switched on and off between attempts.
+
+        Args:
+            step: Environment steps so far.
+            every: Steps between two evaluations; None: none.
+            after_episodes: Episodes between two of them; None: none.
+        """
+        if every is None:
+            self.next_evaluation = NEVER
+        elif self.next_evaluation == NEVER:
+            self.next_evaluation = next_multiple(step, every)
+        if after_episodes is None:
+            self.next_evaluation_episode = NEVER
+        elif self.next_evaluation_episode == NEVER:
+            self.next_evaluation_episode = next_multiple(self.episodes, after_episodes)
+
 
 def next_multiple(step: int, interval: int) -> int:
     """The first multiple of an interval after a step."""

@@ -40,6 +40,10 @@ class Learner(Protocol):
     resume: str
     """How an interrupted training ends: ``exact`` (as one that was left alone), ``statistically
     equal``, or ``restarts``."""
+    inherits: bool
+    """True where ``train`` begins with ``checkpoints.inherited`` and ends at the step
+    ``run.lineage.ends_at`` with a checkpoint, so that populations can train with it; where it is
+    missing, False."""
 
     def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
         """Verify arguments and spaces before anything runs.

@@ -36,6 +36,8 @@ class Plan:
     max_time_s: float | None
     horizon: int | None
     """Longest episode, where known."""
+    stop_at: int | None = None
+    """Step at which a generation of a population ends; schedules go on over ``total_steps``."""
 
     def barrier_interval(self, silent: bool, n_envs: int) -> int:
         """Steps between barriers.
@@ -67,13 +69,17 @@ def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
     return choices
 
 
-def make_plan(spec: ExperimentSpec, choices: Mapping[str, Any], horizon: int | None) -> Plan:
+def make_plan(
+    spec: ExperimentSpec, choices: Mapping[str, Any], horizon: int | None,
+    stop_at: int | None = None,
+) -> Plan:  # fmt: skip
     """The plan of a run.
 
     Args:
         spec: The experiment.
         choices: Frozen ones of ``run.json``.
         horizon: Longest episode of the simulator in steps, None when nothing bounds it.
+        stop_at: See ``Plan``.
 
     Raises:
         ConfigError: A budget in episodes for a simulator whose episodes have no longest.
@@ -94,6 +100,7 @@ def make_plan(spec: ExperimentSpec, choices: Mapping[str, Any], horizon: int | N
         evaluate_episodes=every.episodes if every else 0,
         max_time_s=train.max_time_s,
         horizon=horizon,
+        stop_at=stop_at,
     )
 
 

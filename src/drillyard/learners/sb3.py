@@ -46,6 +46,7 @@ class Sb3Learner:
 
     name: ClassVar[str] = ""
     resume: ClassVar[str] = "exact"
+    inherits: ClassVar[bool] = True
 
     def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
         """See ``Learner.check``."""
@@ -62,6 +63,8 @@ class Sb3Learner:
         learner, simulator = _parts(spec)
         checkpoint = checkpoints.latest(context.mailbox, context.run.run)
         _announce(context, checkpoint)
+        checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)
+        lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
         venv = make_vec(
@@ -70,7 +73,9 @@ class Sb3Learner:
         )  # fmt: skip
         evaluator = None
         try:
-            plan = make_plan(spec, context.run.choices, horizon(venv))
+            plan = make_plan(
+                spec, context.run.choices, horizon(venv), lineage.ends_at if lineage else None
+            )
             model = sb3_build.build(
                 self.name, learner.policy, learner.args, venv, context.run.seed,
                 context.run.device,
@@ -94,14 +99,16 @@ class Sb3Learner:
     ) -> PhaseOutcome:  # fmt: skip
         learner, _ = _parts(context.spec)
         events = None
+        # Lines of another run are not this one's: its curves begin where it took over.
+        own = checkpoint is not None and checkpoint.meta.run == context.run.run
+        offsets = checkpoint.meta.stream_offsets if checkpoint and own else None
         if context.spec.tracking.tensorboard:
             events = EventFiles(
-                context.mailbox, context.run.run, context.attempt,
-                checkpoint.meta.stream_offsets if checkpoint else None, context.clock,
+                context.mailbox, context.run.run, context.attempt, offsets, context.clock
             )  # fmt: skip
         writer = StreamWriter(
-            context.mailbox, context.run.run, context.attempt,
-            offsets=checkpoint.meta.stream_offsets if checkpoint else None, clock=context.clock,
+            context.mailbox, context.run.run, context.attempt, offsets=offsets,
+            clock=context.clock,
             on_flushed=events.take if events is not None else None,
         )  # fmt: skip
         users = user_callbacks(learner.callbacks)
@@ -144,7 +151,8 @@ class Sb3Learner:
                 "elapsed_s": training.elapsed_s,
                 "steps_per_s": (model.num_timesteps - start_step) / max(wall, 1e-9),
                 "resumes": training.marks.resumes,
-                "resumed_step": start_step,
+                "resumed_step": start_step if own else 0,
+                "inherited_steps": checkpoints.inherited_steps(context.mailbox, context.run),
                 "episodes_cut": training.marks.episodes_cut,
                 "simulator_restarts": training.ends.restarts,
                 "silent_layers": training.silent,

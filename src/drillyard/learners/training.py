@@ -81,10 +81,13 @@ class Training:
         self.ends = EpisodeEnds(context.spec.simulator, venv, writer)
         self._evaluator = evaluator
         self._checkpoint = checkpoint
+        self._inherited = checkpoint is not None and checkpoint.meta.run != context.run.run
+        """It goes on with the training of another run."""
         self._users = users
         self._platform = platform
         self._committer = Committer()
-        self._stored = dict(checkpoint.meta.files) if checkpoint else {}
+        # A run names files of its own only: the other one may be deleted.
+        self._stored = dict(checkpoint.meta.files) if checkpoint and not self._inherited else {}
         self._checkpoint_step = checkpoint.meta.step if checkpoint else None
         self._start_step = self._checkpoint_step or 0
         self._after_resume = False
@@ -170,7 +173,7 @@ class Training:
             dones: Which copies ended an episode with the last step, None before any step.
 
         Raises:
-            Finished: The budget in episodes or in time is used up.
+            Finished: The budget in episodes or in time is used up, or the generation is over.
             RunFailed: The learner's numbers are no longer finite.
         """
         if self._after_resume:
@@ -184,6 +187,10 @@ class Training:
             self.marks.episodes >= self.marks.next_evaluation_episode
         ):
             self._evaluate(step)
+        if self.plan.stop_at is not None and step >= self.plan.stop_at:
+            self.ended_by = "generation"
+            self._barrier(step, dones)  # what the next generation begins with
+            raise Finished
         self._check_finished()
         if step >= self.marks.next_barrier:
             self._barrier(step, dones)
@@ -191,7 +198,7 @@ class Training:
         self._plan_next()
 
     def _plan_next(self) -> None:
-        self.next_event = self.marks.next_event
+        self.next_event = min(self.marks.next_event, self.plan.stop_at or NEVER)
         limit = NEVER if self.plan.episodes is None else self.plan.episodes
         self._episode_limit = min(limit, self.marks.next_evaluation_episode)
         # A resumed run has something to do at its very first boundary.
@@ -360,27 +367,22 @@ class Training:
             sb3_state.begin_episodes(model)
         sb3_state.resample_exploration(model)
 
-    def _replan_evaluations(self) -> None:
-        """Evaluations while training may be switched on and off between attempts."""
-        plan, marks = self.plan, self.marks
-        if plan.evaluate_every is None:
-            marks.next_evaluation = NEVER
-        elif marks.next_evaluation == NEVER:
-            marks.next_evaluation = next_multiple(self._start_step, plan.evaluate_every)
-        if plan.evaluate_after_episodes is None:
-            marks.next_evaluation_episode = NEVER
-        elif marks.next_evaluation_episode == NEVER:
-            marks.next_evaluation_episode = next_multiple(
-                marks.episodes, plan.evaluate_after_episodes
-            )
-
     def _restore(self, checkpoint: Checkpoint) -> None:
         model = self._model
         tree = resumable.tree_of(checkpoint, model)
         known = {k: v for k, v in tree["marks"].items() if k in Marks.__dataclass_fields__}
         self.marks = Marks(**known)
-        self.marks.resumes += 1
-        self._replan_evaluations()
+        if self._inherited:
+            # What was counted, and what was best, belongs to the other run and its settings.
+            self.marks.resumes, self.marks.episodes_cut, self.marks.elapsed_s = 0, 0, 0.0
+            # A fixed entropy coefficient is a setting that SAC keeps as a tensor.
+            tree["model"]["tensors"].pop("ent_coef_tensor", None)
+        else:
+            self.marks.resumes += 1
+            self.best = Best.from_json(tree["best"], checkpoint.files)
+        self.marks.replan(
+            self._start_step, self.plan.evaluate_every, self.plan.evaluate_after_episodes
+        )
         self._elapsed_before = self.marks.elapsed_s
         resumable.restore(checkpoint, model, tree, observations=not self.silent)
         if tree["simulators"] is not None and not self.silent:
@@ -392,7 +394,6 @@ class Training:
             segments = {n: d for n, d in checkpoint.files.items() if replay.is_segment(n)}
             replay.restore(buffer, segments, model.num_timesteps // model.n_envs)
             replay.load_head(buffer, tree["replay_head"])
-        self.best = Best.from_json(tree["best"], checkpoint.files)
         if "ends" in tree:  # older checkpoints had none
             self.ends.load_state(tree["ends"])
         for user, state in zip(self._users, tree["users"], strict=False):

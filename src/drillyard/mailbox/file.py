@@ -25,6 +25,7 @@ from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 
 _TMP = ".tmp-"
+_FRESH_NS = 100_000_000
 T = TypeVar("T")
 
 
@@ -104,6 +105,17 @@ class FileStore:
             except (FileNotFoundError, NotADirectoryError):
                 return
         yield from (e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+
+    def stamp(self, prefix: str) -> str | None:
+        """The time at which a folder changed last; None while another change could bear it too."""
+        try:
+            found = (self.root / check_key(prefix.rstrip("/"))).stat()
+        except OSError:
+            return None
+        # The kernel's clock for files moves on every few milliseconds only.
+        if abs(time.time_ns() - found.st_mtime_ns) < _FRESH_NS:
+            return None
+        return f"{found.st_ino}.{found.st_mtime_ns}"
 
     def delete(self, key: str) -> None:
         """Remove an object; missing is success."""

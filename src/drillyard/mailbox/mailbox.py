@@ -34,7 +34,7 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store, keys
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store, keys, stamp
 
 R = TypeVar("R", bound=Record)
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
@@ -228,6 +228,10 @@ class Mailbox:
     def claim(self, claim: Claim) -> bool:
         """Take a ticket's attempt; True for exactly one claimer."""
         return self.create(f"claims/{claim.ticket}.{claim.attempt}.json", claim)
+
+    def stamp(self, folder: str) -> str | None:
+        """See ``store.stamp``; of ``claims/``, ``queue/`` or ``board/``."""
+        return stamp(self.store, self.key(folder))
 
     def claim_keys(self) -> Iterator[str]:
         """One listing: the key of every claim and ending, for ``claim_of``."""

@@ -77,6 +77,19 @@ class ExperimentRecord(Record):
     created_at: float
 
 
+class Lineage(Record):
+    """Where a trial stands in a population, and whose training it goes on with."""
+
+    member: int
+    """Its place among those of its generation, from 1."""
+    generation: int
+    """From 1."""
+    parent: int | None = None
+    """The trial whose last checkpoint it begins with, seed by seed; None: it begins anew."""
+    ends_at: int | None = None
+    """Environment step at which the generation ends; None where the work has no steps."""
+
+
 class RunRecord(Record):
     """``runs/<run>/run.json``: one seed of one trial; frozen at the first post."""
 
@@ -94,6 +107,8 @@ class RunRecord(Record):
     """Every choice that was made by a rule or a measurement, so that a resume repeats it."""
     parts: dict[str, Any] = {}
     """Whole parts of the experiment (``simulator``, ``learner`` …) that this trial has instead."""
+    lineage: Lineage | None = None
+    """Of a member of a population."""
 
 
 class TrialRecord(Record):
@@ -112,6 +127,8 @@ class TrialRecord(Record):
     """The trial that this one confirms."""
     memory: int | None = None
     """Number of the trial in the sampler's memory."""
+    lineage: Lineage | None = None
+    """Of a member of a population."""
     chosen_at: float
 
     @property

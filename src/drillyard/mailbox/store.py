@@ -112,6 +112,23 @@ def keys(store: Store, prefix: str) -> Iterator[str]:
         yield info.key
 
 
+def stamp(store: Store, prefix: str) -> str | None:
+    """What changes with every name that comes or goes directly below a prefix.
+
+    Who has seen the same stamp before need not list again: of thousands of names that is most of
+    what a look costs.
+
+    Args:
+        store: Its ``stamp(prefix)`` is asked where it has one.
+        prefix: Ending in ``/``.
+
+    Returns:
+        The stamp, to be taken before the listing; None: list.
+    """
+    quick = getattr(store, "stamp", None)
+    return quick(prefix) if quick is not None else None
+
+
 def pace(store: Store) -> float:
     """Seconds between two looks at a store, or two writes of one object, at the least.
 

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from drillyard.errors import BadValue
 from drillyard.spec.strict import NotBool, PositiveFloat, PositiveInt, Seed, Strict
 
+POPULATION = "pbt"
+"""The chooser that trains a population."""
 FIXED = ("list", "manual", "one-shot", "grid")
 """Choosers that know all their trials beforehand."""
 MODELS = ("tpe", "cma-es", "gp", "nsga2")
@@ -99,22 +101,53 @@ class MoreSeedsSpec(Strict):
     )
 
 
+class PopulationSpec(Strict):
+    """``pbt``: members train side by side; bad ones go on from good ones with other values.
+
+    M. Jaderberg et al. (2017), Population Based Training of Neural Networks, arXiv:1711.09846.
+    """
+
+    members: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
+        description="How many train side by side; each is a trial a generation."
+    )
+    generations: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
+        description="Into how many equal parts `train.steps` are cut; after each of them the "
+        "members are compared."
+    )  # fmt: skip
+    quantile: Annotated[float, Field(gt=0, le=0.5), NotBool] = Field(
+        0.25, description="This share of the worst go on from one of as many best ones; at least "
+        "one does."
+    )  # fmt: skip
+    resample: Annotated[float, Field(ge=0, le=1), NotBool] = Field(
+        0.25, description="How probable it is that a value of such a member is drawn anew."
+    )
+    factors: list[PositiveFloat] = Field(
+        default_factory=lambda: [0.8, 1.2], min_length=1, description="Otherwise it is multiplied "
+        "by one of these; a category becomes one of its neighbours in `values`."
+    )  # fmt: skip
+
+    @property
+    def trials(self) -> int:
+        """All members of all generations."""
+        return self.members * self.generations
+
+
 class StudySpec(Strict):
     """How trials are chosen. An experiment without it has one trial."""
 
     chooser: Literal[
-        "list", "manual", "one-shot", "grid", "random", "tpe", "cma-es", "gp", "nsga2"
+        "list", "manual", "one-shot", "grid", "random", "tpe", "cma-es", "gp", "nsga2", "pbt"
     ] = Field(description="Who chooses: you (list, manual, grid), chance, or a model of the past.")
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
         None, description="How many in all, also after a resume; default of `list`, `manual` and "
-        "`grid`: all of them."
+        "`grid`: all of them; `pbt` has members x generations."
     )  # fmt: skip
     objectives: list[ObjectiveSpec] = Field(
         default_factory=list, description="What is best; several: a front of compromises. Default "
         "of an rl experiment: evaluate/return, max."
     )  # fmt: skip
     defaults_first: bool = Field(
-        True, description="The first trial of random, tpe, cma-es, gp and nsga2 has the defaults."
+        True, description="The first trial of random, pbt and the models has the defaults."
     )
     constraints: list[str] = Field(
         default_factory=list, description="What an assignment must fulfil: `n_steps % batch == 0`."
@@ -133,6 +166,10 @@ class StudySpec(Strict):
     grid: dict[str, list[Any] | PositiveInt] = Field(
         default_factory=dict, description="grid: a tunable's values, or how many; default 5 of a "
         "number, all of a categorical."
+    )  # fmt: skip
+    population: PopulationSpec | None = Field(
+        None, description="pbt: how many members, how often they are compared.",
+        exclude_if=lambda value: value is None,
     )  # fmt: skip
     pruner: PrunerSpec | None = Field(None, description="Gives bad trials up early.")
     budget: StudyBudget = Field(
@@ -193,7 +230,8 @@ class StudySpec(Strict):
                     hint="add `experiments: [{learner: {algorithm: ppo}}, …]`"
                     if chooser == "list" else "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`",
                 )  # fmt: skip
-        if self.trials is None and self.chooser not in FIXED:
+        self._population_fits()
+        if self.trials is None and self.chooser not in (*FIXED, POPULATION):
             raise BadValue(
                 f"the chooser {self.chooser} never ends by itself: say how many `trials`",
                 key="chooser", allowed="trials: a number", hint="add `trials: 40`",
@@ -223,7 +261,46 @@ class StudySpec(Strict):
             )  # fmt: skip
         return self
 
+    def _population_fits(self) -> None:
+        """Refuse what does not go together with a population, and one without its chooser."""
+        if self.chooser != POPULATION:
+            if self.population is not None:
+                raise BadValue(
+                    "`population:` belongs to the chooser pbt", key="population",
+                    allowed="chooser: pbt", hint="write `chooser: pbt`, or delete it",
+                )  # fmt: skip
+            return
+        if self.population is None:
+            raise BadValue(
+                "the chooser pbt needs `population:`", key="chooser",
+                allowed="population: {members: …, generations: …}",
+                hint="add `population: {members: 8, generations: 10}`",
+            )  # fmt: skip
+        without = {
+            "trials": "has members x generations trials",
+            "pruner": "gives up nobody: bad members go on from good ones",
+            "auto": "compares its members on the seeds that they began with",
+            "confirm": "has a policy as its winner, whose values changed while it was trained, "
+            "and not an assignment that could be run again",
+        }
+        for key, why in without.items():
+            if getattr(self, key):
+                raise BadValue(
+                    f"the chooser pbt {why}", key=key, value=getattr(self, key),
+                    allowed=f"pbt without `{key}`", hint=f"delete `{key}:`",
+                )  # fmt: skip
+        if len(self.objectives) > 1:
+            raise BadValue(
+                "the chooser pbt compares by one objective", key="objectives",
+                allowed="one objective", hint="keep one of them, or write `chooser: nsga2`",
+            )  # fmt: skip
+
+    @property
+    def planned(self) -> int | None:
+        """How many trials the file asks for; None: as many as its chooser has."""
+        return self.population.trials if self.population is not None else self.trials
+
     @property
     def failures_allowed(self) -> int:
         """So many failed trials stop the study."""
-        return self.max_failures or max(3, (self.trials or 12) // 4)
+        return self.max_failures or max(3, (self.planned or 12) // 4)

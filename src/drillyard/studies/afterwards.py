@@ -66,7 +66,7 @@ class Afterwards:
         """
         many, book = self._study.confirm, self._book
         if many is None:
-            automatic = self._study.chooser not in ("list", "manual", "one-shot")
+            automatic = self._study.chooser not in ("list", "manual", "one-shot", "pbt")
             many = default if automatic and len(self._objectives) == 1 else 0
         found = ranked(book.records, book.outcomes, self._objectives)
         if not many or not found or any(r.of == found[0].number for r in book.records):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from drillyard.attempts import TicketState
 from drillyard.clock import Clock
@@ -90,7 +91,7 @@ class Book:
     def trial(self, record: TrialRecord) -> Trial:
         """A trial as it is posted."""
         seeds = self.seeds.get(record.number, list(record.seeds))
-        return Trial(record.number, tuple(seeds), record.assignment, record.parts)
+        return Trial(record.number, tuple(seeds), record.assignment, record.parts, record.lineage)
 
     def open_trials(self) -> list[Trial]:
         """The trials that are not judged yet; for any thread."""
@@ -149,6 +150,7 @@ class Book:
         record = TrialRecord(
             number=number, chooser=choice.chooser, assignment=choice.assignment,
             parts=choice.parts, label=choice.label, memory=choice.memory, of=of,
+            lineage=choice.lineage,
             seeds=list(choice.seeds or self._default_seeds), chosen_at=self._clock.now(),
         )  # fmt: skip
         if not self._mailbox.choose(record):
@@ -167,7 +169,7 @@ class Book:
         record = self.record(number)
         seeds = [*self.seeds[number], seed]
         self._mailbox.add_seeds(number, MoreSeeds(seeds=seeds[len(record.seeds) :], rule=rule))
-        self._post(Trial(number, (seed,), record.assignment, record.parts))
+        self._post(replace(self.trial(record), seeds=(seed,)))
         with self._moved:
             self.seeds[number] = seeds
             self.open.add(number)

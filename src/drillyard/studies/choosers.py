@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Protocol
 
 from drillyard.errors import ConfigError
-from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
 from drillyard.spec.study import StudySpec
 from drillyard.studies.constraints import Constraint
 from drillyard.tunables import Space, Tunable
@@ -39,6 +39,7 @@ class Choice:
         label: What people call it.
         seeds: Its own seeds; None: the file's.
         memory: Its number in the chooser's memory.
+        lineage: Of a member of a population.
     """
 
     assignment: Assignment
@@ -47,6 +48,7 @@ class Choice:
     label: str = ""
     seeds: tuple[int, ...] | None = None
     memory: int | None = None
+    lineage: Lineage | None = None
 
 
 class Chooser(Protocol):
@@ -65,6 +67,9 @@ class Chooser(Protocol):
         self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
     ) -> None:
         """Bring the memory in line with the mailbox, which is the truth; called once at start."""
+
+    def ready(self, index: int) -> bool:
+        """False while the trial at an index cannot be chosen, because others have to end first."""
 
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """The trial at an index; None when there is nothing left that is new.
@@ -91,6 +96,11 @@ class Memoryless:
         self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
     ) -> None:
         """See ``Chooser``."""
+
+    def ready(self, index: int) -> bool:
+        """See ``Chooser``."""
+        del index
+        return True
 
     def kept(self, record: TrialRecord) -> None:
         """See ``Chooser``."""
@@ -277,18 +287,12 @@ def _points(tunable: Tunable, count: int) -> Iterator[Any]:
     """Evenly spaced values of a range, both ends included (by magnitude where it is ``log``)."""
     assert tunable.range is not None
     low, high = tunable.range
-    whole = tunable.type == "int"
-    if whole and not tunable.log and high - low + 1 <= count:
+    if tunable.type == "int" and not tunable.log and high - low + 1 <= count:
         yield from range(int(low), int(high) + 1)
         return
     for number in range(count):
         share = number / (count - 1) if count > 1 else 0.5
-        if tunable.log:
-            value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
-        else:
-            value = low + share * (high - low)
-        value = min(max(value, low), high)
-        yield round(value) if whole else float(value)
+        yield tunable.inside(share)
 
 
 # -- from the file --------------------------------------------------------------------------------

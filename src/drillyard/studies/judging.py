@@ -50,6 +50,7 @@ def judged(
             starts.append(trained.started_at)
             ends.append(trained.ended_at)
             steps += int(trained.summary.get("steps") or 0)
+            steps -= int(trained.summary.get("inherited_steps") or 0)
         if mailbox.accepted(run, Phase.EVALUATE) is None:
             continue
         try:

@@ -8,7 +8,6 @@ by what it learned.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from drillyard.tunables import Space, Tunable
@@ -36,7 +35,7 @@ def _suggest(name: str, tunable: Tunable, trial: Trial) -> Any:
     assert tunable.range is not None
     low, high = tunable.range
     if tunable.bins is not None:
-        return _bin(tunable, trial.suggest_int(name, 0, tunable.bins - 1))
+        return tunable.bin(trial.suggest_int(name, 0, tunable.bins - 1))
     if tunable.type == "int":
         return trial.suggest_int(name, int(low), int(high), log=tunable.log)
     return float(trial.suggest_float(name, low, high, log=tunable.log))
@@ -71,7 +70,7 @@ def params(
             if here is not None:
                 continue
         if tunable.bins is not None:
-            values[name] = min(range(tunable.bins), key=lambda n: abs(_bin(tunable, n) - value))
+            values[name] = min(range(tunable.bins), key=lambda n: abs(tunable.bin(n) - value))
             shapes[name] = IntDistribution(0, tunable.bins - 1)
         elif tunable.type == "int":
             values[name] = value
@@ -80,16 +79,3 @@ def params(
             values[name] = value
             shapes[name] = FloatDistribution(low, high, log=tunable.log)
     return values, shapes
-
-
-def _bin(tunable: Tunable, number: int) -> Any:
-    """The value of a bin, evenly spaced over the range, both ends included."""
-    assert tunable.range is not None and tunable.bins is not None
-    low, high = tunable.range
-    share = number / (tunable.bins - 1)
-    if tunable.log:
-        value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
-    else:
-        value = low + share * (high - low)
-    value = min(max(value, low), high)
-    return round(value) if tunable.type == "int" else float(value)

@@ -11,9 +11,9 @@ from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
 from drillyard.parameters import space as space_of
-from drillyard.registry import nearest
+from drillyard.registry import load, nearest
 from drillyard.spec.listed import OF_THE_TRIAL
-from drillyard.spec.study import FIXED, MODELS, StudySpec
+from drillyard.spec.study import FIXED, MODELS, POPULATION, StudySpec
 from drillyard.spec.work import MockSpec
 from drillyard.studies.choosers import (
     Chance,
@@ -29,6 +29,7 @@ from drillyard.studies.choosers import (
 )
 from drillyard.studies.constraints import Constraint, parse_all
 from drillyard.studies.objectives import EVALUATION, objectives_of
+from drillyard.studies.population import Population
 from drillyard.studies.pruning import metric_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         if study.chooser == "list":
             return Listed(choices, only(study, choices))
         return Fixed(choices, circle=study.chooser == "manual" and study.trials is not None)
+    if study.chooser == POPULATION:
+        return _population(spec, space, constraints)
     if study.chooser not in MODELS:
         return Chance(space, constraints, study.seed, defaults_first=study.defaults_first)
     from drillyard.studies.model import ModelChooser
@@ -62,6 +65,18 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
     return ModelChooser(
         study.chooser, space, objectives_of(spec), constraints,
         url=study.storage or default_storage(mailbox), name=memory_name(mailbox),
+        seed=study.seed, defaults_first=study.defaults_first,
+    )  # fmt: skip
+
+
+def _population(
+    spec: ExperimentSpec, space: Space, constraints: Sequence[Constraint]
+) -> Population:
+    study = spec.study
+    assert study is not None and study.population is not None
+    return Population(
+        study.population, space, constraints, objectives_of(spec)[0],
+        steps=spec.train.steps if spec.train is not None else None,
         seed=study.seed, defaults_first=study.defaults_first,
     )  # fmt: skip
 
@@ -83,6 +98,8 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
             hint="declare a group of tunables and name it under parameters.tunable_params",
         )  # fmt: skip
     _refuse_unmeasured(spec)
+    if study.chooser == POPULATION:
+        _refuse_childless(spec)
     constraints = parse_all(study.constraints, list(space.tunables))
     if study.chooser in FIXED:
         choices = fixed_choices(spec, space, constraints)
@@ -100,6 +117,22 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
             hint="loosen one of them, or narrow the ranges so that they are fulfilled more often",
         )  # fmt: skip
     return space, constraints
+
+
+def _refuse_childless(spec: ExperimentSpec) -> None:
+    """Refuse a population of work that cannot go on from where another run ended.
+
+    Raises:
+        ConfigError: Why not.
+    """
+    workload = load("workloads", spec.workload)()
+    if not hasattr(workload, "check_heirs"):
+        raise ConfigError(
+            f"a {spec.workload!r} has no state that another run could go on from",
+            field="study.chooser", value=POPULATION, allowed="pbt with workload: rl or mock",
+            hint="choose tpe or random",
+        )  # fmt: skip
+    workload.check_heirs(spec)
 
 
 def _refuse_unmeasured(spec: ExperimentSpec) -> None:
@@ -192,6 +225,16 @@ def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[Trial
     """
     study = spec.study
     assert study is not None
+    if study.chooser == POPULATION:
+        other = _population(spec, space_of(spec), []).stranger(search)
+        if other is not None:
+            raise IdentityChanged(
+                f"{experiment!r}: trial {other.number} was begun by another chooser, or with "
+                "other train.steps, study.population.members or generations, on which all trials "
+                "depend",
+                hint="put them back, or choose a new name (--set name=…)",
+            )
+        return
     if study.chooser not in ("list", "manual"):
         return
     known = fixed_choices(spec, space_of(spec), [])

@@ -146,6 +146,11 @@ class ModelChooser:
             if self._kind == "cma-es":
                 self._study.sampler = self._sampler(len(own) + 1)
 
+    def ready(self, index: int) -> bool:
+        """See ``Chooser``."""
+        del index
+        return True
+
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""
         before = list(taken)

@@ -324,6 +324,8 @@ class Search:
             if account.reason is not None:
                 self._say(f"no more trials: {account.reason}")
                 return
+            if not chooser.ready(len(search) + 1):
+                return
             choice = chooser.ask(len(search) + 1, [r.assignment for r in search])
             if choice is None:
                 self._exhausted = True

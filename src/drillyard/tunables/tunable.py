@@ -331,6 +331,20 @@ class Tunable(Model):
         elif self.type == "int" and not self.log:
             count = high - low + 1
             return int(low + min(math.floor(share * count), count - 1))
+        return self.inside(share)
+
+    def bin(self, number: int) -> Any:
+        """The value of a bin: evenly spaced over the range, both ends included.
+
+        Args:
+            number: From 0 to ``bins - 1``.
+        """
+        assert self.bins is not None
+        return self.inside(number / (self.bins - 1))
+
+    def inside(self, share: float) -> Any:
+        """The value at a share of the range, from 0 to 1; by magnitude where it is ``log``."""
+        low, high = self._scaled()
         value = low + share * (high - low)
         value = math.exp(value) if self.log else value
         assert self.range is not None

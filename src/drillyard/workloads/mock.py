@@ -2,7 +2,8 @@
 
 The score is the mean of the squared tunables, each brought to 0…1 (a number by its range, a
 category by its place among the values), plus noise, cut to 0…1 and stretched to ``range``: its
-lowest point is where every tunable is lowest.
+lowest point is where every tunable is lowest. In a population, training goes on: a member comes
+half the way from the score of the one before it to that of its own tunables.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Finding, Severity
-from drillyard.errors import Stopped
-from drillyard.mailbox.records import Manifest
+from drillyard.errors import CorruptObject, Stopped
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import Manifest, Phase
 from drillyard.parameters import space
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
@@ -55,6 +57,9 @@ class MockWorkload:
         del spec, seed
         return {}
 
+    def check_heirs(self, spec: ExperimentSpec) -> None:
+        """See ``Workload.check_heirs``: any mock goes on from any other."""
+
     def train(self, context: RunContext) -> PhaseOutcome:
         """Compute the score; a curve on the way where one is asked for."""
         began = time.monotonic()
@@ -63,6 +68,7 @@ class MockWorkload:
         spec = context.spec
         mock = spec.mock or MockSpec()
         found = score(spec, mock, context.run.parameters, context.run.seed, context.run.trial)
+        found = _learned(context, mock, found)
         streams = writer(context)
         stream = "telemetry" if context.child else "train"
         pieces = max(1, mock.points)
@@ -112,6 +118,18 @@ def score(
         plain += source.gauss(0.0, mock.noise)
     low, high = mock.range
     return low + (high - low) * min(1.0, max(0.0, plain))
+
+
+def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
+    """A member of a population comes half the way from where the one before it was."""
+    lineage = context.run.lineage
+    if lineage is None or lineage.parent is None:
+        return found
+    before = run_id(lineage.parent, context.run.seed)
+    trained = context.mailbox.accepted(before, Phase.TRAIN)
+    if trained is None:
+        raise CorruptObject(f"{context.run.run} goes on from {before}, whose result is missing")
+    return (float(trained.summary["metrics"][mock.metrics[0]]) + found) / 2
 
 
 def _named(context: RunContext, mock: MockSpec) -> list[str]:

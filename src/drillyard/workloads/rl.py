@@ -87,6 +87,12 @@ class RlWorkload:
         """See ``Workload.freeze``."""
         return freeze(spec, seed)
 
+    def check_heirs(self, spec: ExperimentSpec) -> None:
+        """See ``Workload.check_heirs``."""
+        from drillyard.learners.heirs import check_heirs
+
+        check_heirs(spec)
+
     def train(self, context: RunContext) -> PhaseOutcome:
         """See ``Workload.train``."""
         assert context.spec.learner is not None

@@ -1,0 +1,218 @@
+"""Population-based training: members train side by side, bad ones go on from good ones.
+
+M. Jaderberg et al. (2017), Population Based Training of Neural Networks, arXiv:1711.09846, with
+truncation selection. A generation is compared when all of its members have ended, so that what
+is chosen depends on the seed and on results alone, never on who was faster, also after a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
+from drillyard.spec.study import ObjectiveSpec, PopulationSpec
+from drillyard.status import Status
+from drillyard.studies.choosers import DRAWS, Assignment, Choice, allowed, drawn
+from drillyard.studies.constraints import Constraint
+from drillyard.tunables import Space, Tunable
+
+
+class Population:
+    """Chooses the members of each generation.
+
+    Args:
+        settings: How many, how often, how they change.
+        space: What is chosen.
+        constraints: What an assignment must fulfil.
+        objective: What is best.
+        steps: Of a member over all generations; None where the work has no steps.
+        seed: The same seed and past choose the same.
+        defaults_first: The first member begins with the defaults.
+    """
+
+    adaptive = True
+
+    def __init__(
+        self, settings: PopulationSpec, space: Space, constraints: Sequence[Constraint],
+        objective: ObjectiveSpec, *, steps: int | None, seed: int, defaults_first: bool,
+    ) -> None:  # fmt: skip
+        self.total: int | None = settings.trials
+        self._settings = settings
+        self._space = space
+        self._constraints = constraints
+        self._objective = objective
+        self._steps = steps
+        self._seed = seed
+        self._defaults_first = defaults_first
+        self._members: dict[tuple[int, int], TrialRecord] = {}
+        """(generation, member) -> trial."""
+        self._scores: dict[int, float | None] = {}
+        """Trial that has ended -> its score, more is better; None: it has none."""
+
+    # -- the contract of a chooser ------------------------------------------------------------
+
+    def reconcile(
+        self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
+    ) -> None:
+        """See ``Chooser``."""
+        for record in records:
+            self.kept(record)
+            if record.number in outcomes:
+                self.tell(record, outcomes[record.number])
+
+    def ready(self, index: int) -> bool:
+        """See ``Chooser``: a generation begins when the one before it has ended."""
+        return all(r.number in self._scores for r in self._before(self._place(index)[0]))
+
+    def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
+        """See ``Chooser``."""
+        generation, member = self._place(index)
+        lineage = Lineage(member=member, generation=generation, ends_at=self.ends_at(generation))
+        if generation == 1:
+            assignment, chooser = self._first(index, list(taken))
+            return None if assignment is None else Choice(
+                assignment, chooser, label=_label(lineage), lineage=lineage
+            )  # fmt: skip
+        found = self._parent(generation, member)
+        if found is None:
+            return None  # everybody has failed
+        parent, exploited = found
+        lineage = lineage.model_copy(update={"parent": parent.number})
+        assignment = parent.assignment
+        if exploited:
+            assignment = self._explored(parent.assignment, Random(f"{self._seed}/{index}/explore"))
+        return Choice(assignment, "pbt", label=_label(lineage), lineage=lineage)
+
+    def kept(self, record: TrialRecord) -> None:
+        """See ``Chooser``."""
+        if record.lineage is not None:
+            self._members[record.lineage.generation, record.lineage.member] = record
+
+    def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:
+        """See ``Chooser``."""
+        value = outcome.values.get(self._objective.name)
+        if outcome.status is not Status.SUCCEEDED or value is None:
+            self._scores[record.number] = None
+        else:
+            self._scores[record.number] = self._objective.sign * value
+
+    def stranger(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The first trial that these settings would not have placed where it stands."""
+        for index, record in enumerate(records, start=1):
+            generation, member = self._place(index)
+            ends_at = self.ends_at(generation)
+            found = record.lineage
+            if found is None or (found.generation, found.member, found.ends_at) != (
+                generation, member, ends_at,
+            ):  # fmt: skip
+                return record
+        return None
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def ends_at(self, generation: int) -> int | None:
+        """Environment step at which a generation ends."""
+        if self._steps is None:
+            return None
+        return math.ceil(self._steps * generation / self._settings.generations)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """(generation, member), both from 1, of the trial at an index."""
+        generation, member = divmod(index - 1, self._settings.members)
+        return generation + 1, member + 1
+
+    def _before(self, generation: int) -> list[TrialRecord]:
+        """The members of the generation before one."""
+        return [r for (g, _), r in sorted(self._members.items()) if g == generation - 1]
+
+    def _first(self, index: int, taken: list[Assignment]) -> tuple[Assignment | None, str]:
+        if index == 1 and self._defaults_first:
+            first = self._space.defaults()
+            if allowed(first, self._constraints):
+                return first, "defaults"
+        seed = f"{self._seed}/{index}"
+        new = drawn(self._space, self._constraints, seed, taken)
+        # More members than assignments: some begin alike, and part ways later.
+        return new or drawn(self._space, self._constraints, seed, ()), "random"
+
+    def _parent(self, generation: int, member: int) -> tuple[TrialRecord, bool] | None:
+        """(whose training a member goes on with, whether that is another's)."""
+        before = self._before(generation)
+        scores = {r.number: self._scores.get(r.number) for r in before}
+        known = {n: s for n, s in scores.items() if s is not None}
+        if not known:
+            return None
+        order = sorted(before, key=lambda r: (-known.get(r.number, -math.inf), r.number))
+        ranks = {r.number: rank for rank, r in enumerate(order)}
+        size = self._settings.members
+        share = max(1, int(self._settings.quantile * size))
+        own = self._members.get((generation - 1, member))
+        if own is not None and own.number in known and ranks[own.number] < size - share:
+            return own, False
+        best = [r for r in order[:share] if r.number in known]
+        chosen = Random(f"{self._seed}/{generation}/{member}/exploit").choice(best)
+        return chosen, True
+
+    def _explored(self, assignment: Assignment, random: Random) -> Assignment:
+        """An assignment near another one, or the same where none is found that is allowed."""
+        for _ in range(DRAWS):
+            fresh = self._space.draw(random)
+            found = {
+                name: fresh[name] if random.random() < self._settings.resample
+                else moved(name, tunable, assignment[name], random, self._settings.factors)
+                for name, tunable in self._space.tunables.items()
+            }  # fmt: skip
+            if allowed(found, self._constraints):
+                return found
+        return assignment
+
+
+def moved(
+    name: str, tunable: Tunable, value: Any, random: Random, factors: Sequence[float]
+) -> Any:
+    """A value a little away from another one.
+
+    A number is multiplied by one of the factors and kept in its range; where the range has both
+    signs, it moves by that share of the range's width instead, as a product would never leave 0.
+    A whole number moves by 1 at least. A category, or a bin, becomes a neighbour. A special value
+    stays.
+
+    Args:
+        name: Of the tunable.
+        tunable: What it is.
+        value: What it was.
+        random: Draws the factor, or the neighbour.
+        factors: To multiply by.
+    """
+    if tunable.values is not None:
+        return _neighbour(tunable.values, value, random)
+    if value in tunable.special:
+        return value
+    assert tunable.range is not None
+    if tunable.bins is not None:
+        bins = [tunable.bin(number) for number in range(tunable.bins)]
+        return _neighbour(bins, min(bins, key=lambda b: abs(b - value)), random)
+    low, high = tunable.range
+    factor = random.choice(factors)
+    found = value * factor if low >= 0 or high <= 0 else value + (factor - 1) * (high - low)
+    if tunable.type == "int":
+        found = round(found)
+        if found == value and factor != 1:
+            found += 1 if (factor > 1) is (value >= 0) else -1
+    return tunable.take(name, min(max(found, low), high))
+
+
+def _neighbour(values: Sequence[Any], value: Any, random: Random) -> Any:
+    place = values.index(value)
+    beside = [values[p] for p in (place - 1, place + 1) if 0 <= p < len(values)]
+    return random.choice(beside) if beside else value
+
+
+def _label(lineage: Lineage) -> str:
+    """What people call a member of a generation."""
+    name = f"member {lineage.member} generation {lineage.generation}"
+    return name + (f" from {trial_id(lineage.parent)}" if lineage.parent is not None else "")

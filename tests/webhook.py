@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,14 @@ class Webhook:
     Attributes:
         url: Where it listens.
         told: The documents, in order.
+        told_at: When each came, in seconds since the epoch.
         answers: Status of the next answers; 200 after the last.
     """
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/done"
         self.told: list[dict[str, Any]] = []
+        self.told_at: list[float] = []
         self.answers: list[int] = []
 
 
@@ -34,6 +37,7 @@ def webhook() -> Iterator[Webhook]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             status = hook.answers.pop(0) if hook.answers else 200
             if status == 200:
+                hook.told_at.append(time.time())
                 hook.told.append(json.loads(body))
             self.send_response(status)
             if status == 302:

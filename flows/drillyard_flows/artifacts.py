@@ -56,6 +56,27 @@ def publish(driver: Driver) -> tuple[str | None, str]:
     return report, verdict
 
 
+def address(driver: Driver, report: str) -> str:
+    """Where a browser gets the report: at MLflow's server, to which the mirror sends it.
+
+    Args:
+        driver: Whose experiment.
+        report: Its path in the store, which is the answer where there is no server.
+    """
+    page = _page(driver)
+    return f"{page}/artifacts/report/index.html" if page else report
+
+
+def _page(driver: Driver) -> str | None:
+    """The experiment at MLflow's server, once it was mirrored."""
+    from drillyard.tracking.notes import Notes
+    from drillyard.tracking.uris import resolve_uri
+
+    mailbox = driver.mailbox
+    uri = resolve_uri(driver.loaded.spec.tracking.mlflow, mailbox.store.url)
+    return Notes(mailbox, uri).page() if uri is not None else None
+
+
 def rows(results: ExperimentResults) -> list[dict[str, Any]]:
     """Agent and baselines, one row each."""
     decimals = words.score_decimals(results.policies)
@@ -135,14 +156,15 @@ def _links(driver: Driver, report: str | None) -> dict[str, str]:
 
     name, store = driver.mailbox.experiment, driver.mailbox.store.url
     found: dict[str, str] = {}
+    uri = resolve_uri(driver.loaded.spec.tracking.mlflow, store)
     if report:
         how = f"`drillyard report {name} --store {store} --open` opens it"
         found["Report"] = _link(
-            "report", name, report, f"Report of {name}", f"`{report}` ({how} on that machine)"
-        )
-    uri = resolve_uri(driver.loaded.spec.tracking.mlflow, store)
+            "report", name, address(driver, report), f"Report of {name}",
+            f"`{report}` ({how} on that machine)",
+        )  # fmt: skip
     if uri is not None:
-        shown = mask(uri)
+        shown = _page(driver) or mask(uri)
         how = f"`mlflow ui --backend-store-uri {shown}` shows it"
         found["MLflow"] = _link("mlflow", name, shown, f"Tracking of {name}", how)
     return found

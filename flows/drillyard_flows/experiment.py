@@ -136,7 +136,7 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
         if own:
             mirror = _mirror(driver)
         with Watch(driver), TagsContext():  # tasks take no tags from the flow run: see ``tags_of``
-            result = _phases(driver, work)
+            result = _phases(driver, work, mirror)
         outcome = "succeeded"
         return result
     except Stopped as error:
@@ -186,7 +186,7 @@ def tags_of(driver: Driver) -> list[str]:
     return found
 
 
-def _phases(driver: Driver, work: Work) -> dict[str, Any]:
+def _phases(driver: Driver, work: Work, mirror: Mirror | None) -> dict[str, Any]:
     where = {"store": driver.mailbox.store.url, "experiment": driver.mailbox.experiment}
     decided = False
     failure: DrillyardError | None = None
@@ -195,6 +195,8 @@ def _phases(driver: Driver, work: Work) -> dict[str, Any]:
         setup(**where, timeout_s=SETUP_TIMEOUT_S)
         Aftermath.of(driver).allowed = True
         references, failure = work(driver, where)
+        if mirror is not None:
+            mirror.ask()  # while machines are torn down, so that pages can link to MLflow's
         decided = True
     except DECIDED:
         decided = True
@@ -214,7 +216,7 @@ def _phases(driver: Driver, work: Work) -> dict[str, Any]:
     report, verdict = _shown(driver)
     if failure is not None:
         raise failure
-    finished(driver, verdict, report)
+    finished(driver, verdict, artifacts.address(driver, report) if report else None)
     return {**where, "runs": references, "report": report}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -57,15 +58,24 @@ class Slow(gymnasium.Env):
 
 @dataclass
 class Api:
-    """Prefect's REST API."""
+    """Prefect's REST API.
+
+    Args:
+        url: ``http://host:port/api``.
+        auth: ``user:password``, where it asks for one.
+    """
 
     url: str
+    auth: str = ""
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return json.loads(self._ask("POST", path, body))
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         self._ask("PATCH", path, body)
+
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        self._ask("PUT", path, body)
 
     def refused(self, path: str, body: dict[str, Any]) -> bool:
         """True when the server calls a request wrong."""
@@ -76,10 +86,12 @@ class Api:
         return False
 
     def _ask(self, method: str, path: str, body: dict[str, Any]) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if self.auth:
+            headers["Authorization"] = f"Basic {base64.b64encode(self.auth.encode()).decode()}"
         request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"},
-            method=method,
-        )  # fmt: skip
+            self.url + path, json.dumps(body).encode(), headers, method=method
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 

@@ -13,9 +13,13 @@ import pytest
 
 from drillyard.errors import ConfigError, InfrastructureError
 from drillyard.processes import ProcessId
+from drillyard_flows.servers import relay
 from drillyard_flows.servers.house import House
-from drillyard_flows.servers.members import Member, members, variables
+from drillyard_flows.servers.member import Member
+from drillyard_flows.servers.members import members, variables
 from drillyard_flows.servers.starting import start, stop
+
+PORTS = {"prefect": 4200, "mlflow": 5000}
 
 
 @pytest.fixture
@@ -34,8 +38,8 @@ def free() -> int:
 
 def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> None:
     first = house.passwords()
-    assert len(set(first.values())) == len(first) == 4 and house.passwords() == first
-    path = house.exports(variables(house, 1, 2))
+    assert len(set(first.values())) == len(first) == 6 and house.passwords() == first
+    path = house.exports(variables(house, PORTS))
     for one in (path, house.folder / "secrets.json"):
         assert stat.S_IMODE(one.stat().st_mode) == 0o600
     assert stat.S_IMODE(house.folder.stat().st_mode) == 0o700
@@ -47,25 +51,27 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> No
 
 
 def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: House) -> None:
-    for member in members(house, 4200, 5000, "/runs"):
+    house.mail("mailto://me:hidden@mail.example.org")
+    for member in members(house, {**PORTS, "relay": 4201}, "/runs"):
         line = " ".join(member.command)
-        assert not any(secret in line + repr(member) for secret in house.passwords().values())
+        secrets = [*house.passwords().values(), "hidden"]
+        assert not any(secret in line + repr(member) for secret in secrets)
         assert "--host" not in member.command or "--host 127.0.0.1" in line
-    prefect, mlflow, worker = members(house, 4200, 5000, "/runs")
+    prefect, mlflow, worker = members(house, PORTS, "/runs")
     assert prefect.environment["PREFECT_SERVER_API_AUTH_STRING"].startswith("drillyard:")
     assert "basic-auth" in mlflow.command
     assert worker.environment["DRILLYARD_STORE"] == "/runs"
 
 
 def test_ports_stay_and_a_taken_one_is_refused(house: House) -> None:
-    one, other = free(), free()
-    assert house.ports(one, other) == (one, other)
-    assert house.ports(None, None) == (one, other)
+    chosen = {"prefect": free(), "mlflow": free()}
+    assert house.ports(chosen) == chosen
+    assert house.ports(dict.fromkeys(chosen)) == chosen
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ConfigError, match="another process"):
-            house.ports(taken.getsockname()[1], None)
+            house.ports({"prefect": taken.getsockname()[1], "mlflow": None})
 
 
 def test_a_member_is_started_once_and_stopped_with_its_children(house: House) -> None:
@@ -80,8 +86,27 @@ def test_a_member_is_started_once_and_stopped_with_its_children(house: House) ->
 
 def test_one_that_ends_at_once_is_said_with_its_log(house: House) -> None:
     member = Member("mlflow", [sys.executable, "-c", "raise SystemExit('no database')"],
-                    dict(os.environ), f"http://127.0.0.1:{free()}/health")  # fmt: skip
+                    dict(os.environ), lambda: "no answer")  # fmt: skip
     with pytest.raises(InfrastructureError, match="it ended") as caught:
         start(house, member)
     log = house.folder / "logs" / "mlflow.log"
     assert str(log) in str(caught.value.hint) and "no database" in log.read_text()
+
+
+def test_the_database_is_chosen_once(house: House) -> None:
+    assert house.database("postgresql") == house.database(None) == "postgresql"
+    with pytest.raises(ConfigError, match="is in postgresql"):
+        house.database("sqlite")
+
+
+def test_a_house_from_before_there_was_a_choice_has_sqlite(house: House) -> None:
+    house.write({"ports": PORTS})
+    assert house.database(None) == "sqlite"
+    with pytest.raises(ConfigError, match="is in sqlite"):
+        house.database("postgresql")
+
+
+def test_an_address_that_no_mail_goes_to_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Apprise") as caught:
+        relay.addressee("mail://me:hidden@somewhere")
+    assert "hidden" not in str(caught.value)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from drillyard.errors import ConfigError
+from drillyard.notify import problem_of
 from drillyard.settings_references import reveal
 
 if TYPE_CHECKING:
@@ -24,18 +25,21 @@ def find(client: SyncPrefectClient) -> UUID | None:
         client: Of the server.
 
     Returns:
-        Its id; None where there is none of this name that can notify.
+        Its id; None where there is none of this name that can notify. Of several types, the one
+        that was written last.
     """
+    found = []
     for kind in client.read_block_types():
         for document in client.read_block_documents_by_type(kind.slug, include_secrets=False):
             schema = document.block_schema
             if document.name == NAME and schema and "notify" in (schema.capabilities or []):
-                return UUID(str(document.id))
-    return None
+                found.append(document)
+    newest = max(found, key=lambda d: d.updated.timestamp() if d.updated else 0.0, default=None)
+    return UUID(str(newest.id)) if newest else None
 
 
 def make(address: str) -> UUID:
-    """Make the block from an address, in place of the one that is there.
+    """Make the block from an address, or write the one that is there anew.
 
     Args:
         address: ``https://…`` of a webhook; Slack's own are told in Slack's format. Or where it is
@@ -49,15 +53,16 @@ def make(address: str) -> UUID:
     from pydantic import SecretStr
 
     url = str(reveal(address, "--alerts", secret=True))
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    problem = problem_of(url)
+    if problem is not None:
         raise ConfigError(
-            "is no address of a webhook", file="--alerts", value="***",
-            allowed="https://…, env:NAME or file:PATH", hint="--alerts file:~/.slack-webhook",
+            problem, file="--alerts", value="***",
+            allowed="https://…, http:// on this machine alone, env:NAME or file:PATH",
+            hint="--alerts file:~/.slack-webhook",
         )  # fmt: skip
     block = (
         SlackWebhook(url=SecretStr(url))
-        if parts.hostname == SLACK
+        if urlsplit(url).hostname == SLACK
         else CustomWebhookNotificationBlock(
             name=NAME, url="{{address}}", secrets=SecretDict({"address": url}),
             json_data={"subject": "{{subject}}", "text": "{{body}}"},

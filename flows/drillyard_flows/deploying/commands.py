@@ -38,6 +38,7 @@ def deploy(
         typer.Option(
             "--alerts",
             metavar="URL",
+            envvar="DRILLYARD_ALERTS",
             help="Webhook that is told what automations see (Slack's too), or env:NAME, file:PATH "
             "where the address stands. Kept in the server as the block drillyard-alerts.",
         ),

@@ -1,7 +1,8 @@
 """The folder of ``drillyard up``: ports, passwords, and which processes were started.
 
-up.json       ports and processes; written before a process is counted on, replaced atomically
-secrets.json  generated passwords, mode 0600
+up.json       ports, database and processes; written before a process is counted on, replaced
+              atomically
+secrets.json  generated passwords, and the address of a mail server; mode 0600
 env.sh        what a shell exports to use the servers, mode 0600
 logs/ prefect/ mlflow/ artifacts/
 """
@@ -25,8 +26,10 @@ from drillyard.ledger import local_home
 from drillyard.processes import ProcessId
 
 USER = "drillyard"
-PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-SECRETS = ("prefect", "mlflow", "flask", "encryption")
+PORTS = {"prefect": 4200, "mlflow": 5000, "relay": 4201, "postgresql": 4202}
+"""Of a first start."""
+SECRETS = ("prefect", "mlflow", "flask", "encryption", "relay", "postgresql")
+"""Generated; ``mail`` beside them is given."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,7 @@ class House:
 
     def passwords(self) -> dict[str, str]:
         """The generated ones; made at the first call and then the same for ever."""
-        path = self.folder / "secrets.json"
-        found: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
+        found = self._secrets()
         if set(SECRETS) - set(found):
             import base64
 
@@ -108,20 +108,32 @@ class House:
                 key = secrets.token_bytes(32)
                 found[name] = base64.urlsafe_b64encode(key).decode()
             self._private("secrets.json", json.dumps(found))
-        return found
+        return {name: found[name] for name in SECRETS}
 
-    def ports(self, prefect: int | None, mlflow: int | None) -> tuple[int, int]:
+    def mail(self, given: str | None = None) -> str | None:
+        """Where alerts are mailed to; what is given is kept for all later starts."""
+        found = self._secrets()
+        if given is not None:
+            self._private("secrets.json", json.dumps({**found, "mail": given}))
+        return given or found.get("mail")
+
+    def _secrets(self) -> dict[str, str]:
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
+        return {}
+
+    def ports(self, wanted: Mapping[str, int | None]) -> dict[str, int]:
         """The ports of a first start, kept for all later ones.
+
+        Args:
+            wanted: Member that is to run -> the port that was asked for, or None.
 
         Raises:
             ConfigError: One is somebody else's.
         """
         found = self.read()
         before = found.get("ports", {})
-        chosen = {
-            "prefect": prefect or before.get("prefect") or PREFECT_PORT,
-            "mlflow": mlflow or before.get("mlflow") or MLFLOW_PORT,
-        }
+        chosen = {name: port or before.get(name) or PORTS[name] for name, port in wanted.items()}
         for name, port in chosen.items():
             living = self.process(name)
             if living is not None and before.get(name) != port:
@@ -134,8 +146,29 @@ class House:
                     "another process listens there", field=f"--{name}-port", value=port,
                     allowed="a free port", hint=f"--{name}-port {port + 10}",
                 )  # fmt: skip
-        self.write({**found, "ports": chosen})
-        return chosen["prefect"], chosen["mlflow"]
+        self.write({**found, "ports": {**before, **chosen}})
+        return chosen
+
+    def database(self, wanted: str | None) -> str:
+        """``sqlite`` or ``postgresql``: the one of the first start, because data does not move.
+
+        Raises:
+            ConfigError: Another one is wanted than the one that has the data.
+        """
+        found = self.read()
+        before = found.get("database") or ("sqlite" if found else None)
+        if wanted and before and wanted != before:
+            raise ConfigError(
+                f"the data of {self.folder} is in {before}", field="--database", value=wanted,
+                allowed=before, hint="another folder begins with another database: --folder DIR",
+            )  # fmt: skip
+        chosen = before or wanted or "sqlite"
+        self.write({**found, "database": chosen})
+        return str(chosen)
+
+    def log_of(self, name: str) -> Path:
+        """Where a member's output goes."""
+        return self.folder / "logs" / f"{name}.log"
 
     def exports(self, variables: Mapping[str, str]) -> Path:
         """Write ``env.sh``."""

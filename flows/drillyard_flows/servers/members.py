@@ -1,7 +1,8 @@
-"""What runs in the house: each with its command, its environment, and how one sees that it is up.
+"""What runs in the house: database, Prefect's server, MLflow's, a relay for mail, a worker.
 
-All listen on loopback only and ask for a password. Databases are SQLite in the folder; PostgreSQL
-is used where ``PREFECT_API_DATABASE_CONNECTION_URL`` and ``MLFLOW_BACKEND_STORE_URI`` name one.
+All listen on loopback only and ask for a password. Databases are SQLite in the folder, or a
+PostgreSQL of the house; where ``PREFECT_API_DATABASE_CONNECTION_URL`` or
+``MLFLOW_BACKEND_STORE_URI`` name another one, that is used.
 """
 
 from __future__ import annotations
@@ -9,86 +10,91 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
+from drillyard.checking import reach
 from drillyard_flows import settings
+from drillyard_flows.servers import postgresql, relay
 from drillyard_flows.servers.house import USER, House
+from drillyard_flows.servers.member import Member
+from drillyard_flows.servers.seen import Worker, without_proxy
 
+PYTHON = (sys.executable, "-m")
 POOL = "drillyard-local"
 BEAT_S = "30"
 """Seconds between two heartbeats of a flow run; the least that Prefect takes."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """A process of the house.
+def variables(house: House, ports: Mapping[str, int]) -> dict[str, str]:
+    """What a process needs to use the servers.
 
-    Attributes:
-        name: Of its entry and its log.
-        command: Program and arguments; no secret stands in them.
-        environment: Instead of the caller's.
-        health: URL that answers when it is up; None: that it lives is all there is to see.
+    Args:
+        house: Where their passwords are.
+        ports: Member -> its port.
     """
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str] = field(repr=False)
-    health: str | None = None
-
-
-def variables(house: House, prefect: int, mlflow: int) -> dict[str, str]:
-    """What a process needs to use the servers."""
     passwords = house.passwords()
-    return {
-        "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
+    found = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{ports['prefect']}/api",
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": BEAT_S,
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
         "MLFLOW_TRACKING_USERNAME": USER,
         "MLFLOW_TRACKING_PASSWORD": passwords["mlflow"],
+        **without_proxy(),
     }
+    if "relay" in ports:
+        found["DRILLYARD_ALERTS"] = f"http://127.0.0.1:{ports['relay']}/{passwords['relay']}"
+    return found
 
 
-def members(house: House, prefect: int, mlflow: int, store: str) -> list[Member]:
+def members(house: House, ports: Mapping[str, int], store: str) -> list[Member]:
     """In the order in which they need each other.
 
     Args:
         house: Where their data is.
-        prefect: Port of Prefect's server.
-        mlflow: Port of MLflow's server.
+        ports: Member -> its port; ``relay`` and ``postgresql`` run where they have one.
         store: Where the worker's flow runs keep results.
+
+    Raises:
+        ConfigError: One of them cannot run here.
     """
-    python = [sys.executable, "-m"]
     outside = {
         k: v for k, v in os.environ.items()
         if not k.startswith(("PREFECT_", "MLFLOW_")) or k == "PREFECT_API_DATABASE_CONNECTION_URL"
-    }  # fmt: skip
-    used = variables(house, prefect, mlflow)
-    worker = {
-        **outside, **settings.QUIET, **used,
+    } | without_proxy()  # fmt: skip
+    found = []
+    if "postgresql" in ports:
+        found.append(postgresql.member(house, ports["postgresql"], outside))
+    found += [_prefect(house, ports, outside), _mlflow(house, ports, outside)]
+    if "relay" in ports:
+        found.append(_relay(house, ports["relay"], outside))
+    return [*found, _worker(house, ports, outside, store)]
+
+
+def _worker(
+    house: House, ports: Mapping[str, int], outside: Mapping[str, str], store: str
+) -> Member:
+    environment = {
+        **outside, **settings.QUIET, **variables(house, ports),
         "PREFECT_HOME": str(house.folder / "prefect"),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DRILLYARD_STORE": store,
     }  # fmt: skip
-    return [
-        Member("prefect", [*python, "prefect", "server", "start", "--host", "127.0.0.1",
-                           "--port", str(prefect)],
-               _prefect(house, prefect, outside), f"http://127.0.0.1:{prefect}/api/health"),
-        Member("mlflow", [*python, "mlflow", "server", "--host", "127.0.0.1", "--port",
-                          str(mlflow), "--app-name", "basic-auth", "--workers", "1",
-                          "--artifacts-destination", str(house.folder / "artifacts")],
-               _mlflow(house, outside), f"http://127.0.0.1:{mlflow}/health"),
-        Member("worker", [*python, "prefect", "worker", "start", "--pool", POOL,
-                          "--type", "process", "--name", f"{USER}-{os.uname().nodename}"],
-               worker),
-    ]  # fmt: skip
+    name = f"{USER}-{os.uname().nodename}"
+    seen = Worker(
+        environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"], POOL, name
+    )
+    return Member(
+        "worker", [*PYTHON, "prefect", "worker", "start", "--pool", POOL, "--type", "process",
+                   "--name", name],
+        environment, seen.missing, seen.begin,
+    )  # fmt: skip
 
 
-def _prefect(house: House, port: int, outside: Mapping[str, str]) -> dict[str, str]:
+def _prefect(house: House, ports: Mapping[str, int], outside: Mapping[str, str]) -> Member:
     passwords = house.passwords()
-    url = f"http://127.0.0.1:{port}"
-    return {
+    url = f"http://127.0.0.1:{ports['prefect']}"
+    environment = {
         **outside, **settings.QUIET,
         "PREFECT_HOME": str(house.folder / "prefect"),
         "PREFECT_PROFILES_PATH": str(house.folder / "prefect" / "profiles.toml"),
@@ -101,31 +107,55 @@ def _prefect(house: House, port: int, outside: Mapping[str, str]) -> dict[str, s
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     }  # fmt: skip
+    if "postgresql" in ports:
+        own = postgresql.url(house, ports["postgresql"], "prefect", "asyncpg")
+        environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", own)
+    return Member(
+        "prefect", [*PYTHON, "prefect", "server", "start", "--host", "127.0.0.1",
+                    "--port", str(ports["prefect"])],
+        environment, partial(reach, f"{url}/api/health"),
+    )  # fmt: skip
 
 
-def _mlflow(house: House, outside: Mapping[str, str]) -> dict[str, str]:
+def _mlflow(house: House, ports: Mapping[str, int], outside: Mapping[str, str]) -> Member:
     passwords = house.passwords()
     config = house.folder / "mlflow" / "auth.ini"
-    config.write_text(
-        "[mlflow]\n"
-        "default_permission = NO_PERMISSIONS\n"
-        f"database_uri = sqlite:///{house.folder / 'mlflow' / 'users.db'}\n"
-        f"admin_username = {USER}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
-        encoding="utf-8",
-    )
-    store = os.environ.get("MLFLOW_BACKEND_STORE_URI")
-    return {
+    own = f"sqlite:///{house.folder / 'mlflow' / 'mlflow.db'}"
+    if "postgresql" in ports:
+        own = postgresql.url(house, ports["postgresql"], "mlflow", "psycopg")
+
+    def configure() -> None:
+        config.write_text(
+            "[mlflow]\n"
+            "default_permission = NO_PERMISSIONS\n"
+            f"database_uri = sqlite:///{house.folder / 'mlflow' / 'users.db'}\n"
+            f"admin_username = {USER}\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+            encoding="utf-8",
+        )
+
+    environment = {
         **outside,
-        "MLFLOW_BACKEND_STORE_URI": store or f"sqlite:///{house.folder / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_BACKEND_STORE_URI") or own,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_PASSWORD": passwords["mlflow"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": passwords["flask"],
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Its queue for judging language models: eight processes of 250 MB that nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    return Member(
+        "mlflow", [*PYTHON, "mlflow", "server", "--host", "127.0.0.1", "--port",
+                   str(ports["mlflow"]), "--app-name", "basic-auth", "--workers", "1",
+                   "--artifacts-destination", str(house.folder / "artifacts")],
+        environment, partial(reach, f"http://127.0.0.1:{ports['mlflow']}/health"), configure,
+    )  # fmt: skip
 
 
-def log_of(house: House, name: str) -> Path:
-    """Where a member's output goes."""
-    return house.folder / "logs" / f"{name}.log"
+def _relay(house: House, port: int, outside: Mapping[str, str]) -> Member:
+    secret = {relay.TO: house.mail() or "", relay.TOKEN: house.passwords()["relay"]}
+    return Member(
+        "relay", [*PYTHON, "drillyard_flows.servers.relay", str(port)], {**outside, **secret},
+        partial(reach, f"http://127.0.0.1:{port}/health"),
+    )  # fmt: skip

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 import psutil
 
-from drillyard.checking import reach
 from drillyard.errors import InfrastructureError
 from drillyard.processes import ProcessId, end, in_session, wait_gone
 from drillyard_flows.servers.house import House
-from drillyard_flows.servers.members import Member, log_of
+from drillyard_flows.servers.member import Member
 
-START_S = 180.0
-"""Empty databases are migrated at the first start; on a busy machine that took a minute."""
+START_S = 600.0
+"""Ends a hang only: one that died is told at once. Empty databases are migrated at the first
+start, which takes twelve seconds, or minutes on a machine with much other work."""
 FLUSH_S = 60.0
 """For flow runs that are told to stop: the last checkpoint, and what was rented."""
 GRACE_S = 15.0
@@ -35,7 +35,9 @@ def start(house: House, member: Member) -> bool:
     found = house.process(member.name)
     new = found is None
     if found is None:
-        with open(log_of(house, member.name), "ab") as log:
+        if member.before is not None:
+            member.before()
+        with open(house.log_of(member.name), "ab") as log:
             child = subprocess.Popen(
                 member.command, env=dict(member.environment), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, cwd=house.folder, umask=0o077, start_new_session=True,
@@ -45,6 +47,8 @@ def start(house: House, member: Member) -> bool:
         found = ProcessId.of(child.pid)
         house.keep(member.name, found)
     _answering(house, member, found)
+    if member.after is not None:
+        member.after()
     return new
 
 
@@ -57,9 +61,9 @@ def _answering(house: House, member: Member, process: ProcessId | None) -> None:
     deadline = time.monotonic() + START_S
     problem = "no answer"
     while process is not None and process.alive() and time.monotonic() < deadline:
-        if member.health is None:
+        if member.ready is None:
             return
-        reason = reach(member.health)
+        reason = member.ready()
         if reason is None:
             return
         problem = reason
@@ -68,7 +72,7 @@ def _answering(house: House, member: Member, process: ProcessId | None) -> None:
         problem = "it ended"
     raise InfrastructureError(
         f"{member.name} did not start: {problem}",
-        hint=f"its last words: {log_of(house, member.name)}; then drillyard up again",
+        hint=f"its last words: {house.log_of(member.name)}; then drillyard up again",
     )
 
 

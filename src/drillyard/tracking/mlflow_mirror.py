@@ -191,6 +191,7 @@ class MlflowMirror:
         self._remote.set_status(remote, word, None)
         self._remote.write_note(mine, note.model_copy(update={
             "artifacts": artifacts, "status": word, "points": len(remote.floors),
+            "link": self._remote.link(PARENT),
             "done": word not in ("RUNNING", "SCHEDULED"),
         }))  # fmt: skip
 

@@ -51,6 +51,8 @@ class RunNote(Record):
     """MLflow's word."""
     done: bool = False
     """True: the run has ended and everything is there."""
+    link: str | None = None
+    """Where a browser sees it; None for a database."""
     written_at: float = 0.0
 
 
@@ -95,6 +97,11 @@ class Notes:
     def read(self, run: str) -> RunNote | None:
         """What was sent of a run, or None."""
         return self._mailbox.read(f"{self._folder}/{run}.json", RunNote)
+
+    def page(self) -> str | None:
+        """Where a browser sees the experiment, once it was mirrored; None for a database."""
+        note = self.read(PARENT)
+        return None if note is None else note.link
 
     def write(self, note: RunNote) -> None:
         """Say what was sent."""

@@ -1,0 +1,94 @@
+"""Whatever dies: the page says so, what was posted is finished or stopped, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.patience import until
+
+from .yard import Yard
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
+STORED = "runs/t0001-s1/store.accepted.json"
+
+
+def at_work(team: Yard, name: str, **more: object) -> str:
+    """Id of a flow run whose training is past its second checkpoint."""
+    run = team.start(team.bench.write(name, **{"simulator": SLOW, **more}))
+    until(lambda: team.bench.board_step(name) >= 130, what="steps")
+    return run
+
+
+def kill(process: psutil.Process) -> None:
+    process.kill()
+    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def finished(team: Yard, name: str) -> bool:
+    return (team.bench.store / name / STORED).is_file()
+
+
+def test_kill_9_of_a_flow_run(team: Yard) -> None:
+    run = at_work(team, "killed")
+    kill(team.process(run))
+    assert team.ended(run)["state"]["type"] == "CRASHED"
+    team.alert("killed Crashed")
+    team.nothing_left("killed")  # its lease has drained its tickets
+    assert finished(team, "killed")
+    again = team.start(team.bench.folder / "killed.json")
+    assert team.ended(again)["state"]["type"] == "COMPLETED"
+    assert len(team.bench.leases("killed")) == 1
+
+
+def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
+    more = {"steps": 100_000_000, "checkpoint_every": 64}  # it would not drain in this life
+    run = at_work(team, "guarded", train=more, on_driver_loss="stop")
+    kill(team.process(run))
+    assert team.ended(run)["state"]["type"] == "CRASHED"
+    team.nothing_left("guarded")
+    assert list((team.bench.store / "guarded/runs/t0001-s1/attempts/train-1").rglob("manifest*"))
+
+
+def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
+    run = at_work(team, "orphaned")
+    process = team.process(run)
+    kill(psutil.Process(team.house.read()["processes"]["worker"]["pid"]))
+    kill(process)
+    try:
+        ended = team.ended(run)
+        assert ended["state"]["type"] == "CRASHED"
+        assert "no sign of life" in ended["state"]["message"]
+        team.alert("orphaned Crashed")
+        team.nothing_left("orphaned")
+        assert finished(team, "orphaned")
+    finally:
+        team.up()
+
+
+def test_a_worker_that_is_stopped(team: Yard) -> None:
+    run = at_work(team, "dropped")
+    process = team.process(run)
+    os.kill(team.house.read()["processes"]["worker"]["pid"], signal.SIGTERM)  # as systemd does
+    until(lambda: not process.is_running(), what="the worker ends its flow runs")
+    try:
+        assert team.flow_run(run)["state"]["type"] == "RUNNING"  # without a last word
+        assert team.ended(run)["state"]["type"] == "CRASHED"
+        team.nothing_left("dropped")
+        assert finished(team, "dropped")
+    finally:
+        team.up()
+
+
+def test_a_server_that_dies_and_comes_back(team: Yard) -> None:
+    run = at_work(team, "served")
+    kill(psutil.Process(team.house.read()["processes"]["prefect"]["pid"]))
+    team.up()
+    ended = team.ended(run)
+    team.nothing_left("served")
+    assert finished(team, "served")
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]

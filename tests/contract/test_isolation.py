@@ -48,7 +48,9 @@ class Rough:
         if seed == 3:
             with open("/dev/full", "w") as file:
                 file.write("x" * 100_000)
+        ports = [int(os.environ[f"DRILLYARD_{end}_PORT"]) for end in ("FIRST", "LAST")]
         words = f"{context.scratch} {os.getpid()} {os.environ['OMP_NUM_THREADS']}"
+        words += f" {ports[1] - ports[0] + 1}"
         return PhaseOutcome(files=Manifest(files={"w": context.save("w", words.encode())}))
 
     def evaluate(self, context):
@@ -102,9 +104,10 @@ def test_runs_that_crash_leave_their_neighbours_alone(
             accepted = mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)
             assert accepted is not None and accepted.attempt == 1
             words.append(mailbox.read_file(mailbox.manifest(accepted), "w").decode().split())
-    scratch, pids, threads = zip(*words, strict=True)
+    scratch, pids, threads, ports = zip(*words, strict=True)
     assert len(set(scratch)) == len(set(pids)) == 3  # a folder and a process of its own
     assert set(threads) == {"3"}
+    assert set(ports) == {"63"}
     driver.teardown()
     driver.close("done")
     assert list(marked(DRILLYARD_LOCAL_RUNTIME=str(runtime))) == []

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
-
-def visible() -> list[str]:
-    """Names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [part.strip() for part in given.split(",") if part.strip()]
-    return [str(n) for n, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+from drillyard.worker.shares import gpus, variables, visible_gpus
 
 
 def shares(workers: Iterable[str], each: int) -> dict[str, dict[str, str]]:
@@ -25,15 +17,11 @@ def shares(workers: Iterable[str], each: int) -> dict[str, dict[str, str]]:
     Returns:
         Name -> variables of its agent; nothing where no GPU is asked for or known.
     """
-    devices = visible()
+    devices = visible_gpus()
     if not each or not devices:
         return {}
     return {
-        name: {
-            "CUDA_VISIBLE_DEVICES": ",".join(
-                dict.fromkeys(devices[(int(name) * each + n) % len(devices)] for n in range(each))
-            )
-        }
+        name: variables(range(0), gpus(devices, int(name), each))
         for name in workers
         if name.isdigit()
     }

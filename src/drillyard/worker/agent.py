@@ -27,7 +27,7 @@ from drillyard.notify import tell
 from drillyard.processes import ProcessId, marked
 from drillyard.scratch import temporary_below
 from drillyard.status import Cause
-from drillyard.worker import gpu
+from drillyard.worker import gpu, shares
 from drillyard.worker.execution import SAID, Job, remove_scratch
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.pool import Pool
@@ -229,6 +229,8 @@ class Agent:
             scratch=self._scratch / "attempts" / f"{claim.ticket}.{claim.attempt}",
             paths=self._paths,
             has_code=self.order.code is not None,
+            place=self._pool.free_place,
+            gpus=shares.gpus(shares.visible_gpus(), self._pool.free_place, self.order.gpus),
         )
         try:
             self._pool.start(job)

@@ -33,7 +33,7 @@ from drillyard.registry import load
 from drillyard.scratch import workplace
 from drillyard.spec import ExperimentSpec
 from drillyard.status import Cause, Status
-from drillyard.worker import endings
+from drillyard.worker import endings, shares
 from drillyard.worker.attendant import Attendant
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.progress import ProgressKeeper
@@ -62,6 +62,8 @@ class Job:
         scratch: Local folder of this attempt; made here, deleted by who started the process.
         paths: Folders for the front of ``sys.path``, the user's code first.
         has_code: Whether the first of ``paths`` is the user's folder.
+        place: Its place among those that run beside it on this machine, from 0.
+        gpus: Those that it may use; empty: all.
     """
 
     store_url: str
@@ -71,6 +73,8 @@ class Job:
     scratch: Path
     paths: tuple[Path, ...] = ()
     has_code: bool = False
+    place: int = 0
+    gpus: tuple[str, ...] = ()
 
     @property
     def log_path(self) -> Path:
@@ -92,7 +96,9 @@ def main(job: Job, agent: Connection | None = None) -> None:
         job.scratch.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.log_path)
         register_environment()
-        code = execute(job, agent)
+        with shares.ports(job.ticket.run) as ports:
+            os.environ.update(shares.variables(ports, job.gpus))
+            code = execute(job, agent)
     except BaseException:
         # Nobody above us could tell it: the log of the attempt is the last place.
         logging.getLogger(__name__).exception("the worker's own code failed")

@@ -8,6 +8,7 @@ and its end tells the child that the agent died.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -83,6 +84,12 @@ class Pool:
     def free(self) -> int:
         """Slots without a child."""
         return self.slots - len(self.running)
+
+    @property
+    def free_place(self) -> int:
+        """The lowest place that no child has."""
+        taken = {slot.job.place for slot in self.running}
+        return next(place for place in itertools.count() if place not in taken)
 
     def start(self, job: Job) -> Slot:
         """Fork a child for a ticket."""

@@ -1,0 +1,101 @@
+"""What a run may use of a machine that it shares with others: its ports and its GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+FIRST, LAST = 10_240, 32_768
+"""Ports from the first to before the last: below those that systems give to outgoing calls."""
+SIZE = 64
+"""Ports of one run."""
+HOST = "127.0.0.1"
+FIRST_PORT, LAST_PORT = "DRILLYARD_FIRST_PORT", "DRILLYARD_LAST_PORT"
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@contextlib.contextmanager
+def ports(seed: str) -> Iterator[range]:
+    """Free ports of the loopback interface that no other run of this machine is given meanwhile.
+
+    The last one of them is bound and never listened on: that is what keeps the others, also
+    of another user or another program, and the kernel takes it back whatever becomes of us.
+
+    Args:
+        seed: Where the search begins: runs do not all begin with the same ones.
+
+    Yields:
+        The ports without the last one; empty where no block is free.
+    """
+    blocks = list(range(FIRST, LAST, SIZE))
+    random.Random(seed).shuffle(blocks)
+    for first in blocks:
+        guard = _bound(first + SIZE - 1)
+        if guard is None:
+            continue
+        with guard:
+            found = range(first, first + SIZE - 1)
+            if all(_is_free(port) for port in found):
+                yield found
+                return
+    yield range(0)
+
+
+def _bound(port: int) -> socket.socket | None:
+    """A socket bound to a port; None where somebody has it."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.bind((HOST, port))
+    except OSError as error:
+        made.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            return None
+        raise
+    return made
+
+
+def _is_free(port: int) -> bool:
+    found = _bound(port)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
+    given = os.environ.get(GPUS)
+    if given is not None:
+        return [part.strip() for part in given.split(",") if part.strip()]
+    return [str(n) for n, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+
+
+def gpus(devices: Sequence[str], place: int, each: int) -> tuple[str, ...]:
+    """The GPUs of one of those that work side by side, in turn where there are too few.
+
+    Args:
+        devices: All that there are.
+        place: Which of the neighbours it is, from 0.
+        each: How many one is given.
+    """
+    if not devices:
+        return ()
+    dealt = (devices[(place * each + n) % len(devices)] for n in range(each))
+    return tuple(dict.fromkeys(dealt))
+
+
+def variables(found: range, own: Sequence[str]) -> dict[str, str]:
+    """The environment variables that tell a run its share.
+
+    Args:
+        found: Its ports.
+        own: Its GPUs; empty: the variable is left as it is.
+    """
+    told = {GPUS: ",".join(own)} if own else {}
+    if found:
+        told |= {FIRST_PORT: str(found[0]), LAST_PORT: str(found[-1])}
+    return told

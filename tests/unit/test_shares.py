@@ -1,0 +1,75 @@
+"""Runs side by side: each has ports and GPUs of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from drillyard.worker import shares
+
+HOLD = (
+    "import sys, time\nfrom drillyard.worker.shares import ports\n"
+    "with ports('same') as found:\n print(found[0], found[-1], flush=True)\n time.sleep(600)"
+)
+
+
+def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back() -> None:
+    with shares.ports("same") as mine, shares.ports("same") as second:
+        assert len(mine) == shares.SIZE - 1
+        assert not set(mine) & set(second)
+        child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        first, last = map(int, child.stdout.readline().split())
+        theirs = range(first, last + 1)
+        assert not set(theirs) & {*mine, *second}
+        for port in mine:  # all of them can be listened on
+            with socket.create_server((shares.HOST, port)):
+                pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with shares.ports("same") as again:
+            assert again == theirs
+
+
+def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
+    with shares.ports("same") as mine:
+        taken = mine[5]
+    with ExitStack() as stack:
+        stack.enter_context(socket.create_server((shares.HOST, taken)))
+        assert taken not in stack.enter_context(shares.ports("same"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "each", "dealt"),
+    [
+        (["0", "1", "2", "3"], 1, [("0",), ("1",), ("2",)]),
+        (["4", "5", "6", "7"], 2, [("4", "5"), ("6", "7"), ("4", "5")]),
+        (["0"], 1, [("0",), ("0",), ("0",)]),
+        (["0"], 2, [("0",), ("0",), ("0",)]),
+        (["0", "1"], 0, [(), (), ()]),
+        ([], 1, [(), (), ()]),
+    ],
+)
+def test_gpus_are_dealt_out_in_turn(
+    devices: list[str], each: int, dealt: list[tuple[str, ...]]
+) -> None:
+    assert [shares.gpus(devices, place, each) for place in range(3)] == dealt
+
+
+def test_a_run_is_told_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert shares.visible_gpus() == ["2", "5"]
+    own = shares.gpus(shares.visible_gpus(), 1, 1)
+    assert shares.variables(range(10240, 10303), own) == {
+        "CUDA_VISIBLE_DEVICES": "5", "DRILLYARD_FIRST_PORT": "10240",
+        "DRILLYARD_LAST_PORT": "10302",
+    }  # fmt: skip
+    assert shares.variables(range(0), ()) == {}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2, 5"

@@ -69,4 +69,5 @@ def vacate(backend: Backend, lease: Lease, *, timeout_s: float, clock: Clock = S
                 + (str(error) if error else "the provider lists it still"),
                 hint="results are safe; `drillyard reap` tries again, or the same command",
             ) from error
-        clock.wait(never, pause_s)
+        # While nothing is listed only time must pass: few looks spare the project's quota.
+        clock.wait(never, pause_s if absent_since is None else max(pause_s, settle_s / 4.0))

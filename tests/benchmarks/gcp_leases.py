@@ -2,16 +2,19 @@
 
     python -m tests.benchmarks.gcp_leases [leases] [seed]
 
-Each lease is of an experiment of its own, driven by a process of its own that is killed at random
-moments and started again, as a user gives the same command again; some are left to themselves
-until a reaper comes. The cloud loses answers, fails deletions, says DONE and does nothing, lists
-late, takes machines away. Machines are threads with tiny tickets (``played_machines``); for real
-ones see ``gcp_trainings``. The judge is the emulated cloud's own state; the exit code is 1 when
+Each lease is of an experiment of its own. A driver process drives a few dozen of them side by
+side, as one laptop may; it is killed with SIGKILL at random moments and started again, at once or
+when its machines have long gone on alone, and some experiments are left to themselves until a
+reaper comes. The cloud loses answers, fails deletions, says DONE and does nothing, lists late,
+takes machines away. Machines are threads with tiny tickets (``played_machines``); for real ones
+see ``gcp_trainings``. The judge is the emulated cloud's own state; the exit code is 1 when
 anything was lost or left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -22,30 +25,41 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from drillyard.backend import open_backend
+from drillyard.backend import Backend, open_backend
 from drillyard.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
-from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox import Mailbox, Store, open_store
 from drillyard.testing.cloud.handle import GcpEmulator
 from tests.contract.tiny_backend import tiny
 
 from . import common
-from .played_machines import Players
+from .played_machines import unplayed
 from .virtual_clock import VirtualClock
 
-SPEED = 30.0
+SPEED = 10.0
 LAG_S = 30.0
-AT_ONCE = 4
 PIECE = 100
 """Leases an emulator: what it keeps of the past is looked through at every look."""
+BATCH = 25
+"""Leases a driver process."""
+AT_ONCE = 2
+"""Driver processes."""
 MOST_KILLS = 3
-MOST_LIVES = 40
-LONGEST_S = 180.0
+START_WITHIN_S = 120.0
+AWAY_S = 300.0
+"""Virtual seconds: a driver's leases begin within the first; who comes back later than at once
+does so within the second."""
+TYPICAL_S = 300.0
+"""Virtual seconds of a driver that is not killed; kills come within."""
+LONGEST_S = 600.0
 """Real seconds after which a driver that was not killed is taken for hung."""
+MOST_LIVES = 10
 ABANDONED = 0.1
 CUT = 0.05
 LOST_CREATES, DELETE_ERRORS, FALSE_DONE = 0.10, 0.10, 0.05
@@ -60,14 +74,17 @@ class Outcome:
     """What became of some leases.
 
     Attributes:
+        lives: Driver processes.
+        killed: Experiments whose driver was killed under them; one may be counted thrice.
         lost: Results that are not there, or not as they were written.
         left: What the cloud still had after a command said that it was done, and at the end.
         trouble: Drivers that broke, hung, or never came to an end.
     """
 
     leases: int = 0
-    kills: int = 0
     lives: int = 0
+    kills: int = 0
+    killed: int = 0
     abandoned: int = 0
     cuts: int = 0
     results: int = 0
@@ -100,29 +117,66 @@ def make_unlucky(cloud: GcpEmulator) -> None:
     )  # fmt: skip
 
 
-def drive(name: str, folder: Path, env: dict[str, str], clock: VirtualClock) -> None:
-    """Be one driver, and end this process with its exit code."""
+# -- a driver process --------------------------------------------------------------------------
+
+
+def drive(
+    names: Sequence[str], folder: Path, env: dict[str, str], clock: VirtualClock, seed: float,
+    done: Connection,
+) -> None:  # fmt: skip
+    """Be the driver of some experiments; say each one's exit code as it ends."""
+    from google.auth.crypt import RSASigner
+
+    # Reading the account's key is most of what a client costs that is made for each of them.
+    RSASigner.from_string = functools.lru_cache(RSASigner.from_string)
     os.environ.update(env)
     clock.install()
-    logging.basicConfig(filename=folder / f"{name}.log", level=logging.INFO, force=True)
-    try:
-        live(name, folder)
-    except DrillyardError as error:
-        logging.warning("%s: %s", type(error).__name__, error)
-        os._exit(int(error.exit_code))
-    except BaseException:
-        logging.exception("this driver broke")
-        os._exit(99)
-    os._exit(0)
+    logging.basicConfig(
+        filename=folder / "drivers.log", level=logging.INFO, force=True,
+        format="%(asctime)s %(process)d %(threadName)s %(message)s",
+    )  # fmt: skip
+    for noisy in ("google", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    dice, never = random.Random(seed), threading.Event()
+    store, backend = open_store(STORE), open_backend("gcp")
+    waits = {name: dice.uniform(0.0, START_WITHIN_S) for name in names}
+    turn = threading.Lock()
+
+    def one(name: str) -> None:
+        threading.current_thread().name = name
+        clock.wait(never, waits[name])
+        code = _exit_code(name, folder, store, backend)
+        with turn:
+            done.send((name, code))
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(one, names))
 
 
-def live(name: str, folder: Path) -> None:
+def _exit_code(name: str, folder: Path, store: Store, backend: Backend) -> int:
+    for _ in range(MOST_LIVES):
+        try:
+            live(name, folder, store, backend)
+        except InfrastructureError as error:
+            logging.warning("%s: %s", type(error).__name__, error)
+        except DrillyardError as error:
+            logging.exception("%s", name)
+            return int(error.exit_code)
+        except BaseException:
+            logging.exception("the driver of %s broke", name)
+            return int(ExitCode.BUG)
+        else:
+            return 0
+    return int(ExitCode.INFRASTRUCTURE)
+
+
+def live(name: str, folder: Path, store: Store, backend: Backend) -> None:
     """A driver's life, as flow and ``drillyard.run`` lead it."""
     loaded = tiny(
         folder / name, name=name, backend="gcp", seeds=[1],
         budget={"max_hours": HOURS, "max_cost": 1000},
     )  # fmt: skip
-    driver = Driver(loaded, Mailbox(open_store(STORE), name), open_backend("gcp"))
+    driver = Driver(loaded, Mailbox(store, name), backend)
     todo = driver.open()
     if not todo:
         return
@@ -141,6 +195,9 @@ def live(name: str, folder: Path) -> None:
             driver.close(outcome)
 
 
+# -- all of them -------------------------------------------------------------------------------
+
+
 class Sweep:
     """Some leases on one emulated cloud.
 
@@ -154,81 +211,98 @@ class Sweep:
     def __init__(self, cloud: GcpEmulator, folder: Path, clock: VirtualClock, seed: int) -> None:
         self._cloud, self._folder, self._clock = cloud, folder, clock
         self._dice = random.Random(seed)
-        self._env = {k: os.environ[k] for k in os.environ}
+        self._env = dict(os.environ)
         self._forks = multiprocessing.get_context("forkserver")
         self._forks.set_forkserver_preload([
             "drillyard_backends.gcp.backend", "google.cloud.compute_v1", "google.cloud.storage",
-            "google.auth", "requests", __name__,
+            "google.auth", "requests", "scipy.stats", __name__,
         ])  # fmt: skip
         self._lock = threading.Lock()
-        self._typical_s = 6.0
         self.outcome = Outcome()
 
     def run(self, count: int) -> Outcome:
         """Rent, kill, start again, reap; then look what is lost and what is left."""
         names = [f"e{number:04}" for number in range(count)]
         given_up = {name for name in names if self._dice.random() < ABANDONED}
-        seeds = {name: self._dice.random() for name in names}
+        batches = [names[start : start + BATCH] for start in range(0, count, BATCH)]
+        seeds = [self._dice.random() for _ in batches]
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            list(threads.map(lambda n: self._one(n, seeds[n], n in given_up), names))
+            list(threads.map(lambda b, s: self._batch(b, s, given_up), batches, seeds))
         self._reap()
-        for name in sorted(given_up):
-            self._check_gone(name, "after a reaper came")
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            list(threads.map(lambda n: self._one(n, None, False), sorted(given_up)))
+        left = sorted(given_up)
+        self._check_gone(left, "after a reaper came")
+        if left:
+            self._batch(left, None, set())
         self._judge(names)
         self.outcome.leases, self.outcome.abandoned = count, len(given_up)
         return self.outcome
 
-    # -- one lease ----------------------------------------------------------------------------
+    # -- a batch ------------------------------------------------------------------------------
 
-    def _one(self, name: str, seed: float | None, given_up: bool) -> None:
-        """Drive an experiment to its end, or leave it after the last kill."""
+    def _batch(self, names: Sequence[str], seed: float | None, given_up: set[str]) -> None:
+        """Drive experiments to their ends; those that are given up, until the first kill.
+
+        Args:
+            names: Of the experiments.
+            seed: Of kills and pauses; None: nobody is killed.
+            given_up: Which of them are not driven again after a kill.
+        """
         dice = random.Random(seed)
-        kills = 0 if seed is None else dice.randint(int(given_up), MOST_KILLS)
+        open_ = list(names)
+        kills = 0 if seed is None else dice.randint(1, MOST_KILLS)
         for _ in range(MOST_LIVES):
-            after_s = dice.uniform(0.0, self._typical_s) if kills else None
-            code, took_s = self._life(name, after_s)
-            if code is None:
-                kills -= 1
-                if given_up and not kills:
-                    return
-            elif code == 0:
-                if after_s is None:
-                    self._typical_s += 0.1 * (took_s - self._typical_s)
-                self._check_gone(name, "after its command was done")
+            if not open_:
                 return
-            elif code != ExitCode.INFRASTRUCTURE:
-                break
+            kill_s = dice.uniform(0.0, TYPICAL_S) if kills else None
+            open_ = self._life(open_, dice.random(), kill_s)
+            if kills:
+                open_ = [name for name in open_ if name not in given_up]
+                kills -= 1
+                if dice.random() < 0.5:  # meanwhile the machines go on alone, to their ends
+                    self._clock.wait(threading.Event(), dice.uniform(0.0, AWAY_S))
         with self._lock:
-            self.outcome.trouble.append(f"{name}: exit {code}; see {self._folder}/{name}.log")
+            self.outcome.trouble += [f"{name}: was never done" for name in open_]
 
-    def _life(self, name: str, after_s: float | None) -> tuple[int | None, float]:
-        """One process: its exit code (None: killed, as was wanted) and how long it lived."""
+    def _life(self, names: Sequence[str], seed: float, kill_s: float | None) -> list[str]:
+        """One process: the names of what it has not ended when it was killed (or hung)."""
+        ours, theirs = self._forks.Pipe(duplex=False)
         process = self._forks.Process(
-            target=drive, args=(name, self._folder, self._env, self._clock)
+            target=drive, args=(names, self._folder, self._env, self._clock, seed, theirs)
         )
-        began = time.monotonic()
         process.start()
-        process.join(LONGEST_S if after_s is None else after_s)
-        hung = process.is_alive()
+        theirs.close()
+        until = time.monotonic()
+        until += LONGEST_S if kill_s is None else kill_s / self._clock.speed
+        open_ = list(names)
+        with contextlib.suppress(EOFError, OSError), ours:
+            while open_ and ours.poll(max(0.0, until - time.monotonic())):
+                name, code = ours.recv()
+                open_.remove(name)
+                if code:
+                    with self._lock:
+                        self.outcome.trouble.append(f"{name}: exit {code}")
+                else:
+                    self._check_gone([name], "after its command was done")
         process.kill()
         process.join()
         with self._lock:
             self.outcome.lives += 1
-            self.outcome.kills += hung
-            if hung and after_s is None:
-                self.outcome.trouble.append(f"{name}: hung")
-        return (None if hung else process.exitcode), time.monotonic() - began
+            self.outcome.kills += bool(open_)
+            self.outcome.killed += len(open_)
+            if open_ and kill_s is None:
+                self.outcome.trouble += [f"{name}: hung, or its process ended" for name in open_]
+        return open_
 
-    def _check_gone(self, name: str, when: str) -> None:
-        listed = open_store(STORE).list(f"{name}/leases/")
-        leases = {info.key.split("/")[2].removeprefix("dy-") for info in listed}
+    def _check_gone(self, names: Sequence[str], when: str) -> None:
         state = self._cloud.state()
-        for kind in ("machines", "groups", "disks", "templates"):
-            for thing in map(str, state[kind]):
-                if any(lease in thing for lease in leases):
-                    self.outcome.left.append(f"{name}: {kind} {when}: {thing}")
+        for name in names:
+            listed = open_store(STORE).list(f"{name}/leases/")
+            leases = {info.key.split("/")[2].removeprefix("dy-") for info in listed}
+            for kind in ("machines", "groups", "disks", "templates"):
+                for thing in map(str, state[kind]):
+                    if any(lease in thing for lease in leases):
+                        with self._lock:
+                            self.outcome.left.append(f"{name}: {kind} {when}: {thing}")
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -270,6 +344,7 @@ class Sweep:
         state = self._cloud.state()
         for kind in ("machines", "groups", "disks", "templates"):
             self.outcome.left += [f"at the end: {kind}: {thing}" for thing in state[kind]]
+        self.outcome.cuts = sum(m["preempted"] for m in state["all_machines"])
         for rule in state["faults"]:
             kind = "answers lost" if rule["lose"] else "calls failed"
             self.outcome.faults[kind] += rule["played"]
@@ -286,7 +361,7 @@ def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:
         folder: Of its own.
         speed: Virtual seconds a real one.
     """
-    with GcpEmulator(folder / "cloud", speed=speed, seed=seed) as cloud:
+    with unplayed(folder / "cloud", speed, seed) as cloud:
         mine = {**SETTINGS, "PROJECT": cloud.project, "SERVICE_ACCOUNT": cloud.service_account}
         cloud.ask("catalogue", images=["drillyard"])
         mine["IMAGE"] = f"projects/{cloud.project}/global/images/drillyard"
@@ -295,11 +370,9 @@ def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:
         clock = VirtualClock.of(cloud, speed)
         clock.install()
         make_unlucky(cloud)
-        cloud.physics(processes=False, boot_s=5.0)
-        with Players(cloud, STORE, CUT, seed) as players:
-            outcome = Sweep(cloud, folder, clock, seed).run(count)
-            outcome.cuts = players.cuts
-        return outcome
+        cloud.physics(boot_s=5.0)
+        cloud.ask("play", store_url=STORE, cut=CUT, seed=seed)
+        return Sweep(cloud, folder, clock, seed).run(count)
 
 
 def main() -> None:
@@ -322,7 +395,8 @@ def main() -> None:
         print(line)
     common.table("leases with random faults", [
         ("leases", f"{total.leases}, {total.abandoned} of them left to themselves"),
-        ("drivers", f"{total.lives}, {total.kills} of them killed"),
+        ("driver processes", f"{total.lives}, {total.kills} of them killed"),
+        ("drives of an experiment that were killed", str(total.killed)),
         ("machines taken away", str(total.cuts)),
         *((kind, str(number)) for kind, number in total.faults.items()),
         ("results lost", f"{len(total.lost)} of {total.results}"),

@@ -1,135 +1,249 @@
-"""Machines of the emulated cloud that run in threads of this process instead of processes.
+"""Machines of the emulated cloud that are threads of the emulator instead of processes.
 
 A played machine takes tickets, writes a few bytes for each and ends itself through its group as a
-real one does (the same ``Leaver``), so that thousands of leases can be tried on a small computer.
+real one does (the same ``Leaver``), so that thousands of leases, or hundreds of machines in one,
+can be tried on a small computer. It reads and writes the bucket from within the emulator: what the
+log of requests shows are the driver's.
+
+The emulator is started with ``PLUGIN``; from ``cloud.ask("play", ...)`` on its machines do so.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import os
 import random
 import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from drillyard.attempts import StateCache, ticket_states
 from drillyard.backend import Order
 from drillyard.clock import SYSTEM
 from drillyard.errors import InfrastructureError
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.testing.cloud.compute.model import Instance
+from drillyard.testing.cloud.gcp import Cloud
+from drillyard.testing.cloud.gcs.objects import Conditions, Storage
 from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard.testing.cloud.triggers import happen
+from drillyard.testing.cloud.wire import Refusal
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.leaving import Leaver
 from drillyard_backends.gcp.own_group import OwnGroup
 from tests.contract.tiny_backend import Worker, good_work
 
+from .virtual_clock import VirtualClock
+
+PLUGIN = ("--plugin", f"{__name__}:plug")
 POLL_S = 2.0
+BEAT_S = 4.0
 IDLE_S = 60.0
-"""Virtual seconds: how long a machine with nothing to do stays, as the default setting has it."""
+"""Virtual seconds, as a real machine's agent has them on a bucket."""
+CUT_WITHIN_S = 20.0
+_LOOK_S = 0.1
+
+
+class BucketInside:
+    """A bucket of the emulator as a store, without requests.
+
+    Args:
+        storage: Of the emulator.
+        bucket: Its name.
+    """
+
+    pace_s = POLL_S
+
+    def __init__(self, storage: Storage, bucket: str) -> None:
+        self.url = f"gs://{bucket}"
+        self._storage, self._name = storage, bucket
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        found = self._storage.bucket(self._name).live.get(key)
+        if found is None:
+            raise ObjectMissing(key)
+        return found.data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what is there."""
+        self._storage.write(self._name, key, data, {}, Conditions())
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; True when it is ours."""
+        try:
+            self._storage.write(self._name, key, data, {}, Conditions(generation=0))
+        except Refusal:
+            return self.get(key) == data
+        return True
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """Size and time of an object, or None."""
+        found = self._storage.bucket(self._name).live.get(key)
+        return None if found is None else ObjectInfo(key, len(found.data), found.updated)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix``, sorted by key."""
+        with self._storage.lock:
+            bucket = self._storage.bucket(self._name)
+            first = bisect.bisect_left(bucket.names, prefix)
+            last = bisect.bisect_left(bucket.names, f"{prefix}\U0010ffff")
+            found = [bucket.live[name] for name in bucket.names[first:last]]
+        for one in found:
+            yield ObjectInfo(one.name, len(one.data), one.updated)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; missing is success."""
+        with contextlib.suppress(Refusal):
+            self._storage.delete(self._name, key, None, Conditions())
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write an object from a file."""
+        self.put(key, path.read_bytes())
+
+    def download(self, key: str, path: Path) -> None:
+        """Read an object into a file."""
+        path.write_bytes(self.get(key))
+
+    def now(self) -> float:
+        """The clock that stamps the objects."""
+        return self._storage.clock.now()
 
 
 class Player(Worker):
     """One machine.
 
     Args:
-        found: The machine by the emulator's books.
-        store_url: Its mailbox.
-        project: Id of the project.
+        instance: The machine.
+        bucket: Its mailbox's.
+        group: Its own, as it sees it.
     """
 
-    def __init__(self, found: dict[str, Any], store_url: str, project: str) -> None:
-        labels = found["labels"]
+    def __init__(self, instance: Instance, bucket: BucketInside, group: OwnGroup) -> None:
         order = Order(
-            lease_id=labels[naming.LEASE_LABEL], experiment=labels[naming.EXPERIMENT_LABEL],
-            workers=1, store_url=store_url,
+            lease_id=instance.labels[naming.LEASE_LABEL], workers=1, store_url=bucket.url,
+            experiment=instance.labels[naming.EXPERIMENT_LABEL],
         )  # fmt: skip
-        super().__init__(order, good_work, f"{order.lease_id}-{found['id']}")
-        self._machine, self._number = found["name"], found["id"]
-        place, _, group = str(found["group"]).partition("/instanceGroupManagers/")
-        self._group = OwnGroup(project, f"{place}/{group}", found["zone"])
+        self._instance, self._group = instance, group
+        number = str(instance.instance_id)
+        super().__init__(order, good_work, f"{order.lease_id}-{number}")
+        self.mailbox = Mailbox(bucket, order.experiment)
+        self._leaver = Leaver(self.mailbox, order, group, instance.name, number)
+        self._beats = 0
 
     def say(self, state: str, message: str = "") -> None:
         """Its word in the mailbox, under the name that the provider knows it by."""
+        self._beats += 1
         record = WorkerRecord(
-            worker=self.worker, lease=self.order.lease_id, state=state, slots=1,
-            host=self._machine, message=message, written_at=SYSTEM.now(), ready_at=SYSTEM.now(),
+            worker=self.worker, lease=self.order.lease_id, state=state, slots=1, message=message,
+            host=self._instance.name, beat=self._beats,
+            written_at=SYSTEM.now(), ready_at=SYSTEM.now(),
         )  # fmt: skip
         self.mailbox.write(f"workers/{self.worker}.json", record)
 
     def run(self) -> None:
         """Take tickets; with nothing left to do for a while, end this machine."""
-        with contextlib.suppress(InfrastructureError):
-            self.say("ready")
-            self._work()
-            if not self.end.is_set():
-                self._leave()
+        self._work()
+        if self.up:
+            with contextlib.suppress(InfrastructureError):
+                self._leaver.say("nothing left to do")
+                self._leaver.go(self._leaver.last(), self.end)
+
+    @property
+    def up(self) -> bool:
+        """False once its power is off or about to be: it writes nothing more."""
+        if self._instance.status != "RUNNING":
+            self.die()
+        return not self.dead
 
     def _work(self) -> None:
-        cache, useful_at = StateCache(), SYSTEM.monotonic()
-        while not self.end.is_set():
+        cache, useful_at, beat_at = StateCache(), SYSTEM.monotonic(), 0.0
+        while self.up:
+            now = SYSTEM.monotonic()
+            if now >= beat_at:
+                self.say("ready")
+                beat_at = now + BEAT_S
             states = ticket_states(self.mailbox, cache)
             open_ = [s for s in states.values() if s.claimable is not None]
             for state in open_[:1]:
                 assert state.claimable is not None
                 self.one(state.ticket, state.claimable)
-                useful_at = SYSTEM.monotonic()
+                useful_at = now
             if not open_:
-                if SYSTEM.monotonic() - useful_at >= IDLE_S:
+                if now - useful_at >= IDLE_S:
                     return
                 SYSTEM.wait(self.end, POLL_S)
 
-    def _leave(self) -> None:
-        leaver = Leaver(self.mailbox, self.order, self._group, self._machine, self._number)
-        leaver.say("nothing left to do")
-        leaver.go(leaver.last(), self.end)
-
 
 class Players:
-    """Plays every machine that comes up, until it is gone; use it as a context manager.
+    """Plays every machine that is up, and every one that comes up.
 
     Args:
         cloud: Whose machines; they have no processes there.
-        store_url: Their mailbox.
+        store_url: Their mailbox, a bucket.
         cut: Share of machines that are taken away without notice, some time after they came up.
         seed: Of the chance in that.
     """
 
-    def __init__(
-        self, cloud: GcpEmulator, store_url: str, cut: float = 0.0, seed: int = 0
-    ) -> None:
-        self._cloud, self._store_url, self._cut = cloud, store_url, cut
+    def __init__(self, cloud: Cloud, store_url: str, cut: float = 0.0, seed: int = 0) -> None:
+        self._cloud, self._cut = cloud, cut
+        self._bucket = BucketInside(cloud.storage, store_url.removeprefix("gs://"))
         self._dice = random.Random(seed)
-        self._players: dict[str, Player] = {}
-        self._doomed: dict[str, float] = {}
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="players")
-        self.cuts = 0
+        self._session: Any = None
+        self._playing: list[Player] = []
+        os.environ.update(cloud.env())
+        VirtualClock(cloud.clock.speed, cloud.clock.now(), time.monotonic()).install()
+        with cloud.world.lock:
+            for instance in list(cloud.world.instances.living.values()):
+                if instance.status == "RUNNING":
+                    self.begin(instance)
+            cloud.world.instances.booted.append(self.begin)
+        threading.Thread(target=self._watch, name="power", daemon=True).start()
 
-    def __enter__(self) -> Players:
-        self._thread.start()
-        return self
+    def begin(self, instance: Instance) -> None:
+        """Play one; under the world's lock."""
+        place, _, name = str(instance.group).partition("/instanceGroupManagers/")
+        group = OwnGroup(self._cloud.project.project_id, f"{place}/{name}", instance.zone)
+        # One login and one set of connections for all: they share this process.
+        self._session = self._session or group.session
+        group.session = self._session
+        player = Player(instance, self._bucket, group)
+        self._playing.append(player)
+        player.start()
+        if self._dice.random() < self._cut:
 
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(10.0)
-        for player in self._players.values():
-            player.die()
+            def cut() -> None:
+                if instance.gone is None:
+                    happen(self._cloud.world, "cut", str(instance.instance_id))
+
+            self._cloud.world.scheduler.after(self._dice.uniform(0.0, CUT_WITHIN_S), cut)
 
     def _watch(self) -> None:
-        while not self._end.wait(0.25):
-            up = {m["id"]: m for m in self._cloud.state()["machines"] if m["status"] == "RUNNING"}
-            for number in self._players.keys() - up.keys():
-                self._players.pop(number).die()
-            for number, found in up.items():
-                if number not in self._players:
-                    self._begin(number, found)
-                elif self._doomed.get(number, float("inf")) < SYSTEM.monotonic():
-                    del self._doomed[number]
-                    self.cuts += 1
-                    self._cloud.happen("cut", found["name"])
+        """Cut the power of who is not up any more, wherever he stands."""
+        while True:
+            with self._cloud.world.lock:
+                self._playing = [player for player in self._playing if player.up]
+            time.sleep(_LOOK_S)
 
-    def _begin(self, number: str, found: dict[str, Any]) -> None:
-        if self._dice.random() < self._cut:
-            self._doomed[number] = SYSTEM.monotonic() + self._dice.uniform(0.0, 20.0)
-        player = Player(found, self._store_url, self._cloud.project)
-        self._players[number] = player
-        player.start()
+
+def plug(cloud: Cloud) -> None:
+    """Teach an emulated cloud to play its machines."""
+    cloud.verbs["play"] = lambda asked: Players(cloud, **asked) and None
+
+
+def unplayed(folder: Path, speed: float, seed: int = 0) -> GcpEmulator:
+    """A cloud whose machines only exist until it is asked to ``play``.
+
+    Args:
+        folder: Of its own.
+        speed: Virtual seconds a real one.
+        seed: Of the faults.
+    """
+    cloud = GcpEmulator(folder, speed=speed, seed=seed, options=PLUGIN)
+    cloud.physics(processes=False)
+    return cloud

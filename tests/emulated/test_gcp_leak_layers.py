@@ -20,7 +20,7 @@ from drillyard.open_drivers import forget, opened
 from drillyard.reaping import reap
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
-from tests.benchmarks.played_machines import Players
+from tests.benchmarks.played_machines import unplayed
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.contract.tiny_backend import ThreadBackend, tiny
 
@@ -44,8 +44,8 @@ class Forsaken(GcpBackend):
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulator]:
     """A cloud whose time drillyard goes by, with machines that only exist."""
-    with GcpEmulator(tmp_path / "cloud", speed=SPEED) as made:
-        made.physics(processes=False, listing_lag_s=LAG_S)
+    with unplayed(tmp_path / "cloud", SPEED) as made:
+        made.physics(listing_lag_s=LAG_S)
         mine = {**SETTINGS, "PROJECT": made.project, "SERVICE_ACCOUNT": made.service_account}
         told = {f"DRILLYARD_GCP_{name}": value for name, value in mine.items()}
         for name, value in {**made.env, **told, "DRILLYARD_HOME": str(tmp_path / "home")}.items():
@@ -116,11 +116,11 @@ def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
 def test_the_same_command_again_adopts_and_ends(cloud: GcpEmulator, tmp_path: Path) -> None:
     kill_one(tmp_path, cloud)
     again = driver(tmp_path, open_backend("gcp"))
-    with Players(cloud, STORE):
-        again.provision()
-        again.setup()
-        assert again.wait("t0001-s1.store").attempt == 1
-        again.teardown()
+    cloud.ask("play", store_url=STORE)
+    again.provision()
+    again.setup()
+    assert again.wait("t0001-s1.store").attempt == 1
+    again.teardown()
     assert len(cloud.state()["all_machines"]) == 1
     assert left(cloud) == []
     again.close("done")

@@ -89,15 +89,16 @@ class OwnGroup:
         """Ask for the end of the group with all its machines; False when it is gone."""
         return self._call("DELETE", "") is not None
 
-    # -- inside -------------------------------------------------------------------------------
-
     @cached_property
-    def _session(self) -> Any:
+    def session(self) -> Any:
+        """Makes its requests, with the machine's own identity."""
         import google.auth
         from google.auth.transport.requests import AuthorizedSession
 
         scopes = ["https://www.googleapis.com/auth/cloud-platform"]
         return AuthorizedSession(google.auth.default(scopes=scopes)[0])
+
+    # -- inside -------------------------------------------------------------------------------
 
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any] | None:
         """A request, again while that may help; None for 404."""
@@ -117,7 +118,7 @@ class OwnGroup:
             raise ControlPlaneError(f"{method} {self.name}{path}: {error}") from error
 
     def _once(self, method: str, path: str, **more: Any) -> dict[str, Any] | None:
-        answer = self._session.request(method, self._root + path, timeout=60, **more)
+        answer = self.session.request(method, self._root + path, timeout=60, **more)
         if answer.status_code == 404:
             return None
         if answer.status_code < 400:

@@ -58,7 +58,7 @@ class Cloud(Loopback):
         self.triggers = Triggers(self.world)
         self.storage.finalised.append(self.triggers.on_object)
         self._metadata = Listener.of(self.served(MetadataService(self.world)))
-        self.open_doors(self._apps(), self._verbs())
+        self.open_doors(self._apps(), self.verbs())
         self.key = folder / "key.json"
         self.key.write_text(json.dumps(key_file(self.project)))
         self.key.chmod(0o600)
@@ -151,7 +151,8 @@ class Cloud(Loopback):
 
         return served
 
-    def _verbs(self) -> dict[str, Any]:
+    def verbs(self) -> dict[str, Any]:
+        """What can be asked of this cloud itself; one that can do more adds its own."""
         return {
             "state": self.state,
             "advance": self._advance,
@@ -232,12 +233,17 @@ class Cloud(Loopback):
             return [] if bucket is None else list(bucket.names)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop."""
+def main(arguments: list[str] | None = None, make: type[Cloud] = Cloud) -> int:
+    """Serve until told to stop.
+
+    Args:
+        arguments: Of the command line.
+        make: What is served.
+    """
     words = parser("drillyard.testing.cloud.gcp")
     words.add_argument("--project", default="emulated-project")
     a = words.parse_args(arguments)
-    return serve(lambda: Cloud(a.folder, a.project, a.speed, a.seed, a.bodies, a.image), a.parent)
+    return serve(lambda: make(a.folder, a.project, a.speed, a.seed, a.bodies, a.image), a.parent)
 
 
 if __name__ == "__main__":

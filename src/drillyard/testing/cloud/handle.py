@@ -185,7 +185,8 @@ class GcpEmulator(Emulator):
         speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
         seed: Of the random faults.
         bodies: Record JSON bodies.
-        options: Further options of ``python -m drillyard.testing.cloud.gcp``.
+        options: Further options of the program.
+        module: The program: one that serves a cloud which can do more.
     """
 
     def __init__(
@@ -196,9 +197,10 @@ class GcpEmulator(Emulator):
         seed: int = 0,
         bodies: bool = False,
         options: tuple[str, ...] = (),
+        module: str = "drillyard.testing.cloud.gcp",
     ) -> None:
         options = ("--project", project, *options)
-        super().__init__("drillyard.testing.cloud.gcp", folder, speed, seed, bodies, options)
+        super().__init__(module, folder, speed, seed, bodies, options)
         self.storage_url: str = self.greeting["storage"]
         """For ``STORAGE_EMULATOR_HOST``: the bucket store alone, plain and without tokens."""
         self.project: str = self.greeting["project"]

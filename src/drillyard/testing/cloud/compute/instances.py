@@ -64,6 +64,8 @@ class Instances:
         self.living: dict[str, Instance] = {}
         self.by_id: dict[int, Instance] = {}
         self.disks: dict[str, Disk] = {}
+        self.booted: list[Callable[[Instance], None]] = []
+        """Told of each instance that is up."""
         self.ended: list[Ended] = []
         """Told of each instance that stopped by itself, with the reason."""
         self._next = 4_000_000_000_000_000_000
@@ -233,7 +235,10 @@ class Instances:
         fails = self.physics.boot_failures > 0
         if fails:
             self.physics.boot_failures -= 1
-        if not self.physics.processes or fails:
+            return
+        for listener in self.booted:
+            listener(instance)
+        if not self.physics.processes:
             return
         folder = self._folder / "machines" / str(instance.instance_id)
         serial = self._folder / "serial" / f"{instance.name}-{instance.instance_id}.log"

@@ -318,7 +318,7 @@ class Driver:
         return self._wanted.over
 
     def board(self, run: str) -> Board | None:
-        """The latest words of a run's worker, at most half a second old."""
+        """The latest words of a run's worker; where hundreds work, of some looks before."""
         return self._watcher.board(run)
 
     def states(self) -> dict[str, TicketState]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from drillyard.attempts import TicketState
 from drillyard.backend import Backend, Lease, Liveness
@@ -17,7 +18,14 @@ from drillyard.driver_lock import host
 from drillyard.errors import InfrastructureError
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Accepted, Claim, Ending, WorkerRecord
+from drillyard.mailbox.mailbox import WorkerCache
+from drillyard.mailbox.records import (
+    WORKER_STATES,
+    Accepted,
+    Claim,
+    Ending,
+    WorkerRecord,
+)
 from drillyard.processes import ProcessId
 from drillyard.status import Cause, Status
 
@@ -32,6 +40,14 @@ def probe(backend: Backend, lease: Lease, ticket: str | None = None) -> Liveness
     except InfrastructureError as error:
         log.info("cannot find out about lease %s now: %s", lease.lease_id, error)
         return Liveness.UNKNOWN
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A worker, and when it said its last word by the store's clock."""
+
+    worker: WorkerRecord
+    last_at: float
 
 
 class Undertaker:
@@ -62,6 +78,7 @@ class Undertaker:
         self._clock = clock
         self._silent_s = silent_s
         self._claims: dict[tuple[str, int], Claim] = {}
+        self._seen: WorkerCache = {}
 
     def bury_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
         """End every lost attempt.
@@ -73,12 +90,12 @@ class Undertaker:
             The running ones that are not lost, as far as is known.
         """
         living = []
-        workers: dict[str, WorkerRecord] | None = None
+        workers: dict[str, _Heard] | None = None
         for state in states.values():
             if state.status is not Status.RUNNING or state.attempt is None:
                 continue
             if workers is None:
-                workers = {w.worker: w for w in self._mailbox.workers()}
+                workers = self._workers()
             claim = self._claim(state.ticket.ticket, state.attempt)
             reason = self._why_lost(claim, workers) if claim else None
             if claim is None or reason is None:
@@ -86,6 +103,11 @@ class Undertaker:
             else:
                 self._bury(state, claim, reason)
         return living
+
+    def _workers(self) -> dict[str, _Heard]:
+        """One listing tells how long each was silent; who they are is read once."""
+        self._mailbox.workers(self._seen, settled=WORKER_STATES)
+        return {w.worker: _Heard(w, info.updated_at) for info, w in self._seen.values()}
 
     def _claim(self, ticket: str, attempt: int) -> Claim | None:
         key = (ticket, attempt)
@@ -96,21 +118,20 @@ class Undertaker:
             self._claims[key] = claim
         return self._claims[key]
 
-    def _why_lost(self, claim: Claim, workers: Mapping[str, WorkerRecord]) -> str | None:
-        worker = workers.get(claim.worker)
-        if worker is not None and worker.host == host() and worker.pid:
+    def _why_lost(self, claim: Claim, workers: Mapping[str, _Heard]) -> str | None:
+        heard = workers.get(claim.worker)
+        if heard is None:
+            return None  # without a word there is no lease that we know: nobody could be asked
+        worker = heard.worker
+        if worker.host == host() and worker.pid:
             if not ProcessId(worker.pid, worker.pid_started).alive():
                 return f"process {worker.pid} of worker {claim.worker} is dead"
             return None
-        path = f"claims/{claim.ticket}.{claim.attempt}.json"
-        if worker is not None:
-            path = f"workers/{worker.worker}.json"
-        silent = self._mailbox.age(path)
-        if silent is None or silent < self._silent_s:
+        silent = self._mailbox.store.now() - heard.last_at
+        if silent < self._silent_s:
             return None
-        entry = self._ledger.entry(worker.lease) if worker else None
+        entry = self._ledger.entry(worker.lease)
         if entry is None:
-            # A worker without a word and without a lease that we know: nobody could be asked.
             return None
         if entry.open and probe(self._backend, entry.lease, claim.ticket) is not Liveness.GONE:
             return None

@@ -26,7 +26,8 @@ def silent(mailbox: Mailbox, lease: str) -> bool:
         mailbox: The experiment.
         lease: Its id.
     """
-    return not any(w.lease == lease and w.state in ("ready", "leaving") for w in mailbox.workers())
+    found = mailbox.each_worker()
+    return not any(w.lease == lease and w.state in ("ready", "leaving") for w in found)
 
 
 def path_of(lease: str) -> str:

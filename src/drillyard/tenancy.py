@@ -35,6 +35,7 @@ from drillyard.errors import (
 from drillyard.ledger import Entry, Ledger
 from drillyard.lost import probe
 from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.mailbox import WorkerCache
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.prices import allowance, over
 from drillyard.spec import ExperimentSpec
@@ -175,9 +176,11 @@ class Tenancy:
         pause_s = max(_POLL_S, pace(self._mailbox.store))
         deadline = self._clock.monotonic() + timeout_s
         next_probe = self._clock.monotonic() + 2.0
+        seen: WorkerCache = {}
         while True:
             interrupted()
-            mine = [w for w in self._mailbox.workers() if w.lease == lease.lease_id]
+            there = self._mailbox.workers(seen, settled=("ready",))
+            mine = [w for w in there if w.lease == lease.lease_id]
             self._refuse_failed(mine, lease.lease_id)
             ready = [w for w in mine if w.state == "ready"]
             if (ready and sum(w.slots for w in ready) >= wanted) or enough():

@@ -23,6 +23,8 @@ POLL_S = (0.15, 0.4)
 BEAT_S = 3.0
 TEND_S = 1.5
 PATIENCE_S = 180.0
+BOARDS_A_LOOK = 50
+"""Hundreds of runs write theirs every few seconds: progress is read in turns, tickets first."""
 _SHARE = 0.1  # a look that takes long (thousands of tickets) may take this share of the time
 log = logging.getLogger(__name__)
 
@@ -166,19 +168,27 @@ class Watcher:
         states = ticket_states(self._mailbox, self._cache)
         changed = states != self._states
         self._states = states
-        prefix = self._mailbox.key("board/")
+        self._read_boards()
+        return changed
+
+    def _read_boards(self) -> None:
         stamp = self._mailbox.stamp("board/")
         if stamp is not None and stamp == self._boards_stamp:
-            return changed
+            return
+        prefix = self._mailbox.key("board/")
+        fresh: list[tuple[float, str]] = []
         for info in self._mailbox.store.list(prefix):
             run = info.key[len(prefix) :].removesuffix(".json")
             known = self._boards.get(run)
             if known is None or known[0] != info.updated_at:
-                board = self._mailbox.board(run)
-                if board is not None:
-                    self._boards[run] = (info.updated_at, board)
-        self._boards_stamp = stamp
-        return changed
+                fresh.append((info.updated_at, run))
+        # Those that waited longest first.
+        fresh.sort(key=lambda one: self._boards[one[1]][0] if one[1] in self._boards else 0.0)
+        for updated_at, run in fresh[:BOARDS_A_LOOK]:
+            board = self._mailbox.board(run)
+            if board is not None:
+                self._boards[run] = (updated_at, board)
+        self._boards_stamp = stamp if len(fresh) <= BOARDS_A_LOOK else None
 
 
 class _Patience:

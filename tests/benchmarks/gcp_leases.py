@@ -1,6 +1,6 @@
 """Leases on the emulated Google Cloud with random faults: results lost, machines left.
 
-    python -m tests.benchmarks.gcp_leases [leases] [seed]
+    python -m tests.benchmarks.gcp_leases [leases] [seed] [speed]
 
 Each lease is of an experiment of its own. A driver process drives a few dozen of them side by
 side, as one laptop may; it is killed with SIGKILL at random moments and started again, at once or
@@ -43,6 +43,7 @@ from .played_machines import unplayed
 from .virtual_clock import VirtualClock
 
 SPEED = 10.0
+"""Virtual seconds a real one; a few leases alone may go faster."""
 LAG_S = 30.0
 PIECE = 100
 """Leases an emulator: what it keeps of the past is looked through at every look."""
@@ -379,11 +380,12 @@ def main() -> None:
     """Sweep in pieces, and print."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    speed = float(sys.argv[3]) if len(sys.argv) > 3 else SPEED
     total, began = Outcome(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dy-", ignore_cleanup_errors=True) as name:
         while total.leases < count:
             folder = Path(name) / str(seed)
-            total.add(sweep(min(PIECE, count - total.leases), seed, folder))
+            total.add(sweep(min(PIECE, count - total.leases), seed, folder, speed))
             seed += 1
             seconds = time.monotonic() - began
             print(

@@ -5,7 +5,7 @@ real one does (the same ``Leaver``), so that thousands of leases, or hundreds of
 can be tried on a small computer. It reads and writes the bucket from within the emulator: what the
 log of requests shows are the driver's.
 
-The emulator is started with ``PLUGIN``; from ``cloud.ask("play", ...)`` on its machines do so.
+This module is the emulator's program; from ``cloud.ask("play", ...)`` on its machines do so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import bisect
 import contextlib
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.testing.cloud.compute.model import Instance
-from drillyard.testing.cloud.gcp import Cloud
+from drillyard.testing.cloud.gcp import Cloud, main
 from drillyard.testing.cloud.gcs.objects import Conditions, Storage
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.cloud.triggers import happen
@@ -40,7 +41,6 @@ from tests.contract.tiny_backend import Worker, good_work
 
 from .virtual_clock import VirtualClock
 
-PLUGIN = ("--plugin", f"{__name__}:plug")
 POLL_S = 2.0
 BEAT_S = 4.0
 IDLE_S = 60.0
@@ -152,6 +152,7 @@ class Player(Worker):
         if self.up:
             with contextlib.suppress(InfrastructureError):
                 self._leaver.say("nothing left to do")
+                self._leaver.wait(self.end)
                 self._leaver.go(self._leaver.last(), self.end)
 
     @property
@@ -231,9 +232,12 @@ class Players:
             time.sleep(_LOOK_S)
 
 
-def plug(cloud: Cloud) -> None:
-    """Teach an emulated cloud to play its machines."""
-    cloud.verbs["play"] = lambda asked: Players(cloud, **asked) and None
+class PlayedCloud(Cloud):
+    """Google Cloud whose machines are played once it was asked to ``play``."""
+
+    def verbs(self) -> dict[str, Any]:
+        """One more."""
+        return {**super().verbs(), "play": lambda asked: Players(self, **asked) and None}
 
 
 def unplayed(folder: Path, speed: float, seed: int = 0) -> GcpEmulator:
@@ -244,6 +248,10 @@ def unplayed(folder: Path, speed: float, seed: int = 0) -> GcpEmulator:
         speed: Virtual seconds a real one.
         seed: Of the faults.
     """
-    cloud = GcpEmulator(folder, speed=speed, seed=seed, options=PLUGIN)
+    cloud = GcpEmulator(folder, speed=speed, seed=seed, module=__spec__.name)
     cloud.physics(processes=False)
     return cloud
+
+
+if __name__ == "__main__":
+    sys.exit(main(make=PlayedCloud))

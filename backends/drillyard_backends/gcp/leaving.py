@@ -9,6 +9,7 @@ stays: it costs nothing, nobody on the machine may delete it, and the next comma
 from __future__ import annotations
 
 import logging
+import random
 import threading
 
 from drillyard.backend import Order
@@ -19,6 +20,8 @@ from drillyard.mailbox.records import Record
 from drillyard_backends.gcp.groups import Stage
 from drillyard_backends.gcp.own_group import OwnGroup
 
+LEAVE_A_SECOND = 4.0
+"""How many of hundreds of machines that are done at the same moment ask Google at once."""
 ASK_AGAIN_S = 20.0
 """Google's "done" is no proof: who still lives asks again."""
 log = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ class Leaver:
         self._machine = machine
         self._number = number
         self._clock = clock
+        self._spread_s = (order.workers - 1) / LEAVE_A_SECOND
 
     def say(self, reason: str) -> None:
         """Write down that this machine has left; what it does afterwards is only to end."""
@@ -74,6 +78,14 @@ class Leaver:
             self._mailbox.write(f"{self._folder}/left/{self._number}.json", left)
         except InfrastructureError as error:
             log.warning("nobody hears that this machine leaves: %s", error)
+
+    def wait(self, ended: threading.Event) -> None:
+        """Let the others of a large group ask too: most are ended with the group by the last one.
+
+        Args:
+            ended: Set when this machine is being stopped.
+        """
+        self._clock.wait(ended, random.uniform(0.0, self._spread_s))
 
     def last(self) -> bool:
         """True for one machine, after all of the group have left. False when unknown."""
@@ -116,7 +128,7 @@ class Leaver:
                     log.info("the group is gone already")
             except ControlPlaneError as error:
                 log.warning("cannot end yet: %s", error)
-            self._clock.wait(ended, ASK_AGAIN_S)
+            self._clock.wait(ended, ASK_AGAIN_S + random.uniform(0.0, self._spread_s))
             # Whoever was last may have died between its claim and the deed.
             last = last or self._alone()
 

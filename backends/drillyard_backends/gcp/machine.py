@@ -153,6 +153,7 @@ class Machine:
         signal.signal(signal.SIGTERM, on_term)
         leaver = Leaver(self._mailbox, self._me.order, self._group, self._me.name, self._me.number)
         leaver.say(reason)
+        leaver.wait(ended)
         last = leaver.last()
         if last:
             try:

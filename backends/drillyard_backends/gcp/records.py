@@ -7,7 +7,7 @@ import contextlib
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import Record
+from drillyard.mailbox.records import Record, WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
 
 LOG_TAIL = 1 << 20
@@ -31,12 +31,8 @@ def machine_of(order: Order, ticket_id: str) -> str | None:
         return None
     attempts = [attempt for ticket, attempt, _ in mailbox.claims() if ticket == ticket_id]
     claim = mailbox.read_claim(ticket_id, max(attempts)) if attempts else None
-    if claim is None:
-        return None
-    for worker in mailbox.workers():
-        if worker.worker == claim.worker and worker.lease == order.lease_id:
-            return worker.host
-    return None
+    worker = mailbox.read(f"workers/{claim.worker}.json", WorkerRecord) if claim else None
+    return worker.host if worker is not None and worker.lease == order.lease_id else None
 
 
 class Started(Record):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TypeVar
 
 from drillyard.errors import CorruptObject, NotFound, Superseded
@@ -43,6 +43,8 @@ _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
 }  # fmt: skip
 TrialCache = dict[str, tuple[ObjectInfo, TrialRecord | TrialOutcome | MoreSeeds]]
 """What ``Mailbox.trials`` has read, by key."""
+WorkerCache = dict[str, tuple[ObjectInfo, WorkerRecord]]
+"""What ``Mailbox.workers`` has read, by key: the newest listing's words, and the record."""
 _CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
 
 
@@ -369,12 +371,36 @@ class Mailbox:
         info = self.store.stat(self.key(path))
         return None if info is None else self.store.now() - info.updated_at
 
-    def workers(self) -> list[WorkerRecord]:
-        """Every worker that ever said a word."""
-        return [
-            WorkerRecord.from_bytes(self.store.get(info.key))
-            for info in self.store.list(self.key("workers/"))
-        ]
+    def workers(
+        self,
+        cache: WorkerCache | None = None,
+        settled: Container[str] = (),
+        named: str = "",
+    ) -> list[WorkerRecord]:
+        """Every worker that ever said a word: ``each_worker``, all of them."""
+        return list(self.each_worker(cache, settled, named))
+
+    def each_worker(
+        self,
+        cache: WorkerCache | None = None,
+        settled: Container[str] = (),
+        named: str = "",
+    ) -> Iterator[WorkerRecord]:
+        """Every worker that ever said a word, read one after the other.
+
+        Args:
+            cache: Kept by the caller between looks, so that one reads only what has changed.
+            settled: States in which a worker is not read again. A heartbeat changes the record of
+                each of hundreds every few seconds, and says nothing that the listing does not.
+            named: Only those whose ids begin so.
+        """
+        cache = {} if cache is None else cache
+        for info in self.store.list(self.key(f"workers/{named}")):
+            before, record = cache.get(info.key, (None, None))
+            if record is None or (before != info and record.state not in settled):
+                record = WorkerRecord.from_bytes(self.store.get(info.key))
+            cache[info.key] = (info, record)
+            yield record
 
     def drivers(self) -> list[DriverRecord]:
         """Every driver, oldest first."""

@@ -283,13 +283,16 @@ class Board(Record):
     written_at: float
 
 
+WORKER_STATES = ("starting", "ready", "failed", "leaving")
+
+
 class WorkerRecord(Record):
     """``workers/<id>.json``: who can work; rewritten as its heartbeat."""
 
     worker: str
     lease: str
     state: str = "starting"
-    """starting | ready | failed | leaving"""
+    """One of ``WORKER_STATES``."""
     slots: int = 1
     environments: list[str] = ["default"]
     host: str = ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ from drillyard.worker import gpu, shares
 from drillyard.worker.execution import SAID, Job, remove_scratch
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.pool import Pool
-from drillyard.worker.predecessors import bury
+from drillyard.worker.predecessors import bury, worker_id
 from drillyard.worker.speaker import Speaker
 
 POLL_S = 0.2
@@ -74,7 +73,7 @@ class Agent:
         bury: Callable[[Mapping[str, TicketState]], None] | None = None,
     ) -> None:
         self.order = order
-        self.worker = f"{order.lease_id}-{secrets.token_hex(3)}"
+        self.worker = worker_id(order.lease_id)
         self._scratch = scratch
         self._clock = clock
         self._mailbox = Mailbox(open_store(order.store_url), order.experiment)

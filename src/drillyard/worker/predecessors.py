@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable
 
 from drillyard.attempts import ticket_states
 from drillyard.clock import Clock
+from drillyard.driver_lock import host
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.processes import ProcessId, end
 from drillyard.status import Cause, Status
@@ -15,6 +18,16 @@ from drillyard.worker import endings
 
 GRACE_S = 8.0
 """They hear of their agent's death by themselves and may be flushing a checkpoint."""
+
+
+def worker_id(lease: str) -> str:
+    """A new id of a worker on this machine; that of its predecessors begins alike."""
+    return f"{_stem(lease, host())}{secrets.token_hex(3)}"
+
+
+def _stem(lease: str, host: str) -> str:
+    # Hundreds of machines must not each read the records of all others.
+    return f"{lease}-{sha256_hex(host.encode())[:4]}"
 
 
 def bury(
@@ -34,7 +47,7 @@ def bury(
         clock: For the stamps.
     """
     others = [
-        w for w in mailbox.workers()
+        w for w in mailbox.workers(named=_stem(record.lease, record.host))
         if w.worker != record.worker and w.lease == record.lease and w.host == record.host
         and w.pid and not ProcessId(w.pid, w.pid_started).alive()
     ]  # fmt: skip

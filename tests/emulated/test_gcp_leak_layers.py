@@ -116,8 +116,8 @@ def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
 def test_the_same_command_again_adopts_and_ends(cloud: GcpEmulator, tmp_path: Path) -> None:
     kill_one(tmp_path, cloud)
     again = driver(tmp_path, open_backend("gcp"))
-    cloud.ask("play", store_url=STORE)
     again.provision()
+    cloud.ask("play", store_url=STORE)
     again.setup()
     assert again.wait("t0001-s1.store").attempt == 1
     again.teardown()

@@ -25,10 +25,10 @@ from drillyard.episodes import (
     run_baseline,
     run_episodes,
 )
-from drillyard.errors import CorruptObject
-from drillyard.learners.base import LoadedPolicy, Which, load_policy, policy_file_names
-from drillyard.mailbox.records import Manifest, Phase
+from drillyard.learners.base import LoadedPolicy, Which, load_policy
+from drillyard.mailbox.records import Manifest
 from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.policies.trained import policy_files
 from drillyard.simulators.lessons import Lesson, listed
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import t_interval
@@ -91,16 +91,7 @@ def load_agent(context: RunContext) -> tuple[LoadedPolicy, Which]:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    manifest = context.mailbox.result(context.run.run, Phase.TRAIN)
-    wanted: Which = context.spec.evaluate.policy
-    which: Which = wanted if f"policy_{wanted}.safetensors" in manifest.files else "final"
-    files = {
-        name: context.mailbox.read_file(manifest, name)
-        for name in policy_file_names(which)
-        if name in manifest.files
-    }
-    if not files:
-        raise CorruptObject(f"the training of {context.run.run} left no policy")
+    files, which = policy_files(context.mailbox, context.run.run, context.spec.evaluate.policy)
     return load_policy(files, which), which
 
 

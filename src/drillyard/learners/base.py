@@ -72,13 +72,13 @@ class LoadedPolicy:
     """A policy rebuilt from the files of a training."""
 
     def __init__(self, act: Any, normalisation: dict[str, np.ndarray] | None, name: str) -> None:
-        self._act = act
+        self.act = act
         self.normalisation = normalisation
         self.name = name
 
     def __call__(self, observation: Any, deterministic: bool = True) -> np.ndarray:
         """See ``Policy``."""
-        return cast(np.ndarray, self._act(observation, deterministic))
+        return cast(np.ndarray, self.act(observation, deterministic))
 
     def playing(self, deterministic: bool) -> Any:
         """For whole episodes in copies side by side: a ``BatchPolicy``, or a plain callable.
@@ -86,8 +86,8 @@ class LoadedPolicy:
         Args:
             deterministic: Without exploration noise.
         """
-        if hasattr(self._act, "playing"):
-            return self._act.playing(deterministic)
+        if hasattr(self.act, "playing"):
+            return self.act.playing(deterministic)
         return lambda observations: self(observations, deterministic)
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+from drillyard import checkpoints
+from drillyard.errors import InfrastructureError, Superseded
+from drillyard.phases import RunContext
+
+log = logging.getLogger(__name__)
 
 
 class Committer:
@@ -46,3 +53,17 @@ class Committer:
             action()
         except BaseException as error:
             self._error = error
+
+
+def prune(context: RunContext) -> None:
+    """Delete what no resume needs; a store that is away, or another owner, deletes nothing."""
+    train = context.spec.train
+    if train is None or train.keep_checkpoints is None:
+        return
+    try:
+        context.mailbox.must_own(context.claim)
+        checkpoints.prune(
+            context.mailbox, context.run.run, context.attempt, train.keep_checkpoints
+        )
+    except (InfrastructureError, Superseded) as error:
+        log.warning("old checkpoints stay for now: %s", error)

@@ -17,7 +17,7 @@ from drillyard import checkpoints
 from drillyard.backend import Finding
 from drillyard.checkpoints import Checkpoint
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
-from drillyard.learners import sb3_build
+from drillyard.learners import sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator
@@ -80,6 +80,9 @@ class Sb3Learner:
                 self.name, learner.policy, learner.args, venv, context.run.seed,
                 context.run.device,
             )  # fmt: skip
+            if learner.init_from is not None and checkpoint is None:
+                context.log.info("beginning from %s", learner.init_from)
+                warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
             model.set_logger(Logger(folder=None, output_formats=[]))
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson
@@ -160,6 +163,8 @@ class Sb3Learner:
                 "ended_by": training.ended_by,
                 "parameters": sb3_build.describe(self.name, model),
                 "best": training.best.to_json(),
+                **({"top": training.top.to_json()} if training.top.kept else {}),
+                **({"init_from": learner.init_from} if learner.init_from else {}),
                 "exactness": exactness(training, plan),
             },
         )
@@ -170,6 +175,7 @@ class Sb3Learner:
         learner, _ = _parts(context.spec)
         policy = learner.policy or auto_policy(venv.observation_space, self.name)
         content = result_files(model, venv, training.best, learner, policy)
+        content |= training.top.result_files()
         return {name: context.save(name, data) for name, data in content.items()}
 
     def rebuild(

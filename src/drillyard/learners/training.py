@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
 
 from drillyard import checkpoints
 from drillyard.checkpoints import Checkpoint
-from drillyard.errors import InfrastructureError, RunFailed, Superseded
+from drillyard.errors import RunFailed
 from drillyard.learners import replay, resumable, sb3_state
 from drillyard.learners.barriers import (
     NEVER,
@@ -19,17 +18,18 @@ from drillyard.learners.barriers import (
     reseed,
 )
 from drillyard.learners.best import Best
-from drillyard.learners.committing import Committer
+from drillyard.learners.committing import Committer, prune
 from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.packing import pack
 from drillyard.learners.plan import Plan
+from drillyard.learners.stopping import EarlyStopping
+from drillyard.learners.top import Top
 from drillyard.phases import RunContext
 from drillyard.simulators import vector
 from drillyard.streams import StreamWriter
 
 FLUSH_EVERY_S = 5.0
-log = logging.getLogger(__name__)
 
 
 class Finished(Exception):
@@ -68,6 +68,8 @@ class Training:
         self.seed = context.run.seed
         self.marks = Marks()
         self.best = Best()
+        self.top = Top(context.spec.evaluate.keep_best)
+        self._stopping = EarlyStopping(context.spec.train)
         self.silent: list[str] = []
         self.interval = plan.checkpoint_every
         self.same_platform = True
@@ -109,10 +111,7 @@ class Training:
         else:
             self.marks.next_point = plan.point_every
             self.marks.next_barrier = self.interval
-            if plan.evaluate_every is not None:
-                self.marks.next_evaluation = plan.evaluate_every
-            if plan.evaluate_after_episodes is not None:
-                self.marks.next_evaluation_episode = plan.evaluate_after_episodes
+            self.marks.replan(0, plan.evaluate_every, plan.evaluate_after_episodes)
         self._plan_next()
 
     def end(self) -> None:
@@ -142,7 +141,8 @@ class Training:
     def episodes_ended(self, step: int, dones: Any, infos: Any) -> None:
         """Note each episode that ended."""
         self.marks.episodes += self.ends.take(step, dones, infos)
-        if self.marks.episodes >= self._episode_limit:
+        over = self._stopping.record(dones, infos)
+        if over or self.marks.episodes >= self._episode_limit:
             self.attention = True
 
     def tell(self, step: int, flush: bool = True) -> None:
@@ -211,6 +211,9 @@ class Training:
         if self.plan.max_time_s is not None and self.elapsed_s >= self.plan.max_time_s:
             self.ended_by = "max_time_s"
             raise Finished
+        if self._stopping.reason is not None:
+            self.ended_by = self._stopping.reason
+            raise Finished
 
     def _check_learning(self, step: int) -> None:
         for name, value in self._model.logger.name_to_value.items():
@@ -261,6 +264,7 @@ class Training:
         score = self._evaluator.run(self._model, self._venv)
         self._writer.append("evaluation", step, score.metrics())
         self.best.offer(score.mean_return, step, self._model, self._venv)
+        self.top.offer(score.mean_return, step, self._model, self._venv)
         self.marks.last_evaluation = step
         if self.plan.evaluate_every is not None:
             self.marks.next_evaluation = next_multiple(step, self.plan.evaluate_every)
@@ -300,6 +304,8 @@ class Training:
             "simulators": None if self.silent else vector.vec_state(self._venv),
             "normalisation": vector.normalisation(self._venv),
             "best": self.best.to_json(),
+            "top": self.top.to_json(),
+            "stopping": self._stopping.state(),
             "ends": self.ends.state(),
             "replay_head": None if buffer is None else replay.head(buffer),
             "users": [u.state() if hasattr(u, "load_state") else None for u in self._users],
@@ -307,6 +313,7 @@ class Training:
         }
         files: dict[str, Any] = dict(pack(tree))
         files |= self.best.files(self._stored)
+        files |= self.top.checkpoint_files(self._stored)
         if buffer is not None:
             rows = self._model.num_timesteps // self._model.n_envs
             old = [n for n in self._stored if replay.is_segment(n)]
@@ -335,22 +342,9 @@ class Training:
             self._checkpoint_step = step
             self.context.log.info("checkpoint at step %d", step)
             self.context.progress(checkpoint_step=step)
-            self._prune()
+            prune(self.context)
 
         self._committer.submit(commit)
-
-    def _prune(self) -> None:
-        """Delete what no resume needs; a store that is away, or another owner, deletes nothing."""
-        train, context = self.context.spec.train, self.context
-        if train is None or train.keep_checkpoints is None:
-            return
-        try:
-            context.mailbox.must_own(context.claim)
-            checkpoints.prune(
-                context.mailbox, context.run.run, context.attempt, train.keep_checkpoints
-            )
-        except (InfrastructureError, Superseded) as error:
-            log.warning("old checkpoints stay for now: %s", error)
 
     def _after_barrier(self) -> None:
         """From here on a running and a resumed run are the same."""
@@ -380,6 +374,8 @@ class Training:
         else:
             self.marks.resumes += 1
             self.best = Best.from_json(tree["best"], checkpoint.files)
+            self.top.load(tree.get("top", []), checkpoint.files)
+            self._stopping.load_state(tree.get("stopping"))
         self.marks.replan(
             self._start_step, self.plan.evaluate_every, self.plan.evaluate_after_episodes
         )

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators import building_physics as physics
+from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
 from drillyard.simulators.vectorised import OneOf, number_of
 
@@ -25,6 +26,9 @@ RANGES: dict[str, tuple[float, float]] = {
 _DEFAULTS = {"day": 0, "temperature": 21.0, "weather": 1.0}
 _LOW = np.array([-1, -1, -1, -1, -25.0, 0.0, 5.0, 0.0, 15.0, 15.0])
 _HIGH = np.array([1, 1, 1, 1, 45.0, 1000.0, 45.0, 1.0, 30.0, 30.0])
+_SEEN = ("hour_sin", "hour_cos", "year_sin", "year_cos", "outdoor", "sun", "indoor", "people",
+         "comfort_low", "comfort_high")  # fmt: skip
+_UNITS = ("1", "1", "1", "1", "°C", "W/m²", "°C", "1", "°C", "°C")
 _SUMS = ("power", "energy", "comfort", "outside", "reward")
 
 
@@ -216,6 +220,16 @@ class BuildingEnv(OneOf):
     }  # fmt: skip
     reset_keys: ClassVar[tuple[str, ...]] = tuple(RANGES)
     hold_action = np.array([0.0, 0.0], np.float32)
+
+    @staticmethod
+    def channels() -> dict[str, list[Channel]]:
+        """See the tables above."""
+        seen = zip(_SEEN, _UNITS, _LOW, _HIGH, strict=True)
+        done = (("heating", HEATING_C), ("cooling", COOLING_C))
+        return {
+            "observation": [Channel(n, unit, float(a), float(b)) for n, unit, a, b in seen],
+            "action": [Channel(name, "°C", *ends) for name, ends in done],
+        }
 
     def __init__(
         self, days: int = 7, reward: str = "linear", energy_weight: float = 0.5,

@@ -18,6 +18,7 @@ from gymnasium import spaces
 
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
+from drillyard.simulators.channels import Channel
 from drillyard.simulators.cstr_physics import (
     CR_HIGH_CONVERSION,
     CR_LOW_CONVERSION,
@@ -135,6 +136,15 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         self.observation_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._start(_DEFAULTS)
+
+    def channels(self) -> dict[str, list[Channel]]:
+        """See the tables above."""
+        seen = (("Tr", "K", 600.0), ("Cr", "kmol/m³", 10.0), ("Cref", "kmol/m³", 10.0),
+                ("Tc", "K", 600.0))  # fmt: skip
+        return {
+            "observation": [Channel(name, unit, -scale, scale) for name, unit, scale in seen],
+            "action": [Channel("Tc_adjust", "K", -10.0, 10.0)],
+        }
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

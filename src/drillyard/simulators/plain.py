@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from drillyard.errors import ConfigError, RunFailed, SimulatorError
 from drillyard.registry import importable, nearest
 from drillyard.simulators.acting import Actuators
+from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.spec.agent import ENDS, AgentSpec
 
@@ -104,6 +105,20 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         }  # fmt: skip
         if callable(getattr(simulator, "use_copy", None)):
             simulator.use_copy(copy)
+
+    def channels(self) -> dict[str, list[Channel]]:
+        """What the agent sees and does, by name and unit.
+
+        An action that is a change stands for a change of at most so much.
+        """
+        seen = [Channel(n, o.unit, o.min, o.max) for n, o in self._spec.observes.items()]
+        done = [
+            Channel(n, a.unit, values=a.values) if a.values is not None
+            else Channel(n, a.unit, a.min, a.max) if a.change is None
+            else Channel(n, a.unit, -a.change, a.change)
+            for n, a in self._spec.acts.items()
+        ]  # fmt: skip
+        return {"observation": seen, "action": done}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -94,6 +94,10 @@ class LearnerSpec(Strict):
     args: dict[str, Any] = Field(
         default_factory=dict, description="Arguments by Stable-Baselines3's own names."
     )
+    init_from: str | None = Field(
+        None, exclude_if=_is_none, description="Begin with the weights and normalisation of an "
+        "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, or `gs://bucket/NAME/t0001-s1`.",
+    )  # fmt: skip
     callbacks: list[CallbackSpec] = Field(
         default_factory=list,
         description="`module:Class` each, or `{id: module:Class, args: {…}}`.",
@@ -115,6 +119,31 @@ class LearnerSpec(Strict):
     @classmethod
     def _any_case(cls, value: str) -> str:
         return value if ":" in value else value.lower()
+
+
+class StopSpec(Strict):
+    """When a training ends before its budget is used up."""
+
+    patience: PositiveInt | None = Field(
+        None, description="Epochs without improvement after which it ends."
+    )
+    epoch: PositiveInt = Field(10, description="Training episodes of an epoch.")
+    by: Literal["mean", "last"] = Field(
+        "mean", description="What an epoch's score is: mean return, or that of its last episode."
+    )
+    min_improvement: Annotated[float, Field(ge=0), NotBool] = Field(
+        0.0, description="An epoch has improved when it is better than the best by more than this."
+    )
+    mean_return: Annotated[float, NotBool] | None = Field(
+        None, description="It ends with the first epoch whose score is at least this."
+    )
+
+    @model_validator(mode="after")
+    def _some_reason(self) -> StopSpec:
+        if self.patience is None and self.mean_return is None:
+            raise BadValue("gives no reason to stop", allowed="patience: …, or mean_return: …",
+                           hint="write `patience: 10`, or delete `stop:`")  # fmt: skip
+        return self
 
 
 class TrainSpec(Strict):
@@ -140,6 +169,9 @@ class TrainSpec(Strict):
     )
     keep_checkpoints: PositiveInt | None = Field(
         3, description="How many of the newest checkpoints of a run are kept; null: all."
+    )
+    stop: StopSpec | None = Field(
+        None, exclude_if=_is_none, description="Early stopping; null: the whole budget is used."
     )
     log_interval: PositiveInt | None = Field(
         None, description="Steps between two points of the training curve; default: 100 points."
@@ -184,6 +216,10 @@ class EvaluateSpec(Strict):
         "best", description="Which policy: best during training (where evaluated), or last."
     )
     every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
+    keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
+        0, exclude_if=lambda value: value == 0, description="Keep so many of the best policies of "
+        "these evaluations, named with step and return.",
+    )  # fmt: skip
     lesson: dict[str, Any] | None = Field(
         None, description="Reset values for evaluation; default: those of training. A list of "
         "`values` is gone through in order, so that each comes equally often."

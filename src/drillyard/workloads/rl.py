@@ -64,6 +64,8 @@ class RlWorkload:
             findings += check_learner(spec, observation, action, total)
         else:
             findings += load("learners", learner.algorithm)().check(spec, observation, action)
+        if learner.init_from is not None:
+            findings += _earlier(learner.init_from)
         for number, callback in enumerate(learner.callbacks):
             field = f"learner.callbacks[{number}]"
             # Named as it is written: without arguments, a callback is its id alone.
@@ -122,6 +124,19 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
             allowed=", ".join(names) or "nothing",
             hint="write `{id: module:Class, args: {name: value}}` with the constructor's names",
         ) from None  # fmt: skip
+
+
+def _earlier(source: str) -> list[Finding]:
+    """The policy that a training begins with, where it can be looked at already.
+
+    The network's spaces are those after frames were stacked and images transposed, which the
+    worker compares.
+    """
+    from drillyard.learners.warm_start import find
+
+    if not find(source, None):
+        return [Finding(Severity.OK, "learner.init_from", f"{source}: looked at by the worker")]
+    return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
 
 
 def _must_mask(env: Any, algorithm: str) -> None:

@@ -1,0 +1,98 @@
+"""Acts with an exported policy. Needs numpy and onnxruntime, and nothing of drillyard.
+
+policy = Policy("my-bundle")
+action = policy.act(observation)                      # one observation, or a batch
+policy.act_named({"level": 0.4, "inflow": 0.02})      # {"valve": 0.61}, both in their units
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+
+class Policy:
+    """A bundle with ``policy.onnx``; ``begin`` tells it of a new episode, where it remembers."""
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        self.folder = Path(folder)
+        self.spaces = json.loads((self.folder / "spaces.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(self.folder / "policy.onnx"), options)
+        self._types = {i.name: i.type for i in self._session.get_inputs()}
+        self.begin()
+
+    def begin(self) -> None:
+        """An episode begins: forget the one before."""
+        self._memory: list[Any] = []
+
+    def act(self, observation: Any, deterministic: bool = True, rng: Any = None,
+            masks: Any = None) -> Any:  # fmt: skip
+        """The action for one observation, or those for a batch; ``masks``: which are possible."""
+        space = self.spaces["observation"]
+        parts = space["spaces"] if space["kind"] == "Dict" else {"": space}
+        names = {key: f"observation.{key}".rstrip(".") for key in parts}
+        seen = {n: np.asarray(observation[k] if k else observation) for k, n in names.items()}
+        single = all(seen[n].ndim == len(_shape(parts[k])) for k, n in names.items())
+        feed = {k: self._typed(k, v[None] if single else v) for k, v in seen.items()}
+        n = len(next(iter(feed.values())))
+        if noise := self.spaces["noise"]:
+            feed["noise"] = np.zeros((n, noise["size"]), np.float32)
+            if not deterministic:  # kind is the name of one of numpy's distributions
+                draw = getattr(rng or np.random.default_rng(), noise["kind"])
+                feed["noise"] = draw(size=feed["noise"].shape).astype(np.float32)
+        if self.spaces["masks"]:
+            possible = np.ones((n, self.spaces["masks"])) if masks is None else np.asarray(masks)
+            feed["masks"] = np.atleast_2d(possible).astype(np.float32)
+        if self.spaces["memory"]:
+            layers, width = self.spaces["memory"]
+            if not self._memory or self._memory[0].shape[1] != n:
+                self._memory = [np.zeros((layers, n, width), np.float32)] * 2
+            feed["hidden"], feed["cell"] = self._memory
+        action, *self._memory = self._session.run(None, feed)
+        return action[0] if single else action
+
+    def act_named(self, states: Any, deterministic: bool = True, rng: Any = None,
+                  masks: Any = None) -> Any:  # fmt: skip
+        """Actions by name, in their units, from states by name, in theirs; a list for a batch."""
+        rows = [states] if isinstance(states, dict) else states
+        space, channels = self.spaces["observation"], self.spaces["channels"]
+        given, start = {}, 0
+        for key, part in (space["spaces"] if space["kind"] == "Dict" else {"": space}).items():
+            end = start + int(np.prod(_shape(part)))
+            own, start = channels["observation"][start:end], end
+            flat = np.array([[row[c["name"]] for c in own] for row in rows], float)
+            given[key] = _rescaled(flat, own, part, True).reshape(len(rows), *_shape(part))
+        given = given.get("", given)
+        actions = np.asarray(self.act(given, deterministic, rng, masks)).reshape(len(rows), -1)
+        out = _rescaled(actions, channels["action"], self.spaces["action"], False)
+        own = channels["action"]
+        named = [{c["name"]: c["values"][int(v)] if c["values"] else v.item()
+                  for c, v in zip(own, row, strict=True)} for row in out]  # fmt: skip
+        return named[0] if isinstance(states, dict) else named
+
+    def _typed(self, name: str, values: Any) -> Any:
+        kinds: dict[Any, Any] = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+        return np.ascontiguousarray(values, kinds.get(self._types.get(name), np.float32))
+
+
+def _shape(space: Any) -> Any:
+    if space["kind"] == "MultiBinary":
+        return np.atleast_1d(space["n"]).tolist()
+    return space.get("shape", [len(space["nvec"])] if "nvec" in space else [])
+
+
+def _rescaled(values: Any, channels: Any, space: Any, inwards: bool) -> Any:
+    """Between units (``low`` to ``high`` of a channel) and the policy's own bounds."""
+    out = np.array(values, np.float64 if space["kind"] == "Box" else values.dtype)
+    for i, channel in enumerate(channels if space["kind"] == "Box" else ()):
+        if channel["low"] is not None:
+            bounds = [np.broadcast_to(np.array(space[e], float), space["shape"]).ravel()[i]
+                      for e in ("low", "high")]  # fmt: skip
+            ends = ((channel["low"], channel["high"]), bounds)
+            (a, b), (c, d) = ends if inwards else ends[::-1]
+            out[:, i] = c + (out[:, i] - a) / (b - a) * (d - c)
+    return out

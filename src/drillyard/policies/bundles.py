@@ -1,0 +1,81 @@
+"""Bundles on disk: written whole or not at all, read after their hashes were compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
+from drillyard.mailbox.mailbox import sha256_hex
+
+INDEX = "bundle.json"
+SCHEMA_VERSION = 1
+
+
+def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+    """Write a bundle beside its place, then move it there.
+
+    Args:
+        folder: Is made; must not be there.
+        files: Name -> content.
+        facts: Where it is from, and what was measured.
+
+    Raises:
+        UserError: The folder is there already, or its parent is not.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already",
+                        hint="name another with --out, or delete it")  # fmt: skip
+    if not folder.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {folder.absolute().parent}", hint="make it first")
+    index = {
+        "schema_version": SCHEMA_VERSION, **facts,
+        "files": {n: {"sha256": sha256_hex(c), "size": len(c)} for n, c in files.items()},
+    }  # fmt: skip
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+    try:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        (scratch / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
+        scratch.chmod(0o755)
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The index of a bundle and its files.
+
+    Raises:
+        NotFound: There is no bundle.
+        CorruptObject: A file is missing, or is not the one that was written.
+        ConfigError: The index names a place outside the bundle.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise NotFound(f"{folder} is no bundle of drillyard: it has no {INDEX}",
+                       hint="`drillyard export` makes one; models of other programs go through "
+                       "`drillyard import`")  # fmt: skip
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        wanted = {str(n): str(e["sha256"]) for n, e in index["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptObject(f"{path} is damaged: {error}") from error
+    files = {}
+    for name, sha in wanted.items():
+        if Path(name).name != name:
+            raise ConfigError("names a place outside the bundle", file=str(path), value=name)
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError:
+            raise CorruptObject(f"{folder / name} is missing from the bundle") from None
+        if sha256_hex(files[name]) != sha:
+            raise CorruptObject(f"{folder / name} was changed: its sha256 is not the index's",
+                                hint="export it again")  # fmt: skip
+    return index, files

@@ -1,0 +1,55 @@
+"""Names, units and ranges of what a policy sees and does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.simulators.channels import Channel
+from drillyard.simulators.make import make_env
+from drillyard.simulators.wrappers import layers
+from drillyard.spec.learning import SimulatorSpec
+
+
+def channels_of(spec: SimulatorSpec, observed: spaces.Space[Any]) -> dict[str, list[Channel]]:
+    """The channels of a simulator as its policy meets it.
+
+    Args:
+        spec: With the wrappers of the training.
+        observed: What the network sees, after frames were stacked.
+
+    Returns:
+        ``observation`` and ``action``: as the simulator declares them (``channels()``), where no
+        wrapper stands between; else numbered.
+    """
+    env = make_env(spec, training=False)
+    try:
+        simulator = layers(env)[-1]
+        declared = simulator.channels() if hasattr(simulator, "channels") else {}
+        names = {"action": getattr(simulator, "metadata", {}).get("actions", ())}
+        found = {}
+        for kind in ("observation", "action"):
+            inner = getattr(simulator, f"{kind}_space")
+            outer = observed if kind == "observation" else env.action_space
+            own = declared.get(kind) if outer == inner else None
+            found[kind] = own or _numbered(kind, outer, names.get(kind, ()))
+        return found
+    finally:
+        env.close()
+
+
+def _numbered(kind: str, space: spaces.Space[Any], names: Sequence[str]) -> list[Channel]:
+    if isinstance(space, spaces.Dict):
+        return [
+            Channel(c.name.replace(kind, key, 1))
+            for key, part in space.items() for c in _numbered(kind, part, ())
+        ]  # fmt: skip
+    n = int(np.prod(space.shape)) if space.shape else 1
+    if n > 64:
+        return []  # an image: nobody names its pixels
+    if len(names) == n:
+        return [Channel(name) for name in names]
+    return [Channel(kind if n == 1 else f"{kind}_{i}") for i in range(n)]

@@ -1,0 +1,228 @@
+"""``drillyard export``: from a trained run to a bundle that stands for itself."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from drillyard import __version__
+from drillyard.errors import RunFailed, UserError
+from drillyard.learners.base import SPACES_FILE
+from drillyard.learners.spaces import space_from_json, space_to_json
+from drillyard.policies import bundles
+from drillyard.policies.card import model_card
+from drillyard.policies.channels import channels_of
+from drillyard.policies.network import Plain
+from drillyard.policies.trained import Trained
+from drillyard.simulators.make import make_vec
+from drillyard.simulators.vector import freeze_normalisation, load_normalisation
+
+Format = Literal["onnx", "safetensors"]
+CHECKED = 1000
+"""Real observations on which both are compared."""
+TOLERANCE = 1e-5
+"""Largest difference of an action, in units of half its range."""
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What ``export`` made."""
+
+    folder: Path
+    files: list[str]
+    checked: int
+    """Observations that were compared."""
+    largest_difference: float | None
+    """Of actions, in units of half their range; None where nothing was converted."""
+
+
+def export(trained: Trained, format_: Format, folder: Path) -> Exported:
+    """Write a bundle.
+
+    Args:
+        trained: The policy.
+        format_: ``onnx`` (normalisation and action scaling are in it), or ``safetensors`` (the
+            weights as they are, for drillyard and torch).
+        folder: Is made.
+
+    Raises:
+        UserError: It cannot be exported so; says why.
+        RunFailed: The exported policy does not act as the trained one.
+    """
+    assert trained.spec.simulator is not None
+    observed = space_from_json(json.loads(trained.files[SPACES_FILE])["observation"])
+    channels = channels_of(trained.spec.simulator, observed)
+    described: dict[str, Any] = {
+        "schema_version": 2,
+        "channels": {kind: [c.to_json() for c in own] for kind, own in channels.items()},
+    }
+    difference, checked = None, 0
+    if format_ == "safetensors":
+        described = {**json.loads(trained.files[SPACES_FILE]), **described}
+        files = dict(trained.files)
+    else:
+        network = getattr(getattr(trained.policy, "act", None), "policy", None)
+        if network is None:
+            raise UserError(
+                f"the policy of {trained.algorithm} is no network of torch that could be exported "
+                "to ONNX", hint="use --format safetensors",
+            )  # fmt: skip
+        plain = Plain(network, trained.policy.normalisation)
+        onnx = to_onnx(plain)
+        described |= {
+            "observation": space_to_json(network.observation_space),
+            "action": space_to_json(network.action_space),
+            "noise": plain.signature.noise and {
+                "kind": plain.signature.noise, "size": plain.signature.noise_size},
+            "memory": plain.signature.memory, "masks": plain.signature.masks,
+        }  # fmt: skip
+        loader = Path(__file__).with_name("act.py").read_bytes()
+        files = {"policy.onnx": onnx, "act.py": loader}
+    files[SPACES_FILE] = json.dumps(described, indent=1, ensure_ascii=False).encode()
+    if format_ == "onnx":
+        difference, checked = compare(trained, files), CHECKED
+        if not difference < TOLERANCE:
+            raise RunFailed(
+                f"the exported policy differs by {difference:.2g} of half the action's range on "
+                f"{checked:,} observations, where {TOLERANCE:g} is allowed",
+                hint="use --format safetensors, and report it",
+            )
+    facts = {
+        "format": format_, "drillyard": __version__, "experiment": trained.experiment,
+        "run": trained.run, "policy": trained.which, "step": trained.step,
+        "algorithm": trained.algorithm, "seed": trained.seed, "checked": checked,
+        "largest_difference": difference,
+    }  # fmt: skip
+    files["README.md"] = model_card(trained, facts, described).encode()
+    bundles.write(folder, files, facts)
+    return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
+
+
+def to_onnx(plain: Plain) -> bytes:
+    """The function as an ONNX model whose batch may have any size.
+
+    Raises:
+        UserError: The network has a part that ONNX does not know.
+    """
+    inputs, names = _example(plain)
+    outputs = ["action"] + (["hidden_out", "cell_out"] if plain.signature.memory else [])
+    along = {n: {int(n.startswith(("hidden", "cell"))): "batch"} for n in names + outputs}
+    plain.eval()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="drillyard-export-") as scratch,
+            warnings.catch_warnings(),
+            torch.no_grad(),
+        ):
+            file = Path(scratch, "policy.onnx")
+            # The exporter by tracing: a policy has no branch that depends on its input.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                plain, tuple(inputs), file, input_names=names, output_names=outputs,
+                dynamic_axes=along, opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+            return file.read_bytes()
+    except Exception as error:
+        raise UserError(
+            f"the network cannot be written as ONNX: {error}", hint="use --format safetensors"
+        ) from error
+
+
+def _example(plain: Plain) -> tuple[list[torch.Tensor], list[str]]:
+    space = plain.policy.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    names = [f"observation.{key}".rstrip(".") for key in parts]
+    inputs = [_zeros(part) for part in parts.values()]
+    own = plain.signature
+    if own.noise is not None:
+        names.append("noise")
+        inputs.append(torch.zeros(2, own.noise_size))
+    if own.memory is not None:
+        names += ["hidden", "cell"]
+        inputs += [torch.zeros(own.memory[0], 2, own.memory[1]) for _ in range(2)]
+    if own.masks is not None:
+        names.append("masks")
+        inputs.append(torch.ones(2, own.masks))
+    return inputs, names
+
+
+def _zeros(space: spaces.Space[Any]) -> torch.Tensor:
+    if isinstance(space, spaces.Box):
+        kind = torch.uint8 if space.dtype == np.uint8 else torch.float32
+        return torch.zeros((2, *space.shape), dtype=kind)
+    if isinstance(space, spaces.MultiBinary):
+        return torch.zeros((2, *(space.shape or ())))
+    return torch.zeros((2, *(space.shape or ())), dtype=torch.int64)
+
+
+def compare(trained: Trained, files: dict[str, bytes]) -> float:
+    """Play with the trained policy, and ask the exported one at every step what it would do.
+
+    Args:
+        trained: The policy.
+        files: ``policy.onnx`` and ``spaces.json`` of its bundle.
+
+    Returns:
+        The largest difference of an action over ``CHECKED`` steps, in units of half its range; of
+        choices, 1 where one differs.
+    """
+    from drillyard.policies.act import Policy
+
+    assert trained.spec.simulator is not None
+    with tempfile.TemporaryDirectory(prefix="drillyard-export-") as scratch:
+        for name in ("policy.onnx", SPACES_FILE):
+            Path(scratch, name).write_bytes(files[name])
+        exported = Policy(scratch)
+    # With the training's lesson: the observations that it will meet.
+    venv = make_vec(trained.spec.simulator, 1, trained.seed)
+    try:
+        if trained.policy.normalisation is not None:
+            load_normalisation(venv, trained.policy.normalisation)
+        freeze_normalisation(venv)
+        playing = trained.policy.playing(True)
+        playing.bind(venv)
+        seen, largest = venv.reset(), 0.0
+        playing.begin(0)
+        for _ in range(CHECKED):
+            raw = _raw(venv, seen)
+            one = {k: v[0] for k, v in raw.items()} if isinstance(raw, dict) else raw[0]
+            masks = None
+            if exported.spaces["masks"]:
+                masks = venv.env_method("action_masks")[0]
+            other = np.asarray(exported.act(one, masks=masks))
+            action = playing.act(seen)
+            largest = max(largest, _apart(action[0], other, venv.action_space))
+            seen, _, dones, _ = venv.step(action)
+            if dones[0]:
+                playing.begin(0)
+                exported.begin()
+        return largest
+    finally:
+        venv.close()
+
+
+def _raw(venv: Any, seen: Any) -> Any:
+    """What stands before the normalisation, which is outermost where it is folded."""
+    return venv.get_original_obs() if isinstance(venv, VecNormalize) else seen
+
+
+def _apart(one: Any, other: Any, space: spaces.Space[Any]) -> float:
+    if isinstance(space, spaces.Box):
+        half = np.maximum((space.high - space.low) / 2.0, 1e-12)
+        return float(np.abs((one - other) / half).max())
+    return float(np.any(one != other))
+
+
+def to_json(made: Exported) -> dict[str, Any]:
+    """For programs."""
+    return {**asdict(made), "folder": str(made.folder)}

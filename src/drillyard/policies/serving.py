@@ -1,0 +1,180 @@
+"""A bundle behind HTTP: named states in their units in, named actions in theirs out.
+
+One process, one bundle. A policy with a memory is served with sessions: each has its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from drillyard.errors import ConfigError
+from drillyard.policies import bundles
+from drillyard.policies.act import Policy
+
+MAX_BATCH = 4096
+MAX_SESSIONS = 1000
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+
+class Question(BaseModel):
+    """Body of ``POST /act``: one observation, or a batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    states: dict[str, float] | list[dict[str, float]] = Field(
+        description="Every state by its name, in its unit; see /spec."
+    )
+    deterministic: bool = Field(True, description="Without exploration noise.")
+    masks: list[list[bool]] | None = Field(
+        None, description="Which actions are possible, a row an observation."
+    )
+    session: str | None = Field(
+        None, max_length=100, description="Of a policy with a memory: whose memory it is."
+    )
+    begin: bool = Field(False, description="An episode begins: the session's memory is empty.")
+
+
+class Answer(BaseModel):
+    """Actions by name, in their units."""
+
+    actions: dict[str, Any] | list[dict[str, Any]]
+
+
+def make_app(folder: Path, token: str | None = None) -> FastAPI:
+    """The application of a bundle.
+
+    Args:
+        folder: The bundle; its hashes are compared.
+        token: What every request has to bring (``Authorization: Bearer …``); None: nothing.
+
+    Raises:
+        NotFound, CorruptObject: See ``bundles.read``.
+        ConfigError: It is no ONNX bundle, or its values have no names.
+    """
+    index, _ = bundles.read(folder)
+    if index.get("format") != "onnx":
+        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
+                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
+    spaces = json.loads((folder / "spaces.json").read_text(encoding="utf-8"))
+    if not spaces["channels"]["observation"]:
+        raise ConfigError("sees images, and this server takes named numbers", file=str(folder),
+                          hint="use act.py of the bundle")  # fmt: skip
+    served = _Served(folder, spaces)
+    app = FastAPI(
+        title=f"{index['algorithm']} of {index['experiment']}/{index['run']}",
+        description="A policy of drillyard.", version=str(index["drillyard"]),
+    )  # fmt: skip
+    allowed = [Depends(_bearer(token))] if token else []
+
+    @app.post("/act", response_model=Answer, dependencies=allowed)
+    def act(question: Question) -> Answer:
+        """What the policy would do."""
+        return served.answer(question)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """It is up."""
+        return {"status": "ok"}
+
+    @app.get("/spec", dependencies=allowed)
+    def spec() -> dict[str, Any]:
+        """Names, units and ranges, and where the policy is from."""
+        return {**{k: v for k, v in index.items() if k != "files"}, **spaces}
+
+    @app.get("/metrics", dependencies=allowed)
+    def metrics() -> PlainTextResponse:
+        """For Prometheus."""
+        return PlainTextResponse(generate_latest(served.registry).decode())
+
+    return app
+
+
+def _bearer(token: str) -> Any:
+    def check(request: Request) -> None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            raise HTTPException(401, "a token is needed: Authorization: Bearer …")
+
+    return check
+
+
+class _Served:
+    def __init__(self, folder: Path, spaces: dict[str, Any]) -> None:
+        self._folder, self._spaces = folder, spaces
+        self._policy, self._lock = Policy(folder), threading.Lock()
+        self._memories: OrderedDict[str, Any] = OrderedDict()
+        self._channels = {c["name"]: c for c in spaces["channels"]["observation"]}
+        self.registry = CollectorRegistry()
+        self._count = Counter("drillyard_actions", "Actions given.", registry=self.registry)
+        self._refused = Counter("drillyard_refused", "Questions refused.", registry=self.registry)
+        self._time = Histogram(
+            "drillyard_act_seconds", "Time of the network.", registry=self.registry,
+            buckets=_BUCKETS,
+        )  # fmt: skip
+
+    def answer(self, question: Question) -> Answer:
+        rows = question.states if isinstance(question.states, list) else [question.states]
+        problems = list(self._problems(question, rows))
+        if problems:
+            self._refused.inc()
+            raise HTTPException(422, problems[:20])
+        began = time.perf_counter()
+        with self._lock:
+            remembers = bool(self._spaces["memory"])
+            if remembers:
+                self._policy._memory = (
+                    [] if question.begin else self._memories.get(str(question.session), [])
+                )
+            actions = self._policy.act_named(
+                question.states, question.deterministic, masks=question.masks
+            )
+            if remembers:
+                self._memories[str(question.session)] = self._policy._memory
+                self._memories.move_to_end(str(question.session))
+                while len(self._memories) > MAX_SESSIONS:
+                    self._memories.popitem(last=False)
+        self._time.observe(time.perf_counter() - began)
+        self._count.inc(len(rows))
+        return Answer(actions=actions)
+
+    def _problems(self, question: Question, rows: list[dict[str, float]]) -> Any:
+        """What cannot be answered, in FastAPI's own form."""
+        if not 0 < len(rows) <= MAX_BATCH:
+            yield _problem(["states"], f"a batch has 1 to {MAX_BATCH} observations")
+            return
+        if self._spaces["memory"] and question.session is None:
+            yield _problem(["session"], "this policy remembers: say whose memory it is")
+        masks, width = question.masks, self._spaces["masks"]
+        if masks is not None and (
+            not width or len(masks) != len(rows) or any(len(m) != width for m in masks)
+        ):
+            yield _problem(["masks"], f"needs {len(rows)} rows of {width or 0}")
+        for number, row in enumerate(rows):
+            at = ["states", number] if isinstance(question.states, list) else ["states"]
+            for name in row.keys() - self._channels.keys():
+                yield _problem([*at, name], f"unknown; there are: {', '.join(self._channels)}")
+            for name, channel in self._channels.items():
+                value, unit = row.get(name), channel["unit"]
+                low, high = channel["low"], channel["high"]
+                if value is None:
+                    yield _problem([*at, name], f"is missing (in {unit})")
+                elif not math.isfinite(value):
+                    yield _problem([*at, name], "is not finite")
+                elif low is not None and not low <= value <= high:
+                    yield _problem([*at, name], f"{value:g} is outside {low:g} to {high:g} {unit}")
+
+
+def _problem(place: list[Any], message: str) -> dict[str, Any]:
+    return {"type": "value_error", "loc": ["body", *place], "msg": message}

@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 # torch, that one is taken instead of several GB of GPU packages.
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 
+# The tests wait for real processes more than they compute.
+WORKERS ?= 4
+
 .PHONY: help demo test again check lint types contracts format slow lock clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,8 +35,8 @@ $(VENV)/.azurite: tests/azurite/package-lock.json | $(BIN)/python
 demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open the report
 	$(BIN)/drillyard run experiments/cstr.yaml
 
-test: $(VENV)/.dev $(VENV)/.azurite ## the default tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev $(VENV)/.azurite ## the default tests, in four processes
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 again: $(VENV)/.dev ## the tests that failed last time, each by itself
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from drillyard_flows import settings
 from tests.patience import PATIENCE_S
+from tests.prefect_homes import begin, copied
+from tests.side_by_side import (
+    made_once,
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -46,9 +55,19 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def finished_cstr(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store after the main job, run once for all tests by its own command."""
-    folder = tmp_path_factory.mktemp("main-job")
+def prefect_home(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's home of these tests; its database is begun."""
+    home = settings.home()
+    return home if home.exists() else copied(made_once(tmp_path_factory, "prefect", begin), home)
+
+
+@pytest.fixture(scope="session")
+def finished_cstr(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store after the main job, run once for all tests by its own command: read it only."""
+    return made_once(tmp_path_factory, "main-job", _main_job) / "drillyard-runs"
+
+
+def _main_job(folder: Path) -> None:
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     done = subprocess.run(
         [str(BIN / "drillyard"), "run", "experiments/cstr.yaml"],
@@ -56,4 +75,3 @@ def finished_cstr(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     (folder / "output.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "drillyard-runs"

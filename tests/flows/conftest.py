@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -19,7 +17,6 @@ from typing import Any
 import pytest
 
 from drillyard_flows import server as embedded
-from drillyard_flows import settings
 from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
@@ -126,23 +123,12 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def api(own_home: Path) -> Iterator[Api]:
+def api(prefect_home: Path) -> Iterator[Api]:
     """The embedded server; it lives while this process is signed in."""
     server = embedded.acquire()
     server.wait()
     yield Api(server.api_url)
     server.release()
-
-
-def migrated_home(folder: Path) -> Path:
-    """A home of Prefect whose database has its tables already, which takes ten seconds else."""
-    folder.mkdir(mode=0o700)
-    with (
-        contextlib.closing(sqlite3.connect(settings.home() / "prefect.db")) as source,
-        contextlib.closing(sqlite3.connect(folder / "prefect.db")) as target,
-    ):
-        source.backup(target)
-    return folder
 
 
 @dataclass

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 from drillyard.processes import ProcessId
 from drillyard_flows import hooks
-from tests.flows.conftest import Api, Bench, lease_processes, migrated_home
+from tests.flows.conftest import Api, Bench, lease_processes
 from tests.patience import until
+from tests.prefect_homes import copied
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
@@ -65,7 +66,7 @@ def test_ctrl_c_twice_leaves_at_once_and_says_what_is_left(api: Api, bench: Benc
     until(lambda: "stopping" in bench.said(), what="the first is heard")
     child.send_signal(signal.SIGINT)
 
-    assert bench.ended(child, 20) == 130
+    assert bench.ended(child) == 130
     assert "drillyard cancel twice" in bench.said()
     assert bench.run("cancel", "twice").returncode == 0
     lease, gone = only_lease(bench, "twice")
@@ -85,8 +86,8 @@ def test_kill_9_of_the_driver_and_the_same_command_adopts(api: Api, bench: Bench
     assert sorted(claims) == ["t0001-s1.train.1.ended.json", "t0001-s1.train.1.json"]
 
 
-def test_kill_9_of_the_prefect_server_costs_no_result(api: Api, bench: Bench) -> None:
-    home = migrated_home(bench.folder / "prefect")
+def test_kill_9_of_the_prefect_server_costs_no_result(prefect_home: Path, bench: Bench) -> None:
+    home = copied(prefect_home, bench.folder / "prefect")
     child = bench.start("run", bench.write("headless", simulator=SLOW), PREFECT_HOME=str(home))
     until(lambda: bench.board_step("headless") >= 64 or child.poll() is not None)
     assert child.poll() is None, bench.said()
@@ -95,7 +96,7 @@ def test_kill_9_of_the_prefect_server_costs_no_result(api: Api, bench: Bench) ->
     assert ProcessId(server["pid"], server["started"]).alive()
     os.kill(server["pid"], signal.SIGKILL)
 
-    assert bench.ended(child, 180) == 0, bench.said()
+    assert bench.ended(child) == 0, bench.said()
     assert "without Prefect" in bench.said() and "Traceback" not in bench.said()
     lease, gone = only_lease(bench, "headless")
     assert gone and lease_processes(lease) == []

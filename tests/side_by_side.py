@@ -1,0 +1,62 @@
+"""The tests in several processes: how they are dealt out, and what all of them share.
+
+One file's tests run in one process, in their order: they share its fixtures. Files whose tests
+take long and share nothing are dealt out test by test. The folders that wait for real processes
+come first, so that no process is left alone with one of them at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+FIRST = ("docs", "emulated", "flows", "browser", "contract")
+"""Folders in the order in which they are begun; the others follow."""
+ALONE = ("tests/docs/test_documents.py",)
+"""Files whose tests are dealt out one by one."""
+
+
+class ByFile(LoadScopeScheduling):
+    """A file is a piece of work, unless it is one of ``ALONE``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file in ALONE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Called by pytest-xdist in the process that deals out."""
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the folders; within one, as pytest has it."""
+    rank = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))
+
+
+def made_once(base: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process to ask for it makes, and the others wait for.
+
+    Args:
+        base: Of this process.
+        name: Of the folder.
+        make: Fills the empty folder.
+    """
+    mine = base.getbasetemp()
+    folder = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / name
+    made = folder.with_suffix(".made")
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder

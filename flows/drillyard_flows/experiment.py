@@ -148,7 +148,9 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
     finally:
         if own:
             driver.close(outcome)
-        if mirror is not None:
+        if mirror is not None and outcome == "cancelled":
+            mirror.leave()
+        elif mirror is not None:
             mirror.finish(MIRROR_PATIENCE_S)
 
 

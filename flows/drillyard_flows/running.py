@@ -174,7 +174,10 @@ def _drive(
         return failure, session.report
     finally:
         driver.close(outcome)
-        mirror.finish(MIRROR_PATIENCE_S)
+        if session.stopped:
+            mirror.leave()  # whoever pressed Ctrl-C wants to go
+        else:
+            mirror.finish(MIRROR_PATIENCE_S)
 
 
 def _require_api() -> None:

@@ -96,7 +96,7 @@ def _numbers(feature: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workshop(finished_cstr: Path, server: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What lies in the repository's root after ``make demo``, as far as commands look at it."""
     folder = tmp_path_factory.mktemp("coverage")
     shutil.copytree(ROOT / "experiments", folder / "experiments")

@@ -15,6 +15,12 @@ from . import runner
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GO_ON = {"answers.md": "studies.md"}
+"""Page -> the page that it goes on with, in the same folder: nothing is made twice."""
+PAGES = [
+    [page, *(other for other in DOCUMENTS if GO_ON.get(other.name) == page.name)]
+    for page in DOCUMENTS if page.name not in GO_ON
+]  # fmt: skip
 # `make …` is what runs these tests: running it from here would never end.
 ELSEWHERE = {"make demo": ".ci/run and a fresh clone", "make test": "this very run",
              "make slow": "on demand", "make check": ".ci/run"}  # fmt: skip
@@ -30,22 +36,29 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
-def test_what_is_documented_works(document: Path, finished_cstr: Path, tmp_path: Path) -> None:
-    text = document.read_text()
+@pytest.mark.parametrize("pages", PAGES, ids=lambda pages: "+".join(p.name for p in pages))
+def test_what_is_documented_works(
+    pages: list[Path], finished_cstr: Path, server: None, tmp_path: Path
+) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     shutil.copytree(finished_cstr, tmp_path / "drillyard-runs")
+    for document in pages:
+        _works(document, tmp_path)
+
+
+def _works(document: Path, folder: Path) -> None:
+    text = document.read_text()
     for block in runner.blocks(text):
         where = f"{document.name}:{block.line}"
         if block.file:
-            path = tmp_path / block.file
+            path = folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.body)
         if block.language == "console":
             for command in runner.commands(block.body):
                 if command.line in ELSEWHERE:
                     continue
-                done = runner.run(command.line, tmp_path, {"COLUMNS": "160"})
+                done = runner.run(command.line, folder, {"COLUMNS": "160"})
                 output = done.stdout + done.stderr
                 assert "Traceback" not in output, f"{where}: {command.line}\n{output}"
                 lost = runner.missing(command.expected, output)
@@ -53,14 +66,14 @@ def test_what_is_documented_works(document: Path, finished_cstr: Path, tmp_path:
                 said = any(line.startswith("exit code") for line in command.expected)
                 assert done.returncode == 0 or said, f"{where}: {command.line}\n{output}"
         elif block.language == "yaml" and block.body.startswith("schema:"):
-            path = tmp_path / "experiments" / "documented.yaml"
+            path = folder / "experiments" / "documented.yaml"
             path.write_text(block.body)
-            done = runner.run(f"drillyard explain {path} --json", tmp_path, {})
+            done = runner.run(f"drillyard explain {path} --json", folder, {})
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
             path.unlink()
         elif block.language == "python" and not block.file:
             done = subprocess.run(
-                [sys.executable, "-c", block.body], cwd=tmp_path, capture_output=True, text=True,
+                [sys.executable, "-c", block.body], cwd=folder, capture_output=True, text=True,
                 timeout=PATIENCE_S, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"

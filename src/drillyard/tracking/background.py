@@ -14,20 +14,23 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import IO
 from urllib.parse import urlsplit
 
 from drillyard.mailbox import Mailbox
 from drillyard.tracking.sync_report import SyncReport
-from drillyard.tracking.uris import mask
+from drillyard.tracking.uris import mask, sqlite_file
 
 log = logging.getLogger(__name__)
 
 URI_VARIABLE = "DRILLYARD_MIRROR_URI"
 """The server's address goes to the child by its environment: arguments are in every `ps`."""
 
+LOCAL_PATIENCE_S = 300.0
+"""At the end, for a database on this machine: nothing hangs there, but the machine may be busy."""
+_SILENCE_S = 3.0
+"""How long the end is waited for without a word."""
 _END_GRACE_S = 2.0
 
 
@@ -40,7 +43,8 @@ class Mirror:
     Args:
         mailbox: The experiment. Its store must be reachable from another process of this machine.
         tracking_uri: From ``resolve_uri``; None: tracking is off and every method does nothing.
-        on_warning: Called once, with a sentence for the user, when the server cannot be reached.
+        on_warning: Called with a sentence for the user: once when the server cannot be reached,
+            and when the end has to be waited for.
     """
 
     def __init__(
@@ -57,7 +61,6 @@ class Mirror:
         self._reader: threading.Thread | None = None
         self._news = threading.Condition()
         self._last: SyncReport | None = None
-        self._closing = False
         self._warned = False
 
     @property
@@ -76,7 +79,6 @@ class Mirror:
         """
         if self._uri is None or self._child is not None or self._in_memory:
             return
-        self._closing = False
         self._child = self._spawn(
             "--interval", str(interval_s), "--request-timeout", str(request_timeout_s)
         )
@@ -118,8 +120,9 @@ class Mirror:
         """Send what is left, end the background process, say what came of it.
 
         Args:
-            timeout_s: The process is killed after this many seconds; nothing is lost by that,
-                ``drillyard sync`` goes on from there.
+            timeout_s: The process is killed after this many seconds, or minutes later where the
+                database is on this machine; nothing is lost by that, ``drillyard sync`` goes on
+                from there.
         """
         if self._uri is None:
             return self._off()
@@ -128,25 +131,39 @@ class Mirror:
         child = self._child
         if child is None:
             return self.sync_once(timeout_s)
-        deadline = time.monotonic() + timeout_s
+        if sqlite_file(self._uri) is not None:
+            timeout_s = max(timeout_s, LOCAL_PATIENCE_S)
         with self._news:
             self._last = None
-            self._closing = True
-        self._order("finish")
-        if child.stdin is not None:
-            with contextlib.suppress(OSError):
-                child.stdin.close()
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        self._end_orders()
+        if not _ended(child, min(_SILENCE_S, timeout_s)):
+            self._on_warning(
+                f"waiting for the last points in MLflow, {timeout_s:g} s at most (Ctrl-C: "
+                f"`drillyard sync {self._mailbox.experiment}` sends them later)"
+            )
+            if not _ended(child, timeout_s - _SILENCE_S):
+                child.kill()
+                child.wait()
         if self._reader is not None:
             self._reader.join(_END_GRACE_S)
         self._child = self._reader = None
         return self._last or self._note(self._given_up(timeout_s))
 
+    def leave(self) -> None:
+        """Let the background process send what is left and end by itself; returns at once.
+
+        For someone who wants to go: what he does not wait for arrives a moment later.
+        """
+        self._end_orders()
+        self._child = self._reader = None
+
     # -- inside -------------------------------------------------------------------------------
+
+    def _end_orders(self) -> None:
+        self._order("finish")
+        if self._child is not None and self._child.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
 
     def _order(self, word: str) -> None:
         child = self._child
@@ -220,3 +237,11 @@ class Mirror:
             error=f"no answer within {timeout_s:g} s",
             hint=f"`drillyard sync {self._mailbox.experiment}` once the server is up",
         )
+
+
+def _ended(child: subprocess.Popen[str], timeout_s: float) -> bool:
+    try:
+        child.wait(max(0.0, timeout_s))
+    except subprocess.TimeoutExpired:
+        return False
+    return True

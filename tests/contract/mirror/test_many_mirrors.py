@@ -24,7 +24,7 @@ from tests.contract.mirror.looking import (
     runs_of,
 )
 from tests.fixtures_store import write_experiment
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 
 
 def test_many_mirrors_at_once_make_one_of_everything(tmp_path: Path) -> None:
@@ -82,6 +82,22 @@ def test_the_background_process_follows_and_ends(box: Mailbox, tmp_path: Path) -
     assert child.poll() is not None
     assert has_exactly(db(box), box)
     assert dict(os.environ) == before, "the bounds are the child's alone"
+
+
+def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(
+    box: Mailbox, tmp_path: Path
+) -> None:
+    training = Training(box, tmp_path)
+    mirror = Mirror(box, db(box))
+    mirror.start(interval_s=3600.0)
+    child = mirror._child
+    assert child is not None
+    training.steps(1, 10)
+    training.end(Status.CANCELLED, Cause.CANCELLED, "Ctrl-C")
+    mirror.leave()
+    assert child.wait(PATIENCE_S) == 0
+    assert has_exactly(db(box), box)
+    assert runs_of(db(box))[RUN].info.status == "KILLED"
 
 
 def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(

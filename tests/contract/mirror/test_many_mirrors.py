@@ -93,11 +93,11 @@ def test_who_wants_to_go_is_not_kept_and_the_last_points_arrive(
     child = mirror._child
     assert child is not None
     training.steps(1, 10)
-    training.end(Status.CANCELLED, Cause.CANCELLED, "Ctrl-C")
+    training.end(Status.FAILED, Cause.USER_ERROR, "no")
     mirror.leave()
     assert child.wait(PATIENCE_S) == 0
     assert has_exactly(db(box), box)
-    assert runs_of(db(box))[RUN].info.status == "KILLED"
+    assert runs_of(db(box))[RUN].info.status == "FAILED"
 
 
 def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(

@@ -35,7 +35,7 @@ from drillyard.errors import (
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
 from drillyard.spec.load import Loaded
 from drillyard.tracking import Mirror, resolve_uri
-from drillyard_flows import artifacts, form, hooks
+from drillyard_flows import artifacts, form, hooks, limits
 from drillyard_flows.aftermath import Aftermath
 from drillyard_flows.attached import find
 from drillyard_flows.events import Watch, finished
@@ -135,7 +135,8 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
     try:
         if own:
             mirror = _mirror(driver)
-        with Watch(driver), TagsContext():  # tasks take no tags from the flow run: see ``tags_of``
+        # Tasks take no tags from the flow run: see ``tags_of``.
+        with limits.slots(driver), Watch(driver), TagsContext():
             result = _phases(driver, work, mirror)
         outcome = "succeeded"
         return result

@@ -242,10 +242,13 @@ class Session:
             self._server = prefect_server.acquire()
             self._display.say(f"Prefect: {self._server.ui_url}")
         except ControlPlaneError as failure:
-            self._without_prefect(failure)
+            refused = self._without_prefect(failure)
+            if refused is not None:
+                return refused
         try:
             # Beside the server's start, not after it; the task `provision` adopts this lease.
-            self._driver.provision()
+            if self._driver.spec.resources.limit is None:
+                self._driver.provision()
         except DrillyardError as error:
             return self._tear_down() or error
         if self._server is not None:
@@ -316,14 +319,26 @@ class Session:
             return error  # the other driver's machines, the other driver's word
         if isinstance(error, DECIDED):
             return self._tear_down() or error
-        self._without_prefect(error or ControlPlaneError("Prefect's API does not answer"))
+        refused = self._without_prefect(
+            error or ControlPlaneError("Prefect's API does not answer")
+        )
+        if refused is not None:
+            return refused
         return self._tear_down() if self._all_ended() else None
 
-    def _without_prefect(self, error: BaseException) -> None:
+    def _without_prefect(self, error: BaseException) -> DrillyardError | None:
+        """Say that it goes on; or why not: what Prefect counts is not begun uncounted."""
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        limit = self._driver.spec.resources.limit
+        if limit is not None and self._driver.lease is None:
+            return ControlPlaneError(
+                f"Prefect, which counts the limit {limit!r}, cannot be asked: {text[:300]}",
+                hint="the same command again once it answers; or without resources.limit",
+            )
         self._display.say(
             f"going on without Prefect's pages, results are not affected ({text[:300]})"
         )
+        return None
 
     # -- without Prefect ----------------------------------------------------------------------
 

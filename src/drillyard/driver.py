@@ -291,6 +291,10 @@ class Driver:
                 self._tell_of_end()
         open_drivers.forget(self)
 
+    def say(self, text: str) -> None:
+        """Tell whoever started this driver, in a sentence."""
+        self._on_line(text)
+
     def save_timings(self) -> None:
         """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
         self._times.save(self.mailbox, self._lock.number)

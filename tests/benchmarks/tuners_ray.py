@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def objective(config: dict) -> None:
 
 def main() -> None:
     """Search."""
+    os.environ.update(RAY_worker_niceness="0")  # 15 by default: slower beside anything else
     trials, steps, low, high, episodes, n_steps, batch_size, n_epochs = sys.argv[1:]
     init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     found = tune.Tuner(

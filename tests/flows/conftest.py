@@ -82,13 +82,17 @@ class Api:
             return error.code in (409, 422)
         return False
 
-    def _ask(self, method: str, path: str, body: dict[str, Any]) -> bytes:
+    def get(self, path: str) -> Any:
+        return json.loads(self._ask("GET", path, None))
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> bytes:
         headers = {"Content-Type": "application/json"}
         if self.auth:
             headers["Authorization"] = f"Basic {base64.b64encode(self.auth.encode()).decode()}"
         request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), headers, method=method
-        )
+            self.url + path, None if body is None else json.dumps(body).encode(), headers,
+            method=method,
+        )  # fmt: skip
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 

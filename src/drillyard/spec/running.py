@@ -24,6 +24,11 @@ class ResourcesSpec(Strict):
     gpus: Annotated[int, Field(ge=0, le=64), NotBool] = Field(
         0, description="GPUs a run needs; refused in setup when they are not usable."
     )
+    limit: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, exclude_if=lambda value: value is None, description="Name of a global concurrency "
+        "limit in Prefect: the experiment begins when as many of its slots are free as there are "
+        "workers, and holds them until its teardown.",
+    )  # fmt: skip
 
 
 class BudgetSpec(Strict):

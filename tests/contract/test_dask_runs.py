@@ -108,10 +108,10 @@ def one_that_works(driver: Driver) -> int:
     return dask_workers(driver)[until(found)]
 
 
-def finish(driver: Driver, place: Place, timeout: float = 120) -> dict[str, int]:
+def finish(driver: Driver, place: Place) -> dict[str, int]:
     """Wait for every ticket, end the lease; attempts by ticket."""
     tickets = list(driver.states())
-    done = {ticket: driver.wait(ticket, timeout).attempt for ticket in tickets}
+    done = {ticket: driver.wait(ticket, PATIENCE_S).attempt for ticket in tickets}
     driver.teardown()
     driver.close("done")
     assert place.processes() == []
@@ -127,7 +127,7 @@ def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
     assert sum(w.slots for w in driver.setup(PATIENCE_S)) == 2
     until(lambda: sum(s.status is Status.SUCCEEDED for s in driver.states().values()) > runs)
     os.kill(one_that_works(driver), signal.SIGKILL)
-    done = finish(driver, place, 280)
+    done = finish(driver, place)
     assert len(done) == 3 * runs
     # Nothing was done twice but what the dead worker held, and nothing is missing.
     assert sum(attempt > 1 for attempt in done.values()) <= 1
@@ -155,7 +155,7 @@ def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
 
     until(under_way)
     os.kill(one_that_works(driver), signal.SIGKILL)
-    done = finish(driver, place, 280)
+    done = finish(driver, place)
     (again,) = [ticket for ticket, attempt in done.items() if attempt > 1]
     run = again.partition(".")[0]
     start = place.mailbox.store.get(place.mailbox.key(f"runs/{run}/attempts/train-2/start.json"))

@@ -236,7 +236,6 @@ class World(gym.Env):
 SUM = "import json; json.dump({'lines': len(open('made').readlines())}, open('sum.json', 'w'))"
 
 
-@pytest.mark.timeout(180)
 def test_a_policy_between_scripts(place: Place) -> None:
     """Children share the run's folder; the policy's files and scores are those of the run."""
     driver = place.driver(RL, **{"world.py": WORLD, "sum.py": SUM})
@@ -257,7 +256,6 @@ def test_a_policy_between_scripts(place: Place) -> None:
     assert "Learning curves" in page and "agent/return" in page
 
 
-@pytest.mark.timeout(180)
 def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
     """The scripts start over; the policy goes on from its last checkpoint, and counts on."""
     slow = WORLD.replace("self.t += 1", "self.t += 1; import time; time.sleep(0.01)")
@@ -286,7 +284,6 @@ def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
      ("mock", "mock-score", {"cost", "score"}),
      ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"})],
 )  # fmt: skip
-@pytest.mark.timeout(120)
 def test_ready_made_experiments(
     tmp_path: Path, name: str, experiment: str, metrics: set[str]
 ) -> None:

@@ -68,6 +68,13 @@ RUN = {
 }
 COMMANDS = list(reversed(RUN))
 """In the page's order, each once."""
+LONG = (
+    "drillyard run experiments/comparison.yaml",
+    "drillyard report comparison",
+    "drillyard run experiments/corridor/corridor.yaml",
+    "drillyard rehearse experiments/script.yaml",
+)
+"""How commands begin that compute for a quarter of a minute and more, or need one that does."""
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: str(r.line))
@@ -104,7 +111,13 @@ def workshop(finished_cstr: Path, server: None, tmp_path_factory: pytest.TempPat
     return folder
 
 
-@pytest.mark.parametrize(("command", "code"), COMMANDS, ids=[c for c, _ in COMMANDS])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        pytest.param(*one, id=one[0], marks=pytest.mark.slow if one[0].startswith(LONG) else ())
+        for one in COMMANDS
+    ],
+)
 def test_a_command_of_the_page(command: str, code: int, workshop: Path) -> None:
     done = runner.run(command, workshop, {"COLUMNS": "160", "HOME": os.environ["HOME"]})
     said = done.stdout + done.stderr

@@ -367,6 +367,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BIN is None, reason="no PostgreSQL here (Debian: postgresql)")
 def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, monkeypatch):
     """up, track, down, up: the same address has the same data; strangers are turned away."""

@@ -62,6 +62,7 @@ study:
 """
 
 
+@pytest.mark.slow
 def test_a_list_gets_a_machine_each(tmp_path: Path) -> None:
     (tmp_path / "ten.yaml").write_text(LISTED)
     done = rehearse(tmp_path, "ten.yaml", "--on", "gcp", *BUDGET, "--json")

@@ -93,7 +93,7 @@ class Api:
             self.url + path, None if body is None else json.dumps(body).encode(), headers,
             method=method,
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return bytes(answer.read())
 
     def flow_run(self, name: str) -> dict[str, Any]:

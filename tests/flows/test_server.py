@@ -20,7 +20,7 @@ from drillyard_flows.interrupts import Interrupts
 from drillyard_flows.server import Server
 from drillyard_flows.session import FlowThread, Session
 from tests.flows.conftest import Api, Bench
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 
@@ -58,12 +58,12 @@ def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench
 def test_no_other_site_may_talk_to_it(api: Api) -> None:
     request = urllib.request.Request(f"{api.url}/health", headers={"Host": "evil.example:80"})
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=PATIENCE_S)
     assert caught.value.code == 400
     foreign = urllib.request.Request(
         f"{api.url}/health", headers={"Origin": "http://evil.example"}
     )
-    with urllib.request.urlopen(foreign, timeout=10) as answer:
+    with urllib.request.urlopen(foreign, timeout=PATIENCE_S) as answer:
         assert answer.headers.get("access-control-allow-origin") is None
 
 

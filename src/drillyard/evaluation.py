@@ -74,12 +74,21 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         name: context.save(name, data.encode())
         for name, data in result_files(spec, played).items()
     }
+    problems: list[str] = []
+    if spec.evaluate.videos:
+        from drillyard.filming import film
+
+        films, problems = film(
+            spec.simulator, policy, spec.evaluate.deterministic, planned, played[AGENT]
+        )
+        files |= {name: context.save(name, data) for name, data in films.items()}
     lesson = lesson_of(spec)
     return PhaseOutcome(
         files=Manifest(files=files),
         summary={
             "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
             "policy_used": which,
+            **({"problems": problems} if problems else {}),
         },
     )
 

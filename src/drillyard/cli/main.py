@@ -17,7 +17,8 @@ from drillyard.cli import failures
 
 MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
            "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
-           "tensorboard", "export", "serve", "configure", "new")  # fmt: skip
+           "tensorboard", "export", "serve", "evaluate", "promote", "import_",
+           "configure", "new")  # fmt: skip
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 
 

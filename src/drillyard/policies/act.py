@@ -23,11 +23,13 @@ class Policy:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(self.folder / "policy.onnx"), options)
         self._types = {i.name: i.type for i in self._session.get_inputs()}
-        self.begin()
-
-    def begin(self) -> None:
-        """An episode begins: forget the one before."""
         self._memory: list[Any] = []
+
+    def begin(self, copy: int | None = None) -> None:
+        """An episode begins (in one copy of a batch): forget the one before."""
+        for tensor in self._memory if copy is not None else ():
+            tensor[:, copy] = 0
+        self._memory = self._memory if copy is not None else []
 
     def act(self, observation: Any, deterministic: bool = True, rng: Any = None,
             masks: Any = None) -> Any:  # fmt: skip
@@ -50,7 +52,7 @@ class Policy:
         if self.spaces["memory"]:
             layers, width = self.spaces["memory"]
             if not self._memory or self._memory[0].shape[1] != n:
-                self._memory = [np.zeros((layers, n, width), np.float32)] * 2
+                self._memory = [np.zeros((layers, n, width), np.float32) for _ in range(2)]
             feed["hidden"], feed["cell"] = self._memory
         action, *self._memory = self._session.run(None, feed)
         return action[0] if single else action
@@ -80,9 +82,8 @@ class Policy:
 
 
 def _shape(space: Any) -> Any:
-    if space["kind"] == "MultiBinary":
-        return np.atleast_1d(space["n"]).tolist()
-    return space.get("shape", [len(space["nvec"])] if "nvec" in space else [])
+    n = {"MultiBinary": space.get("n"), "MultiDiscrete": len(space.get("nvec", ()))}
+    return np.atleast_1d(space.get("shape", n.get(space["kind"], []))).astype(int).tolist()
 
 
 def _rescaled(values: Any, channels: Any, space: Any, inwards: bool) -> Any:

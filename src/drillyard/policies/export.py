@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from drillyard import __version__
+from drillyard.episodes import lesson_of
 from drillyard.errors import RunFailed, UserError
 from drillyard.learners.base import SPACES_FILE
 from drillyard.learners.spaces import space_from_json, space_to_json
@@ -101,7 +102,8 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
         "format": format_, "drillyard": __version__, "experiment": trained.experiment,
         "run": trained.run, "policy": trained.which, "step": trained.step,
         "algorithm": trained.algorithm, "seed": trained.seed, "checked": checked,
-        "largest_difference": difference,
+        "largest_difference": difference, "lesson": lesson_of(trained.spec),
+        "simulator": trained.spec.simulator.model_dump(mode="json"),
     }  # fmt: skip
     files["README.md"] = model_card(trained, facts, described).encode()
     bundles.write(folder, files, facts)

@@ -216,6 +216,10 @@ class EvaluateSpec(Strict):
         "best", description="Which policy: best during training (where evaluated), or last."
     )
     every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
+    videos: bool = Field(
+        False, exclude_if=lambda value: not value, description="Keep the best, median and worst "
+        "episode as mp4 and gif; as a plot where the simulator does not render.",
+    )  # fmt: skip
     keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
         0, exclude_if=lambda value: value == 0, description="Keep so many of the best policies of "
         "these evaluations, named with step and return.",

@@ -1,0 +1,114 @@
+"""Stored policies on fresh episodes: alone, beside baselines, and two against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from drillyard.episodes import Planned, Played, run_baseline, run_episodes
+from drillyard.evaluation import summarise
+from drillyard.policies.playable import Playable
+from drillyard.simulators.lessons import draw_in_order
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.statistics import t_interval
+
+
+def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:
+    """Episodes that no training and no evaluation of an experiment has met.
+
+    Args:
+        lesson: What to draw at each; ``values`` are gone through in order.
+        episodes: How many.
+        seed: Another one gives other episodes.
+    """
+    words = np.random.SeedSequence([seed, 0x61737365]).generate_state(episodes)
+    return [
+        Planned(i, int(word), draw_in_order(lesson, int(word), i)) for i, word in enumerate(words)
+    ]
+
+
+def play(
+    policy: Playable, planned: Sequence[Planned], simulator: SimulatorSpec | None = None,
+    deterministic: bool = True,
+) -> Played:  # fmt: skip
+    """Play episodes with a stored policy.
+
+    Raises:
+        SpaceMismatch: It does not fit the simulator.
+        RunFailed: Something is not finite.
+    """
+    world = simulator or policy.simulator
+    policy.must_fit(world)
+    return run_episodes(
+        world, policy.player(deterministic), planned, name=policy.name,
+        normalisation=policy.normalisation, trajectory=True,
+    )  # fmt: skip
+
+
+def beside(
+    baselines: Sequence[str], simulator: SimulatorSpec, planned: Sequence[Planned]
+) -> dict[str, Played]:
+    """The same episodes with baselines."""
+    return {name: run_baseline(name, simulator, planned) for name in baselines}
+
+
+def summary(played: Played, lesson: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a policy that tables show; see ``drillyard.evaluation.summarise``."""
+    return summarise(played.episodes, lesson)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A challenger against a champion on the same episodes."""
+
+    episodes: int
+    seed: int
+    challenger: float
+    champion: float
+    """Mean returns."""
+    difference: float
+    """Mean of challenger - champion, episode by episode."""
+    interval: tuple[float, float]
+    """Its 95 % interval (Student's t over episodes)."""
+    margin: float
+    better: bool
+    """True when the whole interval lies above the margin."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping."""
+        return asdict(self)
+
+
+def compare(
+    challenger: Playable, champion: Playable, episodes: int, seed: int, margin: float
+) -> Comparison:
+    """Play the same fresh episodes with both, in the challenger's world.
+
+    Args:
+        challenger: Who wants to be champion.
+        champion: Who is.
+        episodes: At least 2.
+        seed: Of the episodes.
+        margin: By how much it has to be better, in units of the return.
+
+    Raises:
+        SpaceMismatch: They are of different worlds.
+    """
+    planned = plan(challenger.lesson, episodes, seed)
+    own = play(challenger, planned)
+    # Each with its own wrappers, around the same simulator.
+    kept = champion.simulator.wrappers
+    world = challenger.simulator.model_copy(update={"wrappers": kept})
+    other = play(champion, planned, world)
+    pairs = zip(own.episodes, other.episodes, strict=True)
+    differences = [a.episode_return - b.episode_return for a, b in pairs]
+    interval = t_interval(differences) or (-math.inf, math.inf)
+    means = [math.fsum(e.episode_return for e in p.episodes) / episodes for p in (own, other)]
+    return Comparison(
+        episodes, seed, means[0], means[1], math.fsum(differences) / episodes, interval, margin,
+        interval[0] > margin,
+    )  # fmt: skip

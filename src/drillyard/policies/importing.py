@@ -1,0 +1,113 @@
+"""``drillyard import``: a zip of Stable-Baselines3 as a bundle, without running what is pickled.
+
+Such a zip has its tensors in ``policy.pth`` and everything else pickled in ``data``. Only the
+tensors are read, by torch's own reader of plain tensors; algorithm, network and world are said by
+who imports.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_tensors
+
+from drillyard import __version__
+from drillyard.errors import ConfigError, NotFound
+from drillyard.learners import sb3_build
+from drillyard.learners.arguments import Sizes, validate_arguments
+from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
+from drillyard.learners.networks import auto_policy, check_spaces
+from drillyard.learners.resumable import spaces_of
+from drillyard.policies import bundles
+from drillyard.policies.channels import channels_of
+from drillyard.simulators.make import make_vec
+from drillyard.spec.learning import SimulatorSpec
+
+_TENSORS = "policy.pth"
+
+
+def import_zip(
+    path: Path, algorithm: str, simulator: SimulatorSpec, args: Mapping[str, Any], folder: Path
+) -> None:
+    """Write a safetensors bundle.
+
+    Args:
+        path: The zip.
+        algorithm: What it was trained with.
+        simulator: What it acts in, with its wrappers.
+        args: ``learner.args``; its ``policy_kwargs`` say the network.
+        folder: Is made.
+
+    Raises:
+        NotFound: There is no file.
+        ConfigError: It is no such zip, or of another network; names the first tensor.
+        SpaceMismatch: The algorithm cannot act in this world.
+    """
+    tensors = _tensors(path)
+    validate_arguments(algorithm, args, Sizes(1))
+    venv = make_vec(simulator, 1, 0, training=False)
+    try:
+        observation, action = venv.observation_space, venv.action_space
+        check_spaces(algorithm, None, args, observation, action)
+        model = sb3_build.build(algorithm, None, args, venv, None, "cpu")
+    finally:
+        venv.close()
+    now = {n: tuple(t.shape) for n, t in model.policy.state_dict().items()}
+    then = {n: tuple(t.shape) for n, t in tensors.items()}
+    other = next((n for n in sorted({*now, *then}) if now.get(n) != then.get(n)), None)
+    if other is not None:
+        raise ConfigError(
+            f"is of another network: {other} is {then.get(other, 'not there')} in it, and "
+            f"{now.get(other, 'not there')} of {algorithm} on {simulator.id}", file=str(path),
+            allowed="the algorithm, simulator and policy_kwargs that it was trained with",
+            hint="say them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",
+        )  # fmt: skip
+    spaces = {"schema_version": 1, **spaces_of(model), "channels": {
+        kind: [c.to_json() for c in own]
+        for kind, own in channels_of(simulator, model.observation_space).items()}}  # fmt: skip
+    described = {
+        "schema_version": 1, "library": "stable-baselines3", "algorithm": algorithm,
+        "policy": auto_policy(observation, algorithm), "args": dict(args),
+    }  # fmt: skip
+    facts = {
+        "format": "safetensors", "drillyard": __version__, "experiment": "imported",
+        "run": path.stem, "policy": "final", "step": 0, "algorithm": algorithm, "seed": None,
+        "simulator": simulator.model_dump(mode="json"), "lesson": {},
+    }  # fmt: skip
+    files = {
+        LEARNER_FILE: json.dumps(described, indent=1).encode(),
+        SPACES_FILE: json.dumps(spaces, indent=1, ensure_ascii=False).encode(),
+        "policy_final.safetensors": save_tensors(
+            {n: t.contiguous().clone() for n, t in tensors.items()}),
+    }  # fmt: skip
+    bundles.write(folder, files, facts)
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise NotFound(f"there is no file {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(_TENSORS)
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, ValueError) as error:
+        raise _refused(path, error) from error
+    except Exception as error:  # what a pickle that holds more than tensors ends with
+        raise _refused(path, error) from error
+    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+        raise _refused(path, TypeError("not a mapping of tensors"))
+    return found
+
+
+def _refused(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"holds no tensors that can be read without running anything: {str(error)[:200]}",
+        file=str(path), allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
+        hint="save it with model.save(…)",
+    )  # fmt: skip

@@ -1,0 +1,43 @@
+"""The flow ``promote`` against a real Prefect server and a real registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from drillyard.policies.export import export
+from drillyard.policies.trained import trained
+from tests.patience import PATIENCE_S
+from tests.unit.test_export import ROLLOUT, trained_run
+
+from .conftest import Api
+
+PROGRAM = """
+import json, sys
+from drillyard_flows.promote import promote
+
+bundle, uri = sys.argv[1:]
+made = [promote(bundle, "reactor", episodes=3, tracking=uri) for _ in range(2)]
+print(json.dumps(made))
+"""
+
+
+def test_the_decision_is_a_table_in_prefect(api: Api, tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "store", "ppo", "cstr", ROLLOUT, ["normalize"])
+    with trained(run.mailbox, run.run) as policy:
+        export(policy, "onnx", tmp_path / "bundle")
+    root = str(Path(__file__).parents[2])
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "bundle"), uri], check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path,
+        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert first["promoted"] and not second["promoted"] and second["champion"] == 1
+    table = api.artifacts(api.flow_run("promote-reactor"))["drillyard-promote"]
+    assert json.loads(table["data"])[0]["model"] == "reactor"

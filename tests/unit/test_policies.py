@@ -1,0 +1,128 @@
+"""Stored policies: evaluated, compared, promoted, imported."""
+
+import io
+import json
+import pickle
+import shutil
+import zipfile
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from drillyard.cli.main import main
+from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.policies import assess, bundles
+from drillyard.policies.champions import champion, fetch, promote
+from drillyard.policies.export import export
+from drillyard.policies.importing import import_zip
+from drillyard.policies.playable import of_bundle, of_run
+from drillyard.policies.trained import trained
+from drillyard.spec.learning import SimulatorSpec
+from tests.unit.test_export import ROLLOUT, SMALL, trained_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policies")
+    return trained_run(folder, "ppo", "cstr", ROLLOUT, ["normalize"], evaluated=True)
+
+
+@pytest.fixture(scope="module")
+def made(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    with trained(run.mailbox, run.run) as policy:
+        for form in ("onnx", "safetensors"):
+            export(policy, form, folder / form)
+    return folder
+
+
+def test_a_run_and_its_bundles_play_the_same(run, made):
+    planned = assess.plan({"Cref_signal": {"values": [1, 2]}}, 4, 7)
+    assert [p.options["Cref_signal"] for p in planned] == [1, 2, 1, 2]
+    with trained(run.mailbox, run.run) as policy:
+        own = [e.episode_return for e in assess.play(of_run(policy), planned).episodes]
+    for form in ("onnx", "safetensors"):
+        found = of_bundle(made / form)
+        other = [e.episode_return for e in assess.play(found, planned).episodes]
+        assert other == pytest.approx(own, abs=1e-2), form
+    with pytest.raises(SpaceMismatch, match=r"\(4,\)"):
+        assess.play(of_bundle(made / "onnx"), planned, SimulatorSpec(id="building"))
+
+
+def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", str(made / "onnx"), "--episodes", "3", "--baseline", "hold", "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["policies"]) == {"agent", "hold"}
+    assert all(p["n_episodes"] == 3 for p in told["policies"].values())
+    assert main(words[:-1]) == 0
+    assert "fresh episodes (seed 1)" in capsys.readouterr().out
+    assert main(["evaluate", str(made / "onnx"), "--simulator", "building"]) == 2
+    shutil.copytree(made / "onnx", tmp_path / "gone")
+    (tmp_path / "gone/policy.onnx").unlink()
+    assert main(["evaluate", "gone"]) == 4  # weights are missing: said, not played at random
+    assert "policy.onnx is missing" in capsys.readouterr().err
+
+
+def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    settings = {"episodes": 4, "seed": 3, "margin": 0.0}
+    first = promote(made / "onnx", "reactor", uri, **settings)
+    assert first.promoted and first.champion is None and first.version == 1
+    again = promote(made / "onnx", "reactor", uri, **settings)
+    assert not again.promoted and again.champion == 1 and again.comparison.difference == 0
+    client = mlflow.MlflowClient(uri)
+    assert champion(client, "reactor") == 1
+    better = promote(made / "onnx", "reactor", uri, **{**settings, "margin": -1.0})
+    assert better.promoted and better.comparison.interval[0] > -1.0
+    assert champion(client, "reactor") == 3
+    source = client.get_model_version("reactor", "2").run_id
+    text = mlflow.artifacts.load_text(f"runs:/{source}/decision.json")
+    assert json.loads(text) == json.loads(json.dumps(again.to_json()))
+    index, _ = bundles.read(fetch("models:/reactor@champion", uri, tmp_path / "got"))
+    assert index["run"] == "t0001-s3"
+    # The same model for `mlflow models serve` and endpoints: no pickle in it, named values.
+    import pandas
+
+    model = mlflow.pyfunc.load_model("models:/reactor@champion")
+    states = pandas.DataFrame([{"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}] * 2)
+    assert [list(row) for row in model.predict(states)] == [["Tc_adjust"]] * 2
+    assert not list((tmp_path / "got").rglob("*.pkl"))
+
+
+def zip_of(path, tensors, more=b""):
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("policy.pth", data.getvalue())
+        archive.writestr("data", more)
+
+
+def test_a_zip_becomes_a_bundle_and_runs_nothing(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    with trained(run.mailbox, run.run) as policy:
+        network = policy.policy.act.policy
+    zip_of(tmp_path / "model.zip", network.state_dict(), pickle.dumps(Bomb()))
+    args = json.dumps(SMALL)
+    words = ["import", "model.zip", "--algorithm", "ppo", "--simulator", "cstr"]
+    assert main([*words, "--args", args, "--out", "imported"]) == 0, capsys.readouterr().err
+    seen = np.zeros((1, 4), np.float32)
+    playing = of_bundle(tmp_path / "imported").player(True)
+    playing.bind(type("Copies", (), {"num_envs": 1})())
+    assert np.array_equal(playing.act(seen)[0], policy.policy(seen[0]))
+    assert main([*words, "--out", "other"]) == 2
+    assert "is of another network" in capsys.readouterr().err
+    zip_of(tmp_path / "bomb.zip", {"weights": Bomb()})
+    with pytest.raises(ConfigError, match="without running anything"):
+        import_zip(tmp_path / "bomb.zip", "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "b")
+    assert not (tmp_path / "exploded").exists() and not (tmp_path / "b").exists()

@@ -54,6 +54,8 @@ class World(Services):
         self.calls: list[str] = []
         self.problems: list[str] = []
         self.polls = 0
+        self.undecided = 0
+        """So many next looks at a server find no condition yet."""
         """How often an operation says that it is not done."""
         self.denied: set[str] = set()
         """Method ids that are refused."""

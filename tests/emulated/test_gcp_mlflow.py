@@ -297,6 +297,12 @@ def test_a_server_that_does_not_start_is_an_error_and_is_deployed_again(world, s
     assert said(made().up)["server"] == "deployed anew"
 
 
+def test_a_server_without_a_condition_yet_is_waited_for(world, server):
+    world.undecided = 2
+    assert said(server.up)["server"] == "deployed"
+    assert world.undecided == 0
+
+
 def test_status_of_nothing_changes_nothing(world, server):
     assert [state.there for _, state in server.look()] == [False] * 9
     assert world.mutations() == []

@@ -13,6 +13,7 @@ from drillyard_backends.gcp.mlflow_server.secret import AddressSecret
 
 ROLE = "roles/run.invoker"
 _READY_S = 900.0
+_DECIDED = ("CONDITION_SUCCEEDED", "CONDITION_FAILED")
 
 
 class Service:
@@ -65,8 +66,9 @@ class Service:
         found = self._google.wait(self._settled, "the server", _READY_S)
         condition = found.get("terminalCondition", {})
         if condition.get("state") != "CONDITION_SUCCEEDED":
+            reason = condition.get("message") or "Google gives no reason"
             raise ControlPlaneError(
-                f"the server does not start: {condition.get('message')}",
+                f"the server does not start: {reason}",
                 hint=f"its log: gcloud run services logs read {self._choices.name} --region "
                 f"{self._choices.region}",
             )
@@ -143,7 +145,10 @@ class Service:
 
     def _settled(self) -> dict[str, Any] | None:
         found = self._found()
-        return found if found is not None and not found.get("reconciling") else None
+        if found is None or found.get("reconciling"):
+            return None
+        # Just after its creation a service has no condition yet, or a pending one.
+        return found if found.get("terminalCondition", {}).get("state") in _DECIDED else None
 
     def _deploy(self, request: Any) -> None:
         try:

@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drillyard.attempts import StateCache, ticket_states
+from drillyard.attempts import StateCache, TicketState, ticket_states
 from drillyard.backend import Order
 from drillyard.clock import SYSTEM
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.testing.cloud.compute.model import Instance
 from drillyard.testing.cloud.gcp import Cloud, main
@@ -45,6 +45,7 @@ POLL_S = 2.0
 BEAT_S = 4.0
 IDLE_S = 60.0
 """Virtual seconds, as a real machine's agent has them on a bucket."""
+FRESH_S = 1.0
 CUT_WITHIN_S = 20.0
 _LOOK_S = 0.1
 
@@ -115,6 +116,29 @@ class BucketInside:
         return self._storage.clock.now()
 
 
+class Look:
+    """What the machines of one experiment see of its tickets: one look serves them all.
+
+    Args:
+        mailbox: The experiment.
+    """
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox, self._cache = mailbox, StateCache()
+        self._lock = threading.Lock()
+        self._open: list[TicketState] = []
+        self._at = float("-inf")
+
+    def open(self) -> list[TicketState]:
+        """Tickets that can be claimed, as they were a moment ago."""
+        with self._lock:
+            if SYSTEM.monotonic() - self._at >= FRESH_S:
+                states = ticket_states(self._mailbox, self._cache).values()
+                self._open = [state for state in states if state.claimable is not None]
+                self._at = SYSTEM.monotonic()
+            return self._open
+
+
 class Player(Worker):
     """One machine.
 
@@ -122,16 +146,22 @@ class Player(Worker):
         instance: The machine.
         bucket: Its mailbox's.
         group: Its own, as it sees it.
+        look: Of its experiment.
+        train_s: Virtual seconds that training takes.
     """
 
-    def __init__(self, instance: Instance, bucket: BucketInside, group: OwnGroup) -> None:
+    def __init__(
+        self, instance: Instance, bucket: BucketInside, group: OwnGroup, look: Look,
+        train_s: float,
+    ) -> None:  # fmt: skip
         order = Order(
             lease_id=instance.labels[naming.LEASE_LABEL], workers=1, store_url=bucket.url,
             experiment=instance.labels[naming.EXPERIMENT_LABEL],
         )  # fmt: skip
         self._instance, self._group = instance, group
         number = str(instance.instance_id)
-        super().__init__(order, good_work, f"{order.lease_id}-{number}")
+        super().__init__(order, self._work_of, f"{order.lease_id}-{number}")
+        self._look, self._train_s = look, train_s
         self.mailbox = Mailbox(bucket, order.experiment)
         self._leaver = Leaver(self.mailbox, order, group, instance.name, number)
         self._beats = 0
@@ -162,23 +192,29 @@ class Player(Worker):
             self.die()
         return not self.dead
 
+    def _work_of(self, _: Worker, ticket: TicketRecord, attempt: int) -> str:
+        until = SYSTEM.monotonic() + self._train_s * (ticket.phase is Phase.TRAIN)
+        while SYSTEM.monotonic() < until and self.up:
+            self.say("ready")
+            SYSTEM.wait(self.end, BEAT_S)
+        return good_work(self, ticket, attempt)
+
     def _work(self) -> None:
-        cache, useful_at, beat_at = StateCache(), SYSTEM.monotonic(), 0.0
+        useful_at, beat_at = SYSTEM.monotonic(), 0.0
         while self.up:
             now = SYSTEM.monotonic()
             if now >= beat_at:
                 self.say("ready")
                 beat_at = now + BEAT_S
-            states = ticket_states(self.mailbox, cache)
-            open_ = [s for s in states.values() if s.claimable is not None]
-            for state in open_[:1]:
+            open_ = self._look.open()
+            if open_:  # not all of them at the same one
+                state = open_[self._instance.instance_id % len(open_)]
                 assert state.claimable is not None
                 self.one(state.ticket, state.claimable)
-                useful_at = now
-            if not open_:
-                if now - useful_at >= IDLE_S:
-                    return
-                SYSTEM.wait(self.end, POLL_S)
+                useful_at = SYSTEM.monotonic()
+            elif now - useful_at >= IDLE_S:
+                return
+            SYSTEM.wait(self.end, FRESH_S if open_ else POLL_S)
 
 
 class Players:
@@ -189,10 +225,14 @@ class Players:
         store_url: Their mailbox, a bucket.
         cut: Share of machines that are taken away without notice, some time after they came up.
         seed: Of the chance in that.
+        train_s: Virtual seconds that each training takes.
     """
 
-    def __init__(self, cloud: Cloud, store_url: str, cut: float = 0.0, seed: int = 0) -> None:
-        self._cloud, self._cut = cloud, cut
+    def __init__(
+        self, cloud: Cloud, store_url: str, cut: float = 0.0, seed: int = 0, train_s: float = 0.0
+    ) -> None:
+        self._cloud, self._cut, self._train_s = cloud, cut, train_s
+        self._looks: dict[str, Look] = {}
         self._bucket = BucketInside(cloud.storage, store_url.removeprefix("gs://"))
         self._dice = random.Random(seed)
         self._session: Any = None
@@ -213,7 +253,9 @@ class Players:
         # One login and one set of connections for all: they share this process.
         self._session = self._session or group.session
         group.session = self._session
-        player = Player(instance, self._bucket, group)
+        name = instance.labels[naming.EXPERIMENT_LABEL]
+        look = self._looks.setdefault(name, Look(Mailbox(self._bucket, name)))
+        player = Player(instance, self._bucket, group, look, self._train_s)
         self._playing.append(player)
         player.start()
         if self._dice.random() < self._cut:

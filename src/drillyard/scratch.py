@@ -7,7 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import current_process
 from pathlib import Path
+from typing import Any
 
 from drillyard.errors import InfrastructureError
 from drillyard.processes import ProcessId
@@ -107,9 +109,15 @@ def temporary_below(folder: Path) -> Iterator[None]:
         before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = str(place)
         tempfile.tempdir = None  # asked for again
+        # A folder of its own multiprocessing would remove when the interpreter ends, and complain
+        # that it has gone with this one.
+        settings: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+        sockets = settings.get("tempdir")
+        settings["tempdir"] = tempfile.mkdtemp(prefix="pymp-")
         try:
             yield
         finally:
+            settings["tempdir"] = sockets
             if before is None:
                 del os.environ["TMPDIR"]
             else:

@@ -154,10 +154,7 @@ class Player(Worker):
         self, instance: Instance, bucket: BucketInside, group: OwnGroup, look: Look,
         train_s: float,
     ) -> None:  # fmt: skip
-        order = Order(
-            lease_id=instance.labels[naming.LEASE_LABEL], workers=1, store_url=bucket.url,
-            experiment=instance.labels[naming.EXPERIMENT_LABEL],
-        )  # fmt: skip
+        order = Order.from_bytes(instance.metadata[naming.ORDER_KEY].encode())
         self._instance, self._group = instance, group
         number = str(instance.instance_id)
         super().__init__(order, self._work_of, f"{order.lease_id}-{number}")
@@ -167,7 +164,7 @@ class Player(Worker):
         self._beats = 0
 
     def say(self, state: str, message: str = "") -> None:
-        """Its word in the mailbox, under the name that the provider knows it by."""
+        """Its word in the mailbox: of one slot, under the name that the provider knows it by."""
         self._beats += 1
         record = WorkerRecord(
             worker=self.worker, lease=self.order.lease_id, state=state, slots=1, message=message,

@@ -1,7 +1,8 @@
 """Four layers keep machines from being left behind; each one alone does what it is for.
 
 Each test takes other layers away (no command is given again, no reaper comes, machines do nothing)
-and looks at the emulated cloud's own books. Listings are late, time is virtual.
+and looks at the emulated cloud's own books. With its own layer switched off (``on`` is False) the
+same day leaves something behind. Listings are late, time is virtual.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.open_drivers import forget, opened
 from drillyard.reaping import reap
 from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_backends.gcp import template
 from drillyard_backends.gcp.backend import GcpBackend
 from tests.benchmarks.played_machines import unplayed
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.contract.tiny_backend import ThreadBackend, tiny
 
-SPEED, LAG_S, HOUR = 20.0, 20.0, 3600.0
+SPEED, LAG_S, HOURS = 20.0, 20.0, 10
+LIMIT_S = HOURS * 3600.0
 STORE = "gs://layers"
 SETTINGS = {"LISTING_LAG_S": str(LAG_S), "BUCKET": "layers", "ZONES": '["europe-west1-b"]'}
+
+layer = pytest.mark.parametrize("on", [True, pytest.param(False, marks=pytest.mark.slow)])
 
 
 class Killed(BaseException):
@@ -61,7 +66,7 @@ def driver(folder: Path, backend: Backend) -> Driver:
     where = backend.kind if backend.kind == "gcp" else "local"
     loaded = tiny(
         folder / "user", name="e", backend=where, seeds=[1],
-        budget={"max_hours": 1, "max_cost": 10},
+        budget={"max_hours": HOURS, "max_cost": 100},
     )  # fmt: skip
     made = Driver(loaded, Mailbox(open_store(STORE), "e"), backend)
     made.open()
@@ -86,35 +91,52 @@ def left(cloud: GcpEmulator) -> list[Any]:
     return [x for kind in ("machines", "groups", "disks", "templates") for x in state[kind]]
 
 
-def test_intent_before_create(cloud: GcpEmulator, tmp_path: Path) -> None:
+@layer
+def test_intent_before_create(
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
     """Killed before it wrote down what it got: the intent tells a driver of another backend."""
-    kill_one(tmp_path, cloud)
-    (entry,) = Ledger(Mailbox(open_store(STORE), "e")).entries()
-    assert entry.rented is None
+    with monkeypatch.context() as patch:
+        if not on:
+            patch.setattr(Ledger, "intend", lambda *_: None)
+        kill_one(tmp_path, cloud)
+    assert [e.rented for e in Ledger(Mailbox(open_store(STORE), "e")).entries()] == [None] * on
     assert left(cloud)
     other = driver(tmp_path, ThreadBackend())
     other.provision()
-    assert left(cloud) == []
+    assert bool(left(cloud)) is not on
     other.teardown()
     other.close("done")
 
 
+@layer
 def test_teardown_until_the_listing_is_empty_for_twice_its_lag(
-    cloud: GcpEmulator, tmp_path: Path
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
 ) -> None:
     """A group that no listing shows yet, whose deletion says DONE and did nothing."""
+    if not on:
+        monkeypatch.setenv("DRILLYARD_GCP_LISTING_LAG_S", "0")
     only = driver(tmp_path, open_backend("gcp"))
+    hidden_s = LIMIT_S / 2 if not on else LAG_S  # until long after an impatient one has gone
+    cloud.physics(listing_lag_s=hidden_s, listing_lag_least_s=hidden_s)
     only.provision()
-    cloud.physics(false_done=[{"kind": "delete", "times": 1}])
+    cloud.physics(
+        listing_lag_s=0.0, listing_lag_least_s=0.0, false_done=[{"kind": "delete", "times": 1}]
+    )
     only.teardown()
-    assert left(cloud) == []
+    assert bool(left(cloud)) is not on
     (entry,) = Ledger(Mailbox(open_store(STORE), "e")).entries()
     assert entry.gone is not None and entry.gone.confirmed
     only.close("done")
 
 
-def test_the_same_command_again_adopts_and_ends(cloud: GcpEmulator, tmp_path: Path) -> None:
+@layer
+def test_the_same_command_again_adopts_and_ends(
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
     kill_one(tmp_path, cloud)
+    if not on:  # it knows nothing of what was before
+        monkeypatch.setattr(Ledger, "entries", lambda _: [])
     again = driver(tmp_path, open_backend("gcp"))
     again.provision()
     cloud.ask("play", store_url=STORE)
@@ -122,12 +144,13 @@ def test_the_same_command_again_adopts_and_ends(cloud: GcpEmulator, tmp_path: Pa
     assert again.wait("t0001-s1.store").attempt == 1
     again.teardown()
     assert len(cloud.state()["all_machines"]) == 1
-    assert left(cloud) == []
+    assert bool(left(cloud)) is not on
     again.close("done")
 
 
+@layer
 def test_reap_by_name_and_label(
-    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
 ) -> None:
     """Nobody came back, this machine forgot, and the bucket is gone: the names say what is ours.
 
@@ -138,17 +161,25 @@ def test_reap_by_name_and_label(
     store = open_store(STORE)
     for info in list(store.list("")):
         store.delete(info.key)
-    cloud.advance(2 * HOUR)
+    if not on:
+        monkeypatch.setattr(GcpBackend, "leases", lambda _: iter(()))
+    cloud.advance(2 * LIMIT_S)
     VirtualClock.of(cloud, SPEED).install(monkeypatch.setattr)
     assert cloud.state()["groups"]
     report = reap(["gcp"])
-    assert [outcome.deleted for outcome in report.outcomes] == [True]
-    assert left(cloud) == []
+    assert [outcome.deleted for outcome in report.outcomes] == [True] * on
+    assert bool(left(cloud)) is not on
 
 
-def test_the_machines_own_deadline(cloud: GcpEmulator, tmp_path: Path) -> None:
+@layer
+def test_the_machines_own_deadline(
+    cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
     """Nobody ever comes, and the machine itself hangs: Google ends it at its limit."""
+    if not on:
+        monkeypatch.setattr(template, "life_s", lambda *_: template.MAX_LIFE_S)
     kill_one(tmp_path, cloud)
-    cloud.advance(HOUR + 60.0)
-    state = cloud.wait(lambda state: not state["machines"] and not state["disks"])
-    assert [m["ended_by"] for m in state["all_machines"]] == ["reached its limit"]
+    cloud.advance(LIMIT_S + 60.0)
+    cloud.advance(60.0)  # what the limit set going is done too when this returns
+    state = cloud.wait(lambda state: not on or not (state["machines"] or state["disks"]))
+    assert [m["ended_by"] for m in state["all_machines"]] == ["reached its limit" if on else ""]

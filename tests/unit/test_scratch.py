@@ -107,3 +107,28 @@ def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
             else:
                 os.environ["TMPDIR"] = before
         assert list(outside.iterdir()) == []
+
+
+def test_the_folder_goes_before_the_interpreter_and_nobody_complains() -> None:
+    """What machines print at their end is read by people: on a serial port, with `logs`."""
+    program = """
+import shutil, sys
+from multiprocessing import forkserver
+from pathlib import Path
+from drillyard.scratch import temporary_below
+folder = Path(sys.argv[1])
+with temporary_below(folder):
+    forkserver.ensure_running()
+    print(*folder.glob("tmp/pymp-*/*"))
+shutil.rmtree(folder)
+"""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "listener-" in done.stdout
+    assert not folder.exists()

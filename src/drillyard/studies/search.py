@@ -8,16 +8,19 @@ driver posts what was frozen, asks for what is missing, and tells the chooser wh
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from drillyard.attempts import TicketState
+from drillyard.backend import is_paid
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import Bug, DrillyardError, InfrastructureError, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.mailbox import ticket_id, trial_id
 from drillyard.mailbox.records import Phase, StudyState, TrialOutcome, TrialRecord
+from drillyard.side_by_side import runs as listed_runs
 from drillyard.side_by_side import workers
 from drillyard.status import Status
 from drillyard.studies import state as states_of
@@ -285,6 +288,8 @@ class Search:
             if self._judge is not None:
                 self._judge.ended(record, book.seeds[number], outcome)
             book.end(outcome)
+            if self._account.failed_too_often:
+                self._withdraw(states)
             state = self._write_state("search" if record.search else "confirm")
             self._say(telling.line(record, outcome, state, self._most, self.objectives[0].name))
 
@@ -301,20 +306,36 @@ class Search:
             if book.record(n).search and n not in self._told
             and not any(run in before.pruned for run in book.runs(n).values())
         }  # fmt: skip
-        given = self._judge.look(working)
-        if given:
-            reasons = {run: g.reason for g in given for run in book.runs(g.trial).values()}
-            after = before.model_copy(update={"pruned": {**before.pruned, **reasons}})
-            self._mailbox.write("control/reopened.json", after)
+        self._give_up({given.trial: given.reason for given in self._judge.look(working)})
+
+    def _withdraw(self, states: Mapping[str, TicketState]) -> None:
+        """Too many have failed: what was posted ahead and nobody has begun is not begun."""
+        book = self._book
+        waiting = (
+            n
+            for n in book.open
+            if all(t in states and states[t].attempt is None for t in book.tickets(n))
+        )
+        self._give_up(dict.fromkeys(waiting, "too many trials before it have failed"))
+
+    def _give_up(self, reasons: Mapping[int, str]) -> None:
+        """Write down which trials are given up, and why; workers and whoever claims read it."""
+        if not reasons:
+            return
+        before = self._mailbox.reopened()
+        runs = {
+            run: reason for n, reason in reasons.items() for run in self._book.runs(n).values()
+        }
+        after = before.model_copy(update={"pruned": {**before.pruned, **runs}})
+        self._mailbox.write("control/reopened.json", after)
 
     def _choose_some(self, states: Mapping[str, TicketState]) -> None:
         """Choose as many trials as there are workers for them, as long as the budgets allow."""
         chooser, account = self._chooser, self._account
         assert chooser is not None
-        at_once = workers(self.spec)
-        ahead = 0 if chooser.adaptive else at_once
+        most = workers(self.spec) + self._ahead
         while not self._exhausted and account.reason is None:
-            if self._book.busy(states) >= at_once + ahead:
+            if self._book.busy(states) >= most:
                 return
             search = self._book.search
             if self._most is not None and len(search) >= self._most:
@@ -336,6 +357,21 @@ class Search:
             self._book.freeze(choice, kept=chooser.kept)
 
     # -- small --------------------------------------------------------------------------------
+
+    @property
+    def _ahead(self) -> float:
+        """Runs that are posted before a worker is free for them.
+
+        On rented machines all that a person has listed, unless something else than its end may
+        keep one from being run: the lid may be closed, and nobody is there to post more.
+        """
+        assert self._chooser is not None
+        if self._chooser.adaptive:
+            return 0
+        limits = self.study.budget.model_dump(exclude_none=True)
+        if is_paid(self.spec.backend) and listed_runs(self.spec) is not None and not limits:
+            return math.inf
+        return workers(self.spec)
 
     @property
     def _most(self) -> int | None:

@@ -77,7 +77,8 @@ class Instances:
 
     def lag(self) -> float:
         """The random lag of one resource in lists."""
-        return self._faults.random.uniform(0.0, self.physics.listing_lag_s)
+        most = self.physics.listing_lag_s
+        return self._faults.random.uniform(min(self.physics.listing_lag_least_s, most), most)
 
     def check_room(self, zone: str, properties: Mapping[str, Any]) -> None:
         """See whether a machine can be made.

@@ -199,6 +199,7 @@ class Physics(BaseModel):
         shutdown_s: The same at deletion.
         listing_lag_s: At most so long a new resource is missing from lists, and a deleted one in
             them; each has its own random lag.
+        listing_lag_least_s: The shortest of these lags.
         processes: Machines run their start-up script; without, they only exist.
         skew_s: By how much machines' own clocks are wrong (in their metadata server's dates).
         stockouts: Places without machines.
@@ -214,6 +215,7 @@ class Physics(BaseModel):
     notice_s: float = 30.0
     shutdown_s: float = 30.0
     listing_lag_s: float = 0.0
+    listing_lag_least_s: float = 0.0
     processes: bool = True
     skew_s: float = 0.0
     stockouts: list[StockOut] = Field(default_factory=list)

@@ -1,0 +1,86 @@
+"""What a study posts before a worker is free: all that is listed where the lid may close."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.attempts import ticket_states
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Claim, DriverRecord, Ending
+from drillyard.spec.load import load
+from drillyard.status import Cause, Status
+from drillyard.studies.search import Search
+from drillyard.submit import post_trials
+
+WORKERS, MANY = 2, 12
+OBJECTIVE = {"metric": "evaluate/score", "direction": "min"}
+GCP = {"backend": "gcp", "budget": {"max_hours": 1, "max_cost": 10}}
+
+
+@pytest.fixture
+def mailbox() -> Any:
+    yield Mailbox(MemoryStore("memory://ahead"), "s")
+    MemoryStore.forget("memory://ahead")
+
+
+def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) -> Search:
+    """A study that has posted what it posts at first; its loop is turned by hand."""
+    listed = {"chooser": "list", "experiments": [{"seeds": [n]} for n in range(1, MANY + 1)]}
+    file = folder / "s.json"
+    file.write_text(json.dumps({
+        "schema": 1, "name": "s", "workload": "mock", "resources": {"workers": WORKERS},
+        "study": {**listed, "objectives": [OBJECTIVE], **study}, **more,
+    }))  # fmt: skip
+    spec = load(file).spec
+    mailbox.write("driver/1.json", DriverRecord(
+        number=1, host="h", pid=1, pid_started=0.0, token="t", command=[], started_at=0.0,
+        written_at=0.0,
+    ))  # fmt: skip
+    made = Search(
+        spec, mailbox, states=lambda: ticket_states(mailbox), stopped=lambda: False,
+        post=lambda trial: post_trials(spec, mailbox, [trial], first=trial.number),
+        spent=lambda: 0.0, say=lambda _: None,
+    )  # fmt: skip
+    made._loop = lambda: None  # type: ignore[method-assign]
+    made.load()
+    made.begin()
+    return made
+
+
+@pytest.mark.parametrize(("study", "more", "posted"), [
+    ({}, GCP, MANY),
+    ({}, {}, 2 * WORKERS),
+    ({"budget": {"steps": 1000}}, GCP, 2 * WORKERS),
+])  # fmt: skip
+def test_how_much_is_posted(
+    mailbox: Mailbox, tmp_path: Path, study: dict[str, Any], more: dict[str, Any], posted: int
+) -> None:
+    search = begun(mailbox, tmp_path, study, **more)
+    assert len(list(mailbox.ticket_ids())) == 3 * posted
+    search.close()
+
+
+def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(
+    mailbox: Mailbox, tmp_path: Path
+) -> None:
+    search = begun(mailbox, tmp_path, {"max_failures": 3}, **GCP)
+    for name in [t for t in ticket_states(mailbox) if t.endswith(".train")][:3]:
+        claim = Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0)
+        mailbox.claim(claim)
+        mailbox.end(Ending(
+            ticket=name, attempt=1, status=Status.FAILED, cause=Cause.USER_ERROR, message="bad",
+            by="w", ended_at=0.0,
+        ))  # fmt: skip
+    search.advance()
+    states = ticket_states(mailbox)
+    assert not any(state.claimable for state in states.values())
+    search.advance()
+    assert search.over
+    ends = [outcome.status for outcome in search.outcomes.values()]
+    assert (ends.count(Status.FAILED), ends.count(Status.PRUNED)) == (3, MANY - 3)
+    search.close()

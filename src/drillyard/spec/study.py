@@ -13,6 +13,8 @@ POPULATION = "pbt"
 """The chooser that trains a population."""
 FIXED = ("list", "manual", "one-shot", "grid")
 """Choosers that know all their trials beforehand."""
+SMAC = "smac"
+"""A model too, of a package of its own."""
 MODELS = ("tpe", "cma-es", "gp", "nsga2")
 """Choosers that learn from the trials before."""
 MAX_TRIALS = 1_000_000
@@ -136,7 +138,17 @@ class StudySpec(Strict):
     """How trials are chosen. An experiment without it has one trial."""
 
     chooser: Literal[
-        "list", "manual", "one-shot", "grid", "random", "tpe", "cma-es", "gp", "nsga2", "pbt"
+        "list",
+        "manual",
+        "one-shot",
+        "grid",
+        "random",
+        "tpe",
+        "cma-es",
+        "gp",
+        "nsga2",
+        "smac",
+        "pbt",
     ] = Field(description="Who chooses: you (list, manual, grid), chance, or a model of the past.")
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
         None, description="How many in all, also after a resume; default of `list`, `manual` and "
@@ -248,9 +260,9 @@ class StudySpec(Strict):
         if len(set(names)) != len(names):
             raise BadValue("an objective stands there twice", key="objectives",
                            allowed="each metric once", hint="delete one of them")  # fmt: skip
-        if len(names) > 1 and self.chooser in ("cma-es",):
+        if len(names) > 1 and self.chooser in ("cma-es", SMAC):
             raise BadValue(
-                "cma-es has one objective only", key="objectives",
+                f"{self.chooser} has one objective only", key="objectives",
                 allowed="one objective, or the chooser nsga2, tpe or gp",
                 hint="write `chooser: nsga2`",
             )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from drillyard.mailbox.records import TrialRecord
 from drillyard.parameters import space as space_of
 from drillyard.registry import load, nearest
 from drillyard.spec.listed import OF_THE_TRIAL
-from drillyard.spec.study import FIXED, MODELS, POPULATION, StudySpec
+from drillyard.spec.study import FIXED, MODELS, POPULATION, SMAC, StudySpec
 from drillyard.spec.work import MockSpec
 from drillyard.studies.choosers import (
     Chance,
@@ -58,6 +59,13 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         return Fixed(choices, circle=study.chooser == "manual" and study.trials is not None)
     if study.chooser == POPULATION:
         return _population(spec, space, constraints)
+    if study.chooser == SMAC:
+        from drillyard.studies.smac import SmacChooser
+
+        return SmacChooser(
+            space, constraints, objectives_of(spec)[0], seed=study.seed,
+            defaults_first=study.defaults_first,
+        )  # fmt: skip
     if study.chooser not in MODELS:
         return Chance(space, constraints, study.seed, defaults_first=study.defaults_first)
     from drillyard.studies.model import ModelChooser
@@ -96,6 +104,12 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
             field="parameters.tunable_params", value=list(spec.parameters.tunable_params),
             allowed="names of groups under parameters.tunables",
             hint="declare a group of tunables and name it under parameters.tunable_params",
+        )  # fmt: skip
+    if study.chooser == SMAC and find_spec("smac") is None:
+        raise ConfigError(
+            "the chooser smac is not installed", field="study.chooser", value=SMAC,
+            allowed="tpe, gp, cma-es, nsga2, random",
+            hint="pip install 'drillyard[smac]', or choose one of them",
         )  # fmt: skip
     _refuse_unmeasured(spec)
     if study.chooser == POPULATION:

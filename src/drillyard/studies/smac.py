@@ -1,0 +1,107 @@
+"""SMAC as a chooser: a random forest of the past, expected improvement, local search.
+
+M. Lindauer et al. (2022), SMAC3: A Versatile Bayesian Optimization Package for Hyperparameter
+Optimization, JMLR 23(54). It is told the whole past each time and asked once, so that the same
+past and seed choose the same, and nothing of it has to be kept between two drivers.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.spec.study import ObjectiveSpec
+from drillyard.status import Status
+from drillyard.studies import lowering
+from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
+from drillyard.studies.constraints import Constraint
+from drillyard.studies.model import STARTUP, TRIES
+from drillyard.tunables import Space
+
+
+class SmacChooser:
+    """SMAC's hyperparameter optimisation, after some trials by chance.
+
+    Args:
+        space: What is chosen.
+        constraints: What an assignment must fulfil.
+        objective: What is best.
+        seed: The same seed and past choose the same.
+        defaults_first: The first one has the defaults.
+    """
+
+    adaptive = True
+    total: int | None = None
+
+    def __init__(
+        self, space: Space, constraints: Sequence[Constraint], objective: ObjectiveSpec, *,
+        seed: int, defaults_first: bool,
+    ) -> None:  # fmt: skip
+        self._space = space
+        self._constraints = constraints
+        self._objective = objective
+        self._seed = seed
+        self._chance = Chance(space, constraints, seed, defaults_first=defaults_first)
+        self._past: dict[int, tuple[Assignment, float]] = {}
+        """Trial -> (assignment, cost: less is better)."""
+
+    def reconcile(
+        self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
+    ) -> None:
+        """See ``Chooser``."""
+        for record in records:
+            if record.search and record.number in outcomes:
+                self.tell(record, outcomes[record.number])
+
+    def ready(self, index: int) -> bool:
+        """See ``Chooser``."""
+        del index
+        return True
+
+    def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
+        """See ``Chooser``."""
+        before = list(taken)
+        if index > STARTUP and self._past:
+            keys = {key_of(a) for a in before}
+            for found in self._suggested(index):
+                if allowed(found, self._constraints) and key_of(found) not in keys:
+                    return Choice(found, "smac")
+        return self._chance.ask(index, before)
+
+    def kept(self, record: TrialRecord) -> None:
+        """See ``Chooser``."""
+
+    def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:
+        """See ``Chooser``."""
+        value = outcome.values.get(self._objective.name)
+        if outcome.status is Status.SUCCEEDED and value is not None:
+            self._past[record.number] = record.assignment, -self._objective.sign * value
+
+    def _suggested(self, index: int) -> Iterator[Assignment]:
+        """What SMAC would try, best first."""
+        logging.getLogger("smac").setLevel(logging.ERROR)
+        from smac import HyperparameterOptimizationFacade as Smac
+        from smac import Scenario
+        from smac.runhistory.dataclasses import TrialInfo, TrialValue
+
+        known = lowering.configurations(self._space)
+        with tempfile.TemporaryDirectory(prefix="drillyard-smac-") as folder:  # it insists on one
+            scenario = Scenario(
+                known, deterministic=True, n_trials=2**31, output_directory=folder,
+                seed=(self._seed * 1_000_003 + index) % 2**31,
+            )  # fmt: skip
+            smac = Smac(
+                scenario, lambda config, seed=0: 0.0, overwrite=True, logging_level=False,
+                initial_design=Smac.get_initial_design(scenario, n_configs=0),
+                intensifier=Smac.get_intensifier(scenario, max_config_calls=1),
+                config_selector=Smac.get_config_selector(scenario, retrain_after=1),
+            )  # fmt: skip
+            for _, (assignment, cost) in sorted(self._past.items()):
+                told = lowering.configured(self._space, known, assignment)
+                smac.tell(TrialInfo(told, seed=0), TrialValue(cost=cost), save=False)
+            for _ in range(TRIES):
+                asked: Any = smac.ask().config
+                yield lowering.suggest(self._space, lowering.Given(dict(asked)))

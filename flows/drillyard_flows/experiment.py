@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -135,6 +136,7 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
     try:
         if own:
             mirror = _mirror(driver)
+            _tag(driver)
         # Tasks take no tags from the flow run: see ``tags_of``.
         with limits.slots(driver), Watch(driver), TagsContext():
             result = _phases(driver, work, mirror)
@@ -187,6 +189,18 @@ def tags_of(driver: Driver) -> list[str]:
     if spec.learner is not None:
         found.append(f"algorithm:{spec.learner.algorithm}")
     return found
+
+
+def _tag(driver: Driver) -> None:
+    """Give the flow run of a deployment the tags that one of a command is begun with."""
+    from prefect.client.orchestration import get_client
+
+    wanted = sorted({*(flow_run.tags or []), *tags_of(driver)})
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(str(flow_run.id)), tags=wanted)
+    except Exception as error:  # a page without them must not end the work
+        get_run_logger().debug("the flow run has no tags: %s", error)
 
 
 def _phases(driver: Driver, work: Work, mirror: Mirror | None) -> dict[str, Any]:

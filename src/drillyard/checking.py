@@ -6,14 +6,16 @@ Nothing is created and nothing is rented. What the file itself can tell was refu
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from drillyard import servers
 from drillyard.backend import Finding, Severity, open_backend
 from drillyard.errors import (
     ConfigErrors,
@@ -29,11 +31,6 @@ from drillyard.targets import check_folder
 
 _FREE_PER_RUN = 64 * 1024 * 1024
 """Bytes: two checkpoints of a small network, its streams and results."""
-_TIMEOUT_S = 1.5
-_SERVER_TIMEOUT_S = 10.0
-"""For a tracking server that is there: on a busy machine, checking a password takes seconds."""
-_MLFLOW_FLOOR = (3, 9)
-"""Older servers have known holes (file read, upload without authorisation)."""
 
 
 def check(
@@ -356,104 +353,8 @@ def _targets(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:
-    import os
-
     if uri == "auto":
         uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri or urlsplit(uri).scheme not in ("http", "https"):
         return
-    yield from _server(uri, offline_ok)
-
-
-def _server(uri: str, offline_ok: bool) -> Iterator[Finding]:
-    from drillyard.redaction import redact
-
-    host = urlsplit(uri).hostname or ""
-    shown = redact(uri)
-    try:
-        version = _get(f"{uri.rstrip('/')}/version", _login(), _SERVER_TIMEOUT_S)
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error
-        yield Finding(
-            Severity.WARNING if offline_ok else Severity.ERROR, "tracking.mlflow",
-            f"{shown} cannot be reached: {reason}"
-            + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
-            None if offline_ok else "start the server; or go on with --offline-ok and send the "
-            "points later with `drillyard sync`",
-            infrastructure=True,
-        )  # fmt: skip
-        return
-    numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
-    if numbers and numbers < _MLFLOW_FLOOR:
-        yield Finding(
-            Severity.ERROR, "tracking.mlflow",
-            f"{shown} runs MLflow {version.strip()}, which has known security holes",
-            f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
-        )  # fmt: skip
-        return
-    if host not in ("localhost", "127.0.0.1", "::1") and answers_strangers(
-        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
-    ):
-        yield Finding(
-            Severity.ERROR, "tracking.mlflow",
-            f"{shown} answers without a password and is not on this machine",
-            "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
-        )  # fmt: skip
-        return
-    yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
-
-
-def _login() -> dict[str, str]:
-    """The header by which MLflow's own client logs in, from the environment that it reads."""
-    import base64
-    import os
-
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    if token:
-        return {"Authorization": f"Bearer {token}"}
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if not user:
-        return {}
-    pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-
-
-def answers_strangers(url: str) -> bool:
-    """True when a URL that needs a login is answered without one."""
-    try:
-        _get(url)
-    except OSError:
-        return False
-    return True
-
-
-def _get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = _TIMEOUT_S) -> str:
-    """A small answer; redirects are not followed, so that no one sends us elsewhere."""
-    import urllib.request
-
-    class NoRedirect(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *args: object, **kwargs: object) -> None:
-            return None
-
-    opener = urllib.request.build_opener(NoRedirect)
-    request = urllib.request.Request(url, headers=dict(headers or {}))
-    with opener.open(request, timeout=timeout_s) as answer:
-        data: bytes = answer.read(4096)
-    return data.decode(errors="replace")
-
-
-def reach(url: str) -> str | None:
-    """Why a URL does not answer, or None when it does (an HTTP error is an answer).
-
-    Args:
-        url: ``http://`` or ``https://``.
-    """
-    import urllib.error
-
-    try:
-        _get(url)
-    except urllib.error.HTTPError as error:
-        return f"it answers {error.code}" if error.code >= 500 else None
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
-    return None
+    yield from servers.mlflow(uri, offline_ok=offline_ok)

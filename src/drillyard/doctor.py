@@ -7,11 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 from drillyard.backend import Finding, Severity
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PACKAGES = {
     "prefect": "control", "fastapi": "control", "mlflow": "control", "gymnasium": "rl",
     "stable-baselines3": "rl", "torch": "rl", "safetensors": "rl",
@@ -108,17 +106,9 @@ def _prefect() -> Iterator[Finding]:
             Severity.OK, "prefect api", "not configured: `run` starts an embedded server"
         )
         return
-    yield _reachable("prefect api", url, url.rstrip("/") + "/health", "PREFECT_API_URL")
-    from drillyard.checking import answers_strangers
+    from drillyard.servers import prefect
 
-    host = urlsplit(url).hostname or ""
-    # Its health is told to everybody; its settings must not be.
-    if host not in _LOOPBACK and answers_strangers(url.rstrip("/") + "/admin/version"):
-        yield Finding(
-            Severity.ERROR, "prefect api",
-            f"{_masked(url)} answers without a password and is not on this machine",
-            "start it with PREFECT_SERVER_API_AUTH_STRING=user:password, behind a proxy with TLS",
-        )  # fmt: skip
+    yield from prefect(url)
 
 
 def _mlflow() -> Iterator[Finding]:
@@ -126,21 +116,12 @@ def _mlflow() -> Iterator[Finding]:
     if not uri:
         yield Finding(Severity.OK, "mlflow", "not configured: mlflow.db in the store is used")
     elif uri.startswith(("http://", "https://")):
-        yield _reachable("mlflow", uri, uri.rstrip("/") + "/health", "MLFLOW_TRACKING_URI")
+        from drillyard.servers import mlflow
+
+        for found in mlflow(uri):
+            yield Finding(found.severity, "mlflow", found.message, found.fix)
     else:
         yield Finding(Severity.OK, "mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
-
-
-def _reachable(subject: str, url: str, probe: str, variable: str) -> Finding:
-    from drillyard.checking import reach
-
-    problem = reach(probe)
-    if problem is None:
-        return Finding(Severity.OK, subject, f"{_masked(url)} answers")
-    return Finding(
-        Severity.ERROR, subject, f"{_masked(url)} cannot be reached: {problem}",
-        f"start that server, or unset {variable}",
-    )  # fmt: skip
 
 
 def _masked(url: str) -> str:

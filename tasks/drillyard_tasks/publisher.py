@@ -67,6 +67,8 @@ class _Watched:
     tail: Tail
     artifact: UUID | None = None
     said: tuple[int, int] | None = None
+    over: bool = False
+    """The result stands on the page; a look that began before must not write over it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -175,9 +177,17 @@ class Publisher:
 
     @staticmethod
     def _publish(one: _Watched, done: bool) -> None:
+        with one.lock:
+            if one.over:
+                return
+            one.over = done
+            Publisher._show(one)
+
+    @staticmethod
+    def _show(one: _Watched) -> None:
         from prefect.artifacts import update_progress_artifact
 
-        if done:  # the task says the result itself; a board would only be older
+        if one.over:  # the task says the result itself; a board would only be older
             if one.artifact is not None:
                 update_progress_artifact(one.artifact, 100.0, _trained(one))
             return

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Phase
+from drillyard.runlogs import Tail
 from drillyard.status import Status
 from drillyard_flows import events
+from drillyard_tasks import publisher
 from drillyard_tasks.publisher import Publisher
 
 
@@ -72,3 +76,24 @@ def test_lines_of_a_worker_are_sent_once_over_all_phases(caplog: Any) -> None:
             wrote("evaluate", 0, "four\n")
     said = [r.getMessage() for r in caplog.records if "|" in r.getMessage()]
     assert said == [f"t0001-s1 | {word}" for word in ("one", "two", "three", "four")]
+
+
+def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -> None:
+    shown: list[float] = []
+    monkeypatch.setattr(
+        "prefect.artifacts.update_progress_artifact", lambda _, percent, __: shown.append(percent)
+    )
+    found = driver()
+    board = SimpleNamespace(
+        run="t0001-s1", phase=Phase.TRAIN, attempt=1, step=5, total=10, steps_per_s=None,
+        episode_return=None, eta_s=None, message="",
+    )  # fmt: skip
+    found.board = lambda run: board
+    monkeypatch.setattr(publisher, "so_far", lambda _: "no cost so far")
+    tail = Tail(found.mailbox, "t0001-s1")
+    one = publisher._Watched(
+        found, "e", "t0001-s1", "train", logging.getLogger("late"), tail, artifact=uuid4()
+    )
+    for done in (False, True, False):
+        Publisher._publish(one, done)
+    assert shown == [50.0, 100.0]

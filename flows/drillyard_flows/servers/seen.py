@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import time
@@ -10,6 +9,8 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from drillyard.servers import basic
 
 TIMEOUT_S = 10.0
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -40,8 +41,7 @@ class Worker:
         """Why it is not at work yet; None once the server has heard of it."""
         request = urllib.request.Request(
             f"{self.api_url}/work_pools/{self.pool}/workers/filter", b"{}",
-            {"Content-Type": "application/json",
-             "Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"},
+            {"Content-Type": "application/json", **basic(self.auth)},
         )  # fmt: skip
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:

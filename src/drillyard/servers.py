@@ -1,0 +1,211 @@
+"""The servers that experiments are shown to: are they there, are they ours, do they let us in.
+
+They are asked over plain HTTP, so that no client library has to be imported for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from urllib.parse import urlsplit
+
+from drillyard.backend import Finding, Severity
+from drillyard.redaction import redact
+
+_TIMEOUT_S = 1.5
+_SERVER_TIMEOUT_S = 10.0
+"""For a server that is there: on a busy machine, checking a password takes seconds."""
+_MLFLOW_FLOOR = (3, 9)
+"""Older servers have known holes (file read, upload without authorisation)."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SKEW_S = 60.0
+"""Schedules and alerts go by the server's clock, times of results by this machine's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said.
+
+    Attributes:
+        text: The beginning of its body.
+        at: Its clock, seconds since the epoch; None where it does not say.
+    """
+
+    text: str
+    at: float | None
+
+
+def prefect(url: str) -> Iterator[Finding]:
+    """Look at a Prefect server: reachable, closed to strangers, open to us, version, clock.
+
+    Args:
+        url: Of its API.
+    """
+    shown, api = redact(url), url.rstrip("/")
+    problem = reach(f"{api}/health")
+    if problem is not None:
+        yield Finding(
+            Severity.ERROR, "prefect api", f"{shown} cannot be reached: {problem}",
+            "start that server, or unset PREFECT_API_URL",
+        )  # fmt: skip
+        return
+    # Its health is told to everybody; its settings must not be.
+    if (urlsplit(url).hostname or "") not in _LOOPBACK and answers_strangers(
+        f"{api}/admin/version"
+    ):
+        yield Finding(
+            Severity.ERROR, "prefect api",
+            f"{shown} answers without a password and is not on this machine",
+            "start it with PREFECT_SERVER_API_AUTH_STRING=user:password, behind a proxy with TLS",
+        )  # fmt: skip
+        return
+    pair = os.environ.get("PREFECT_API_AUTH_STRING")
+    try:
+        answer = ask(f"{api}/admin/version", basic(pair) if pair else {}, _SERVER_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        closed = error.code in (401, 403)
+        yield Finding(
+            Severity.ERROR, "prefect api",
+            f"{shown} does not let us in ({error.code})" if closed else
+            f"{shown} is no API of Prefect ({error.code})",
+            "set PREFECT_API_AUTH_STRING=user:password; of `drillyard up`: source its env.sh"
+            if closed else "the address ends in /api",
+        )  # fmt: skip
+        return
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        yield Finding(Severity.ERROR, "prefect api", f"{shown}: {reason}", "look at its log")
+        return
+    yield from _fits(shown, answer)
+
+
+def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
+    version = answer.text.strip().strip('"')
+    try:
+        ours = installed("prefect")
+    except PackageNotFoundError:
+        ours = version
+    if version.split(".")[:2] != ours.split(".")[:2]:
+        yield Finding(
+            Severity.WARNING, "prefect api", f"{shown} is version {version}, here is {ours}",
+            "use the same on both sides; the server is never the older one",
+        )  # fmt: skip
+    if answer.at is not None and abs(answer.at - time.time()) > _SKEW_S:
+        yield Finding(
+            Severity.WARNING, "prefect api",
+            f"its clock and this machine's are {abs(answer.at - time.time()):.0f} s apart",
+            "let both take the time from the network",
+        )  # fmt: skip
+    yield Finding(Severity.OK, "prefect api", f"{shown} answers (Prefect {version})")
+
+
+def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
+    """Look at an MLflow server.
+
+    Args:
+        uri: Its address.
+        offline_ok: One that cannot be reached is no error.
+    """
+    host = urlsplit(uri).hostname or ""
+    shown = redact(uri)
+    try:
+        version = ask(f"{uri.rstrip('/')}/version", _login(), _SERVER_TIMEOUT_S).text
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        yield Finding(
+            Severity.WARNING if offline_ok else Severity.ERROR, "tracking.mlflow",
+            f"{shown} cannot be reached: {reason}"
+            + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
+            None if offline_ok else "start the server; or go on with --offline-ok and send the "
+            "points later with `drillyard sync`",
+            infrastructure=True,
+        )  # fmt: skip
+        return
+    numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
+    if numbers and numbers < _MLFLOW_FLOOR:
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} runs MLflow {version.strip()}, which has known security holes",
+            f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
+        )  # fmt: skip
+        return
+    if host not in _LOOPBACK and answers_strangers(
+        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    ):
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} answers without a password and is not on this machine",
+            "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
+        )  # fmt: skip
+        return
+    yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
+
+
+def _login() -> dict[str, str]:
+    """The header by which MLflow's own client logs in, from the environment that it reads."""
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        return {}
+    return basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}")
+
+
+def basic(pair: str) -> dict[str, str]:
+    """The header for ``user:password``."""
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def answers_strangers(url: str) -> bool:
+    """True when a URL that needs a login is answered without one."""
+    try:
+        ask(url)
+    except OSError:
+        return False
+    return True
+
+
+def ask(
+    url: str, headers: Mapping[str, str] | None = None, timeout_s: float = _TIMEOUT_S
+) -> Answer:
+    """A small answer; redirects are not followed, so that no one sends us elsewhere.
+
+    Raises:
+        OSError: There is none, or it is an error.
+    """
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *args: object, **kwargs: object) -> None:
+            return None
+
+    opener = urllib.request.build_opener(NoRedirect)
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    with opener.open(request, timeout=timeout_s) as answer:
+        data: bytes = answer.read(4096)
+        stamp = answer.headers.get("Date")
+    at = parsedate_to_datetime(stamp).timestamp() if stamp else None
+    return Answer(data.decode(errors="replace"), at)
+
+
+def reach(url: str) -> str | None:
+    """Why a URL does not answer, or None when it does (an HTTP error is an answer).
+
+    Args:
+        url: ``http://`` or ``https://``.
+    """
+    try:
+        ask(url)
+    except urllib.error.HTTPError as error:
+        return f"it answers {error.code}" if error.code >= 500 else None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+    return None

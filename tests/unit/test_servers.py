@@ -1,0 +1,76 @@
+"""What `doctor` says of a Prefect server: password, version, clock, wrong address."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from importlib.metadata import version
+
+import pytest
+
+from drillyard import servers
+from drillyard.backend import Severity
+
+OURS = version("prefect")
+
+
+@contextmanager
+def prefect(said: str, password: str = "", at: float | None = None) -> Iterator[str]:
+    """The two addresses that are asked; everything else is not there."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path in ("/api/health", "/api/admin/version")
+            given = self.headers.get("Authorization", "")
+            wanted = servers.basic(password)["Authorization"] if password else ""
+            closed = wanted and self.path != "/api/health" and given != wanted
+            self.send_response(401 if closed else 200 if known else 404)
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return formatdate(at, usegmt=True)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+
+
+def said(url: str) -> list[tuple[Severity, str]]:
+    return [(found.severity, found.message) for found in servers.prefect(url)]
+
+
+def test_one_that_fits_is_well() -> None:
+    with prefect(f'"{OURS}"') as url:
+        ((severity, text),) = said(url)
+    assert severity is Severity.OK and OURS in text
+
+
+def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with prefect(f'"{OURS}"', "drillyard:right") as url:
+        for pair in (None, "drillyard:wrong"):
+            if pair:
+                monkeypatch.setenv("PREFECT_API_AUTH_STRING", pair)
+            ((severity, text),) = said(url)
+            assert severity is Severity.ERROR and "does not let us in (401)" in text
+            assert "wrong" not in text
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
+        assert said(url)[-1][0] is Severity.OK
+
+
+def test_another_version_and_another_clock_are_told() -> None:
+    with prefect('"2.20.1"', at=1_000_000_000.0) as url:
+        texts = [text for severity, text in said(url) if severity is Severity.WARNING]
+    assert f"is version 2.20.1, here is {OURS}" in texts[0] and "s apart" in texts[1]
+
+
+def test_an_address_that_is_no_api_is_told() -> None:
+    with prefect(f'"{OURS}"') as url:
+        ((severity, text),) = said(url.removesuffix("/api") + "/elsewhere")
+    assert severity is Severity.ERROR and "is no API of Prefect (404)" in text

@@ -1,8 +1,8 @@
 """The tests in several processes: how they are dealt out, and what all of them share.
 
 One file's tests run in one process, in their order: they share its fixtures. Files whose tests
-take long and share nothing are dealt out test by test. The folders that wait for real processes
-come first, so that no process is left alone with one of them at the end.
+take long and share nothing are dealt out test by test. What waits for real processes comes first,
+so that no process is left alone with it at the end.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-FIRST = ("docs", "emulated", "flows", "browser", "contract")
-"""Folders in the order in which they are begun; the others follow."""
+FIRST = (
+    "tests/docs/test_coverage.py", "tests/emulated/", "tests/flows/", "tests/docs/",
+    "tests/operations/", "tests/browser/", "tests/contract/",
+)  # fmt: skip
+"""In this order they are begun, then the others. The first makes what all documents wait for."""
 ALONE = ("tests/docs/test_documents.py",)
 """Files whose tests are dealt out one by one."""
 
@@ -37,9 +40,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of the folders; within one, as pytest has it."""
-    rank = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))
+    """The order of ``FIRST``; within one, as pytest has it."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, place in enumerate(FIRST) if item.nodeid.startswith(place)), 99)
+
+    items.sort(key=rank)
 
 
 def made_once(base: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from drillyard.cli.main import main
-from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.policies import assess, bundles
 from drillyard.policies.champions import champion, fetch, promote
 from drillyard.policies.export import export
@@ -93,6 +93,12 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     states = pandas.DataFrame([{"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}] * 2)
     assert [list(row) for row in model.predict(states)] == [["Tc_adjust"]] * 2
     assert not list((tmp_path / "got").rglob("*.pkl"))
+    # A training begins with the champion.
+    from drillyard.learners.warm_start import find
+
+    assert find("models:/reactor@champion", None) == bundles.read(made / "onnx")[1]
+    with pytest.raises(NotFound, match="no model models:/nobody@champion"):
+        find("models:/nobody@champion", None)
 
 
 def zip_of(path, tensors, more=b""):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.command_lines import DEFAULT_STORE
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
 from drillyard.mailbox import Mailbox, open_store
@@ -16,7 +19,9 @@ from drillyard.mailbox.store import Store
 
 FIELD = "learner.init_from"
 _RUN = re.compile(r"(?:(?P<name>[^/]+)/)?(?P<run>t\d+-s\d+)\Z")
-_ALLOWED = "run:NAME/t0001-s1, a bundle's folder, or scheme://…/NAME/t0001-s1"
+_ALLOWED = (
+    "run:NAME/t0001-s1, a bundle's folder, models:/NAME@champion, or scheme://…/NAME/t0001-s1"
+)
 
 
 def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
@@ -46,6 +51,8 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
             return {}
         return policy_files(_experiment(own.store, match["name"] or own.experiment),
                             match["run"], "best")[0]  # fmt: skip
+    if source.startswith("models:/"):
+        return _registered(source)
     if "://" in source:
         place, _, run = source.rpartition("/")
         store, _, name = place.rpartition("/")
@@ -64,21 +71,36 @@ def _experiment(store: Store, name: str) -> Mailbox:
 
 
 def _bundle(source: str) -> dict[str, bytes]:
-    from drillyard.policies import bundles
-
     # Beside the experiment file: it travels with the user's code, which is on the path.
     places = [Path(source)] if Path(source).is_absolute() else [
         Path(p) / source for p in ("", *sys.path)]  # fmt: skip
     folder = next((p for p in places if p.is_dir()), None)
     if folder is None:
         raise NotFound(f"{FIELD}: there is no folder {source}",
-                       hint=f"give {_ALLOWED}; `drillyard export --format safetensors` makes a "
-                       "bundle")  # fmt: skip
-    index, files = bundles.read(folder)
-    if index.get("format") != "safetensors":
+                       hint=f"give {_ALLOWED}; `drillyard export` makes a bundle")  # fmt: skip
+    return _weights(folder, source)
+
+
+def _registered(source: str) -> dict[str, bytes]:
+    """A bundle of MLflow's registry, at the tracking URI that the environment names."""
+    from drillyard.policies.champions import fetch
+    from drillyard.tracking.uris import AUTO, resolve_uri
+
+    uri = resolve_uri(AUTO, os.environ.get("DRILLYARD_STORE", DEFAULT_STORE))
+    if uri is None:
+        raise ConfigError("there is no registry to look in", field=FIELD, value=source,
+                          allowed=_ALLOWED, hint="set MLFLOW_TRACKING_URI")  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="drillyard-model-") as scratch:
+        return _weights(fetch(source, uri, Path(scratch)), source)
+
+
+def _weights(folder: Path, source: str) -> dict[str, bytes]:
+    from drillyard.policies import bundles
+
+    files = bundles.read(folder)[1]
+    if LEARNER_FILE not in files:
         raise ConfigError("is a bundle without weights to train on", field=FIELD, value=source,
-                          allowed="a bundle of --format safetensors",
-                          hint="export it again with --format safetensors")  # fmt: skip
+                          allowed=_ALLOWED, hint="export it again")  # fmt: skip
     return files
 
 

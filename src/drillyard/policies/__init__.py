@@ -12,10 +12,12 @@ What a training leaves, as the store phase publishes it (``drillyard.storing``):
 What ``drillyard export`` makes of it is a **bundle**: a folder that stands for itself, needs no
 simulator and no training code, and is moved as it is::
 
-    policy.onnx | policy.safetensors   (with learner.json and normalisation.npz)
-    spaces.json     spaces, channels (names, units, ranges), memory, noise, masks: ``BundleSpaces``
+    learner.json, policy_<which>.safetensors, normalisation_<which>.npz
+                    what a training can begin with (``learner.init_from``)
+    policy.onnx     of ``--format onnx``: what acts
+    spaces.json     spaces, channels (names, units, ranges), memory, noise, masks
     bundle.json     sha256 of every file, run, experiment, format, measured numbers; written last
-    act.py          loader: numpy and onnxruntime, nothing else
+    act.py          of ``--format onnx``: loader; numpy and onnxruntime, nothing else
     README.md       the model card
 
 A bundle is read after its hashes were compared, and without running anything in it. Everything

@@ -18,7 +18,7 @@ from drillyard import __version__
 from drillyard.episodes import lesson_of
 from drillyard.errors import RunFailed, UserError
 from drillyard.learners.base import SPACES_FILE
-from drillyard.learners.spaces import space_from_json, space_to_json
+from drillyard.learners.spaces import space_from_json
 from drillyard.policies import bundles
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
@@ -64,14 +64,13 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
     observed = space_from_json(json.loads(trained.files[SPACES_FILE])["observation"])
     channels = channels_of(trained.spec.simulator, observed)
     described: dict[str, Any] = {
-        "schema_version": 2,
+        **json.loads(trained.files[SPACES_FILE]), "schema_version": 2,
         "channels": {kind: [c.to_json() for c in own] for kind, own in channels.items()},
-    }
+    }  # fmt: skip
+    # The weights in every bundle: a training can begin with it.
+    files = dict(trained.files)
     difference, checked = None, 0
-    if format_ == "safetensors":
-        described = {**json.loads(trained.files[SPACES_FILE]), **described}
-        files = dict(trained.files)
-    else:
+    if format_ == "onnx":
         network = getattr(getattr(trained.policy, "act", None), "policy", None)
         if network is None:
             raise UserError(
@@ -81,14 +80,12 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
         plain = Plain(network, trained.policy.normalisation)
         onnx = to_onnx(plain)
         described |= {
-            "observation": space_to_json(network.observation_space),
-            "action": space_to_json(network.action_space),
             "noise": plain.signature.noise and {
                 "kind": plain.signature.noise, "size": plain.signature.noise_size},
             "memory": plain.signature.memory, "masks": plain.signature.masks,
         }  # fmt: skip
         loader = Path(__file__).with_name("act.py").read_bytes()
-        files = {"policy.onnx": onnx, "act.py": loader}
+        files |= {"policy.onnx": onnx, "act.py": loader}
     files[SPACES_FILE] = json.dumps(described, indent=1, ensure_ascii=False).encode()
     if format_ == "onnx":
         difference, checked = compare(trained, files), CHECKED

@@ -96,7 +96,8 @@ class LearnerSpec(Strict):
     )
     init_from: str | None = Field(
         None, exclude_if=_is_none, description="Begin with the weights and normalisation of an "
-        "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, or `gs://bucket/NAME/t0001-s1`.",
+        "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, `gs://bucket/NAME/t0001-s1`, or "
+        "`models:/NAME@champion`.",
     )  # fmt: skip
     callbacks: list[CallbackSpec] = Field(
         default_factory=list,

@@ -23,13 +23,13 @@ class Policy:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(self.folder / "policy.onnx"), options)
         self._types = {i.name: i.type for i in self._session.get_inputs()}
-        self._memory: list[Any] = []
+        self.memory: list[Any] = []
 
     def begin(self, copy: int | None = None) -> None:
         """An episode begins (in one copy of a batch): forget the one before."""
-        for tensor in self._memory if copy is not None else ():
+        for tensor in self.memory if copy is not None else ():
             tensor[:, copy] = 0
-        self._memory = self._memory if copy is not None else []
+        self.memory = self.memory if copy is not None else []
 
     def act(self, observation: Any, deterministic: bool = True, rng: Any = None,
             masks: Any = None) -> Any:  # fmt: skip
@@ -51,10 +51,10 @@ class Policy:
             feed["masks"] = np.atleast_2d(possible).astype(np.float32)
         if self.spaces["memory"]:
             layers, width = self.spaces["memory"]
-            if not self._memory or self._memory[0].shape[1] != n:
-                self._memory = [np.zeros((layers, n, width), np.float32) for _ in range(2)]
-            feed["hidden"], feed["cell"] = self._memory
-        action, *self._memory = self._session.run(None, feed)
+            if not self.memory or self.memory[0].shape[1] != n:
+                self.memory = [np.zeros((layers, n, width), np.float32) for _ in range(2)]
+            feed["hidden"], feed["cell"] = self.memory
+        action, *self.memory = self._session.run(None, feed)
         return action[0] if single else action
 
     def act_named(self, states: Any, deterministic: bool = True, rng: Any = None,

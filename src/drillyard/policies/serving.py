@@ -134,14 +134,14 @@ class _Served:
         with self._lock:
             remembers = bool(self._spaces["memory"])
             if remembers:
-                self._policy._memory = (
+                self._policy.memory = (
                     [] if question.begin else self._memories.get(str(question.session), [])
                 )
             actions = self._policy.act_named(
                 question.states, question.deterministic, masks=question.masks
             )
             if remembers:
-                self._memories[str(question.session)] = self._policy._memory
+                self._memories[str(question.session)] = self._policy.memory
                 self._memories.move_to_end(str(question.session))
                 while len(self._memories) > MAX_SESSIONS:
                     self._memories.popitem(last=False)

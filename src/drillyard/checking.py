@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from drillyard import servers
 from drillyard.backend import Finding, Severity, open_backend
-from drillyard.errors import (
-    ConfigErrors,
-    UserError,
-)
+from drillyard.errors import ConfigErrors, SimulatorError, UserError
 from drillyard.findings import as_finding, placed
 from drillyard.life import Death, Silence, watched
 from drillyard.notify import webhook
 from drillyard.phases import Workload
 from drillyard.registry import load as load_registered
+from drillyard.registry import names
 from drillyard.spec.load import Loaded
 from drillyard.targets import check_folder
 
+if TYPE_CHECKING:
+    from drillyard.spec.learning import SimulatorSpec
+
+T = TypeVar("T")
 _FREE_PER_RUN = 64 * 1024 * 1024
 """Bytes: two checkpoints of a small network, its streams and results."""
 
@@ -46,7 +49,7 @@ def check(
         loaded: A resolved experiment.
         store: URL of the mailbox's store.
         offline_ok: A tracking server that cannot be reached is no error.
-        speed: Measure the simulator's steps/s too, which takes seconds.
+        speed: Try the simulator's limits and measure its steps/s too, which takes seconds.
 
     Returns:
         What was looked at; errors among them refuse the experiment (``refuse``).
@@ -64,6 +67,65 @@ def check(
         good = all(f.severity is not Severity.ERROR for f in found)
         found += _watched(loaded, lambda: _world(loaded, speed and good))
     return [placed(finding, loaded) for finding in found]
+
+
+def is_simulator(text: str) -> bool:
+    """Whether a word of a command line names a simulator rather than an experiment's file."""
+    if Path(text).exists():
+        return False
+    if ":" in text or text in names("simulators"):
+        return True
+    if "-v" not in text:
+        return False
+    import gymnasium
+
+    from drillyard.simulators import register_gymnasium
+
+    register_gymnasium()
+    return text in gymnasium.registry
+
+
+def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding]:
+    """What can be said of a simulator without an experiment.
+
+    Args:
+        simulator: By its id; modules are looked for in the working folder too.
+        limit_s: Longest time without a sign of life, in seconds.
+
+    Raises:
+        UserError: There is no such simulator.
+    """
+    from drillyard.simulators.check import check_simulator, measure_speed
+    from drillyard.simulators.trying import try_limits
+
+    def look() -> list[Finding]:
+        found = check_simulator(simulator, speed=False)
+        for more in (try_limits, lambda spec: [measure_speed(spec)]):
+            if all(f.severity is not Severity.ERROR for f in found):
+                found += more(simulator)
+        return found
+
+    with importable(Path.cwd()):
+        return guarded(look, limit_s)
+
+
+def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
+    """Foreign code that may hang or end its process: then an error says in what.
+
+    Args:
+        look: What to do.
+        limit_s: Longest time without a sign of life, in seconds.
+
+    Raises:
+        SimulatorError: It hangs, or ended its process.
+    """
+    try:
+        return watched(look, limit_s, "importing it")
+    except (Silence, Death) as ended:
+        raise SimulatorError(
+            str(ended), field="simulator.id", allowed="a simulator that can be stepped",
+            hint="mend the simulator",
+        ) from ended  # fmt: skip
 
 
 def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
@@ -95,7 +157,7 @@ def _world(loaded: Loaded, speed: bool) -> list[Finding]:
             found += _asked(listed, subject, partial(_simulator, listed))
             found += _asked(listed, subject, partial(_workload, listed))
     if speed and all(f.severity is not Severity.ERROR for f in found):
-        found += _asked(loaded, "simulator", lambda: _speed(loaded))
+        found += _asked(loaded, "simulator", lambda: _limits(loaded))
     return found
 
 
@@ -118,12 +180,16 @@ def _simulator(loaded: Loaded) -> list[Finding]:
     return check_simulator(loaded.spec.simulator, speed=False)
 
 
-def _speed(loaded: Loaded) -> list[Finding]:
+def _limits(loaded: Loaded) -> list[Finding]:
     if loaded.spec.simulator is None:
         return []
     from drillyard.simulators.check import measure_speed
+    from drillyard.simulators.trying import try_limits
 
-    return [measure_speed(loaded.spec.simulator)]
+    found = try_limits(loaded.spec.simulator)
+    if any(f.severity is Severity.ERROR for f in found):
+        return found
+    return [*found, measure_speed(loaded.spec.simulator)]
 
 
 def _backend(loaded: Loaded, store: str) -> list[Finding]:

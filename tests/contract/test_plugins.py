@@ -19,20 +19,6 @@ from tests.patience import PATIENCE_S
 BIN = Path(sys.executable).parent
 
 FILLED = {
-    "simulator": {
-        1: """
-            self.observation_space = gymnasium.spaces.Box(-9.0, 9.0, (1,), np.float32)
-            self.action_space = gymnasium.spaces.Discrete(3)
-        """,
-        2: "self._x = float(self.np_random.uniform(-1.0, 1.0))",
-        3: """
-            self._x = min(8.0, max(-8.0, self._x + 0.1 * (int(action) - 1)))
-            reward, terminated = -abs(self._x), False
-        """,
-        4: "return np.array([self._x], np.float32)",
-        5: 'own = {"x": self._x}',
-        6: 'self._x = float(own["x"])',
-    },
     "workload": {
         1: """
             result = {"score": 0.0}
@@ -171,6 +157,17 @@ def test_a_scaffold_passes_its_suite_once_filled_in(kind, tmp_path):
     found = json.loads(drillyard(env, "list", "plugins", "--json").stdout)
     (row,) = [r for r in found if r["name"] == f"my-{kind}"]
     assert row["kind"] == f"{kind}s" and row["package"] == f"my-{kind}" and not row["problem"]
+
+
+def test_the_scaffold_of_a_simulator_passes_its_suite_as_it_is(tmp_path):
+    package = write("simulator", "tank-farm", tmp_path).folder
+    env = installed(package, tmp_path / "site")
+    after = suite(package, env)
+    assert after.returncode == 0, after.stdout + after.stderr
+    assert " passed" in after.stdout and " failed" not in after.stdout
+    found = json.loads(drillyard(env, "list", "plugins", "--json").stdout)
+    (row,) = [r for r in found if r["name"] == "tank-farm"]
+    assert row["kind"] == "simulators" and not row["problem"]
 
 
 def test_a_plugged_in_workload_runs_by_its_name(tmp_path):

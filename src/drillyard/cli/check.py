@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import (
     FREE,
-    FileArgument,
     GlobalsOption,
     JsonOption,
     OfflineOption,
@@ -23,6 +24,10 @@ from drillyard.cli.common import (
     store_url,
 )
 
+if TYPE_CHECKING:
+    from drillyard.backend import Finding
+    from drillyard.spec.learning import SimulatorSpec
+
 
 def register(app: typer.Typer) -> None:
     """Join the command line."""
@@ -31,7 +36,11 @@ def register(app: typer.Typer) -> None:
 
 def check_command(
     context: typer.Context,
-    file: FileArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|SIMULATOR", help="The experiment file; or a simulator alone: "
+                       "a built-in, a Gymnasium id, module:Class."),
+    ],
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,
@@ -39,28 +48,71 @@ def check_command(
     store: StoreOption = None,
     name: OwnNameOption = None,
     offline_ok: OfflineOption = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE.svg|FILE.png", help="Draw an episode under the "
+                     "first baseline and at random."),
+    ] = None,
     as_json: JsonOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Verify an experiment without running it: file, names, spaces, simulator, disk."""
-    from drillyard.backend import Severity
-    from drillyard.checking import check
+    from drillyard.checking import check, check_alone, is_simulator
     from drillyard.cli.failures import fields_of
+    from drillyard.spec.learning import SimulatorSpec
 
+    if is_simulator(str(file)):
+        simulator = SimulatorSpec(id=str(file))
+        _tell(str(file), check_alone(simulator), "is ready to train on", as_json)
+        if picture is not None:
+            _draw(simulator, "hold", picture)
+        return
     loaded = load_file(file, sets, globals_, context, on, tunables, name)
     findings = check(
         loaded, store=store_url(store, loaded.spec), offline_ok=offline_ok, speed=True
     )
-    good = all(f.severity is not Severity.ERROR for f in findings)
+    _tell(loaded.spec.name, findings, "can be run", as_json, {
+        "file": str(loaded.file),
+        "errors": [fields_of(f.error) for f in findings if f.error is not None],
+    })  # fmt: skip
+    if picture is not None and loaded.spec.simulator is not None:
+        from drillyard.checking import importable
+
+        with importable(loaded.folder):
+            named = [b for b in loaded.spec.baselines if b != "random"]
+            _draw(loaded.spec.simulator, named[0] if named else "hold", picture)
+
+
+def _tell(
+    name: str, findings: Sequence[Finding], good_word: str, as_json: bool,
+    more: dict[str, object] | None = None,
+) -> None:  # fmt: skip
+    """The findings and a verdict; does not return where there are errors."""
+    from drillyard.backend import Severity
+
+    errors = [f for f in findings if f.severity is Severity.ERROR]
+    notes = sum(f.severity is Severity.WARNING for f in findings)
     if as_json:
-        print_json({
-            "file": str(loaded.file), "name": loaded.spec.name, "ok": good,
-            "findings": [finding_json(f) for f in findings],
-            "errors": [fields_of(f.error) for f in findings if f.error is not None],
-        })  # fmt: skip
+        print_json({"name": name, "ok": not errors, **(more or {}),
+                    "findings": [finding_json(f) for f in findings]})  # fmt: skip
     else:
         print_findings(findings)
-        word = "can be run" if good else "cannot be run as it is"
-        typer.echo(f"\n{loaded.spec.name}: {word}. Nothing was created.")
-    if not good:
-        errors = [f for f in findings if f.severity is Severity.ERROR]
+        word = good_word if not errors else "cannot be run as it is"
+        typer.echo(f"\n{name}: {word}. Nothing was created.")
+        if notes and not errors:
+            typer.echo(f"{notes} note{'s' * (notes > 1)} above: it works, and would be better so.")
+    if errors:
         raise typer.Exit(4 if all(f.infrastructure for f in errors) else 2)
+
+
+def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
+    from drillyard.checking import guarded
+    from drillyard.errors import ConfigError
+    from drillyard.report.trial import trial_picture
+
+    kind = path.suffix.lower()
+    if kind not in (".svg", ".png"):
+        raise ConfigError("is no picture", file="--picture", value=str(path),
+                          allowed="FILE.svg, FILE.png", hint="name it episode.svg")  # fmt: skip
+    made = guarded(lambda: trial_picture(simulator, baseline))
+    path.write_bytes(made.svg if kind == ".svg" else made.png)
+    typer.echo(f"wrote {path}: an episode of {baseline}, and of random in grey")

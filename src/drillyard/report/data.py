@@ -65,7 +65,7 @@ class Episode:
     """One evaluation episode of the agent, and the same one under the best baseline."""
 
     policies: dict[str, dict[str, list[float]]]
-    """Policy -> column -> one value a step; the agent first."""
+    """Policy -> column -> one value a step; the agent, or whoever stands for it, first."""
     panels: tuple[Panel, ...]
     time_unit: str
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -186,7 +186,7 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
             warnings.append(f"{run.run}: its evaluation episode cannot be read: {error}")
             continue
         if AGENT in policies and isinstance(meta, dict):
-            return _episode(policies, meta, _own_units(results))
+            return episode_of(policies, meta, _own_units(results))
     return None
 
 
@@ -224,15 +224,23 @@ def _own_units(results: ExperimentResults) -> dict[str, str]:
     return {f"state_{name}": unit for name, unit in given.items()} | given
 
 
-def _episode(
+def episode_of(
     policies: dict[str, dict[str, list[float]]], meta: dict[str, Any], own_units: dict[str, str]
 ) -> Episode:
+    """What is shown of an episode.
+
+    Args:
+        policies: Name -> column -> one value a step; the first is the one that matters.
+        meta: ``units``, ``reference``, and of each policy ``options`` and ``return``.
+        own_units: Column -> unit, over those of ``meta``.
+    """
+    first = next(iter(policies.values()))
     units = _texts(meta.get("units")) | own_units
     references = _texts(meta.get("reference"))
     shown = []
-    for column in policies[AGENT]:
+    for column in first:
         kind, _, name = column.partition("_")
-        if column in references.values() or not _seen(policies[AGENT][column]):
+        if column in references.values() or not _seen(first[column]):
             continue  # a reference is drawn with its state
         if kind in ("state", "action") and name:
             title = "action" if name == "0" and kind == "action" else _title(kind, name)

@@ -225,12 +225,13 @@ def _draw_panel(axis: Axes, found: Episode, index: int) -> None:
 
     panel = found.panels[index]
     style = "steps-post" if panel.kind == "action" else "default"
+    first = next(iter(found.policies))
     for name, columns in reversed(found.policies.items()):
         if panel.column in columns:
-            agent = name == AGENT
+            agent = name == first
             axis.plot(_time(columns), columns[panel.column], label=name, drawstyle=style,
                       color=BLUE if agent else GREY, linewidth=1.7 if agent else 1.2)  # fmt: skip
-    own = found.policies[AGENT]
+    own = found.policies[first]
     if panel.reference in own:
         axis.plot(_time(own), own[panel.reference], label="reference", color=ORANGE,
                   linewidth=1.3, linestyle=(0, (4, 2)))  # fmt: skip

@@ -1,5 +1,5 @@
-"""``drillyard new``: a package for a plug-in that passes its conformance suite once filled in."""
+"""Scaffolds: packages of plug-ins, and experiments around simulators that are there."""
 
-from drillyard.scaffold.write import Scaffold, check_name, write
+from drillyard.scaffold.write import Scaffold, around, check_name, write
 
-__all__ = ["Scaffold", "check_name", "write"]
+__all__ = ["Scaffold", "around", "check_name", "write"]

@@ -1,17 +1,24 @@
-"""Writes a plug-in's package: pyproject with entry point, module with marked parts, tests."""
+"""Writes a plug-in's package: pyproject with entry point, module with marked parts, tests.
+
+Of a simulator also an experiment; or that and a test around one that is there.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import keyword
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import names
+from drillyard.scaffold.looking import Look, Seen
 
 KINDS = ("backend", "simulator", "learner", "workload")
 MARK, END = "FILL IN", "END OF IT"
@@ -86,17 +93,12 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
         ConfigError: The name breaks a rule.
         UserError: Something of that name is there already; nothing is ever overwritten.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     package = check_name(kind, name)
     folder = parent / name
-    templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, autoescape=False,
-        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    words = {
-        "kind": kind, "name": name, "package": package, "mark": MARK, "end": END,
-        "cls": "".join(part.capitalize() for part in package.split("_")),
+    cls = _class_name(package)
+    words: dict[str, Any] = {
+        "kind": kind, "name": name, "package": package, "mark": MARK, "end": END, "cls": cls,
+        "place": "../",
     }  # fmt: skip
     module = folder / package / f"{kind}.py"
     wanted = {
@@ -106,8 +108,11 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
         module: f"{kind}.py.j2",
         folder / "tests" / f"test_{package}.py": f"test_{kind}.py.j2",
     }
-    texts = {path: templates.get_template(template).render(words)
-             for path, template in wanted.items()}  # fmt: skip
+    if kind == "simulator":
+        wanted[folder / "README.md"] = "README_simulator.md.j2"
+        wanted[folder / f"{name}.yaml"] = "experiment.yaml.j2"
+        words["look"] = _cart(f"{package}.simulator:{cls}")
+    texts = _rendered(wanted, words)
     try:
         folder.mkdir()
     except FileExistsError:
@@ -127,6 +132,80 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
         shutil.rmtree(folder, ignore_errors=True)  # it is ours: mkdir made it
         raise
     return Scaffold(folder, list(texts), module, parts(texts[module]))
+
+
+def around(name: str, found: Look, folder: Path) -> Scaffold:
+    """Write an experiment and a test beside a simulator that is there; it stays as it is.
+
+    Args:
+        name: Of the experiment.
+        found: What trying the simulator showed.
+        folder: Where its file lies.
+
+    Raises:
+        ConfigError: The name breaks a rule.
+        UserError: One of the files is there already; nothing is ever overwritten.
+    """
+    package = check_name("simulator", name)
+    test = folder / f"test_{package}.py"
+    experiment = folder / f"{name}.yaml"
+    words = {"name": name, "cls": _class_name(package), "place": "", "look": found}
+    texts = _rendered({experiment: "experiment.yaml.j2", test: "test_simulator.py.j2"}, words)
+    there = [path for path in texts if path.exists()]
+    if there:
+        raise UserError(f"{there[0]} is there already; nothing was written",
+                        hint="choose another name")  # fmt: skip
+    for path, text in texts.items():
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    return Scaffold(folder, list(texts), experiment, [
+        (number, f"{line.partition(':')[0].strip()}: {guess.strip()}")
+        for number, line in enumerate(texts[experiment].splitlines(), 1)
+        if (guess := line.partition("# guess:")[2])
+    ])  # fmt: skip
+
+
+def _rendered(wanted: Mapping[Path, str], words: dict[str, Any]) -> dict[Path, str]:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, autoescape=False,
+        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters |= {"key": _key, "number": "{:.6g}".format, "drawn": _drawn}
+    if "look" in words:
+        counters = [_key(state.name) for state in words["look"].states if state.counts]
+        words = {**words, "counters": ", ".join(counters)}
+    return {path: templates.get_template(template).render(words)
+            for path, template in wanted.items()}  # fmt: skip
+
+
+def _key(name: str) -> str:
+    """A name as a key of YAML; quoted where it must be."""
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else json.dumps(name)
+
+
+def _drawn(value: Any) -> str:
+    """A first lesson around a simulator's own value."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {item:g}" for key, item in value.items()) + "}"
+    if isinstance(value, float) and value:
+        low, high = sorted((0.8 * value, 1.2 * value))
+        return f"{{min: {low:.6g}, max: {high:.6g}}}"
+    return json.dumps(value)  # an integer may be a kind, and 0 has no size
+
+
+def _class_name(package: str) -> str:
+    return "".join(part.capitalize() for part in package.split("_"))
+
+
+def _cart(path: str) -> Look:
+    """The world of the template."""
+    ranges = {"position": (-5.0, 5.0), "speed": (-2.0, 2.0), "wanted": (-3.0, 3.0)}
+    states = [Seen(name, *two, two) for name, two in ranges.items()]
+    time = Seen("time", 0.0, 100.0, (0.0, 100.0), counts=True)
+    lesson = {"position": {"min": -1, "max": 1}, "wanted": {"min": -2, "max": 2}}
+    return Look(path, [*states, time], ["push"], lesson)
 
 
 def parts(text: str) -> list[tuple[int, str]]:

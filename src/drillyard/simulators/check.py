@@ -12,11 +12,13 @@ import numpy as np
 from drillyard.backend import Finding, Severity
 from drillyard.errors import DrillyardError
 from drillyard.life import busy, sign
-from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.wrappers import Env, is_silent, layers
 from drillyard.spec.learning import SimulatorSpec
 
 STEPS = 50
+AT_ONCE = 64
+"""Copies, where they can be stepped together."""
 SPEED_S = 0.3
 """Seconds that measuring the speed takes."""
 _SEED = 12_345
@@ -167,17 +169,17 @@ def _trial(env: Env) -> _Trial:
         sign(f"reset, copy 0, seed {_SEED}")
         observation, _ = env.reset(seed=_SEED)
         seen.append((observation,))
-        fault = _fault(env, observation, 0.0)
-        while fault is None and step < STEPS:
+        broken = fault(env, observation, 0.0)
+        while broken is None and step < STEPS:
             step += 1
             sign(f"step {step}, copy 0, seed {_SEED}")
             observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
             seen.append((observation, float(reward), bool(terminated), bool(truncated)))
-            fault = _fault(env, observation, reward)
+            broken = fault(env, observation, reward)
             if terminated or truncated:
                 sign(f"reset after step {step}, copy 0, seed {_SEED}")
                 observation, _ = env.reset()
-                fault = fault or _fault(env, observation, 0.0)
+                broken = broken or fault(env, observation, 0.0)
                 seen.append((observation,))
     except DrillyardError as error:
         said = f"step {step}, copy 0: {error}"
@@ -193,15 +195,21 @@ def _trial(env: Env) -> _Trial:
             ),
             raised=True,
         )
-    if fault is None:
+    if broken is None:
         return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
-    said = f"step {step}, copy 0, seed {_SEED}: {fault}"
+    said = f"step {step}, copy 0, seed {_SEED}: {broken}"
     fix = "a NaN or a wrong shape ends training; mend the simulator"
     return _Trial(seen, Finding(Severity.ERROR, subject, said, fix))
 
 
-def _fault(env: Env, observation: Any, reward: Any) -> str | None:
-    """What is wrong with a step's result, with index and value."""
+def fault(env: Env, observation: Any, reward: Any) -> str | None:
+    """What is wrong with a step's result, with index and value; None where nothing is.
+
+    Args:
+        env: Whose spaces are held against it.
+        observation: Of the step.
+        reward: Of the step.
+    """
     if np.ndim(reward) != 0 or not np.isfinite(float(reward)):
         return f"the reward is {reward!r}"
     parts = observation.items() if isinstance(observation, dict) else [("", observation)]
@@ -256,24 +264,38 @@ def _stateful(env: Env, repeats: bool) -> Finding:
 
 
 def measure_speed(spec: SimulatorSpec) -> Finding:
-    """Steps/s of one copy inside the learner's vectorised simulator, at random actions."""
+    """Steps/s inside the learner's vectorised simulator, at random actions.
+
+    Of one copy, and of 64 at once over arrays where the simulator can.
+    """
     with busy("importing the learner's libraries"):
         import drillyard.simulators.vector  # noqa: F401  what `make_vec` imports takes seconds
+    said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
+    if can_vectorise(spec):
+        with busy("compiling what steps all copies at once"):
+            said += (
+                f"; {_speed(spec, AT_ONCE, vectorised=True):,.0f} steps/s with {AT_ONCE} at once"
+            )
+    return Finding(Severity.OK, "simulator: speed", said)
+
+
+def _speed(spec: SimulatorSpec, copies: int, vectorised: bool = False) -> float:
     sign(f"measuring its speed, seed {_SEED}")
-    venv = make_vec(spec, 1, _SEED)
+    venv = make_vec(spec, copies, _SEED, vectorised=vectorised)
     try:
         venv.reset()
         venv.action_space.seed(_SEED)
+        actions = [venv.action_space.sample() for _ in range(copies)]
+        venv.step(np.array(actions))  # compiled by then
         steps, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < SPEED_S or steps < 10:
-            venv.step(np.array([venv.action_space.sample()]))
+            venv.step(np.array([*actions[1:], venv.action_space.sample()]))
             steps += 1
             if elapsed > 10 * SPEED_S:
                 break
-        rate = steps / (time.perf_counter() - start)
+        return copies * steps / (time.perf_counter() - start)
     finally:
         venv.close()
-    return Finding(Severity.OK, "simulator: speed", f"{rate:,.0f} steps/s on one core, one copy")
 
 
 def _same(a: Any, b: Any) -> bool:

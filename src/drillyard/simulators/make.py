@@ -205,7 +205,7 @@ def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
         raise SimulatorError(
             "is a plain simulator: what does the agent see, do and earn?", field="simulator.agent",
             value=spec.id, allowed="a table with observes, acts and reward, or module:Class",
-            hint="docs/simulators.md shows one",
+            hint="drillyard new simulator NAME --from FILE.py writes one",
         )  # fmt: skip
     what = f"the class {found.__module__}.{found.__qualname__}" if isinstance(found, type) else (
         f"a {type(found).__name__}"

@@ -165,6 +165,10 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         info |= {"kpi_clipped": self._clipped, **self._notes()}
         return observation, math.fsum(terms.values()), terminated, truncated, info
 
+    def observed(self) -> dict[str, tuple[float, float]]:
+        """Observed state -> its range, in the simulator's own unit."""
+        return {name: (o.min, o.max) for name, o in self._spec.observes.items()}
+
     def close(self) -> None:
         """Close the simulator, where it can be."""
         if callable(getattr(self._simulator, "close", None)):

@@ -1,0 +1,171 @@
+"""What `drillyard check` finds at a simulator's limits, and what the scaffold sees of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError, UserError
+from drillyard.scaffold import around
+from drillyard.scaffold.looking import look
+from drillyard.simulators.trying import try_limits
+from drillyard.spec.learning import SimulatorSpec
+
+
+class Lift:
+    """Height follows what it is driven by; a cable tears where it is driven hard for long."""
+
+    def __init__(self, tears: bool = False) -> None:
+        self.tears, self.height, self.steps, self.pull = tears, 0.0, 0, 0
+
+    def reset(self, config: dict[str, Any]) -> dict[str, Any]:
+        if config.get("load", 1.0) > 4.0:
+            raise ValueError("too heavy to lift")
+        self.height, self.steps, self.pull = config.get("height", 2.0), 0, 0
+        return self.see()
+
+    def step(self, actions: dict[str, Any]) -> dict[str, Any]:
+        self.height += 0.2 * actions["motor"]
+        self.steps += 1
+        self.pull = self.pull + 1 if actions["motor"] >= 1.0 else 0
+        if self.tears and self.pull > 30:
+            raise RuntimeError("cable torn")
+        return self.see()
+
+    def see(self) -> dict[str, Any]:
+        return {"height": self.height, "goal": 3.0, "steps": self.steps}
+
+    def terminated(self) -> bool:
+        return False
+
+    def truncated(self) -> bool:
+        return self.steps >= 50
+
+
+def lift(observes: dict[str, Any], lesson: dict[str, Any] | None = None, **args: Any) -> Any:
+    return SimulatorSpec.model_validate({
+        "id": f"{__name__}:Lift", "args": args, "lesson": lesson or {},
+        "agent": {"observes": observes, "acts": {"motor": {"min": -1, "max": 1}},
+                  "reward": "-abs(height - goal)"},
+    })  # fmt: skip
+
+
+GOOD = {"height": {"min": -9, "max": 14}}
+
+
+def said(found: list[Finding], severity: Severity) -> str:
+    return "\n".join(f"{f.subject}: {f.message}" for f in found if f.severity is severity)
+
+
+def test_good_ranges_and_a_good_lesson_are_said() -> None:
+    found = try_limits(lift(GOOD, {"height": {"min": 0, "max": 4}, "load": {"values": [1, 2]}}))
+    assert [f.severity for f in found] == [Severity.OK] * 3
+    text = said(found, Severity.OK)
+    assert "height went from -9." in text and "of -9 to 14" in text
+    assert "4 episodes began at the ends of 2 keys" in text
+
+
+def test_what_is_clipped_and_what_hardly_moves_is_a_note() -> None:
+    narrow = {"height": {"min": 0, "max": 3}, "goal": {"min": 0, "max": 10}}
+    text = said(try_limits(lift(narrow)), Severity.WARNING)
+    assert "of 0 to 3, and is clipped in" in text
+    assert "goal went from 3 to 3 of 0 to 10: less than 10% of the range" in text
+
+
+def test_only_extreme_actions_show_some_faults() -> None:
+    text = said(try_limits(lift(GOOD, tears=True)), Severity.ERROR)
+    assert "step 31, acting always the highest, seed" in text and "cable torn" in text
+
+
+def test_an_end_of_the_lesson_that_cannot_be_begun_is_named() -> None:
+    text = said(try_limits(lift(GOOD, {"load": {"min": 1, "max": 5}})), Severity.ERROR)
+    assert "load = 5.0: " in text and "too heavy to lift" in text
+
+
+@pytest.mark.parametrize("name", ["cstr", "simple-adder", "building"])
+def test_the_built_ins_stand_their_limits(name: str) -> None:
+    found = try_limits(SimulatorSpec(id=name))
+    assert not said(found, Severity.ERROR)
+
+
+SOURCE = """
+class Pump:
+    def reset(self, config):
+        self.flow, self.n = config.get("flow", 2.5), 0
+        self.target = config["target"] if "target" in config else 4.0
+        return self.see()
+
+    def step(self, actions):
+        self.flow += 0.5 * actions["valve"] - 0.1 * actions["drain"]
+        self.n += 1
+        return self.see()
+
+    def see(self):
+        return {"flow": self.flow, "target": self.target, "minute": self.n, "name": "p1"}
+
+    def terminated(self):
+        return False
+
+    def truncated(self):
+        return self.n >= 30
+"""
+
+
+@pytest.fixture
+def pump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "pump_of_test.py"
+    file.write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return file
+
+
+def test_names_are_found_by_trying(pump: Path) -> None:
+    found = look(pump, None)
+    assert found.id == "pump_of_test:Pump" and found.acts == ["valve", "drain"]
+    assert found.resets == {"flow": 2.5} and found.ends
+    assert {s.name: s.counts for s in found.states} == {
+        "flow": False, "target": False, "minute": True,
+    }  # fmt: skip
+    flow = found.states[0]
+    assert flow.range[0] <= flow.low < flow.high <= flow.range[1]
+    assert found.reward() == "-abs(flow - target)"
+
+
+def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path) -> None:
+    made = around("my-pump", look(pump, None), pump.parent)
+    text = (pump.parent / "my-pump.yaml").read_text()
+    assert 'id: "pump_of_test:Pump"' in text and "logs: [minute]" in text
+    assert pump.read_text() == SOURCE and len(made.parts) == 6
+    with pytest.raises(UserError, match="there already"):
+        around("my-pump", look(pump, None), pump.parent)
+    (pump.parent / "my-pump.yaml").unlink()
+    with pytest.raises(UserError, match=r"test_my_pump\.py is there already"):
+        around("my-pump", look(pump, None), pump.parent)
+    assert not (pump.parent / "my-pump.yaml").exists()
+    with pytest.raises(ConfigError):
+        around("My Pump", look(pump, None), pump.parent)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('actions["valve"] - 0.1 * actions["drain"]', "1", "asked for no action by its name"),
+        ("self.n += 1", "self.n += 1 / 0", "raised at step 1 of episode 1: ZeroDivisionError"),
+        ("return self.see()", "return [1]", "a list was returned, not states by name"),
+        ("def reset(self, config)", "def __init__(self, size): ...\n    def reset(self, config)",
+         "cannot be made without arguments"),
+        ("def truncated", "def over", "no single class with reset, step, terminated, truncated"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_tried_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    name = f"bad_pump_{abs(hash(new))}"
+    (tmp_path / f"{name}.py").write_text(SOURCE.replace(old, new))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as caught:
+        look(tmp_path / f"{name}.py", None)
+    assert words in str(caught.value) and caught.value.hint

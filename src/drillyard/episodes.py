@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -68,12 +68,17 @@ class Played:
 
     episodes: list[Episode]
     """In the order of the plan."""
-    trajectory: list[dict[str, float]]
-    """One row a step of the plan's first episode; columns ``t``, ``state_…``, ``action_…``,
-    ``reward_…`` (its terms, where ``info`` has them), ``reward``. The state is the one after the
-    step, ``t`` counts steps from 1."""
+    trajectories: dict[int, list[dict[str, float]]]
+    """Episode -> one row a step, of those that were to be kept; columns ``t``, ``state_…``,
+    ``action_…``, ``reward_…`` (its terms, where ``info`` has them), ``reward``. The state is the
+    one after the step, ``t`` counts steps from 1."""
     metadata: dict[str, Any]
     """The simulator's class metadata (units, reference)."""
+
+    @property
+    def trajectory(self) -> list[dict[str, float]]:
+        """The steps of the plan's first episode."""
+        return self.trajectories.get(0, [])
 
 
 class BatchPolicy(Protocol):
@@ -165,7 +170,7 @@ def run_episodes(
     name: str = "agent",
     normalisation: Mapping[str, np.ndarray] | None = None,
     copies: int = COPIES,
-    trajectory: bool = False,
+    trajectory: bool | Literal["all"] = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Played:
     """Play episodes on simulators of their own.
@@ -180,7 +185,7 @@ def run_episodes(
         normalisation: Statistics of the training's normalisation, which stay as they are.
         copies: Episodes side by side, at most; the result does not depend on the order in which
             they end.
-        trajectory: Keep the steps of the first episode.
+        trajectory: Keep the steps of the first episode, or of all.
         on_step: Called at every step with the number of ended episodes; may raise to stop.
 
     Raises:
@@ -202,7 +207,8 @@ def run_episodes(
         # The normalisation has a `metadata` of its own; the copies know the simulator's.
         metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
         found: dict[int, Episode] = {}
-        rows: list[dict[str, float]] = []
+        kept = range(len(planned) if trajectory == "all" else int(trajectory))
+        rows: dict[int, list[dict[str, float]]] = {index: [] for index in kept}
         upcoming = list(range(n))
         observations, step = venv.reset(), 0
         begun = [0] * n
@@ -220,9 +226,12 @@ def run_episodes(
             observations, rewards, dones, infos = venv.step(actions)
             _must_be_finite("reward", rewards, step, planned, upcoming)
             _must_be_finite("observation", observations, step, planned, upcoming)
-            if trajectory and upcoming[0] == 0:
-                seen = infos[0].get("terminal_observation", _one(observations, 0))
-                rows.append(_row(len(rows) + 1, infos[0], seen, actions[0], rewards[0], metadata))
+            for copy, info in enumerate(infos):
+                steps = rows.get(upcoming[copy])
+                if steps is not None:
+                    seen = info.get("terminal_observation", _one(observations, copy))
+                    steps.append(_row(len(steps) + 1, info, seen, actions[copy], rewards[copy],
+                                      metadata))  # fmt: skip
             for copy in np.flatnonzero(dones):
                 index = upcoming[copy]
                 if index < len(planned):
@@ -238,7 +247,7 @@ def run_baseline(
     spec: SimulatorSpec,
     planned: Sequence[Planned],
     *,
-    trajectory: bool = False,
+    trajectory: bool | Literal["all"] = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Played:
     """Play the same episodes with a baseline, on raw observations.

@@ -2,6 +2,7 @@
 
 evaluation/episodes.json, .csv     every episode of every policy
 trajectories/<policy>.csv          the steps of the first episode of a policy
+assessment/<policy>.csv, _logs.csv  each of ``evaluate.conditions``, and each of its steps
 trajectories/meta.json             its options and return; units and references of the columns
 """
 
@@ -12,10 +13,13 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import cycle
+from typing import Any, Literal
 
 import numpy as np
 
+from drillyard.assessing import assessed
+from drillyard.assessing import summary as assessment_of
 from drillyard.episodes import (
     Episode,
     Planned,
@@ -26,6 +30,7 @@ from drillyard.episodes import (
     run_episodes,
 )
 from drillyard.learners.base import LoadedPolicy, Which, load_policy
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Manifest
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.policies.trained import policy_files
@@ -43,7 +48,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         context: Of the evaluate ticket; the training of the run was accepted before.
 
     Returns:
-        The files above, and as summary ``policies`` (name -> ``summarise``) and ``policy_used``.
+        The files above, and as summary ``policies`` (name -> ``summarise``), ``policy_used``, and
+        with conditions ``assessment`` (name -> ``assessing.summary``).
 
     Raises:
         CorruptObject: The training's files are missing or changed.
@@ -52,7 +58,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     """
     spec = context.spec
     assert spec.simulator is not None
-    policy, which = load_agent(context)
+    policy, which = load_agent(context.mailbox, context.run.run, spec.evaluate.policy)
     planned = plan(spec)
     # Once an experiment; a listed one may have another world, and so baselines of its own.
     first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
@@ -60,21 +66,27 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     played: dict[str, Played] = {}
     for number, name in enumerate(names):
         on_step = _watch(context, name, number * len(planned), len(names) * len(planned))
-        if name == AGENT:
-            played[name] = run_episodes(
-                spec.simulator, _acting(policy, spec.evaluate.deterministic, planned), planned,
-                normalisation=policy.normalisation, trajectory=True, on_step=on_step,
-            )  # fmt: skip
-        else:
-            played[name] = run_baseline(
-                name, spec.simulator, planned, trajectory=True, on_step=on_step
-            )
+        played[name] = _play(spec, name, policy, planned, True, on_step)
         context.log.info("evaluated %s: %d episodes", name, len(planned))
-    files = {
-        name: context.save(name, data.encode())
-        for name, data in result_files(spec, played).items()
+    texts = result_files(spec, played)
+    lesson = lesson_of(spec)
+    summary: dict[str, Any] = {
+        "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
+        "policy_used": which,
     }
-    problems: list[str] = []
+    if spec.evaluate.conditions:
+        given = [Planned(i, s.seed, dict(options)) for i, (s, options) in enumerate(
+            zip(cycle(planned), spec.evaluate.conditions, strict=False))]  # fmt: skip
+        summary["assessment"] = {}
+        for name in names:
+            on_step = _watch(context, name, 0, len(given))
+            found = assessed(_play(spec, name, policy, given, "all", on_step))
+            summary["assessment"][name] = assessment_of(found)
+            place = f"assessment/{_file_name(name)}"
+            texts[f"{place}.csv"] = csv_text([one.row for one in found])
+            texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
+            context.log.info("assessed %s: %d conditions", name, len(given))
+    files = {name: context.save(name, data.encode()) for name, data in texts.items()}
     if spec.evaluate.videos:
         from drillyard.filming import film
 
@@ -82,25 +94,32 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
             spec.simulator, policy, spec.evaluate.deterministic, planned, played[AGENT]
         )
         files |= {name: context.save(name, data) for name, data in films.items()}
-    lesson = lesson_of(spec)
-    return PhaseOutcome(
-        files=Manifest(files=files),
-        summary={
-            "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
-            "policy_used": which,
-            **({"problems": problems} if problems else {}),
-        },
-    )
+        if problems:
+            summary["problems"] = problems
+    return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
 
-def load_agent(context: RunContext) -> tuple[LoadedPolicy, Which]:
-    """The trained policy that the experiment asks for; the final one where there is no best.
+def _play(
+    spec: ExperimentSpec, name: str, policy: LoadedPolicy, planned: Sequence[Planned],
+    trajectory: bool | Literal["all"], on_step: Callable[[int], None],
+) -> Played:  # fmt: skip
+    assert spec.simulator is not None
+    if name != AGENT:
+        return run_baseline(name, spec.simulator, planned, trajectory=trajectory, on_step=on_step)
+    return run_episodes(
+        spec.simulator, _acting(policy, spec.evaluate.deterministic, planned), planned,
+        normalisation=policy.normalisation, trajectory=trajectory, on_step=on_step,
+    )  # fmt: skip
+
+
+def load_agent(mailbox: Mailbox, run: str, wanted: Which) -> tuple[LoadedPolicy, Which]:
+    """The trained policy of a run; the final one where there is no best.
 
     Raises:
         NotFound: The run has no accepted training.
         CorruptObject: Its files are missing or changed.
     """
-    files, which = policy_files(context.mailbox, context.run.run, context.spec.evaluate.policy)
+    files, which = policy_files(mailbox, run, wanted)
     return load_policy(files, which), which
 
 
@@ -175,7 +194,7 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
     meta: dict[str, Any] = {}
     for name, p in played.items():
         file_name = _file_name(name)
-        files[f"trajectories/{file_name}.csv"] = _csv(p.trajectory)
+        files[f"trajectories/{file_name}.csv"] = csv_text(p.trajectory)
         first = p.episodes[0]
         meta[file_name] = {"options": first.options, "return": first.episode_return}
         columns = {column for row in p.trajectory for column in row}
@@ -203,10 +222,11 @@ def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
         }
         for episode in episodes
     ]
-    return _csv(rows)
+    return csv_text(rows)
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; a column for each key that any of them has."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")

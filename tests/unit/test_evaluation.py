@@ -148,6 +148,30 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
     assert [s["step"] for s in seen] == sorted(s["step"] for s in seen)
 
 
+def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path: Path) -> None:
+    from drillyard.assessing import Request, play
+
+    mailbox, spec = trained
+    given: list[dict[str, Any]] = [{"Cref_signal": 4}, {"Cref_signal": 1, "noise_percentage": 5}]
+    evaluate = spec.evaluate.model_copy(update={"conditions": given})
+    more = spec.model_copy(update={"evaluate": evaluate})
+    outcome = evaluate_phase(context(mailbox, more, 3, Phase.EVALUATE, tmp_path))
+    for name in ("agent", "hold", "p-controller"):
+        rows = table(mailbox.read_file(outcome.files, f"assessment/{name}.csv"))
+        steps = table(mailbox.read_file(outcome.files, f"assessment/{name}_logs.csv"))
+        assert [row["config_Cref_signal"] for row in rows] == ["4", "1"]
+        assert len(steps) == sum(int(row["length"]) for row in rows)
+        assert outcome.summary["assessment"][name]["episodes"] == 2
+    own = table(mailbox.read_file(outcome.files, "assessment/agent.csv"))
+    request = Request(
+        spec.simulator.model_dump(mode="json"), given[:1], store=mailbox.store.url,
+        experiment="x", run="t0001-s3", seed=7, folder=str(tmp_path),
+    )  # fmt: skip
+    (played,) = play(request)
+    # No noise, no seed; only the size of the network's batch is another one.
+    assert played.row["episode_return"] == pytest.approx(float(own[0]["episode_return"]), rel=1e-5)
+
+
 def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     trained: Any, tmp_path: Path
 ) -> None:
@@ -158,7 +182,7 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     # By hand, one copy, no VecNormalize: observation -> (o - mean) / sd -> policy.
     from drillyard.evaluation import load_agent
 
-    policy, _ = load_agent(context(mailbox, spec, 3, Phase.EVALUATE, tmp_path))
+    policy, _ = load_agent(mailbox, "t0001-s3", "best")
     stats = policy.normalisation
     assert stats is not None
     env = make_env(spec.simulator, training=False)

@@ -113,7 +113,10 @@ def look(file: Path, wanted: str | None) -> Look:
     rng = np.random.default_rng(_SEED)
     more = {"rng": rng} if "rng" in inspect.signature(simulator.reset).parameters else {}
     found: list[dict[str, float]] = []
-    starts, resets, acts, ended = [], {}, {}, False
+    starts: list[int] = []
+    resets: dict[str, Any] = {}
+    acts: dict[str, Any] = {}
+    ended = False
     for episode in range(EPISODES):
         config, step = _Asked(float), 0
         try:

@@ -25,13 +25,22 @@ def read_document(path: Path, name: str | None = None) -> Document:
         ConfigErrors: Several things at once.
     """
     shown = name or str(path)
-    text = _read_text(path, shown)
+    text = read_text(path, shown)
     if path.suffix.lower() in _JSON_SUFFIXES:
         return parse_json(text, shown)
     return parse_yaml(text, shown)
 
 
-def _read_text(path: Path, shown: str) -> str:
+def read_text(path: Path, shown: str) -> str:
+    """The text of a file of a person.
+
+    Args:
+        path: The file.
+        shown: How messages call it.
+
+    Raises:
+        ConfigError: Missing, a folder, too large, or binary.
+    """
     try:
         if path.is_dir():
             raise ConfigError("is a folder", file=shown, hint="name the experiment file in it")

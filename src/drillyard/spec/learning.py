@@ -225,6 +225,11 @@ class EvaluateSpec(Strict):
         0, exclude_if=lambda value: value == 0, description="Keep so many of the best policies of "
         "these evaluations, named with step and return.",
     )  # fmt: skip
+    conditions: list[dict[str, Any]] | None = Field(
+        None, exclude_if=_is_none, description="Initial conditions that are played too, each "
+        "once, every step kept: a list of reset values, or a CSV, JSON or YAML file beside "
+        "this one.",
+    )  # fmt: skip
     lesson: dict[str, Any] | None = Field(
         None, description="Reset values for evaluation; default: those of training. A list of "
         "`values` is gone through in order, so that each comes equally often."

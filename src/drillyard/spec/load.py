@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from drillyard.backend import Finding, Severity
+from drillyard.conditions import take_conditions
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec import bench, listed, presets
@@ -138,6 +139,7 @@ def _load(
     merged, findings = _with_preset(merged, path.name, problems)
 
     folder = path.resolve().parent
+    take_conditions(merged.tree, folder)
     outside = outside_of(layers, values or {}, merged)
     parameters = resolve_parameters(merged, outside, folder)
     problems += list(parameters.problems) + _not_for_people(merged)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Finding, Severity
+from drillyard.conditions import known_keys
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.learners.arguments import Sizes, validate_arguments
 from drillyard.learners.plan import freeze, total_steps
@@ -41,7 +42,7 @@ class RlWorkload:
 
         from drillyard.learners.baselines import check_baselines
         from drillyard.simulators.horizon import horizon
-        from drillyard.simulators.make import make_env, raw_world
+        from drillyard.simulators.make import make_env, raw_world, reset_keys
 
         env = make_env(simulator)
         try:
@@ -54,6 +55,8 @@ class RlWorkload:
         raw = make_env(raw_world(simulator))
         try:
             yardsticks = check_baselines(spec, raw)
+            conditions = spec.evaluate.conditions or []
+            known_keys(conditions, reset_keys(raw), "evaluate.conditions")
         finally:
             raw.close()
         findings = _budget(spec, longest) + _copies(spec) + yardsticks

@@ -1,0 +1,107 @@
+"""``drillyard assess``: a policy or a baseline from given initial conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drillyard.assessing import Assessed, Request
+
+SHOWN = 20
+"""Episodes that the table shows."""
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("assess")(assess)
+
+
+def assess(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|NAME/RUN|FILE", help="An experiment or a run that was "
+                            "trained; or an experiment file, for a baseline.")
+    ],
+    conditions: Annotated[
+        Path, typer.Option("--conditions", metavar="FILE", help="CSV, JSON or YAML: a list of "
+                           "reset values.")
+    ],
+    policy: Annotated[
+        str, typer.Option("--policy", help="`agent`, or a baseline: hold, random, module:Class.")
+    ] = "agent",
+    which: Annotated[
+        str, typer.Option("--which", metavar="best|final", help="Which policy of the agent.")
+    ] = "best",
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="End episodes after so many steps.")
+    ] = None,
+    success: Annotated[
+        str, typer.Option("--success", metavar="EXPRESSION", help="Of final states, "
+                          "episode_return, length, terminated, truncated.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=256, help="Processes side by side.")
+    ] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first episode.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")
+    ] = Path("assessment"),
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Play an episode from each condition; a table, and CSV files of results and of every step."""
+    from drillyard.assessing import FILES, summary, texts
+    from drillyard.assessing import assess as play_all
+    from drillyard.cli.assess_request import asked
+    from drillyard.errors import UserError
+
+    there = [out / name for name in FILES if (out / name).exists()]
+    if there:
+        raise UserError(f"{there[0]} is there already; nothing was played",
+                        hint="choose another folder with --out")  # fmt: skip
+    request = asked(what, conditions, policy=policy, which=which, max_steps=max_steps,
+                    success=success, seed=seed, store=store)  # fmt: skip
+    found = play_all(request, workers)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts(request, found).items():
+        (out / name).write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({**summary(found), "files": [str(out / name) for name in FILES]})
+        return
+    _print(request, found)
+    typer.echo("\n" + "\n".join(f"wrote {out / name}" for name in FILES))
+
+
+def _print(request: Request, found: Sequence[Assessed]) -> None:
+    from drillyard.assessing import summary
+    from drillyard.cli.output import print_grid
+    from drillyard.results import words
+    from drillyard.results.table import Grid
+
+    states = [key for key in found[0].row if key.startswith("state_")]
+    header = ("episode", "conditions", "return", "steps", "ended", "success", *states)
+    rows = tuple(
+        (str(one.row["episode_id"]),
+         ", ".join(f"{k.removeprefix('config_')}={v:g}" if isinstance(v, float) else
+                   f"{k.removeprefix('config_')}={v}"
+                   for k, v in one.row.items() if k.startswith("config_")),
+         words.number(one.row["episode_return"]), str(one.row["length"]),
+         "terminated" if one.row["terminated"] else "truncated",
+         {None: "-", True: "yes", False: "no"}[one.row["success"]],
+         *(words.number(one.row.get(key)) for key in states))
+        for one in found[:SHOWN]
+    )  # fmt: skip
+    print_grid(Grid(f"{request.baseline or 'agent'} on {request.simulator['id']}", header, rows,
+                    frozenset(range(2, 4)) | frozenset(range(6, 6 + len(states)))))  # fmt: skip
+    total = summary(found)
+    more = f", {len(found) - SHOWN} more in the files" if len(found) > SHOWN else ""
+    share = "-" if total["success"] is None else f"{total['success']:.0%}"
+    typer.echo(f"\n{total['episodes']} episodes{more}: mean return "
+               f"{words.number(total['mean_return'])} ({words.number(total['min_return'])} to "
+               f"{words.number(total['max_return'])}), success {share}")  # fmt: skip

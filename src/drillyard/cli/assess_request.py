@@ -1,0 +1,102 @@
+"""From what a person asks for to an assessment: everything that can be wrong is said here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drillyard.assessing import Request, success_rule
+from drillyard.cli.logs import find
+from drillyard.conditions import known_keys, read_conditions
+from drillyard.errors import ConfigError, NotFound
+from drillyard.learners.baselines import make_baseline
+from drillyard.mailbox.records import Phase
+from drillyard.parameters import bound
+from drillyard.simulators.make import make_env, raw_world, reset_keys
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec, Wrapper
+
+AGENT = "agent"
+
+
+def asked(
+    what: str, conditions: Path, *, policy: str = AGENT, which: str = "best",
+    max_steps: int | None = None, success: str = "", seed: int = 1, store: str | None = None,
+) -> Request:  # fmt: skip
+    """Check what is asked for. Plays nothing.
+
+    Args:
+        what: An experiment in the store, ``name/run`` for one of its runs, or an experiment file.
+        conditions: A list, see ``read_conditions``.
+        policy: ``agent``, or a baseline.
+        which: ``best`` or ``final``.
+        max_steps: Longest episode; None for the simulator's own.
+        success: An expression, see ``Request``.
+        seed: Of the first episode.
+        store: URL of the store.
+
+    Raises:
+        UserError: Something of it cannot work.
+    """
+    from drillyard.checking import importable
+
+    listed = read_conditions(conditions)
+    if success:
+        success_rule(success)
+    if which not in ("best", "final"):
+        raise ConfigError("is no policy of a run", file="--which", value=which,
+                          allowed="best, final", hint="leave it out")  # fmt: skip
+    baseline = None if policy == AGENT else policy
+    if Path(what).is_file():
+        request = _of_file(Path(what), baseline)
+    else:
+        request = _of_store(what, store)
+    spec = SimulatorSpec.model_validate(request["simulator"])
+    if max_steps is not None:
+        limit = Wrapper(name="time_limit", args={"max_episode_steps": max_steps})
+        spec = spec.model_copy(update={"wrappers": [limit, *spec.wrappers]})
+    folder = request["folder"]
+    if folder is not None:
+        # The code of a run comes from its store; whoever plays it meets its mistakes.
+        with importable(Path(str(folder))):
+            env = make_env(raw_world(spec), training=False)
+            try:
+                known_keys(listed, reset_keys(env), conditions.name)
+                if baseline is not None:
+                    make_baseline(baseline, env)
+            finally:
+                env.close()
+    given = {**request, "simulator": spec.model_dump(mode="json")}
+    return Request(conditions=listed, baseline=baseline, seed=seed, success=success,
+                   which=which, **given)  # type: ignore[arg-type]  # fmt: skip
+
+
+def _of_file(file: Path, baseline: str | None) -> dict[str, object]:
+    from drillyard.spec.load import load
+
+    if baseline is None:
+        raise ConfigError(
+            "a file has no trained agent", file="--policy", value=AGENT,
+            allowed="a baseline: hold, random, …; or the name of a trained experiment",
+            hint="drillyard assess NAME for the agent, or --policy hold",
+        )  # fmt: skip
+    loaded = load(file)
+    return {"simulator": _world(loaded.spec), "folder": str(loaded.folder)}
+
+
+def _of_store(what: str, store: str | None) -> dict[str, object]:
+    mailbox, runs = find(what, store)
+    trained = [run for run in runs if mailbox.accepted(run, Phase.TRAIN) is not None]
+    if not trained:
+        raise NotFound(f"no run of {what} is trained",
+                       hint="`drillyard status` shows where they are")  # fmt: skip
+    spec = ExperimentSpec.model_validate(mailbox.experiment_record().spec)
+    return {"simulator": _world(bound(spec, mailbox.run(trained[0]))), "folder": None,
+            "store": mailbox.store.url, "experiment": mailbox.experiment,
+            "run": trained[0]}  # fmt: skip
+
+
+def _world(spec: ExperimentSpec) -> dict[str, object]:
+    if spec.simulator is None:
+        raise ConfigError("has no simulator", field="simulator", allowed="an `rl` experiment",
+                          hint="assess one that trains an agent")  # fmt: skip
+    return spec.simulator.model_dump(mode="json")

@@ -1,0 +1,47 @@
+"""The flow ``assess`` against a real Prefect server: tasks side by side, the table, the files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.patience import PATIENCE_S
+
+from .conftest import Api
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import json, sys
+from drillyard_flows.assess import assess
+
+if __name__ == "__main__":
+    found = assess(what="experiments/tank/tank.yaml", conditions="experiments/tank/starts.csv",
+                   policy="hold", workers=2, out=sys.argv[1])
+    print(json.dumps(found))
+"""
+
+
+def test_conditions_in_parallel_tasks_and_a_table(api: Api, tmp_path: Path) -> None:
+    program = tmp_path / "assessing_by_flow.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "out")], capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": api.url},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["episodes"] == 3
+    with (tmp_path / "out" / "assessment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["config_wanted"] for row in rows] == ["0.5", "0.5", "1.4"]
+    (artifact,) = api.post("artifacts/filter", {"artifacts": {"key": {"any_": [
+        "drillyard-assessment"]}}})  # fmt: skip
+    table = json.loads(artifact["data"])
+    assert [row["episode_id"] for row in table] == [0, 1, 2]
+    runs = api.post("task_runs/filter", {"task_runs": {"name": {"like_": "conditions from"}}})
+    assert sorted(run["name"] for run in runs) == ["conditions from 0", "conditions from 2"]
+    assert all(run["state"]["type"] == "COMPLETED" for run in runs)

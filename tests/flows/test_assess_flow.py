@@ -38,10 +38,10 @@ def test_conditions_in_parallel_tasks_and_a_table(api: Api, tmp_path: Path) -> N
     with (tmp_path / "out" / "assessment.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["config_wanted"] for row in rows] == ["0.5", "0.5", "1.4"]
-    (artifact,) = api.post("artifacts/filter", {"artifacts": {"key": {"any_": [
+    (artifact,) = api.post("/artifacts/filter", {"artifacts": {"key": {"any_": [
         "drillyard-assessment"]}}})  # fmt: skip
     table = json.loads(artifact["data"])
     assert [row["episode_id"] for row in table] == [0, 1, 2]
-    runs = api.post("task_runs/filter", {"task_runs": {"name": {"like_": "conditions from"}}})
+    runs = api.post("/task_runs/filter", {"task_runs": {"name": {"like_": "conditions from"}}})
     assert sorted(run["name"] for run in runs) == ["conditions from 0", "conditions from 2"]
     assert all(run["state"]["type"] == "COMPLETED" for run in runs)

@@ -226,11 +226,11 @@ def run_episodes(
             observations, rewards, dones, infos = venv.step(actions)
             _must_be_finite("reward", rewards, step, planned, upcoming)
             _must_be_finite("observation", observations, step, planned, upcoming)
-            for copy, info in enumerate(infos):
-                steps = rows.get(upcoming[copy])
+            for at, info in enumerate(infos):
+                steps = rows.get(upcoming[at])
                 if steps is not None:
-                    seen = info.get("terminal_observation", _one(observations, copy))
-                    steps.append(_row(len(steps) + 1, info, seen, actions[copy], rewards[copy],
+                    seen = info.get("terminal_observation", _one(observations, at))
+                    steps.append(_row(len(steps) + 1, info, seen, actions[at], rewards[at],
                                       metadata))  # fmt: skip
             for copy in np.flatnonzero(dones):
                 index = upcoming[copy]

@@ -12,6 +12,7 @@ side does besides: drillyard's has Prefect, MLflow, stored results and the repor
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def ours(folder: Path, trials: int, steps: int) -> float:
         settings=settings, steps=steps, episodes=EPISODES, low=LOW, high=HIGH, trials=trials,
     ))  # fmt: skip
     seconds = drillyard(folder, "run", "tuners.yaml").seconds
+    print(f"drillyard: {seconds:.1f} s", file=sys.stderr, flush=True)
     done = [t for t in results(folder, "tuners")["trials"] if t["status"] == "SUCCEEDED"]  # type: ignore[attr-defined]
     if len(done) != trials:
         raise SystemExit(f"drillyard finished {len(done)} of {trials} trials")
@@ -54,6 +56,7 @@ def theirs(python: str, script: str, folder: Path, trials: int, steps: int) -> f
     """Seconds of the script of another program, which says how many trials it finished."""
     words = [trials, steps, LOW, HIGH, EPISODES, *SETTINGS.values()]
     found = timed([python, str(HERE / script), *map(str, words)], folder)
+    print(f"{script}: {found.seconds:.1f} s", file=sys.stderr, flush=True)
     if f"finished {trials} trials" not in found.output:
         raise SystemExit(f"{script} did not finish {trials} trials:\n{found.output[-3000:]}")
     return found.seconds

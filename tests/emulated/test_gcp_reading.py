@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ import pytest
 
 from drillyard.mailbox import open_store
 from drillyard.testing.cloud.handle import GcpEmulator
+from tests.contract.toy import until
 from tests.patience import PATIENCE_S
+from tests.unit.test_boards import RUN as CURVE
+from tests.unit.test_boards import begun, lines
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1
@@ -97,3 +102,43 @@ def test_every_reading_command_works_from_another_machine(
     said("sync", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
     assert "nothing was open" in said("cancel", place)
     assert not (tmp_path / "drillyard-runs").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_new_points_of_a_run_in_a_bucket_while_it_works(
+    shared_cloud: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes on; what a machine writes into the bucket comes into its curve."""
+    from drillyard_backends.gcp.bucket import ensure_bucket
+
+    url = f"gs://curves-{uuid.uuid4().hex[:8]}"
+    for name, value in shared_cloud.env.items():
+        monkeypatch.setenv(name, value)
+    ensure_bucket(open_store(url), shared_cloud.project, "europe-west1")
+    mailbox = begun(url)
+    lines(mailbox, 0, 3)
+    child = subprocess.Popen(
+        [DRILLYARD, "tensorboard", f"{url}/e/{CURVE}", "--port", "0", "--folder", str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        served = re.search(r"http://127\.0\.0\.1:\d+/", child.stdout.readline())
+        assert served is not None
+        query = f"data/plugin/scalars/scalars?tag=ret&run=e%2F{CURVE}"
+
+        def steps() -> list[int]:
+            try:
+                with urllib.request.urlopen(f"{served[0]}{query}", timeout=30) as answer:
+                    return [point[1] for point in json.load(answer)]
+            except OSError:  # not up yet, or it has not read the first point
+                return []
+
+        until(lambda: steps() == [0, 10, 20], what="the first points")
+        lines(mailbox, 3, 2)
+        until(lambda: steps() == [0, 10, 20, 30, 40], what="what the run wrote meanwhile")
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait(PATIENCE_S)

@@ -27,7 +27,12 @@ DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 
 @pytest.fixture
 def mailbox(tmp_path: Path) -> Mailbox:
-    mailbox = Mailbox(open_store(str(tmp_path / "store")), "e")
+    return begun(str(tmp_path / "store"))
+
+
+def begun(store_url: str) -> Mailbox:
+    """An experiment whose one run has begun and has no curve yet."""
+    mailbox = Mailbox(open_store(store_url), "e")
     mailbox.write(
         "experiment.json", ExperimentRecord(name="e", spec={}, identity="x", created_at=1)
     )

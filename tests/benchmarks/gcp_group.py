@@ -33,7 +33,7 @@ from . import common
 from .played_machines import unplayed
 from .virtual_clock import VirtualClock
 
-SPEED = 3.0
+SPEED = 1.0
 TRAIN_S = 60.0
 WINDOW_S = 10.0
 STORE = "gs://group"

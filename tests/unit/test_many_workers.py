@@ -18,6 +18,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard.watcher import BOARDS_A_LOOK, Watcher
 from drillyard.worker.predecessors import bury, worker_id
 from drillyard_backends.gcp.leaving import LEAVE_A_SECOND, Leaver
+from drillyard_backends.gcp.records import machine_of
 from tests.contract.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -150,3 +151,17 @@ def _board(run):
     return Board(
         run=run, phase=Phase.TRAIN, status=Status.RUNNING, attempt=1, worker="w", written_at=0.0
     )
+
+
+def test_the_machine_of_a_ticket_is_found_among_many_by_two_reads(mailbox):
+    for number in range(MANY):
+        say(mailbox, number)
+        claim = Claim(
+            ticket=f"t0001-s{number}.train", attempt=1, worker=f"{LEASE}-{number:04}", token="t",
+            claimed_at=0.0,
+        )  # fmt: skip
+        mailbox.claim(claim)
+    mailbox.store.reads.clear()
+    assert machine_of(mailbox, LEASE, "t0001-s1.train") == "m1"
+    assert machine_of(mailbox, "dy-9999999999", "t0001-s1.train") is None
+    assert mailbox.store.reads == {"claims": 2, "workers": 2}

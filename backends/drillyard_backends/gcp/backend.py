@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.canary import sing
 from drillyard.naming import LEASE
 from drillyard_backends.gcp import naming, plan, records
@@ -63,6 +64,7 @@ class GcpBackend:
         self._clock = clock
         self._keepers: dict[str, Keeper] = {}
         self._viewers: dict[str, Viewer] = {}
+        self._mailboxes: dict[tuple[str, str], Mailbox | None] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
@@ -144,8 +146,9 @@ class GcpBackend:
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """ALIVE while a machine (of the ticket) is up, PENDING while one comes or is sought."""
         view = self._viewer(lease.order).look(FRESH_S)
-        if ticket_id is not None:
-            name = records.machine_of(lease.order, ticket_id)
+        mailbox = None if ticket_id is None else self._mailbox(lease.order)
+        if ticket_id is not None and mailbox is not None:
+            name = records.machine_of(mailbox, lease.lease_id, ticket_id)
             if name is not None:
                 found = [m for ms in view.values() for m in ms if m.name == name]
                 there = any(m.stage in (Stage.UP, Stage.GOING) for m in found)
@@ -246,6 +249,14 @@ class GcpBackend:
     def _locked(self, lease_id: str) -> threading.RLock:
         with self._lock:
             return self._locks.setdefault(lease_id, threading.RLock())
+
+    def _mailbox(self, order: Order) -> Mailbox | None:
+        """Of an order; kept, for it has connections and a login of its own."""
+        key = order.store_url, order.experiment
+        with self._lock:
+            if key not in self._mailboxes:
+                self._mailboxes[key] = records.mailbox_of(order)
+            return self._mailboxes[key]
 
     def _base(self, order: Order) -> str:
         return naming.base_name(self.config.group_prefix, order.lease_id)

@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 class _Neighbours:
     """What ``Undertaker`` asks of a backend: whether the machine of a ticket is there."""
 
-    def __init__(self, group: OwnGroup) -> None:
+    def __init__(self, mailbox: Mailbox, group: OwnGroup) -> None:
+        self._mailbox = mailbox
         self._group = group
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """GONE only for a machine of this very group that its listing has no more."""
-        name = records.machine_of(lease.order, ticket_id) if ticket_id else None
-        if name is None or records.group_of(lease.order, name) != self._group.path:
+        box, lease_id = self._mailbox, lease.lease_id
+        name = records.machine_of(box, lease_id, ticket_id) if ticket_id else None
+        if name is None or records.group_of(box, lease_id, name) != self._group.path:
             return Liveness.UNKNOWN  # of another group of the lease, which is not ours to see
         members = self._group.members()
         if members is None:
@@ -55,7 +57,7 @@ class Gravedigger:
     def __init__(
         self, mailbox: Mailbox, group: OwnGroup, worker: str, clock: Clock = SYSTEM
     ) -> None:
-        backend = cast(Backend, _Neighbours(group))
+        backend = cast(Backend, _Neighbours(mailbox, group))
         ledger = Ledger(mailbox, clock)
         self._undertaker = Undertaker(mailbox, backend, ledger, worker, clock)
 

@@ -24,15 +24,13 @@ def mailbox_of(order: Order) -> Mailbox | None:
         return None
 
 
-def machine_of(order: Order, ticket_id: str) -> str | None:
-    """The machine that holds a ticket's newest claim; None when the mailbox does not tell."""
-    mailbox = mailbox_of(order)
-    if mailbox is None:
-        return None
-    attempts = [attempt for ticket, attempt, _ in mailbox.claims() if ticket == ticket_id]
+def machine_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> str | None:
+    """The machine of a lease that holds a ticket's newest claim; None when nothing tells."""
+    found = (mailbox.claim_of(key) for key in mailbox.claim_keys(f"{ticket_id}."))
+    attempts = [claim[1] for claim in found if claim is not None and claim[0] == ticket_id]
     claim = mailbox.read_claim(ticket_id, max(attempts)) if attempts else None
     worker = mailbox.read(f"workers/{claim.worker}.json", WorkerRecord) if claim else None
-    return worker.host if worker is not None and worker.lease == order.lease_id else None
+    return worker.host if worker is not None and worker.lease == lease_id else None
 
 
 class Started(Record):
@@ -45,12 +43,9 @@ class Started(Record):
     written_at: float
 
 
-def group_of(order: Order, machine: str) -> str | None:
+def group_of(mailbox: Mailbox, lease_id: str, machine: str) -> str | None:
     """The group of a machine by its own words, or None."""
-    mailbox = mailbox_of(order)
-    if mailbox is None:
-        return None
-    started = mailbox.read(f"leases/{order.lease_id}/machines/{machine}.json", Started)
+    started = mailbox.read(f"leases/{lease_id}/machines/{machine}.json", Started)
     return started.group if started else None
 
 

@@ -235,9 +235,13 @@ class Mailbox:
         """See ``store.stamp``; of ``claims/``, ``queue/`` or ``board/``."""
         return stamp(self.store, self.key(folder))
 
-    def claim_keys(self) -> Iterator[str]:
-        """One listing: the key of every claim and ending, for ``claim_of``."""
-        return keys(self.store, self.key("claims/"))
+    def claim_keys(self, named: str = "") -> Iterator[str]:
+        """One listing: the key of every claim and ending, for ``claim_of``.
+
+        Args:
+            named: Only those of tickets that begin so.
+        """
+        return keys(self.store, self.key(f"claims/{named}"))
 
     @staticmethod
     def claim_of(key: str) -> tuple[str, int, bool] | None:

@@ -133,12 +133,15 @@ def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path
     ],
     ids=["raises", "gives a NaN", "breaks a rule"],
 )  # fmt: skip
-def test_a_fault_is_told_once(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+def test_a_fault_is_told_once(
+    tmp_path: Path, change: tuple[str, str], said: str, request: pytest.FixtureRequest
+) -> None:
     """Our steps and Gymnasium's checker meet the same one."""
+    module = "broken_" + request.node.callspec.id.replace(" ", "_")  # imported once a process
     world = WORLD.format(first="").replace(*change)
     assert world != WORLD.format(first="")
-    (tmp_path / "broken.py").write_text(world)
-    (tmp_path / "exp.yaml").write_text(FILE.format(module="broken", more=""))
+    (tmp_path / f"{module}.py").write_text(world)
+    (tmp_path / "exp.yaml").write_text(FILE.format(module=module, more=""))
     found = check(load(tmp_path / "exp.yaml"), store=str(tmp_path / "runs"))
     (told,) = [f.message for f in found if f.severity is not Severity.OK]
     assert said in told

@@ -66,7 +66,7 @@ def check_env_contract(env: Env) -> list[Finding]:
     else:
         # Both meet the same fault. It is told once: by the rule that is broken where Gymnasium
         # names one, and otherwise with its step and value.
-        findings.append(rules if named and trial.raised else trial.finding)
+        findings.append(rules if named else trial.finding)
     if not any(f.severity is Severity.ERROR for f in findings):
         findings.append(_deterministic(trial, env))
     return findings
@@ -151,12 +151,10 @@ class _Trial:
     Attributes:
         seen: What each reset and step gave.
         finding: That they are well, or the first fault.
-        raised: The fault is something that the simulator raised.
     """
 
     seen: list[tuple[Any, ...]]
     finding: Finding
-    raised: bool = False
 
 
 def _trial(env: Env) -> _Trial:
@@ -183,7 +181,7 @@ def _trial(env: Env) -> _Trial:
                 seen.append((observation,))
     except DrillyardError as error:
         said = f"step {step}, copy 0: {error}"
-        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint), raised=True)
+        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint))
     except Exception as error:
         return _Trial(
             seen,
@@ -193,7 +191,6 @@ def _trial(env: Env) -> _Trial:
                 f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
                 "mend the simulator; a run would fail in the same way",
             ),
-            raised=True,
         )
     if broken is None:
         return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))

@@ -21,6 +21,8 @@ PAGES = [
     [page, *(other for other in DOCUMENTS if GO_ON.get(other.name) == page.name)]
     for page in DOCUMENTS if page.name not in GO_ON
 ]  # fmt: skip
+LONG = ("python.md", "rehearse.md", "studies.md")
+"""Pages whose commands train for minutes of a core, and whose features have tests of their own."""
 # `make …` is what runs these tests: running it from here would never end.
 ELSEWHERE = {"make demo": ".ci/run and a fresh clone", "make test": "this very run",
              "make slow": "on demand", "make check": ".ci/run"}  # fmt: skip
@@ -36,7 +38,14 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-@pytest.mark.parametrize("pages", PAGES, ids=lambda pages: "+".join(p.name for p in pages))
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(pages, marks=pytest.mark.slow if pages[0].name in LONG else ())
+        for pages in PAGES
+    ],
+    ids=lambda pages: "+".join(p.name for p in pages),
+)
 def test_what_is_documented_works(
     pages: list[Path], finished_cstr: Path, server: None, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def readers_only(place: str, shared_cloud: GcpEmulator) -> Iterator[str]:
     shared_cloud.ask("project", denied=[])
 
 
+@pytest.mark.slow
 def test_every_reading_command_works_from_another_machine(
     readers_only: str, shared_cloud: GcpEmulator, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ def prefect(url: str) -> Iterator[Finding]:
             Severity.ERROR, "prefect api",
             f"{shown} does not let us in ({error.code})" if closed else
             f"{shown} is no API of Prefect ({error.code})",
-            "set PREFECT_API_AUTH_STRING=user:password; of `drillyard up`: source its env.sh"
+            "user:password stands in PREFECT_API_AUTH_STRING; of `up`: source its env.sh"
             if closed else "the address ends in /api",
         )  # fmt: skip
         return

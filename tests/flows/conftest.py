@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -93,8 +94,16 @@ class Api:
             self.url + path, None if body is None else json.dumps(body).encode(), headers,
             method=method,
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-            return bytes(answer.read())
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                    return bytes(answer.read())
+            except urllib.error.HTTPError as error:
+                # A busy SQLite is told as 503; Prefect's own client asks again, too.
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def flow_run(self, name: str) -> dict[str, Any]:
         """The newest flow run of a name."""

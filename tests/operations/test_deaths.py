@@ -1,13 +1,13 @@
-"""Whatever dies: the page says so, what was posted is finished or stopped, nothing is left."""
+"""A flow run is killed: the page says so, what was posted is finished or stopped, nothing left."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-import psutil
 import pytest
 
+from drillyard.processes import ProcessId
 from tests.patience import until
 
 from .yard import Yard
@@ -24,9 +24,10 @@ def at_work(team: Yard, name: str, **more: object) -> str:
     return run
 
 
-def kill(process: psutil.Process) -> None:
-    process.kill()
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+def kill(pid: int) -> None:
+    found = ProcessId.of(pid)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: found is None or not found.alive(), what="its end")
 
 
 def finished(team: Yard, name: str) -> bool:
@@ -35,7 +36,7 @@ def finished(team: Yard, name: str) -> bool:
 
 def test_kill_9_of_a_flow_run(team: Yard) -> None:
     run = at_work(team, "killed")
-    kill(team.process(run))
+    kill(team.process(run).pid)
     assert team.ended(run)["state"]["type"] == "CRASHED"
     team.alert("killed Crashed")
     team.nothing_left("killed")  # its lease has drained its tickets
@@ -48,47 +49,7 @@ def test_kill_9_of_a_flow_run(team: Yard) -> None:
 def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
     more = {"steps": 100_000_000, "checkpoint_every": 64}  # it would not drain in this life
     run = at_work(team, "guarded", train=more, on_driver_loss="stop")
-    kill(team.process(run))
+    kill(team.process(run).pid)
     assert team.ended(run)["state"]["type"] == "CRASHED"
     team.nothing_left("guarded")
     assert list((team.bench.store / "guarded/runs/t0001-s1/attempts/train-1").rglob("manifest*"))
-
-
-def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
-    run = at_work(team, "orphaned")
-    process = team.process(run)
-    kill(psutil.Process(team.house.read()["processes"]["worker"]["pid"]))
-    kill(process)
-    try:
-        ended = team.ended(run)
-        assert ended["state"]["type"] == "CRASHED"
-        assert "no sign of life" in ended["state"]["message"]
-        team.alert("orphaned Crashed")
-        team.nothing_left("orphaned")
-        assert finished(team, "orphaned")
-    finally:
-        team.up()
-
-
-def test_a_worker_that_is_stopped(team: Yard) -> None:
-    run = at_work(team, "dropped")
-    process = team.process(run)
-    os.kill(team.house.read()["processes"]["worker"]["pid"], signal.SIGTERM)  # as systemd does
-    until(lambda: not process.is_running(), what="the worker ends its flow runs")
-    try:
-        assert team.flow_run(run)["state"]["type"] == "RUNNING"  # without a last word
-        assert team.ended(run)["state"]["type"] == "CRASHED"
-        team.nothing_left("dropped")
-        assert finished(team, "dropped")
-    finally:
-        team.up()
-
-
-def test_a_server_that_dies_and_comes_back(team: Yard) -> None:
-    run = at_work(team, "served")
-    kill(psutil.Process(team.house.read()["processes"]["prefect"]["pid"]))
-    team.up()
-    ended = team.ended(run)
-    team.nothing_left("served")
-    assert finished(team, "served")
-    assert ended["state"]["type"] == "COMPLETED", ended["state"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import stat
 import subprocess
 import sys
@@ -16,22 +15,11 @@ from drillyard_flows.servers import postgresql
 from tests.flows.conftest import DRILLYARD
 from tests.patience import PATIENCE_S
 
-from .yard import free_ports
+from .yard import free_ports, plain_user
 
 needed = pytest.mark.skipif(
     postgresql.programs() is None, reason="no PostgreSQL (Debian: apt-get install postgresql)"
 )
-
-
-def somebody() -> list[str]:
-    """In front of a command that must not be root's, whom PostgreSQL refuses."""
-    if os.geteuid() != 0:
-        return []
-    number = pwd.getpwnam("daemon").pw_uid  # anybody who has a name
-    words = ["unshare", "--user", f"--map-user={number}", f"--map-group={number}"]
-    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody be another user (run the tests as a plain user)")
-    return words
 
 
 PROGRAM = """
@@ -64,7 +52,7 @@ print(json.dumps([found, again, [name for name, in names]]))
 def test_it_is_made_once_asks_for_a_password_and_keeps_its_data(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     done = subprocess.run(
-        [*somebody(), sys.executable, "-c", PROGRAM, str(tmp_path / "up"), str(port)],
+        [*plain_user(), sys.executable, "-c", PROGRAM, str(tmp_path / "up"), str(port)],
         capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from drillyard.testing.cloud.proxy import Proxy
 from drillyard.testing.cloud.tls import Authority
@@ -165,14 +167,29 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
     known = House.at(folder).read().get("ports")
     ports = []
     if known is None:
-        names = ("prefect", "mlflow", "relay")
+        names = ("prefect", "mlflow", "relay", "postgresql")
         ports = [
             word for name, port in zip(names, free_ports(len(names)), strict=True)
             for word in (f"--{name}-port", str(port))
         ]  # fmt: skip
-    done = bench.run("up", "--folder", folder, *ports, *words, **environ)
+    command = bench.command("up", "--folder", folder, *ports, *words)
+    done = subprocess.run(
+        [*(plain_user() if "postgresql" in words else []), *command], capture_output=True,
+        text=True, check=False, cwd=bench.folder, env={**os.environ, **environ},
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return exports(folder / "env.sh")
+
+
+def plain_user() -> list[str]:
+    """In front of a command that must not be root's, whom PostgreSQL refuses."""
+    if os.geteuid() != 0:
+        return []
+    number = pwd.getpwnam("daemon").pw_uid  # anybody who has a name
+    words = ["unshare", "--user", f"--map-user={number}", f"--map-group={number}"]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody be another user (run the tests as a plain user)")
+    return words
 
 
 def down(bench: Bench, folder: Path) -> str:
@@ -204,13 +221,19 @@ def slack(folder: Path) -> Iterator[tuple[list[dict[str, Any]], dict[str, str]]]
 
 
 @contextmanager
-def yard(folder: Path) -> Iterator[Yard]:
-    """Servers of their own, stopped at the end."""
+def yard(folder: Path, *words: str) -> Iterator[Yard]:
+    """Servers of their own, stopped at the end.
+
+    Args:
+        folder: Of experiments, results and the servers' data.
+        *words: Options of ``up``.
+    """
+    folder.mkdir(exist_ok=True)
     bench = Bench(folder)
     home = folder / "up"
     with webhook() as hook, slack(folder) as (told, through), mail_server() as box:
         try:
-            environ = up(bench, home, "--mail", box.url, **through)
+            environ = up(bench, home, "--mail", box.url, *words, **through)
             relay = environ.pop(
                 "DRILLYARD_ALERTS"
             )  # the webhook is told where a test says no other

@@ -42,7 +42,8 @@ def connected() -> Iterator[SyncPrefectClient]:
         if code in (401, 403):
             raise ControlPlaneError(
                 f"Prefect's API at {url} does not let us in ({code})",
-                hint="set PREFECT_API_AUTH_STRING=user:password",
+                # As an assignment it would be taken for a secret, and masked.
+                hint="user and password stand in PREFECT_API_AUTH_STRING, with a colon between",
             ) from error
         raise ControlPlaneError(
             f"Prefect's API refused ({code}): {error.response.text[:500]}",

@@ -48,6 +48,8 @@ class Trait(enum.StrEnum):
     """The capacity is not ours alone; teardown frees our part only."""
     PAID = "PAID"
     """Costs money: ``budget.max_hours`` and ``max_cost`` are mandatory."""
+    JOBS = "JOBS"
+    """Each pushed ticket brings a worker of its own: none stands ready before."""
     TENDED = "TENDED"
     """Machines come one by one and may be replaced: ``tend`` is called while work is left."""
 

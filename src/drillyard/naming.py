@@ -6,6 +6,7 @@ repeatable and deleting works unseen.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import re
 
@@ -37,6 +38,14 @@ def file_name(text: str, limit: int = 120) -> str:
     if safe.split(".")[0].lower() in _RESERVED:
         safe = f"_{safe}"
     return safe if safe == text and 0 < len(safe) <= limit else _with_hash(safe, text, limit)
+
+
+def user_name() -> str:
+    """Who is logged in here, for labels; ``unknown`` in a container without users."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def label(text: str, limit: int = 63) -> str:

@@ -159,7 +159,7 @@ class Tenancy:
         interrupted: Callable[[], None],
         enough: Callable[[], bool] = lambda: False,
     ) -> list[WorkerRecord]:
-        """Wait until all workers of the lease are ready.
+        """Wait until all workers of the lease are ready; where tickets bring them, the lease.
 
         Args:
             timeout_s: How long.
@@ -188,7 +188,10 @@ class Tenancy:
             now = self._clock.monotonic()
             if now >= next_probe:
                 next_probe = now + 2.0
-                if probe(self._backend, lease) is Liveness.GONE:
+                alive = probe(self._backend, lease)
+                if alive is Liveness.ALIVE and Trait.JOBS in self._backend.traits:
+                    return ready
+                if alive is Liveness.GONE:
                     # Its last words may have come between the two looks.
                     self._refuse_failed(self._mailbox.workers(), lease.lease_id)
                     raise self._lost(lease, "ended before it was ready")

@@ -36,7 +36,7 @@ learner: {{algorithm: ppo, args: {{n_steps: 512}}}}
 train: {{steps: 4096, n_envs: 2, checkpoint_every: 1024}}
 evaluate: {{episodes: 2}}
 seeds: [1, 2]
-backend: gcp
+backend: {kind}
 budget: {{max_hours: 0.5, max_cost: 2}}
 resources: {{workers: 2, threads: 1}}
 tracking: {{mlflow: null}}
@@ -99,10 +99,10 @@ GIVEN = dict(os.environ)
 """As it was before the tests took every DRILLYARD_ variable out of it."""
 
 
-def the_whole_way(laptop: Laptop) -> None:
+def the_whole_way(laptop: Laptop, kind: str = "gcp") -> None:
     """Plan, run, read from the bucket, pay, and find nothing left."""
     name = f"live-{uuid.uuid4().hex[:8]}"
-    (laptop.folder / "live.yaml").write_text(FILE.format(name=name))
+    (laptop.folder / "live.yaml").write_text(FILE.format(name=name, kind=kind))
     plan = json.loads(laptop.run("plan", "live.yaml", "--json"))
     assert plan["possible"] and plan["machines"] == 2 and plan["cost"]["total"] <= 2
     store = plan["store"]
@@ -115,7 +115,7 @@ def the_whole_way(laptop: Laptop) -> None:
     (bill,) = json.loads(laptop.run("cost", f"{store}/{name}", "--json"))
     assert 0 < bill["total"] < 2
     assert all(i["confirmed"] and i["ended_at"] for i in bill["intervals"])
-    listed = json.loads(laptop.run("reap", "--dry-run", "--on", "gcp", "--json"))["leases"]
+    listed = json.loads(laptop.run("reap", "--dry-run", "--on", kind, "--json"))["leases"]
     assert [one for one in listed if one["experiment"] == name] == []
 
 

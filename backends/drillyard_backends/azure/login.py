@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 SIGN_IN = (
@@ -18,4 +19,6 @@ def credential() -> Any:
     """
     from azure.identity import DefaultAzureCredential
 
+    # It logs every request at "info", and each sign-in that it tries and does not find.
+    logging.getLogger("azure").setLevel(logging.ERROR)
     return DefaultAzureCredential()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import re
 from dataclasses import dataclass
 
 from drillyard.backend import Order
-from drillyard.naming import LEASE, label
+from drillyard.naming import LEASE, label, user_name
 
 MARK = "drillyard"
 """Label of every machine of ours."""
@@ -83,15 +82,8 @@ def labels(order: Order, own: dict[str, str]) -> dict[str, str]:
         MARK: MARK_VALUE,
         LEASE_LABEL: order.lease_id,
         EXPERIMENT_LABEL: label(order.experiment or "none"),
-        OWNER_LABEL: label(_user()),
+        OWNER_LABEL: label(user_name()),
     }
     if order.deadline is not None:
         found[UNTIL_LABEL] = str(int(order.deadline))
     return found
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

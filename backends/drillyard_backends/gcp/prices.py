@@ -6,15 +6,10 @@ names a file of the same form to use instead. An unknown region is taken as dear
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
-import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
-from drillyard.errors import ConfigError
+from drillyard_backends.pricelists import PriceList
 
 OVERRIDE = "DRILLYARD_GCP_PRICES"
 HOURS_A_MONTH = 730.0
@@ -24,13 +19,16 @@ _SIZED = re.compile(
 _CUSTOM = re.compile(r"(?:(?P<family>[a-z]\d[a-z]?)-)?custom-(?P<cpus>\d+)-(?P<mb>\d+)(?:-ext)?\Z")
 
 
+_list = PriceList("drillyard_backends.gcp", OVERRIDE)
+
+
 def table() -> dict[str, Any]:
     """The price list in force.
 
     Raises:
         ConfigError: ``DRILLYARD_GCP_PRICES`` names no such list.
     """
-    return _read(os.environ.get(OVERRIDE, ""))
+    return _list.table()
 
 
 def date() -> str:
@@ -92,25 +90,3 @@ def _factor(region: str, spot: bool) -> float:
     prices = table()
     factor = float(prices["regions"].get(region, prices["other_regions"]))
     return factor * (float(prices["spot_factor"]) if spot else 1.0)
-
-
-@functools.lru_cache(maxsize=4)
-def _read(path: str) -> dict[str, Any]:
-    own = (importlib.resources.files("drillyard_backends.gcp") / "prices.json").read_text("utf-8")
-    ours: dict[str, Any] = json.loads(own)
-    if not path:
-        return ours
-    try:
-        theirs = json.loads(Path(path).expanduser().read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"is no price list: {error}", field=OVERRIDE, value=path,
-            allowed="a JSON file with the keys of drillyard's own: " + ", ".join(ours),
-        ) from None  # fmt: skip
-    missing = [key for key in ours if key not in theirs and key != "note"]
-    if missing:
-        raise ConfigError(
-            f"the price list lacks {', '.join(missing)}", field=OVERRIDE, value=path,
-            hint="copy drillyard's own list and change the numbers",
-        )  # fmt: skip
-    return dict(theirs)

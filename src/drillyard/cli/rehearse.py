@@ -35,6 +35,9 @@ _NOT_INHERITED = (
     "MLFLOW_TRACKING_URI",
     "STORAGE_EMULATOR_HOST",
     "GCE_METADATA_HOST",
+    "AZURE_TOKEN_CREDENTIALS",
+    "MSI_ENDPOINT",
+    "IDENTITY_ENDPOINT",
 )
 
 
@@ -54,7 +57,7 @@ def rehearse_command(
         typer.Option(
             metavar="NAME=VALUE",
             help="What goes wrong: preempt=2, stockout=europe-west1-b, lost=0.1, …; may be "
-            "repeated. `--fault list` shows all.",
+            "repeated. `--fault list` shows all, with --on those of that cloud.",
         ),
     ] = None,
     keep: Annotated[
@@ -72,16 +75,16 @@ def rehearse_command(
     The machines are processes here; everything else is what would run there. Exit code 4 when a
     machine, group, template or disk is left.
     """
-    from drillyard.testing.cloud.gcp_rehearsal import FAULTS
-    from drillyard.testing.cloud.rehearsal import parse_faults, rehearsal_of
+    from drillyard.testing.cloud.rehearsal import faults_of, parse_faults, rehearsal_of
 
     if fault == ["list"]:
-        for known, value in FAULTS.items():
+        for known, value in faults_of((on or "gcp").partition("/")[0]).items():
             typer.echo(f"{known}={value}")
         return
-    faults = parse_faults(fault or [], FAULTS)
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec
-    given = spec.backends.get(spec.backend.partition("/")[0], {})
+    kind = spec.backend.partition("/")[0]
+    faults = parse_faults(fault or [], faults_of(kind))
+    given = spec.backends.get(kind, {})
     with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
         folder = Path(text)
         home = folder / "home" if keep is None else keep.absolute() / "home"

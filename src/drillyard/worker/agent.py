@@ -133,10 +133,18 @@ class Agent:
                     f"resources.gpus is {order.gpus}, and no GPU is usable here: {trouble}",
                     hint="install a torch with CUDA and a driver, or set resources.gpus to 0",
                 )
-        bury(self._mailbox, self._me, self._heart.record, self._orphans, self._clock)
+        bury(
+            self._mailbox, self._me, self._heart.record, self._orphans, self._clock,
+            self.predecessor_lost_to,
+        )  # fmt: skip
         sweep = getattr(self._mailbox.store, "sweep", None)
         if sweep is not None:
             sweep(order.experiment)
+
+    @property
+    def predecessor_lost_to(self) -> Cause:
+        """What ended an earlier agent in this one's place that left without a word."""
+        return Cause.INFRASTRUCTURE
 
     def _orphans(self) -> Iterator[ProcessId]:
         """Living processes that an earlier agent in this one's place may have left."""

@@ -36,6 +36,7 @@ def bury(
     record: WorkerRecord,
     orphans: Callable[[], Iterable[ProcessId]],
     clock: Clock,
+    cause: Cause = Cause.INFRASTRUCTURE,
 ) -> None:
     """End what dead agents of a lease left on this machine, and their claims.
 
@@ -45,6 +46,7 @@ def bury(
         record: Its own record as a worker.
         orphans: Processes that may be left of them; asked only when one has died.
         clock: For the stamps.
+        cause: What ended them.
     """
     others = [
         w for w in mailbox.workers(named=_stem(record.lease, record.host))
@@ -69,7 +71,7 @@ def bury(
             ending = endings.succeeded(claim, clock, message, accepted.status)
         else:
             ending = endings.failed(
-                claim, clock, Cause.INFRASTRUCTURE, message,
+                claim, clock, cause, message,
                 hint="the next attempt goes on from the last checkpoint",
             )  # fmt: skip
         mailbox.end(ending.model_copy(update={"by": record.worker}))

@@ -26,7 +26,7 @@ from drillyard.backend import Order
 from drillyard.clock import SYSTEM, Clock
 from drillyard.processes import ProcessId, marked
 from drillyard.status import Status
-from drillyard.worker.agent import Agent
+from drillyard.worker.agent import TERM_GRACE_S, Agent
 
 PLACE = "DRILLYARD_PLACE"
 """Environment variable: one agent after the other in the same place carries the same value."""
@@ -45,6 +45,7 @@ class PushedAgent(Agent):
         slots: Tickets at once.
         clock: Time.
         ear: The socket to whoever pushes.
+        term_grace_s: How long tickets may take to stop after SIGTERM.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class PushedAgent(Agent):
         clock: Clock = SYSTEM,
         *,
         ear: socket.socket,
+        term_grace_s: float = TERM_GRACE_S,
     ) -> None:
-        super().__init__(order, scratch, slots, clock)
+        super().__init__(order, scratch, slots, clock, term_grace_s=term_grace_s)
         self._ear = ear
         self._handed: dict[str, float] = {}
         """Ticket -> when it was handed, by the monotonic clock."""

@@ -23,7 +23,7 @@ from drillyard.testing.cloud.gcs.objects import Storage
 from drillyard.testing.cloud.gcs.service import StorageService
 from drillyard.testing.cloud.machines import EMULATOR_MARK
 from drillyard.testing.cloud.metadata import MetadataService
-from drillyard.testing.cloud.project import Project, key_file
+from drillyard.testing.cloud.project import Project, key_file, machine_of
 from drillyard.testing.cloud.rights import rights_services, token_endpoint
 from drillyard.testing.cloud.triggers import Trigger, Triggers, happen
 from drillyard.testing.cloud.wire import App, Listener, Refusal, Request, Response
@@ -55,8 +55,12 @@ class Cloud(Loopback):
         self.storage = Storage(self.clock)
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, self.project, self.faults, folder, self._machine_env)
-        self.triggers = Triggers(self.world)
-        self.storage.finalised.append(self.triggers.on_object)
+        self.triggers = Triggers(lambda what, machine: happen(self.world, what, machine))
+        self.storage.finalised.append(
+            lambda caller, stored: self.triggers.on_object(
+                machine_of(caller), f"{stored.bucket}/{stored.name}"
+            )
+        )
         self._metadata = Listener.of(self.served(MetadataService(self.world)))
         self.open_doors(self._apps(), self.verbs())
         self.key = folder / "key.json"

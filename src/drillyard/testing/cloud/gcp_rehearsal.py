@@ -10,10 +10,14 @@ from typing import Any
 
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.testing.cloud.handle import GcpEmulator
-from drillyard.testing.cloud.rehearsal import Account, Fault, MachineRow, number_of
+from drillyard.testing.cloud.rehearsal import (
+    CHECKPOINTS,
+    Account,
+    Fault,
+    MachineRow,
+    number_of,
+)
 
-CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
-"""A checkpoint exists when its manifest is written."""
 FAULTS = {
     "preempt": "NUMBER of machines, each after its first checkpoint, with notice",
     "cut": "NUMBER of machines, each after its first checkpoint, without notice",

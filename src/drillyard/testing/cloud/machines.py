@@ -60,6 +60,11 @@ class Machine:
         self._output.flush()
         self._script = self._run("startup-script", startup) if startup else None
 
+    @property
+    def code(self) -> int | None:
+        """Exit code of the start-up script; None while it runs, or where there is none."""
+        return None if self._script is None else self._script.poll()
+
     def tell(self, number: signal.Signals) -> None:
         """Signal the group of the start-up script."""
         if self._script is not None:

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import nearest
 
+CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
+"""A checkpoint exists when its manifest is written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -130,12 +133,37 @@ def rehearsal_of(
         UserError: The backend cannot be rehearsed, or a fault is none.
     """
     kind = backend.partition("/")[0]
+    if kind == "azure":
+        from drillyard.testing.cloud.azure_rehearsal import AzureRehearsal
+
+        return AzureRehearsal(backend, given, faults, folder, seed)
     if kind == "gcp":
         from drillyard.testing.cloud.gcp_rehearsal import GcpRehearsal
 
         return GcpRehearsal(backend, given, faults, folder, seed)
-    raise UserError(
-        f"backend {kind!r} cannot be rehearsed", hint="there is an emulated cloud for: gcp"
+    raise _none(kind)
+
+
+def faults_of(kind: str) -> Mapping[str, str]:
+    """What can go wrong on a backend's emulated cloud: name to what its value is.
+
+    Raises:
+        UserError: The backend cannot be rehearsed.
+    """
+    if kind == "azure":
+        from drillyard.testing.cloud import azure_rehearsal
+
+        return azure_rehearsal.FAULTS
+    if kind == "gcp":
+        from drillyard.testing.cloud import gcp_rehearsal
+
+        return gcp_rehearsal.FAULTS
+    raise _none(kind)
+
+
+def _none(kind: str) -> UserError:
+    return UserError(
+        f"backend {kind!r} cannot be rehearsed", hint="there is an emulated cloud for: azure, gcp"
     )
 
 

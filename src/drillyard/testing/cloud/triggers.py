@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
 from drillyard.testing.cloud.compute.world import World
-from drillyard.testing.cloud.gcs.objects import StoredObject
-from drillyard.testing.cloud.project import machine_of
 
 
 class Trigger(BaseModel):
@@ -37,11 +36,11 @@ class Triggers:
     """The triggers that are set.
 
     Args:
-        world: Where machines are.
+        happen: Lets something (first) happen to a machine (second).
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, happen: Callable[[str, str], None]) -> None:
+        self._happen = happen
         self._set: list[tuple[Trigger, dict[str, int]]] = []
         self._lock = threading.Lock()
 
@@ -55,21 +54,25 @@ class Triggers:
         with self._lock:
             return [trigger.model_dump() for trigger, _ in self._set]
 
-    def on_object(self, caller: str | None, stored: StoredObject) -> None:
-        """An object was written."""
-        machine = machine_of(caller)
+    def on_object(self, machine: str | None, name: str) -> None:
+        """A machine wrote an object.
+
+        Args:
+            machine: Its name; None: it was no machine.
+            name: ``bucket/name``.
+        """
         if machine is None:
             return
         with self._lock:
             for trigger, counts in self._set:
                 if trigger.played >= trigger.times or not re.search(trigger.machine, machine):
                     continue
-                if not re.search(trigger.objects, f"{stored.bucket}/{stored.name}"):
+                if not re.search(trigger.objects, name):
                     continue
                 counts[machine] = counts.get(machine, 0) + 1
                 if counts[machine] == trigger.count:
                     trigger.played += 1
-                    happen(self._world, trigger.what, machine)
+                    self._happen(trigger.what, machine)
 
 
 def happen(world: World, what: str, name: str) -> None:

@@ -1,0 +1,103 @@
+"""``python -m drillyard_backends.azure.job``: the program of one Azure ML job.
+
+The same agent as everywhere, handed one ticket; it goes on with the later phases of that run, so
+that a run ends also when nobody drives. When a low-priority node is taken away, Azure starts the
+same job again on another one: it buries what its predecessor held, and goes on from the last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from drillyard.backend import Order
+from drillyard.driver_lock import MACHINE
+from drillyard.errors import DrillyardError, NotFound
+from drillyard.mailbox import open_store
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.processes import MARK
+from drillyard.redaction import log_to, register_environment
+from drillyard.status import Cause
+from drillyard.worker.agent import run_agent
+from drillyard.worker.pushed import PushedAgent
+
+STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
+LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
+NAME = "AZUREML_RUN_ID"
+"""Azure ML's own variable: the name of the job."""
+log = logging.getLogger("drillyard.job")
+
+
+class JobAgent(PushedAgent):
+    """An agent that Azure starts again, under the same name, where the node was taken away."""
+
+    @property
+    def predecessor_lost_to(self) -> Cause:
+        """A dedicated node that vanished has failed."""
+        low = os.environ.get(LOW_PRIORITY) == "1"
+        return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
+
+
+def read_order() -> Order:
+    """The order that the job's environment names.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    store, key = os.environ[STORE], os.environ[ORDER_KEY]
+    try:
+        return Order.from_bytes(open_store(store).get(key))
+    except ObjectMissing:
+        raise NotFound(f"there is no order at {store}/{key}") from None
+
+
+def hand(ticket: str) -> socket.socket:
+    """Hand the one ticket over; what is returned is the agent's end.
+
+    When the agent says that nothing more of its run is done here, the other end is closed, and
+    the agent leaves.
+    """
+    ours, theirs = socket.socketpair()
+    ours.sendall(json.dumps({"ticket": ticket}).encode() + b"\n")
+
+    def wait() -> None:
+        with ours, ours.makefile("r", encoding="utf-8") as words:
+            said = words.readline()
+            log.info("nothing more to do here: %s", said.strip())
+
+    threading.Thread(target=wait, name="handed", daemon=True).start()
+    return theirs
+
+
+def main() -> int:
+    """Do the ticket; the exit code."""
+    register_environment()
+    log_to(logging.StreamHandler())
+    try:
+        os.environ.setdefault(MACHINE, os.environ.get(NAME, "azureml"))
+        order = read_order()
+        os.environ.setdefault(MARK, order.lease_id)
+        make = functools.partial(
+            JobAgent, ear=hand(os.environ[TICKET]),
+            term_grace_s=float(os.environ.get(GRACE, "20")),
+        )  # fmt: skip
+        # What a child leaves behind is not this program's end.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        with tempfile.TemporaryDirectory(prefix="drillyard-") as folder:
+            return run_agent(order, Path(folder) / "work", 1, make=make)
+    except DrillyardError as error:
+        log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Names and tags of everything that is made: computed from the order, never read back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from drillyard.backend import Order
+from drillyard.naming import LEASE, user_name
+
+MARK = "drillyard"
+"""Tag of every job, and of every cluster that belongs to one lease."""
+LEASE_TAG = "drillyard-lease"
+TICKET_TAG = "drillyard-ticket"
+EXPERIMENT_TAG = "drillyard-experiment"
+STORE_TAG = "drillyard-store"
+OWNER_TAG = "drillyard-owner"
+UNTIL_TAG = "drillyard-until"
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def job_name(lease_id: str, ticket: str, number: int) -> str:
+    """Of the n-th job of a ticket: ``dy-0123456789-t0001-s1-train-1``."""
+    return _NOT_IN_NAMES.sub("-", f"{lease_id}-{ticket}-{number}")
+
+
+def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
+    """Tags of what belongs to a lease; jobs are listed by the name of a tag, so the lease is one.
+
+    Args:
+        order: Of the lease.
+        own: The user's.
+        more: Further ones.
+    """
+    found = {
+        **own, MARK: "lease", order.lease_id: "", LEASE_TAG: order.lease_id,
+        EXPERIMENT_TAG: order.experiment, STORE_TAG: order.store_url, OWNER_TAG: user_name(),
+        **more,
+    }  # fmt: skip
+    if order.deadline is not None:
+        found[UNTIL_TAG] = str(int(order.deadline))
+    return found
+
+
+def outline(tags: Mapping[str, str]) -> Order | None:
+    """What tags tell of an order: enough to end the lease, and to know whether it is over."""
+    lease_id = tags.get(LEASE_TAG, "")
+    if not LEASE.match(lease_id):
+        return None
+    until = tags.get(UNTIL_TAG, "")
+    return Order(
+        lease_id=lease_id, experiment=tags.get(EXPERIMENT_TAG, ""),
+        store_url=tags.get(STORE_TAG, ""), deadline=float(until) if until.isdigit() else None,
+    )  # fmt: skip

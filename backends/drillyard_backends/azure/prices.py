@@ -1,0 +1,35 @@
+"""What nodes cost: a dated table, good enough to refuse an order that is ten times too dear.
+
+An approximation of public list prices of Linux machines in West Europe, without discounts;
+``DRILLYARD_AZURE_PRICES`` names a file of the same form to use instead.
+"""
+
+from __future__ import annotations
+
+from drillyard_backends.pricelists import PriceList
+
+OVERRIDE = "DRILLYARD_AZURE_PRICES"
+_list = PriceList("drillyard_backends.azure", OVERRIDE)
+
+
+def date() -> str:
+    """Of the list in force."""
+    return str(_list.table()["date"])
+
+
+def currency() -> str:
+    """Of the list in force."""
+    return str(_list.table()["currency"])
+
+
+def price(size: str, low_priority: bool) -> float | None:
+    """A node an hour; None for an unknown size.
+
+    Args:
+        size: ``Standard_F4s_v2``; capitals do not matter.
+        low_priority: For one that may be taken away.
+    """
+    table = _list.table()
+    known = {name.lower(): float(value) for name, value in table["sizes"].items()}
+    found = known.get(size.lower())
+    return None if found is None else found * (table["low_priority"] if low_priority else 1.0)

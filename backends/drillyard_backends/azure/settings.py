@@ -1,0 +1,154 @@
+"""Settings of the backend ``azure``; in the environment ``DRILLYARD_AZURE_<NAME>``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from drillyard.settings_model import configured
+from drillyard_backends.azure.workspace import found_workspace
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
+_GROUP = re.compile(r"[\w.()-]{1,89}[\w()-]\Z|[\w()-]\Z")
+_WORKSPACE = re.compile(r"[A-Za-z0-9][\w-]{1,32}\Z")
+_COMPUTE = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])\Z")
+_SIZE = re.compile(r"(?:Standard|Basic)_[A-Za-z0-9_-]+\Z", re.I)
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][\w.-]{0,254}:[\w.-]{1,30}\Z")
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}\Z")
+_CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}\Z")
+_FOLDER = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*\Z")
+_IDENTITY = re.compile(
+    r"/subscriptions/[^/]+/resource[gG]roups/[^/]+/providers/Microsoft\.ManagedIdentity/"
+    r"userAssignedIdentities/[^/]+\Z"
+)
+_TAG = re.compile(r"[^<>%&\\?/\x00-\x1f]{1,100}\Z")
+
+
+class AzureConfig(BaseSettings):
+    """What is rented in an Azure ML workspace, and how."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DRILLYARD_AZURE_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+    subscription_id: str = Field(
+        default_factory=lambda: found_workspace("subscription_id"),
+        description="Id of the subscription that pays; default: of config.json, of `az login`.",
+    )
+    resource_group: str = Field(
+        default_factory=lambda: found_workspace("resource_group"),
+        description="Resource group of the workspace; default: of config.json.",
+    )
+    workspace: str = Field(
+        default_factory=lambda: found_workspace("workspace_name"),
+        description="Name of the Azure ML workspace; default: of config.json.",
+    )
+    account: str | None = Field(
+        None, description="Storage account of the mailbox; default: the workspace's own."
+    )
+    container: str | None = Field(
+        None, description="Container of the mailbox; default: the workspace's own."
+    )
+    prefix: str = Field("drillyard", description="Folder of the container.")
+    compute: str | None = Field(
+        "drillyard", description="Name of the compute cluster; made if it is not there, and kept. "
+        "null: one of the lease's own, deleted with it.",
+    )  # fmt: skip
+    vm_size: str = Field("Standard_F4s_v2", description="Size of the cluster's nodes.")
+    max_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Most nodes of a cluster that is made; default: `resources.workers`."
+    )
+    low_priority: bool = Field(True, description="Cheaper nodes that may be taken away.")
+    node_idle_s: Annotated[int, Field(ge=30, le=86_400)] = Field(
+        120, description="A node of a cluster that is made leaves when it is idle so long."
+    )
+    environment: str | None = Field(
+        None, description="An environment of the workspace that has drillyard: `NAME:VERSION`."
+    )
+    image: str | None = Field(None, description="Docker image of an environment that is made.")
+    conda: str | None = Field(None, description="Conda file that is installed on the image.")
+    build: str | None = Field(
+        None, description="Folder with a Dockerfile, of an environment that is made."
+    )
+    recreate: bool = Field(
+        False, description="Make the environment anew, also when its content is known already."
+    )
+    identity: str | None = Field(
+        None, description="Resource id of the user-assigned identity of a cluster that is made; "
+        "default: the cluster's own. It needs Storage Blob Data Contributor on the account.",
+    )  # fmt: skip
+    stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
+        20.0, description="What a run gets to flush when its node is taken away."
+    )
+    preparing_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        1800.0, description="How long a node may prepare a job, until another job is tried."
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags of your own on every job and cluster."
+    )
+
+    @field_validator("tags")
+    @classmethod
+    def _are_tags(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if not _TAG.match(key) or len(text) > 256:
+                raise ValueError(f"{key}={text!r} is no tag: no <>%&\\?/ in a name, 256 long")
+            if key.startswith(("drillyard", "dy-")):
+                raise ValueError(f"{key} is a name of drillyard's own")
+        return value
+
+    @model_validator(mode="after")
+    def _texts_have_their_form(self) -> AzureConfig:
+        missing = [n for n in ("subscription_id", "resource_group", "workspace")
+                   if not getattr(self, n)]  # fmt: skip
+        if missing:
+            raise ValueError(
+                f"{missing[0]}: {' and '.join(missing)}: not known: run `drillyard configure "
+                "azure`, or put Azure ML's config.json beside your file"
+            )
+        _need(_GUID, self.subscription_id, "subscription_id", "an id such as 01234567-89ab-cdef-0123-456789abcdef")  # fmt: skip  # noqa: E501
+        _need(_GROUP, self.resource_group, "resource_group", "a name of at most 90 letters, digits, . _ - ( )")  # fmt: skip  # noqa: E501
+        _need(_WORKSPACE, self.workspace, "workspace", "a name of 2 to 33 letters, digits, - _")
+        _need(_ACCOUNT, self.account, "account", "a name of 3 to 24 of a-z 0-9")
+        _need(_CONTAINER, self.container, "container", "a name of 3 to 63 of a-z 0-9 -")
+        _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
+        _need(_COMPUTE, self.compute, "compute", "2 to 32 of A-Z a-z 0-9 -, a letter first")
+        _need(_SIZE, self.vm_size, "vm_size", "a size such as Standard_F4s_v2")
+        _need(_ENVIRONMENT, self.environment, "environment", "NAME:VERSION")
+        _need(_IDENTITY, self.identity, "identity", "the resource id of a user-assigned identity")
+        if (self.account is None) != (self.container is None):
+            raise ValueError("container: give `account` and `container`, or neither")
+        sources = [n for n in ("environment", "image", "build") if getattr(self, n)]
+        if len(sources) != 1:
+            raise ValueError(
+                "environment: give one of `environment`, `image`, `build`: where nodes get "
+                f"drillyard from; {' and '.join(sources) or 'none'} is given"
+            )
+        if self.conda is not None and self.image is None:
+            raise ValueError("conda: is installed on an `image`")
+        for name, there in (("conda", Path.is_file), ("build", Path.is_dir)):
+            path = getattr(self, name)
+            if path is not None and not there(Path(path).expanduser()):
+                raise ValueError(f"{name}: there is no {path}")
+        if self.build is not None and not (Path(self.build).expanduser() / "Dockerfile").is_file():
+            raise ValueError(f"build: there is no Dockerfile in {self.build}")
+        return self
+
+
+def read_settings(given: dict[str, Any]) -> AzureConfig:
+    """The settings.
+
+    Raises:
+        ConfigError: One fault.
+        ConfigErrors: Several.
+    """
+    return configured("azure", AzureConfig, given)
+
+
+def _need(pattern: re.Pattern[str], value: str | None, field: str, allowed: str) -> None:
+    if value is not None and not pattern.match(value):
+        raise ValueError(f"{field}: {value!r} is not {allowed}")

@@ -1,0 +1,251 @@
+"""The Azure ML backend on the emulated Azure: contract, calls, bad input, faults."""
+
+import json
+import uuid
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.backend import Liveness, Order, Severity, open_backend
+from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
+from drillyard.testing.backend_suite import BackendSuite
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.login import credential
+from tests.emulated.azure_lab import needs_azurite, opened
+from tests.patience import until
+
+pytestmark = needs_azurite()
+NOBODYS = "00000000-0000-0000-0000-000000000000"
+CHANGES = "^(PUT|POST|PATCH|DELETE) management"
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    yield from opened(tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture
+def settings(azure):
+    where = azure.workspace
+    yield {
+        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
+        "workspace": where["workspace_name"], "image": "mcr.example/drillyard:1",
+        "compute": None, "prefix": f"lab-{uuid.uuid4().hex[:8]}",
+    }  # fmt: skip
+    azure.clear_faults()
+
+
+@pytest.fixture
+def backend(settings):
+    made = AzureBackend(**settings)
+    made.prepare_store(made.store_url)
+    return made
+
+
+@pytest.fixture
+def order(backend):
+    return Order(
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+        store_url=backend.store_url,
+    )  # fmt: skip
+
+
+class TestAzureBackend(BackendSuite):
+    @pytest.fixture
+    def settings(self, settings):
+        return settings
+
+    @pytest.fixture
+    def backend(self, backend):
+        return backend
+
+    @pytest.fixture
+    def order(self, order):
+        return order
+
+
+def since(azure):
+    """A number to look at the log from."""
+    return max((e["number"] for e in azure.log("")), default=0)
+
+
+def alive(backend, lease):
+    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
+
+
+def test_a_second_submission_creates_nothing_and_a_job_is_one_call(azure, settings, order):
+    settings["compute"] = f"kept-{uuid.uuid4().hex[:6]}"
+    first = open_backend("azure", settings)
+    alive(first, first.provision(order))
+    mark = since(azure)
+    again = open_backend("azure", settings)
+    lease = again.provision(order.model_copy(update={"lease_id": f"dy-{uuid.uuid4().hex[:10]}"}))
+    assert azure.log(CHANGES, mark) == []
+    handle = again.launch(lease, "t0001-s1.train")
+    assert again.launch(lease, "t0001-s1.train") == handle
+    # The job goes on to the later phases of its run: they need none of their own.
+    assert again.launch(lease, "t0001-s1.evaluate") == handle
+    assert len(azure.log(CHANGES, mark)) == 1
+    again.launch(lease, "t0001-s2.train")
+    puts = azure.log(CHANGES, mark)
+    assert [e["path"].rpartition("/")[2] for e in puts] == [
+        f"{lease.lease_id}-t0001-s1-train-1", f"{lease.lease_id}-t0001-s2-train-1",
+    ]  # fmt: skip
+    # A new process that lost the answer finds the job that is there.
+    assert open_backend("azure", settings).launch(lease, "t0001-s1.train")["job"] == handle["job"]
+    again.teardown(lease)
+    until(lambda: lease.lease_id not in [one.lease_id for one in again.leases()], what="its end")
+    assert settings["compute"] in azure.state()["computes"]
+
+
+def test_a_lost_answer_submits_no_second_job(azure, backend, order):
+    lease = backend.provision(order)
+    alive(backend, lease)
+    azure.fault("/jobs/", method="PUT", lose=True, after=True, times=1)
+    backend.launch(lease, "t0001-s1.train")
+    mine = [name for name in azure.state()["jobs"] if name.startswith(order.lease_id)]
+    assert mine == [f"{order.lease_id}-t0001-s1-train-1"]
+    backend.teardown(lease)
+
+
+@pytest.mark.parametrize(
+    ("given", "world", "subject", "words"),
+    [
+        ({"vm_size": "Standard_F32s_v2"}, {}, "vm_size", "Standard_F32s_v2 is not to be had"),
+        ({"vm_size": "Standard_X1_v9"}, {}, "prices", "has no Standard_X1_v9"),
+        ({}, {"everywhere": 0}, "quota", "the quota is 0"),
+        ({}, {"everywhere": 6}, "quota", "too small"),
+        (
+            {},
+            {"denied": ["Microsoft.MachineLearningServices/workspaces/jobs/write"]},
+            "rights",
+            "jobs/write",
+        ),
+        ({"workspace": "elsewhere"}, {}, "workspace", "no workspace 'elsewhere'"),
+        ({"resource_group": "elsewhere"}, {}, "login", "elsewhere"),
+        (
+            {"subscription_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12},
+            {},
+            "login",
+            "subscription",
+        ),
+        ({"image": None, "environment": "mine:3"}, {}, "environment", "mine:3"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_made(
+    azure, settings, order, given, world, subject, words
+):
+    usual = {"everywhere": 100, "denied": []}
+    azure.ask("manager", **{**usual, **world})
+    mark = since(azure)
+    try:
+        found = AzureBackend(**{**settings, **given}).check(
+            order.model_copy(update={"workers": 2})
+        )
+    finally:
+        azure.ask("manager", **usual)
+    errors = {f.subject: f for f in found if f.severity is Severity.ERROR}
+    assert subject in errors, found
+    assert words in errors[subject].message and errors[subject].fix
+    assert not errors[subject].infrastructure
+    assert azure.log(CHANGES, mark) == []
+
+
+def test_an_expired_sign_in_is_said(azure, settings, order):
+    backend = AzureBackend(**{**settings, "account": "abc", "container": "def"})
+    azure.ask("entra", trouble="AADSTS7000222: The provided client secret keys are expired.")
+    credential.cache_clear()
+    try:
+        (error,) = [f for f in backend.check() if f.severity is Severity.ERROR]
+    finally:
+        azure.ask("entra", trouble="")
+        credential.cache_clear()
+    assert error.subject == "login" and "AADSTS7000222" in error.message
+    assert "az login" in error.fix
+
+
+def test_a_cluster_that_is_there_is_used_as_it_is(azure, settings, order):
+    settings["compute"] = f"kept-{uuid.uuid4().hex[:6]}"
+    alive(AzureBackend(**settings), AzureBackend(**settings).provision(order))
+    other = {**settings, "vm_size": "Standard_D4s_v3", "low_priority": False}
+    found = AzureBackend(**other).check(order.model_copy(update={"workers": 5}))
+    texts = [f.message for f in found if f.subject == "compute"]
+    assert any("vm_size is Standard_D4s_v3" in t for t in texts)
+    assert any("low_priority is false" in t for t in texts)
+    assert any("resources.workers is 5" in t and "1 nodes" in t for t in texts)
+
+
+def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, order):
+    backend = AzureBackend(**{**settings, "image": "mcr.example/broken:1"})
+    lease = backend.provision(order)
+    alive(backend, lease)
+    azure.ask("physics", broken_builds=1)
+    handle = backend.launch(lease, "t0001-s1.train")
+    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="the job's end")
+    with pytest.raises(WorkerLost, match="could not be built") as raised:
+        backend.launch(lease, "t0001-s1.train")
+    assert raised.value.hint
+    assert any("No matching" in t or "Could not find a version" in t
+               for t in backend.logs(lease, handle))  # fmt: skip
+    backend.teardown(lease)
+
+
+def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
+    backend = AzureBackend(**settings, preparing_s=1)
+    lease = backend.provision(order)
+    alive(backend, lease)
+    azure.ask("physics", stuck=1)
+    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-1")
+    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="giving it up")
+    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-2")
+    until(
+        lambda: (
+            azure.state()["jobs"][f"{order.lease_id}-t0001-s1-train-1"]["status"] == "Canceled"
+        ),
+        what="the end of the first",
+    )
+    backend.teardown(lease)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"subscription_id": "mine"}, "subscription_id"),
+        ({"vm_size": "large"}, "vm_size"),
+        ({"image": None}, "environment"),
+        ({"build": "/no/such"}, "environment"),
+        ({"account": "abc"}, "container"),
+        ({"tags": {"dy-x": "1"}}, "tags"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings, given, field):
+    with pytest.raises((ConfigError, ConfigErrors)) as raised:
+        AzureBackend(**{**settings, **given})
+    assert f"backends.azure.{field}" in f"{raised.value} {getattr(raised.value, 'field', '')}"
+
+
+def test_the_workspace_is_found_where_azure_ml_keeps_it(tmp_path, monkeypatch, settings, azure):
+    """In ``config.json`` of this folder or above; the subscription also of ``az login``."""
+    for name in ("subscription_id", "resource_group", "workspace"):
+        settings.pop(name)
+    monkeypatch.setenv("AZURE_CONFIG_DIR", str(tmp_path / "az"))
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    with pytest.raises(ConfigError, match="not known"):
+        AzureBackend(**settings)
+    (tmp_path / "config.json").write_text(json.dumps(azure.workspace), encoding="utf-8-sig")
+    assert AzureBackend(**settings).config.workspace == azure.workspace["workspace_name"]
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "az").mkdir()
+    profile = {"subscriptions": [{"id": "1" * 8 + "-1111-1111-1111-" + "1" * 12,
+                                  "isDefault": True}]}  # fmt: skip
+    (tmp_path / "az" / "azureProfile.json").write_text(json.dumps(profile))
+    made = AzureBackend(**settings, resource_group="g", workspace="ws")
+    assert made.config.subscription_id.startswith("11111111")
+
+
+def test_a_price_and_its_parts(backend, order):
+    cost = backend.estimate(order.model_copy(update={"workers": 3}))
+    assert cost.spot and cost.per_hour == pytest.approx(3 * 0.2 * 0.194)
+    assert {"compute cluster", "environment", "job"} <= {part.what for part in cost.parts}

@@ -1,0 +1,70 @@
+"""A user's own experiment on the emulated Azure: the real jobs, and the account at the end."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.fingerprint import fingerprint
+from drillyard.mailbox import Mailbox, open_store
+from tests.emulated.azure_lab import needs_azurite
+from tests.emulated.rented import DRILLYARD
+from tests.emulated.test_rehearse import BUDGET, rehearse
+from tests.patience import PATIENCE_S
+
+pytestmark = needs_azurite()
+ROOT = Path(__file__).parents[2]
+THREE = """schema: 1
+name: three
+workload: rl
+simulator: {id: cstr}
+learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
+train: {steps: 768, n_envs: 1, checkpoint_every: 256}
+evaluate: {episodes: 1}
+seeds: [1, 2, 3]
+baselines: []
+resources: {workers: 2, threads: 1, device: cpu}
+budget: {max_hours: 1, max_cost: 1}
+"""
+
+
+def test_an_experiment_with_bad_luck(tmp_path):
+    """The file knows nothing of Azure: all of it is rehearsed, and nothing is left."""
+    done = rehearse(
+        tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "azure", *BUDGET, "--json",
+        "--fault", "lost=0.05", "--set", "backends.azure.compute=null",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["refused_hosts"] == []
+    assert account["made"] >= 1 and all(m["cost"] > 0 for m in account["machines"])
+    assert {m["ended_by"] for m in account["machines"]} <= {"done", "cancelled"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["preempt", "cut", "crash"])
+def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
+    (tmp_path / "three.yaml").write_text(THREE)
+    done = rehearse(
+        tmp_path, "three.yaml", "--on", "azure", "--json", "--fault", f"{fault}=1",
+        "--keep", "kept",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["faults"] == [{"fault": f"{fault}=1", "played": 1}]
+    assert account["made"] == 4
+    subprocess.run(
+        [DRILLYARD, "run", "three.yaml", "--store", "here"], cwd=tmp_path, timeout=PATIENCE_S,
+        check=True, env={**os.environ, "DRILLYARD_HOME": str(tmp_path / ".local")},
+    )  # fmt: skip
+    there = Mailbox(open_store(str(tmp_path / "kept" / "store")), "three")
+    here = Mailbox(open_store(str(tmp_path / "here")), "three")
+    for seed in (1, 2, 3):
+        assert fingerprint(there, f"t0001-s{seed}") == fingerprint(here, f"t0001-s{seed}")
+    endings = [there.ending(t, n) for t, n, ended in there.claims() if ended]
+    causes = [e.cause.value for e in endings if e is not None and e.cause is not None]
+    assert causes == ["infrastructure" if fault == "crash" else "preemption"]

@@ -221,7 +221,7 @@ def _room(service: Service, config: AzureConfig, location: str, workers: int) ->
     elif limit - used < cores:
         yield Finding(
             Severity.ERROR, "quota", f"too small: {words}",
-            f"resources.workers: {max(1, (limit - used) // int(size['cores']))}; or ask for more: "
+            f"resources.workers: {max(1, (limit - used) // int(size['vCPUs']))}; or ask for more: "
             "https://ml.azure.com/quota",
         )  # fmt: skip
     else:

@@ -51,6 +51,7 @@ def order(backend):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 class TestAzureBackend(BackendSuite):
     @pytest.fixture
     def settings(self, settings):
@@ -74,6 +75,7 @@ def alive(backend, lease):
     until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
 
 
+@pytest.mark.slow
 def test_a_second_submission_creates_nothing_and_a_job_is_one_call(azure, settings, order):
     settings["compute"] = f"kept-{uuid.uuid4().hex[:6]}"
     first = open_backend("azure", settings)
@@ -99,6 +101,7 @@ def test_a_second_submission_creates_nothing_and_a_job_is_one_call(azure, settin
     assert settings["compute"] in azure.state()["computes"]
 
 
+@pytest.mark.slow
 def test_a_lost_answer_submits_no_second_job(azure, backend, order):
     lease = backend.provision(order)
     alive(backend, lease)
@@ -165,6 +168,7 @@ def test_an_expired_sign_in_is_said(azure, settings, order):
     assert "az login" in error.fix
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_there_is_used_as_it_is(azure, settings, order):
     settings["compute"] = f"kept-{uuid.uuid4().hex[:6]}"
     alive(AzureBackend(**settings), AzureBackend(**settings).provision(order))
@@ -176,6 +180,7 @@ def test_a_cluster_that_is_there_is_used_as_it_is(azure, settings, order):
     assert any("resources.workers is 5" in t and "1 nodes" in t for t in texts)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, order):
     backend = AzureBackend(**{**settings, "image": "mcr.example/broken:1"})
     lease = backend.provision(order)
@@ -191,6 +196,7 @@ def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, ord
     backend.teardown(lease)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
     backend = AzureBackend(**settings, preparing_s=1)
     lease = backend.provision(order)

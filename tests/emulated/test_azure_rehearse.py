@@ -32,6 +32,7 @@ budget: {max_hours: 1, max_cost: 1}
 """
 
 
+@pytest.mark.slow
 def test_an_experiment_with_bad_luck(tmp_path):
     """The file knows nothing of Azure: all of it is rehearsed, and nothing is left."""
     done = rehearse(

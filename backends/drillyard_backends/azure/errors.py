@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from drillyard.errors import ControlPlaneError, DrillyardError, NoCapacity, UserError
-from drillyard_backends.azure.login import SIGN_IN
+from drillyard_backends.azure.login import SIGN_IN, refusal
 
 _QUOTA = ("quota", "corequotaexceeded", "clustercorequotareached")
 
@@ -41,7 +41,7 @@ def seam(what: str) -> Iterator[None]:
         raise
     except azure.ClientAuthenticationError as error:
         # Also what azure-identity raises when no sign-in of its chain works.
-        raise UserError(f"{what}: Azure did not accept the sign-in: {_text(error)}",
+        raise UserError(f"{what}: Azure did not accept the sign-in: {refusal(error)}",
                         hint=SIGN_IN) from error  # fmt: skip
     except azure.ResourceNotFoundError as error:
         raise _absent(what, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from typing import Any
 
 SIGN_IN = (
@@ -22,3 +23,10 @@ def credential() -> Any:
     # It logs every request at "info", and each sign-in that it tries and does not find.
     logging.getLogger("azure").setLevel(logging.ERROR)
     return DefaultAzureCredential()
+
+
+def refusal(error: Exception) -> str:
+    """Why a sign-in failed: Entra's own words, out of a page about every way that was tried."""
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    said = re.search(r"AADSTS\d+: [^\n]*", text)
+    return (said[0] if said else text.strip().splitlines()[0])[:500]

@@ -32,4 +32,5 @@ def price(size: str, low_priority: bool) -> float | None:
     table = _list.table()
     known = {name.lower(): float(value) for name, value in table["sizes"].items()}
     found = known.get(size.lower())
-    return None if found is None else found * (table["low_priority"] if low_priority else 1.0)
+    share = float(table["low_priority"]) if low_priority else 1.0
+    return None if found is None else found * share

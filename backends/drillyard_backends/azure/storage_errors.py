@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
-from drillyard_backends.azure.login import SIGN_IN
+from drillyard_backends.azure.login import SIGN_IN, refusal
 
 _NO_RIGHT = ("AuthorizationFailure", "AuthorizationPermissionMismatch", "AuthorizationFailed",
              "InsufficientAccountPermissions", "PublicAccessNotPermitted")  # fmt: skip
@@ -50,7 +50,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         if _code(error) in _NO_RIGHT:
             raise _no_right(url, key, error) from error
         raise StoreUnavailable(
-            f"store {url}: Azure did not accept the sign-in: {_text(error)}", hint=SIGN_IN
+            f"store {url}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
         ) from error
     except (azure.AzureError, OSError) as error:
         where = f" at {key}" if key else ""

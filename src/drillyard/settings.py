@@ -6,7 +6,8 @@
     4. Prefect block   backend: gcp/prod
     5. environment     DRILLYARD_GCP_PROJECT
     6. settings file   ~/.drillyard/config.yaml or .json   (folder: DRILLYARD_CONFIG_DIR)
-    7. default         of the backend's ``Config``
+    7. found here      by the backend's ``Config.found_here()``: Azure ML's config.json
+    8. default         of the backend's ``Config``
 
 A secret is kept as a reference everywhere (``env:NAME``, ``file:PATH``, ``secret:NAME`` for a
 Prefect secret block) and looked up only when the backend is made.
@@ -183,6 +184,10 @@ def _layers(
     path = settings_file()
     if path is not None:
         yield str(path), _section(path, kind)
+    # What a provider's own tools keep on this machine, where a backend knows them.
+    find = getattr(config_of(kind), "found_here", None)
+    if find is not None:
+        yield from find().items()
 
 
 def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def test_a_lost_answer_submits_no_second_job(azure, backend, order):
             "login",
             "subscription",
         ),
+        ({"image": None}, {}, "environment", "where nodes get drillyard from"),
         ({"image": None, "environment": "mine:3"}, {}, "environment", "mine:3"),
     ],
 )
@@ -219,7 +220,6 @@ def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
     [
         ({"subscription_id": "mine"}, "subscription_id"),
         ({"vm_size": "large"}, "vm_size"),
-        ({"image": None}, "environment"),
         ({"build": "/no/such"}, "environment"),
         ({"account": "abc"}, "container"),
         ({"tags": {"dy-x": "1"}}, "tags"),
@@ -238,17 +238,17 @@ def test_the_workspace_is_found_where_azure_ml_keeps_it(tmp_path, monkeypatch, s
     monkeypatch.setenv("AZURE_CONFIG_DIR", str(tmp_path / "az"))
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
-    with pytest.raises(ConfigError, match="not known"):
-        AzureBackend(**settings)
+    with pytest.raises(ConfigError, match="missing"):
+        open_backend("azure", settings)
     (tmp_path / "config.json").write_text(json.dumps(azure.workspace), encoding="utf-8-sig")
-    assert AzureBackend(**settings).config.workspace == azure.workspace["workspace_name"]
+    made = open_backend("azure", settings)
+    assert made.config.workspace == azure.workspace["workspace_name"]
     (tmp_path / "config.json").unlink()
     (tmp_path / "az").mkdir()
-    profile = {"subscriptions": [{"id": "1" * 8 + "-1111-1111-1111-" + "1" * 12,
-                                  "isDefault": True}]}  # fmt: skip
-    (tmp_path / "az" / "azureProfile.json").write_text(json.dumps(profile))
-    made = AzureBackend(**settings, resource_group="g", workspace="ws")
-    assert made.config.subscription_id.startswith("11111111")
+    mine = {"id": NOBODYS, "isDefault": True}
+    (tmp_path / "az" / "azureProfile.json").write_text(json.dumps({"subscriptions": [mine]}))
+    made = open_backend("azure", {**settings, "resource_group": "g", "workspace": "ws"})
+    assert made.config.subscription_id == NOBODYS
 
 
 def test_a_price_and_its_parts(backend, order):

@@ -132,4 +132,4 @@ def test_every_fault_is_understood(tmp_path: Path) -> None:
 
 def test_a_backend_without_a_cloud(tmp_path: Path) -> None:
     done = rehearse(tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "local")
-    assert done.returncode == 2 and "there is an emulated cloud for: gcp" in done.stderr
+    assert done.returncode == 2 and "there is an emulated cloud for: azure, gcp" in done.stderr

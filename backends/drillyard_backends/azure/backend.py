@@ -112,6 +112,7 @@ class AzureBackend:
 
     def provision(self, order: Order) -> Lease:
         """Ensure cluster and environment, and leave the order where the jobs read it."""
+        environment.named(self.config, order)  # refused before anything is made
         with self._lock:
             clusters.ensure(self._service, self.config, order)
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Order
+from drillyard.errors import UserError
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
@@ -29,7 +30,16 @@ def version(config: AzureConfig, order: Order) -> str:
 
 
 def named(config: AzureConfig, order: Order) -> str:
-    """``NAME:VERSION`` of the environment that jobs use."""
+    """``NAME:VERSION`` of the environment that jobs use.
+
+    Raises:
+        UserError: The settings name none, and nothing to make one of.
+    """
+    if not (config.environment or config.image or config.build):
+        raise UserError(
+            "nothing says where nodes get drillyard from",
+            hint="set one of `environment`, `image` and `build` of backends.azure (docs/azure.md)",
+        )
     return config.environment or f"{NAME}:{version(config, order)}"
 
 

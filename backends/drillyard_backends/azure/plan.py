@@ -87,7 +87,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
         Part(what=f"node {config.vm_size} ({kind})", name=name_of(config, order), count=count,
              per_hour=price, note="comes and goes with the jobs"),
         Part(what="compute cluster", name=name_of(config, order), note=f"if not there; {note}"),
-        Part(what="environment", name=environment.named(config, order), note="stays"),
+        Part(what="environment", name=config.environment or environment.NAME, note="stays"),
         Part(what="job", name=f"{order.lease_id}-…", count=count, note="one for each run"),
     ]  # fmt: skip
     return Cost(

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.settings_model import configured
-from drillyard_backends.azure.workspace import found_workspace
+from drillyard_backends.azure.workspace import found_here
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _GROUP = re.compile(r"[\w.()-]{1,89}[\w()-]\Z|[\w()-]\Z")
@@ -35,18 +35,9 @@ class AzureConfig(BaseSettings):
         env_prefix="DRILLYARD_AZURE_", extra="forbid", frozen=True, allow_inf_nan=False
     )
 
-    subscription_id: str = Field(
-        default_factory=lambda: found_workspace("subscription_id"),
-        description="Id of the subscription that pays; default: of config.json, of `az login`.",
-    )
-    resource_group: str = Field(
-        default_factory=lambda: found_workspace("resource_group"),
-        description="Resource group of the workspace; default: of config.json.",
-    )
-    workspace: str = Field(
-        default_factory=lambda: found_workspace("workspace_name"),
-        description="Name of the Azure ML workspace; default: of config.json.",
-    )
+    subscription_id: str = Field(description="Id of the subscription that pays.")
+    resource_group: str = Field(description="Resource group of the workspace.")
+    workspace: str = Field(description="Name of the Azure ML workspace.")
     account: str | None = Field(
         None, description="Storage account of the mailbox; default: the workspace's own."
     )
@@ -91,6 +82,11 @@ class AzureConfig(BaseSettings):
         default_factory=dict, description="Tags of your own on every job and cluster."
     )
 
+    @classmethod
+    def found_here(cls) -> dict[str, dict[str, str]]:
+        """The workspace, where Azure's own tools keep it: origin to values by name."""
+        return found_here()
+
     @field_validator("tags")
     @classmethod
     def _are_tags(cls, value: dict[str, str]) -> dict[str, str]:
@@ -103,13 +99,6 @@ class AzureConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _texts_have_their_form(self) -> AzureConfig:
-        missing = [n for n in ("subscription_id", "resource_group", "workspace")
-                   if not getattr(self, n)]  # fmt: skip
-        if missing:
-            raise ValueError(
-                f"{missing[0]}: {' and '.join(missing)}: not known: run `drillyard configure "
-                "azure`, or put Azure ML's config.json beside your file"
-            )
         _need(_GUID, self.subscription_id, "subscription_id", "an id such as 01234567-89ab-cdef-0123-456789abcdef")  # fmt: skip  # noqa: E501
         _need(_GROUP, self.resource_group, "resource_group", "a name of at most 90 letters, digits, . _ - ( )")  # fmt: skip  # noqa: E501
         _need(_WORKSPACE, self.workspace, "workspace", "a name of 2 to 33 letters, digits, - _")
@@ -123,11 +112,8 @@ class AzureConfig(BaseSettings):
         if (self.account is None) != (self.container is None):
             raise ValueError("container: give `account` and `container`, or neither")
         sources = [n for n in ("environment", "image", "build") if getattr(self, n)]
-        if len(sources) != 1:
-            raise ValueError(
-                "environment: give one of `environment`, `image`, `build`: where nodes get "
-                f"drillyard from; {' and '.join(sources) or 'none'} is given"
-            )
+        if len(sources) > 1:
+            raise ValueError(f"environment: {' and '.join(sources)} are given: only one can be")
         if self.conda is not None and self.image is None:
             raise ValueError("conda: is installed on an `image`")
         for name, there in (("conda", Path.is_file), ("build", Path.is_dir)):

@@ -8,31 +8,34 @@ from pathlib import Path
 from typing import Any
 
 _VARIABLES = {
-    "subscription_id": ("AZUREML_ARM_SUBSCRIPTION", "AZURE_SUBSCRIPTION_ID"),
-    "resource_group": ("AZUREML_ARM_RESOURCEGROUP",),
-    "workspace_name": ("AZUREML_ARM_WORKSPACE_NAME",),
+    "subscription_id": "AZUREML_ARM_SUBSCRIPTION",
+    "resource_group": "AZUREML_ARM_RESOURCEGROUP",
+    "workspace": "AZUREML_ARM_WORKSPACE_NAME",
 }
+"""As Azure ML sets them where it runs something."""
 
 
-def found_workspace(name: str) -> str:
-    """A part of the workspace's address, or an empty text.
+def found_here() -> dict[str, dict[str, str]]:
+    """Parts of the workspace's address by where they were found, the nearest first.
 
     ``config.json`` (as the studio offers it, also in ``.azureml/``) is looked for in this folder
     and above, as azure-ai-ml does.
-
-    Args:
-        name: ``subscription_id``, ``resource_group`` or ``workspace_name``.
     """
-    for variable in _VARIABLES[name]:
+    found: dict[str, dict[str, str]] = {}
+    for name, variable in _VARIABLES.items():
         if os.environ.get(variable):
-            return os.environ[variable]
+            found[variable] = {name: os.environ[variable]}
     here = Path.cwd()
     for folder in (here, *here.parents):
         for path in (folder / ".azureml" / "config.json", folder / "config.json"):
-            found = _read(path)
-            if "workspace_name" in found:
-                return str(found.get(name, ""))
-    return _of_login() if name == "subscription_id" else ""
+            said = _read(path)
+            if "workspace_name" in said:
+                said["workspace"] = said["workspace_name"]
+                found[str(path)] = {n: str(said[n]) for n in _VARIABLES if n in said}
+                return found
+    if subscription := _of_login():
+        found["az login"] = {"subscription_id": subscription}
+    return found
 
 
 def _of_login() -> str:

@@ -69,8 +69,8 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
 
 def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    uri = f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
     settings = {"episodes": 4, "seed": 3, "margin": 0.0}
     first = promote(made / "onnx", "reactor", uri, **settings)
     assert first.promoted and first.champion is None and first.version == 1
@@ -82,6 +82,9 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     assert better.promoted and better.comparison.interval[0] > -1.0
     assert champion(client, "reactor") == 3
     source = client.get_model_version("reactor", "2").run_id
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     text = mlflow.artifacts.load_text(f"runs:/{source}/decision.json")
     assert json.loads(text) == json.loads(json.dumps(again.to_json()))
     index, _ = bundles.read(fetch("models:/reactor@champion", uri, tmp_path / "got"))

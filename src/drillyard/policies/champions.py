@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,9 +103,8 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
         NotFound: There is no such model, or it is no bundle of drillyard.
     """
     try:
-        local = Path(
-            mlflow.artifacts.download_artifacts(model, dst_path=str(folder), tracking_uri=uri)
-        )
+        with _at(uri):
+            local = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
     except MlflowException as error:
         raise NotFound(f"no model {model} at {uri}: {error}") from error
     found = next(iter(sorted(local.rglob(bundles.INDEX))), None)
@@ -118,9 +119,7 @@ def _register(client: Any, folder: Path, name: str, uri: str) -> tuple[int, str]
     if index["format"] != "onnx":
         raise ConfigError("is no ONNX bundle", file=str(folder), value=index["format"],
                           allowed="onnx", hint="export it with --format onnx")  # fmt: skip
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with _at(uri):
         experiment = mlflow.set_experiment(index["experiment"])
         tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
         with mlflow.start_run(
@@ -133,5 +132,16 @@ def _register(client: Any, folder: Path, name: str, uri: str) -> tuple[int, str]
                 pip_requirements=["numpy", "onnxruntime", "mlflow"],
             )  # fmt: skip
         return int(made.registered_model_version), run.info.run_id
+
+
+@contextmanager
+def _at(uri: str) -> Iterator[None]:
+    """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])

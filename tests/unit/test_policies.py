@@ -83,8 +83,6 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     assert champion(client, "reactor") == 3
     source = client.get_model_version("reactor", "2").run_id
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
     text = mlflow.artifacts.load_text(f"runs:/{source}/decision.json")
     assert json.loads(text) == json.loads(json.dumps(again.to_json()))
     index, _ = bundles.read(fetch("models:/reactor@champion", uri, tmp_path / "got"))

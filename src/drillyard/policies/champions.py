@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from drillyard.policies.assess import Comparison, compare
 from drillyard.policies.playable import of_bundle
 
 CHAMPION = "champion"
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _FACTS = ("experiment", "run", "algorithm", "step", "drillyard", "format")
 
 
@@ -103,7 +105,7 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
         NotFound: There is no such model, or it is no bundle of drillyard.
     """
     try:
-        with _at(uri):
+        with at(uri):
             local = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
     except MlflowException as error:
         raise NotFound(f"no model {model} at {uri}: {error}") from error
@@ -119,7 +121,7 @@ def _register(client: Any, folder: Path, name: str, uri: str) -> tuple[int, str]
     if index["format"] != "onnx":
         raise ConfigError("is no ONNX bundle", file=str(folder), value=index["format"],
                           allowed="onnx", hint="export it with --format onnx")  # fmt: skip
-    with _at(uri):
+    with at(uri):
         experiment = mlflow.set_experiment(index["experiment"])
         tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
         with mlflow.start_run(
@@ -135,13 +137,18 @@ def _register(client: Any, folder: Path, name: str, uri: str) -> tuple[int, str]
 
 
 @contextmanager
-def _at(uri: str) -> Iterator[None]:
+def at(uri: str) -> Iterator[None]:
     """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    before = {name: os.environ.get(name) for name in _ADDRESSES}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        # What MLflow is told stays, also over what the environment says later: take it back.
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

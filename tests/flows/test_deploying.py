@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import DRILLYARD, Api
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ class Deployer:
 
     def __call__(self, *words: str, code: int = 0) -> Any:
         done = subprocess.run(
-            [DRILLYARD, *words, "--json"], capture_output=True, text=True, timeout=240,
+            [DRILLYARD, *words, "--json"], capture_output=True, text=True, timeout=PATIENCE_S,
             cwd=self._folder, check=False,
             env={**os.environ, "PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
         )  # fmt: skip
@@ -89,7 +90,7 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
 def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT, check=True, timeout=240, capture_output=True,
+        cwd=ROOT, check=True, timeout=PATIENCE_S, capture_output=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -99,7 +100,7 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
         "print(found, *(p.name for p in sorted(found.rglob('*.yaml'))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=240, text=True,
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=PATIENCE_S, text=True,
         capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
     )  # fmt: skip
     assert done.stdout.startswith(str(tmp_path / "site/drillyard_flows/deploying/files"))
@@ -112,7 +113,7 @@ def test_prefects_own_command_takes_the_same_file(api: Api) -> None:
     def prefect(*words: str) -> None:
         subprocess.run(
             [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words], cwd=ROOT,
-            check=True, timeout=240, capture_output=True,
+            check=True, timeout=PATIENCE_S, capture_output=True,
             env={**os.environ, "PREFECT_API_URL": api.url},
         )  # fmt: skip
 

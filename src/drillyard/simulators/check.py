@@ -66,7 +66,7 @@ def check_env_contract(env: Env) -> list[Finding]:
     else:
         # Both meet the same fault. It is told once: by the rule that is broken where Gymnasium
         # names one, and otherwise with its step and value.
-        findings.append(rules if named else trial.finding)
+        findings.append(rules if named and trial.raised else trial.finding)
     if not any(f.severity is Severity.ERROR for f in findings):
         findings.append(_deterministic(trial, env))
     return findings
@@ -151,10 +151,12 @@ class _Trial:
     Attributes:
         seen: What each reset and step gave.
         finding: That they are well, or the first fault.
+        raised: The fault is an exception, not a value.
     """
 
     seen: list[tuple[Any, ...]]
     finding: Finding
+    raised: bool = False
 
 
 def _trial(env: Env) -> _Trial:
@@ -165,7 +167,7 @@ def _trial(env: Env) -> _Trial:
     try:
         env.action_space.seed(_SEED)
         sign(f"reset, copy 0, seed {_SEED}")
-        observation, _ = env.reset(seed=_SEED)
+        observation = _first(env.reset(seed=_SEED))
         seen.append((observation,))
         broken = fault(env, observation, 0.0)
         while broken is None and step < STEPS:
@@ -176,12 +178,12 @@ def _trial(env: Env) -> _Trial:
             broken = fault(env, observation, reward)
             if terminated or truncated:
                 sign(f"reset after step {step}, copy 0, seed {_SEED}")
-                observation, _ = env.reset()
+                observation = _first(env.reset())
                 broken = broken or fault(env, observation, 0.0)
                 seen.append((observation,))
     except DrillyardError as error:
         said = f"step {step}, copy 0: {error}"
-        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint))
+        return _Trial(seen, Finding(Severity.ERROR, subject, said, error.hint), raised=True)
     except Exception as error:
         return _Trial(
             seen,
@@ -191,6 +193,7 @@ def _trial(env: Env) -> _Trial:
                 f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
                 "mend the simulator; a run would fail in the same way",
             ),
+            raised=True,
         )
     if broken is None:
         return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
@@ -226,6 +229,13 @@ def fault(env: Env, observation: Any, reward: Any) -> str | None:
     if not env.observation_space.contains(observation):
         return f"the observation {_short(observation)} is outside {env.observation_space}"
     return None
+
+
+def _first(given: Any) -> Any:
+    """The observation of a reset; an array of two numbers is no pair."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"reset() gave a {type(given).__name__}, not (observation, info)")
+    return given[0]
 
 
 def _deterministic(trial: _Trial, env: Env) -> Finding:

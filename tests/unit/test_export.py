@@ -1,6 +1,7 @@
 """Exported policies act as the trained ones did, with numpy and onnxruntime alone."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -159,3 +160,13 @@ def test_a_changed_bundle_is_not_read(tmp_path, monkeypatch, capsys):
     with pytest.raises(CorruptObject, match="was changed"):
         bundles.read(tmp_path / "b")
     assert main(["export", *place, "--out", "nowhere/b"]) == 2
+
+
+def test_the_loader_lets_onnxruntime_tell_nobody() -> None:
+    """Its official builds for Linux send what they load to their maker unless told not to."""
+    code = "import os, drillyard.policies.act; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "1"

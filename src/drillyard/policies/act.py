@@ -1,15 +1,17 @@
 """Acts with an exported policy. Needs numpy and onnxruntime, and nothing of drillyard.
 
-policy = Policy("my-bundle")
-action = policy.act(observation)                      # one observation, or a batch
-policy.act_named({"level": 0.4, "inflow": 0.02})      # {"valve": 0.61}, both in their units
+policy = Policy("my-bundle"); action = policy.act(observation)    # one observation, or a batch
+policy.act_named({"level": 0.4, "inflow": 0.02})    # {"valve": 0.61}, both in their units
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it tells its maker of every model otherwise
 import onnxruntime
 
 
@@ -17,11 +19,10 @@ class Policy:
     """A bundle with ``policy.onnx``; ``begin`` tells it of a new episode, where it remembers."""
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
-        self.folder = Path(folder)
-        self.spaces = json.loads((self.folder / "spaces.json").read_text(encoding="utf-8"))
+        self.spaces = json.loads(Path(folder, "spaces.json").read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(self.folder / "policy.onnx"), options)
+        self._session = onnxruntime.InferenceSession(str(Path(folder, "policy.onnx")), options)
         self._types = {i.name: i.type for i in self._session.get_inputs()}
         self.memory: list[Any] = []
 
@@ -61,17 +62,16 @@ class Policy:
                   masks: Any = None) -> Any:  # fmt: skip
         """Actions by name, in their units, from states by name, in theirs; a list for a batch."""
         rows = [states] if isinstance(states, dict) else states
-        space, channels = self.spaces["observation"], self.spaces["channels"]
-        given, start = {}, 0
+        space = self.spaces["observation"]
+        channels, given, start = self.spaces["channels"], {}, 0
         for key, part in (space["spaces"] if space["kind"] == "Dict" else {"": space}).items():
             end = start + int(np.prod(_shape(part)))
             own, start = channels["observation"][start:end], end
             flat = np.array([[row[c["name"]] for c in own] for row in rows], float)
             given[key] = _rescaled(flat, own, part, True).reshape(len(rows), *_shape(part))
-        given = given.get("", given)
-        actions = np.asarray(self.act(given, deterministic, rng, masks)).reshape(len(rows), -1)
-        out = _rescaled(actions, channels["action"], self.spaces["action"], False)
-        own = channels["action"]
+        acted = self.act(given.get("", given), deterministic, rng, masks)
+        actions = np.asarray(acted).reshape(len(rows), -1)
+        out = _rescaled(actions, own := channels["action"], self.spaces["action"], False)
         named = [{c["name"]: c["values"][int(v)] if c["values"] else v.item()
                   for c, v in zip(own, row, strict=True)} for row in out]  # fmt: skip
         return named[0] if isinstance(states, dict) else named

@@ -16,10 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from drillyard.processes import end, marked, send
+from drillyard.processes import ProcessId, end, marked, send
 
 EMULATOR_MARK = "DRILLYARD_EMULATOR"
 MACHINE_MARK = "DRILLYARD_EMULATED_MACHINE"
@@ -52,6 +52,8 @@ class Machine:
         self.name, self.machine_id, self.serial = name, machine_id, serial
         self._folder, self._shutdown = folder, shutdown
         self._env = {**env, MACHINE_MARK: machine_id}
+        # Every emulator counts its machines from the same number: the mark alone names several.
+        self._whose = {k: v for k, v in env.items() if k == EMULATOR_MARK}
         self._ending = threading.Lock()
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         serial.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ class Machine:
 
     def freeze(self) -> None:
         """Everything on it stops, and stays."""
-        for process in marked(self.machine_id, MACHINE_MARK):
+        for process in self._processes():
             send(process, signal.SIGSTOP)
 
     def shut_down(self, grace_s: float, done: Callable[[], None]) -> None:
@@ -102,7 +104,7 @@ class Machine:
     def cut(self) -> None:
         """Cut the power: nothing of it is left when this returns."""
         for _ in range(10):
-            found = list(marked(self.machine_id, MACHINE_MARK))
+            found = list(self._processes())
             if not found:
                 break
             end(found, 0.0)
@@ -116,7 +118,10 @@ class Machine:
     def _lives(self) -> bool:
         if self._script is not None and self._script.poll() is None:
             return True
-        return any(True for _ in marked(self.machine_id, MACHINE_MARK))
+        return any(True for _ in self._processes())
+
+    def _processes(self) -> Iterator[ProcessId]:
+        return marked(self.machine_id, MACHINE_MARK, **self._whose)
 
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
         script = self._folder / name

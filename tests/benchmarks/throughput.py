@@ -5,9 +5,10 @@
 
 The ceiling is what this machine gives: the same trainings as plain scripts, two at a time against
 one after the other. Of drillyard the time from the first claim to the last ending is taken, so
-that both sides are the work alone. A gap is the time from the end of a ticket to the next claim in
-its place among the workers; of the longest one it is said which part were the last words of the
-process that ended. The model is told each trial before it chooses the next one.
+that both sides are the work alone; workers claim once their imports are done, and each of the bare
+processes has its own. A gap is the time from the end of a ticket to the next claim in its place
+among the workers; of the longest one it is said which part were the last words of the process that
+ended. The model is told each trial before it chooses the next one.
 """
 
 from __future__ import annotations

@@ -116,12 +116,13 @@ class Agent:
             self._heart.tell("leaving", self._why_leaving)
             return 0
         finally:
+            self._pool.close()
             self._heart.stop()
 
     # -- setup --------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
-        self._pool.warm_up()
+        self._pool.warm_up(then=self._wake)
         order = self.order
         self._paths = tuple(
             install(self._mailbox, order.code, order.requirements, self._scratch / "code")
@@ -192,6 +193,8 @@ class Agent:
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         claimed = 0
+        if not self._pool.warm:  # what is claimed is worked on; others may be warm
+            return 0
         for name, state in states.items():
             if self._pool.free <= 0 or self._terminated:
                 break

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import psutil
 
 from drillyard.processes import ProcessId, end, in_group, send
 from drillyard.status import Cause
@@ -63,11 +66,16 @@ class Pool:
         slots: How many at once.
         preload: Modules that the server imports before the first ticket.
         threads: For OMP and MKL, which read it once, when they are loaded.
+
+    Attributes:
+        running: What the children work on.
+        warm: The server has imported everything: a child starts at once.
     """
 
     def __init__(self, slots: int, preload: Iterable[str], threads: int) -> None:
         self.slots = slots
         self.running: list[Slot] = []
+        self.warm = False
         for name in THREAD_VARIABLES:
             os.environ[name] = str(threads)
         os.environ[VARIABLE] = json.dumps(sorted(set(preload)))
@@ -76,9 +84,26 @@ class Pool:
             [_OUTLIVING_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
         )
 
-    def warm_up(self) -> None:
-        """Start the server; its imports go on while the agent installs the user's code."""
+    def warm_up(self, then: Callable[[], None] = lambda: None) -> None:
+        """Start the server; its imports go on while the agent installs the user's code.
+
+        Args:
+            then: Called, from a thread, when the server has imported everything and can fork.
+        """
         forkserver.ensure_running()
+
+        def fork_one() -> None:
+            # Starting a child waits until the server has imported everything, deaf to all else.
+            try:
+                with contextlib.suppress(Exception):  # tickets meet the same, and say it
+                    first = self._context.Process(target=_nothing)
+                    first.start()
+                    first.join()
+            finally:
+                self.warm = True
+                then()
+
+        threading.Thread(target=fork_one, name="warm-up", daemon=True).start()
 
     @property
     def free(self) -> int:
@@ -108,6 +133,10 @@ class Pool:
         slot = Slot(job, process, ours, identity, oom_kills())
         self.running.append(slot)
         return slot
+
+    def close(self) -> None:
+        """End the server, which by itself would first finish what it imports."""
+        end([p for c in psutil.Process().children() if (p := ProcessId.of(c.pid))], grace_s=0.0)
 
     def call(self, function: Callable[[Connection], None], timeout_s: float) -> object:
         """Run a function in a warm child and take what it sends (checks of the machine).
@@ -169,6 +198,10 @@ class Pool:
             slot.pipe.close()
             found.append((slot, code))
         return found
+
+
+def _nothing() -> None:
+    """The first child of a server: that it could be forked says that the server is warm."""
 
 
 def oom_kills() -> int:

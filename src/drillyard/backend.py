@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import Field
 
-from drillyard.errors import ConfigError
+from drillyard.errors import ConfigError, UserError
 from drillyard.mailbox.records import Record
 from drillyard.registry import load
 
@@ -280,7 +280,11 @@ def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
         PluginError: No such backend.
         ConfigError: Unknown or missing settings.
     """
-    from drillyard.settings import open_settings  # knows this port
+    from drillyard.settings import blamed, resolve  # knows this port
 
     factory = load("backends", text.partition("/")[0])
-    return cast(Backend, factory(**open_settings(text, settings)))
+    found = resolve(text, settings)
+    try:
+        return cast(Backend, factory(**found.revealed()))
+    except UserError as error:
+        raise blamed(error, found) from error.__cause__

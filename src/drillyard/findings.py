@@ -41,7 +41,8 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         if value is None:  # not of the file: an option, or the environment
             error.file = f"--{kind}" if kind == "store" else None
             error.field = None if kind == "store" else finding.subject
-    if error.file is None and error.field is not None:
+    # Of the file is what it could have said: a backend's quota or image is not.
+    if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
         error = loaded.locate(error)
     if error.value is None and error.field is not None:
         error.value = _value(loaded, error.field)
@@ -49,6 +50,10 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
     error.hint = error.hint or "see `drillyard explain` for where each value comes from"
     return replace(finding, subject=error.field or finding.subject, message=error.said(),
                    fix=error.hint, error=error)  # fmt: skip
+
+
+def _first(field: str) -> str:
+    return str(parse_dotted(field)[0])
 
 
 def _value(loaded: Loaded, field: str) -> object:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.redaction import is_secret_key
 from drillyard.registry import load, nearest
 from drillyard.settings_references import REFERENCE_WORDS, blocks, is_reference, reveal
@@ -154,6 +154,23 @@ def open_settings(text: str, given: Mapping[str, Any] | None = None) -> dict[str
         ConfigError: See ``resolve`` and ``Resolved.revealed``.
     """
     return resolve(text, given).revealed()
+
+
+def blamed(error: UserError, found: Resolved) -> UserError:
+    """A refused setting with the place that it comes from, where that is not the experiment.
+
+    Args:
+        error: Of the backend's constructor.
+        found: What it was given.
+    """
+    if isinstance(error, ConfigErrors):
+        return ConfigErrors([cast(ConfigError, blamed(one, found)) for one in error.errors])
+    if isinstance(error, ConfigError) and error.file is None:
+        kind, _, name = str(error.field).removeprefix("backends.").partition(".")
+        origin = found.origins.get(name.partition(".")[0], "experiment")
+        if kind == found.kind and origin != "experiment":
+            error.file = origin
+    return error
 
 
 def settings_of(spec: ExperimentSpec, kind: str) -> dict[str, Any]:

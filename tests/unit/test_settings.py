@@ -227,3 +227,21 @@ def test_every_fault_of_the_settings_is_told_at_once(kind: str) -> None:
     assert f"backends.{kind}.stop_grace_s" in said and "got -1" in said
     assert f"backends.{kind}.runtim" in said
     assert [e.hint for e in caught.value.errors if "'runtime'" in str(e.hint)]
+
+
+def test_a_refused_setting_names_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also beside settings of the command line: the variable is what has to be mended."""
+    monkeypatch.setenv("DRILLYARD_LOCAL_STOP_GRACE_S", "-1")
+    with pytest.raises(ConfigError) as caught:
+        open_backend("local", {})
+    assert caught.value.file == "DRILLYARD_LOCAL_STOP_GRACE_S"
+    with pytest.raises(ConfigError) as caught:
+        open_backend("local", {"stop_grace_s": -1})
+    assert caught.value.file is None
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "rehearse"])
+def test_a_backend_that_is_none_is_told_as_the_option_it_was(command: str) -> None:
+    result = invoke(command, "experiments/mock.yaml", "--on", "aws")
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith("command line: --on: unknown backend 'aws'")

@@ -25,6 +25,15 @@ RIGHTS = [
     f"{_ML}/computes/read", f"{_ML}/environments/versions/read", f"{_ML}/datastores/read",
 ]  # fmt: skip
 
+ENDPOINT_RIGHTS = [
+    f"{_ML}/read", f"{_ML}/datastores/read", f"{_ML}/models/versions/write",
+    f"{_ML}/codes/versions/write", f"{_ML}/environments/versions/write",
+    *(f"{_ML}/onlineEndpoints/{right}"
+      for part in ("", "deployments/") for right in (f"{part}read", f"{part}write",
+                                                     f"{part}delete")),
+    f"{_ML}/onlineEndpoints/listKeys/action",
+]  # fmt: skip
+
 
 def examine(
     service: Service, config: AzureConfig, order: Order | None, clock: Clock = SYSTEM
@@ -40,14 +49,8 @@ def examine(
     found = [*_life(order, clock), *_store(order), *_priced(config)]
     there: dict[str, Any] = {}
 
-    def workspace() -> Iterator[Finding]:
-        there["workspace"] = one = service.workspace()
-        yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {one['location']}")
-        registry = str(one["properties"].get("containerRegistry") or "").rpartition("/")[2]
-        yield Finding(Severity.OK, "registry", registry or "Azure makes it for the first image")
-
     # Without a login and a workspace every other question would be answered by the same error.
-    found += _asked("login", workspace, config)
+    found += asked("login", lambda: _workspace(service, config, there), config)
     if "workspace" not in there:
         return found
     location, workers = str(there["workspace"]["location"]), 1 if order is None else order.workers
@@ -63,13 +66,34 @@ def examine(
 
     questions: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("compute", cluster),
-        ("rights", lambda: _rights(service, config, made="cluster" in there)),
-        ("vm_size", lambda: _room(service, config, location, workers)),
+        ("rights", lambda: rights(service, _wanted(config, made="cluster" in there))),
+        ("vm_size", lambda: _nodes(service, config, location, workers)),
         ("environment", lambda: _environment(service, config, order)),
     ]
     for subject, ask in questions:
-        found += _asked(subject, ask, config)
+        found += asked(subject, ask, config)
     return found
+
+
+def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
+    """Everything that stands in the way of a managed endpoint, in one list.
+
+    Args:
+        service: Carries the questions.
+        config: The settings.
+    """
+    there: dict[str, Any] = {}
+    found = asked("login", lambda: _workspace(service, config, there), config)
+    if "workspace" not in there:
+        return found
+    location, size = str(there["workspace"]["location"]), config.endpoint_size
+
+    def room() -> Iterator[Finding]:
+        # A fifth more is kept free, so that a machine can be replaced: one more here.
+        return _room(service, location, size, "endpoint_size", 2, low_priority=False)
+
+    found += asked("rights", lambda: rights(service, ENDPOINT_RIGHTS), config)
+    return found + asked("endpoint_size", room, config)
 
 
 def estimate(config: AzureConfig, order: Order) -> Cost:
@@ -96,7 +120,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     )  # fmt: skip
 
 
-def _asked(
+def asked(
     subject: str, ask: Callable[[], Iterator[Finding]], config: AzureConfig
 ) -> list[Finding]:
     """The findings of a question; what it raised is one."""
@@ -180,12 +204,25 @@ def _cluster(cluster: Any, config: AzureConfig, workers: int) -> Iterator[Findin
         yield Finding(Severity.OK, "compute", f"cluster {name}, at most {most} {cluster.size}")
 
 
-def _rights(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Finding]:
+def _workspace(service: Service, config: AzureConfig, there: dict[str, Any]) -> Iterator[Finding]:
+    """Looked up, and left in ``there``."""
+    there["workspace"] = one = service.workspace()
+    yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {one['location']}")
+    registry = str(one["properties"].get("containerRegistry") or "").rpartition("/")[2]
+    yield Finding(Severity.OK, "registry", registry or "Azure makes it for the first image")
+
+
+def _wanted(config: AzureConfig, *, made: bool) -> list[str]:
     wanted = [*RIGHTS]
     if not made or config.compute is None:
         wanted += [f"{_ML}/computes/write", f"{_ML}/computes/delete"]
     if config.environment is None:
         wanted.append(f"{_ML}/environments/versions/write")
+    return wanted
+
+
+def rights(service: Service, wanted: list[str]) -> Iterator[Finding]:
+    """Whether the caller may do all of this in the workspace."""
     missing = service.denied(wanted)
     if not missing:
         yield Finding(Severity.OK, "rights", f"all {len(wanted)} that are needed")
@@ -198,32 +235,37 @@ def _rights(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Fi
     )  # fmt: skip
 
 
-def _room(service: Service, config: AzureConfig, location: str, workers: int) -> Iterator[Finding]:
+def _nodes(
+    service: Service, config: AzureConfig, location: str, workers: int
+) -> Iterator[Finding]:
+    low = config.low_priority
+    return _room(service, location, config.vm_size, "vm_size", workers, low_priority=low)
+
+
+def _room(
+    service: Service, location: str, name: str, field: str, nodes: int, *, low_priority: bool
+) -> Iterator[Finding]:
     """The size is to be had in the region, and the quota has room for the nodes."""
-    size = service.sizes(location).get(config.vm_size.lower())
+    size = service.sizes(location).get(name.lower())
     if size is None:
         yield Finding(
-            Severity.ERROR, "vm_size", f"{config.vm_size} is not to be had in {location}",
+            Severity.ERROR, field, f"{name} is not to be had in {location}",
             f"az ml compute list-sizes --location {location} shows what is",
         )  # fmt: skip
         return
     usages = service.usages(location)
-    family = "lowprioritycores" if config.low_priority else str(size["family"]).lower()
+    family = "lowprioritycores" if low_priority else str(size["family"]).lower()
     used, limit = usages.get(family, (0, 0))
-    cores = workers * int(size["vCPUs"])
-    words = f"{cores} cores of {family} for {workers} nodes; {limit - used} of {limit} are free"
+    cores = nodes * int(size["vCPUs"])
+    words = f"{cores} cores of {family} for {nodes} nodes; {limit - used} of {limit} are free"
+    ask = f"ask for more: https://ml.azure.com/quota (region {location})"
     if limit < int(size["vCPUs"]):
         what = "the quota is 0" if limit == 0 else "the quota has room for no node"
-        yield Finding(
-            Severity.ERROR, "quota", f"{what}: {words}",
-            f"ask for more: https://ml.azure.com/quota (region {location})",
-        )  # fmt: skip
+        yield Finding(Severity.ERROR, "quota", f"{what}: {words}", ask)
     elif limit - used < cores:
-        yield Finding(
-            Severity.ERROR, "quota", f"too small: {words}",
-            f"resources.workers: {max(1, (limit - used) // int(size['vCPUs']))}; or ask for more: "
-            "https://ml.azure.com/quota",
-        )  # fmt: skip
+        fewer = f"resources.workers: {max(1, (limit - used) // int(size['vCPUs']))}; or "
+        fix = ask if field != "vm_size" else fewer + ask
+        yield Finding(Severity.ERROR, "quota", f"too small: {words}", fix)
     else:
         yield Finding(Severity.OK, "quota", words)
 

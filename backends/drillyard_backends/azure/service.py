@@ -14,7 +14,8 @@ from drillyard_backends.azure.settings import AzureConfig
 
 ARM = "https://management.azure.com"
 _SCOPE = f"{ARM}/.default"
-_VERSION = "2024-10-01"
+VERSION = "2024-10-01"
+"""Of the API, where azure-ai-ml does not choose its own."""
 
 
 class Service:
@@ -35,6 +36,15 @@ class Service:
         return (
             f"/subscriptions/{c.subscription_id}/resourceGroups/{c.resource_group}/providers/"
             f"Microsoft.MachineLearningServices/workspaces/{c.workspace}"
+        )
+
+    @property
+    def datastore_uri(self) -> str:
+        """The workspace's own blob storage, as Azure ML addresses it."""
+        c = self._config
+        return (
+            f"azureml://subscriptions/{c.subscription_id}/resourcegroups/{c.resource_group}/"
+            f"workspaces/{c.workspace}/datastores/workspaceblobstore"
         )
 
     @cached_property
@@ -63,11 +73,11 @@ class Service:
         Raises:
             Missing: There is none of that name.
         """
-        return self.ask(self.root, _VERSION)
+        return self.ask(self.root)
 
     def datastore(self) -> tuple[str, str]:
         """Account and container of the workspace's own blob storage."""
-        found = self.ask(f"{self.root}/datastores/workspaceblobstore", _VERSION)["properties"]
+        found = self.ask(f"{self.root}/datastores/workspaceblobstore")["properties"]
         return str(found["accountName"]), str(found["containerName"])
 
     def denied(self, actions: list[str]) -> list[str]:
@@ -80,12 +90,12 @@ class Service:
 
     def sizes(self, location: str) -> dict[str, dict[str, Any]]:
         """Sizes of nodes of a region: lower-case name to ``family``, ``vCPUs``, ``gpus``."""
-        found = self.ask(f"{self._region(location)}/vmSizes", _VERSION).get("value", [])
+        found = self.ask(f"{self._region(location)}/vmSizes").get("value", [])
         return {str(one["name"]).lower(): one for one in found}
 
     def usages(self, location: str) -> dict[str, tuple[int, int]]:
         """Cores in use and allowed, by lower-case family; ``lowprioritycores`` is one of them."""
-        found = self.ask(f"{self._region(location)}/usages", _VERSION).get("value", [])
+        found = self.ask(f"{self._region(location)}/usages").get("value", [])
         return {
             str(one["name"]["value"]).lower(): (int(one["currentValue"]), int(one["limit"]))
             for one in found
@@ -95,15 +105,65 @@ class Service:
         subscription = f"/subscriptions/{self._config.subscription_id}"
         return f"{subscription}/providers/Microsoft.MachineLearningServices/locations/{location}"
 
-    def ask(self, path: str, version: str, host: str = ARM) -> dict[str, Any]:
+    def ask(self, path: str, version: str = VERSION, host: str = ARM) -> dict[str, Any]:
         """A question that azure-ai-ml, which takes seconds to import, is not needed for."""
-        with seam(f"ask for {path.rpartition('/')[2]}"):
+        return self._send("GET", f"{host}{path}", version, f"ask for {path.rpartition('/')[2]}")
+
+    def put(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Make something, or change it; safe to repeat.
+
+        Raises:
+            Exists: Another one of that name is there.
+        """
+        what = f"make {path.rpartition('/')[2]}"
+        return self._send("PUT", f"{ARM}{path}", VERSION, what, document)
+
+    def post(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A question that Azure wants as an action: keys, logs."""
+        what = f"ask for {path.rpartition('/')[2]}"
+        return self._send("POST", f"{ARM}{path}", VERSION, what, document)
+
+    def delete(self, path: str) -> None:
+        """Ask for the end of something.
+
+        Raises:
+            Missing: It is gone.
+        """
+        self._send("DELETE", f"{ARM}{path}", VERSION, f"delete {path.rpartition('/')[2]}")
+
+    def _send(
+        self, method: str, url: str, version: str, what: str,
+        document: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        with seam(what):
             from azure.core.rest import HttpRequest
 
-            request = HttpRequest("GET", f"{host}{path}", params={"api-version": version})
+            body = None if document is None else dict(document)
+            request = HttpRequest(method, url, params={"api-version": version}, json=body)
             answer = self._line.send_request(request)
             answer.raise_for_status()
+            return dict(answer.json()) if answer.content else {}
+
+    def score(
+        self, url: str, key: str, deployment: str, question: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Ask one deployment of an endpoint, whoever has the traffic."""
+        with seam("ask the endpoint"):
+            from azure.core.rest import HttpRequest
+
+            headers = {"Authorization": f"Bearer {key}", "azureml-model-deployment": deployment}
+            request = HttpRequest("POST", url, headers=headers, json=dict(question))
+            answer = self._plain.send_request(request)
+            answer.raise_for_status()
             return dict(answer.json())
+
+    @cached_property
+    def _plain(self) -> Any:
+        """A line without our own sign-in, which is none of the endpoint's business."""
+        from azure.core import PipelineClient
+        from azure.core.pipeline.policies import RetryPolicy
+
+        return PipelineClient(ARM, policies=[RetryPolicy()])
 
     @cached_property
     def _line(self) -> Any:

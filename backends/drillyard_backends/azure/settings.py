@@ -78,6 +78,9 @@ class AzureConfig(BaseSettings):
     preparing_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         1800.0, description="How long a node may prepare a job, until another job is tried."
     )
+    endpoint_size: str = Field(
+        "Standard_DS3_v2", description="Size of the machine that `drillyard deploy-policy` rents."
+    )
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags of your own on every job and cluster."
     )
@@ -107,6 +110,7 @@ class AzureConfig(BaseSettings):
         _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
         _need(_COMPUTE, self.compute, "compute", "2 to 32 of A-Z a-z 0-9 -, a letter first")
         _need(_SIZE, self.vm_size, "vm_size", "a size such as Standard_F4s_v2")
+        _need(_SIZE, self.endpoint_size, "endpoint_size", "a size such as Standard_DS3_v2")
         _need(_ENVIRONMENT, self.environment, "environment", "NAME:VERSION")
         _need(_IDENTITY, self.identity, "identity", "the resource id of a user-assigned identity")
         if (self.account is None) != (self.container is None):

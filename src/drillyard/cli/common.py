@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drillyard.errors import ConfigError, NotFound
+from drillyard.errors import ConfigError, NotFound, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,13 +145,22 @@ def load_file(
     all_sets = [
         *(sets or []), *([f"name={name}"] if name else []), *([f"backend={on}"] if on else [])
     ]  # fmt: skip
-    return load(
-        file,
-        sets=all_sets,
-        globals_=globals_ or [],
-        values=parameters(context) if context else {},
-        tunables=tunables or [],
-    )
+    try:
+        return load(
+            file,
+            sets=all_sets,
+            globals_=globals_ or [],
+            values=parameters(context) if context else {},
+            tunables=tunables or [],
+        )
+    except UserError as error:
+        typed = {"backend": "--on"} if on else {}
+        typed |= {"name": "--name"} if name else {}
+        # `--on` is laid over the file as a `--set`, which is not what the user wrote.
+        for one in getattr(error, "errors", [error]):
+            if getattr(one, "file", "") == "--set" and one.field in typed:
+                one.file, one.field = "command line", typed[one.field]
+        raise
 
 
 def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:

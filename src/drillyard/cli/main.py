@@ -17,8 +17,8 @@ from drillyard.cli import failures
 
 MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
            "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
-           "tensorboard", "export", "serve", "evaluate", "promote", "import_",
-           "configure", "new", "assess")  # fmt: skip
+           "tensorboard", "export", "serve", "deploy_policy", "evaluate", "promote",
+           "import_", "configure", "new", "assess")  # fmt: skip
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 
 

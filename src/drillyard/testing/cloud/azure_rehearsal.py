@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from drillyard.errors import DrillyardError
 from drillyard.testing.cloud.handle import AzureEmulator
 from drillyard.testing.cloud.rehearsal import (
-    CHECKPOINTS,
-    Account,
+    EVENTS,
     Fault,
     MachineRow,
+    OnEmulator,
+    event,
     number_of,
 )
 
@@ -30,7 +31,6 @@ FAULTS = {
     "errors": "SHARE of calls answered with 503",
     "busy": "SHARE of calls to Resource Manager answered with 429",
 }
-_EVENTS = ("preempt", "cut", "crash", "hang")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _SHARES = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
@@ -44,7 +44,7 @@ _ADDRESS = {"subscription_id": "subscription", "resource_group": "group", "works
 _SOURCES = ("environment", "image", "build")
 
 
-class AzureRehearsal:
+class AzureRehearsal(OnEmulator):
     """An emulated Azure that has what the settings of one experiment name.
 
     Args:
@@ -59,6 +59,12 @@ class AzureRehearsal:
         UserError: Azurite is not installed.
         InfrastructureError: The emulator did not start.
     """
+
+    _cloud: AzureEmulator
+    services: ClassVar = {
+        "management": r" management\.azure\.com/",
+        "blob": r"\.blob\.core\.windows\.net/",
+    }
 
     def __init__(
         self,
@@ -75,7 +81,7 @@ class AzureRehearsal:
             raise problems[0]
         self._values = dict(resolved.values)
         calls = [_call(fault) for fault in faults]  # all refused before anything is started
-        self._faults = list(faults)
+        self._counters = [(fault, partial(_played, fault)) for fault in faults]
         self._cloud = AzureEmulator(folder, seed=seed)
         try:
             mine = {
@@ -113,31 +119,6 @@ class AzureRehearsal:
         """Nothing: this program's environment plays the image of every environment."""
         return []
 
-    def account(self, patience_s: float) -> Account:
-        """The account, by the emulator's own books."""
-        deadline = time.monotonic() + patience_s
-        state = self._cloud.state()
-        while _left(state) and time.monotonic() < deadline:
-            time.sleep(0.2)
-            state = self._cloud.state()
-        rows, currency, date = self._priced(state["nodes"])
-        calls = {
-            word: len(self._cloud.log(pattern))
-            for word, pattern in (
-                ("management", r" management\.azure\.com/"),
-                ("blob", r"\.blob\.core\.windows\.net/"),
-            )
-        }
-        return Account(
-            machines=rows,
-            left=_left(state),
-            faults=[(fault.text, self._played(fault, state)) for fault in self._faults],
-            calls=calls,
-            refused_hosts=state["refused_hosts"],
-            currency=currency,
-            prices_of=date,
-        )
-
     def keep(self, folder: Path) -> None:
         """The container as a local store."""
         prefix = str(self._values.get("prefix", "drillyard") or "")
@@ -146,22 +127,17 @@ class AzureRehearsal:
             "export", container=container, folder=str(folder.absolute()), prefix=prefix
         )
 
-    def close(self) -> None:
-        """End it."""
-        self._cloud.close()
+    @staticmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be; a cluster that is kept, with no job, stays."""
+        over = ("Completed", "Failed", "Canceled")
+        jobs = [f"jobs/{n}" for n, job in state["jobs"].items() if job["status"] not in over]
+        own = [f"computes/{name}" for name, one in state["computes"].items()
+               if "drillyard-lease" in one["tags"]]  # fmt: skip
+        nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
+        return sorted([*jobs, *own, *nodes])
 
-    def _played(self, fault: Fault, state: Mapping[str, Any]) -> int:
-        if fault.name in _EVENTS:
-            return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
-        if fault.name in _SHARES:
-            match = _SHARES[fault.name]["match"]
-            return sum(r["played"] for r in state["faults"] if r["match"] == match)
-        if fault.name in ("build", "stuck"):
-            left = state["physics"][_PHYSICS[fault.name]]
-            return int(number_of(fault, 1, 10_000)) - int(left)
-        return 1  # a state of the world, not an event
-
-    def _priced(self, nodes: Sequence[Mapping[str, Any]]) -> tuple[list[MachineRow], str, str]:
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
         from drillyard.backend import Order
         from drillyard.registry import load
@@ -170,7 +146,7 @@ class AzureRehearsal:
         currency, date = "USD", ""
         order = Order(lease_id="dy-0000000000", experiment="rehearsal", store_url="")
         rows = []
-        for node in nodes:
+        for node in state["nodes"]:
             key = str(node["size"]), bool(node["low_priority"])
             if key not in known:
                 settings = {**self._values, **self._filled()}
@@ -196,25 +172,27 @@ class AzureRehearsal:
         }  # fmt: skip
 
 
-def _left(state: Mapping[str, Any]) -> list[str]:
-    """What is there and should not be; a cluster that is kept, with no job, stays."""
-    over = ("Completed", "Failed", "Canceled")
-    jobs = [f"jobs/{name}" for name, job in state["jobs"].items() if job["status"] not in over]
-    own = [f"computes/{name}" for name, one in state["computes"].items()
-           if "drillyard-lease" in one["tags"]]  # fmt: skip
-    nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
-    return sorted([*jobs, *own, *nodes])
-
-
 def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     """What to ask the emulator for."""
     name = fault.name
-    if name in _EVENTS:
-        times = int(number_of(fault, 1, 10_000))
-        return "trigger", {"objects": CHECKPOINTS, "what": name, "times": times}
+    if name in EVENTS:
+        return event(fault)
     if name in _SHARES:
         return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
     if name in _PHYSICS:
         return "physics", {_PHYSICS[name]: int(number_of(fault, 1, 10_000))}
     cores = int(number_of(fault, 0, 100_000))
     return "manager", {"everywhere": cores}
+
+
+def _played(fault: Fault, state: Mapping[str, Any]) -> int:
+    """How often a fault was played, from the emulator's state."""
+    if fault.name in EVENTS:
+        return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
+    if fault.name in _SHARES:
+        match = _SHARES[fault.name]["match"]
+        return sum(r["played"] for r in state["faults"] if r["match"] == match)
+    if fault.name in ("build", "stuck"):
+        left = state["physics"][_PHYSICS[fault.name]]
+        return int(number_of(fault, 1, 10_000)) - int(left)
+    return 1  # a state of the world, not an event

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.cloud.rehearsal import (
-    CHECKPOINTS,
-    Account,
+    EVENTS,
     Fault,
     MachineRow,
+    OnEmulator,
+    event,
     number_of,
 )
 
@@ -35,7 +35,6 @@ FAULTS = {
     "flip": "NUMBER of downloads with a bit flipped",
     "truncate": "NUMBER of downloads cut short",
 }
-_EVENTS = ("preempt", "cut", "crash", "hang")
 _API = r" (compute|storage)\.googleapis\.com"
 _CHANGES = r"^(POST|PUT|PATCH|DELETE)" + _API
 _SHARES = {
@@ -58,7 +57,7 @@ _REQUIRED = {
 }
 
 
-class GcpRehearsal:
+class GcpRehearsal(OnEmulator):
     """An emulated Google Cloud that has what the settings of one experiment name.
 
     Args:
@@ -72,6 +71,12 @@ class GcpRehearsal:
         ConfigError: A setting or a fault that cannot be.
         InfrastructureError: The emulator did not start.
     """
+
+    _cloud: GcpEmulator
+    services: ClassVar = {
+        "compute": r" compute\.googleapis\.com/",
+        "storage": r" storage\.googleapis\.com/",
+    }
 
     def __init__(
         self,
@@ -91,7 +96,7 @@ class GcpRehearsal:
         self._missing = [name for name in _REQUIRED if name not in resolved.values]
         self._given = dict(given)
         calls = [_call(fault) for fault in faults]  # all refused before anything is started
-        self._faults = [
+        self._counters = [
             (fault, _counter(fault, number))
             for fault, number in zip(faults, _places(faults), strict=True)
         ]
@@ -122,28 +127,19 @@ class GcpRehearsal:
         """A container cannot be run here; the environment of this program plays it."""
         return ["--set", "backends.gcp.container=null"] if self._given.get("container") else []
 
-    def account(self, patience_s: float) -> Account:
-        """The account, by the emulator's own books."""
-        deadline = time.monotonic() + patience_s
-        state = self._cloud.state()
-        while _left(state) and time.monotonic() < deadline:
-            time.sleep(0.2)
-            state = self._cloud.state()
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the price list."""
         prices = _Prices(self._backend, self._given, self._values)
         rows = [_row(machine, prices) for machine in state["all_machines"]]
-        calls = {
-            host.partition(".")[0]: len(self._cloud.log(rf" {re.escape(host)}/"))
-            for host in ("compute.googleapis.com", "storage.googleapis.com")
-        }
-        return Account(
-            machines=rows,
-            left=_left(state),
-            faults=[(fault.text, count(state)) for fault, count in self._faults],
-            calls=calls,
-            refused_hosts=state["refused_hosts"],
-            currency=prices.currency,
-            prices_of=prices.date,
-        )
+        return rows, prices.currency, prices.date
+
+    @staticmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be; a template that was there before stays."""
+        groups = [group["key"] for group in state["groups"]]
+        machines = [f"zones/{m['zone']}/instances/{m['name']}" for m in state["machines"]]
+        templates = [key for key in state["templates"] if key not in state["furnished"]]
+        return sorted([*machines, *groups, *templates, *state["disks"]])
 
     def keep(self, folder: Path) -> None:
         """The bucket as a local store."""
@@ -151,10 +147,6 @@ class GcpRehearsal:
         self._cloud.ask(
             "export", bucket=self._values["bucket"], folder=str(folder.absolute()), prefix=prefix
         )
-
-    def close(self) -> None:
-        """End it."""
-        self._cloud.close()
 
     def _furnish(self) -> None:
         """What the user's settings name is there: accounts, images, networks, a template."""
@@ -211,20 +203,11 @@ def _row(machine: Mapping[str, Any], prices: _Prices) -> MachineRow:
     )
 
 
-def _left(state: Mapping[str, Any]) -> list[str]:
-    """What is there and should not be; a template that was there before stays."""
-    groups = [group["key"] for group in state["groups"]]
-    machines = [f"zones/{m['zone']}/instances/{m['name']}" for m in state["machines"]]
-    templates = [key for key in state["templates"] if key not in state["furnished"]]
-    return sorted([*machines, *groups, *templates, *state["disks"]])
-
-
 def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     """What to ask the emulator for."""
     name = fault.name
-    if name in _EVENTS:
-        times = int(number_of(fault, 1, 10_000))
-        return "trigger", {"objects": CHECKPOINTS, "what": name, "times": times}
+    if name in EVENTS:
+        return event(fault)
     if name in _SHARES:
         return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
     if name in _SPOILED:
@@ -282,7 +265,7 @@ def _places(faults: Sequence[Fault]) -> list[int]:
 
 
 def _kept_in(fault: Fault) -> str:
-    if fault.name in _EVENTS:
+    if fault.name in EVENTS:
         return "triggers"
     if fault.name in _SHARES or fault.name in _SPOILED:
         return "faults"

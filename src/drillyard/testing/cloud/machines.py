@@ -50,7 +50,7 @@ class Machine:
         shutdown: str = "",
     ) -> None:
         self.name, self.machine_id, self.serial = name, machine_id, serial
-        self._folder, self._shutdown = folder, shutdown
+        self.folder, self._shutdown = folder, shutdown
         self._env = {**env, MACHINE_MARK: machine_id}
         # Every emulator counts its machines from the same number: the mark alone names several.
         self._whose = {k: v for k, v in env.items() if k == EMULATOR_MARK}
@@ -113,7 +113,7 @@ class Machine:
                 self._script.wait(5.0)
         if not self._output.closed:
             self._output.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _lives(self) -> bool:
         if self._script is not None and self._script.poll() is None:
@@ -124,7 +124,7 @@ class Machine:
         return marked(self.machine_id, MACHINE_MARK, **self._whose)
 
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
-        script = self._folder / name
+        script = self.folder / name
         script.write_text(text)
         # Not run by its name: the kernel refuses a file that anybody has open for writing, and a
         # process that another thread starts at this moment inherits ours.
@@ -132,7 +132,7 @@ class Machine:
         shell = shlex.split(first.removeprefix("#!")) if first.startswith("#!") else ["/bin/bash"]
         return subprocess.Popen(
             [*shell, str(script)],
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=self._output,

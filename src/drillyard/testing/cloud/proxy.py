@@ -18,7 +18,7 @@ class Proxy:
 
     Args:
         tls: Set-up with a certificate for all ``apps``.
-        apps: Host name to service.
+        apps: Host name to service; ``*.domain`` for every host directly below it.
         relays: Host name to the address of a server that speaks TLS itself.
     """
 
@@ -43,11 +43,15 @@ class Proxy:
     def refused(self) -> list[str]:
         """Hosts that a client wanted and did not get."""
         with self._lock:
-            return sorted(set(self.asked) - set(self._apps) - set(self._relays))
+            asked = set(self.asked) - set(self._relays)
+        return sorted(host for host in asked if self._app(host) is None)
 
     def close(self) -> None:
         """Cut every tunnel."""
         self._listener.close()
+
+    def _app(self, host: str) -> App | None:
+        return self._apps.get(host) or self._apps.get(f"*.{host.partition('.')[2]}")
 
     def _serve(self, connection: socket.socket) -> None:
         quick_ack(connection)
@@ -62,7 +66,8 @@ class Proxy:
         host = host.partition("/")[0].partition(":")[0].lower()
         with self._lock:
             self.asked[host] = self.asked.get(host, 0) + 1
-        if method != "CONNECT" or (host not in self._apps and host not in self._relays):
+        app = self._app(host)
+        if method != "CONNECT" or (app is None and host not in self._relays):
             # Fail closed: nothing leaves this machine during a rehearsal.
             text = f"{host} is not part of this emulated cloud\n".encode()
             connection.sendall(
@@ -80,7 +85,8 @@ class Proxy:
             contextlib.suppress(ssl.SSLError, ConnectionError),
             self._tls.wrap_socket(connection, server_side=True) as inside,
         ):
-            converse(inside, self._apps[host], host)
+            if app is not None:
+                converse(inside, app, host)
 
 
 def _read_head(connection: socket.socket) -> bytes:

@@ -5,16 +5,21 @@ What differs from cloud to cloud stands behind ``Rehearsal``; ``drillyard rehear
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import nearest
+from drillyard.testing.cloud.handle import Emulator
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
+EVENTS = ("preempt", "cut", "crash", "hang")
+"""What can happen to a machine of every emulated cloud."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,56 @@ class Rehearsal(Protocol):
 
     def close(self) -> None:
         """End it."""
+
+
+class OnEmulator:
+    """What rehearsals on every emulated cloud do alike; what differs is added by who inherits.
+
+    Attributes:
+        services: Word for people to pattern over the requests of a service.
+    """
+
+    services: ClassVar[Mapping[str, str]]
+    _cloud: Emulator
+    _counters: Sequence[tuple[Fault, Callable[[Mapping[str, Any]], int]]]
+    """Each fault, and how often it was played by the emulator's state."""
+
+    @staticmethod
+    @abstractmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be."""
+
+    @abstractmethod
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the price list."""
+
+    def account(self, patience_s: float) -> Account:
+        """The account, by the emulator's own books."""
+        deadline = time.monotonic() + patience_s
+        state = self._cloud.state()
+        while self.left(state) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            state = self._cloud.state()
+        rows, currency, date = self.priced(state)
+        return Account(
+            machines=rows,
+            left=self.left(state),
+            faults=[(fault.text, count(state)) for fault, count in self._counters],
+            calls={word: len(self._cloud.log(match)) for word, match in self.services.items()},
+            refused_hosts=state["refused_hosts"],
+            currency=currency,
+            prices_of=date,
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self._cloud.close()
+
+
+def event(fault: Fault) -> tuple[str, dict[str, Any]]:
+    """What to ask an emulator for, so that something happens to a machine."""
+    times = int(number_of(fault, 1, 10_000))
+    return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
 
 
 def rehearsal_of(

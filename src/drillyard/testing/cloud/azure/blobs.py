@@ -73,7 +73,8 @@ class Blobs:
         entra: Entra,
         written: Callable[[str, str], None],
     ) -> None:
-        self.account, self._entra, self._written = account, entra, written
+        self.account, self.folder = account, folder
+        self._entra, self._written = entra, written
         self.key = base64.b64encode(secrets.token_bytes(32)).decode()
         self._local = threading.local()
         self._trust = ssl.create_default_context()

@@ -16,7 +16,8 @@ from drillyard.testing.cloud.azure.answers import refused
 from drillyard.testing.cloud.azure.blobs import Blobs
 from drillyard.testing.cloud.azure.entra import CLIENT, Entra
 from drillyard.testing.cloud.azure.manager import Manager
-from drillyard.testing.cloud.azure.world import Job, World
+from drillyard.testing.cloud.azure.model import Job, Physics
+from drillyard.testing.cloud.azure.world import World
 from drillyard.testing.cloud.clock import EmulatedClock
 from drillyard.testing.cloud.emulator import Loopback, parser, serve
 from drillyard.testing.cloud.faults import Faults
@@ -57,7 +58,7 @@ class Azure(Loopback):
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, folder, self._job_env, self._keep)
         self.triggers = Triggers(self.world.happen)
-        self.manager = Manager(self.world, self.entra, ACCOUNT, CONTAINER, self.blobs.key)
+        self.manager = Manager(self.world, self.entra, self.blobs, CONTAINER, self._machine_env)
         self._identity = Listener.of(self.entra.managed)
         apps: dict[str, App] = {
             entra.HOST: self.entra,
@@ -66,6 +67,7 @@ class Azure(Loopback):
             f"{Manager.location}.api.azureml.ms": manager.history(
                 self.manager, self.world, self.entra
             ),
+            f"*.{Manager.location}.inference.ml.azure.com": self.manager.online,
         }
         self.open_doors(apps, self._verbs())
 
@@ -93,6 +95,7 @@ class Azure(Loopback):
         return {
             "now": self.clock.now(),
             **self.world.state(),
+            **self.manager.online.state(),
             "triggers": self.triggers.all(),
             "faults": self.faults.rules(),
             "hosts": dict(self.proxy.asked),
@@ -102,6 +105,7 @@ class Azure(Loopback):
     def close(self) -> None:
         """End all of it, the nodes first."""
         self.world.close()
+        self.manager.online.close()
         self._identity.close()
         super().close()
         self.blobs.close()
@@ -114,17 +118,23 @@ class Azure(Loopback):
 
     def _job_env(self, job: Job) -> dict[str, str]:
         """What a job's processes find on their node: an identity, the way out, a home."""
-        home = str(self.folder / "machines" / f"{job.name}-{job.times}")
+        return {
+            **self._machine_env(f"{job.name}-{job.times}"),
+            "MSI_ENDPOINT": f"http://{self._identity.address}/msi/token",
+            **self.entra.identity_of(job.name),
+            **self.network_env(),
+            **self._machine_extra,
+        }
+
+    def _machine_env(self, name: str) -> dict[str, str]:
+        """What every machine has."""
+        home = str(self.folder / "machines" / name)
         return {
             "PATH": f"{self._image}/bin:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "HOME": home,
             "TMPDIR": f"{home}/tmp",
-            "MSI_ENDPOINT": f"http://{self._identity.address}/msi/token",
             EMULATOR_MARK: self.mark,
-            **self.entra.identity_of(job.name),
-            **self.network_env(),
-            **self._machine_extra,
         }
 
     def _verbs(self) -> dict[str, Any]:
@@ -143,8 +153,10 @@ class Azure(Loopback):
 
     def _set_physics(self, asked: dict[str, Any]) -> None:
         with self.world.lock:
-            now = self.world.physics.model_dump()
-            self.world.physics = type(self.world.physics).model_validate({**now, **asked})
+            now = self.world.physics
+            wanted = Physics.model_validate({**now.model_dump(), **asked})
+            for name in asked:
+                setattr(now, name, getattr(wanted, name))
 
     def _set_manager(self, asked: dict[str, Any]) -> None:
         """Rights that are denied, quotas, other names of the subscription, group or workspace."""

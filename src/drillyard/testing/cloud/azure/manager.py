@@ -7,8 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from drillyard.testing.cloud.azure.answers import Denied, refused
+from drillyard.testing.cloud.azure.assets import Assets
+from drillyard.testing.cloud.azure.blobs import Blobs
 from drillyard.testing.cloud.azure.entra import Entra
-from drillyard.testing.cloud.azure.world import OVER, Compute, Job, World
+from drillyard.testing.cloud.azure.model import OVER, Compute, Job
+from drillyard.testing.cloud.azure.online import Online
+from drillyard.testing.cloud.azure.world import World
 from drillyard.testing.cloud.clock import rfc3339
 from drillyard.testing.cloud.wire import Request, Response, parts_of
 
@@ -43,9 +47,9 @@ class Manager:
     Args:
         world: What is in the workspace.
         entra: Knows the callers.
-        account: Of the workspace's storage.
+        blobs: The workspace's storage.
         container: Of its datastore.
-        key: Of the account.
+        machine_env: Environment variables of a machine of that name.
     """
 
     subscription = "00000000-aaaa-bbbb-cccc-dddddddddddd"
@@ -53,9 +57,16 @@ class Manager:
     workspace = "rehearsal"
     location = "westeurope"
 
-    def __init__(self, world: World, entra: Entra, account: str, container: str, key: str) -> None:
-        self._world, self._entra = world, entra
-        self._account, self._container, self._key = account, container, key
+    def __init__(
+        self,
+        world: World,
+        entra: Entra,
+        blobs: Blobs,
+        container: str,
+        machine_env: Callable[[str], dict[str, str]],
+    ) -> None:
+        self.world, self._entra = world, entra
+        self.account, self.container, self.key = blobs.account, container, blobs.key
         self.denied: set[str] = set()
         """Actions that nobody may do."""
         self.quotas: dict[str, int] = {}
@@ -63,6 +74,11 @@ class Manager:
         self.everywhere = 100
         """Cores of every other family."""
         self.sizes = dict(SIZES)
+        assets = Assets(self, world)
+        self.online = Online(self, assets, blobs, machine_env)
+        more = (assets.datastores, assets.environments, assets.models, assets.codes,
+                self.online.onlineendpoints)  # fmt: skip
+        self._kinds = {serve.__name__: serve for serve in more}
 
     def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -70,7 +86,7 @@ class Manager:
             request.caller = self._entra.who(request, "management")
             if request.caller is None:
                 raise Denied(401, "ExpiredAuthenticationToken", "The access token is not valid.")
-            with self._world.lock:
+            with self.world.lock:
                 return self._answer(request)
         except Denied as denied:
             return denied.response()
@@ -96,8 +112,8 @@ class Manager:
         self._need(match["w"], self.workspace, "Resource")
         parts = parts_of(match["rest"] or "")
         kind = parts[0] if parts[0] else "workspace"
-        verb = f"_{kind}".lower()
-        serve: Callable[[Request, list[str]], Response] | None = getattr(self, verb, None)
+        serve: Callable[[Request, list[str]], Response] | None
+        serve = self._kinds.get(kind.lower()) or getattr(self, f"_{kind}".lower(), None)
         if serve is None:
             raise Denied(404, "NotFound", f"{kind} is not emulated")
         action = {"GET": "read", "PUT": "write", "DELETE": "delete"}.get(request.method, "action")
@@ -123,7 +139,7 @@ class Manager:
             "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
             "properties": {
                 "friendlyName": self.workspace, "provisioningState": "Succeeded",
-                "storageAccount": f"{storage}Microsoft.Storage/storageAccounts/{self._account}",
+                "storageAccount": f"{storage}Microsoft.Storage/storageAccounts/{self.account}",
                 "keyVault": f"{storage}Microsoft.Keyvault/vaults/rehearsal",
                 "containerRegistry": None, "workspaceId": "1",
                 "discoveryUrl": f"https://{host}/discovery",
@@ -133,7 +149,7 @@ class Manager:
         })  # fmt: skip
 
     def _computes(self, request: Request, parts: list[str]) -> Response:
-        world = self._world
+        world = self.world
         if not parts:
             return Response.of({"value": [self._compute(c) for c in world.computes.values()]})
         name = parts[0]
@@ -160,7 +176,7 @@ class Manager:
 
     def _compute(self, compute: Compute) -> dict[str, Any]:
         document = compute.document
-        nodes = [n for n in self._world.nodes
+        nodes = [n for n in self.world.nodes.all
                  if n["compute"] == compute.name and n["gone"] is None]  # fmt: skip
         inner = {
             **compute.settings, "allocationState": "Steady", "currentNodeCount": len(nodes),
@@ -178,50 +194,8 @@ class Manager:
             },
         }  # fmt: skip
 
-    def _environments(self, request: Request, parts: list[str]) -> Response:
-        there = self._world.environments
-        name = parts[0]
-        kind = f"{ML}/workspaces/environments"
-        base = f"{self.root}/environments/{name}"
-        if len(parts) < 3:
-            raise Denied(404, "UserError", f"Environment {name} is asked for by its version here")
-        key = f"{name}/versions/{parts[2]}"
-        if request.method == "PUT":
-            properties = request.json()["properties"]
-            old = there.get(key)
-            for field in ("image", "condaFile", "build"):
-                if old is not None and old.get(field) != properties.get(field):
-                    raise Denied(400, "UserError", "An existing environment cannot be changed.")
-            there[key] = properties
-        if key not in there:
-            raise Denied(404, "UserError", f"Environment {name}:{parts[2]} was not found.")
-        return Response.of({
-            "id": f"{base}/versions/{parts[2]}", "name": parts[2], "type": f"{kind}/versions",
-            "properties": {**there[key], "environmentType": "UserCreated", "osType": "Linux"},
-            "systemData": self._stamp(),
-        }, 201 if request.method == "PUT" else 200)  # fmt: skip
-
-    def _datastores(self, request: Request, parts: list[str]) -> Response:
-        if parts[1:] == ["listSecrets"]:
-            return Response.of({"secretsType": "AccountKey", "key": self._key})
-        one = {
-            "id": f"{self.root}/datastores/workspaceblobstore", "name": "workspaceblobstore",
-            "type": f"{ML}/workspaces/datastores", "systemData": self._stamp(),
-            "properties": {
-                "datastoreType": "AzureBlob", "isDefault": True, "accountName": self._account,
-                "containerName": self._container, "endpoint": "core.windows.net",
-                "protocol": "https", "credentials": {"credentialsType": "AccountKey"},
-                "tags": {}, "properties": {},
-            },
-        }  # fmt: skip
-        if not parts:
-            return Response.of({"value": [one]})
-        if parts[0] not in ("workspaceblobstore", "workspaceartifactstore"):
-            raise Denied(404, "UserError", f"Datastore {parts[0]} was not found.")
-        return Response.of(one)
-
     def _jobs(self, request: Request, parts: list[str]) -> Response:
-        world = self._world
+        world = self.world
         if not parts:
             tag = request.query.get("tag")
             found = [j for j in world.jobs.values()
@@ -242,7 +216,7 @@ class Manager:
         services = {"Studio": {"jobServiceType": "Studio", "endpoint": studio}}
         return {
             "id": f"{self.root}/jobs/{job.name}", "name": job.name,
-            "type": f"{ML}/workspaces/jobs", "systemData": self._stamp(job.made),
+            "type": f"{ML}/workspaces/jobs", "systemData": self.stamp(job.made),
             "properties": {**job.properties, "status": job.status, "services": services},
         }  # fmt: skip
 
@@ -256,15 +230,19 @@ class Manager:
         """What is going on: the end of a long-running operation."""
         kind, name = parts[0], parts[1]
         if kind == "job":
-            job = self._world.jobs.get(name)
+            job = self.world.jobs.get(name)
             return Response(200 if job is None or job.status in OVER else 202, b"", self._again())
-        compute = self._world.computes.get(name)
+        compute = self.world.computes.get(name)
         done = (
             compute is None if kind == "gone" else compute is None or compute.state != "Creating"
         )
         answer = Response.of({"status": "Succeeded" if done else "InProgress"})
         answer.headers.update(self._again())
         return answer
+
+    def room(self, size: str) -> int:
+        """Cores that the quota has of a size's family."""
+        return self.quotas.get(self.sizes[size][2], self.everywhere)
 
     def _of_location(self, request: Request, rest: str) -> Response:
         if rest.lower() == "vmsizes":
@@ -294,8 +272,9 @@ class Manager:
     def _again(self) -> dict[str, str]:
         return {"Retry-After": "0"}
 
-    def _stamp(self, when: float | None = None) -> dict[str, str]:
-        text = rfc3339(self._world.clock.now() if when is None else when)
+    def stamp(self, when: float | None = None) -> dict[str, str]:
+        """Who made something, and when."""
+        text = rfc3339(self.world.clock.now() if when is None else when)
         return {"createdAt": text, "createdBy": "someone", "createdByType": "User",
                 "lastModifiedAt": text}  # fmt: skip
 

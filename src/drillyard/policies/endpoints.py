@@ -1,0 +1,119 @@
+"""The port to managed endpoints: somebody else's machines that answer for a policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from drillyard.errors import ConfigError, UserError
+from drillyard.policies import bundles
+from drillyard.registry import load, names
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A policy that answers.
+
+    Attributes:
+        name: Of the endpoint.
+        url: Where it is asked.
+        version: Of what answers: a hash of the bundle and of how it is deployed.
+        made: False: it was there already, and nothing was changed.
+        per_hour: What it costs until it is undeployed; None: the price list does not know.
+        currency: Of that.
+        key_command: How the user sees the key; it is never printed.
+    """
+
+    name: str
+    url: str
+    version: str
+    made: bool
+    per_hour: float | None
+    currency: str
+    key_command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping."""
+        return asdict(self)
+
+
+class Endpoints(Protocol):
+    """What a provider offers under ``drillyard.endpoints``; made of its backend's settings."""
+
+    def deploy(self, folder: Path, name: str, say: Callable[[str], None]) -> Deployed:
+        """Let an endpoint answer for a bundle; the same again changes nothing.
+
+        Whatever fails half-way is taken back: what answered before goes on.
+
+        Args:
+            folder: A bundle that ``serveable`` took.
+            name: Of the endpoint; one of ours is given the new policy.
+            say: Told of each step, for people.
+
+        Raises:
+            UserError: It cannot work; nothing was made.
+            InfrastructureError: It did not work; what was made is gone again.
+        """
+
+    def undeploy(self, name: str) -> bool:
+        """Delete an endpoint, and see that it is gone; False: there was none.
+
+        Raises:
+            UserError: It is not one of ours.
+            TeardownUnconfirmed: It is still there.
+        """
+
+    def deployed(self) -> list[str]:
+        """Names of our endpoints."""
+
+
+def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
+    """The endpoints of a provider.
+
+    Args:
+        kind: ``azure``.
+        settings: Over those that its backend has from environment, files and so on.
+
+    Raises:
+        ConfigError: It has none, or settings are missing.
+    """
+    from drillyard.settings import open_settings
+
+    name = kind.partition("/")[0]
+    if name not in names("endpoints"):
+        raise ConfigError(
+            "has no managed endpoints",
+            file="command line",
+            field="--on",
+            value=kind,
+            allowed=", ".join(names("endpoints")),
+            hint="`drillyard serve` answers on a machine of your own",
+        )
+    found: Endpoints = load("endpoints", name)(**open_settings(kind, settings))
+    return found
+
+
+def serveable(folder: Path) -> dict[str, Any]:
+    """The index of a bundle that an endpoint can answer for.
+
+    Raises:
+        NotFound, CorruptObject: See ``bundles.read``.
+        UserError: It is one that needs more than a question and an answer.
+    """
+    index, files = bundles.read(folder)
+    if index.get("format") != "onnx":
+        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
+                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
+    spaces = json.loads(files["spaces.json"])
+    if not spaces["channels"]["observation"]:
+        raise UserError(f"the policy in {folder} sees images, and an endpoint takes named numbers",
+                        hint="use act.py of the bundle")  # fmt: skip
+    if spaces["memory"]:
+        raise UserError(
+            f"the policy in {folder} remembers, and a managed endpoint keeps nothing between two "
+            "questions", hint="`drillyard serve` has sessions",
+        )  # fmt: skip
+    return index

@@ -1,0 +1,189 @@
+"""A policy at a managed endpoint of the emulated Azure: deployed, asked, replaced, taken back."""
+
+import json
+import re
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+pytest.importorskip("onnxruntime")
+
+from drillyard.cli.main import main
+from drillyard.policies import bundles
+from drillyard.policies.act import Policy
+from tests.emulated.azure_lab import needs_azurite, opened
+from tests.unit.test_serving import GOOD, bundle_of
+
+pytestmark = needs_azurite()
+CHANGES = "^(PUT|DELETE) management"
+ML = "Microsoft.MachineLearningServices/workspaces"
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    yield from opened(tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return bundle_of(tmp_path_factory.mktemp("deployed"), "ppo")
+
+
+@pytest.fixture(autouse=True)
+def here(azure, monkeypatch, tmp_path):
+    """Where ``drillyard`` finds its workspace, and looks without pausing."""
+    from drillyard_backends.azure import endpoints
+
+    where = azure.workspace
+    monkeypatch.setenv("DRILLYARD_AZURE_SUBSCRIPTION_ID", where["subscription_id"])
+    monkeypatch.setenv("DRILLYARD_AZURE_RESOURCE_GROUP", where["resource_group"])
+    monkeypatch.setenv("DRILLYARD_AZURE_WORKSPACE", where["workspace_name"])
+    monkeypatch.setattr(endpoints, "LOOK_S", 0.1)
+    monkeypatch.chdir(tmp_path)
+    yield
+    azure.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def client(azure):
+    """The real azure-ai-ml: it must understand what was made without it."""
+    from drillyard_backends.azure.service import Service
+    from drillyard_backends.azure.settings import AzureConfig
+
+    where = azure.workspace
+    config = AzureConfig(
+        subscription_id=where["subscription_id"], resource_group=where["resource_group"],
+        workspace=where["workspace_name"],
+    )  # fmt: skip
+    return Service(config).client
+
+
+def ask(client, tmp_path, name, states):
+    path = tmp_path / "question.json"
+    path.write_text(json.dumps({"states": states}))
+    return json.loads(client.online_endpoints.invoke(name, request_file=str(path)))
+
+
+def another(bundle, folder):
+    """The same policy as a bundle of another content."""
+    index, files = bundles.read(bundle)
+    facts = {k: v for k, v in index.items() if k not in ("files", "schema_version")}
+    bundles.write(folder, {**files, "README.md": b"another one"}, facts)
+    return folder
+
+
+def broken(bundle, folder):
+    """A bundle whose loader fails where it is deployed."""
+    index, files = bundles.read(bundle)
+    facts = {k: v for k, v in index.items() if k not in ("files", "schema_version")}
+    files["act.py"] = b"raise RuntimeError('no such library here')\n"
+    bundles.write(folder, files, facts)
+    return folder
+
+
+def since(azure):
+    return max((e["number"] for e in azure.log("")), default=0)
+
+
+def test_a_deployed_policy_answers_as_the_bundle_does(azure, bundle, client, tmp_path, capsys):
+    """It answers; the same again makes no call; a new one replaces it; then all is gone."""
+    assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
+    said = capsys.readouterr().out
+    assert "reactor: answers at https://reactor.westeurope.inference.ml.azure.com/score" in said
+    assert "an hour until `drillyard undeploy-policy reactor --on azure`" in said
+    known = Policy(bundle).act_named(GOOD)
+    assert ask(client, tmp_path, "reactor", GOOD)["actions"] == pytest.approx(known, abs=1e-4)
+    several = ask(client, tmp_path, "reactor", [GOOD, {**GOOD, "Tr": 310.0}])["actions"]
+    assert len(several) == 2 and several[0] == pytest.approx(known, abs=1e-4)
+    refused = ask(client, tmp_path, "reactor", {**GOOD, "Tr": 700.0, "Tx": 1.0})["problems"]
+    assert any("outside" in t for t in refused) and any("Tx is unknown" in t for t in refused)
+    (first,) = azure.state()["endpoints"]["reactor"]["deployments"]
+
+    mark = since(azure)
+    assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
+    assert "answered already" in capsys.readouterr().out
+    assert azure.log(CHANGES, mark) == []
+
+    new = another(bundle, tmp_path / "another")
+    assert main(["deploy-policy", str(new), "--on", "azure", "--name", "reactor"]) == 0
+    now = azure.state()["endpoints"]["reactor"]
+    assert first not in now["deployments"] and list(now["traffic"].values()) == [100]
+    assert client.online_endpoints.get("reactor").traffic == now["traffic"]
+
+    capsys.readouterr()
+    assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 0
+    assert azure.state()["endpoints"] == {}
+    assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 2
+
+
+@pytest.mark.slow
+def test_what_fails_is_taken_back(azure, bundle, client, tmp_path, capsys):
+    """A new endpoint goes; one that answered before goes on as it was."""
+    bad = broken(bundle, tmp_path / "broken")
+    assert main(["deploy-policy", str(bad), "--on", "azure", "--name", "reactor"]) == 4
+    assert "no such library here" in capsys.readouterr().err
+    assert azure.state()["endpoints"] == {}
+    assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
+    before = azure.state()["endpoints"]
+    assert main(["deploy-policy", str(bad), "--on", "azure", "--name", "reactor"]) == 4
+    assert azure.state()["endpoints"] == before
+    assert "actions" in ask(client, tmp_path, "reactor", GOOD)
+    assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 0
+
+
+@pytest.mark.slow
+def test_lost_answers_leave_one_endpoint_that_answers(azure, bundle, client, tmp_path):
+    for what in ("/reactor\\?", "/deployments/"):
+        azure.fault(what, method="PUT", lose=True, after=True, times=1)
+    azure.fault("onlineEndpoints", method="DELETE", status=503, times=2)
+    assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
+    assert list(azure.state()["endpoints"]["reactor"]["traffic"].values()) == [100]
+    assert "actions" in ask(client, tmp_path, "reactor", GOOD)
+    assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 0
+    assert azure.state()["endpoints"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "world", "variables", "said"),
+    [
+        (["--name", "My reactor"], {}, {}, "--name my-reactor"),
+        ([], {}, {"ENDPOINT_SIZE": "Standard_X9"}, "Standard_X9 is not to be had"),
+        ([], {"everywhere": 0}, {}, "the quota is 0"),
+        ([], {"denied": [f"{ML}/onlineEndpoints/write"]}, {}, "onlineEndpoints/write"),
+        ([], {}, {"WORKSPACE": "elsewhere"}, "no workspace 'elsewhere'"),
+        (["--on", "gcp"], {}, {}, "has no managed endpoints"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(
+    azure, bundle, monkeypatch, capsys, words, world, variables, said
+):
+    usual = {"everywhere": 100, "denied": []}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"DRILLYARD_AZURE_{name}", value)
+    azure.ask("manager", **{**usual, **world})
+    mark = since(azure)
+    try:
+        assert main(["deploy-policy", str(bundle), "--on", "azure", *words]) == 2
+    finally:
+        azure.ask("manager", **usual)
+    assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert azure.log(CHANGES, mark) == []
+
+
+def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, capsys):
+    from drillyard_backends.azure.service import Service
+    from drillyard_backends.azure.settings import AzureConfig
+
+    where = azure.workspace
+    service = Service(AzureConfig(
+        subscription_id=where["subscription_id"], resource_group=where["resource_group"],
+        workspace=where["workspace_name"],
+    ))  # fmt: skip
+    path = f"{service.root}/onlineEndpoints/theirs"
+    service.put(path, {"location": "westeurope", "properties": {"authMode": "Key"}})
+    for command in (["deploy-policy", str(bundle)], ["undeploy-policy", "theirs"]):
+        named = ["--name", "theirs"] if command[0] == "deploy-policy" else []
+        assert main([*command, *named, "--on", "azure"]) == 2
+        assert "drillyard did not make it" in capsys.readouterr().err
+    assert "theirs" in azure.state()["endpoints"]
+    service.delete(path)

@@ -42,8 +42,8 @@ def context(store_url, case, attempt, die_at=None, **more):
     mailbox = Mailbox(open_store(str(store_url)), spec.name)
     mailbox.create(
         f"runs/{RUN}/run.json",
-        RunRecord(run=RUN, experiment=spec.name, seed=7, device="cpu",
-                  choices=RlWorkload().freeze(spec, 7)),
+        RunRecord(run=RUN, experiment=spec.name, seed=spec.seeds[0], device="cpu",
+                  choices=RlWorkload().freeze(spec, spec.seeds[0])),
     )  # fmt: skip
     claim = Claim(ticket=f"{RUN}.train", attempt=attempt, worker="w", token="t", claimed_at=0.0)
     mailbox.claim(claim)

@@ -8,6 +8,7 @@ from typing import Any
 from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError
 from drillyard.learners.arguments import Sizes, validate_arguments
+from drillyard.learners.engines import check_engine, validate_engine
 from drillyard.learners.networks import check_memory, check_spaces, classes
 from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
 from drillyard.registry import importable
@@ -65,9 +66,11 @@ def check_learner(
         raise ConfigError("an `rl` experiment needs `learner:` and `train:`")
     total = total_steps if total_steps is not None else train.steps
     validate_arguments(learner.algorithm, learner.args, Sizes(train.n_envs, total))
+    validate_engine(learner)
     for field, path in classes(learner.policy, learner.args):
         _must_be(importable(path, field), field, path)  # a worker imports it from the same folder
     check_spaces(learner.algorithm, learner.policy, learner.args, observation, action)
+    check_engine(spec, observation)
     check_memory(
         learner.algorithm, learner.args, observation, action, psutil.virtual_memory().total
     )

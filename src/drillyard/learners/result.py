@@ -34,22 +34,27 @@ def result_files(
         policy: Name of the policy, as chosen.
 
     Returns:
-        Name -> content. ``*.zip`` are for other tools only; drillyard never reads one.
+        Name -> content. ``*.zip`` are for other tools only; drillyard never reads one. Those
+        of SBX would hold pickled code, and are not written.
     """
-    final = weights(model)
+    final, torch_made = weights(model), learner.engine == "sb3"
     files = _policy("final", final, normalisation(venv))
     files[LEARNER_FILE] = _json({
-        "schema_version": SCHEMA_VERSION, "library": "stable-baselines3",
+        "schema_version": SCHEMA_VERSION,
+        "library": "stable-baselines3" if torch_made else "sbx",
         "algorithm": learner.algorithm, "policy": policy, "args": learner.args,
+        **({} if torch_made else {"engine": learner.engine}),
     })  # fmt: skip
     files[SPACES_FILE] = _json({
         "schema_version": SCHEMA_VERSION,
         "observation": space_to_json(model.observation_space),
         "action": space_to_json(model.action_space),
     })  # fmt: skip
-    files["final_model.zip"] = _zip(model)
+    if torch_made:
+        files["final_model.zip"] = _zip(model)
     if best.weights is not None:
         files |= _policy("best", best.weights, best.statistics)
+    if best.weights is not None and torch_made:
         steps = model.num_timesteps
         model.policy.load_state_dict(best.weights)
         model.num_timesteps = best.step

@@ -39,8 +39,9 @@ def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
     venv = make_vec(spec.simulator, 1, 0)
     try:
         model = sb3_build.build(
-            spec.learner.algorithm, spec.learner.policy, spec.learner.args, venv, None, "cpu"
-        )
+            spec.learner.algorithm, spec.learner.policy, spec.learner.args, venv, None, "cpu",
+            spec.learner.engine,
+        )  # fmt: skip
         tree = tree_of(checkpoint, model)
         model._setup_learn(1)
         restore(checkpoint, model, tree, observations=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,7 +79,7 @@ class Sb3Learner:
             )
             model = sb3_build.build(
                 self.name, learner.policy, learner.args, venv, context.run.seed,
-                context.run.device,
+                context.run.device, learner.engine,
             )  # fmt: skip
             if learner.init_from is not None and checkpoint is None:
                 context.log.info("beginning from %s", learner.init_from)
@@ -189,6 +190,7 @@ class Sb3Learner:
         policy = sb3_build.untrained_policy(
             self.name, description["policy"], description["args"],
             space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
+            description.get("engine", "sb3"),
         )  # fmt: skip
         try:
             policy.load_state_dict(load_tensors(weights))
@@ -361,4 +363,5 @@ def _platform(model: Any) -> dict[str, Any]:
         "torch": torch.__version__,
         "stable_baselines3": stable_baselines3.__version__,
         "numpy": np.__version__,
+        **({"jax": version("jax")} if hasattr(model, "described") else {}),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from stable_baselines3.common import torch_layers
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from drillyard.errors import ConfigError, Stopped
-from drillyard.learners import schedules
+from drillyard.learners import engines, schedules
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.arguments import clean
 from drillyard.learners.networks import auto_policy
@@ -36,6 +37,7 @@ def build(
     venv: Any,
     seed: int | None,
     device: str,
+    engine: str = "sb3",
 ) -> Any:
     """Build a model.
 
@@ -46,11 +48,14 @@ def build(
         venv: The copies of the simulator.
         seed: Of the run; None leaves the process's random numbers alone.
         device: ``auto``, ``cpu`` or ``cuda``.
+        engine: ``learner.engine``.
 
     Raises:
-        ConfigError: Stable-Baselines3 refused what the checks let through.
+        ConfigError: Stable-Baselines3 (or SBX) refused what the checks let through, or is missing.
     """
     try:
+        if engine == engines.SBX:
+            return jax_engine().build(algorithm, args, venv, seed, device)
         return CLASSES[algorithm](
             policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
             venv,
@@ -64,9 +69,24 @@ def build(
         ) from error
 
 
+def jax_engine() -> Any:
+    """The module that works with SBX.
+
+    Raises:
+        ConfigError: SBX is not installed here.
+    """
+    if find_spec(engines.SBX) is None:
+        raise engines.missing()
+    engines.prepare(torch.get_num_threads())
+    from drillyard.learners import sbx
+
+    return sbx
+
+
 def untrained_policy(
-    algorithm: str, name: str, args: Mapping[str, Any], observation: Any, action: Any
-) -> Any:
+    algorithm: str, name: str, args: Mapping[str, Any], observation: Any, action: Any,
+    engine: str = "sb3",
+) -> Any:  # fmt: skip
     """The network of an algorithm, for weights that are known.
 
     Args:
@@ -75,7 +95,10 @@ def untrained_policy(
         args: ``learner.args``.
         observation: Space that it was trained for.
         action: Its action space.
+        engine: ``learner.engine``.
     """
+    if engine == engines.SBX:
+        return jax_engine().untrained_policy(algorithm, args, observation, action)
     # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
     implied = {"n_critics": 1} if algorithm == "ddpg" else {}
     kwargs = implied | policy_kwargs(args.get("policy_kwargs") or {})
@@ -140,7 +163,9 @@ def _noise(given: Any, shape: tuple[int, ...]) -> Any:
 
 def describe(algorithm: str, model: Any) -> dict[str, Any]:
     """Parameters as the built model really has them, as JSON."""
-    names = [n for n in ARGUMENTS[algorithm] if n != "policy_kwargs" and hasattr(model, n)]
+    own: dict[str, Any] = model.described() if hasattr(model, "described") else {}
+    names = [n for n in ARGUMENTS[algorithm]
+             if n != "policy_kwargs" and n not in own and hasattr(model, n)]  # fmt: skip
     found = {name: _plain(getattr(model, name)) for name in names}
     found["stats_window_size"] = model._stats_window_size
     found["learning_rate"] = _plain(model.lr_schedule)
@@ -161,7 +186,7 @@ def describe(algorithm: str, model: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seed": model.seed,
     }
-    return found
+    return found | own
 
 
 def _of_the_optimiser(algorithm: str, model: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from drillyard import __version__
 from drillyard.episodes import lesson_of
 from drillyard.errors import RunFailed, UserError
-from drillyard.learners.base import SPACES_FILE
+from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
 from drillyard.learners.spaces import space_from_json
 from drillyard.policies import bundles
 from drillyard.policies.card import model_card
@@ -72,7 +72,7 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
     difference, checked = None, 0
     if format_ == "onnx":
         network = getattr(getattr(trained.policy, "act", None), "policy", None)
-        if network is None:
+        if network is None or "engine" in json.loads(trained.files[LEARNER_FILE]):
             raise UserError(
                 f"the policy of {trained.algorithm} is no network of torch that could be exported "
                 "to ONNX", hint="use --format safetensors",

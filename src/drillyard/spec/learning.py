@@ -84,6 +84,10 @@ class LearnerSpec(Strict):
 
     algorithm: str = Field(description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
                            "plug-in's `module:Class`.")  # fmt: skip
+    engine: Literal["sb3", "sbx"] = Field(
+        "sb3", exclude_if=lambda engine: engine == "sb3", description="Who computes it: "
+        "Stable-Baselines3 and sb3-contrib (PyTorch), or SBX (JAX; extra `sbx`), which is faster.",
+    )  # fmt: skip
     preset: str | None = Field(
         "auto", description="`auto` takes a tuned preset when one fits; null takes none."
     )

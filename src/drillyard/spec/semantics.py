@@ -263,6 +263,7 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.workload != "rl" or spec.learner is None:
         return
     from drillyard.learners.arguments import Sizes, validate_arguments
+    from drillyard.learners.engines import validate_engine
     from drillyard.learners.signatures import ARGUMENTS
 
     for key in spec.learner.args:
@@ -282,6 +283,7 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
     yield from _caught(
         lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"
     )
+    yield from _caught(lambda: validate_engine(learner), "learner.engine")
 
 
 def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:

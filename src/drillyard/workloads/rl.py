@@ -10,6 +10,7 @@ from drillyard.backend import Finding, Severity
 from drillyard.conditions import known_keys
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.learners.arguments import Sizes, validate_arguments
+from drillyard.learners.engines import SBX
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.learners.signatures import ARGUMENTS, MASKED
 from drillyard.phases import PhaseOutcome, RunContext
@@ -82,6 +83,8 @@ class RlWorkload:
         modules = ["torch", "torch._dynamo", "stable_baselines3", "sb3_contrib",
                    "drillyard.learners.sb3",
                    "drillyard.evaluation", "scipy.special"]  # fmt: skip
+        if spec.learner is not None and spec.learner.engine == SBX:
+            modules.append(SBX)  # it starts no thread before its first computation
         if spec.tracking.tensorboard:
             modules.append("torch.utils.tensorboard")
         if spec.learner is not None and ":" in spec.learner.algorithm:

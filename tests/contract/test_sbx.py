@@ -1,0 +1,129 @@
+"""``learner.engine: sbx`` keeps to the contract of learners. Where SBX is missing: skipped."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from drillyard import checkpoints, streams
+from drillyard.fingerprint import fingerprint
+from drillyard.learners import engines
+from drillyard.learners.sb3_build import build, describe
+from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS, ON_POLICY, OURS
+from drillyard.simulators.make import make_vec
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.testing.learner_suite import LearnerSuite
+from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
+from tests.contract.test_exact_resume import processes as processes
+from tests.unit.test_sb3_arguments import OTHER_VALUES
+
+pytest.importorskip("sbx", reason="extra `sbx`: pip install 'drillyard[sbx]'")
+ALGORITHMS = list(engines._LACKS)
+SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
+OFF_POLICY = {**SMALL, "learning_starts": 40, "batch_size": 16, "buffer_size": 300}
+
+
+class TestSac(LearnerSuite):
+    @pytest.fixture
+    def spec(self):
+        return ExperimentSpec.model_validate({
+            "name": "suite", "simulator": {**DRIFT, "wrappers": ["normalize"]},
+            "learner": {"algorithm": "sac", "engine": "sbx", "args": OFF_POLICY, "preset": None},
+            "train": {"steps": 300, "checkpoint_every": 64}, "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False}, "seeds": [1],
+        })  # fmt: skip
+
+
+def small(algorithm):
+    args = (
+        OFF_POLICY
+        if algorithm not in ON_POLICY
+        else {**SMALL, "n_steps": 32, "batch_size": 16, "n_epochs": 2, "learning_rate": "lin_1e-3"}
+    )
+    one = case(DISCRETE if algorithm == "dqn" else DRIFT, algorithm, args, ["normalize"], n_envs=2)
+    one["learner"]["engine"] = "sbx"
+    return one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_killed_run_ends_as_one_that_was_left_alone(algorithm, processes, tmp_path):
+    one = small(algorithm)
+    assert train(processes, tmp_path / "a", one, 1) == 0
+    assert train(processes, tmp_path / "b", one, 1, 190) == -9
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    before = checkpoints.found(b, RUN)
+    assert train(processes, tmp_path / "b", one, 2) == 0
+    assert summary(b)["resumes"] == 1 and summary(b)["resumed_step"] == before[0][0] > 0
+    assert summary(b)["exactness"] == "exact"
+    for stream in ("train", "episodes", "evaluation"):
+        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
+        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_table_is_the_installed_signature(algorithm):
+    from drillyard.learners.sbx import CLASSES
+
+    has = inspect.signature(CLASSES[algorithm].__init__).parameters
+    lacks = {n for n in ARGUMENTS[algorithm] if n not in has and n not in OURS}
+    unused = {"use_sde", "sde_sample_freq", "use_sde_at_warmup", "clip_range_vf", "target_kl"}
+    unused |= {"optimize_memory_usage"} if algorithm == "dqn" else set()
+    assert lacks <= set(engines._LACKS[algorithm]) <= lacks | unused
+
+
+def model_of(algorithm, args):
+    discrete = ACTION_SPACES[algorithm] == ("Discrete",)
+    world = SimulatorSpec(id="CartPole-v1" if discrete else "Pendulum-v1")
+    venv = make_vec(world, 1, 0)
+    try:
+        return build(algorithm, None, args, venv, 1, "cpu", "sbx")
+    finally:
+        venv.close()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_told_is_what_the_built_model_has(algorithm):
+    special = {"policy_kwargs", "train_freq", "action_noise", "replay_buffer_kwargs",
+               "optimize_memory_usage", "target_update_interval"}  # fmt: skip
+    given = {
+        name: (not ARGUMENTS[algorithm][name]) if OTHER_VALUES[name] is None
+        else OTHER_VALUES[name]
+        for name in engines.taken(algorithm) if name not in special
+    } | {"policy_kwargs": {"net_arch": [12, 12], "activation_fn": "elu"}}  # fmt: skip
+    if "buffer_size" in given:
+        given["n_steps"] = 2
+    found = describe(algorithm, model_of(algorithm, given))
+    told = {name: found.get(name) for name in given if name != "policy_kwargs"}
+    assert told == {name: v for name, v in given.items() if name != "policy_kwargs"}
+    assert (found["net_arch"], found["activation_fn"]) == ([12, 12], "elu")
+    assert found["n_parameters"] > 0 and found["engine"] == "sbx"
+
+
+def test_a_silent_file_means_the_same_with_both_engines():
+    for algorithm in ALGORITHMS:
+        discrete = ACTION_SPACES[algorithm] == ("Discrete",)
+        venv = make_vec(SimulatorSpec(id="CartPole-v1" if discrete else "Pendulum-v1"), 1, 0)
+        try:
+            args = {"buffer_size": 500} if algorithm not in ON_POLICY else {}
+            ours, theirs = (describe(algorithm, build(algorithm, None, args, venv, 1, "cpu", e))
+                            for e in ("sb3", "sbx"))  # fmt: skip
+        finally:
+            venv.close()
+        taken = set(engines.taken(algorithm)) & ours.keys() - {"policy_kwargs", "action_noise"}
+        assert {n: theirs[n] for n in taken} == {n: ours[n] for n in taken}, algorithm
+
+
+def test_weights_of_another_network_are_refused():
+    one, other = (
+        model_of("sac", {**OFF_POLICY, "policy_kwargs": {"net_arch": [n]}}) for n in (8, 9)
+    )
+    with pytest.raises(ValueError, match=r"bias is \(9,\) there, and \(8,\) here"):
+        one.policy.load_state_dict(other.policy.state_dict())
+    with pytest.raises(ValueError, match="there"):
+        one.optimisers.load_state_dict(other.optimisers.state_dict())
+    changed = {n: t + 1 for n, t in one.policy.state_dict().items()}
+    one.policy.load_state_dict(changed)
+    assert all(np.array_equal(t, changed[n]) for n, t in one.policy.state_dict().items())

@@ -167,6 +167,7 @@ def _links(driver: Driver, report: str | None) -> dict[str, str]:
         shown = _page(driver) or mask(uri)
         how = f"`mlflow ui --backend-store-uri {shown}` shows it"
         found["MLflow"] = _link("mlflow", name, shown, f"Tracking of {name}", how)
+    found["Log"] = f"on the page of this flow run; whole: `drillyard logs {name} --store {store}`"
     return found
 
 
@@ -174,7 +175,8 @@ def _link(kind: str, name: str, address: str, description: str, otherwise: str) 
     """A link where a browser can follow it, what to type where it cannot; as markdown."""
     key = artifact_key(kind, name)
     if address.startswith(("http://", "https://")):
-        create_link_artifact(address, link_text=address, key=key, description=description)
-        return f"[{address}]({address})"
+        # The address itself is longer than the column of the page in which it stands.
+        create_link_artifact(address, link_text=description, key=key, description=description)
+        return f"[{description}]({address})"
     create_markdown_artifact(otherwise, key=key, description=description)
     return otherwise

@@ -18,9 +18,11 @@ from prefect.blocks.system import Secret
 from pydantic import BaseModel, SecretStr, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from drillyard.errors import ConfigError, ConfigErrors, ControlPlaneError
+from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import names
 from drillyard.settings import config_of, fields_of, is_secret
+from drillyard_flows.prefect_api import FIELD, guarded, translated
+from drillyard_flows.settings import configured_api
 
 _PREFECTS = {"block_type_slug", *Block.model_fields}
 """Keys of a stored block that are Prefect's own."""
@@ -133,7 +135,23 @@ def __dir__() -> list[str]:
 
 
 class PrefectBlocks:
-    """What ``drillyard.settings`` asks; see ``drillyard.settings_references.Blocks``."""
+    """What ``drillyard.settings`` asks; see ``drillyard.settings_references.Blocks``.
+
+    Raises:
+        ConfigError: There is no server that keeps anything, or anybody can read what it keeps.
+    """
+
+    def __init__(self) -> None:
+        url = configured_api()
+        if url is None:
+            # Prefect would start one for this moment, and keep a secret where nobody looks for it.
+            raise ConfigError(
+                "there is no Prefect server that keeps blocks", field=FIELD,
+                allowed="the address of a server that keeps running",
+                hint="drillyard up starts one; or without a block: drillyard configure BACKEND, "
+                "env:NAME, file:PATH",
+            )  # fmt: skip
+        guarded(url)
 
     def settings(self, kind: str, name: str) -> tuple[dict[str, Any], set[str]]:
         """See ``Blocks.settings``."""
@@ -153,11 +171,10 @@ class PrefectBlocks:
         block = block_of(kind)
         before: dict[str, Any] = {}
         try:
-            before = cast(BackendBlock, block.load(name)).given()[0]
+            with translated():
+                before = cast(BackendBlock, block.load(name)).given()[0]
         except ValueError:
             pass  # the first of this name
-        except Exception as error:
-            raise _away(error) from error
         merged = {n: v for n, v in {**before, **values}.items() if v is not None}
         try:
             made = block(**merged)
@@ -165,14 +182,13 @@ class PrefectBlocks:
             problems = [_problem(kind, one) for one in error.errors(include_input=False)]
             raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
         try:
-            made.save(name, overwrite=True)
+            with translated():
+                made.save(name, overwrite=True)
         except ValueError as error:
             raise ConfigError(
                 str(error).splitlines()[0], field="--block", value=name,
                 allowed="letters, digits and dashes", hint="--block prod",
             ) from None  # fmt: skip
-        except Exception as error:
-            raise _away(error) from error
         return f"{kind}/{name}"
 
 
@@ -183,23 +199,12 @@ def _problem(kind: str, error: Any) -> ConfigError:
     )
 
 
-def _away(error: Exception) -> ControlPlaneError:
-    return ControlPlaneError(
-        f"Prefect's blocks cannot be written: {type(error).__name__}",
-        hint="look at PREFECT_API_URL, or start a server: drillyard up",
-    )
-
-
 def _loaded(kind: Any, name: str, shown: str, hint: str) -> Any:
     try:
-        return kind.load(name)
+        with translated():
+            return kind.load(name)
     except ValueError:  # what Prefect says of a block that is not there
         raise ConfigError(
             f"Prefect has no {kind._block_type_slug or 'secret'} block {name!r}", value=shown,
             hint=hint,
         ) from None  # fmt: skip
-    except Exception as error:
-        raise ConfigError(
-            f"Prefect's blocks cannot be read: {type(error).__name__}", value=shown,
-            hint="look at PREFECT_API_URL; or give the value as env:NAME or file:PATH",
-        ) from error  # fmt: skip

@@ -134,8 +134,7 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
     from drillyard_flows import ending
 
-    if not request.offline_ok:
-        _require_api()
+    _require_api(offline_ok=request.offline_ok)
     display = open_display(quiet=as_json, title=loaded.spec.name)
     failure: DrillyardError | None = None
     report: str | None = None
@@ -180,16 +179,24 @@ def _drive(
             mirror.finish(MIRROR_PATIENCE_S)
 
 
-def _require_api() -> None:
+def _require_api(*, offline_ok: bool) -> None:
     """A Prefect API that the user named must answer before anything is rented.
 
+    Args:
+        offline_ok: It need not.
+
     Raises:
-        ControlPlaneError: It does not.
+        ConfigError: Anybody of the network can use it.
+        ControlPlaneError: It does not answer.
     """
+    from drillyard_flows.prefect_api import guarded
     from drillyard_flows.server import Server
 
     configured = settings.configured_api()
     if configured is None:
+        return
+    guarded(configured)
+    if offline_ok:
         return
     try:
         Server(configured, configured, ours=False).wait(API_PATIENCE_S)

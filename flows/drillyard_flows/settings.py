@@ -17,6 +17,8 @@ QUIET: dict[str, str] = {
     # DO_NOT_TRACK alone still looks up a telemetry host; both are needed (measured, 3.9.1).
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # "Ready to scale? Upgrade" on every page is of no use to anybody here.
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLI_COLORS": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # Runs still send INFO to the API; only the console is silent.

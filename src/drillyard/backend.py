@@ -11,7 +11,8 @@ The contract, which ``drillyard.testing.BackendSuite`` checks on every implement
 - Foreign exceptions become ``InfrastructureError`` or ``UserError`` at one seam.
 
 What only some providers have is an attribute that a backend may leave out; ``listing_lag_s``,
-``prepare_store``, ``setup_s``, ``teardown_s``, ``provider_now`` and ``protect`` below read it.
+``prepare_store``, ``setup_s``, ``teardown_s``, ``provider_now``, ``console`` and ``protect`` below
+read it.
 """
 
 from __future__ import annotations
@@ -236,6 +237,20 @@ def provider_now(backend: Backend) -> float | None:
     """The provider's clock, epoch seconds; ``backend.now()``, or None where it has none."""
     ask = getattr(backend, "now", None)
     return None if ask is None else float(ask())
+
+
+def console(backend: Backend, lease: Lease) -> str | None:
+    """The provider's own page on which a lease's machines are seen; ``backend.console``.
+
+    Args:
+        backend: Of the lease.
+        lease: Which.
+
+    Returns:
+        Its address; None where the provider has no such page.
+    """
+    find = getattr(backend, "console", None)
+    return None if find is None else str(find(lease))
 
 
 def protect(backend: Backend, lease: Lease, until: float | None) -> bool:

@@ -57,15 +57,9 @@ def prefect(url: str) -> Iterator[Finding]:
             "start that server, or unset PREFECT_API_URL",
         )  # fmt: skip
         return
-    # Its health is told to everybody; its settings must not be.
-    if (urlsplit(url).hostname or "") not in _LOOPBACK and answers_strangers(
-        f"{api}/admin/version"
-    ):
-        yield Finding(
-            Severity.ERROR, "prefect api",
-            f"{shown} answers without a password and is not on this machine",
-            "start it with PREFECT_SERVER_API_AUTH_STRING=user:password, behind a proxy with TLS",
-        )  # fmt: skip
+    open_ = unguarded(url)
+    if open_ is not None:
+        yield open_
         return
     pair = os.environ.get("PREFECT_API_AUTH_STRING")
     try:
@@ -85,6 +79,28 @@ def prefect(url: str) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, "prefect api", f"{shown}: {reason}", "look at its log")
         return
     yield from _fits(shown, answer)
+
+
+def unguarded(url: str) -> Finding | None:
+    """What is wrong with a Prefect server that anybody of the network can use.
+
+    Args:
+        url: Of its API.
+
+    Returns:
+        None where it is on this machine, asks for a password, or does not answer.
+    """
+    if (urlsplit(url).hostname or "") in _LOOPBACK:
+        return None
+    # Its health is told to everybody; its settings must not be.
+    if not answers_strangers(f"{url.rstrip('/')}/admin/version"):
+        return None
+    return Finding(
+        Severity.ERROR, "prefect api",
+        f"{redact(url)} answers without a password and is not on this machine",
+        # As an assignment it would be taken for a secret, and masked.
+        "start it with user:password in PREFECT_SERVER_API_AUTH_STRING, behind a proxy with TLS",
+    )  # fmt: skip
 
 
 def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
@@ -169,7 +185,7 @@ def answers_strangers(url: str) -> bool:
     """True when a URL that needs a login is answered without one."""
     try:
         ask(url)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
+from drillyard.backend import console
 from drillyard.open_drivers import current
 from drillyard_tasks.common import INFRASTRUCTURE
+from drillyard_tasks.publisher import artifact_key
 
 
 @task(name="provision", task_run_name="provision", **INFRASTRUCTURE)
@@ -24,10 +26,28 @@ def provision(store: str, experiment: str) -> dict[str, Any]:
     Raises:
         DrillyardError: From the backend: no capacity, no permission, a wrong order.
     """
-    lease = current(store, experiment).provision()
+    driver = current(store, experiment)
+    lease = driver.provision()
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
+    page = console(driver.backend, lease)
+    if page is not None:
+        _link(page, experiment)
     return {
         "lease": lease.lease_id,
         "backend": lease.backend,
         "workers": lease.order.workers,
     }
+
+
+def _link(page: str, experiment: str) -> None:
+    """Where the provider itself shows the machines, while they are there."""
+    from prefect.artifacts import create_link_artifact
+
+    log, what = get_run_logger(), f"Machines of {experiment} at their provider"
+    log.info("machines: %s", page)
+    try:
+        create_link_artifact(
+            page, link_text=what, key=artifact_key("machines", experiment), description=what
+        )  # fmt: skip
+    except Exception as error:  # a page without it must not end the work
+        log.debug("no link to the machines: %s", error)

@@ -37,6 +37,26 @@ def artifact_key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
+_OWN = re.compile(
+    r"[\d-]+ [\d:,]+Z (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: (?P<said>.*)"
+)
+
+
+def levelled(text: str) -> tuple[int, str]:
+    """A line of a run's log as level and text.
+
+    What a worker itself says begins with time and level, which Prefect's page shows beside each
+    line anyway.
+
+    Args:
+        text: As it stands in the log.
+    """
+    own = _OWN.fullmatch(text)
+    if own is None:
+        return logging.INFO, text
+    return logging.getLevelNamesMapping()[own["level"]], own["said"]
+
+
 UNITS = {Phase.TRAIN: "steps", Phase.EVALUATE: "episodes", Phase.STORE: "files"}
 """What a board counts in each phase."""
 
@@ -157,7 +177,8 @@ class Publisher:
         with one.lock:  # the end of a task and the thread may both be at it
             lines = list(one.tail.new())
             for text in lines[:MOST_LINES]:
-                one.log.info("%s | %s", one.run, redact(text))
+                level, said = levelled(text)
+                one.log.log(level, "%s | %s", one.run, redact(said))
         if len(lines) > MOST_LINES:
             one.log.info(
                 "%s | and %d lines more: drillyard logs %s/%s", one.run,
@@ -198,7 +219,7 @@ class Publisher:
             one.said = (board.attempt, board.step)
             one.log.info(line(board))
         if one.artifact is not None:
-            percent = 100.0 * board.step / max(1, board.total)
+            percent = round(100.0 * board.step / max(1, board.total), 1)
             words = f"{line(board)}; {so_far(one.driver.mailbox)}"
             update_progress_artifact(one.artifact, min(100.0, percent), words)
 

@@ -92,7 +92,7 @@ def test_the_learning_curve_is_a_picture_that_loads(page: Page, seen: dict[str, 
 
 def test_links_lead_somewhere(page: Page, seen: dict[str, Any]) -> None:
     page.goto(seen["mlflow"])
-    link = page.get_by_role("link", name="http://127.0.0.1:5000/")
+    link = page.get_by_role("link", name="Tracking of seen")
     expect(link).to_have_attribute("href", "http://127.0.0.1:5000/")
     # No page may link to a file, which a browser refuses silently: the path is there to copy.
     page.goto(seen["report"])

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness, Order, Severity, open_backend
+from drillyard.backend import Liveness, Order, Severity, console, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
@@ -255,3 +255,10 @@ def test_a_price_and_its_parts(backend, order):
     cost = backend.estimate(order.model_copy(update={"workers": 3}))
     assert cost.spot and cost.per_hour == pytest.approx(3 * 0.2 * 0.194)
     assert {"compute cluster", "environment", "job"} <= {part.what for part in cost.parts}
+
+
+def test_the_studio_shows_a_leases_jobs(settings, order):
+    backend = AzureBackend(**settings)
+    page = str(console(backend, backend._lease(order, 0.0)))
+    assert page.startswith("https://ml.azure.com/experiments?wsid=/subscriptions/")
+    assert page.endswith(f"/workspaces/{settings['workspace']}")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.patience import PATIENCE_S
 
 CLOUDY = """
@@ -95,14 +97,26 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
         assert secret not in json.dumps(stored) + told["shown"]
 
 
-def test_a_server_that_is_away_says_so_and_never_the_secret(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "kind", "said"),
+    [
+        ("http://127.0.0.1:9/api", "ControlPlaneError", "does not answer"),
+        ("", "ConfigError", "there is no Prefect server that keeps blocks"),
+        ("127.0.0.1:9", "ConfigError", "is no address of a server"),
+    ],
+)
+def test_a_server_that_is_away_or_none_is_said(
+    tmp_path: Path, url: str, kind: str, said: str
+) -> None:
     env = {
-        **os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        **os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "home"),
         "PREFECT_CLIENT_MAX_RETRIES": "0", "DRILLYARD_CONFIG_DIR": str(tmp_path),
     }  # fmt: skip
+    env = {name: value for name, value in env.items() if value}
     program = "from drillyard import settings; settings.resolve('local/bench')"
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,
     )  # fmt: skip
-    assert "ConfigError" in done.stderr and "cannot be read" in done.stderr
+    assert kind in done.stderr and said in done.stderr
+    assert not (tmp_path / "home" / "prefect.db").exists()  # none was started for it

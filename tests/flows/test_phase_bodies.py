@@ -25,7 +25,9 @@ from tests.patience import PATIENCE_S
 NAME = "bodies"
 CALL = """
 import json, sys
+from drillyard_backends.local import LocalBackend
 from drillyard_flows.experiment import experiment
+LocalBackend.console = lambda self, lease: f"https://cloud.example/{lease.lease_id}"
 print(json.dumps(experiment(file=sys.argv[1], store=sys.argv[2], name=sys.argv[3])))
 """
 
@@ -142,3 +144,9 @@ def _accepted(flown: Flown, phase: str) -> str:
 )
 def test_phase_left_its_effect(flown: Flown, phase: Any) -> None:
     phase(flown)
+
+
+def test_machines_are_linked_where_their_provider_shows_them(api: Api, flown: Flown) -> None:
+    address = f"https://cloud.example/{flown.lease}"
+    assert address in api.artifacts(api.flow_run(NAME))[f"machines-{NAME}"]["data"]
+    assert f"machines: {address}" in flown.log

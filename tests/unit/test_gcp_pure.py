@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from drillyard.backend import Order
+from drillyard.backend import Lease, Order, console
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard_backends.gcp import naming, prices
+from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.capacity import missing_machines
 from drillyard_backends.gcp.errors import NoRoom, quota_hint
 from drillyard_backends.gcp.groups import Group, Managed, Stage, stage
@@ -252,3 +253,10 @@ def test_a_bucket_url_is_normalised():
 
 def test_words_of_a_candidate():
     assert Candidate(0, "n2", True, Place("z")).words == "n2 (Spot) in z"
+
+
+def test_a_lease_has_a_page_in_googles_console():
+    backend = GcpBackend(**GIVEN)
+    lease = Lease(lease_id=ORDER.lease_id, backend="gcp", order=ORDER, created_at=0.0,
+                  provider={"project": "lab-1234"})  # fmt: skip
+    assert str(console(backend, lease)).endswith("instanceGroups/list?project=lab-1234")

@@ -13,6 +13,8 @@ import pytest
 
 from drillyard import servers
 from drillyard.backend import Severity
+from drillyard.errors import ConfigError
+from drillyard_flows.prefect_api import guarded
 
 OURS = version("prefect")
 
@@ -62,6 +64,26 @@ def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> 
             assert "wrong" not in text
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
         assert said(url)[-1][0] is Severity.OK
+
+
+def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # To a server of this machine, 0.0.0.0 is another way; to drillyard it is another machine.
+    with prefect(f'"{OURS}"') as url, prefect(f'"{OURS}"', "drillyard:right") as closed:
+        public = url.replace("127.0.0.1", "0.0.0.0")
+        ((severity, text),) = said(public)
+        assert severity is Severity.ERROR and "without a password" in text
+        with pytest.raises(ConfigError, match="without a password"):
+            guarded(public)
+        guarded(url)
+        guarded(closed.replace("127.0.0.1", "0.0.0.0"))
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "prefect.example:4200/api", "ftp://host/api", "http:///api"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of a server"):
+        guarded(url)
 
 
 def test_another_version_and_another_clock_are_told() -> None:

@@ -94,6 +94,14 @@ class AzureBackend:
         """Price an hour with every node that may run."""
         return plan.estimate(self.config, order)
 
+    def console(self, lease: Lease) -> str:
+        """The workspace's jobs in Azure Machine Learning's studio."""
+        c = self.config
+        return (
+            f"https://ml.azure.com/experiments?wsid=/subscriptions/{c.subscription_id}"
+            f"/resourceGroups/{c.resource_group}/workspaces/{c.workspace}"
+        )
+
     def prepare_store(self, url: str) -> None:
         """Make the container of the mailbox unless it is there, and try it once.
 

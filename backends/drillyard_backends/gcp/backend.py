@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
 from drillyard.clock import SYSTEM, Clock
@@ -92,6 +93,11 @@ class GcpBackend:
     def estimate(self, order: Order) -> Cost:
         """Price an hour of the dearest machine that may be taken."""
         return plan.estimate(self.config, order)
+
+    def console(self, lease: Lease) -> str:
+        """Google's page of the project's groups of machines."""
+        project = quote(str(lease.provider["project"]))
+        return f"https://console.cloud.google.com/compute/instanceGroups/list?project={project}"
 
     def prepare_store(self, url: str) -> None:
         """Make the bucket of the mailbox unless it is there, and try it once.

@@ -51,7 +51,7 @@ def deploy(
     """
     from drillyard_flows.deploying import alerts as telling
     from drillyard_flows.deploying import applying, files
-    from drillyard_flows.deploying.api import connected
+    from drillyard_flows.prefect_api import connected
 
     with connected() as client:
         block = telling.make(alerts) if alerts and not dry_run else telling.find(client)
@@ -76,7 +76,7 @@ def deploy(
 def undeploy(as_json: JsonOption = False) -> None:
     """Take away what deploy registered. Past runs and saved settings stay."""
     from drillyard_flows.deploying import applying, files
-    from drillyard_flows.deploying.api import connected
+    from drillyard_flows.prefect_api import connected
 
     with connected() as client:
         found = applying.parts(files.wanted(), Path(), None)

@@ -1,0 +1,100 @@
+"""The one seam to Prefect's client: which server, whether it is guarded, what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from drillyard import servers
+from drillyard.errors import ConfigError, ControlPlaneError
+from drillyard.redaction import redact
+from drillyard_flows import settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+FIELD = "PREFECT_API_URL"
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[SyncPrefectClient]:
+    """A client of the configured server, in a process that has not imported Prefect yet.
+
+    Raises:
+        ConfigError: No server is configured: the one that ends with its last command keeps none
+            of this. Or anybody can use it.
+        ControlPlaneError: It does not answer, or refuses.
+    """
+    url = settings.configured_api()
+    if url is None:
+        raise ConfigError(
+            "there is no Prefect server to deploy to", field=FIELD,
+            allowed="the address of a server that keeps running",
+            hint="start one on this machine: drillyard up",
+        )  # fmt: skip
+    guarded(url)
+    settings.use_api(url)
+    from prefect.client.orchestration import get_client
+
+    with translated(), get_client(sync_client=True) as client:
+        yield client
+
+
+def guarded(url: str) -> None:
+    """Refuse what is no address, and a server that anybody of the network can use.
+
+    Args:
+        url: Of its API.
+
+    Raises:
+        ConfigError: No address of a server; or it is not on this machine and answers without a
+            password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            "is no address of a server", field=FIELD, value=redact(url),
+            allowed="https://…/api, or http:// on this machine",
+            hint="of `drillyard up`: source its env.sh",
+        )  # fmt: skip
+    finding = servers.unguarded(url)
+    if finding is not None:
+        raise ConfigError(
+            finding.message, field=FIELD, hint=finding.fix,
+            allowed="a server that asks for a password, or one of this machine",
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """What Prefect's client raises, as errors of the one tree.
+
+    Raises:
+        ControlPlaneError: The server does not answer, or refuses.
+    """
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    shown = f"Prefect's API at {redact(settings.configured_api() or 'its own address')}"
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        code = error.response.status_code
+        if code in (401, 403):
+            raise ControlPlaneError(
+                f"{shown} does not let us in ({code})",
+                # As an assignment it would be taken for a secret, and masked.
+                hint="user and password stand in PREFECT_API_AUTH_STRING, with a colon between; "
+                "of `drillyard up`: source its env.sh",
+            ) from error
+        raise ControlPlaneError(
+            f"{shown} refused ({code}): {error.response.text[:500]}",
+            hint="is the server as new as this Prefect? `drillyard doctor`",
+        ) from error
+    except (httpx.HTTPError, RuntimeError) as error:
+        raise ControlPlaneError(
+            f"{shown} does not answer ({type(error).__name__})",
+            hint=f"start that server, or unset {FIELD}; drillyard up starts one",
+        ) from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 
 from drillyard import servers
 from drillyard.backend import Finding, Severity, open_backend
+from drillyard.checking_places import disk, targets
+from drillyard.checking_plan import plan
 from drillyard.errors import ConfigErrors, SimulatorError, UserError
 from drillyard.findings import as_finding, placed
 from drillyard.life import Death, Silence, watched
@@ -26,14 +27,11 @@ from drillyard.phases import Workload
 from drillyard.registry import load as load_registered
 from drillyard.registry import names
 from drillyard.spec.load import Loaded
-from drillyard.targets import check_folder
 
 if TYPE_CHECKING:
     from drillyard.spec.learning import SimulatorSpec
 
 T = TypeVar("T")
-_FREE_PER_RUN = 64 * 1024 * 1024
-"""Bytes: two checkpoints of a small network, its streams and results."""
 
 
 def check(
@@ -56,9 +54,9 @@ def check(
     """
     spec = loaded.spec
     found = [Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"), *loaded.findings]
-    found += _plan(loaded)
+    found += plan(loaded)
     found += disk(store, len(spec.seeds))
-    found += _targets(loaded)
+    found += targets(loaded)
     found += _asked(loaded, "study", lambda: _study(loaded))
     found += _tracking(spec.tracking.mlflow, offline_ok)
     found += _asked(loaded, "notify", lambda: _webhook(loaded))
@@ -295,127 +293,6 @@ def _webhook(loaded: Loaded) -> list[Finding]:
     url = webhook(loaded.spec)
     host = urlsplit(url).hostname if url is not None else None
     return [] if host is None else [Finding(Severity.OK, "notify", f"{host} is told of the end")]
-
-
-def _plan(loaded: Loaded) -> Iterator[Finding]:
-    spec, train = loaded.spec, loaded.spec.train
-    if train is None:
-        return
-    budget = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
-    runs = len(spec.seeds)
-    yield Finding(
-        Severity.OK, "budget",
-        f"{runs} run{'s' if runs > 1 else ''} of {budget}, {train.n_envs} "
-        f"cop{'ies' if train.n_envs > 1 else 'y'} of the simulator each",
-    )  # fmt: skip
-    rollout = _rollout(loaded)
-    every = train.checkpoint_every
-    if every and rollout and every % rollout:
-        rounded = -(-every // rollout) * rollout
-        yield Finding(
-            Severity.OK, "checkpoints",
-            f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
-            f"(a rollout is {rollout:,} steps)",
-        )  # fmt: skip
-    yield from _never(loaded)
-    if train.max_time_s is not None:
-        yield Finding(
-            Severity.WARNING, "budget",
-            "train.max_time_s stops by the clock: such a run is not reproducible",
-            "use train.steps alone for results that can be repeated",
-        )  # fmt: skip
-
-
-def _never(loaded: Loaded) -> Iterator[Finding]:
-    """Intervals that are longer than the budget: no error, a short trial is often meant."""
-    train, every = loaded.spec.train, loaded.spec.evaluate.every
-    if train is None or train.steps is None:
-        return
-    if train.checkpoint_every is not None and train.checkpoint_every > train.steps:
-        yield Finding(
-            Severity.WARNING, "train.checkpoint_every",
-            f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
-            "checkpoint is written, and a run that is killed starts over",
-            f"for example {max(1, train.steps // 10):,}; null takes a tenth of the budget",
-        )  # fmt: skip
-    if every is not None and every.steps is not None and every.steps > train.steps:
-        yield Finding(
-            Severity.WARNING, "evaluate.every.steps",
-            f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
-            "evaluation during training, and the best policy is the final one",
-            "give fewer steps, or every: null",
-        )  # fmt: skip
-
-
-def _rollout(loaded: Loaded) -> int | None:
-    """Steps of one rollout of an on-policy learner, over all copies."""
-    from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
-
-    learner, train = loaded.spec.learner, loaded.spec.train
-    if learner is None or train is None or learner.algorithm not in ON_POLICY:
-        return None
-    n_steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
-    return int(n_steps) * train.n_envs
-
-
-def disk(store: str, runs: int = 1) -> Iterator[Finding]:
-    """Free space where a local store is or will be.
-
-    Args:
-        store: Its URL; other than a folder: nothing is said.
-        runs: Runs that will write there.
-    """
-    parts = urlsplit(store)
-    if "://" in store and parts.scheme != "file":
-        return
-    path = Path(parts.path if "://" in store else store).expanduser().absolute()
-    there = next(p for p in [path, *path.parents] if p.exists())
-    if not there.is_dir():
-        yield Finding(Severity.ERROR, "store", f"{there} is a file", "name a folder with --store")
-        return
-    free, needed = shutil.disk_usage(there).free, _FREE_PER_RUN * min(runs, 64)
-    if free < needed:
-        yield Finding(
-            Severity.ERROR, "store",
-            f"{free:,} bytes are free at {there}, and two checkpoints of each run need about "
-            f"{needed:,} bytes",
-            "make room, or name another place with --store",
-        )  # fmt: skip
-    elif not _writable(there):
-        yield Finding(
-            Severity.ERROR, "store", f"{there} cannot be written to",
-            "change its permissions, or name another place with --store",
-        )  # fmt: skip
-    else:
-        yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
-
-
-def _writable(folder: Path) -> bool:
-    import os
-
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _targets(loaded: Loaded) -> Iterator[Finding]:
-    for number, target in enumerate(loaded.spec.store):
-        remote = "://" in target.url and not target.url.startswith("file://")
-        if remote or target.url == "mlflow":
-            continue
-        subject = f"store[{number}].url"
-        if "://" in target.url or Path(target.url).expanduser().is_absolute():
-            # A relative one counts from the store's folder and is looked at by the store phase.
-            folder = Path(urlsplit(target.url).path or target.url).expanduser()
-            try:
-                check_folder(target.url, folder)
-            except UserError as error:
-                yield Finding(Severity.ERROR, subject, error.message, error.hint)
-                continue
-        for finding in disk(target.url):
-            if finding.severity is Severity.ERROR:
-                yield Finding(finding.severity, subject, finding.message, finding.fix)
-
-
-# -- tracking -------------------------------------------------------------------------------------
 
 
 def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:

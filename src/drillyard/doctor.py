@@ -85,7 +85,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _store(store: str) -> Iterator[Finding]:
-    from drillyard.checking import disk
+    from drillyard.checking_places import disk
 
     yield from disk(store)
 

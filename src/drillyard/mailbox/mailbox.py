@@ -10,9 +10,9 @@ import hashlib
 import re
 import secrets
 from collections.abc import Container, Iterator
-from typing import TypeVar
 
 from drillyard.errors import CorruptObject, NotFound, Superseded
+from drillyard.mailbox.folder import Folder
 from drillyard.mailbox.records import (
     Accepted,
     Board,
@@ -25,7 +25,6 @@ from drillyard.mailbox.records import (
     Manifest,
     MoreSeeds,
     Phase,
-    Record,
     Reopened,
     RunRecord,
     StudyState,
@@ -34,9 +33,8 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store, keys, stamp
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, keys, stamp
 
-R = TypeVar("R", bound=Record)
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
 _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
     "": TrialRecord, ".outcome": TrialOutcome, ".more": MoreSeeds,
@@ -73,7 +71,7 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Mailbox:
+class Mailbox(Folder):
     """An experiment's folder.
 
     Args:
@@ -81,39 +79,10 @@ class Mailbox:
         experiment: The experiment's name: the folder in it.
     """
 
-    def __init__(self, store: Store, experiment: str) -> None:
-        self.store = store
-        self.experiment = experiment
-
-    # -- keys ---------------------------------------------------------------------------------
-
-    def key(self, path: str) -> str:
-        """The store's key of a path inside this experiment."""
-        return f"{self.experiment}/{path}"
-
     @staticmethod
     def attempt_path(run: str, phase: Phase, attempt: int) -> str:
         """The only folder that an attempt writes to (no trailing slash)."""
         return f"runs/{run}/attempts/{phase.value}-{attempt}"
-
-    # -- generic ------------------------------------------------------------------------------
-
-    def read(self, path: str, kind: type[R]) -> R | None:
-        """A record, or None."""
-        try:
-            return kind.from_bytes(self.store.get(self.key(path)))
-        except ObjectMissing:
-            return None
-        except CorruptObject as error:
-            raise CorruptObject(f"{self.store.url}/{self.key(path)}: {error}") from error
-
-    def write(self, path: str, record: Record) -> None:
-        """Write a record over what is there. Only its one writer calls this."""
-        self.store.put(self.key(path), record.to_bytes())
-
-    def create(self, path: str, record: Record) -> bool:
-        """Write a record unless there is one; True when it is ours."""
-        return self.store.put_if_absent(self.key(path), record.to_bytes())
 
     # -- experiment ---------------------------------------------------------------------------
 

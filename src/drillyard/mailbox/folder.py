@@ -1,0 +1,45 @@
+"""A folder of a store as records: read, written, and created once."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from drillyard.errors import CorruptObject
+from drillyard.mailbox.records import Record
+from drillyard.mailbox.store import ObjectMissing, Store
+
+R = TypeVar("R", bound=Record)
+
+
+class Folder:
+    """An experiment's part of a store, whatever lies in it.
+
+    Args:
+        store: The place.
+        experiment: The experiment's name: the folder in it.
+    """
+
+    def __init__(self, store: Store, experiment: str) -> None:
+        self.store = store
+        self.experiment = experiment
+
+    def key(self, path: str) -> str:
+        """The store's key of a path inside this experiment."""
+        return f"{self.experiment}/{path}"
+
+    def read(self, path: str, kind: type[R]) -> R | None:
+        """A record, or None."""
+        try:
+            return kind.from_bytes(self.store.get(self.key(path)))
+        except ObjectMissing:
+            return None
+        except CorruptObject as error:
+            raise CorruptObject(f"{self.store.url}/{self.key(path)}: {error}") from error
+
+    def write(self, path: str, record: Record) -> None:
+        """Write a record over what is there. Only its one writer calls this."""
+        self.store.put(self.key(path), record.to_bytes())
+
+    def create(self, path: str, record: Record) -> bool:
+        """Write a record unless there is one; True when it is ours."""
+        return self.store.put_if_absent(self.key(path), record.to_bytes())

@@ -153,8 +153,8 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
             driver.close(outcome)
         if mirror is not None and outcome == "cancelled":
             mirror.leave()
-        elif mirror is not None:
-            mirror.finish(MIRROR_PATIENCE_S)
+        elif mirror is not None and (told := mirror.finish(MIRROR_PATIENCE_S).registered):
+            get_run_logger().info(told)
 
 
 def _fits(loaded: Loaded, study: bool) -> None:

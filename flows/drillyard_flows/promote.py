@@ -1,11 +1,10 @@
-"""The flow ``promote``: a bundle against the champion of MLflow's registry, as a flow run.
+"""The flow ``promote``: a policy against the champion of MLflow's registry, as a flow run.
 
 ``drillyard promote`` is the same without Prefect.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -16,22 +15,25 @@ from drillyard.errors import ConfigError
 
 @flow(name="promote", flow_run_name="promote-{name}", retries=0)
 def promote(
-    bundle: str,
+    policy: str,
     name: str,
     episodes: int = 50,
     seed: int = 1,
     margin: float = 0.0,
     tracking: str = "auto",
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Register a policy; it becomes champion when it beats the one there is.
 
     Args:
-        bundle: Folder of an ONNX bundle, on the machine that runs this.
+        policy: An ONNX bundle's folder on the machine that runs this, a run (NAME/t0001-s1), or
+            NAME: its best run.
         name: Of the registered model.
         episodes: Fresh ones, the same for both.
         seed: Of these.
         margin: By how much the return has to be higher.
         tracking: MLflow's URI; ``auto``: MLFLOW_TRACKING_URI, else that of the default store.
+        store: URL of the store that has the run; None: the default one.
 
     Returns:
         The decision, with its numbers.
@@ -40,14 +42,16 @@ def promote(
         UserError: See ``drillyard.policies.champions.promote``.
     """
     from drillyard.cli.common import store_url
+    from drillyard.cli.promote import bundle_of
     from drillyard.policies.champions import promote as decide
     from drillyard.tracking.uris import resolve_uri
 
-    uri = resolve_uri(tracking, store_url(None))
+    uri = resolve_uri(tracking, store_url(store))
     if uri is None:
         raise ConfigError("there is no registry: a bucket cannot hold a database",
                           field="tracking", value=tracking, hint="name a server")  # fmt: skip
-    made = decide(Path(bundle), name, uri, episodes=episodes, seed=seed, margin=margin)
+    with bundle_of(policy, store) as folder:
+        made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
     found = made.comparison
     row: dict[str, Any] = {
         "model": name, "challenger": f"version {made.version}",

@@ -175,8 +175,8 @@ def _drive(
         driver.close(outcome)
         if session.stopped:
             mirror.leave()  # whoever pressed Ctrl-C wants to go
-        else:
-            mirror.finish(MIRROR_PATIENCE_S)
+        elif told := mirror.finish(MIRROR_PATIENCE_S).registered:
+            display.say(told)
 
 
 def _require_api(*, offline_ok: bool) -> None:

@@ -274,7 +274,8 @@ def _drive(
             driver.teardown()
         finally:
             driver.close(outcome)
-            mirror.finish(20.0)
+            if told := mirror.finish(20.0).registered:
+                _log(told)
 
 
 def _told_whole(driver: Driver, error: BaseException | None) -> BaseException | None:

@@ -58,7 +58,8 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     """
     spec = context.spec
     assert spec.simulator is not None
-    policy, which = load_agent(context.mailbox, context.run.run, spec.evaluate.policy)
+    trained, which = policy_files(context.mailbox, context.run.run, spec.evaluate.policy)
+    policy = load_policy(trained, which)
     planned = plan(spec)
     # Once an experiment; a listed one may have another world, and so baselines of its own.
     first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
@@ -87,15 +88,28 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
             texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
             context.log.info("assessed %s: %d conditions", name, len(given))
     files = {name: context.save(name, data.encode()) for name, data in texts.items()}
-    if spec.evaluate.videos:
+    if spec.evaluate.videos is not None:
         from drillyard.filming import film
+        from drillyard.learners.earlier import earlier
 
-        films, problems = film(
-            spec.simulator, policy, spec.evaluate.deterministic, planned, played[AGENT]
-        )
-        files |= {name: context.save(name, data) for name, data in films.items()}
-        if problems:
-            summary["problems"] = problems
+        def checkpoints() -> dict[str, LoadedPolicy]:
+            found = earlier(context.mailbox, context.run.run, trained)
+            return {f"step {step:,}": policy for step, policy in found.items()}
+
+        films = film(
+            spec.simulator, policy, spec.evaluate.deterministic, planned, played[AGENT],
+            checkpoints,
+        )  # fmt: skip
+        files |= {name: context.save(name, data) for name, data in films.files.items()}
+        if films.problems:
+            summary["problems"] = films.problems
+    if spec.tracking.register_as is not None:
+        from drillyard.policies.enclosing import enclosed
+
+        bundle, problem = enclosed(context, which, summary)
+        files |= bundle
+        if problem is not None:
+            summary["problems"] = [*summary.get("problems", []), problem]
     return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
 

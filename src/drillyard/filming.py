@@ -1,35 +1,109 @@
-"""Videos of the best, the median and the worst episode of an evaluation.
+"""Episodes of trained policies as videos: which ones, and how they are looked at.
 
 Where the simulator renders (``rgb_array``) they are mp4 and gif, elsewhere a picture of states,
-actions and rewards over time. Whatever fails here is said, and costs no result.
+actions and rewards over time. What fails here is said, and costs no result.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from drillyard import videos
 from drillyard.episodes import Planned, Played, run_episodes
 from drillyard.learners.base import LoadedPolicy
 from drillyard.simulators.make import make_env
 from drillyard.spec.learning import SimulatorSpec
 
-MAX_FRAMES = 1000
 FPS = 30
+FOLDER = "videos"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Take:
+    """An episode that was looked at."""
+
+    episode_return: float
+    frames: list[np.ndarray]
+    """Empty where the simulator does not render."""
+    rows: list[dict[str, float]]
+    """Of its trajectory."""
+
+
+@dataclass
+class Films:
+    """What came of it.
+
+    Attributes:
+        files: Name -> content.
+        problems: What went wrong, in words.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, what: str, make: Callable[[], dict[str, bytes]]) -> None:
+        """Make files, or note why there are none."""
+        try:
+            self.files |= make()
+        except Exception as error:
+            self.problems.append(f"no video of {what}: {type(error).__name__}: {error}")
+            log.warning("%s", self.problems[-1])
+
+
+class Studio:
+    """Films episodes of one simulator.
+
+    Args:
+        simulator: The world.
+        deterministic: Act without exploration noise.
+    """
+
+    def __init__(self, simulator: SimulatorSpec, deterministic: bool) -> None:
+        self._deterministic = deterministic
+        self.fps = _fps(simulator)
+        if self.fps is not None:
+            args = {**simulator.args, "render_mode": "rgb_array"}
+            simulator = simulator.model_copy(update={"args": args})
+        self._simulator = simulator
+
+    def take(self, policy: LoadedPolicy, planned: Planned) -> Take:
+        """Play an episode and look at it."""
+        camera = _Camera(policy.playing(self._deterministic), looks=self.fps is not None)
+        played = run_episodes(
+            self._simulator, camera, [planned], normalisation=policy.normalisation,
+            trajectory=True,
+        )  # fmt: skip
+        return Take(played.episodes[0].episode_return, camera.frames, played.trajectory)
+
+    def files(self, stem: str, takes: dict[str, Take]) -> dict[str, bytes]:
+        """One file, or two of different formats, with all takes one after the other.
+
+        Args:
+            stem: Their name without an ending.
+            takes: By title; the titles are written on them where there are several.
+        """
+        if self.fps is None:
+            return {f"{stem}.png": videos.plot({title: t.rows for title, t in takes.items()})}
+        share = max(1, videos.MAX_FRAMES // len(takes))
+        frames = [
+            videos.titled(frame, title) if len(takes) > 1 else frame
+            for title, take in takes.items()
+            for frame in take.frames[:: -(-len(take.frames) // share)]
+        ]
+        return {f"{stem}.{end}": data for end, data in videos.both(frames, self.fps).items()}
 
 
 def film(
     simulator: SimulatorSpec, policy: LoadedPolicy, deterministic: bool,
-    planned: Sequence[Planned], played: Played,
-) -> tuple[dict[str, bytes], list[str]]:  # fmt: skip
-    """Play three episodes of an evaluation again, and keep what they look like.
+    planned: Sequence[Planned], played: Played, earlier: Callable[[], dict[str, LoadedPolicy]],
+) -> Films:  # fmt: skip
+    """Play three episodes of an evaluation again, and the first with each earlier policy.
 
     Args:
         simulator: The world.
@@ -37,25 +111,42 @@ def film(
         deterministic: As in the evaluation.
         planned: All of its episodes.
         played: How they ended.
+        earlier: Gives policies of the same training, oldest first, by what they are called.
 
     Returns:
-        (name -> content below ``videos/``, what went wrong).
+        Files below ``videos/``, and what went wrong.
     """
-    files: dict[str, bytes] = {}
-    problems: list[str] = []
+    made = Films()
     try:
-        fps = _renders(simulator)
+        studio = Studio(simulator, deterministic)
     except Exception as error:
-        return {}, [f"no video: {type(error).__name__}: {error}"]
+        made.problems.append(f"no video: {type(error).__name__}: {error}")
+        return made
     for word, index in _chosen(played).items():
-        stem = f"videos/{word}-episode-{index}-return-{played.episodes[index].episode_return:.6g}"
-        try:
-            files |= _one(simulator, policy, deterministic, planned[index], stem, fps)
-        except Exception as error:
-            problems.append(f"no video of the {word} episode: {type(error).__name__}: {error}")
-    for problem in problems:
-        log.warning("%s", problem)
-    return files, problems
+        stem = (
+            f"{FOLDER}/{word}-episode-{index}-return-{played.episodes[index].episode_return:.6g}"
+        )
+        made.add(
+            f"the {word} episode",
+            lambda stem=stem, index=index: studio.files(  # type: ignore[misc]
+                stem, {"": studio.take(policy, planned[index])}
+            ),
+        )
+    made.add("the checkpoints", lambda: _montage(studio, {**earlier(), "": policy}, planned[0]))
+    return made
+
+
+def _montage(
+    studio: Studio, policies: dict[str, LoadedPolicy], planned: Planned
+) -> dict[str, bytes]:
+    """The same episode by each policy; nothing where there is one only."""
+    if len(policies) < 2:
+        return {}
+    takes = {}
+    for title, policy in policies.items():
+        take = studio.take(policy, planned)
+        takes[f"{title or policy.name}: return {take.episode_return:.6g}"] = take
+    return studio.files(f"{FOLDER}/checkpoints", takes)
 
 
 def _chosen(played: Played) -> dict[str, int]:
@@ -64,7 +155,7 @@ def _chosen(played: Played) -> dict[str, int]:
     return {word: order[place].episode for word, place in places.items()}
 
 
-def _renders(simulator: SimulatorSpec) -> int | None:
+def _fps(simulator: SimulatorSpec) -> int | None:
     """Frames a second, None where it does not render."""
     env = make_env(simulator, training=False)
     try:
@@ -79,8 +170,8 @@ def _renders(simulator: SimulatorSpec) -> int | None:
 class _Camera:
     """A ``BatchPolicy`` that looks before it acts."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner, self._venv = inner, None
+    def __init__(self, inner: Any, looks: bool) -> None:
+        self._inner, self._looks, self._venv = inner, looks, None
         self.frames: list[np.ndarray] = []
 
     def bind(self, venv: Any) -> None:
@@ -93,76 +184,9 @@ class _Camera:
             self._inner.begin(copy, seed, options)
 
     def act(self, observations: Any) -> np.ndarray:
-        if self._venv is not None and len(self.frames) < MAX_FRAMES:
+        if self._looks and self._venv is not None and len(self.frames) < videos.MAX_FRAMES:
             self.frames.append(np.asarray(self._venv.get_images()[0], np.uint8))
         inner = self._inner
         return np.asarray(
             inner.act(observations) if hasattr(inner, "act") else inner(observations)
         )
-
-
-def _one(
-    simulator: SimulatorSpec, policy: LoadedPolicy, deterministic: bool, planned: Planned,
-    stem: str, fps: int | None,
-) -> dict[str, bytes]:  # fmt: skip
-    playing = policy.playing(deterministic)
-    if fps is None:
-        played = run_episodes(
-            simulator, playing, [planned], normalisation=policy.normalisation, trajectory=True
-        )
-        return {f"{stem}.png": _picture(played.trajectory)}
-    args = {**simulator.args, "render_mode": "rgb_array"}
-    camera = _Camera(playing)
-    run_episodes(
-        simulator.model_copy(update={"args": args}), camera, [planned],
-        normalisation=policy.normalisation,
-    )  # fmt: skip
-    return {f"{stem}.mp4": _mp4(camera.frames, fps), f"{stem}.gif": _gif(camera.frames, fps)}
-
-
-def _mp4(frames: list[np.ndarray], fps: int) -> bytes:
-    import imageio_ffmpeg
-
-    height, width = frames[0].shape[:2]
-    with tempfile.TemporaryDirectory(prefix="drillyard-video-") as folder:
-        path = Path(folder, "video.mp4")
-        writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps)
-        writer.send(None)
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
-        return path.read_bytes()
-
-
-def _gif(frames: list[np.ndarray], fps: int) -> bytes:
-    from PIL import Image
-
-    every = max(1, fps // 15)  # half as smooth, and a fraction of the size
-    pictures = []
-    for frame in frames[::every]:
-        picture = Image.fromarray(frame)
-        picture.thumbnail((320, 320))
-        pictures.append(picture)
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], loop=0,
-                     duration=int(1000 * every / fps))  # fmt: skip
-    return file.getvalue()
-
-
-def _picture(rows: list[dict[str, float]]) -> bytes:
-    from matplotlib.figure import Figure
-
-    columns = list(dict.fromkeys(c for row in rows for c in row if c != "t"))
-    groups = [g for p in ("state_", "action_", "reward")
-              if (g := [c for c in columns if c.startswith(p)])]  # fmt: skip
-    figure = Figure(figsize=(8, 2.2 * len(groups)), layout="constrained")
-    axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, group in zip(axes, groups, strict=True):
-        for column in group[:8]:
-            axis.plot([r["t"] for r in rows], [r.get(column, np.nan) for r in rows], label=column)
-        axis.legend(fontsize=7, loc="upper right")
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("step")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return file.getvalue()

@@ -19,8 +19,8 @@ PROGRAM = """
 import json, sys
 from drillyard_flows.promote import promote
 
-bundle, uri = sys.argv[1:]
-made = [promote(bundle, "reactor", episodes=3, tracking=uri) for _ in range(2)]
+policy, uri = sys.argv[1:]
+made = [promote(policy, "reactor", episodes=3, tracking=uri) for _ in range(2)]
 print(json.dumps(made))
 """
 

@@ -1,5 +1,7 @@
 """What is completed in algorithms of Stable-Baselines3 and sb3-contrib, and how policies play."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,9 @@ def test_what_cannot_work_is_refused(algorithm, args, field):
         validate_arguments(algorithm, args, Sizes(1, 1000))
     assert [e.field for e in caught.value.errors] == [f"learner.args.{field}"]
     validate_arguments("qr-dqn", {"max_grad_norm": None}, Sizes(1, 1000))
+
+
+def test_a_model_leaves_no_folder_of_its_logger(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make("dqn", {"policy_kwargs": {"net_arch": [8]}})._setup_learn(8)
+    assert not list(tmp_path.iterdir())

@@ -110,7 +110,11 @@ def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
     assert different == "5"
     assert len((tmp_path / "bundle/act.py").read_text().splitlines()) < 100
     card = (tmp_path / "bundle/README.md").read_text()
-    assert "model-index" in card and "| agent |" in card and "| action | Tc_adjust | K |" in card
+    assert (
+        "model-index" in card
+        and "| this policy (seed 3) |" in card
+        and "| action | Tc_adjust | K |" in card
+    )
 
 
 def test_another_network_is_found_by_the_comparison(tmp_path, monkeypatch):

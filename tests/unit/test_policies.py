@@ -13,6 +13,7 @@ import torch
 
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
+from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.policies import assess, bundles
 from drillyard.policies.champions import champion, fetch, promote
 from drillyard.policies.export import export
@@ -75,16 +76,28 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     first = promote(made / "onnx", "reactor", uri, **settings)
     assert first.promoted and first.champion is None and first.version == 1
     again = promote(made / "onnx", "reactor", uri, **settings)
-    assert not again.promoted and again.champion == 1 and again.comparison.difference == 0
+    assert not again.promoted and again.champion == 1 and again.version == 1, "the same policy"
+    # Another policy, that acts alike: no better than the champion, and better than it minus one.
+    shutil.copytree(made / "onnx", tmp_path / "other")
+    index, _ = bundles.read(made / "onnx")
+    weights = tmp_path / "other/policy_final.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    index["files"][weights.name]["sha256"] = sha256_hex(weights.read_bytes())
+    (tmp_path / "other/bundle.json").write_text(json.dumps(index))
+    second = promote(tmp_path / "other", "reactor", uri, **settings)
+    assert not second.promoted and second.champion == 1 and second.comparison.difference == 0
     client = mlflow.MlflowClient(uri)
     assert champion(client, "reactor") == 1
-    better = promote(made / "onnx", "reactor", uri, **{**settings, "margin": -1.0})
+    better = promote(tmp_path / "other", "reactor", uri, **{**settings, "margin": -1.0})
     assert better.promoted and better.comparison.interval[0] > -1.0
-    assert champion(client, "reactor") == 3
+    assert champion(client, "reactor") == second.version == better.version == 2
+    assert len(client.search_model_versions("name='reactor'")) == 2
     source = client.get_model_version("reactor", "2").run_id
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    text = mlflow.artifacts.load_text(f"runs:/{source}/decision.json")
-    assert json.loads(text) == json.loads(json.dumps(again.to_json()))
+    decisions = [f.path for f in client.list_artifacts(source, "decisions")]
+    told = [json.loads(mlflow.artifacts.load_text(f"runs:/{source}/{d}")) for d in decisions]
+    assert json.loads(json.dumps(better.to_json())) in told
+    assert not (tmp_path / "mlruns").exists(), "files lie beside the database"
     index, _ = bundles.read(fetch("models:/reactor@champion", uri, tmp_path / "got"))
     assert index["run"] == "t0001-s3"
     # The same model for `mlflow models serve` and endpoints: no pickle in it, named values.
@@ -97,7 +110,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     # A training begins with the champion.
     from drillyard.learners.warm_start import find
 
-    assert find("models:/reactor@champion", None) == bundles.read(made / "onnx")[1]
+    assert find("models:/reactor@champion", None) == bundles.read(tmp_path / "other")[1]
     with pytest.raises(NotFound, match="no model models:/nobody@champion"):
         find("models:/nobody@champion", None)
 

@@ -50,6 +50,7 @@ def export(
     from drillyard.cli.logs import find
     from drillyard.policies.choose import best_run
     from drillyard.policies.trained import trained
+    from drillyard.results.collect import collect
 
     mailbox, runs = find(run, store)
     chosen = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
@@ -58,7 +59,7 @@ def export(
         from drillyard.policies.export import to_json
 
         folder = out or Path(f"{mailbox.experiment}-{chosen}-policy")
-        made = export_(policy, format_.value, folder)
+        made = export_(policy, format_.value, folder, collect(mailbox, curves=False))
     if as_json:
         print_json(to_json(made))
         return

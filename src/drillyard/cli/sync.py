@@ -56,8 +56,8 @@ def sync(
             f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
             f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; it has everything."
         )
-        if report.link:
-            typer.echo(report.link)
+        for line in filter(None, (report.registered, report.link)):
+            typer.echo(line)
     if not report.complete:
         raise ControlPlaneError(
             f"{report.uri} is not up to date: {report.error}", hint=report.hint

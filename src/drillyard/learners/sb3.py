@@ -12,7 +12,6 @@ import stable_baselines3
 import torch
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import Logger
 
 from drillyard import checkpoints
 from drillyard.backend import Finding
@@ -23,6 +22,7 @@ from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
+from drillyard.learners.films import TrainingFilms
 from drillyard.learners.networks import auto_policy
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.playing import Playing
@@ -84,7 +84,6 @@ class Sb3Learner:
             if learner.init_from is not None and checkpoint is None:
                 context.log.info("beginning from %s", learner.init_from)
                 warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
-            model.set_logger(Logger(folder=None, output_formats=[]))
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson
                 evaluator = Evaluator(
@@ -116,6 +115,11 @@ class Sb3Learner:
             on_flushed=events.take if events is not None else None,
         )  # fmt: skip
         users = user_callbacks(learner.callbacks)
+        filmed = context.spec.evaluate.videos
+        films = None
+        if filmed is not None and filmed.every is not None:
+            # Last, so that a checkpoint's list of the user's own fits with and without.
+            users.append(films := TrainingFilms(context, filmed.every, Rebuilt))
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, _platform(model)
         )
@@ -144,6 +148,7 @@ class Sb3Learner:
             training.ended_by = "callback"
         wall = context.clock.monotonic() - began
         files = self._save(context, training, model, venv)
+        files |= films.entries if films is not None else {}
         if events is not None:
             files |= events.finish()
         return PhaseOutcome(
@@ -165,6 +170,7 @@ class Sb3Learner:
                 "parameters": sb3_build.describe(self.name, model),
                 "best": training.best.to_json(),
                 **({"top": training.top.to_json()} if training.top.kept else {}),
+                **({"problems": films.problems} if films is not None and films.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
                 "exactness": exactness(training, plan),
             },

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common import torch_layers
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from drillyard.errors import ConfigError, Stopped
@@ -55,12 +56,16 @@ def build(
     """
     try:
         if engine == engines.SBX:
-            return jax_engine().build(algorithm, args, venv, seed, device)
-        return CLASSES[algorithm](
-            policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
-            venv,
-            seed=seed, device=device, verbose=0, **arguments(args, venv.action_space),
-        )  # fmt: skip
+            model = jax_engine().build(algorithm, args, venv, seed, device)
+        else:
+            model = CLASSES[algorithm](
+                policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
+                venv,
+                seed=seed, device=device, verbose=0, **arguments(args, venv.action_space),
+            )  # fmt: skip
+        # Its own logger would make a folder in the temporary one, and leave it there empty.
+        model.set_logger(Logger(folder=None, output_formats=[]))
+        return model
     except Stopped:
         raise
     except (TypeError, ValueError, AssertionError, KeyError) as error:

@@ -14,6 +14,7 @@ from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
 from drillyard.mailbox.mailbox import sha256_hex
 
 INDEX = "bundle.json"
+LEARNER_FILE = "learner.json"
 SCHEMA_VERSION = 1
 
 
@@ -47,6 +48,30 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def identity(index: Mapping[str, Any]) -> str:
+    """sha256 over a policy's arguments, weights and normalisation, however it was exported.
+
+    Args:
+        index: Of its bundle.
+    """
+    parts = {
+        name: entry["sha256"] for name, entry in index["files"].items()
+        if name == LEARNER_FILE or name.endswith((".safetensors", ".npz"))
+    }  # fmt: skip
+    return sha256_hex(json.dumps(parts, sort_keys=True).encode())
+
+
+def must_act(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse a bundle that nothing but drillyard and torch can act with.
+
+    Raises:
+        ConfigError: It holds no ONNX.
+    """
+    if index.get("format") != "onnx":
+        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
+                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:

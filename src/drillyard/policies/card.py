@@ -7,16 +7,20 @@ model).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from drillyard.policies.trained import Trained
+from drillyard.results import words
+from drillyard.results.model import ExperimentResults, LeaseCost, PolicyScore
+from drillyard.results.policies import AGENT, Evaluated, scores
 
 
 def model_card(
-    trained: Trained, facts: Mapping[str, Any], described: Mapping[str, Any]
+    trained: Trained, facts: Mapping[str, Any], described: Mapping[str, Any],
+    results: ExperimentResults | None,
 ) -> str:  # fmt: skip
     """The text of ``README.md``.
 
@@ -24,46 +28,27 @@ def model_card(
         trained: The policy.
         facts: Of ``bundle.json``.
         described: ``spaces.json``.
+        results: Of its experiment, for the other seeds and the cost; None while these are not
+            there yet.
     """
-    spec, agent = trained.spec, trained.evaluation.get("policies", {}).get("agent")
-    assert spec.simulator is not None and spec.train is not None and spec.learner is not None
-    world = spec.simulator.id
-    out = io.StringIO()
-    out.write("---\n" + _yaml(_metadata(trained, agent)) + "---\n\n")
-    out.write(f"# {trained.algorithm} on {world}\n\n")
-    out.write(
-        f"A policy that acts in `{world}`, trained by drillyard {facts['drillyard']}: experiment "
-        f"`{trained.experiment}`, run `{trained.run}` (seed {trained.seed}), the {trained.which} "
-        f"policy, after {trained.step:,} environment steps.\n\n"
-    )
-    out.write("## Measured\n\n")
-    out.write(_scores(trained, agent))
-    out.write("\n## Use\n\n")
-    if facts["format"] == "onnx":
-        out.write(
-            "`act.py` needs numpy and onnxruntime, and nothing of drillyard:\n\n```python\n"
-            "from act import Policy\n\npolicy = Policy(\".\")\naction = policy.act(observation)\n"
-            "```\n\nObservations are the simulator's, as its wrappers give them: normalisation "
-            f"and action scaling are in the model. On {facts['checked']:,} real observations it "
-            f"acts as the trained network does, to {facts['largest_difference']:.1g} of half "
-            "the action's range.\n\n"
-        )  # fmt: skip
-    else:
-        out.write(
-            "Weights, arguments and normalisation, for `drillyard.learners.base.load_policy`. "
-            "Nothing in it is pickled.\n\n"
-        )
-    out.write(_channels(described))
-    out.write("\n## Made with\n\n```yaml\n")
-    parts = {
-        "simulator": spec.simulator.model_dump(mode="json"),
-        "learner": spec.learner.model_dump(mode="json"),
-        "train": spec.train.model_dump(mode="json", exclude_none=True),
-    }
-    out.write(_yaml(parts) + "```\n\n")
-    minutes = float(trained.training.get("elapsed_s", 0.0)) / 60
-    out.write(f"Training took {minutes:.1f} minutes; {trained.training.get('exactness', '')}.\n")
-    return out.getvalue()
+    parts = [
+        "---\n" + _yaml(_metadata(trained)) + "---",
+        f"# {trained.algorithm} on {_world(trained)}",
+        _where_from(trained, facts),
+        "## Measured",
+        _measured(trained, results),
+        "## Use",
+        _use(trained, facts),
+        _channels(described),
+        "## Made with",
+        _configuration(trained),
+        _cost(trained, results.costs if results is not None else ()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _world(trained: Trained) -> str:
+    return trained.spec.simulator.id if trained.spec.simulator is not None else ""
 
 
 def _yaml(value: Any) -> str:
@@ -74,10 +59,11 @@ def _yaml(value: Any) -> str:
     return text.getvalue()
 
 
-def _metadata(trained: Trained, agent: Mapping[str, Any] | None) -> dict[str, Any]:
-    world = trained.spec.simulator.id if trained.spec.simulator else ""
+def _metadata(trained: Trained) -> dict[str, Any]:
+    world, agent = _world(trained), trained.evaluation.get("policies", {}).get(AGENT)
     found: dict[str, Any] = {
         "library_name": "drillyard",
+        "pipeline_tag": "reinforcement-learning",
         "tags": [
             world,
             trained.algorithm,
@@ -99,24 +85,71 @@ def _metadata(trained: Trained, agent: Mapping[str, Any] | None) -> dict[str, An
     return found
 
 
-def _scores(trained: Trained, agent: Mapping[str, Any] | None) -> str:
-    policies = trained.evaluation.get("policies", {})
-    if agent is None:
-        return "Not evaluated.\n"
-    lines = [
-        "| policy | mean return | 95 % interval over episodes | episodes |",
-        "|---|---|---|---|",
-    ]
-    for name, one in sorted(policies.items(), key=lambda p: -p[1]["mean_return"]):
-        ends = one.get("ci95")
-        interval = "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
-        lines.append(f"| {name} | {one['mean_return']:.2f} | {interval} | {one['n_episodes']} |")
-    lines.append("")
-    lines.append(
-        f"One training (seed {trained.seed}): how much another seed would differ is not in this "
-        "interval; `drillyard results` of the experiment has all seeds."
+def _where_from(trained: Trained, facts: Mapping[str, Any]) -> str:
+    return (
+        f"A policy that acts in `{_world(trained)}`, trained by drillyard {facts['drillyard']}: "
+        f"experiment `{trained.experiment}`, run `{trained.run}` (seed {trained.seed}), the "
+        f"{trained.which} policy, after {trained.step:,} environment steps."
     )
-    return "\n".join(lines) + "\n"
+
+
+def _measured(trained: Trained, results: ExperimentResults | None) -> str:
+    own = trained.evaluation.get("policies", {})
+    if AGENT not in own:
+        return "Not evaluated."
+    (mine, *_), rows = _split(scores([Evaluated(1, trained.seed, own)]))
+    another = "how much it would differ is not known from one seed"
+    if results is not None:
+        run = next(r for r in results.runs if r.run == trained.run)
+        agents = [p for p in results.agents if p.trial == run.trial and len(p.seeds) > 1]
+        rows = [*agents, *(p for p in results.baselines if p.simulator == run.simulator)]
+        another = "the line of all seeds" if agents else another
+    decimals = words.score_decimals([mine, *rows])
+    table = ["| policy | mean return | 95 % interval | over |", "|---|---|---|---|"]
+    table.append(_row(f"this policy (seed {trained.seed})", mine, decimals))
+    for one in sorted(rows, key=lambda p: -p.mean_return):
+        name = one.policy if one.baseline else "all seeds of this experiment"
+        table.append(_row(name, one, decimals))
+    said = (
+        "This policy's interval is over episodes, on seeds that no training has met. Another "
+        f"training of the same kind: {another}."
+    )
+    return "\n".join(table) + "\n\n" + said
+
+
+def _split(found: Sequence[PolicyScore]) -> tuple[list[PolicyScore], list[PolicyScore]]:
+    return [p for p in found if not p.baseline], [p for p in found if p.baseline]
+
+
+def _row(name: str, one: PolicyScore, decimals: int) -> str:
+    return (
+        f"| {name} | {words.fixed(one.mean_return, decimals)} "
+        f"| {words.interval(one.interval, decimals)} | {words.over(one, decimals)} |"
+    )
+
+
+def _use(trained: Trained, facts: Mapping[str, Any]) -> str:
+    if facts["format"] != "onnx":
+        return (
+            f"A training begins with it (`learner: {{algorithm: {trained.algorithm}, init_from: "
+            "FOLDER}`), and `drillyard evaluate FOLDER` plays it. Weights, arguments and "
+            "normalisation for `drillyard.learners.base.load_policy`; nothing in it is pickled."
+        )
+    return f"""`act.py` needs numpy and onnxruntime, and nothing of drillyard:
+
+```python
+from act import Policy
+
+policy = Policy(".")
+action = policy.act(observation)
+```
+
+Observations are the simulator's, as its wrappers give them: normalisation and action scaling are
+in the model. On {facts["checked"]:,} real observations it acts as the trained network does, to
+{facts["largest_difference"]:.1g} of half the action's range.
+
+With drillyard: `drillyard serve FOLDER` puts it behind HTTP, `drillyard evaluate FOLDER` plays
+fresh episodes, and `init_from: FOLDER` begins a training with it."""
 
 
 def _channels(described: Mapping[str, Any]) -> str:
@@ -126,4 +159,30 @@ def _channels(described: Mapping[str, Any]) -> str:
             ends = [one["low"], one["high"]] if one["values"] is None else [one["values"], ""]
             low, high = ("" if e is None else e for e in ends)
             lines.append(f"| {kind} | {one['name']} | {one['unit']} | {low} | {high} |")
-    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _configuration(trained: Trained) -> str:
+    spec = trained.spec
+    assert spec.simulator is not None and spec.train is not None and spec.learner is not None
+    versions = ", ".join(f"{name} {version}" for name, version in trained.versions.items())
+    return "```yaml\n" + _yaml({
+        "simulator": spec.simulator.model_dump(mode="json"),
+        "learner": spec.learner.model_dump(mode="json"),
+        "train": spec.train.model_dump(mode="json", exclude_none=True),
+        "evaluate": spec.evaluate.model_dump(mode="json", exclude_none=True),
+        "seeds": spec.seeds,
+    }) + "```" + (f"\n\nVersions: {versions}." if versions else "")  # fmt: skip
+
+
+def _cost(trained: Trained, costs: Sequence[LeaseCost]) -> str:
+    training = trained.training
+    time = words.duration(float(training.get("elapsed_s", 0.0)))
+    said = f"The training took {time}; reproducibility: {training.get('exactness', 'not known')}."
+    sums: dict[str, float] = {}
+    for one in costs:
+        sums[one.currency] = sums.get(one.currency, 0.0) + one.total
+    if not sums:
+        return said
+    money = ", ".join(words.money(total, currency) for currency, total in sums.items())
+    return f"{said} Machines for the whole experiment: {money}."

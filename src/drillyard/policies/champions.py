@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from drillyard.errors import ConfigError, InfrastructureError, NotFound
+from drillyard.clock import SYSTEM
+from drillyard.errors import NotFound
 from drillyard.policies import bundles
 from drillyard.policies.assess import Comparison, compare
 from drillyard.policies.playable import of_bundle
+from drillyard.tracking.registry import at, register
+from drillyard.tracking.server import translated
 
 CHAMPION = "champion"
-_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-_FACTS = ("experiment", "run", "algorithm", "step", "drillyard", "format")
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ class Decision:
     version: int
     """Of the challenger."""
     champion: int | None
-    """Version of the champion it was compared with; None: there was none."""
+    """Version that was champion before; None: there was none."""
     comparison: Comparison | None
+    """None where there was no other champion to compare it with."""
     promoted: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -61,26 +61,26 @@ def promote(
 
     Raises:
         SpaceMismatch: The champion is of another world.
-        InfrastructureError: The registry does not answer.
+        ControlPlaneError: The registry does not answer.
     """
+    made = register(folder, name, uri)
     client = mlflow.MlflowClient(uri)
-    try:
+    with translated(uri):
         before = champion(client, name)
-        version, run_id = _register(client, folder, name, uri)
+        if before == made.version:
+            return Decision(name, made.version, before, None, promoted=False)
         found = None
         if before is not None:
             with tempfile.TemporaryDirectory(prefix="drillyard-champion-") as scratch:
                 theirs = fetch(f"models:/{name}/{before}", uri, Path(scratch))
                 found = compare(of_bundle(folder), of_bundle(theirs), episodes, seed, margin)
-        decision = Decision(name, version, before, found, found is None or found.better)
-        client.log_text(run_id, json.dumps(decision.to_json(), indent=1), "decision.json")
+        decision = Decision(name, made.version, before, found, found is None or found.better)
+        stamp = datetime.fromtimestamp(SYSTEM.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        text = json.dumps(decision.to_json(), indent=1)
+        client.log_text(made.run_id, text, f"decisions/{stamp}.json")
         if decision.promoted:
-            client.set_registered_model_alias(name, CHAMPION, str(version))
+            client.set_registered_model_alias(name, CHAMPION, str(made.version))
         return decision
-    except MlflowException as error:
-        raise InfrastructureError(
-            f"MLflow at {uri} refused: {error}", hint="`drillyard doctor` looks at it"
-        ) from error
 
 
 def champion(client: Any, name: str) -> int | None:
@@ -114,41 +114,3 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
         raise NotFound(f"{model} is no bundle of drillyard",
                        hint="models of other programs go through `drillyard import`")  # fmt: skip
     return found.parent
-
-
-def _register(client: Any, folder: Path, name: str, uri: str) -> tuple[int, str]:
-    index, _ = bundles.read(folder)
-    if index["format"] != "onnx":
-        raise ConfigError("is no ONNX bundle", file=str(folder), value=index["format"],
-                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
-    with at(uri):
-        experiment = mlflow.set_experiment(index["experiment"])
-        tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
-        with mlflow.start_run(
-            experiment_id=experiment.experiment_id, tags=tags,
-            run_name=f"policy {index['run']}",
-        ) as run:  # fmt: skip
-            made = mlflow.pyfunc.log_model(
-                name="policy", python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"bundle": str(folder.absolute())}, registered_model_name=name,
-                pip_requirements=["numpy", "onnxruntime", "mlflow"],
-            )  # fmt: skip
-        return int(made.registered_model_version), run.info.run_id
-
-
-@contextmanager
-def at(uri: str) -> Iterator[None]:
-    """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
-    before = {name: os.environ.get(name) for name in _ADDRESSES}
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        # What MLflow is told stays, also over what the environment says later: take it back.
-        mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

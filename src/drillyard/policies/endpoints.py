@@ -104,9 +104,7 @@ def serveable(folder: Path) -> dict[str, Any]:
         UserError: It is one that needs more than a question and an answer.
     """
     index, files = bundles.read(folder)
-    if index.get("format") != "onnx":
-        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
-                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
+    bundles.must_act(folder, index)
     spaces = json.loads(files["spaces.json"])
     if not spaces["channels"]["observation"]:
         raise UserError(f"the policy in {folder} sees images, and an endpoint takes named numbers",

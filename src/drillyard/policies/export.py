@@ -24,6 +24,7 @@ from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
 from drillyard.policies.network import Plain
 from drillyard.policies.trained import Trained
+from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import freeze_normalisation, load_normalisation
 
@@ -47,7 +48,9 @@ class Exported:
     """Of actions, in units of half their range; None where nothing was converted."""
 
 
-def export(trained: Trained, format_: Format, folder: Path) -> Exported:
+def export(
+    trained: Trained, format_: Format, folder: Path, results: ExperimentResults | None = None
+) -> Exported:
     """Write a bundle.
 
     Args:
@@ -55,6 +58,7 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
         format_: ``onnx`` (normalisation and action scaling are in it), or ``safetensors`` (the
             weights as they are, for drillyard and torch).
         folder: Is made.
+        results: Of its experiment, for the model card; None while these are not there yet.
 
     Raises:
         UserError: It cannot be exported so; says why.
@@ -102,7 +106,7 @@ def export(trained: Trained, format_: Format, folder: Path) -> Exported:
         "largest_difference": difference, "lesson": lesson_of(trained.spec),
         "simulator": trained.spec.simulator.model_dump(mode="json"),
     }  # fmt: skip
-    files["README.md"] = model_card(trained, facts, described).encode()
+    files["README.md"] = model_card(trained, facts, described, results).encode()
     bundles.write(folder, files, facts)
     return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
 

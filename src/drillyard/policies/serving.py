@@ -64,9 +64,7 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
         ConfigError: It is no ONNX bundle, or its values have no names.
     """
     index, _ = bundles.read(folder)
-    if index.get("format") != "onnx":
-        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
-                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
+    bundles.must_act(folder, index)
     spaces = json.loads((folder / "spaces.json").read_text(encoding="utf-8"))
     if not spaces["channels"]["observation"]:
         raise ConfigError("sees images, and this server takes named numbers", file=str(folder),

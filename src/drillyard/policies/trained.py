@@ -78,14 +78,16 @@ def policy_files(mailbox: Mailbox, run: str, wanted: Which) -> tuple[dict[str, b
     return files, which
 
 
-@contextmanager
-def trained(mailbox: Mailbox, run: str, wanted: Which = "best") -> Iterator[Trained]:
-    """The policy of a run, with the code that travelled with it importable meanwhile.
+def load_trained(
+    mailbox: Mailbox, run: str, wanted: Which, evaluation: dict[str, Any] | None = None
+) -> Trained:
+    """The policy of a run whose code can be imported already.
 
     Args:
         mailbox: Its experiment.
         run: Its id.
         wanted: The best one while training (else the final one), or the final one.
+        evaluation: Summary of its evaluation; None: of the accepted one, where there is one.
 
     Raises:
         NotFound: The run has no accepted training.
@@ -95,19 +97,30 @@ def trained(mailbox: Mailbox, run: str, wanted: Which = "best") -> Iterator[Trai
     if accepted is None:
         raise NotFound(f"{mailbox.experiment}/{run} has no finished training",
                        hint="see `drillyard status`")  # fmt: skip
-    evaluated = mailbox.accepted(run, Phase.EVALUATE)
-    here = list(sys.path)
+    if evaluation is None:
+        evaluated = mailbox.accepted(run, Phase.EVALUATE)
+        evaluation = dict(evaluated.summary) if evaluated is not None else {}
+    files, which = policy_files(mailbox, run, wanted)
+    own = mailbox.run(run)
+    return Trained(
+        experiment=mailbox.experiment, run=run, seed=own.seed, which=which,
+        spec=bound(ExperimentSpec.model_validate(record.spec), own), files=files,
+        policy=load_policy(files, which), training=dict(accepted.summary),
+        evaluation=evaluation, versions=dict(record.versions),
+    )  # fmt: skip
+
+
+@contextmanager
+def trained(mailbox: Mailbox, run: str, wanted: Which = "best") -> Iterator[Trained]:
+    """``load_trained`` with the code that travelled with the run importable meanwhile.
+
+    Raises:
+        NotFound, CorruptObject: See ``load_trained``.
+    """
+    code, here = mailbox.experiment_record().code, list(sys.path)
     with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
-        sys.path[:0] = [str(p) for p in install(mailbox, record.code, [], Path(scratch))]
+        sys.path[:0] = [str(p) for p in install(mailbox, code, [], Path(scratch))]
         try:
-            files, which = policy_files(mailbox, run, wanted)
-            own = mailbox.run(run)
-            yield Trained(
-                experiment=mailbox.experiment, run=run, seed=own.seed, which=which,
-                spec=bound(ExperimentSpec.model_validate(record.spec), own), files=files,
-                policy=load_policy(files, which), training=dict(accepted.summary),
-                evaluation=dict(evaluated.summary) if evaluated is not None else {},
-                versions=dict(record.versions),
-            )  # fmt: skip
+            yield load_trained(mailbox, run, wanted)
         finally:
             sys.path[:] = here

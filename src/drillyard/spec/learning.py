@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from drillyard.errors import BadValue
 from drillyard.spec.agent import AgentSpec
@@ -209,6 +216,24 @@ class EverySpec(Strict):
         return self
 
 
+class VideosSpec(Strict):
+    """Videos of episodes."""
+
+    every: PositiveInt | None = Field(
+        None, description="Also while training: after every so many training episodes, an episode "
+        "of the policy as it is then."
+    )  # fmt: skip
+
+
+def _films(value: Any) -> Any:
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+def _films_as_written(value: VideosSpec | None) -> Any:
+    """Also what older experiments recorded."""
+    return value.model_dump(exclude_none=True) or True if value is not None else False
+
+
 class EvaluateSpec(Strict):
     """The evaluation phase, and evaluations during training."""
 
@@ -221,9 +246,13 @@ class EvaluateSpec(Strict):
         "best", description="Which policy: best during training (where evaluated), or last."
     )
     every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
-    videos: bool = Field(
-        False, exclude_if=lambda value: not value, description="Keep the best, median and worst "
-        "episode as mp4 and gif; as a plot where the simulator does not render.",
+    videos: Annotated[
+        VideosSpec | None, BeforeValidator(_films, json_schema_input_type=bool | VideosSpec),
+        PlainSerializer(_films_as_written),
+    ] = Field(
+        None, exclude_if=_is_none, description="`true`: keep the best, median and worst episode "
+        "as mp4 and gif (as a plot where the simulator does not render), and one episode of each "
+        "checkpoint one after the other; `{every: 50}`: also while training.",
     )  # fmt: skip
     keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
         0, exclude_if=lambda value: value == 0, description="Keep so many of the best policies of "

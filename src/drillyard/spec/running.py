@@ -9,6 +9,9 @@ from pydantic import Field
 from drillyard.spec.strict import NotBool, Strict
 from drillyard.tunables import Group
 
+MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+"""What MLflow can call a model, and a shell, too."""
+
 
 class ResourcesSpec(Strict):
     """What runs are given."""
@@ -66,6 +69,10 @@ class TrackingSpec(Strict):
         "null: off."
     )  # fmt: skip
     tensorboard: bool = Field(True, description="Write TensorBoard event files too.")
+    register_as: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)] | None = Field(
+        None, exclude_if=lambda value: value is None, description="Name of a model in MLflow's "
+        "registry: once every run is finished, the best policy becomes a version of it.",
+    )  # fmt: skip
 
 
 class PerRun(Strict):

@@ -210,7 +210,13 @@ def is_metadata(url: str) -> bool:
 
 
 def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
-    uri = spec.tracking.mlflow
+    uri, name = spec.tracking.mlflow, spec.tracking.register_as
+    if name is not None and (uri is None or spec.workload != "rl"):
+        yield ConfigError(
+            "needs an MLflow server" if uri is None else "is for policies", value=name,
+            field="tracking.register_as", allowed="workload: rl, with tracking.mlflow",
+            hint="delete `register_as:`, or `mlflow: null`",
+        )  # fmt: skip
     if uri in (None, "auto"):
         return
     assert uri is not None

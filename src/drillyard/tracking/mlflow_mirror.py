@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 RUN_ARTIFACTS = ("policy/*", "evaluation/*", "trajectories/*", "metrics.csv", "evaluations.csv",
                  "monitor.csv", "platform.json", "results.json", "telemetry.csv", "files/*",
-                 "children/*")  # fmt: skip
+                 "children/*", "videos/*")  # fmt: skip
 MAX_ARTIFACT_BYTES = 20 << 20
 """Larger files stay in the store; a tag says so."""
 
@@ -49,6 +49,7 @@ class _Sent:
     points: int = 0
     artifacts: int = 0
     runs: int = 0
+    registered: str = ""
     problems: list[DrillyardError] = field(default_factory=list)
 
 
@@ -97,6 +98,7 @@ class MlflowMirror:
             complete=error is None,
             error=None if error is None else mask(str(error)),
             hint=None if error is None else error.hint,
+            registered=sent.registered,
             link=self._remote.link(PARENT),
             wall_s=round(self._clock.monotonic() - began, 3),
         )
@@ -150,6 +152,7 @@ class MlflowMirror:
                 record, parent, word, self._trials.study_points(),
                 self._trials.study_tags(state), sent,
             )  # fmt: skip
+            self._register(record, word, sent, trust)
             return
         evaluated = [
             a for r in runs if standing[r.run] == "FINISHED"
@@ -157,6 +160,20 @@ class MlflowMirror:
         ]  # fmt: skip
         word = words.parent_word(list(standing.values()))
         self._mirror_parent(record, parent, word, facts.parent_points(evaluated), {}, sent)
+        self._register(record, word, sent, trust)
+
+    def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
+        """The best policy into the registry, once every run is finished, where that was asked."""
+        name = (record.spec.get("tracking") or {}).get("register_as")
+        if name is None or word != "FINISHED":
+            return
+        from drillyard.tracking.best_policy import register_best
+
+        mine = self._remote.known(PARENT)
+        if mine.note is not None and not (trust and mine.note.registered):
+            told = register_best(self._mailbox, sorted(self._records), name, self._uri)
+            self._remote.write_note(mine, mine.note.model_copy(update={"registered": told}))
+        sent.registered = mine.note.registered if mine.note is not None else ""
 
     def _mirror_parent(
         self,

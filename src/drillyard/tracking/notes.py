@@ -53,6 +53,8 @@ class RunNote(Record):
     """True: the run has ended and everything is there."""
     link: str | None = None
     """Where a browser sees it; None for a database."""
+    registered: str = ""
+    """Of the experiment: which policy became a version of which model."""
     written_at: float = 0.0
 
 

@@ -16,8 +16,8 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.tracking import facts
 from drillyard.tracking.notes import Notes, RunNote
 from drillyard.tracking.points import StreamTail
-from drillyard.tracking.server import RemoteRun, Server
-from drillyard.tracking.uris import local_folder, sqlite_file
+from drillyard.tracking.server import RemoteRun, Server, artifact_folder
+from drillyard.tracking.uris import local_folder
 
 
 @dataclass
@@ -63,11 +63,7 @@ class RemoteRuns:
             DrillyardError: It cannot be reached, or MLflow is not installed.
         """
         if self._server is None:
-            folder = None
-            if "://" in self._uri and not self._uri.startswith("http"):
-                database = sqlite_file(self._uri)
-                home = database.parent if database else local_folder(self._mailbox.store.url)
-                folder = None if home is None else home / "mlflow-artifacts"
+            folder = artifact_folder(self._uri, local_folder(self._mailbox.store.url))
             self._server = Server(self._uri, folder, self._clock)
         return self._server
 

@@ -51,6 +51,20 @@ def clip(value: Any, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 8] + " … (cut)"
 
 
+def artifact_folder(uri: str, otherwise: Path | None = None) -> Path | None:
+    """Where files go of a server that has no place of its own: beside its database.
+
+    Args:
+        uri: The server.
+        otherwise: The folder of one that is no file.
+    """
+    if "://" not in uri or uri.startswith("http"):
+        return None
+    database = sqlite_file(uri)
+    home = database.parent if database else otherwise
+    return None if home is None else home / "mlflow-artifacts"
+
+
 class Server:
     """A tracking server, or a database in its place.
 
@@ -237,12 +251,8 @@ class Server:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        try:
+        with translated(self.uri):
             yield
-        except DrillyardError:
-            raise
-        except Exception as error:
-            raise _meaning(error, self.uri) from error
 
     @contextmanager
     def _database_lock(self) -> Iterator[None]:
@@ -267,6 +277,21 @@ class Server:
                         ) from None
                     self._clock.wait(threading.Event(), 0.05)
             yield
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """What MLflow raises meanwhile, as our own errors.
+
+    Args:
+        uri: Of the server that is asked.
+    """
+    try:
+        yield
+    except DrillyardError:
+        raise
+    except Exception as error:
+        raise _meaning(error, uri) from error
 
 
 def _remote(run: Any) -> RemoteRun:

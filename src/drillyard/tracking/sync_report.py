@@ -18,6 +18,8 @@ class SyncReport:
         complete: True when the server has everything that the mailbox holds now.
         error: Why not, in one sentence.
         hint: What to do about it.
+        registered: The version that the best policy is in MLflow's registry, or why it is none;
+            empty where nobody asked.
         link: Where a browser sees the experiment; None without a web server.
         wall_s: Seconds it took.
     """
@@ -29,6 +31,7 @@ class SyncReport:
     complete: bool = True
     error: str | None = None
     hint: str | None = None
+    registered: str = ""
     link: str | None = None
     wall_s: float = 0.0
 

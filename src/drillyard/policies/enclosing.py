@@ -1,0 +1,41 @@
+"""The bundle of a run's policy among its results, made where torch and the simulator are.
+
+Whoever registers it afterwards needs neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard.errors import DrillyardError
+from drillyard.learners.base import Which
+from drillyard.mailbox.records import FileEntry
+from drillyard.phases import RunContext
+from drillyard.policies.trained import load_trained
+
+FOLDER = "bundle/"
+
+
+def enclosed(
+    context: RunContext, which: Which, evaluation: dict[str, Any]
+) -> tuple[dict[str, FileEntry], str | None]:
+    """Export the policy that was evaluated; what cannot be exported costs no result.
+
+    Args:
+        context: Of the evaluate ticket.
+        which: Policy.
+        evaluation: Its summary, for the model card.
+
+    Returns:
+        The bundle's files below ``bundle/``, and why there are none.
+    """
+    folder = context.scratch / "bundle"
+    try:
+        from drillyard.policies.export import export
+
+        export(load_trained(context.mailbox, context.run.run, which, evaluation), "onnx", folder)
+    except (DrillyardError, ImportError) as error:
+        context.log.warning("the policy is not registered: %s", error)
+        return {}, f"no bundle to register: {error}"
+    found = {path.name: context.save(f"{FOLDER}{path.name}", path) for path in folder.iterdir()}
+    return {f"{FOLDER}{name}": entry for name, entry in found.items()}, None

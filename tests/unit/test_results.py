@@ -109,10 +109,10 @@ def test_one_episode_has_no_interval() -> None:
 
 
 def test_several_trials_have_a_line_each() -> None:
-    summary = {"mean_return": 1.0, "std_return": 1.0, "n_episodes": 5}
-    found = scores([Evaluated(1, 1, {"agent": summary}),
-                    Evaluated(2, 1, {"agent": {**summary, "mean_return": 2.0}})])  # fmt: skip
-    assert [(p.policy, p.trial) for p in found] == [("agent t0002", 2), ("agent t0001", 1)]
+    one = {"mean_return": 1.0, "std_return": 1.0, "n_episodes": 5}
+    two = {**one, "mean_return": 2.0}
+    found = scores([Evaluated(1, 1, {"agent": one}), Evaluated(2, 1, {"agent": two}, label="dqn")])
+    assert [(p.policy, p.trial) for p in found] == [("agent t0002 (dqn)", 2), ("agent t0001", 1)]
 
 
 def test_runs_curves_phases_and_cost(done: Mailbox) -> None:

@@ -55,8 +55,9 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
         for r in records
     )
+    labels = _labels(mailbox, record)
     evaluated = [
-        Evaluated(r.trial, r.seed, policies, _simulator(record, r))
+        Evaluated(r.trial, r.seed, policies, _simulator(record, r), labels.get(r.trial, ""))
         for r in records
         if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
     ]
@@ -88,6 +89,13 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         if mailbox.store.stat(mailbox.key("report/index.html"))
         else None,
     )
+
+
+def _labels(mailbox: Mailbox, record: ExperimentRecord) -> dict[int, str]:
+    """What the compared are called, where the user has listed them."""
+    if (record.spec.get("study") or {}).get("chooser") != "list":
+        return {}
+    return {trial.number: trial.label for trial in mailbox.trials()[0]}
 
 
 def overall(statuses: list[Status]) -> Status:

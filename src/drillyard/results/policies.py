@@ -28,6 +28,8 @@ class Evaluated:
     policies: Mapping[str, Mapping[str, Any]]
     """Policy -> ``mean_return``, ``std_return``, ``n_episodes``, ``ci95``, ``by_option``, …"""
     simulator: str = ""
+    label: str = ""
+    """What people call the trial."""
 
 
 def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
@@ -63,6 +65,10 @@ def _rank(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
 
 
+def _name(trial: int, label: str) -> str:
+    return f"{AGENT} t{trial:04d}" + (f" ({label})" if label else "")
+
+
 def _agent(trial: int, runs: list[Evaluated], *, several: bool) -> PolicyScore:
     own = [r.policies[AGENT] for r in runs]
     seeds = {r.seed: _number(s.get("mean_return")) for r, s in zip(runs, own, strict=True)}
@@ -70,7 +76,7 @@ def _agent(trial: int, runs: list[Evaluated], *, several: bool) -> PolicyScore:
     mean = sum(seeds.values()) / len(seeds)
     lengths = [_number(s.get("mean_length")) for s in own if s.get("mean_length") is not None]
     return PolicyScore(
-        policy=f"{AGENT} t{trial:04d}" if several else AGENT,
+        policy=_name(trial, runs[0].label) if several else AGENT,
         baseline=False,
         mean_return=mean,
         interval=over_seeds(list(seeds.values())) or _over_episodes(own, pooled_mean, pooled_std),

@@ -384,25 +384,6 @@ def test_progress_is_told(run):
     assert all(a["step"] <= b["step"] for a, b in itertools.pairwise(told))
 
 
-def test_time_left_follows_the_limit_that_comes_first():
-    from types import SimpleNamespace
-
-    from drillyard.mailbox.records import Phase
-    from drillyard.testing.clock import FakeClock
-    from drillyard.worker.progress import ProgressKeeper
-
-    clock = FakeClock()
-    ticket = SimpleNamespace(run=RUN, phase=Phase.TRAIN)
-    keeper = ProgressKeeper(ticket, SimpleNamespace(attempt=1, worker="w"), clock)
-    keeper(step=0, total=1000)
-    keeper.board()
-    clock.advance(10.0)
-    keeper(step=100)
-    assert keeper.board().eta_s == pytest.approx(90.0)
-    keeper(time_left_s=30.0)
-    assert keeper.board().eta_s == pytest.approx(30.0)
-
-
 def test_time_left_is_told_where_there_is_a_limit(run):
     told = []
     limited = {"steps": 320, "n_envs": 2, "max_time_s": 1000.0}

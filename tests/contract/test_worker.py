@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -12,36 +11,14 @@ import pytest
 
 from drillyard.backend import Liveness
 from drillyard.clock import SYSTEM
-from drillyard.mailbox.records import Cancel, DriverRecord, Phase
+from drillyard.mailbox.records import DriverRecord, Phase
 from drillyard.processes import ProcessId
 from drillyard.runlogs import RunLogs
 from drillyard.status import Cause, Status
 from drillyard.worker.endings import failed
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import Toys
+from tests.contract.toy import ended
 from tests.patience import until
-
-
-@pytest.fixture
-def toys(tmp_path):
-    made = []
-
-    def make(**spec):
-        made.append(Toys(tmp_path, **spec))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.clean_up()
-
-
-@pytest.fixture
-def backend(tmp_path):
-    return LocalBackend(runtime=tmp_path / "runtime", stop_grace_s=5.0)
-
-
-def ended(toy, ticket, attempt=1):
-    return until(lambda: toy.mailbox.ending(ticket, attempt), what=f"ending {attempt} of {ticket}")
 
 
 def test_a_run_goes_from_train_to_evaluate_and_the_agent_leaves_by_itself(toys, backend):
@@ -254,77 +231,6 @@ def test_the_pool_comes_back_when_its_server_is_killed(toys, backend, tmp_path):
     assert toy.mailbox.accepted(run, Phase.TRAIN).attempt == 2
 
 
-def cancel(toy, drain=False):
-    toy.mailbox.write(
-        "control/cancel.json",
-        Cancel(reason="the user asked for it", by="test", drain=drain, written_at=0.0),
-    )
-
-
-def test_cancel_stops_what_runs_and_takes_nothing_new(toys, backend, tmp_path):
-    toy = toys()
-    runs = [toy.post(seed=n, gate=str(tmp_path / "gate")) for n in (1, 2)]
-    backend.provision(toy.order(workers=1))
-    toy.pid_of(runs[0], 1)
-    cancel(toy)
-    ending = ended(toy, f"{runs[0]}.train")
-    assert (ending.cause, ending.message) == (Cause.CANCELLED, "the user asked for it")
-    toy.nothing_left()
-    for run in runs:
-        assert toy.state(f"{run}.train").status is Status.CANCELLED
-    assert toy.mailbox.read_claim(f"{runs[1]}.train", 1) is None
-    # The same command again: the order is cleared, and the work goes on.
-    toy.mailbox.store.delete(toy.mailbox.key("control/cancel.json"))
-    (tmp_path / "gate").touch()
-    backend.provision(toy.order())
-    for run in runs:
-        toy.until_status(f"{run}.train", Status.SUCCEEDED)
-
-
-def test_drain_lets_running_tickets_finish(toys, backend, tmp_path):
-    toy = toys()
-    gate = tmp_path / "gate"
-    runs = [toy.post(seed=n, gate=str(gate)) for n in (1, 2)]
-    backend.provision(toy.order(workers=1))
-    toy.pid_of(runs[0], 1)
-    cancel(toy, drain=True)
-    beat = toy.mailbox.board(runs[0])
-    until(lambda: (b := toy.mailbox.board(runs[0])) and b.beat > (beat.beat if beat else 0) + 1)
-    gate.touch()
-    toy.until_status(f"{runs[0]}.train", Status.SUCCEEDED)
-    toy.nothing_left()
-    assert toy.state(f"{runs[1]}.train").status is Status.CANCELLED
-
-
-def test_teardown_leaves_no_process_and_the_ticket_can_go_on(toys, backend, tmp_path):
-    toy = toys()
-    run = toy.post(gate=str(tmp_path / "gate"), child=True)
-    lease = backend.provision(toy.order())
-    toy.pid_of(run, 1)
-    until(lambda: (toy.marks / "child").exists())
-    assert [found.lease_id for found in backend.leases()] == [toy.lease]
-    backend.teardown(lease)
-    assert toy.processes() == []
-    assert list(backend.leases()) == []
-    child = ProcessId.of(int((toy.marks / "child").read_text()))
-    assert child is None
-    ending = toy.mailbox.ending(f"{run}.train", 1)
-    assert ending.cause is Cause.PREEMPTION
-    assert toy.state(f"{run}.train").claimable == 2
-    assert any("is ready" in line for line in backend.logs(lease))
-    backend.teardown(lease)
-
-
-def test_the_deadline_of_the_lease_ends_it(toys, backend, tmp_path):
-    toy = toys()
-    run = toy.post(gate=str(tmp_path / "gate"))
-    backend.provision(toy.order(deadline=time.time() + 3.0))
-    ending = ended(toy, f"{run}.train")
-    assert ending.cause is Cause.TIME_LIMIT
-    toy.nothing_left()
-    assert toy.state(f"{run}.train").status is Status.TIMED_OUT
-
-
 def drive(toy, alive=True):
     me = ProcessId.current()
     toy.mailbox.write(
@@ -414,16 +320,3 @@ def test_without_a_limit_a_run_may_take_long(toys, backend, tmp_path):
     toy.pid_of(run, 1)
     gate.touch()
     toy.until_status(f"{run}.train", Status.SUCCEEDED)
-
-
-def test_the_limit_that_ended_a_lease_is_named(toys, backend, tmp_path):
-    toy = toys()
-    run = toy.post(gate=str(tmp_path / "never"))
-    backend.provision(
-        toy.order(deadline=time.time() + 3.0, deadline_of="budget.max_hours = 0.001")
-    )
-    toy.until_status(f"{run}.train", Status.TIMED_OUT)
-    ending = toy.mailbox.ending(f"{run}.train", 1)
-    assert ending.message == "budget.max_hours = 0.001 ended the lease"
-    assert "raise that limit" in ending.hint
-    toy.nothing_left()

@@ -156,3 +156,8 @@ class Toys:
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+
+
+def ended(toy, ticket, attempt=1):
+    """The ending of an attempt, waited for."""
+    return until(lambda: toy.mailbox.ending(ticket, attempt), what=f"ending {attempt} of {ticket}")

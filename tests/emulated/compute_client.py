@@ -13,6 +13,7 @@ from google.cloud import compute_v1
 from google.oauth2 import service_account
 
 from drillyard.testing.cloud.handle import GcpEmulator
+from tests.patience import until
 
 ZONE = "europe-west1-b"
 REGION = "europe-west1"
@@ -158,3 +159,21 @@ class Compute:
         request = compute_v1.AggregatedListInstancesRequest(project=self.project, filter=filter)
         for _, scoped in self.instances.aggregated_list(request=request):
             yield from scoped.instances
+
+
+def a_name() -> str:
+    return f"m-{uuid.uuid4().hex[:8]}"
+
+
+def machine(cloud: GcpEmulator, name: str) -> dict[str, Any]:
+    """What the emulator's own books say of a machine, the newest of that name."""
+    return [m for m in cloud.state()["all_machines"] if m["name"] == name][-1]
+
+
+def running(compute: Compute, group: str, name: str) -> Any:
+    """Wait until a member runs."""
+    return until(
+        lambda: (
+            (one := compute.managed(group).get(name)) and one.instance_status == "RUNNING" and one
+        )
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,30 @@ def at_cloud(cloud: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> GcpEmulator
     for name, value in cloud.env.items():
         monkeypatch.setenv(name, value)
     return cloud
+
+
+@pytest.fixture
+def bucket(cloud: GcpEmulator) -> Any:
+    """A bucket of one test."""
+    from tests.emulated.storage_client import a_client
+
+    return a_client(cloud).create_bucket(f"b-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="module")
+def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
+    """A cloud of one file, whose machines boot at once."""
+    with GcpEmulator(tmp_path_factory.mktemp("compute"), bodies=True) as cloud:
+        cloud.physics(boot_s=0.05, operation_s=0.02, retry_s=0.1)
+        yield cloud
+
+
+@pytest.fixture
+def compute(cloud: GcpEmulator) -> Iterator[Any]:
+    """Its clients; no fault is left in force."""
+    from tests.emulated.compute_client import Compute
+
+    yield Compute(cloud)
+    cloud.clear_faults()
+    plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "listing_lag_s": 0.0}
+    cloud.physics(**plain, notice_s=30.0, shutdown_s=30.0)

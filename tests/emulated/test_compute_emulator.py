@@ -7,9 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -21,25 +19,15 @@ from google.cloud import compute_v1
 from drillyard.processes import ProcessId, marked
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.cloud.machines import MACHINE_MARK
-from tests.emulated.compute_client import REGION, ZONE, Compute
+from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running
 from tests.patience import until
 
 SLEEPER = '#!/bin/bash\necho "hello from $HOSTNAME"\nexec sleep 600\n'
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
-    with GcpEmulator(tmp_path_factory.mktemp("compute"), bodies=True) as cloud:
-        cloud.physics(boot_s=0.05, operation_s=0.02, retry_s=0.1)
-        yield cloud
-
-
-@pytest.fixture
-def compute(cloud: GcpEmulator) -> Iterator[Compute]:
-    yield Compute(cloud)
-    cloud.clear_faults()
-    plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "listing_lag_s": 0.0}
-    cloud.physics(**plain, notice_s=30.0, shutdown_s=30.0)
+def cloud(quick_cloud: GcpEmulator) -> GcpEmulator:
+    return quick_cloud
 
 
 def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
@@ -61,24 +49,6 @@ def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
         one.shut_down(60.0, ended.set)
         assert ended.wait(60.0)
     assert "bye" in one.serial.read_text()
-
-
-def a_name() -> str:
-    return f"m-{uuid.uuid4().hex[:8]}"
-
-
-def machine(cloud: GcpEmulator, name: str) -> dict[str, Any]:
-    """What the emulator's own books say of a machine, the newest of that name."""
-    return [m for m in cloud.state()["all_machines"] if m["name"] == name][-1]
-
-
-def running(compute: Compute, group: str, name: str) -> Any:
-    """Wait until a member runs."""
-    return until(
-        lambda: (
-            (one := compute.managed(group).get(name)) and one.instance_status == "RUNNING" and one
-        )
-    )
 
 
 class TestLife:
@@ -345,134 +315,6 @@ while true; do sleep 0.05; done
         running(compute, group, name)
         compute.drop(group)
         assert f"zones/{ZONE}/disks/{name}" in cloud.state()["disks"]
-
-
-class TestCapacity:
-    def test_stock_out_is_told_and_tried_again(self, compute: Compute, cloud: GcpEmulator) -> None:
-        cloud.physics(stockouts=[{"zone": ZONE, "times": 3}])
-        group = compute.group(compute.template())
-        name = a_name()
-        compute.create(group, name)
-        last = until(lambda: compute.managed(group)[name].last_attempt.errors.errors)
-        assert last[0].code == "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
-        found = compute.instance_group_managers.list_errors(
-            project=compute.project, zone=ZONE, instance_group_manager=group
-        )
-        assert {one.error.code for one in found} == {last[0].code}
-        running(compute, group, name)
-        compute.drop(group)
-
-    def test_quota(self, compute: Compute, cloud: GcpEmulator) -> None:
-        cloud.ask("catalogue", quotas={REGION: {"NVIDIA_T4_GPUS": 1}})
-        more = {
-            "machine_type": "n1-standard-1",
-            "guest_accelerators": [
-                {"accelerator_type": "nvidia-tesla-t4", "accelerator_count": 1}
-            ],
-            "scheduling": {"on_host_maintenance": "TERMINATE"},
-        }
-        group = compute.group(compute.template(**more))
-        one, two = a_name(), a_name()
-        compute.create(group, one, two)
-        until(lambda: any(m.last_attempt.errors.errors for m in compute.managed(group).values()))
-        (last,) = [
-            e for m in compute.managed(group).values() for e in m.last_attempt.errors.errors
-        ]
-        assert last.code == "QUOTA_EXCEEDED" and "NVIDIA_T4_GPUS" in last.message
-        region = compute.regions.get(project=compute.project, region=REGION)
-        (quota,) = [q for q in region.quotas if q.metric == "NVIDIA_T4_GPUS"]
-        assert (quota.limit, quota.usage) == (1, 1)
-        compute.drop(group)
-
-    def test_an_instance_by_itself_fails_in_its_operation(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
-        cloud.physics(stockouts=[{"zone": ZONE}])
-        request = compute_v1.InsertInstanceRequest(
-            project=compute.project, zone=ZONE, instance_resource={"name": a_name()},
-            source_instance_template=compute.template(),
-        )  # fmt: skip
-        done = compute.wait(compute.instances.insert_unary(request=request))
-        assert done.error.errors[0].code.startswith("ZONE_RESOURCE_POOL_EXHAUSTED")
-
-    def test_what_there_is(self, compute: Compute) -> None:
-        found = compute.machine_types.get(
-            project=compute.project, zone=ZONE, machine_type="n2-highcpu-8"
-        )
-        assert (found.guest_cpus, found.memory_mb) == (8, 8192)
-        with pytest.raises(errors.NotFound):
-            compute.machine_types.get(project=compute.project, zone=ZONE, machine_type="n9-x-1")
-        with pytest.raises(errors.NotFound):
-            compute.zones.get(project=compute.project, zone="mars-north1-a")
-        listed = compute.accelerator_types.list(project=compute.project, zone=ZONE)
-        assert "nvidia-tesla-t4" in {one.name for one in listed}
-
-
-class TestFaults:
-    def test_what_the_client_does_not_retry(self, compute: Compute, cloud: GcpEmulator) -> None:
-        for status, kind in ((429, errors.TooManyRequests), (500, errors.InternalServerError)):
-            cloud.fault("instanceGroupManagers$", method="POST", status=status, times=1)
-            with pytest.raises(kind):
-                compute.group(compute.template())
-        cloud.fault("instanceGroupManagers$", method="POST", status=403, times=1)
-        with pytest.raises(errors.Forbidden) as raised:
-            compute.group(compute.template())
-        assert raised.value.errors[0]["reason"] == "rateLimitExceeded"
-
-    def test_done_and_nothing_done(self, compute: Compute, cloud: GcpEmulator) -> None:
-        group = compute.group(compute.template())
-        cloud.physics(false_done=[{"kind": "delete", "times": 1}])
-        assert compute.drop(group).status == compute_v1.Operation.Status.DONE
-        assert [g for g in cloud.state()["groups"] if group in g["key"]]
-        compute.drop(group)
-        assert not [g for g in cloud.state()["groups"] if group in g["key"]]
-
-    def test_lists_lag(self, compute: Compute, cloud: GcpEmulator) -> None:
-        cloud.physics(listing_lag_s=1000.0)
-        group = compute.group(compute.template("", labels={"lag": "yes"}))
-        name = a_name()
-        compute.create(group, name)
-        running(compute, group, name)
-        assert not list(compute.listed("labels.lag=yes"))
-        cloud.advance(1000)
-        assert [one.name for one in compute.listed("labels.lag=yes")] == [name]
-        compute.drop(group)
-        assert [one.name for one in compute.listed("labels.lag=yes")] == [name]
-        cloud.advance(1000)
-        assert not list(compute.listed("labels.lag=yes"))
-
-    def test_missing_rights_and_services(self, compute: Compute, cloud: GcpEmulator) -> None:
-        cloud.ask("project", denied=["compute.instanceGroupManagers.delete"])
-        group = compute.group(compute.template())
-        with pytest.raises(errors.Forbidden, match=r"compute\.instanceGroupManagers\.delete"):
-            compute.drop(group)
-        cloud.ask("project", denied=[], disabled=["compute.googleapis.com"])
-        with pytest.raises(errors.Forbidden, match="disabled"):
-            compute.drop(group)
-        cloud.ask("project", disabled=[])
-        compute.drop(group)
-
-    def test_a_machine_preempted_by_what_it_writes(
-        self, compute: Compute, cloud: GcpEmulator
-    ) -> None:
-        requests.post(f"{cloud.storage_url}/storage/v1/b", json={"name": "written"})
-        script = """#!/bin/bash
-token=$(curl -sf -H Metadata-Flavor:Google \
-  "http://$GCE_METADATA_HOST/computeMetadata/v1/instance/service-accounts/default/token" |
-  "$DRILLYARD_PREFIX/bin/python" -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
-for n in 1 2 3 4 5 6 7 8 9; do
-  curl -sf -H "Authorization: Bearer $token" --data-binary x \
-    "https://storage.googleapis.com/upload/storage/v1/b/written/o?uploadType=media&name=c/$n"
-  sleep 0.5
-done
-"""
-        cloud.ask("trigger", objects="written/c/", count=2, what="cut")
-        group = compute.group(compute.template(script))
-        name = a_name()
-        compute.create(group, name)
-        until(lambda: machine(cloud, name)["gone"])
-        assert len(cloud.ask("objects", bucket="written")) in (2, 3)
-        compute.drop(group)
 
 
 @pytest.mark.parametrize("victim", ["cloud.pid", "os.getpid()"])

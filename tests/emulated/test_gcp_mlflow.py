@@ -1,11 +1,7 @@
 """`drillyard mlflow gcp` against strict fakes of Google's APIs."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +12,7 @@ from drillyard_backends.gcp.mlflow_server.names import Choices, choose, read_dat
 from drillyard_backends.gcp.mlflow_server.server import MlflowServer
 from drillyard_backends.gcp.mlflow_server.tokens import TOKENS
 from tests.conftest import ROOT
-from tests.patience import PATIENCE_S
 
-from .mlflow_machines import BIN
 from .mlflow_world import World
 
 URL = "https://drillyard-mlflow-123456789012.europe-west1.run.app"
@@ -349,76 +343,3 @@ def test_a_token_goes_to_its_server_and_nowhere_else(world):
                         ("https://run.app.example.org", False)):  # fmt: skip
         request = sign(requests.Request("GET", url).prepare())
         assert ("Authorization" in request.headers) is signed, url
-
-
-CLIENT = """
-import os, sys, tempfile
-import mlflow
-from pathlib import Path
-name, big = sys.argv[1], os.urandom(3_000_000)
-mlflow.set_experiment("e")
-if name == "write":
-    with mlflow.start_run(run_name="one") as run:
-        for step in range(20):
-            mlflow.log_metric("score", step * 0.5, step=step)
-        Path("big.bin").write_bytes(big)
-        mlflow.log_artifact("big.bin")
-else:
-    (run,) = mlflow.search_runs(output_format="list")
-    assert run.data.metrics["score"] == 9.5
-    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="big.bin",
-                                               dst_path="down")
-    assert Path(path).read_bytes() == Path("big.bin").read_bytes()
-print("done")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(BIN is None, reason="no PostgreSQL here (Debian: postgresql)")
-def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, monkeypatch):
-    """up, track, down, up: the same address has the same data; strangers are turned away."""
-    world = World(tmp_path / "cloud", real=True)
-    env = {**world.env, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-
-    def drillyard(*words, code=0):
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "drillyard"), "mlflow", "gcp", *words,
-             "--project", "emulated-project", "--region", "europe-west1"],
-            capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def client(what, *, ok=True, **more):
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT, what], cwd=tmp_path, capture_output=True, text=True,
-            timeout=PATIENCE_S, env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
-        )  # fmt: skip
-        assert ("done" in done.stdout) is ok, done.stdout + done.stderr
-        return done.stderr
-
-    try:
-        assert "nobody to ask" in drillyard("up", "--member", ME, code=2)
-        assert world.mutations() == []
-        text = drillyard("up", "--member", ME, "--yes")
-        assert f"export MLFLOW_TRACKING_URI={URL}" in text
-        auth = text.rpartition("MLFLOW_TRACKING_AUTH=")[2].split()[0]
-        client("write", MLFLOW_TRACKING_AUTH=auth)
-        assert "403" in client("read", ok=False, MLFLOW_TRACKING_AUTH="")
-        (bucket,) = world.storage.buckets.values()
-        assert any(o.name.endswith("big.bin") and len(o.data) == 3_000_000
-                   for o in bucket.live.values())  # fmt: skip
-        assert world.postgres.sql("SELECT count(*) FROM metrics", "mlflow") == [(20,)]
-        assert json.loads(drillyard("status", "--json"))["ok"] is True
-        drillyard("down")
-        assert world.machine is None
-        assert "not there" in drillyard("status", code=4)
-        drillyard("up", "--yes")
-        client("read", MLFLOW_TRACKING_AUTH=auth)
-        drillyard("down", "--delete-data", "--yes")
-        assert world.kinds() == {"build"} and world.postgres is None
-        assert world.problems == []
-    finally:
-        world.close()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,39 +19,11 @@ import requests
 
 pytest.importorskip("google.cloud.storage")
 from google.api_core import exceptions as errors
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from google.cloud.storage import transfer_manager
 from google.cloud.storage.exceptions import InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from drillyard.testing.cloud.handle import GcpEmulator
-
-SOON = DEFAULT_RETRY.with_timeout(10.0)
-
-
-def a_client(cloud: GcpEmulator) -> storage.Client:
-    return storage.Client(
-        project="p",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": cloud.storage_url},
-        use_auth_w_custom_endpoint=False,
-    )
-
-
-@pytest.fixture
-def bucket(cloud: GcpEmulator) -> Iterator[storage.Bucket]:
-    yield a_client(cloud).create_bucket(f"b-{uuid.uuid4().hex[:12]}")
-
-
-def put(bucket: storage.Bucket, name: str, data: bytes = b"x", **more: Any) -> storage.Blob:
-    blob = bucket.blob(name)
-    blob.upload_from_string(data, **more)
-    return blob
-
-
-def names(found: Any) -> list[str]:
-    return [blob.name for blob in found]
+from tests.emulated.storage_client import a_client, names, put
 
 
 class TestBuckets:
@@ -333,96 +305,6 @@ class TestConditions:
         with pytest.raises(errors.PreconditionFailed):
             calls[verb]()
         assert bucket.blob("target").download_as_bytes() == b"old"
-
-
-class TestUploads:
-    @pytest.mark.parametrize("size", [0, 1, 256 * 1024, 600_000])
-    def test_resumable(self, bucket: storage.Bucket, size: int) -> None:
-        data = os.urandom(size)
-        blob = bucket.blob("u", chunk_size=256 * 1024)
-        blob.upload_from_file(io.BytesIO(data), size=size)
-        assert bucket.blob("u").download_as_bytes() == data
-
-    def test_of_unknown_size(self, bucket: storage.Bucket) -> None:
-        with bucket.blob("u").open("wb", chunk_size=256 * 1024) as file:
-            file.write(b"a" * 700_000)
-        assert bucket.blob("u").download_as_bytes() == b"a" * 700_000
-
-    def test_nothing_is_seen_before_the_end(self, bucket: storage.Bucket) -> None:
-        with bucket.blob("u").open("wb", chunk_size=256 * 1024) as file:
-            file.write(b"a" * 700_000)
-            assert not bucket.blob("u").exists()
-
-    def test_gcsfs_shape(self, cloud: GcpEmulator, bucket: storage.Bucket) -> None:
-        """Another client writes bare line feeds, and gcloud quotes the boundary with '."""
-        body = b'--==1==\nContent-Type: application/json\n\n{"name": "g"}\n--==1==\n'
-        body += b"Content-Type: a/b\n\nby\r\n\r\ntes\n--==1==--"
-        url = f"{cloud.storage_url}/upload/storage/v1/b/{bucket.name}/o?uploadType=multipart"
-        headers = {"Content-Type": "multipart/related; boundary='==1=='"}
-        assert requests.post(url, data=body, headers=headers).status_code == 200
-        assert bucket.blob("g").download_as_bytes() == b"by\r\n\r\ntes"
-
-    def test_in_parallel_parts(self, bucket: storage.Bucket, tmp_path: Any) -> None:
-        data = os.urandom(1_000_000)
-        (tmp_path / "in").write_bytes(data)
-        transfer_manager.upload_chunks_concurrently(
-            str(tmp_path / "in"), bucket.blob("mpu"), chunk_size=300_000, worker_type="thread"
-        )
-        found = bucket.get_blob("mpu")
-        assert found is not None and found.md5_hash is None
-        transfer_manager.download_chunks_concurrently(
-            found, str(tmp_path / "out"), chunk_size=300_000, worker_type="thread"
-        )
-        assert (tmp_path / "out").read_bytes() == data
-
-
-class TestFaults:
-    """What the client does about them is why the mailbox carries owner tokens."""
-
-    def test_retried(self, cloud: GcpEmulator, bucket: storage.Bucket) -> None:
-        cloud.fault(bucket.name, method="POST", status=503, times=2)
-        cloud.fault(bucket.name, method="GET", status=429, times=1)
-        assert put(bucket, "x", retry=SOON).download_as_bytes() == b"x"
-        assert [rule["played"] for rule in cloud.state()["faults"]] == [2, 1]
-
-    def test_an_upload_goes_on_where_it_was(
-        self, cloud: GcpEmulator, bucket: storage.Bucket
-    ) -> None:
-        data = os.urandom(800_000)
-        cloud.fault("upload_id", method="PUT", lose=True, after=True, skip=1, times=1)
-        blob = bucket.blob("u", chunk_size=256 * 1024)
-        blob.upload_from_file(io.BytesIO(data), size=len(data), retry=SOON)
-        assert blob.download_as_bytes() == data
-
-    def test_a_lost_answer_comes_back_as_412(
-        self, cloud: GcpEmulator, bucket: storage.Bucket
-    ) -> None:
-        cloud.fault(bucket.name, method="POST", lose=True, after=True, times=1)
-        with pytest.raises(errors.PreconditionFailed):
-            put(bucket, "mine", b"token", if_generation_match=0, retry=SOON)
-        assert bucket.blob("mine").download_as_bytes() == b"token"
-
-    def test_a_lost_delete_comes_back_as_404(
-        self, cloud: GcpEmulator, bucket: storage.Bucket
-    ) -> None:
-        blob = put(bucket, "x")
-        cloud.fault(bucket.name, method="DELETE", lose=True, after=True, times=1)
-        with pytest.raises(errors.NotFound):
-            blob.delete(retry=SOON)
-
-    @pytest.mark.parametrize("spoil", [{"flip": True}, {"truncate": 100}])
-    def test_spoiled_downloads_are_noticed(
-        self, cloud: GcpEmulator, bucket: storage.Bucket, spoil: dict[str, Any]
-    ) -> None:
-        blob = put(bucket, "x", os.urandom(1000))
-        cloud.fault("alt=media", times=1, **spoil)
-        with pytest.raises(Exception) as raised:
-            blob.download_as_bytes(retry=None)
-        assert not isinstance(raised.value, AssertionError)
-
-    def test_a_bad_rule_is_refused(self, cloud: GcpEmulator) -> None:
-        with pytest.raises(Exception, match="statuss"):
-            cloud.fault("x", statuss=500)
 
 
 def test_by_its_real_name_with_real_tokens(cloud: GcpEmulator, bucket: storage.Bucket) -> None:

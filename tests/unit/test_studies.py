@@ -13,8 +13,7 @@ import pytest
 from drillyard.errors import BadValue, ConfigError, ConfigErrors
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
-from drillyard.parameters import with_parts
-from drillyard.spec.load import Loaded, load, load_resolved
+from drillyard.spec.load import Loaded, load
 from drillyard.spec.study import ObjectiveSpec
 from drillyard.status import Status
 from drillyard.studies import lowering, views
@@ -348,66 +347,6 @@ def test_constraints_are_checked_against_the_space(tmp_path: Path) -> None:
     found, constraints = checked(loaded.spec)
     assert set(found.tunables) == {"level", "batch", "kind", "cache", "ratio"}
     assert [c.text for c in constraints] == ["batch < 100", "kind != 'l'"]
-
-
-# -- listed experiments ---------------------------------------------------------------------------
-
-LISTED = """
-schema: 1
-name: listed
-simulator: {id: CartPole-v1}
-learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
-train: {steps: 4000}
-study:
-  chooser: list
-  experiments:
-    - {label: ppo}
-    - {label: more, learner: {args: {n_steps: 32}}}
-    - {label: dqn, learner: {algorithm: dqn}, seeds: [7]}
-"""
-
-
-def test_a_listed_experiment_is_laid_over_the_file_and_resolved(tmp_path: Path) -> None:
-    (tmp_path / "l.yaml").write_text(LISTED)
-    loaded = load(tmp_path / "l.yaml")
-    chooser = make_chooser(loaded.spec, Mailbox(open_store(str(tmp_path / "r")), "l"))
-    asked = []
-    for number in (1, 2, 3):
-        asked.append(chooser.ask(number, ()))
-        chooser.kept(TrialRecord(number=number, chooser="list", seeds=[1], chosen_at=0))
-    ppo, more, dqn = asked
-    assert ppo and more and dqn and chooser.ask(4, ()) is None
-    assert (ppo.label, ppo.parts, ppo.seeds) == ("ppo", {}, None)
-    assert more.parts["learner"]["args"]["n_steps"] == 32
-    assert more.parts["learner"]["args"]["batch_size"] == 64
-    assert set(more.parts) == {"learner"}
-    # Another algorithm stands for itself, with its own preset.
-    assert "n_steps" not in dqn.parts["learner"]["args"]
-    assert dqn.parts["learner"]["args"]["learning_rate"] == 0.0023
-    assert dqn.seeds == (7,)
-    own = with_parts(loaded.spec, dqn.parts)
-    assert own.learner is not None and own.learner.algorithm == "dqn"
-    # What was resolved is what a resume reads, without the file and its presets.
-    again = load_resolved(loaded.spec.model_dump(mode="json", by_alias=True), folder=tmp_path)
-    assert again.spec.study == loaded.spec.study
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ("learner: {args: {n_step: 32}}", "experiments[1].learner.args.n_step"),
-        ("learnr: {args: {n_steps: 32}}", "did you mean 'learner'"),
-        ("seeds: [1, 1]", "experiments[1].seeds"),
-        ("train: {steps: 0}", "experiments[1].train.steps"),
-    ],
-)
-def test_a_listed_experiment_that_cannot_be_is_named(
-    tmp_path: Path, wrong: str, said: str
-) -> None:
-    (tmp_path / "l.yaml").write_text(LISTED.replace("learner: {args: {n_steps: 32}}", wrong))
-    with pytest.raises((ConfigError, ConfigErrors)) as caught:
-        load(tmp_path / "l.yaml")
-    assert said in f"{caught.value} {caught.value.hint}"
 
 
 def test_views_tell_the_best_and_its_confirmation(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Workers that are told to stop: cancelled, drained, torn down, at the end of their time."""
+
+import time
+
+from drillyard.mailbox.records import Cancel
+from drillyard.processes import ProcessId
+from drillyard.status import Cause, Status
+from tests.contract.toy import ended
+from tests.patience import until
+
+
+def cancel(toy, drain=False):
+    toy.mailbox.write(
+        "control/cancel.json",
+        Cancel(reason="the user asked for it", by="test", drain=drain, written_at=0.0),
+    )
+
+
+def test_cancel_stops_what_runs_and_takes_nothing_new(toys, backend, tmp_path):
+    toy = toys()
+    runs = [toy.post(seed=n, gate=str(tmp_path / "gate")) for n in (1, 2)]
+    backend.provision(toy.order(workers=1))
+    toy.pid_of(runs[0], 1)
+    cancel(toy)
+    ending = ended(toy, f"{runs[0]}.train")
+    assert (ending.cause, ending.message) == (Cause.CANCELLED, "the user asked for it")
+    toy.nothing_left()
+    for run in runs:
+        assert toy.state(f"{run}.train").status is Status.CANCELLED
+    assert toy.mailbox.read_claim(f"{runs[1]}.train", 1) is None
+    # The same command again: the order is cleared, and the work goes on.
+    toy.mailbox.store.delete(toy.mailbox.key("control/cancel.json"))
+    (tmp_path / "gate").touch()
+    backend.provision(toy.order())
+    for run in runs:
+        toy.until_status(f"{run}.train", Status.SUCCEEDED)
+
+
+def test_drain_lets_running_tickets_finish(toys, backend, tmp_path):
+    toy = toys()
+    gate = tmp_path / "gate"
+    runs = [toy.post(seed=n, gate=str(gate)) for n in (1, 2)]
+    backend.provision(toy.order(workers=1))
+    toy.pid_of(runs[0], 1)
+    cancel(toy, drain=True)
+    beat = toy.mailbox.board(runs[0])
+    until(lambda: (b := toy.mailbox.board(runs[0])) and b.beat > (beat.beat if beat else 0) + 1)
+    gate.touch()
+    toy.until_status(f"{runs[0]}.train", Status.SUCCEEDED)
+    toy.nothing_left()
+    assert toy.state(f"{runs[1]}.train").status is Status.CANCELLED
+
+
+def test_teardown_leaves_no_process_and_the_ticket_can_go_on(toys, backend, tmp_path):
+    toy = toys()
+    run = toy.post(gate=str(tmp_path / "gate"), child=True)
+    lease = backend.provision(toy.order())
+    toy.pid_of(run, 1)
+    until(lambda: (toy.marks / "child").exists())
+    assert [found.lease_id for found in backend.leases()] == [toy.lease]
+    backend.teardown(lease)
+    assert toy.processes() == []
+    assert list(backend.leases()) == []
+    child = ProcessId.of(int((toy.marks / "child").read_text()))
+    assert child is None
+    ending = toy.mailbox.ending(f"{run}.train", 1)
+    assert ending.cause is Cause.PREEMPTION
+    assert toy.state(f"{run}.train").claimable == 2
+    assert any("is ready" in line for line in backend.logs(lease))
+    backend.teardown(lease)
+
+
+def test_the_deadline_of_the_lease_ends_it(toys, backend, tmp_path):
+    toy = toys()
+    run = toy.post(gate=str(tmp_path / "gate"))
+    backend.provision(toy.order(deadline=time.time() + 3.0))
+    ending = ended(toy, f"{run}.train")
+    assert ending.cause is Cause.TIME_LIMIT
+    toy.nothing_left()
+    assert toy.state(f"{run}.train").status is Status.TIMED_OUT
+
+
+def test_the_limit_that_ended_a_lease_is_named(toys, backend, tmp_path):
+    toy = toys()
+    run = toy.post(gate=str(tmp_path / "never"))
+    backend.provision(
+        toy.order(deadline=time.time() + 3.0, deadline_of="budget.max_hours = 0.001")
+    )
+    toy.until_status(f"{run}.train", Status.TIMED_OUT)
+    ending = toy.mailbox.ending(f"{run}.train", 1)
+    assert ending.message == "budget.max_hours = 0.001 ended the lease"
+    assert "raise that limit" in ending.hint
+    toy.nothing_left()

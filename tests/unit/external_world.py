@@ -1,6 +1,6 @@
 """A simulator as a process of its own, with faults on demand: what `external_process` speaks to.
 
-    python external_world.py [fault [step]]
+    python external_world.py [--http] [fault [step]]
 
 ``once-<fault>``: only where the file ``$FAULTS`` does not exist yet, which it then makes.
 """
@@ -11,7 +11,11 @@ import signal
 import socket
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+over_http = "--http" in sys.argv
+if over_http:
+    sys.argv.remove("--http")
 fault = sys.argv[1] if len(sys.argv) > 1 else ""
 at = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 
@@ -34,6 +38,8 @@ def break_down(kind: str, say) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == "hangs":
         time.sleep(3600)
+    if kind == "fails":
+        raise RuntimeError("the valve fell off")
     if kind == "babbles":
         say("what is JSON?")
     if kind == "half":
@@ -41,6 +47,35 @@ def break_down(kind: str, say) -> None:
         os._exit(0)
     if kind == "refuses":
         say(json.dumps({"error": "valve stuck"}))
+
+
+class World:
+    """Adds what it is pushed by."""
+
+    def __init__(self) -> None:
+        self.x, self.steps = 0.0, 0
+
+    def hear(self, message: dict, say) -> None:
+        if message["type"] == "Idle":
+            say("{}")
+            return
+        if message["type"] == "EpisodeStart":
+            self.x, self.steps = float(message["config"].get("x", message["seed"] % 10)), 0
+        else:
+            self.x, self.steps = self.x + message["actions"]["push"], self.steps + 1
+        kind = fault.removeprefix("once-")
+        if kind and self.steps == at and due():
+            if kind == "forgets":
+                say(json.dumps({"states": {}}))
+            elif kind == "nan":
+                say(json.dumps({"states": {"x": float("nan")}}))
+            else:
+                break_down(kind, say)
+            return
+        say(json.dumps({
+            "states": {"x": self.x, "pid": os.getpid(), "steps": self.steps},
+            "terminated": abs(self.x) > 20, "truncated": self.steps >= 10,
+        }))  # fmt: skip
 
 
 def main() -> None:
@@ -54,28 +89,31 @@ def main() -> None:
         connection.sendall(text.encode() + b"\n")
 
     say(json.dumps({"token": os.environ["DRILLYARD_TOKEN"]}))
-    x, steps = 0.0, 0
+    world = World()
     for line in lines:
-        message = json.loads(line)
-        if message["type"] == "Idle":
-            say("{}")
-            continue
-        if message["type"] == "EpisodeStart":
-            x, steps = float(message["config"].get("x", message["seed"] % 10)), 0
-        else:
-            x, steps = x + message["actions"]["push"], steps + 1
-        kind = fault.removeprefix("once-")
-        if kind and steps == at and due():
-            if kind == "forgets":
-                say(json.dumps({"states": {}}))
-                continue
-            if kind == "nan":
-                say(json.dumps({"states": {"x": float("nan")}}))
-                continue
-            break_down(kind, say)
-            continue
-        say(json.dumps({"states": {"x": x, "pid": os.getpid(), "steps": steps},
-                        "terminated": abs(x) > 20, "truncated": steps >= 10}))  # fmt: skip
+        world.hear(json.loads(line), say)
+
+
+class Handler(BaseHTTPRequestHandler):
+    world = World()
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        known = self.headers["Authorization"] == f"Bearer {os.environ['DRILLYARD_TOKEN']}"
+        try:
+            if known:
+                self.world.hear(json.loads(body), lambda text: self.answer(200, text))
+            else:
+                self.answer(401, "{}")
+        except RuntimeError as error:
+            self.answer(500, str(error))
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
 
 
 def connected() -> socket.socket:
@@ -83,6 +121,13 @@ def connected() -> socket.socket:
 
 
 if __name__ == "__main__":
+    if over_http:
+        from socketserver import ThreadingMixIn
+
+        class Server(ThreadingMixIn, HTTPServer):
+            daemon_threads = True
+
+        Server(("127.0.0.1", int(os.environ["DRILLYARD_PORT"])), Handler).serve_forever()
     if fault == "wrong-token":
         stranger = connected()
         stranger.sendall(b'{"token": "guess"}\n')

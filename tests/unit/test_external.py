@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from drillyard.errors import RunFailed, SimulatorError
+from drillyard.errors import ConfigError, RunFailed, SimulatorError
 from drillyard.simulators.check import check_env_contract
 from drillyard.simulators.make import make_env
 from drillyard.simulators.wrappers import Env, layers
@@ -69,6 +70,63 @@ def test_a_process_is_a_world_like_any_other(made: Any) -> None:
     assert last["state_x"] == 8.0 and last["truncated"] and last["kpi_restarts"] == 0
 
 
+@pytest.mark.parametrize("fault", ["once-dies", "once-hangs", "once-fails", "once-babbles"])
+def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(
+    made: Any, fault: str
+) -> None:
+    limit = 0.5 if fault == "once-hangs" else PATIENCE_S
+    env = made("--http", fault, protocol="http", step_timeout_s=limit)
+    env.reset(seed=1, options={"x": 3})
+    infos = episode(env)
+    assert infos[-1]["truncated"]
+    assert (len(infos), infos[-1]["kpi_restarts"]) == (3, 1)
+    env.reset(seed=2, options={"x": 3})
+    assert episode(env)[-1]["state_x"] == 8.0
+
+
+def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(made: Any) -> None:
+    env = made("--http", protocol="http")
+    env.reset(seed=1)
+    port = layers(env)[-1]._simulator._process.wire.port
+    stranger = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    stranger.request("POST", "/", b'{"type": "Idle"}')
+    assert stranger.getresponse().status == 401
+    stranger.close()
+    assert episode(env)[-1]["kpi_restarts"] == 0
+    with pytest.raises(SimulatorError, match=r"did not listen at port \d+ within 0\.3 s"):
+        made("never-comes", protocol="http", start_timeout_s=0.3).reset()
+    with pytest.raises(ConfigError, match="is no such protocol"):
+        made(protocol="htpp")
+
+
+def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SimulatorError, match="neither docker nor podman is on PATH"):
+        made(image="worlds/x:1")
+    # Stands in for docker: it notes what it is told, and runs what follows the image.
+    tool = tmp_path / "docker"
+    tool.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n[ "$1" = rm ] && exit 0\n'
+        f'while [ "$1" != worlds/x:1 ]; do shift; done; shift\nexec "$@"\n'
+    )
+    tool.chmod(0o700)
+    env = made(image="worlds/x:1", environment={"MODEL": "secret"})
+    env.reset(seed=1, options={"x": 3})
+    assert episode(env)[-1]["state_x"] == 8.0
+    env.close()
+    ran, removed = (tmp_path / "told").read_text().splitlines()
+    start, _, rest = ran.partition(" --env ")
+    name = start.removeprefix("run --rm --init --network host --name ")
+    assert name.startswith("drillyard-")
+    assert removed == f"rm --force {name}"
+    assert rest.startswith(
+        "DRILLYARD_PORT --env DRILLYARD_TOKEN --env DRILLYARD_COPY --env MODEL "
+    )
+    assert "secret" not in ran
+
+
 def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None:
     envs = [make_env(spec(tmp_path), copy=copy) for copy in range(3)]
     try:
@@ -77,7 +135,7 @@ def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None
         for env in envs:
             env.reset()
         assert len({p._process.pid for p in processes}) == len(folders) == 3
-        assert len({p._listener.getsockname()[1] for p in processes}) == 3
+        assert len({p.wire.port for p in processes}) == 3
         assert all(Path(f"/proc/{p._process.pid}/cwd").resolve() == p._folder for p in processes)
     finally:
         for env in envs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
+import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,9 @@ import numpy as np
 
 from drillyard.errors import RunFailed, SimulatorError
 from drillyard.life import busy
+from drillyard.registry import nearest
 from drillyard.simulators.external_process import ExternalProcess, Lost
+from drillyard.simulators.external_wires import WIRES
 
 HOUR_S = 3600.0
 _SEEDS = 2**31
@@ -33,26 +36,37 @@ class External:
     for the next episode.
 
     Args:
-        command: Program and arguments, a text or a list.
+        command: Program and arguments, a text or a list; with ``image`` what runs in the
+            container, by default what the image says.
         start_timeout_s: Longest time until the process has connected.
         step_timeout_s: Longest time for an answer.
         restarts_per_hour: More end the run.
         environment: Variables for the process.
+        protocol: ``lines`` over a socket on which drillyard listens, or ``http`` where the
+            simulator does.
+        image: A container's; it runs on the network of this machine.
 
     Raises:
-        SimulatorError: An argument is not what it should be.
+        SimulatorError: An argument is not what it should be, or nothing here runs containers.
     """
 
     def __init__(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[str] = "",
         start_timeout_s: float = 120.0,
         step_timeout_s: float = 30.0,
         restarts_per_hour: int = 5,
         environment: Mapping[str, str] | None = None,
+        protocol: str = "lines",
+        image: str | None = None,
     ) -> None:
         words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
-        if not words:
+        if protocol not in WIRES:
+            raise SimulatorError("is no such protocol", field="simulator.args.protocol",
+                                 value=protocol, allowed=", ".join(WIRES),
+                                 hint=nearest(str(protocol), list(WIRES)))  # fmt: skip
+        self._protocol, self._container = protocol, None if image is None else container_tool()
+        if not words and image is None:
             raise SimulatorError("is empty", field="simulator.args.command", value=command,
                                  allowed="a program and its arguments",
                                  hint="for example: perl tank.pl")  # fmt: skip
@@ -65,9 +79,10 @@ class External:
                 raise SimulatorError("is no such limit", field=f"simulator.args.{name}",
                                      value=value, allowed=f"a number from {least:g} on",
                                      hint=f"delete `{name}:` for the default")  # fmt: skip
-        self._command, self._environment = words, {
-            str(k): str(v) for k, v in (environment or {}).items()
-        }  # fmt: skip
+        self._environment = {str(k): str(v) for k, v in (environment or {}).items()}
+        if self._container is not None and image is not None:
+            words = container_command(self._container, image, words, self._environment)
+        self._command = words
         self._start_timeout_s, self._step_timeout_s = start_timeout_s, step_timeout_s
         self._per_hour = restarts_per_hour
         self._copy = 0
@@ -82,7 +97,9 @@ class External:
     def use_copy(self, copy: int) -> None:
         """Be the copy of this index, and begin to start: copies start side by side."""
         self._copy = copy
-        self._process = ExternalProcess(self._command, copy, self._environment)
+        self._process = ExternalProcess(
+            self._command, copy, self._environment, self._protocol, self._container
+        )
 
     def reset(self, config: dict[str, Any], rng: np.random.Generator) -> Mapping[str, Any]:
         """Begin an episode, in a new process where the last one is lost."""
@@ -158,7 +175,8 @@ class External:
             raise SimulatorError(
                 f"{lost}{said}", field="simulator.args.command",
                 value=" ".join(self._command), allowed="a program that connects to "
-                "127.0.0.1:$DRILLYARD_PORT", hint="docs/external-simulators.md shows a whole one",
+                "127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)",
+                hint="docs/external-simulators.md shows a whole one",
             )  # fmt: skip
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] >= HOUR_S:
@@ -185,6 +203,37 @@ class External:
         """Whoever forgets to close leaves no process."""
         with contextlib.suppress(Exception):
             self.close()
+
+
+def container_tool() -> str:
+    """What runs containers here.
+
+    Raises:
+        SimulatorError: Nothing does.
+    """
+    for tool in ("docker", "podman"):
+        if shutil.which(tool):
+            return tool
+    raise SimulatorError(
+        "needs a container, and neither docker nor podman is on PATH",
+        field="simulator.args.image", allowed="a machine with docker or podman",
+        hint="install one, run the simulator as a "
+        "`command:` without a container, or choose a backend whose machines have it",
+    )  # fmt: skip
+
+
+def container_command(
+    tool: str, image: str, words: Sequence[str], environment: Mapping[str, str]
+) -> list[str]:
+    """The line that runs a simulator in a container.
+
+    On the machine's own network, so that both protocols reach 127.0.0.1; values of variables
+    stay out of the line, where every user of the machine could read them.
+    """
+    names = ["DRILLYARD_PORT", "DRILLYARD_TOKEN", "DRILLYARD_COPY", *environment]
+    given = [word for name in names for word in ("--env", name)]
+    return [tool, "run", "--rm", "--init", "--network", "host", "--name", "drillyard-{name}",
+            *given, image, *words]  # fmt: skip
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

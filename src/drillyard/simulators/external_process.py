@@ -1,17 +1,14 @@
-"""A simulator's own process: started in its own folder, spoken to over a socket of its own.
+"""A simulator's own process: started in its own folder, spoken to over a wire of its own.
 
-drillyard listens on a free port of the loopback interface and the process connects to it, so that
-no two copies can want the same port. One message a line, each a JSON object:
-
-| drillyard says                                               | the simulator answers            |
-|--------------------------------------------------------------|----------------------------------|
-| (nothing: the simulator speaks first)                        | ``{"token": "…"}``               |
-| ``{"type": "Idle"}``                                         | ``{}``                           |
-| ``{"type": "EpisodeStart", "config": {…}, "seed": 1}``       | ``{"states": {…}}``              |
-| ``{"type": "EpisodeStep", "actions": {…}}``                  | ``{"states": {…}, "terminated": …, "truncated": …}`` |
+| drillyard says                                         | the simulator answers                  |
+|--------------------------------------------------------|----------------------------------------|
+| (nothing, with lines: the simulator speaks first)      | ``{"token": "…"}``                     |
+| ``{"type": "Idle"}``                                   | ``{}``                                 |
+| ``{"type": "EpisodeStart", "config": {…}, "seed": 1}`` | ``{"states": {…}}``                   |
+| ``{"type": "EpisodeStep", "actions": {…}}``            | that, ``terminated``, ``truncated``    |
 
 ``{"error": "…"}`` instead of an answer ends the run. The end of the connection ends the simulator.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,14 +33,12 @@ import psutil
 
 from drillyard.errors import SimulatorError
 from drillyard.processes import ProcessId, end
+from drillyard.simulators.external_wires import LOOK_S, WIRES, Lines, Wire
 
-HOST = "127.0.0.1"
 LAST_WORDS = 10
 """Lines of its output that a message repeats."""
 GRACE_S = 2.0
 """Between the end of the connection and SIGTERM, and between SIGTERM and SIGKILL."""
-_LOOK_S = 0.1
-"""Between two looks at a process that has not connected yet."""
 log = logging.getLogger("drillyard.simulator")
 
 
@@ -61,24 +55,32 @@ class ExternalProcess:
             environment has the same as ``DRILLYARD_PORT`` and so on.
         copy: Index of the copy.
         environment: Added to this process's own.
+        protocol: Of ``WIRES``.
+        container: Program and name of the container that the command runs, None for none: ended
+            by that program, because killing the client of a container leaves it.
 
     Raises:
         SimulatorError: There is no such program.
     """
 
-    def __init__(self, command: Sequence[str], copy: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], copy: int, environment: dict[str, str],
+        protocol: str = "lines", container: str | None = None,
+    ) -> None:  # fmt: skip
         self._copy = copy
         # Below the temporary folder of the attempt, which goes even after kill -9.
         self._folder = Path(tempfile.mkdtemp(prefix=f"simulator-{copy}-"))
         self._token = secrets.token_hex(16)
         self._said: deque[str] = deque(maxlen=LAST_WORDS)
-        self._lines: Any = None
-        self._connection: socket.socket | None = None
-        self._listener = socket.create_server((HOST, 0))
-        self._listener.settimeout(_LOOK_S)
-        given = {"port": str(self._listener.getsockname()[1]), "token": self._token,
+        self.wire: Wire = WIRES[protocol]()
+        self._removal: list[str] = []
+        given = {"port": str(self.wire.port), "token": self._token,
                  "copy": str(copy), "folder": str(self._folder)}  # fmt: skip
+        name = secrets.token_hex(6)
         words = [_filled(word, given) for word in command]
+        if container is not None:
+            words = [_filled(word, {"name": name}) for word in words]
+            self._removal = [container, "rm", "--force", f"drillyard-{name}"]
         words = [_own_file(word) for word in words]
         words[0] = _executable(words[0], self._folder)
         names = {f"DRILLYARD_{name.upper()}": value for name, value in given.items()}
@@ -88,7 +90,7 @@ class ExternalProcess:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
         except OSError as error:
-            self._listener.close()
+            self.wire.close()
             shutil.rmtree(self._folder, ignore_errors=True)
             raise SimulatorError(
                 f"cannot be started: {error.strerror or error}", field="simulator.args.command",
@@ -105,28 +107,13 @@ class ExternalProcess:
             Lost: It ended, or did not come in time.
         """
         deadline = time.monotonic() + timeout_s
-        while self._connection is None:
+        while not self.wire.meet(self._token, max(deadline - time.monotonic(), LOOK_S)):
             if self._process.poll() is not None:
                 raise Lost(f"{self._ending()} before it connected")
             if time.monotonic() >= deadline:
-                raise Lost(f"did not connect to port {self._listener.getsockname()[1]} within "
-                           f"{timeout_s:g} s")  # fmt: skip
-            with contextlib.suppress(TimeoutError):
-                self._greet(self._listener.accept()[0], max(deadline - time.monotonic(), _LOOK_S))
-        self.ask({"type": "Idle"}, max(deadline - time.monotonic(), _LOOK_S))
-
-    def _greet(self, connection: socket.socket, timeout_s: float) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(timeout_s)
-        lines = connection.makefile("rb")
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            # Any user of this machine can connect to its loopback interface.
-            if secrets.compare_digest(str(json.loads(lines.readline())["token"]), self._token):
-                self._connection, self._lines = connection, lines
-                return
-        log.warning("copy %d: a connection without the token was closed", self._copy)
-        lines.close()
-        connection.close()
+                how = "connect to" if isinstance(self.wire, Lines) else "listen at"
+                raise Lost(f"did not {how} port {self.wire.port} within {timeout_s:g} s")
+        self.ask({"type": "Idle"}, max(deadline - time.monotonic(), LOOK_S))
 
     def ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Say something, and give back the answer.
@@ -134,17 +121,14 @@ class ExternalProcess:
         Raises:
             Lost: No answer, or none that is a JSON object.
         """
-        assert self._connection is not None
         what = message["type"]
         try:
-            self._connection.settimeout(timeout_s)
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-            line = self._lines.readline()
+            line = self.wire.ask(message, timeout_s)
         except TimeoutError as error:
             raise Lost(f"did not answer {what} within {timeout_s:g} s") from error
         except OSError:
             line = b""
-        if not line.endswith(b"\n"):
+        if not line:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)  # so that its exit code can be told
             raise Lost(f"{self._ending()} instead of answering {what}")
@@ -158,22 +142,21 @@ class ExternalProcess:
 
     def last_words(self) -> str:
         """The last lines that it printed, for a message; empty where it printed none."""
-        self._reader.join(_LOOK_S)
+        self._reader.join(LOOK_S)
         return "".join(f"\n    {line}" for line in self._said)
 
     def close(self) -> None:
         """End the process and what it started; its folder goes with it."""
         tree = [self._process.pid, *_children(self._process.pid)]
         known = [found for pid in tree if (found := ProcessId.of(pid)) is not None]
-        for part in (self._lines, self._connection, self._listener):
-            if part is not None:
-                with contextlib.suppress(OSError):
-                    part.close()
-        if self._connection is not None:
+        if self.wire.close():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
         end(known, GRACE_S)
         self._process.wait()
+        if self._removal:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(self._removal, capture_output=True, timeout=30, check=False)
         self._reader.join(GRACE_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -75,6 +75,9 @@ class Played:
     metadata: dict[str, Any]
     """The simulator's class metadata (units, reference)."""
 
+    logs: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """(copy, steps) of each episode as ``CsvLogger`` has them, where there is one."""
+
     @property
     def trajectory(self) -> list[dict[str, float]]:
         """The steps of the plan's first episode."""
@@ -207,6 +210,7 @@ def run_episodes(
         # The normalisation has a `metadata` of its own; the copies know the simulator's.
         metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
         found: dict[int, Episode] = {}
+        logs: dict[int, dict[str, Any]] = {}
         kept = range(len(planned) if trajectory == "all" else int(trajectory))
         rows: dict[int, list[dict[str, float]]] = {index: [] for index in kept}
         upcoming = list(range(n))
@@ -236,8 +240,12 @@ def run_episodes(
                 index = upcoming[copy]
                 if index < len(planned):
                     found[index] = _ended(name, planned[index], infos[copy])
+                    if "log" in infos[copy]:
+                        logs[index] = infos[copy]["log"]
                 upcoming[copy], begun[copy] = index + n, step
-        return Played([found[i] for i in range(len(planned))], rows, metadata)
+        ended = [found[i] for i in range(len(planned))]
+        # All in one: which copy played an episode is of no meaning here.
+        return Played(ended, rows, metadata, [(0, logs[i]) for i in sorted(logs)])
     finally:
         venv.close()
 

@@ -3,6 +3,7 @@
 evaluation/episodes.json, .csv     every episode of every policy
 trajectories/<policy>.csv          the steps of the first episode of a policy
 assessment/<policy>.csv, _logs.csv  each of ``evaluate.conditions``, and each of its steps
+steps/<policy>/…                   every step of all of them, with the wrapper ``csv_logger``
 trajectories/meta.json             its options and return; units and references of the columns
 """
 
@@ -37,6 +38,7 @@ from drillyard.policies.trained import policy_files
 from drillyard.simulators.lessons import Lesson, listed
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import t_interval
+from drillyard.step_logs import step_logs
 
 AGENT = "agent"
 
@@ -70,6 +72,9 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         played[name] = _play(spec, name, policy, planned, True, on_step)
         context.log.info("evaluated %s: %d episodes", name, len(planned))
     texts = result_files(spec, played)
+    for name, p in played.items():
+        logs = step_logs(p.logs, spec.simulator.id, context.claim.claimed_at)
+        texts |= {f"steps/{_file_name(name)}/{file}": text for file, text in logs}
     lesson = lesson_of(spec)
     summary: dict[str, Any] = {
         "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},

@@ -10,9 +10,10 @@ attempt writes the same bytes again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
-from drillyard.streams import read_stream
+from drillyard.streams import Line, read_stream
 
 _TRIES = 3
 
@@ -165,6 +166,8 @@ def _derived(
         parts.append(Part("evaluations.csv", make=lambda p: tables.write_wide(evaluations, p)))
     if telemetry := stream("telemetry"):
         parts.append(Part("telemetry.csv", make=lambda p: tables.write_long(telemetry, p)))
+    if steps := stream("steps"):
+        parts += _step_logs(steps, began, context)
     if episodes := stream("episodes"):
         simulator = context.spec.simulator
         world = simulator.id if simulator is not None else context.spec.name
@@ -173,6 +176,22 @@ def _derived(
             Part("monitor.csv", make=lambda p: tables.write_monitor(episodes, p, began, world)),
         ]
     return parts
+
+
+def _step_logs(lines: Sequence[Line], began: float, context: RunContext) -> list[Part]:
+    """Every step of training, where the wrapper ``csv_logger`` kept them."""
+    from drillyard.step_logs import step_logs
+
+    assert context.spec.simulator is not None
+    logs = [(int(line["metrics"]["env"]), line["log"]) for line in lines]
+    return [
+        Part(f"steps/train/{name}", make=partial(_write, text))
+        for name, text in step_logs(logs, context.spec.simulator.id, began)
+    ]
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
 
 
 def _platform(mailbox: Mailbox, run: str, path: Path) -> None:

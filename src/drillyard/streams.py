@@ -13,6 +13,8 @@ Streams that exist:
     ``evaluation``  one evaluation while training: ``{"step", "metrics": {"eval/mean_reward", …}}``
     ``telemetry``   what a script says while it runs: ``{"step", "metrics": {"cpu": …}}``, with
                     the script's own time; ``step`` counts the values of a metric
+    ``steps``       every step of a finished episode, with the wrapper ``csv_logger``: ``{"step",
+                    "metrics": {"env"}, "log": …}``; not hashed: it repeats what led to the others
     ``timing``      wall clock: ``{"step", "metrics": {"time/steps_per_s", …}}``; not hashed
 """
 

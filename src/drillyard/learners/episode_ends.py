@@ -56,6 +56,8 @@ class EpisodeEnds:
                 {"return": float(end["r"]), "length": int(end["l"]), "env": int(copy), **own},
                 **({"lesson": drawn} if drawn else {}),
             )  # fmt: skip
+            if "log" in info:
+                self._writer.append("steps", step, {"env": int(copy)}, log=info["log"])
             for name, value in own.items():
                 self._metrics.setdefault(name, []).append(value)
             self._judge(step, float(end["r"]), bool(info.get("is_success", False)))

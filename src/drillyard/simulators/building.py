@@ -140,6 +140,10 @@ class VecBuilding:
             "kpi_comfort_violation_pct": 100.0 * float(sums["outside"][copy]) / steps,
         }  # fmt: skip
 
+    def calendar(self, copy: int) -> dict[str, int]:
+        """Month, day and hour of a copy."""
+        return physics.calendar(float(self._day[copy]))
+
     def state(self) -> State:
         """See ``VectorSimulator.state``."""
         return {
@@ -220,6 +224,8 @@ class BuildingEnv(OneOf):
     }  # fmt: skip
     reset_keys: ClassVar[tuple[str, ...]] = tuple(RANGES)
     hold_action = np.array([0.0, 0.0], np.float32)
+    step_seconds = physics.STEP_S
+    """Simulated; for logs."""
 
     @staticmethod
     def channels() -> dict[str, list[Channel]]:
@@ -237,3 +243,7 @@ class BuildingEnv(OneOf):
     ) -> None:  # fmt: skip
         super().__init__(render_mode, days=days, reward=reward, energy_weight=energy_weight)
         self.max_episode_steps = self._all.max_episode_steps
+
+    def calendar(self) -> dict[str, int]:
+        """Month, day and hour, for logs."""
+        return self._all.calendar(0)  # type: ignore[no-any-return]

@@ -8,6 +8,8 @@ With constant inputs over a step of ``STEP_S`` its exact solution is
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 
 STEP_S = 900.0
@@ -80,6 +82,19 @@ def comfort(day: Array) -> tuple[Array, Array]:
     date = np.floor(day % 365.0)
     summer = (date >= SUMMER_DAYS[0]) & (date <= SUMMER_DAYS[1])
     return (np.where(summer, SUMMER_C[0], WINTER_C[0]), np.where(summer, SUMMER_C[1], WINTER_C[1]))
+
+
+def calendar(day: float) -> dict[str, int]:
+    """``month`` (1 to 12), ``day`` of the month and ``hour`` (0 to 23) of a year of 365 days.
+
+    Args:
+        day: Days since the year began, with fractions.
+    """
+    # A quarter of an hour is no binary fraction of a day: 7.9999 o'clock is 8.
+    quarters = round(day * STEPS_PER_DAY) % (365 * STEPS_PER_DAY)
+    date = datetime.date(2001, 1, 1) + datetime.timedelta(quarters // STEPS_PER_DAY)
+    hour = quarters % STEPS_PER_DAY * 24 // STEPS_PER_DAY
+    return {"month": date.month, "day": date.day, "hour": hour}
 
 
 def let_pass(

@@ -10,6 +10,7 @@ from drillyard.spec.learning import SimulatorSpec, Wrapper
 
 COPY_WRAPPERS = {
     "time_limit": "gymnasium.wrappers:TimeLimit",
+    "csv_logger": "drillyard.simulators.csv_logger:CsvLogger",
     "reward_terms": "drillyard.simulators.reward_wrappers:RewardTerms",
     "reward_scale": "drillyard.simulators.reward_wrappers:RewardScale",
     "flatten_action": "drillyard.simulators.action_wrappers:FlattenAction",
@@ -30,6 +31,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "ranges are those of the simulator's own parts, and a history repeats what is inside it": (
         "flatten_observation", "rescale_observation", "time_aware", "history",
+    ),
+    "a log ends where the episode does": ("time_limit", "csv_logger"),
+    "a log has what the simulator itself was given and gave": (
+        "csv_logger", "reward_terms", "reward_scale",
+    ),
+    "a log has the actions that the simulator itself was given": (
+        "csv_logger", "flatten_action", "rescale_action", "discretise_action",
+    ),
+    "a log has what the simulator itself showed": (
+        "csv_logger", "flatten_observation", "rescale_observation", "time_aware", "history",
     ),
 }  # fmt: skip
 """Why -> names, innermost first: those that an experiment has must stand in this order."""

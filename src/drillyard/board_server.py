@@ -6,17 +6,15 @@ import os
 import signal
 import sys
 
+from drillyard.processes import end_with_parent
+
 PARENT = "DRILLYARD_PARENT"
 """Process id of who starts it."""
 
 
 def main() -> None:
     """Serve; the arguments are TensorBoard's own."""
-    if sys.platform == "linux":
-        import ctypes
-
-        # Also after `kill -9` of the parent: PR_SET_PDEATHSIG.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+    end_with_parent()
     if os.environ.get(PARENT) not in (None, str(os.getppid())):
         return  # it was killed before we could ask to be told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -119,6 +120,17 @@ def in_group(group: int) -> Iterator[ProcessId]:
                 found = ProcessId.of(pid)
                 if found is not None:
                     yield found
+
+
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process signalled when the one that started it ends, also by ``kill -9``.
+
+    On Linux only; elsewhere it does nothing. A parent that ended before is not noticed.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def send(process: ProcessId, number: signal.Signals) -> bool:

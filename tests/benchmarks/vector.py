@@ -48,7 +48,7 @@ def single() -> float:
 
 def at_once() -> float:
     """Steps/s of all copies together, as the learner steps them."""
-    venv = make_vec(SPEC, N, 0, vectorised=True)
+    venv = make_vec(SPEC, N, 0, how="vectorised")
     venv.reset()
     rng = np.random.default_rng(0)
     actions = rng.uniform(-0.3, 0.3, (900, N, 1)).astype(np.float32)
@@ -87,7 +87,7 @@ def main() -> None:
         plain = DummyVecEnv([lambda c=c: Monitor(make_env(SPEC, copy=c).env) for c in range(N)])
         plain.seed(seed)
         theirs = learn(plain, seed, steps)
-        ours = learn(make_vec(SPEC, N, seed, vectorised=True), seed, steps)
+        ours = learn(make_vec(SPEC, N, seed, how="vectorised"), seed, steps)
         found.append((theirs, ours))
         sides = [f"{rate:,.0f} steps/s, return {score:.1f}" for rate, score in (theirs, ours)]
         print(f"seed {seed}: plain {sides[0]}; at once {sides[1]}; ratio "

@@ -67,10 +67,10 @@ def test_stages_go_up_and_down_by_their_own_episodes() -> None:
     assert at.state() == other.state()
 
 
-@pytest.mark.parametrize("vectorised", [False, True])
-def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(vectorised: bool) -> None:
+@pytest.mark.parametrize("how", ["one-by-one", "vectorised", "processes"])
+def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how: Any) -> None:
     spec = adder(curriculum={"stages": STAGES})
-    venv = make_vec(spec, 3, 1, vectorised=vectorised)
+    venv = make_vec(spec, 3, 1, how=how)
     first = venv.reset()["value"]
     assert ((first >= 45) & (first <= 55)).all()
     set_lesson(venv, spec.lesson_of_stage(-1))
@@ -79,6 +79,7 @@ def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(vectorised: boo
     assert dones.all()
     assert all(45 <= info["lesson"]["start"] <= 55 for info in infos)
     assert set(seen["value"].ravel()) <= {0.0, 100.0}
+    venv.close()
 
 
 def test_an_evaluation_is_on_the_last_stage() -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from drillyard.errors import ConfigError, CorruptObject
+from drillyard.simulators import cstr_compiled as columns
+from drillyard.simulators import cstr_lanes
+from drillyard.simulators.cstr_physics import growth, integrate
 from drillyard.simulators.make import can_vectorise, make_vec
 from drillyard.simulators.vector import (
     load_normalisation,
@@ -36,6 +39,7 @@ WORLDS = {
     "cstr-old-rule": {**REACTOR, "args": {"coolant_rule": "first-sub-interval"}},
     "adder": {"id": "simple-adder", "lesson": {"start": {"min": 0, "max": 100, "int": True}}},
     "adder-box": {"id": "simple-adder", "args": {"actions": "box"}},
+    "cartpole": {"id": "CartPole-v1", "lesson": {"low": -0.1, "high": 0.2}},
     "building": {"id": "building", "args": {"days": 1, "reward": "exponential"},
                  "lesson": {"day": {"min": 0, "max": 364, "int": True}}},
 }  # fmt: skip
@@ -59,7 +63,7 @@ def flat(value: Any) -> np.ndarray:
 def test_at_once_is_as_one_after_the_other(name: str) -> None:
     n = 9
     one, all_ = make_vec(spec(WORLDS[name]), n, 5), make_vec(
-        spec(WORLDS[name]), n, 5, vectorised=True
+        spec(WORLDS[name]), n, 5, how="vectorised"
     )  # fmt: skip
     assert isinstance(all_, VectorisedEnv)
     assert flat(one.reset()) == pytest.approx(flat(all_.reset()), abs=1e-7)
@@ -81,10 +85,41 @@ def test_at_once_is_as_one_after_the_other(name: str) -> None:
     assert ended >= n
 
 
+def test_a_step_of_many_reactors_is_that_of_each_to_a_billionth() -> None:
+    rng, n = np.random.default_rng(3), 150  # more than two blocks, the last one not full
+    at = np.zeros((n, 13))
+    at[:, columns.CR], at[:, columns.TR] = rng.uniform(0.5, 9.9, n), rng.uniform(290, 399, n)
+    at[:, columns.TC], at[:, columns.STEP_TIME] = (
+        rng.uniform(250, 350, n),
+        rng.uniform(0.5, 1.5, n),
+    )
+    at[:, columns.N_ITS] = rng.integers(1, 4, n)
+    before, changes = at.copy(), rng.uniform(-1, 1, (n, 1)).astype(np.float32)
+    columns.step(at, changes, np.zeros((n, 2)), False)
+    for row, copy, change in zip(at, before, changes[:, 0], strict=True):
+        cr, tr, parts = copy[columns.CR], copy[columns.TR], int(copy[columns.N_ITS])
+        cap = int(10 * copy[columns.STEP_TIME])
+        new = copy[columns.TC] + min(max(10 * float(change), -cap), cap)
+        for part in range(parts):
+            tc = new if part == 0 else copy[columns.TC]
+            cr, tr = integrate(cr, tr, tc, copy[columns.STEP_TIME] / parts)
+        found = row[[columns.CR, columns.TR, columns.TC]]
+        assert found == pytest.approx([cr, tr, new], rel=1e-9, abs=1e-9)
+
+
+def test_what_replaces_library_calls_is_as_exact() -> None:
+    rng = np.random.default_rng(0)
+    for x in (0.0, -1.0, 1.0, -708.0, 709.0, *rng.uniform(-100, 100, 500)):
+        assert cstr_lanes.exp(x) == pytest.approx(np.exp(x), rel=4e-16)
+    assert cstr_lanes.exp(800.0) == cstr_lanes.exp(np.nan) == np.inf
+    for error in (0.0, 1.0, *10.0 ** rng.uniform(-14, -2, 500)):
+        assert cstr_lanes.growth(error) == pytest.approx(growth(error), rel=4e-16)
+
+
 @pytest.mark.parametrize("name", WORLDS)
 def test_all_copies_go_on_in_mid_episode(name: str) -> None:
     values = {**WORLDS[name], "wrappers": ["normalize"]}
-    one, two = (make_vec(spec(values), 4, seed, vectorised=True) for seed in (1, 2))
+    one, two = (make_vec(spec(values), 4, seed, how="vectorised") for seed in (1, 2))
     assert not silent_layers(one)
     rng = np.random.default_rng(0)
     one.reset()
@@ -102,7 +137,7 @@ def test_all_copies_go_on_in_mid_episode(name: str) -> None:
     with pytest.raises(CorruptObject, match="another way"):
         load_vec_state(other, state)
     with pytest.raises(CorruptObject, match="4 copies, not 3"):
-        load_vec_state(make_vec(spec(values), 3, 1, vectorised=True), state)
+        load_vec_state(make_vec(spec(values), 3, 1, how="vectorised"), state)
 
 
 def test_what_stands_around_a_copy_needs_copies() -> None:
@@ -110,7 +145,8 @@ def test_what_stands_around_a_copy_needs_copies() -> None:
 
     assert can_vectorise(spec({"id": "cstr", "wrappers": ["normalize"]}))
     assert not can_vectorise(spec({"id": "cstr", "wrappers": ["time_aware", "normalize"]}))
-    assert not can_vectorise(spec({"id": "CartPole-v1"}))
+    assert can_vectorise(spec({"id": "CartPole-v1"}))
+    assert not can_vectorise(spec({"id": "Pendulum-v1"}))
 
     def experiment(n_envs: int, **more: Any) -> ExperimentSpec:
         return ExperimentSpec.model_validate({
@@ -128,4 +164,4 @@ def test_what_stands_around_a_copy_needs_copies() -> None:
     said = {f.subject: f.message for f in RlWorkload().check(experiment(16), None)}
     assert said["simulator: copies"] == "16 are stepped at once, over arrays"
     with pytest.raises(ConfigError, match="cannot step all copies at once"):
-        RlWorkload().check(experiment(4, id="CartPole-v1", copies="vectorised"), None)
+        RlWorkload().check(experiment(4, id="Pendulum-v1", copies="vectorised"), None)

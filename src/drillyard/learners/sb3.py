@@ -20,6 +20,7 @@ from drillyard.errors import ConfigError, CorruptObject, RunFailed
 from drillyard.learners import sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
+from drillyard.learners.copies import choose
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.films import TrainingFilms
@@ -68,9 +69,10 @@ class Sb3Learner:
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
         n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
+        how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         venv = make_vec(
             simulator, n_envs, context.run.seed, gamma=None if gamma is None else float(gamma),
-            vectorised=bool(context.run.choices.get("vectorised")),
+            how=how,
         )  # fmt: skip
         evaluator = None
         try:
@@ -90,7 +92,9 @@ class Sb3Learner:
                     simulator, simulator.lesson_of_stage(-1) if lesson is None else lesson,
                     plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
                 )  # fmt: skip
-            return self._learn(context, plan, model, venv, evaluator, checkpoint)
+            outcome = self._learn(context, plan, model, venv, evaluator, checkpoint)
+            outcome.summary["copies"] = how
+            return outcome
         finally:
             venv.close()
             if evaluator is not None:

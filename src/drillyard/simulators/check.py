@@ -14,7 +14,7 @@ from drillyard.errors import DrillyardError
 from drillyard.life import busy, sign
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.wrappers import Env, is_silent, layers
-from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec, Way
 
 STEPS = 50
 AT_ONCE = 64
@@ -280,15 +280,14 @@ def measure_speed(spec: SimulatorSpec) -> Finding:
     said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
     if can_vectorise(spec):
         with busy("compiling what steps all copies at once"):
-            said += (
-                f"; {_speed(spec, AT_ONCE, vectorised=True):,.0f} steps/s with {AT_ONCE} at once"
-            )
+            rate = _speed(spec, AT_ONCE, "vectorised")
+        said += f"; {rate:,.0f} steps/s with {AT_ONCE} at once"
     return Finding(Severity.OK, "simulator: speed", said)
 
 
-def _speed(spec: SimulatorSpec, copies: int, vectorised: bool = False) -> float:
+def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
     sign(f"measuring its speed, seed {_SEED}")
-    venv = make_vec(spec, copies, _SEED, vectorised=vectorised)
+    venv = make_vec(spec, copies, _SEED, how=how)
     try:
         venv.reset()
         venv.action_space.seed(_SEED)

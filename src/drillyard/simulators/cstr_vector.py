@@ -17,8 +17,6 @@ _RANGES = np.array([
     physics.CR_LOW_CONVERSION - physics.CR_HIGH_CONVERSION,
     physics.TR_HIGH_CONVERSION - physics.TR_LOW_CONVERSION,
 ])  # fmt: skip
-_SEEN = [columns.TR_SEEN, columns.CR_SEEN, columns.CREF, columns.TC]
-_SCALES = np.array([600.0, 10.0, 10.0, 600.0])
 _INFO = {
     "state_Tr": columns.TR_SEEN, "state_Cr": columns.CR_SEEN, "state_Cref": columns.CREF,
     "state_Tc": columns.TC, "state_Tc_adjust": columns.CHANGE,
@@ -37,6 +35,7 @@ class VecCstr:
         self._held = coolant_rule == "held"
         self._at, self._steps = np.zeros((n, 13)), np.zeros(n, np.int64)
         self._noise = np.zeros((n, 2))
+        self._noisy = np.zeros(n, np.bool_)
         for copy in range(n):
             self.begin(copy, {})
 
@@ -47,22 +46,22 @@ class VecCstr:
         # A reference that stays is a transition that never begins, or was over long ago.
         fixed = {0: -_NEVER, 6: -_NEVER, 5: _NEVER, 1: values["transition_start"] - 1.0}
         cr, tr = physics.reference(signal, 1.0, values["transition_start"])
+        begin = fixed[signal] if signal in fixed else physics.BEGIN[signal]
+        tc = cstr.TC_START_HIGH_K if signal == 6 else cstr.TC_START_K
+        noise = values["noise_percentage"] / 100.0
+        self._noisy[copy], self._steps[copy], self._noise[copy] = noise > 0.0, 0, 0.0
         row = self._at[copy]
-        row[:] = 0.0
-        row[[columns.CR, columns.CR_SEEN, columns.CREF]] = cr
-        row[[columns.TR, columns.TR_SEEN]] = tr
-        row[columns.TC] = cstr.TC_START_HIGH_K if signal == 6 else cstr.TC_START_K
-        row[columns.BEGIN] = fixed[signal] if signal in fixed else physics.BEGIN[signal]
-        row[columns.NOISE] = values["noise_percentage"] / 100.0
-        row[columns.STEP_TIME] = values["step_time"]
-        row[columns.N_ITS] = values["edo_solver_n_its"]
-        self._steps[copy] = 0
-        self._draw([copy])
-        row[[columns.CR_SEEN, columns.TR_SEEN]] += self._noise[copy]
+        # Columns as `cstr_compiled` has them.
+        row[:] = (cr, tr, tc, cr, cr, tr, 0.0, 0.0, 0.0, begin, noise, values["step_time"],
+                  values["edo_solver_n_its"])  # fmt: skip
+        if noise:
+            self._draw([copy])
+            row[[columns.CR_SEEN, columns.TR_SEEN]] += self._noise[copy]
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``VectorSimulator.step``."""
-        self._draw(np.flatnonzero(self._at[:, columns.NOISE]))
+        if self._noisy.any():
+            self._draw(np.flatnonzero(self._noisy))
         self._steps += 1
         made: tuple[np.ndarray, np.ndarray, np.ndarray] = cstr_compiled.step(
             self._at, np.asarray(actions, np.float32), self._noise, self._held
@@ -71,7 +70,7 @@ class VecCstr:
 
     def observe(self) -> np.ndarray:
         """See ``VectorSimulator.observe``."""
-        seen: np.ndarray = (self._at[:, _SEEN] / _SCALES).clip(-1.0, 1.0).astype(np.float32)
+        seen: np.ndarray = cstr_compiled.observe(self._at)
         return seen
 
     def info(self, copy: int) -> dict[str, Any]:
@@ -89,11 +88,10 @@ class VecCstr:
         """See ``VectorSimulator.load_state``."""
         self._at, self._steps = np.array(state["at"]), np.array(state["steps"], np.int64)
         self._noise[:] = 0.0  # drawn anew at each step, where there is any
+        self._noisy = self._at[:, columns.NOISE] > 0.0
 
     def _draw(self, copies: Any) -> None:
-        """Noise of the next measurement; that of copies without any stays 0."""
+        """Noise of the next measurement."""
         for copy in copies:
             noise = self._at[copy, columns.NOISE]
-            self._noise[copy] = 0.0
-            if noise:
-                self._noise[copy] = self.rngs[copy].uniform(-noise, noise, 2) * _RANGES
+            self._noise[copy] = self.rngs[copy].uniform(-noise, noise, 2) * _RANGES

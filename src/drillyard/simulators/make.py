@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -22,7 +23,7 @@ from drillyard.simulators.wrapper_order import (
     check_wrappers,
 )
 from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
-from drillyard.spec.learning import SimulatorSpec, Wrapper
+from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
 
 
@@ -63,7 +64,7 @@ def make_vec(
     training: bool = True,
     gamma: float | None = None,
     around: Callable[[Env, int], Env] | None = None,
-    vectorised: bool = False,
+    how: Way = "one-by-one",
 ) -> Any:
     """Build copies that are stepped together, as Stable-Baselines3 wants them.
 
@@ -74,11 +75,12 @@ def make_vec(
         training: False: no lesson, statistics of the normalisation frozen, rewards raw.
         gamma: The learner's discount, for the normalisation of rewards.
         around: Puts something around each copy: (environment, copy) -> environment.
-        vectorised: All copies in one step, where the simulator can; see ``can_vectorise``.
+        how: How they are stepped; one after the other where the simulator cannot do it at once
+            (``can_vectorise``), in an evaluation, and with ``around``.
 
     Returns:
-        ``VectorisedEnv`` or ``DummyVecEnv``, inside ``VecNormalize`` and ``VecFrameStack`` where
-        asked for.
+        ``VectorisedEnv``, ``ProcessesEnv`` or ``DummyVecEnv``, inside ``VecNormalize`` and
+        ``VecFrameStack`` where asked for.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -90,10 +92,16 @@ def make_vec(
         return env if around is None else around(env, copy)
 
     venv: Any
-    if vectorised and training and around is None and can_vectorise(spec):
+    makers: list[Callable[[], Env]] = [partial(one, copy) for copy in range(n_envs)]
+    alone = training and around is None
+    if how == "vectorised" and alone and can_vectorise(spec):
         venv = _vectorised(spec, n_envs, seed)
+    elif how == "processes" and alone:
+        from drillyard.simulators.processes import ProcessesEnv
+
+        venv = ProcessesEnv(makers)
     else:
-        venv = DummyVecEnv([lambda copy=copy: one(copy) for copy in range(n_envs)])
+        venv = DummyVecEnv(makers)
     for wrapper in spec.wrappers:
         if wrapper.name in VEC_WRAPPERS:
             venv = _vec_wrap(venv, wrapper, training, gamma)
@@ -104,11 +112,7 @@ def make_vec(
 def can_vectorise(spec: SimulatorSpec) -> bool:
     """Does the simulator step many copies at once, and nobody look at a single copy's steps?"""
     plain = all(wrapper.name in VEC_WRAPPERS for wrapper in spec.wrappers)
-    return (
-        plain
-        and not spec.metrics
-        and getattr(simulator_class(spec), "vectorised", None) is not None
-    )
+    return plain and not spec.metrics and load_vectorised(spec) is not None
 
 
 def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
@@ -118,20 +122,29 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
     check_wrappers(spec)
     one = _bare(spec, 0)  # explains arguments that do not fit
     try:
-        lesson, kind = checked_lesson(spec, one), type(one)
-        made = load_vectorised(kind)(n_envs, **reveal(spec.args))
-        return VectorisedEnv(made, n_envs, lesson, kind, horizon(one), seed)
+        lesson, make = checked_lesson(spec, one), load_vectorised(spec)
+        assert make is not None
+        made = make(n_envs, **reveal(spec.args))
+        return VectorisedEnv(made, n_envs, lesson, type(layers(one)[-1]), horizon(one), seed)
     finally:
         one.close()
 
 
-def load_vectorised(kind: Any) -> Any:
-    """The vectorised sister of a class: itself, or ``module:Class`` where its libraries are dear.
+def load_vectorised(spec: SimulatorSpec) -> Callable[..., Any] | None:
+    """What makes all copies of a simulator at once: (n, **args); None where nothing can.
+
+    A class names its sister itself; a Gymnasium id may have a vector entry point.
 
     Raises:
         PluginError: The name is not there.
     """
-    found = kind.vectorised
+    kind = simulator_class(spec)
+    if kind is None:
+        from drillyard.simulators.gymnasium_vector import adapter
+
+        return adapter(spec.id)
+    found = getattr(kind, "vectorised", None)
+    # A name where the libraries of the sister are dear.
     return load_object(found) if isinstance(found, str) else found
 
 

@@ -21,14 +21,15 @@ from stable_baselines3.common.vec_env import (
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.lessons import Lesson
+from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.state import State
 from drillyard.simulators.vector_env import VectorisedEnv
 from drillyard.simulators.wrappers import (
     LessonWrapper,
     is_silent,
-    layer_state,
     layers,
-    load_layer_state,
+    load_stack,
+    stack_state,
 )
 
 Arrays = dict[str, np.ndarray]
@@ -53,6 +54,8 @@ def silent_layers(venv: VecEnv) -> list[str]:
     silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
     if isinstance(base, VectorisedEnv):
         return list(dict.fromkeys(silent))
+    if isinstance(base, ProcessesEnv):
+        return list(dict.fromkeys(silent + base.silent_layers()))
     if not isinstance(base, DummyVecEnv):
         return [*silent, type(base).__name__]
     for env in base.envs:
@@ -73,10 +76,9 @@ def vec_state(venv: VecEnv) -> State | None:
     if isinstance(base, VectorisedEnv):
         state = {"vectorised": base.state()}
     else:
-        state = {"copies": [
-            [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
-            for env in base.envs
-        ]}  # fmt: skip
+        state = base.state() if isinstance(base, ProcessesEnv) else {
+            "copies": [stack_state(env) for env in base.envs]
+        }  # fmt: skip
     stack = _find(venv, VecFrameStack)
     if stack is not None:
         state["frames"] = _frames(stack.stacked_obs)
@@ -98,7 +100,7 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
     if isinstance(base, VectorisedEnv):
         base.load_state(state["vectorised"])
     else:
-        _load_copies(base.envs, state["copies"])
+        _load_copies(base, state["copies"])
     frames = _find(venv, VecFrameStack)
     if frames is not None:
         _load_frames(frames.stacked_obs, state["frames"])
@@ -107,18 +109,14 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
         normalize.old_obs = _copy(state["old_obs"])
 
 
-def _load_copies(envs: list[Any], copies: list[Any]) -> None:
-    if len(envs) != len(copies):
-        raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {len(envs)}")
-    for env, saved in zip(envs, copies, strict=True):
-        stack = layers(env)
-        names = [type(layer).__name__ for layer in stack]
-        if names != [entry["layer"] for entry in saved]:
-            raise CorruptObject(
-                f"the checkpoint has the layers {[e['layer'] for e in saved]}, not {names}"
-            )
-        for layer, entry in zip(stack, saved, strict=True):
-            load_layer_state(layer, entry["state"])
+def _load_copies(base: Any, copies: list[Any]) -> None:
+    if base.num_envs != len(copies):
+        raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
+    if isinstance(base, ProcessesEnv):
+        base.load_state(copies)
+        return
+    for env, saved in zip(base.envs, copies, strict=True):
+        load_stack(env, saved)
 
 
 def normalisation(venv: VecEnv) -> Arrays | None:
@@ -173,6 +171,9 @@ def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
     base = _vec_layers(venv)[-1]
     if isinstance(base, VectorisedEnv):
         base.lesson = lesson
+        return
+    if isinstance(base, ProcessesEnv):
+        base.set_lesson(lesson)
         return
     for env in base.envs:
         for layer in layers(env):

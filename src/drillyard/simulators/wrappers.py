@@ -6,13 +6,14 @@ that are known here; *stateless* when it keeps nothing between steps; *silent* o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import wrappers as gw
 
-from drillyard.errors import CorruptObject, DrillyardError
+from drillyard.errors import CorruptObject, DrillyardError, RunFailed
 from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State
 
@@ -102,6 +103,10 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         self._length = 0
         self._copy = copy
         self._seed: int | None = None
+        space = env.observation_space
+        parts = space.items() if isinstance(space, gym.spaces.Dict) else [("", space)]
+        self._parts = [(key, part.shape, part.dtype) for key, part in parts
+                       if isinstance(part, gym.spaces.Box)]  # fmt: skip
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,10 +115,12 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         self._return, self._length = 0.0, 0
         self._seed = self._seed if seed is None else seed
         try:
-            return self.env.reset(seed=seed, options=options)
+            observation, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             self._note(error, "the reset")
             raise
+        self._must_fit(observation)
+        return observation, info
 
     def step(self, action: Any) -> StepResult:
         """Step, and sum up."""
@@ -124,9 +131,30 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
             raise
         self._return += float(reward)
         self._length += 1
+        self._must_fit(observation)
         if terminated or truncated:
             info["episode"] = {"r": self._return, "l": self._length}
         return observation, reward, terminated, truncated, info
+
+    def _must_fit(self, observation: Any) -> None:
+        """Refuse what numpy would stretch or cut into the learner's arrays without a word."""
+        for key, shape, dtype in self._parts:
+            part = observation
+            if key:
+                part = observation.get(key) if isinstance(observation, Mapping) else None
+            if getattr(part, "shape", None) == shape and part.dtype == dtype:
+                continue
+            given = np.asarray(part)
+            if given.shape == shape and np.can_cast(given.dtype, dtype, "same_kind"):
+                continue
+            what = f"the observation {key!r}" if key else "the observation"
+            when = f"step {self._length}" if self._length else "the reset"
+            raise RunFailed(
+                f"{what} has shape {given.shape} and type {given.dtype}, where the space has "
+                f"{shape} and {dtype}, at {when} of an episode (copy {self._copy}, seed "
+                f"{self._seed})",
+                hint="`drillyard check` compares what the simulator gives with its spaces",
+            )
 
     def _note(self, error: Exception, when: str) -> None:
         if not isinstance(error, DrillyardError):  # ours say where
@@ -224,3 +252,22 @@ def load_layer_state(layer: Any, state: State) -> None:
         raise CorruptObject(
             f"the checkpoint has a state for {type(layer).__name__}, a silent layer"
         )
+
+
+def stack_state(env: Env) -> list[dict[str, Any]]:
+    """The state of every layer of one copy, outermost first; none may be silent."""
+    return [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
+
+
+def load_stack(env: Env, saved: list[dict[str, Any]]) -> None:
+    """Put one copy into a state read by ``stack_state``.
+
+    Raises:
+        CorruptObject: It is that of other layers.
+    """
+    stack = layers(env)
+    names, theirs = [type(layer).__name__ for layer in stack], [entry["layer"] for entry in saved]
+    if names != theirs:
+        raise CorruptObject(f"the checkpoint has the layers {theirs}, not {names}")
+    for layer, entry in zip(stack, saved, strict=True):
+        load_layer_state(layer, entry["state"])

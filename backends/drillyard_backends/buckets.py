@@ -5,15 +5,94 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from drillyard.errors import CorruptObject
+from drillyard.mailbox.keys import check_key
+from drillyard.mailbox.store import ObjectMissing
 
 T = TypeVar("T")
+
+
+class Taken(Exception):
+    """A precondition failed: somebody was first. Never leaves the store."""
+
+
+class BucketStore(ABC):
+    """Objects of a bucket under a prefix: what does not depend on whose bucket it is.
+
+    Every write of the libraries is repeated when its answer is lost, so a create that won may be
+    told that the key is taken; what is there is then read back and compared.
+
+    Args:
+        place: The bucket's own URL.
+        prefix: Below it; may be empty.
+
+    Raises:
+        UserError: A prefix that leads out of its place.
+    """
+
+    pace_s = 2.0
+    """Polling and heartbeats cost money here, and an object takes one write a second."""
+
+    def __init__(self, place: str, prefix: str) -> None:
+        if prefix:
+            check_key(prefix)
+        self.url = place + (f"/{prefix}" if prefix else "")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._dates = DateClock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Read an object; its checksum is verified."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what is there."""
+        self._upload(key, data, over=True)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; True when it is ours."""
+        try:
+            self._upload(key, data, over=False)
+        except Taken:
+            # Also what a lost answer looks like: the library asked again and met its own object.
+            try:
+                return self.get(key) == data
+            except ObjectMissing:
+                return self.put_if_absent(key, data)  # it was deleted in between
+        return True
+
+    @abstractmethod
+    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
+        """Write an object; ``Taken`` where it is there and is not to be written over."""
+
+    @abstractmethod
+    def _connect(self) -> Any:
+        """The bucket, on a client of this store alone (whose answers tell the time)."""
+
+    @property
+    def _bucket(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect()
+            return self._made
+
+
+def first_line(error: Exception) -> str:
+    """What people need of a library's error: its first line, without the request's address."""
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    return text.splitlines()[0][:300]
 
 
 class DateClock:

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.azure.login import SIGN_IN, refusal
+from drillyard_backends.buckets import Taken, first_line
 
 _NO_RIGHT = ("AuthorizationFailure", "AuthorizationPermissionMismatch", "AuthorizationFailed",
              "InsufficientAccountPermissions", "PublicAccessNotPermitted")  # fmt: skip
-
-
-class Taken(Exception):
-    """A precondition failed: somebody was first. Never leaves the store."""
 
 
 @contextlib.contextmanager
@@ -41,7 +38,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         if key and _code(error) in ("BlobNotFound", ""):
             raise ObjectMissing(key) from None
         raise StoreUnavailable(
-            f"store {url}: there is no such account or container: {_text(error)}",
+            f"store {url}: there is no such account or container: {first_line(error)}",
             hint="is the name right? `drillyard run --on azure` makes the container",
         ) from error
     except (azure.ResourceExistsError, azure.ResourceModifiedError):
@@ -59,22 +56,17 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         if "MD5 mismatch" in str(error):
             raise CorruptObject(f"store {url}: {key} was damaged on its way") from error
         raise StoreUnavailable(
-            f"store {url}{where}: {_text(error)}", hint="is the network there? It was tried again"
+            f"store {url}{where}: {first_line(error)}",
+            hint="is the network there? It was tried again",
         ) from error
 
 
 def _no_right(url: str, key: str, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
-        f"store {url}: no permission at {key or 'the container'}: {_text(error)}",
+        f"store {url}: no permission at {key or 'the container'}: {first_line(error)}",
         hint="grant Storage Blob Data Contributor on the account to this identity",
     )
 
 
 def _code(error: Exception) -> str:
     return str(getattr(error, "error_code", "") or "").rsplit(".", 1)[-1]
-
-
-def _text(error: Exception) -> str:
-    """What people need of an error: its first line."""
-    text = str(getattr(error, "message", "") or error) or type(error).__name__
-    return text.splitlines()[0][:300]

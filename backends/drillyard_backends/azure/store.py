@@ -1,14 +1,12 @@
 """A store in a container of Azure Blob Storage: ``az://account/container/prefix``.
 
-Every write of the library is repeated when its answer is lost, so a create that won may be told
-"already exists"; what is there is then read back and compared. Listings are always fresh.
+Listings are always fresh.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,8 +16,14 @@ from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard_backends.azure.login import credential
-from drillyard_backends.azure.storage_errors import Taken, seam
-from drillyard_backends.buckets import DateClock, again_when_damaged, content_type, into_place
+from drillyard_backends.azure.storage_errors import seam
+from drillyard_backends.buckets import (
+    BucketStore,
+    Taken,
+    again_when_damaged,
+    content_type,
+    into_place,
+)  # fmt: skip
 
 _URL = re.compile(
     r"az://(?P<account>[a-z0-9]{3,24})/(?P<container>[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62})"
@@ -31,7 +35,7 @@ RETRIES = 6
 _TIMEOUT_S = (10, 60)
 
 
-class BlobStore:
+class BlobStore(BucketStore):
     """Blobs of a container under a prefix.
 
     Args:
@@ -41,9 +45,6 @@ class BlobStore:
         UserError: Not such a URL, or a prefix that leads out of its place.
     """
 
-    pace_s = 2.0
-    """Polling and heartbeats cost money here."""
-
     def __init__(self, url: str) -> None:
         match = _URL.match(url.rstrip("/"))
         if match is None:
@@ -51,17 +52,7 @@ class BlobStore:
                 f"not a container: {url!r}", hint="write az://account/container/prefix"
             )
         self.account, self.container = match["account"], match["container"]
-        prefix = match["prefix"] or ""
-        if prefix:
-            check_key(prefix)
-        self.url = f"az://{self.account}/{self.container}" + (f"/{prefix}" if prefix else "")
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._lock = threading.Lock()
-        self._made: Any = None
-        self._dates = DateClock()
-
-    def __repr__(self) -> str:
-        return f"BlobStore({self.url!r})"
+        super().__init__(f"az://{self.account}/{self.container}", match["prefix"] or "")
 
     def get(self, key: str) -> bytes:
         """Read an object; its checksum is verified."""
@@ -72,22 +63,6 @@ class BlobStore:
                 return bytes(blob.download_blob(validate_content=True).readall())
 
         return again_when_damaged(read)
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what is there."""
-        self._upload(key, data, overwrite=True)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key is taken; True when it is ours."""
-        try:
-            self._upload(key, data, overwrite=False)
-        except Taken:
-            # Also what a lost answer looks like: the library asked again and met its own blob.
-            try:
-                return self.get(key) == data
-            except ObjectMissing:
-                return self.put_if_absent(key, data)  # it was deleted in between
-        return True
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Size and time of an object, or None."""
@@ -152,22 +127,14 @@ class BlobStore:
         """
         try:
             with seam(self.url):
-                if self._client.exists():
+                if self._bucket.exists():
                     return False
-                self._client.create_container()
+                self._bucket.create_container()
         except Taken:
             return False
         return True
 
     # -- inside -------------------------------------------------------------------------------
-
-    @property
-    def _client(self) -> Any:
-        """The container, on a client of this store alone (whose answers tell the time)."""
-        with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
 
     def _connect(self) -> Any:
         with seam(self.url):
@@ -196,17 +163,17 @@ class BlobStore:
 
     def _blob(self, key: str) -> Any:
         check_key(key)
-        return self._client.get_blob_client(self._prefix + key)
+        return self._bucket.get_blob_client(self._prefix + key)
 
-    def _upload(self, key: str, data: bytes, *, overwrite: bool) -> None:
+    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
         blob = self._blob(key)
         with seam(self.url, key):
-            blob.upload_blob(data, overwrite=overwrite, validate_content=True, **_settings(key))
+            blob.upload_blob(data, overwrite=over, validate_content=True, **_settings(key))
 
     def _pages(self, ask: Any) -> Iterator[Any]:
         """What a listing yields; its pages are fetched inside the seam."""
         with seam(self.url):
-            found = iter(ask(self._client))
+            found = iter(ask(self._bucket))
         step = partial(next, found, None)
         while True:
             with seam(self.url):

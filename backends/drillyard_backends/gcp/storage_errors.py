@@ -7,12 +7,9 @@ from collections.abc import Iterator
 
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
+from drillyard_backends.buckets import Taken, first_line
 
 _NO_BUCKET = "bucket does not exist"
-
-
-class Taken(Exception):
-    """A precondition failed: somebody was first. Never leaves the store."""
 
 
 @contextlib.contextmanager
@@ -51,7 +48,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
         raise CorruptObject(f"store {url}: {key} was damaged on its way: {error}") from error
     except api.Forbidden as error:
         raise StoreUnavailable(
-            f"store {url}: no permission at {key or 'the bucket'}: {_text(error)}",
+            f"store {url}: no permission at {key or 'the bucket'}: {first_line(error)}",
             hint="grant roles/storage.objectAdmin on the bucket to this identity",
         ) from error
     except auth.DefaultCredentialsError as error:
@@ -70,11 +67,6 @@ def seam(url: str, key: str = "") -> Iterator[None]:
     ) as error:  # fmt: skip
         where = f" at {key}" if key else ""
         raise StoreUnavailable(
-            f"store {url}{where}: {_text(error)}", hint="is the network there? It was tried again"
+            f"store {url}{where}: {first_line(error)}",
+            hint="is the network there? It was tried again",
         ) from error
-
-
-def _text(error: Exception) -> str:
-    """What people need of an error: its first line, without the request's address."""
-    text = str(getattr(error, "message", "") or error) or type(error).__name__
-    return text.splitlines()[0][:300]

@@ -1,15 +1,13 @@
 """A store in a bucket of Google Cloud Storage: ``gs://bucket/prefix``.
 
-Every write of the library is repeated when its answer is lost, so a create that won may be told
-"precondition failed"; what is there is then read back and compared. Listings are always fresh
-(the bucket's own consistency; no cache of a file-system layer is in between).
+Listings are always fresh (the bucket's own consistency; no cache of a file-system layer is in
+between).
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from typing import Any
 from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard_backends.buckets import DateClock, again_when_damaged, content_type, into_place
-from drillyard_backends.gcp.storage_errors import Taken, seam
+from drillyard_backends.buckets import BucketStore, again_when_damaged, content_type, into_place
+from drillyard_backends.gcp.storage_errors import seam
 
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*))?\Z")
 CHUNK = 8 << 20
@@ -28,7 +26,7 @@ PATIENCE_S = 45.0
 _TIMEOUT_S = (10.0, 60.0)
 
 
-class GcsStore:
+class GcsStore(BucketStore):
     """Objects of a bucket under a prefix.
 
     Args:
@@ -38,25 +36,12 @@ class GcsStore:
         UserError: Not such a URL, or a prefix that leads out of its place.
     """
 
-    pace_s = 2.0
-    """Polling and heartbeats cost money here, and an object takes one write a second."""
-
     def __init__(self, url: str) -> None:
         match = _URL.match(url.rstrip("/"))
         if match is None:
             raise UserError(f"not a bucket: {url!r}", hint="write gs://bucket/prefix")
         self.bucket_name = match["bucket"]
-        prefix = match["prefix"] or ""
-        if prefix:
-            check_key(prefix)
-        self.url = f"gs://{self.bucket_name}" + (f"/{prefix}" if prefix else "")
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._lock = threading.Lock()
-        self._made: Any = None
-        self._dates = DateClock()
-
-    def __repr__(self) -> str:
-        return f"GcsStore({self.url!r})"
+        super().__init__(f"gs://{self.bucket_name}", match["prefix"] or "")
 
     def get(self, key: str) -> bytes:
         """Read an object; its checksum is verified."""
@@ -71,22 +56,6 @@ class GcsStore:
                 )
 
         return again_when_damaged(read)
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what is there."""
-        self._upload(key, data)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key is taken; True when it is ours."""
-        try:
-            self._upload(key, data, if_generation_match=0)
-        except Taken:
-            # Also what a lost answer looks like: the library asked again and met its own object.
-            try:
-                return self.get(key) == data
-            except ObjectMissing:
-                return self.put_if_absent(key, data)  # it was deleted in between
-        return True
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Size and time of an object, or None."""
@@ -152,14 +121,6 @@ class GcsStore:
 
     # -- inside -------------------------------------------------------------------------------
 
-    @property
-    def _bucket(self) -> Any:
-        """The bucket, on a client of this store alone (whose answers tell the time)."""
-        with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
-
     def _connect(self) -> Any:
         with seam(self.url):
             import requests.adapters
@@ -183,8 +144,9 @@ class GcsStore:
         check_key(key)
         return self._bucket.blob(self._prefix + key, chunk_size=chunk_size)
 
-    def _upload(self, key: str, data: bytes, **conditions: int) -> None:
+    def _upload(self, key: str, data: bytes, *, over: bool) -> None:
         blob = self._blob(key)
+        conditions = {} if over else {"if_generation_match": 0}
         with seam(self.url, key):
             blob.upload_from_string(
                 data, content_type=content_type(key), checksum="crc32c", timeout=_TIMEOUT_S,

@@ -9,6 +9,7 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.policies import bundles
+from drillyard.results.collect import collect
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
@@ -58,6 +59,8 @@ def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
     run, summary = evaluated(tmp_path, ["normalize", {"name": "frame_stack", "args": {"n": 2}}])
     (problem,) = summary["problems"]  # type: ignore[misc]
     assert problem.startswith("no bundle to register: ") and "frames were stacked" in problem
+    (warning,) = collect(run.mailbox, curves=False).warnings
+    assert warning == f"t0001-s3: {problem}"
     told = register_best(run.mailbox, [run.run], "reactor", "http://127.0.0.1:9")
     assert "drillyard promote kept/t0001-s3 --name reactor" in told
 

@@ -224,7 +224,7 @@ def test_a_damaged_episode_is_said_on_the_page(tmp_path: Path) -> None:
     files = render(box, collect(box), made_at=T0)
     assert "episode.png" not in files
     text = files["index.html"].decode()
-    assert "Some parts could not be read" in text
+    assert "Some parts are missing" in text
     assert "its evaluation episode cannot be read" in text
 
 

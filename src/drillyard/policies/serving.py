@@ -8,14 +8,13 @@ from __future__ import annotations
 import hmac
 import json
 import math
-import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,13 +75,14 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
     )  # fmt: skip
     allowed = [Depends(_bearer(token))] if token else []
 
+    # On the loop itself, one after the other: a thread takes longer to begin than the network.
     @app.post("/act", response_model=Answer, dependencies=allowed)
-    def act(question: Question) -> Answer:
+    async def act(question: Question) -> JSONResponse:
         """What the policy would do."""
-        return served.answer(question)
+        return JSONResponse({"actions": served.answer(question)})
 
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         """It is up."""
         return {"status": "ok"}
 
@@ -100,7 +100,7 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
 
 
 def _bearer(token: str) -> Any:
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), token.encode()):
             raise HTTPException(401, "a token is needed: Authorization: Bearer …")
@@ -111,7 +111,7 @@ def _bearer(token: str) -> Any:
 class _Served:
     def __init__(self, folder: Path, spaces: dict[str, Any]) -> None:
         self._folder, self._spaces = folder, spaces
-        self._policy, self._lock = Policy(folder), threading.Lock()
+        self._policy = Policy(folder)
         self._memories: OrderedDict[str, Any] = OrderedDict()
         self._channels = {c["name"]: c for c in spaces["channels"]["observation"]}
         self.registry = CollectorRegistry()
@@ -122,30 +122,34 @@ class _Served:
             buckets=_BUCKETS,
         )  # fmt: skip
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: Question) -> Any:
+        """Actions by name. For one thread: a session's memory is the policy's meanwhile.
+
+        Raises:
+            HTTPException: What is wrong with the question, name by name.
+        """
         rows = question.states if isinstance(question.states, list) else [question.states]
         problems = list(self._problems(question, rows))
         if problems:
             self._refused.inc()
             raise HTTPException(422, problems[:20])
         began = time.perf_counter()
-        with self._lock:
-            remembers = bool(self._spaces["memory"])
-            if remembers:
-                self._policy.memory = (
-                    [] if question.begin else self._memories.get(str(question.session), [])
-                )
-            actions = self._policy.act_named(
-                question.states, question.deterministic, masks=question.masks
+        remembers = bool(self._spaces["memory"])
+        if remembers:
+            self._policy.memory = (
+                [] if question.begin else self._memories.get(str(question.session), [])
             )
-            if remembers:
-                self._memories[str(question.session)] = self._policy.memory
-                self._memories.move_to_end(str(question.session))
-                while len(self._memories) > MAX_SESSIONS:
-                    self._memories.popitem(last=False)
+        actions = self._policy.act_named(
+            question.states, question.deterministic, masks=question.masks
+        )
+        if remembers:
+            self._memories[str(question.session)] = self._policy.memory
+            self._memories.move_to_end(str(question.session))
+            while len(self._memories) > MAX_SESSIONS:
+                self._memories.popitem(last=False)
         self._time.observe(time.perf_counter() - began)
         self._count.inc(len(rows))
-        return Answer(actions=actions)
+        return actions
 
     def _problems(self, question: Question, rows: list[dict[str, float]]) -> Any:
         """What cannot be answered, in FastAPI's own form."""

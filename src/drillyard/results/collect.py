@@ -51,6 +51,10 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     order = {seed: i for i, seed in enumerate(_seeds(record.spec))}
     records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
     accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
+    warnings += [
+        f"{run}: {problem}" for run, found in accepted.items() for one in found.values()
+        for problem in one.summary.get("problems", ())
+    ]  # fmt: skip
     runs = tuple(
         _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
         for r in records

@@ -1,0 +1,74 @@
+"""Model cards: what the Hub reads in them, and what a person does."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from drillyard.mailbox.records import Phase
+from drillyard.policies.card import model_card
+from drillyard.policies.trained import Trained
+from drillyard.results.collect import collect
+from drillyard.results.model import LeaseCost
+from drillyard.spec import ExperimentSpec
+from tests.fixtures_store import write_experiment
+
+FACTS = {"drillyard": "0.1.0", "format": "onnx", "checked": 1000, "largest_difference": 3e-7}
+CHANNELS = {
+    "observation": [{"name": "Tr", "unit": "K", "low": -600.0, "high": 600.0, "values": None}],
+    "action": [{"name": "Tc_adjust", "unit": "K", "low": -10.0, "high": 10.0, "values": None}],
+}
+
+
+@pytest.fixture
+def world(tmp_path: Any) -> tuple[Trained, Any]:
+    box = write_experiment(tmp_path, seeds=(1, 2, 3))
+    results, record = collect(box, curves=False), box.experiment_record()
+    evaluated = box.accepted("t0001-s2", Phase.EVALUATE)
+    trained = box.accepted("t0001-s2", Phase.TRAIN)
+    assert evaluated is not None and trained is not None
+    return Trained(
+        experiment="cstr-ppo", run="t0001-s2", seed=2, which="best",
+        spec=ExperimentSpec.model_validate(record.spec),
+        files={"learner.json": b'{"algorithm": "ppo"}'}, policy=None,  # type: ignore[arg-type]
+        training=dict(trained.summary), evaluation=dict(evaluated.summary),
+        versions=dict(record.versions),
+    ), results  # fmt: skip
+
+
+def test_the_hub_reads_its_metadata(world: tuple[Trained, Any]) -> None:
+    trained, results = world
+    card = ModelCard(model_card(trained, FACTS, {"channels": CHANNELS}, results))
+    assert (card.data.library_name, card.data.pipeline_tag) == (
+        "drillyard", "reinforcement-learning",
+    )  # fmt: skip
+    assert {"cstr", "ppo"} <= set(card.data.tags)
+    (measured,) = card.data.eval_results
+    assert (measured.task_type, measured.dataset_name, measured.metric_type) == (
+        "reinforcement-learning", "cstr", "mean_reward",
+    )  # fmt: skip
+    mean = trained.evaluation["policies"]["agent"]["mean_return"]
+    assert float(measured.metric_value.split(" +/- ")[0]) == pytest.approx(mean, abs=0.005)
+
+
+def test_a_person_reads_seeds_baselines_cost_and_configuration(
+    world: tuple[Trained, Any],
+) -> None:
+    trained, results = world
+    lease = LeaseCost("dy-1", "gcp", 2, 3600.0, 0.42, "USD")
+    paid = dataclasses.replace(results, costs=(lease, lease))
+    text = model_card(trained, FACTS, {"channels": CHANNELS}, paid)
+    (seeds,) = [line for line in text.splitlines() if line.startswith("| all seeds")]
+    assert "3 seeds (Student's t)" in seeds
+    low, high = results.agents[0].interval.low, results.agents[0].interval.high
+    assert f"{low:.2f} to {high:.2f}" in seeds
+    for baseline in ("hold", "random", "p-controller"):
+        assert f"| {baseline} |" in text
+    assert "Machines for the whole experiment: 0.84 USD." in text
+    assert "learning_rate: 0.0003" in text and "torch 2.13.0+cpu" in text
+    assert "from act import Policy" in text and "drillyard serve FOLDER" in text
+    assert "| action | Tc_adjust | K | -10.0 | 10.0 |" in text
+    # While the others are not there yet: this seed beside what it was evaluated with.
+    alone = model_card(trained, FACTS, {"channels": CHANNELS}, None)
+    assert "all seeds" not in alone and "not known from one seed" in alone

@@ -10,8 +10,6 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from drillyard.errors import ConfigError
-
 
 @flow(name="promote", flow_run_name="promote-{name}", retries=0)
 def promote(
@@ -41,16 +39,11 @@ def promote(
     Raises:
         UserError: See ``drillyard.policies.champions.promote``.
     """
-    from drillyard.cli.common import store_url
-    from drillyard.cli.promote import bundle_of
+    from drillyard.cli.stored import exported, registry
     from drillyard.policies.champions import promote as decide
-    from drillyard.tracking.uris import resolve_uri
 
-    uri = resolve_uri(tracking, store_url(store))
-    if uri is None:
-        raise ConfigError("there is no registry: a bucket cannot hold a database",
-                          field="tracking", value=tracking, hint="name a server")  # fmt: skip
-    with bundle_of(policy, store) as folder:
+    uri = registry(tracking, store)
+    with exported(policy, store) as folder:
         made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
     found = made.comparison
     row: dict[str, Any] = {

@@ -68,7 +68,7 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
     assert "policy.onnx is missing" in capsys.readouterr().err
 
 
-def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch):
+def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
@@ -107,6 +107,12 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch)
     states = pandas.DataFrame([{"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}] * 2)
     assert [list(row) for row in model.predict(states)] == [["Tc_adjust"]] * 2
     assert not list((tmp_path / "got").rglob("*.pkl"))
+    # It is evaluated and served by its name, too, and MLflow says nothing on the way.
+    capsys.readouterr()
+    assert main(["evaluate", "models:/reactor@champion", "--episodes", "2"]) == 0
+    said = capsys.readouterr()
+    assert "2 fresh episodes" in said.out and not said.err
+    assert main(["serve", "models:/nobody@champion"]) == 2
     # A training begins with the champion.
     from drillyard.learners.warm_start import find
 

@@ -45,7 +45,7 @@ def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(2):
         assert register_best(run.mailbox, [run.run], "reactor", uri) == (
-            "t0001-s3 is version 1 of reactor"
+            "registered: t0001-s3 is version 1 of the model reactor"
         )
     client = mlflow.MlflowClient(uri)
     (version,) = client.search_model_versions("name='reactor'")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
-
-if TYPE_CHECKING:
-    from drillyard.policies.playable import Playable
 
 EpisodesOption = Annotated[
     int, typer.Option("--episodes", min=2, max=100_000, help="How many, all fresh.")
@@ -29,7 +24,11 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     policy: Annotated[
-        str, typer.Argument(help="A bundle's folder, a run (NAME/t0001-s1), or NAME: its best.")
+        str,
+        typer.Argument(
+            help="A bundle's folder, a run (NAME/t0001-s1), NAME: its best, or "
+            "models:/NAME@champion."
+        ),
     ],
     simulator: Annotated[
         str | None,
@@ -48,6 +47,7 @@ def evaluate(
 ) -> None:
     """Play episodes with a stored policy, and with baselines: mean return and interval."""
     from drillyard.checking import importable
+    from drillyard.cli.stored import playable
 
     with importable(Path.cwd()), playable(policy, store) as found:
         from drillyard.policies import assess
@@ -78,21 +78,3 @@ def _row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
     ends = one["ci95"]
     interval = "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
     return name, f"{one['mean_return']:.2f}", interval, f"{one['mean_length']:.1f}"
-
-
-@contextmanager
-def playable(policy: str, store: str | None) -> Iterator[Playable]:
-    """The policy that a command line names."""
-    from drillyard.cli.logs import find
-    from drillyard.policies.bundles import INDEX
-    from drillyard.policies.choose import best_run
-    from drillyard.policies.playable import of_bundle, of_run
-    from drillyard.policies.trained import trained
-
-    if Path(policy, INDEX).is_file():
-        yield of_bundle(Path(policy))
-        return
-    mailbox, runs = find(policy, store)
-    run = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
-    with trained(mailbox, run) as one:
-        yield of_run(one)

@@ -48,6 +48,7 @@ def export(
 ) -> None:
     """Write a policy as a folder that needs neither drillyard nor the simulator."""
     from drillyard.cli.logs import find
+    from drillyard.policies.card import said_difference
     from drillyard.policies.choose import best_run
     from drillyard.policies.trained import trained
     from drillyard.results.collect import collect
@@ -66,6 +67,6 @@ def export(
     typer.echo(f"{policy.which} policy of {mailbox.experiment}/{chosen}: {made.folder}")
     if made.largest_difference is not None:
         typer.echo(
-            f"acts as the trained one on {made.checked:,} observations: largest difference "
-            f"{made.largest_difference:.1g} of half the action's range"
+            f"acts as the trained one on {made.checked:,} observations: "
+            f"{said_difference(made.largest_difference)}"
         )

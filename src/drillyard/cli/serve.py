@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     bundle: Annotated[
-        Path, typer.Argument(help="Folder of a bundle, made by `drillyard export`.")
+        str,
+        typer.Argument(
+            help="Folder of a bundle, made by `drillyard export`; models:/NAME@champion."
+        ),
     ],
     host: Annotated[
         str, typer.Option("--host", help=f"Any but the loopback needs {TOKEN} in the environment.")
@@ -28,6 +31,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8080,
 ) -> None:
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. Ends gracefully at SIGTERM."""
+    from drillyard.cli import stored
     from drillyard.errors import ConfigError, PluginError
 
     token = os.environ.get(TOKEN) or None
@@ -44,7 +48,8 @@ def serve(
     except ImportError as error:
         raise PluginError(f"serving needs a package that is not installed: {error}",
                           hint="pip install 'drillyard[serve]'") from error  # fmt: skip
-    app = make_app(bundle, token)
+    with stored.bundle(bundle, None) as folder:
+        app = make_app(folder or Path(bundle), token)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     bound = config.bind_socket()

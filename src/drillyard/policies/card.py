@@ -98,7 +98,7 @@ def _measured(trained: Trained, results: ExperimentResults | None) -> str:
     if AGENT not in own:
         return "Not evaluated."
     (mine, *_), rows = _split(scores([Evaluated(1, trained.seed, own)]))
-    another = "how much it would differ is not known from one seed"
+    another = "not known from one seed"
     if results is not None:
         run = next(r for r in results.runs if r.run == trained.run)
         agents = [p for p in results.agents if p.trial == run.trial and len(p.seeds) > 1]
@@ -111,8 +111,8 @@ def _measured(trained: Trained, results: ExperimentResults | None) -> str:
         name = one.policy if one.baseline else "all seeds of this experiment"
         table.append(_row(name, one, decimals))
     said = (
-        "This policy's interval is over episodes, on seeds that no training has met. Another "
-        f"training of the same kind: {another}."
+        "This policy's interval is over episodes, on seeds that no training has met. What another "
+        f"training of the same kind reaches: {another}."
     )
     return "\n".join(table) + "\n\n" + said
 
@@ -145,11 +145,18 @@ action = policy.act(observation)
 ```
 
 Observations are the simulator's, as its wrappers give them: normalisation and action scaling are
-in the model. On {facts["checked"]:,} real observations it acts as the trained network does, to
-{facts["largest_difference"]:.1g} of half the action's range.
+in the model. On {facts["checked"]:,} real observations it acts as the trained network does:
+{said_difference(facts["largest_difference"])}.
 
 With drillyard: `drillyard serve FOLDER` puts it behind HTTP, `drillyard evaluate FOLDER` plays
 fresh episodes, and `init_from: FOLDER` begins a training with it."""
+
+
+def said_difference(largest: float) -> str:
+    """How far apart two policies' actions were at most, in words."""
+    return f"largest difference {largest:.1g} of half the action's range" if largest else (
+        "no difference"
+    )  # fmt: skip
 
 
 def _channels(described: Mapping[str, Any]) -> str:

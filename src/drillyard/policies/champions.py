@@ -17,7 +17,7 @@ from drillyard.errors import NotFound
 from drillyard.policies import bundles
 from drillyard.policies.assess import Comparison, compare
 from drillyard.policies.playable import of_bundle
-from drillyard.tracking.registry import at, register
+from drillyard.tracking.registry import at, quietly, register
 from drillyard.tracking.server import translated
 
 CHAMPION = "champion"
@@ -105,7 +105,7 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
         NotFound: There is no such model, or it is no bundle of drillyard.
     """
     try:
-        with at(uri):
+        with quietly(), at(uri):
             local = Path(mlflow.artifacts.download_artifacts(model, dst_path=str(folder)))
     except MlflowException as error:
         raise NotFound(f"no model {model} at {uri}: {error}") from error

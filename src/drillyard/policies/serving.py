@@ -11,12 +11,12 @@ import math
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
@@ -32,9 +32,10 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    states: dict[str, float] | list[dict[str, float]] = Field(
-        description="Every state by its name, in its unit; see /spec."
-    )
+    states: Annotated[
+        Annotated[dict[str, float], Tag("one")] | Annotated[list[dict[str, float]], Tag("batch")],
+        Discriminator(lambda value: "batch" if isinstance(value, list) else "one"),
+    ] = Field(description="Every state by its name, in its unit; see /spec.")
     deterministic: bool = Field(True, description="Without exploration noise.")
     masks: list[list[bool]] | None = Field(
         None, description="Which actions are possible, a row an observation."

@@ -42,4 +42,4 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
         for file, entry in files.items():
             fetch_file(mailbox, entry, Path(scratch, file.removeprefix(FOLDER)))
         made = register(Path(scratch), name, uri)
-    return f"{run} is version {made.version} of {name}"
+    return f"registered: {run} is version {made.version} of the model {name}"

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from drillyard.environ import restored
+
 REQUEST_TIMEOUT_S = 5
 """Patience with one answer, where nobody says otherwise."""
 
@@ -44,13 +46,6 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def bounded_http(request_timeout_s: float = REQUEST_TIMEOUT_S) -> Iterator[None]:
     """Bound the calls of this process for a while, and put its environment back afterwards."""
     changed = settings(request_timeout_s)
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
+    with restored(*changed):
+        os.environ.update(changed)
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -6,23 +6,27 @@ tag. So what was killed in between is gone on with, and nothing is registered tw
 
 from __future__ import annotations
 
-import os
+import io
 import re
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drillyard.clock import SYSTEM
+from drillyard.environ import restored
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
 from drillyard.spec.running import MODEL_NAME
+from drillyard.tracking.environment import bounded_http
 from drillyard.tracking.server import Server, artifact_folder, translated
 
 POLICY_TAG = "drillyard.policy"
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _FACTS = ("experiment", "run", "algorithm", "step", "drillyard", "format")
+_PATIENCE_S = 20.0
 _MODEL = Path(__file__).parents[1] / "policies" / "pyfunc_model.py"
 
 
@@ -67,7 +71,7 @@ def register(folder: Path, name: str, uri: str) -> Registered:
     run_id = earlier[0] if earlier else server.create(
         experiment, shown, {**tags, **word}, SYSTEM.now()
     )  # fmt: skip
-    with translated(uri), at(uri):
+    with translated(uri), quietly(), at(uri):
         import mlflow
 
         with mlflow.start_run(run_id=run_id):
@@ -101,20 +105,24 @@ def _versions(uri: str, name: str, run_id: str) -> list[int]:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Without MLflow's progress bars and remarks; what goes wrong is raised."""
+    with bounded_http(_PATIENCE_S), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def at(uri: str) -> Iterator[Any]:
     """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
     import mlflow
 
-    before = {name: os.environ.get(name) for name in _ADDRESSES}
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        # What MLflow is told stays, also over what the environment says later: take it back.
-        mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    with restored(*_ADDRESSES):
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            yield
+        finally:
+            # What MLflow is told stays, also over what the environment says later: take it back.
+            mlflow.set_tracking_uri(None)
+            mlflow.set_registry_uri(None)

@@ -1,0 +1,116 @@
+"""The policy that a word of a command line means: a bundle, a version of a model, or a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drillyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+    from drillyard.policies.playable import Playable
+    from drillyard.policies.trained import Trained
+
+MODELS = "models:/"
+
+
+def registry(tracking: str, store: str | None) -> str:
+    """The address of MLflow's registry.
+
+    Args:
+        tracking: ``--tracking``.
+        store: ``--store``.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from drillyard.cli.common import store_url
+    from drillyard.tracking.uris import resolve_uri
+
+    uri = resolve_uri(tracking, store_url(store))
+    if uri is None:
+        raise ConfigError("there is no registry: a bucket cannot hold a database",
+                          file="command line", field="--tracking", value=tracking,
+                          allowed="a URI of MLflow",
+                          hint="name a server, or set MLFLOW_TRACKING_URI")  # fmt: skip
+    return uri
+
+
+@contextmanager
+def bundle(policy: str, store: str | None) -> Iterator[Path | None]:
+    """The folder of a bundle, or of a registered model (``models:/NAME@champion``).
+
+    Args:
+        policy: As it was typed.
+        store: ``--store``.
+
+    Returns:
+        None where it can only be a run.
+
+    Raises:
+        NotFound: There is no such model.
+    """
+    from drillyard.policies.bundles import INDEX
+
+    if policy.startswith(MODELS):
+        from drillyard.policies.champions import fetch
+
+        with tempfile.TemporaryDirectory(prefix="drillyard-model-") as scratch:
+            yield fetch(policy, registry("auto", store), Path(scratch))
+    else:
+        yield Path(policy) if Path(policy, INDEX).is_file() else None
+
+
+@contextmanager
+def exported(policy: str, store: str | None) -> Iterator[Path]:
+    """A bundle; of a run, one that is made for the moment.
+
+    Raises:
+        NotFound: There is no such policy.
+        UserError: It cannot be exported; says why.
+    """
+    with bundle(policy, store) as folder:
+        if folder is not None:
+            yield folder
+            return
+    from drillyard.policies.export import export
+    from drillyard.results.collect import collect
+
+    with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
+        made = Path(scratch, "bundle")
+        with _run(policy, store) as (mailbox, one):
+            export(one, "onnx", made, collect(mailbox, curves=False))
+        yield made
+
+
+@contextmanager
+def playable(policy: str, store: str | None) -> Iterator[Playable]:
+    """Ready to play."""
+    from drillyard.policies.playable import of_bundle, of_run
+
+    with bundle(policy, store) as folder:
+        if folder is not None:
+            yield of_bundle(folder)
+            return
+    with _run(policy, store) as (_, one):
+        yield of_run(one)
+
+
+@contextmanager
+def _run(policy: str, store: str | None) -> Iterator[tuple[Mailbox, Trained]]:
+    """The policy of a run, or of an experiment's best run.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    from drillyard.cli.logs import find
+    from drillyard.policies.choose import best_run
+    from drillyard.policies.trained import trained
+
+    mailbox, runs = find(policy, store)
+    with trained(mailbox, runs[0] if len(runs) == 1 else best_run(mailbox, runs)) as one:
+        yield mailbox, one

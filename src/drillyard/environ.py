@@ -1,0 +1,24 @@
+"""Environment variables that are changed for a while."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def restored(*names: str) -> Iterator[None]:
+    """Put variables back afterwards as they were.
+
+    Args:
+        names: What is going to be changed, by us or by a library.
+    """
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -5,6 +5,7 @@ assessment.csv       a row a condition: ``episode_id``, ``config_*``, return, le
 assessment_logs.csv  a row a step: ``state_*``, ``action_*``, ``config_*``, ``reward``,
                      ``reward_cumsum``, ``terminated``, ``truncated``, ``episode_id``, ``step_id``
 assessment.json      the means, and what was assessed
+assessment.html      the table, and each state over the steps
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from drillyard.conditions import Condition
 from drillyard.errors import ConfigError, UserError
 from drillyard.expressions import Expression, read_expression
 
-FILES = ("assessment.csv", "assessment_logs.csv", "assessment.json")
+FILES = ("assessment.csv", "assessment_logs.csv", "assessment.json", "assessment.html")
 Judge = Callable[[dict[str, Any], dict[str, float]], bool | None]
 _ENDS = ("episode_return", "length", "terminated", "truncated")
 
@@ -245,6 +246,7 @@ def summary(found: Sequence[Assessed]) -> dict[str, Any]:
 def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
     """Name -> text of the files, see above."""
     from drillyard.evaluation import csv_text
+    from drillyard.report.assessment import page
 
     what = {"policy": request.baseline or "agent", "simulator": request.simulator["id"],
             "experiment": request.experiment or None, "run": request.run or None,
@@ -253,4 +255,5 @@ def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
         FILES[0]: csv_text([one.row for one in found]),
         FILES[1]: csv_text([step for one in found for step in one.steps]),
         FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
+        FILES[3]: page(request, found),
     }

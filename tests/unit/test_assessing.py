@@ -57,6 +57,12 @@ def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
     assert float(first[-1]["reward_cumsum"]) == pytest.approx(float(rows[0]["episode_return"]))
     assert rows[0]["state_level"] == first[-1]["state_level"]
     assert [row["success"] for row in rows] == ["True", "True", "True"]
+    page = files["assessment.html"]
+    assert "<script" not in page and "http" not in page.split("</style>")[1].replace(
+        "http://www.w3.org/", "")  # fmt: skip
+    for words in ("hold on tank:Tank", "level=1.9", "3 episodes: mean return", "success 100%"):
+        assert words in page
+    assert page.count('id="as-axes_') == 4  # level, wanted, time, inflow
     total = summary(found)
     assert total["episodes"] == 3 and total["success"] == 1.0
     assert json.loads(files["assessment.json"])["policy"] == "hold"
@@ -140,7 +146,7 @@ def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path
     assert done.exit_code == 0, done.output
     assert "level=0.1, wanted=0.5" in done.output and "3 episodes: mean return" in done.output
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert len(before) == 3
+    assert len(before) == 4
     again = run(app, words)
     assert isinstance(again.exception, UserError) and "is there already" in str(again.exception)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -55,7 +55,7 @@ def assess(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Play an episode from each condition; a table, and CSV files of results and of every step."""
+    """Play an episode from each condition: a table, a page, CSV of results and of every step."""
     from drillyard.assessing import FILES, summary, texts
     from drillyard.assessing import assess as play_all
     from drillyard.cli.assess_request import asked
@@ -79,29 +79,8 @@ def assess(
 
 
 def _print(request: Request, found: Sequence[Assessed]) -> None:
-    from drillyard.assessing import summary
     from drillyard.cli.output import print_grid
-    from drillyard.results import words
-    from drillyard.results.table import Grid
+    from drillyard.report.assessment import grid, verdict
 
-    states = [key for key in found[0].row if key.startswith("state_")]
-    header = ("episode", "conditions", "return", "steps", "ended", "success", *states)
-    rows = tuple(
-        (str(one.row["episode_id"]),
-         ", ".join(f"{k.removeprefix('config_')}={v:g}" if isinstance(v, float) else
-                   f"{k.removeprefix('config_')}={v}"
-                   for k, v in one.row.items() if k.startswith("config_")),
-         words.number(one.row["episode_return"]), str(one.row["length"]),
-         "terminated" if one.row["terminated"] else "truncated",
-         {None: "-", True: "yes", False: "no"}[one.row["success"]],
-         *(words.number(one.row.get(key)) for key in states))
-        for one in found[:SHOWN]
-    )  # fmt: skip
-    print_grid(Grid(f"{request.baseline or 'agent'} on {request.simulator['id']}", header, rows,
-                    frozenset(range(2, 4)) | frozenset(range(6, 6 + len(states)))))  # fmt: skip
-    total = summary(found)
-    more = f", {len(found) - SHOWN} more in the files" if len(found) > SHOWN else ""
-    share = "-" if total["success"] is None else f"{total['success']:.0%}"
-    typer.echo(f"\n{total['episodes']} episodes{more}: mean return "
-               f"{words.number(total['mean_return'])} ({words.number(total['min_return'])} to "
-               f"{words.number(total['max_return'])}), success {share}")  # fmt: skip
+    print_grid(grid(request, found[:SHOWN]))
+    typer.echo(f"\n{verdict(found, max(0, len(found) - SHOWN))}")

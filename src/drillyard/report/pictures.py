@@ -220,6 +220,34 @@ def episode(found: Episode) -> Picture:
     return _render(draw, "ep")
 
 
+def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
+    """Small multiples over steps: a line an episode.
+
+    Args:
+        columns: Name -> (values, whether it went well) of each episode; at most 12 are drawn.
+    """
+    chosen = list(columns.items())[:12]
+
+    def draw() -> Figure:
+        rows = max(1, math.ceil(len(chosen) / 2))
+        figure, axes = _subplots(
+            rows, 2, figsize=(WIDTH_IN, 0.3 + 1.55 * rows), pads=(0.09, 0.12), squeeze=False
+        )
+        flat = [axes[r][c] for r in range(rows) for c in range(2)]
+        for axis in flat[len(chosen) :]:
+            axis.set_visible(False)
+        for axis, (name, lines) in zip(flat, chosen, strict=False):
+            for values, good in lines:
+                axis.plot(range(1, len(values) + 1), values, linewidth=1.0, alpha=0.8,
+                          color=BLUE if good else ORANGE)  # fmt: skip
+            axis.set_title(name.removeprefix("state_"), pad=4)
+            axis.set_xlabel("step")
+            axis.margins(x=0)
+        return figure
+
+    return _render(draw, "as")
+
+
 def _draw_panel(axis: Axes, found: Episode, index: int) -> None:
     from matplotlib.ticker import MaxNLocator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Collection
 from functools import partial
@@ -187,6 +188,7 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
         return _must_be_simulator(spec, load("simulators", spec.id))
     if spec.id in names("simulators"):
         return _must_be_simulator(spec, load("simulators", spec.id))
+    _register_foreign(spec.id)
     try:
         gym.spec(spec.id)
     except gym.error.Error as error:
@@ -201,6 +203,30 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
             else "`module:Class` names a class of your own",
         ) from error
     return None
+
+
+_FOREIGN = {"Eplus-": ("sinergym", "and EnergyPlus, which it drives")}
+"""Beginning of Gymnasium ids -> package whose import registers them, and what else it needs."""
+
+
+def _register_foreign(id_: str) -> None:
+    """Import the package of an id.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    for beginning, (package, more) in _FOREIGN.items():
+        if not id_.startswith(beginning):
+            continue
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ConfigError(
+                f"is one of {package}'s, which cannot be imported: {error}",
+                field="simulator.id", value=id_, allowed=", ".join(names("simulators")),
+                hint=f"pip install {package} {more}; and name it in `requirements:`, so that "
+                "workers have it",
+            ) from error  # fmt: skip
 
 
 def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:

@@ -1,0 +1,80 @@
+"""The page of an assessment, and the table that it shares with the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+from drillyard import __version__
+from drillyard.assessing import Assessed, Request, summary
+from drillyard.report import pictures
+from drillyard.results import words
+from drillyard.results.table import Grid
+
+SHOWN = 500
+"""Conditions that the page shows."""
+_ENDED = {None: "-", True: "yes", False: "no"}
+
+
+def grid(request: Request, found: Sequence[Assessed]) -> Grid:
+    """A row a condition."""
+    states = [key for key in found[0].row if key.startswith("state_")]
+    header = ("episode", "conditions", "return", "steps", "ended", "success", *states)
+    rows = tuple(
+        (str(one.row["episode_id"]),
+         ", ".join(f"{k.removeprefix('config_')}={v:g}" if isinstance(v, float) else
+                   f"{k.removeprefix('config_')}={v}"
+                   for k, v in one.row.items() if k.startswith("config_")),
+         words.number(one.row["episode_return"]), str(one.row["length"]),
+         "terminated" if one.row["terminated"] else "truncated", _ENDED[one.row["success"]],
+         *(words.number(one.row.get(key)) for key in states))
+        for one in found
+    )  # fmt: skip
+    right = frozenset(range(2, 4)) | frozenset(range(6, 6 + len(states)))
+    return Grid(f"{request.baseline or 'agent'} on {request.simulator['id']}", header, rows, right)
+
+
+def verdict(found: Sequence[Assessed], left: int = 0) -> str:
+    """One sentence over all conditions.
+
+    Args:
+        found: All of them.
+        left: How many are not shown beside it.
+    """
+    total = summary(found)
+    more = f", {left} more in the files" if left else ""
+    share = "-" if total["success"] is None else f"{total['success']:.0%}"
+    return (
+        f"{total['episodes']} episodes{more}: mean return {words.number(total['mean_return'])} "
+        f"({words.number(total['min_return'])} to {words.number(total['max_return'])}), "
+        f"success {share}"
+    )
+
+
+def page(request: Request, found: Sequence[Assessed]) -> str:
+    """The page as HTML text: one file, no script, no network, everything escaped.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    folder = files("drillyard.report")
+    text = (folder / "assessment.html.j2").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+    columns: dict[str, list[tuple[list[float], bool]]] = {}
+    for one in found[:SHOWN]:
+        for key in [k for k in one.steps[0] if k.startswith("state_")]:
+            path = [float(step.get(key, float("nan"))) for step in one.steps]
+            columns.setdefault(key, []).append((path, one.row["success"] is not False))
+    failed = any(one.row["success"] is False for one in found)
+    caption = "Each state over the steps of every episode"
+    caption += "; orange: those without success." if failed else "."
+    return template.render(
+        version=__version__,
+        css=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        grid=grid(request, found[:SHOWN]), left=max(0, len(found) - SHOWN),
+        verdict=verdict(found), caption=caption,
+        picture=Markup(pictures.paths(columns).inline),
+    )  # fmt: skip

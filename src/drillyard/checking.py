@@ -27,6 +27,7 @@ from drillyard.phases import Workload
 from drillyard.registry import load as load_registered
 from drillyard.registry import names
 from drillyard.spec.load import Loaded
+from drillyard.tracking.uris import is_azure
 
 if TYPE_CHECKING:
     from drillyard.spec.learning import SimulatorSpec
@@ -298,6 +299,7 @@ def _webhook(loaded: Loaded) -> list[Finding]:
 def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:
     if uri == "auto":
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri or urlsplit(uri).scheme not in ("http", "https"):
-        return
-    yield from servers.mlflow(uri, offline_ok=offline_ok)
+    if uri and urlsplit(uri).scheme in ("http", "https"):
+        yield from servers.mlflow(uri, offline_ok=offline_ok)
+    elif uri and is_azure(uri):
+        yield from servers.workspace_mlflow(uri, offline_ok=offline_ok)

@@ -115,10 +115,10 @@ def _mlflow() -> Iterator[Finding]:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         yield Finding(Severity.OK, "mlflow", "not configured: mlflow.db in the store is used")
-    elif uri.startswith(("http://", "https://")):
-        from drillyard.servers import mlflow
+    elif uri.startswith(("http://", "https://", "azureml:")):
+        from drillyard.servers import mlflow, workspace_mlflow
 
-        for found in mlflow(uri):
+        for found in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
             yield Finding(found.severity, "mlflow", found.message, found.fix)
     else:
         yield Finding(Severity.OK, "mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")

@@ -165,6 +165,30 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
 
 
+def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
+    """Look at the MLflow of an Azure ML workspace.
+
+    Args:
+        uri: Its address.
+        offline_ok: One that cannot be reached is no error.
+    """
+    from drillyard.errors import DrillyardError, InfrastructureError
+    from drillyard.tracking.environment import bounded_http
+    from drillyard.tracking.server import Server
+
+    try:
+        with bounded_http(_SERVER_TIMEOUT_S):
+            Server(uri).look()
+    except DrillyardError as error:
+        away = isinstance(error, InfrastructureError)
+        yield Finding(
+            Severity.WARNING if away and offline_ok else Severity.ERROR, "tracking.mlflow",
+            f"{uri}: {error.message}", error.hint, infrastructure=away,
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "tracking.mlflow", f"{uri} answers")
+
+
 def _login() -> dict[str, str]:
     """The header by which MLflow's own client logs in, from the environment that it reads."""
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")

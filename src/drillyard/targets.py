@@ -19,7 +19,7 @@ from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.records import FileEntry
 from drillyard.mailbox.store import ObjectMissing, Store, open_store
 from drillyard.phases import RunContext
-from drillyard.tracking.uris import local_folder, mask, resolve_uri
+from drillyard.tracking.uris import is_azure, local_folder, mask, resolve_uri
 
 MLFLOW = "mlflow"
 _TRIES = 3
@@ -105,6 +105,10 @@ class MlflowCopies:
         from drillyard.tracking.mlflow_mirror import MlflowMirror
 
         self.shown = f"mlflow at {mask(uri)}"
+        if is_azure(uri):
+            raise UserError(
+                f"{self.shown} keeps no files of ours", hint="store: [{url: az://…}] does",
+            )  # fmt: skip
         self._bounded = bounded_http
         with self._bounded(_MLFLOW_TIMEOUT_S):
             self._server, self._run_id = MlflowMirror(context.mailbox, uri).ensure_run(

@@ -178,7 +178,7 @@ def test_a_cluster_that_is_there_is_used_as_it_is(azure, settings, order):
     texts = [f.message for f in found if f.subject == "compute"]
     assert any("vm_size is Standard_D4s_v3" in t for t in texts)
     assert any("low_priority is false" in t for t in texts)
-    assert any("resources.workers is 5" in t and "1 nodes" in t for t in texts)
+    assert any("5 nodes are needed" in t and "has 1 nodes" in t for t in texts)
 
 
 @pytest.mark.slow

@@ -222,35 +222,56 @@ class AzureBackend:
             if order.lease_id not in self._jobs:
                 self._jobs[order.lease_id] = Jobs(
                     self._service, order, lambda name, ticket: self._entity(order, name, ticket),
-                    self._clock, self.config.preparing_s,
+                    self._clock, self.config.preparing_s, self.config.instance_count,
                 )  # fmt: skip
             return self._jobs[order.lease_id]
 
     def _entity(self, order: Order, name: str, ticket: str) -> Any:
-        from azure.ai.ml import command
+        from azure.ai.ml import PyTorchDistribution, command
+        from azure.ai.ml.entities import JobResourceConfiguration
 
         variables = {
             program.STORE: order.store_url, program.ORDER_KEY: _order_key(order),
             program.TICKET: ticket, program.GRACE: f"{self.config.stop_grace_s:g}",
             program.LOW_PRIORITY: "1" if self.config.low_priority else "0",
+            program.WIDTH: str(self.config.instance_count),
         }  # fmt: skip
+        run = ticket.rpartition(".")[0]
         made = command(
-            name=name, display_name=ticket.rpartition(".")[0], experiment_name=order.experiment,
+            name=name, display_name=run, experiment_name=order.experiment,
+            outputs=self._outputs(order, run),
             command="python -m drillyard_backends.azure.job",
             environment=environment.named(self.config, order),
             compute=clusters.name_of(self.config, order), environment_variables=variables,
             tags=naming.tags(order, self.config.tags, **{naming.TICKET_TAG: ticket}),
         )  # fmt: skip
+        if self.config.instance_count > 1:
+            # Without a distribution the command would be started on the first node alone.
+            made.resources = JobResourceConfiguration(instance_count=self.config.instance_count)
+            made.distribution = PyTorchDistribution(process_count_per_instance=1)
         if order.deadline is not None:
             left_s = order.deadline - self._clock.now() + MARGIN_S
             made.set_limits(timeout=max(60, int(left_s)))
         return made
 
+    def _outputs(self, order: Order, run: str) -> dict[str, Any]:
+        """``results`` of a job: the folder of its run, where the workspace can see it.
+
+        It is named and not mounted: the worker writes there by itself.
+        """
+        from azure.ai.ml import Output
+
+        if self.config.account is not None or self.config.instance_count > 1:
+            return {}
+        folder = f"{self.config.prefix}/{order.experiment}/runs/{run}".lstrip("/")
+        path = f"azureml://datastores/workspaceblobstore/paths/{folder}"
+        return {"results": Output(type="uri_folder", path=path, mode="direct")}
+
     def _refuse_hopeless(self, order: Order, job: Job) -> None:
         """Another job would fail as this one did: say why instead."""
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
         for worker in mailbox.workers():
-            if worker.host == job.name and worker.state == "failed":
+            if worker.host.startswith(job.name) and worker.state == "failed":
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
         _, message = self._service.trouble(job.name, self._location)
         if "image build" in message.lower():

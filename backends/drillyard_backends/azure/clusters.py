@@ -19,6 +19,12 @@ def name_of(config: AzureConfig, order: Order) -> str:
     return config.compute or order.lease_id
 
 
+def nodes(config: AzureConfig, order: Order) -> int:
+    """Nodes that a lease takes at the most: those of whole jobs."""
+    width = config.instance_count
+    return -(-order.workers // width) * width
+
+
 def ensure(service: Service, config: AzureConfig, order: Order) -> bool:
     """Make the cluster unless it is there; True when this call did.
 
@@ -74,7 +80,7 @@ def _entity(config: AzureConfig, order: Order, name: str) -> Any:
     tags = naming.tags(order, config.tags) if config.compute is None else dict(config.tags)
     return AmlCompute(
         name=name, size=config.vm_size, min_instances=0,
-        max_instances=config.max_nodes or order.workers,
+        max_instances=config.max_nodes or nodes(config, order),
         idle_time_before_scale_down=config.node_idle_s,
         tier="low_priority" if config.low_priority else "dedicated", identity=identity, tags=tags,
     )  # fmt: skip

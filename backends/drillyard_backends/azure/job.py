@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.backend import Order
@@ -24,17 +25,24 @@ from drillyard.driver_lock import MACHINE
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.processes import MARK
+from drillyard.processes import MARK, ProcessId
 from drillyard.redaction import log_to, register_environment
 from drillyard.status import Cause
-from drillyard.worker.agent import run_agent
+from drillyard.worker.agent import Agent, run_agent
 from drillyard.worker.pushed import PushedAgent
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
-NAME = "AZUREML_RUN_ID"
-"""Azure ML's own variable: the name of the job."""
+WIDTH = "DRILLYARD_JOB_WIDTH"
+NAME, RANK = "AZUREML_RUN_ID", "NODE_RANK"
+"""Azure ML's own variables: the name of the job, and which of its nodes this is."""
 log = logging.getLogger("drillyard.job")
+
+
+def _lost_to() -> Cause:
+    """A dedicated node that vanished has failed."""
+    low = os.environ.get(LOW_PRIORITY) == "1"
+    return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
 
 
 class JobAgent(PushedAgent):
@@ -42,9 +50,21 @@ class JobAgent(PushedAgent):
 
     @property
     def predecessor_lost_to(self) -> Cause:
-        """A dedicated node that vanished has failed."""
-        low = os.environ.get(LOW_PRIORITY) == "1"
-        return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
+        """What took the node."""
+        return _lost_to()
+
+
+class NodeAgent(Agent):
+    """One of several in a job: each looks for runs, and the job ends when none finds any."""
+
+    @property
+    def predecessor_lost_to(self) -> Cause:
+        """What took the job's nodes."""
+        return _lost_to()
+
+    def _orphans(self) -> Iterator[ProcessId]:
+        """A container is fresh; others of the lease have theirs."""
+        return iter(())
 
 
 def read_order() -> Order:
@@ -83,13 +103,18 @@ def main() -> int:
     register_environment()
     log_to(logging.StreamHandler())
     try:
-        os.environ.setdefault(MACHINE, os.environ.get(NAME, "azureml"))
+        wide = int(os.environ.get(WIDTH, "1")) > 1
+        name = os.environ.get(NAME, "azureml")
+        os.environ.setdefault(MACHINE, f"{name}-{os.environ.get(RANK, '0')}" if wide else name)
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)
-        make = functools.partial(
-            JobAgent, ear=hand(os.environ[TICKET]),
-            term_grace_s=float(os.environ.get(GRACE, "20")),
-        )  # fmt: skip
+        grace_s = float(os.environ.get(GRACE, "20"))
+        make: Callable[..., Agent]
+        if wide:
+            make = functools.partial(NodeAgent, term_grace_s=grace_s, paid=True)
+        else:
+            ear = hand(os.environ[TICKET])
+            make = functools.partial(JobAgent, ear=ear, term_grace_s=grace_s)
         # What a child leaves behind is not this program's end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with tempfile.TemporaryDirectory(prefix="drillyard-") as folder:

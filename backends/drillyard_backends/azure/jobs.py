@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,7 @@ class Jobs:
         make: Makes the job of (name, ticket) that is submitted.
         clock: Time.
         preparing_s: How long a node may prepare a job, until another one is tried.
+        width: Nodes of a job. Those of a wide one look for runs by themselves.
     """
 
     def __init__(
@@ -84,7 +86,11 @@ class Jobs:
         make: Callable[[str, str], Any],
         clock: Clock,
         preparing_s: float,
+        width: int = 1,
     ) -> None:
+        self._width, self._most = width, -(-order.workers // width)
+        self._shared: dict[str, str] = {}
+        """Run to the wide job that it was left to."""
         self._service, self._order, self._make = service, order, make
         self._clock, self._preparing_s = clock, preparing_s
         self._lock = threading.RLock()
@@ -108,16 +114,29 @@ class Jobs:
     def of(self, ticket: str, fresh_s: float = FRESH_S) -> Job | None:
         """The job that works on a ticket's run, or else the newest one that did."""
         run = ticket.rpartition(".")[0]
-        mine = [j for j in self.look(fresh_s) if j.run == run and j.name not in self._given_up]
+        known = [j for j in self.look(fresh_s) if j.name not in self._given_up]
+        name = self._shared.get(run)
+        # Of a wide job any node may have the run: who does not know which, asks for any.
+        mine = [j for j in known if self._mine(j, run) and name in (None, j.name)]
         mine.sort(key=lambda j: (not j.over, j.number))
         return mine[-1] if mine else None
+
+    def _mine(self, job: Job, run: str) -> bool:
+        return self._width > 1 or job.run == run
 
     def push(self, ticket: str) -> Job:
         """The living job of a ticket's run, or a new one: one submitting call."""
         with self._lock:
             there = self.of(ticket, fresh_s=float("inf"))
-            if there is not None and not there.over:
+            if (
+                there is not None
+                and not there.over
+                and (self._width == 1 or ticket.rpartition(".")[0] in self._shared)
+            ):
                 return there
+            shared = self._with_room(ticket)
+            if shared is not None:
+                return shared
             number = 1 + max((j.number for j in self._known.values() if j.ticket == ticket),
                              default=0)  # fmt: skip
             while True:
@@ -128,7 +147,24 @@ class Jobs:
                     number += 1  # of another content: an earlier driver's, with other settings
                     continue
                 self._known[job.name] = job
+                self._share(ticket, job)
                 return job
+
+    def _with_room(self, ticket: str) -> Job | None:
+        """The wide job that a ticket's run is left to; None: another one is needed."""
+        living = [j for j in self._known.values() if not j.over and j.name not in self._given_up]
+        if self._width == 1 or not living:
+            return None
+        loads = Counter(self._shared.values())
+        least = min(living, key=lambda j: (loads[j.name], j.name))
+        if loads[least.name] >= self._width and len(living) < self._most:
+            return None
+        self._share(ticket, least)
+        return least
+
+    def _share(self, ticket: str, job: Job) -> None:
+        if self._width > 1:
+            self._shared[ticket.rpartition(".")[0]] = job.name
 
     def cancel(self, job: Job) -> None:
         """Ask for the end of a job; gone is success."""

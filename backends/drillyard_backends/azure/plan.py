@@ -11,7 +11,7 @@ from typing import Any
 from drillyard.backend import Cost, Finding, Order, Part, Severity
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import InfrastructureError, UserError
-from drillyard_backends.azure import environment, prices
+from drillyard_backends.azure import clusters, environment, prices
 from drillyard_backends.azure.clusters import name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
@@ -46,14 +46,15 @@ def examine(
         order: What would be rented; None: one node, for ``doctor``.
         clock: This machine's.
     """
-    found = [*_life(order, clock), *_store(order), *_priced(config)]
+    found = [*_life(order, clock), *_store(order), *_priced(config), *_width(config, order)]
     there: dict[str, Any] = {}
 
     # Without a login and a workspace every other question would be answered by the same error.
     found += asked("login", lambda: _workspace(service, config, there), config)
     if "workspace" not in there:
         return found
-    location, workers = str(there["workspace"]["location"]), 1 if order is None else order.workers
+    location = str(there["workspace"]["location"])
+    workers = 1 if order is None else clusters.nodes(config, order)
 
     def cluster() -> Iterator[Finding]:
         lease = order or Order(lease_id="dy-0000000000", experiment="", store_url="")
@@ -103,7 +104,8 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
         config: The settings.
         order: What would be rented.
     """
-    count = min(order.workers, config.max_nodes or order.workers)
+    wanted = clusters.nodes(config, order)
+    count = min(wanted, config.max_nodes or wanted)
     price = prices.price(config.vm_size, config.low_priority) or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
     note = "kept, costs nothing while it is idle" if config.compute else "deleted at the end"
@@ -112,7 +114,8 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
              per_hour=price, note="comes and goes with the jobs"),
         Part(what="compute cluster", name=name_of(config, order), note=f"if not there; {note}"),
         Part(what="environment", name=config.environment or environment.NAME, note="stays"),
-        Part(what="job", name=f"{order.lease_id}-…", count=count, note="one for each run"),
+        Part(what="job", name=f"{order.lease_id}-…", count=-(-count // config.instance_count),
+             note="one for each run" if config.instance_count == 1 else "of several nodes"),
     ]  # fmt: skip
     return Cost(
         per_hour=count * price, currency=prices.currency(), prices_of=prices.date(),
@@ -162,6 +165,23 @@ def _store(order: Order | None) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
+    """A job's nodes are rented together: none of them may be there for nothing."""
+    width, most = config.instance_count, config.max_nodes
+    if order is not None and width > order.workers:
+        yield Finding(
+            Severity.ERROR, "instance_count",
+            f"a job would have {width} nodes, and {order.workers} of them have something to do",
+            f"instance_count: {order.workers}; or more seeds and resources.workers",
+        )  # fmt: skip
+    if most is not None and width > most:
+        yield Finding(
+            Severity.ERROR, "instance_count",
+            f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
+            f"instance_count: {most}; or max_nodes: {width}",
+        )  # fmt: skip
+
+
 def _priced(config: AzureConfig) -> Iterator[Finding]:
     """What the price list does not know cannot be kept within a budget."""
     if prices.price(config.vm_size, config.low_priority) is None:
@@ -196,7 +216,7 @@ def _cluster(cluster: Any, config: AzureConfig, workers: int) -> Iterator[Findin
         fine = False
         yield Finding(
             Severity.ERROR, "compute",
-            f"resources.workers is {workers}, and cluster {name} has {most} nodes at the most",
+            f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
             f"resources.workers: {most}; or az ml compute update --name {name} --max-instances "
             f"{workers}",
         )  # fmt: skip

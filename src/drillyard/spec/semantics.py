@@ -232,6 +232,12 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
             allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
             hint="null switches MLflow off; auto writes mlflow.db into the store",
         )  # fmt: skip
+    elif scheme == "azureml" and any(target.url == "mlflow" for target in spec.store):
+        yield ConfigError(
+            "keeps no files for who has not Microsoft's client, and `store` has `mlflow`",
+            field="tracking.mlflow", value=uri, allowed="another server, or another target",
+            hint="store: [{url: az://account/container/folder}]",
+        )  # fmt: skip
 
 
 def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:

@@ -12,6 +12,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.policies.choose import best_run
 from drillyard.policies.enclosing import FOLDER
 from drillyard.tracking.registry import register
+from drillyard.tracking.uris import is_azure
 
 
 def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) -> str:
@@ -31,6 +32,11 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
         ControlPlaneError: The server does not answer; the next time goes on.
     """
     run = best_run(mailbox, runs)
+    if is_azure(uri):
+        return (
+            f"{run} is not registered: the workspace keeps no files of ours; `drillyard "
+            f"deploy-policy {mailbox.experiment}/{run} --on azure` registers it and lets it answer"
+        )
     accepted = mailbox.result(run, Phase.EVALUATE)
     files = {n: e for n, e in accepted.files.items() if n.startswith(FOLDER)}
     if not files:

@@ -25,12 +25,19 @@ from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunReco
 from drillyard.redaction import redact_tree
 from drillyard.tracking import facts, words
 from drillyard.tracking.notes import PARENT, RunNote
-from drillyard.tracking.points import Point, changed, newest_attempt, not_sent, points_of
+from drillyard.tracking.points import (
+    Point,
+    as_in_azure,
+    changed,
+    newest_attempt,
+    not_sent,
+    points_of,
+)
 from drillyard.tracking.remote_runs import Mirrored, RemoteRuns
 from drillyard.tracking.server import RemoteRun, Server
 from drillyard.tracking.sync_report import SyncReport
 from drillyard.tracking.trial_level import TrialLevel
-from drillyard.tracking.uris import mask
+from drillyard.tracking.uris import is_azure, mask
 
 log = logging.getLogger(__name__)
 
@@ -187,12 +194,7 @@ class MlflowMirror:
         server, mine = self._remote.server, self._remote.known(PARENT)
         self._remote.tell(mine, remote, facts.experiment_params(record), tags)
         sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
-        spec = json.dumps(redact_tree(record.spec), indent=1, sort_keys=True)
-        files: dict[str, bytes] = {"experiment.json": spec.encode()}
-        for info in self._mailbox.store.list(self._mailbox.key("report/")):
-            name = info.key[len(self._mailbox.key("")):]  # fmt: skip
-            if info.size <= MAX_ARTIFACT_BYTES:
-                files[name] = self._mailbox.store.get(info.key)
+        files = {} if is_azure(self._uri) else self._parent_files(record)
         note = mine.note or RunNote(run=PARENT, run_id=remote.run_id)
         artifacts = dict(note.artifacts)
         with tempfile.TemporaryDirectory(prefix="drillyard-mirror-") as folder:
@@ -211,6 +213,16 @@ class MlflowMirror:
             "link": self._remote.link(PARENT),
             "done": word not in ("RUNNING", "SCHEDULED"),
         }))  # fmt: skip
+
+    def _parent_files(self, record: ExperimentRecord) -> dict[str, bytes]:
+        """The experiment as it was resolved, and its report."""
+        spec = json.dumps(redact_tree(record.spec), indent=1, sort_keys=True)
+        files: dict[str, bytes] = {"experiment.json": spec.encode()}
+        for info in self._mailbox.store.list(self._mailbox.key("report/")):
+            name = info.key[len(self._mailbox.key("")):]  # fmt: skip
+            if info.size <= MAX_ARTIFACT_BYTES:
+                files[name] = self._mailbox.store.get(info.key)
+        return files
 
     # -- one run ------------------------------------------------------------------------------
 
@@ -266,7 +278,8 @@ class MlflowMirror:
         lines, whole = mine.tail.read(attempt)
         if whole:
             mine.barred = dict(remote.floors)
-        points = not_sent((p for line in lines for p in points_of(line)), mine.barred)
+        read = (p for line in lines for p in points_of(line))
+        points = not_sent(as_in_azure(read) if is_azure(self._uri) else read, mine.barred)
         self._remote.server.send_points(remote, points)
         mine.tail.commit()
         return len(points)
@@ -283,6 +296,10 @@ class MlflowMirror:
         if "platform.json" in manifest.files:
             platform = json.loads(self._mailbox.read_file(manifest, "platform.json"))
             self._remote.server.send_tags(remote, facts.platform_tags(platform))
+        if is_azure(self._uri):
+            place = f"{self._mailbox.store.url}/{self._mailbox.key(f'runs/{stored.run}/')}"
+            self._remote.server.send_tags(remote, {"drillyard.results": place})
+            return note  # it keeps no files of ours: they are where the tag says
         if any(t.get("url") == "mlflow" for t in record.spec.get("store", [])):
             return note  # the store phase has written the user's choice of files, and verified it
         artifacts, large = dict(note.artifacts), []

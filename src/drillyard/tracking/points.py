@@ -21,6 +21,13 @@ from drillyard.streams import Line, read_stream
 STREAMS = ("train", "evaluation", "timing", "telemetry")
 """What is mirrored. Single episodes are not: a long run has millions; they are in monitor.csv."""
 
+AZURE_NAMES = {
+    "rollout/ep_rew_mean": "episode_reward_mean",
+    "rollout/ep_len_mean": "episode_len_mean",
+    "rollout/episodes": "episodes_total",
+}
+"""As users of Azure ML chart what is sent under our names, too."""
+
 MAX_NAME = 250
 _ILLEGAL = re.compile(r"[^\w.\-/: ]")
 
@@ -56,6 +63,14 @@ def points_of(line: Line) -> Iterator[Point]:
     stamp, step = round(float(line.get("time", 0.0)) * 1000), int(line["step"])
     for name, value in numbers(line.get("metrics", {})):
         yield Point(safe_name(name), value, stamp, step)
+
+
+def as_in_azure(points: Iterable[Point]) -> Iterator[Point]:
+    """The points, and those of ``AZURE_NAMES`` once more under the other name."""
+    for point in points:
+        yield point
+        if point.key in AZURE_NAMES:
+            yield point._replace(key=AZURE_NAMES[point.key])
 
 
 def not_sent(points: Iterable[Point], floors: Mapping[str, int]) -> list[Point]:

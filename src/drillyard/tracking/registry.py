@@ -22,6 +22,7 @@ from drillyard.policies import bundles
 from drillyard.spec.running import MODEL_NAME
 from drillyard.tracking.environment import bounded_http
 from drillyard.tracking.server import Server, artifact_folder, translated
+from drillyard.tracking.uris import is_azure
 
 POLICY_TAG = "drillyard.policy"
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
@@ -56,6 +57,11 @@ def register(folder: Path, name: str, uri: str) -> Registered:
         ControlPlaneError: The server does not answer.
     """
     must_be_name(name)
+    if is_azure(uri):
+        raise ConfigError(
+            "the workspace's MLflow keeps no files of ours", field="--tracking", value=uri,
+            allowed="another server", hint="`drillyard deploy-policy` registers a model there",
+        )  # fmt: skip
     index, _ = bundles.read(folder)
     bundles.must_act(folder, index)
     word = {POLICY_TAG: bundles.identity(index)}

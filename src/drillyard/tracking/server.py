@@ -58,7 +58,7 @@ def artifact_folder(uri: str, otherwise: Path | None = None) -> Path | None:
         uri: The server.
         otherwise: The folder of one that is no file.
     """
-    if "://" not in uri or uri.startswith("http"):
+    if "://" not in uri or uri.startswith(("http", "azureml:")):
         return None
     database = sqlite_file(uri)
     home = database.parent if database else otherwise
@@ -97,6 +97,15 @@ class Server:
             self._client: Any = MlflowClient(tracking_uri=uri)
             if sqlite_file(uri):  # makes the tables while nobody else does
                 self._client.get_experiment("0")
+
+    def look(self) -> None:
+        """Ask it something, to see that it answers us; changes nothing.
+
+        Raises:
+            DrillyardError: It does not.
+        """
+        with self._translated():
+            self._client.search_experiments(max_results=1)
 
     # -- experiments and runs -----------------------------------------------------------------
 

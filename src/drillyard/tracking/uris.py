@@ -53,6 +53,15 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(path).absolute() if path and path != ":memory:" else None
 
 
+def is_azure(uri: str) -> bool:
+    """True for the MLflow of an Azure ML workspace.
+
+    It is asked as any other server, but keeps no files for who has not Microsoft's client, and its
+    users chart three curves under names of their own.
+    """
+    return uri.startswith("azureml:")
+
+
 def mask(text: str) -> str:
     """The text with the user and password of every URL in it hidden."""
     return _USERINFO.sub("***@", text)

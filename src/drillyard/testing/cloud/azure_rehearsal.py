@@ -23,6 +23,7 @@ FAULTS = {
     "cut": "NUMBER of nodes, each after its first checkpoint, without notice",
     "crash": "NUMBER of nodes, each after its first checkpoint: the job fails with its node",
     "hang": "NUMBER of nodes, each after its first checkpoint: everything stands still",
+    "kill": "NUMBER of jobs, each after its first checkpoint: their program is killed",
     "build": "NUMBER of image builds that fail",
     "stuck": "NUMBER of jobs that are prepared for ever",
     "scarce": "NUMBER of low-priority nodes that are to be had",
@@ -30,7 +31,9 @@ FAULTS = {
     "lost": "SHARE of changing calls whose answer is lost",
     "errors": "SHARE of calls answered with 503",
     "busy": "SHARE of calls to Resource Manager answered with 429",
+    "token": "SECONDS that a sign-in is good for",
 }
+_DEEDS = (*EVENTS, "kill")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _SHARES = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
@@ -175,19 +178,21 @@ class AzureRehearsal(OnEmulator):
 def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     """What to ask the emulator for."""
     name = fault.name
-    if name in EVENTS:
+    if name in _DEEDS:
         return event(fault)
     if name in _SHARES:
         return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
     if name in _PHYSICS:
         return "physics", {_PHYSICS[name]: int(number_of(fault, 1, 10_000))}
+    if name == "token":
+        return "entra", {"life_s": number_of(fault, 1, 86_400)}
     cores = int(number_of(fault, 0, 100_000))
     return "manager", {"everywhere": cores}
 
 
 def _played(fault: Fault, state: Mapping[str, Any]) -> int:
     """How often a fault was played, from the emulator's state."""
-    if fault.name in EVENTS:
+    if fault.name in _DEEDS:
         return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
     if fault.name in _SHARES:
         match = _SHARES[fault.name]["match"]

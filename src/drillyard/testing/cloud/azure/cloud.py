@@ -16,6 +16,7 @@ from drillyard.testing.cloud.azure.answers import refused
 from drillyard.testing.cloud.azure.blobs import Blobs
 from drillyard.testing.cloud.azure.entra import CLIENT, Entra
 from drillyard.testing.cloud.azure.manager import Manager
+from drillyard.testing.cloud.azure.mlflow import Mlflow
 from drillyard.testing.cloud.azure.model import Job, Physics
 from drillyard.testing.cloud.azure.world import World
 from drillyard.testing.cloud.clock import EmulatedClock
@@ -23,7 +24,7 @@ from drillyard.testing.cloud.emulator import Loopback, parser, serve
 from drillyard.testing.cloud.faults import Faults
 from drillyard.testing.cloud.machines import EMULATOR_MARK
 from drillyard.testing.cloud.triggers import Trigger, Triggers
-from drillyard.testing.cloud.wire import App, Listener
+from drillyard.testing.cloud.wire import App, Listener, Request, Response
 
 ACCOUNT = "rehearsalstore"
 CONTAINER = "azureml-blobstore-00000000"
@@ -59,14 +60,14 @@ class Azure(Loopback):
         self.world = World(self.clock, folder, self._job_env, self._keep)
         self.triggers = Triggers(self.world.happen)
         self.manager = Manager(self.world, self.entra, self.blobs, CONTAINER, self._machine_env)
+        self._history = manager.history(self.manager, self.world, self.entra)
+        self._mlflow = Mlflow(folder, self.entra, lambda: self.manager.root)
         self._identity = Listener.of(self.entra.managed)
         apps: dict[str, App] = {
             entra.HOST: self.entra,
             self.blobs.host: self.blobs,
             manager.HOST: self.manager,
-            f"{Manager.location}.api.azureml.ms": manager.history(
-                self.manager, self.world, self.entra
-            ),
+            f"{Manager.location}.api.azureml.ms": self._of_region,
             f"*.{Manager.location}.inference.ml.azure.com": self.manager.online,
         }
         self.open_doors(apps, self._verbs())
@@ -109,6 +110,11 @@ class Azure(Loopback):
         self._identity.close()
         super().close()
         self.blobs.close()
+
+    def _of_region(self, request: Request) -> Response:
+        """The workspace's own services."""
+        of_mlflow = request.path.startswith("/mlflow/")
+        return (self._mlflow if of_mlflow else self._history)(request)
 
     def _on_blob(self, caller: str, name: str) -> None:
         self.triggers.on_object(None if caller == CLIENT else caller, name)

@@ -128,6 +128,11 @@ class Nodes:
         for machine in job.machines:
             machine.freeze()
 
+    def kill(self, job: Job) -> None:
+        """A job's program is killed, as for want of memory; its nodes stay."""
+        for machine in job.machines:
+            machine.tell(signal.SIGKILL)
+
     def finish(self, job: Job, code: int) -> None:
         """A job's program ended by itself, with this exit code."""
         if code == 0:

@@ -124,7 +124,7 @@ class World:
             return job
 
     def happen(self, what: str, name: str) -> None:
-        """Something happens to a job's nodes: ``preempt``, ``cut``, ``crash`` or ``hang``.
+        """Something happens to a job: ``preempt``, ``cut``, ``crash``, ``hang`` or ``kill``.
 
         Raises:
             KeyError: No such job on a node.
@@ -138,6 +138,7 @@ class World:
             "cut": lambda: self.nodes.cut(job, "preempt"),
             "crash": lambda: self.nodes.cut(job, "crash"),
             "hang": lambda: self.nodes.freeze(job),
+            "kill": lambda: self.nodes.kill(job),
         }
         if what not in deeds:
             raise ValueError(f"{what!r}: what can happen is {', '.join(deeds)}")

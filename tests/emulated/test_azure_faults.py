@@ -1,0 +1,220 @@
+"""What goes wrong on Azure, call by call; the jobs run nothing, so that each takes a moment."""
+
+import uuid
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.backend import Liveness, Order
+from drillyard.errors import ControlPlaneError, UserError
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.login import credential
+from tests.emulated.azure_lab import needs_azurite, opened
+from tests.patience import until
+
+pytestmark = needs_azurite()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    for cloud in opened(tmp_path_factory.mktemp("azure")):
+        cloud.physics(processes=False)
+        yield cloud
+
+
+@pytest.fixture
+def settings(azure):
+    where = azure.workspace
+    yield {
+        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
+        "workspace": where["workspace_name"], "image": "mcr.example/drillyard:1",
+        "compute": None, "prefix": "faults",
+    }  # fmt: skip
+    azure.clear_faults()
+
+
+@pytest.fixture
+def backend(settings):
+    return AzureBackend(**settings)
+
+
+def order_of(backend, workers=1, **more):
+    lease = f"dy-{uuid.uuid4().hex[:10]}"
+    return Order(
+        lease_id=lease, experiment="faults", workers=workers, store_url=backend.store_url, **more
+    )
+
+
+def rented(backend, order):
+    lease = backend.provision(order)
+    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
+    return lease
+
+
+def gone(azure, backend, lease):
+    backend.teardown(lease)
+    until(lambda: lease.lease_id not in [one.lease_id for one in backend.leases()], what="its end")
+    state = azure.state()
+    assert lease.lease_id not in state["computes"]
+    assert not [n for n in state["nodes"] if n["gone"] is None]
+
+
+def statuses(azure, lease):
+    found = azure.state()["jobs"].items()
+    return {name: job["status"] for name, job in found if name.startswith(lease.lease_id)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rule", [{"status": 429}, {"status": 503}, {"status": 500}, {"method": "GET", "lose": True}],
+    ids=["429", "503", "500", "lost questions"],
+)  # fmt: skip
+def test_a_service_that_is_busy_is_asked_again(azure, backend, rule):
+    """Every third call: one cluster, one job, and nothing left."""
+    azure.fault("management", probability=0.3, **rule)
+    lease = rented(backend, order_of(backend))
+    backend.launch(lease, "t0001-s1.train")
+    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.ALIVE, what="the job")
+    assert list(statuses(azure, lease)) == [f"{lease.lease_id}-t0001-s1-train-1"]
+    gone(azure, backend, lease)
+    assert sum(rule["played"] for rule in azure.state()["faults"]) > 0
+
+
+def test_lost_answers_make_nothing_twice(azure, backend):
+    """Cluster, environment and job were made, and nobody was told."""
+    for what in ("/computes/", "/environments/", "/jobs/"):
+        azure.fault(what, method="PUT", lose=True, after=True, times=1)
+    lease = rented(backend, order_of(backend))
+    backend.launch(lease, "t0001-s1.train")
+    assert list(statuses(azure, lease)) == [f"{lease.lease_id}-t0001-s1-train-1"]
+    gone(azure, backend, lease)
+    assert sum(rule["played"] for rule in azure.state()["faults"]) >= 2
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_cut_is_no_bug(azure, backend):
+    """It is asked again, or said as what it is."""
+    lease = rented(backend, order_of(backend))
+    backend.launch(lease, "t0001-s1.train")
+    azure.fault("/jobs", method="GET", truncate=20, times=1)
+    try:
+        found = [one.lease_id for one in backend.leases()]
+    except ControlPlaneError:
+        found = [one.lease_id for one in backend.leases()]
+    assert lease.lease_id in found
+    gone(azure, backend, lease)
+
+
+@pytest.mark.slow
+def test_scarce_nodes_are_waited_for(azure, backend):
+    """The second job waits in the queue, is not submitted again, and runs after the first."""
+    azure.physics(low_priority=1)
+    try:
+        lease = rented(backend, order_of(backend, workers=2))
+        for ticket in ("t0001-s1.train", "t0001-s2.train"):
+            backend.launch(lease, ticket)
+        until(lambda: "Running" in statuses(azure, lease).values(), what="one job")
+        assert sorted(statuses(azure, lease).values()) == ["Queued", "Running"]
+        assert backend.probe(lease, "t0001-s2.train") is Liveness.PENDING
+        backend.launch(lease, "t0001-s2.train")
+        backend.cancel(lease, "t0001-s1.train")
+        until(
+            lambda: sorted(statuses(azure, lease).values()) == ["Canceled", "Running"],
+            what="the second",
+        )
+    finally:
+        azure.physics(low_priority=None)
+    gone(azure, backend, lease)
+
+
+@pytest.mark.slow
+def test_a_job_that_the_platform_cancels_is_submitted_again(azure, backend):
+    """It is no error of the user's: the next job has the next number."""
+    lease = rented(backend, order_of(backend))
+    first = backend.launch(lease, "t0001-s1.train")["job"]
+    until(lambda: statuses(azure, lease)[first] == "Running", what="the job")
+    backend._service.cancel(first)
+    until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="its end")
+    assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-train-2")
+    gone(azure, backend, lease)
+
+
+@pytest.mark.slow
+def test_tokens_that_run_out_are_renewed(azure, backend):
+    """Tokens of two seconds; what is signed in goes on for longer than one of them."""
+    azure.ask("entra", life_s=2)
+    credential.cache_clear()
+    try:
+        lease = rented(AzureBackend(**backend.config.model_dump(exclude_unset=True)),
+                       order_of(backend))  # fmt: skip
+        asked = len(azure.log("login.*/token"))
+        until(
+            lambda: bool(list(backend.leases())) and len(azure.log("login.*/token")) > asked,
+            what="another token",
+        )
+    finally:
+        azure.ask("entra", life_s=3600)
+        credential.cache_clear()
+    gone(azure, backend, lease)
+
+
+@pytest.mark.slow
+def test_a_sign_in_that_ends_is_said_with_the_way_back(azure, backend):
+    lease = rented(backend, order_of(backend))
+    azure.ask("entra", trouble="AADSTS700082: The refresh token has expired.", valid_from=2e10)
+    credential.cache_clear()
+    try:
+        with pytest.raises(UserError, match="did not accept the sign-in") as raised:
+            AzureBackend(**backend.config.model_dump(exclude_unset=True)).probe(lease)
+    finally:
+        azure.ask("entra", trouble="", valid_from=0)
+        credential.cache_clear()
+    assert "az login" in str(raised.value.hint)
+    gone(azure, backend, lease)
+
+
+def test_several_nodes_of_a_job_share_its_runs(azure, settings):
+    """Four runs on four nodes are two jobs of two; the cluster has room for whole jobs."""
+    backend = AzureBackend(**settings, instance_count=2)
+    order = order_of(backend, workers=3)
+    lease = rented(backend, order)
+    runs = [f"t0001-s{seed}.train" for seed in (1, 2, 3, 4, 5)]
+    jobs = [backend.launch(lease, run)["job"] for run in runs]
+    assert len(set(jobs)) == 2 and jobs[0] == jobs[1] and jobs[2] == jobs[3]
+    assert [backend.launch(lease, run)["job"] for run in runs] == jobs
+    until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="both jobs")
+    mine = [n for n in azure.state()["nodes"] if n["job"] in jobs]
+    assert len(mine) == 4
+    assert backend.probe(lease, runs[4]) is Liveness.ALIVE
+    # Another driver does not know who has which run: one that lives is no reason to give up.
+    other = AzureBackend(**settings, instance_count=2)
+    assert other.probe(lease, runs[1]) is Liveness.ALIVE
+    assert {other.launch(lease, run)["job"] for run in runs} == set(jobs)
+    gone(azure, backend, lease)
+
+
+def test_what_a_job_is_made_of(azure, backend):
+    """Under the experiment's name, with a limit, and the run's folder as a named output."""
+    order = order_of(backend, deadline=backend._clock.now() + 600.0)
+    lease = rented(backend, order)
+    name = backend.launch(lease, "t0001-s1.train")["job"]
+    job = backend._service.client.jobs.get(name)
+    assert job.experiment_name == "faults" and job.display_name == "t0001-s1"
+    assert 600 <= job.limits.timeout <= 600 + 120
+    place = "datastores/workspaceblobstore/paths/faults/faults/runs/t0001-s1"
+    assert job.outputs["results"].path.rstrip("/").endswith(place)
+    gone(azure, backend, lease)
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "words"),
+    [
+        ({"instance_count": 4}, 2, "2 of them have something to do"),
+        ({"instance_count": 4, "max_nodes": 2}, 4, "never starts on a cluster of 2"),
+    ],
+)
+def test_nodes_for_nothing_are_refused(backend, settings, given, workers, words):
+    made = AzureBackend(**{**settings, **given})
+    found = [f for f in made.check(order_of(backend, workers)) if f.subject == "instance_count"]
+    assert any(words in f.message and f.fix for f in found), found

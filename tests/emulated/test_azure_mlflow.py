@@ -1,0 +1,115 @@
+"""The MLflow of the emulated workspace as the tracking target of a run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+import mlflow
+
+from drillyard.checking import check
+from drillyard.errors import ConfigError, UserError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.spec.load import load
+from drillyard.tracking.facts import NAME_TAG
+from drillyard.tracking.mlflow_mirror import MlflowMirror
+from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
+from drillyard_backends.azure.mlflow_store import address
+from tests.emulated.azure_lab import needs_azurite, opened
+from tests.patience import PATIENCE_S
+
+pytestmark = needs_azurite()
+NAMES = ("subscription_id", "resource_group", "workspace_name")
+DRILLYARD = str(Path(sys.executable).parent / "drillyard")
+FILE = """schema: 1
+name: charted
+workload: rl
+simulator: {id: cstr}
+learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
+train: {steps: 256, n_envs: 1}
+evaluate: {episodes: 1}
+seeds: [1]
+baselines: []
+resources: {threads: 1, device: cpu}
+tracking: {mlflow: "azureml://"}
+"""
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    yield from opened(tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture
+def settings(azure, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in azure.workspace.items():
+        monkeypatch.setenv(f"DRILLYARD_AZURE_{name.removesuffix('_name').upper()}", value)
+
+
+def curve(client, run_id, key):
+    return [(m.step, m.value) for m in client.get_metric_history(run_id, key)]
+
+
+@pytest.mark.slow
+def test_the_curves_of_a_run_are_charted_in_the_workspace(azure, settings, tmp_path):
+    """Under our names and Azure's; sent twice they are there once; a lost answer doubles none."""
+    (tmp_path / "charted.yaml").write_text(FILE)
+    azure.fault("/mlflow/.*log-batch", lose=True, after=True, times=1)
+    subprocess.run(
+        [DRILLYARD, "run", "charted.yaml", "--store", "here"], cwd=tmp_path, check=True,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+    report = MlflowMirror(Mailbox(open_store("here"), "charted"), "azureml://").sync()
+    assert report.complete, report
+    client = mlflow.MlflowClient("azureml://")
+    experiment = client.get_experiment_by_name("charted")
+    (run,) = [r for r in client.search_runs([experiment.experiment_id])
+              if r.data.tags[NAME_TAG] == "t0001-s1"]  # fmt: skip
+    assert run.info.status == "FINISHED"
+    for ours, theirs in AZURE_NAMES.items():
+        points = curve(client, run.info.run_id, ours)
+        assert points and points == curve(client, run.info.run_id, theirs)
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps)) and steps[-1] == 256
+    assert run.data.tags["drillyard.results"].endswith("/charted/runs/t0001-s1/")
+
+
+def test_where_a_workspace_answers(azure, settings):
+    where = azure.workspace
+    scope = (
+        f"/subscriptions/{where['subscription_id']}/resourceGroups/{where['resource_group']}"
+        f"/providers/Microsoft.MachineLearningServices/workspaces/{where['workspace_name']}"
+    )
+    there = f"https://westeurope.api.azureml.ms/mlflow/v2.0{scope}"
+    assert address("azureml://") == there
+    assert address(f"azureml://westeurope.api.azureml.ms/mlflow/v1.0{scope}") == there
+    with pytest.raises(UserError, match="is no address of a workspace"):
+        address("azureml://westeurope.api.azureml.ms")
+
+
+def test_a_workspace_that_is_not_there_is_said_before_the_run(
+    azure, settings, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("DRILLYARD_AZURE_WORKSPACE", "elsewhere")
+    # MLflow keeps its clients by their address: this spelling has none yet.
+    (tmp_path / "charted.yaml").write_text(FILE.replace("azureml://", "azureml:///"))
+    findings = check(load(tmp_path / "charted.yaml"))
+    (found,) = [f for f in findings if "elsewhere" in f.message]
+    assert found.subject == "tracking.mlflow" and "az ml workspace list" in str(found.fix)
+
+
+def test_files_in_the_workspace_are_refused(tmp_path):
+    path = tmp_path / "charted.yaml"
+    path.write_text(FILE + "store: [{url: mlflow}]\n")
+    with pytest.raises(ConfigError, match="keeps no files"):
+        load(path)
+
+
+def test_curves_have_their_names_in_azure_beside_ours():
+    points = [Point("rollout/episodes", 7.0, 1, 2), Point("train/loss", 1.0, 1, 2)]
+    assert list(as_in_azure(points)) == [
+        points[0], Point("episodes_total", 7.0, 1, 2), points[1],
+    ]  # fmt: skip

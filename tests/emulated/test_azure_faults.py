@@ -186,7 +186,7 @@ def test_several_nodes_of_a_job_share_its_runs(azure, settings):
     until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="both jobs")
     mine = [n for n in azure.state()["nodes"] if n["job"] in jobs]
     assert len(mine) == 4
-    assert backend.probe(lease, runs[4]) is Liveness.ALIVE
+    until(lambda: backend.probe(lease, runs[4]) is Liveness.ALIVE, what="a new listing")
     # Another driver does not know who has which run: one that lives is no reason to give up.
     other = AzureBackend(**settings, instance_count=2)
     assert other.probe(lease, runs[1]) is Liveness.ALIVE

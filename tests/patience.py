@@ -17,9 +17,18 @@ T = TypeVar("T")
 
 
 def until(
-    condition: Callable[[], T], timeout_s: float = PATIENCE_S, what: str = "the condition"
+    condition: Callable[[], T],
+    timeout_s: float = PATIENCE_S,
+    what: str = "the condition",
+    every_s: float = 0.02,
 ) -> T:
     """The first value of a condition that is true.
+
+    Args:
+        condition: What is looked at.
+        timeout_s: How long at most.
+        what: In words.
+        every_s: Between two looks; longer where a look costs those time that are waited for.
 
     Raises:
         AssertionError: There was none within the time.
@@ -27,5 +36,5 @@ def until(
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
-        time.sleep(0.02)
+        time.sleep(every_s)
     return found

@@ -177,6 +177,6 @@ def _link(kind: str, name: str, address: str, description: str, otherwise: str) 
     if address.startswith(("http://", "https://")):
         # The address itself is longer than the column of the page in which it stands.
         create_link_artifact(address, link_text=description, key=key, description=description)
-        return f"[{description}]({address})"
+        return f"[open]({address})"
     create_markdown_artifact(otherwise, key=key, description=description)
     return otherwise

@@ -36,7 +36,7 @@ from drillyard.errors import (
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
 from drillyard.spec.load import Loaded
 from drillyard.tracking import Mirror, resolve_uri
-from drillyard_flows import artifacts, form, hooks, limits
+from drillyard_flows import artifacts, form, hooks, limits, plain_errors
 from drillyard_flows.aftermath import Aftermath
 from drillyard_flows.attached import find
 from drillyard_flows.events import Watch, finished
@@ -123,6 +123,7 @@ def driven(request: Request, work: Work, *, study: bool) -> dict[str, Any] | Sta
     Raises:
         DrillyardError: How it ended, when not well.
     """
+    plain_errors.install()
     driver = find(request.store or "", request.name or "")
     own = driver is None
     if driver is None:

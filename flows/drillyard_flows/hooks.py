@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from drillyard.errors import UserError
 from drillyard_flows.attached import find
 from drillyard_flows.stopping import end_leases, order_stop
 
@@ -31,8 +32,13 @@ def _end(flow_run: Any, *, stop: bool) -> None:
     from drillyard_flows.form import asked
     from drillyard_flows.opening import loaded_of
 
-    request = asked(flow_run.parameters or {})
-    loaded = loaded_of(request)
+    try:
+        request = asked(flow_run.parameters or {})
+        loaded = loaded_of(request)
+    except UserError as error:
+        # It failed for this very reason, before anything was created.
+        log.info("nothing to give back: %s", error)
+        return
     name = request.name or loaded.spec.name
     mailbox = Mailbox(open_store(request.store_url(loaded)), name)
     if stop:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.smtp import Mailbox, mail_server
 from tests.webhook import Webhook, webhook
 
 BIN = Path(sys.executable).parent
+LOOK_EVERY_S = 0.5
+"""At what costs the servers, or this machine, something: more often is a load by itself."""
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Yard:
 
     def ended(self, run: str) -> dict[str, Any]:
         """A flow run, once Prefect says that it has ended."""
-        return dict(until(lambda: self.api.ended(run), what=f"the end of {run}"))
+        found = until(lambda: self.api.ended(run), what=f"the end of {run}", every_s=LOOK_EVERY_S)
+        return dict(found)
 
     def process(self, run: str) -> psutil.Process:
         """The process that runs a flow run."""
@@ -117,7 +121,7 @@ class Yard:
                     continue
             return None
 
-        process = until(found, what="the process of the flow run")
+        process = until(found, what="the process of the flow run", every_s=LOOK_EVERY_S)
         assert process is not None
         return process
 
@@ -134,12 +138,28 @@ class Yard:
         assert told is not None
         return told
 
+    def delay_s(self, told: dict[str, Any], event: str) -> float:
+        """Seconds from an event, as Prefect's server dates it, to the alert about it; printed."""
+        body = {"filter": {"event": {"name": [event]}, "order": "DESC"}, "limit": 1}
+        # The server tells first, and writes the event into its database when it comes to it.
+        (found,) = until(
+            lambda: self.api.post("/events/filter", body)["events"], what=event,
+            every_s=LOOK_EVERY_S,
+        )  # fmt: skip
+        at = self.hook.told_at[self.hook.told.index(told)]
+        late = at - datetime.fromisoformat(found["occurred"]).timestamp()
+        print(f"{told['subject']}: told {late:.1f} s after {event}")
+        return late
+
     def nothing_left(self, experiment: str) -> None:
         """Every lease of an experiment is known to be gone, and no process of one lives."""
         leases = until(lambda: self.bench.leases(experiment), what="a lease")
         until(lambda: all(self.bench.leases(experiment).values()), what="confirmed teardown")
         for lease in leases:
-            until(lambda: not lease_processes(lease), what="no process of the lease")  # noqa: B023
+            until(
+                lambda: not lease_processes(lease), what="no process of the lease",  # noqa: B023
+                every_s=LOOK_EVERY_S,
+            )  # fmt: skip
 
 
 def free_ports(count: int) -> list[int]:
@@ -234,9 +254,8 @@ def yard(folder: Path, *words: str) -> Iterator[Yard]:
     with webhook() as hook, slack(folder) as (told, through), mail_server() as box:
         try:
             environ = up(bench, home, "--mail", box.url, *words, **through)
-            relay = environ.pop(
-                "DRILLYARD_ALERTS"
-            )  # the webhook is told where a test says no other
+            # The webhook is told where a test says no other.
+            relay = environ.pop("DRILLYARD_ALERTS")
             api = Api(environ["PREFECT_API_URL"], environ["PREFECT_API_AUTH_STRING"])
             made = Yard(bench, House.at(home), environ, api, hook, told, box, relay, through)
             made.drillyard("deploy", "--alerts", hook.url)

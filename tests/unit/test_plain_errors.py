@@ -1,0 +1,39 @@
+"""A flow run that cannot begin: its log has a sentence, its hook has nothing to give back."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from drillyard.errors import Bug, ConfigError
+from drillyard_flows import hooks, plain_errors
+
+
+@pytest.mark.parametrize(("error", "traceback"), [
+    (ConfigError("no such file", file="e.yaml", hint="look at its name"), False),
+    (Bug("ours"), True),
+    (ZeroDivisionError("a foreign one"), True),
+])  # fmt: skip
+def test_what_is_raised_on_purpose_is_said_without_a_traceback(
+    caplog: Any, error: Exception, traceback: bool
+) -> None:
+    plain_errors.install()
+    plain_errors.install()
+    log = logging.getLogger(plain_errors.LOGGERS[0])
+    log.addHandler(caplog.handler)
+    try:
+        raise error
+    except Exception:
+        log.exception("Encountered exception during execution")
+    finally:
+        log.removeHandler(caplog.handler)
+    assert ("Traceback" in caplog.text) is traceback
+    assert traceback or "e.yaml: no such file\n  fix: look at its name" in caplog.text
+
+
+def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back() -> None:
+    flow_run = SimpleNamespace(parameters={"file": "nowhere.yaml"})
+    hooks.tear_down(flow=None, flow_run=flow_run, state=None)

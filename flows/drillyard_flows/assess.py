@@ -14,6 +14,7 @@ from prefect.artifacts import create_table_artifact
 from drillyard.assessing import FILES, Assessed, Request, play, summary, texts
 from drillyard.cli.assess_request import asked
 from drillyard.errors import UserError
+from drillyard_flows import plain_errors
 
 MOST_ROWS = 500
 """Of the table; it is kept in Prefect's database."""
@@ -64,6 +65,7 @@ def assess(
         UserError: Something that was asked for cannot work.
         RunFailed: Something is not finite.
     """
+    plain_errors.install()
     there = [Path(out) / name for name in FILES if out and (Path(out) / name).exists()]
     if there:
         raise UserError(f"{there[0]} is there already; nothing was played",

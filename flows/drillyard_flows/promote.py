@@ -10,6 +10,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from drillyard_flows import plain_errors
+
 
 @flow(name="promote", flow_run_name="promote-{name}", retries=0)
 def promote(
@@ -42,6 +44,7 @@ def promote(
     from drillyard.cli.stored import exported, registry
     from drillyard.policies.champions import promote as decide
 
+    plain_errors.install()
     uri = registry(tracking, store)
     with exported(policy, store) as folder:
         made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)

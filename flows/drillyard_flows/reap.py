@@ -16,6 +16,7 @@ from prefect.events import emit_event
 from drillyard.errors import TeardownUnconfirmed
 from drillyard.reaping import Outcome, Report
 from drillyard.reaping import reap as end_expired
+from drillyard_flows import plain_errors
 
 UNDELETABLE = "drillyard.lease.undeletable"
 FINISHED = "drillyard.reap.finished"
@@ -42,6 +43,7 @@ def reap(
     Raises:
         TeardownUnconfirmed: Something expired is still there, or a backend could not be listed.
     """
+    plain_errors.install()
     log = get_run_logger()
     report = end_expired(backends or None, dry_run=dry_run, grace_s=grace_minutes * 60.0)
     for one in report.outcomes:

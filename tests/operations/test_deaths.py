@@ -1,9 +1,12 @@
-"""A flow run is killed: the page says so, what was posted is finished or stopped, nothing left."""
+"""Whatever dies: the page says so, what was posted is finished or stopped, nothing is left."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -30,15 +33,31 @@ def kill(pid: int) -> None:
     until(lambda: found is None or not found.alive(), what="its end")
 
 
+def crashed(team: Yard, run: str, killed_at: float) -> dict[str, Any]:
+    """Its state, once it is marked as crashed; how long that took is printed."""
+    state = team.ended(run)["state"]
+    assert state["type"] == "CRASHED", state
+    took = datetime.fromisoformat(state["timestamp"]).timestamp() - killed_at
+    print(f"from kill -9 to Crashed: {took:.0f} s ({state['message']})")
+    return dict(state)
+
+
+def member(team: Yard, name: str) -> int:
+    """Process of a server or a worker."""
+    return int(team.house.read()["processes"][name]["pid"])
+
+
 def finished(team: Yard, name: str) -> bool:
     return (team.bench.store / name / STORED).is_file()
 
 
 def test_kill_9_of_a_flow_run(team: Yard) -> None:
     run = at_work(team, "killed")
-    kill(team.process(run).pid)
-    assert team.ended(run)["state"]["type"] == "CRASHED"
-    team.alert("killed Crashed")
+    process = team.process(run)
+    killed_at = time.time()
+    kill(process.pid)
+    crashed(team, run, killed_at)
+    team.delay_s(team.alert("killed Crashed"), "prefect.flow-run.Crashed")
     team.nothing_left("killed")  # its lease has drained its tickets
     assert finished(team, "killed")
     again = team.start(team.bench.folder / "killed.json")
@@ -53,3 +72,42 @@ def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
     assert team.ended(run)["state"]["type"] == "CRASHED"
     team.nothing_left("guarded")
     assert list((team.bench.store / "guarded/runs/t0001-s1/attempts/train-1").rglob("manifest*"))
+
+
+def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
+    run = at_work(team, "orphaned")
+    process = team.process(run)
+    try:
+        kill(member(team, "worker"))
+        killed_at = time.time()
+        kill(process.pid)
+        assert "no sign of life" in crashed(team, run, killed_at)["message"]
+        team.alert("orphaned Crashed")
+        team.nothing_left("orphaned")
+        assert finished(team, "orphaned")
+    finally:
+        team.up()
+
+
+def test_a_worker_that_is_stopped(team: Yard) -> None:
+    run = at_work(team, "dropped")
+    process = team.process(run)
+    try:
+        os.kill(member(team, "worker"), signal.SIGTERM)  # as systemd does
+        until(lambda: not process.is_running(), what="the worker ends its flow runs")
+        assert team.flow_run(run)["state"]["type"] == "RUNNING"  # without a last word
+        assert team.ended(run)["state"]["type"] == "CRASHED"
+        team.nothing_left("dropped")
+        assert finished(team, "dropped")
+    finally:
+        team.up()
+
+
+def test_a_server_that_dies_and_comes_back(team: Yard) -> None:
+    run = at_work(team, "served")
+    kill(member(team, "prefect"))
+    team.up()
+    ended = team.ended(run)
+    team.nothing_left("served")
+    assert finished(team, "served")
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]

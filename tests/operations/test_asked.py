@@ -1,0 +1,68 @@
+"""A run asked for by other ways than the form's page, and one that was asked for wrongly."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.patience import until
+
+from .yard import LOOK_EVERY_S, Yard
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def test_by_prefects_own_command(team: Yard) -> None:
+    file = team.bench.write("typed")
+    team.prefect("deployment", "run", "experiment/nightly", "-p", f"file={file}", "-p", "seeds=2")
+    run = newest(team, "typed")
+    assert run["parameters"]["seeds"] == 2
+    assert team.ended(run["id"])["state"]["type"] == "COMPLETED"
+    assert (team.bench.store / "typed/runs/t0001-s2/store.accepted.json").is_file()
+
+
+def test_by_a_schedule(team: Yard) -> None:
+    file = team.bench.write("at-night")
+    where = f"/deployments/{team.deployment('experiment')}/schedules"
+    soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+    schedule = {"interval": 86_400, "anchor_date": soon}
+    (made,) = team.api.post(
+        where, [{"active": True, "schedule": schedule, "parameters": {"file": str(file)}}]
+    )
+    try:
+        run = newest(team, "at-night")
+        assert run["auto_scheduled"]
+        assert team.ended(run["id"])["state"]["type"] == "COMPLETED"
+    finally:
+        team.api.patch(f"{where}/{made['id']}", {"active": False})
+    team.nothing_left("at-night")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"backend": "local/nowhere"}, "no drillyard-local block 'nowhere'"),
+        ({"backend": "locl"}, "did you mean"),
+        ({"sets": ["train.stepps=3"]}, "stepps"),
+        ({"parameters": ["size"]}, "is not name=value"),
+    ],
+)
+def test_what_cannot_work_is_said_on_the_page_and_creates_nothing(
+    team: Yard, given: dict[str, object], said: str
+) -> None:
+    team.bench.write("wrong")
+    ended = team.ended(team.start(team.bench.folder / "wrong.json", **given))
+    assert ended["state"]["type"] == "FAILED"
+    log = "\n".join(team.api.logs(ended))
+    assert said in ended["state"]["message"] or said in log, (ended["state"], log)
+    assert not (team.bench.store / "wrong").exists()
+
+
+def newest(team: Yard, name: str) -> dict[str, object]:
+    """The flow run of an experiment, once it has its name."""
+    found = until(
+        lambda: team.api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}}),
+        what=f"a flow run {name}", every_s=LOOK_EVERY_S,
+    )  # fmt: skip
+    return dict(found[0])

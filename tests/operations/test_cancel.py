@@ -1,0 +1,135 @@
+"""Cancel, whoever says it: training stops with a checkpoint, machines go, it is Cancelled."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.patience import until
+
+from .pages import browser, cancel, log_in
+from .test_deaths import SLOW, at_work
+from .yard import Yard
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+STUBBORN = """
+import time
+
+import gymnasium
+import numpy as np
+
+
+class World(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    done = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        self.done += 1
+        if self.done > 150:
+            print("a step that takes 45 s")
+            time.sleep(45)
+        return np.zeros(1, np.float32), float(action), False, self.t >= 20, {}
+"""
+
+
+def stopped(team: Yard, name: str, run: str) -> None:
+    """It is cancelled, nothing is left, and the same form again goes on."""
+    assert team.ended(run)["state"]["type"] == "CANCELLED"
+    team.nothing_left(name)
+    assert not (team.bench.store / name / "runs/t0001-s1/train.accepted.json").exists()
+
+
+def goes_on(team: Yard, name: str) -> None:
+    again = team.start(team.bench.folder / f"{name}.json")
+    assert team.ended(again)["state"]["type"] == "COMPLETED"
+    attempt = team.bench.store / name / "runs/t0001-s1/attempts/train-2/start.json"
+    assert json.loads(attempt.read_text())["resumed_step"] >= 128
+    team.nothing_left(name)
+
+
+@pytest.mark.browser
+def test_in_the_ui(team: Yard, chromium: str) -> None:
+    with browser(chromium, team.environ) as page:
+        log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
+        # Long enough for somebody to find the button.
+        run = at_work(team, "clicked", train={"steps": 4096, "checkpoint_every": 64})
+        cancel(page, team.ui, run)
+        stopped(team, "clicked", run)
+        page.reload()
+        expect(page.get_by_text("Cancelled").first).to_be_visible()
+    goes_on(team, "clicked")
+
+
+def test_by_drillyard(team: Yard) -> None:
+    run = at_work(team, "by-name")
+    said = team.drillyard("cancel", "by-name", "--store", team.bench.store)
+    assert "stopped" in said
+    stopped(team, "by-name", run)
+    goes_on(team, "by-name")
+
+
+def test_by_ctrl_c(team: Yard) -> None:
+    file = team.bench.write("by-ctrl-c", simulator=SLOW)
+    child = team.bench.start("run", file, **team.environ)
+    until(lambda: team.bench.board_step("by-ctrl-c") >= 130, what="steps")
+    child.send_signal(signal.SIGINT)
+    assert team.bench.ended(child) == 130
+    stopped(team, "by-ctrl-c", team.api.flow_run("by-ctrl-c")["id"])
+    goes_on(team, "by-ctrl-c")
+
+
+def test_by_prefects_command(team: Yard) -> None:
+    run = at_work(team, "by-id")
+    team.prefect("flow-run", "cancel", run)
+    stopped(team, "by-id", run)
+    goes_on(team, "by-id")
+
+
+def test_a_run_that_has_not_begun(team: Yard) -> None:
+    pool = "/work_pools/drillyard-local"
+    team.api.patch(pool, {"is_paused": True})
+    try:
+        run = team.start(team.bench.write("never"))
+        team.prefect("flow-run", "cancel", run)
+        assert team.ended(run)["state"]["type"] == "CANCELLED"
+    finally:
+        team.api.patch(pool, {"is_paused": False})
+    assert not (team.bench.store / "never").exists()
+
+
+def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
+    (team.bench.folder / "stubborn.py").write_text(STUBBORN)
+    run = team.start(team.bench.write(
+        "stubborn", simulator={"id": "stubborn:World"}, backends={"local": {"stop_grace_s": 120}},
+    ))  # fmt: skip
+    until(lambda: team.bench.board_step("stubborn") >= 128, what="steps")
+    until(lambda: "45 s" in "".join(team.api.logs({"id": run})), what="a long step")
+    process = team.process(run)
+    team.prefect("flow-run", "cancel", run)
+    until(lambda: not process.is_running(), what="Prefect has ended the flow run")
+    stopped(team, "stubborn", run)
+
+
+def test_by_down(team: Yard, tmp_path: Path) -> None:
+    run = at_work(team, "by-down")
+    said = team.drillyard("down", "--folder", team.house.folder)
+    try:
+        assert "stopping 1 flow runs" in said
+        assert all(team.bench.leases("by-down").values())  # given back before the worker ended
+    finally:
+        team.up()
+    assert team.flow_run(run)["state"]["type"] in ("CRASHED", "CANCELLED")
+    team.nothing_left("by-down")
+    goes_on(team, "by-down")

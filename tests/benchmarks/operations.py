@@ -3,7 +3,7 @@
     python -m tests.benchmarks.operations started    # a run asked for -> its first step
     python -m tests.benchmarks.operations many       # 50 flow runs, server on PostgreSQL
     python -m tests.benchmarks.operations many 10    # the same, 10 of them at work at a time
-    python -m tests.benchmarks.operations streaming  # CPU time of logs and progress, a line in 10 s
+    python -m tests.benchmarks.operations streaming  # CPU time of logs, progress; a line in 10 s
     python -m tests.benchmarks.operations streaming 1  # the same, a line a second
 
 Servers and the worker of the first two are those of ``drillyard up``.

@@ -175,6 +175,7 @@ def run_episodes(
     copies: int = COPIES,
     trajectory: bool | Literal["all"] = False,
     on_step: Callable[[int], None] | None = None,
+    around: Callable[[Env, int], Env] | None = None,
 ) -> Played:
     """Play episodes on simulators of their own.
 
@@ -190,6 +191,7 @@ def run_episodes(
             they end.
         trajectory: Keep the steps of the first episode, or of all.
         on_step: Called at every step with the number of ended episodes; may raise to stop.
+        around: Puts something around each copy: (environment, copy) -> environment.
 
     Raises:
         RunFailed: An observation, reward or action is not finite; says where.
@@ -198,11 +200,12 @@ def run_episodes(
     acting: BatchPolicy = policy if hasattr(policy, "begin") else AgentPolicy(policy)  # type: ignore[assignment]
     n = min(copies, len(planned))
 
-    def around(env: Env, copy: int) -> Env:
+    def scripted(env: Env, copy: int) -> Env:
         mine = [(p.seed, p.options) for p in planned[copy::n]]
-        return Scripted(env, mine, lambda seed, options: acting.begin(copy, seed, options))
+        inner = env if around is None else around(env, copy)
+        return Scripted(inner, mine, lambda seed, options: acting.begin(copy, seed, options))
 
-    venv = make_vec(spec, n, 0, training=False, around=around)
+    venv = make_vec(spec, n, 0, training=False, around=scripted)
     try:
         acting.bind(venv)
         if normalisation is not None:
@@ -257,6 +260,7 @@ def run_baseline(
     *,
     trajectory: bool | Literal["all"] = False,
     on_step: Callable[[int], None] | None = None,
+    around: Callable[[Env, int], Env] | None = None,
 ) -> Played:
     """Play the same episodes with a baseline, on raw observations.
 
@@ -267,7 +271,8 @@ def run_baseline(
     """
     raw = raw_world(spec)
     policy = BaselinePolicy(name, raw, min(COPIES, len(planned)))
-    return run_episodes(raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step)
+    return run_episodes(raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step,
+                        around=around)  # fmt: skip
 
 
 def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:

@@ -139,6 +139,8 @@ def needs_code(spec: ExperimentSpec) -> bool:
         return True
     if spec.simulator is not None and spec.simulator.agent is not None:
         return True
+    if spec.learner is not None and spec.learner.clone_from is not None:
+        return True  # the demonstrations lie there
     looked_at = spec.model_dump(
         mode="json",
         include={"simulator", "learner", "baselines", "parameters", "evaluate", "study"},

@@ -79,6 +79,11 @@ CASES = {
     "sac-sde": case(DRIFT, "sac", {**WARM, "use_sde": True, "ent_coef": "auto_0.5"}),
     "double-dqn": case(DISCRETE, "double-dqn", {
         **WARM, "buffer_size": 250, "target_update_interval": 100}, ["normalize"], n_envs=2),
+    "dueling-dqn": case(DISCRETE, "dueling-dqn", {**WARM, "buffer_size": 250}, ["normalize"]),
+    "prioritized-dqn": case(DISCRETE, "prioritized-dqn", {**WARM, "buffer_size": 250},
+                            ["normalize"], n_envs=2),
+    "rainbow": case(DISCRETE, "rainbow", {
+        **WARM, "buffer_size": 3000, "n_steps": 3, "target_update_interval": 100}),
     "qr-dqn": case(DISCRETE, "qr-dqn", {
         **WARM, "policy_kwargs": {"net_arch": [24], "n_quantiles": 8},
         "target_update_interval": 100, "n_steps": 3}),

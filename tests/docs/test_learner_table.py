@@ -4,6 +4,7 @@ from pathlib import Path
 
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.networks import own_policies
+from drillyard.learners.rllib.arguments import ARGUMENTS as RLLIB
 from drillyard.learners.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from drillyard.registry import load, names
 from tests.contract.test_exact_resume import CASES
@@ -16,6 +17,9 @@ LIBRARIES = {"stable_baselines3": "Stable-Baselines3", "sb3_contrib": "sb3-contr
 def row(name):
     kind = load("learners", name)
     what = kind.__doc__.strip().split("\n")[0].rstrip(".").split("; ")[0]
+    if name in RLLIB:
+        return (f"| `{name}` | {what} | RLlib | rollouts of workers | Box, Discrete | flat | "
+                f"{kind.resume} |")  # fmt: skip
     library = next(LIBRARIES[m] for k in CLASSES[name].__mro__
                    if (m := k.__module__.split(".")[0]) in LIBRARIES)  # fmt: skip
     source = "rollouts" if name in ON_POLICY else (

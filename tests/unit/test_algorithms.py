@@ -56,6 +56,51 @@ def test_double_dqn_rates_what_the_online_network_chooses(make):
     assert model.q_net_target is model.policy.q_net_target
 
 
+def test_a_duelling_network_is_value_and_advantages(make):
+    args = {"buffer_size": 100, "policy_kwargs": {"net_arch": [8]}}
+    model = make("dueling-dqn", args)
+    seen, head = torch.randn(5, 4), model.q_net.q_net[-1]
+    values = model.q_net(seen)
+    features = model.q_net.q_net[:-1](seen)
+    advantage = head.advantage(features)
+    assert torch.allclose(values.mean(dim=1, keepdim=True), head.value(features), atol=1e-6)
+    assert torch.allclose(values - values.mean(dim=1, keepdim=True),
+                          advantage - advantage.mean(dim=1, keepdim=True), atol=1e-6)  # fmt: skip
+
+
+def test_steps_are_drawn_by_their_priorities_and_weighted(make):
+    args = {"learning_starts": 8, "batch_size": 4, "buffer_size": 64}
+    model = make("prioritized-dqn", args)
+    model.learn(40, log_interval=None)
+    buffer = model.replay_buffer
+    buffer.load_priorities(np.where(np.arange(64) == 7, 100.0, (np.arange(64) < 40) * 1.0), 100.0)
+    np.random.seed(0)
+    buffer.sample(20_000)
+    shares = np.bincount(buffer.drawn, minlength=64) / 20_000
+    expected = buffer.priorities**0.6 / (buffer.priorities**0.6).sum()
+    assert np.allclose(shares, expected, atol=0.005) and shares[40:].sum() == 0
+    weights = buffer.weights(1.0)
+    rare, often = weights[buffer.drawn != 7], weights[buffer.drawn == 7]
+    assert np.allclose(rare, 1.0) and np.allclose(often, 100.0**-0.6, rtol=1e-3)
+    model.train(1, 16)
+    assert not np.isin(buffer.priorities[buffer.drawn], (1.0, 100.0)).any()
+
+
+def test_rainbow_rates_what_the_online_network_chooses(make):
+    model = make("rainbow", {"buffer_size": 50, "policy_kwargs": {"net_arch": [8]}})
+    for network, biases in ((model.q_net, (0.0, 1.0)), (model.q_net_target, (50.0, 5.0))):
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        network.q_net[-1].advantage.bias.data = torch.tensor(biases)
+
+    class Data:
+        next_observations, rewards, dones = torch.zeros(1, 4), torch.ones(1, 1), torch.zeros(1, 1)
+        discounts = None
+
+    # Its duelling target network has the values 22.5 and -22.5; the second one was chosen.
+    assert float(model._target(Data)) == pytest.approx(1 - 0.99 * 22.5)
+
+
 def test_masks_are_asked_for_and_kept_to(make):
     model = make("maskable-ppo", {"n_steps": 16, "batch_size": 16}, MASKED, n_envs=2)
     playing = Playing(model.policy, False, model.env)
@@ -130,7 +175,9 @@ def test_policies_of_algorithms_that_have_names_of_their_own():
     [("ars", {"n_top": 9}, "n_top"), ("ppo", {"policy_kwargs": {"n_quantiles": 3}},
      "policy_kwargs.n_quantiles"), ("recurrent-ppo", {"batch_size": 100}, "batch_size"),
      ("tqc", {"top_quantiles_to_drop_per_net": -1}, "top_quantiles_to_drop_per_net"),
-     ("ppo", {"max_grad_norm": None}, "max_grad_norm")],
+     ("ppo", {"max_grad_norm": None}, "max_grad_norm"),
+     ("rainbow", {"optimize_memory_usage": True, "replay_buffer_kwargs": {
+         "handle_timeout_termination": False}}, "optimize_memory_usage")],
 )  # fmt: skip
 def test_what_cannot_work_is_refused(algorithm, args, field):
     with pytest.raises(ConfigErrors) as caught:

@@ -18,7 +18,7 @@ from drillyard.cli import failures
 MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
            "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
            "tensorboard", "export", "serve", "deploy_policy", "evaluate", "promote",
-           "import_", "configure", "new", "assess")  # fmt: skip
+           "import_", "configure", "new", "assess", "record")  # fmt: skip
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 
 

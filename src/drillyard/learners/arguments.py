@@ -14,7 +14,14 @@ from typing import Any
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.learners import schedules
 from drillyard.learners.networks import NOT_TAKEN, check_policy_kwargs
-from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES, NOISES, ON_POLICY, OURS
+from drillyard.learners.signatures import (
+    ARGUMENTS,
+    FROM_EPISODES,
+    NOISES,
+    ON_POLICY,
+    OURS,
+    PRIORITISED,
+)
 from drillyard.registry import nearest
 
 FIELD = "learner.args"
@@ -269,6 +276,9 @@ def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:
             f"training by episodes needs one copy, and `train.n_envs` is {sizes.n_envs}",
             field=f"{FIELD}.train_freq", value=frequency, hint="count in steps",
         )  # fmt: skip
+    if algorithm in PRIORITISED and args["optimize_memory_usage"]:
+        yield ConfigError("is not offered with priorities", field=f"{FIELD}.optimize_memory_usage",
+                          value=True, allowed="false", hint="leave it out")  # fmt: skip
     handles = (args["replay_buffer_kwargs"] or {}).get("handle_timeout_termination", True)
     if args["optimize_memory_usage"] and handles:
         yield ConfigError(

@@ -113,11 +113,19 @@ def mark_cut(buffer: Any) -> None:
 
 
 def head(buffer: Any) -> Any:
-    """The row under the pen, which the memory-saving buffer uses as last next observation."""
+    """What of a buffer changes after it was stored.
+
+    That is the row under the pen, which the memory-saving buffer uses as last next observation, or
+    the priorities of all rows.
+    """
+    if hasattr(buffer, "priorities"):
+        return {"priorities": np.array(buffer.priorities), "largest": buffer.largest}
     return np.array(buffer.observations[buffer.pos]) if buffer.optimize_memory_usage else None
 
 
 def load_head(buffer: Any, row: Any) -> None:
     """Put back what ``head`` read."""
-    if row is not None:
+    if isinstance(row, dict):
+        buffer.load_priorities(row["priorities"], row["largest"])
+    elif row is not None:
         buffer.observations[buffer.pos] = row

@@ -19,6 +19,7 @@ from drillyard.simulators.vector import normalisation
 from drillyard.spec.learning import LearnerSpec
 
 SCHEMA_VERSION = 1
+SB3 = "stable-baselines3"
 
 
 def result_files(
@@ -35,26 +36,26 @@ def result_files(
 
     Returns:
         Name -> content. ``*.zip`` are for other tools only; drillyard never reads one. Those
-        of SBX would hold pickled code, and are not written.
+        of SBX would hold pickled code, and RLlib has none: they are not written.
     """
-    final, torch_made = weights(model), learner.engine == "sb3"
+    final, library = weights(model), getattr(model, "library", SB3)
     files = _policy("final", final, normalisation(venv))
     files[LEARNER_FILE] = _json({
         "schema_version": SCHEMA_VERSION,
-        "library": "stable-baselines3" if torch_made else "sbx",
+        "library": library,
         "algorithm": learner.algorithm, "policy": policy, "args": learner.args,
-        **({} if torch_made else {"engine": learner.engine}),
+        **({} if learner.engine == "sb3" else {"engine": learner.engine}),
     })  # fmt: skip
     files[SPACES_FILE] = _json({
         "schema_version": SCHEMA_VERSION,
         "observation": space_to_json(model.observation_space),
         "action": space_to_json(model.action_space),
     })  # fmt: skip
-    if torch_made:
+    if library == SB3:
         files["final_model.zip"] = _zip(model)
     if best.weights is not None:
         files |= _policy("best", best.weights, best.statistics)
-    if best.weights is not None and torch_made:
+    if best.weights is not None and library == SB3:
         steps = model.num_timesteps
         model.policy.load_state_dict(best.weights)
         model.num_timesteps = best.step

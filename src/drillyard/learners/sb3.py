@@ -17,7 +17,8 @@ from drillyard import checkpoints
 from drillyard.backend import Finding
 from drillyard.checkpoints import Checkpoint
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
-from drillyard.learners import sb3_build, warm_start
+from drillyard.learners import cloning, sb3_build, warm_start
+from drillyard.learners.beginning import announce
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.copies import choose
@@ -32,7 +33,7 @@ from drillyard.learners.sb3_state import unfinite_tensor
 from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
 from drillyard.learners.spaces import space_from_json
 from drillyard.learners.training import Finished, Training
-from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest
+from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_vec
@@ -64,7 +65,7 @@ class Sb3Learner:
         spec = context.spec
         learner, simulator = _parts(spec)
         checkpoint = checkpoints.latest(context.mailbox, context.run.run)
-        _announce(context, checkpoint)
+        announce(context, checkpoint)
         checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
@@ -86,13 +87,17 @@ class Sb3Learner:
             if learner.init_from is not None and checkpoint is None:
                 context.log.info("beginning from %s", learner.init_from)
                 warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
+            cloned = None
+            if learner.clone_from is not None and checkpoint is None:
+                cloned = cloning.apply(learner.clone_from, model)
+                context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson
                 evaluator = Evaluator(
                     simulator, simulator.lesson_of_stage(-1) if lesson is None else lesson,
                     plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
                 )  # fmt: skip
-            outcome = self._learn(context, plan, model, venv, evaluator, checkpoint)
+            outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
             outcome.summary["copies"] = how
             return outcome
         finally:
@@ -103,6 +108,7 @@ class Sb3Learner:
     def _learn(
         self, context: RunContext, plan: Plan, model: Any, venv: Any,
         evaluator: Evaluator | None, checkpoint: Checkpoint | None,
+        cloned: dict[str, Any] | None,
     ) -> PhaseOutcome:  # fmt: skip
         learner, _ = _parts(context.spec)
         events = None
@@ -127,6 +133,7 @@ class Sb3Learner:
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, _platform(model)
         )
+        training.cloned = cloned
         ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)
         theirs = [u for u in users if isinstance(u, BaseCallback)]
         callback = CallbackList([ours, *theirs]) if theirs else ours
@@ -176,6 +183,7 @@ class Sb3Learner:
                 **({"top": training.top.to_json()} if training.top.kept else {}),
                 **({"problems": films.problems} if films is not None and films.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
+                **({"cloned": training.cloned} if training.cloned else {}),
                 "exactness": exactness(training, plan),
             },
         )
@@ -272,6 +280,24 @@ class DoubleDQN(Sb3Learner):
     name = "double-dqn"
 
 
+class DuelingDQN(Sb3Learner):
+    """DQN that learns apart what a state is worth and what an action adds."""
+
+    name = "dueling-dqn"
+
+
+class PrioritizedDQN(Sb3Learner):
+    """DQN that looks more often at what it did not expect (prioritised replay)."""
+
+    name = "prioritized-dqn"
+
+
+class Rainbow(Sb3Learner):
+    """DQN with double targets, duelling networks and prioritised replay."""
+
+    name = "rainbow"
+
+
 class TRPO(Sb3Learner):
     """Trust region policy optimisation."""
 
@@ -341,16 +367,6 @@ def _diverged(model: Any, seed: int, error: ValueError) -> Exception:
         f"{what} is no longer finite at step {model.num_timesteps} (seed {seed})",
         hint="a smaller learning_rate or max_grad_norm, or the wrapper `normalize`, may help",
     )
-
-
-def _announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
-    start = AttemptStart(
-        attempt=context.attempt,
-        resumed_attempt=checkpoint.meta.attempt if checkpoint else None,
-        resumed_step=checkpoint.meta.step if checkpoint else None,
-        worker=context.claim.worker, host=platform.node(), started_at=context.clock.now(),
-    )  # fmt: skip
-    context.mailbox.write(f"{context.folder}/start.json", start)
 
 
 def _last_words(training: Training, events: EventFiles | None) -> None:

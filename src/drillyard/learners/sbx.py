@@ -179,6 +179,8 @@ class _Optimisers:
 class _Model:
     """An algorithm that is saved and told as Stable-Baselines3's are."""
 
+    library = engines.SBX
+
     def train(self, *args: Any, **kwargs: Any) -> None:
         """As SBX's, with a new key."""
         self.key = _key()

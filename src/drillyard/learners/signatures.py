@@ -51,7 +51,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "rms_prop_eps": 1e-5, "use_rms_prop": True, "normalize_advantage": False,
     },
     "dqn": _DQN,
-    "double-dqn": _DQN,
+    "double-dqn": _DQN, "dueling-dqn": _DQN, "prioritized-dqn": _DQN, "rainbow": _DQN,
     "ddpg": {**_CONTINUOUS, "learning_rate": 1e-3},
     "td3": {
         **_CONTINUOUS, "learning_rate": 1e-3, "policy_delay": 2, "target_policy_noise": 0.2,
@@ -106,6 +106,8 @@ ON_POLICY = frozenset({"ppo", "a2c", "trpo", "recurrent-ppo", "maskable-ppo"})
 """Algorithms that learn from whole rollouts."""
 FROM_EPISODES = frozenset({"ars"})
 """Algorithms that compare whole episodes. All others learn from a replay buffer."""
+PRIORITISED = frozenset({"prioritized-dqn", "rainbow"})
+"""Algorithms with a replay buffer that gives some steps more often than others."""
 MASKED = frozenset({"maskable-ppo"})
 """Algorithms that ask the simulator which actions are possible (``action_masks()``)."""
 
@@ -114,6 +116,7 @@ ACTION_SPACES: dict[str, tuple[str, ...]] = {
     "ppo": _ANY, "a2c": _ANY, "trpo": _ANY, "recurrent-ppo": _ANY,
     "maskable-ppo": ("Discrete", "MultiDiscrete", "MultiBinary"),
     "dqn": ("Discrete",), "double-dqn": ("Discrete",), "qr-dqn": ("Discrete",),
+    "dueling-dqn": ("Discrete",), "prioritized-dqn": ("Discrete",), "rainbow": ("Discrete",),
     "ddpg": ("Box",), "td3": ("Box",), "sac": ("Box",), "tqc": ("Box",), "crossq": ("Box",),
     "ars": ("Box", "Discrete"),
 }  # fmt: skip

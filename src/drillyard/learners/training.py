@@ -52,17 +52,10 @@ class Training:
     """
 
     def __init__(
-        self,
-        context: RunContext,
-        plan: Plan,
-        model: Any,
-        venv: Any,
-        writer: StreamWriter,
-        evaluator: Evaluator | None,
-        checkpoint: Checkpoint | None,
-        users: list[Any],
+        self, context: RunContext, plan: Plan, model: Any, venv: Any, writer: StreamWriter,
+        evaluator: Evaluator | None, checkpoint: Checkpoint | None, users: list[Any],
         platform: dict[str, Any],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.context = context
         self.plan = plan
         self.seed = context.run.seed
@@ -76,6 +69,7 @@ class Training:
         self.attention = False
         self.next_event = 0
         self.ended_by = "steps"
+        self.cloned: dict[str, Any] | None = None  # what was imitated before the first step
         self._model = model
         self._venv = venv
         self._writer = writer
@@ -247,11 +241,10 @@ class Training:
         logger.name_to_excluded.clear()
         self._writer.append("train", step, metrics)
         wall = max(self.context.clock.monotonic() - self._started, 1e-9)
+        speed = (step - self._start_step) / wall
         self._writer.append(
-            "timing", step,
-            {"time/steps_per_s": (step - self._start_step) / wall,
-             "time/elapsed_s": self.elapsed_s},
-        )  # fmt: skip
+            "timing", step, {"time/steps_per_s": speed, "time/elapsed_s": self.elapsed_s}
+        )
         self.marks.last_point = step
         self.marks.next_point = next_multiple(step, self.plan.point_every)
         for user in self._users:
@@ -306,6 +299,7 @@ class Training:
             "best": self.best.to_json(),
             "top": self.top.to_json(),
             "stopping": self._stopping.state(),
+            "cloned": self.cloned,
             "ends": self.ends.state(),
             "replay_head": None if buffer is None else replay.head(buffer),
             "users": [u.state() if hasattr(u, "load_state") else None for u in self._users],
@@ -376,6 +370,7 @@ class Training:
             self.best = Best.from_json(tree["best"], checkpoint.files)
             self.top.load(tree.get("top", []), checkpoint.files)
             self._stopping.load_state(tree.get("stopping"))
+            self.cloned = tree.get("cloned")
         self.marks.replan(
             self._start_step, self.plan.evaluate_every, self.plan.evaluate_after_episodes
         )

@@ -88,6 +88,19 @@ class CallbackSpec(Strict):
     args: dict[str, Any] = Field(default_factory=dict, description="Constructor arguments.")
 
 
+class CloneSpec(Strict):
+    """Behaviour cloning: a policy imitates demonstrations before it learns by itself."""
+
+    trajectories: str = Field(description="A file of `drillyard record` (.npz), or a table (.csv) "
+                              "with columns `observation_0` … and `action_0` …; beside this "
+                              "file.")  # fmt: skip
+    epochs: PositiveInt = Field(20, description="How often each step of them is learned from.")
+    batch_size: PositiveInt = Field(64, description="Steps of an update.")
+    learning_rate: Annotated[float, Field(gt=0, le=1), NotBool] = Field(
+        1e-3, description="Of the optimiser (Adam)."
+    )
+
+
 class LearnerSpec(Strict):
     """What learns."""
 
@@ -111,6 +124,10 @@ class LearnerSpec(Strict):
         None, exclude_if=_is_none, description="Begin with the weights and normalisation of an "
         "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, `gs://bucket/NAME/t0001-s1`, or "
         "`models:/NAME@champion`.",
+    )  # fmt: skip
+    clone_from: CloneSpec | None = Field(
+        None, exclude_if=_is_none, description="Imitate demonstrations before training: "
+        "`{trajectories: expert.npz}`.",
     )  # fmt: skip
     callbacks: list[CallbackSpec] = Field(
         default_factory=list,

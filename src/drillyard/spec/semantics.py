@@ -278,9 +278,11 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
     from drillyard.learners.engines import validate_engine
     from drillyard.learners.signatures import ARGUMENTS
 
+    if spec.learner.algorithm not in ARGUMENTS:
+        return  # a plug-in checks its own arguments, when its simulator is looked at
     for key in spec.learner.args:
         theirs = ours(key)
-        own = key in ARGUMENTS.get(spec.learner.algorithm, ())
+        own = key in ARGUMENTS[spec.learner.algorithm]
         if theirs and theirs != f"learner.args.{key}" and not own:
             yield ConfigError(
                 f"unknown argument {key!r}", field=f"learner.args.{key}", value=key,
@@ -289,8 +291,8 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
             )  # fmt: skip
             return
     learner, train = spec.learner, spec.train
-    if learner.algorithm not in ARGUMENTS or train is None:
-        return  # a plug-in checks its own arguments, when its simulator is looked at
+    if train is None:
+        return
     sizes = Sizes(train.n_envs, train.steps)
     yield from _caught(
         lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"

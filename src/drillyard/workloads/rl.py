@@ -70,6 +70,11 @@ class RlWorkload:
             findings += load("learners", learner.algorithm)().check(spec, observation, action)
         if learner.init_from is not None:
             findings += _earlier(learner.init_from)
+        if learner.clone_from is not None:
+            from drillyard.learners.cloning import check as check_cloning
+
+            shown = check_cloning(learner, simulator, observation, action)
+            findings.append(Finding(Severity.OK, "learner.clone_from", shown))
         for number, callback in enumerate(learner.callbacks):
             field = f"learner.callbacks[{number}]"
             # Named as it is written: without arguments, a callback is its id alone.

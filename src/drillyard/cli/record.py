@@ -1,0 +1,83 @@
+"""``drillyard record``: demonstrations, for a training that begins by imitating them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drillyard.cli.common import JsonOption, StoreOption, print_json
+
+if TYPE_CHECKING:
+    from drillyard.demonstrations import Demonstrations
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("record")(record)
+
+
+def record(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|NAME|NAME/RUN", help="An experiment file, for a "
+                            "baseline; or an experiment or run that was trained.")
+    ],
+    policy: Annotated[
+        str, typer.Option("--policy", help="`agent`, or a baseline: p-controller, module:Class.")
+    ] = "agent",
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=1, max=100_000, help="How many.")
+    ] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another one gives others.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.npz", help="Where they go.")
+    ] = Path("demonstrations.npz"),
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Play episodes and keep every observation and action, for `learner.clone_from`."""
+    from drillyard.errors import ConfigError, UserError
+
+    if out.suffix != ".npz":
+        raise ConfigError(
+            "is no name of demonstrations", file="--out", value=str(out),
+            allowed="a name that ends with .npz", hint=f"--out {out}.npz",
+        )  # fmt: skip
+    if out.exists():
+        raise UserError(f"{out} is there already; nothing was played",
+                        hint="choose another name with --out")  # fmt: skip
+    found, mean = _played(what, policy, episodes, seed, store)
+    out.write_bytes(found.to_bytes())
+    if as_json:
+        print_json({"policy": policy, "episodes": episodes, "steps": len(found.actions),
+                    "mean_return": mean, "file": str(out)})  # fmt: skip
+        return
+    typer.echo(f"{episodes} episodes of {policy}, {len(found.actions):,} steps, mean return "
+               f"{mean:.2f}\nwrote {out}")  # fmt: skip
+
+
+def _played(
+    what: str, policy: str, episodes: int, seed: int, store: str | None
+) -> tuple[Demonstrations, float]:
+    """Demonstrations and their mean return."""
+    from drillyard.checking import importable
+    from drillyard.cli.stored import playable
+    from drillyard.demonstrations import play
+    from drillyard.errors import ConfigError
+    from drillyard.spec.load import load
+
+    if policy != "agent":
+        loaded = load(Path(what))
+        if loaded.spec.simulator is None:
+            raise ConfigError("has no simulator", field="simulator", allowed="an `rl` experiment")
+        with importable(loaded.folder):
+            return play(loaded.spec.simulator, policy, episodes, seed)
+    if Path(what).is_file():
+        raise ConfigError(
+            "a file has no trained agent", file="--policy", value=policy,
+            allowed="a baseline: hold, random, …; or the name of a trained experiment",
+            hint="drillyard record NAME for the agent, or --policy p-controller",
+        )  # fmt: skip
+    with playable(what, store) as found:
+        return play(found.simulator, found, episodes, seed)

@@ -1,0 +1,231 @@
+"""What DQN's successors add to it, each by name: duelling networks, prioritised replay, and both.
+
+Sources: Wang et al., "Dueling network architectures for deep reinforcement learning" (2016),
+equation 9; Schaul et al., "Prioritized experience replay" (2016), proportional variant; Hessel et
+al., "Rainbow" (2018), without its noisy networks and its distribution of returns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import stable_baselines3 as sb3
+import torch
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MultiInputPolicy, QNetwork
+
+ALPHA = 0.6
+"""How much priorities count: 0 is uniform."""
+BETA = 0.4
+"""How much of their bias is made up for at the start; all of it at the end."""
+_SMALLEST = 1e-6
+"""Nothing is never drawn again."""
+
+
+class _Streams(torch.nn.Module):
+    """Value and advantages from the last layer's features: Q = V + A - mean(A)."""
+
+    def __init__(self, width: int, actions: int) -> None:
+        super().__init__()
+        self.value, self.advantage = torch.nn.Linear(width, 1), torch.nn.Linear(width, actions)
+
+    def forward(self, features: torch.Tensor) -> Any:
+        advantage = self.advantage(features)
+        return self.value(features) + advantage - advantage.mean(dim=1, keepdim=True)
+
+
+class DuellingNetwork(QNetwork):  # type: ignore[misc]
+    """DQN's network whose head is two."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        body = create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn)
+        width = self.net_arch[-1] if self.net_arch else self.features_dim
+        self.q_net = torch.nn.Sequential(*body, _Streams(width, int(self.action_space.n)))
+
+
+class _Duelling:
+    """A policy of DQN with such networks."""
+
+    def make_q_net(self) -> Any:
+        """As DQN's, with another class."""
+        own: Any = self
+        found = own._update_features_extractor(own.net_args, features_extractor=None)
+        return DuellingNetwork(**found).to(own.device)
+
+
+class DuellingMlpPolicy(_Duelling, DQNPolicy):  # type: ignore[misc]
+    """For flat observations."""
+
+
+class DuellingCnnPolicy(_Duelling, CnnPolicy):  # type: ignore[misc]
+    """For images."""
+
+
+class DuellingMultiInputPolicy(_Duelling, MultiInputPolicy):  # type: ignore[misc]
+    """For mappings."""
+
+
+class DuellingDQN(sb3.DQN):  # type: ignore[misc]
+    """DQN that learns apart what a state is worth and what an action adds."""
+
+    policy_aliases: ClassVar[dict[str, Any]] = {
+        "MlpPolicy": DuellingMlpPolicy, "CnnPolicy": DuellingCnnPolicy,
+        "MultiInputPolicy": DuellingMultiInputPolicy,
+    }  # fmt: skip
+
+
+class _SumTree:
+    """Draws indices in proportion to their weights, in the logarithm of their number."""
+
+    def __init__(self, size: int) -> None:
+        self._first = 1 << max(0, size - 1).bit_length()
+        self._sums = np.zeros(2 * self._first)
+
+    def set(self, indices: np.ndarray, weights: np.ndarray) -> None:
+        at = indices + self._first
+        self._sums[at] = weights
+        while at[0] > 1:
+            at = np.unique(at >> 1)
+            self._sums[at] = self._sums[2 * at] + self._sums[2 * at + 1]
+
+    def draw(self, shares: np.ndarray) -> np.ndarray:
+        """Indices at shares (0 to 1) of the total."""
+        rest, at = shares * self._sums[1], np.ones(len(shares), dtype=np.int64)
+        while at[0] < self._first:
+            left = self._sums[2 * at]
+            right = rest >= left
+            rest, at = np.where(right, rest - left, rest), 2 * at + right
+        return at - self._first
+
+    def probability(self, indices: np.ndarray) -> np.ndarray:
+        return np.asarray(self._sums[indices + self._first] / self._sums[1])
+
+
+class Prioritised:
+    """A replay buffer that gives steps with large errors more often.
+
+    A step of several copies has one priority: that of the copy that was looked at last.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own: Any = self
+        self.priorities = np.zeros(own.buffer_size, dtype=np.float32)
+        self._tree = _SumTree(own.buffer_size)
+        self._largest = 1.0
+        self.drawn = np.zeros(0, dtype=np.int64)
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """As ever; a new step is given as often as the one with the largest error."""
+        row = np.array([self.pos])  # type: ignore[attr-defined]
+        super().add(*args, **kwargs)  # type: ignore[misc]
+        self._set(row, np.array([self._largest], dtype=np.float32))
+
+    def sample(self, batch_size: int, env: Any = None) -> Any:
+        """Steps in proportion to priority ** ALPHA, one out of each of equal parts."""
+        parts = (np.arange(batch_size) + np.random.rand(batch_size)) / batch_size
+        own: Any = self
+        rows = own.buffer_size if own.full else own.pos
+        self.drawn = np.minimum(self._tree.draw(parts), rows - 1)
+        return own._get_samples(self.drawn, env=env)
+
+    def weights(self, beta: float) -> np.ndarray:
+        """What makes up for drawing the last sample unequally, at most 1, ``(batch,)``."""
+        own: Any = self
+        rows = own.buffer_size if own.full else own.pos
+        each = (rows * self._tree.probability(self.drawn)) ** -beta
+        return np.asarray(each / each.max(), dtype=np.float32)
+
+    def told(self, errors: np.ndarray) -> None:
+        """Absolute errors of the last sample, ``(batch,)``."""
+        found = errors.astype(np.float32) + _SMALLEST
+        self._largest = max(self._largest, float(found.max()))
+        self._set(self.drawn, found)
+
+    def load_priorities(self, priorities: np.ndarray, largest: float) -> None:
+        """Those of a checkpoint."""
+        self._largest = largest
+        self._set(np.arange(len(priorities)), priorities)
+
+    @property
+    def largest(self) -> float:
+        """The largest priority so far."""
+        return self._largest
+
+    def _set(self, rows: np.ndarray, priorities: np.ndarray) -> None:
+        self.priorities[rows] = priorities
+        # Of a row that was drawn twice the last one counts, in the tree as here.
+        self._tree.set(rows, self.priorities[rows].astype(np.float64) ** ALPHA)
+
+
+class PrioritisedReplayBuffer(Prioritised, ReplayBuffer):  # type: ignore[misc]
+    """Of single steps."""
+
+
+class PrioritisedNStepBuffer(Prioritised, NStepReplayBuffer):  # type: ignore[misc]
+    """Of returns of several steps."""
+
+
+class PrioritisedDictBuffer(Prioritised, DictReplayBuffer):  # type: ignore[misc]
+    """Of observations that are mappings."""
+
+
+class PrioritisedDQN(sb3.DQN):  # type: ignore[misc]
+    """DQN that looks more often at what it did not expect."""
+
+    double = False
+    replay_buffer_class: Any
+    replay_buffer_kwargs: dict[str, Any]
+
+    def _setup_model(self) -> None:
+        if self.replay_buffer_class is None:
+            several = {"n_steps": self.n_steps, "gamma": self.gamma} if self.n_steps > 1 else {}
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, **several}
+            self.replay_buffer_class = PrioritisedNStepBuffer if several else (
+                PrioritisedDictBuffer if hasattr(self.observation_space, "spaces")
+                else PrioritisedReplayBuffer
+            )  # fmt: skip
+        super()._setup_model()
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """As DQN's, with weighted errors, which become priorities."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        beta = 1.0 - (1.0 - BETA) * self._current_progress_remaining
+        losses = []
+        for _ in range(gradient_steps):
+            buffer: Any = self.replay_buffer
+            data = buffer.sample(batch_size, env=self._vec_normalize_env)
+            target, now = self._target(data), self.q_net(data.observations)
+            now = now.gather(1, data.actions.long())
+            errors = torch.nn.functional.smooth_l1_loss(now, target, reduction="none")
+            weights = torch.as_tensor(buffer.weights(beta), device=self.device)
+            loss = (weights * errors.squeeze(1)).mean()
+            losses.append(loss.item())
+            self.policy.optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            buffer.told((target - now).detach().abs().squeeze(1).cpu().numpy())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", np.mean(losses))
+
+    def _target(self, data: Any) -> torch.Tensor:
+        """What the value of the chosen actions should be, ``(batch, 1)``."""
+        discounts = data.discounts if data.discounts is not None else self.gamma
+        with torch.no_grad():
+            rated = self.q_net_target(data.next_observations)
+            chooser = self.q_net(data.next_observations) if self.double else rated
+            best = rated.gather(1, chooser.argmax(dim=1, keepdim=True))
+            return torch.as_tensor(data.rewards + (1 - data.dones) * discounts * best)
+
+
+class Rainbow(PrioritisedDQN):
+    """DQN with double targets, duelling networks and prioritised replay."""
+
+    double = True
+    policy_aliases = DuellingDQN.policy_aliases

@@ -1,0 +1,1 @@
+"""RLlib's distributed learners: checked without Ray, trained with it, played with torch alone."""

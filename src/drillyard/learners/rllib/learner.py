@@ -1,0 +1,148 @@
+"""IMPALA and APPO of RLlib as learners: workers play at their own pace, one learner follows."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from drillyard.backend import Finding, Severity
+from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
+from drillyard.learners.rllib.arguments import ARGUMENTS, validate
+from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.simulators.wrapper_order import VEC_WRAPPERS
+from drillyard.spec import ExperimentSpec
+
+_INSTEAD = {
+    "simulator.wrappers": "wrappers around each copy", "train.episodes": "train.steps",
+    "learner.policy": "learner.args.fcnet_hiddens", "evaluate.every.after_episodes": "steps",
+}  # fmt: skip
+"""Field that is not taken -> what is."""
+
+
+class RllibLearner:
+    """One algorithm of RLlib."""
+
+    name: ClassVar[str] = ""
+    resume: ClassVar[str] = "statistically equal"
+    inherits: ClassVar[bool] = False
+
+    def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
+        """See ``Learner.check``.
+
+        Raises:
+            ConfigErrors: Arguments that cannot work.
+            ConfigError: A part of the file that RLlib's learners do not take; Ray is missing.
+            SpaceMismatch: It cannot act in this world.
+        """
+        assert spec.learner is not None and spec.train is not None
+        validate(self.name, spec.learner.args)
+        _refuse_parts(spec)
+        _check_spaces(self.name, observation, action)
+        if find_spec("ray") is None and not any(r.startswith("ray") for r in spec.requirements):
+            raise missing(self.name)
+        workers = spec.learner.args.get("num_env_runners", ARGUMENTS[self.name]["num_env_runners"])
+        return [
+            Finding(Severity.OK, "learner", f"{self.name} fits {observation} -> {action}"),
+            Finding(Severity.OK, "learner.args.num_env_runners",
+                    f"{workers} processes with {spec.train.n_envs} copies each"),
+        ]  # fmt: skip
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """Train a run to the end of its budget, from its last checkpoint where there is one.
+
+        Raises:
+            Stopped: A stop was asked for; the last checkpoint stands.
+            ConfigError: Ray is not installed here.
+        """
+        if find_spec("ray") is None:
+            raise missing(self.name)
+        from drillyard.learners.rllib.training import train
+
+        return train(context, self.name)
+
+    def rebuild(self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes) -> Any:
+        """See ``Learner.rebuild``; needs no Ray.
+
+        Raises:
+            CorruptObject: The weights are those of another network.
+        """
+        from safetensors.torch import load as load_tensors
+
+        from drillyard.learners.rllib.network import Network
+        from drillyard.learners.sb3 import Rebuilt
+        from drillyard.learners.spaces import space_from_json
+
+        args = {**ARGUMENTS[self.name], **description["args"]}
+        try:
+            return Rebuilt(Network(
+                space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
+                load_tensors(weights), args["fcnet_activation"],
+            ))  # fmt: skip
+        except Exception as error:
+            raise CorruptObject(f"these are not this policy's weights: {error}") from error
+
+
+class Impala(RllibLearner):
+    """Importance-weighted actor-learner architecture, with several workers."""
+
+    name = "impala"
+
+
+class Appo(RllibLearner):
+    """Asynchronous PPO, with several workers."""
+
+    name = "appo"
+
+
+def missing(algorithm: str) -> ConfigError:
+    """Ray is not installed, with what to do."""
+    return ConfigError(
+        f"{algorithm} is RLlib's, which is not installed here", field="learner.algorithm",
+        value=algorithm, allowed="ppo, a2c and the others that need no RLlib",
+        hint="pip install 'drillyard[rllib]' in an environment of its own: RLlib wants an older "
+        "Gymnasium",
+    )  # fmt: skip
+
+
+def _refuse_parts(spec: ExperimentSpec) -> None:
+    simulator, learner, train, every = (
+        spec.simulator, spec.learner, spec.train, spec.evaluate.every)  # fmt: skip
+    assert simulator is not None and learner is not None and train is not None
+    given = {
+        "simulator.wrappers": [w.name for w in simulator.wrappers if w.name in VEC_WRAPPERS],
+        "simulator.curriculum": simulator.curriculum,
+        "learner.policy": learner.policy,
+        "learner.init_from": learner.init_from,
+        "learner.callbacks": learner.callbacks,
+        "train.stop": train.stop,
+        "train.episodes": train.episodes,
+        "evaluate.every.after_episodes": every.after_episodes if every else None,
+    }
+    for field, value in given.items():
+        if value:
+            raise ConfigError(
+                f"is not offered with RLlib's {learner.algorithm}", field=field,
+                value=value if isinstance(value, int | str | list) else str(value),
+                allowed=_INSTEAD.get(field, "nothing"), hint="delete it, or choose ppo",
+            )  # fmt: skip
+
+
+def _check_spaces(algorithm: str, observation: Any, action: Any) -> None:
+    """Flat observations, and Discrete or bounded Box actions."""
+    import numpy as np
+    from gymnasium import spaces
+
+    if not isinstance(observation, spaces.Box) or len(observation.shape) != 1:
+        raise SpaceMismatch(
+            f"{algorithm} is offered for flat observations only, not {observation}",
+            field="learner.algorithm", value=algorithm, allowed="Box of one dimension",
+            hint="flatten it (simulator.wrappers: [flatten_observation])",
+        )  # fmt: skip
+    bounded = isinstance(action, spaces.Box) and len(action.shape) == 1 and bool(
+        np.isfinite(action.low).all() and np.isfinite(action.high).all())  # fmt: skip
+    if not bounded and not isinstance(action, spaces.Discrete):
+        raise SpaceMismatch(
+            f"{algorithm} cannot act in this world: its action space is {action}",
+            field="learner.algorithm", value=algorithm,
+            allowed="Discrete, or Box of one dimension with finite bounds", hint="choose ppo",
+        )  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
 
 from drillyard.simulators import register_gymnasium
 
@@ -49,6 +50,7 @@ def main() -> None:
             n_eval_episodes=10, verbose=0, best_model_save_path="best",
         )  # fmt: skip
     model = PPO("MlpPolicy", env, n_steps=512, batch_size=256, seed=seed, device="cpu")
+    model.set_logger(Logger(None, []))  # its own leaves an empty folder
     start = time.perf_counter()
     model.learn(steps, callback=callback)
     seconds = time.perf_counter() - start

@@ -145,7 +145,8 @@ def _montage(
     takes = {}
     for title, policy in policies.items():
         take = studio.take(policy, planned)
-        takes[f"{title or policy.name}: return {take.episode_return:.6g}"] = take
+        shown = title or f"{policy.name.rpartition(':')[2]} policy"
+        takes[f"{shown}: return {take.episode_return:.6g}"] = take
     return studio.files(f"{FOLDER}/checkpoints", takes)
 
 

@@ -68,7 +68,7 @@ def titled(frame: np.ndarray, title: str) -> np.ndarray:
     picture = Image.fromarray(frame)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(10, frame.shape[0] // 20))
-    draw.text((5, 3), title, fill="white", stroke_width=2, stroke_fill="black", font=font)
+    draw.text((5, 3), title, fill="white", stroke_width=1, stroke_fill="black", font=font)
     return np.asarray(picture)
 
 

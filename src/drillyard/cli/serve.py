@@ -39,7 +39,7 @@ def serve(
         raise ConfigError(
             "is open to others, and nobody would be asked for a token", file="command line",
             field="--host", value=host, allowed="127.0.0.1, or any address with a token",
-            hint=f"put a secret into {TOKEN}; requests bring it as `Authorization: Bearer …`",
+            hint=f"put a secret into {TOKEN}; requests bring it as a bearer token",
         )  # fmt: skip
     try:
         import uvicorn

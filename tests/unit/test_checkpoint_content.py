@@ -81,7 +81,7 @@ def test_a_ring_comes_back_from_its_segments(cuts, lean):
         stored = {**{n: stored[n] for n in names}, segment[0]: segment[1]}
         before = rows
     two = make()
-    replay.restore(two, stored, before)
+    replay.restore(two, stored, 2 * before)
     replay.load_head(two, replay.head(one))
     assert (two.pos, two.full) == (one.pos, one.full)
     for field in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
@@ -90,9 +90,9 @@ def test_a_ring_comes_back_from_its_segments(cuts, lean):
     if len(stored) > 1:
         first = min(stored)
         with pytest.raises(CorruptObject):
-            replay.restore(make(), {n: d for n, d in stored.items() if n != first}, before)
+            replay.restore(make(), {n: d for n, d in stored.items() if n != first}, 2 * before)
     with pytest.raises(CorruptObject):
-        replay.restore(make(), {max(stored): npz_bytes({"x": np.zeros(1)})}, before)
+        replay.restore(make(), {max(stored): npz_bytes({"x": np.zeros(1)})}, 2 * before)
 
 
 def test_spaces_come_back():

@@ -83,6 +83,8 @@ class Marks:
     last_evaluation: int = -1
     elapsed_s: float = 0.0
     """Training time of all attempts so far."""
+    copies_changed: bool = False
+    """It was resumed with another number of copies than it was stopped with."""
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from drillyard.errors import CorruptObject
+from drillyard.errors import ConfigError, CorruptObject
 from drillyard.learners.packing import npz_arrays, npz_bytes
 
 _NAME = re.compile(r"replay-(?P<first>\d+)-(?P<last>\d+)\.npz\Z")
@@ -70,15 +70,46 @@ def new_segment(names: Iterable[str], buffer: Any, rows: int) -> tuple[str, byte
     return f"replay-{first:012d}-{rows:012d}.npz", npz_bytes(content)
 
 
-def restore(buffer: Any, segments: Mapping[str, bytes], rows: int) -> None:
+def restore(
+    buffer: Any, segments: Mapping[str, bytes], steps: int, copies: int | None = None
+) -> None:
     """Fill a fresh buffer.
+
+    Args:
+        buffer: Of SB3.
+        segments: Name -> content.
+        steps: Environment steps done, summed over copies.
+        copies: Of the simulator that the segments are of; None: as many as the buffer's.
 
     Raises:
         CorruptObject: The segments do not cover the ring, or are those of another world.
+        ConfigError: Steps without their next observations cannot be dealt to other copies.
     """
-    size = int(buffer.buffer_size)
+    then, now = copies or buffer.n_envs, buffer.n_envs
+    size, rows = int(buffer.buffer_size), steps // now
+    if then == now:
+        _fill(_arrays(buffer), segments, size, rows)
+    elif buffer.optimize_memory_usage:
+        raise ConfigError(
+            "a replay buffer that saves memory cannot be laid out for another number of copies",
+            field="train.n_envs", value=now, allowed=str(then), hint=f"write n_envs: {then}",
+        )  # fmt: skip
+    elif rows:
+        # As long a ring as theirs was, for as many copies, and then laid out anew.
+        theirs = max(1, size * now // then)
+        shapes = {
+            name: np.zeros((theirs, then, *array.shape[2:]), array.dtype)
+            for name, array in _arrays(buffer).items()
+        }
+        _fill(shapes, segments, theirs, steps // then)
+        _lay_out(buffer, shapes, steps // then, rows)
+    buffer.pos, buffer.full = rows % size, rows >= size
+
+
+def _fill(
+    arrays: Mapping[str, np.ndarray], segments: Mapping[str, bytes], size: int, rows: int
+) -> None:
     expected = max(0, rows - size)
-    arrays = _arrays(buffer)
     for name in sorted(segments):
         first, last = _span(name)
         content = npz_arrays(segments[name])
@@ -93,7 +124,36 @@ def restore(buffer: Any, segments: Mapping[str, bytes], rows: int) -> None:
         expected = last
     if expected != rows:
         raise CorruptObject(f"replay buffer: rows {expected} to {rows} are missing")
-    buffer.pos, buffer.full = rows % size, rows >= size
+
+
+def _lay_out(buffer: Any, arrays: dict[str, np.ndarray], rows_then: int, rows: int) -> None:
+    """Steps of one number of copies as those of another one.
+
+    The steps of each copy stay in their order, one copy after the other, and are dealt to the new
+    columns in equal parts. Where two parts meet, the episode counts as cut there: a truncation.
+    """
+    size, now = int(buffer.buffer_size), buffer.n_envs
+    there = next(iter(arrays.values())).shape[0]
+    order = np.arange(max(0, rows_then - there), rows_then) % there
+    needed = min(rows, size)
+    for field, array in _arrays(buffer).items():
+        flat = arrays[field][order].swapaxes(0, 1).reshape(-1, *array.shape[2:])
+        if field == "dones" or field == "timeouts":
+            ends = np.zeros(len(flat), dtype=bool)
+            ends[len(order) - 1 :: len(order)] = True
+            alive = arrays["dones"][order].swapaxes(0, 1).reshape(-1) == 0
+            flat = np.where(ends & alive, 1, flat)
+        # The newest of them; where a division left too few, the oldest ones twice.
+        kept = np.take(flat, np.arange(len(flat) - needed * now, len(flat)), axis=0, mode="wrap")
+        columns = kept.reshape(now, needed, *array.shape[2:])
+        array[np.arange(rows - needed, rows) % size] = columns.swapaxes(0, 1)
+    last = (rows - 1) % size
+    alive = buffer.dones[last] == 0
+    buffer.dones[last][alive] = 1.0
+    buffer.timeouts[last][alive] = 1.0
+    if hasattr(buffer, "priorities"):
+        known = np.where(np.arange(size) < needed, buffer.largest, 0.0).astype(np.float32)
+        buffer.load_priorities(known, buffer.largest)
 
 
 def mark_cut(buffer: Any) -> None:

@@ -49,6 +49,11 @@ def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
         venv.close()
 
 
+def copies_of(tree: dict[str, Any]) -> int:
+    """Copies of the simulator that the state in a checkpoint is of."""
+    return len(tree["model"]["observations"]["starts"])
+
+
 def tree_of(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
     """The state in a checkpoint, once it is sure that it may be read.
 

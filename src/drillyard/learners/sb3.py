@@ -69,7 +69,8 @@ class Sb3Learner:
         checkpoint = checkpoint or checkpoints.inherited(context.mailbox, context.run)
         lineage = context.run.lineage
         gamma = learner.args.get("gamma", ARGUMENTS[self.name].get("gamma"))
-        n_envs = int(context.run.choices.get("n_envs") or (spec.train.n_envs if spec.train else 1))
+        assert spec.train is not None
+        n_envs = spec.train.n_envs
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         venv = make_vec(
             simulator, n_envs, context.run.seed, gamma=None if gamma is None else float(gamma),
@@ -344,6 +345,8 @@ def exactness(training: Training, plan: Plan) -> str:
     """In words, how this run relates to an uninterrupted one."""
     if plan.max_time_s is not None:
         return "not reproducible (stopped by wall clock)"
+    if training.marks.copies_changed:
+        return "statistically equal (number of copies changed)"
     if not training.same_platform:
         return "statistically equal (threads, device or versions changed)"
     if training.silent:

@@ -87,6 +87,7 @@ class Training:
         self._checkpoint_step = checkpoint.meta.step if checkpoint else None
         self._start_step = self._checkpoint_step or 0
         self._after_resume = False
+        self._anew = False  # other copies than the checkpoint's: they begin new episodes
         self._elapsed_before = 0.0
         self._started = context.clock.monotonic()
         self._flushed = self._started
@@ -121,7 +122,7 @@ class Training:
         self.tell(step, flush=False)
 
     def abandon(self) -> None:
-        """End badly: a checkpoint that is being written is completed, and lines are written."""
+        """End badly: a checkpoint under way is completed, and lines are written."""
         self._committer.wait()
         self._writer.flush()
 
@@ -143,10 +144,8 @@ class Training:
         """Progress for people, segments for readers; a few times a second."""
         if self.plan.max_time_s is not None and self.elapsed_s >= self.plan.max_time_s:
             self.attention = True
-        returns = [e["r"] for e in self._model.ep_info_buffer]
-        left_s = None
-        if self.plan.max_time_s is not None:
-            left_s = max(0.0, self.plan.max_time_s - self.elapsed_s)
+        returns, limit = [e["r"] for e in self._model.ep_info_buffer], self.plan.max_time_s
+        left_s = None if limit is None else max(0.0, limit - self.elapsed_s)
         self.context.progress(
             step=step, total=self.plan.total_steps, episodes=self.marks.episodes,
             episode_return=float(np.mean(returns)) if returns else None,
@@ -236,9 +235,8 @@ class Training:
         metrics["rollout/episodes"] = self.marks.episodes
         metrics |= self.ends.point()
         metrics |= sb3_state.capture_logger(logger)["values"]
-        logger.name_to_value.clear()
-        logger.name_to_count.clear()
-        logger.name_to_excluded.clear()
+        for noted in (logger.name_to_value, logger.name_to_count, logger.name_to_excluded):
+            noted.clear()
         self._writer.append("train", step, metrics)
         wall = max(self.context.clock.monotonic() - self._started, 1e-9)
         speed = (step - self._start_step) / wall
@@ -322,9 +320,8 @@ class Training:
         """Write a checkpoint in another thread; it exists when that is done, and not before."""
         offsets, barrier = self._writer.offsets(), self.marks.barrier
         now = self.context.clock.now()
-        info = {"silent_layers": list(self.silent), "interval": self.interval,
-                "episodes_cut": self.marks.episodes_cut,
-                "spaces": resumable.spaces_of(self._model)}  # fmt: skip
+        info = {"silent_layers": [*self.silent], "episodes_cut": self.marks.episodes_cut,
+                "interval": self.interval, "spaces": resumable.spaces_of(self._model)}  # fmt: skip
 
         def commit() -> None:
             self._writer.flush()  # its lines, and perhaps later ones, which a resume cuts off
@@ -345,7 +342,8 @@ class Training:
         model = self._model
         seeds = barrier_seeds(self.seed, self.marks.barrier)
         reseed(seeds, model.action_space)
-        if self.silent:
+        if self.silent or self._anew:
+            self._anew = False
             model.env.seed(seeds.simulators)
             model._last_obs = model.env.reset()
             model._last_episode_starts = np.ones((model.n_envs,), dtype=bool)
@@ -371,20 +369,26 @@ class Training:
             self.top.load(tree.get("top", []), checkpoint.files)
             self._stopping.load_state(tree.get("stopping"))
             self.cloned = tree.get("cloned")
-        self.marks.replan(
-            self._start_step, self.plan.evaluate_every, self.plan.evaluate_after_episodes
-        )
+        plan = self.plan
+        self.marks.replan(self._start_step, plan.evaluate_every, plan.evaluate_after_episodes)
         self._elapsed_before = self.marks.elapsed_s
-        resumable.restore(checkpoint, model, tree, observations=not self.silent)
-        if tree["simulators"] is not None and not self.silent:
+        copies = resumable.copies_of(tree)
+        self._anew = copies != model.n_envs
+        keeps = not self.silent and not self._anew
+        resumable.restore(checkpoint, model, tree, observations=keeps)
+        if tree["simulators"] is not None and keeps:
             vector.load_vec_state(self._venv, tree["simulators"])
         if tree["normalisation"] is not None:
             vector.load_normalisation(self._venv, tree["normalisation"])
         buffer = getattr(model, "replay_buffer", None)
         if buffer is not None:
             segments = {n: d for n, d in checkpoint.files.items() if replay.is_segment(n)}
-            replay.restore(buffer, segments, model.num_timesteps // model.n_envs)
-            replay.load_head(buffer, tree["replay_head"])
+            replay.restore(buffer, segments, model.num_timesteps, copies)
+            replay.load_head(buffer, None if self._anew else tree["replay_head"])
+        if self._anew:
+            self.marks.copies_changed = True
+            self.marks.episodes_cut += copies
+            self._stored = {n: e for n, e in self._stored.items() if not replay.is_segment(n)}
         if "ends" in tree:  # older checkpoints had none
             self.ends.load_state(tree["ends"])
         for user, state in zip(self._users, tree["users"], strict=False):

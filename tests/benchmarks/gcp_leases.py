@@ -2,105 +2,34 @@
 
     python -m tests.benchmarks.gcp_leases [leases] [seed] [speed]
 
-Each lease is of an experiment of its own. A driver process drives a few dozen of them side by
-side, as one laptop may; it is killed with SIGKILL at random moments and started again, at once or
-when its machines have long gone on alone, and some experiments are left to themselves until a
-reaper comes. The cloud loses answers, fails deletions, says DONE and does nothing, lists late,
-takes machines away. Machines are threads with tiny tickets (``played_machines``); for real ones
-see ``gcp_trainings``. The judge is the emulated cloud's own state; the exit code is 1 when
-anything was lost or left.
+What is done to them: ``leases``. The cloud loses answers, fails deletions, says DONE and does
+nothing, lists late, takes machines away. Machines are threads with tiny tickets
+(``played_machines``); for real ones see ``gcp_trainings``. The judge is the emulated cloud's own
+state; the exit code is 1 when anything was lost or left.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
-import multiprocessing
 import os
-import random
-import sys
-import tempfile
-import threading
-import time
-import traceback
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from drillyard.backend import Backend, open_backend
-from drillyard.driver import Driver
-from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
-from drillyard.mailbox import Mailbox, Store, open_store
 from drillyard.testing.cloud.handle import GcpEmulator
-from tests.contract.tiny_backend import tiny
 
-from . import common
+from .leases import Outcome, Place, Sweep, main
 from .played_machines import unplayed
 from .virtual_clock import VirtualClock
 
 SPEED = 10.0
 """Virtual seconds a real one; a few leases alone may go faster."""
 LAG_S = 30.0
-PIECE = 100
-"""Leases an emulator: what it keeps of the past is looked through at every look."""
-BATCH = 25
-"""Leases a driver process."""
-AT_ONCE = 2
-"""Driver processes."""
-MOST_KILLS = 3
-START_WITHIN_S = 120.0
-AWAY_S = 300.0
-"""Virtual seconds: a driver's leases begin within the first; who comes back later than at once
-does so within the second."""
-TYPICAL_S = 300.0
-"""Virtual seconds of a driver that is not killed; kills come within."""
-LONGEST_S = 600.0
-"""Real seconds after which a driver that was not killed is taken for hung."""
-MOST_LIVES = 10
-ABANDONED = 0.1
 CUT = 0.05
 LOST_CREATES, DELETE_ERRORS, FALSE_DONE = 0.10, 0.10, 0.05
 SETTINGS = {"LISTING_LAG_S": str(LAG_S), "BUCKET": "leases"}
 STORE = "gs://leases"
-PHASES = 3
-HOURS = 12
-
-
-@dataclass
-class Outcome:
-    """What became of some leases.
-
-    Attributes:
-        lives: Driver processes.
-        killed: Experiments whose driver was killed under them; one may be counted thrice.
-        lost: Results that are not there, or not as they were written.
-        left: What the cloud still had after a command said that it was done, and at the end.
-        trouble: Drivers that broke, hung, or never came to an end.
-    """
-
-    leases: int = 0
-    lives: int = 0
-    kills: int = 0
-    killed: int = 0
-    abandoned: int = 0
-    cuts: int = 0
-    results: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        """Add another one's figures."""
-        for name, value in vars(other).items():
-            if isinstance(value, Counter):
-                getattr(self, name).update(value)
-            else:
-                setattr(self, name, getattr(self, name) + value)
+KINDS = ("machines", "groups", "disks", "templates")
 
 
 def make_unlucky(cloud: GcpEmulator) -> None:
@@ -118,239 +47,41 @@ def make_unlucky(cloud: GcpEmulator) -> None:
     )  # fmt: skip
 
 
-# -- a driver process --------------------------------------------------------------------------
-
-
-def drive(
-    names: Sequence[str], folder: Path, env: dict[str, str], clock: VirtualClock, seed: float,
-    done: Connection,
-) -> None:  # fmt: skip
-    """Be the driver of some experiments; say each one's exit code as it ends."""
+def prepare() -> None:
+    """Reading the account's key is most of what a client costs that is made for each of them."""
     from google.auth.crypt import RSASigner
 
-    # Reading the account's key is most of what a client costs that is made for each of them.
     RSASigner.from_string = functools.lru_cache(RSASigner.from_string)
-    os.environ.update(env)
-    clock.install()
-    logging.basicConfig(
-        filename=folder / "drivers.log", level=logging.INFO, force=True,
-        format="%(asctime)s %(process)d %(threadName)s %(message)s",
-    )  # fmt: skip
-    for noisy in ("google", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    dice, never = random.Random(seed), threading.Event()
-    store, backend = open_store(STORE), open_backend("gcp")
-    waits = {name: dice.uniform(0.0, START_WITHIN_S) for name in names}
-    turn = threading.Lock()
-
-    def one(name: str) -> None:
-        threading.current_thread().name = name
-        clock.wait(never, waits[name])
-        code = _exit_code(name, folder, store, backend)
-        with turn:
-            done.send((name, code))
-
-    with ThreadPoolExecutor(len(names)) as threads:
-        list(threads.map(one, names))
 
 
-def _exit_code(name: str, folder: Path, store: Store, backend: Backend) -> int:
-    for _ in range(MOST_LIVES):
-        try:
-            live(name, folder, store, backend)
-        except InfrastructureError as error:
-            logging.warning("%s: %s", type(error).__name__, error)
-        except DrillyardError as error:
-            logging.exception("%s", name)
-            return int(error.exit_code)
-        except BaseException:
-            logging.exception("the driver of %s broke", name)
-            return int(ExitCode.BUG)
-        else:
-            return 0
-    return int(ExitCode.INFRASTRUCTURE)
+def left(state: Mapping[str, Any]) -> list[str]:
+    """What costs money."""
+    return [f"{kind}: {thing}" for kind in KINDS for thing in state[kind]]
 
 
-def live(name: str, folder: Path, store: Store, backend: Backend) -> None:
-    """A driver's life, as flow and ``drillyard.run`` lead it."""
-    loaded = tiny(
-        folder / name, name=name, backend="gcp", seeds=[1],
-        budget={"max_hours": HOURS, "max_cost": 1000},
-    )  # fmt: skip
-    driver = Driver(loaded, Mailbox(store, name), backend)
-    todo = driver.open()
-    if not todo:
-        return
-    outcome = "undecided"
-    try:
-        driver.provision()
-        driver.setup()
-        for ticket in todo:
-            driver.wait(ticket.ticket)
-        outcome = "succeeded"
-    finally:
-        try:
-            if outcome == "succeeded" or driver.decided:
-                driver.teardown()
-        finally:
-            driver.close(outcome)
+def count(state: Mapping[str, Any], outcome: Outcome) -> None:
+    """Write down the faults that were played."""
+    outcome.cuts = sum(m["preempted"] for m in state["all_machines"])
+    for rule in state["faults"]:
+        kind = "answers lost" if rule["lose"] else "calls failed"
+        outcome.faults[kind] += rule["played"]
+    false = state["physics"]["false_done"]
+    outcome.faults["false DONE"] += sum(rule["played"] for rule in false)
 
 
-# -- all of them -------------------------------------------------------------------------------
+def later(cloud: GcpEmulator, clock: VirtualClock, seconds: float) -> VirtualClock:
+    """The cloud's own time goes on."""
+    cloud.advance(seconds)
+    return VirtualClock.of(cloud, clock.speed)
 
 
-class Sweep:
-    """Some leases on one emulated cloud.
-
-    Args:
-        cloud: Where.
-        folder: For what drivers write down.
-        clock: Of the cloud.
-        seed: Of the chance in it.
-    """
-
-    def __init__(self, cloud: GcpEmulator, folder: Path, clock: VirtualClock, seed: int) -> None:
-        self._cloud, self._folder, self._clock = cloud, folder, clock
-        self._dice = random.Random(seed)
-        self._env = dict(os.environ)
-        self._forks = multiprocessing.get_context("forkserver")
-        self._forks.set_forkserver_preload([
-            "drillyard_backends.gcp.backend", "google.cloud.compute_v1", "google.cloud.storage",
-            "google.auth", "requests", "scipy.stats", __name__,
-        ])  # fmt: skip
-        self._lock = threading.Lock()
-        self.outcome = Outcome()
-
-    def run(self, count: int) -> Outcome:
-        """Rent, kill, start again, reap; then look what is lost and what is left."""
-        names = [f"e{number:04}" for number in range(count)]
-        given_up = {name for name in names if self._dice.random() < ABANDONED}
-        batches = [names[start : start + BATCH] for start in range(0, count, BATCH)]
-        seeds = [self._dice.random() for _ in batches]
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            list(threads.map(lambda b, s: self._batch(b, s, given_up), batches, seeds))
-        self._reap()
-        left = sorted(given_up)
-        self._check_gone(left, "after a reaper came")
-        if left:
-            self._batch(left, None, set())
-        self._judge(names)
-        self.outcome.leases, self.outcome.abandoned = count, len(given_up)
-        return self.outcome
-
-    # -- a batch ------------------------------------------------------------------------------
-
-    def _batch(self, names: Sequence[str], seed: float | None, given_up: set[str]) -> None:
-        """Drive experiments to their ends; those that are given up, until the first kill.
-
-        Args:
-            names: Of the experiments.
-            seed: Of kills and pauses; None: nobody is killed.
-            given_up: Which of them are not driven again after a kill.
-        """
-        dice = random.Random(seed)
-        open_ = list(names)
-        kills = 0 if seed is None else dice.randint(1, MOST_KILLS)
-        for _ in range(MOST_LIVES):
-            if not open_:
-                return
-            kill_s = dice.uniform(0.0, TYPICAL_S) if kills else None
-            open_ = self._life(open_, dice.random(), kill_s)
-            if kills:
-                open_ = [name for name in open_ if name not in given_up]
-                kills -= 1
-                if dice.random() < 0.5:  # meanwhile the machines go on alone, to their ends
-                    self._clock.wait(threading.Event(), dice.uniform(0.0, AWAY_S))
-        with self._lock:
-            self.outcome.trouble += [f"{name}: was never done" for name in open_]
-
-    def _life(self, names: Sequence[str], seed: float, kill_s: float | None) -> list[str]:
-        """One process: the names of what it has not ended when it was killed (or hung)."""
-        ours, theirs = self._forks.Pipe(duplex=False)
-        process = self._forks.Process(
-            target=drive, args=(names, self._folder, self._env, self._clock, seed, theirs)
-        )
-        process.start()
-        theirs.close()
-        until = time.monotonic()
-        until += LONGEST_S if kill_s is None else kill_s / self._clock.speed
-        open_ = list(names)
-        with contextlib.suppress(EOFError, OSError), ours:
-            while open_ and ours.poll(max(0.0, until - time.monotonic())):
-                name, code = ours.recv()
-                open_.remove(name)
-                if code:
-                    with self._lock:
-                        self.outcome.trouble.append(f"{name}: exit {code}")
-                else:
-                    self._check_gone([name], "after its command was done")
-        process.kill()
-        process.join()
-        with self._lock:
-            self.outcome.lives += 1
-            self.outcome.kills += bool(open_)
-            self.outcome.killed += len(open_)
-            if open_ and kill_s is None:
-                self.outcome.trouble += [f"{name}: hung, or its process ended" for name in open_]
-        return open_
-
-    def _check_gone(self, names: Sequence[str], when: str) -> None:
-        state = self._cloud.state()
-        for name in names:
-            listed = open_store(STORE).list(f"{name}/leases/")
-            leases = {info.key.split("/")[2].removeprefix("dy-") for info in listed}
-            for kind in ("machines", "groups", "disks", "templates"):
-                for thing in map(str, state[kind]):
-                    if any(lease in thing for lease in leases):
-                        with self._lock:
-                            self.outcome.left.append(f"{name}: {kind} {when}: {thing}")
-
-    # -- the end ------------------------------------------------------------------------------
-
-    def _reap(self) -> None:
-        """What a user's scheduled ``drillyard reap`` does, after the limit of every lease.
-
-        Before it, a lease with open tickets may be worked on with the lid closed.
-        """
-        from drillyard.reaping import reap
-
-        self._cloud.advance((HOURS + 1) * 3600.0)
-        self._clock = VirtualClock.of(self._cloud, self._clock.speed)
-        self._clock.install()
-        report = reap(["gcp"])
-        if not report.good:
-            self.outcome.trouble.append(f"the reaper: {report}")
-
-    def _judge(self, names: list[str]) -> None:
-        store = open_store(STORE)
-        for name in names:
-            mailbox = Mailbox(store, name)
-            try:
-                tickets = mailbox.tickets()
-            except InfrastructureError as error:
-                self.outcome.lost.append(f"{name}: {error}")
-                continue
-            if len(tickets) != PHASES:
-                self.outcome.lost.append(f"{name}: {len(tickets)} tickets")
-            for ticket in tickets:
-                self.outcome.results += 1
-                try:
-                    accepted = mailbox.accepted(ticket.run, ticket.phase)
-                    assert accepted is not None
-                    said = mailbox.read_file(mailbox.manifest(accepted), "result.txt").decode()
-                    assert said == f"{ticket.ticket} by attempt {accepted.attempt}"
-                except Exception:  # whatever it looks like, it is lost
-                    text = traceback.format_exc(limit=1)
-                    self.outcome.lost.append(f"{name} {ticket.ticket}: {text}")
-        state = self._cloud.state()
-        for kind in ("machines", "groups", "disks", "templates"):
-            self.outcome.left += [f"at the end: {kind}: {thing}" for thing in state[kind]]
-        self.outcome.cuts = sum(m["preempted"] for m in state["all_machines"])
-        for rule in state["faults"]:
-            kind = "answers lost" if rule["lose"] else "calls failed"
-            self.outcome.faults[kind] += rule["played"]
-        false = state["physics"]["false_done"]
-        self.outcome.faults["false DONE"] += sum(rule["played"] for rule in false)
+PLACE = Place(
+    backend="gcp", store=STORE,
+    modules=("drillyard_backends.gcp.backend", "google.cloud.compute_v1", "google.cloud.storage",
+             "google.auth", "requests"),
+    prepare=prepare, left=left, count=count, later=later,
+    start_within_s=120.0, away_s=300.0, typical_s=300.0,
+)  # fmt: skip
 
 
 def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:
@@ -373,40 +104,8 @@ def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:
         make_unlucky(cloud)
         cloud.physics(boot_s=5.0)
         cloud.ask("play", store_url=STORE, cut=CUT, seed=seed)
-        return Sweep(cloud, folder, clock, seed).run(count)
-
-
-def main() -> None:
-    """Sweep in pieces, and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    speed = float(sys.argv[3]) if len(sys.argv) > 3 else SPEED
-    total, began = Outcome(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dy-", ignore_cleanup_errors=True) as name:
-        while total.leases < count:
-            folder = Path(name) / str(seed)
-            total.add(sweep(min(PIECE, count - total.leases), seed, folder, speed))
-            seed += 1
-            seconds = time.monotonic() - began
-            print(
-                f"{total.leases} leases, {total.kills} kills, {len(total.lost)} results lost, "
-                f"{len(total.left)} things left, {seconds:.0f} s", flush=True,
-            )  # fmt: skip
-    bad = [*total.lost, *total.left, *total.trouble]
-    for line in bad:
-        print(line)
-    common.table("leases with random faults", [
-        ("leases", f"{total.leases}, {total.abandoned} of them left to themselves"),
-        ("driver processes", f"{total.lives}, {total.kills} of them killed"),
-        ("drives of an experiment that were killed", str(total.killed)),
-        ("machines taken away", str(total.cuts)),
-        *((kind, str(number)) for kind, number in total.faults.items()),
-        ("results lost", f"{len(total.lost)} of {total.results}"),
-        ("machines, groups, disks, templates left", str(len(total.left))),
-        ("drivers that broke or hung", str(len(total.trouble))),
-    ])  # fmt: skip
-    sys.exit(bool(bad))
+        return Sweep(PLACE, cloud, folder, clock, seed).run(count)
 
 
 if __name__ == "__main__":
-    main()
+    main(sweep, SPEED, ", ".join(KINDS))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drillyard.errors import UserError
 from drillyard.testing.cloud.azure.blobs import find
+from drillyard.testing.cloud.azure.model import OVER
 from drillyard.testing.cloud.handle import AzureEmulator
+from tests.emulated.rented import Lab
 
 
 def needs_azurite() -> pytest.MarkDecorator:
@@ -27,6 +31,40 @@ def opened(folder: Path, **options: object) -> Iterator[AzureEmulator]:
     with AzureEmulator(folder, **options) as cloud, patch.context() as context:  # type: ignore[arg-type]
         point(context, cloud)
         yield cloud
+
+
+class AzureLab(Lab):
+    """A user's laptop beside an emulated Azure."""
+
+    kind = "AZURE"
+
+    def made(self) -> dict[str, str]:
+        """What the workspace has for the user."""
+        where = self.cloud.workspace
+        self.prefix = f"lab-{os.urandom(4).hex()}"
+        return {
+            "SUBSCRIPTION_ID": where["subscription_id"], "PREFIX": self.prefix,
+            "RESOURCE_GROUP": where["resource_group"], "WORKSPACE": where["workspace_name"],
+            "IMAGE": "mcr.example/drillyard:1",
+        }  # fmt: skip
+
+    @property
+    def store(self) -> str:
+        """URL of the mailbox."""
+        return f"az://{self.cloud.account}/{self.cloud.container}/{self.prefix}"
+
+    def left(self) -> dict[str, Any]:
+        """What is there that costs money, by the emulator's own books."""
+        state = self.cloud.state()
+        jobs = {n: j["status"] for n, j in state["jobs"].items() if j["status"] not in OVER}
+        nodes = [n["name"] for n in state["nodes"] if n["gone"] is None]
+        found = {"computes": state["computes"], "jobs": jobs, "nodes": nodes}
+        return {name: value for name, value in found.items() if value}
+
+    def serials(self) -> str:
+        """The logs of all jobs, for a failing test."""
+        names = self.cloud.state()["jobs"]
+        return "".join(f"\n== {name}\n{self.cloud.serial(name)[-3000:]}" for name in names)
 
 
 def point(patch: pytest.MonkeyPatch, cloud: AzureEmulator) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.processes import end, marked
-from drillyard.testing.cloud.handle import GcpEmulator
 from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
@@ -29,20 +28,27 @@ class Lab:
         patch: Points this process to the cloud too, to read the bucket.
     """
 
-    def __init__(self, cloud: GcpEmulator, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    kind = "GCP"
+
+    def __init__(self, cloud: Any, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.cloud, self.folder = cloud, folder
-        self.bucket = f"lab-{os.urandom(4).hex()}"
-        cloud.ask("catalogue", images=["drillyard"])
-        self.settings = {
-            "PROJECT": cloud.project, "BUCKET": self.bucket, "LISTING_LAG_S": "0.2",
-            "SERVICE_ACCOUNT": cloud.service_account,
-            "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
-        }  # fmt: skip
+        self.settings = self.made()
         for name, value in cloud.env.items():
             patch.setenv(name, value)
         self.command = [DRILLYARD]
         """What ``start`` begins with; a test may put a clock of its own before it."""
         self._children: list[subprocess.Popen[bytes]] = []
+
+    def made(self) -> dict[str, str]:
+        """What the cloud has for the user; the settings that name it."""
+        cloud = self.cloud
+        self.bucket = f"lab-{os.urandom(4).hex()}"
+        cloud.ask("catalogue", images=["drillyard"])
+        return {
+            "PROJECT": cloud.project, "BUCKET": self.bucket, "LISTING_LAG_S": "0.2",
+            "SERVICE_ACCOUNT": cloud.service_account,
+            "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
+        }  # fmt: skip
 
     def write(self, text: str) -> Path:
         """An experiment file."""
@@ -52,7 +58,7 @@ class Lab:
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         """Begin a command."""
-        given = {f"DRILLYARD_GCP_{k}": v for k, v in {**self.settings, **settings}.items()}
+        given = {f"DRILLYARD_{self.kind}_{k}": v for k, v in {**self.settings, **settings}.items()}
         folder = str(self.folder)
         env = self.cloud.environ(
             **given, HOME=folder, DRILLYARD_HOME=f"{folder}/.drillyard",
@@ -86,7 +92,12 @@ class Lab:
 
     def mailbox(self, experiment: str) -> Mailbox:
         """The experiment in the bucket."""
-        return Mailbox(open_store(f"gs://{self.bucket}"), experiment)
+        return Mailbox(open_store(self.store), experiment)
+
+    @property
+    def store(self) -> str:
+        """URL of the mailbox."""
+        return f"gs://{self.bucket}"
 
     def left(self) -> dict[str, Any]:
         """What is there that costs money, by the cloud's own books."""

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import ControlPlaneError, UserError
+from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.azure_lab import needs_azurite, opened
@@ -81,6 +81,7 @@ def test_a_service_that_is_busy_is_asked_again(azure, backend, rule):
     assert sum(rule["played"] for rule in azure.state()["faults"]) > 0
 
 
+@pytest.mark.slow
 def test_lost_answers_make_nothing_twice(azure, backend):
     """Cluster, environment and job were made, and nobody was told."""
     for what in ("/computes/", "/environments/", "/jobs/"):
@@ -161,11 +162,12 @@ def test_tokens_that_run_out_are_renewed(azure, backend):
 
 @pytest.mark.slow
 def test_a_sign_in_that_ends_is_said_with_the_way_back(azure, backend):
+    """It decides nothing: the jobs go on, and nobody takes them for lost."""
     lease = rented(backend, order_of(backend))
     azure.ask("entra", trouble="AADSTS700082: The refresh token has expired.", valid_from=2e10)
     credential.cache_clear()
     try:
-        with pytest.raises(UserError, match="did not accept the sign-in") as raised:
+        with pytest.raises(ControlPlaneError, match="did not accept the sign-in") as raised:
             AzureBackend(**backend.config.model_dump(exclude_unset=True)).probe(lease)
     finally:
         azure.ask("entra", trouble="", valid_from=0)

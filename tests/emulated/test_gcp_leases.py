@@ -11,18 +11,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def swept(module: str, *words: str) -> dict[str, str]:
+    """What a sweep printed, by label; it found nothing lost, left or hung."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.benchmarks.{module}", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (row.strip().partition("  ") for row in done.stdout.splitlines())
+    return {label: value.strip() for label, _, value in table}
+
+
 @pytest.mark.parametrize(
     ("count", "speed"), [(6, 30), pytest.param(200, 10, marks=pytest.mark.slow)]
 )
 @pytest.mark.timeout(1800)
 def test_no_result_is_lost_and_no_machine_left(count: int, speed: int) -> None:
     """Drivers killed and some never started again, lost answers, false DONE, late listings."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.gcp_leases", str(count), "1", str(speed)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = (row.strip().partition("  ") for row in done.stdout.splitlines())
-    rows = {label: value.strip() for label, _, value in table}
+    rows = swept("gcp_leases", str(count), "1", str(speed))
     assert rows["results lost"] == f"0 of {3 * count}"
     assert rows["machines, groups, disks, templates left"] == "0"

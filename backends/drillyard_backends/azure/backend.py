@@ -21,7 +21,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
 from drillyard_backends.azure import clusters, environment, naming, plan
 from drillyard_backends.azure import job as program
-from drillyard_backends.azure.errors import Missing
+from drillyard_backends.azure.errors import Missing, at_work
 from drillyard_backends.azure.jobs import MARGIN_S, OVER, Job, Jobs
 from drillyard_backends.azure.service import Service, word
 from drillyard_backends.azure.settings import AzureConfig, read_settings
@@ -118,6 +118,7 @@ class AzureBackend:
         store.make_container()
         sing(store)
 
+    @at_work("rent")
     def provision(self, order: Order) -> Lease:
         """Ensure cluster and environment, and leave the order where the jobs read it."""
         environment.named(self.config, order)  # refused before anything is made
@@ -134,6 +135,7 @@ class AzureBackend:
             self._states.pop(order.lease_id, None)
             return self._lease(order, self._clock.now())
 
+    @at_work("look at the lease")
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """Of the cluster; of a ticket: of the job that has its run."""
         if ticket_id is not None:
@@ -147,6 +149,7 @@ class AzureBackend:
                 known = self._states[lease.lease_id] = now, state
             return known[1]
 
+    @at_work("submit a job")
     def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:
         """Submit the job of a ticket, unless one is at work on its run.
 
@@ -161,6 +164,7 @@ class AzureBackend:
         job = jobs.push(ticket_id)
         return {"job": job.name, "studio": job.url}
 
+    @at_work("cancel a job")
     def cancel(self, lease: Lease, ticket_id: str) -> None:
         """Cancel the jobs that were made for a ticket."""
         jobs = self._of(lease.order)
@@ -181,6 +185,7 @@ class AzureBackend:
             lines += [f"{job.name}: {line}" for line in self._kept(job)]
         yield from lines[since:]
 
+    @at_work("give back")
     def teardown(self, lease: Lease) -> None:
         """Cancel the lease's jobs, and delete the cluster that is its own."""
         jobs = self._of(lease.order)
@@ -199,8 +204,10 @@ class AzureBackend:
     def leases(self) -> Iterator[Lease]:
         """Everything of ours in the workspace: jobs that are not over, clusters of leases."""
         found: dict[str, Lease] = {}
-        things = [one for one in self._service.jobs(naming.MARK) if word(one.status) not in OVER]
-        for one in [*self._service.computes(), *things]:
+        with at_work("list what is rented"):
+            jobs = [one for one in self._service.jobs(naming.MARK) if word(one.status) not in OVER]
+            things = [*self._service.computes(), *jobs]
+        for one in things:
             order = naming.outline(dict(one.tags or {}))
             if order is not None and order.lease_id not in found:
                 found[order.lease_id] = self._lease(order, _made_at(one))

@@ -19,6 +19,27 @@ class Exists(Exception):
     """Another one of that name is there. Never leaves the package."""
 
 
+class SignInRefused(UserError):
+    """Entra, or Azure, does not know us (any more)."""
+
+
+@contextlib.contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """What is rented goes on when a sign-in ends meanwhile: that decides nothing.
+
+    Args:
+        what: What is tried, in words.
+
+    Raises:
+        ControlPlaneError: Instead of a refused sign-in.
+    """
+    try:
+        yield
+    except SignInRefused as error:
+        hint = f"{error.hint}; jobs go on, and the same command watches them again"
+        raise ControlPlaneError(f"{what}: {error.message}", hint=hint) from error
+
+
 @contextlib.contextmanager
 def seam(what: str) -> Iterator[None]:
     """Translate what comes out of the libraries.
@@ -30,7 +51,8 @@ def seam(what: str) -> Iterator[None]:
         Missing: It is not there.
         Exists: The name is taken by something else.
         NoCapacity: A quota.
-        UserError: What only the user can mend: sign-in, a right, a refused value.
+        SignInRefused: Nobody knows us.
+        UserError: What only the user can mend: a right, a refused value.
         ControlPlaneError: Anything else; trying again may help.
     """
     from azure.core import exceptions as azure
@@ -41,8 +63,8 @@ def seam(what: str) -> Iterator[None]:
         raise
     except azure.ClientAuthenticationError as error:
         # Also what azure-identity raises when no sign-in of its chain works.
-        raise UserError(f"{what}: Azure did not accept the sign-in: {refusal(error)}",
-                        hint=SIGN_IN) from error  # fmt: skip
+        raise SignInRefused(f"{what}: Azure did not accept the sign-in: {refusal(error)}",
+                            hint=SIGN_IN) from error  # fmt: skip
     except azure.ResourceNotFoundError as error:
         raise _absent(what, error) from error
     except azure.HttpResponseError as error:
@@ -72,7 +94,7 @@ def _of_status(what: str, error: Exception) -> Exception:
     if status == 404:
         return _absent(what, error)
     if status == 401:
-        return UserError(f"{what}: Azure did not accept the sign-in: {text}", hint=SIGN_IN)
+        return SignInRefused(f"{what}: Azure did not accept the sign-in: {text}", hint=SIGN_IN)
     if any(word in f"{_code(error)} {text}".lower() for word in _QUOTA):
         return NoCapacity(f"{what}: {text}", hint="ask for a higher quota in the Azure portal")
     if status == 403:

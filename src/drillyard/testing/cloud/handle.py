@@ -215,7 +215,8 @@ class AzureEmulator(Emulator):
         speed: Emulated seconds a real second.
         seed: Of the random faults.
         bodies: Record JSON bodies.
-        options: Further options of ``python -m drillyard.testing.cloud.azure.cloud``.
+        options: Further options of the program.
+        module: The program: one that serves a cloud which can do more.
     """
 
     def __init__(
@@ -225,8 +226,8 @@ class AzureEmulator(Emulator):
         seed: int = 0,
         bodies: bool = False,
         options: tuple[str, ...] = (),
+        module: str = "drillyard.testing.cloud.azure.cloud",
     ) -> None:
-        module = "drillyard.testing.cloud.azure.cloud"
         super().__init__(module, folder, speed, seed, bodies, options)
         self.workspace: dict[str, str] = self.greeting["workspace"]
         """``subscription_id``, ``resource_group``, ``workspace_name``."""

@@ -101,13 +101,13 @@ class Blobs:
 
     def make_container(self, name: str) -> None:
         """Make a container; it may be there."""
-        answer = self._asked("PUT", f"/{name}", "restype=container")
+        answer = self.ask("PUT", f"/{name}", "restype=container")
         if answer.status not in (201, 409):
             raise InfrastructureError(f"Azurite made no container: {answer.body!r}")
 
     def read(self, container: str, name: str) -> bytes | None:
         """A blob, or None."""
-        answer = self._asked("GET", f"/{container}/{name}")
+        answer = self.ask("GET", f"/{container}/{name}")
         return answer.body if answer.status == 200 else None
 
     def names(self, container: str, prefix: str = "") -> list[str]:
@@ -116,7 +116,7 @@ class Blobs:
         marker = ""
         while True:
             query = f"restype=container&comp=list&prefix={prefix}&marker={marker}"
-            text = self._asked("GET", f"/{container}", query).body.decode()
+            text = self.ask("GET", f"/{container}", query).body.decode()
             found += re.findall(r"<Name>([^<]+)</Name>", text)
             match = re.search(r"<NextMarker>([^<]+)</NextMarker>", text)
             if match is None:
@@ -126,7 +126,7 @@ class Blobs:
     def write(self, container: str, name: str, data: bytes) -> None:
         """Write a blob."""
         headers = {"x-ms-blob-type": "BlockBlob"}
-        answer = self._asked("PUT", f"/{container}/{name}", body=data, headers=headers)
+        answer = self.ask("PUT", f"/{container}/{name}", body=data, headers=headers)
         if answer.status != 201:
             raise InfrastructureError(f"Azurite took no blob: {answer.body!r}")
 
@@ -149,7 +149,7 @@ class Blobs:
             self._process.wait()
         self._errors.close()
 
-    def _asked(
+    def ask(
         self,
         method: str,
         path: str,
@@ -157,6 +157,7 @@ class Blobs:
         body: bytes = b"",
         headers: dict[str, str] | None = None,
     ) -> Response:
+        """Ask Azurite as the emulator itself: on no record, and without faults."""
         token = self._entra.issue("https://storage.azure.com", "emulator")
         own = {"authorization": f"Bearer {token}", "x-ms-version": "2023-11-03"}
         sent = {**own, **(headers or {})}

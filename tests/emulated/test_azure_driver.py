@@ -1,0 +1,95 @@
+"""A user's commands against the emulated Azure: cancelled, killed, limited, reaped."""
+
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.mailbox.records import Phase
+from drillyard.testing.cloud.handle import AzureEmulator
+from tests.emulated.azure_lab import AzureLab, needs_azurite, point
+from tests.patience import PATIENCE_S, until
+
+pytestmark = [needs_azurite(), pytest.mark.slow]
+FILE = """schema: 1
+name: long
+workload: rl
+simulator: {id: cstr}
+learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
+train: {steps: 100_000_000, n_envs: 1, checkpoint_every: 256}
+evaluate: {episodes: 1}
+seeds: [1]
+baselines: []
+resources: {threads: 1, device: cpu}
+budget: {max_hours: 1, max_cost: 1}
+backends: {azure: {compute: null}}
+"""
+SHORT = FILE.replace("100_000_000", "512").replace("name: long", "name: short")
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
+        point(monkeypatch, cloud)
+        made = AzureLab(cloud, tmp_path, monkeypatch)
+        yield made
+        made.close()
+
+
+def at_work(lab, experiment):
+    """A job has written a checkpoint."""
+    mailbox = lab.mailbox(experiment)
+
+    def checkpoints():
+        return any("/checkpoints/" in key for key in mailbox.store.keys(f"{experiment}/runs/"))
+
+    until(checkpoints, what="a checkpoint")
+    return mailbox
+
+
+def test_cancelled_with_and_without_a_driver_nothing_is_left(lab):
+    path = lab.write(FILE)
+    driver = lab.start("run", str(path), "--on", "azure")
+    at_work(lab, "long")
+    lab.run("cancel", "long", "--store", lab.store)
+    assert driver.wait(PATIENCE_S) == 130, lab.said
+    assert lab.left() == {}
+    driver = lab.start("run", str(path), "--on", "azure", "--name", "again")
+    at_work(lab, "again")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert lab.left()
+    lab.run("cancel", "again", "--store", lab.store)
+    assert lab.left() == {}
+
+
+def test_a_killed_driver_costs_no_result_and_a_reaper_no_longer_work(lab):
+    """The job ends by itself; what it leaves is found by its tag, and only when it is over."""
+    path = lab.write(SHORT)
+    driver = lab.start("run", str(path), "--on", "azure")
+    mailbox = at_work(lab, "short")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    until(lambda: mailbox.accepted("t0001-s1", Phase.STORE) is not None, what="the result")
+    until(lambda: lab.cloud.state()["nodes"][-1]["gone"] is not None, what="the node's leaving")
+    assert list(lab.left()) == ["computes"]
+    lab.run("reap", "--on", "azure", "--grace", "0s")
+    assert lab.left() == {}
+    lab.run("run", str(path), "--on", "azure")
+    assert len(lab.cloud.state()["jobs"]) == 1
+
+
+def test_a_limit_ends_a_run_with_its_artefacts(lab):
+    """TIMED_OUT in the lease's own time; its last checkpoint and its log are there."""
+    path = lab.write(FILE.replace("max_hours: 1", "max_hours: 0.02"))
+    code = lab.start("run", str(path), "--on", "azure").wait(PATIENCE_S)
+    assert code == 1, lab.said + lab.serials()
+    assert "TIMED_OUT" in lab.run("status", "long", "--store", lab.store)
+    mailbox = lab.mailbox("long")
+    keys = list(mailbox.store.keys("long/runs/t0001-s1/"))
+    assert any("/checkpoints/" in key for key in keys)
+    assert any("/logs/" in key for key in keys)
+    assert lab.left() == {}

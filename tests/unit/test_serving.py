@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,13 @@ import pytest
 from drillyard.cli.main import main
 from drillyard.policies.export import export
 from drillyard.policies.trained import trained
+from tests.conftest import ROOT
 from tests.patience import PATIENCE_S
 from tests.unit.test_export import CASES, trained_run
 
+OTHERS = ["torch", "gymnasium", "stable_baselines3", "sb3_contrib", "safetensors", "scipy",
+          "mlflow", "prefect", "optuna", "matplotlib", "pandas", "onnx"]  # fmt: skip
+"""What other extras bring."""
 GOOD = {"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}
 
 
@@ -31,9 +36,9 @@ def bundle(tmp_path_factory):
     return bundle_of(tmp_path_factory.mktemp("served"), "ppo")
 
 
-def start(bundle, *words, **environment):
+def start(bundle, *words, program=("-m", "drillyard.cli.start"), **environment):
     process = subprocess.Popen(
-        [sys.executable, "-m", "drillyard.cli.start", "serve", str(bundle), "--port", "0", *words],
+        [sys.executable, *program, "serve", str(bundle), "--port", "0", *words],
         stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
     )  # fmt: skip
     line = process.stdout.readline()  # written once the port is bound
@@ -128,6 +133,32 @@ def test_others_need_a_token_and_it_ends_gracefully(bundle, capsys, monkeypatch)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+ALONE = f"""
+import sys
+sys.modules.update(dict.fromkeys({OTHERS!r}))  # importing them fails
+from drillyard.cli.start import main
+sys.exit(main())
+"""
+
+
+def test_the_containers_command_needs_the_extra_serve_alone(bundle):
+    text = (ROOT / "deployments" / "policy" / "Dockerfile").read_text()
+    assert 'DRILLYARD="drillyard[serve]"' in text and "USER nobody" in text
+    program, verb, place, *words = json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
+    assert (program, verb) == ("drillyard", "serve") and f"COPY ${{BUNDLE}} {place}" in text
+    token = {"DRILLYARD_SERVE_TOKEN": "s3cret"}
+    process, client = start(bundle, *words, program=("-c", ALONE), **token)
+    try:
+        assert client.get("/health").status_code == 200
+        bearer = {"authorization": "Bearer s3cret"}
+        assert client.post("/act", json={"states": GOOD}, headers=bearer).status_code == 200
+    finally:
+        client.close()
         process.kill()
         process.wait()
         process.stdout.close()

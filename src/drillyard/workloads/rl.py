@@ -70,6 +70,13 @@ class RlWorkload:
             findings += load("learners", learner.algorithm)().check(spec, observation, action)
         if learner.init_from is not None:
             findings += _earlier(learner.init_from)
+        films = spec.evaluate.videos
+        if films is not None and films.every is not None and not built_in:
+            findings.append(Finding(
+                Severity.WARNING, "evaluate.videos.every",
+                f"{learner.algorithm} makes no videos while training, the evaluation does",
+                "delete `every:`",
+            ))  # fmt: skip
         if learner.clone_from is not None:
             from drillyard.learners.cloning import check as check_cloning
 

@@ -1,6 +1,6 @@
 """What each preset reaches: three seeds, evaluated beside the policies that nobody trained.
 
-    python -m tests.benchmarks.presets [NAME ...]
+    python -m tests.benchmarks.presets [--engine sbx] [NAME ...]
 
 Names as `drillyard list presets` gives them; default: all. The sentence in ``presets.yaml`` beside
 each preset is what this printed. About two minutes a preset on one core.
@@ -21,7 +21,8 @@ from . import common
 
 STEPS = {
     "cartpole/ppo": 50_000, "cartpole/a2c": 200_000, "cartpole/dqn": 50_000,
-    "pendulum/sac": 12_000, "pendulum/td3": 10_000, "cstr/ppo": 200_000, "cstr/sac": 20_000,
+    "pendulum/sac": 12_000, "pendulum/td3": 10_000, "pendulum/tqc": 12_000,
+    "cstr/ppo": 200_000, "cstr/sac": 20_000,
 }  # fmt: skip
 SEEDS = [1, 2, 3]
 EPISODES = 50
@@ -34,7 +35,7 @@ FILE = """\
 schema: 1
 name: {slug}
 simulator: {{id: {simulator}}}
-learner: {{algorithm: {algorithm}, preset: {name}}}
+learner: {{algorithm: {algorithm}, preset: {name}, engine: {engine}}}
 train: {{steps: {steps}}}
 evaluate: {{episodes: {episodes}}}
 seeds: {seeds}
@@ -44,7 +45,9 @@ resources: {{workers: {workers}, threads: 1, device: cpu}}
 """
 
 
-def measure(entry: dict[str, object], folder: Path, workers: int = 1) -> tuple[str, str]:
+def measure(
+    entry: dict[str, object], folder: Path, workers: int = 1, engine: str = "sb3"
+) -> tuple[str, str]:
     """Train and evaluate one preset.
 
     Returns:
@@ -57,7 +60,7 @@ def measure(entry: dict[str, object], folder: Path, workers: int = 1) -> tuple[s
     path = folder / f"{name.replace('/', '-')}.yaml"
     path.write_text(FILE.format(
         slug=path.stem, simulator=simulator, algorithm=when["algorithm"], name=name, steps=steps,
-        episodes=EPISODES, seeds=SEEDS, workers=workers,
+        episodes=EPISODES, seeds=SEEDS, workers=workers, engine=engine,
     ))  # fmt: skip
     extra = CSTR if simulator == "cstr" else {}
     began = time.monotonic()
@@ -79,12 +82,14 @@ def measure(entry: dict[str, object], folder: Path, workers: int = 1) -> tuple[s
 
 def main() -> None:
     """Measure the presets named on the command line, and print them."""
-    wanted = sys.argv[1:]
+    wanted, engine = sys.argv[1:], "sb3"
+    if wanted[:1] == ["--engine"]:
+        engine, wanted = wanted[1], wanted[2:]
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for entry in table():
             if not wanted or entry["name"] in wanted:
-                rows.append(measure(entry, Path(name)))
+                rows.append(measure(entry, Path(name), engine=engine))
                 print(*rows[-1], flush=True)
     common.table("presets: what they reach", rows)
 

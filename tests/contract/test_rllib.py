@@ -31,7 +31,7 @@ with_ray = [
 ]
 
 
-def spec_of(algorithm="impala", simulator="CartPole-v1", requirements=("ray[rllib]",), **more):
+def spec_of(algorithm="impala", simulator="CartPole-v1", requirements=("ray==2.60.0",), **more):
     learner = {"algorithm": algorithm, "preset": None, **more.pop("learner", {})}
     return ExperimentSpec.model_validate({
         "name": "rllib", "seeds": [1], "simulator": {"id": simulator, **more.pop("world", {})},

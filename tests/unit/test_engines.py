@@ -54,7 +54,7 @@ def test_without_sbx_the_line_that_installs_it_is_said(monkeypatch):
     assert "pip install 'drillyard[sbx]'" in caught.value.hint
     with pytest.raises(ConfigError):
         jax_engine()
-    RlWorkload().check(spec_of(requirements=["sbx-rl>=0.28"]), None)  # it travels with the code
+    RlWorkload().check(spec_of(requirements=["sbx-rl==0.28.0"]), None)  # it travels with the code
 
 
 def test_an_older_experiment_has_the_identity_that_it_had():

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from drillyard.demonstrations import FIELD, Demonstrations, read
-from drillyard.errors import ConfigError, NotFound
+from drillyard.errors import ConfigError
 from drillyard.learners.signatures import ARGUMENTS
+from drillyard.phases import StopSignal
 from drillyard.spec.learning import CloneSpec, LearnerSpec, SimulatorSpec
 
 ABLE = ("ppo", "a2c", "trpo")
@@ -65,26 +66,28 @@ def demonstrations(spec: CloneSpec) -> Demonstrations:
     """Find and read the file, which travels with the user's code.
 
     Raises:
-        NotFound: It is not there.
-        ConfigError: It is no such file.
+        ConfigError: It is not there, or no such file.
     """
     given = Path(spec.trajectories)
-    places = [given] if given.is_absolute() else [Path(p) / given for p in ("", *sys.path)]
+    # Beside the experiment: workers have it there, and no other folder of this machine.
+    places = [given] if given.is_absolute() else [Path(p) / given for p in sys.path if p]
     path = next((p for p in places if p.is_file()), None)
     if path is None:
-        raise NotFound(
-            f"{FIELD}: there is no file {given}",
+        raise ConfigError(
+            "there is no such file", field=FIELD, value=spec.trajectories,
+            allowed="a file beside the experiment's",
             hint="`drillyard record` makes one; lay it beside the experiment",
-        )
+        )  # fmt: skip
     return read(path)
 
 
-def apply(spec: CloneSpec, model: Any) -> dict[str, Any]:
+def apply(spec: CloneSpec, model: Any, stop: StopSignal) -> dict[str, Any]:
     """Teach a model that has learned nothing yet.
 
     Args:
         spec: ``learner.clone_from``.
         model: The SB3 algorithm, one of ``ABLE``.
+        stop: Looked at in every epoch.
 
     Returns:
         ``steps`` (of the demonstrations), ``loss_before`` and ``loss`` (mean negative
@@ -112,6 +115,7 @@ def apply(spec: CloneSpec, model: Any) -> dict[str, Any]:
     with torch.no_grad():
         before = float(loss(slice(None)))
     for _ in range(spec.epochs):
+        stop.check()
         for rows in torch.split(torch.randperm(len(done)), spec.batch_size):
             optimiser.zero_grad()
             torch.autograd.backward(loss(rows))

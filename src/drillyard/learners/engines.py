@@ -171,7 +171,7 @@ def missing() -> ConfigError:
     return ConfigError(
         "SBX is not installed here", field="learner.engine", value=SBX,
         allowed="sb3, which is installed",
-        hint=f"pip install 'drillyard[sbx]', or write `requirements: [{PACKAGE}]`, or "
+        hint=f"pip install 'drillyard[sbx]', or write `requirements: [{PACKAGE}==0.28.0]`, or "
         "engine: sb3",
     )  # fmt: skip
 

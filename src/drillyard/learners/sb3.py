@@ -90,7 +90,7 @@ class Sb3Learner:
                 warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
             cloned = None
             if learner.clone_from is not None and checkpoint is None:
-                cloned = cloning.apply(learner.clone_from, model)
+                cloned = cloning.apply(learner.clone_from, model, context.stop)
                 context.log.info("imitated %(steps)d steps: loss %(loss).3f", cloned)
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson

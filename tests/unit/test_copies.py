@@ -132,7 +132,7 @@ def recorded(one: OneRun) -> Copies | None:
 
 def test_a_short_training_goes_by_the_rule(tmp_path: Any) -> None:
     one = training(tmp_path)
-    assert one.phase(Phase.TRAIN).summary["copies"] == "one-by-one"
+    assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "one-by-one"
     assert recorded(one) == Copies(how="one-by-one")
 
 
@@ -149,15 +149,17 @@ def test_the_fastest_way_is_measured_once_and_kept(
     monkeypatch.setattr(copies, "_rate", rate)
     monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     one = training(tmp_path, simulator={"id": "cstr"})
-    assert one.phase(Phase.TRAIN).summary["copies"] == "processes"
+    assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
     assert asked == [("one-by-one", 0.1), ("one-by-one", 0.667), ("vectorised", 0.667),
                      ("processes", 0.667)]  # fmt: skip
     assert recorded(one) == Copies(how="processes", steps_per_s=speeds)
     speeds["vectorised"] = 1e6
-    assert one.phase(Phase.TRAIN).summary["copies"] == "processes"  # again: as recorded
+    assert (
+        one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
+    )  # again: as recorded
     assert len(asked) == 4
     given = training(tmp_path / "given", simulator={"id": "cstr"}, copies="vectorised")
-    assert given.phase(Phase.TRAIN).summary["copies"] == "vectorised"
+    assert given.phase(Phase.TRAIN).summary["parameters"]["copies"] == "vectorised"
     assert recorded(given) is None
     assert len(asked) == 4
 

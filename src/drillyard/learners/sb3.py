@@ -99,7 +99,7 @@ class Sb3Learner:
                     plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
                 )  # fmt: skip
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
-            outcome.summary["copies"] = how
+            outcome.summary["parameters"]["copies"] = how
             return outcome
         finally:
             venv.close()

@@ -41,13 +41,12 @@ class VecCartPole:
         low, high = utils.maybe_parse_reset_bounds(dict(options), -0.05, 0.05)
         self._state[:, copy] = self.rngs[copy].uniform(low=low, high=high, size=(4,))
         self._env.steps[copy] = 0
-        self._env.prev_done[copy] = False
+        self._env.prev_done[copy] = False  # else it would begin this copy a step late
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``VectorSimulator.step``."""
         given = np.asarray(actions, np.int64).reshape(-1)
         _, rewards, terminated, truncated, _ = self._env.step(given)
-        self._env.prev_done[:] = False  # else it would begin these copies a step late
         return rewards.astype(np.float64), terminated, truncated
 
     def observe(self) -> np.ndarray:

@@ -11,6 +11,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
 from tests.emulated.azure_lab import needs_azurite
 from tests.emulated.rented import DRILLYARD
 from tests.emulated.test_rehearse import BUDGET, rehearse
@@ -47,7 +48,7 @@ def test_an_experiment_with_bad_luck(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["preempt", "cut", "crash"])
+@pytest.mark.parametrize("fault", ["preempt", "cut", "crash", "kill"])
 def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
     (tmp_path / "three.yaml").write_text(THREE)
     done = rehearse(
@@ -68,4 +69,23 @@ def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path,
         assert fingerprint(there, f"t0001-s{seed}") == fingerprint(here, f"t0001-s{seed}")
     endings = [there.ending(t, n) for t, n, ended in there.claims() if ended]
     causes = [e.cause.value for e in endings if e is not None and e.cause is not None]
-    assert causes == ["infrastructure" if fault == "crash" else "preemption"]
+    assert causes == ["infrastructure" if fault in ("crash", "kill") else "preemption"]
+
+
+@pytest.mark.slow
+def test_two_nodes_of_one_job_do_the_runs_and_are_given_back(tmp_path):
+    """One job; both nodes are taken away at once, and both go on from their checkpoints."""
+    (tmp_path / "three.yaml").write_text(THREE)
+    done = rehearse(
+        tmp_path, "three.yaml", "--on", "azure", "--json", "--fault", "cut=1", "--keep", "kept",
+        "--set", "backends.azure.instance_count=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    account = json.loads(done.stdout)
+    assert account["left"] == [] and account["made"] == 4
+    assert len({m["name"].partition("/")[0] for m in account["machines"]}) == 1
+    there = Mailbox(open_store(str(tmp_path / "kept" / "store")), "three")
+    assert all(there.accepted(f"t0001-s{seed}", Phase.STORE) for seed in (1, 2, 3))
+    assert (
+        len({claim.worker for t, n, _ in there.claims() if (claim := there.read_claim(t, n))}) > 2
+    )

@@ -26,7 +26,7 @@ QUIET: dict[str, str] = {
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # A log line that is too long, or an API that is gone, is not worth a traceback.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1.0",
+    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
 }
 
 CLIENT: dict[str, str] = {

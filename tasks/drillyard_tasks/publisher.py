@@ -23,8 +23,10 @@ from drillyard.runlogs import Tail
 from drillyard.spending import so_far
 
 INTERVAL_S = 10.0
-LOGS_EVERY_S = 2.0
-"""With a second in the worker and one in Prefect's log handler, a line is there within five."""
+LOGS_EVERY_S = 3.0
+"""With a second in the worker and half a one in Prefect's log handler, a line is there within
+five. A look that finds lines is a request, which costs both sides some 20 ms of CPU time.
+"""
 MOST_LINES = 500
 """Of one run at a time; who prints more than that reads `drillyard logs`."""
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from tests.flows.conftest import Bench
+from tests.flows.conftest import ENDED, Bench
 from tests.operations.yard import Yard, yard
 from tests.patience import until
 
@@ -34,31 +34,6 @@ from . import common
 MANY = 50
 WINDOW_S, WINDOWS = 20.0, 10
 """Of ``streaming``: the shortest in which progress is told as often as in any other."""
-TALKER = '''
-import time
-
-import gymnasium
-import numpy as np
-
-
-class World(gymnasium.Env):
-    """Slow, so that the training itself computes next to nothing."""
-
-    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-    t = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        time.sleep(0.02)
-        self.t += 1
-        if self.t % (50 * EVERY_S) == 0:
-            print("the level of the tank is", self.t)
-        return np.zeros(1, np.float32), float(action), False, self.t % 20 == 0, {}
-'''
 IN_TURNS = """
 import os, sys
 from drillyard_tasks.publisher import PUBLISHER
@@ -117,13 +92,14 @@ def many(folder: Path, limit: int = MANY) -> None:
 
         def over() -> bool:
             nonlocal most
-            now = Counter(state(team, run) for run in runs)
+            now = states_of(team, list(runs))
             most = max(most, now["RUNNING"])
-            return not now.keys() - {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+            print(f"{time.time() - asked:.0f} s: {dict(now)}", flush=True)
+            return not now.keys() - ENDED
 
         until(over, 3600, "the end of all", every_s=5.0)
         took = time.time() - asked
-        states = Counter(state(team, run) for run in runs)
+        states = states_of(team, list(runs))
         stored = sum(
             (team.bench.store / name / "runs/t0001-s1/store.accepted.json").is_file()
             for name in runs.values()
@@ -138,8 +114,9 @@ def many(folder: Path, limit: int = MANY) -> None:
     ])  # fmt: skip
 
 
-def state(team: Yard, run: str) -> str:
-    return str(team.flow_run(run)["state"]["type"])
+def states_of(team: Yard, runs: list[str]) -> Counter[str]:
+    asked = {"flow_runs": {"id": {"any_": runs}}, "limit": MANY}
+    return Counter(one["state"]["type"] for one in team.api.post("/flow_runs/filter", asked))
 
 
 def streaming(folder: Path, every_s: int = 10) -> None:
@@ -154,8 +131,9 @@ def streaming(folder: Path, every_s: int = 10) -> None:
     """
     folder.mkdir()
     bench = Bench(folder)
-    (folder / "talker.py").write_text(f"EVERY_S = {every_s}\n{TALKER}")
-    file = bench.write("talk", simulator={"id": "talker:World"},
+    # Slow, so that the training itself computes next to nothing.
+    world = {"id": "world:Slow", "args": {"step_s": 0.02, "talk": 50 * every_s}}
+    file = bench.write("talk", simulator=world,
                        train={"steps": 10_000_000, "checkpoint_every": 1_000_000})  # fmt: skip
     off, home = folder / "off", folder / "home"
     command = [sys.executable, "-c", IN_TURNS, str(off), *bench.command("run", file)[1:]]

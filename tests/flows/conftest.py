@@ -35,8 +35,10 @@ class Slow(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, step_s=0.002, fail_at=None):
+    def __init__(self, step_s=0.002, fail_at=None, talk=None, stuck_at=None, stuck_s=45.0):
+        """Steps that take ``step_s``, and one that fails, a line each ``talk``, or a long one."""
         self.step_s, self.fail_at, self.done = step_s, fail_at, 0
+        self.talk, self.stuck_at, self.stuck_s = talk, stuck_at, stuck_s
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -49,6 +51,11 @@ class Slow(gymnasium.Env):
         self.done += 1
         if self.fail_at is not None and self.done >= self.fail_at:
             raise ValueError("the pump is dry")
+        if self.talk is not None and self.done % self.talk == 0:
+            print(f"step {self.done} at {time.time():.2f}")
+        if self.stuck_at is not None and self.done >= self.stuck_at:
+            print(f"a step that takes {self.stuck_s:g} s")
+            time.sleep(self.stuck_s)
         x = np.array([self.t / 20], np.float32)
         return x, float(action), False, self.t >= 20, {}
 '''

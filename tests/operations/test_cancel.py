@@ -17,32 +17,6 @@ from .yard import Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-STUBBORN = """
-import time
-
-import gymnasium
-import numpy as np
-
-
-class World(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-    done = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.t += 1
-        self.done += 1
-        if self.done > 150:
-            print("a step that takes 45 s")
-            time.sleep(45)
-        return np.zeros(1, np.float32), float(action), False, self.t >= 20, {}
-"""
-
 
 def stopped(team: Yard, name: str, run: str) -> None:
     """It is cancelled, nothing is left, and the same form again goes on."""
@@ -110,9 +84,9 @@ def test_a_run_that_has_not_begun(team: Yard) -> None:
 
 
 def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
-    (team.bench.folder / "stubborn.py").write_text(STUBBORN)
+    world = {"id": "world:Slow", "args": {"step_s": 0.0, "stuck_at": 150}}
     run = team.start(team.bench.write(
-        "stubborn", simulator={"id": "stubborn:World"}, backends={"local": {"stop_grace_s": 120}},
+        "stubborn", simulator=world, backends={"local": {"stop_grace_s": 120}},
     ))  # fmt: skip
     until(lambda: team.bench.board_step("stubborn") >= 128, what="steps")
     until(lambda: "45 s" in "".join(team.api.logs({"id": run})), what="a long step")

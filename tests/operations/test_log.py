@@ -13,37 +13,12 @@ from .yard import Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-TALKER = """
-import time
-
-import gymnasium
-import numpy as np
-
-
-class World(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-    done = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        time.sleep(0.02)
-        self.t += 1
-        self.done += 1
-        if self.done % 32 == 0:
-            print(f"step {self.done} at {time.time():.2f}")
-        return np.zeros(1, np.float32), float(action), False, self.t >= 20, {}
-"""
 LINE = re.compile(r"t0001-s1 \| step (\d+) at ([\d.]+)")
 
 
 def test_lines_of_workers_are_in_the_flow_runs_log_once(team: Yard) -> None:
-    (team.bench.folder / "talker.py").write_text(TALKER)
-    run = team.start(team.bench.write("talks", simulator={"id": "talker:World"}))
+    world = {"id": "world:Slow", "args": {"step_s": 0.02, "talk": 32}}
+    run = team.start(team.bench.write("talks", simulator=world))
     late: dict[str, float] = {}
 
     def over() -> bool:

@@ -27,7 +27,8 @@ def stopped(team: Yard, name: str, run: str) -> None:
 
 def goes_on(team: Yard, name: str) -> None:
     again = team.start(team.bench.folder / f"{name}.json")
-    assert team.ended(again)["state"]["type"] == "COMPLETED"
+    ended = team.ended(again)
+    assert ended["state"]["type"] == "COMPLETED", (ended["state"], team.api.logs(ended))
     attempt = team.bench.store / name / "runs/t0001-s1/attempts/train-2/start.json"
     assert json.loads(attempt.read_text())["resumed_step"] >= 128
     team.nothing_left(name)

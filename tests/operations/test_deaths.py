@@ -58,7 +58,7 @@ def test_kill_9_of_a_flow_run(team: Yard) -> None:
     kill(process.pid)
     crashed(team, run, killed_at)
     team.delay_s(team.alert("killed Crashed"), "prefect.flow-run.Crashed")
-    team.nothing_left("killed")  # its lease has drained its tickets
+    team.drained("killed")
     assert finished(team, "killed")
     again = team.start(team.bench.folder / "killed.json")
     assert team.ended(again)["state"]["type"] == "COMPLETED"
@@ -70,7 +70,7 @@ def test_on_driver_loss_stop_takes_the_lease_at_once(team: Yard) -> None:
     run = at_work(team, "guarded", train=more, on_driver_loss="stop")
     kill(team.process(run).pid)
     assert team.ended(run)["state"]["type"] == "CRASHED"
-    team.nothing_left("guarded")
+    team.drained("guarded")
     assert list((team.bench.store / "guarded/runs/t0001-s1/attempts/train-1").rglob("manifest*"))
 
 
@@ -83,7 +83,7 @@ def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
         kill(process.pid)
         assert "no sign of life" in crashed(team, run, killed_at)["message"]
         team.alert("orphaned Crashed")
-        team.nothing_left("orphaned")
+        team.drained("orphaned")
         assert finished(team, "orphaned")
     finally:
         team.up()
@@ -97,7 +97,7 @@ def test_a_worker_that_is_stopped(team: Yard) -> None:
         until(lambda: not process.is_running(), what="the worker ends its flow runs")
         assert team.flow_run(run)["state"]["type"] == "RUNNING"  # without a last word
         assert team.ended(run)["state"]["type"] == "CRASHED"
-        team.nothing_left("dropped")
+        team.drained("dropped")
         assert finished(team, "dropped")
     finally:
         team.up()

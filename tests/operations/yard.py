@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -155,6 +155,15 @@ class Yard:
         """Every lease of an experiment is known to be gone, and no process of one lives."""
         leases = until(lambda: self.bench.leases(experiment), what="a lease")
         until(lambda: all(self.bench.leases(experiment).values()), what="confirmed teardown")
+        self._no_process(leases)
+
+    def drained(self, experiment: str) -> None:
+        """No process of a lease lives, though nobody tore it down; the reaper writes it down."""
+        self._no_process(until(lambda: self.bench.leases(experiment), what="a lease"))
+        self.drillyard("reap", "--grace", "0s")
+        assert all(self.bench.leases(experiment).values())
+
+    def _no_process(self, leases: Iterable[str]) -> None:
         for lease in leases:
             until(
                 lambda: not lease_processes(lease), what="no process of the lease",  # noqa: B023
@@ -248,9 +257,10 @@ def yard(folder: Path, *words: str) -> Iterator[Yard]:
         folder: Of experiments, results and the servers' data.
         *words: Options of ``up``.
     """
-    folder.mkdir(exist_ok=True)
-    bench = Bench(folder)
     home = folder / "up"
+    # Apart: a folder of experiments is their code, and the servers' files change with each start.
+    bench = Bench(folder / "experiments")
+    bench.folder.mkdir(parents=True, exist_ok=True)
     with webhook() as hook, slack(folder) as (told, through), mail_server() as box:
         try:
             environ = up(bench, home, "--mail", box.url, *words, **through)

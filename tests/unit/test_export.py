@@ -41,12 +41,12 @@ CASES = {
 }  # fmt: skip
 
 
-def trained_run(folder, algorithm, simulator, args, wrappers, evaluated=False, seed=3):
+def trained_run(folder, algorithm, simulator, args, wrappers, evaluated=False, seed=3, **more):
     spec = ExperimentSpec.model_validate({
         "name": "export", "simulator": {"id": simulator, "wrappers": wrappers},
         "learner": {"algorithm": algorithm, "args": args, "preset": None},
         "train": {"steps": 64}, "evaluate": {"episodes": 2}, "tracking": {"tensorboard": False},
-        "seeds": [seed],
+        "seeds": [seed], **more,
     })  # fmt: skip
     run = OneRun(folder, spec, RlWorkload())
     run.mailbox.create("experiment.json", ExperimentRecord(

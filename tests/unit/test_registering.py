@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from drillyard.errors import ConfigError
-from drillyard.mailbox.records import ExperimentRecord, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.policies import bundles
 from drillyard.results.collect import collect
 from drillyard.spec import ExperimentSpec
@@ -16,23 +16,13 @@ from drillyard.testing.phases import OneRun
 from drillyard.tracking.best_policy import register_best
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from drillyard.tracking.registry import register
-from drillyard.workloads.rl import RlWorkload
 from tests.fixtures_store import write_experiment
-from tests.unit.test_export import ROLLOUT
+from tests.unit.test_export import ROLLOUT, trained_run
 
 
 def evaluated(folder: Path, wrappers: list[object]) -> tuple[OneRun, dict[str, object]]:
-    spec = ExperimentSpec.model_validate({
-        "name": "kept", "simulator": {"id": "cstr", "wrappers": wrappers},
-        "learner": {"algorithm": "ppo", "args": ROLLOUT, "preset": None}, "seeds": [3],
-        "train": {"steps": 64}, "evaluate": {"episodes": 2},
-        "tracking": {"tensorboard": False, "register_as": "reactor"},
-    })  # fmt: skip
-    run = OneRun(folder, spec, RlWorkload())
-    run.mailbox.create("experiment.json", ExperimentRecord(
-        name=spec.name, spec=spec.model_dump(mode="json", by_alias=True), identity="",
-        created_at=0.0))  # fmt: skip
-    run.phase(Phase.TRAIN)
+    wanted = {"tensorboard": False, "register_as": "reactor"}
+    run = trained_run(folder, "ppo", "cstr", ROLLOUT, wrappers, tracking=wanted)
     return run, run.phase(Phase.EVALUATE).summary
 
 
@@ -62,7 +52,7 @@ def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
     (warning,) = collect(run.mailbox, curves=False).warnings
     assert warning == f"t0001-s3: {problem}"
     told = register_best(run.mailbox, [run.run], "reactor", "http://127.0.0.1:9")
-    assert "drillyard promote kept/t0001-s3 --name reactor" in told
+    assert "drillyard promote export/t0001-s3 --name reactor" in told
 
 
 def test_a_registration_that_was_cut_off_is_gone_on_with(
@@ -88,7 +78,7 @@ def test_a_registration_that_was_cut_off_is_gone_on_with(
     made = register(folder, "reactor", uri)
     assert made.new and made.version == 1
     client = mlflow.MlflowClient(uri)
-    experiment = client.get_experiment_by_name("kept")
+    experiment = client.get_experiment_by_name("export")
     assert len(client.search_runs([experiment.experiment_id])) == 1
     with pytest.raises(ConfigError, match="cannot be the name"):
         register(folder, "models:/reactor", uri)

@@ -267,7 +267,8 @@ class EvaluateSpec(Strict):
     )
     every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
     videos: Annotated[
-        VideosSpec | None, BeforeValidator(_films, json_schema_input_type=bool | VideosSpec),
+        VideosSpec | None,
+        BeforeValidator(_films, json_schema_input_type=bool | VideosSpec | None),
         PlainSerializer(_films_as_written),
     ] = Field(
         None, exclude_if=_is_none, description="`true`: keep the best, median and worst episode "

@@ -325,8 +325,8 @@ def _config(context: RunContext, algorithm: str, args: dict[str, Any]) -> Any:
 def _ray(workers: int) -> Iterator[None]:
     """Ray on this machine alone, for this training alone; gone with this process, however."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its sockets' paths may have 107 characters only.
-    folder = tempfile.mkdtemp(prefix="dy-ray-")
+    # Not in the attempt's own folder: paths of its sockets may have 107 characters only.
+    folder = tempfile.mkdtemp(prefix="dy-ray-", dir="/tmp")
     ray.init(
         address="local", num_cpus=workers + 1, include_dashboard=False, log_to_driver=False,
         object_store_memory=OBJECTS_BYTES, _temp_dir=folder, _node_ip_address="127.0.0.1",

@@ -74,7 +74,7 @@ PLACE = Place(
     modules=("drillyard_backends.azure.backend", "azure.ai.ml", "azure.identity",
              "azure.storage.blob", "requests"),
     prepare=prepare, left=left, count=count, later=later,
-    start_within_s=20.0, away_s=20.0, typical_s=60.0,
+    start_within_s=20.0, away_s=20.0, typical_s=60.0, grace_s=0.0,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from drillyard.backend import Backend, open_backend
 from drillyard.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox import Mailbox, Store, open_store
+from drillyard.reaping.reaper import GRACE_S, reap
 from drillyard.testing.cloud.handle import Emulator
 from tests.contract.tiny_backend import tiny
 
@@ -66,6 +67,7 @@ class Place:
         start_within_s: Virtual seconds: a driver's leases begin within these; ...
         away_s: ... who comes back later than at once does so within these; ...
         typical_s: ... and kills come within these.
+        grace_s: For which the reaper leaves alone what is useless, by the store's own clock.
     """
 
     backend: str
@@ -78,6 +80,7 @@ class Place:
     start_within_s: float
     away_s: float
     typical_s: float
+    grace_s: float = GRACE_S
 
 
 @dataclass
@@ -304,11 +307,9 @@ class Sweep:
 
         Before it, a lease with open tickets may be worked on with the lid closed.
         """
-        from drillyard.reaping import reap
-
         self._clock = self._place.later(self._cloud, self._clock, (HOURS + 1) * 3600.0)
         self._clock.install()
-        report = reap([self._place.backend])
+        report = reap([self._place.backend], grace_s=self._place.grace_s)
         if not report.good:
             self.outcome.trouble.append(f"the reaper: {report}")
 

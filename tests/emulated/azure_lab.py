@@ -33,6 +33,15 @@ def opened(folder: Path, **options: object) -> Iterator[AzureEmulator]:
         yield cloud
 
 
+def named(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
+    """Settings of the backend that name the emulated workspace."""
+    where = cloud.workspace
+    return {
+        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
+        "workspace": where["workspace_name"], **more,
+    }  # fmt: skip
+
+
 class AzureLab(Lab):
     """A user's laptop beside an emulated Azure."""
 

@@ -12,7 +12,7 @@ from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
-from tests.emulated.azure_lab import needs_azurite, opened
+from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.patience import until
 
 pytestmark = needs_azurite()
@@ -27,12 +27,8 @@ def azure(tmp_path_factory):
 
 @pytest.fixture
 def settings(azure):
-    where = azure.workspace
-    yield {
-        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
-        "workspace": where["workspace_name"], "image": "mcr.example/drillyard:1",
-        "compute": None, "prefix": f"lab-{uuid.uuid4().hex[:8]}",
-    }  # fmt: skip
+    prefix = f"lab-{uuid.uuid4().hex[:8]}"
+    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix=prefix)
     azure.clear_faults()
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime")
 from drillyard.cli.main import main
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
-from tests.emulated.azure_lab import needs_azurite, opened
+from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.unit.test_serving import GOOD, bundle_of
 
 pytestmark = needs_azurite()
@@ -34,10 +34,8 @@ def here(azure, monkeypatch, tmp_path):
     """Where ``drillyard`` finds its workspace, and looks without pausing."""
     from drillyard_backends.azure import endpoints
 
-    where = azure.workspace
-    monkeypatch.setenv("DRILLYARD_AZURE_SUBSCRIPTION_ID", where["subscription_id"])
-    monkeypatch.setenv("DRILLYARD_AZURE_RESOURCE_GROUP", where["resource_group"])
-    monkeypatch.setenv("DRILLYARD_AZURE_WORKSPACE", where["workspace_name"])
+    for name, value in named(azure).items():
+        monkeypatch.setenv(f"DRILLYARD_AZURE_{name.upper()}", value)
     monkeypatch.setattr(endpoints, "LOOK_S", 0.1)
     monkeypatch.chdir(tmp_path)
     yield
@@ -45,17 +43,18 @@ def here(azure, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def client(azure):
-    """The real azure-ai-ml: it must understand what was made without it."""
+def service(azure):
+    """As the backend talks to the workspace."""
     from drillyard_backends.azure.service import Service
     from drillyard_backends.azure.settings import AzureConfig
 
-    where = azure.workspace
-    config = AzureConfig(
-        subscription_id=where["subscription_id"], resource_group=where["resource_group"],
-        workspace=where["workspace_name"],
-    )  # fmt: skip
-    return Service(config).client
+    return Service(AzureConfig(**named(azure)))
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    """The real azure-ai-ml: it must understand what was made without it."""
+    return service.client
 
 
 def ask(client, tmp_path, name, states):
@@ -170,20 +169,12 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     assert azure.log(CHANGES, mark) == []
 
 
-def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, capsys):
-    from drillyard_backends.azure.service import Service
-    from drillyard_backends.azure.settings import AzureConfig
-
-    where = azure.workspace
-    service = Service(AzureConfig(
-        subscription_id=where["subscription_id"], resource_group=where["resource_group"],
-        workspace=where["workspace_name"],
-    ))  # fmt: skip
+def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, service, capsys):
     path = f"{service.root}/onlineEndpoints/theirs"
     service.put(path, {"location": "westeurope", "properties": {"authMode": "Key"}})
     for command in (["deploy-policy", str(bundle)], ["undeploy-policy", "theirs"]):
-        named = ["--name", "theirs"] if command[0] == "deploy-policy" else []
-        assert main([*command, *named, "--on", "azure"]) == 2
+        words = ["--name", "theirs"] if command[0] == "deploy-policy" else []
+        assert main([*command, *words, "--on", "azure"]) == 2
         assert "drillyard did not make it" in capsys.readouterr().err
     assert "theirs" in azure.state()["endpoints"]
     service.delete(path)

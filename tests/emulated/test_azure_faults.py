@@ -10,7 +10,7 @@ from drillyard.backend import Liveness, Order
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
-from tests.emulated.azure_lab import needs_azurite, opened
+from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.patience import until
 
 pytestmark = needs_azurite()
@@ -25,12 +25,7 @@ def azure(tmp_path_factory):
 
 @pytest.fixture
 def settings(azure):
-    where = azure.workspace
-    yield {
-        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
-        "workspace": where["workspace_name"], "image": "mcr.example/drillyard:1",
-        "compute": None, "prefix": "faults",
-    }  # fmt: skip
+    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="faults")
     azure.clear_faults()
 
 

@@ -17,11 +17,10 @@ from drillyard.tracking.facts import NAME_TAG
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
 from drillyard_backends.azure.mlflow_store import address
-from tests.emulated.azure_lab import needs_azurite, opened
+from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
-NAMES = ("subscription_id", "resource_group", "workspace_name")
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1
 name: charted
@@ -45,8 +44,8 @@ def azure(tmp_path_factory):
 @pytest.fixture
 def settings(azure, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for name, value in azure.workspace.items():
-        monkeypatch.setenv(f"DRILLYARD_AZURE_{name.removesuffix('_name').upper()}", value)
+    for name, value in named(azure).items():
+        monkeypatch.setenv(f"DRILLYARD_AZURE_{name.upper()}", value)
 
 
 def curve(client, run_id, key):

@@ -70,6 +70,9 @@ def _problem(config: type[BaseModel], name: str, value: Any) -> str | None:
         config.__pydantic_validator__.validate_assignment(config.model_construct(), name, value)
     except ValidationError as error:
         mine = [e["msg"] for e in error.errors() if e["loc"][:1] == (name,)]
+        # A check of the whole model says first which field it blames.
+        whole = [e["msg"].removeprefix("Value error, ") for e in error.errors() if not e["loc"]]
+        mine += [text.removeprefix(f"{name}: ") for text in whole if text.startswith(f"{name}: ")]
         return mine[0] if mine else None
     return None
 

@@ -44,6 +44,10 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
     # Of the file is what it could have said: a backend's quota or image is not.
     if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
         error = loaded.locate(error)
+    if error.field == "backend" and error.file == "--set":
+        # Chosen on the command line, perhaps by `--on`: what is wrong stands in no file.
+        error = ConfigError(error.message, field=finding.subject.partition(":")[0],
+                            hint=error.hint)  # fmt: skip
     if error.value is None and error.field is not None:
         error.value = _value(loaded, error.field)
     error.allowed = error.allowed or _ALLOWED.get(str(error.field))

@@ -245,3 +245,22 @@ def test_a_backend_that_is_none_is_told_as_the_option_it_was(command: str) -> No
     result = invoke(command, "experiments/mock.yaml", "--on", "aws")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("command line: --on: unknown backend 'aws'")
+
+
+def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:
+    """Others that are required may still be missing; a form is told as what it is."""
+    assert invoke("configure", "azure", "--set", "workspace=mine").exit_code == 0
+    assert settings.gather("azure")[0].values["workspace"] == "mine"
+    refused = invoke("configure", "azure", "--set", "vm_size=large").exception
+    assert isinstance(refused, ConfigError) and "a size such as" in str(refused)
+
+
+def test_a_backend_that_is_not_ready_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a `--set` that nobody typed."""
+    from drillyard.backend import Finding, Severity
+    from drillyard.findings import placed
+    from drillyard.spec.load import load
+
+    loaded = load("experiments/mock.yaml", sets=["backend=local"])
+    found = placed(Finding(Severity.ERROR, "backend local: quota", "is 0", "ask"), loaded)
+    assert str(found.error) == "backend local: quota: is 0" and found.fix == "ask"

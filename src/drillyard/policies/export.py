@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from drillyard import __version__
-from drillyard.environ import restored
 from drillyard.episodes import lesson_of
 from drillyard.errors import RunFailed, UserError
 from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
@@ -126,13 +124,10 @@ def to_onnx(plain: Plain) -> bytes:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="drillyard-export-") as scratch,
-            restored("TORCHINDUCTOR_CACHE_DIR"),
             warnings.catch_warnings(),
             torch.no_grad(),
         ):
             file = Path(scratch, "policy.onnx")
-            # Its compiler, which is not used here, makes a folder for its cache when it is loaded.
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
             # The exporter by tracing: a policy has no branch that depends on its input.
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -52,6 +52,10 @@ CASES = {
     "ppo-vectorised": case({"id": "building", "args": {"days": 1}, "lesson": {
         "day": {"min": 0, "max": 364, "int": True}}}, "ppo", {"n_steps": 16, "batch_size": 32},
         ["normalize"], n_envs=3, copies="vectorised"),
+    "ppo-cartpole": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 16, "batch_size": 32},
+        ["normalize"], n_envs=3, copies="vectorised"),
+    "ppo-processes": case(DRIFT, "ppo", {"n_steps": 32, "batch_size": 32}, ["normalize"],
+        n_envs=2, copies="processes"),
     "a2c-curriculum": case({**DISCRETE, "metrics": {"far": "max"}, "curriculum": {"stages": [
         {"lesson": {"start": 0}, "promote": {"steps": 150}},
         {"lesson": {"noise": 0.3}, "promote": {"mean_return": -1e9, "episodes": 4},

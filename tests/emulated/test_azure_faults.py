@@ -60,6 +60,15 @@ def statuses(azure, lease):
     return {name: job["status"] for name, job in found if name.startswith(lease.lease_id)}
 
 
+def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azure, backend):
+    lease = rented(backend, order_of(backend))  # probed just now: it lives
+    AzureBackend(**backend.config.model_dump()).teardown(lease)
+    until(lambda: lease.lease_id not in azure.state()["computes"], what="its end")
+    with pytest.raises(ControlPlaneError, match="is gone"):
+        backend.launch(lease, "t0001-s1.train")
+    assert backend.probe(lease) is Liveness.GONE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "rule", [{"status": 429}, {"status": 503}, {"status": 500}, {"method": "GET", "lose": True}],

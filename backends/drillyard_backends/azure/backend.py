@@ -16,7 +16,13 @@ from typing import Any, ClassVar
 
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
 from drillyard.clock import SYSTEM, Clock
-from drillyard.errors import DrillyardError, RunFailed, UserError, WorkerLost
+from drillyard.errors import (
+    ControlPlaneError,
+    DrillyardError,
+    RunFailed,
+    UserError,
+    WorkerLost,
+)  # fmt: skip
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
 from drillyard_backends.azure import clusters, environment, naming, plan
@@ -149,6 +155,10 @@ class AzureBackend:
                 known = self._states[lease.lease_id] = now, state
             return known[1]
 
+    def _forget(self, lease: Lease) -> None:
+        with self._lock:
+            self._states.pop(lease.lease_id, None)
+
     @at_work("submit a job")
     def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:
         """Submit the job of a ticket, unless one is at work on its run.
@@ -156,12 +166,20 @@ class AzureBackend:
         Raises:
             RunFailed: The last one could not set up its worker; with what it said.
             WorkerLost: The environment cannot be built.
+            ControlPlaneError: The cluster is gone, as ``probe`` says from now on.
         """
         jobs = self._of(lease.order)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
         if last is not None and last.status == "Failed":
             self._refuse_hopeless(lease.order, last)
-        job = jobs.push(ticket_id)
+        try:
+            job = jobs.push(ticket_id)
+        except UserError as error:
+            # Azure calls it a mistake of ours when a cluster went after the last look at it.
+            self._forget(lease)
+            if self.probe(lease) is Liveness.GONE:
+                raise ControlPlaneError(f"submit a job: {lease.lease_id} is gone") from error
+            raise
         return {"job": job.name, "studio": job.url}
 
     @at_work("cancel a job")

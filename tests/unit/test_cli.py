@@ -267,7 +267,7 @@ def test_ctrl_c_while_the_command_line_is_imported():
 def test_list_alone_lists_everything_briefly(capsys):
     assert main.main(["list"]) == 0
     text = capsys.readouterr().out
-    assert "a2c, ars, crossq, ddpg" in text
+    assert "a2c, appo, ars, crossq" in text
     assert "drillyard list KIND" in text
     assert main.main(["list", "--json"]) == 0
     assert "local" in json.loads(capsys.readouterr().out)["backends"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from drillyard_backends.dask.stations import GPU
 
 if TYPE_CHECKING:
     from distributed import Future
+
+ARRIVAL_S = 5.0
 
 
 class Pusher:
@@ -84,6 +87,7 @@ class Pusher:
         client = self._door.client()
         with self._door.seam():
             pending = sum(1 for f in self._futures.values() if f.status == "pending")
+            handed: list[Future[str]] = []
             while self._waiting and (self._limit is None or pending < self._limit):
                 ticket = self._waiting.popleft()
                 future = client.submit(
@@ -96,9 +100,11 @@ class Pusher:
                 # It goes on when this process is gone.
                 fire_and_forget(future)
                 self._futures[ticket] = future
+                handed.append(future)
                 pending += 1
                 if self._limit is not None:
                     future.add_done_callback(self._next)
+            _arrived(client, handed)
 
     def _next(self, _future: Any) -> None:
         # Without a scheduler there is nothing to hand on; ``pump`` tries again.
@@ -111,6 +117,19 @@ class Pusher:
         if future.client.status == "running":
             with self._door.seam():
                 future.client.cancel([future], force=True)
+
+
+def _arrived(client: Any, futures: list[Future[str]]) -> None:
+    """Wait until the scheduler knows what was submitted, which by itself is only on its way.
+
+    Whoever pushed may be killed at the next moment, and believes that the cluster goes on.
+    """
+    deadline = time.monotonic() + ARRIVAL_S
+    while left := {str(f.key) for f in futures if f.status == "pending"}:
+        known = client.sync(client.scheduler.get_task_status, keys=sorted(left))
+        if all(known.values()) or time.monotonic() >= deadline:
+            return  # a scheduler that is lost is found out by who probes
+        time.sleep(0.01)
 
 
 def key(lease: str, ticket: str) -> str:

@@ -25,7 +25,8 @@ def test_by_prefects_own_command(team: Yard) -> None:
 def test_by_a_schedule(team: Yard) -> None:
     file = team.bench.write("at-night")
     where = f"/deployments/{team.deployment('experiment')}/schedules"
-    soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+    # Prefect looks at new schedules once a minute, and begins nothing that is past by then.
+    soon = (datetime.now(UTC) + timedelta(seconds=100)).isoformat()
     schedule = {"interval": 86_400, "anchor_date": soon}
     (made,) = team.api.post(
         where, [{"active": True, "schedule": schedule, "parameters": {"file": str(file)}}]

@@ -17,8 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
 from drillyard.clock import SYSTEM, Clock
+from drillyard.scratch import RUNTIME
 from drillyard.settings_model import configured
-from drillyard_backends.sessions import RUNTIME, Sessions, default_runtime
+from drillyard_backends.sessions import Sessions, default_runtime
 
 
 class LocalConfig(BaseSettings):

@@ -29,8 +29,8 @@ from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
+from drillyard.scratch import RUNTIME
 
-RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
 _LOG_TAIL = 1 << 20
 _LOCK_S = 60.0
 _KEEP_LOGS_S = 7 * 86400.0

@@ -20,6 +20,8 @@ import psutil
 MARK = "DRILLYARD_LEASE"
 """Environment variable that every process of a lease carries."""
 _SAME_START_S = 0.05
+_EXITING = 0x4
+"""PF_EXITING of the Linux kernel: it runs no more code, only its memory is still to be freed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,16 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has this pid now; None when there is none, or only a zombie."""
+        """The process that has this pid now; None when there is none, or one at its end."""
         started = _started(pid)
         return None if started is None else cls(pid, started)
 
     def alive(self) -> bool:
-        """True while this very process runs (stopped counts, a zombie does not)."""
+        """True while this very process may still do something.
+
+        Stopped counts. A zombie does not, nor does one whose memory the kernel is freeing, which
+        takes a while and has no environment to be found by.
+        """
         now = _started(self.pid)
         return now is not None and abs(now - self.started) < _SAME_START_S
 
@@ -63,7 +69,7 @@ def _started(pid: int) -> float | None:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
-        if fields[0] in (b"Z", b"X"):
+        if fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING:
             return None
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     with contextlib.suppress(psutil.Error):

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 
 import psutil
 import pytest
@@ -91,6 +92,23 @@ def test_the_agent_is_a_session_of_its_own_and_imports_nothing_heavy(backend, or
     assert os.getsid(pid) == pid != os.getsid(0)
     maps = [m.path for m in psutil.Process(pid).memory_maps()]
     assert not [path for path in maps if "torch" in path or "prefect" in path]
+
+
+def test_what_lives_in_another_runtime_is_nobodys_orphan(backend, order, toy, tmp_path):
+    elsewhere = {"DRILLYARD_LEASE": order.lease_id, "DRILLYARD_LOCAL_RUNTIME": str(tmp_path / "b")}
+    stranger = subprocess.Popen(["sleep", "600"], env=os.environ | elsewhere)
+    try:
+        lease = backend.provision(toy.order(idle_s=600.0))
+        until(lambda: any(w.state == "ready" for w in toy.mailbox.workers()))
+        os.kill(lease.provider["pid"], signal.SIGKILL)
+        until(lambda: backend.probe(lease) is Liveness.GONE)
+        run = toy.post()
+        backend.provision(order)
+        toy.until_status(f"{run}.train", Status.SUCCEEDED)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_files_are_private_and_gone_after_the_teardown(backend, order, toy):

@@ -24,7 +24,7 @@ from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
 from drillyard.notify import tell
 from drillyard.processes import ProcessId, marked
-from drillyard.scratch import temporary_below
+from drillyard.scratch import RUNTIME, temporary_below
 from drillyard.status import Cause
 from drillyard.worker import gpu, shares
 from drillyard.worker.execution import SAID, Job, remove_scratch
@@ -149,7 +149,8 @@ class Agent:
 
     def _orphans(self) -> Iterator[ProcessId]:
         """Living processes that an earlier agent in this one's place may have left."""
-        return marked(self.order.lease_id)
+        place = {RUNTIME: os.environ[RUNTIME]} if RUNTIME in os.environ else {}
+        return marked(self.order.lease_id, **place)
 
     # -- the loop -----------------------------------------------------------------------------
 

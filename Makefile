@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test again check lint types contracts format slow lock clean
+.PHONY: help demo test again check lint types contracts format slow gpu lock clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -43,6 +43,9 @@ again: $(VENV)/.dev ## the tests that failed last time, each by itself
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets
 	$(BIN)/python -m pytest -m slow
+
+gpu: $(VENV)/.dev ## what needs a GPU, where there is one
+	$(BIN)/python -m pytest -m gpu tests/contract/test_gpu.py
 
 check: lint types contracts ## style, types, import contracts
 

@@ -92,7 +92,7 @@ class LocalBackend:
                 Finding(
                     Severity.ERROR, "resources.gpus",
                     f"{order.gpus} GPUs are asked for, and this machine has no NVIDIA driver",
-                    "set resources.gpus to 0, or choose another backend",
+                    "set resources.gpus to 0 and device to auto, or choose another backend",
                 )
             )  # fmt: skip
         return findings

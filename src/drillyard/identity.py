@@ -81,6 +81,8 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
     }
     # Older experiments of other kinds did not record these.
     training |= {k: whole[k] for k in ("script", "mock", "children") if whole[k]}
+    numerics = ("precision", "deterministic")  # not there where they are the default
+    training |= {k: whole["resources"][k] for k in numerics if k in whole["resources"]}
     if every is not None:  # these choose the best policy, which is a result of training
         training["evaluate"] |= {k: evaluation[k] for k in ("seeds", "deterministic", "lesson")}
     evaluation["baselines"] = sorted(spec.baselines)
@@ -116,10 +118,10 @@ def identity(found: Parts) -> str:
 
 
 def device(spec: ExperimentSpec) -> str:
-    """``auto`` by a rule, not by what a machine happens to have, so that a resume repeats it.
+    """The device as far as the file tells it: what ``auto`` comes to, a worker measures.
 
     Returns:
-        ``cuda`` where GPUs are asked for, else ``cpu``.
+        Of ``auto``: ``cuda`` where GPUs are asked for, else ``cpu``.
     """
     if spec.resources.device != "auto":
         return spec.resources.device

@@ -46,7 +46,7 @@ def order_of(
         store_url=store_url,
         workers=max(1, min(workers(spec), runs)),
         threads=spec.resources.threads,
-        gpus=spec.resources.gpus,
+        gpus=max(spec.resources.gpus, spec.resources.device == "cuda"),
         idle_s=IDLE_S,
         code=code,
         requirements=list(spec.requirements),

@@ -291,7 +291,7 @@ def run_record(
             spec, run=run, seed=seed, trial=trial.number, runner=runner,
             assignment=trial.assignment,
         ),
-        device=identity.device(spec), parts=dict(trial.parts), lineage=trial.lineage,
+        device=spec.resources.device, parts=dict(trial.parts), lineage=trial.lineage,
     )  # fmt: skip
     own = bound(spec, record)
     name = run_name(own, run=run, seed=seed, trial=record.trial, at=clock.now())

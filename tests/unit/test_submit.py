@@ -54,7 +54,7 @@ def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
 def test_run_json_is_frozen(tmp_path: Path, mailbox: Mailbox) -> None:
     send(tmp_path / "project", mailbox, resources={"threads": 3})
     first = mailbox.run("t0001-s1")
-    assert (first.seed, first.threads, first.device) == (1, 3, "cpu")
+    assert (first.seed, first.threads, first.device) == (1, 3, "auto")
     posted = mailbox.ticket("t0001-s1.train")
     send(tmp_path / "project", mailbox, resources={"threads": 3}, train={"steps": 999})
     assert mailbox.run("t0001-s1") == first

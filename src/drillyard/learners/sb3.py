@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-import platform
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
-import stable_baselines3
-import torch
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
@@ -17,13 +13,14 @@ from drillyard import checkpoints
 from drillyard.backend import Finding
 from drillyard.checkpoints import Checkpoint
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
-from drillyard.learners import cloning, sb3_build, warm_start
+from drillyard.learners import cloning, devices, numerics, sb3_build, warm_start
 from drillyard.learners.beginning import announce
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
 from drillyard.learners.copies import choose
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
+from drillyard.learners.exactness import exactness, platform_of
 from drillyard.learners.films import TrainingFilms
 from drillyard.learners.networks import auto_policy
 from drillyard.learners.plan import Plan, make_plan
@@ -61,7 +58,12 @@ class Sb3Learner:
         Raises:
             Stopped: A stop was asked for; the last checkpoint stands.
             RunFailed: The simulator or the learner produced numbers that are not finite.
+            UserError: The device that was asked for is not there.
         """
+        with numerics.deterministic(context.spec.resources.deterministic):
+            return self._train(context)
+
+    def _train(self, context: RunContext) -> PhaseOutcome:
         spec = context.spec
         learner, simulator = _parts(spec)
         checkpoint = checkpoints.latest(context.mailbox, context.run.run)
@@ -81,9 +83,10 @@ class Sb3Learner:
             plan = make_plan(
                 spec, context.run.choices, horizon(venv), lineage.ends_at if lineage else None
             )
+            device, why = devices.choose(context, venv, checkpoint)
             model = sb3_build.build(
                 self.name, learner.policy, learner.args, venv, context.run.seed,
-                context.run.device, learner.engine,
+                device, learner.engine, spec.resources.precision,
             )  # fmt: skip
             if learner.init_from is not None and checkpoint is None:
                 context.log.info("beginning from %s", learner.init_from)
@@ -99,7 +102,7 @@ class Sb3Learner:
                     plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
                 )  # fmt: skip
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
-            outcome.summary["parameters"]["copies"] = how
+            outcome.summary["parameters"] |= {"copies": how, "device_because": why}
             return outcome
         finally:
             venv.close()
@@ -132,7 +135,7 @@ class Sb3Learner:
             # Last, so that a checkpoint's list of the user's own fits with and without.
             users.append(films := TrainingFilms(context, filmed.every, Rebuilt))
         training = Training(
-            context, plan, model, venv, writer, evaluator, checkpoint, users, _platform(model)
+            context, plan, model, venv, writer, evaluator, checkpoint, users, platform_of(model)
         )
         training.cloned = cloned
         ours = TrainingCallback(training, every_rollout=self.name in ON_POLICY | FROM_EPISODES)
@@ -185,7 +188,7 @@ class Sb3Learner:
                 **({"problems": films.problems} if films is not None and films.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
                 **({"cloned": training.cloned} if training.cloned else {}),
-                "exactness": exactness(training, plan),
+                "exactness": exactness(training, plan, model.device.type),
             },
         )
 
@@ -341,19 +344,6 @@ class ARS(Sb3Learner):
     name = "ars"
 
 
-def exactness(training: Training, plan: Plan) -> str:
-    """In words, how this run relates to an uninterrupted one."""
-    if plan.max_time_s is not None:
-        return "not reproducible (stopped by wall clock)"
-    if training.marks.copies_changed:
-        return "statistically equal (number of copies changed)"
-    if not training.same_platform:
-        return "statistically equal (threads, device or versions changed)"
-    if training.silent:
-        return "exact with resets"
-    return "exact"
-
-
 def _parts(spec: ExperimentSpec) -> tuple[LearnerSpec, SimulatorSpec]:
     if spec.learner is None or spec.simulator is None or spec.train is None:
         raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
@@ -380,17 +370,3 @@ def _last_words(training: Training, events: EventFiles | None) -> None:
             events.finish()
     except Exception as error:
         log.warning("the last checkpoint or lines were not stored: %s", error)
-
-
-def _platform(model: Any) -> dict[str, Any]:
-    """What bit-equality depends on."""
-    cuda = model.device.type == "cuda"
-    return {
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(model.device) if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "stable_baselines3": stable_baselines3.__version__,
-        "numpy": np.__version__,
-        **({"jax": version("jax")} if hasattr(model, "described") else {}),
-    }

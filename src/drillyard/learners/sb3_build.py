@@ -18,6 +18,7 @@ from drillyard.learners import engines, schedules
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.arguments import clean
 from drillyard.learners.networks import auto_policy
+from drillyard.learners.numerics import mixed
 from drillyard.learners.signatures import (
     ACTIVATIONS,
     ARGUMENTS,
@@ -39,6 +40,7 @@ def build(
     seed: int | None,
     device: str,
     engine: str = "sb3",
+    precision: str = "full",
 ) -> Any:
     """Build a model.
 
@@ -48,8 +50,9 @@ def build(
         args: ``learner.args``, checked.
         venv: The copies of the simulator.
         seed: Of the run; None leaves the process's random numbers alone.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``.
         engine: ``learner.engine``.
+        precision: ``resources.precision``.
 
     Raises:
         ConfigError: Stable-Baselines3 (or SBX) refused what the checks let through, or is missing.
@@ -58,7 +61,8 @@ def build(
         if engine == engines.SBX:
             model = jax_engine().build(algorithm, args, venv, seed, device)
         else:
-            model = CLASSES[algorithm](
+            kind = CLASSES[algorithm] if precision == "full" else mixed(CLASSES[algorithm])
+            model = kind(
                 policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
                 venv,
                 seed=seed, device=device, verbose=0, **arguments(args, venv.action_space),
@@ -188,6 +192,7 @@ def describe(algorithm: str, model: Any) -> dict[str, Any]:
         "n_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "n_envs": model.n_envs,
         "device": str(model.device),
+        **({"precision": "mixed"} if hasattr(model, "mixed") else {}),
         "threads": torch.get_num_threads(),
         "seed": model.seed,
     }

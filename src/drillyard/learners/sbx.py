@@ -43,7 +43,7 @@ def build(
         args: ``learner.args``, checked.
         venv: The copies of the simulator.
         seed: Of the run; None leaves the process's random numbers alone.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")

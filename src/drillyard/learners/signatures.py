@@ -111,6 +111,15 @@ PRIORITISED = frozenset({"prioritized-dqn", "rainbow"})
 MASKED = frozenset({"maskable-ppo"})
 """Algorithms that ask the simulator which actions are possible (``action_masks()``)."""
 
+_BY_RATIO = "it compares probabilities with those noted while playing, which are in full precision"
+_BY_ENTROPY = "the logarithm of its squashed actions has too few digits left in bfloat16"
+NOT_MIXED: dict[str, str] = {
+    "ppo": _BY_RATIO, "a2c": _BY_RATIO, "trpo": _BY_RATIO, "recurrent-ppo": _BY_RATIO,
+    "maskable-ppo": _BY_RATIO, "sac": _BY_ENTROPY, "tqc": _BY_ENTROPY, "crossq": _BY_ENTROPY,
+    "ars": "it computes no gradients",
+}  # fmt: skip
+"""Algorithm -> why ``resources.precision: mixed`` is not for it; all others bear it."""
+
 _ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 ACTION_SPACES: dict[str, tuple[str, ...]] = {
     "ppo": _ANY, "a2c": _ANY, "trpo": _ANY, "recurrent-ppo": _ANY,

@@ -235,7 +235,8 @@ def _facts(results: ExperimentResults) -> list[tuple[str, str]]:
         seeds = ", ".join(dict.fromkeys(str(r.seed) for r in results.runs))
         facts.append(("seeds", seeds))
         kinds = dict.fromkeys(
-            f"{words.plural(r.threads, 'thread')} on {r.device}" for r in results.runs
+            words.plural(r.threads, "thread") + ("" if r.device == "auto" else f" on {r.device}")
+            for r in results.runs
         )
         facts.append(("each run", ", ".join(kinds)))
     if results.versions:

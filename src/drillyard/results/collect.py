@@ -210,7 +210,7 @@ def _run(
         exactness=summary.get("exactness"),
         parameters=summary.get("parameters") or record.parameters,
         threads=record.threads,
-        device=record.device,
+        device=(summary.get("parameters") or {}).get("device", record.device),
         heartbeat_age_s=age if working else None,
         worker=board.worker if board and working else None,
         message=decided.message if decided else (board.message if board and working else ""),

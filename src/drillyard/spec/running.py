@@ -23,10 +23,23 @@ class ResourcesSpec(Strict):
     threads: Annotated[int, Field(ge=1, le=1024), NotBool] = Field(
         1, description="Threads of a run."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where tensors live.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where tensors live; `auto`: where the learner is faster, measured "
+        "once where there is a GPU.",
+    )  # fmt: skip
     gpus: Annotated[int, Field(ge=0, le=64), NotBool] = Field(
-        0, description="GPUs a run needs; refused in setup when they are not usable."
+        0,
+        description="GPUs a run is given, shared in turn where there are fewer; refused in "
+        "setup when they are not usable.",
     )
+    precision: Literal["full", "mixed"] = Field(
+        "full", exclude_if=lambda value: value == "full", description="`mixed`: updates compute "
+        "in bfloat16 what bears it; for `device: cuda` and algorithms that rate actions.",
+    )  # fmt: skip
+    deterministic: bool = Field(
+        False, exclude_if=lambda value: not value, description="Only operations that give the "
+        "same twice, on a GPU too; slower there.",
+    )  # fmt: skip
     limit: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, exclude_if=lambda value: value is None, description="Name of a global concurrency "
         "limit in Prefect: the experiment begins when as many of its slots are free as there are "

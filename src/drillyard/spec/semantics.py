@@ -46,7 +46,9 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
         Errors with their field; the caller adds file and line.
     """
     found: list[ConfigError] = []
-    for part in (_names, _stores, _tracking, _notify, _requirements, _learner, _lessons, _study):
+    for part in (
+        _names, _stores, _tracking, _notify, _requirements, _learner, _numerics, _lessons, _study,
+    ):  # fmt: skip
         found.extend(part(spec))
     return found
 
@@ -298,6 +300,33 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
         lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"
     )
     yield from _caught(lambda: validate_engine(learner), "learner.engine")
+
+
+def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
+    from drillyard.learners.signatures import ARGUMENTS, NOT_MIXED
+
+    resources, learner = spec.resources, spec.learner
+    ours = learner is not None and learner.algorithm in ARGUMENTS and learner.engine == "sb3"
+    name = learner.algorithm if learner is not None else spec.workload
+    if resources.deterministic and not ours:
+        yield ConfigError(
+            f"is not offered for {name}", field="resources.deterministic", value=True,
+            allowed="with the built-in algorithms and `engine: sb3`", hint="leave it out",
+        )  # fmt: skip
+    if resources.precision == "full":
+        return
+    bears = [each for each in ARGUMENTS if each not in NOT_MIXED]
+    why = NOT_MIXED.get(name) if ours else f"it is not offered for {name}"
+    if why is not None:
+        yield ConfigError(
+            f"is not for this learner: {why}", field="resources.precision", value="mixed",
+            allowed=f"with {', '.join(bears)} and `engine: sb3`", hint="leave it out",
+        )  # fmt: skip
+    elif resources.device != "cuda":
+        yield ConfigError(
+            "saves time on a GPU only", field="resources.precision", value="mixed",
+            allowed="with resources.device: cuda", hint="leave it out, or set the device",
+        )  # fmt: skip
 
 
 def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:

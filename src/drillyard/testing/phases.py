@@ -60,7 +60,7 @@ class OneRun:
             RunRecord(
                 run=self.run, experiment=spec.name, seed=spec.seeds[0],
                 parameters=parameters or dict(spec.parameters.const_args),
-                choices=workload.freeze(spec, spec.seeds[0]),
+                device=spec.resources.device, choices=workload.freeze(spec, spec.seeds[0]),
             ),
         )  # fmt: skip
 

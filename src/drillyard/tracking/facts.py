@@ -83,7 +83,8 @@ def run_params(
     params.update(flat(run.parameters, "parameters") if run.parameters else ())
     params.update(flat(run.choices, "choices") if run.choices else ())
     params.update(seed=str(run.seed), trial=str(run.trial), threads=str(run.threads))
-    params["device"] = run.device
+    if run.device != "auto":  # else it is told once it was measured: nothing here can change
+        params["device"] = run.device
     built = {} if trained is None else trained.summary.get("parameters") or {}
     for name, value in flat(built) if built else ():
         params.setdefault(name, value)

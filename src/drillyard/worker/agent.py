@@ -132,7 +132,8 @@ class Agent:
             if trouble is not None:
                 raise UserError(
                     f"resources.gpus is {order.gpus}, and no GPU is usable here: {trouble}",
-                    hint="install a torch with CUDA and a driver, or set resources.gpus to 0",
+                    hint="install a torch with CUDA and a driver, or set resources.gpus to 0 and "
+                    "resources.device to auto",
                 )
         bury(
             self._mailbox, self._me, self._heart.record, self._orphans, self._clock,

@@ -29,6 +29,7 @@ from ray.tune.registry import register_env
 
 from drillyard import checkpoints
 from drillyard.errors import RunFailed
+from drillyard.identity import device
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.beginning import announce
 from drillyard.learners.best import Best
@@ -304,7 +305,7 @@ def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(context: RunContext, algorithm: str, args: dict[str, Any]) -> Any:
-    spec, cuda = context.spec, context.run.device == "cuda"
+    spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
     copies = int(context.run.choices.get("n_envs", 1))
     register_env("drillyard", World(spec.simulator, context.run.seed, copies, list(sys.path)))

@@ -23,11 +23,17 @@ Count = Annotated[int, Field(ge=0, le=1000)]
 Steps = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 
-FILE = _field(
-    "cstr/ppo", "Experiment",
-    "Path of an experiment file, as the machine sees it that runs this; or the name of a preset "
-    "(`drillyard list presets`).",
-)  # fmt: skip
+
+def _file(default: str, what: str) -> Any:
+    return _field(
+        default, "Experiment",
+        f"Path of {what} file, as the machine sees it that runs this; or a name of "
+        "`drillyard list presets`.",
+    )  # fmt: skip
+
+
+FILE = _file("cstr/ppo", "an experiment")
+STUDY_FILE = _file("cstr/ppo-search", "a study")
 SEEDS = _field(0, "Seeds", "How many: 3 means the seeds 1, 2 and 3. 0: as the file says.")
 STEPS = _field(0, "Training steps", "Environment steps a run. 0: as the file says.")
 BACKEND = _field(

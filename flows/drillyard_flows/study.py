@@ -35,7 +35,7 @@ FOLLOW_S = 1.0
     retries=0,
 )
 def study(
-    file: str = form.FILE,
+    file: str = form.STUDY_FILE,
     seeds: form.Count = form.SEEDS,
     steps: form.Steps = form.STEPS,
     backend: str = form.BACKEND,

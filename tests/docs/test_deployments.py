@@ -43,7 +43,10 @@ def test_every_flow_has_a_deployment() -> None:
 
 def test_the_study_that_ships_is_one() -> None:
     (study,) = [d for d in wanted().deployments if d["entrypoint"].endswith(":study")]
+    # Whoever names a file of their own clears nothing: every other field is empty.
+    assert study["parameters"].keys() == {"file"}
     request = asked(study["parameters"])
     spec = loaded_of(request).spec
+    assert spec.name == "cstr-ppo-search"
     assert spec.study is not None and spec.study.trials == 6 and spec.train.steps == 20_000
     assert asked({"seeds": 3, "max_cost": 2.5}).sets == ["seeds=[1, 2, 3]", "budget.max_cost=2.5"]

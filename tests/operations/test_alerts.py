@@ -68,7 +68,7 @@ def test_a_study_that_is_finished_has_its_best_in_the_text(team: Yard) -> None:
         study={"chooser": "random", "trials": 2, "confirm": 0,
                "objectives": [{"metric": "evaluate/score", "direction": "min"}]},
     )  # fmt: skip
-    team.start(file, flow="study", name="", steps=0, sets=[])
+    team.start(file, flow="study")
     told = team.alert("sought is finished")
     team.delay_s(told, "drillyard.study.finished")
     assert "t000" in told["text"]

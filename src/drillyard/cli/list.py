@@ -92,12 +92,16 @@ def entries(what: What) -> list[dict[str, Any]]:
     from drillyard.registry import KINDS
 
     if what is What.PRESETS:
-        from drillyard.spec.presets import table
+        from drillyard.spec.presets import studies, table
 
         return [
             {"name": e["name"], "algorithm": e["when"]["algorithm"],
              "simulators": ", ".join(e["when"]["simulators"]), "measured": e["measured"]}
             for e in table()
+        ] + [
+            {"name": e["name"], "algorithm": e["algorithm"],
+             "simulators": ", ".join(e["simulators"]), "measured": e["about"]}
+            for e in studies()
         ]  # fmt: skip
     if what is What.STATUSES:
         from drillyard.status import TABLE

@@ -1,4 +1,4 @@
-"""Tuned hyperparameters by algorithm and simulator: ``presets.yaml`` beside this module."""
+"""Tuned hyperparameters by algorithm and simulator, and studies: ``presets.yaml`` beside this."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ _FILE = Path(__file__).with_name("presets.yaml")
 def table() -> tuple[dict[str, Any], ...]:
     """Every preset: ``name``, ``when`` (algorithm, simulator), ``values``, ``measured``."""
     return tuple(read_document(_FILE, _FILE.name).value["presets"])
+
+
+@cache
+def studies() -> tuple[dict[str, Any], ...]:
+    """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
+    return tuple(read_document(_FILE, _FILE.name).value["studies"])
 
 
 def find(preset: str | None, algorithm: object, simulator: object) -> Document | None:
@@ -61,37 +67,51 @@ STEPS = 50_000
 
 
 def experiment_file(name: str) -> Path | None:
-    """A preset as an experiment of its own: ``drillyard run cstr/ppo``, also from a form.
+    """A preset or a study as a file of its own: ``drillyard run cstr/ppo``, also from a form.
 
     Args:
-        name: A preset's name.
+        name: Of a preset or a study of the table.
 
     Returns:
-        The file, in drillyard's own folder, alone there; None when no preset has that name.
+        The file, in drillyard's own folder, alone there; None when nothing has that name.
     """
     from drillyard.ledger import local_home
 
-    entry = next((e for e in table() if e["name"] == name), None)
-    if entry is None:
+    text = _text(name)
+    if text is None:
         return None
-    own = name.replace("/", "-")
+    own = _own(name)
     path = local_home() / "presets" / own / f"{own}.yaml"
-    text = dedent(f"""\
-        # The preset {name}: {entry["measured"]}
-        schema: 1
-        name: {own}
-        simulator: {{id: {_simulator(entry)}}}
-        learner: {{algorithm: {entry["when"]["algorithm"]}, preset: {name}}}
-        train: {{steps: {STEPS}}}
-        baselines: [hold, random]
-        seeds: [1]
-        """)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     return path
+
+
+def _own(name: str) -> str:
+    return name.replace("/", "-")
+
+
+def _text(name: str) -> str | None:
+    for study in studies():
+        if study["name"] == name:
+            return str(study["file"])
+    return next((_experiment(entry) for entry in table() if entry["name"] == name), None)
+
+
+def _experiment(entry: dict[str, Any]) -> str:
+    return dedent(f"""\
+        # The preset {entry["name"]}: {entry["measured"]}
+        schema: 1
+        name: {_own(entry["name"])}
+        simulator: {{id: {_simulator(entry)}}}
+        learner: {{algorithm: {entry["when"]["algorithm"]}, preset: {entry["name"]}}}
+        train: {{steps: {STEPS}}}
+        baselines: [hold, random]
+        seeds: [1]
+        """)
 
 
 def _simulator(entry: dict[str, Any]) -> str:

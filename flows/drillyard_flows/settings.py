@@ -20,14 +20,28 @@ QUIET: dict[str, str] = {
     # "Ready to scale? Upgrade" on every page is of no use to anybody here.
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLI_COLORS": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    # Runs still send INFO to the API; only the console is silent.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # A log line that is too long, or an API that is gone, is not worth a traceback.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
 }
+
+SILENT: dict[str, str] = {
+    # Runs still send INFO to the API; only the console, where a person reads our own lines, is
+    # silent.
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+}
+"""Of a command."""
+
+LOGGED: dict[str, str] = {
+    # Whatever one of its services fails at is said nowhere else: their errors go to the root
+    # logger, and so to the console.
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "ERROR",
+}
+"""Of a server or a worker, whose console is a log file."""
 
 CLIENT: dict[str, str] = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
@@ -78,7 +92,7 @@ def configured_api(environ: Mapping[str, str] | None = None) -> str | None:
 
 def quiet_environment() -> dict[str, str]:
     """Settings that keep Prefect's console, banners and telemetry silent; the user's own win."""
-    wanted = {**QUIET, **CLIENT}
+    wanted = {**QUIET, **SILENT, **CLIENT}
     return {key: os.environ.get(key, value) for key, value in wanted.items()}
 
 
@@ -93,6 +107,7 @@ def server_environment(folder: Path, port: int) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     chosen = {
         **QUIET,
+        **LOGGED,
         **{k: v for k, v in os.environ.items() if k.startswith("PREFECT_")},
         "PREFECT_HOME": str(folder),
         "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),

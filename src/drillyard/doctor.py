@@ -106,9 +106,13 @@ def _prefect() -> Iterator[Finding]:
             Severity.OK, "prefect api", "not configured: `run` starts an embedded server"
         )
         return
+    from drillyard.server_schedules import planned
     from drillyard.servers import prefect
 
-    yield from prefect(url)
+    found = list(prefect(url))
+    yield from found
+    if all(one.severity is not Severity.ERROR for one in found):
+        yield from planned(url)
 
 
 def _mlflow() -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from drillyard.backend import Finding, Severity
 from drillyard.redaction import redact
 
 _TIMEOUT_S = 1.5
-_SERVER_TIMEOUT_S = 10.0
+SERVER_TIMEOUT_S = 10.0
 """For a server that is there: on a busy machine, checking a password takes seconds."""
 _MLFLOW_FLOOR = (3, 9)
 """Older servers have known holes (file read, upload without authorisation)."""
@@ -61,9 +61,8 @@ def prefect(url: str) -> Iterator[Finding]:
     if open_ is not None:
         yield open_
         return
-    pair = os.environ.get("PREFECT_API_AUTH_STRING")
     try:
-        answer = ask(f"{api}/admin/version", basic(pair) if pair else {}, _SERVER_TIMEOUT_S)
+        answer = ask(f"{api}/admin/version", prefect_login(), SERVER_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         closed = error.code in (401, 403)
         yield Finding(
@@ -133,7 +132,7 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     host = urlsplit(uri).hostname or ""
     shown = redact(uri)
     try:
-        version = ask(f"{uri.rstrip('/')}/version", _login(), _SERVER_TIMEOUT_S).text
+        version = ask(f"{uri.rstrip('/')}/version", _login(), SERVER_TIMEOUT_S).text
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         yield Finding(
@@ -177,7 +176,7 @@ def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]
     from drillyard.tracking.server import Server
 
     try:
-        with bounded_http(_SERVER_TIMEOUT_S):
+        with bounded_http(SERVER_TIMEOUT_S):
             Server(uri).look()
     except DrillyardError as error:
         away = isinstance(error, InfrastructureError)
@@ -200,6 +199,12 @@ def _login() -> dict[str, str]:
     return basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}")
 
 
+def prefect_login() -> dict[str, str]:
+    """The header by which Prefect's own client logs in, from the environment that it reads."""
+    pair = os.environ.get("PREFECT_API_AUTH_STRING")
+    return basic(pair) if pair else {}
+
+
 def basic(pair: str) -> dict[str, str]:
     """The header for ``user:password``."""
     return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
@@ -215,9 +220,21 @@ def answers_strangers(url: str) -> bool:
 
 
 def ask(
-    url: str, headers: Mapping[str, str] | None = None, timeout_s: float = _TIMEOUT_S
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+    *,
+    data: bytes | None = None,
+    most_bytes: int = 4096,
 ) -> Answer:
-    """A small answer; redirects are not followed, so that no one sends us elsewhere.
+    """An answer; redirects are not followed, so that no one sends us elsewhere.
+
+    Args:
+        url: ``http://`` or ``https://``.
+        headers: Of the request.
+        timeout_s: For each wait.
+        data: Makes it a POST.
+        most_bytes: Of the body; the rest is not read.
 
     Raises:
         OSError: There is none, or it is an error.
@@ -228,12 +245,12 @@ def ask(
             return None
 
     opener = urllib.request.build_opener(NoRedirect)
-    request = urllib.request.Request(url, headers=dict(headers or {}))
+    request = urllib.request.Request(url, data, dict(headers or {}))
     with opener.open(request, timeout=timeout_s) as answer:
-        data: bytes = answer.read(4096)
+        body: bytes = answer.read(most_bytes)
         stamp = answer.headers.get("Date")
     at = parsedate_to_datetime(stamp).timestamp() if stamp else None
-    return Answer(data.decode(errors="replace"), at)
+    return Answer(body.decode(errors="replace"), at)
 
 
 def reach(url: str) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from drillyard.backend import Severity
+from drillyard.server_schedules import planned
 from tests.flows.conftest import DRILLYARD, Api
 from tests.patience import PATIENCE_S
 
@@ -40,6 +42,11 @@ class Deployer:
             d for d in self._api.post("/deployments/filter", {})
             if d["name"] == name and d["flow_id"] == flow_id
         ))  # fmt: skip
+
+
+def findings(api: Api) -> list[tuple[Severity, str, str, str | None]]:
+    """What the doctor says of schedules that are on since a moment."""
+    return [(f.severity, f.subject, f.message, f.fix) for f in planned(api.url, settled_s=-60)]
 
 
 def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
@@ -81,6 +88,16 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
     # The form: a wrong name or a wrong type is refused when a run is asked for.
     for wrong in ({"sedes": 3}, {"seeds": "many"}, {"seeds": -1}):
         assert api.refused(f"{where}/create_flow_run", {"parameters": wrong})
+
+    # This server has no scheduler, so nothing is planned; a run to come is enough for the doctor.
+    ((severity, _, text, _),) = findings(api)
+    assert severity is Severity.ERROR and "reap/hourly" in text and "study/nightly" not in text
+    assert not list(planned(api.url, settled_s=1e6))  # too young to say
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+    for name, flow in (("hourly", "reap"), ("nightly", "experiment")):
+        made = deploy.deployment(name, flow)["id"]
+        api.post(f"/deployments/{made}/create_flow_run", {"state": later})
+    assert findings(api) == []
 
     removed = deploy("undeploy")
     assert {n for k, n in would if k != "block type"} <= {n for _, n in removed}

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -53,6 +55,22 @@ def test_two_commands_share_a_server_that_ends_after_kill_9_of_both(bench: Bench
     assert not (home / "server.json").exists()
     assert (home.stat().st_mode & 0o777) == 0o700
     assert (home / "prefect.db").stat().st_mode & 0o077 == 0
+
+
+def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path: Path) -> None:
+    program = (
+        "import logging; from prefect.logging.configuration import setup_logging; "
+        "setup_logging(); logging.getLogger('docket').error('no run is planned')"
+    )
+    for environ, told in (
+        (settings.server_environment(tmp_path, 1), True),
+        ({**os.environ, **settings.quiet_environment()}, False),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environ, capture_output=True, text=True,
+            timeout=PATIENCE_S, check=True,
+        )  # fmt: skip
+        assert ("no run is planned" in done.stderr) is told
 
 
 def test_no_other_site_may_talk_to_it(api: Api) -> None:

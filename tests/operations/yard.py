@@ -47,7 +47,7 @@ class Yard:
         slack: What ``hooks.slack.com`` was sent: path and body.
         mail: What the mail server was sent.
         relay: Where alerts go that are to be mailed.
-        through: How the servers get to Slack.
+        through: Environment of the servers: how they get to Slack.
     """
 
     bench: Bench
@@ -250,24 +250,26 @@ def slack(folder: Path) -> Iterator[tuple[list[dict[str, Any]], dict[str, str]]]
 
 
 @contextmanager
-def yard(folder: Path, *words: str) -> Iterator[Yard]:
+def yard(folder: Path, *words: str, **environ: str) -> Iterator[Yard]:
     """Servers of their own, stopped at the end.
 
     Args:
         folder: Of experiments, results and the servers' data.
         *words: Options of ``up``.
+        **environ: Of the servers.
     """
     home = folder / "up"
     # Apart: a folder of experiments is their code, and the servers' files change with each start.
     bench = Bench(folder / "experiments")
     bench.folder.mkdir(parents=True, exist_ok=True)
-    with webhook() as hook, slack(folder) as (told, through), mail_server() as box:
+    with webhook() as hook, slack(folder) as (told, way), mail_server() as box:
+        through = {**way, **environ}
         try:
-            environ = up(bench, home, "--mail", box.url, *words, **through)
+            shell = up(bench, home, "--mail", box.url, *words, **through)
             # The webhook is told where a test says no other.
-            relay = environ.pop("DRILLYARD_ALERTS")
-            api = Api(environ["PREFECT_API_URL"], environ["PREFECT_API_AUTH_STRING"])
-            made = Yard(bench, House.at(home), environ, api, hook, told, box, relay, through)
+            relay = shell.pop("DRILLYARD_ALERTS")
+            api = Api(shell["PREFECT_API_URL"], shell["PREFECT_API_AUTH_STRING"])
+            made = Yard(bench, House.at(home), shell, api, hook, told, box, relay, through)
             made.drillyard("deploy", "--alerts", hook.url)
             yield made
         finally:

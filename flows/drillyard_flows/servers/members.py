@@ -75,7 +75,7 @@ def _worker(
     house: House, ports: Mapping[str, int], outside: Mapping[str, str], store: str
 ) -> Member:
     environment = {
-        **outside, **settings.QUIET, **variables(house, ports),
+        **outside, **settings.QUIET, **settings.LOGGED, **variables(house, ports),
         "PREFECT_HOME": str(house.folder / "prefect"),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DRILLYARD_STORE": store,
@@ -95,7 +95,7 @@ def _prefect(house: House, ports: Mapping[str, int], outside: Mapping[str, str])
     passwords = house.passwords()
     url = f"http://127.0.0.1:{ports['prefect']}"
     environment = {
-        **outside, **settings.QUIET,
+        **outside, **settings.QUIET, **settings.LOGGED,
         "PREFECT_HOME": str(house.folder / "prefect"),
         "PREFECT_PROFILES_PATH": str(house.folder / "prefect" / "profiles.toml"),
         "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
@@ -105,7 +105,6 @@ def _prefect(house: House, ports: Mapping[str, int], outside: Mapping[str, str])
         "PREFECT_UI_URL": url,
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     }  # fmt: skip
     if "postgresql" in ports:
         own = postgresql.url(house, ports["postgresql"], "prefect", "asyncpg")

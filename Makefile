@@ -18,7 +18,7 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml requirements.lock | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[control,rl]'
+	$(PIP) -e '.[control,rl,export,serve]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python

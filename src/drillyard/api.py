@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from drillyard.errors import DrillyardError, ExperimentFailed, Stopped, WorkerLost
+from drillyard.extras import install
 from drillyard.feed import STREAMS, Callback, Feed, Point, StopRun
 from drillyard.python_values import as_sets, as_text
 
@@ -158,7 +159,7 @@ def _through(flow: bool | None) -> Through | None:
     if flow and not installed:
         raise PluginError(
             "Prefect is not installed here",
-            hint="pip install 'drillyard[control]', or flow=False to run without it",
+            hint=f"{install('control')}, or flow=False to run without it",
         )
     return cast(Through, load("flows", known[0])) if installed and flow is not False else None
 

@@ -25,6 +25,7 @@ from typing import Any, Protocol, cast
 from pydantic import Field
 
 from drillyard.errors import ConfigError, UserError
+from drillyard.extras import must_have
 from drillyard.mailbox.records import Record
 from drillyard.registry import load
 
@@ -292,12 +293,16 @@ def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
         settings: The experiment's own; ``drillyard.settings`` lays them over the other places.
 
     Raises:
-        PluginError: No such backend.
+        PluginError: No such backend, or its packages are not installed.
         ConfigError: Unknown or missing settings.
     """
     from drillyard.settings import blamed, resolve  # knows this port
 
-    factory = load("backends", text.partition("/")[0])
+    kind = text.partition("/")[0]
+    factory = load("backends", kind)
+    # Each keeps its packages in the extra of its own name; found in the middle of a teardown
+    # that one is missing, would be found too late.
+    must_have(kind, f"backend {kind}")
     found = resolve(text, settings)
     try:
         return cast(Backend, factory(**found.revealed()))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from drillyard.errors import UserError
+from drillyard.extras import install
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store
 from drillyard.naming import file_name
@@ -38,9 +39,7 @@ class Boards:
         try:
             import tensorboard  # noqa: F401
         except ImportError as error:
-            raise UserError(
-                "TensorBoard is not installed here", hint="pip install 'drillyard[rl]'"
-            ) from error
+            raise UserError("TensorBoard is not installed here", hint=install("rl")) from error
         self._mailbox = Mailbox(cast(Store, _Remembering(mailbox.store)), mailbox.experiment)
         self._runs = list(runs)
         self.folder = folder

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from drillyard.backend import Finding, Severity
+from drillyard.extras import install, missing
 
 _PACKAGES = {
     "prefect": "control", "fastapi": "control", "mlflow": "control", "gymnasium": "rl",
@@ -65,9 +66,7 @@ def _packages() -> Iterator[Finding]:
         try:
             found = version(name)
         except PackageNotFoundError:
-            yield Finding(
-                Severity.WARNING, name, "is not installed", f"pip install 'drillyard[{extra}]'"
-            )
+            yield Finding(Severity.WARNING, name, "is not installed", install(extra))
             continue
         numbers = tuple(int(p) for p in found.split("+")[0].split(".")[:2] if p.isdigit())
         if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
@@ -139,7 +138,13 @@ def _backends() -> Iterator[Finding]:
 
     for name, _, package in describe("backends"):
         if name != "local":
-            yield Finding(Severity.OK, f"backend {name}", f"installed ({package})")
+            lacking = missing(name) if package == "drillyard" else []
+            yield (
+                Finding(Severity.WARNING, f"backend {name}", f"lacks {', '.join(lacking)}",
+                        f"{install(name)}, where it is wanted")
+                if lacking else
+                Finding(Severity.OK, f"backend {name}", f"installed ({package})")
+            )  # fmt: skip
             continue
         yield from _backend(name)
 

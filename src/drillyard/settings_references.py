@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from drillyard.errors import ConfigError, PluginError
+from drillyard.extras import install
 from drillyard.redaction import is_secret_key, register_secret
 from drillyard.registry import load, names
 
@@ -118,12 +119,12 @@ def blocks(shown: str) -> Blocks:
         raise ConfigError(
             "Prefect is not installed here",
             field=shown,
-            hint="pip install 'drillyard[control]', or use env: or file:",
+            hint=f"{install('control')}, or use env: or file:",
         )
     try:
         return cast(Blocks, load("blocks", known[0])())
     except PluginError as error:
         raise ConfigError(
             str(error).partition("\n")[0], field=shown,
-            hint="pip install 'drillyard[control]', or use env: or file:",
+            hint=f"{install('control')}, or use env: or file:",
         ) from error  # fmt: skip

@@ -24,6 +24,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
+from drillyard.extras import install
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.settings_model import configured
 from drillyard_backends.dask import stations, versions
@@ -69,7 +70,7 @@ class DaskBackend:
         """Dask itself; of a cluster to join its address, versions and workers; changes nothing."""
         if importlib.util.find_spec("distributed") is None:
             return [Finding(Severity.ERROR, "dask", "Dask is not installed here",
-                            "pip install 'drillyard[dask]'")]  # fmt: skip
+                            install("dask"))]  # fmt: skip
         if self.config.address is None:
             return self._check_here()
         self._refuse_public()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
+from drillyard.extras import install
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -49,9 +50,7 @@ class Door:
         try:
             from distributed import Client, Security
         except ImportError as error:
-            raise UserError(
-                f"Dask is not installed here: {error}", hint="pip install 'drillyard[dask]'"
-            ) from None
+            raise UserError(f"Dask is not installed here: {error}", hint=install("dask")) from None
         # What it says of lost connections is said by us, with what follows from it.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         with _lock:

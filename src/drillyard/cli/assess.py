@@ -60,7 +60,9 @@ def assess(
     from drillyard.assessing import assess as play_all
     from drillyard.cli.assess_request import asked
     from drillyard.errors import UserError
+    from drillyard.outputs import check_folder, writing
 
+    check_folder(out, "--out")
     there = [out / name for name in FILES if (out / name).exists()]
     if there:
         raise UserError(f"{there[0]} is there already; nothing was played",
@@ -68,9 +70,10 @@ def assess(
     request = asked(what, conditions, policy=policy, which=which, max_steps=max_steps,
                     success=success, seed=seed, store=store)  # fmt: skip
     found = play_all(request, workers)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts(request, found).items():
-        (out / name).write_text(text, encoding="utf-8")
+    with writing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts(request, found).items():
+            (out / name).write_text(text, encoding="utf-8")
     if as_json:
         print_json({**summary(found), "files": [str(out / name) for name in FILES]})
         return

@@ -60,6 +60,8 @@ def check_command(
     from drillyard.cli.failures import fields_of
     from drillyard.spec.learning import SimulatorSpec
 
+    if picture is not None:
+        _check_picture(picture)
     if is_simulator(str(file)):
         simulator = SimulatorSpec(id=str(file))
         _tell(str(file), check_alone(simulator), "is ready to train on", as_json)
@@ -104,15 +106,22 @@ def _tell(
         raise typer.Exit(4 if all(f.infrastructure for f in errors) else 2)
 
 
-def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
-    from drillyard.checking import guarded
+def _check_picture(path: Path) -> None:
     from drillyard.errors import ConfigError
-    from drillyard.report.trial import trial_picture
+    from drillyard.outputs import check_file
 
-    kind = path.suffix.lower()
-    if kind not in (".svg", ".png"):
+    if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError("is no picture", file="--picture", value=str(path),
                           allowed="FILE.svg, FILE.png", hint="name it episode.svg")  # fmt: skip
+    check_file(path, "--picture")
+
+
+def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
+    from drillyard.checking import guarded
+    from drillyard.outputs import writing
+    from drillyard.report.trial import trial_picture
+
     made = guarded(lambda: trial_picture(simulator, baseline))
-    path.write_bytes(made.svg if kind == ".svg" else made.png)
+    with writing(path, "--picture"):
+        path.write_bytes(made.svg if path.suffix.lower() == ".svg" else made.png)
     typer.echo(f"wrote {path}: an episode of {baseline}, and of random in grey")

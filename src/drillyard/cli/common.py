@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 DEFAULT_STORE = "./drillyard-runs"
+_EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
+"""Which extra brings the packages for a scheme of stores."""
 FREE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command that takes ``--name value`` for the file's parameters."""
 
@@ -173,7 +175,9 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
 
     Raises:
         ConfigError: A URL that is dangerous or of an unknown scheme.
+        PluginError: The packages for its scheme are not installed.
     """
+    from drillyard.extras import must_have
     from drillyard.spec.semantics import check_store_url
 
     given = store or os.environ.get("DRILLYARD_STORE")
@@ -184,6 +188,8 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
         source = "--store" if store else "DRILLYARD_STORE"
         error.file = source if given else f"store of backend {spec.backend}" if spec else None
         raise
+    scheme = url.partition("://")[0]
+    must_have(_EXTRAS.get(scheme, ""), f"a store at {scheme}://")
     return url
 
 

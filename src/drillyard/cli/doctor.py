@@ -36,7 +36,10 @@ def doctor(
     """Look at versions, store, disk, git, Prefect, MLflow and backends of this machine."""
     from drillyard.backend import Severity
     from drillyard.doctor import examine
+    from drillyard.registry import load
 
+    for text in on or []:
+        load("backends", text.partition("/")[0])  # a typing error is no finding
     findings = examine(store_url(store), on or [], write=write)
     good = all(f.severity is not Severity.ERROR for f in findings)
     if as_json:

@@ -56,10 +56,12 @@ def export(
     mailbox, runs = find(run, store)
     chosen = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
     with trained(mailbox, chosen, which.value) as policy:
+        from drillyard.policies.bundles import must_be_new
         from drillyard.policies.export import export as export_
         from drillyard.policies.export import to_json
 
         folder = out or Path(f"{mailbox.experiment}-{chosen}-policy")
+        must_be_new(folder)
         made = export_(policy, format_.value, folder, collect(mailbox, curves=False))
     if as_json:
         print_json(to_json(made))

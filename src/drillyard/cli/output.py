@@ -48,18 +48,13 @@ def write_csv(text: str, path: Path) -> None:
     """Write CSV to a file, or to stdout for ``-``.
 
     Raises:
-        StoreUnavailable: The file cannot be written.
+        ConfigError, StoreUnavailable: The file cannot be written.
     """
-    from drillyard.errors import StoreUnavailable
+    from drillyard.outputs import writing
 
     if str(path) == "-":
         typer.echo(text, nl=False)
         return
-    try:
+    with writing(path, "--csv"):
         path.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise StoreUnavailable(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="name a file in a folder that can be written, or `-` for the terminal",
-        ) from error
     typer.echo(f"{max(0, text.count(chr(10)) - 1):,} rows: {path}", err=True)

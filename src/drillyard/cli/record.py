@@ -38,6 +38,7 @@ def record(
 ) -> None:  # fmt: skip
     """Play episodes and keep every observation and action, for `learner.clone_from`."""
     from drillyard.errors import ConfigError, UserError
+    from drillyard.outputs import check_file, writing
 
     if out.suffix != ".npz":
         raise ConfigError(
@@ -47,8 +48,10 @@ def record(
     if out.exists():
         raise UserError(f"{out} is there already; nothing was played",
                         hint="choose another name with --out")  # fmt: skip
+    check_file(out, "--out")
     found, mean = _played(what, policy, episodes, seed, store)
-    out.write_bytes(found.to_bytes())
+    with writing(out, "--out"):
+        out.write_bytes(found.to_bytes())
     if as_json:
         print_json({"policy": policy, "episodes": episodes, "steps": len(found.actions),
                     "mean_return": mean, "file": str(out)})  # fmt: skip

@@ -24,6 +24,7 @@ from drillyard.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from drillyard.outputs import check_folder
     from drillyard.testing.cloud.rehearsal import Account
 
 PATIENCE_S = 30.0
@@ -81,6 +82,8 @@ def rehearse_command(
         for known, value in faults_of((on or "gcp").partition("/")[0]).items():
             typer.echo(f"{known}={value}")
         return
+    if keep is not None:
+        check_folder(keep, "--keep")
     spec = load_file(file, sets, globals_, context, on, tunables, name).spec
     kind = spec.backend.partition("/")[0]
     faults = parse_faults(fault or [], faults_of(kind))

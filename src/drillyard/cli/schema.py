@@ -24,11 +24,14 @@ def schema(
     """Print the JSON Schema of experiment files, with a description of every field."""
     import json
 
+    from drillyard.outputs import writing
+
     text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        with writing(out, "--out"):
+            out.write_text(text, encoding="utf-8")
         if as_json:
             typer.echo(json.dumps({"wrote": str(out)}))
             return

@@ -33,6 +33,7 @@ def serve(
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. Ends gracefully at SIGTERM."""
     from drillyard.cli import stored
     from drillyard.errors import ConfigError, PluginError
+    from drillyard.extras import install
 
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):
@@ -47,7 +48,7 @@ def serve(
         from drillyard.policies.serving import make_app
     except ImportError as error:
         raise PluginError(f"serving needs a package that is not installed: {error}",
-                          hint="pip install 'drillyard[serve]'") from error  # fmt: skip
+                          hint=install("serve")) from error  # fmt: skip
     with stored.bundle(bundle, None) as folder:
         app = make_app(folder or Path(bundle), token)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)

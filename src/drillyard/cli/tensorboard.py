@@ -45,11 +45,15 @@ def tensorboard(
     """Keep a local copy of the curves up to date, and show it in TensorBoard."""
     from drillyard.boards import Boards
     from drillyard.cli.logs import find
+    from drillyard.outputs import check_folder, writing
 
+    if folder is not None:
+        check_folder(folder, "--folder")
     mailbox, runs = find(what, store)
     boards = Boards(mailbox, runs, folder or default_folder(mailbox))
     try:
-        changed = boards.sync()
+        with writing(boards.folder, "--folder"):
+            changed = boards.sync()
         typer.echo(f"{changed} files of {len(runs)} runs are new in {boards.folder}")
         if serve:
             _serve(boards, free_port(port))

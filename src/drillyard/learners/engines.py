@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.extras import install
 from drillyard.learners.signatures import ARGUMENTS, OURS
 from drillyard.registry import nearest
 from drillyard.spec import ExperimentSpec
@@ -171,7 +172,7 @@ def missing() -> ConfigError:
     return ConfigError(
         "SBX is not installed here", field="learner.engine", value=SBX,
         allowed="sb3, which is installed",
-        hint=f"pip install 'drillyard[sbx]', or write `requirements: [{PACKAGE}==0.28.0]`, or "
+        hint=f"{install('sbx')}, or write `requirements: [{PACKAGE}==0.28.0]`, or "
         "engine: sb3",
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
 from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.outputs import check_file, writing
 
 INDEX = "bundle.json"
 LEARNER_FILE = "learner.json"
@@ -27,27 +28,36 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
         facts: Where it is from, and what was measured.
 
     Raises:
-        UserError: The folder is there already, or its parent is not.
+        UserError: The folder is there already, or cannot be made.
     """
-    if folder.exists():
-        raise UserError(f"{folder} is there already",
-                        hint="name another with --out, or delete it")  # fmt: skip
-    if not folder.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {folder.absolute().parent}", hint="make it first")
+    must_be_new(folder)
     index = {
         "schema_version": SCHEMA_VERSION, **facts,
         "files": {n: {"sha256": sha256_hex(c), "size": len(c)} for n, c in files.items()},
     }  # fmt: skip
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-    try:
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        (scratch / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
-        scratch.chmod(0o755)
-        os.rename(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with writing(folder, "--out"):
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+        try:
+            for name, content in files.items():
+                (scratch / name).write_bytes(content)
+            (scratch / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
+            scratch.chmod(0o755)
+            os.rename(scratch, folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+def must_be_new(folder: Path) -> None:
+    """Refuse a folder that a bundle cannot be written to, before the work.
+
+    Raises:
+        UserError: It is there already, its parent is not, or it may not be written to.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already",
+                        hint="name another with --out, or delete it")  # fmt: skip
+    check_file(folder, "--out")
 
 
 def identity(index: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from drillyard.errors import ConfigError, UserError
+from drillyard.extras import must_have
 from drillyard.policies import bundles
 from drillyard.registry import load, names
 
@@ -79,6 +80,7 @@ def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
 
     Raises:
         ConfigError: It has none, or settings are missing.
+        PluginError: Packages are not installed.
     """
     from drillyard.settings import open_settings
 
@@ -92,6 +94,8 @@ def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
             allowed=", ".join(names("endpoints")),
             hint="`drillyard serve` answers on a machine of your own",
         )
+    must_have(name, f"backend {name}")
+    must_have("export", "a policy at an endpoint")
     found: Endpoints = load("endpoints", name)(**open_settings(kind, settings))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 import warnings
@@ -16,7 +17,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from drillyard import __version__
 from drillyard.episodes import lesson_of
-from drillyard.errors import RunFailed, UserError
+from drillyard.errors import PluginError, RunFailed, UserError
+from drillyard.extras import install
 from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
 from drillyard.learners.spaces import space_from_json
 from drillyard.policies import bundles
@@ -61,10 +63,12 @@ def export(
         results: Of its experiment, for the model card; None while these are not there yet.
 
     Raises:
-        UserError: It cannot be exported so; says why.
+        UserError: It cannot be exported so; says why, or which packages are missing.
         RunFailed: The exported policy does not act as the trained one.
     """
     assert trained.spec.simulator is not None
+    if format_ == "onnx":
+        _must_have_onnx()
     observed = space_from_json(json.loads(trained.files[SPACES_FILE])["observation"])
     channels = channels_of(trained.spec.simulator, observed)
     described: dict[str, Any] = {
@@ -139,6 +143,12 @@ def to_onnx(plain: Plain) -> bytes:
         raise UserError(
             f"the network cannot be written as ONNX: {error}", hint="use --format safetensors"
         ) from error
+
+
+def _must_have_onnx() -> None:
+    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
+        raise PluginError("exporting to ONNX needs packages that are not installed",
+                          hint=f"{install('export')}, or use --format safetensors")  # fmt: skip
 
 
 def _example(plain: Plain) -> tuple[list[torch.Tensor], list[str]]:

@@ -27,6 +27,7 @@ from drillyard.learners.resumable import spaces_of
 from drillyard.policies import bundles
 from drillyard.policies.channels import channels_of
 from drillyard.simulators.make import make_vec
+from drillyard.spec.files import beside
 from drillyard.spec.learning import SimulatorSpec
 
 _TENSORS = "policy.pth"
@@ -46,9 +47,11 @@ def import_zip(
 
     Raises:
         NotFound: There is no file.
+        UserError: The folder is there already, or cannot be made.
         ConfigError: It is no such zip, or of another network; names the first tensor.
         SpaceMismatch: The algorithm cannot act in this world.
     """
+    bundles.must_be_new(folder)
     tensors = _tensors(path)
     validate_arguments(algorithm, args, Sizes(1))
     venv = make_vec(simulator, 1, 0, training=False)
@@ -91,7 +94,7 @@ def import_zip(
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise NotFound(f"there is no file {path}")
+        raise NotFound(f"there is no file {path}", hint=beside(path, str(path)))
     try:
         with zipfile.ZipFile(path) as archive:
             data = archive.read(_TENSORS)

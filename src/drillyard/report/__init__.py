@@ -27,6 +27,7 @@ from drillyard.ledger import local_home
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.naming import file_name
+from drillyard.outputs import writing
 from drillyard.results import ExperimentResults, collect, metrics_csv
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def build(mailbox: Mailbox, out: Path | None = None, *, clock: Clock = SYSTEM) -
 
     Raises:
         NotFound: No such experiment.
-        StoreUnavailable: ``out`` cannot be written, or without one the store.
+        ConfigError, StoreUnavailable: ``out`` cannot be written, or without one the store.
         UserError: matplotlib is not installed.
     """
     results = with_fingerprints(mailbox, collect(mailbox))
@@ -177,12 +178,7 @@ def location(mailbox: Mailbox) -> str:
 
 
 def _write(out: Path, made: dict[str, bytes], names: list[str]) -> None:
-    try:
+    with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
             (out / name).write_bytes(made[name])
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the report cannot be written to {out}: {error.strerror or error}",
-            hint="name a folder that can be written",
-        ) from error

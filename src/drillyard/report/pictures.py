@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
+from drillyard.extras import install
 from drillyard.report.data import CURVES, Episode, MeanCurve
 from drillyard.results import ExperimentResults, words
 from drillyard.results.policies import AGENT
@@ -293,7 +294,7 @@ def _matplotlib() -> Iterator[Any]:
     except ImportError as error:
         raise UserError(
             "the report's pictures need matplotlib",
-            hint="pip install 'drillyard[control]', or read the results by `drillyard results`",
+            hint=f"{install('control')}, or read the results by `drillyard results`",
         ) from error
     with matplotlib.rc_context(_STYLE):
         yield matplotlib

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drillyard.errors import StoreUnavailable, UserError
+from drillyard.errors import UserError
+from drillyard.extras import install
+from drillyard.outputs import writing
 from drillyard.results import words
 from drillyard.results.table import Grid, to_csv
 from drillyard.results.trials import StudyResults, TrialRow, columns
@@ -176,14 +178,14 @@ def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Raises:
         UserError: pyarrow is not installed.
-        StoreUnavailable: The file cannot be written.
+        ConfigError, StoreUnavailable: The file cannot be written.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise UserError(
-            "Parquet needs pyarrow", hint="pip install 'drillyard[control]', or use --csv"
+            "Parquet needs pyarrow", hint=f"{install('control')}, or use --csv"
         ) from error
     table = {}
     for name in columns(rows):
@@ -198,13 +200,8 @@ def runs_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         elif len(kinds) > 1:
             cells = [None if c is None else str(c) for c in cells]
         table[name] = pa.array(cells, None if kinds else pa.string())
-    try:
+    with writing(path, "--parquet"):
         pq.write_table(pa.table(table), path)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="name a file in a folder that can be written",
-        ) from error
 
 
 def _plain(found: Any) -> Any:

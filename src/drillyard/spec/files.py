@@ -11,6 +11,7 @@ from drillyard.spec.yaml_safe import parse_yaml
 
 MAX_BYTES = 512 * 1024
 _JSON_SUFFIXES = {".json", ".json5", ".jsonc"}
+_SUFFIXES = {".yaml", ".yml", *_JSON_SUFFIXES}
 
 
 def read_document(path: Path, name: str | None = None) -> Document:
@@ -53,7 +54,7 @@ def read_text(path: Path, shown: str) -> str:
         data = path.read_bytes()
     except FileNotFoundError:
         typed = shown if path.is_absolute() else str(path)
-        raise ConfigError("no such file", file=typed, hint=_beside(path, typed)) from None
+        raise ConfigError("no such file", file=typed, hint=beside(path, typed)) from None
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {error.strerror}", file=shown, hint="look at its permissions"
@@ -68,14 +69,21 @@ def read_text(path: Path, shown: str) -> str:
         ) from None  # fmt: skip
 
 
-def _beside(path: Path, typed: str) -> str:
+def beside(path: Path, typed: str) -> str:
+    """What to say where a file is not: the nearest names of its kind in its folder.
+
+    Args:
+        path: The file.
+        typed: As the user wrote it.
+    """
     from drillyard.registry import nearest
 
-    folder = path.parent
+    folder, kind = path.parent, path.suffix.lower()
     if not folder.is_dir():
         return f"there is no folder {folder}"
+    kinds = {kind} if kind and kind not in _SUFFIXES else _SUFFIXES
     known = sorted(
-        str(Path(typed).with_name(p.name)) for p in folder.iterdir()
-        if p.suffix.lower() in {".yaml", ".yml", *_JSON_SUFFIXES}
-    )  # fmt: skip
-    return nearest(typed, known[:50]) if known else f"the folder {folder} has no experiment files"
+        str(Path(typed).with_name(p.name)) for p in folder.iterdir() if p.suffix.lower() in kinds
+    )
+    what = "experiment" if kinds is _SUFFIXES else kind
+    return nearest(typed, known[:50]) if known else f"the folder {folder} has no {what} files"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ConfigError, IdentityChanged
+from drillyard.extras import install
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
 from drillyard.parameters import space as space_of
@@ -109,7 +110,7 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
         raise ConfigError(
             "the chooser smac is not installed", field="study.chooser", value=SMAC,
             allowed="tpe, gp, cma-es, nsga2, random",
-            hint="pip install 'drillyard[smac]', or choose one of them",
+            hint=f"{install('smac')}, or choose one of them",
         )  # fmt: skip
     _refuse_unmeasured(spec)
     if study.chooser == POPULATION:

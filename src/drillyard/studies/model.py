@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.extras import install
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.spec.study import ObjectiveSpec
 from drillyard.status import Status
@@ -283,7 +284,7 @@ def foreign(error: Exception, url: str | None) -> Exception:
     if isinstance(error, ImportError):
         package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
         return UserError(f"study.storage needs {package}",
-                         hint="pip install 'drillyard[postgres]'")  # fmt: skip
+                         hint=install("postgres"))  # fmt: skip
     said = redact(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
     where = f" ({redact(url)})" if url else ""
     return InfrastructureError(

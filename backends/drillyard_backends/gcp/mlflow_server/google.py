@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, UserError
+from drillyard.extras import install
 from drillyard_backends.gcp.mlflow_server.transport import RequestsHttp
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Google:
             except ImportError as error:
                 raise UserError(
                     f"Google's client library is not installed: {error.name}",
-                    hint="pip install 'drillyard[gcp]'",
+                    hint=install("gcp"),
                 ) from error
             self._services[key] = build(
                 name, version, http=self._http(), static_discovery=True, cache_discovery=False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from drillyard.errors import ConfigError, UserError
+from drillyard.extras import must_have
 from drillyard.registry import nearest
 from drillyard.testing.cloud.handle import Emulator
 
@@ -185,9 +186,12 @@ def rehearsal_of(
         seed: Of what is random in it.
 
     Raises:
-        UserError: The backend cannot be rehearsed, or a fault is none.
+        UserError: The backend cannot be rehearsed, packages are missing, or a fault is none.
     """
     kind = backend.partition("/")[0]
+    if kind in ("azure", "gcp"):
+        must_have(kind, f"backend {kind}")
+        must_have("rehearse", "the emulated cloud")
     if kind == "azure":
         from drillyard.testing.cloud.azure_rehearsal import AzureRehearsal
 

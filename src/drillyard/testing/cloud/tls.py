@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from drillyard.errors import UserError
+from drillyard.extras import install
 
 
 class Authority:
@@ -22,7 +23,7 @@ class Authority:
         except ImportError as error:
             raise UserError(
                 f"the emulated cloud needs a package that is not installed: {error.name}",
-                hint="pip install 'drillyard[rehearse]'",
+                hint=install("rehearse"),
             ) from error
         self._authority = trustme.CA(organization_name="drillyard emulator")
 

@@ -1,0 +1,85 @@
+"""Files and folders that a user names: looked at before the work, and refused in one way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drillyard.errors import ConfigError, StoreUnavailable
+
+_NAMED = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.EROFS,
+}  # fmt: skip
+"""What another name would mend; a full disk, for one, is no fault of the name."""
+
+
+def check_file(path: Path, option: str) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Args:
+        path: As it was typed.
+        option: The option that names it, ``--out``.
+
+    Raises:
+        ConfigError: Its folder is not there or may not be written to, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise _refused(path, option, "is a folder")
+    _check(path.absolute().parent, path, option)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """The same for a folder, which is made with its parents where it is not there.
+
+    Args:
+        path: As it was typed.
+        option: The option that names it.
+
+    Raises:
+        ConfigError: There is a file of that name or on the way, or it may not be written to.
+    """
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    _check(place, path, option)
+
+
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """What goes wrong while a file or folder is written, as an error that says so.
+
+    Args:
+        path: As it was typed.
+        option: The option that names it.
+
+    Raises:
+        ConfigError: Another name would do.
+        StoreUnavailable: The disk is full or broken.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = f"cannot be written: {error.strerror or error}"
+        if error.errno in _NAMED:
+            raise _refused(path, option, why) from error
+        raise StoreUnavailable(f"{path} {why}", hint=f"name another disk with {option}") from error
+
+
+def _check(folder: Path, path: Path, option: str) -> None:
+    if not folder.exists():
+        raise _refused(path, option, f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise _refused(path, option, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refused(path, option, f"you may not write to {folder}")
+
+
+def _refused(path: Path, option: str, why: str) -> ConfigError:
+    return ConfigError(
+        why, field=option, value=str(path), allowed="a place that can be written to",
+        hint="make the folder first, or name another place",
+    )  # fmt: skip

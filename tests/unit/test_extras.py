@@ -1,0 +1,76 @@
+"""What needs packages that are not there names them and how to get them: never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from drillyard import extras
+from drillyard.cli.main import main
+from drillyard.errors import ExitCode
+
+WITHOUT = {
+    "backend ssh": (["plan", "a.yaml", "--on", "ssh"], "asyncssh", "ssh"),
+    "backend gcp": (["doctor", "--on", "gcp"], "google-cloud-compute", "gcp"),
+    # The backend's own packages are asked for first.
+    "rehearsal": (["rehearse", "a.yaml", "--on", "gcp"], "google-cloud-compute", "gcp"),
+    "store gs": (["status", "--store", "gs://bucket/runs"], "google-cloud-storage", "gcs"),
+    "store sftp": (["results", "--store", "sftp://host/runs"], "asyncssh", "ssh"),
+    "endpoint": (["undeploy-policy", "x", "--on", "azure"], "azure-ai-ml", "azure"),
+}
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment in which no package of an extra is installed."""
+    real = metadata.distribution
+
+    def distribution(name: str) -> metadata.Distribution:
+        if name == "drillyard":
+            return real(name)
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    Path("a.yaml").write_text(
+        "schema: 1\nname: a\nsimulator: {id: cstr}\nlearner: {algorithm: ppo}\n"
+        "train: {steps: 10}\nbackends: {ssh: {hosts: [h]}}\n"
+    )
+
+
+@pytest.mark.parametrize("case", WITHOUT)
+@pytest.mark.usefixtures("without")
+def test_missing_packages_are_named_with_the_line_that_installs_them(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, package, extra = WITHOUT[case]
+    code = main(words)
+    said = "".join(capsys.readouterr())
+    assert package in said and f"pip install 'drillyard[{extra}]'" in said
+    assert "Traceback" not in said
+    assert code == (4 if words[0] == "doctor" else ExitCode.USER_INPUT)
+
+
+def test_an_extra_that_is_made_of_others_needs_what_they_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["drillyard[b]; extra == 'a'", "no-such-package>=1; extra == 'b'", "numpy>=1"]
+    monkeypatch.setattr(metadata, "requires", lambda name: lines)
+    assert extras.missing("a") == ["no-such-package"]
+    assert extras.missing("c") == []
+
+
+def test_the_line_names_the_interpreter_where_pip_is_another_environments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert extras.install("ssh") == f"{sys.executable} -m pip install 'drillyard[ssh]'"
+    pip = Path(tmp_path, "pip")
+    pip.write_text("#!/bin/sh\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert extras.install("ssh") == "pip install 'drillyard[ssh]'"

@@ -1,0 +1,68 @@
+"""Files that a user names: refused before the work, with exit code 2, never as our bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from drillyard.cli.main import main
+from drillyard.errors import ConfigError, ExitCode, StoreUnavailable
+from drillyard.outputs import check_file, check_folder, writing
+
+BAD = {
+    "no folder": "nowhere/made.svg",
+    "a file on the way": "taken/made.svg",
+    "a folder": "there.svg",
+}
+COMMANDS = {
+    "record": ["record", "cstr.yaml", "--policy", "hold", "--out"],
+    "picture": ["check", "cstr", "--picture"],
+    "schema": ["schema", "--out"],
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file and a folder that are in the way."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    for name in ("there.svg", "there.npz"):
+        (tmp_path / name).mkdir()
+    text = "schema: 1\nname: a\nsimulator: {id: cstr}\ntrain: {steps: 10}\n"
+    (tmp_path / "cstr.yaml").write_text(text + "learner: {algorithm: ppo}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(here: Path, bad: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_file(Path(BAD[bad]), "--out")
+    assert refused.value.field == "--out" and refused.value.hint
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("bad", BAD)
+def test_no_command_calls_a_bad_name_our_bug(
+    here: Path, command: str, bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = BAD[bad].replace("svg", "npz") if command == "record" else BAD[bad]
+    assert main([*COMMANDS[command], name]) == ExitCode.USER_INPUT
+    said = capsys.readouterr()
+    assert name in said.err and "fix:" in said.err
+    assert command == "schema" or not said.out  # nothing was done before it was refused
+
+
+def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here: Path) -> None:
+    check_folder(Path("new/deep"), "--out")
+    with pytest.raises(ConfigError, match="taken is no folder"):
+        check_folder(Path("taken/deep"), "--out")
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.EACCES, ConfigError),
+                                               (errno.ENOSPC, StoreUnavailable)])  # fmt: skip
+def test_another_name_does_not_mend_a_full_disk(number: int, error: type[Exception]) -> None:
+    with pytest.raises(error, match=os.strerror(number)), writing(Path("x"), "--out"):
+        raise OSError(number, os.strerror(number))

@@ -184,9 +184,9 @@ class PrefectBlocks:
         try:
             with translated():
                 made.save(name, overwrite=True)
-        except ValueError as error:
+        except ValueError:
             raise ConfigError(
-                str(error).splitlines()[0], field="--block", value=name,
+                "is no name of a block", field="--block", value=name,
                 allowed="letters, digits and dashes", hint="--block prod",
             ) from None  # fmt: skip
         return f"{kind}/{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import urllib.error
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 FIELD = "PREFECT_API_URL"
+CLOSED = (401, 403)
+"""What a server answers whom it does not let in."""
 
 
 @contextlib.contextmanager
@@ -67,6 +70,36 @@ def guarded(url: str) -> None:
         )  # fmt: skip
 
 
+def let_in(url: str) -> None:
+    """Refuse a server that wants another password, before anything is made that it shall show.
+
+    Args:
+        url: Of an API that answers.
+
+    Raises:
+        ControlPlaneError: It does not take the user and password that Prefect's client would send.
+    """
+    key = settings.configured("PREFECT_API_KEY")
+    pair = settings.configured("PREFECT_API_AUTH_STRING")
+    login = {"Authorization": f"Bearer {key}"} if key else servers.basic(pair) if pair else {}
+    try:
+        servers.ask(f"{url.rstrip('/')}/admin/version", login, servers.SERVER_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code in CLOSED:
+            raise _closed(f"Prefect's API at {redact(url)}", error.code) from error
+    except OSError:
+        pass  # slow, or gone since it answered: whoever needs it next says so
+
+
+def _closed(shown: str, code: int) -> ControlPlaneError:
+    return ControlPlaneError(
+        f"{shown} does not let us in ({code})",
+        # As an assignment it would be taken for a secret, and masked.
+        hint="user and password stand in PREFECT_API_AUTH_STRING, with a colon between; "
+        "of `drillyard up`: source its env.sh",
+    )
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """What Prefect's client raises, as errors of the one tree.
@@ -82,16 +115,12 @@ def translated() -> Iterator[None]:
         yield
     except PrefectHTTPStatusError as error:
         code = error.response.status_code
-        if code in (401, 403):
-            raise ControlPlaneError(
-                f"{shown} does not let us in ({code})",
-                # As an assignment it would be taken for a secret, and masked.
-                hint="user and password stand in PREFECT_API_AUTH_STRING, with a colon between; "
-                "of `drillyard up`: source its env.sh",
-            ) from error
+        if code in CLOSED:
+            raise _closed(shown, code) from error
         raise ControlPlaneError(
             f"{shown} refused ({code}): {error.response.text[:500]}",
-            hint="is the server as new as this Prefect? `drillyard doctor`",
+            hint="does the address end in /api, and is the server as new as this Prefect? "
+            "`drillyard doctor`",
         ) from error
     except (httpx.HTTPError, RuntimeError) as error:
         raise ControlPlaneError(

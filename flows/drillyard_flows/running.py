@@ -180,16 +180,16 @@ def _drive(
 
 
 def _require_api(*, offline_ok: bool) -> None:
-    """A Prefect API that the user named must answer before anything is rented.
+    """A Prefect API that the user named must let us in before anything is rented.
 
     Args:
         offline_ok: It need not.
 
     Raises:
         ConfigError: Anybody of the network can use it.
-        ControlPlaneError: It does not answer.
+        ControlPlaneError: It does not answer, or wants another password.
     """
-    from drillyard_flows.prefect_api import guarded
+    from drillyard_flows.prefect_api import guarded, let_in
     from drillyard_flows.server import Server
 
     configured = settings.configured_api()
@@ -200,6 +200,7 @@ def _require_api(*, offline_ok: bool) -> None:
         return
     try:
         Server(configured, configured, ours=False).wait(API_PATIENCE_S)
+        let_in(configured)
     except ControlPlaneError as error:
         raise ControlPlaneError(
             error.message, hint=f"{error.hint}; or --offline-ok to run without its pages"

@@ -70,14 +70,24 @@ def home() -> Path:
 def configured_api(environ: Mapping[str, str] | None = None) -> str | None:
     """The API that the user told Prefect to use, or None.
 
-    The environment first, then the active profile, exactly as Prefect itself would.
-
     Args:
         environ: Instead of the process's own.
     """
+    return configured("PREFECT_API_URL", environ)
+
+
+def configured(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """A setting of Prefect's that the user has made, or None.
+
+    The environment first, then the active profile, exactly as Prefect itself would.
+
+    Args:
+        name: As an environment variable.
+        environ: Instead of the process's own.
+    """
     env = os.environ if environ is None else environ
-    if env.get("PREFECT_API_URL"):
-        return env["PREFECT_API_URL"]
+    if env.get(name):
+        return env[name]
     folder = Path(env["PREFECT_HOME"]) if env.get("PREFECT_HOME") else Path.home() / ".prefect"
     path = Path(env.get("PREFECT_PROFILES_PATH") or folder / "profiles.toml")
     try:
@@ -85,9 +95,8 @@ def configured_api(environ: Mapping[str, str] | None = None) -> str | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None
     active = env.get("PREFECT_PROFILE") or data.get("active")
-    profile = data.get("profiles", {}).get(active, {})
-    url = profile.get("PREFECT_API_URL")
-    return str(url) if url else None
+    found = data.get("profiles", {}).get(active, {}).get(name)
+    return str(found) if found else None
 
 
 def quiet_environment() -> dict[str, str]:

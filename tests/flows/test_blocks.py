@@ -53,6 +53,7 @@ for wrong in (
     lambda: references.reveal("secret:nowhere", "x", secret=True),
     lambda: keeper.save("cloudy", "lab", {"size": 0, "zoom": 1}),
     lambda: CloudyBackend(zone="z", tokn="x"),
+    lambda: keeper.save("cloudy", "my lab!", {"zone": "y"}),
 ):
     try:
         wrong()
@@ -88,9 +89,10 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
     assert told["text"] == "cloudy/lab"
     assert told["lab"] == {"zone": "y", "token": "as-quiet-as-it-gets", "size": 5}
     assert told["looked_up"] == "top-of-the-secrets"
-    missing, nowhere, refused, unknown = told["said"]
+    missing, nowhere, refused, unknown, unnamed = told["said"]
     assert "has no" in missing and "has no" in nowhere
     assert "size" in refused and "zoom" in refused and "tokn" in unknown
+    assert "no name of a block" in unnamed and "my lab!" in unnamed
     assert {"LocalBackend", "SshBackend", "DaskBackend", "GcpBackend"} < set(told["known"])
     stored = api.post("/block_documents/filter", {"include_secrets": False})
     for secret in ("hush-hush", "as-quiet", "top-of"):

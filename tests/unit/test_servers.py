@@ -13,8 +13,8 @@ import pytest
 
 from drillyard import servers
 from drillyard.backend import Severity
-from drillyard.errors import ConfigError
-from drillyard_flows.prefect_api import guarded
+from drillyard.errors import ConfigError, ControlPlaneError
+from drillyard_flows.prefect_api import guarded, let_in
 
 OURS = version("prefect")
 
@@ -64,6 +64,18 @@ def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> 
             assert "wrong" not in text
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
         assert said(url)[-1][0] is Severity.OK
+
+
+def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with prefect(f'"{OURS}"', "drillyard:right") as url:
+        for pair in (None, "drillyard:wrong"):
+            if pair:
+                monkeypatch.setenv("PREFECT_API_AUTH_STRING", pair)
+            with pytest.raises(ControlPlaneError, match=r"does not let us in \(401\)"):
+                let_in(url)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
+        let_in(url)
+        let_in(url + "/elsewhere")  # whatever else is wrong is not about the password
 
 
 def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.errors import CorruptObject, RunFailed
+from drillyard.errors import CorruptObject, RunFailed, SimulatorError
 from drillyard.learners import copies
 from drillyard.learners.copies import Copies
 from drillyard.mailbox.records import Phase
@@ -40,8 +41,15 @@ class Odd(gym.Env):
     observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
-    def __init__(self, fault: str = "", pause_s: float = 0.0) -> None:
+    def __init__(self, fault: str = "", pause_s: float = 0.0, only: str = "") -> None:
         self.fault, self.pause_s, self.n, self.bad = fault, pause_s, 0, False
+        try:
+            if only:
+                os.mkdir(only)
+        except FileExistsError:
+            if fault == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -113,6 +121,23 @@ def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[st
     for pid in children:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raises", r"could not be made.*FileExistsError"),
+        ("dies", r"process of copy \d ended"),
+    ],
+)
+def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(
+    fault: str, words: str, tmp_path: Any
+) -> None:
+    """A licence for one: Stable-Baselines3 waits without end for a copy that is not the first."""
+    args = {"fault": fault, "only": str(tmp_path / "taken")}
+    with pytest.raises((RunFailed, SimulatorError), match=words):
+        make_vec(spec({"id": f"{__name__}:Odd", "args": args}), 3, 7, how="processes")
+    assert multiprocessing.active_children() == []
 
 
 def training(tmp_path: Any, **more: Any) -> OneRun:

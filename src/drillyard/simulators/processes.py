@@ -33,6 +33,7 @@ from drillyard.simulators.wrappers import (
 
 _LOOK_S = 0.2
 """Between two looks at a process that has not answered yet."""
+_CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 
 
 class ProcessesEnv(SubprocVecEnv):  # type: ignore[misc]
@@ -47,13 +48,28 @@ class ProcessesEnv(SubprocVecEnv):  # type: ignore[misc]
     def __init__(self, makers: list[Callable[[], Env]]) -> None:
         self._steps = 0
         self.closed = False
-        super().__init__([partial(_brought, make) for make in makers], "fork")
-        self.remotes = [
-            _Line(remote, process, copy, lambda: self._steps)
-            for copy, (remote, process) in enumerate(
-                zip(self.remotes, self.processes, strict=True)
-            )
-        ]
+        try:
+            super().__init__([partial(_brought, make) for make in makers], "fork")
+            self._raise(self.env_method("unmade"))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, EOFError):  # at the first question, which the first copy is asked
+                raise RunFailed("the process of copy 0 ended while it was made",
+                                hint=_CHECK) from error  # fmt: skip
+            raise
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Of the copies; Stable-Baselines3's constructor asks for one, as the first of all."""
+        if not isinstance(self.remotes, list):
+            # From here on: it waits without end for a copy that died while it was made.
+            self.remotes = [
+                _Line(remote, process, copy, lambda: self._steps)
+                for copy, (remote, process) in enumerate(
+                    zip(self.remotes, self.processes, strict=True)
+                )
+            ]
+        found: list[Any] = super().get_attr(attr_name, indices)
+        return found
 
     def reset(self) -> Any:
         """Begin all copies.
@@ -153,7 +169,7 @@ class _Line:
                     how = signal.Signals(-code).name
             raise RunFailed(
                 f"the process of copy {self._copy} ended with {how} at its step {self._step()}",
-                hint="`drillyard check` steps the simulator and shows where it breaks",
+                hint=_CHECK,
             ) from error
 
 
@@ -163,6 +179,9 @@ class _Courier(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self._seen: Any = None
+
+    def unmade(self) -> dict[str, Exception]:
+        return {"raised": self.env.error} if isinstance(self.env, _Unmade) else {}
 
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
         try:
@@ -197,11 +216,22 @@ class _Courier(gym.Wrapper[Any, Any, Any, Any]):
                 layer.lesson = lesson
 
 
+class _Unmade(gym.Env[Any, Any]):
+    """Stands where a copy would, until it is asked why there is none."""
+
+    observation_space = action_space = gym.spaces.Discrete(1)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def _brought(make: Callable[[], Env]) -> Env:
-    end_with_parent(
-        signal.SIGKILL
-    )  # it would not notice: its brothers hold both ends of its pipe open too
-    return _Courier(make())
+    # It would not notice: its brothers hold both ends of its pipe open too.
+    end_with_parent(signal.SIGKILL)
+    try:
+        return _Courier(make())
+    except Exception as error:
+        return _Courier(_Unmade(_portable(error)))
 
 
 def _portable(error: Exception) -> Exception:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
 from drillyard.learners import engines
 from drillyard.learners.sb3_build import jax_engine
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.load import load
 from drillyard.workloads.rl import RlWorkload
 
 
@@ -60,3 +61,12 @@ def test_without_sbx_the_line_that_installs_it_is_said(monkeypatch):
 def test_an_older_experiment_has_the_identity_that_it_had():
     assert spec_of().learner.model_dump()["engine"] == "sbx"
     assert "engine" not in spec_of(engine="sb3").learner.model_dump()
+
+
+@pytest.mark.parametrize("algorithm", ["impala", "somebody:Else"])
+def test_an_engine_is_refused_for_learners_that_have_none(algorithm, tmp_path):
+    file = tmp_path / "it.yaml"
+    learner = f"learner: {{algorithm: '{algorithm}', preset: null, engine: sbx}}"
+    file.write_text(f"name: it\nsimulator: {{id: CartPole-v1}}\ntrain: {{steps: 9}}\n{learner}\n")
+    with pytest.raises(DrillyardError, match=f"SBX has no {algorithm}"):
+        load(file)

@@ -280,11 +280,13 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
     from drillyard.learners.engines import validate_engine
     from drillyard.learners.signatures import ARGUMENTS
 
-    if spec.learner.algorithm not in ARGUMENTS:
+    learner, train = spec.learner, spec.train
+    yield from _caught(lambda: validate_engine(learner), "learner.engine")
+    if learner.algorithm not in ARGUMENTS:
         return  # a plug-in checks its own arguments, when its simulator is looked at
-    for key in spec.learner.args:
+    for key in learner.args:
         theirs = ours(key)
-        own = key in ARGUMENTS[spec.learner.algorithm]
+        own = key in ARGUMENTS[learner.algorithm]
         if theirs and theirs != f"learner.args.{key}" and not own:
             yield ConfigError(
                 f"unknown argument {key!r}", field=f"learner.args.{key}", value=key,
@@ -292,14 +294,12 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
                 hint=f"did you mean {theirs!r}?",
             )  # fmt: skip
             return
-    learner, train = spec.learner, spec.train
     if train is None:
         return
     sizes = Sizes(train.n_envs, train.steps)
     yield from _caught(
         lambda: validate_arguments(learner.algorithm, learner.args, sizes), "learner.args"
     )
-    yield from _caught(lambda: validate_engine(learner), "learner.engine")
 
 
 def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:

@@ -108,6 +108,7 @@ SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 40, "batch_size"
     ("recurrent-ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 1,
                        "policy_kwargs": {"lstm_hidden_size": 4}}),
     ("sac", SMALL), ("rainbow", {**SMALL, "n_steps": 3})])  # fmt: skip
+@pytest.mark.filterwarnings("error:`n_steps")
 def test_a_training_goes_on_with_other_copies_and_says_so(algorithm, args, tmp_path):
     run = OneRun(tmp_path, spec_of(algorithm, 2, args), RlWorkload())
     with pytest.raises(Stopped):

@@ -195,6 +195,9 @@ def test_action_spaces_must_fit():
         check_spaces("ppo", None, {}, BOX, spaces.Box(-np.inf, np.inf, (1,)))
     with pytest.raises(SpaceMismatch, match="continuous"):
         check_spaces("ppo", None, {"use_sde": True}, BOX, spaces.Discrete(2))
+    with pytest.raises(SpaceMismatch, match="several steps"):
+        check_spaces("dqn", None, {"n_steps": 3}, spaces.Dict(a=BOX), spaces.Discrete(2))
+    check_spaces("ppo", None, {"n_steps": 64}, spaces.Dict(a=BOX), BOX)
     with pytest.raises(ConfigError, match="parameters"):
         wide = {"policy_kwargs": {"net_arch": [60_000, 60_000]}}
         check_spaces("ppo", None, wide, BOX, BOX)

@@ -81,8 +81,8 @@ class ARS(sb3_contrib.ARS):  # type: ignore[misc]
 
 CLASSES: dict[str, Any] = {
     "ppo": sb3.PPO, "a2c": sb3.A2C, "dqn": sb3.DQN, "ddpg": sb3.DDPG, "td3": sb3.TD3,
-    "sac": sb3.SAC, "double-dqn": DoubleDQN, "dueling-dqn": rainbow.DuellingDQN,
-    "prioritized-dqn": rainbow.PrioritisedDQN, "rainbow": rainbow.Rainbow,
+    "sac": sb3.SAC, "double-dqn": DoubleDQN, "dueling-dqn": rainbow.DuelingDQN,
+    "prioritized-dqn": rainbow.PrioritizedDQN, "rainbow": rainbow.Rainbow,
     "trpo": sb3_contrib.TRPO, "ars": ARS,
     "tqc": sb3_contrib.TQC, "qr-dqn": sb3_contrib.QRDQN, "crossq": sb3_contrib.CrossQ,
     "recurrent-ppo": sb3_contrib.RecurrentPPO, "maskable-ppo": sb3_contrib.MaskablePPO,

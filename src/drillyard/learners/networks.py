@@ -14,6 +14,7 @@ from drillyard.learners.signatures import (
     ARGUMENTS,
     EXTRACTORS,
     MORE_POLICIES,
+    ON_POLICY,
     OPTIMISER_SETTINGS,
     OPTIMISERS,
     OTHER_POLICIES,
@@ -236,6 +237,7 @@ def check_spaces(
             else "wrap the simulator so that its actions are Box or Discrete",
         )
     import numpy as np
+    from gymnasium import spaces
 
     if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
         raise SpaceMismatch(
@@ -253,6 +255,13 @@ def check_spaces(
             allowed="false in this world",
             hint="set use_sde: false",
         )
+    several = args.get("n_steps", 1) > 1 and algorithm not in ON_POLICY
+    if several and isinstance(observation, spaces.Dict):
+        raise SpaceMismatch(
+            "returns of several steps are not offered for observations that are mappings",
+            field="learner.args.n_steps", value=args["n_steps"], allowed="1 in this world",
+            hint="set n_steps: 1, or flatten them (simulator.wrappers: [flatten_observation])",
+        )  # fmt: skip
     arch = (args.get("policy_kwargs") or {}).get("net_arch")
     parameters = count_parameters(arch, _length(observation), _length(action))
     if parameters > MAX_PARAMETERS:

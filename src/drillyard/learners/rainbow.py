@@ -7,6 +7,7 @@ al., "Rainbow" (2018), without its noisy networks and its distribution of return
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,7 @@ class _Streams(torch.nn.Module):
         return self.value(features) + advantage - advantage.mean(dim=1, keepdim=True)
 
 
-class DuellingNetwork(QNetwork):  # type: ignore[misc]
+class DuelingNetwork(QNetwork):  # type: ignore[misc]
     """DQN's network whose head is two."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,34 +47,34 @@ class DuellingNetwork(QNetwork):  # type: ignore[misc]
         self.q_net = torch.nn.Sequential(*body, _Streams(width, int(self.action_space.n)))
 
 
-class _Duelling:
+class _Dueling:
     """A policy of DQN with such networks."""
 
     def make_q_net(self) -> Any:
         """As DQN's, with another class."""
         own: Any = self
         found = own._update_features_extractor(own.net_args, features_extractor=None)
-        return DuellingNetwork(**found).to(own.device)
+        return DuelingNetwork(**found).to(own.device)
 
 
-class DuellingMlpPolicy(_Duelling, DQNPolicy):  # type: ignore[misc]
+class DuelingMlpPolicy(_Dueling, DQNPolicy):  # type: ignore[misc]
     """For flat observations."""
 
 
-class DuellingCnnPolicy(_Duelling, CnnPolicy):  # type: ignore[misc]
+class DuelingCnnPolicy(_Dueling, CnnPolicy):  # type: ignore[misc]
     """For images."""
 
 
-class DuellingMultiInputPolicy(_Duelling, MultiInputPolicy):  # type: ignore[misc]
+class DuelingMultiInputPolicy(_Dueling, MultiInputPolicy):  # type: ignore[misc]
     """For mappings."""
 
 
-class DuellingDQN(sb3.DQN):  # type: ignore[misc]
+class DuelingDQN(sb3.DQN):  # type: ignore[misc]
     """DQN that learns apart what a state is worth and what an action adds."""
 
     policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": DuellingMlpPolicy, "CnnPolicy": DuellingCnnPolicy,
-        "MultiInputPolicy": DuellingMultiInputPolicy,
+        "MlpPolicy": DuelingMlpPolicy, "CnnPolicy": DuelingCnnPolicy,
+        "MultiInputPolicy": DuelingMultiInputPolicy,
     }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ class _SumTree:
         return np.asarray(self._sums[indices + self._first] / self._sums[1])
 
 
-class Prioritised:
+class Prioritized:
     """A replay buffer that gives steps with large errors more often.
 
     A step of several copies has one priority: that of the copy that was looked at last.
@@ -161,19 +162,19 @@ class Prioritised:
         self._tree.set(rows, self.priorities[rows].astype(np.float64) ** ALPHA)
 
 
-class PrioritisedReplayBuffer(Prioritised, ReplayBuffer):  # type: ignore[misc]
+class PrioritizedReplayBuffer(Prioritized, ReplayBuffer):  # type: ignore[misc]
     """Of single steps."""
 
 
-class PrioritisedNStepBuffer(Prioritised, NStepReplayBuffer):  # type: ignore[misc]
+class PrioritizedNStepBuffer(Prioritized, NStepReplayBuffer):  # type: ignore[misc]
     """Of returns of several steps."""
 
 
-class PrioritisedDictBuffer(Prioritised, DictReplayBuffer):  # type: ignore[misc]
+class PrioritizedDictBuffer(Prioritized, DictReplayBuffer):  # type: ignore[misc]
     """Of observations that are mappings."""
 
 
-class PrioritisedDQN(sb3.DQN):  # type: ignore[misc]
+class PrioritizedDQN(sb3.DQN):  # type: ignore[misc]
     """DQN that looks more often at what it did not expect."""
 
     double = False
@@ -184,11 +185,14 @@ class PrioritisedDQN(sb3.DQN):  # type: ignore[misc]
         if self.replay_buffer_class is None:
             several = {"n_steps": self.n_steps, "gamma": self.gamma} if self.n_steps > 1 else {}
             self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, **several}
-            self.replay_buffer_class = PrioritisedNStepBuffer if several else (
-                PrioritisedDictBuffer if hasattr(self.observation_space, "spaces")
-                else PrioritisedReplayBuffer
+            self.replay_buffer_class = PrioritizedNStepBuffer if several else (
+                PrioritizedDictBuffer if hasattr(self.observation_space, "spaces")
+                else PrioritizedReplayBuffer
             )  # fmt: skip
-        super()._setup_model()
+        with warnings.catch_warnings():
+            # `n_steps` is not ignored, as SB3 says of buffers that are not its own: it is above.
+            warnings.filterwarnings("ignore", "`n_steps=", UserWarning)
+            super()._setup_model()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """As DQN's, with weighted errors, which become priorities."""
@@ -224,8 +228,8 @@ class PrioritisedDQN(sb3.DQN):  # type: ignore[misc]
             return torch.as_tensor(data.rewards + (1 - data.dones) * discounts * best)
 
 
-class Rainbow(PrioritisedDQN):
+class Rainbow(PrioritizedDQN):
     """DQN with double targets, duelling networks and prioritised replay."""
 
     double = True
-    policy_aliases = DuellingDQN.policy_aliases
+    policy_aliases = DuelingDQN.policy_aliases

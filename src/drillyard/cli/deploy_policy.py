@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,8 +22,9 @@ def deploy(
     policy: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|BUNDLE",
-            help="A run (t0001-s1), NAME/RUN, NAME: its best; or a folder of `drillyard export`.",
+            metavar="RUN|BUNDLE|MODEL",
+            help="A run (NAME/t0001-s1), NAME: its best, a folder of `drillyard export`, or "
+            "models:/NAME@champion.",
         ),
     ],
     on: OnOption,
@@ -42,13 +41,11 @@ def deploy(
 
     It costs money until `drillyard undeploy-policy`. The same command again changes nothing.
     """
+    from drillyard.cli.stored import exported
     from drillyard.policies.endpoints import endpoints_of, serveable
 
     endpoints = endpoints_of(on, {})
-    with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
-        folder = Path(policy)
-        if not (folder / "bundle.json").is_file():
-            folder = _exported(policy, which, store, Path(scratch) / "bundle")
+    with exported(policy, store, which.value) as folder:
         index = serveable(folder)
         chosen = name or _name_of(str(index["experiment"]))
         made = endpoints.deploy(folder, chosen, lambda step: typer.echo(f"{step} …", err=True))
@@ -78,19 +75,6 @@ def undeploy(
         print_json({"name": name, "gone": True})
     else:
         typer.echo(f"{name} is gone")
-
-
-def _exported(policy: str, which: Which, store: str | None, folder: Path) -> Path:
-    from drillyard.cli.logs import find
-    from drillyard.policies.choose import best_run
-    from drillyard.policies.trained import trained
-
-    mailbox, runs = find(policy, store)
-    chosen = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
-    with trained(mailbox, chosen, which.value) as found:
-        from drillyard.policies.export import export
-
-        return export(found, "onnx", folder).folder
 
 
 def _name_of(experiment: str) -> str:

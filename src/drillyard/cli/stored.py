@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drillyard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from drillyard.learners.base import Which
     from drillyard.mailbox import Mailbox
     from drillyard.policies.playable import Playable
     from drillyard.policies.trained import Trained
@@ -66,8 +67,13 @@ def bundle(policy: str, store: str | None) -> Iterator[Path | None]:
 
 
 @contextmanager
-def exported(policy: str, store: str | None) -> Iterator[Path]:
+def exported(policy: str, store: str | None, which: Which = "best") -> Iterator[Path]:
     """A bundle; of a run, one that is made for the moment.
+
+    Args:
+        policy: As it was typed.
+        store: ``--store``.
+        which: Policy of the run.
 
     Raises:
         NotFound: There is no such policy.
@@ -82,7 +88,7 @@ def exported(policy: str, store: str | None) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="drillyard-policy-") as scratch:
         made = Path(scratch, "bundle")
-        with _run(policy, store) as (mailbox, one):
+        with _run(policy, store, which) as (mailbox, one):
             export(one, "onnx", made, collect(mailbox, curves=False))
         yield made
 
@@ -101,7 +107,9 @@ def playable(policy: str, store: str | None) -> Iterator[Playable]:
 
 
 @contextmanager
-def _run(policy: str, store: str | None) -> Iterator[tuple[Mailbox, Trained]]:
+def _run(
+    policy: str, store: str | None, which: Which = "best"
+) -> Iterator[tuple[Mailbox, Trained]]:
     """The policy of a run, or of an experiment's best run.
 
     Raises:
@@ -112,5 +120,6 @@ def _run(policy: str, store: str | None) -> Iterator[tuple[Mailbox, Trained]]:
     from drillyard.policies.trained import trained
 
     mailbox, runs = find(policy, store)
-    with trained(mailbox, runs[0] if len(runs) == 1 else best_run(mailbox, runs)) as one:
+    run = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
+    with trained(mailbox, run, which) as one:
         yield mailbox, one

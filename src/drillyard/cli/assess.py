@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from drillyard.assessing import Assessed, Request
 
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="`agent`, or a baseline: hold, random, module:Class.")
+]
 SHOWN = 20
 """Episodes that the table shows."""
 
@@ -32,9 +35,7 @@ def assess(
         Path, typer.Option("--conditions", metavar="FILE", help="CSV, JSON or YAML: a list of "
                            "reset values.")
     ],
-    policy: Annotated[
-        str, typer.Option("--policy", help="`agent`, or a baseline: hold, random, module:Class.")
-    ] = "agent",
+    policy: PolicyOption = "agent",
     which: Annotated[
         str, typer.Option("--which", metavar="best|final", help="Which policy of the agent.")
     ] = "best",

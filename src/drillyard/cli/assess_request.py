@@ -70,17 +70,26 @@ def asked(
                    which=which, **given)  # type: ignore[arg-type]  # fmt: skip
 
 
+def no_agent(command: str) -> ConfigError:
+    """An experiment file was named where nothing is trained yet.
+
+    Args:
+        command: Of drillyard.
+    """
+    return ConfigError(
+        "a file has no trained agent", file="--policy", value=AGENT,
+        allowed="a baseline: hold, random, …; or the name of a trained experiment",
+        hint=f"drillyard {command} NAME for the agent, or --policy hold",
+    )  # fmt: skip
+
+
 def _of_file(file: Path, baseline: str | None) -> dict[str, object]:
     from drillyard.spec.load import load
 
     if baseline is None:
-        raise ConfigError(
-            "a file has no trained agent", file="--policy", value=AGENT,
-            allowed="a baseline: hold, random, …; or the name of a trained experiment",
-            hint="drillyard assess NAME for the agent, or --policy hold",
-        )  # fmt: skip
+        raise no_agent("assess")
     loaded = load(file)
-    return {"simulator": _world(loaded.spec), "folder": str(loaded.folder)}
+    return {"simulator": world(loaded.spec).model_dump(mode="json"), "folder": str(loaded.folder)}
 
 
 def _of_store(what: str, store: str | None) -> dict[str, object]:
@@ -90,13 +99,18 @@ def _of_store(what: str, store: str | None) -> dict[str, object]:
         raise NotFound(f"no run of {what} is trained",
                        hint="`drillyard status` shows where they are")  # fmt: skip
     spec = ExperimentSpec.model_validate(mailbox.experiment_record().spec)
-    return {"simulator": _world(bound(spec, mailbox.run(trained[0]))), "folder": None,
-            "store": mailbox.store.url, "experiment": mailbox.experiment,
-            "run": trained[0]}  # fmt: skip
+    own = world(bound(spec, mailbox.run(trained[0])))
+    return {"simulator": own.model_dump(mode="json"), "folder": None, "store": mailbox.store.url,
+            "experiment": mailbox.experiment, "run": trained[0]}  # fmt: skip
 
 
-def _world(spec: ExperimentSpec) -> dict[str, object]:
+def world(spec: ExperimentSpec) -> SimulatorSpec:
+    """The simulator of an experiment.
+
+    Raises:
+        ConfigError: It has none.
+    """
     if spec.simulator is None:
         raise ConfigError("has no simulator", field="simulator", allowed="an `rl` experiment",
-                          hint="assess one that trains an agent")  # fmt: skip
-    return spec.simulator.model_dump(mode="json")
+                          hint="name one that trains an agent")  # fmt: skip
+    return spec.simulator

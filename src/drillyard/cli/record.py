@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drillyard.cli.assess import PolicyOption
 from drillyard.cli.common import JsonOption, StoreOption, print_json
+from drillyard.cli.evaluate import SeedOption
 
 if TYPE_CHECKING:
     from drillyard.demonstrations import Demonstrations
@@ -23,13 +25,11 @@ def record(
         str, typer.Argument(metavar="FILE|NAME|NAME/RUN", help="An experiment file, for a "
                             "baseline; or an experiment or run that was trained.")
     ],
-    policy: Annotated[
-        str, typer.Option("--policy", help="`agent`, or a baseline: p-controller, module:Class.")
-    ] = "agent",
+    policy: PolicyOption = "agent",
     episodes: Annotated[
         int, typer.Option("--episodes", min=1, max=100_000, help="How many.")
     ] = 50,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another one gives others.")] = 1,
+    seed: SeedOption = 1,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE.npz", help="Where they go.")
     ] = Path("demonstrations.npz"),
@@ -65,22 +65,16 @@ def _played(
 ) -> tuple[Demonstrations, float]:
     """Demonstrations and their mean return."""
     from drillyard.checking import importable
+    from drillyard.cli.assess_request import AGENT, no_agent, world
     from drillyard.cli.stored import playable
     from drillyard.demonstrations import play
-    from drillyard.errors import ConfigError
     from drillyard.spec.load import load
 
-    if policy != "agent":
+    if policy != AGENT:
         loaded = load(Path(what))
-        if loaded.spec.simulator is None:
-            raise ConfigError("has no simulator", field="simulator", allowed="an `rl` experiment")
         with importable(loaded.folder):
-            return play(loaded.spec.simulator, policy, episodes, seed)
+            return play(world(loaded.spec), policy, episodes, seed)
     if Path(what).is_file():
-        raise ConfigError(
-            "a file has no trained agent", file="--policy", value=policy,
-            allowed="a baseline: hold, random, …; or the name of a trained experiment",
-            hint="drillyard record NAME for the agent, or --policy p-controller",
-        )  # fmt: skip
+        raise no_agent("record")
     with playable(what, store) as found:
         return play(found.simulator, found, episodes, seed)

@@ -13,13 +13,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from drillyard.assessing import assessed
+from drillyard.assessing import Assessed, assessed
 from drillyard.assessing import summary as assessment_of
 from drillyard.episodes import (
     Episode,
@@ -39,6 +39,9 @@ from drillyard.simulators.lessons import Lesson, listed
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import t_interval
 from drillyard.step_logs import step_logs
+
+if TYPE_CHECKING:
+    from drillyard.filming import Films
 
 AGENT = "agent"
 
@@ -81,41 +84,59 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         "policy_used": which,
     }
     if spec.evaluate.conditions:
-        given = [Planned(i, s.seed, dict(options)) for i, (s, options) in enumerate(
-            zip(cycle(planned), spec.evaluate.conditions, strict=False))]  # fmt: skip
         summary["assessment"] = {}
         for name in names:
-            on_step = _watch(context, name, 0, len(given))
-            found = assessed(_play(spec, name, policy, given, "all", on_step))
+            found = _assess(context, name, policy, planned)
             summary["assessment"][name] = assessment_of(found)
             place = f"assessment/{_file_name(name)}"
             texts[f"{place}.csv"] = csv_text([one.row for one in found])
             texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
-            context.log.info("assessed %s: %d conditions", name, len(given))
     files = {name: context.save(name, data.encode()) for name, data in texts.items()}
+    problems: list[str] = []
     if spec.evaluate.videos is not None:
-        from drillyard.filming import film
-        from drillyard.learners.earlier import earlier
-
-        def checkpoints() -> dict[str, LoadedPolicy]:
-            found = earlier(context.mailbox, context.run.run, trained)
-            return {f"step {step:,}": policy for step, policy in found.items()}
-
-        films = film(
-            spec.simulator, policy, spec.evaluate.deterministic, planned, played[AGENT],
-            checkpoints,
-        )  # fmt: skip
+        films = _films(context, policy, trained, planned, played[AGENT])
         files |= {name: context.save(name, data) for name, data in films.files.items()}
-        if films.problems:
-            summary["problems"] = films.problems
+        problems += films.problems
     if spec.tracking.register_as is not None:
         from drillyard.policies.enclosing import enclosed
 
         bundle, problem = enclosed(context, which, summary)
         files |= bundle
-        if problem is not None:
-            summary["problems"] = [*summary.get("problems", []), problem]
+        problems += [problem] if problem is not None else []
+    if problems:
+        summary["problems"] = problems
     return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+
+def _assess(
+    context: RunContext, name: str, policy: LoadedPolicy, planned: Sequence[Planned]
+) -> list[Assessed]:
+    """An episode from each of ``evaluate.conditions``, with the seeds of the evaluation."""
+    conditions = context.spec.evaluate.conditions or []
+    given = [Planned(i, seeded.seed, dict(options)) for i, (seeded, options) in enumerate(
+        zip(cycle(planned), conditions, strict=False))]  # fmt: skip
+    on_step = _watch(context, name, 0, len(given))
+    found = assessed(_play(context.spec, name, policy, given, "all", on_step))
+    context.log.info("assessed %s: %d conditions", name, len(given))
+    return found
+
+
+def _films(
+    context: RunContext, policy: LoadedPolicy, trained: Mapping[str, bytes],
+    planned: Sequence[Planned], played: Played,
+) -> Films:  # fmt: skip
+    """Videos of the agent, and of what it was at its checkpoints."""
+    from drillyard.filming import film
+    from drillyard.learners.earlier import earlier
+
+    spec = context.spec
+    assert spec.simulator is not None
+
+    def checkpoints() -> dict[str, LoadedPolicy]:
+        found = earlier(context.mailbox, context.run.run, trained)
+        return {f"step {step:,}": policy for step, policy in found.items()}
+
+    return film(spec.simulator, policy, spec.evaluate.deterministic, planned, played, checkpoints)
 
 
 def _play(

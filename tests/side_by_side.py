@@ -16,21 +16,23 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+LOOKS = "tests/docs/test_coverage.py::test_a_command_that_looks"
 FIRST = (
-    "tests/docs/test_coverage.py", "tests/emulated/", "tests/flows/", "tests/docs/",
-    "tests/operations/", "tests/browser/", "tests/contract/",
+    "tests/docs/test_coverage.py::test_a_command_of_the_page", "tests/emulated/", "tests/flows/",
+    "tests/contract/", "tests/docs/test_documents.py", "tests/operations/", "tests/browser/",
 )  # fmt: skip
 """In this order they are begun, then the others. The first makes what all documents wait for."""
-ALONE = ("tests/docs/test_documents.py",)
-"""Files whose tests are dealt out one by one."""
+LAST = LOOKS
+"""Many that take seconds, so that all processes end together."""
+ALONE = ("tests/docs/test_documents.py", LOOKS)
+"""What their names begin with, of tests that are dealt out one by one."""
 
 
 class ByFile(LoadScopeScheduling):
-    """A file is a piece of work, unless it is one of ``ALONE``."""
+    """A file is a piece of work, but for ``ALONE``."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return nodeid if file in ALONE else file
+        return nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -40,9 +42,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of ``FIRST``; within one, as pytest has it."""
+    """The order of ``FIRST`` and ``LAST``; within one, as pytest has it."""
 
     def rank(item: pytest.Item) -> int:
+        if item.nodeid.startswith(LAST):
+            return 100
         return next((n for n, place in enumerate(FIRST) if item.nodeid.startswith(place)), 99)
 
     items.sort(key=rank)

@@ -67,7 +67,8 @@ class LocalBackend:
         )
         free = shutil.disk_usage(place).free
         findings = [
-            Finding(Severity.OK, "local", f"{free / 1e9:.1f} GB free for scratch files in {place}")
+            Finding(Severity.OK, "local",
+                    f"{free / 2**30:.1f} GiB free for scratch files in {place}")
             if free > 1e9 else
             Finding(Severity.WARNING, "local", f"only {free / 1e6:.0f} MB free in {place}",
                     f"free some space, or set {RUNTIME} to a larger disk"),

@@ -14,6 +14,7 @@ from drillyard.cli.common import (
     FREE,
     GlobalsOption,
     JsonOption,
+    OnOption,
     OwnNameOption,
     SetOption,
     StoreOption,
@@ -48,7 +49,7 @@ def run(
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,
-    on: Annotated[str | None, typer.Option("--on", help="Backend instead of the file's.")] = None,
+    on: OnOption = None,
     store: StoreOption = None,
     name: OwnNameOption = None,
     allow_change: Annotated[
@@ -78,7 +79,7 @@ def run(
 def bench(
     file: Annotated[str, typer.Argument(help="A file with `bench:`, or a study of a list.")],
     sets: SetOption = None,
-    on: Annotated[str | None, typer.Option("--on", help="Backend instead of the file's.")] = None,
+    on: OnOption = None,
     store: StoreOption = None,
     name: OwnNameOption = None,
     offline_ok: OfflineOption = False,

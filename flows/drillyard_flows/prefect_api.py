@@ -35,7 +35,7 @@ def connected() -> Iterator[SyncPrefectClient]:
         raise ConfigError(
             "there is no Prefect server to deploy to", field=FIELD,
             allowed="the address of a server that keeps running",
-            hint="start one on this machine: drillyard up",
+            hint="drillyard up starts one on this machine; in this shell, source its env.sh",
         )  # fmt: skip
     guarded(url)
     settings.use_api(url)

@@ -55,6 +55,14 @@ def test_missing_packages_are_named_with_the_line_that_installs_them(
     assert code == (4 if words[0] == "doctor" else ExitCode.USER_INPUT)
 
 
+@pytest.mark.usefixtures("without")
+def test_what_can_be_listed_without_its_packages_is_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["reap", "--dry-run", "--on", "dask"]) == ExitCode.DONE
+    assert "cannot be listed" not in "".join(capsys.readouterr())
+
+
 def test_an_extra_that_is_made_of_others_needs_what_they_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

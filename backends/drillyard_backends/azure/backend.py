@@ -51,6 +51,8 @@ class AzureBackend:
     """
 
     kind = "azure"
+    extra: ClassVar[str] = "azure"
+    """Brings its packages."""
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.SPOT, Trait.PAID, Trait.JOBS})
     Config = AzureConfig
     teardown_s = 600.0

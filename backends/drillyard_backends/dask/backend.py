@@ -225,7 +225,7 @@ class DaskBackend:
         place = self._sessions.runtime
         place = next(p for p in (place, *place.parents) if p.exists())
         free = shutil.disk_usage(place).free
-        words = f"{free / 1e9:.1f} GB free for a cluster's files in {place}"
+        words = f"{free / 2**30:.1f} GiB free for a cluster's files in {place}"
         return [
             Finding(Severity.OK, "dask", words) if free > 1e9 else
             Finding(Severity.WARNING, "dask", f"only {words}",

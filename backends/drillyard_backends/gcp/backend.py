@@ -53,6 +53,8 @@ class GcpBackend:
     """
 
     kind = "gcp"
+    extra: ClassVar[str] = "gcp"
+    """Brings its packages."""
     traits: ClassVar[frozenset[Trait]] = frozenset(
         {Trait.PULLS, Trait.SPOT, Trait.PAID, Trait.TENDED}
     )

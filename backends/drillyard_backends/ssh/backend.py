@@ -40,6 +40,8 @@ class SshBackend:
     """
 
     kind = "ssh"
+    extra: ClassVar[str] = "ssh"
+    """Brings its packages."""
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
     Config = SshConfig
 

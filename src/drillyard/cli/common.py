@@ -60,6 +60,10 @@ TunableOption = Annotated[
         help="Value of an active tunable instead of its default; may be repeated.",
     ),
 ]  # fmt: skip
+OnOption = Annotated[
+    str | None,
+    typer.Option("--on", metavar="BACKEND", help="Backend instead of the file's: gcp, gcp/prod."),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -326,4 +330,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
         for line in lines[1:]:
             out.print(f"      {'':{width}}  {escape(line)}")
         if finding.fix:
-            out.print(f"      {'':{width}}  [dim]fix: {escape(finding.fix)}[/]")
+            # What is good has nothing to mend, and may still be otherwise.
+            label = "" if finding.severity.value == "ok" else "fix: "
+            out.print(f"      {'':{width}}  [dim]{label}{escape(finding.fix)}[/]")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from drillyard.cli.common import JsonOption, SetOption, print_json
+from drillyard.cli.common import JsonOption, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,12 @@ def register(app: typer.Typer) -> None:
 
 def configure(
     backend: Annotated[str, typer.Argument(help="The backend: `drillyard list backends`.")],
-    sets: SetOption = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Keep this setting, ask nothing; may be repeated."
+        ),
+    ] = None,
     show: Annotated[
         bool,
         typer.Option("--show", help="Print what is set, and where it came from; ask nothing."),
@@ -62,7 +67,8 @@ def configure(
         _keep(kind, block, given)
         return
     path = write(kind, given)
-    typer.echo(f"wrote {len(given)} settings of {kind} to {path}; `drillyard doctor` tries them")
+    many = f"{len(given)} setting{'s' * (len(given) != 1)}"
+    typer.echo(f"wrote {many} of {kind} to {path}; `drillyard doctor --on {kind}` tries them")
 
 
 def _show(found: list[dict[str, Any]], as_json: bool) -> None:

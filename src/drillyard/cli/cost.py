@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_json
+from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
@@ -21,8 +21,14 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
-) -> None:
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of the experiment, or its place (gs://bucket/name); default: "
+                       "all of the store."),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
     """Show what machines have cost: a row an interval; without a name for the whole store."""
     from drillyard.spending import spending
 

@@ -9,7 +9,7 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.export import Which
 
-OnOption = Annotated[str, typer.Option("--on", help="Whose endpoint: `azure`.")]
+OnOption = Annotated[str, typer.Option("--on", metavar="BACKEND", help="Whose endpoint: `azure`.")]
 
 
 def register(app: typer.Typer) -> None:

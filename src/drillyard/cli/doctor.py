@@ -25,7 +25,11 @@ def doctor(
     store: StoreOption = None,
     on: Annotated[
         list[str] | None,
-        typer.Option("--on", help="Ask this backend too: login, rights, quota; may be repeated."),
+        typer.Option(
+            "--on",
+            metavar="BACKEND",
+            help="Ask this backend too: login, rights, quota; may be repeated.",
+        ),
     ] = None,
     write: Annotated[
         bool,

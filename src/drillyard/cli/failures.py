@@ -117,7 +117,7 @@ def _usage(error: BaseException) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         _echo(message)  # the help itself: nothing was wrong but that nothing was asked for
         return
-    _echo(f"error: {message}")
+    _echo(f"error: {message.replace('Value error, ', '')}")
     if context is not None:
         _echo(f"  fix: see `{context.command_path} --help`")
 

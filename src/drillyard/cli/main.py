@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from drillyard.cli import failures
+from drillyard.cli.helping import Sections
 
 MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
            "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
@@ -32,7 +33,8 @@ def _version(asked: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Reinforcement-learning experiments that lose nothing: one file, any machine."""
@@ -45,7 +47,8 @@ def build() -> tuple[typer.Typer, dict[str, str]]:
         (the application, entry points that did not load -> why).
     """
     app = typer.Typer(
-        name="drillyard", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
+        name="drillyard", cls=Sections, no_args_is_help=True, add_completion=True,
+        rich_markup_mode=None,
         pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback()(_root)

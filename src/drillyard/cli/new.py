@@ -30,9 +30,13 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    kind: Annotated[Kind, typer.Argument(help="What it brings.")],
+    kind: Annotated[
+        Kind, typer.Argument(help="What it brings. Experiments: `drillyard generate`.")
+    ],
     name: Annotated[str, typer.Argument(help="Its name: small letters, digits, '-' and '_'.")],
-    folder: Annotated[Path, typer.Option("--in", help="Folder to make it in.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--in", metavar="FOLDER", help="Folder to make it in.")
+    ] = Path(),
     source: Annotated[
         str | None,
         typer.Option("--from", metavar="FILE.py[:CLASS]", help="simulator: write an experiment "

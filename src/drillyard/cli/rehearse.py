@@ -51,7 +51,8 @@ def rehearse_command(
     context: typer.Context,
     file: FileArgument,
     on: Annotated[
-        str | None, typer.Option("--on", help="The backend whose cloud is emulated.")
+        str | None,
+        typer.Option("--on", metavar="BACKEND", help="The backend whose cloud is emulated."),
     ] = None,
     fault: Annotated[
         list[str] | None,

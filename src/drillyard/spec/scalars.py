@@ -77,8 +77,9 @@ def trap(word: str, key: str = "") -> Trap | None:
     if _YES_NO.match(word):
         return Trap(
             f"{word} without quotes is read as a boolean by many YAML readers",
-            f"quote it: '{word}'; or write {'true' if word.lower() in ('yes', 'on') else 'false'} "
-            "when you mean a boolean",
+            f"quote it: '{word}'; or write "
+            + ("true" if word.lower() in ("yes", "on") else "null when you mean none, false")
+            + " when you mean a boolean",
         )
     if _SEXAGESIMAL.match(word):
         total = 0.0

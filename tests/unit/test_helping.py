@@ -1,0 +1,45 @@
+"""`--help`: every command in a section, sentences whole, values by names that people use."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from drillyard.cli.helping import OTHERS, SECTIONS
+from drillyard.cli.main import build, main
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> typer.core.TyperGroup:
+    """The command line on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    group = typer.main.get_command(build()[0])
+    assert isinstance(group, typer.core.TyperGroup)
+    return group
+
+
+def test_every_command_of_ours_stands_in_one_section(command: typer.core.TyperGroup) -> None:
+    named = [name for names in SECTIONS.values() for name in names]
+    assert sorted(named) == sorted(command.commands)
+
+
+def test_the_list_fits_and_is_not_cut(
+    command: typer.core.TyperGroup, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(heading in said for heading in SECTIONS)
+    assert OTHERS not in said and not [o for o in said.splitlines()[1:] if o.endswith("...")]
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_no_help_names_a_value_by_its_type(
+    command: typer.core.TyperGroup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in command.commands:
+        assert main([name, "--help"]) == 0
+    said = capsys.readouterr().out
+    options = [line for line in said.splitlines() if line.lstrip().startswith("-")]
+    assert not [o for o in options for kind in ("<str>", "range>", "<path>", "list[") if kind in o]
+    assert "--on BACKEND" in said and "--episodes N" in said

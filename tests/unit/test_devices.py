@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +30,7 @@ from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.patience import PATIENCE_S
 
 SMALL = {"batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
 SOON = {"learning_starts": 4}
@@ -253,3 +257,21 @@ def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
 
 def test_the_classes_of_both_precisions_have_one_name() -> None:
     assert numerics.mixed(CLASSES["dqn"]).__name__ == "DQN"
+
+
+def test_no_folder_of_the_compiler_stays_behind(tmp_path: Any) -> None:
+    code = """
+import os, sys, tempfile
+from gymnasium import spaces
+from drillyard.learners.sb3_build import untrained_policy
+assert "torch._dynamo" not in sys.modules
+untrained_policy("ppo", "MlpPolicy", {}, spaces.Box(0, 1, (2,)), spaces.Discrete(2))
+assert "torch._dynamo" in sys.modules
+print(os.listdir(tempfile.gettempdir()), os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCHINDUCTOR")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[] None"

@@ -87,6 +87,24 @@ def test_what_cannot_be_meant_is_refused_by_name(server, states, name, word):
     assert any(name in p["loc"] and word in p["msg"] for p in problems), problems
 
 
+@pytest.mark.parametrize(
+    "body",
+    ['{"states": NaN}', '{"states": {}, "sure": NaN}', '{"states": {"Tr": true}}',
+     '{"states": {"Tr": "300"}}', '{"states": {"Tr": [NaN]}}', "no JSON", "[NaN"],
+)  # fmt: skip
+def test_whatever_is_sent_is_answered_and_counted(server, body):
+    def refused():
+        return float(
+            re.search(r"(?m)^drillyard_refused_total (\S+)", server.get("/metrics").text)[1]
+        )
+
+    before = refused()
+    answer = server.post("/act", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"][0]["msg"]
+    assert refused() == before + 1
+
+
 def test_many_at_once_get_their_own_answers(server):
     def ask(reading):
         sent = {**GOOD, "Tr": float(reading)}

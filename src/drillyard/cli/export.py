@@ -49,24 +49,25 @@ def export(
     """Write a policy as a folder that needs neither drillyard nor the simulator."""
     from drillyard.cli.logs import find
     from drillyard.policies.card import said_difference
-    from drillyard.policies.choose import best_run
+    from drillyard.policies.choose import choose
     from drillyard.policies.trained import trained
     from drillyard.results.collect import collect
 
     mailbox, runs = find(run, store)
-    chosen = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
-    with trained(mailbox, chosen, which.value) as policy:
+    chosen = choose(mailbox, runs)
+    with trained(mailbox, chosen.run, which.value) as policy:
         from drillyard.policies.bundles import must_be_new
         from drillyard.policies.export import export as export_
         from drillyard.policies.export import to_json
 
-        folder = out or Path(f"{mailbox.experiment}-{chosen}-policy")
+        folder = out or Path(f"{mailbox.experiment}-{chosen.run}-policy")
         must_be_new(folder)
-        made = export_(policy, format_.value, folder, collect(mailbox, curves=False))
+        made = export_(policy, format_.value, folder, collect(mailbox, curves=False), chosen)
     if as_json:
         print_json(to_json(made))
         return
-    typer.echo(f"{policy.which} policy of {mailbox.experiment}/{chosen}: {made.folder}")
+    why = f", {chosen.words}" if chosen.words else ""
+    typer.echo(f"{policy.which} policy of {mailbox.experiment}/{chosen.run}{why}: {made.folder}")
     if made.largest_difference is not None:
         typer.echo(
             f"acts as the trained one on {made.checked:,} observations: "

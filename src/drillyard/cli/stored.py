@@ -116,10 +116,9 @@ def _run(
         NotFound: There is no such run.
     """
     from drillyard.cli.logs import find
-    from drillyard.policies.choose import best_run
+    from drillyard.policies.choose import choose
     from drillyard.policies.trained import trained
 
     mailbox, runs = find(policy, store)
-    run = runs[0] if len(runs) == 1 else best_run(mailbox, runs)
-    with trained(mailbox, run, which) as one:
+    with trained(mailbox, choose(mailbox, runs).run, which) as one:
         yield mailbox, one

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from drillyard.environ import restored
+
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def import_compiler() -> None:
+    """Import what PyTorch imports with the first optimiser, without the folder that it makes.
+
+    It makes one for compiled code, ``torchinductor_<user>``, in the temporary folder; nothing is
+    compiled here, and it would stay there empty.
+    """
+    with restored(_COMPILED):
+        os.environ.setdefault(_COMPILED, tempfile.gettempdir())
+        import torch._dynamo  # noqa: F401
 
 
 def mixed(kind: type) -> type:

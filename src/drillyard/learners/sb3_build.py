@@ -18,7 +18,7 @@ from drillyard.learners import engines, schedules
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.arguments import clean
 from drillyard.learners.networks import auto_policy
-from drillyard.learners.numerics import mixed
+from drillyard.learners.numerics import import_compiler, mixed
 from drillyard.learners.signatures import (
     ACTIVATIONS,
     ARGUMENTS,
@@ -57,6 +57,7 @@ def build(
     Raises:
         ConfigError: Stable-Baselines3 (or SBX) refused what the checks let through, or is missing.
     """
+    import_compiler()
     try:
         if engine == engines.SBX:
             model = jax_engine().build(algorithm, args, venv, seed, device)
@@ -106,6 +107,7 @@ def untrained_policy(
         action: Its action space.
         engine: ``learner.engine``.
     """
+    import_compiler()
     if engine == engines.SBX:
         return jax_engine().untrained_policy(algorithm, args, observation, action)
     # DDPG is SB3's TD3 with a single critic, which its constructor puts in.

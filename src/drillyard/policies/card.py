@@ -32,11 +32,11 @@ def model_card(
             there yet.
     """
     parts = [
-        "---\n" + _yaml(_metadata(trained)) + "---",
+        "---\n" + _yaml(_metadata(trained, facts)) + "---",
         f"# {trained.algorithm} on {_world(trained)}",
         _where_from(trained, facts),
         "## Measured",
-        _measured(trained, results),
+        _measured(trained, facts, results),
         "## Use",
         _use(trained, facts),
         _channels(described),
@@ -59,8 +59,12 @@ def _yaml(value: Any) -> str:
     return text.getvalue()
 
 
-def _metadata(trained: Trained) -> dict[str, Any]:
+def _metadata(trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     world, agent = _world(trained), trained.evaluation.get("policies", {}).get(AGENT)
+    if "chosen" in facts:
+        agent = facts["chosen"]["fresh"]
+    elif not _evaluated(trained):
+        agent = None
     found: dict[str, Any] = {
         "library_name": "drillyard",
         "pipeline_tag": "reinforcement-learning",
@@ -93,7 +97,9 @@ def _where_from(trained: Trained, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(trained: Trained, results: ExperimentResults | None) -> str:
+def _measured(
+    trained: Trained, facts: Mapping[str, Any], results: ExperimentResults | None
+) -> str:  # fmt: skip
     own = trained.evaluation.get("policies", {})
     if AGENT not in own:
         return "Not evaluated."
@@ -104,9 +110,15 @@ def _measured(trained: Trained, results: ExperimentResults | None) -> str:
         agents = [p for p in results.agents if p.trial == run.trial and len(p.seeds) > 1]
         rows = [*agents, *(p for p in results.baselines if p.simulator == run.simulator)]
         another = "the line of all seeds" if agents else another
-    decimals = words.score_decimals([mine, *rows])
+    again: tuple[PolicyScore, ...] = ()
+    same = "chosen" in facts and facts["chosen"]["fresh"]["mean_return"] == mine.mean_return
+    if "chosen" in facts and not same:
+        again = scores([Evaluated(1, trained.seed, {AGENT: facts["chosen"]["fresh"]})])
+    whose = "this policy" if _evaluated(trained) else "the other policy of this run"
+    decimals = words.score_decimals([mine, *again, *rows])
     table = ["| policy | mean return | 95 % interval | over |", "|---|---|---|---|"]
-    table.append(_row(f"this policy (seed {trained.seed})", mine, decimals))
+    table.append(_row(f"{whose} (seed {trained.seed})", mine, decimals))
+    table += [_row("this policy, on fresh episodes", one, decimals) for one in again]
     for one in sorted(rows, key=lambda p: -p.mean_return):
         name = one.policy if one.baseline else "all seeds of this experiment"
         table.append(_row(name, one, decimals))
@@ -114,7 +126,23 @@ def _measured(trained: Trained, results: ExperimentResults | None) -> str:
         "This policy's interval is over episodes, on seeds that no training has met. What another "
         f"training of the same kind reaches: {another}."
     )
+    if same:
+        said = (
+            f"This policy is the best of {facts['chosen']['of']} evaluated runs by this number. "
+            f"Fresh episodes give the same one: nothing in them is drawn by chance. {said}"
+        )
+    elif again:
+        said = (
+            f"This policy is the best of {facts['chosen']['of']} evaluated runs by the number in "
+            "the first line, which is therefore likely to be too high; the second line is of "
+            f"episodes that chose nothing. {said}"
+        )
     return "\n".join(table) + "\n\n" + said
+
+
+def _evaluated(trained: Trained) -> bool:
+    """Whether the evaluation was of this one: a run may have a best and a final policy."""
+    return bool(trained.evaluation.get("policy_used", trained.which) == trained.which)
 
 
 def _split(found: Sequence[PolicyScore]) -> tuple[list[PolicyScore], list[PolicyScore]]:

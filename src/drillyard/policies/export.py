@@ -21,10 +21,12 @@ from drillyard.errors import PluginError, RunFailed, UserError
 from drillyard.extras import install
 from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
 from drillyard.learners.spaces import space_from_json
-from drillyard.policies import bundles
+from drillyard.policies import assess, bundles
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
+from drillyard.policies.choose import Choice
 from drillyard.policies.network import Plain
+from drillyard.policies.playable import of_run
 from drillyard.policies.trained import Trained
 from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
@@ -36,6 +38,8 @@ CHECKED = 1000
 TOLERANCE = 1e-5
 """Largest difference of an action, in units of half its range."""
 OPSET = 18
+FRESH_SEED = 0
+"""Of the episodes in a model card; `evaluate` and `promote` begin with 1."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,9 @@ class Exported:
 
 
 def export(
-    trained: Trained, format_: Format, folder: Path, results: ExperimentResults | None = None
-) -> Exported:
+    trained: Trained, format_: Format, folder: Path, results: ExperimentResults | None = None,
+    chosen: Choice | None = None,
+) -> Exported:  # fmt: skip
     """Write a bundle.
 
     Args:
@@ -61,6 +66,7 @@ def export(
             weights as they are, for drillyard and torch).
         folder: Is made.
         results: Of its experiment, for the model card; None while these are not there yet.
+        chosen: How its run was chosen; of several, it plays fresh episodes for the model card.
 
     Raises:
         UserError: It cannot be exported so; says why, or which packages are missing.
@@ -110,9 +116,18 @@ def export(
         "largest_difference": difference, "lesson": lesson_of(trained.spec),
         "simulator": trained.spec.simulator.model_dump(mode="json"),
     }  # fmt: skip
+    if chosen is not None and chosen.of > 1:
+        facts["chosen"] = {"of": chosen.of, "fresh": _on_fresh_episodes(trained)}
     files["README.md"] = model_card(trained, facts, described, results).encode()
     bundles.write(folder, files, facts)
     return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
+
+
+def _on_fresh_episodes(trained: Trained) -> dict[str, Any]:
+    """What it reaches where nothing was chosen: the number that chose it is too high for it."""
+    policy = of_run(trained)
+    planned = assess.plan(policy.lesson, trained.spec.evaluate.episodes, FRESH_SEED)
+    return assess.summary(assess.play(policy, planned), policy.lesson)
 
 
 def to_onnx(plain: Plain) -> bytes:

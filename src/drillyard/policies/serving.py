@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, Tag
 
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
@@ -24,6 +25,8 @@ from drillyard.policies.act import Policy
 
 MAX_BATCH = 4096
 MAX_SESSIONS = 1000
+MAX_PROBLEMS = 20
+"""Told of one question."""
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
@@ -33,7 +36,8 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     states: Annotated[
-        Annotated[dict[str, float], Tag("one")] | Annotated[list[dict[str, float]], Tag("batch")],
+        Annotated[dict[str, StrictFloat], Tag("one")]
+        | Annotated[list[dict[str, StrictFloat]], Tag("batch")],
         Discriminator(lambda value: "batch" if isinstance(value, list) else "one"),
     ] = Field(description="Every state by its name, in its unit; see /spec.")
     deterministic: bool = Field(True, description="Without exploration noise.")
@@ -82,6 +86,13 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
         """What the policy would do."""
         return JSONResponse({"actions": served.answer(question)})
 
+    @app.exception_handler(RequestValidationError)
+    async def refused(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Without what was sent, as FastAPI would add it: NaN has no JSON.
+        served.refused.inc()
+        told = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
+        return JSONResponse({"detail": told[:MAX_PROBLEMS]}, 422)
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         """It is up."""
@@ -117,7 +128,7 @@ class _Served:
         self._channels = {c["name"]: c for c in spaces["channels"]["observation"]}
         self.registry = CollectorRegistry()
         self._count = Counter("drillyard_actions", "Actions given.", registry=self.registry)
-        self._refused = Counter("drillyard_refused", "Questions refused.", registry=self.registry)
+        self.refused = Counter("drillyard_refused", "Questions refused.", registry=self.registry)
         self._time = Histogram(
             "drillyard_act_seconds", "Time of the network.", registry=self.registry,
             buckets=_BUCKETS,
@@ -132,8 +143,8 @@ class _Served:
         rows = question.states if isinstance(question.states, list) else [question.states]
         problems = list(self._problems(question, rows))
         if problems:
-            self._refused.inc()
-            raise HTTPException(422, problems[:20])
+            self.refused.inc()
+            raise HTTPException(422, problems[:MAX_PROBLEMS])
         began = time.perf_counter()
         remembers = bool(self._spaces["memory"])
         if remembers:

@@ -9,7 +9,7 @@ from pathlib import Path
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.records import Phase
-from drillyard.policies.choose import best_run
+from drillyard.policies.choose import choose
 from drillyard.policies.enclosing import FOLDER
 from drillyard.tracking.registry import register
 from drillyard.tracking.uris import is_azure
@@ -31,7 +31,8 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
         NotFound: No run was evaluated.
         ControlPlaneError: The server does not answer; the next time goes on.
     """
-    run = best_run(mailbox, runs)
+    chosen = choose(mailbox, runs)
+    run, why = chosen.run, f" ({chosen.words})" if chosen.words else ""
     if is_azure(uri):
         return (
             f"{run} is not registered: the workspace keeps no files of ours; `drillyard "
@@ -48,4 +49,4 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
         for file, entry in files.items():
             fetch_file(mailbox, entry, Path(scratch, file.removeprefix(FOLDER)))
         made = register(Path(scratch), name, uri)
-    return f"registered: {run} is version {made.version} of the model {name}"
+    return f"registered: {run}{why} is version {made.version} of the model {name}"

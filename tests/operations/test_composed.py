@@ -1,0 +1,52 @@
+"""``deployments/servers/compose.yaml`` without Docker: see ``composed``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drillyard_flows.servers import postgresql
+from tests.patience import PATIENCE_S
+
+ROOT = Path(__file__).parents[2]
+APART = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def unshared() -> list[str]:
+    """In front of a command that has a network and processes of its own."""
+    for tool in ("caddy", "ip", "unshare"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} (Debian: apt-get install caddy iproute2)")
+    if postgresql.programs() is None:
+        pytest.skip("no PostgreSQL (Debian: apt-get install postgresql)")
+    words = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), *APART]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody have a network of their own")
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_team_deploys_and_runs_through_the_proxy(tmp_path: Path) -> None:
+    folder = tmp_path / "composed"
+    done = subprocess.run(
+        [*unshared(), sys.executable, "-m", "tests.operations.composed", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
+    )  # fmt: skip
+    logs = {p.name: p.read_text()[-2000:] for p in folder.glob("*.log")}
+    assert done.returncode == 0, (done.stderr, logs)
+    found = json.loads(done.stdout.splitlines()[-1])
+    for name, told in found["said"].items():
+        assert told["code"] == 0, (name, told, logs)
+    assert "https://prefect.localhost/api answers" in found["said"]["doctor"]["text"]
+    assert "https://mlflow.localhost answers" in found["said"]["doctor"]["text"]
+    assert found["strangers"] == [401, 401]
+    assert found["stored"] == [
+        f"runs/composed/runs/t0001-s{n}/store.accepted.json" for n in (1, 2)
+    ]

@@ -101,6 +101,8 @@ class Order(Record):
     environments: list[str] = Field(default_factory=lambda: ["default"])
     preload: list[str] = Field(default_factory=list)
     """Modules that a warm worker imports before its first ticket."""
+    spread: int = 1
+    """On so many machines at once one run can be of use, where the backend has such jobs."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The backend's own settings; references to secrets, never secrets."""
 

@@ -40,6 +40,7 @@ def order_of(
         settings: The backend's own, references to secrets unrevealed.
         code: sha256 of the code bundle.
     """
+    workload = open_workload(spec)
     return Order(
         lease_id=lease,
         experiment=spec.name,
@@ -50,7 +51,8 @@ def order_of(
         idle_s=IDLE_S,
         code=code,
         requirements=list(spec.requirements),
-        preload=open_workload(spec).preload(spec),
+        preload=workload.preload(spec),
+        spread=workload.spread(spec) if hasattr(workload, "spread") else 1,
         # Whole, so that a reaper elsewhere needs nothing of this machine but secrets.
         settings=dict(settings),
     )

@@ -141,6 +141,9 @@ class Workload(Protocol):
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """Modules that a warm worker imports before its first ticket."""
 
+    def spread(self, spec: ExperimentSpec) -> int:
+        """On how many machines at once one run can be of use; without this method, on one."""
+
     def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
         """Choices to freeze into ``run.json`` when the run is first posted."""
 

@@ -19,7 +19,8 @@ _SOCKET_ROOM = 36
 """Characters that multiprocessing puts behind the temporary folder for its socket."""
 _SOCKET_LIMIT = 104
 """Of a socket's path, on the strictest of the systems."""
-_SHORT = Path("/tmp")
+_SHORT = Path(f"/tmp/dy-{os.getuid()}")
+"""For names that must be short: sockets are made below them."""
 
 
 def runtime() -> Path:
@@ -61,6 +62,15 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(mine, ignore_errors=True)
 
 
+def short_folder(kind: str) -> contextlib.AbstractContextManager[Path]:
+    """``own_folder`` where names are short enough for sockets, whatever TMPDIR says.
+
+    Args:
+        kind: First part of its name.
+    """
+    return own_folder(kind, _SHORT)
+
+
 def workplace(scratch: Path, code: Path | None) -> Path:
     """Where an attempt's user code runs: a copy of his folder, made once.
 
@@ -98,7 +108,7 @@ def temporary_below(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if len(os.fsencode(place)) + _SOCKET_ROOM > _SOCKET_LIMIT:
             try:
-                place = stack.enter_context(own_folder("tmp", _SHORT / f"drillyard-{os.getuid()}"))
+                place = stack.enter_context(short_folder("tmp"))
             except OSError as error:
                 raise InfrastructureError(
                     f"{place} is too long for sockets, and {_SHORT} cannot be used: {error}",

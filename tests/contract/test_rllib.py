@@ -93,6 +93,12 @@ def test_without_ray_the_line_that_installs_it_is_said(monkeypatch):
     assert "pip install 'drillyard[rllib]'" in caught.value.hint
 
 
+def test_a_run_spreads_over_as_many_machines_as_it_has_workers():
+    assert RlWorkload().spread(spec_of()) == ARGUMENTS["impala"]["num_env_runners"]
+    assert RlWorkload().spread(spec_of(learner={"args": {"num_env_runners": 5}})) == 5
+    assert RlWorkload().spread(spec_of("ppo")) == 1
+
+
 def test_a_network_acts_within_its_space():
     seen, acted = spaces.Box(-1, 1, (3,)), spaces.Box(np.array([-2.0, 0]), np.array([2.0, 9]))
     tensors = {

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from drillyard.errors import UserError
+from drillyard.mailbox import Mailbox
 from drillyard.testing.cloud.azure.blobs import find
 from drillyard.testing.cloud.azure.model import OVER
 from drillyard.testing.cloud.handle import AzureEmulator
 from tests.emulated.rented import Lab
+from tests.patience import until
 
 
 def needs_azurite() -> pytest.MarkDecorator:
@@ -83,3 +85,14 @@ def point(patch: pytest.MonkeyPatch, cloud: AzureEmulator) -> None:
     for name, value in cloud.env.items():
         patch.setenv(name, value)
     credential.cache_clear()
+
+
+def at_work(lab: AzureLab, experiment: str) -> Mailbox:
+    """The experiment, as soon as one of its jobs has written a checkpoint."""
+    mailbox = lab.mailbox(experiment)
+
+    def checkpoints() -> bool:
+        return any("/checkpoints/" in key for key in mailbox.store.keys(f"{experiment}/runs/"))
+
+    until(checkpoints, what="a checkpoint")
+    return mailbox

@@ -10,7 +10,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
 from drillyard.testing.cloud.handle import AzureEmulator
-from tests.emulated.azure_lab import AzureLab, needs_azurite, point
+from tests.emulated.azure_lab import AzureLab, at_work, needs_azurite, point
 from tests.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite(), pytest.mark.slow]
@@ -37,17 +37,6 @@ def lab(tmp_path, monkeypatch):
         made = AzureLab(cloud, tmp_path, monkeypatch)
         yield made
         made.close()
-
-
-def at_work(lab, experiment):
-    """A job has written a checkpoint."""
-    mailbox = lab.mailbox(experiment)
-
-    def checkpoints():
-        return any("/checkpoints/" in key for key in mailbox.store.keys(f"{experiment}/runs/"))
-
-    until(checkpoints, what="a checkpoint")
-    return mailbox
 
 
 def test_cancelled_with_and_without_a_driver_nothing_is_left(lab):

@@ -200,6 +200,22 @@ def test_several_nodes_of_a_job_share_its_runs(azure, settings):
     gone(azure, backend, lease)
 
 
+def test_a_run_that_spreads_over_nodes_is_a_job_of_its_own(azure, settings):
+    """Two runs are two jobs of two nodes each, and each names its own run's folder."""
+    backend = AzureBackend(**settings, instance_count=2)
+    order = order_of(backend, workers=2, spread=4)
+    assert {p.what: p.count for p in backend.estimate(order).parts}["job"] == 2
+    lease = rented(backend, order)
+    jobs = [backend.launch(lease, f"t0001-s{seed}.train")["job"] for seed in (1, 2)]
+    assert len(set(jobs)) == 2
+    until(lambda: set(statuses(azure, lease).values()) == {"Running"}, what="both jobs")
+    assert len([n for n in azure.state()["nodes"] if n["job"] in jobs]) == 4
+    for seed, name in enumerate(jobs, 1):
+        path = backend._service.client.jobs.get(name).outputs["results"].path
+        assert path.rstrip("/").endswith(f"runs/t0001-s{seed}")
+    gone(azure, backend, lease)
+
+
 def test_what_a_job_is_made_of(azure, backend):
     """Under the experiment's name, with a limit, and the run's folder as a named output."""
     order = order_of(backend, deadline=backend._clock.now() + 600.0)
@@ -214,13 +230,15 @@ def test_what_a_job_is_made_of(azure, backend):
 
 
 @pytest.mark.parametrize(
-    ("given", "workers", "words"),
+    ("given", "order", "words"),
     [
-        ({"instance_count": 4}, 2, "2 of them have something to do"),
-        ({"instance_count": 4, "max_nodes": 2}, 4, "never starts on a cluster of 2"),
+        ({"instance_count": 4}, {"workers": 2}, "2 of them have something to do"),
+        ({"instance_count": 4}, {"spread": 3}, "3 of them have something to do"),
+        ({"instance_count": 4, "max_nodes": 2}, {"workers": 4}, "never starts on a cluster of 2"),
     ],
 )
-def test_nodes_for_nothing_are_refused(backend, settings, given, workers, words):
+def test_nodes_for_nothing_are_refused(backend, settings, given, order, words):
     made = AzureBackend(**{**settings, **given})
-    found = [f for f in made.check(order_of(backend, workers)) if f.subject == "instance_count"]
+    found = made.check(order_of(backend, **order))
+    found = [f for f in found if f.subject == "instance_count"]
     assert any(words in f.message and f.fix for f in found), found

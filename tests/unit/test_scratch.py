@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.scratch import RUNTIME, own_folder, temporary_below
+from drillyard.scratch import RUNTIME, own_folder, short_folder, temporary_below
 from tests.patience import PATIENCE_S
 
 CHILD = """
@@ -39,6 +39,20 @@ def test_what_a_killed_process_left_is_swept(
             pass
         assert first.is_dir()  # this process lives
     assert [p.name for p in tmp_path.iterdir()] == ["dy-0123456789"]
+
+
+def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:
+    child = CHILD.replace("own_folder", "short_folder").replace('"resume"', '"ray"')
+    done = subprocess.run(
+        [sys.executable, "-c", child], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    left = Path(done.stdout.strip())
+    assert done.returncode == -9 and left.name.startswith("ray-")
+    with short_folder("ray") as mine:
+        assert not left.exists()
+        # What Ray puts behind it, at its longest; a socket's path may have 107 characters.
+        session = "session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+        assert len(f"{mine}/{session}") <= 107
 
 
 def test_sockets_fit_however_long_the_temporary_folder_is(

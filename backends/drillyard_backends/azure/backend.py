@@ -249,7 +249,8 @@ class AzureBackend:
             if order.lease_id not in self._jobs:
                 self._jobs[order.lease_id] = Jobs(
                     self._service, order, lambda name, ticket: self._entity(order, name, ticket),
-                    self._clock, self.config.preparing_s, self.config.instance_count,
+                    self._clock, self.config.preparing_s,
+                    clusters.runs_of_a_job(self.config, order),
                 )  # fmt: skip
             return self._jobs[order.lease_id]
 
@@ -288,7 +289,7 @@ class AzureBackend:
         """
         from azure.ai.ml import Output
 
-        if self.config.account is not None or self.config.instance_count > 1:
+        if self.config.account is not None or clusters.runs_of_a_job(self.config, order) > 1:
             return {}
         folder = f"{self.config.prefix}/{order.experiment}/runs/{run}".lstrip("/")
         path = f"azureml://datastores/workspaceblobstore/paths/{folder}"

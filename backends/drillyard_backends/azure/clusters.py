@@ -19,10 +19,14 @@ def name_of(config: AzureConfig, order: Order) -> str:
     return config.compute or order.lease_id
 
 
+def runs_of_a_job(config: AzureConfig, order: Order) -> int:
+    """Runs that a job does side by side: one a node, or one over all its nodes."""
+    return 1 if order.spread > 1 else config.instance_count
+
+
 def nodes(config: AzureConfig, order: Order) -> int:
     """Nodes that a lease takes at the most: those of whole jobs."""
-    width = config.instance_count
-    return -(-order.workers // width) * width
+    return -(-order.workers // runs_of_a_job(config, order)) * config.instance_count
 
 
 def ensure(service: Service, config: AzureConfig, order: Order) -> bool:

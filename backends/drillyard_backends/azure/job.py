@@ -8,6 +8,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -30,6 +31,7 @@ from drillyard.redaction import log_to, register_environment
 from drillyard.status import Cause
 from drillyard.worker.agent import Agent, run_agent
 from drillyard.worker.pushed import PushedAgent
+from drillyard_backends.azure.together import BesideAgent, together_on
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
@@ -103,21 +105,30 @@ def main() -> int:
     register_environment()
     log_to(logging.StreamHandler())
     try:
-        wide = int(os.environ.get(WIDTH, "1")) > 1
+        width = int(os.environ.get(WIDTH, "1"))
+        rank = os.environ.get(RANK, "0")
         name = os.environ.get(NAME, "azureml")
-        os.environ.setdefault(MACHINE, f"{name}-{os.environ.get(RANK, '0')}" if wide else name)
+        os.environ.setdefault(MACHINE, f"{name}-{rank}" if width > 1 else name)
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)
         grace_s = float(os.environ.get(GRACE, "20"))
+        together = width > 1 and order.spread > 1
         make: Callable[..., Agent]
-        if wide:
+        if together and rank != "0":
+            make = functools.partial(
+                BesideAgent, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
+            )
+        elif width > 1 and not together:
             make = functools.partial(NodeAgent, term_grace_s=grace_s, paid=True)
         else:
             ear = hand(os.environ[TICKET])
             make = functools.partial(JobAgent, ear=ear, term_grace_s=grace_s)
         # What a child leaves behind is not this program's end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        with tempfile.TemporaryDirectory(prefix="drillyard-") as folder:
+        with (
+            together_on(order, name, width) if together else contextlib.nullcontext(),
+            tempfile.TemporaryDirectory(prefix="drillyard-") as folder,
+        ):
             return run_agent(order, Path(folder) / "work", 1, make=make)
     except DrillyardError as error:
         log.error("%s%s", error, f" ({error.hint})" if error.hint else "")

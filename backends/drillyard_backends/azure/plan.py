@@ -168,11 +168,14 @@ def _store(order: Order | None) -> Iterator[Finding]:
 def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
     """A job's nodes are rented together: none of them may be there for nothing."""
     width, most = config.instance_count, config.max_nodes
-    if order is not None and width > order.workers:
+    busy = width if order is None else order.spread if order.spread > 1 else order.workers
+    if width > busy:
+        more = "more seeds and resources.workers" if order is None or order.spread == 1 else (
+            "more workers of the learner (num_env_runners)")  # fmt: skip
         yield Finding(
             Severity.ERROR, "instance_count",
-            f"a job would have {width} nodes, and {order.workers} of them have something to do",
-            f"instance_count: {order.workers}; or more seeds and resources.workers",
+            f"a job would have {width} nodes, and {busy} of them have something to do",
+            f"instance_count: {busy}; or {more}",
         )  # fmt: skip
     if most is not None and width > most:
         yield Finding(

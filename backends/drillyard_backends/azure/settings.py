@@ -68,7 +68,9 @@ class AzureConfig(BaseSettings):
         None, description="Most nodes of a cluster that is made; default: `resources.workers`."
     )
     instance_count: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="Nodes of one job; each does runs of the experiment, side by side."
+        1,
+        description="Nodes of one job; each does runs of the experiment, side by side; those of "
+        "RLlib's learners do one run together.",
     )
     low_priority: bool = Field(True, description="Cheaper nodes that may be taken away.")
     node_idle_s: Annotated[int, Field(ge=30, le=86_400)] = Field(

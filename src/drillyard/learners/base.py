@@ -52,6 +52,9 @@ class Learner(Protocol):
             UserError: They cannot work.
         """
 
+    def spread(self, spec: ExperimentSpec) -> int:
+        """On how many machines at once a training can be of use; without this method, on one."""
+
     def train(self, context: RunContext) -> PhaseOutcome:
         """Train; resumes from the last checkpoint by itself."""
 

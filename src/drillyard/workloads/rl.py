@@ -103,6 +103,13 @@ class RlWorkload:
             modules.append(spec.learner.algorithm.partition(":")[0])
         return modules
 
+    def spread(self, spec: ExperimentSpec) -> int:
+        """See ``Workload.spread``."""
+        if spec.learner is None or spec.learner.algorithm in ARGUMENTS:
+            return 1
+        learner = load("learners", spec.learner.algorithm)()
+        return int(learner.spread(spec)) if hasattr(learner, "spread") else 1
+
     def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
         """See ``Workload.freeze``."""
         return freeze(spec, seed)

@@ -40,12 +40,17 @@ class RllibLearner:
         _check_spaces(self.name, observation, action)
         if find_spec("ray") is None and not any(r.startswith("ray") for r in spec.requirements):
             raise missing(self.name)
-        workers = spec.learner.args.get("num_env_runners", ARGUMENTS[self.name]["num_env_runners"])
         return [
             Finding(Severity.OK, "learner", f"{self.name} fits {observation} -> {action}"),
             Finding(Severity.OK, "learner.args.num_env_runners",
-                    f"{workers} processes with {spec.train.n_envs} copies each"),
+                    f"{self.spread(spec)} processes with {spec.train.n_envs} copies each"),
         ]  # fmt: skip
+
+    def spread(self, spec: ExperimentSpec) -> int:
+        """See ``Learner.spread``: each worker may play on a machine of its own."""
+        assert spec.learner is not None
+        return int(spec.learner.args.get(
+            "num_env_runners", ARGUMENTS[self.name]["num_env_runners"]))  # fmt: skip
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Train a run to the end of its budget, from its last checkpoint where there is one.

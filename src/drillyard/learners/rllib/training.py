@@ -1,4 +1,4 @@
-"""A training by RLlib: Ray's processes on this machine, and what drillyard keeps of it.
+"""A training by RLlib, and what drillyard keeps of it.
 
 Ray's own checkpoints hold pickles. Here the weights and the optimiser of the learner are written
 as arrays, as those of other learners are; a resumed training begins with them and with new workers
@@ -9,18 +9,11 @@ Read against ray 2.60 with its new API stack.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
@@ -39,6 +32,7 @@ from drillyard.learners.packing import pack, unpack
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result import result_files
 from drillyard.learners.rllib.arguments import ARGUMENTS, NETWORK, WORKERS
+from drillyard.learners.rllib.cluster import cluster, placed, share
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.rllib.worlds import World
 from drillyard.learners.top import Top
@@ -51,8 +45,6 @@ from drillyard.streams import StreamWriter
 CONFIGS = {"impala": IMPALAConfig, "appo": APPOConfig}
 MODULE = "default_policy"
 EXACTNESS = "statistically equal (workers play at their own pace)"
-OBJECTS_BYTES = 256 * 2**20
-"""Shared memory that Ray sets aside for samples on their way to the learner."""
 _CURVE = {
     "rollout/ep_rew_mean": "episode_return_mean", "rollout/ep_len_mean": "episode_len_mean",
     "rollout/episodes": "num_episodes_lifetime",
@@ -96,8 +88,8 @@ def train(context: RunContext, algorithm: str) -> PhaseOutcome:
     finally:
         env.close()
     args = {**ARGUMENTS[algorithm], **spec.learner.args}
-    with _ray(int(args["num_env_runners"])):
-        algo = _config(context, algorithm, args).build_algo()
+    with cluster(context) as machines:
+        algo = _config(context, algorithm, args, machines).build_algo()
         try:
             return _Training(context, plan, algo, args, spaces, checkpoint).run()
         finally:
@@ -122,6 +114,8 @@ class _Training:
         self._stored = dict(checkpoint.meta.files) if checkpoint else {}
         if checkpoint is not None:
             self._restore(checkpoint)
+        self._machines = placed(algo)
+        context.log.info("workers on each machine: %s", list(self._machines.values()))
         self.model = Model(Network(*spaces, self._weights(), args["fcnet_activation"]))
         self._last_point = -1
         self._next_point = next_multiple(self.step, plan.point_every)
@@ -278,7 +272,7 @@ class _Training:
                 "resumed_step": self._start, "inherited_steps": 0, "episodes_cut": 0,
                 "simulator_restarts": 0, "silent_layers": [],
                 "checkpoint_every": self._plan.checkpoint_every, "ended_by": ended_by,
-                "parameters": described(self._algo, self._args),
+                "parameters": described(self._algo, self._args), "machines": self._machines,
                 "best": self.best.to_json(), "exactness": EXACTNESS,
                 **({"top": self.top.to_json()} if self.top.kept else {}),
             },
@@ -304,7 +298,7 @@ def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _config(context: RunContext, algorithm: str, args: dict[str, Any]) -> Any:
+def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines: int) -> Any:
     spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
     copies = int(context.run.choices.get("n_envs", 1))
@@ -313,28 +307,14 @@ def _config(context: RunContext, algorithm: str, args: dict[str, Any]) -> Any:
     return (
         CONFIGS[algorithm]()
         .environment("drillyard")
-        .env_runners(num_envs_per_env_runner=copies, **{n: args[n] for n in WORKERS})
+        .env_runners(
+            num_envs_per_env_runner=copies,
+            num_cpus_per_env_runner=share(int(args["num_env_runners"]), machines),
+            **{n: args[n] for n in WORKERS},
+        )
         .learners(num_learners=0, num_gpus_per_learner=1 if cuda else 0)
         .training(**rest)
         .rl_module(model_config=DefaultModelConfig(**{n: args[n] for n in NETWORK}))
         .reporting(min_time_s_per_iteration=1)  # so that a stop is heard
         .debugging(seed=context.run.seed, log_level="ERROR")
     )
-
-
-@contextmanager
-def _ray(workers: int) -> Iterator[None]:
-    """Ray on this machine alone, for this training alone; gone with this process, however."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Not in the attempt's own folder: paths of its sockets may have 107 characters only.
-    folder = tempfile.mkdtemp(prefix="dy-ray-", dir="/tmp")
-    ray.init(
-        address="local", num_cpus=workers + 1, include_dashboard=False, log_to_driver=False,
-        object_store_memory=OBJECTS_BYTES, _temp_dir=folder, _node_ip_address="127.0.0.1",
-        logging_level=logging.ERROR, configure_logging=False,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)

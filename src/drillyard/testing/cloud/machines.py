@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from drillyard.processes import ProcessId, end, marked, send
+from drillyard.processes import ProcessId, end, in_session, marked, send
 
 EMULATOR_MARK = "DRILLYARD_EMULATOR"
 MACHINE_MARK = "DRILLYARD_EMULATED_MACHINE"
@@ -61,6 +61,7 @@ class Machine:
         self._output.write(f"{name} boots\n".encode())
         self._output.flush()
         self._script = self._run("startup-script", startup) if startup else None
+        self._leader = None if self._script is None else ProcessId.of(self._script.pid)
 
     @property
     def code(self) -> int | None:
@@ -121,7 +122,10 @@ class Machine:
         return any(True for _ in self._processes())
 
     def _processes(self) -> Iterator[ProcessId]:
-        return marked(self.machine_id, MACHINE_MARK, **self._whose)
+        yield from marked(self.machine_id, MACHINE_MARK, **self._whose)
+        if self._leader is not None:
+            # A program that sets its title (Ray's do) writes over the marks.
+            yield from in_session(self._leader)
 
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
         script = self.folder / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +17,7 @@ from drillyard.testing.cloud.scheduler import Scheduler
 
 _LOOK_S = 0.1
 _LOG_S = 1.0
+_HOST = "127.0.0.1"
 
 
 class Nodes:
@@ -185,16 +187,20 @@ class Nodes:
     def _start(self, job: Job) -> None:
         job.status = "Running"
         if self._physics.processes:
-            job.machines = [self._boot(job, rank) for rank in range(job.width)]
+            port = _free_port()
+            job.machines = [self._boot(job, rank, port) for rank in range(job.width)]
             self._later(job, _LOOK_S, self._watch)
         for told in self.started:
             told(job)
 
-    def _boot(self, job: Job, rank: int) -> Machine:
+    def _boot(self, job: Job, rank: int, port: int) -> Machine:
         name = f"{job.name}-{job.times}" + (f".{rank}" if job.width > 1 else "")
         serial = self._folder / "serial" / f"{name}.log"
         job.log.append(serial)
-        ranks = {"NODE_RANK": str(rank), "WORLD_SIZE": str(job.width)} if job.width > 1 else {}
+        ranks = {} if job.width == 1 else {
+            "NODE_RANK": str(rank), "WORLD_SIZE": str(job.width),
+            "MASTER_ADDR": _HOST, "MASTER_PORT": str(port),
+        }  # fmt: skip
         variables = {
             **self._environment(job), **dict(job.properties.get("environmentVariables") or {}),
             **ranks, "AZUREML_RUN_ID": job.name,
@@ -253,3 +259,10 @@ class Nodes:
             job.shipped = now
             text = b"".join(path.read_bytes() for path in job.log if path.exists())
             self._keep(job.name, "user_logs/std_log.txt", text)
+
+
+def _free_port() -> int:
+    """A port that is free now, for the first node of a job."""
+    with socket.socket() as free:
+        free.bind((_HOST, 0))
+        return int(free.getsockname()[1])

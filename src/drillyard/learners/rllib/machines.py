@@ -1,0 +1,96 @@
+"""The other machines of a training: told to it by its environment, and what each of them does.
+
+A backend whose job has several machines lets the first one do the run, with ``HEAD`` and
+``MACHINES`` set; each training begins a Ray of its own there. Every other machine keeps a
+``RayNode``, which joins whenever a training listens and goes with it. Nothing here imports Ray:
+it may stand among the requirements of the run, beside the agent's own packages.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from drillyard.processes import end, in_group
+from drillyard.scratch import short_folder
+
+HEAD, MACHINES = "DRILLYARD_RAY_HEAD", "DRILLYARD_RAY_MACHINES"
+"""Environment variables of a run: ``address:port`` that its Ray listens at; how many join it."""
+OBJECTS_BYTES = 256 * 2**20
+"""Shared memory that Ray sets aside on a machine for samples on their way to the learner."""
+_AGAIN_S = 5.0
+"""After a node that ended, or could not begin, the next one."""
+_REACH_S = 2.0
+_MAIN = """
+import sys
+from drillyard.processes import end_with_parent
+end_with_parent()
+from ray.scripts.scripts import main
+main()
+"""
+"""Ray's own command line, ended with the agent, also by ``kill -9``."""
+
+
+class RayNode:
+    """Ray's processes on a machine beside the first.
+
+    Args:
+        head: ``address:port`` where the run's Ray listens while it trains.
+        paths: For the front of ``sys.path`` of the workers: the user's code and packages.
+    """
+
+    def __init__(self, head: str, paths: Sequence[Path]) -> None:
+        self._head, self._paths = head, paths
+        self._process: subprocess.Popen[bytes] | None = None
+        self._again = 0.0
+        self._stack = ExitStack()
+
+    def keep(self) -> None:
+        """Join the training that listens, unless that is so already; call it again and again."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if time.monotonic() < self._again:
+            return
+        mine = _reached_from(self._head)
+        if mine is not None:
+            self.close()
+            self._again = time.monotonic() + _AGAIN_S
+            folder = self._stack.enter_context(short_folder("ray"))
+            self._process = self._start(mine, folder)
+
+    def close(self) -> None:
+        """End it, and all that it began; nothing of it is left."""
+        if self._process is not None:
+            # At once: asked to end, it would first wait for the workers' sake.
+            end(in_group(self._process.pid), grace_s=0.0)
+            self._process.wait()
+        self._process = None
+        self._stack.close()
+
+    def _start(self, mine: str, folder: Path) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([*map(str, self._paths), os.environ.get("PYTHONPATH", "")])
+        return subprocess.Popen(
+            [
+                sys.executable, "-c", _MAIN, "start", "--block", f"--address={self._head}",
+                f"--node-ip-address={mine}", "--num-cpus=1", "--disable-usage-stats",
+                f"--object-store-memory={OBJECTS_BYTES}", f"--temp-dir={folder}",
+            ],
+            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            stdin=subprocess.DEVNULL, process_group=0,
+        )  # fmt: skip
+
+
+def _reached_from(head: str) -> str | None:
+    """This machine's address on the way to the first one; None while nothing listens there."""
+    host, _, port = head.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_REACH_S) as line:
+            return str(line.getsockname()[0])
+    except OSError:
+        return None

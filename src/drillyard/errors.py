@@ -74,12 +74,12 @@ class BadValue(ValueError):
         allowed: What is allowed, in words.
         hint: How to mend it.
         value: What to show, where the whole would be too much.
-        key: Of what was looked at, where one key is to blame.
+        key: Of what was looked at, where one key is to blame; several lead deeper.
     """
 
     def __init__(
         self, message: str, *, allowed: str | None = None, hint: str | None = None,
-        value: Any = None, key: str | None = None,
+        value: Any = None, key: str | tuple[str, ...] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.allowed, self.hint, self.value, self.key = allowed, hint, value, key

@@ -326,4 +326,15 @@ ROWS = [
         ["a_1, b_2"]),
     Row(100, BASE + "baselines: [holt]\n", 8, "baselines[0]", ["did you mean 'hold'"], "holt"),
     Row(100, BASE + "schema: 2\n", 8, "schema", ["1"], "2"),
+    *(
+        Row(100, ("simulator: {id: cstr}\n",
+                  "simulator:\n  id: tank:Tank\n  agent:\n"
+                  f"    observes: {{x: {{min: 0, max: 1{more}}}, y: {{min: 0, max: 1}}}}\n"
+                  f"    acts: {{a: {{min: 0, max: 1}}}}\n    reward: {{near: {reward}}}\n"),
+            line, f"simulator.agent.{field}", [words], value)
+        for more, reward, line, field, words, value in (
+            (", reference: yy", "-x", 5, "observes.x.reference", "did you mean 'y'", "yy"),
+            ("", "-abs(x", 7, "reward.near", "never closed", "-abs(x"),
+        )
+    ),
 ]  # fmt: skip

@@ -7,6 +7,8 @@ is whole: the run goes on from it once the simulator is mended.
 from __future__ import annotations
 
 import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ import numpy as np
 import pytest
 
 from drillyard import checkpoints
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.mailbox import ticket_id
+from drillyard.mailbox.records import Claim, Phase, TicketRecord
+from drillyard.phases import StopSignal
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import OneRun
+from drillyard.worker.progress import ProgressKeeper
+from drillyard.worker.stall import StallWatch
 from drillyard.workloads.rl import RlWorkload
+from tests.patience import PATIENCE_S
 
 BAD_FROM = 200
 """Steps of a copy, after the first checkpoint of 2 copies (at 256)."""
@@ -30,6 +37,7 @@ class Fault:
     kind = ""
     steps = 0
     copies = 0
+    hanging, ended = threading.Event(), threading.Event()
 
     def __init__(self) -> None:
         self.copy = Fault.copies % 2
@@ -59,9 +67,15 @@ class Plain:
         self.level, self.n = min(self.level + actions["inflow"], 10.0), self.n + 1
         self.fault.tick()
         states: dict[str, Any] = {"level": self.level, "time": self.n}
-        for kind in ("raises", "nan", "text", "forgets", "list", "prints"):
+        for kind in ("raises", "leaves", "hangs", "nan", "text", "forgets", "list", "prints"):
             if not self.fault.now(kind):
                 continue
+            if kind == "leaves":
+                sys.exit(3)
+            if kind == "hangs":
+                Fault.hanging.set()
+                Fault.ended.wait(PATIENCE_S)
+                raise TimeoutError
             if kind == "raises":
                 raise ZeroDivisionError("the pump is dry")
             if kind == "nan":
@@ -132,6 +146,7 @@ WHERE = [r"step \d+ of an episode", "copy 1", r"seed \d"]
 IN_ALL = [r"step \d+", "copy 1", r"seed \d"]
 CASES: list[tuple[str, str, list[str]]] = [
     ("Plain", "raises", ["ZeroDivisionError|the pump is dry", *WHERE]),
+    ("Plain", "leaves", ["3", *WHERE]),
     ("Plain", "nan", ["'level' is nan", *WHERE]),
     ("Plain", "text", ["'time' is 'late'", *WHERE]),
     ("Plain", "forgets", ["did not return the state 'level'", *WHERE]),
@@ -150,6 +165,61 @@ CASES: list[tuple[str, str, list[str]]] = [
 def test_it_is_told_and_the_checkpoint_is_whole(
     world: str, kind: str, words: list[str], tmp_path: Path, capfd: Any
 ) -> None:
+    one = training(tmp_path, world, kind)
+    if words:
+        with pytest.raises((Exception, SystemExit)) as caught:
+            one.phase(Phase.TRAIN)
+        said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+        assert [word for word in words if not re.search(word, said)] == [], said
+        goes_on(one)
+    else:
+        one.phase(Phase.TRAIN)
+        assert '{"not": "ours"}' in capfd.readouterr().out
+
+
+class UntilItHangs:
+    """A clock that stands still until the simulator hangs, and then hurries."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        if event.wait(0.01):
+            return True
+        self.time += timeout_s * Fault.hanging.is_set()
+        return False
+
+
+def test_one_that_hangs_is_named_too(tmp_path: Path) -> None:
+    one = training(tmp_path, "Plain", "hangs")
+    Fault.hanging.clear()
+    Fault.ended.clear()
+    stop, clock, said = StopSignal(), UntilItHangs(), []
+    ticket = TicketRecord(
+        ticket=ticket_id(one.run, Phase.TRAIN), run=one.run, phase=Phase.TRAIN, posted_at=0.0
+    )
+    claim = Claim(ticket=ticket.ticket, attempt=1, worker="w", token="t", claimed_at=0.0)
+
+    def end(message: str) -> None:
+        said.append(message)
+        Fault.ended.set()  # where the worker ends its process
+
+    watch = StallWatch(ticket, PATIENCE_S, stop, ProgressKeeper(ticket, claim, clock), clock, end)
+    with pytest.raises(TimeoutError), watch:
+        one.phase(Phase.TRAIN, stop)
+    (message,) = said
+    assert re.search(r"it hangs in step \d+ of an episode \(copy 1, seed 4\), .*stall_s", message)
+    goes_on(one)
+
+
+def training(folder: Path, world: str, kind: str) -> OneRun:
+    """Two copies with a checkpoint at step 256, before the fault shows."""
     table = {"agent": AGENT} if world == "Plain" else {}
     spec = ExperimentSpec.model_validate({
         "schema": 1, "name": "x", "learner": {"algorithm": "a2c", "args": {"n_steps": 32}},
@@ -157,17 +227,12 @@ def test_it_is_told_and_the_checkpoint_is_whole(
         "train": {"steps": 640, "n_envs": 2, "checkpoint_every": 256, "copies": "one-by-one"},
         "tracking": {"mlflow": None, "tensorboard": False}, "seeds": [3],
     })  # fmt: skip
-    one = OneRun(tmp_path, spec, RlWorkload())
     Fault.kind, Fault.steps, Fault.copies = kind, 0, 0
-    if words:
-        with pytest.raises(Exception) as caught:
-            one.phase(Phase.TRAIN)
-        said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
-        assert [word for word in words if not re.search(word, said)] == [], said
-    else:
-        one.phase(Phase.TRAIN)
-        assert '{"not": "ours"}' in capfd.readouterr().out
-        return
+    return OneRun(folder, spec, RlWorkload())
+
+
+def goes_on(one: OneRun) -> None:
+    """The checkpoint is whole, and the run goes on from it once the simulator is mended."""
     kept = checkpoints.latest(one.mailbox, one.run)
     assert kept is not None
     assert kept.meta.step == 256

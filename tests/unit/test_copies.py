@@ -103,7 +103,7 @@ def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
     ("fault", "words"),
     [
         ("raises", ["ZeroDivisionError: the pump is dry", "step 3", "copy 1", "seed 8"]),
-        ("dies", ["copy 1", "SIGKILL", "step 3"]),
+        ("dies", ["copy 1", "SIGKILL", "step 3 of an episode", "seed 8"]),
     ],
 )
 def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[str]) -> None:

@@ -22,7 +22,7 @@ def test_a_package_that_is_missing_is_named_with_the_line_that_installs_it(
     with pytest.raises(ConfigError) as caught:
         make_env(BUILDING)
     assert caught.value.field == "simulator.id"
-    assert str(caught.value.hint).startswith("pip install sinergym and EnergyPlus")
+    assert str(caught.value.hint).startswith("pip install 'sinergym>=3.6' (Python 3.12")
 
 
 def test_a_package_that_is_there_registers_its_ids(
@@ -41,3 +41,13 @@ def test_a_package_that_is_there_registers_its_ids(
     finally:
         sys.modules.pop("sinergym", None)
         gym.registry.pop(BUILDING.id, None)
+
+
+def test_a_package_that_breaks_when_it_is_imported_is_nobodys_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sinergym.py").write_text("print('for a newer Python\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sinergym", raising=False)
+    with pytest.raises(ConfigError, match="cannot be imported: SyntaxError"):
+        make_env(BUILDING)

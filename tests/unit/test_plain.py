@@ -211,6 +211,10 @@ def test_units_belong_to_what_the_simulator_was_given() -> None:
         ({"acts": {"a": {"values": [1]}}}, ["at least two"]),
         ({"reward": "__import__('os')"}, ["which no reward may"]),
         ({"reward": "x +"}, ["is no reward"]),
+        (
+            {"observes": {"x": {"min": 0, "max": 1, "reference": "wantd"}}, "logs": ["wanted"]},
+            ["neither observed nor logged"],
+        ),
         ({"id": "a:B"}, ["says everything itself"]),
     ],
 )

@@ -205,8 +205,12 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
     return None
 
 
-_FOREIGN = {"Eplus-": ("sinergym", "and EnergyPlus, which it drives")}
-"""Beginning of Gymnasium ids -> package whose import registers them, and what else it needs."""
+_FOREIGN = {
+    "Eplus-": (
+        "sinergym", "'sinergym>=3.6' (Python 3.12 or newer) and EnergyPlus, which it drives"
+    )
+}  # fmt: skip
+"""Beginning of Gymnasium ids -> package whose import registers them; what is to be installed."""
 
 
 def _register_foreign(id_: str) -> None:
@@ -215,16 +219,17 @@ def _register_foreign(id_: str) -> None:
     Raises:
         ConfigError: It is not installed.
     """
-    for beginning, (package, more) in _FOREIGN.items():
+    for beginning, (package, wanted) in _FOREIGN.items():
         if not id_.startswith(beginning):
             continue
         try:
             importlib.import_module(package)
-        except ImportError as error:
+        except Exception as error:  # foreign code: what it needs may be missing in any way
             raise ConfigError(
-                f"is one of {package}'s, which cannot be imported: {error}",
+                f"is one of {package}'s, which cannot be imported: {type(error).__name__}: "
+                f"{error}",
                 field="simulator.id", value=id_, allowed=", ".join(names("simulators")),
-                hint=f"pip install {package} {more}; and name it in `requirements:`, so that "
+                hint=f"pip install {wanted}; and name it in `requirements:`, so that "
                 "workers have it",
             ) from error  # fmt: skip
 

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from pydantic import ValidationError
 
+from drillyard import whereabouts
 from drillyard.errors import ConfigError, RunFailed, SimulatorError
 from drillyard.registry import importable, nearest
 from drillyard.simulators.acting import Actuators
@@ -207,8 +208,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         return states
 
     def _place(self) -> str:
-        when = f"at step {self._steps}" if self._steps else "at the reset"
-        return f"{when} of an episode (copy {self._copy}, seed {self._seed})"
+        return f"at {whereabouts.place(self._copy, self._steps, self._seed)}"
 
     def _observe(self, states: States) -> np.ndarray:
         values = np.array([states[name] for name in self._spec.observes], dtype=np.float64)

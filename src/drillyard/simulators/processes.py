@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from drillyard import whereabouts
 from drillyard.errors import DrillyardError, RunFailed
 from drillyard.processes import end_with_parent
 from drillyard.simulators.state import State
@@ -168,7 +169,8 @@ class _Line:
                 with contextlib.suppress(ValueError):
                     how = signal.Signals(-code).name
             raise RunFailed(
-                f"the process of copy {self._copy} ended with {how} at its step {self._step()}",
+                f"the process of copy {self._copy} ended with {how} at "
+                f"{whereabouts.of(self._copy) or f'its step {self._step()}'}",
                 hint=_CHECK,
             ) from error
 

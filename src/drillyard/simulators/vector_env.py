@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
 
+from drillyard import whereabouts
 from drillyard.errors import CorruptObject
 from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State, load_rng, rng_state
@@ -42,6 +43,7 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         self._drawn: list[dict[str, Any]] = [{} for _ in range(n)]
         self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
         self._actions: Any = None
+        self._steps = 0
 
     def reset(self) -> Any:
         """Begin all copies, with the seeds of ``seed`` where it was called."""
@@ -60,7 +62,16 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Step; copies whose episode ended are begun again."""
-        rewards, terminated, truncated = self._simulator.step(self._actions)
+        self._steps += 1
+        at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
+        whereabouts.enter(*at)
+        try:
+            rewards, terminated, truncated = self._simulator.step(self._actions)
+        except (Exception, SystemExit) as error:
+            whereabouts.note(error, *at)
+            raise
+        finally:
+            whereabouts.leave(0)
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated

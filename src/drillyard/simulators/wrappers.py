@@ -13,7 +13,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers as gw
 
-from drillyard.errors import CorruptObject, DrillyardError, RunFailed
+from drillyard import whereabouts
+from drillyard.errors import CorruptObject, RunFailed
 from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State
 
@@ -114,21 +115,27 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         """Begin an episode."""
         self._return, self._length = 0.0, 0
         self._seed = self._seed if seed is None else seed
+        whereabouts.enter(self._copy, 0, self._seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)
-        except Exception as error:
-            self._note(error, "the reset")
+        except (Exception, SystemExit) as error:
+            whereabouts.note(error, self._copy, 0, self._seed)
             raise
+        finally:
+            whereabouts.leave(self._copy)
         self._must_fit(observation)
         return observation, info
 
     def step(self, action: Any) -> StepResult:
         """Step, and sum up."""
+        whereabouts.enter(self._copy, self._length + 1, self._seed)
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
-            self._note(error, f"step {self._length + 1}")
+        except (Exception, SystemExit) as error:
+            whereabouts.note(error, self._copy, self._length + 1, self._seed)
             raise
+        finally:
+            whereabouts.leave(self._copy)
         self._return += float(reward)
         self._length += 1
         self._must_fit(observation)
@@ -148,18 +155,11 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
             if given.shape == shape and np.can_cast(given.dtype, dtype, "same_kind"):
                 continue
             what = f"the observation {key!r}" if key else "the observation"
-            when = f"step {self._length}" if self._length else "the reset"
+            where = whereabouts.place(self._copy, self._length, self._seed)
             raise RunFailed(
                 f"{what} has shape {given.shape} and type {given.dtype}, where the space has "
-                f"{shape} and {dtype}, at {when} of an episode (copy {self._copy}, seed "
-                f"{self._seed})",
+                f"{shape} and {dtype}, at {where}",
                 hint="`drillyard check` compares what the simulator gives with its spaces",
-            )
-
-    def _note(self, error: Exception, when: str) -> None:
-        if not isinstance(error, DrillyardError):  # ours say where
-            error.add_note(
-                f"in the simulator, at {when} of an episode (copy {self._copy}, seed {self._seed})"
             )
 
     def state(self) -> State:

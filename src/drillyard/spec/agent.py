@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
 from drillyard.expressions import Expression, read_expression
+from drillyard.registry import nearest
 from drillyard.spec.strict import PositiveInt, Strict
 
 ENDS = ("terminated", "truncated")
@@ -103,6 +104,17 @@ class AgentSpec(Strict):
     def _one_alone(cls, value: Any) -> Any:
         return {"reward": str(value)} if isinstance(value, str | int | float) else value
 
+    @field_validator("reward")
+    @classmethod
+    def _readable(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            try:
+                _read(text)
+            except BadValue as error:
+                error.key = name
+                raise
+        return value
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         table = [n for n in ("observes", "acts", "reward") if getattr(self, n)]
@@ -122,19 +134,19 @@ class AgentSpec(Strict):
             raise BadValue(f"{', '.join(chosen)}: choices and ranges do not mix", key="acts",
                            allowed="all with values, or all with min and max",
                            hint="write the ranges as values")  # fmt: skip
-        self.terms()
+        known = [*self.observes, *self.logs, *self.acts]
+        for name, state in self.observes.items():
+            if state.reference is not None and state.reference not in known:
+                raise BadValue(
+                    "is neither observed nor logged", value=state.reference,
+                    key=("observes", name, "reference"), allowed=", ".join(known),
+                    hint=nearest(state.reference, known),
+                )  # fmt: skip
         return self
 
     def terms(self) -> dict[str, Expression]:
-        """The reward's expressions by name.
-
-        Raises:
-            BadValue: One holds more than an expression may.
-        """
-        return {
-            name: read_expression(text, "reward", "-abs(level - 0.5) - 10 * terminated")
-            for name, text in self.reward.items()
-        }
+        """The reward's expressions by name."""
+        return {name: _read(text) for name, text in self.reward.items()}
 
 
 _EXAMPLES = {
@@ -142,6 +154,10 @@ _EXAMPLES = {
     "acts": "acts: {valve: {min: 0, max: 1}}",
     "reward": 'reward: "-abs(level - 0.5)"',
 }
+
+
+def _read(reward: str) -> Expression:
+    return read_expression(reward, "reward", "-abs(level - 0.5) - 10 * terminated")
 
 
 def _below(low: float, high: float) -> None:

@@ -84,7 +84,10 @@ def _of_our_own(
         return ConfigError(str(error), value=shown, allowed=describe(path),
                            hint=_hint(path, value, raw), **where)  # fmt: skip
     if error.key is not None and isinstance(value, dict):
-        path, value = (*path, error.key), value.get(error.key)
+        keys = (error.key,) if isinstance(error.key, str) else error.key
+        path = (*path, *keys)
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
         place = merged.place(path)
         where = {"file": place.file if place else where["file"], "field": dotted(path),
                  "line": place.line if place else None}  # fmt: skip

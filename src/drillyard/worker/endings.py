@@ -100,7 +100,9 @@ def cause_of(error: BaseException) -> Cause:
     return Cause.USER_ERROR
 
 
-def of_exit(claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: bool) -> Ending:
+def of_exit(
+    claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: bool, inside: str = ""
+) -> Ending:
     """The ending of an attempt whose process ended without a word of its own.
 
     Args:
@@ -108,7 +110,9 @@ def of_exit(claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: boo
         clock: For the stamp.
         exitcode: As ``multiprocessing`` tells it: negative for a signal.
         out_of_memory: The kernel ended processes for want of memory meanwhile.
+        inside: The step of a simulator that it did not come back from; see ``whereabouts``.
     """
+    where = f", in {inside}" if inside else ""
     if out_of_memory and exitcode in (-int(signal.SIGKILL), 137):
         return failed(
             claim, clock, Cause.OUT_OF_MEMORY, "the system ended the process: out of memory",
@@ -117,7 +121,7 @@ def of_exit(claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: boo
     if exitcode == -int(signal.SIGALRM):
         return failed(
             claim, clock, Cause.TIME_LIMIT,
-            "it hangs in code that never lets go of the interpreter, and was ended by "
+            f"it hangs in code that never lets go of the interpreter{where}, and was ended by "
             "budget.stall_s",
             hint="the log says where each thread stands; `drillyard check` steps the simulator",
         )  # fmt: skip
@@ -126,9 +130,9 @@ def of_exit(claim: Claim, clock: Clock, exitcode: int | None, out_of_memory: boo
             name = signal.Signals(-exitcode).name
         except ValueError:
             name = f"signal {-exitcode}"
-        message = f"the process was ended by {name}"
+        message = f"the process was ended by {name}{where}"
     else:
-        message = f"the process ended with code {exitcode} before it had a result"
+        message = f"the process ended with code {exitcode} before it had a result{where}"
     return failed(
         claim, clock, Cause.INFRASTRUCTURE, message,
         hint="the log of the attempt has its last words; native code of a simulator may crash so",

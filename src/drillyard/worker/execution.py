@@ -20,6 +20,7 @@ from typing import TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from drillyard import whereabouts
 from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
@@ -95,6 +96,7 @@ def main(job: Job, agent: Connection | None = None) -> None:
         os.setpgid(0, 0)
         job.scratch.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.log_path)
+        whereabouts.keep_in(job.scratch)
         register_environment()
         with shares.ports(job.ticket.run) as ports:
             os.environ.update(shares.variables(ports, job.gpus))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from drillyard import whereabouts
 from drillyard.clock import Clock
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
@@ -58,7 +59,8 @@ class Speaker:
             )
         else:
             starved = oom_kills() > slot.oom_kills
-            ending = endings.of_exit(job.claim, self._clock, code, starved)
+            inside = whereabouts.inside(job.scratch)
+            ending = endings.of_exit(job.claim, self._clock, code, starved, inside)
         self.say(ending)
 
     def say(self, ending: Ending) -> None:

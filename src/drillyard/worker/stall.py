@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from drillyard import whereabouts
 from drillyard.clock import Clock
 from drillyard.mailbox.records import TicketRecord
 from drillyard.phases import StopSignal
@@ -95,9 +96,10 @@ class StallWatch:
     def _message(self) -> str:
         step = self._progress.step
         after = f" after step {step:,}" if step else ""
+        inside = whereabouts.inside()
         return (
             f"no environment step for {self._limit_s:g} s{after} of `{self._ticket.phase.value}`: "
-            "it hangs, and was ended by budget.stall_s"
+            f"it hangs{f' in {inside}' if inside else ''}, and was ended by budget.stall_s"
         )
 
     @staticmethod

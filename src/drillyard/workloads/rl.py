@@ -186,7 +186,8 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
     if train.copies == "vectorised" and not able:
         raise ConfigError(
             "the simulator cannot step all copies at once, or a wrapper stands around each copy",
-            field="train.copies", value=train.copies, allowed="auto, one-by-one",
+            field="train.copies", value=train.copies,
+            allowed="auto, one-by-one, processes",
             hint="delete `copies:`, or the wrappers but normalize and frame_stack",
         )  # fmt: skip
     if not able:

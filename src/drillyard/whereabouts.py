@@ -1,0 +1,99 @@
+"""In which step each copy of a simulator is, kept where it outlives the process.
+
+A simulator is foreign code. It may never come back from a step, or end the whole process in it,
+and then there is no exception that could say where. So each copy notes when it goes in and when it
+came out, in memory that is a file of the attempt once ``keep_in`` was called: the watch over the
+phase, the training beside a copy's own process, and the agent after the process's end can read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import struct
+from pathlib import Path
+
+from drillyard.errors import DrillyardError
+
+NAME = "whereabouts"
+COPIES = 1024
+"""Copies with a larger index are not noted."""
+_OUTSIDE, _RESET = 0, -1
+_NO_SEED = -1
+_ENTRY = struct.Struct("=qqq")
+"""Step of the episode from 1, or one of the two above; seed; copies that share the step."""
+_SIZE = COPIES * _ENTRY.size
+_memory = mmap.mmap(-1, _SIZE)  # shared with what is forked
+
+
+def keep_in(folder: Path) -> None:
+    """Note in a file of this folder from here on."""
+    global _memory
+    with (folder / NAME).open("w+b") as file:
+        file.truncate(_SIZE)
+        _memory = mmap.mmap(file.fileno(), _SIZE)
+
+
+def enter(copy: int, step: int, seed: int | None, together: int = 1) -> None:
+    """The simulator is about to be called.
+
+    Args:
+        copy: Its index; the first where several share the step.
+        step: Of the episode, from 1; 0 for a reset.
+        seed: Of the copy's last seeded reset.
+        together: Copies that share the step.
+    """
+    if copy < COPIES:
+        known = _NO_SEED if seed is None else seed
+        _ENTRY.pack_into(_memory, copy * _ENTRY.size, step or _RESET, known, together)
+
+
+def leave(copy: int) -> None:
+    """It came back, or raised."""
+    if copy < COPIES:
+        _ENTRY.pack_into(_memory, copy * _ENTRY.size, _OUTSIDE, _NO_SEED, 1)
+
+
+def inside(folder: Path | None = None) -> str:
+    """The first copy that went in and did not come out; empty where there is none.
+
+    Args:
+        folder: Of an attempt whose process may be gone; None: this process's own.
+    """
+    if folder is None:
+        return _first(bytes(_memory))
+    with contextlib.suppress(OSError):
+        return _first((folder / NAME).read_bytes())
+    return ""
+
+
+def of(copy: int) -> str:
+    """The same of one copy."""
+    return _text(copy, *_ENTRY.unpack_from(_memory, copy * _ENTRY.size)) if copy < COPIES else ""
+
+
+def place(copy: int, step: int, seed: int | None, together: int = 1) -> str:
+    """A step in words; the arguments are those of ``enter``."""
+    if together == 1:
+        when = f"step {step}" if step else "the reset"
+        return f"{when} of an episode (copy {copy}, seed {seed})"
+    last = "" if seed is None else f" to {seed + together - 1}"
+    return f"step {step} of all {together} copies at once (seeds {seed}{last})"
+
+
+def note(error: BaseException, copy: int, step: int, seed: int | None, together: int = 1) -> None:
+    """Add the place to what a simulator raised; our own errors say it themselves."""
+    if not isinstance(error, DrillyardError):
+        error.add_note(f"in the simulator, at {place(copy, step, seed, together)}")
+
+
+def _first(memory: bytes) -> str:
+    found = (_text(copy, *entry) for copy, entry in enumerate(_ENTRY.iter_unpack(memory)))
+    return next(filter(None, found), "")
+
+
+def _text(copy: int, step: int, seed: int, together: int) -> str:
+    if step == _OUTSIDE:
+        return ""
+    known = None if seed == _NO_SEED else seed
+    return place(copy, 0 if step == _RESET else step, known, together)

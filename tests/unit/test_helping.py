@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 import typer
 
+from drillyard.backend import Finding, Severity
+from drillyard.cli.common import print_findings
 from drillyard.cli.helping import OTHERS, SECTIONS
 from drillyard.cli.main import build, main
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -43,3 +53,23 @@ def test_no_help_names_a_value_by_its_type(
     options = [line for line in said.splitlines() if line.lstrip().startswith("-")]
     assert not [o for o in options for kind in ("<str>", "range>", "<path>", "list[") if kind in o]
     assert "--on BACKEND" in said and "--episodes N" in said
+
+
+def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "one thing after the other " * 5
+    found = [Finding(Severity.WARNING, "store", long, "make room, " * 9 + "or not"),
+             Finding(Severity.OK, "preset", "is used", "null takes none")]  # fmt: skip
+    shown = []
+    for stream in (_Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        print_findings(found)
+        shown.append(stream.getvalue().splitlines())
+    terminal, file = shown
+    assert max(map(len, file)) > 100 and len(file) == 4
+    assert "".join(terminal).count("thing") == 5 and len(terminal) > 4
+    assert all(line[:14].strip() == "" for line in terminal[1:] if "note" not in line[:20]
+               and "preset" not in line)  # fmt: skip
+    assert file[-1].strip() == "null takes none"

@@ -16,7 +16,7 @@ from drillyard import results as r
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
-from drillyard.results import words
+from drillyard.results import table, words
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from tests.fixtures_store import STEPS, T0, open_box, write_experiment
 
@@ -291,3 +291,13 @@ def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
     assert len(agent) == 1 and len(narrow) == len(wide)
     assert not any("steps/s" in line for line in narrow)  # the table of runs has it
     assert any("steps/s" in line for line in wide)
+
+
+def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
+    header = ("experiment", "lease", "an hour", "cost", "note")
+    rows = (("one", "dy-6bdef3701f", "-", "", "x"), ("two", "dy-5fd122b24f", "-", "-", "-"))
+    grid = table.Grid("machines", header, rows, frozenset({2, 3}), frozenset({4}))
+    assert grid.within(80) is grid
+    assert grid.within(40).header == ("experiment", "lease", "note")
+    assert grid.within(30).header == ("experiment", "lease")
+    assert grid.within(40).right == frozenset()

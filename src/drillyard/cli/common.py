@@ -323,13 +323,25 @@ def print_findings(findings: Sequence[Finding]) -> None:
     marks = {"ok": "[green]ok  [/]", "warning": "[yellow]note[/]", "error": "[red]FAIL[/]"}
     width = max((len(f.subject) for f in findings), default=0)
     out = console()
+    # A terminal goes on below where the text began; in a file each line stays whole.
+    room = max(20, out.width - width - 8) if out.is_terminal else 0
     for finding in findings:
-        mark = marks[finding.severity.value]
-        lines = finding.message.splitlines() or [""]
-        out.print(f"{mark}  {escape(finding.subject.ljust(width))}  {escape(lines[0])}")
-        for line in lines[1:]:
-            out.print(f"      {'':{width}}  {escape(line)}")
+        # What is good has nothing to mend, and may still be otherwise.
+        label = "" if finding.severity.value == "ok" else "fix: "
+        texts = [escape(line) for line in _lines(finding.message, room)] or [""]
         if finding.fix:
-            # What is good has nothing to mend, and may still be otherwise.
-            label = "" if finding.severity.value == "ok" else "fix: "
-            out.print(f"      {'':{width}}  [dim]{label}{escape(finding.fix)}[/]")
+            texts += [f"[dim]{escape(line)}[/]" for line in _lines(label + finding.fix, room)]
+        head = f"{marks[finding.severity.value]}  {escape(finding.subject.ljust(width))}"
+        for text in texts:
+            out.print(f"{head}  {text}", soft_wrap=True)
+            head = f"      {'':{width}}"
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """A text's lines, broken between words where there is room for so many characters only."""
+    import textwrap
+
+    if not room:
+        return text.splitlines()
+    wrap = textwrap.TextWrapper(room, break_long_words=False, break_on_hyphens=False)
+    return [part for line in text.splitlines() for part in wrap.wrap(line) or [""]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-UNBROKEN = frozenset({"policy", "run", "status", "95 % interval"})
+UNBROKEN = frozenset({"policy", "run", "status", "95 % interval", "lease"})
 """Columns of words that are short enough for one line."""
 
 
@@ -35,19 +35,38 @@ class Grid:
     """Columns that a narrow terminal goes without, because another table has them too."""
 
     def within(self, width: int) -> Grid:
-        """As it is where it fits into so many characters, else without its spare columns."""
+        """As it is where it fits into so many characters.
+
+        Else without the columns that say nothing in any row, and if that is not enough without
+        the spare ones, too.
+        """
+        if self._natural() <= width:
+            return self
+        silent = {
+            i
+            for i in range(len(self.header))
+            if all(r[i] in ("", words.NOTHING) for r in self.rows)
+        }
+        narrower = self._without(silent) if self.rows else self
+        return narrower if narrower._natural() <= width else narrower._without(narrower.spare)
+
+    def _natural(self) -> int:
         # Two spaces between columns; headings of numbers stand on two lines.
-        natural = sum(
+        return sum(
             max(len(row[i]) for row in (*self.rows, self._heading()))
             for i in range(len(self.header))
         ) + 2 * len(self.header)  # fmt: skip
-        if natural <= width or not self.spare:
-            return self
-        kept = [i for i in range(len(self.header)) if i not in self.spare]
+
+    def _without(self, columns: Set[int]) -> Grid:
+        kept = [i for i in range(len(self.header)) if i not in columns]
+
+        def moved(own: Set[int]) -> frozenset[int]:
+            return frozenset(n for n, i in enumerate(kept) if i in own)
+
         return Grid(
             self.title, tuple(self.header[i] for i in kept),
             tuple(tuple(row[i] for i in kept) for row in self.rows),
-            frozenset(n for n, i in enumerate(kept) if i in self.right),
+            moved(self.right), moved(self.spare),
         )  # fmt: skip
 
     def _heading(self) -> tuple[str, ...]:
@@ -175,7 +194,7 @@ def best_runs(results: ExperimentResults, top: int) -> list[RunResult]:
 def steps(run: RunResult) -> str:
     """``12,000 / 60,000`` while it runs, ``60,000`` once that is all of them, or more."""
     if run.total and run.step < run.total:
-        return f"{run.step:,} / {run.total:,}"
+        return f"{run.step:,}/{run.total:,}"
     return f"{run.step:,}"
 
 

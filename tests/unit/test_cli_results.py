@@ -37,7 +37,7 @@ def test_status_of_a_running_experiment(capsys: pytest.CaptureFixture[str], stor
     code, out, _ = run(capsys, store, "status", "half")
     assert code == 0
     line = next(x for x in out.splitlines() if x.startswith("t0001-s7"))
-    for part in ("RUNNING", "train", "40,000 / 60,000", "1,510", "63.40", "13 s", "ago"):
+    for part in ("RUNNING", "train", "40,000/60,000", "1,510", "63.40", "13 s", "ago"):
         assert part in line
     code, out, _ = run(capsys, store, "status", "half", "--json")
     found = json.loads(out)

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -129,6 +130,22 @@ def test_a_scratch_folder_that_somebody_deletes_is_no_fault_of_the_user(toys, ba
     ending = toy.mailbox.ending(f"{run}.train", 1)
     assert ending.cause is Cause.INFRASTRUCTURE
     assert "was deleted while it worked there: FileNotFoundError" in ending.message
+
+
+def test_an_agent_that_can_start_nothing_leaves_the_tickets_to_the_next_one(toys, backend):
+    toy = toys()
+    lease = backend.provision(toy.order(idle_s=600.0))
+    until(lambda: any(w.state == "ready" for w in toy.mailbox.workers()))
+    agent = psutil.Process(lease.provider["pid"])
+    (socket,) = {c.laddr for p in agent.children() for c in p.net_connections("unix") if c.laddr}
+    Path(socket).unlink()  # as a cleaner of temporary files does
+    runs = [toy.post(seed=n) for n in (1, 2, 3)]
+    until(lambda: backend.probe(lease) is Liveness.GONE)
+    (left,) = toy.mailbox.workers()
+    assert (left.state, left.message[:27]) == ("leaving", "no process can be started: ")
+    backend.provision(toy.order())
+    attempts = [toy.until_status(f"{run}.train", Status.SUCCEEDED).attempt for run in runs]
+    assert sorted(attempts) == [1, 1, 2]
 
 
 def test_a_dependent_of_a_failed_ticket_is_over(toys, backend):

@@ -91,6 +91,7 @@ class Agent:
         os.set_blocking(self._wake_read, False)
         self._terminated = False
         self._why_leaving = "the mailbox cannot be read"
+        self._broken = ""
         self._useful_at = clock.monotonic()
         self._store_away_since: float | None = None
         self._next_driver_look = 0.0
@@ -114,7 +115,7 @@ class Agent:
             log.info("worker %s is ready, %d slots", self.worker, self._pool.slots)
             self._work()
             self._heart.tell("leaving", self._why_leaving)
-            return 0
+            return 4 if self._broken else 0
         finally:
             self._pool.close()
             self._heart.stop()
@@ -187,6 +188,9 @@ class Agent:
                     self._pool.stop(slot, Cause.CANCELLED, cancel.reason)
             self._kill_late(STOP_GRACE_S)
             claimed = self._claim_some(states)
+            if self._broken and not self._pool.running:
+                self._why_leaving = self._broken
+                return
             if self._idle(states):
                 self._why_leaving = "nothing left to do"
                 return
@@ -195,10 +199,11 @@ class Agent:
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         claimed = 0
-        if not self._pool.warm:  # what is claimed is worked on; others may be warm
+        # What is claimed is worked on: others are warm, or can start a process where we cannot.
+        if not self._pool.warm or self._broken:
             return 0
         for name, state in states.items():
-            if self._pool.free <= 0 or self._terminated:
+            if self._pool.free <= 0 or self._terminated or self._broken:
                 break
             if state.claimable is None or (
                 state.ticket.environment not in self.order.environments
@@ -248,8 +253,8 @@ class Agent:
             self._pool.start(job)
         except Exception as error:
             log.exception("no process for %s", claim.ticket)
-            why = f"no process for it: {error}"
-            self._speaker.say(self._speaker.infrastructure(claim, why))
+            self._broken = f"no process can be started: {error}"
+            self._speaker.say(self._speaker.infrastructure(claim, self._broken))
 
     def _reap(self) -> None:
         for slot, code in self._pool.reap():

@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from drillyard.annotated import Entry, complete, render
-from drillyard.errors import ConfigError, UserError
+from drillyard.errors import ConfigError
 from drillyard.learners.meanings import MEANINGS
 from drillyard.learners.signatures import ARGUMENTS, ON_POLICY, OURS
+from drillyard.outputs import check_file
 from drillyard.registry import names, nearest
 from drillyard.spec import presets
 from drillyard.spec.experiment import ExperimentSpec
@@ -338,8 +339,7 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}", hint="make it first")
+    check_file(path, "--out")
     handle, scratch = tempfile.mkstemp(prefix=".generate-", dir=path.parent)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
     try:

@@ -21,7 +21,11 @@ COMMANDS = {
     "record": ["record", "cstr.yaml", "--policy", "hold", "--out"],
     "picture": ["check", "cstr", "--picture"],
     "schema": ["schema", "--out"],
+    "generate": ["generate", "-a", "ppo", "-s", "cstr", "--out"],
 }
+
+
+SUFFIX = {"record": "npz", "generate": "yaml"}
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a file and a folder that are in the way."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
-    for name in ("there.svg", "there.npz"):
+    for name in ("there.svg", "there.npz", "there.yaml"):
         (tmp_path / name).mkdir()
     text = "schema: 1\nname: a\nsimulator: {id: cstr}\ntrain: {steps: 10}\n"
     (tmp_path / "cstr.yaml").write_text(text + "learner: {algorithm: ppo}\n")
@@ -48,7 +52,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(here: Path, ba
 def test_no_command_calls_a_bad_name_our_bug(
     here: Path, command: str, bad: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = BAD[bad].replace("svg", "npz") if command == "record" else BAD[bad]
+    name = BAD[bad].replace("svg", SUFFIX.get(command, "svg"))
     assert main([*COMMANDS[command], name]) == ExitCode.USER_INPUT
     said = capsys.readouterr()
     assert name in said.err and "fix:" in said.err

@@ -15,9 +15,11 @@ from scipy import stats
 from drillyard import results as r
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.records import Accepted, DriverRecord, Phase
 from drillyard.results import table, words
 from drillyard.results.policies import Evaluated, over_seeds, scores
+from drillyard.results.spent import worked_s
+from drillyard.status import Status
 from tests.fixtures_store import STEPS, T0, open_box, write_experiment
 
 
@@ -301,3 +303,19 @@ def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
     assert grid.within(40).header == ("experiment", "lease", "note")
     assert grid.within(30).header == ("experiment", "lease")
     assert grid.within(40).right == frozenset()
+
+
+def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:
+    def driver(number: int, began: float, ended: float | None, seen: float) -> DriverRecord:
+        return DriverRecord(number=number, host="h", pid=1, pid_started=0.0, token="t",
+                            started_at=began, written_at=seen, ended_at=ended)  # fmt: skip
+
+    def phase(began: float, ended: float) -> Accepted:
+        return Accepted(run="t0001-s1", phase=Phase.TRAIN, attempt=1, status=Status.SUCCEEDED,
+                        manifest="m", manifest_sha256="", started_at=began,
+                        ended_at=ended)  # fmt: skip
+
+    # The first was killed at 30; its run went on to 50. A day later somebody typed it again.
+    drivers = [driver(1, 0.0, None, 30.0), driver(2, 86_400.0, 86_405.0, 86_405.0)]
+    runs = {"t0001-s1": {Phase.TRAIN: phase(10.0, 50.0)}}
+    assert worked_s(drivers, runs) == 55.0

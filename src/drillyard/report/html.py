@@ -125,7 +125,7 @@ def _meta(results: ExperimentResults) -> list[str]:
     if results.learns and (steps := sum(r.step for r in runs)):
         items.append(f"{steps:,} environment steps")
     if results.ended_at is not None:
-        items.append(f"{words.duration(results.ended_at - results.created_at)} in all")
+        items.append(f"{words.duration(results.worked_s)} in all")
     items.append(f"started {words.moment(results.created_at)}")
     return items
 

@@ -26,7 +26,7 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.results.metrics import metric_scores, of_summary
 from drillyard.results.model import ExperimentResults, Point, RunCurves, RunResult, trains
 from drillyard.results.policies import AGENT, Evaluated, scores
-from drillyard.results.spent import costs, phase_times
+from drillyard.results.spent import costs, phase_times, worked_s
 from drillyard.status import Status
 from drillyard.streams import read_stream
 
@@ -66,7 +66,8 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
     ]
     ended = [a.ended_at for found in accepted.values() for a in found.values()]
-    ended += [d.ended_at for d in mailbox.drivers() if d.ended_at is not None]
+    drivers = mailbox.drivers()
+    ended += [d.ended_at for d in drivers if d.ended_at is not None]
     status = overall([Status(r.status) for r in runs])
     return ExperimentResults(
         name=record.name,
@@ -75,6 +76,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         identity=record.identity,
         created_at=record.created_at,
         ended_at=max(ended, default=None) if status.ended else None,
+        worked_s=worked_s(drivers, accepted),
         spec=record.spec,
         provenance=record.provenance,
         versions=record.versions,

@@ -164,6 +164,8 @@ class ExperimentResults:
     identity: str
     created_at: float
     ended_at: float | None
+    worked_s: float
+    """Seconds in which somebody drove or worked; not what lies between two commands."""
     spec: dict[str, Any]
     provenance: dict[str, str]
     versions: dict[str, str]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drillyard.errors import CorruptObject
 from drillyard.ledger import Ledger
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import PHASES, Accepted, Phase
+from drillyard.mailbox.records import PHASES, Accepted, DriverRecord, Phase
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.results.model import LeaseCost, PhaseTime
 
@@ -46,6 +47,24 @@ def phase_times(
     for name in (*known, *sorted(set(spent) - set(known))):
         if values := spent.get(name):
             yield PhaseTime(name, sum(values), max(values), len(values))
+
+
+def worked_s(
+    drivers: Iterable[DriverRecord], accepted: Mapping[str, Mapping[Phase, Accepted]]
+) -> float:
+    """Seconds in which somebody drove or worked: days between two commands do not count.
+
+    Args:
+        drivers: Every one; what has no end counts to its last heartbeat.
+        accepted: Run -> phase -> its accepted result: runs go on when their driver is gone.
+    """
+    spans = [(d.started_at, d.ended_at or d.written_at) for d in drivers]
+    spans += [(a.started_at, a.ended_at) for found in accepted.values() for a in found.values()]
+    total, until = 0.0, -math.inf
+    for began, ended in sorted(spans):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
 
 
 def costs(mailbox: Mailbox, warnings: list[str]) -> Iterator[LeaseCost]:

@@ -123,7 +123,7 @@ def metrics_grid(results: ExperimentResults) -> Grid:
 def _title(results: ExperimentResults) -> str:
     title = f"{results.name}: {words.learner(results)}"
     if results.ended_at is not None:
-        title += f", {words.duration(results.ended_at - results.created_at)} in all"
+        title += f", {words.duration(results.worked_s)} in all"
     return title
 
 

@@ -65,6 +65,13 @@ def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here: Path) -> N
         check_folder(Path("taken/deep"), "--out")
 
 
+def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rehearse", "cstr.yaml", "--keep", "taken/deep"]) == ExitCode.USER_INPUT
+    assert "taken is no folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("number", "error"), [(errno.EACCES, ConfigError),
                                                (errno.ENOSPC, StoreUnavailable)])  # fmt: skip
 def test_another_name_does_not_mend_a_full_disk(number: int, error: type[Exception]) -> None:

@@ -24,7 +24,6 @@ from drillyard.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from drillyard.outputs import check_folder
     from drillyard.testing.cloud.rehearsal import Account
 
 PATIENCE_S = 30.0
@@ -77,6 +76,7 @@ def rehearse_command(
     The machines are processes here; everything else is what would run there. Exit code 4 when a
     machine, group, template or disk is left.
     """
+    from drillyard.outputs import check_folder
     from drillyard.testing.cloud.rehearsal import faults_of, parse_faults, rehearsal_of
 
     if fault == ["list"]:

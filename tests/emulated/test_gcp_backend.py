@@ -74,6 +74,10 @@ class TestLateListings(BackendSuite):
     """The same contract where listings are late by up to half a minute, on a clock of ours."""
 
     SPEED = 30.0
+    # Three new processes; that another one needs only the text does not depend on the listing.
+    test_another_process_needs_only_the_text = pytest.mark.slow(
+        BackendSuite.test_another_process_needs_only_the_text
+    )
 
     @pytest.fixture(scope="class")
     def late(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:

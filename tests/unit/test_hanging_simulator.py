@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.life import Silence, sign, watched
+from drillyard.processes import ProcessId
 from tests.patience import PATIENCE_S
 
 WORLD = """
@@ -69,15 +70,8 @@ def test_check_ends(tmp_path: Path, at: str, check_s: int, words: str) -> None:
     if at == "step":
         assert "budget.check_s" in errors[0]["fix"]
     pid = tmp_path / "child.pid"
-    assert not pid.exists() or not _alive(int(pid.read_text()))
+    assert not pid.exists() or ProcessId.of(int(pid.read_text())) is None
     assert not (tmp_path / "drillyard-runs").exists()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_in_a_process_with_threads_the_waiting_ends_too() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from drillyard.mailbox import Mailbox
+from drillyard.processes import ProcessId
 from drillyard.status import Cause, Status
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
@@ -129,14 +130,8 @@ def test_it_goes_on_when_its_driver_dies_and_ends_with_the_runs(
 
     until(there)
     training.end(Status.FAILED, Cause.USER_ERROR, "no")
-    until(lambda: not Path(f"/proc/{pid}").exists() or _zombie(pid))
+    until(lambda: ProcessId.of(pid) is None)
     assert runs_of(db(box))[RUN].info.status == "FAILED"
-
-
-def _zombie(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    return True
 
 
 def test_two_that_make_the_same_run_at_once_leave_one(

@@ -301,7 +301,7 @@ def test_a_lost_scheduler_is_an_error_within_a_bound(
     place: Place, clusters: Callable[..., Cluster]
 ) -> None:
     cluster = clusters(2)
-    place.settings = {"address": cluster.address}
+    place.settings = {"address": cluster.address, "connect_timeout_s": 5.0}
     driver = place.driver(seeds=[1])
     driver.open()
     lease = driver.provision()
@@ -320,7 +320,7 @@ def test_a_lost_scheduler_is_an_error_within_a_bound(
     driver.close("lost")
     until(lambda: not list(marked(lease.lease_id)))  # its agents heard of it and left
     # The same command on a cluster that is well goes on.
-    place.settings = {"address": clusters(2).address}
+    place.settings["address"] = clusters(2).address
     place.gate.touch()
     again = place.driver(seeds=[1])
     again.open()

@@ -4,6 +4,7 @@ The processes come from a fork server, as a worker's do; one test starts a plain
 killed from outside at random moments.
 """
 
+import functools
 import json
 import multiprocessing
 import random
@@ -126,6 +127,19 @@ def processes():
     return forkserver
 
 
+@pytest.fixture(scope="module")
+def left_alone(processes, tmp_path_factory):
+    """Gives the mailbox of a case that nobody disturbed: trained once, and read only."""
+
+    @functools.cache
+    def trained(name):
+        store = tmp_path_factory.mktemp(f"left-alone-{name}")
+        assert train(processes, store, CASES[name], 1) == 0
+        return box(store)
+
+    return trained
+
+
 def train(processes, store, case, attempt, *more, target=resume_runner.train):
     """Train in a fresh process; its exit code."""
     process = processes.Process(target=target, args=(str(store), case, attempt, *more))
@@ -159,10 +173,8 @@ others are made of. Those run on demand."""
     "name",
     [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
 )
-def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, tmp_path):
-    case = CASES[name]
-    assert train(processes, tmp_path / "a", case, 1) == 0
-    a = box(tmp_path / "a")
+def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, left_alone, tmp_path):
+    case, a = CASES[name], left_alone(name)
     steps = sorted(step for step, _ in checkpoints.found(a, RUN))
     assert len(steps) >= 3
     # Looks come once a vectorised step; evaluations look too, which only moves the moment.
@@ -196,12 +208,13 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])
-def test_one_changed_number_in_a_checkpoint_changes_the_fingerprint(name, processes, tmp_path):
+def test_one_changed_number_in_a_checkpoint_changes_the_fingerprint(
+    name, processes, left_alone, tmp_path
+):
     from drillyard.learners.packing import pack, unpack
 
     case = CASES[name]
-    assert train(processes, tmp_path / "a", case, 1) == 0
-    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    a, b = left_alone(name), box(tmp_path / "b")
     step, attempt = sorted(checkpoints.found(a, RUN))[1]
     meta = checkpoints.read_meta(a, RUN, attempt, step)
     files = {n: a.store.get(a.key(e.key)) for n, e in meta.files.items()}
@@ -227,9 +240,8 @@ def test_one_changed_number_in_a_checkpoint_changes_the_fingerprint(name, proces
     assert fingerprint(b, RUN) != fingerprint(a, RUN)
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(processes, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(processes, left_alone, tmp_path):
     case = CASES["ppo"]
-    assert train(processes, tmp_path / "a", case, 1) == 0
     assert train(processes, tmp_path / "b", case, 1, 220) == -9
     b = box(tmp_path / "b")
     (newest, attempt), (older, _) = checkpoints.found(b, RUN)[:2]
@@ -239,7 +251,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(processes, tmp_pat
     b.store.put(b.key(entry.key), bytes(data))
     assert train(processes, tmp_path / "b", case, 2) == 0
     assert summary(b)["resumed_step"] == older
-    assert fingerprint(b, RUN) == fingerprint(box(tmp_path / "a"), RUN)
+    assert fingerprint(b, RUN) == fingerprint(left_alone("ppo"), RUN)
 
 
 def test_killed_from_outside_again_and_again(tmp_path):
@@ -284,12 +296,11 @@ def test_killed_from_outside_again_and_again(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])
-def test_killed_while_a_checkpoint_is_written(name, processes, tmp_path):
+def test_killed_while_a_checkpoint_is_written(name, processes, left_alone, tmp_path):
     """A checkpoint exists with its manifest; before that, the one before it is gone on from."""
     deadly = resume_runner.train_and_die_committing
     case = CASES[name]
-    assert train(processes, tmp_path / "a", case, 1) == 0
-    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    a, b = left_alone(name), box(tmp_path / "b")
     # One run is killed again and again while it writes its second checkpoint.
     moments = ["first file", "manifest", "after"] if name == "ppo" else ["rename"]
     gone_on_from = []
@@ -316,17 +327,18 @@ def test_killed_while_a_checkpoint_is_written(name, processes, tmp_path):
     assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
 
 
-def test_the_training_curve_does_not_notice_evaluations(processes, tmp_path):
+def test_the_training_curve_does_not_notice_evaluations(processes, left_alone, tmp_path):
     for name in ("ppo", "sac"):
         on = CASES[name]
         off = {**on, "evaluate": {}}
         more = {**on, "evaluate": {"every": {"after_episodes": 2, "episodes": 5},
                                    "deterministic": False}}  # fmt: skip
-        curves = []
-        for number, variant in enumerate((on, off, more)):
+        found, curves = [left_alone(name)], []
+        for number, variant in enumerate((off, more)):
             store = tmp_path / f"{name}{number}"
             assert train(processes, store, variant, 1) == 0
-            mailbox = box(store)
+            found.append(box(store))
+        for mailbox in found:
             lines = streams.read_stream(mailbox, RUN, "train")
             lines += streams.read_stream(mailbox, RUN, "episodes")
             curves.append(([streams.canonical(x) for x in lines],

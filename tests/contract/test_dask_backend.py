@@ -1,6 +1,5 @@
 """The backend dask keeps the contract, on a cluster of its own and on one that it joins."""
 
-import secrets
 import signal
 import socket
 import stat
@@ -28,7 +27,7 @@ from tests.patience import until
 
 @pytest.fixture
 def toy(tmp_path):
-    one = Toys(tmp_path, lease=f"dy-{secrets.token_hex(5)}")
+    one = Toys(tmp_path)
     yield one
     one.clean_up()
     left = list(marked(one.lease))

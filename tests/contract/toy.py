@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class Toy:
 class Toys:
     """A store with an experiment of the toy workload, and what tests ask of it."""
 
-    def __init__(self, tmp_path: Path, lease: str = "dy-0123456789", **spec) -> None:
+    def __init__(self, tmp_path: Path, **spec) -> None:
         self.tmp = tmp_path
         self.marks = tmp_path / "marks"
         self.marks.mkdir()
@@ -90,7 +91,8 @@ class Toys:
         folder.mkdir()
         (folder / "toy_workload.py").write_text(WORKLOAD)
         (folder / "helper.py").write_text('WORD = "from the user\'s own module"\n')
-        self.lease = lease
+        # Of this test alone: processes are found by it on the whole machine.
+        self.lease = f"dy-{secrets.token_hex(5)}"
         self.url = str(tmp_path / "store")
         self.mailbox = Mailbox(open_store(self.url), "toy")
         self.spec = ExperimentSpec(name="toy", workload="toy_workload:Toy", **spec)

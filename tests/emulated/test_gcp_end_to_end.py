@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -156,7 +157,11 @@ def rented(lab: Lab) -> tuple[GcpBackend, Order]:
         service_account=lab.cloud.service_account,
     )  # fmt: skip
     backend.prepare_store(backend.store_url)
-    order = Order(lease_id="dy-0123456789", experiment="x", workers=2, store_url=backend.store_url)
+    # Of this test alone: processes are found by it on the whole machine.
+    order = Order(
+        lease_id=f"dy-{secrets.token_hex(5)}", experiment="x", workers=2,
+        store_url=backend.store_url,
+    )  # fmt: skip
     return backend, order
 
 

@@ -40,8 +40,10 @@ class TestBlobStore(StoreSuite):
     def other(self, store):
         return open_store(store.url)
 
-    # Azurite takes some ten milliseconds for each of them.
-    test_many_objects = pytest.mark.slow(StoreSuite.test_many_objects)
+    @pytest.mark.slow
+    def test_many_objects(self, store):
+        """Azurite takes some ten milliseconds for each of them."""
+        super().test_many_objects(store)
 
 
 def test_a_create_whose_answer_was_lost_is_still_won(store, azure):

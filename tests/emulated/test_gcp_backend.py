@@ -74,10 +74,6 @@ class TestLateListings(BackendSuite):
     """The same contract where listings are late by up to half a minute, on a clock of ours."""
 
     SPEED = 30.0
-    # Three new processes; that another one needs only the text does not depend on the listing.
-    test_another_process_needs_only_the_text = pytest.mark.slow(
-        BackendSuite.test_another_process_needs_only_the_text
-    )
 
     @pytest.fixture(scope="class")
     def late(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
@@ -106,6 +102,11 @@ class TestLateListings(BackendSuite):
             lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
             store_url=backend.store_url,
         )  # fmt: skip
+
+    @pytest.mark.slow
+    def test_another_process_needs_only_the_text(self, backend, order, settings):
+        """It does not depend on the listing, and starts processes."""
+        super().test_another_process_needs_only_the_text(backend, order, settings)
 
 
 def machines(cloud: GcpEmulator, order: Order, all_: bool = False) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import torch
+
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.networks import own_policies
 from drillyard.learners.rllib.arguments import ARGUMENTS as RLLIB
+from drillyard.learners.rllib.network import Network
 from drillyard.learners.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from drillyard.registry import load, names
 from tests.contract.test_exact_resume import CASES
@@ -19,7 +22,7 @@ def row(name):
     what = kind.__doc__.strip().split("\n")[0].rstrip(".").split("; ")[0]
     if name in RLLIB:
         return (f"| `{name}` | {what} | RLlib | rollouts of workers | Box, Discrete | flat | "
-                f"{kind.resume} |")  # fmt: skip
+                f"{kind.resume} | {exported(Network)} |")  # fmt: skip
     library = next(LIBRARIES[m] for k in CLASSES[name].__mro__
                    if (m := k.__module__.split(".")[0]) in LIBRARIES)  # fmt: skip
     source = "rollouts" if name in ON_POLICY else (
@@ -27,7 +30,14 @@ def row(name):
     )  # fmt: skip
     seen = ", ".join(SEEN[p] for p in own_policies(name))
     actions = ", ".join(ACTION_SPACES[name])
-    return f"| `{name}` | {what} | {library} | {source} | {actions} | {seen} | {kind.resume} |"
+    onnx = exported(*CLASSES[name].policy_aliases.values())
+    return (f"| `{name}` | {what} | {library} | {source} | {actions} | {seen} | {kind.resume} "
+            f"| {onnx} |")  # fmt: skip
+
+
+def exported(*kinds):
+    """What ``export`` asks first; tests/unit/test_export.py exports each that is called yes."""
+    return "yes" if all(issubclass(kind, torch.nn.Module) for kind in kinds) else "no"
 
 
 def test_the_table_is_that_of_the_code():

@@ -4,12 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from drillyard.cli.main import main
 from drillyard.errors import CorruptObject, RunFailed, UserError
+from drillyard.learners.base import LoadedPolicy, load_policy
+from drillyard.learners.rllib.network import Network
+from drillyard.learners.sb3 import Rebuilt
 from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.policies import bundles
@@ -147,11 +152,29 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         with pytest.raises(UserError, match="is there already"):
             export(policy, "safetensors", tmp_path / "bundle")
     _, files = bundles.read(tmp_path / "bundle")
-    from drillyard.learners.base import load_policy
-
     again = load_policy(files, "best" if "policy_best.safetensors" in files else "final")
     seen = np.zeros(8, np.float32)
     assert np.array_equal(again(seen), policy.policy(seen))
+
+
+def test_what_is_no_module_of_torch_is_refused(tmp_path):
+    run = trained_run(tmp_path / "store", "ppo", "CartPole-v1", ROLLOUT, [])
+    layers = {"encoder.actor_encoder": (8, 4), "pi": (2, 8)}
+    tensors = {"pi.log_std_clip_param_const": torch.tensor(20.0)}
+    for part, shape in layers.items():
+        tensors[f"{part}.net.mlp.0.weight"] = torch.zeros(shape)
+        tensors[f"{part}.net.mlp.0.bias"] = torch.zeros(shape[0])
+    with trained(run.mailbox, run.run) as policy:
+        spaces = policy.policy.act.policy
+        theirs = Network(spaces.observation_space, spaces.action_space, tensors, "tanh")
+        loaded = LoadedPolicy(Rebuilt(theirs), None, "agent")
+        with pytest.raises(UserError, match=r"ppo is no module of torch, and only"):
+            export(replace(policy, policy=loaded), "onnx", tmp_path / "bundle")
+        learner = json.dumps({"algorithm": "sac", "engine": "sbx"}).encode()
+        jax = replace(policy, files={**policy.files, "learner.json": learner})
+        with pytest.raises(UserError, match=r"sac is no module of torch \(engine: sbx\)"):
+            export(jax, "onnx", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_changed_bundle_is_not_read(tmp_path, monkeypatch, capsys):

@@ -149,6 +149,6 @@ def test_a_zip_becomes_a_bundle_and_runs_nothing(run, tmp_path, capsys, monkeypa
     assert main([*words, "--out", "other"]) == 2
     assert "is of another network" in capsys.readouterr().err
     zip_of(tmp_path / "bomb.zip", {"weights": Bomb()})
-    with pytest.raises(ConfigError, match="without running anything"):
+    with pytest.raises(ConfigError, match=r"without running anything.*pickles more than tensors"):
         import_zip(tmp_path / "bomb.zip", "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "b")
     assert not (tmp_path / "exploded").exists() and not (tmp_path / "b").exists()

@@ -114,6 +114,8 @@ def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
         then, now = (npz_arrays(f["normalisation_final.npz"])["obs_count"] for f in (files, made))
         assert now > then  # the same statistics, gone on
     other = experiment(simulator="building", learner={"init_from": "bundle"})
+    with pytest.raises(SpaceMismatch, match=r"the earlier policy has the action space"):
+        RlWorkload().check(other, None)
     with pytest.raises(SpaceMismatch, match=r"observation space Box.*\(4,\).*\(10,\)"):
         OneRun(tmp_path / "b", other, RlWorkload()).phase(Phase.TRAIN)
     with pytest.raises(SpaceMismatch, match="was normalised"):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from drillyard.command_lines import DEFAULT_STORE
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
@@ -104,28 +104,29 @@ def _weights(folder: Path, source: str) -> dict[str, bytes]:
     return files
 
 
-def must_fit(files: Mapping[str, bytes], observation: Any, action: Any) -> None:
+def must_have(
+    files: Mapping[str, bytes], what: Literal["observation", "action"], now: Any
+) -> None:
     """Refuse a policy of another world.
 
     Args:
         files: Of ``find``.
-        observation: What the network that is trained will see.
-        action: What it may do.
+        what: Which of its spaces.
+        now: What the network that is trained will see, or may do.
 
     Raises:
         SpaceMismatch: With both spaces.
     """
     from drillyard.learners.spaces import space_from_json, space_to_json
 
-    recorded = json.loads(files[SPACES_FILE])
-    for what, now in (("observation", observation), ("action", action)):
-        if recorded[what] != space_to_json(now):
-            then = space_from_json(recorded[what])
-            raise SpaceMismatch(
-                f"the earlier policy has the {what} space {then}, and this simulator has {now}",
-                field=FIELD, allowed=str(then),
-                hint="take a policy of the same simulator with the same wrappers",
-            )  # fmt: skip
+    recorded = json.loads(files[SPACES_FILE])[what]
+    if recorded != space_to_json(now):
+        then = space_from_json(recorded)
+        raise SpaceMismatch(
+            f"the earlier policy has the {what} space {then}, and this simulator has {now}",
+            field=FIELD, allowed=str(then),
+            hint="take a policy of the same simulator with the same wrappers",
+        )  # fmt: skip
 
 
 def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
@@ -149,7 +150,8 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     from drillyard.learners.packing import npz_arrays
     from drillyard.simulators.vector import load_normalisation, normalisation
 
-    must_fit(files, model.observation_space, model.action_space)
+    must_have(files, "observation", model.observation_space)
+    must_have(files, "action", model.action_space)
     statistics = next((npz_arrays(d) for n, d in files.items() if n.startswith("normal")), None)
     if (statistics is None) != (normalisation(venv) is None):
         has = "was normalised" if statistics is not None else "was not normalised"

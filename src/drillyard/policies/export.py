@@ -86,11 +86,13 @@ def export(
     difference, checked = None, 0
     if format_ == "onnx":
         network = getattr(getattr(trained.policy, "act", None), "policy", None)
-        if network is None or "engine" in json.loads(trained.files[LEARNER_FILE]):
+        engine = json.loads(trained.files[LEARNER_FILE]).get("engine")
+        if engine is not None or not isinstance(network, torch.nn.Module):
             raise UserError(
-                f"the policy of {trained.algorithm} is no network of torch that could be exported "
-                "to ONNX", hint="use --format safetensors",
-            )  # fmt: skip
+                f"the policy of {trained.algorithm} is no module of torch"
+                f"{f' (engine: {engine})' if engine else ''}, and only those are exported to ONNX",
+                hint="use --format safetensors",
+            )
         plain = Plain(network, trained.policy.normalisation)
         onnx = to_onnx(plain)
         described |= {

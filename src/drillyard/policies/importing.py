@@ -101,16 +101,17 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, KeyError, RuntimeError, ValueError) as error:
         raise _refused(path, error) from error
-    except Exception as error:  # what a pickle that holds more than tensors ends with
-        raise _refused(path, error) from error
+    except Exception as error:
+        # Torch's own words advise to run what is pickled in it.
+        raise _refused(path, f"{_TENSORS} is damaged, or pickles more than tensors") from error
     if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-        raise _refused(path, TypeError("not a mapping of tensors"))
+        raise _refused(path, "not a mapping of tensors")
     return found
 
 
-def _refused(path: Path, error: Exception) -> ConfigError:
+def _refused(path: Path, why: Exception | str) -> ConfigError:
     return ConfigError(
-        f"holds no tensors that can be read without running anything: {str(error)[:200]}",
+        f"holds no tensors that can be read without running anything: {str(why)[:200]}",
         file=str(path), allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
         hint="save it with model.save(…)",
     )  # fmt: skip

@@ -69,7 +69,7 @@ class RlWorkload:
         else:
             findings += load("learners", learner.algorithm)().check(spec, observation, action)
         if learner.init_from is not None:
-            findings += _earlier(learner.init_from)
+            findings += _earlier(learner.init_from, action)
         films = spec.evaluate.videos
         if films is not None and films.every is not None and not built_in:
             findings.append(Finding(
@@ -151,15 +151,21 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
         ) from None  # fmt: skip
 
 
-def _earlier(source: str) -> list[Finding]:
+def _earlier(source: str, action: Any) -> list[Finding]:
     """The policy that a training begins with, where it can be looked at already.
 
-    The network's spaces are those after frames were stacked and images transposed, which the
-    worker compares.
-    """
-    from drillyard.learners.warm_start import find
+    What the network sees is known after frames were stacked and images transposed, so that the
+    worker compares it; what it does is known here.
 
-    if not find(source, None):
+    Raises:
+        SpaceMismatch: It does other things.
+    """
+    from drillyard.learners.warm_start import find, must_have
+
+    files = find(source, None)
+    if files:
+        must_have(files, "action", action)
+    else:
         return [Finding(Severity.OK, "learner.init_from", f"{source}: looked at by the worker")]
     return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
 

@@ -189,6 +189,17 @@ def test_the_fastest_way_is_measured_once_and_kept(
     assert len(asked) == 4
 
 
+def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real measurement: four copies that do nothing but wait, for a long training."""
+    monkeypatch.setattr(copies, "MEASURE_S", 1.0)
+    monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.05}})
+    found = copies._fastest(slow, 4, 1_000_000)
+    assert found.how == "processes"
+    assert set(found.steps_per_s) == {"one-by-one", "processes"}
+    assert copies._fastest(slow, 4, 100) == Copies(how="one-by-one")  # not worth a measurement
+
+
 def test_a_rate_is_that_of_all_copies() -> None:
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.01}})
     assert 0 < copies._rate(slow, 2, "one-by-one", 0.05) < 100

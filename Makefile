@@ -16,7 +16,7 @@ help: ## show this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml requirements.lock | $(BIN)/python
+$(VENV)/.demo: pyproject.toml requirements.lock Makefile | $(BIN)/python
 	$(PIP) torch==2.13.0
 	$(PIP) -e '.[control,rl,export,serve]'
 	@touch $@

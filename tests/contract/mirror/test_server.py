@@ -36,9 +36,9 @@ def test_hung_and_dead_servers_cost_bounded_time_and_no_points(
     live.signal(signal.SIGSTOP)
     training.steps(11, 20)  # it hangs for ever: whoever waited for it would too
     until(lambda: bool(warnings))
-    report = mirror.finish(timeout_s=4)
+    report = mirror.finish(timeout_s=2)
     assert not report.complete
-    assert not Mirror(box, live.uri, on_warning=warnings.append).sync_once(3).complete
+    assert not Mirror(box, live.uri, on_warning=warnings.append).sync_once(2).complete
 
     live.kill()
     training.steps(21, 30)
@@ -46,10 +46,10 @@ def test_hung_and_dead_servers_cost_bounded_time_and_no_points(
     dead.start(interval_s=0.2, request_timeout_s=1)
     until(lambda: dead.last is not None)
     training.steps(31, 40)
-    assert not dead.finish(timeout_s=6).complete
+    assert not dead.finish(timeout_s=2).complete
     assert len([w for w in warnings if "not up to date" in w]) == 3, "one a mirror"
     assert all("drillyard sync cstr-ppo" in w for w in warnings)
-    assert "waiting for the last points in MLflow, 4 s at most" in warnings[1]
+    assert "waiting for the last points in MLflow, 2 s at most" in warnings[1]
 
     live.start()
     report = Mirror(box, live.uri).sync_once()

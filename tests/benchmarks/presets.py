@@ -21,7 +21,7 @@ from . import common
 
 STEPS = {
     "cartpole/ppo": 50_000, "cartpole/a2c": 200_000, "cartpole/dqn": 50_000,
-    "pendulum/sac": 12_000, "pendulum/td3": 10_000,
+    "pendulum/sac": 12_000, "pendulum/td3": 10_000, "pendulum/tqc": 12_000,
     "cstr/ppo": 200_000, "cstr/sac": 20_000,
 }  # fmt: skip
 SEEDS = [1, 2, 3]

@@ -59,6 +59,30 @@ def test_no_command_calls_a_bad_name_our_bug(
     assert command == "schema" or not said.out  # nothing was done before it was refused
 
 
+def test_no_episode_is_played_for_a_file_that_cannot_be_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drillyard import demonstrations
+
+    monkeypatch.setattr(demonstrations, "play", lambda *given: pytest.fail("it was played"))
+    assert main([*COMMANDS["record"], "nowhere/made.npz"]) == ExitCode.USER_INPUT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rehearse", "cstr.yaml", "--on", "gcp", "--keep"],
+        ["assess", "cstr.yaml", "--conditions", "none.csv", "--out"],
+        ["tensorboard", "--folder"],
+    ],
+)
+def test_a_folder_below_a_file_is_refused_by_each_command(
+    here: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "taken/deep"]) == ExitCode.USER_INPUT
+    assert "taken is no folder" in capsys.readouterr().err
+
+
 def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here: Path) -> None:
     check_folder(Path("new/deep"), "--out")
     with pytest.raises(ConfigError, match="taken is no folder"):

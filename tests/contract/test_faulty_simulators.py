@@ -1,0 +1,114 @@
+"""Simulators that hang or crash in a worker: named, the checkpoint is whole; mended they go on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import drillyard
+from drillyard import checkpoints
+from drillyard.errors import RunFailed
+from drillyard.mailbox import Mailbox, open_store
+
+WORLD = """
+import os, pathlib, re, signal, time
+
+FAULTS = {1: "hangs", 11: "native", 21: "dies"}
+
+
+class Level:
+    def __init__(self, store):
+        self.store, self.copy, self.steps = pathlib.Path(store), 0, 0
+
+    def use_copy(self, copy):
+        self.copy = copy
+
+    def reset(self, config, rng):
+        self.level, self.n = 0.0, 0
+        self.seed = rng.bit_generator.seed_seq.entropy - self.copy
+        return {"level": self.level}
+
+    def step(self, actions):
+        self.level, self.n, self.steps = self.level + actions["inflow"], self.n + 1, self.steps + 1
+        if self.copy == 1 and self.steps >= 150 and self.seed in FAULTS:
+            kept = f"*/runs/*-s{self.seed}/**/000000000256/manifest.json"
+            while not list(self.store.glob(kept)):
+                time.sleep(0.05)
+            if FAULTS[self.seed] == "hangs":
+                time.sleep(100_000)
+            if FAULTS[self.seed] == "native":
+                re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return {"level": self.level}
+
+    def terminated(self):
+        return False
+
+    def truncated(self):
+        return self.n >= 16
+
+    def state(self):
+        return {"level": self.level, "n": self.n, "seed": self.seed}
+
+    def load_state(self, state):
+        self.level, self.n, self.seed = state["level"], state["n"], state["seed"]
+"""
+FILE = """
+name: faulty
+simulator:
+  id: "faulty_world:Level"
+  args: {store: STORE}
+  agent:
+    observes: {level: {min: 0, max: 16}}
+    acts: {inflow: {min: 0, max: 1}}
+    reward: -abs(level - 5)
+learner: {algorithm: a2c, args: {n_steps: 32}}
+train: {steps: 640, n_envs: 2, checkpoint_every: 256, copies: one-by-one}
+evaluate: {episodes: 1}
+seeds: [1, 11, 21]
+baselines: []
+resources: {workers: 3}
+budget: {stall_s: 30}
+tracking: {mlflow: null, tensorboard: false}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    user = tmp_path / "user"
+    user.mkdir()
+    (user / "faulty_world.py").write_text(WORLD)
+    (user / "faulty.yaml").write_text(FILE.replace("STORE", str(tmp_path / "store")))
+    yield user / "faulty.yaml"
+    sys.modules.pop("faulty_world", None)
+
+
+@pytest.mark.slow
+def test_it_is_named_and_goes_on_once_it_is_mended(file: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(RunFailed):
+        drillyard.run(file, store=store, report=False, flow=False)
+    mailbox = Mailbox(open_store(str(store)), "faulty")
+    where = r"step \d+ of an episode \(copy 1, seed {}\)"
+    for seed, words in (
+        (1, "no environment step for 30 s .* it hangs in " + where.format(2)),
+        (11, "never lets go of the interpreter, in " + where.format(12)),
+        (21, "ended by SIGSEGV, in " + where.format(22)),
+    ):
+        ending = mailbox.ending(f"t0001-s{seed}.train", 1)
+        assert ending is not None
+        assert re.search(words, ending.message), ending.message
+        kept = checkpoints.latest(mailbox, f"t0001-s{seed}")
+        assert kept is not None and kept.meta.step >= 256
+    (file.parent / "faulty_world.py").write_text(WORLD.replace("seed in FAULTS", "seed in []"))
+    sys.modules.pop("faulty_world", None)
+    done = drillyard.run(file, store=store, report=False, flow=False, allow_change=True)
+    assert done.status == "SUCCEEDED"
+    for run in done.runs:
+        assert run.resumes >= 1

@@ -71,6 +71,6 @@ def test_a_policy_trained_in_mixed_precision_is_played_on_any_machine(tmp_path: 
     one = one_run(tmp_path, "td3", device="cuda", precision="mixed")
     outcome = one.phase(Phase.TRAIN)
     assert outcome.summary["parameters"]["precision"] == "mixed"
-    weights = load(one.contents(outcome)["policy/policy_final.safetensors"])
+    weights = load(one.contents(outcome)["policy_final.safetensors"])
     assert all(w.dtype == np.float32 and np.isfinite(w).all() for w in weights.values())
     assert one.phase(Phase.EVALUATE).summary["policies"]

@@ -78,7 +78,7 @@ def block_of(kind: str) -> type[BackendBlock]:
         __base__=BackendBlock,
         __module__=__name__,
         __doc__=f"Settings of the backend {kind} under a name; in an experiment: "
-        f"`backend: {kind}/<name>`.",
+        f"`backend: {kind}/NAME`.",
         __validators__=validators,
         **fields,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,18 @@ def fill_in(page: Page, ui: str, deployment: str, **texts: str) -> None:
     """
     page.goto(f"{ui}/v2/deployments/deployment/{deployment}/run")
     expect(page.get_by_role("button", name="Submit")).to_be_visible()
+    _type(page, texts)
+
+
+def make_block(page: Page, ui: str, kind: str, **texts: str) -> None:
+    """Keep settings of a backend under a name: as ``fill_in``, in the form of its block type."""
+    page.goto(f"{ui}/v2/blocks/catalog/drillyard-{kind}/create")
+    expect(page.get_by_role("button", name="Save")).to_be_visible()
+    _type(page, texts)
+    page.get_by_role("button", name="Save").click()
+
+
+def _type(page: Page, texts: Mapping[str, str]) -> None:
     for title, text in texts.items():
         label = page.get_by_text(re.compile(rf"^{title.replace('_', ' ')}( \(Optional\))?$"))
         field = label.locator(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.patience import until
 
+from .pages import browser, log_in, make_block
 from .yard import LOOK_EVERY_S, Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -38,6 +40,23 @@ def test_by_a_schedule(team: Yard) -> None:
     finally:
         team.api.patch(f"{where}/{made['id']}", {"active": False})
     team.nothing_left("at-night")
+
+
+@pytest.mark.browser
+def test_with_settings_typed_into_a_block_of_the_ui(team: Yard, chromium: str) -> None:
+    with browser(chromium, team.environ) as page:
+        log_in(page, team.ui, team.environ["PREFECT_API_AUTH_STRING"])
+        make_block(page, team.ui, "local", Name="typed-in", Stop_Grace_S="7")
+
+        def kept() -> bool:
+            blocks = team.api.post("/block_documents/filter", {})
+            return "typed-in" in [block["name"] for block in blocks]
+
+        until(kept, what="a block", every_s=LOOK_EVERY_S)
+    run = team.start(team.bench.write("by-block"), backend="local/typed-in")
+    assert team.ended(run)["state"]["type"] == "COMPLETED"
+    (intent,) = (team.bench.store / "by-block" / "leases").glob("*/intent.json")
+    assert json.loads(intent.read_text())["order"]["settings"]["stop_grace_s"] == 7
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,35 @@ def named(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def reactor(name: str, steps: int, seeds: str = "[1]", workers: str = "", more: str = "") -> str:
+    """The text of an experiment that trains the reactor for some steps.
+
+    Args:
+        name: Of the experiment.
+        steps: Of each run.
+        seeds: As a list of YAML.
+        workers: ``workers: 2, ``, or none.
+        more: Further lines.
+    """
+    return f"""schema: 1
+name: {name}
+workload: rl
+simulator: {{id: cstr}}
+learner: {{algorithm: ppo, args: {{n_steps: 64, batch_size: 64}}}}
+train: {{steps: {steps}, n_envs: 1, checkpoint_every: 256}}
+evaluate: {{episodes: 1}}
+seeds: {seeds}
+baselines: []
+resources: {{{workers}threads: 1, device: cpu}}
+budget: {{max_hours: 1, max_cost: 1}}
+{more}
+"""
+
+
+OWN_CLUSTER = "backends: {azure: {compute: null}}"
+"""A line of an experiment: the lease's own, deleted with it."""
+
+
 class AzureLab(Lab):
     """A user's laptop beside an emulated Azure."""
 

@@ -10,24 +10,12 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
 from drillyard.testing.cloud.handle import AzureEmulator
-from tests.emulated.azure_lab import AzureLab, at_work, needs_azurite, point
+from tests.emulated.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
 from tests.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite(), pytest.mark.slow]
-FILE = """schema: 1
-name: long
-workload: rl
-simulator: {id: cstr}
-learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
-train: {steps: 100_000_000, n_envs: 1, checkpoint_every: 256}
-evaluate: {episodes: 1}
-seeds: [1]
-baselines: []
-resources: {threads: 1, device: cpu}
-budget: {max_hours: 1, max_cost: 1}
-backends: {azure: {compute: null}}
-"""
-SHORT = FILE.replace("100_000_000", "512").replace("name: long", "name: short")
+FILE = reactor("long", 100_000_000, more=OWN_CLUSTER)
+SHORT = reactor("short", 512, more=OWN_CLUSTER)
 
 
 @pytest.fixture

@@ -216,6 +216,18 @@ def test_a_run_that_spreads_over_nodes_is_a_job_of_its_own(azure, settings):
     gone(azure, backend, lease)
 
 
+def test_recreate_makes_an_environment_of_each_leases_own(azure, settings):
+    """Without it the second lease finds what the first one made."""
+    image = f"mcr.example/drillyard:{uuid.uuid4().hex[:6]}"
+    made = []
+    for recreate in (False, False, True, True):
+        before = set(azure.state()["environments"])
+        backend = AzureBackend(**{**settings, "image": image, "recreate": recreate})
+        backend.teardown(backend.provision(order_of(backend)))
+        made.append(len(set(azure.state()["environments"]) - before))
+    assert made == [1, 0, 1, 1]
+
+
 def test_what_a_job_is_made_of(azure, backend):
     """Under the experiment's name, with a limit, and the run's folder as a named output."""
     order = order_of(backend, deadline=backend._clock.now() + 600.0)

@@ -12,25 +12,14 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from tests.emulated.azure_lab import needs_azurite
+from tests.emulated.azure_lab import needs_azurite, reactor
 from tests.emulated.rented import DRILLYARD
 from tests.emulated.test_rehearse import BUDGET, rehearse
 from tests.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
 ROOT = Path(__file__).parents[2]
-THREE = """schema: 1
-name: three
-workload: rl
-simulator: {id: cstr}
-learner: {algorithm: ppo, args: {n_steps: 64, batch_size: 64}}
-train: {steps: 768, n_envs: 1, checkpoint_every: 256}
-evaluate: {episodes: 1}
-seeds: [1, 2, 3]
-baselines: []
-resources: {workers: 2, threads: 1, device: cpu}
-budget: {max_hours: 1, max_cost: 1}
-"""
+THREE = reactor("three", 768, "[1, 2, 3]", "workers: 2, ")
 
 
 @pytest.mark.slow

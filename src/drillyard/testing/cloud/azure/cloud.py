@@ -17,7 +17,7 @@ from drillyard.testing.cloud.azure.blobs import Blobs
 from drillyard.testing.cloud.azure.entra import CLIENT, Entra
 from drillyard.testing.cloud.azure.manager import Manager
 from drillyard.testing.cloud.azure.mlflow import Mlflow
-from drillyard.testing.cloud.azure.model import Job, Physics
+from drillyard.testing.cloud.azure.model import Job, Physics, Site
 from drillyard.testing.cloud.azure.world import World
 from drillyard.testing.cloud.clock import EmulatedClock
 from drillyard.testing.cloud.emulator import Loopback, parser, serve
@@ -57,7 +57,7 @@ class Azure(Loopback):
         self.blobs.make_container(CONTAINER)
         self.blobs.make_container(ARTIFACTS)
         self._image = image or Path(sys.prefix)
-        self.world = World(self.clock, folder, self._job_env, self._keep)
+        self.world = World(self.clock, Site(folder, self._job_env, self._keep))
         self.triggers = Triggers(self.world.happen)
         self.manager = Manager(self.world, self.entra, self.blobs, CONTAINER, self._machine_env)
         self._history = manager.history(self.manager, self.world, self.entra)

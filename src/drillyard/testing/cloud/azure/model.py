@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ class Physics(BaseModel):
     stuck: int = 0
     low_priority: int | None = None
     processes: bool = True
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where jobs run.
+
+    Attributes:
+        folder: For the machines.
+        environment: Environment variables of a job's processes.
+        keep: Keeps a job's log where clients read it: (job, name, text).
+    """
+
+    folder: Path
+    environment: Callable[[Job], dict[str, str]]
+    keep: Callable[[str, str, bytes], None]
 
 
 @dataclass

@@ -7,10 +7,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from drillyard.testing.cloud.azure.model import OVER, Compute, Job, Physics
+from drillyard.testing.cloud.azure.model import OVER, Compute, Job, Physics, Site
 from drillyard.testing.cloud.clock import EmulatedClock
 from drillyard.testing.cloud.machines import Machine
 from drillyard.testing.cloud.scheduler import Scheduler
@@ -28,9 +27,7 @@ class Nodes:
         scheduler: Its future.
         physics: How long things take, and what goes wrong.
         computes: The clusters by name.
-        folder: For the machines.
-        environment: Environment variables of a job's processes.
-        keep: Keeps a job's log where clients read it: (job, name, text).
+        site: Where jobs run.
     """
 
     def __init__(
@@ -39,13 +36,11 @@ class Nodes:
         scheduler: Scheduler,
         physics: Physics,
         computes: Mapping[str, Compute],
-        folder: Path,
-        environment: Callable[[Job], dict[str, str]],
-        keep: Callable[[str, str, bytes], None],
+        site: Site,
     ) -> None:
         self._clock, self._scheduler, self._physics = clock, scheduler, physics
-        self._computes, self._folder = computes, folder
-        self._environment, self._keep = environment, keep
+        self._computes, self._folder = computes, site.folder
+        self._environment, self._keep = site.environment, site.keep
         self.jobs: dict[str, Job] = {}
         self.all: list[dict[str, Any]] = []
         self.started: list[Callable[[Job], None]] = []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from drillyard.testing.cloud.azure.answers import Denied
-from drillyard.testing.cloud.azure.model import FIXED, Compute, Job, Physics
+from drillyard.testing.cloud.azure.model import FIXED, Compute, Job, Physics, Site
 from drillyard.testing.cloud.azure.nodes import Nodes
 from drillyard.testing.cloud.clock import EmulatedClock
 from drillyard.testing.cloud.scheduler import Scheduler
@@ -21,26 +19,16 @@ class World:
 
     Args:
         clock: Its time.
-        folder: For the machines.
-        environment: Environment variables of a job's processes.
-        keep: Keeps a job's log where clients read it: (job, name, text).
+        site: Where jobs run.
     """
 
-    def __init__(
-        self,
-        clock: EmulatedClock,
-        folder: Path,
-        environment: Callable[[Job], dict[str, str]],
-        keep: Callable[[str, str, bytes], None],
-    ) -> None:
+    def __init__(self, clock: EmulatedClock, site: Site) -> None:
         self.clock, self.physics = clock, Physics()
         self.lock = threading.RLock()
         self.scheduler = Scheduler(clock, self.lock)
         self.computes: dict[str, Compute] = {}
         self.environments: dict[str, dict[str, Any]] = {}
-        self.nodes = Nodes(
-            clock, self.scheduler, self.physics, self.computes, folder, environment, keep
-        )
+        self.nodes = Nodes(clock, self.scheduler, self.physics, self.computes, site)
 
     @property
     def jobs(self) -> dict[str, Job]:

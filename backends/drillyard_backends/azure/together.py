@@ -78,10 +78,8 @@ def together_on(order: Order, job: str, width: int) -> Iterator[None]:
         job: Its name.
         width: Its nodes.
     """
-    store, key = (
-        open_store(order.store_url),
-        f"{order.experiment}/leases/{order.lease_id}/{job}.token",
-    )
+    store = open_store(order.store_url)
+    key = f"{order.experiment}/leases/{order.lease_id}/{job}.token"
     # Whichever node is first makes it; it goes no further than to those who read the mailbox.
     store.put_if_absent(key, secrets.token_hex(32).encode())
     token = store.get(key).decode()

@@ -6,7 +6,7 @@ accepted manifest, and whoever runs the flow asks the mailbox, not Prefect, how 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -329,13 +329,22 @@ def _work(driver: Driver, where: dict[str, str]) -> tuple[dict[str, Any], Drilly
         raise undecided[0]
     if stopped is not None:
         raise stopped
-    if not failed:
-        return references, None
+    return references, _failure(failed, len(futures)) if failed else None
+
+
+def _failure(failed: Mapping[str, BaseException], runs: int) -> DrillyardError:
+    """All of them as one error, which is the experiment's fault unless no run's machine lived.
+
+    Args:
+        failed: Run -> why it has no result.
+        runs: In all.
+    """
     first = next(iter(failed.values()))
-    text = f"{len(failed)} of {len(futures)} runs failed: " + "; ".join(
+    text = f"{len(failed)} of {runs} runs failed: " + "; ".join(
         f"{run}: {error}" for run, error in failed.items()
     )
-    return references, RunFailed(text, hint=getattr(first, "hint", None))
+    lost = all(isinstance(error, WorkerLost) for error in failed.values())
+    return (WorkerLost if lost else RunFailed)(text, hint=getattr(first, "hint", None))
 
 
 def _raised(future: PrefectFuture[Any]) -> BaseException:

@@ -113,24 +113,6 @@ def test_a_job_that_is_prepared_for_ever_is_replaced_by_itself(lab):
     assert lab.left() == {}
 
 
-def test_a_sign_in_that_ends_while_a_job_runs_leaves_it_alone(lab):
-    """Exit code 4 and Entra's words; the same command goes on after ``az login``."""
-    name, path = file_of(lab, 40_000)
-    lab.cloud.ask("entra", life_s=5)
-    try:
-        driver = lab.start("run", path, "--on", "azure")
-        at_work(lab, name)
-        lab.cloud.ask("entra", trouble="AADSTS700082: The refresh token has expired.")
-        code = driver.wait(PATIENCE_S)
-    finally:
-        lab.cloud.ask("entra", trouble="", life_s=3600)
-    assert code == 4 and "AADSTS700082" in lab.said and "az login" in lab.said
-    assert "Traceback" not in lab.said
-    lab.run("run", path, "--on", "azure")
-    jobs = [j for j, s in lab.cloud.state()["jobs"].items() if s["experiment"] == name]
-    assert len(jobs) == 1 and lab.left() == {}
-
-
 def test_quota_that_others_took_after_the_plan_is_waited_for_and_told(lab):
     """The job waits in its queue; the budget ends the wait."""
     name, path = file_of(lab)

@@ -151,11 +151,17 @@ class Azure(Loopback):
             "physics": self._set_physics,
             "manager": self._set_manager,
             "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
+            "advance": self._advance,
             "happen": lambda a: self.world.happen(a["what"], a["machine"]),
             "serial": self._serial,
             "environment": lambda a: self.world.environments.update({a["name"]: {}}),
             "export": self._export,
         }
+
+    def _advance(self, asked: dict[str, Any]) -> float:
+        now = self.clock.advance(float(asked["seconds"]))
+        self.world.scheduler.run_due()
+        return now
 
     def _set_physics(self, asked: dict[str, Any]) -> None:
         with self.world.lock:

@@ -6,10 +6,7 @@ table, so that a file never lacks what a release added.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -22,7 +19,7 @@ from drillyard.annotated import Entry, complete, render
 from drillyard.errors import ConfigError
 from drillyard.learners.meanings import MEANINGS
 from drillyard.learners.signatures import ARGUMENTS, ON_POLICY, OURS
-from drillyard.outputs import check_file
+from drillyard.outputs import write_whole
 from drillyard.registry import names, nearest
 from drillyard.spec import presets
 from drillyard.spec.experiment import ExperimentSpec
@@ -103,7 +100,7 @@ def generate(
     else:
         made = _completed(path, there, algorithm, simulator, steps)
     if path is not None and (made.added or made.new):
-        _write(path, made.text)
+        write_whole(path, made.text.encode(), "--out")
     if path is not None:
         _schema(path.parent)
     return made
@@ -336,27 +333,6 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
             check_spaces(algorithm, None, {}, env.observation_space, env.action_space)
         finally:
             env.close()
-
-
-def _write(path: Path, text: str) -> None:
-    check_file(path, "--out")
-    handle, scratch = tempfile.mkstemp(prefix=".generate-", dir=path.parent)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).chmod(mode)
-        Path(scratch).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(scratch).unlink()
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _schema(folder: Path) -> None:

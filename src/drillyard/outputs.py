@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,38 @@ def writing(path: Path, option: str) -> Iterator[None]:
         if error.errno in _NAMED:
             raise _refused(path, option, why) from error
         raise StoreUnavailable(f"{path} {why}", hint=f"name another disk with {option}") from error
+
+
+def write_whole(path: Path, data: bytes, option: str) -> None:
+    """Write a file that is there as a whole, or as it was before, whatever happens meanwhile.
+
+    Args:
+        path: As it was typed; a file of that name is replaced, and its permissions are kept.
+        data: What it is to hold.
+        option: The option that names it.
+
+    Raises:
+        ConfigError: Another name would do.
+        StoreUnavailable: The disk is full or broken.
+    """
+    check_file(path, option)
+    with writing(path, option):
+        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(scratch).chmod(mode)
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _check(folder: Path, path: Path, option: str) -> None:

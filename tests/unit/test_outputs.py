@@ -10,7 +10,7 @@ import pytest
 
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, ExitCode, StoreUnavailable
-from drillyard.outputs import check_file, check_folder, writing
+from drillyard.outputs import check_file, check_folder, write_whole, writing
 
 BAD = {
     "no folder": "nowhere/made.svg",
@@ -101,3 +101,22 @@ def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
 def test_another_name_does_not_mend_a_full_disk(number: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=os.strerror(number)), writing(Path("x"), "--out"):
         raise OSError(number, os.strerror(number))
+
+
+def test_a_file_is_there_as_a_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "made.npz"
+    write_whole(path, b"first", "--out")
+    path.chmod(0o600)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            write_whole(path, b"second", "--out")
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"first", ["made.npz"])
+    write_whole(path, b"third", "--out")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"third", 0o600)

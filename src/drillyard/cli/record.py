@@ -38,7 +38,7 @@ def record(
 ) -> None:  # fmt: skip
     """Play episodes and keep every observation and action, for `learner.clone_from`."""
     from drillyard.errors import ConfigError, UserError
-    from drillyard.outputs import check_file, writing
+    from drillyard.outputs import check_file, write_whole
 
     if out.suffix != ".npz":
         raise ConfigError(
@@ -50,8 +50,7 @@ def record(
                         hint="choose another name with --out")  # fmt: skip
     check_file(out, "--out")
     found, mean = _played(what, policy, episodes, seed, store)
-    with writing(out, "--out"):
-        out.write_bytes(found.to_bytes())
+    write_whole(out, found.to_bytes(), "--out")
     if as_json:
         print_json({"policy": policy, "episodes": episodes, "steps": len(found.actions),
                     "mean_return": mean, "file": str(out)})  # fmt: skip

@@ -103,3 +103,10 @@ def test_a_node_that_hangs_is_ended_by_the_jobs_limit_and_replaced(lab):
     until(lambda: lab.cloud.state()["jobs"][job]["status"] == "Canceled", what="the limit")
     assert driver.wait(PATIENCE_S) == 0, lab.said
     assert mailbox.accepted("t0001-s1", Phase.TRAIN).attempt == 2 and lab.left() == {}
+
+
+def test_a_job_that_is_prepared_for_ever_is_replaced_by_itself(lab):
+    _, path = file_of(lab)
+    lab.cloud.physics(stuck=1)
+    lab.run("run", path, "--on", "azure", PREPARING_S="3")
+    assert lab.left() == {}

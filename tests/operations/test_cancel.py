@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import expect
 
+from drillyard.scratch import RUNTIME
+from tests.flows.conftest import lease_processes
 from tests.patience import until
 
 from .pages import browser, cancel, log_in
@@ -85,16 +89,19 @@ def test_a_run_that_has_not_begun(team: Yard) -> None:
 
 
 def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
-    world = {"id": "world:Slow", "args": {"step_s": 0.0, "stuck_at": 150}}
-    run = team.start(team.bench.write(
-        "stubborn", simulator=world, backends={"local": {"stop_grace_s": 120}},
-    ))  # fmt: skip
-    until(lambda: team.bench.board_step("stubborn") >= 128, what="steps")
-    until(lambda: "45 s" in "".join(team.api.logs({"id": run})), what="a long step")
+    run = at_work(team, "stubborn")
+    (lease,) = team.bench.leases("stubborn")
+    agent = psutil.Process(lease_processes(lease)[0])
+    runtime = Path(agent.environ()[RUNTIME])
     process = team.process(run)
-    team.prefect("flow-run", "cancel", run)
-    until(lambda: not process.is_running(), what="Prefect has ended the flow run")
+    with open(runtime / f"{lease}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever is to end the lease waits for its turn
+        team.prefect("flow-run", "cancel", run)
+        until(lambda: not process.is_running(), what="Prefect has ended the flow run")
+        assert (runtime / lease).exists()  # in the middle of the teardown
     stopped(team, "stubborn", run)
+    until(lambda: not (runtime / lease).exists(), what="the rest of the teardown")
+    goes_on(team, "stubborn")
 
 
 def test_by_down(team: Yard, tmp_path: Path) -> None:

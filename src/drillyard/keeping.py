@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from drillyard.attempts import TicketState
 from drillyard.backend import Backend, Lease, Liveness, Trait
 from drillyard.clock import Clock
 from drillyard.driver_lock import DriverLock
-from drillyard.errors import TimedOut, WorkerLost
+from drillyard.errors import DrillyardError, TimedOut, WorkerLost
 from drillyard.launching import Launcher
 from drillyard.lost import Undertaker, probe
-from drillyard.status import RETRIES, Cause
+from drillyard.status import RETRIES, Cause, Status
 from drillyard.tenancy import Tenancy
 from drillyard.wanted import Wanted
 
 OVERDUE_S = 120.0
 """How long after its limit a lease that is still there is ended by the driver."""
+_LAST_WORDS = 3
+"""Lines of a backend's log that are told of a lease that did nothing."""
 
 
 class Keeper:
@@ -87,9 +89,9 @@ class Keeper:
         if lease is not None and self._over(lease, OVERDUE_S):
             # Neither the worker nor the provider has ended it: the outcome is decided, and
             # whoever waits tears down.
-            raise _limit_reached(lease)
+            raise limit_reached(self._backend, lease, states)
         if lease is None or probe(self._backend, lease) is Liveness.GONE:
-            self._lost(lease)
+            self._lost(lease, states)
             return
         if Trait.TENDED in self._backend.traits:
             self._keep(lease, runs=len({s.ticket.run for s in todo}))
@@ -123,9 +125,9 @@ class Keeper:
                 self._lock.must_drive()
                 self._backend.tend(lease, min(lease.order.workers, runs))
 
-    def _lost(self, lease: Lease | None) -> None:
+    def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
         if lease is not None and self._over(lease):
-            raise _limit_reached(lease)
+            raise limit_reached(self._backend, lease, states)
         if self._wanted.decided:
             return  # its machines had done everything, and left: the next look sees it
         with self._unless_ending(lease) as free:
@@ -148,9 +150,23 @@ class Keeper:
         return deadline is not None and self._clock.now() >= deadline + late_s
 
 
-def _limit_reached(lease: Lease) -> TimedOut:
+def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketState]) -> TimedOut:
+    """What is said of a lease that its limit ended.
+
+    Args:
+        backend: Asked for its last words where no ticket had begun: it may have had no machine.
+        lease: The one.
+        states: Of all tickets.
+    """
     limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
+    hint = "raise it, and run the same command again: it goes on from the last checkpoints"
+    if any(s.status not in (Status.PENDING, Status.READY) for s in states.values()):
+        return TimedOut(f"{limit} ended the lease before the work was done", hint=hint)
+    said: list[str] = []
+    with contextlib.suppress(DrillyardError):
+        said = list(backend.logs(lease, None))[-_LAST_WORDS:]
     return TimedOut(
-        f"{limit} ended the lease before the work was done",
-        hint="raise it, and run the same command again: it goes on from the last checkpoints",
+        "; ".join([f"{limit} ended the lease before any work had begun", *said]),
+        hint="see why the backend gave no machine (quota, capacity, the image), or raise the "
+        "limit; then run the same command again",
     )

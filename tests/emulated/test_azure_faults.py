@@ -8,6 +8,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness, Order
 from drillyard.errors import ControlPlaneError
+from drillyard.keeping import limit_reached
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.azure_lab import named, needs_azurite, opened
@@ -130,6 +131,21 @@ def test_scarce_nodes_are_waited_for(azure, backend):
         )
     finally:
         azure.physics(low_priority=None)
+    gone(azure, backend, lease)
+
+
+def test_a_limit_that_ends_a_job_in_the_queue_says_that_it_waited(azure, backend):
+    azure.physics(low_priority=0)
+    try:
+        lease = rented(backend, order_of(backend, deadline_of="budget.max_hours = 0.1"))
+        job = backend.launch(lease, "t0001-s1.train")["job"]
+        until(lambda: statuses(azure, lease)[job] == "Queued", what="the queue")
+        said = limit_reached(backend, lease, {})
+    finally:
+        azure.physics(low_priority=None)
+    began = "budget.max_hours = 0.1 ended the lease before any work had begun"
+    assert str(said).startswith(f"{began}; cluster {lease.lease_id}")
+    assert str(said).endswith(f"{job}: Queued")
     gone(azure, backend, lease)
 
 

@@ -43,6 +43,28 @@ def test_cancelled_with_and_without_a_driver_nothing_is_left(lab):
     assert lab.left() == {}
 
 
+def test_a_sign_in_that_ends_ends_the_command_and_no_job(lab):
+    path = lab.write(FILE)
+    driver = lab.start("run", str(path), "--on", "azure")
+    mailbox = at_work(lab, "long")
+    lab.cloud.ask("entra", trouble="AADSTS700082: The refresh token has expired.", valid_from=2e10)
+    try:
+        assert driver.wait(PATIENCE_S) == 4, lab.said
+        assert "AADSTS700082" in lab.said and "az login" in lab.said
+        assert "Traceback" not in lab.said
+        (job,) = lab.cloud.state()["jobs"].values()
+        assert job["status"] == "Running"
+    finally:
+        lab.cloud.ask("entra", trouble="", valid_from=0)
+    seen = mailbox.board("t0001-s1").beat
+    until(lambda: mailbox.board("t0001-s1").beat > seen + 1, what="the job's next words")
+    again = lab.start("run", str(path), "--on", "azure")
+    until(lambda: len(mailbox.drivers()) == 2, what="another driver")
+    lab.run("cancel", "long", "--store", lab.store)
+    assert again.wait(PATIENCE_S) == 130, lab.said
+    assert len(lab.cloud.state()["jobs"]) == 1 and lab.left() == {}
+
+
 def test_a_killed_driver_costs_no_result_and_a_reaper_no_longer_work(lab):
     """The job ends by itself; what it leaves is found by its tag, and only when it is over."""
     path = lab.write(SHORT)

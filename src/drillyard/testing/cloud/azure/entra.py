@@ -33,7 +33,8 @@ class Entra:
     Attributes:
         life_s: How long a token is good for.
         trouble: What it answers instead of tokens: ``AADSTS7000222: …``; empty: nothing is wrong.
-        valid_from: Tokens issued before are refused, as after a sign-out.
+        valid_from: A person's tokens issued before are refused, as after a sign-out; a job has an
+            identity of its own.
     """
 
     life_s: float = 3600.0
@@ -121,7 +122,8 @@ class Entra:
         said = claims(token)
         if scheme.lower() != "bearer" or not RESOURCES[resource].match(str(said.get("aud"))):
             return None
-        fresh = self.valid_from <= float(said.get("iat", 0)) and time.time() < float(said["exp"])
+        since = self.valid_from if said["oid"] == CLIENT else 0.0
+        fresh = since <= float(said.get("iat", 0)) and time.time() < float(said["exp"])
         return str(said["oid"]) if fresh else None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.errors import ConfigError, CorruptObject
+from drillyard.errors import ConfigError, CorruptObject, SimulatorError
 from drillyard.simulators import cstr_compiled as columns
 from drillyard.simulators.cstr_physics import growth, integrate
 from drillyard.simulators.make import can_vectorise, make_vec
@@ -164,3 +165,22 @@ def test_what_stands_around_a_copy_needs_copies() -> None:
     assert said["simulator: copies"] == "16 are stepped at once, over arrays"
     with pytest.raises(ConfigError, match="cannot step all copies at once"):
         RlWorkload().check(experiment(4, id="Pendulum-v1", copies="vectorised"), None)
+
+
+BROKEN = {
+    "rewards (4, 1) of float64": (np.zeros((4, 1)), np.zeros(4, bool), np.zeros(4, bool)),
+    "rewards list": ([0.0] * 4, np.zeros(4, bool), np.zeros(4, bool)),
+    "truncated (4,) of float64": (np.zeros(4), np.zeros(4, bool), np.zeros(4)),
+    "2 values": (np.zeros(4), np.zeros(4, bool)),
+    "(4,) of float64": np.zeros(4),
+}
+
+
+@pytest.mark.parametrize("said", BROKEN)
+def test_a_step_that_breaks_its_contract_is_named(said: str) -> None:
+    venv = make_vec(spec({"id": "simple-adder"}), 4, 5, how="vectorised")
+    venv.reset()
+    venv._simulator.step = lambda actions: BROKEN[said]
+    with pytest.raises(SimulatorError, match=f"step gave {re.escape(said)} at step 1") as raised:
+        venv.step(actions(venv, np.random.default_rng(1)))
+    assert "seeds 5 to 8" in str(raised.value)

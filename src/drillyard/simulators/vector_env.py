@@ -10,10 +10,13 @@ from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
 
 from drillyard import whereabouts
-from drillyard.errors import CorruptObject
+from drillyard.errors import CorruptObject, SimulatorError
 from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.vectorised import VectorSimulator, first
+
+_GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
+"""What a step gives, and numpy's letters of the types that they may have."""
 
 
 class VectorisedEnv(VecEnv):  # type: ignore[misc]
@@ -66,7 +69,7 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
         whereabouts.enter(*at)
         try:
-            rewards, terminated, truncated = self._simulator.step(self._actions)
+            rewards, terminated, truncated = self._stepped(at)
         except (Exception, SystemExit) as error:
             whereabouts.note(error, *at)
             raise
@@ -89,6 +92,29 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
                 infos[copy]["lesson"] = self._drawn[copy]
             self._begin(copy)
         return self._simulator.observe(), rewards.astype(np.float32), dones, infos
+
+    def _stepped(self, at: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
+        """Step the simulator, and refuse what numpy would make something else of.
+
+        Raises:
+            SimulatorError: Not three arrays with a number or a truth a copy.
+        """
+        given, n = self._simulator.step(self._actions), self.num_envs
+        if isinstance(given, tuple) and len(given) == len(_GIVEN):
+            wrong = [
+                f"{name} {_shown(value)}"
+                for value, (name, kinds) in zip(given, _GIVEN, strict=True)
+                if getattr(value, "shape", None) != (n,) or value.dtype.kind not in kinds
+            ]
+        else:
+            wrong = [f"{len(given)} values" if isinstance(given, tuple) else _shown(given)]
+        if wrong:
+            raise SimulatorError(
+                f"{self._declared.__name__}, all copies at once: step gave {', '.join(wrong)} "
+                f"at {whereabouts.place(*at)}",
+                allowed=f"rewards (float), terminated and truncated (bool), ({n},) each",
+            )
+        return given
 
     def _begin(self, copy: int) -> None:
         self._drawn[copy] = (
@@ -150,3 +176,10 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         """No copy has a wrapper."""
         del wrapper_class
         return [False for _ in self._get_indices(indices)]
+
+
+def _shown(value: object) -> str:
+    """An array as its shape and type; anything else as its type."""
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} of {value.dtype}"
+    return type(value).__name__

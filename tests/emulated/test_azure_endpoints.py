@@ -6,7 +6,7 @@ import re
 import pytest
 
 pytest.importorskip("azure.ai.ml")
-pytest.importorskip("onnxruntime")
+pytest.importorskip("drillyard.policies.act")  # not onnxruntime itself: it would phone home
 
 from drillyard.cli.main import main
 from drillyard.policies import bundles

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.testing.cloud.azure.answers import refused
 from drillyard.testing.cloud.azure.entra import Entra
 from drillyard.testing.cloud.tls import Authority
 from drillyard.testing.cloud.wire import Request, Response
@@ -133,6 +134,10 @@ class Blobs:
     def __call__(self, request: Request) -> Response:
         """One request of a client."""
         request.caller = self._entra.who(request, "storage")
+        if (
+            request.caller is None
+        ):  # Azurite knows when a token ends, and nothing of who signed out
+            return refused(401, "InvalidAuthenticationInfo", "The access token is not valid.")
         answer = self._forward(request)
         whole = request.method == "PUT" and request.query.get("comp", "blocklist") == "blocklist"
         if whole and answer.status == 201 and request.caller and request.path.count("/") > 1:

@@ -19,6 +19,7 @@ from drillyard.cli.common import (
     SetOption,
     StoreOption,
     TunableOption,
+    as_typed,
     parameters,
 )
 
@@ -73,7 +74,8 @@ def run(
         values=parameters(context), tunables=tunables or [], backend=on, name=name,
         allow_change=allow_change, offline_ok=offline_ok,
     )  # fmt: skip
-    run_file(request, as_json=as_json)
+    with as_typed(on, name):
+        run_file(request, as_json=as_json)
 
 
 def bench(
@@ -91,7 +93,8 @@ def bench(
 
     request = Request(file=file, store=store, sets=sets or [], backend=on, name=name,
                       offline_ok=offline_ok)  # fmt: skip
-    bench_file(request, as_json=as_json)
+    with as_typed(on, name):
+        bench_file(request, as_json=as_json)
 
 
 def resume(

@@ -240,11 +240,18 @@ def test_a_refused_setting_names_where_it_comes_from(monkeypatch: pytest.MonkeyP
     assert caught.value.file is None
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "rehearse"])
+@pytest.mark.parametrize("command", ["check", "plan", "rehearse", "run", "bench"])
 def test_a_backend_that_is_none_is_told_as_the_option_it_was(command: str) -> None:
     result = invoke(command, "experiments/mock.yaml", "--on", "aws")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("command line: --on: unknown backend 'aws'")
+
+
+def test_an_option_that_is_none_is_refused_also_beside_a_simulator() -> None:
+    result = invoke("check", "cstr", "--pictur", "a.svg")
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith("command line: --pictur: no such option")
+    assert "picture" in str(result.exception.hint)
 
 
 def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:

@@ -20,6 +20,7 @@ from drillyard.cli.common import (
     TunableOption,
     finding_json,
     load_file,
+    no_parameters,
     print_findings,
     print_json,
     store_url,
@@ -64,6 +65,7 @@ def check_command(
     if picture is not None:
         _check_picture(picture)
     if is_simulator(str(file)):
+        no_parameters(context)
         simulator = SimulatorSpec(id=str(file))
         _tell(str(file), check_alone(simulator), "is ready to train on", as_json)
         if picture is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +93,7 @@ def parameters(context: typer.Context) -> dict[str, str]:
     """
     from drillyard.registry import nearest
 
-    options = [o.lstrip("-") for p in context.command.params for o in p.opts if o[:2] == "--"]
+    options = _options(context)
     found: dict[str, str] = {}
     seen: dict[str, str] = {}
     words = list(context.args)
@@ -123,6 +124,47 @@ def parameters(context: typer.Context) -> dict[str, str]:
     return found
 
 
+def no_parameters(context: typer.Context) -> None:
+    """Refuse ``--name value`` where there is no file that could declare it.
+
+    Args:
+        context: Of a command with ``FREE`` settings.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    from drillyard.registry import nearest
+
+    for name, value in parameters(context).items():
+        raise ConfigError("no such option", file="command line", field=f"--{name}", value=value,
+                          hint=nearest(name, _options(context)))  # fmt: skip
+
+
+def _options(context: typer.Context) -> list[str]:
+    return [o.lstrip("-") for p in context.command.params for o in p.opts if o[:2] == "--"]
+
+
+@contextmanager
+def as_typed(on: str | None, name: str | None) -> Iterator[None]:
+    """Tell what is wrong with ``--on`` and ``--name`` by these words.
+
+    They are laid over the file as a ``--set``, which is not what the user wrote.
+
+    Args:
+        on: ``--on``.
+        name: ``--name``.
+    """
+    typed = {"backend": "--on"} if on else {}
+    typed |= {"name": "--name"} if name else {}
+    try:
+        yield
+    except UserError as error:
+        for one in getattr(error, "errors", [error]):
+            if getattr(one, "file", "") == "--set" and one.field in typed:
+                one.file, one.field = "command line", typed[one.field]
+        raise
+
+
 def load_file(
     file: Path,
     sets: Sequence[str] | None = None,
@@ -151,7 +193,7 @@ def load_file(
     all_sets = [
         *(sets or []), *([f"name={name}"] if name else []), *([f"backend={on}"] if on else [])
     ]  # fmt: skip
-    try:
+    with as_typed(on, name):
         return load(
             file,
             sets=all_sets,
@@ -159,14 +201,6 @@ def load_file(
             values=parameters(context) if context else {},
             tunables=tunables or [],
         )
-    except UserError as error:
-        typed = {"backend": "--on"} if on else {}
-        typed |= {"name": "--name"} if name else {}
-        # `--on` is laid over the file as a `--set`, which is not what the user wrote.
-        for one in getattr(error, "errors", [error]):
-            if getattr(one, "file", "") == "--set" and one.field in typed:
-                one.file, one.field = "command line", typed[one.field]
-        raise
 
 
 def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:

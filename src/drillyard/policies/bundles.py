@@ -94,7 +94,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """
     path = folder / INDEX
     if not path.is_file():
-        raise NotFound(f"{folder} is no bundle of drillyard: it has no {INDEX}",
+        why = f"it has no {INDEX}" if folder.is_dir() else "there is no such folder"
+        raise NotFound(f"{folder} is no bundle of drillyard: {why}",
                        hint="`drillyard export` makes one; models of other programs go through "
                        "`drillyard import`")  # fmt: skip
     try:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Lease, Order
-from drillyard.ledger import Gone, Intent, Rented
+from drillyard.backend.prices import FREE
+from drillyard.leases.ledger import Gone, Intent, Rented
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.files import save_file
@@ -36,10 +37,9 @@ from drillyard.mailbox.records import (
     RunRecord,
     TicketRecord,
 )
-from drillyard.prices import FREE
+from drillyard.mailbox.status import Cause, Status
+from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause, Status
-from drillyard.streams import StreamWriter
 
 T0 = 1_772_370_000.0
 STEPS = 60_000

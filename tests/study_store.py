@@ -21,8 +21,8 @@ from drillyard.mailbox.records import (
     TrialOutcome,
     TrialRecord,
 )
+from drillyard.mailbox.status import Cause, Status
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause, Status
 
 T0 = 1_772_370_000.0
 METRIC = "evaluate/score"

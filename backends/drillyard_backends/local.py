@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
-from drillyard.clock import SYSTEM, Clock
-from drillyard.scratch import RUNTIME
-from drillyard.settings_model import configured
+from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend.settings.model import configured
+from drillyard.findings import Finding, Severity
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.scratch import RUNTIME
 from drillyard_backends.sessions import Sessions, default_runtime
 
 

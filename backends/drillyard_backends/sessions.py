@@ -24,12 +24,12 @@ from pathlib import Path
 import psutil
 
 from drillyard.backend import Lease, Liveness, Order
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import CorruptObject, DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
-from drillyard.scratch import RUNTIME
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import MARK, ProcessId, end, in_session, marked, send, wait_gone
+from drillyard.system.scratch import RUNTIME
 
 _LOG_TAIL = 1 << 20
 _LOCK_S = 60.0

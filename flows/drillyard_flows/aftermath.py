@@ -13,7 +13,7 @@ import threading
 import weakref
 from typing import ClassVar
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox
 from drillyard.results import collect, words
 from drillyard.results.model import ExperimentResults

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from drillyard.driver import Driver
+from drillyard.driver.active import current
+from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError
-from drillyard.open_drivers import current
 
 
 def find(store: str, experiment: str) -> Driver | None:

@@ -18,9 +18,9 @@ from prefect.blocks.system import Secret
 from pydantic import BaseModel, SecretStr, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from drillyard.backend.settings.resolve import config_of, fields_of, is_secret
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import names
-from drillyard.settings import config_of, fields_of, is_secret
 from drillyard_flows.prefect_api import FIELD, guarded, translated
 from drillyard_flows.settings import configured_api
 
@@ -135,7 +135,7 @@ def __dir__() -> list[str]:
 
 
 class PrefectBlocks:
-    """What ``drillyard.settings`` asks; see ``drillyard.settings_references.Blocks``.
+    """Implements ``drillyard.backend.settings.references.Blocks`` with blocks of Prefect.
 
     Raises:
         ConfigError: There is no server that keeps anything, or anybody can read what it keeps.

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import ControlPlaneError
 from drillyard_flows import server as prefect_server
 from drillyard_flows import settings

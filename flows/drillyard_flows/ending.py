@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
-from drillyard.attempts import ticket_states
-from drillyard.command_lines import command
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import failures
+from drillyard.driver.outcome import stopped as stopped_text
 from drillyard.errors import (
     ControlPlaneError,
     DrillyardError,
@@ -19,11 +19,11 @@ from drillyard.errors import (
     TeardownUnconfirmed,
 )
 from drillyard.mailbox import Mailbox
-from drillyard.outcome import failures
-from drillyard.outcome import stopped as stopped_text
+from drillyard.mailbox.command_hints import command
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.results import collect
 from drillyard.results.trials import is_study
-from drillyard.status import Status
 
 
 def build_report(mailbox: Mailbox, say: Any) -> str | None:

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from drillyard.driver import Driver
-from drillyard.ledger import Ledger
-from drillyard.spending import so_far
-from drillyard.status import Status
+from drillyard.driver.driver import Driver
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.spending import so_far
+from drillyard.mailbox.status import Status
 
 FINISHED = "drillyard.experiment.finished"
 STUDY_FINISHED = "drillyard.study.finished"

@@ -19,8 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from drillyard.budget import longest_s
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import (
     ConfigError,
     CorruptObject,
@@ -33,6 +32,7 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
+from drillyard.leases.budget import longest_s
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
 from drillyard.spec.load import Loaded
 from drillyard.tracking import Mirror, resolve_uri
@@ -263,7 +263,7 @@ def _shown(driver: Driver) -> tuple[str | None, str]:
 
 def _tear_down(where: dict[str, str]) -> None:
     """As a task, so that it is seen; as a plain call where Prefect cannot be reached."""
-    from drillyard.open_drivers import current
+    from drillyard.driver.active import current
 
     try:
         teardown(**where)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from drillyard.command_lines import bare
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode
+from drillyard.mailbox.command_hints import bare
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

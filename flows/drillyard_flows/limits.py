@@ -15,9 +15,9 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import ConfigError, Stopped
-from drillyard.side_by_side import workers
+from drillyard.runs.parallelism import workers
 
 LOOK_S = 5.0
 """How often a waiting experiment looks whether it was stopped."""

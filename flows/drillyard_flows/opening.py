@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TicketRecord
 
@@ -90,7 +90,7 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
 
 def words(values: Mapping[str, str]) -> list[str]:
     """``pairs`` the other way round, for people to read: secrets are not shown."""
-    from drillyard.redaction import redact_tree
+    from drillyard.system.redaction import redact_tree
 
     return [f"{name}={redact_tree(value, name)}" for name, value in values.items()]
 
@@ -119,8 +119,8 @@ def checked(request: Request) -> Loaded:
         UserError: What is wrong, with file, line and field.
         ControlPlaneError: Nothing but a server that is away.
     """
-    from drillyard.checking import check
-    from drillyard.findings import refuse
+    from drillyard.checks.experiment import check
+    from drillyard.checks.refusal import refuse
 
     loaded = loaded_of(request)
     store = request.store_url(loaded)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from drillyard import servers
+from drillyard.checks import servers
 from drillyard.errors import ConfigError, ControlPlaneError
-from drillyard.redaction import redact
+from drillyard.system.redaction import redact
 from drillyard_flows import settings
 
 if TYPE_CHECKING:

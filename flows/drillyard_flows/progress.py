@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from drillyard.mailbox.records import Board, Phase
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,8 +14,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from drillyard.errors import TeardownUnconfirmed
-from drillyard.reaping import Outcome, Report
-from drillyard.reaping import reap as end_expired
+from drillyard.leases.reaper import Outcome, Report
+from drillyard.leases.reaper import reap as end_expired
 from drillyard_flows import plain_errors
 
 UNDELETABLE = "drillyard.lease.undeletable"

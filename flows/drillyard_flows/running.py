@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from drillyard.cli.common import open_mailbox
-from drillyard.command_lines import command
 from drillyard.errors import ConfigError, ControlPlaneError, DrillyardError
+from drillyard.mailbox.command_hints import command
 from drillyard_flows import settings
 from drillyard_flows.opening import Request, checked, opened
 from drillyard_flows.progress import Display, open_display
 
 if TYPE_CHECKING:
-    from drillyard.driver import Driver
+    from drillyard.driver.driver import Driver
     from drillyard.spec.load import Loaded
 
 API_PATIENCE_S = 5.0
@@ -72,9 +72,9 @@ def resume_name(request: Request, *, as_json: bool) -> None:
     Raises:
         DrillyardError: No such experiment, or how it ended.
     """
-    from drillyard.bundle import install
-    from drillyard.scratch import own_folder
+    from drillyard.runs.code_archive import install
     from drillyard.spec.load import load_resolved
+    from drillyard.system.scratch import own_folder
 
     started = time.monotonic()
     mailbox = open_mailbox(request.name, request.store)

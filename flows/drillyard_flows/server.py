@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.errors import ControlPlaneError
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 
 LINGER_S = 3.0

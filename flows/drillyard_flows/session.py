@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from drillyard.attempts import by_run, worst
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
+from drillyard.driver.reconcile import DONE
 from drillyard.errors import (
     ControlPlaneError,
     CorruptObject,
@@ -28,8 +28,8 @@ from drillyard.errors import (
     WorkerLost,
 )
 from drillyard.mailbox.records import PHASES
-from drillyard.opening import DONE
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import by_run, worst
 from drillyard_flows import server as prefect_server
 from drillyard_flows import settings
 from drillyard_flows.aftermath import Aftermath

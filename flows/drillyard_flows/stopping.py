@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from drillyard.attempts import ticket_states
 from drillyard.backend import open_backend
-from drillyard.driver_lock import living
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.manager import Tenancy
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.records import Cancel
-from drillyard.status import Status
-from drillyard.tenancy import Tenancy
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 
 FLUSH_S = 30.0
 """How long running tickets may take to notice and to write what they have."""

@@ -14,10 +14,10 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import stopped
 from drillyard.errors import Bug, DrillyardError, Stopped
 from drillyard.mailbox.mailbox import trial_id
-from drillyard.outcome import stopped
 from drillyard_flows import form, hooks
 from drillyard_flows.experiment import THREADS, driven, run_name
 from drillyard_tasks.trial import trial

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drillyard.api import load, run
-    from drillyard.feed import Point, StopRun
-    from drillyard.generating import generate
+    from drillyard.authoring.generate import generate
+    from drillyard.metrics.follow import Point, StopRun
     from drillyard.registry import register
 
 __version__ = "0.1.0"
 __all__ = ["Point", "StopRun", "__version__", "generate", "load", "register", "run"]
 
 _WHERE = {
-    "Point": "drillyard.feed",
-    "StopRun": "drillyard.feed",
+    "Point": "drillyard.metrics.follow",
+    "StopRun": "drillyard.metrics.follow",
     "load": "drillyard.api",
     "run": "drillyard.api",
-    "generate": "drillyard.generating",
+    "generate": "drillyard.authoring.generate",
     "register": "drillyard.registry",
 }
 

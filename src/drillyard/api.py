@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from drillyard.errors import DrillyardError, ExperimentFailed, Stopped, WorkerLost
-from drillyard.extras import install
-from drillyard.feed import STREAMS, Callback, Feed, Point, StopRun
-from drillyard.python_values import as_sets, as_text
+from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
+from drillyard.spec.from_python import as_sets, as_text
+from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
-    from drillyard.driver import Driver
+    from drillyard.driver.driver import Driver
     from drillyard.mailbox import Mailbox
     from drillyard.mailbox.records import TicketRecord
     from drillyard.results import ExperimentResults
@@ -119,10 +119,10 @@ def run(
         InfrastructureError: The machinery failed; the same call goes on.
     """
     from drillyard.backend import open_backend
-    from drillyard.checking import check
+    from drillyard.checks.experiment import check
+    from drillyard.checks.refusal import refuse
     from drillyard.cli.common import store_url
-    from drillyard.driver import Driver
-    from drillyard.findings import refuse
+    from drillyard.driver.driver import Driver
     from drillyard.mailbox import Mailbox, open_store
 
     through = _through(flow)
@@ -283,7 +283,7 @@ def _told_whole(driver: Driver, error: BaseException | None) -> BaseException | 
     """A failure with every failed run in it, the first ticket that failed and why."""
     if not isinstance(error, ExperimentFailed | WorkerLost) or driver.study is not None:
         return error
-    from drillyard.outcome import failures
+    from drillyard.driver.outcome import failures
 
     return failures(driver.mailbox, driver.states()) or error
 

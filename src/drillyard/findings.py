@@ -1,93 +1,30 @@
-"""Findings of the world as errors of the experiment's file: field, value, line, a fix."""
+"""What a check found: an error, a warning or a note, where it is and how to fix it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import enum
+from dataclasses import dataclass
 
-from drillyard.backend import Finding, Severity
-from drillyard.errors import ConfigError, ConfigErrors, ControlPlaneError, UserError
-from drillyard.spec.load import Loaded
-from drillyard.spec.precedence import parse_dotted
-
-_ALLOWED = {
-    "simulator.id": "a simulator that can be made and keeps to Gymnasium's rules",
-    "tracking.mlflow": "a server that answers and may be used, auto, or null",
-    "backend": "a backend that is ready",
-}
+from drillyard.errors import ConfigError
 
 
-def as_finding(error: UserError, subject: str) -> Finding:
-    """An error that someone raised, as a finding about ``subject``."""
-    message = error.message.rstrip()  # of a broken plug-in with its traceback
-    if not isinstance(error, ConfigError):
-        return Finding(Severity.ERROR, subject, message, error.hint)
-    error.message = message
-    return Finding(Severity.ERROR, error.field or subject, message, error.hint, error)
+class Severity(enum.StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
 
 
-def placed(finding: Finding, loaded: Loaded) -> Finding:
-    """An error among findings as an error of the file: field, value, line."""
-    if finding.severity is not Severity.ERROR:
-        return finding
-    error = finding.error
-    if error is None:
-        kind, _, more = finding.subject.partition(":")
-        field = {"simulator": "simulator.id", "rl": "learner.algorithm"}.get(kind, kind)
-        field = "backend" if kind.startswith("backend ") else field
-        value = _value(loaded, field)
-        said = f"{more.strip()}: {finding.message}" if more else finding.message
-        error = ConfigError(said, field=field if value is not None else None, hint=finding.fix)
-        if value is None:  # not of the file: an option, or the environment
-            error.file = f"--{kind}" if kind == "store" else None
-            error.field = None if kind == "store" else finding.subject
-    # Of the file is what it could have said: a backend's quota or image is not.
-    if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
-        error = loaded.locate(error)
-    if error.field == "backend" and error.file == "--set":
-        # Chosen on the command line, perhaps by `--on`: what is wrong stands in no file.
-        error = ConfigError(error.message, field=finding.subject.partition(":")[0],
-                            hint=error.hint)  # fmt: skip
-    if error.value is None and error.field is not None:
-        error.value = _value(loaded, error.field)
-    error.allowed = error.allowed or _ALLOWED.get(str(error.field))
-    error.hint = error.hint or "see `drillyard explain` for where each value comes from"
-    return replace(finding, subject=error.field or finding.subject, message=error.said(),
-                   fix=error.hint, error=error)  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``drillyard doctor`` and ``check``."""
 
-
-def _first(field: str) -> str:
-    return str(parse_dotted(field)[0])
-
-
-def _value(loaded: Loaded, field: str) -> object:
-    """The value of a field as the experiment has it; None where it has no such field."""
-    item: object = loaded.spec
-    for part in parse_dotted(field):
-        if isinstance(part, int):
-            item = item[part] if isinstance(item, list) and part < len(item) else None
-        else:
-            item = getattr(item, part, None)
-    return item if isinstance(item, str | int | float) else None
-
-
-def refuse(findings: Sequence[Finding]) -> None:
-    """Stop when there are errors among findings.
-
-    Args:
-        findings: Of ``check``.
-
-    Raises:
-        ConfigError: What is wrong.
-        ConfigErrors: Several of them.
-        ControlPlaneError: Nothing but that a server is away.
-    """
-    found = [f for f in findings if f.severity is Severity.ERROR]
-    if found and all(f.infrastructure for f in found):
-        raise ControlPlaneError("\n".join(str(f.error or f.message) for f in found),
-                                hint=found[0].fix)  # fmt: skip
-    errors = [f.error or ConfigError(f.message, field=f.subject, hint=f.fix) for f in found]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ConfigErrors(errors)
+    severity: Severity
+    subject: str
+    message: str
+    fix: str | None = None
+    error: ConfigError | None = None
+    """What is wrong as a field of the experiment's file, where it is one."""
+    infrastructure: bool = False
+    """An error of a server or network that may be away, not of the experiment: exit code 4."""

@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
+from drillyard.driver.active import current
 from drillyard.errors import ControlPlaneError, DrillyardError, Stopped, StoreUnavailable
 from drillyard.mailbox.records import Accepted
-from drillyard.open_drivers import current
 from drillyard_tasks.publisher import PUBLISHER
 
 Reference = dict[str, Any]

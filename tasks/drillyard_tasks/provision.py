@@ -7,7 +7,7 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from drillyard.backend import console
-from drillyard.open_drivers import current
+from drillyard.driver.active import current
 from drillyard_tasks.common import INFRASTRUCTURE
 from drillyard_tasks.publisher import artifact_key
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
+from drillyard.leases.spending import so_far
 from drillyard.mailbox.records import Board, Phase
-from drillyard.redaction import redact
-from drillyard.runlogs import Tail
-from drillyard.spending import so_far
+from drillyard.runs.logs import Tail
+from drillyard.system.redaction import redact
 
 INTERVAL_S = 10.0
 LOGS_EVERY_S = 3.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from drillyard.open_drivers import current
+from drillyard.driver.active import current
 from drillyard_tasks.common import INFRASTRUCTURE
 
 

@@ -8,9 +8,9 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from drillyard.driver.active import current
 from drillyard.errors import Bug, RunFailed, Stopped
-from drillyard.open_drivers import current
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
 from drillyard_tasks.common import INFRASTRUCTURE
 
 

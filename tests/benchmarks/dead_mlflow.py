@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.streams import read_stream
+from drillyard.metrics.streams import read_stream
 from drillyard.tracking.points import points_of
 
 from . import common

@@ -24,8 +24,8 @@ ENGINES = ("sb3", "sbx")
 def one(engine: str, steps: int) -> None:
     """Train in this process; prints the rate and the seconds before its first point."""
     from drillyard.mailbox.records import Phase
+    from drillyard.metrics.streams import read_stream
     from drillyard.spec import ExperimentSpec
-    from drillyard.streams import read_stream
     from drillyard.testing.phases import OneRun
     from drillyard.workloads.rl import RlWorkload
 

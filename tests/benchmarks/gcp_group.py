@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import open_backend
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
 from tests.contract.tiny_backend import tiny
 

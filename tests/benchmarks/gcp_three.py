@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.results.fingerprint import fingerprint
 from drillyard.testing.cloud.handle import GcpEmulator
 from tests.emulated.rented import Lab
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from drillyard.errors import ExitCode
-from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.results.fingerprint import fingerprint
 from drillyard.testing.cloud.handle import GcpEmulator
 from tests.emulated.rented import Lab
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 
 from drillyard.errors import ExitCode
-from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.processes import ProcessId, marked, send, wait_gone
+from drillyard.results.fingerprint import fingerprint
+from drillyard.system.processes import ProcessId, marked, send, wait_gone
 
 from . import common
 

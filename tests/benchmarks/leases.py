@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Backend, open_backend
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
+from drillyard.leases.reaper.reaper import GRACE_S, reap
 from drillyard.mailbox import Mailbox, Store, open_store
-from drillyard.reaping.reaper import GRACE_S, reap
 from drillyard.testing.cloud.handle import Emulator
 from tests.contract.tiny_backend import tiny
 

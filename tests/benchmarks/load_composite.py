@@ -33,7 +33,7 @@ def text(children: int = CHILDREN, each: int = EACH) -> str:
 
 def measure(file: Path) -> float:
     """Seconds to load the file and to lay out every value with its origin."""
-    from drillyard.explaining import runs, tree, values
+    from drillyard.authoring.explain import runs, tree, values
     from drillyard.spec.load import load
 
     began = time.perf_counter()

@@ -20,14 +20,14 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from drillyard.attempts import ticket_states
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.system.clock import SYSTEM
 from drillyard.testing.cloud.azure.cloud import CONTAINER, Azure
 from drillyard.testing.cloud.azure.model import Job
 from drillyard.testing.cloud.emulator import parser, serve

@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drillyard.attempts import StateCache, TicketState, ticket_states
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.system.clock import SYSTEM
 from drillyard.testing.cloud.compute.model import Instance
 from drillyard.testing.cloud.gcp import Cloud, main
 from drillyard.testing.cloud.gcs.objects import Conditions, Storage

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.streams import read_stream
+from drillyard.metrics.streams import read_stream
 
 from . import common
 from .turns import Side, alternate

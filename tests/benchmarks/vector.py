@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from drillyard.episodes import Planned, run_episodes
+from drillyard.evaluation.episodes import Planned, run_episodes
 from drillyard.simulators.cstr import CstrEnv
 from drillyard.simulators.make import make_env, make_vec
 from drillyard.spec.learning import SimulatorSpec

@@ -1,7 +1,9 @@
 """A clock that runs faster than the world's, for drillyard in this process.
 
-Everything of drillyard tells the time and waits through ``drillyard.clock.SYSTEM``, so half a
-minute by which a listing lags need not be half a minute of ours. An emulated cloud of the same
+Everything of drillyard tells the time and waits through
+``drillyard.system.clock.SYSTEM``, so half a minute
+by which a listing lags need not be half a minute of ours.
+An emulated cloud of the same
 speed goes by the same time.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from drillyard.clock import SystemClock
+from drillyard.system.clock import SystemClock
 from drillyard.testing.cloud.handle import GcpEmulator
 
 

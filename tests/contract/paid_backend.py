@@ -10,22 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from drillyard.backend import (
-    Backend,
-    Cost,
-    Finding,
-    Lease,
-    Liveness,
-    Order,
-    Part,
-    Severity,
-    Trait,
-)
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Backend, Cost, Lease, Liveness, Order, Part, Trait
 from drillyard.errors import InfrastructureError
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Store
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.registry import names, register
+from drillyard.system.clock import SYSTEM, Clock
 
 if "paid" not in names("backends"):
     register("backends", "paid", "tests.contract.paid_backend:PaidBackend")

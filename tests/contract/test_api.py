@@ -14,7 +14,7 @@ import pytest
 
 import drillyard
 from drillyard.errors import ConfigError, RunFailed, UserError
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, Phase
 
@@ -24,10 +24,10 @@ DOC = Path(__file__).parents[2] / "docs" / "python.md"
 WORKLOAD = '''
 """Counts; writes a point a step; goes on from the last checkpoint."""
 import json, time
-from drillyard import checkpoints
+from drillyard.runs import checkpoints
 from drillyard.mailbox.records import AttemptStart, Manifest
-from drillyard.phases import PhaseOutcome
-from drillyard.streams import StreamWriter
+from drillyard.runs.phases import PhaseOutcome
+from drillyard.metrics.streams import StreamWriter
 
 class Count:
     kind = "count"
@@ -211,7 +211,7 @@ class Outer:
 
 
 def test_classes_travel_by_name(folder):
-    from drillyard.python_values import plain
+    from drillyard.spec.from_python import plain
 
     assert plain({"a": [Outer.Inner]}, "x") == {"a": [f"{__name__}:Outer.Inner"]}
 
@@ -222,7 +222,7 @@ def test_classes_travel_by_name(folder):
         with pytest.raises(ConfigError) as error:
             plain(thing, "learner.args.policy_kwargs")
         assert error.value.hint and "learner.args.policy_kwargs" in str(error.value)
-    program = "import drillyard.python_values as a\nclass Net: pass\na.plain(Net, 'x')"
+    program = "import drillyard.spec.from_python as a\nclass Net: pass\na.plain(Net, 'x')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "workers do not run" in done.stderr
 
@@ -234,7 +234,7 @@ def test_importing_drillyard_costs_nothing():
         heavy = {"torch", "prefect", "mlflow", "pydantic", "numpy"} & set(sys.modules)
         assert {"load", "run", "generate", "register"} <= set(dir(drillyard))
         print(sorted(heavy), callable(drillyard.generate), callable(drillyard.run))
-        import drillyard.generating
+        import drillyard.authoring.generate
         print(callable(drillyard.generate))
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

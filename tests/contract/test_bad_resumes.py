@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 import drillyard
-from drillyard.checkpoint_files import examine
-from drillyard.checkpoints import Checkpoint, CheckpointMeta
 from drillyard.cli.main import main
-from drillyard.driver_lock import DriverLock, host
 from drillyard.errors import CheckpointRefused, RunFailed, SpaceMismatch
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import DriverLock, host
+from drillyard.runs.checkpoint_files import examine
+from drillyard.runs.checkpoints import Checkpoint, CheckpointMeta
 
 WORLD = """
 import gymnasium as gym

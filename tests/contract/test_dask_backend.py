@@ -11,11 +11,12 @@ import pytest
 from distributed import LocalCluster, Security
 from distributed.diskutils import WorkSpace
 
-from drillyard.backend import Liveness, Severity
+from drillyard.backend import Liveness
 from drillyard.errors import ConfigError, DrillyardError, UserError
+from drillyard.findings import Severity
 from drillyard.mailbox.records import Phase
-from drillyard.processes import marked, send
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.system.processes import marked, send
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import Door, _clients, _end

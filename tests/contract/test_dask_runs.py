@@ -15,16 +15,16 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from drillyard.attempts import ticket_states
-from drillyard.driver import Driver
+from drillyard.driver.active import opened
+from drillyard.driver.driver import Driver
 from drillyard.errors import TeardownUnconfirmed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.open_drivers import opened
-from drillyard.processes import marked, send
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.status import Cause, Status
+from drillyard.system.processes import marked, send
 from drillyard_backends.dask import stations
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver import Driver
+from drillyard.driver.active import opened
+from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed, Stopped
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.open_drivers import opened
-from drillyard.processes import marked, send
+from drillyard.mailbox.status import Cause
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.status import Cause
+from drillyard.system.processes import marked, send
 from drillyard_backends.local import LocalBackend
 from tests.contract.toy import WORKLOAD
 from tests.patience import PATIENCE_S, until

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drillyard import checkpoints, streams
-from drillyard.fingerprint import fingerprint, weights_fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.metrics import streams
+from drillyard.results.fingerprint import fingerprint, weights_fingerprint
+from drillyard.runs import checkpoints
 from tests.contract import resume_runner
 from tests.patience import PATIENCE_S
 
@@ -211,7 +212,7 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, left_alon
 def test_one_changed_number_in_a_checkpoint_changes_the_fingerprint(
     name, processes, left_alone, tmp_path
 ):
-    from drillyard.learners.packing import pack, unpack
+    from drillyard.agents.packing import pack, unpack
 
     case = CASES[name]
     a, b = left_alone(name), box(tmp_path / "b")
@@ -348,7 +349,7 @@ def test_the_training_curve_does_not_notice_evaluations(processes, left_alone, t
 
 def test_a_cut_is_a_truncation(processes, tmp_path):
     """Silent worlds: the row before a cut is marked as cut, and bootstraps."""
-    from drillyard.learners.packing import npz_arrays
+    from drillyard.agents.packing import npz_arrays
 
     case = CASES["reset-dqn"]
     case = {**case, "train": {**case["train"], "keep_checkpoints": None}}  # one for each barrier

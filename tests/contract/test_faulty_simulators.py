@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import drillyard
-from drillyard import checkpoints
 from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.runs import checkpoints
 
 WORLD = """
 import os, pathlib, re, signal, time

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load
 
 from drillyard.errors import Stopped
-from drillyard.fingerprint import fingerprint
 from drillyard.learners.devices import Measured
 from drillyard.mailbox.records import Phase
+from drillyard.results.fingerprint import fingerprint
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload

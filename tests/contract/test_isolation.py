@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.driver import Driver
+from drillyard.driver.active import opened
+from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.open_drivers import opened
-from drillyard.processes import marked, send
+from drillyard.mailbox.status import Status
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.status import Status
+from drillyard.system.processes import marked, send
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
@@ -28,7 +28,7 @@ WORKLOAD = '''
 import ctypes, os
 from pathlib import Path
 from drillyard.mailbox.records import Manifest
-from drillyard.phases import PhaseOutcome
+from drillyard.runs.phases import PhaseOutcome
 
 class Rough:
     kind = "rough"

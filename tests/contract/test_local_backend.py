@@ -9,10 +9,11 @@ import subprocess
 import psutil
 import pytest
 
-from drillyard.backend import Liveness, Severity
+from drillyard.backend import Liveness
 from drillyard.errors import InfrastructureError
-from drillyard.processes import ProcessId
-from drillyard.status import Status
+from drillyard.findings import Severity
+from drillyard.mailbox.status import Status
+from drillyard.system.processes import ProcessId
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.local import LocalBackend
 from tests.contract.test_worker import drive

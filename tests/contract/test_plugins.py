@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from drillyard.authoring.scaffold import write
 from drillyard.errors import ConfigError, UserError
-from drillyard.scaffold import write
 from tests.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent

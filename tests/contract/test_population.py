@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import drillyard
-from drillyard import checkpoints
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.status import Status
-from drillyard.streams import read_stream
+from drillyard.mailbox.status import Status
+from drillyard.metrics.streams import read_stream
+from drillyard.runs import checkpoints
 from tests.contract.test_study import RUNNER, write
 from tests.patience import until
 

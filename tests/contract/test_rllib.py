@@ -11,17 +11,17 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from drillyard import checkpoints
+from drillyard.agents.base import load_policy
+from drillyard.agents.packing import unpack
 from drillyard.errors import ConfigError, ConfigErrors, SpaceMismatch, Stopped
-from drillyard.learners.base import load_policy
-from drillyard.learners.packing import unpack
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
 from drillyard.learners.rllib.network import Network
 from drillyard.mailbox.records import Phase
-from drillyard.phases import StopSignal
+from drillyard.mailbox.status import Cause
+from drillyard.metrics.streams import read_stream
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import StopSignal
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause
-from drillyard.streams import read_stream
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 

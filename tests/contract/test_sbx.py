@@ -5,13 +5,14 @@ import inspect
 import numpy as np
 import pytest
 
-from drillyard import checkpoints, streams
-from drillyard.fingerprint import fingerprint
-from drillyard.learners import engines
 from drillyard.learners.sb3_build import build, describe
-from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS, ON_POLICY, OURS
+from drillyard.metrics import streams
+from drillyard.results.fingerprint import fingerprint
+from drillyard.runs import checkpoints
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms import engines
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS, ON_POLICY, OURS
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.learner_suite import LearnerSuite
 from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train

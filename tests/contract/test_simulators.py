@@ -8,14 +8,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.backend import Finding, Severity
+from drillyard.findings import Finding, Severity
 from drillyard.simulators.building import BuildingEnv
 from drillyard.simulators.check import check_env_contract, check_simulator
 from drillyard.simulators.cstr import CstrEnv
-from drillyard.simulators.lessons import Lesson
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import Lesson
 from drillyard.testing.simulator_suite import Make, SimulatorSuite
 
 NOISY: Lesson = {"noise_percentage": {"min": 0, "max": 20}, "Cref_signal": {"values": [1, 2, 6]}}

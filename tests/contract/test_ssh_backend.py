@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.backend import Liveness, Severity, open_backend
+from drillyard.backend import Liveness, open_backend
 from drillyard.errors import ConfigError, InfrastructureError, UserError
-from drillyard.processes import marked
-from drillyard.status import Status
+from drillyard.findings import Severity
+from drillyard.mailbox.status import Status
+from drillyard.system.processes import marked
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.ssh.backend import SshBackend, store_there
 from drillyard_backends.ssh.connection import Connection

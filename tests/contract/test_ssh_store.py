@@ -10,7 +10,7 @@ import pytest
 from drillyard.errors import ConfigError, StoreUnavailable, UserError
 from drillyard.mailbox import open_store
 from drillyard.mailbox.file import FileStore
-from drillyard.redaction import has_userinfo, redact
+from drillyard.system.redaction import has_userinfo, redact
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.store import split

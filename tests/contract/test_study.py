@@ -18,11 +18,11 @@ import pytest
 import drillyard
 from drillyard.backend import open_backend
 from drillyard.errors import ConfigError, IdentityChanged, RunFailed
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
-from drillyard.processes import marked
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.system.processes import marked
 from tests.patience import PATIENCE_S
 
 RUNNER = Path(__file__).with_name("study_runner.py")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import drillyard
-from drillyard.checking import check
+from drillyard.checks.experiment import check
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load

@@ -9,11 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from drillyard import checkpoints, streams
+from drillyard.agents.base import load_policy, policy_file_names
 from drillyard.errors import ConfigError, CorruptObject, RunFailed, Stopped
-from drillyard.learners.base import load_policy, policy_file_names
-from drillyard.phases import StopSignal
-from drillyard.status import Cause
+from drillyard.mailbox.status import Cause
+from drillyard.metrics import streams
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import StopSignal
 from drillyard.workloads.rl import RlWorkload
 from tests.contract import resume_runner
 

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from drillyard.clock import SYSTEM
 from drillyard.mailbox.records import Phase
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.system.clock import SYSTEM
 from drillyard_backends.local import LocalBackend
 from tests.contract.toy import Toys
 from tests.patience import until

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from drillyard.backend import Liveness
-from drillyard.clock import SYSTEM
 from drillyard.mailbox.records import DriverRecord, Phase
-from drillyard.processes import ProcessId
-from drillyard.runlogs import RunLogs
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.runs.logs import RunLogs
+from drillyard.system.clock import SYSTEM
+from drillyard.system.processes import ProcessId
 from drillyard.worker.endings import failed
 from drillyard_backends.local import LocalBackend
 from tests.contract.toy import ended

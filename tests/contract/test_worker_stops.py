@@ -4,8 +4,8 @@ import time
 
 from drillyard.backend import Liveness
 from drillyard.mailbox.records import Cancel
-from drillyard.processes import ProcessId
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.system.processes import ProcessId
 from tests.contract.toy import ended
 from tests.patience import until
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver import Driver
+from drillyard.driver.active import opened
+from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.open_drivers import opened
-from drillyard.processes import ProcessId, marked, send
+from drillyard.mailbox.status import Cause, Status
 from drillyard.report import build
 from drillyard.results import collect
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import load
-from drillyard.status import Cause, Status
+from drillyard.system.processes import ProcessId, marked, send
 from drillyard.testing.workload_suite import WorkloadSuite
 from drillyard.workloads.composite import CompositeWorkload
 from drillyard.workloads.mock import MockWorkload

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from drillyard.attempts import ticket_states
-from drillyard.backend import Backend, Cost, Finding, Lease, Liveness, Order, Trait
-from drillyard.clock import SYSTEM
+from drillyard.backend import Backend, Cost, Lease, Liveness, Order, Trait
 from drillyard.errors import InfrastructureError, Superseded
+from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import new_token, sha256_hex
@@ -25,11 +24,13 @@ from drillyard.mailbox.records import (
     TicketRecord,
     WorkerRecord,
 )
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.registry import names, register
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.status import Cause, Status
+from drillyard.system.clock import SYSTEM
 
 
 class Tiny:

@@ -8,14 +8,14 @@ import secrets
 import signal
 from pathlib import Path
 
-from drillyard import bundle
-from drillyard.attempts import ticket_states
 from drillyard.backend import Order
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.records import ExperimentRecord, Phase, RunRecord, TicketRecord
-from drillyard.processes import ProcessId, marked
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs import code_archive
 from drillyard.spec import ExperimentSpec
+from drillyard.system.processes import ProcessId, marked
 from tests.patience import until
 
 WORKLOAD = '''
@@ -23,7 +23,7 @@ WORKLOAD = '''
 import os, re, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 from drillyard.mailbox.records import Manifest, Phase
-from drillyard.phases import PhaseOutcome
+from drillyard.runs.phases import PhaseOutcome
 import helper
 
 class Toy:
@@ -96,8 +96,8 @@ class Toys:
         self.url = str(tmp_path / "store")
         self.mailbox = Mailbox(open_store(self.url), "toy")
         self.spec = ExperimentSpec(name="toy", workload="toy_workload:Toy", **spec)
-        packed = bundle.pack(folder)
-        bundle.upload(self.mailbox, packed)
+        packed = code_archive.pack(folder)
+        code_archive.upload(self.mailbox, packed)
         self.code = packed.sha256
         self.mailbox.create(
             "experiment.json",

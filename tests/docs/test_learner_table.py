@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from drillyard.learners.algorithms import CLASSES
-from drillyard.learners.networks import own_policies
 from drillyard.learners.rllib.arguments import ARGUMENTS as RLLIB
 from drillyard.learners.rllib.network import Network
-from drillyard.learners.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from drillyard.registry import load, names
+from drillyard.spec.algorithms.networks import own_policies
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, FROM_EPISODES, ON_POLICY
 from tests.contract.test_exact_resume import CASES
 
 PAGE = Path(__file__).parents[2] / "docs" / "learners.md"

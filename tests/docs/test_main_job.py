@@ -60,7 +60,7 @@ def test_what_people_look_for_is_there(finished_cstr: Path) -> None:
 
 def test_nothing_is_left_running(finished_cstr: Path) -> None:
     """Teardown is confirmed by the provider's own listing: here, the process table."""
-    from drillyard.processes import marked
+    from drillyard.system.processes import marked
     from drillyard_backends.local import LocalBackend
 
     leases = {p.parent.name for p in finished_cstr.glob("cstr-ppo/leases/*/gone.json")}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.processes import end, marked
+from drillyard.system.processes import end, marked
 from tests.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")

@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness, Order, Severity, console, open_backend
+from drillyard.backend import Liveness, Order, console, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
+from drillyard.findings import Severity
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness, Order
+from drillyard.driver.lease_supervisor import limit_reached
 from drillyard.errors import ControlPlaneError
-from drillyard.keeping import limit_reached
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.azure_lab import named, needs_azurite, opened

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.processes import end, marked
+from drillyard.system.processes import end, marked
 from drillyard.testing.cloud.handle import AzureEmulator
 from tests.emulated.azure_lab import needs_azurite
 from tests.emulated.test_gcp_live import GIVEN, Laptop, own, the_whole_way

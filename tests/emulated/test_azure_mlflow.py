@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 import mlflow
 
-from drillyard.checking import check
+from drillyard.checks.experiment import check
 from drillyard.errors import ConfigError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load

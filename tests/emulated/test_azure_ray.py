@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
-from drillyard.processes import ProcessId, marked, send
+from drillyard.system.processes import ProcessId, marked, send
 from drillyard.testing.cloud.handle import AzureEmulator
 from drillyard.testing.cloud.machines import MACHINE_MARK
 from tests.emulated.azure_lab import AzureLab, at_work, needs_azurite, point

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.results.fingerprint import fingerprint
 from tests.emulated.azure_lab import needs_azurite, reactor
 from tests.emulated.rented import DRILLYARD
 from tests.emulated.test_rehearse import BUDGET, rehearse

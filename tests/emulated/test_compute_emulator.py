@@ -16,7 +16,7 @@ pytest.importorskip("google.cloud.compute_v1")
 from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
-from drillyard.processes import ProcessId, marked
+from drillyard.system.processes import ProcessId, marked
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.cloud.machines import MACHINE_MARK
 from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running

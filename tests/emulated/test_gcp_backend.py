@@ -329,7 +329,7 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     bodiless: GcpEmulator, backend: GcpBackend, order: Order
 ) -> None:
     """What ``vacate`` relies on: the listing says the truth, and asking again helps."""
-    from drillyard.vacating import vacate
+    from drillyard.leases.release import vacate
 
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")

@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from drillyard.backend import Liveness, Order
-from drillyard.fingerprint import fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
+from drillyard.results.fingerprint import fingerprint
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from drillyard.backend import Backend, Lease, Order, open_backend
-from drillyard.driver import Driver
-from drillyard.ledger import Ledger
+from drillyard.driver.active import forget, opened
+from drillyard.driver.driver import Driver
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.reaper import reap
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.open_drivers import forget, opened
-from drillyard.reaping import reap
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import template
 from drillyard_backends.gcp.backend import GcpBackend

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.processes import end, marked
+from drillyard.system.processes import end, marked
 from drillyard.testing.cloud.handle import GcpEmulator
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")

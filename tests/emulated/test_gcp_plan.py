@@ -160,7 +160,7 @@ def test_refused_with_no_call_that_changes_anything(
     if "skew_s" in world:
         real = time.time
         monkeypatch.setattr(
-            "drillyard.clock.SystemClock.now", lambda self: real() + world["skew_s"]
+            "drillyard.system.clock.SystemClock.now", lambda self: real() + world["skew_s"]
         )
     many = json.dumps(list(range(1, 1001)))
     words = [word.replace("{many}", many) for word in words]

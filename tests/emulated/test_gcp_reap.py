@@ -13,9 +13,9 @@ import pytest
 
 from drillyard.backend import Cost, Order
 from drillyard.cli.main import main
-from drillyard.driver_lock import DriverLock
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.records import ExperimentRecord
 from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
@@ -184,7 +184,7 @@ def test_without_the_right_to_delete_the_second_failure_is_told(
     cloud.ask("project", disabled=[], denied=[
         "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.update",
     ])  # fmt: skip
-    monkeypatch.setattr("drillyard.reaping.reaper.CONFIRM_S", 1.0)
+    monkeypatch.setattr("drillyard.leases.reaper.reaper.CONFIRM_S", 1.0)
     monkeypatch.setattr(GcpBackend, "teardown_s", 0.0)
     for failures in (1, 2):
         code, found = reaped(capsys, "--grace", "0s")

@@ -11,7 +11,7 @@ pytest.importorskip("google.cloud.compute_v1")
 
 from drillyard.backend import Cost, Lease, Order
 from drillyard.cli.main import main
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, ExperimentRecord, RunRecord, WorkerRecord
 from drillyard.testing.cloud.handle import GcpEmulator

@@ -30,8 +30,8 @@ PROGRAM = """
 import json, sys
 from prefect.blocks.system import Secret
 from pydantic import ValidationError
-from drillyard import settings
-from drillyard import settings_references as references
+from drillyard.backend.settings import references
+from drillyard.backend.settings import resolve as settings
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import register
 register("backends", "cloudy", "cloudy:CloudyBackend")
@@ -115,7 +115,7 @@ def test_a_server_that_is_away_or_none_is_said(
         "PREFECT_CLIENT_MAX_RETRIES": "0", "DRILLYARD_CONFIG_DIR": str(tmp_path),
     }  # fmt: skip
     env = {name: value for name, value in env.items() if value}
-    program = "from drillyard import settings; settings.resolve('local/bench')"
+    program = "from drillyard.backend.settings.resolve import resolve; resolve('local/bench')"
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,

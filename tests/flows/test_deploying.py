@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Severity
-from drillyard.server_schedules import planned
+from drillyard.checks.schedules import planned
+from drillyard.findings import Severity
 from tests.flows.conftest import DRILLYARD, Api
 from tests.patience import PATIENCE_S
 

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
 from drillyard_flows import hooks
 from tests.flows.conftest import Api, Bench, lease_processes
 from tests.patience import until

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from drillyard.mailbox.records import Phase
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
 from drillyard_flows.progress import Bars, Run
 
 

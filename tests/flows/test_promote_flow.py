@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from drillyard.agents.trained import trained
 from drillyard.policies.export import export
-from drillyard.policies.trained import trained
 from tests.patience import PATIENCE_S
 from tests.unit.test_export import ROLLOUT, trained_run
 

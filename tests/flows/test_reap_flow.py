@@ -17,7 +17,7 @@ PROGRAM = """
 import json, sys
 from drillyard.backend import Order
 from drillyard.errors import TeardownUnconfirmed
-from drillyard.reaping import reaper
+from drillyard.leases.reaper import reaper
 from drillyard.testing.clock import FakeClock
 from tests.contract.paid_backend import PaidBackend
 from drillyard_flows.reap import reap

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 from drillyard_flows.interrupts import Interrupts
 from drillyard_flows.server import Server

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from drillyard.scratch import RUNTIME
+from drillyard.system.scratch import RUNTIME
 from tests.flows.conftest import lease_processes
 from tests.patience import until
 

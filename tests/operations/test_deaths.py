@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
 from tests.patience import until
 
 from .yard import Yard

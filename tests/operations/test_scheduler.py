@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.backend import Finding
-from drillyard.server_schedules import planned
+from drillyard.checks.schedules import planned
+from drillyard.findings import Finding
 from tests.patience import until
 
 from .yard import LOOK_EVERY_S, Yard, yard

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from drillyard.agents.playing import Playing
 from drillyard.errors import ConfigErrors, SpaceMismatch
-from drillyard.learners.arguments import Sizes, validate_arguments
-from drillyard.learners.networks import auto_policy, check_spaces
-from drillyard.learners.playing import Playing
 from drillyard.learners.sb3_build import build
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+from drillyard.spec.algorithms.networks import auto_policy, check_spaces
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.workloads.rl import RlWorkload
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import typer.testing
 
-from drillyard.assessing import assess, summary, texts
 from drillyard.cli.assess_request import asked
 from drillyard.cli.main import build
-from drillyard.conditions import read_conditions
 from drillyard.errors import ConfigError, DrillyardError, NotFound, UserError
+from drillyard.evaluation.assessment import assess, summary, texts
+from drillyard.spec.conditions import read_conditions
 from drillyard.spec.load import load
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,6 @@ import weakref
 
 import pytest
 
-from drillyard.attempts import StateCache, run_status, ticket_states
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
@@ -17,7 +16,8 @@ from drillyard.mailbox.records import (
     Reopened,
     TicketRecord,
 )
-from drillyard.status import RETRIES, STATUS_OF, Cause, Status
+from drillyard.mailbox.status import RETRIES, STATUS_OF, Cause, Status
+from drillyard.mailbox.ticket_states import StateCache, run_status, ticket_states
 
 RUN = "t0001-s1"
 TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"

@@ -16,10 +16,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard import checkpoints
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Claim, Phase, TicketRecord
-from drillyard.phases import StopSignal
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import StopSignal
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.worker.progress import ProgressKeeper

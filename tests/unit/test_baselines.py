@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from drillyard.episodes import plan, run_baseline
+from drillyard.agents.baselines import Hold, PController, Random, make_baseline
 from drillyard.errors import PluginError, SpaceMismatch
-from drillyard.learners.baselines import Hold, PController, Random, make_baseline
+from drillyard.evaluation.episodes import plan, run_baseline
 from drillyard.simulators.make import make_env
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec

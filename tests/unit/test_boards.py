@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drillyard.boards import Boards
 from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import AttemptStart, ExperimentRecord, RunRecord
+from drillyard.tracking.tensorboard_files import Boards
 from tests.patience import PATIENCE_S
 
 RUN = "t0001-s1"

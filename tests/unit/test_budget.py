@@ -10,15 +10,15 @@ import pytest
 
 from drillyard.backend import Cost, Lease
 from drillyard.cli.main import main
-from drillyard.clock import Clock
 from drillyard.errors import InfrastructureError, TeardownUnconfirmed, UserError
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.manager import Tenancy
+from drillyard.leases.orders import preview
+from drillyard.leases.release import vacate
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.orders import preview
 from drillyard.spec import ExperimentSpec
-from drillyard.tenancy import Tenancy
+from drillyard.system.clock import Clock
 from drillyard.testing.clock import FakeClock
-from drillyard.vacating import vacate
 from tests.contract.paid_backend import PaidBackend
 
 FILE = """schema: 1
@@ -219,7 +219,7 @@ def test_the_bill_has_a_row_an_interval(
     tmp_path: Path, _paid: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, "{max_hours: 2, max_cost: 20}")
-    from drillyard import submit
+    from drillyard.runs import submit
     from drillyard.spec.load import load
 
     store = open_store("drillyard-runs")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from drillyard.episodes import Planned, run_baseline
 from drillyard.errors import ConfigError, SimulatorError
+from drillyard.evaluation.episodes import Planned, run_baseline
 from drillyard.simulators import building_physics as physics
 from drillyard.simulators.building import BuildingEnv
 from drillyard.spec.learning import SimulatorSpec

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from drillyard import bundle as bundles
-from drillyard.bundle import install, pack, upload
 from drillyard.errors import CorruptObject, UserError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.requirements import install_requirements
+from drillyard.runs import code_archive as bundles
+from drillyard.runs.code_archive import install, pack, upload
+from drillyard.runs.requirements import install_requirements
 
 
 @pytest.fixture

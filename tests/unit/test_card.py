@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from drillyard.agents.trained import Trained
 from drillyard.errors import NotFound
 from drillyard.mailbox.records import Phase
 from drillyard.policies.card import model_card
 from drillyard.policies.choose import choose
-from drillyard.policies.trained import Trained
 from drillyard.results.collect import collect
 from drillyard.results.model import LeaseCost
 from drillyard.spec import ExperimentSpec

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.backend import Severity
-from drillyard.checking import check
+from drillyard.checks.experiment import check
+from drillyard.checks.refusal import refuse
 from drillyard.errors import ControlPlaneError
-from drillyard.findings import refuse
+from drillyard.findings import Severity
 from drillyard.report.html import configuration
 from drillyard.results import collect
 from drillyard.spec.load import load

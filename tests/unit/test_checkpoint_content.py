@@ -8,6 +8,8 @@ from gymnasium import spaces
 
 torch = pytest.importorskip("torch")
 
+from drillyard.agents.packing import npz_bytes, pack, unpack  # noqa: E402
+from drillyard.agents.spaces import space_from_json, space_to_json  # noqa: E402
 from drillyard.errors import Bug, CorruptObject  # noqa: E402
 from drillyard.learners import replay  # noqa: E402
 from drillyard.learners.barriers import (  # noqa: E402
@@ -16,8 +18,6 @@ from drillyard.learners.barriers import (  # noqa: E402
     preserved_randomness,
     reseed,
 )
-from drillyard.learners.packing import npz_bytes, pack, unpack  # noqa: E402
-from drillyard.learners.spaces import space_from_json, space_to_json  # noqa: E402
 
 
 def test_a_tree_comes_back_with_its_types():

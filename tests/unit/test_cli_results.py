@@ -13,8 +13,8 @@ from drillyard.cli.logs import follow_all
 from drillyard.cli.main import main
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Phase
-from drillyard.runlogs import Tail
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.runs.logs import Tail
 from tests.fixtures_store import T0, FakeClock, open_box, write_experiment
 
 

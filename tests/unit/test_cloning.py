@@ -5,12 +5,12 @@ import pytest
 from gymnasium import spaces
 
 from drillyard.cli.main import main
-from drillyard.demonstrations import play, read
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.learners import cloning
+from drillyard.learners.demonstrations import play, read
 from drillyard.learners.sb3_build import build
 from drillyard.mailbox.records import Phase
-from drillyard.phases import StopSignal
+from drillyard.runs.phases import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import CloneSpec, SimulatorSpec
@@ -47,7 +47,7 @@ def test_every_step_of_every_episode_is_kept(expert):
     assert np.array_equal(found.observations, again.observations)
     assert found.rewards.sum() / 12 == pytest.approx(mean)
     # What was done is what the controller does when it sees what was seen.
-    from drillyard.learners.baselines import make_baseline
+    from drillyard.agents.baselines import make_baseline
     from drillyard.simulators.make import make_env
 
     env = make_env(world)

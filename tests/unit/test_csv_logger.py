@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from drillyard.errors import ConfigError
+from drillyard.metrics.step_csv import step_logs
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import load_vec_state, silent_layers, vec_state
-from drillyard.simulators.wrapper_order import check_wrappers
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.step_logs import step_logs
+from drillyard.spec.simulator.wrapper_order import check_wrappers
 
 LOG = {"name": "csv_logger"}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drillyard.episodes import plan
 from drillyard.errors import ConfigError, RunFailed
+from drillyard.evaluation.episodes import plan
 from drillyard.learners.curriculum import Curriculum
 from drillyard.learners.evaluator import Score
 from drillyard.simulators.make import can_vectorise, make_env, make_vec

@@ -16,15 +16,15 @@ from drillyard.learners import devices, numerics, sb3_build
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.devices import Measured
 from drillyard.learners.exactness import exactness
-from drillyard.learners.signatures import (
+from drillyard.mailbox.records import Phase
+from drillyard.simulators.make import make_vec
+from drillyard.spec.algorithms.signatures import (
     ACTION_SPACES,
     ARGUMENTS,
     FROM_EPISODES,
     NOT_MIXED,
     ON_POLICY,
 )
-from drillyard.mailbox.records import Phase
-from drillyard.simulators.make import make_vec
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.semantics import problems_of

@@ -15,10 +15,10 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, Phase
-from drillyard.parameters import bound, space
-from drillyard.phases import RunContext
+from drillyard.runs.phases import RunContext
+from drillyard.runs.submit import open_workload, plain, post, run_record
+from drillyard.spec.binding import bound, space
 from drillyard.spec.load import Loaded, load
-from drillyard.submit import open_workload, plain, post, run_record
 from drillyard.workloads.script import ScriptWorkload
 
 TUNABLES = """\

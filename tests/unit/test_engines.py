@@ -3,9 +3,9 @@
 import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
-from drillyard.learners import engines
 from drillyard.learners.sb3_build import jax_engine
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms import engines
 from drillyard.spec.load import load
 from drillyard.workloads.rl import RlWorkload
 

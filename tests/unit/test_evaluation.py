@@ -13,19 +13,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.episodes import Planned, plan, run_baseline, run_episodes
+from drillyard.agents.baselines import check_baselines
 from drillyard.errors import NotFound, RunFailed, Stopped
-from drillyard.evaluation import evaluate_phase, summarise
-from drillyard.learners.baselines import check_baselines
+from drillyard.evaluation.episodes import Planned, plan, run_baseline, run_episodes
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.make import make_env
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.status import Cause, Status
+from drillyard.workloads.evaluate_phase import evaluate_phase, summarise
 
 
 def experiment(**changes: Any) -> ExperimentSpec:
@@ -149,7 +149,7 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
 
 
 def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path: Path) -> None:
-    from drillyard.assessing import Request, play
+    from drillyard.evaluation.assessment import Request, play
 
     mailbox, spec = trained
     given: list[dict[str, Any]] = [{"Cref_signal": 4}, {"Cref_signal": 1, "noise_percentage": 5}]
@@ -180,7 +180,7 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     episodes = json.loads(mailbox.read_file(outcome.files, "evaluation/episodes.json"))
     returns = [e["return"] for e in episodes if e["policy"] == "agent"]
     # By hand, one copy, no VecNormalize: observation -> (o - mean) / sd -> policy.
-    from drillyard.evaluation import load_agent
+    from drillyard.workloads.evaluate_phase import load_agent
 
     policy, _ = load_agent(mailbox, "t0001-s3", "best")
     stats = policy.normalisation

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase
-from drillyard.runlogs import Tail
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.runs.logs import Tail
 from drillyard_flows import events
 from drillyard_tasks import publisher
 from drillyard_tasks.publisher import Publisher

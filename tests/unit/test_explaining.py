@@ -9,7 +9,9 @@ import pytest
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from drillyard import explaining, registry, settings
+from drillyard import registry
+from drillyard.authoring import explain
+from drillyard.backend.settings import resolve as settings
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError
 from drillyard.spec.load import load
@@ -123,7 +125,7 @@ def test_what_is_missing_or_wrong_is_shown_and_the_rest_too(stormy, capsys):
 
 def test_the_tree_tells_what_each_child_is_given_and_from_where(capsys):
     loaded = load("family.yaml", values={"size": "6"}, tunables=["depth=7"])
-    top = explaining.tree(loaded, explaining.runs(loaded)[0]["parameters"])
+    top = explain.tree(loaded, explain.runs(loaded)[0]["parameters"])
     first, second = top["children"]
     inner = second["children"][0]
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from drillyard.agents.base import LoadedPolicy, load_policy
+from drillyard.agents.trained import trained
 from drillyard.cli.main import main
 from drillyard.errors import CorruptObject, RunFailed, UserError
-from drillyard.learners.base import LoadedPolicy, load_policy
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.sb3 import Rebuilt
-from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.export import TOLERANCE, export
-from drillyard.policies.trained import trained
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.patience import PATIENCE_S

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from drillyard import extras
 from drillyard.cli.main import main
 from drillyard.errors import ExitCode
+from drillyard.system import optional_packages
 
 WITHOUT = {
     "backend ssh": (["plan", "a.yaml", "--on", "ssh"], "asyncssh", "ssh"),
@@ -68,17 +68,17 @@ def test_an_extra_that_is_made_of_others_needs_what_they_need(
 ) -> None:
     lines = ["drillyard[b]; extra == 'a'", "no-such-package>=1; extra == 'b'", "numpy>=1"]
     monkeypatch.setattr(metadata, "requires", lambda name: lines)
-    assert extras.missing("a") == ["no-such-package"]
-    assert extras.missing("c") == []
+    assert optional_packages.missing("a") == ["no-such-package"]
+    assert optional_packages.missing("c") == []
 
 
 def test_the_line_names_the_interpreter_where_pip_is_another_environments(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert extras.install("ssh") == f"{sys.executable} -m pip install 'drillyard[ssh]'"
+    assert optional_packages.install("ssh") == f"{sys.executable} -m pip install 'drillyard[ssh]'"
     pip = Path(tmp_path, "pip")
     pip.write_text("#!/bin/sh\n")
     pip.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert extras.install("ssh") == "pip install 'drillyard[ssh]'"
+    assert optional_packages.install("ssh") == "pip install 'drillyard[ssh]'"

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from drillyard.errors import CorruptObject, NotFound
-from drillyard.fingerprint import fingerprint, hash_safetensors, weights_fingerprint
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, AttemptStart, Manifest, Phase
-from drillyard.status import Status
-from drillyard.streams import StreamWriter
+from drillyard.mailbox.status import Status
+from drillyard.metrics.streams import StreamWriter
+from drillyard.results.fingerprint import fingerprint, hash_safetensors, weights_fingerprint
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save  # noqa: E402

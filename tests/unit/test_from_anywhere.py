@@ -8,11 +8,11 @@ import pytest
 
 from drillyard.backend import Cost, Order
 from drillyard.cli.main import main
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.manager import Tenancy
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import ExperimentRecord, RunRecord, WorkerRecord
-from drillyard.tenancy import Tenancy
 from drillyard.testing.clock import FakeClock
 from tests.contract.paid_backend import PaidBackend
 

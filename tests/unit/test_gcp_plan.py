@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Finding, Order, Severity
+from drillyard.backend import Order
 from drillyard.errors import ConfigError
+from drillyard.findings import Finding, Severity
 from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import plan, prices, quotas, rights
 from drillyard_backends.gcp.settings import read_settings

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import drillyard
-from drillyard.annotated import Entry, complete, render, scalar
+from drillyard.authoring.generate import SCHEMA_COMMENT, generate
+from drillyard.authoring.yaml_comments import Entry, complete, render, scalar
 from drillyard.cli.main import build
+from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, UserError
-from drillyard.generating import SCHEMA_COMMENT, generate
-from drillyard.learners.meanings import MEANINGS
-from drillyard.learners.signatures import ARGUMENTS, OURS
+from drillyard.spec.algorithms.meanings import MEANINGS
+from drillyard.spec.algorithms.signatures import ARGUMENTS, OURS
 from drillyard.spec.load import load
 from drillyard.spec.precedence import leaves
-from drillyard.spec.yaml_safe import parse_yaml
 
 PAIRS = [("ppo", "CartPole-v1"), ("a2c", "cstr"), ("dqn", "CartPole-v1"), ("ddpg", "cstr"),
          ("td3", "cstr"), ("sac", "cstr"), ("ppo", "cstr"), ("dqn", "simple-adder")]  # fmt: skip

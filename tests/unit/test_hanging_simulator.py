@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.life import Silence, sign, watched
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
+from drillyard.system.watchdog import Silence, sign, watched
 from tests.patience import PATIENCE_S
 
 WORLD = """

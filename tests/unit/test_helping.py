@@ -8,10 +8,10 @@ import sys
 import pytest
 import typer
 
-from drillyard.backend import Finding, Severity
 from drillyard.cli.common import print_findings
 from drillyard.cli.helping import OTHERS, SECTIONS
 from drillyard.cli.main import build, main
+from drillyard.findings import Finding, Severity
 
 
 class _Terminal(io.StringIO):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.errors import ConfigError, InfrastructureError
-from drillyard.processes import ProcessId
+from drillyard.system.processes import ProcessId
 from drillyard_flows.servers import relay
 from drillyard_flows.servers.house import House
 from drillyard_flows.servers.member import Member

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from drillyard.errors import IdentityChanged
-from drillyard.identity import (
+from drillyard.mailbox.records import Phase
+from drillyard.runs.identity import (
     device,
     difference,
     first_to_repeat,
@@ -16,7 +17,6 @@ from drillyard.identity import (
     parts,
     refuse,
 )
-from drillyard.mailbox.records import Phase
 from drillyard.spec import ExperimentSpec
 
 BASE: dict[str, Any] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from drillyard.backend import Cost, Lease, Order
+from drillyard.backend.prices import allowance, cost, spent
 from drillyard.errors import StoreUnavailable
-from drillyard.ledger import Ledger, local_intents
+from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.naming import lease_id
-from drillyard.prices import allowance, cost, spent
+from drillyard.system.safe_names import lease_id
 
 
 class Hand:
@@ -132,7 +132,7 @@ def test_what_is_left(
 
 
 def test_nobody_waits_for_ever() -> None:
-    from drillyard.budget import longest_s
+    from drillyard.leases.budget import longest_s
     from drillyard.mailbox.records import Phase
     from drillyard.spec import ExperimentSpec
 

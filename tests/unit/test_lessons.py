@@ -9,10 +9,10 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.simulators.cstr import CstrEnv
-from drillyard.simulators.lessons import draw, draw_in_order, validate_lesson
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.wrappers import LessonWrapper
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import draw, draw_in_order, validate_lesson
 
 LESSON = {
     "noise_percentage": {"min": 0, "max": 20},

@@ -9,7 +9,7 @@ import pytest
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TrialRecord
-from drillyard.parameters import with_parts
+from drillyard.spec.binding import with_parts
 from drillyard.spec.load import load, load_resolved
 from drillyard.studies.making import make_chooser
 

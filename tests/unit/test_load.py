@@ -58,7 +58,7 @@ def test_preset_lies_under_the_file(tmp_path):
 def test_provenance_names_every_value(tmp_path):
     (tmp_path / "a.yaml").write_text(MINIMAL)
     loaded = load(tmp_path / "a.yaml")
-    from drillyard.explaining import values
+    from drillyard.authoring.explain import values
 
     rows = values(loaded)
     assert {path for path, _, _ in rows} == set(loaded.provenance)

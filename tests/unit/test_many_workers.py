@@ -5,17 +5,17 @@ from collections import Counter
 
 import pytest
 
-from drillyard.attempts import TicketState
 from drillyard.backend import Liveness, Order
-from drillyard.ledger import Intent, Ledger
-from drillyard.lost import Undertaker
+from drillyard.driver.watcher import BOARDS_A_LOOK, Watcher
+from drillyard.leases.ledger import Intent, Ledger
+from drillyard.leases.lost_attempts import Undertaker
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Board, Claim, Phase, TicketRecord, WorkerRecord
-from drillyard.processes import ProcessId
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
-from drillyard.watcher import BOARDS_A_LOOK, Watcher
 from drillyard.worker.predecessors import bury, worker_id
 from drillyard_backends.gcp.leaving import LEAVE_A_SECOND, Leaver
 from drillyard_backends.gcp.records import machine_of

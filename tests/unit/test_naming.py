@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from drillyard.naming import bucket, file_name, label, lease_id
+from drillyard.system.safe_names import bucket, file_name, label, lease_id
 
 HARD = [
     "a", "CSTR run/1", "ä" * 80, "x" * 200, "../../etc/passwd", "con", "COM1.txt", "-", "", "Ab",

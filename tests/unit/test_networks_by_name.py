@@ -14,13 +14,13 @@ import torch
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from drillyard.agents.packing import pack, unpack
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.learners import sb3_state
-from drillyard.learners.arguments import Sizes, validate_arguments
-from drillyard.learners.packing import pack, unpack
 from drillyard.learners.sb3_build import build, describe
-from drillyard.learners.schedules import function, parse
-from drillyard.learners.signatures import (
+from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+from drillyard.spec.algorithms.schedules import function, parse
+from drillyard.spec.algorithms.signatures import (
     ACTIVATIONS,
     EXTRACTORS,
     OPTIMISER_SETTINGS,

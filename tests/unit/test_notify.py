@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from drillyard import notify
-from drillyard.attempts import TicketState
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase, TicketRecord
-from drillyard.redaction import redact
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.runs import webhook as notify
 from drillyard.spec.load import load
-from drillyard.status import Status
+from drillyard.system.redaction import redact
 from tests.webhook import Webhook, webhook
 
 FILE = "schema: 1\nname: n\nworkload: mock\nseeds: [1, 2]\nnotify: {notify}\n"

@@ -5,14 +5,14 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from drillyard import checkpoints
+from drillyard.agents.packing import npz_arrays
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners import replay
-from drillyard.learners.packing import npz_arrays
 from drillyard.mailbox.records import Phase
-from drillyard.phases import StopSignal
+from drillyard.mailbox.status import Cause
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import StopSignal
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 

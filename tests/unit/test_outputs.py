@@ -10,7 +10,7 @@ import pytest
 
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, ExitCode, StoreUnavailable
-from drillyard.outputs import check_file, check_folder, write_whole, writing
+from drillyard.system.output_files import check_file, check_folder, write_whole, writing
 
 BAD = {
     "no folder": "nowhere/made.svg",
@@ -62,7 +62,7 @@ def test_no_command_calls_a_bad_name_our_bug(
 def test_no_episode_is_played_for_a_file_that_cannot_be_written(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from drillyard import demonstrations
+    from drillyard.learners import demonstrations
 
     monkeypatch.setattr(demonstrations, "play", lambda *given: pytest.fail("it was played"))
     assert main([*COMMANDS["record"], "nowhere/made.npz"]) == ExitCode.USER_INPUT

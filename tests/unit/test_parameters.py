@@ -10,12 +10,12 @@ import pytest
 
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, ConfigErrors, UserError
-from drillyard.identity import difference, parts
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import ExperimentRecord, RunRecord
-from drillyard.parameters import bind, bound, bound_tree, child_parameters, run_parameters
+from drillyard.runs.identity import difference, parts
+from drillyard.runs.submit import plain, post
+from drillyard.spec.binding import bind, bound, bound_tree, child_parameters, run_parameters
 from drillyard.spec.load import load, load_resolved
-from drillyard.submit import plain, post
 from drillyard.tracking.facts import run_params
 
 MOCK = "workload: mock\n"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from drillyard.agents.trained import trained
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.mailbox.mailbox import sha256_hex
@@ -19,7 +20,6 @@ from drillyard.policies.champions import champion, fetch, promote
 from drillyard.policies.export import export
 from drillyard.policies.importing import import_zip
 from drillyard.policies.playable import of_bundle, of_run
-from drillyard.policies.trained import trained
 from drillyard.spec.learning import SimulatorSpec
 from tests.unit.test_export import ROLLOUT, SMALL, trained_run
 

@@ -12,12 +12,12 @@ import pytest
 from drillyard.errors import ConfigError, ConfigErrors, IdentityChanged
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
 from drillyard.spec.load import load
 from drillyard.spec.study import ObjectiveSpec, PopulationSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space, Tunable
 from drillyard.studies.making import make_chooser, refuse_changed
 from drillyard.studies.population import Population, moved
-from drillyard.tunables import Space, Tunable
 
 SPACE = {
     "net": {"params": {

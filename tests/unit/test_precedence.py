@@ -2,11 +2,11 @@
 
 import pytest
 
+from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, UserError
 from drillyard.spec.load import load
 from drillyard.spec.precedence import Merged, command_line, leaves, parse_dotted
 from drillyard.spec.references import reveal
-from drillyard.spec.yaml_safe import parse_yaml
 
 FILE = """\
 name: layers

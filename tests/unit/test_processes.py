@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from drillyard.processes import ProcessId, marked
+from drillyard.system.processes import ProcessId, marked
 
 LARGE = "data = bytearray(b'x') * (512 << 20); print(flush=True); input()"
 

@@ -10,14 +10,14 @@ import pytest
 
 from drillyard.backend import Cost, Order
 from drillyard.cli.main import main
-from drillyard.driver_lock import DriverLock
-from drillyard.ledger import Ledger, local_intents
+from drillyard.leases.ledger import Ledger, local_intents
+from drillyard.leases.reaper import Report, Verdict, reap
+from drillyard.leases.reaper.audit import Audit
+from drillyard.leases.reaper.judging import Facts, judge
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import ExperimentRecord, Phase, TicketRecord
-from drillyard.reaping import Report, Verdict, reap
-from drillyard.reaping.audit import Audit
-from drillyard.reaping.judging import Facts, judge
 from drillyard.testing.clock import FakeClock
 from tests.contract.paid_backend import PaidBackend
 
@@ -184,7 +184,7 @@ def test_repeated_failure_is_told_and_the_ledger_stays_open(
     lease = rented(mailbox, clock)
     clock.advance(HOUR)
     PaidBackend.forbidden = True
-    monkeypatch.setattr("drillyard.reaping.reaper.CONFIRM_S", 0.2)
+    monkeypatch.setattr("drillyard.leases.reaper.reaper.CONFIRM_S", 0.2)
     first = reaped(clock)
     assert not first.good and first.undeletable == []
     second = reaped(clock)

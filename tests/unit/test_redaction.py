@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from drillyard.redaction import (
+from drillyard.system.redaction import (
     is_secret_key,
     looks_secret,
     protect,

@@ -9,13 +9,13 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Phase
 from drillyard.policies import bundles
+from drillyard.policies.model_registry import register
+from drillyard.policies.register_best import register_best
 from drillyard.results.collect import collect
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
-from drillyard.tracking.best_policy import register_best
 from drillyard.tracking.mlflow_mirror import MlflowMirror
-from drillyard.tracking.registry import register
 from tests.fixtures_store import write_experiment
 from tests.unit.test_export import ROLLOUT, trained_run
 

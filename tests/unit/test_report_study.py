@@ -11,12 +11,12 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Accepted, Phase, RunRecord
+from drillyard.mailbox.status import Status
 from drillyard.report import build, render
 from drillyard.report.comparing import compare
 from drillyard.report.study import importances, section
 from drillyard.results import collect, words
 from drillyard.results.trials import collect_trials
-from drillyard.status import Status
 from tests.study_store import METRIC, write_bench, write_search
 
 

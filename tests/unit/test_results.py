@@ -16,10 +16,10 @@ from drillyard import results as r
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, DriverRecord, Phase
+from drillyard.mailbox.status import Status
 from drillyard.results import table, words
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from drillyard.results.spent import worked_s
-from drillyard.status import Status
 from tests.fixtures_store import STEPS, T0, open_box, write_experiment
 
 

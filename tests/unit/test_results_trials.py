@@ -13,7 +13,7 @@ import pytest
 
 from drillyard.backend import Cost, Lease, Order
 from drillyard.cli.main import main
-from drillyard.ledger import Gone, Intent, Rented
+from drillyard.leases.ledger import Gone, Intent, Rented
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.results.study_table import trials_grid, verdict

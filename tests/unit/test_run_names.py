@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from drillyard.naming import bucket, file_name
-from drillyard.run_names import FIELDS, LIMIT, run_name
+from drillyard.runs.submit import open_workload, run_record
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.submit import open_workload, run_record
+from drillyard.spec.run_names import FIELDS, LIMIT, run_name
+from drillyard.system.safe_names import bucket, file_name
 from drillyard.testing.clock import FakeClock
 
 AT = 1_767_225_599.0  # 2025-12-31T23:59:59Z

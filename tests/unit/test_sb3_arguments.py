@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from drillyard.backend import Severity
 from drillyard.errors import ConfigError, ConfigErrors, SpaceMismatch
-from drillyard.learners.arguments import Sizes, clean, validate_arguments
-from drillyard.learners.networks import auto_policy, check_memory, check_spaces
+from drillyard.findings import Severity
 from drillyard.learners.plan import freeze, make_plan
-from drillyard.learners.signatures import ACTION_SPACES, ARGUMENTS, OURS
+from drillyard.spec.algorithms.arguments import Sizes, clean, validate_arguments
+from drillyard.spec.algorithms.networks import auto_policy, check_memory, check_spaces
+from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS, OURS
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.workloads.rl import RlWorkload
 from tests.patience import PATIENCE_S

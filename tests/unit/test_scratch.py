@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.scratch import RUNTIME, own_folder, short_folder, temporary_below
+from drillyard.system.scratch import RUNTIME, own_folder, short_folder, temporary_below
 from tests.patience import PATIENCE_S
 
 CHILD = """
 import os, signal, sys
-from drillyard.scratch import own_folder
+from drillyard.system.scratch import own_folder
 with own_folder("resume") as folder:
     (folder / "code.py").write_text("x")
     print(folder, flush=True)
@@ -129,7 +129,7 @@ def test_the_folder_goes_before_the_interpreter_and_nobody_complains() -> None:
 import shutil, sys
 from multiprocessing import forkserver
 from pathlib import Path
-from drillyard.scratch import temporary_below
+from drillyard.system.scratch import temporary_below
 folder = Path(sys.argv[1])
 with temporary_below(folder):
     forkserver.ensure_running()

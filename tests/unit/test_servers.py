@@ -11,9 +11,9 @@ from importlib.metadata import version
 
 import pytest
 
-from drillyard import servers
-from drillyard.backend import Severity
+from drillyard.checks import servers
 from drillyard.errors import ConfigError, ControlPlaneError
+from drillyard.findings import Severity
 from drillyard_flows.prefect_api import guarded, let_in
 
 OURS = version("prefect")

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from drillyard.agents.trained import trained
 from drillyard.cli.main import main
 from drillyard.policies.export import export
-from drillyard.policies.trained import trained
 from tests.conftest import ROOT
 from tests.patience import PATIENCE_S
 from tests.unit.test_export import CASES, trained_run

@@ -10,10 +10,12 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.testing import CliRunner
 
-from drillyard import registry, settings, settings_references
+from drillyard import registry
 from drillyard.backend import open_backend
+from drillyard.backend.settings import references
+from drillyard.backend.settings import resolve as settings
+from drillyard.backend.settings.write import write
 from drillyard.cli.main import build
-from drillyard.configuring import write
 from drillyard.errors import ConfigError, ConfigErrors
 
 SECRET = "correct-horse-battery"
@@ -54,7 +56,7 @@ def cloudy(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(registry, "_registrants", dict(registry._registrants))
     registry.register("backends", "cloudy", f"{__name__}:Cloud")
-    for module in (settings, settings_references):
+    for module in (settings, references):
         monkeypatch.setattr(module, "blocks", lambda shown: FakeBlocks())
     monkeypatch.setenv("DRILLYARD_CONFIG_DIR", str(tmp_path / "config"))
     for name in list(os.environ):
@@ -264,8 +266,8 @@ def test_one_setting_of_many_is_configured_or_refused_alone(cloudy) -> None:
 
 def test_a_backend_that_is_not_ready_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as a `--set` that nobody typed."""
-    from drillyard.backend import Finding, Severity
-    from drillyard.findings import placed
+    from drillyard.checks.refusal import placed
+    from drillyard.findings import Finding, Severity
     from drillyard.spec.load import load
 
     loaded = load("experiments/mock.yaml", sets=["backend=local"])

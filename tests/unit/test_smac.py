@@ -9,12 +9,12 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import parse
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space
 from drillyard.studies import lowering, making
-from drillyard.studies.constraints import parse
 from drillyard.studies.model import STARTUP
-from drillyard.tunables import Space
 from tests.unit.test_studies import SPACE, study
 
 pytest.importorskip("smac", reason="the extra `smac` is not installed")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
 
+from drillyard.agents.trained import trained
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch, Stopped
 from drillyard.learners.stopping import EarlyStopping
 from drillyard.mailbox.records import Phase
 from drillyard.policies.export import export
-from drillyard.policies.trained import trained
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import StopSpec, TrainSpec
 from drillyard.testing.phases import CountedStop, OneRun
@@ -109,7 +109,7 @@ def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
         before, after = (load_tensors(f["policy_final.safetensors"]) for f in (files, made))
         assert all(np.allclose(before[n], after[n], atol=1e-6) for n in before), source
         assert outcome.summary["init_from"] == source
-        from drillyard.learners.packing import npz_arrays
+        from drillyard.agents.packing import npz_arrays
 
         then, now = (npz_arrays(f["normalisation_final.npz"])["obs_count"] for f in (files, made))
         assert now > then  # the same statistics, gone on

@@ -16,11 +16,11 @@ from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, AttemptStart, Claim, Ending, Manifest, Phase
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.mailbox.status import Cause, Status
+from drillyard.metrics.streams import StreamWriter
+from drillyard.results.store_phase import selected, store_phase
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
-from drillyard.status import Cause, Status
-from drillyard.storing import selected, store_phase
-from drillyard.streams import StreamWriter
 from tests.fixtures_store import spec_of, write_experiment
 
 RUN = "t0001-s1"

@@ -13,18 +13,18 @@ import pytest
 from drillyard.errors import BadValue, ConfigError, ConfigErrors
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import parse
 from drillyard.spec.load import Loaded, load
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space
 from drillyard.studies import lowering, views
 from drillyard.studies.choosers import Chance, cells, key_of
-from drillyard.studies.constraints import parse
 from drillyard.studies.making import checked, make_chooser
 from drillyard.studies.memory import in_memory
 from drillyard.studies.model import ModelChooser
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
 from drillyard.studies.state import budgets_of, front_of, ranked, used_up
-from drillyard.tunables import Space
 
 SPACE = {
     "shape": {

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from drillyard.attempts import ticket_states
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, DriverRecord, Ending
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs.submit import post_trials
 from drillyard.spec.load import load
-from drillyard.status import Cause, Status
 from drillyard.studies.search import Search
-from drillyard.submit import post_trials
 
 WORKERS, MANY = 2, 12
 OBJECTIVE = {"metric": "evaluate/score", "direction": "min"}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from drillyard import submit
-from drillyard.attempts import ticket_states
 from drillyard.errors import IdentityChanged
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, Phase
-from drillyard.platform_info import git_state, platform_info, versions
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs import submit
+from drillyard.system.platform_info import git_state, platform_info, versions
 from tests.contract.tiny_backend import tiny
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Finding, Severity
+from drillyard.authoring.scaffold import around
+from drillyard.authoring.scaffold.looking import look
 from drillyard.errors import ConfigError, UserError
-from drillyard.scaffold import around
-from drillyard.scaffold.looking import look
+from drillyard.findings import Finding, Severity
 from drillyard.simulators.trying import try_limits
 from drillyard.spec.learning import SimulatorSpec
 

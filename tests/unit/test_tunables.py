@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.tunables import Group, Space, Tunable
+from drillyard.spec.tunables import Group, Space, Tunable
 
 
 def one(**body: Any) -> Tunable:

@@ -13,12 +13,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard import whereabouts
-from drillyard.clock import SYSTEM
 from drillyard.mailbox.records import Claim
 from drillyard.simulators.make import make_env, make_vec
 from drillyard.simulators.vectorised import OneOf
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system import step_marker
+from drillyard.system.clock import SYSTEM
 from drillyard.worker.endings import of_exit
 from tests.patience import PATIENCE_S
 
@@ -69,12 +69,12 @@ SPEC = SimulatorSpec.model_validate({"id": f"{__name__}:One"})
 @pytest.fixture(autouse=True)
 def _own_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(whereabouts, "_memory", bytearray(len(whereabouts._memory)))
+        patch.setattr(step_marker, "_memory", bytearray(len(step_marker._memory)))
         yield
 
 
 def dies(folder: Path) -> None:
-    whereabouts.keep_in(folder)
+    step_marker.keep_in(folder)
     env = make_env(SPEC, copy=2)
     env.reset(seed=7)
     while True:
@@ -85,7 +85,7 @@ def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=dies, args=(tmp_path,))
     child.start()
     child.join(PATIENCE_S)
-    inside = whereabouts.inside(tmp_path)
+    inside = step_marker.inside(tmp_path)
     assert inside == "step 3 of an episode (copy 2, seed 7)"
     ended = of_exit(CLAIM, SYSTEM, child.exitcode, out_of_memory=False, inside=inside)
     assert ended.message == f"the process was ended by SIGKILL, in {inside}"
@@ -94,14 +94,14 @@ def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
 
 
 def test_outside_of_a_simulator_nothing_is_said(tmp_path: Path) -> None:
-    assert whereabouts.inside(tmp_path) == ""
-    whereabouts.keep_in(tmp_path)
+    assert step_marker.inside(tmp_path) == ""
+    step_marker.keep_in(tmp_path)
     env = make_env(SPEC)
     env.reset(seed=7)
     env.step(env.action_space.sample())
-    assert whereabouts.inside() == whereabouts.inside(tmp_path) == whereabouts.of(0) == ""
-    whereabouts.enter(0, 0, None)
-    assert whereabouts.inside(tmp_path) == "the reset of an episode (copy 0, seed None)"
+    assert step_marker.inside() == step_marker.inside(tmp_path) == step_marker.of(0) == ""
+    step_marker.enter(0, 0, None)
+    assert step_marker.inside(tmp_path) == "the reset of an episode (copy 0, seed None)"
     ended = of_exit(CLAIM, SYSTEM, 3, out_of_memory=False)
     assert ended.message == "the process ended with code 3 before it had a result"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.checking import check
+from drillyard.checks.experiment import check
 from drillyard.errors import UserError
 from drillyard.spec.load import load
 

@@ -11,8 +11,8 @@ import pytest
 
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox.records import Phase
+from drillyard.metrics.streams import read_stream
 from drillyard.spec.load import load
-from drillyard.streams import read_stream
 from tests.unit.workload_bench import Bench
 
 PY = sys.executable

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from drillyard.mailbox.records import Phase
+from drillyard.metrics.streams import read_stream
 from drillyard.spec.work import MockSpec
-from drillyard.streams import read_stream
 from drillyard.workloads.mock import score
 from tests.unit.workload_bench import Bench
 

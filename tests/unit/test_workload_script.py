@@ -12,9 +12,9 @@ import pytest
 
 from drillyard.errors import ConfigError, RunFailed, Stopped, TimedOut
 from drillyard.mailbox.records import Phase
-from drillyard.processes import marked
-from drillyard.status import Cause
-from drillyard.streams import read_stream
+from drillyard.mailbox.status import Cause
+from drillyard.metrics.streams import read_stream
+from drillyard.system.processes import marked
 from drillyard.workloads.commands import MARK
 from tests.patience import until
 from tests.unit.workload_bench import Bench, script

@@ -13,10 +13,10 @@ from gymnasium.utils.env_checker import check_env
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.make import make_env, make_vec, raw_world
 from drillyard.simulators.vector import load_vec_state, silent_layers, vec_state
-from drillyard.simulators.wrapper_order import check_wrappers
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.wrapper_order import check_wrappers
 from drillyard.workloads.rl import RlWorkload
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from drillyard.documents.files import MAX_BYTES, read_document
+from drillyard.documents.json_comments import parse_json
+from drillyard.documents.scalars import resolve, typed
+from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors, UserError
-from drillyard.spec.files import MAX_BYTES, read_document
-from drillyard.spec.json_comments import parse_json
-from drillyard.spec.scalars import resolve, typed
-from drillyard.spec.yaml_safe import parse_yaml
 
 
 @pytest.mark.parametrize(

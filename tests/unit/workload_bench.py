@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drillyard.clock import SYSTEM
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
-from drillyard.parameters import run_parameters
-from drillyard.phases import PhaseOutcome, RunContext, StopSignal
 from drillyard.registry import load
+from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import run_parameters
+from drillyard.system.clock import SYSTEM
 
 
 class Bench:

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
-from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.errors import (
     ControlPlaneError,
     DrillyardError,
@@ -23,8 +22,10 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )  # fmt: skip
+from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, naming, plan
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure.errors import Missing, at_work

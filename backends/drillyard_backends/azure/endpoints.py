@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drillyard.backend import Severity
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import (
     ConfigError,
     ConfigErrors,
@@ -26,10 +24,12 @@ from drillyard.errors import (
     TeardownUnconfirmed,
     UserError,
 )
-from drillyard.naming import user_name
+from drillyard.findings import Severity
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
 from drillyard.policies.endpoints import Deployed
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.safe_names import user_name
 from drillyard_backends.azure import naming, plan, prices, score
 from drillyard_backends.azure.assets import Assets, conda, hashed
 from drillyard_backends.azure.errors import Exists, Missing

@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.driver_lock import MACHINE
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
+from drillyard.mailbox.driver_lock import MACHINE
+from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.processes import MARK, ProcessId
-from drillyard.redaction import log_to, register_environment
-from drillyard.status import Cause
+from drillyard.system.processes import MARK, ProcessId
+from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.agent import Agent, run_agent
 from drillyard.worker.pushed import PushedAgent
 from drillyard_backends.azure.together import BesideAgent, together_on

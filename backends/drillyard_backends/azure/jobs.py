@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drillyard.backend import Liveness, Order
-from drillyard.clock import Clock
 from drillyard.errors import InfrastructureError
+from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service, word

@@ -65,7 +65,7 @@ def address(uri: str) -> str:
 
 
 def _of_settings() -> str:
-    from drillyard.settings import open_settings
+    from drillyard.backend.settings.resolve import open_settings
     from drillyard_backends.azure.service import Service
     from drillyard_backends.azure.settings import read_settings
 

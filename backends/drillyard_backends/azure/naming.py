@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from drillyard.backend import Order
-from drillyard.naming import LEASE, user_name
+from drillyard.system.safe_names import LEASE, user_name
 
 MARK = "drillyard"
 """Tag of every job, and of every cluster that belongs to one lease."""

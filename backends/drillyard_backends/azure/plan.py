@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from drillyard.backend import Cost, Finding, Order, Part, Severity
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Order, Part
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.findings import Finding, Severity
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, prices
 from drillyard_backends.azure.clusters import name_of
 from drillyard_backends.azure.errors import Missing

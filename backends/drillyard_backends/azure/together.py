@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drillyard.attempts import TicketState
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM, Clock
 from drillyard.learners.rllib.machines import HEAD, MACHINES, RayNode
 from drillyard.mailbox import open_store
 from drillyard.mailbox.records import Phase
-from drillyard.processes import ProcessId
-from drillyard.redaction import register_secret
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId
+from drillyard.system.redaction import register_secret
 from drillyard.worker.agent import Agent
 
 FIRST, FIRST_PORT = "MASTER_ADDR", "MASTER_PORT"

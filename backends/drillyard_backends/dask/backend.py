@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend.settings.model import configured
 from drillyard.errors import (
     ConfigError,
     DrillyardError,
@@ -24,9 +24,10 @@ from drillyard.errors import (
     UserError,
     WorkerLost,
 )
-from drillyard.extras import install
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.settings_model import configured
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.optional_packages import install
 from drillyard_backends.dask import stations, versions
 from drillyard_backends.dask.client import Door
 from drillyard_backends.dask.cluster import SETTINGS, door_of

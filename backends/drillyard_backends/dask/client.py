@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
-from drillyard.extras import install
+from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Order
-from drillyard.driver_lock import living
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.records import WorkerRecord
-from drillyard.redaction import log_to, redact, register_environment
 from drillyard.registry import load
+from drillyard.system.redaction import log_to, redact, register_environment
 from drillyard_backends.dask import stations
 from drillyard_backends.dask.client import Door
 from drillyard_backends.dask.gpus import shares

@@ -31,7 +31,7 @@ from drillyard.backend import Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.processes import MARK, ProcessId, end, marked, send, wait_gone
+from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
 from drillyard.worker.pushed import PLACE
 
 LEAVE_S = 12.0

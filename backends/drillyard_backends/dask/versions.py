@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from drillyard.backend import Finding, Severity
+from drillyard.findings import Finding, Severity
 from drillyard_backends.dask.client import Door
 
 MUST_AGREE = ("drillyard", "distributed", "dask", "cloudpickle", "msgpack")

@@ -16,12 +16,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Trait
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
+from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.canary import sing
-from drillyard.naming import LEASE
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.safe_names import LEASE
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import Keeper

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Mapping
 from typing import cast
 
-from drillyard.attempts import TicketState
 from drillyard.backend import Backend, Lease, Liveness
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import InfrastructureError
-from drillyard.ledger import Ledger
-from drillyard.lost import Undertaker
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.lost_attempts import Undertaker
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import records
 from drillyard_backends.gcp.groups import Stage
 from drillyard_backends.gcp.own_group import OwnGroup

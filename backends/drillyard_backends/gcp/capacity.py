@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import InfrastructureError, UserError
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
 from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from drillyard.backend import Finding, Severity
+from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
 from drillyard_backends.gcp import quotas
 from drillyard_backends.gcp.quotas import Machine

@@ -13,10 +13,10 @@ import random
 import threading
 
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp.groups import Stage
 from drillyard_backends.gcp.own_group import OwnGroup
 

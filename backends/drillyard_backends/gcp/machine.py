@@ -23,12 +23,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from drillyard.backend import Order
-from drillyard.driver_lock import MACHINE, living
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.processes import MARK
-from drillyard.redaction import log_to, register_environment
-from drillyard.scratch import temporary_below
+from drillyard.mailbox.driver_lock import MACHINE, living
+from drillyard.system.processes import MARK
+from drillyard.system.redaction import log_to, register_environment
+from drillyard.system.scratch import temporary_below
 from drillyard.worker.agent import Agent
 from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from drillyard.backend import Order
-from drillyard.naming import LEASE, label, user_name
+from drillyard.system.safe_names import LEASE, label, user_name
 
 MARK = "drillyard"
 """Label of every machine of ours."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from drillyard.backend import Cost, Finding, Order, Part, Severity
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Order, Part
 from drillyard.errors import ControlPlaneError, UserError
+from drillyard.findings import Finding, Severity
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import catalogue, prices, rights, surroundings
 from drillyard_backends.gcp.catalogue import Catalogue
 from drillyard_backends.gcp.reading import Line, Reader

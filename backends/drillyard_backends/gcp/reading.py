@@ -23,8 +23,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, UserError
+from drillyard.system.clock import SYSTEM, Clock
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
 STORAGE = "https://storage.googleapis.com/storage/v1"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.backend import Finding, Severity
+from drillyard.findings import Finding, Severity
 from drillyard_backends.gcp.reading import Answer, Reader
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from drillyard.redaction import has_userinfo
-from drillyard.settings_model import configured
+from drillyard.backend.settings.model import configured
 from drillyard.spec.semantics import is_metadata
+from drillyard.system.redaction import has_userinfo
 
 PREFIX = "/opt/drillyard"
 """Where the image recipe puts the virtual environment."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from drillyard.backend import Finding, Severity
+from drillyard.findings import Finding, Severity
 from drillyard_backends.gcp import rights
 from drillyard_backends.gcp.reading import Reader
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from drillyard.clock import SYSTEM, Clock
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Missing
 from drillyard_backends.gcp.groups import Group, Groups, Managed

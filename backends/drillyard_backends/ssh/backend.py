@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from drillyard.backend import Cost, Finding, Lease, Liveness, Order, Severity, Trait
-from drillyard.clock import SYSTEM, Clock
+from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend.settings.model import configured
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.settings_model import configured
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.ssh.host import Host
 from drillyard_backends.ssh.settings import Address, SshConfig
 from drillyard_backends.ssh.store import split

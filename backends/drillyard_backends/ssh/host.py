@@ -7,8 +7,9 @@ import shlex
 from typing import Any
 
 from drillyard import __version__, errors
-from drillyard.backend import Finding, Lease, Liveness, Order, Severity
+from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
+from drillyard.findings import Finding, Severity
 from drillyard_backends.ssh.connection import Connection, Done
 from drillyard_backends.ssh.remote import ANSWER
 from drillyard_backends.ssh.settings import SshConfig

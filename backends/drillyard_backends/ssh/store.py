@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from drillyard.backend.settings.model import configured
+from drillyard.backend.settings.resolve import resolve
 from drillyard.errors import ConfigError, InfrastructureError, StoreUnavailable
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
-from drillyard.settings import resolve
-from drillyard.settings_model import configured
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.settings import Address, SshConfig
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from drillyard.backend.settings.references import reveal
 from drillyard.errors import ConfigError
-from drillyard.notify import problem_of
-from drillyard.settings_references import reveal
+from drillyard.runs.webhook import problem_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

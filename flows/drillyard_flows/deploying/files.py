@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.files import read_document
 from drillyard.errors import ConfigError
 from drillyard.registry import load, names
-from drillyard.spec.files import read_document
 
 
 @dataclass(frozen=True)

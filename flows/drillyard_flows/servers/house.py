@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.errors import ConfigError
-from drillyard.ledger import local_home
-from drillyard.processes import ProcessId
+from drillyard.leases.ledger import local_home
+from drillyard.system.processes import ProcessId
 
 USER = "drillyard"
 PORTS = {"prefect": 4200, "mlflow": 5000, "relay": 4201, "postgresql": 4202}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-from drillyard.servers import reach
+from drillyard.checks.servers import reach
 from drillyard_flows import settings
 from drillyard_flows.servers import postgresql, relay
 from drillyard_flows.servers.house import USER, House

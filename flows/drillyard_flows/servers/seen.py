@@ -10,7 +10,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from drillyard.servers import basic
+from drillyard.checks.servers import basic
 
 TIMEOUT_S = 10.0
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")

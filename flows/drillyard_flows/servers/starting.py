@@ -11,7 +11,7 @@ from collections.abc import Callable
 import psutil
 
 from drillyard.errors import InfrastructureError
-from drillyard.processes import ProcessId, end, in_session, wait_gone
+from drillyard.system.processes import ProcessId, end, in_session, wait_gone
 from drillyard_flows.servers.house import House
 from drillyard_flows.servers.member import Member
 

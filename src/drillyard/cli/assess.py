@@ -12,7 +12,7 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drillyard.assessing import Assessed, Request
+    from drillyard.evaluation.assessment import Assessed, Request
 
 PolicyOption = Annotated[
     str, typer.Option("--policy", help="`agent`, or a baseline: hold, random, module:Class.")
@@ -57,11 +57,11 @@ def assess(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Play an episode from each condition: a table, a page, CSV of results and of every step."""
-    from drillyard.assessing import FILES, summary, texts
-    from drillyard.assessing import assess as play_all
     from drillyard.cli.assess_request import asked
     from drillyard.errors import UserError
-    from drillyard.outputs import check_folder, writing
+    from drillyard.evaluation.assessment import FILES, summary, texts
+    from drillyard.evaluation.assessment import assess as play_all
+    from drillyard.system.output_files import check_folder, writing
 
     check_folder(out, "--out")
     there = [out / name for name in FILES if (out / name).exists()]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drillyard.assessing import Request, success_rule
+from drillyard.agents.baselines import make_baseline
 from drillyard.cli.logs import find
-from drillyard.conditions import known_keys, read_conditions
 from drillyard.errors import ConfigError, NotFound
-from drillyard.learners.baselines import make_baseline
+from drillyard.evaluation.assessment import Request, success_rule
 from drillyard.mailbox.records import Phase
-from drillyard.parameters import bound
 from drillyard.simulators.make import make_env, raw_world, reset_keys
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import bound
+from drillyard.spec.conditions import known_keys, read_conditions
 from drillyard.spec.learning import SimulatorSpec, Wrapper
 
 AGENT = "agent"
@@ -37,7 +37,7 @@ def asked(
     Raises:
         UserError: Something of it cannot work.
     """
-    from drillyard.checking import importable
+    from drillyard.checks.experiment import importable
 
     listed = read_conditions(conditions)
     if success:

@@ -27,7 +27,7 @@ from drillyard.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from drillyard.backend import Finding
+    from drillyard.findings import Finding
     from drillyard.spec.learning import SimulatorSpec
 
 
@@ -58,7 +58,7 @@ def check_command(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Verify an experiment without running it: file, names, spaces, simulator, disk."""
-    from drillyard.checking import check, check_alone, is_simulator
+    from drillyard.checks.experiment import check, check_alone, is_simulator
     from drillyard.cli.failures import fields_of
     from drillyard.spec.learning import SimulatorSpec
 
@@ -80,7 +80,7 @@ def check_command(
         "errors": [fields_of(f.error) for f in findings if f.error is not None],
     })  # fmt: skip
     if picture is not None and loaded.spec.simulator is not None:
-        from drillyard.checking import importable
+        from drillyard.checks.experiment import importable
 
         with importable(loaded.folder):
             named = [b for b in loaded.spec.baselines if b != "random"]
@@ -92,7 +92,7 @@ def _tell(
     more: dict[str, object] | None = None,
 ) -> None:  # fmt: skip
     """The findings and a verdict; does not return where there are errors."""
-    from drillyard.backend import Severity
+    from drillyard.findings import Severity
 
     errors = [f for f in findings if f.severity is Severity.ERROR]
     notes = sum(f.severity is Severity.WARNING for f in findings)
@@ -111,7 +111,7 @@ def _tell(
 
 def _check_picture(path: Path) -> None:
     from drillyard.errors import ConfigError
-    from drillyard.outputs import check_file
+    from drillyard.system.output_files import check_file
 
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError("is no picture", file="--picture", value=str(path),
@@ -120,9 +120,9 @@ def _check_picture(path: Path) -> None:
 
 
 def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
-    from drillyard.checking import guarded
-    from drillyard.outputs import writing
+    from drillyard.checks.experiment import guarded
     from drillyard.report.trial import trial_picture
+    from drillyard.system.output_files import writing
 
     made = guarded(lambda: trial_picture(simulator, baseline))
     with writing(path, "--picture"):

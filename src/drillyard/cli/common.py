@@ -17,7 +17,7 @@ from drillyard.errors import ConfigError, NotFound, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from drillyard.backend import Finding
+    from drillyard.findings import Finding
     from drillyard.mailbox import Mailbox, Store
     from drillyard.spec import ExperimentSpec
     from drillyard.spec.load import Loaded
@@ -215,8 +215,8 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
         ConfigError: A URL that is dangerous or of an unknown scheme.
         PluginError: The packages for its scheme are not installed.
     """
-    from drillyard.extras import must_have
     from drillyard.spec.semantics import check_store_url
+    from drillyard.system.optional_packages import must_have
 
     given = store or os.environ.get("DRILLYARD_STORE")
     url = given or (spec and _backend_store(spec)) or DEFAULT_STORE

@@ -42,9 +42,9 @@ def configure(
 
     Secrets are references: env:NAME, file:PATH or secret:NAME (a Prefect secret block).
     """
+    from drillyard.backend.settings.resolve import fields_of
+    from drillyard.backend.settings.rows import rows
     from drillyard.errors import ConfigErrors
-    from drillyard.settings import fields_of
-    from drillyard.settings_rows import rows
 
     kind = backend.partition("/")[0]
     fields = fields_of(kind)
@@ -57,7 +57,7 @@ def configure(
     if not fields:
         typer.echo(f"{kind} has no settings")
         return
-    from drillyard.configuring import write
+    from drillyard.backend.settings.write import write
 
     given = _given(kind, sets) if sets else _asked(kind)
     if not given:
@@ -83,8 +83,8 @@ def _show(found: list[dict[str, Any]], as_json: bool) -> None:
 
 def _keep(kind: str, name: str, given: dict[str, Any]) -> None:
     """Save a block. Its secrets are looked up now: it keeps the value, encrypted."""
-    from drillyard.settings import fields_of, is_secret
-    from drillyard.settings_references import blocks, reveal
+    from drillyard.backend.settings.references import blocks, reveal
+    from drillyard.backend.settings.resolve import fields_of, is_secret
 
     fields = fields_of(kind)
     values = {
@@ -96,7 +96,7 @@ def _keep(kind: str, name: str, given: dict[str, Any]) -> None:
 
 
 def _given(kind: str, sets: list[str]) -> dict[str, Any]:
-    from drillyard.configuring import validated
+    from drillyard.backend.settings.write import validated
     from drillyard.errors import ConfigError
 
     found = {}
@@ -112,11 +112,11 @@ def _given(kind: str, sets: list[str]) -> dict[str, Any]:
 
 
 def _asked(kind: str) -> dict[str, Any]:
-    from drillyard.configuring import validated
+    from drillyard.backend.settings.references import REFERENCE_WORDS
+    from drillyard.backend.settings.resolve import fields_of, is_secret
+    from drillyard.backend.settings.rows import rows
+    from drillyard.backend.settings.write import validated
     from drillyard.errors import ConfigError
-    from drillyard.settings import fields_of, is_secret
-    from drillyard.settings_references import REFERENCE_WORDS
-    from drillyard.settings_rows import rows
 
     fields = fields_of(kind)
     known = {row["name"]: row for row in rows(kind)[0]}

@@ -10,9 +10,9 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
+    from drillyard.leases.spending import Interval, Spending
     from drillyard.mailbox import Mailbox
     from drillyard.results.table import Grid
-    from drillyard.spending import Interval, Spending
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def cost(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Show what machines have cost: a row an interval; without a name for the whole store."""
-    from drillyard.spending import spending
+    from drillyard.leases.spending import spending
 
     found = [spending(mailbox) for mailbox in _mailboxes(name, store)]
     if as_json:

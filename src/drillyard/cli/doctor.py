@@ -38,8 +38,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Look at versions, store, disk, git, Prefect, MLflow and backends of this machine."""
-    from drillyard.backend import Severity
-    from drillyard.doctor import examine
+    from drillyard.checks.doctor import examine
+    from drillyard.findings import Severity
     from drillyard.registry import load
 
     for text in on or []:

@@ -46,7 +46,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Play episodes with a stored policy, and with baselines: mean return and interval."""
-    from drillyard.checking import importable
+    from drillyard.checks.experiment import importable
     from drillyard.cli.stored import playable
 
     with importable(Path.cwd()), playable(policy, store) as found:

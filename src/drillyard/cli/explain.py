@@ -48,7 +48,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Print every value with the place it came from, and what would run where."""
-    from drillyard import explaining
+    from drillyard.authoring import explain as explaining
     from drillyard.cli.common import finding_json
 
     loaded = load_file(file, sets, globals_, context, tunables=tunables, name=name)
@@ -136,7 +136,7 @@ def _print_lines(out: Console, lines: list[tuple[str, str]], indent: str) -> Non
 
 
 def _print_runs(out: Console, loaded: Loaded, runs: list[dict[str, Any]]) -> None:
-    from drillyard.side_by_side import workers
+    from drillyard.runs.parallelism import workers
 
     spec = loaded.spec
     several = "" if len(spec.seeds) == 1 else "s"

@@ -47,10 +47,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a policy as a folder that needs neither drillyard nor the simulator."""
+    from drillyard.agents.trained import trained
     from drillyard.cli.logs import find
     from drillyard.policies.card import said_difference
     from drillyard.policies.choose import choose
-    from drillyard.policies.trained import trained
     from drillyard.results.collect import collect
 
     mailbox, runs = find(run, store)

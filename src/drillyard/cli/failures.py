@@ -20,7 +20,7 @@ from drillyard.errors import (
     Stopped,
     TeardownUnconfirmed,
 )
-from drillyard.redaction import is_secret_key, redact, redact_tree, register_environment
+from drillyard.system.redaction import is_secret_key, redact, redact_tree, register_environment
 
 
 def report(error: BaseException, *, as_json: bool = False) -> int:

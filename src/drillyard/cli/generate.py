@@ -33,7 +33,7 @@ def generate(
 
     Run again on the same file it adds what is missing and leaves what you wrote as it is.
     """
-    from drillyard.generating import generate as make
+    from drillyard.authoring.generate import generate as make
 
     made = make(algorithm, simulator, out, name=name, steps=steps)
     if made.path is None:

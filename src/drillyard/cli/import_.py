@@ -26,10 +26,10 @@ def import_(
     """Convert the tensors of a zip into a bundle; nothing that is pickled in it is run."""
     import json5
 
-    from drillyard.checking import importable
+    from drillyard.checks.experiment import importable
     from drillyard.errors import ConfigError
-    from drillyard.learners.signatures import ARGUMENTS
     from drillyard.registry import nearest
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
     from drillyard.spec.learning import SimulatorSpec
 
     if algorithm not in ARGUMENTS:

@@ -104,7 +104,7 @@ def entries(what: What) -> list[dict[str, Any]]:
             for e in studies()
         ]  # fmt: skip
     if what is What.STATUSES:
-        from drillyard.status import TABLE
+        from drillyard.mailbox.status import TABLE
 
         return [
             {"name": status.value, "number": meaning.number, "ended": status.ended,

@@ -13,9 +13,9 @@ import typer
 from drillyard.cli.common import JsonOption, RunArgument, StoreOption, print_json
 
 if TYPE_CHECKING:
-    from drillyard.clock import Clock
     from drillyard.mailbox import Mailbox
-    from drillyard.runlogs import Tail
+    from drillyard.runs.logs import Tail
+    from drillyard.system.clock import Clock
 
 POLL_S = 1.0
 
@@ -41,8 +41,8 @@ def logs(
     """
     import json
 
-    from drillyard.redaction import redact
-    from drillyard.runlogs import Tail
+    from drillyard.runs.logs import Tail
+    from drillyard.system.redaction import redact
 
     mailbox, runs = find(what, store)
     several = len(runs) > 1
@@ -72,8 +72,8 @@ def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:
     """
     from drillyard.backend import open_backend
     from drillyard.errors import DrillyardError
-    from drillyard.ledger import Ledger
-    from drillyard.machine_logs import lines, silent
+    from drillyard.leases.ledger import Ledger
+    from drillyard.leases.machine_logs import lines, silent
 
     for entry in Ledger(mailbox).entries():
         lease = entry.lease
@@ -145,8 +145,8 @@ def follow_all(
         clock: Waits between two polls.
         poll_s: How long.
     """
-    from drillyard.attempts import StateCache, run_status, ticket_states
-    from drillyard.clock import SYSTEM
+    from drillyard.mailbox.ticket_states import StateCache, run_status, ticket_states
+    from drillyard.system.clock import SYSTEM
 
     clock, cache, never = clock or SYSTEM, StateCache(), threading.Event()
     while True:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from drillyard.scaffold import Scaffold
+    from drillyard.authoring.scaffold import Scaffold
 
 LOOK_S = 20.0
 """Longest time without a sign of life of a simulator that is tried."""
@@ -48,8 +48,8 @@ def new(
     Of a simulator: one that works, with an experiment; or, with --from, the experiment for one in
     plain Python that is there. Nothing is ever overwritten.
     """
+    from drillyard.authoring.scaffold import write
     from drillyard.errors import ConfigError
-    from drillyard.scaffold import write
 
     if source is not None:
         if kind is not Kind.SIMULATOR:
@@ -80,10 +80,10 @@ def _tell(made: Scaffold, heading: str) -> None:
 
 
 def _around(name: str, source: str) -> Scaffold:
-    from drillyard.checking import guarded, importable
+    from drillyard.authoring.scaffold import around, check_name
+    from drillyard.authoring.scaffold.looking import look
+    from drillyard.checks.experiment import guarded, importable
     from drillyard.errors import ConfigError
-    from drillyard.scaffold import around, check_name
-    from drillyard.scaffold.looking import look
 
     text, _, wanted = source.partition(":")
     file = Path(text)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def print_grid(grid: Grid) -> None:
     """Print a table to stdout."""
-    from drillyard.redaction import redact
     from drillyard.results.table import plain_table, rich_table
+    from drillyard.system.redaction import redact
 
     if sys.stdout.isatty():
         from drillyard.cli.common import console
@@ -50,7 +50,7 @@ def write_csv(text: str, path: Path) -> None:
     Raises:
         ConfigError, StoreUnavailable: The file cannot be written.
     """
-    from drillyard.outputs import writing
+    from drillyard.system.output_files import writing
 
     if str(path) == "-":
         typer.echo(text, nl=False)

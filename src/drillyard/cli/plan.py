@@ -26,7 +26,7 @@ from drillyard.cli.common import (
 
 if TYPE_CHECKING:
     from drillyard.backend import Cost
-    from drillyard.planning import Plan
+    from drillyard.checks.cost_plan import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Show machines, price and what will be created; check rights and quota. Creates nothing."""
-    from drillyard.planning import plan
+    from drillyard.checks.cost_plan import plan
 
     loaded = load_file(file, sets, globals_, context, on, tunables)
     made = plan(loaded, store_url(store, loaded.spec), offline_ok=offline_ok, strict=strict)

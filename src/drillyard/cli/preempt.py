@@ -28,7 +28,7 @@ def simulate_command(
     """
     from drillyard.cli.logs import find
     from drillyard.errors import NotFound
-    from drillyard.preemption import simulate_preemption
+    from drillyard.leases.preemption import simulate_preemption
 
     mailbox, runs = find(run, store)
     if len(runs) != 1:

@@ -11,7 +11,7 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
-    from drillyard.reaping import Outcome, Report
+    from drillyard.leases.reaper import Outcome, Report
     from drillyard.results.table import Grid
 
 OnOption = Annotated[
@@ -41,7 +41,7 @@ def reap_command(
     as_json: JsonOption = False,
 ) -> None:
     """End machines that nobody needs any more, found by label; never foreign or protected ones."""
-    from drillyard.reaping import reap
+    from drillyard.leases.reaper import reap
 
     report = reap(on, dry_run=dry_run, grace_s=seconds(grace, "--grace"))
     if as_json:
@@ -119,9 +119,9 @@ def protect_command(
     as_json: JsonOption = False,
 ) -> None:
     """Keep `drillyard reap` from a lease for a while; a machine's own limit stays."""
-    from drillyard.clock import SYSTEM
     from drillyard.errors import ConfigError
-    from drillyard.reaping.protecting import protect
+    from drillyard.leases.reaper.protecting import protect
+    from drillyard.system.clock import SYSTEM
 
     if (until is None) != off:
         raise ConfigError(

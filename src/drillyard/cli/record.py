@@ -12,7 +12,7 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.evaluate import SeedOption
 
 if TYPE_CHECKING:
-    from drillyard.demonstrations import Demonstrations
+    from drillyard.learners.demonstrations import Demonstrations
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def record(
 ) -> None:  # fmt: skip
     """Play episodes and keep every observation and action, for `learner.clone_from`."""
     from drillyard.errors import ConfigError, UserError
-    from drillyard.outputs import check_file, write_whole
+    from drillyard.system.output_files import check_file, write_whole
 
     if out.suffix != ".npz":
         raise ConfigError(
@@ -63,10 +63,10 @@ def _played(
     what: str, policy: str, episodes: int, seed: int, store: str | None
 ) -> tuple[Demonstrations, float]:
     """Demonstrations and their mean return."""
-    from drillyard.checking import importable
+    from drillyard.checks.experiment import importable
     from drillyard.cli.assess_request import AGENT, no_agent, world
     from drillyard.cli.stored import playable
-    from drillyard.demonstrations import play
+    from drillyard.learners.demonstrations import play
     from drillyard.spec.load import load
 
     if policy != AGENT:

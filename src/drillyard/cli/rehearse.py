@@ -76,7 +76,7 @@ def rehearse_command(
     The machines are processes here; everything else is what would run there. Exit code 4 when a
     machine, group, template or disk is left.
     """
-    from drillyard.outputs import check_folder
+    from drillyard.system.output_files import check_folder
     from drillyard.testing.cloud.rehearsal import faults_of, parse_faults, rehearsal_of
 
     if fault == ["list"]:

@@ -24,7 +24,7 @@ def schema(
     """Print the JSON Schema of experiment files, with a description of every field."""
     import json
 
-    from drillyard.outputs import writing
+    from drillyard.system.output_files import writing
 
     text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
     if out is None:

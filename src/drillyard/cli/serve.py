@@ -33,7 +33,7 @@ def serve(
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. Ends gracefully at SIGTERM."""
     from drillyard.cli import stored
     from drillyard.errors import ConfigError, PluginError
-    from drillyard.extras import install
+    from drillyard.system.optional_packages import install
 
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):

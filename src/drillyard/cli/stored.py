@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from drillyard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from drillyard.learners.base import Which
+    from drillyard.agents.base import Which
+    from drillyard.agents.trained import Trained
     from drillyard.mailbox import Mailbox
     from drillyard.policies.playable import Playable
-    from drillyard.policies.trained import Trained
 
 MODELS = "models:/"
 
@@ -115,9 +115,9 @@ def _run(
     Raises:
         NotFound: There is no such run.
     """
+    from drillyard.agents.trained import trained
     from drillyard.cli.logs import find
     from drillyard.policies.choose import choose
-    from drillyard.policies.trained import trained
 
     mailbox, runs = find(policy, store)
     with trained(mailbox, choose(mailbox, runs).run, which) as one:

@@ -17,8 +17,8 @@ import typer
 from drillyard.cli.common import RunArgument, StoreOption
 
 if TYPE_CHECKING:
-    from drillyard.boards import Boards
     from drillyard.mailbox import Mailbox
+    from drillyard.tracking.tensorboard_files import Boards
 
 SYNC_S = 10.0
 PORT = 6006
@@ -43,9 +43,9 @@ def tensorboard(
     ] = True,
 ) -> None:
     """Keep a local copy of the curves up to date, and show it in TensorBoard."""
-    from drillyard.boards import Boards
     from drillyard.cli.logs import find
-    from drillyard.outputs import check_folder, writing
+    from drillyard.system.output_files import check_folder, writing
+    from drillyard.tracking.tensorboard_files import Boards
 
     if folder is not None:
         check_folder(folder, "--folder")
@@ -63,7 +63,7 @@ def tensorboard(
 
 def default_folder(mailbox: Mailbox) -> Path:
     """A folder of this machine, one a store."""
-    from drillyard.ledger import local_home
+    from drillyard.leases.ledger import local_home
 
     digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
     return local_home() / "tensorboard" / digest
@@ -83,11 +83,12 @@ def free_port(wanted: int) -> int:
 
 
 def _serve(boards: Boards, port: int) -> None:
-    from drillyard.board_server import PARENT
     from drillyard.errors import InfrastructureError
+    from drillyard.tracking.tensorboard_server import PARENT
 
     command = [
-        sys.executable, "-m", "drillyard.board_server", "--logdir", str(boards.folder),
+        sys.executable, "-m", "drillyard.tracking.tensorboard_server",
+        "--logdir", str(boards.folder),
         "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "5",
     ]  # fmt: skip
     child = subprocess.Popen(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 
-from drillyard.checkpoints import Checkpoint
 from drillyard.mailbox.records import AttemptStart
-from drillyard.phases import RunContext
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.runs.phases import RunContext
 
 
 def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:

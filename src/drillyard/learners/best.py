@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.errors import CorruptObject
-from drillyard.learners.packing import npz_arrays, npz_bytes
 from drillyard.learners.sb3_state import weights
 from drillyard.mailbox.records import FileEntry
 from drillyard.simulators.vector import normalisation

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError
-from drillyard.learners.arguments import Sizes, validate_arguments
-from drillyard.learners.engines import check_engine, validate_engine
-from drillyard.learners.networks import check_memory, check_spaces, classes
-from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
+from drillyard.findings import Finding, Severity
 from drillyard.registry import importable
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+from drillyard.spec.algorithms.engines import check_engine, validate_engine
+from drillyard.spec.algorithms.networks import check_memory, check_spaces, classes
+from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
 
 _BASES = {
     "policy": "BasePolicy",

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from drillyard.demonstrations import FIELD, Demonstrations, read
 from drillyard.errors import ConfigError
-from drillyard.learners.signatures import ARGUMENTS
-from drillyard.phases import StopSignal
+from drillyard.learners.demonstrations import FIELD, Demonstrations, read
+from drillyard.runs.phases import StopSignal
+from drillyard.spec.algorithms.signatures import ARGUMENTS
 from drillyard.spec.learning import CloneSpec, LearnerSpec, SimulatorSpec
 
 ABLE = ("ppo", "a2c", "trpo")

@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from drillyard import checkpoints
 from drillyard.errors import InfrastructureError, Superseded
-from drillyard.phases import RunContext
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.mailbox.records import Record
-from drillyard.phases import RunContext
+from drillyard.runs.phases import RunContext
 from drillyard.simulators.make import can_vectorise, make_vec
 from drillyard.spec.learning import SimulatorSpec, Way
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from drillyard.simulators.lessons import Lesson
 from drillyard.simulators.state import State
 from drillyard.spec.curriculum import CurriculumSpec, RuleSpec
+from drillyard.spec.simulator.lessons import Lesson
 
 
 class Curriculum:

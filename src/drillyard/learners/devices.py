@@ -20,15 +20,15 @@ from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from drillyard.checkpoints import Checkpoint
+from drillyard.agents.spaces import space_to_json
 from drillyard.errors import UserError
 from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
-from drillyard.learners.engines import SBX
-from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES
-from drillyard.learners.spaces import space_to_json
 from drillyard.mailbox.records import Record
-from drillyard.phases import RunContext
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.runs.phases import RunContext
+from drillyard.spec.algorithms.engines import SBX
+from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
 Device = Literal["cpu", "cuda"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from drillyard.learners.curriculum import Curriculum
+from drillyard.metrics.streams import StreamWriter
 from drillyard.simulators.state import State
 from drillyard.simulators.vector import set_lesson
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.streams import StreamWriter
 
 log = logging.getLogger(__name__)
 

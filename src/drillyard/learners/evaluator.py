@@ -11,14 +11,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from drillyard.agents.playing import Playing
 from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
-from drillyard.learners.playing import Playing
-from drillyard.phases import StopSignal
-from drillyard.simulators.lessons import draw_in_order
+from drillyard.runs.phases import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import load_normalisation, normalisation
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import draw_in_order
 
 _WORD = 0x6576616C
 """Keeps these episodes apart from those of the final evaluation: the best is chosen by them."""

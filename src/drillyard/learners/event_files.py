@@ -16,12 +16,12 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.records import FileEntry, Phase
-from drillyard.streams import read_stream
+from drillyard.metrics.streams import read_stream
+from drillyard.system.clock import SYSTEM, Clock
 
 STREAMS = ("train", "evaluation", "timing")
 EVERY_S = 10.0

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from drillyard.episodes import plan
-from drillyard.filming import FOLDER, Films, Studio
+from drillyard.agents.base import LoadedPolicy
+from drillyard.evaluation.episodes import plan
+from drillyard.evaluation.video_episodes import FOLDER, Films, Studio
 from drillyard.learners.barriers import next_multiple, preserved_randomness
-from drillyard.learners.base import LoadedPolicy
 from drillyard.mailbox.records import FileEntry
-from drillyard.phases import RunContext
+from drillyard.runs.phases import RunContext
 from drillyard.simulators.vector import normalisation
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from drillyard.errors import ConfigError
-from drillyard.learners.signatures import ARGUMENTS, ON_POLICY
-from drillyard.parameters import space
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.binding import space
 from drillyard.spec.references import names_of
 
 SHAPES = ("policy_kwargs", "buffer_size", "use_sde", "optimize_memory_usage",

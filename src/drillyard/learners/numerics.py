@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from drillyard.environ import restored
+from drillyard.system.environment import restored
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"

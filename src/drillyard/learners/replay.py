@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.errors import ConfigError, CorruptObject
-from drillyard.learners.packing import npz_arrays, npz_bytes
 
 _NAME = re.compile(r"replay-(?P<first>\d+)-(?P<last>\d+)\.npz\Z")
 _FIELDS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")

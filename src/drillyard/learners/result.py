@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
+from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
+from drillyard.agents.packing import npz_bytes
+from drillyard.agents.spaces import space_to_json
 from drillyard.learners.best import Best
-from drillyard.learners.packing import npz_bytes
 from drillyard.learners.sb3_state import weights
-from drillyard.learners.spaces import space_to_json
 from drillyard.simulators.vector import normalisation
 from drillyard.spec.learning import LearnerSpec
 

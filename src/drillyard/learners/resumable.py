@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from drillyard.checkpoint_files import Problem, examine
-from drillyard.checkpoints import Checkpoint, refusal
+from drillyard.agents.packing import TENSORS_NAME, unpack
+from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
-from drillyard.learners.packing import TENSORS_NAME, unpack
-from drillyard.learners.spaces import space_from_json, space_to_json
+from drillyard.runs.checkpoint_files import Problem, examine
+from drillyard.runs.checkpoints import Checkpoint, refusal
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 

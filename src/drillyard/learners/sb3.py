@@ -9,10 +9,10 @@ import numpy as np
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from drillyard import checkpoints
-from drillyard.backend import Finding
-from drillyard.checkpoints import Checkpoint
+from drillyard.agents.playing import Playing
+from drillyard.agents.spaces import space_from_json
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
+from drillyard.findings import Finding
 from drillyard.learners import cloning, devices, numerics, sb3_build, warm_start
 from drillyard.learners.beginning import announce
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
@@ -22,21 +22,21 @@ from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
 from drillyard.learners.films import TrainingFilms
-from drillyard.learners.networks import auto_policy
 from drillyard.learners.plan import Plan, make_plan
-from drillyard.learners.playing import Playing
 from drillyard.learners.result import result_files
 from drillyard.learners.sb3_state import unfinite_tensor
-from drillyard.learners.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
-from drillyard.learners.spaces import space_from_json
 from drillyard.learners.training import Finished, Training
 from drillyard.mailbox.records import FileEntry, Manifest
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.metrics.streams import StreamWriter
+from drillyard.runs import checkpoints
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.networks import auto_policy
+from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
-from drillyard.streams import StreamWriter
 
 log = logging.getLogger(__name__)
 

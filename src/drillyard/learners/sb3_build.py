@@ -14,12 +14,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from drillyard.errors import ConfigError, Stopped
-from drillyard.learners import engines, schedules
 from drillyard.learners.algorithms import CLASSES
-from drillyard.learners.arguments import clean
-from drillyard.learners.networks import auto_policy
 from drillyard.learners.numerics import import_compiler, mixed
-from drillyard.learners.signatures import (
+from drillyard.registry import load_object
+from drillyard.spec.algorithms import engines, schedules
+from drillyard.spec.algorithms.arguments import clean
+from drillyard.spec.algorithms.networks import auto_policy
+from drillyard.spec.algorithms.signatures import (
     ACTIVATIONS,
     ARGUMENTS,
     EXTRACTORS,
@@ -27,7 +28,6 @@ from drillyard.learners.signatures import (
     OPTIMISERS,
     class_name,
 )
-from drillyard.registry import load_object
 
 DEFAULT_SIGMA = 0.1
 

@@ -19,7 +19,8 @@ import sbx
 import torch
 from flax import serialization
 
-from drillyard.learners import engines, sb3_build
+from drillyard.learners import sb3_build
+from drillyard.spec.algorithms import engines
 
 CLASSES: dict[str, Any] = {
     "ppo": sbx.PPO, "dqn": sbx.DQN, "ddpg": sbx.DDPG, "td3": sbx.TD3, "sac": sbx.SAC,

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from drillyard import checkpoints
-from drillyard.checkpoints import Checkpoint
+from drillyard.agents.packing import pack
 from drillyard.errors import RunFailed
 from drillyard.learners import replay, resumable, sb3_state
 from drillyard.learners.barriers import (
@@ -21,13 +20,14 @@ from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune
 from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
-from drillyard.learners.packing import pack
 from drillyard.learners.plan import Plan
 from drillyard.learners.stopping import EarlyStopping
 from drillyard.learners.top import Top
-from drillyard.phases import RunContext
+from drillyard.metrics.streams import StreamWriter
+from drillyard.runs import checkpoints
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.runs.phases import RunContext
 from drillyard.simulators import vector
-from drillyard.streams import StreamWriter
 
 FLUSH_EVERY_S = 5.0
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from drillyard.command_lines import DEFAULT_STORE
+from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
-from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.command_hints import DEFAULT_STORE
 from drillyard.mailbox.store import Store
 
 FIELD = "learner.init_from"
@@ -40,7 +40,7 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
         NotFound: There is no such policy.
         CorruptObject: It is damaged.
     """
-    from drillyard.policies.trained import policy_files
+    from drillyard.agents.trained import policy_files
 
     if source.startswith("run:"):
         match = _RUN.match(source.removeprefix("run:"))
@@ -117,7 +117,7 @@ def must_have(
     Raises:
         SpaceMismatch: With both spaces.
     """
-    from drillyard.learners.spaces import space_from_json, space_to_json
+    from drillyard.agents.spaces import space_from_json, space_to_json
 
     recorded = json.loads(files[SPACES_FILE])[what]
     if recorded != space_to_json(now):
@@ -147,7 +147,7 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     import torch
     from safetensors.torch import load as load_tensors
 
-    from drillyard.learners.packing import npz_arrays
+    from drillyard.agents.packing import npz_arrays
     from drillyard.simulators.vector import load_normalisation, normalisation
 
     must_have(files, "observation", model.observation_space)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
+from drillyard.system.clock import SYSTEM, Clock
 
 
 class _Place:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from drillyard.errors import CorruptObject
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
 
 
 class Phase(enum.StrEnum):
@@ -59,7 +59,7 @@ class ExperimentRecord(Record):
     provenance: dict[str, str] = {}
     """Dotted path of a value -> where it came from, in words."""
     identity: str
-    """sha256 over what changes results (``drillyard.identity``)."""
+    """sha256 over what changes results (``drillyard.runs.identity``)."""
     identity_parts: dict[str, Any] = {}
     """What went into the identity, for the diff."""
     code: str | None = None

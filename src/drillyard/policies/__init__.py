@@ -1,6 +1,6 @@
 """Policies after training: exported, served, compared.
 
-What a training leaves, as the store phase publishes it (``drillyard.storing``)::
+What a training leaves, as the store phase publishes it (``drillyard.results.store_phase``)::
 
     runs/<run>/policy/
         learner.json            algorithm, policy class and arguments

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from drillyard.episodes import Planned, Played, run_baseline, run_episodes
-from drillyard.evaluation import summarise
+from drillyard.evaluation.episodes import Planned, Played, run_baseline, run_episodes
 from drillyard.policies.playable import Playable
-from drillyard.simulators.lessons import draw_in_order
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import draw_in_order
 from drillyard.statistics import t_interval
+from drillyard.workloads.evaluate_phase import summarise
 
 
 def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:
@@ -57,7 +57,7 @@ def beside(
 
 
 def summary(played: Played, lesson: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a policy that tables show; see ``drillyard.evaluation.summarise``."""
+    """The numbers of a policy that tables show; see ``summarise``."""
     return summarise(played.episodes, lesson)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
 from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.outputs import check_file, writing
+from drillyard.system.output_files import check_file, writing
 
 INDEX = "bundle.json"
 LEARNER_FILE = "learner.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from drillyard.policies.trained import Trained
+from drillyard.agents.trained import Trained
 from drillyard.results import words
 from drillyard.results.model import ExperimentResults, LeaseCost, PolicyScore
 from drillyard.results.policies import AGENT, Evaluated, scores
@@ -161,7 +161,7 @@ def _use(trained: Trained, facts: Mapping[str, Any]) -> str:
         return (
             f"A training begins with it (`learner: {{algorithm: {trained.algorithm}, init_from: "
             "FOLDER}`), and `drillyard evaluate FOLDER` plays it. Weights, arguments and "
-            "normalisation for `drillyard.learners.base.load_policy`; nothing in it is pickled."
+            "normalisation for `drillyard.agents.base.load_policy`; nothing in it is pickled."
         )
     return f"""`act.py` needs numpy and onnxruntime, and nothing of drillyard:
 

@@ -12,12 +12,12 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from drillyard.clock import SYSTEM
 from drillyard.errors import NotFound
 from drillyard.policies import bundles
 from drillyard.policies.assess import Comparison, compare
+from drillyard.policies.model_registry import at, quietly, register
 from drillyard.policies.playable import of_bundle
-from drillyard.tracking.registry import at, quietly, register
+from drillyard.system.clock import SYSTEM
 from drillyard.tracking.server import translated
 
 CHAMPION = "champion"

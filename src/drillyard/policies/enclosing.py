@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drillyard.agents.base import Which
+from drillyard.agents.trained import load_trained
 from drillyard.errors import DrillyardError
-from drillyard.learners.base import Which
 from drillyard.mailbox.records import FileEntry
-from drillyard.phases import RunContext
-from drillyard.policies.trained import load_trained
+from drillyard.runs.phases import RunContext
 
 FOLDER = "bundle/"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from drillyard.errors import ConfigError, UserError
-from drillyard.extras import must_have
 from drillyard.policies import bundles
 from drillyard.registry import load, names
+from drillyard.system.optional_packages import must_have
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
         ConfigError: It has none, or settings are missing.
         PluginError: Packages are not installed.
     """
-    from drillyard.settings import open_settings
+    from drillyard.backend.settings.resolve import open_settings
 
     name = kind.partition("/")[0]
     if name not in names("endpoints"):

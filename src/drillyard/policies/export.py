@@ -16,21 +16,21 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from drillyard import __version__
-from drillyard.episodes import lesson_of
+from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
+from drillyard.agents.spaces import space_from_json
+from drillyard.agents.trained import Trained
 from drillyard.errors import PluginError, RunFailed, UserError
-from drillyard.extras import install
-from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
-from drillyard.learners.spaces import space_from_json
+from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
 from drillyard.policies.choose import Choice
 from drillyard.policies.network import Plain
 from drillyard.policies.playable import of_run
-from drillyard.policies.trained import Trained
 from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import freeze_normalisation, load_normalisation
+from drillyard.system.optional_packages import install
 
 Format = Literal["onnx", "safetensors"]
 CHECKED = 1000

@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from drillyard import __version__
+from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
+from drillyard.documents.files import beside
 from drillyard.errors import ConfigError, NotFound
 from drillyard.learners import sb3_build
-from drillyard.learners.arguments import Sizes, validate_arguments
-from drillyard.learners.base import LEARNER_FILE, SPACES_FILE
-from drillyard.learners.networks import auto_policy, check_spaces
 from drillyard.learners.resumable import spaces_of
 from drillyard.policies import bundles
 from drillyard.policies.channels import channels_of
 from drillyard.simulators.make import make_vec
-from drillyard.spec.files import beside
+from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+from drillyard.spec.algorithms.networks import auto_policy, check_spaces
 from drillyard.spec.learning import SimulatorSpec
 
 _TENSORS = "policy.pth"

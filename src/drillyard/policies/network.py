@@ -12,8 +12,8 @@ from gymnasium import spaces
 from stable_baselines3.common import distributions as d
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from drillyard.agents.playing import takes_masks
 from drillyard.errors import UserError
-from drillyard.learners.playing import takes_masks
 
 Noise = Literal["normal", "gumbel", "logistic"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from drillyard.episodes import lesson_of
+from drillyard.agents.base import SPACES_FILE, load_policy
+from drillyard.agents.spaces import space_from_json, space_to_json
+from drillyard.agents.trained import Trained
 from drillyard.errors import SpaceMismatch
-from drillyard.learners.base import SPACES_FILE, load_policy
-from drillyard.learners.spaces import space_from_json, space_to_json
+from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import bundles
-from drillyard.policies.trained import Trained
 from drillyard.simulators.make import make_vec
 from drillyard.spec.learning import SimulatorSpec
 

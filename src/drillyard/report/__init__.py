@@ -20,15 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import CorruptObject, NotFound, StoreUnavailable
-from drillyard.fingerprint import fingerprint
-from drillyard.ledger import local_home
+from drillyard.leases.ledger import local_home
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.naming import file_name
-from drillyard.outputs import writing
 from drillyard.results import ExperimentResults, collect, metrics_csv
+from drillyard.results.fingerprint import fingerprint
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.output_files import writing
+from drillyard.system.safe_names import file_name
 
 if TYPE_CHECKING:
     from drillyard.report.pictures import Picture

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from drillyard import __version__
-from drillyard.assessing import Assessed, Request, summary
+from drillyard.evaluation.assessment import Assessed, Request, summary
 from drillyard.report import pictures
 from drillyard.results import words
 from drillyard.results.table import Grid

@@ -16,11 +16,11 @@ from typing import Any
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
-from drillyard.naming import file_name
 from drillyard.results import ExperimentResults, accepted_file
 from drillyard.results.model import Point
 from drillyard.results.policies import AGENT, over_seeds
 from drillyard.results.table import POLICY_COLUMNS, policy_row, to_csv
+from drillyard.system.safe_names import file_name
 
 CURVES = {"training": "return while training", "evaluation": "evaluation while training"}
 
@@ -191,7 +191,7 @@ def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -
 
 
 def _file_name(policy: str) -> str:
-    """As ``drillyard.evaluation`` names it: keys have no colon, ``module:Class`` has."""
+    """As ``workloads.evaluate_phase`` names it: keys have no colon, ``module:Class`` has."""
     return policy.replace(":", ".")
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
-from drillyard.extras import install
 from drillyard.report.data import CURVES, Episode, MeanCurve
 from drillyard.results import ExperimentResults, words
 from drillyard.results.policies import AGENT
+from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -79,7 +79,7 @@ def _history(study: StudyResults) -> Drawn:
 
 
 def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> list[Drawn]:
-    from drillyard.parameters import space
+    from drillyard.spec.binding import space
 
     drawn = []
     tunables = space(ExperimentSpec.model_validate(study.spec)).tunables
@@ -117,7 +117,7 @@ def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
         get_param_importances,
     )
 
-    from drillyard.parameters import space
+    from drillyard.spec.binding import space
     from drillyard.studies.memory import in_memory
 
     if len(study.ranked()) < 4:

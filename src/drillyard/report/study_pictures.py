@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from drillyard.mailbox.status import Status
 from drillyard.report.comparing import Comparison
 from drillyard.report.pictures import (
     BLUE,
@@ -18,7 +19,6 @@ from drillyard.report.pictures import (
     _subplots,
 )
 from drillyard.results.trials import StudyResults
-from drillyard.status import Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from drillyard.episodes import Planned, run_baseline
+from drillyard.evaluation.episodes import Planned, run_baseline
 from drillyard.report import pictures
 from drillyard.report.data import episode_of
-from drillyard.simulators.lessons import draw_in_order
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import draw_in_order
 
 _SEED = 1
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from drillyard.attempts import TicketState, by_run, ticket_states, worst
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
@@ -22,13 +21,14 @@ from drillyard.mailbox.records import (
     Phase,
     RunRecord,
 )
+from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
+from drillyard.metrics.streams import read_stream
 from drillyard.results.metrics import metric_scores, of_summary
 from drillyard.results.model import ExperimentResults, Point, RunCurves, RunResult, trains
 from drillyard.results.policies import AGENT, Evaluated, scores
 from drillyard.results.spent import costs, phase_times, worked_s
-from drillyard.status import Status
-from drillyard.streams import read_stream
 
 TRAINING_METRIC = "rollout/ep_rew_mean"
 EVALUATION_METRIC = "eval/mean_reward"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drillyard.errors import CorruptObject
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import PHASES, Accepted, DriverRecord, Phase
 from drillyard.mailbox.store import ObjectMissing

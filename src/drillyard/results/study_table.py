@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.errors import UserError
-from drillyard.extras import install
-from drillyard.outputs import writing
+from drillyard.mailbox.status import Status
 from drillyard.results import words
 from drillyard.results.table import Grid, to_csv
 from drillyard.results.trials import StudyResults, TrialRow, columns
-from drillyard.status import Status
+from drillyard.system.optional_packages import install
+from drillyard.system.output_files import writing
 
 PARAMETERS = 5
 """Parameters that a table on a terminal shows; all are in the CSV."""

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import CorruptObject
-from drillyard.ledger import Ledger
+from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, trial_id
 from drillyard.mailbox.records import ExperimentRecord, StudyState
+from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.results.model import Interval
 from drillyard.results.policies import over_seeds
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
 
 if TYPE_CHECKING:
     from drillyard.studies.views import TrialView

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import DrillyardError
-from drillyard.life import busy, sign
+from drillyard.findings import Finding, Severity
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
 from drillyard.simulators.wrappers import Env, is_silent, layers
 from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.system.watchdog import busy, sign
 
 STEPS = 50
 AT_ONCE = 64

@@ -1,4 +1,4 @@
-"""A wrapper that keeps every step of every episode, for the files of ``drillyard.step_logs``."""
+"""A wrapper that keeps every step of every episode, for the files of ``metrics.step_csv``."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from drillyard.errors import RunFailed, SimulatorError
-from drillyard.life import busy
 from drillyard.registry import nearest
 from drillyard.simulators.external_process import ExternalProcess, Lost
 from drillyard.simulators.external_wires import WIRES
+from drillyard.system.watchdog import busy
 
 HOUR_S = 3600.0
 _SEEDS = 2**31

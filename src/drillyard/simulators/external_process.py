@@ -32,8 +32,8 @@ from typing import Any
 import psutil
 
 from drillyard.errors import SimulatorError
-from drillyard.processes import ProcessId, end
 from drillyard.simulators.external_wires import LOOK_S, WIRES, Lines, Wire
+from drillyard.system.processes import ProcessId, end
 
 LAST_WORDS = 10
 """Lines of its output that a message repeats."""

@@ -11,21 +11,21 @@ from typing import Any
 import gymnasium as gym
 
 from drillyard.errors import ConfigError, DrillyardError, SimulatorError
-from drillyard.life import sign
 from drillyard.registry import importable, load, load_object, names, nearest
 from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
-from drillyard.simulators.lessons import validate_lesson
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
-from drillyard.simulators.wrapper_order import (
+from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
+from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
+from drillyard.spec.references import reveal
+from drillyard.spec.simulator.lessons import validate_lesson
+from drillyard.spec.simulator.wrapper_order import (
     COPY_WRAPPERS,
     FOR_THE_LEARNER,
     VEC_WRAPPERS,
     check_wrappers,
 )
-from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
-from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
-from drillyard.spec.references import reveal
+from drillyard.system.watchdog import sign
 
 
 def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True) -> Env:

@@ -12,13 +12,13 @@ import numpy as np
 from gymnasium import spaces
 from pydantic import ValidationError
 
-from drillyard import whereabouts
 from drillyard.errors import ConfigError, RunFailed, SimulatorError
 from drillyard.registry import importable, nearest
 from drillyard.simulators.acting import Actuators
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.spec.agent import ENDS, AgentSpec
+from drillyard.system import step_marker
 
 States = Mapping[str, Any]
 Reward = Callable[[States, bool, bool], dict[str, float]]
@@ -208,7 +208,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         return states
 
     def _place(self) -> str:
-        return f"at {whereabouts.place(self._copy, self._steps, self._seed)}"
+        return f"at {step_marker.place(self._copy, self._steps, self._seed)}"
 
     def _observe(self, states: States) -> np.ndarray:
         values = np.array([states[name] for name in self._spec.observes], dtype=np.float64)

@@ -18,9 +18,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from drillyard import whereabouts
 from drillyard.errors import DrillyardError, RunFailed
-from drillyard.processes import end_with_parent
 from drillyard.simulators.state import State
 from drillyard.simulators.wrappers import (
     Env,
@@ -31,6 +29,8 @@ from drillyard.simulators.wrappers import (
     load_stack,
     stack_state,
 )
+from drillyard.system import step_marker
+from drillyard.system.processes import end_with_parent
 
 _LOOK_S = 0.2
 """Between two looks at a process that has not answered yet."""
@@ -170,7 +170,7 @@ class _Line:
                     how = signal.Signals(-code).name
             raise RunFailed(
                 f"the process of copy {self._copy} ended with {how} at "
-                f"{whereabouts.of(self._copy) or f'its step {self._step()}'}",
+                f"{step_marker.of(self._copy) or f'its step {self._step()}'}",
                 hint=_CHECK,
             ) from error
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError, DrillyardError
-from drillyard.life import sign
+from drillyard.findings import Finding, Severity
 from drillyard.simulators.check import fault
-from drillyard.simulators.lesson_rules import Choice, Normal, Range, read_rule
-from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
 from drillyard.simulators.wrappers import Env, layers
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lesson_rules import Choice, Normal, Range, read_rule
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system.watchdog import sign
 
 STEPS = 200
 """Of each way of acting."""

@@ -20,7 +20,6 @@ from stable_baselines3.common.vec_env import (
 )
 
 from drillyard.errors import CorruptObject
-from drillyard.simulators.lessons import Lesson
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.state import State
 from drillyard.simulators.vector_env import VectorisedEnv
@@ -31,6 +30,7 @@ from drillyard.simulators.wrappers import (
     load_stack,
     stack_state,
 )
+from drillyard.spec.simulator.lessons import Lesson
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
 
-from drillyard import whereabouts
 from drillyard.errors import CorruptObject, SimulatorError
-from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.vectorised import VectorSimulator, first
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system import step_marker
 
 _GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
 """What a step gives, and numpy's letters of the types that they may have."""
@@ -67,14 +67,14 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         """Step; copies whose episode ended are begun again."""
         self._steps += 1
         at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
-        whereabouts.enter(*at)
+        step_marker.enter(*at)
         try:
             rewards, terminated, truncated = self._stepped(at)
         except (Exception, SystemExit) as error:
-            whereabouts.note(error, *at)
+            step_marker.note(error, *at)
             raise
         finally:
-            whereabouts.leave(0)
+            step_marker.leave(0)
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
@@ -111,7 +111,7 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         if wrong:
             raise SimulatorError(
                 f"{self._declared.__name__}, all copies at once: step gave {', '.join(wrong)} "
-                f"at {whereabouts.place(*at)}",
+                f"at {step_marker.place(*at)}",
                 allowed=f"rewards (float), terminated and truncated (bool), ({n},) each",
             )
         return given

@@ -13,10 +13,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers as gw
 
-from drillyard import whereabouts
 from drillyard.errors import CorruptObject, RunFailed
-from drillyard.simulators.lessons import Lesson, draw
 from drillyard.simulators.state import State
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system import step_marker
 
 Env = gym.Env[Any, Any]
 StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
@@ -115,27 +115,27 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         """Begin an episode."""
         self._return, self._length = 0.0, 0
         self._seed = self._seed if seed is None else seed
-        whereabouts.enter(self._copy, 0, self._seed)
+        step_marker.enter(self._copy, 0, self._seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)
         except (Exception, SystemExit) as error:
-            whereabouts.note(error, self._copy, 0, self._seed)
+            step_marker.note(error, self._copy, 0, self._seed)
             raise
         finally:
-            whereabouts.leave(self._copy)
+            step_marker.leave(self._copy)
         self._must_fit(observation)
         return observation, info
 
     def step(self, action: Any) -> StepResult:
         """Step, and sum up."""
-        whereabouts.enter(self._copy, self._length + 1, self._seed)
+        step_marker.enter(self._copy, self._length + 1, self._seed)
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
         except (Exception, SystemExit) as error:
-            whereabouts.note(error, self._copy, self._length + 1, self._seed)
+            step_marker.note(error, self._copy, self._length + 1, self._seed)
             raise
         finally:
-            whereabouts.leave(self._copy)
+            step_marker.leave(self._copy)
         self._return += float(reward)
         self._length += 1
         self._must_fit(observation)
@@ -155,7 +155,7 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
             if given.shape == shape and np.can_cast(given.dtype, dtype, "same_kind"):
                 continue
             what = f"the observation {key!r}" if key else "the observation"
-            where = whereabouts.place(self._copy, self._length, self._seed)
+            where = step_marker.place(self._copy, self._length, self._seed)
             raise RunFailed(
                 f"{what} has shape {given.shape} and type {given.dtype}, where the space has "
                 f"{shape} and {dtype}, at {where}",

@@ -10,8 +10,8 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
-from drillyard.expressions import Expression, read_expression
 from drillyard.registry import nearest
+from drillyard.spec.expressions import Expression, read_expression
 from drillyard.spec.strict import PositiveInt, Strict
 
 ENDS = ("terminated", "truncated")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from drillyard.backend import Finding, Severity
+from drillyard.documents.document import Document, KeyPath
+from drillyard.documents.files import read_document
 from drillyard.errors import ConfigError, ConfigErrors
-from drillyard.spec.document import Document, KeyPath
+from drillyard.findings import Finding, Severity
 from drillyard.spec.experiment import ChildSpec
-from drillyard.spec.files import read_document
 from drillyard.spec.parameters import (
     Origin,
     Outside,

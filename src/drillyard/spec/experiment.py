@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from drillyard.errors import BadValue
-from drillyard.run_names import fields_of
 from drillyard.spec.learning import EvaluateSpec, LearnerSpec, SimulatorSpec, TrainSpec
+from drillyard.spec.run_names import fields_of
 from drillyard.spec.running import (
     BudgetSpec,
     ParametersSpec,

@@ -10,9 +10,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from drillyard.documents.document import Document, KeyPath
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
-from drillyard.spec.document import Document, KeyPath
 from drillyard.spec.precedence import Merged
 
 if TYPE_CHECKING:

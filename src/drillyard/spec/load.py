@@ -10,15 +10,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drillyard.backend import Finding, Severity
-from drillyard.conditions import take_conditions
+from drillyard.documents.document import Document, KeyPath
+from drillyard.documents.files import read_document
+from drillyard.documents.scalars import dotted, must_be_clean
+from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
 from drillyard.spec import bench, listed, presets
 from drillyard.spec.children import resolve_children
-from drillyard.spec.document import Document, KeyPath
+from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.files import read_document
 from drillyard.spec.messages import instead, translate
 from drillyard.spec.parameters import (
     GIVEN,
@@ -40,9 +42,7 @@ from drillyard.spec.precedence import (
     tunable_line,
 )
 from drillyard.spec.references import names_of
-from drillyard.spec.scalars import dotted, must_be_clean
 from drillyard.spec.semantics import names_in, problems_of, secrets_in
-from drillyard.spec.yaml_safe import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,7 @@ def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
 
 def _way_out(error: ConfigError, merged: Merged) -> str:
     """A fix for an error that has none of its own: what is taken where the field is left out."""
-    from drillyard.learners.signatures import ARGUMENTS
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
 
     path = parse_dotted(error.field or "")
     if path[:2] == ("learner", "args") and len(path) == 3:

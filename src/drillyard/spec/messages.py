@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from drillyard.documents.document import KeyPath
+from drillyard.documents.scalars import dotted
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.aliases import ours
-from drillyard.spec.document import KeyPath
 from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.scalars import dotted
 
 
 def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigError]:

@@ -13,16 +13,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from drillyard.documents.document import Document
+from drillyard.documents.scalars import typed
 from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import run_id
 from drillyard.registry import nearest
-from drillyard.spec.document import Document
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.precedence import Merged, Place
 from drillyard.spec.references import Late, Names
-from drillyard.spec.scalars import typed
 from drillyard.spec.tunable_groups import active_groups, all_groups
-from drillyard.tunables import NAME, Tunable
+from drillyard.spec.tunables import NAME, Tunable
 
 OPTION_NAMES = {
     "set", "globals", "globals_", "store", "json", "on", "name", "help", "detach", "offline_ok",

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from drillyard.documents.document import Document, KeyPath, Mark
+from drillyard.documents.scalars import dotted, typed
 from drillyard.errors import ConfigError
-from drillyard.spec.document import Document, KeyPath, Mark
-from drillyard.spec.scalars import dotted, typed
 
 _PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")
 

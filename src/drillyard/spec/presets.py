@@ -9,10 +9,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from drillyard.documents.document import Document
+from drillyard.documents.files import read_document
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
-from drillyard.spec.document import Document
-from drillyard.spec.files import read_document
 
 _FILE = Path(__file__).with_name("presets.yaml")
 
@@ -75,7 +75,7 @@ def experiment_file(name: str) -> Path | None:
     Returns:
         The file, in drillyard's own folder, alone there; None when nothing has that name.
     """
-    from drillyard.ledger import local_home
+    from drillyard.leases.ledger import local_home
 
     text = _text(name)
     if text is None:

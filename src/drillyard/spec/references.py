@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from drillyard.documents.document import KeyPath
+from drillyard.documents.scalars import dotted, typed
 from drillyard.errors import ConfigError
-from drillyard.redaction import is_secret_key, looks_secret, register_secret
 from drillyard.registry import nearest
-from drillyard.spec.document import KeyPath
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.scalars import dotted, typed
+from drillyard.system.redaction import is_secret_key, looks_secret, register_secret
 
 _REFERENCE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{env:(?P<env>[A-Za-z_][A-Za-z0-9_]*)\}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from drillyard.spec.strict import NotBool, Strict
-from drillyard.tunables import Group
+from drillyard.spec.tunables import Group
 
 MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 """What MLflow can call a model, and a shell, too."""

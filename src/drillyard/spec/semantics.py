@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from drillyard.documents.document import KeyPath
+from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError, PluginError, UserError
-from drillyard.redaction import has_userinfo, is_secret_key, looks_secret, redact
 from drillyard.registry import names, nearest
-from drillyard.spec.document import KeyPath
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.scalars import dotted
+from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret, redact
 
 _TRACKING_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "databricks", "azureml"}
 _METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.com"}
@@ -245,7 +245,7 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.notify is None or is_reference(spec.notify):
         return
-    from drillyard.notify import problem_of
+    from drillyard.runs.webhook import problem_of
 
     problem = "is half a reference" if "${" in spec.notify else problem_of(spec.notify)
     if problem is not None:
@@ -276,9 +276,9 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
     if spec.workload != "rl" or spec.learner is None:
         return
-    from drillyard.learners.arguments import Sizes, validate_arguments
-    from drillyard.learners.engines import validate_engine
-    from drillyard.learners.signatures import ARGUMENTS
+    from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+    from drillyard.spec.algorithms.engines import validate_engine
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
 
     learner, train = spec.learner, spec.train
     yield from _caught(lambda: validate_engine(learner), "learner.engine")
@@ -303,7 +303,7 @@ def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
 
 def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
-    from drillyard.learners.signatures import ARGUMENTS, NOT_MIXED
+    from drillyard.spec.algorithms.signatures import ARGUMENTS, NOT_MIXED
 
     resources, learner = spec.resources, spec.learner
     ours = learner is not None and learner.algorithm in ARGUMENTS and learner.engine == "sb3"
@@ -332,8 +332,8 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.simulator is None:
         return
-    from drillyard.simulators.lessons import validate_lesson
-    from drillyard.simulators.wrapper_order import check_wrappers
+    from drillyard.spec.simulator.lessons import validate_lesson
+    from drillyard.spec.simulator.wrapper_order import check_wrappers
 
     simulator, lesson = spec.simulator, spec.simulator.lesson
     yield from _caught(lambda: check_wrappers(simulator), "simulator.wrappers")

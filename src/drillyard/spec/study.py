@@ -218,7 +218,7 @@ class StudySpec(Strict):
     @field_validator("constraints")
     @classmethod
     def _well_formed(cls, value: list[str]) -> list[str]:
-        from drillyard.studies.constraints import parse
+        from drillyard.spec.constraints import parse
 
         for text in value:
             parse(text)

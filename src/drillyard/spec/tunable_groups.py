@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.files import read_document
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
-from drillyard.spec.files import read_document
 from drillyard.spec.precedence import Merged, Place
 
 

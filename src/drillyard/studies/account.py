@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from drillyard.clock import Clock
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import StudyState
 from drillyard.spec.study import ObjectiveSpec, StudySpec
 from drillyard.studies import state as states_of
 from drillyard.studies.book import Book
+from drillyard.system.clock import Clock
 
 
 class Account:

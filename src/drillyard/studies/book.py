@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from drillyard.attempts import TicketState
-from drillyard.clock import Clock
 from drillyard.errors import Bug
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id, trial_id
 from drillyard.mailbox.records import PHASES, MoreSeeds, Phase, TrialOutcome, TrialRecord
-from drillyard.status import Cause
+from drillyard.mailbox.status import Cause
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.runs.submit import Trial
 from drillyard.studies.choosers import Choice
-from drillyard.submit import Trial
+from drillyard.system.clock import Clock
 
 TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
 """A trial that ended for these causes is tried again by the same command; others have failed."""

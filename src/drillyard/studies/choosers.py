@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
+from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import StudySpec
-from drillyard.studies.constraints import Constraint
-from drillyard.tunables import Space, Tunable
+from drillyard.spec.tunables import Space, Tunable
 
 GRID_POINTS = 5
 DRAWS = 2_000

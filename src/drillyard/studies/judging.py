@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drillyard.attempts import TicketState
-from drillyard.clock import Clock
 from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import TicketState
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Cause, Status
 from drillyard.studies.objectives import aggregate, of_run
+from drillyard.system.clock import Clock
 
 _WORST_FIRST = (Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.PRUNED)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drillyard.tunables import Space, Tunable
+from drillyard.spec.tunables import Space, Tunable
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import ConfigError, IdentityChanged
-from drillyard.extras import install
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
-from drillyard.parameters import space as space_of
 from drillyard.registry import load, nearest
+from drillyard.spec.binding import space as space_of
+from drillyard.spec.constraints import Constraint, parse_all
 from drillyard.spec.listed import OF_THE_TRIAL
 from drillyard.spec.study import FIXED, MODELS, POPULATION, SMAC, StudySpec
 from drillyard.spec.work import MockSpec
@@ -29,14 +29,14 @@ from drillyard.studies.choosers import (
     manual,
     matched,
 )
-from drillyard.studies.constraints import Constraint, parse_all
 from drillyard.studies.objectives import EVALUATION, objectives_of
 from drillyard.studies.population import Population
 from drillyard.studies.pruning import metric_of
+from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec
-    from drillyard.tunables import Space
+    from drillyard.spec.tunables import Space
 
 
 def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
@@ -296,7 +296,7 @@ def default_storage(mailbox: Mailbox) -> str:
     if "://" not in url:
         folder = Path(url) / mailbox.experiment
     else:
-        from drillyard.ledger import local_home
+        from drillyard.leases.ledger import local_home
 
         folder = local_home() / "studies" / memory_name(mailbox)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
 from drillyard.studies.views import TrialView
 
 if TYPE_CHECKING:
     import optuna
 
-    from drillyard.tunables import Space, Tunable
+    from drillyard.spec.tunables import Space, Tunable
 
 
 def in_memory(
@@ -24,7 +24,7 @@ def in_memory(
     Args:
         views: From ``views.trials``.
         wanted: The objectives.
-        space: The tunables (``drillyard.parameters.space(spec)``); special values and bins are
+        space: The tunables (``drillyard.spec.binding.space(spec)``); special values and bins are
             plain numbers here.
     """
     import optuna

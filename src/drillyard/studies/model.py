@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import InfrastructureError, UserError
-from drillyard.extras import install
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space
 from drillyard.studies import lowering
 from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
-from drillyard.studies.constraints import Constraint
-from drillyard.tunables import Space
+from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     import optuna
@@ -277,7 +277,7 @@ def check_storage(url: str) -> None:
 def foreign(error: Exception, url: str | None) -> Exception:
     """An exception of Optuna, SQLAlchemy or a driver as one of ours."""
     from drillyard.errors import DrillyardError
-    from drillyard.redaction import redact
+    from drillyard.system.redaction import redact
 
     if isinstance(error, DrillyardError):
         return error

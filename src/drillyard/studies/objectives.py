@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
+from drillyard.metrics.streams import read_stream
 from drillyard.registry import nearest
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.streams import read_stream
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec

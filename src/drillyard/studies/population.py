@@ -14,11 +14,11 @@ from typing import Any
 
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import ObjectiveSpec, PopulationSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space, Tunable
 from drillyard.studies.choosers import DRAWS, Assignment, Choice, allowed, drawn
-from drillyard.studies.constraints import Constraint
-from drillyard.tunables import Space, Tunable
 
 
 class Population:

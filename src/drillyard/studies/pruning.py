@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec, PrunerSpec
-from drillyard.status import Status
 from drillyard.studies.objectives import Curve, curve, of_run
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from drillyard.attempts import TicketState
 from drillyard.backend import is_paid
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import Bug, DrillyardError, InfrastructureError, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.mailbox import ticket_id, trial_id
 from drillyard.mailbox.records import Phase, StudyState, TrialOutcome, TrialRecord
-from drillyard.side_by_side import runs as listed_runs
-from drillyard.side_by_side import workers
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.runs.parallelism import runs as listed_runs
+from drillyard.runs.parallelism import workers
+from drillyard.runs.submit import Trial
 from drillyard.studies import state as states_of
 from drillyard.studies import telling
 from drillyard.studies.account import Account
@@ -32,7 +32,7 @@ from drillyard.studies.choosers import Chooser, Fixed
 from drillyard.studies.judging import judged
 from drillyard.studies.making import make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
-from drillyard.submit import Trial
+from drillyard.system.clock import SYSTEM, Clock
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import Status
+from drillyard.spec.tunables import Space
 from drillyard.studies import lowering
 from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
-from drillyard.studies.constraints import Constraint
 from drillyard.studies.model import STARTUP, TRIES
-from drillyard.tunables import Space
 
 
 class SmacChooser:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec, StudySpec
-from drillyard.status import Status
 from drillyard.studies.objectives import dominates
 
 

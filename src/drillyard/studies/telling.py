@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from drillyard.errors import RunFailed
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
 from drillyard.spec.study import StudySpec
-from drillyard.status import Status
 
 MOST_LINES = 10
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from drillyard.attempts import by_run, ticket_states, worst
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import by_run, ticket_states, worst
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.study import ObjectiveSpec, StudySpec
-from drillyard.status import Status
 from drillyard.studies import state as states_of
 from drillyard.studies.objectives import objectives_of
 

@@ -25,8 +25,9 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Backend, Finding, Lease, Liveness, Order, Severity, Trait
+from drillyard.backend import Backend, Lease, Liveness, Order, Trait
 from drillyard.errors import ConfigError
+from drillyard.findings import Finding, Severity
 
 _PROGRAM = """
 import json, sys, time

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drillyard.backend import Severity
+from drillyard.agents.base import LoadedPolicy, load_policy
+from drillyard.agents.spaces import space_from_json
 from drillyard.errors import Stopped, UserError
-from drillyard.learners.base import LoadedPolicy, load_policy
-from drillyard.learners.spaces import space_from_json
+from drillyard.findings import Severity
 from drillyard.mailbox.records import Phase
-from drillyard.phases import PhaseOutcome
+from drillyard.mailbox.status import Status
+from drillyard.metrics.streams import canonical, read_stream
+from drillyard.runs.phases import PhaseOutcome
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Status
-from drillyard.streams import canonical, read_stream
 from drillyard.testing.phases import CountedStop, OneRun
 from drillyard.workloads.rl import RlWorkload
 

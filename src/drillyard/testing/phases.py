@@ -8,9 +8,9 @@ from typing import Any
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
-from drillyard.phases import PhaseOutcome, RunContext, StopSignal, Workload
+from drillyard.mailbox.status import Cause
+from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause
 
 
 class CountedStop(StopSignal):

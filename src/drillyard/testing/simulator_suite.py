@@ -23,7 +23,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.backend import Severity
+from drillyard.findings import Severity
 from drillyard.simulators.check import check_env_contract
 from drillyard.simulators.wrappers import is_silent, layer_state, layers, load_layer_state
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import Stopped
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import Phase
-from drillyard.phases import PhaseOutcome, Workload
+from drillyard.mailbox.status import Status
+from drillyard.runs.phases import PhaseOutcome, Workload
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Status
 from drillyard.testing.phases import CountedStop, OneRun
 
 _PICKLES = (".pkl", ".pickle", ".joblib")

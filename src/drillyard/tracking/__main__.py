@@ -14,9 +14,9 @@ import os
 import sys
 import threading
 
-from drillyard.clock import SYSTEM
 from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.system.clock import SYSTEM
 from drillyard.tracking.background import URI_VARIABLE
 from drillyard.tracking.environment import settings
 from drillyard.tracking.mlflow_mirror import MlflowMirror

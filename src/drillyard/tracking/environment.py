@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from drillyard.environ import restored
+from drillyard.system.environment import restored
 
 REQUEST_TIMEOUT_S = 5
 """Patience with one answer, where nobody says otherwise."""

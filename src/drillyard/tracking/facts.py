@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drillyard.mailbox.records import Accepted, ExperimentRecord, RunRecord, TrialRecord
-from drillyard.parameters import bound_tree
-from drillyard.redaction import MASK, is_secret_key, redact
+from drillyard.spec.binding import bound_tree
+from drillyard.system.redaction import MASK, is_secret_key, redact
 from drillyard.tracking.points import Point, numbers, safe_name
 from drillyard.tracking.uris import mask
 

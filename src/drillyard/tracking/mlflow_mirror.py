@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from drillyard.attempts import StateCache, TicketState, ticket_states
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import CorruptObject, DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunRecord
-from drillyard.redaction import redact_tree
+from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.redaction import redact_tree
 from drillyard.tracking import facts, words
 from drillyard.tracking.notes import PARENT, RunNote
 from drillyard.tracking.points import (
@@ -174,7 +174,7 @@ class MlflowMirror:
         name = (record.spec.get("tracking") or {}).get("register_as")
         if name is None or word != "FINISHED":
             return
-        from drillyard.tracking.best_policy import register_best
+        from drillyard.policies.register_best import register_best
 
         mine = self._remote.known(PARENT)
         if mine.note is not None and not (trust and mine.note.registered):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
-from drillyard.streams import Line, read_stream
+from drillyard.metrics.streams import Line, read_stream
 
 STREAMS = ("train", "evaluation", "timing", "telemetry")
 """What is mirrored. Single episodes are not: a long run has millions; they are in monitor.csv."""

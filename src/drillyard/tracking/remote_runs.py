@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard.tracking import facts
 from drillyard.tracking.notes import Notes, RunNote
 from drillyard.tracking.points import StreamTail

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
+from drillyard.system.clock import SYSTEM, Clock
 from drillyard.tracking.points import Point
 from drillyard.tracking.uris import mask, sqlite_file
 

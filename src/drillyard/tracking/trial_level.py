@@ -19,11 +19,11 @@ from drillyard.mailbox.records import (
     TrialOutcome,
     TrialRecord,
 )
-from drillyard.redaction import redact
+from drillyard.mailbox.status import TABLE
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.status import TABLE
 from drillyard.studies.state import progress
 from drillyard.studies.views import objectives, whole
+from drillyard.system.redaction import redact
 from drillyard.tracking import facts, words
 from drillyard.tracking.notes import RunNote
 from drillyard.tracking.points import Point, changed, safe_name

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from drillyard.attempts import TicketState, run_status
 from drillyard.mailbox.records import Phase, StudyState
-from drillyard.redaction import redact
-from drillyard.status import TABLE, Status
+from drillyard.mailbox.status import TABLE, Status
+from drillyard.mailbox.ticket_states import TicketState, run_status
 from drillyard.studies.state import failed_too_often
+from drillyard.system.redaction import redact
 
 
 def word(states: Mapping[str, TicketState], run: str, alive: bool) -> str:

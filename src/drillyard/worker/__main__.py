@@ -15,8 +15,8 @@ from drillyard.backend import Order
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
-from drillyard.processes import MARK
-from drillyard.redaction import log_to, register_environment
+from drillyard.system.processes import MARK
+from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.agent import Agent, run_agent
 from drillyard.worker.pushed import PushedAgent
 

@@ -13,19 +13,19 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from drillyard.attempts import StateCache, TicketState, ticket_states
 from drillyard.backend import Order
-from drillyard.bundle import install
-from drillyard.clock import SYSTEM, Clock
-from drillyard.driver_lock import living
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store, pace
+from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
-from drillyard.notify import tell
-from drillyard.processes import ProcessId, marked
-from drillyard.scratch import RUNTIME, temporary_below
-from drillyard.status import Cause
+from drillyard.mailbox.status import Cause
+from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.runs.code_archive import install
+from drillyard.runs.webhook import tell
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId, marked
+from drillyard.system.scratch import RUNTIME, temporary_below
 from drillyard.worker import gpu, shares
 from drillyard.worker.execution import SAID, Job, remove_scratch
 from drillyard.worker.heartbeat import Heartbeat

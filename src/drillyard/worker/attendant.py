@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from drillyard.clock import Clock
 from drillyard.errors import InfrastructureError, Superseded
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.records import Claim
-from drillyard.phases import StopSignal
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.runs.phases import StopSignal
+from drillyard.system.clock import Clock
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.progress import ProgressKeeper
 

@@ -7,12 +7,12 @@ import signal
 import traceback
 from pathlib import Path
 
-from drillyard.clock import Clock
 from drillyard.errors import DrillyardError, InfrastructureError, Stopped, TimedOut
 from drillyard.mailbox.records import Claim, Ending
-from drillyard.phases import StopSignal
-from drillyard.redaction import redact
-from drillyard.status import STATUS_OF, Cause, Status
+from drillyard.mailbox.status import STATUS_OF, Cause, Status
+from drillyard.runs.phases import StopSignal
+from drillyard.system.clock import Clock
+from drillyard.system.redaction import redact
 
 _MAX_TRACEBACK = 20_000
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}

@@ -20,20 +20,20 @@ from typing import TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from drillyard import whereabouts
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, Claim, Ending, Phase, RunRecord, TicketRecord
-from drillyard.parameters import bound
-from drillyard.phases import PhaseOutcome, RunContext, StopSignal
-from drillyard.processes import ProcessId, end, in_group
-from drillyard.redaction import log_to, redact, register_environment
+from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
-from drillyard.scratch import workplace
+from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal
 from drillyard.spec import ExperimentSpec
-from drillyard.status import Cause, Status
+from drillyard.spec.binding import bound
+from drillyard.system import step_marker
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId, end, in_group
+from drillyard.system.redaction import log_to, redact, register_environment
+from drillyard.system.scratch import workplace
 from drillyard.worker import endings, shares
 from drillyard.worker.attendant import Attendant
 from drillyard.worker.logship import LogShipper
@@ -96,7 +96,7 @@ def main(job: Job, agent: Connection | None = None) -> None:
         os.setpgid(0, 0)
         job.scratch.mkdir(parents=True, exist_ok=True)
         _redirect_output(job.log_path)
-        whereabouts.keep_in(job.scratch)
+        step_marker.keep_in(job.scratch)
         register_environment()
         with shares.ports(job.ticket.run) as ports:
             os.environ.update(shares.variables(ports, job.gpus))
@@ -227,7 +227,7 @@ def _run_phase(context: RunContext) -> PhaseOutcome:
     context.stop.check()
     log.info("%s of %s, attempt %d", context.phase.value, context.run.run, context.attempt)
     if context.phase is Phase.STORE:
-        from drillyard.storing import store_phase  # only store tickets need it
+        from drillyard.results.store_phase import store_phase  # only store tickets need it
 
         return store_phase(context)
     workload = load("workloads", context.spec.workload)()

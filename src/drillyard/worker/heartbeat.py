@@ -7,13 +7,13 @@ import threading
 from typing import Any
 
 from drillyard.backend import Order
-from drillyard.clock import Clock
-from drillyard.driver_lock import host
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.driver_lock import host
 from drillyard.mailbox.records import WorkerRecord
-from drillyard.processes import ProcessId
-from drillyard.redaction import redact
+from drillyard.system.clock import Clock
+from drillyard.system.processes import ProcessId
+from drillyard.system.redaction import redact
 
 BEAT_S = 1.0
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import psutil
 
-from drillyard.processes import ProcessId, end, in_group, send
-from drillyard.status import Cause
+from drillyard.mailbox.status import Cause
+from drillyard.system.processes import ProcessId, end, in_group, send
 from drillyard.worker import execution
 from drillyard.worker.execution import Job
 from drillyard.worker.preload import VARIABLE

@@ -6,14 +6,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 
-from drillyard.attempts import ticket_states
-from drillyard.clock import Clock
-from drillyard.driver_lock import host
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import host
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import WorkerRecord
-from drillyard.processes import ProcessId, end
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.system.clock import Clock
+from drillyard.system.processes import ProcessId, end
 from drillyard.worker import endings
 
 GRACE_S = 8.0

@@ -6,9 +6,9 @@ import threading
 from collections import deque
 from typing import Any
 
-from drillyard.clock import Clock
 from drillyard.mailbox.records import Board, Claim, TicketRecord
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.system.clock import Clock
 
 _WINDOW_S = 30.0
 _KNOWN = ("step", "total", "episodes", "episode_return", "checkpoint_step", "message",

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drillyard.attempts import TicketState
 from drillyard.backend import Order
-from drillyard.clock import SYSTEM, Clock
-from drillyard.processes import ProcessId, marked
-from drillyard.status import Status
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId, marked
 from drillyard.worker.agent import TERM_GRACE_S, Agent
 
 PLACE = "DRILLYARD_PLACE"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from drillyard import whereabouts
-from drillyard.clock import Clock
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Claim, Ending
-from drillyard.status import Cause
+from drillyard.mailbox.status import Cause
+from drillyard.system import step_marker
+from drillyard.system.clock import Clock
 from drillyard.worker import endings
 from drillyard.worker.pool import Slot, oom_kills
 
@@ -59,7 +59,7 @@ class Speaker:
             )
         else:
             starved = oom_kills() > slot.oom_kills
-            inside = whereabouts.inside(job.scratch)
+            inside = step_marker.inside(job.scratch)
             ending = endings.of_exit(job.claim, self._clock, code, starved, inside)
         self.say(ending)
 

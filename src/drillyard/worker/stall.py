@@ -18,10 +18,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-from drillyard import whereabouts
-from drillyard.clock import Clock
 from drillyard.mailbox.records import TicketRecord
-from drillyard.phases import StopSignal
+from drillyard.runs.phases import StopSignal
+from drillyard.system import step_marker
+from drillyard.system.clock import Clock
 from drillyard.worker.progress import ProgressKeeper
 
 ALARM_GRACE_S = 60.0
@@ -96,7 +96,7 @@ class StallWatch:
     def _message(self) -> str:
         step = self._progress.step
         after = f" after step {step:,}" if step else ""
-        inside = whereabouts.inside()
+        inside = step_marker.inside()
         return (
             f"no environment step for {self._limit_s:g} s{after} of `{self._ticket.phase.value}`: "
             f"it hangs{f' in {inside}' if inside else ''}, and was ended by budget.stall_s"
@@ -117,7 +117,7 @@ def dump_stacks() -> None:
 
 def exit_now(code: int) -> None:
     """End this process and what it started; the hanging thread cannot be asked."""
-    from drillyard.processes import ProcessId, end, in_group
+    from drillyard.system.processes import ProcessId, end, in_group
 
     me = ProcessId.current()
     if os.getpgrp() == me.pid:

@@ -22,9 +22,9 @@ from typing import IO
 import psutil
 
 from drillyard.errors import RunFailed, Stopped, TimedOut
-from drillyard.phases import StopSignal
-from drillyard.processes import ProcessId, end, marked
+from drillyard.runs.phases import StopSignal
 from drillyard.spec.work import Line, words_of
+from drillyard.system.processes import ProcessId, end, marked
 
 MARK = "DRILLYARD_SCRIPT"
 RUN_MARK = "DRILLYARD_SCRIPT_RUN"

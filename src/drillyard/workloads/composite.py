@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from drillyard.backend import Finding
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
+from drillyard.findings import Finding
 from drillyard.mailbox.records import FileEntry, Manifest
-from drillyard.parameters import child_parameters
-from drillyard.phases import PhaseOutcome, RunContext, Workload
 from drillyard.registry import load
+from drillyard.runs.phases import PhaseOutcome, RunContext, Workload
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import child_parameters
 from drillyard.spec.experiment import ChildSpec, Parts
 from drillyard.workloads.measured import save_metrics
 from drillyard.workloads.script import prepare

@@ -17,8 +17,8 @@ from typing import Any
 
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
-from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.streams import StreamWriter
+from drillyard.metrics.streams import StreamWriter
+from drillyard.runs.phases import PhaseOutcome, RunContext
 
 RESULTS = "results.json"
 

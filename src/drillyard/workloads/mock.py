@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import CorruptObject, Stopped
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Manifest, Phase
-from drillyard.parameters import space
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import space
 from drillyard.spec.work import MockSpec
 from drillyard.workloads.measured import (
     announce,

@@ -6,16 +6,16 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from drillyard.backend import Finding, Severity
-from drillyard.conditions import known_keys
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.learners.arguments import Sizes, validate_arguments
-from drillyard.learners.engines import SBX
+from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
-from drillyard.learners.signatures import ARGUMENTS, MASKED
-from drillyard.phases import PhaseOutcome, RunContext
 from drillyard.registry import importable, load
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+from drillyard.spec.algorithms.engines import SBX
+from drillyard.spec.algorithms.signatures import ARGUMENTS, MASKED
+from drillyard.spec.conditions import known_keys
 
 
 class RlWorkload:
@@ -41,7 +41,7 @@ class RlWorkload:
         else:
             load("learners", learner.algorithm)
 
-        from drillyard.learners.baselines import check_baselines
+        from drillyard.agents.baselines import check_baselines
         from drillyard.simulators.horizon import horizon
         from drillyard.simulators.make import make_env, raw_world, reset_keys
 
@@ -94,7 +94,7 @@ class RlWorkload:
         # Making an optimiser imports torch._dynamo (1.4 s): once for all tickets, not once each.
         modules = ["torch", "torch._dynamo", "stable_baselines3", "sb3_contrib",
                    "drillyard.learners.sb3",
-                   "drillyard.evaluation", "scipy.special"]  # fmt: skip
+                   "drillyard.workloads.evaluate_phase", "scipy.special"]  # fmt: skip
         if spec.learner is not None and spec.learner.engine == SBX:
             modules.append(SBX)  # it starts no thread before its first computation
         if spec.tracking.tensorboard:
@@ -129,7 +129,7 @@ class RlWorkload:
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """See ``Workload.evaluate``."""
-        from drillyard.evaluation import evaluate_phase
+        from drillyard.workloads.evaluate_phase import evaluate_phase
 
         return evaluate_phase(context)
 

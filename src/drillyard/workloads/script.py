@@ -14,13 +14,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
+from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import FileEntry, Manifest
-from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.scratch import workplace
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec, words_of
+from drillyard.system.scratch import workplace
 from drillyard.workloads import metrics, transfers, variables
 from drillyard.workloads.commands import Stage, end_earlier
 from drillyard.workloads.measured import (
@@ -280,7 +280,7 @@ def _results(
 
 
 def _known(spec: ExperimentSpec) -> list[str]:
-    from drillyard.parameters import run_parameters
+    from drillyard.spec.binding import run_parameters
 
     return list(run_parameters(spec, run="t0001-s0", seed=0))
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drillyard.errors import RunFailed
-from drillyard.streams import StreamWriter
+from drillyard.metrics.streams import StreamWriter
 
 STREAM = "telemetry"
 HEADER = ("timestamp", "metric", "value")

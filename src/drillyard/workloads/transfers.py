@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from drillyard.errors import RunFailed
 from drillyard.mailbox.store import Store, open_store
-from drillyard.targets import place_of
+from drillyard.results.copies import place_of
 
 
 def upload(folder: Path, source: str, to: str, store_url: str) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from drillyard.driver.active import opened
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.open_drivers import opened
 from tests.contract.tiny_backend import ThreadBackend
 
 

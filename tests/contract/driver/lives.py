@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from tests.patience import PATIENCE_S
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import (
     IdentityChanged,
     Stopped,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drillyard.backend import Lease, Order
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import (
     InfrastructureError,
     RunFailed,
@@ -18,10 +18,10 @@ from drillyard.errors import (
     TimedOut,
     WorkerLost,
 )
-from drillyard.ledger import local_intents
+from drillyard.leases.ledger import local_intents
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
 from tests.contract.driver.lives import TICKETS
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
@@ -30,8 +30,8 @@ from tests.patience import PATIENCE_S, until
 def test_a_lost_machine_is_replaced_and_its_attempt_counted(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.lost.SILENT_S", 0.3)
-    monkeypatch.setattr("drillyard.watcher.TEND_S", 0.1)
+    monkeypatch.setattr("drillyard.leases.lost_attempts.SILENT_S", 0.3)
+    monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.1)
 
     def dies_once(worker: Worker, ticket: Any, attempt: int) -> str:
         if attempt == 1 and ticket.ticket == "t0001-s1.train":
@@ -113,7 +113,7 @@ def test_what_was_torn_down_during_setup_is_not_rented_again(
 def test_a_lease_that_dies_in_setup_shows_its_last_lines(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.driver.SETUP_REPLACEMENTS", 0)
+    monkeypatch.setattr("drillyard.driver.driver.SETUP_REPLACEMENTS", 0)
     backend = ThreadBackend()
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
     driver.open()
@@ -188,8 +188,8 @@ def test_a_used_up_budget_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
 def test_a_lease_that_nothing_ends_at_its_limit_is_ended_by_the_driver(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.tenancy.MIN_LIFE_S", 0.1)
-    monkeypatch.setattr("drillyard.keeping.OVERDUE_S", 0.2)
+    monkeypatch.setattr("drillyard.leases.manager.MIN_LIFE_S", 0.1)
+    monkeypatch.setattr("drillyard.driver.lease_supervisor.OVERDUE_S", 0.2)
 
     def never(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
         worker.end.wait(PATIENCE_S)

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver import Driver
-from drillyard.driver_lock import DriverLock
+from drillyard.driver.active import current
+from drillyard.driver.driver import Driver
 from drillyard.errors import (
     AlreadyDriven,
     NotFound,
     Superseded,
 )
 from drillyard.mailbox import Mailbox
-from drillyard.open_drivers import current
+from drillyard.mailbox.driver_lock import DriverLock
 from tests.contract.driver.lives import life
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
@@ -28,7 +28,7 @@ CRASHING = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
 from tests.contract.tiny_backend import ThreadBackend, tiny
 driver = Driver(tiny(Path({folder!r})), Mailbox(open_store({store!r}), "tiny"), ThreadBackend())

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from drillyard.attempts import ticket_states
-from drillyard.driver import Driver
+from drillyard.driver.driver import Driver
 from drillyard.errors import (
     RunFailed,
     StoreUnavailable,
     WorkerLost,
 )
-from drillyard.ledger import local_intents
+from drillyard.leases.ledger import local_intents
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Ending
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
 from tests.contract.driver.lives import TICKETS, life
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
@@ -146,7 +146,7 @@ class Pushed(ThreadBackend):
 def test_tickets_are_pushed_once_where_workers_do_not_pull(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.watcher.TEND_S", 0.05)
+    monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.05)
     monkeypatch.setattr(Worker, "one", lambda self, ticket, attempt: self.end.wait(0.02))
     backend = Pushed()
     driver = Driver(tiny(folder), mailbox, backend)

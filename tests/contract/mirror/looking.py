@@ -23,8 +23,8 @@ from drillyard.mailbox.records import (
     Ending,
     Phase,
 )
-from drillyard.status import Cause, Status
-from drillyard.streams import StreamWriter, read_stream
+from drillyard.mailbox.status import Cause, Status
+from drillyard.metrics.streams import StreamWriter, read_stream
 from drillyard.tracking import resolve_uri
 from drillyard.tracking.points import STREAMS, points_of
 from tests.patience import until

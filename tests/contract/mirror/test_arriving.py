@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from drillyard.clock import SYSTEM
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
     Cancel,
     Phase,
     Reopened,
 )
-from drillyard.status import Cause, Status
-from drillyard.streams import read_stream
+from drillyard.mailbox.status import Cause, Status
+from drillyard.metrics.streams import read_stream
+from drillyard.system.clock import SYSTEM
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from tests.contract.mirror.looking import (
@@ -100,7 +100,7 @@ def test_notes_lost_and_database_lost(store: Path, empty_database: Path) -> None
 
 
 def test_a_resumed_run_is_one_run_and_one_curve(box: Mailbox, tmp_path: Path) -> None:
-    from drillyard import checkpoints
+    from drillyard.runs import checkpoints
 
     mirror = MlflowMirror(box, db(box))
     one = Training(box, tmp_path)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from drillyard.mailbox import Mailbox
-from drillyard.processes import ProcessId
-from drillyard.status import Cause, Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.system.processes import ProcessId
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from tests.contract.mirror.looking import (

@@ -154,7 +154,7 @@ def _choices(**values: Any) -> Any:
 
 
 def _say(part: str, words: str, mark: str = "  ") -> None:
-    from drillyard.redaction import redact
+    from drillyard.system.redaction import redact
 
     typer.echo(redact(f"{mark} {part:<34} {words}", assignments=False))
 

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from drillyard.clock import SYSTEM, Clock
 from drillyard.errors import ControlPlaneError, DrillyardError, InfrastructureError, UserError
-from drillyard.extras import install
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.optional_packages import install
 from drillyard_backends.gcp.mlflow_server.transport import RequestsHttp
 
 T = TypeVar("T")

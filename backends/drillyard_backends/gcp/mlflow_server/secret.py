@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
-from drillyard.redaction import register_secret
+from drillyard.system.redaction import register_secret
 from drillyard_backends.gcp.mlflow_server import policies
 from drillyard_backends.gcp.mlflow_server.google import Exists, Google
 from drillyard_backends.gcp.mlflow_server.names import DATABASE, LABELS, USER, Choices

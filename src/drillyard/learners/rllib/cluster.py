@@ -15,8 +15,8 @@ import ray
 
 from drillyard.errors import WorkerLost
 from drillyard.learners.rllib.machines import HEAD, MACHINES, OBJECTS_BYTES
-from drillyard.phases import RunContext
-from drillyard.scratch import short_folder
+from drillyard.runs.phases import RunContext
+from drillyard.system.scratch import short_folder
 
 COMING_S = 900.0
 """The machines of a job start together; each of them may install packages first."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from drillyard.backend import Finding, Severity
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
+from drillyard.findings import Finding, Severity
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
-from drillyard.phases import PhaseOutcome, RunContext
-from drillyard.simulators.wrapper_order import VEC_WRAPPERS
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.simulator.wrapper_order import VEC_WRAPPERS
 
 _INSTEAD = {
     "simulator.wrappers": "wrappers around each copy", "train.episodes": "train.steps",
@@ -73,9 +73,9 @@ class RllibLearner:
         """
         from safetensors.torch import load as load_tensors
 
+        from drillyard.agents.spaces import space_from_json
         from drillyard.learners.rllib.network import Network
         from drillyard.learners.sb3 import Rebuilt
-        from drillyard.learners.spaces import space_from_json
 
         args = {**ARGUMENTS[self.name], **description["args"]}
         try:

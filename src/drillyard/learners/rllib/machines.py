@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from drillyard.processes import end, in_group
-from drillyard.scratch import short_folder
+from drillyard.system.processes import end, in_group
+from drillyard.system.scratch import short_folder
 
 HEAD, MACHINES = "DRILLYARD_RAY_HEAD", "DRILLYARD_RAY_MACHINES"
 """Environment variables of a run: ``address:port`` that its Ray listens at; how many join it."""
@@ -29,7 +29,7 @@ _AGAIN_S = 5.0
 _REACH_S = 2.0
 _MAIN = """
 import sys
-from drillyard.processes import end_with_parent
+from drillyard.system.processes import end_with_parent
 end_with_parent()
 from ray.scripts.scripts import main
 main()

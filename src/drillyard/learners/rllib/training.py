@@ -20,15 +20,13 @@ from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.tune.registry import register_env
 
-from drillyard import checkpoints
+from drillyard.agents.packing import pack, unpack
 from drillyard.errors import RunFailed
-from drillyard.identity import device
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.beginning import announce
 from drillyard.learners.best import Best
 from drillyard.learners.committing import prune
 from drillyard.learners.evaluator import Evaluator
-from drillyard.learners.packing import pack, unpack
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result import result_files
 from drillyard.learners.rllib.arguments import ARGUMENTS, NETWORK, WORKERS
@@ -37,10 +35,12 @@ from drillyard.learners.rllib.network import Network
 from drillyard.learners.rllib.worlds import World
 from drillyard.learners.top import Top
 from drillyard.mailbox.records import Manifest
-from drillyard.phases import PhaseOutcome, RunContext
+from drillyard.metrics.streams import StreamWriter
+from drillyard.runs import checkpoints
+from drillyard.runs.identity import device
+from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
-from drillyard.streams import StreamWriter
 
 CONFIGS = {"impala": IMPALAConfig, "appo": APPOConfig}
 MODULE = "default_policy"

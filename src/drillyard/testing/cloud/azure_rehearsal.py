@@ -77,7 +77,7 @@ class AzureRehearsal(OnEmulator):
         folder: Path,
         seed: int = 0,
     ) -> None:
-        from drillyard.settings import gather
+        from drillyard.backend.settings.resolve import gather
 
         resolved, problems, _ = gather(backend, given)
         if problems:

@@ -86,7 +86,7 @@ class GcpRehearsal(OnEmulator):
         folder: Path,
         seed: int = 0,
     ) -> None:
-        from drillyard.settings import gather
+        from drillyard.backend.settings.resolve import gather
 
         resolved, problems, _ = gather(backend, given)
         if problems:

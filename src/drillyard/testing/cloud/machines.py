@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from drillyard.processes import ProcessId, end, in_session, marked, send
+from drillyard.system.processes import ProcessId, end, in_session, marked, send
 
 EMULATOR_MARK = "DRILLYARD_EMULATOR"
 MACHINE_MARK = "DRILLYARD_EMULATED_MACHINE"

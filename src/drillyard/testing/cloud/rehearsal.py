@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from drillyard.errors import ConfigError, UserError
-from drillyard.extras import must_have
 from drillyard.registry import nearest
+from drillyard.system.optional_packages import must_have
 from drillyard.testing.cloud.handle import Emulator
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"

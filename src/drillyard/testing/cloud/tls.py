@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from drillyard.errors import UserError
-from drillyard.extras import install
+from drillyard.system.optional_packages import install
 
 
 class Authority:

@@ -1,0 +1,1 @@
+"""What acts in a simulator: the policy protocol, baselines, weight files, spaces as JSON."""

@@ -1,0 +1,179 @@
+"""Policies that nobody trained: a score needs a scale.
+
+A baseline sees the simulator's own observations (no normalisation, no stacked frames) and is given
+the same episodes, seeds and options as the agent.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.findings import Finding, Severity
+from drillyard.registry import load
+from drillyard.simulators.make import reset_keys
+from drillyard.simulators.wrappers import Env, layers
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.simulator.lessons import validate_lesson
+
+
+class Baseline(Protocol):
+    """A policy made from an environment: ``kind(env)``, registered under ``drillyard.baselines``.
+
+    The constructor looks at spaces and raises ``SpaceMismatch`` when it cannot act there; it does
+    not step the environment.
+    """
+
+    def reset(self, seed: int, options: dict[str, Any]) -> None:
+        """Begin an episode.
+
+        Args:
+            seed: The same that the simulator is reset with.
+            options: The same too.
+        """
+
+    def act(self, observation: Any) -> Any:
+        """The action for one observation (no batch)."""
+
+
+def make_baseline(name: str, env: Env) -> Baseline:
+    """Make a baseline by name or ``module:Class``.
+
+    Args:
+        name: As in the experiment's ``baselines:``.
+        env: One copy of the simulator, for its spaces.
+
+    Raises:
+        PluginError: Nobody knows the name.
+        SpaceMismatch: It cannot act in this world.
+    """
+    made: Baseline = load("baselines", name)(env)
+    return made
+
+
+def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
+    """Verify before anything runs that every baseline can act, and the evaluation's lesson.
+
+    Args:
+        spec: Its ``baselines`` and ``evaluate.lesson``.
+        env: One copy of its simulator.
+
+    Raises:
+        PluginError: Nobody knows the name.
+        SpaceMismatch: It cannot act in this world.
+        ConfigError: A name stands there twice or is the agent's; the lesson has an unknown key.
+    """
+    if spec.evaluate.lesson is not None:
+        validate_lesson(spec.evaluate.lesson, reset_keys(env), "evaluate.lesson")
+    for position, name in enumerate(spec.baselines):
+        field = f"baselines[{position}]"
+        if name == "agent":
+            raise ConfigError("is what the trained policy is called", field=field, value=name)
+        if name in spec.baselines[:position]:
+            raise ConfigError("stands there twice", field=field, value=name)
+        make_baseline(name, env)
+    if not spec.baselines:
+        return []
+    return [Finding(Severity.OK, "baselines", f"{', '.join(spec.baselines)} can act here")]
+
+
+class Hold:
+    """Never does anything.
+
+    A simulator may say what that is by an attribute ``hold_action``. Otherwise: the first of
+    discrete actions; the middle of a Box (zero change, where actions are changes), and what is
+    nearest to 0 where a side of the Box is open.
+    """
+
+    def __init__(self, env: Env) -> None:
+        declared = getattr(layers(env)[-1], "hold_action", None)
+        self._action = _idle(env.action_space) if declared is None else declared
+
+    def reset(self, seed: int, options: dict[str, Any]) -> None:
+        """Nothing to begin."""
+
+    def act(self, observation: Any) -> Any:
+        """The idle action."""
+        return self._action
+
+
+class Random:
+    """Draws each action from the action space, with a generator of its own."""
+
+    def __init__(self, env: Env) -> None:
+        # A copy: the simulator's own space keeps its own generator.
+        self._space = copy.deepcopy(env.action_space)
+
+    def reset(self, seed: int, options: dict[str, Any]) -> None:
+        """Begin an episode's draws."""
+        # Not the simulator's own random numbers, though they share the seed.
+        self._space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+
+    def act(self, observation: Any) -> Any:
+        """A drawn action."""
+        return self._space.sample()
+
+
+class PController:
+    """What a process engineer would put on the reactor: proportional control, gain-scheduled.
+
+        Tc = bias(Cref) + gain(Tr) (Cr - Cref)
+
+    ``bias`` is the line between the coolant temperatures of the two steady states that the
+    reference joins; ``gain`` (K per kmol/m3) is interpolated over the reactor temperature, because
+    the reactor answers most strongly half-way. The gains were found by a random search for the
+    best mean return over signals 1 to 4 without noise; the coolant moves at most 10 K a step.
+
+    Raises:
+        SpaceMismatch: The simulator is not ``cstr``.
+    """
+
+    TR_K = (311.0, 342.0, 373.0)
+    GAIN = (22.3, 29.2, 20.2)
+    CREF = (2.0, 8.5698)
+    BIAS_K = (305.03, 297.97)
+
+    def __init__(self, env: Env) -> None:
+        from drillyard.simulators.cstr import CstrEnv
+
+        if not isinstance(layers(env)[-1], CstrEnv) or env.observation_space.shape != (4,):
+            raise SpaceMismatch(
+                f"baseline p-controller knows the reactor only, not {layers(env)[-1]}",
+                hint="take p-controller out of `baselines:`, or give a module:Class of your own",
+            )
+
+    def reset(self, seed: int, options: dict[str, Any]) -> None:
+        """It keeps nothing between steps."""
+
+    def act(self, observation: Any) -> np.ndarray:
+        """The change of the coolant, in 10 K."""
+        tr, cr, cref, tc = (float(v) for v in observation * (600.0, 10.0, 10.0, 600.0))
+        bias = float(np.interp(cref, self.CREF, self.BIAS_K))
+        gain = float(np.interp(tr, self.TR_K, self.GAIN))
+        change = (bias + gain * (cr - cref) - tc) / 10.0
+        return np.array([min(max(change, -1.0), 1.0)], dtype=np.float32)
+
+
+def _idle(space: gym.Space[Any]) -> Any:
+    if isinstance(space, spaces.Discrete):
+        return space.start
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        return np.zeros(space.shape, dtype=space.dtype)
+    if isinstance(space, spaces.Box):
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):
+            middle = np.where(bounded, (low + high) / 2, np.clip(0.0, low, high))
+        return middle.astype(space.dtype)
+    raise SpaceMismatch(
+        f"baseline hold knows no idle action in {space}",
+        hint="give the simulator an attribute `hold_action`",
+    )
+
+
+__all__ = ["Baseline", "Hold", "PController", "Random", "check_baselines", "make_baseline"]

@@ -1,0 +1,1 @@
+"""Help with writing experiment files: generate, explain, new."""

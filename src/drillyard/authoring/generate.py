@@ -1,0 +1,348 @@
+"""Complete experiment files: every field and argument with its meaning, unit and range.
+
+The fields come from the models of ``spec.experiment`` and the arguments from the algorithm's own
+table, so that a file never lacks what a release added.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from drillyard.authoring.yaml_comments import Entry, complete, render
+from drillyard.errors import ConfigError
+from drillyard.registry import names, nearest
+from drillyard.spec import presets
+from drillyard.spec.algorithms.meanings import MEANINGS
+from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY, OURS
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import LearnerSpec
+from drillyard.system.output_files import write_whole
+
+STEPS = 100_000
+SCHEMA_FILE = ".drillyard/experiment.schema.json"
+"""Beside the experiment; hidden, so that it never travels with the user's code."""
+SCHEMA_COMMENT = f"# yaml-language-server: $schema={SCHEMA_FILE}"
+_NOT_HERE = frozenset({"children", "script", "mock", "per_run"})
+"""Fields of other workloads, and what drillyard itself writes."""
+_KINDS = {
+    "string": "text", "array": "a list", "object": "a mapping", "null": "null",
+    "integer": "a whole number", "number": "a number",
+}  # fmt: skip
+_UNITS = {
+    "steps": "environment steps", "episodes": "episodes", "max_time_s": "seconds",
+    "checkpoint_every": "environment steps", "log_interval": "environment steps",
+    "after_episodes": "episodes", "max_hours": "hours", "threads": "threads", "workers": "runs",
+    "n_envs": "copies", "gpus": "GPUs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What ``generate`` made.
+
+    Attributes:
+        text: The whole file.
+        path: Where it was written; None when it was not.
+        added: Dotted paths that the file did not have; all of them for a new file.
+        compact: One-line mappings that were left as they are.
+        new: There was no such file.
+    """
+
+    text: str
+    path: Path | None = None
+    added: list[str] = field(default_factory=list)
+    compact: list[str] = field(default_factory=list)
+    new: bool = True
+
+
+def generate(
+    algorithm: str,
+    simulator: str,
+    out: str | Path | None = None,
+    *,
+    name: str | None = None,
+    steps: int = STEPS,
+) -> Generated:
+    """A complete, commented experiment file.
+
+    Args:
+        algorithm: A registered learner.
+        simulator: A built-in, a Gymnasium id, or ``module:Class`` beside ``out``.
+        out: File to write (``.yaml``). One that is there is completed: what a person wrote in it
+            stays, letter by letter. None: only the text.
+        name: Name of the experiment; default from simulator and algorithm.
+        steps: Budget in environment steps.
+
+    Raises:
+        UserError: Unknown names, an algorithm that cannot act in this world, or a file that is
+            there and is about something else.
+    """
+    path = None if out is None else Path(out)
+    if path is not None and path.suffix.lower() not in (".yaml", ".yml"):
+        raise ConfigError(
+            "is no YAML file", file=str(path), allowed="a name that ends with .yaml",
+            hint="comments are what this is for, and JSON has none",
+        )  # fmt: skip
+    algorithm = algorithm if ":" in algorithm else algorithm.lower()
+    _must_fit(algorithm, simulator, path.parent if path else Path())
+    there = path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
+    if path is None or there is None:
+        entries = _entries(algorithm, simulator, name or _name(algorithm, simulator), steps)
+        text = "\n".join([SCHEMA_COMMENT, *_title(algorithm, simulator, path), *render(entries)])
+        made = Generated(text + "\n", path, [e.key for e in entries])
+    else:
+        made = _completed(path, there, algorithm, simulator, steps)
+    if path is not None and (made.added or made.new):
+        write_whole(path, made.text.encode(), "--out")
+    if path is not None:
+        _schema(path.parent)
+    return made
+
+
+def _completed(
+    path: Path, there: str, algorithm: str, simulator: str, steps: int
+) -> Generated:  # fmt: skip
+    from drillyard.spec.load import load
+
+    spec = load(path).spec  # a file that is wrong is mended by hand, with its errors
+    if spec.learner is None or spec.simulator is None or spec.train is None:
+        raise ConfigError(
+            f"is an experiment of the workload {spec.workload!r}", file=str(path),
+            field="workload", hint="choose another file with -o",
+        )  # fmt: skip
+    for asked, has, where in (
+        (algorithm, spec.learner.algorithm, "learner.algorithm"),
+        (simulator, spec.simulator.id, "simulator.id"),
+    ):
+        if asked != has:
+            raise ConfigError(
+                f"the file is there and is about {has!r}, not {asked!r}", file=str(path),
+                field=where, value=has, allowed="the same, to complete the file",
+                hint="choose another file with -o; this one was not touched",
+            )  # fmt: skip
+    entries = _entries(
+        algorithm, simulator, spec.name, spec.train.steps or steps, spec.learner, spec
+    )
+    made = complete(there, entries)
+    return Generated(made.text, path, made.added, made.compact, new=False)
+
+
+# -- entries --------------------------------------------------------------------------------------
+
+
+def _entries(
+    algorithm: str, simulator: str, name: str, steps: int,
+    learner: LearnerSpec | None = None, spec: ExperimentSpec | None = None,
+) -> list[Entry]:  # fmt: skip
+    """Everything that a file of this algorithm and world can say.
+
+    Args:
+        algorithm: Name of the learner.
+        simulator: Id of the simulator.
+        name: Of the experiment.
+        steps: Budget in environment steps.
+        learner: Of the file that is there; its preset decides what it leaves open.
+        spec: The file that is there.
+    """
+    preset = learner.preset if learner else "auto"
+    layer = presets.find(preset, algorithm, simulator)
+    tuned: dict[str, Any] = layer.value if layer else {}
+    train = {"n_envs": 1, **tuned.get("train", {})}
+    chosen: dict[str, Any] = {
+        "name": name,
+        "simulator": {"id": simulator, **_tuned(tuned, "simulator")},
+        "learner": {
+            "algorithm": algorithm,
+            # In a new file every value stands there: nothing is left for a preset to decide.
+            "preset": learner.preset if learner else None,
+            "args": _arguments(algorithm, tuned, steps, train["n_envs"]),
+        },
+        "train": {"steps": steps, "checkpoint_every": max(1, steps // 10), **train},
+        "evaluate": {"every": {"steps": max(1, steps // 10), "episodes": 5}},
+        "baselines": ["random"],
+    }
+    if spec is not None and spec.train is not None and spec.train.steps is None:
+        chosen["train"]["steps"] = None
+    if spec is not None:
+        # What an older file leaves open keeps its meaning.
+        chosen["evaluate"]["every"] = None
+        chosen["baselines"] = []
+        chosen["train"]["checkpoint_every"] = None
+    entries = _of_model(ExperimentSpec, chosen)
+    args = _find(entries, "learner", "args")
+    if args is not None and algorithm in ARGUMENTS:
+        args.entries = [
+            Entry(key, _meaning(key, tuned, layer.file if layer else ""), value)
+            for key, value in chosen["learner"]["args"].items()
+        ]
+    return entries
+
+
+def _tuned(tuned: dict[str, Any], part: str) -> dict[str, Any]:
+    return {k: v for k, v in tuned.get(part, {}).items() if k != "id"}
+
+
+def _arguments(
+    algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int
+) -> dict[str, Any]:  # fmt: skip
+    own = tuned.get("learner", {}).get("args", {})
+    found = {k: v for k, v in ARGUMENTS.get(algorithm, {}).items() if k not in OURS}
+    found.update(own)
+    if found.get("learning_starts", 0) >= steps and "learning_starts" not in own:
+        found["learning_starts"] = steps // 10
+    if algorithm in ON_POLICY and (found["n_steps"] * n_envs) % found.get("batch_size", 1):
+        found["batch_size"] = n_envs * found["n_steps"]
+    return found
+
+
+def _meaning(key: str, tuned: dict[str, Any], layer: str) -> str:
+    meaning, unit, span = MEANINGS[key]
+    text = f"{meaning.rstrip('…')}{f' ({unit})' if unit else ''}. Range: {span}."
+    return text + (f" From {layer}." if key in tuned.get("learner", {}).get("args", {}) else "")
+
+
+def _of_model(model: type[BaseModel], chosen: dict[str, Any]) -> list[Entry]:
+    entries = []
+    properties = model.model_json_schema(by_alias=True)["properties"]
+    for name, info in model.model_fields.items():
+        key = info.alias or name
+        inner = _model_of(info)
+        value = chosen.get(key, _default(info))
+        if key in _NOT_HERE or (model is ExperimentSpec and inner and value is None):
+            continue
+        comment = _comment(key, info, properties[key])
+        if inner is not None and value is not None:
+            given = value if isinstance(value, dict) else value.model_dump(by_alias=True)
+            entries.append(Entry(key, comment, entries=_of_model(inner, given)))
+        else:
+            entries.append(Entry(key, comment, _plain(value)))
+    return entries
+
+
+def _model_of(info: FieldInfo) -> type[BaseModel] | None:
+    inside = () if get_origin(info.annotation) in (list, dict) else get_args(info.annotation)
+    for kind in (info.annotation, *inside):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _default(info: FieldInfo) -> Any:
+    value = info.get_default(call_default_factory=True, validated_data={})
+    return None if value is PydanticUndefined else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _comment(key: str, info: FieldInfo, schema: dict[str, Any]) -> str:
+    text = (info.description or key).strip()
+    text += "" if text.endswith((".", "…")) else "."
+    unit, span = _UNITS.get(key), _span(schema)
+    if unit and unit.split()[-1] not in text:
+        text += f" Unit: {unit}."
+    return f"{text} Range: {span}." if span else text
+
+
+def _span(schema: dict[str, Any]) -> str:
+    """What is allowed, from the JSON Schema of a field."""
+    options = schema.get("anyOf", [schema])
+    words = []
+    for option in options:
+        low, high = option.get("minimum"), option.get("maximum")
+        above = option.get("exclusiveMinimum")
+        if "enum" in option:
+            words.append(", ".join(str(v) for v in option["enum"]))
+        elif "const" in option:
+            words.append(str(option["const"]))
+        elif option.get("type") == "boolean":
+            words.append("true or false")
+        elif low is not None and high is not None:
+            words.append(f"{low:,} to {high:,}")
+        elif low is not None:
+            words.append(f"{low} or more")
+        elif above is not None:
+            words.append(f"above {above}" + (f", to {high:,}" if high is not None else ""))
+        elif option.get("type") in _KINDS:
+            words.append(_KINDS[option["type"]])
+    return "" if words == ["null"] else "; or ".join(dict.fromkeys(words))
+
+
+def _find(entries: list[Entry], *path: str) -> Entry | None:
+    found: Entry | None = None
+    for key in path:
+        found = next((e for e in entries if e.key == key), None)
+        if found is None:
+            return None
+        entries = found.entries
+    return found
+
+
+# -- around ---------------------------------------------------------------------------------------
+
+
+def _title(algorithm: str, simulator: str, path: Path | None) -> list[str]:
+    shown = path.name if path else "FILE"
+    return [
+        f"# {algorithm} on {simulator}: every value there is, with its meaning and range.",
+        f"# Check it: drillyard check {shown}    Run it: drillyard run {shown}",
+        "# `drillyard generate` with the same words adds what a later release brings, and leaves",
+        "# everything that you write here as it is.",
+    ]
+
+
+def _name(algorithm: str, simulator: str) -> str:
+    text = f"{simulator.rpartition(':')[2].rpartition('/')[2]}-{algorithm.rpartition(':')[2]}"
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63] or "experiment"
+
+
+def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
+    """Refuse names that nobody knows, and an algorithm that cannot act in the world."""
+    if ":" not in algorithm and algorithm not in names("learners"):
+        raise ConfigError(
+            f"unknown learner {algorithm!r}", field="learner.algorithm", value=algorithm,
+            allowed=", ".join(names("learners")), hint=nearest(algorithm, names("learners")),
+        )  # fmt: skip
+    if ":" in simulator and not re.fullmatch(r"[\w.]+:[\w.-]+", simulator):
+        raise ConfigError(
+            "is no `module:Class`", field="simulator.id", value=simulator,
+            allowed="a registered name, a Gymnasium id, or module:Class",
+        )  # fmt: skip
+    if algorithm not in ARGUMENTS:
+        return  # a plug-in's `check` knows, and `drillyard check` asks it
+    from drillyard.checks.experiment import importable
+    from drillyard.simulators.make import make_env
+    from drillyard.spec.algorithms.networks import check_spaces
+    from drillyard.spec.learning import SimulatorSpec
+
+    with importable(folder.resolve()):
+        env = make_env(SimulatorSpec(id=simulator))
+        try:
+            check_spaces(algorithm, None, {}, env.observation_space, env.action_space)
+        finally:
+            env.close()
+
+
+def _schema(folder: Path) -> None:
+    """The schema that the first line of the file names, for editors."""
+    import json
+
+    from drillyard.cli.schema import document
+
+    target = folder / SCHEMA_FILE
+    target.parent.mkdir(exist_ok=True)
+    text = json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        target.write_text(text, encoding="utf-8")

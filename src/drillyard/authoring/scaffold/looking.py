@@ -1,0 +1,205 @@
+"""Looks at a plain simulator that nobody has described: names, ranges, reset keys, by trying it.
+
+What cannot be seen is guessed, and said to be a guess.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drillyard.errors import UserError
+from drillyard.registry import load_object
+from drillyard.system.watchdog import sign
+
+METHODS = ("reset", "step", "terminated", "truncated")
+EPISODES, STEPS = 4, 200
+_SEED = 7
+_REFERENCES = ("wanted", "target", "setpoint", "set_point", "reference", "goal", "desired")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A state: where it was in the trial, and a range around that.
+
+    Attributes:
+        name: The simulator's own.
+        low: Smallest value that was seen.
+        high: Largest.
+        range: (min, max) for the agent, rounded outwards.
+        counts: It grows by the same amount at each step: time, a counter.
+    """
+
+    name: str
+    low: float
+    high: float
+    range: tuple[float, float]
+    counts: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found out.
+
+    Attributes:
+        id: ``module:Class``.
+        states: In the simulator's order.
+        acts: Names that ``step`` asked for.
+        resets: Keys that ``reset`` asked for -> the simulator's own value.
+        ends: Whether an episode ended by itself.
+        steps: How many were tried.
+    """
+
+    id: str
+    states: list[Seen]
+    acts: list[str]
+    resets: dict[str, Any] = field(default_factory=dict)
+    ends: bool = True
+    steps: int = 0
+
+    def reward(self) -> str:
+        """A first guess: near what is wanted, or near the middle of where it went."""
+        named = [s for s in self.states if s.name.isidentifier() and not s.counts]
+        wanted = [s for s in named if any(word in s.name.lower() for word in _REFERENCES)]
+        rest = [s for s in named if s not in wanted]
+        if not rest:
+            return "0"
+        goal = wanted[0].name if wanted else f"{_round((rest[0].low + rest[0].high) / 2):g}"
+        return f"-abs({rest[0].name} - {goal})"
+
+
+class _Asked(dict[str, Any]):
+    """A mapping that has whatever it is asked for, and remembers the names."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._value = value
+        self.names: dict[str, Any] = {}
+
+    def __missing__(self, name: str) -> Any:
+        return self.names.setdefault(name, self._value())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.setdefault(name, default)
+        return self[name] if default is None else default
+
+
+def look(file: Path, wanted: str | None) -> Look:
+    """Try the simulator of a file; its folder is on ``sys.path``.
+
+    Args:
+        file: A Python file.
+        wanted: The class; None where there is only one.
+
+    Raises:
+        UserError: There is none, or several; or trying it shows that it cannot be used.
+        PluginError: The file does not import.
+    """
+    sign(f"importing {file.name}")
+    kind = _class(file, wanted)
+    try:
+        simulator = kind()
+    except TypeError as error:
+        raise UserError(
+            f"{kind.__name__} cannot be made without arguments: {error}",
+            hint="give them defaults; an experiment changes them with simulator.args",
+        ) from error
+    rng = np.random.default_rng(_SEED)
+    more = {"rng": rng} if "rng" in inspect.signature(simulator.reset).parameters else {}
+    found: list[dict[str, float]] = []
+    starts: list[int] = []
+    resets: dict[str, Any] = {}
+    acts: dict[str, Any] = {}
+    ended = False
+    for episode in range(EPISODES):
+        config, step = _Asked(float), 0
+        try:
+            sign(f"reset {episode + 1}")
+            states = _numbers(simulator.reset(config, **more))
+            resets |= config.names
+            starts.append(len(found))
+            found.append(states)
+            for step in range(1, STEPS + 1):
+                sign(f"step {step} of episode {episode + 1}")
+                # One episode at rest, the others at random.
+                actions = _Asked(lambda: float(rng.uniform(-1.0, 1.0)) if episode else 0.0)  # noqa: B023
+                found.append(_numbers(simulator.step(actions)))
+                acts |= actions.names
+                if simulator.terminated() or simulator.truncated():
+                    ended = True
+                    break
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{kind.__name__} raised at {f'step {step}' if step else 'the reset'} of episode "
+                f"{episode + 1}: {type(error).__name__}: {error}",
+                hint="it was tried with numbers from -1 to 1 for whatever action it asked for; "
+                "where it needs others, write the experiment by hand: docs/plain-simulators.md",
+            ) from error
+    if not acts:
+        raise UserError(f"{kind.__name__}.step asked for no action by its name",
+                        hint='read them as actions["name"]')  # fmt: skip
+    states_seen = [_seen(name, found, starts) for name in found[0]]
+    return Look(f"{file.stem}:{kind.__qualname__}", states_seen, list(acts), resets, ended,
+                len(found) - len(starts))  # fmt: skip
+
+
+def _class(file: Path, wanted: str | None) -> Any:
+    if wanted is not None:
+        return load_object(f"{file.stem}:{wanted}")
+    module = inspect.getmodule(load_object(f"{file.stem}:__name__")) or __import__(file.stem)
+    kinds = [
+        kind for _, kind in inspect.getmembers(module, inspect.isclass)
+        if kind.__module__ == module.__name__
+        and all(callable(getattr(kind, m, None)) for m in METHODS)
+    ]  # fmt: skip
+    if len(kinds) == 1:
+        return kinds[0]
+    names = ", ".join(kind.__name__ for kind in kinds) or "none"
+    raise UserError(
+        f"{file.name} has no single class with {', '.join(METHODS)} (found: {names})",
+        hint=f"name one: --from {file}:Class" if kinds else "docs/plain-simulators.md shows one",
+    )
+
+
+def _numbers(states: Any) -> dict[str, float]:
+    if not isinstance(states, dict):
+        raise UserError(f"a {type(states).__name__} was returned, not states by name",
+                        hint='return a dict: {"level": 0.5}')  # fmt: skip
+    kept = {
+        str(name): float(value) for name, value in states.items()
+        if isinstance(value, int | float | np.number | np.bool_) and math.isfinite(value)
+    }  # fmt: skip
+    if not kept:
+        raise UserError("no state is a finite number", hint="return numbers by name")
+    return kept
+
+
+def _seen(name: str, found: list[dict[str, float]], starts: list[int]) -> Seen:
+    values = [states[name] for states in found if name in states]
+    low, high = min(values), max(values)
+    room = 0.25 * (high - low) or max(abs(high), 1.0)
+    least = 0.0 if low >= 0 else -math.inf
+    return Seen(name, low, high, (_round(max(low - room, least), down=True), _round(high + room)),
+                _counts(values, starts))  # fmt: skip
+
+
+def _counts(values: list[float], starts: list[int]) -> bool:
+    begins = set(starts)
+    changes = [b - a for i, (a, b) in enumerate(pairwise(values), 1) if i not in begins]
+    return bool(changes) and changes[0] > 0 and max(changes) - min(changes) < 1e-9
+
+
+def _round(value: float, down: bool = False) -> float:
+    """To two digits, away from where it was seen."""
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    return round((math.floor if down else math.ceil)(value / unit) * unit, 12)

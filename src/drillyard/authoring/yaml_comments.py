@@ -1,0 +1,170 @@
+"""Experiment files as text: values with a comment each, and adding to a file a person has edited.
+
+Nothing that a person wrote is touched: missing keys are put in as lines of text at the end of
+their mapping, so that every comment, quote and number stays as it was typed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from drillyard.documents.scalars import resolve, trap
+from drillyard.errors import Bug
+
+WIDTH = 99
+_PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./ +-]*(?<! )\Z")
+
+
+@dataclass
+class Entry:
+    """A key with its comment, and a value or further entries."""
+
+    key: str
+    comment: str
+    value: Any = None
+    entries: list[Entry] = field(default_factory=list)
+    """Not empty: a mapping with a comment at each key."""
+
+
+def render(entries: Iterable[Entry], indent: int = 0) -> list[str]:
+    """Lines of YAML.
+
+    Args:
+        entries: What to write, in order.
+        indent: Spaces before each line.
+    """
+    lines: list[str] = []
+    pad = " " * indent
+    for entry in entries:
+        lines += wrapped(entry.comment, indent)
+        if entry.entries and not indent:
+            lines.insert(len(lines) - len(wrapped(entry.comment, indent)), "")
+        if entry.entries:
+            lines.append(f"{pad}{entry.key}:")
+            lines += render(entry.entries, indent + 2)
+        else:
+            lines.append(f"{pad}{entry.key}: {scalar(entry.value)}")
+    return lines
+
+
+def wrapped(comment: str, indent: int) -> list[str]:
+    """A comment as lines that fit."""
+    import textwrap
+
+    pad = " " * indent
+    return [f"{pad}# {line}" for line in textwrap.wrap(comment, max(40, WIDTH - indent - 2))]
+
+
+def scalar(value: Any) -> str:
+    """A value on one line of YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ".nan" if value != value else (".inf" if value > 0 else "-.inf")
+        mantissa, sign, exponent = repr(value).partition("e")
+        return f"{mantissa}.0e{exponent}" if sign and "." not in mantissa else repr(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{scalar(str(k))}: {scalar(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(scalar(v) for v in value) + "]"
+    text = str(value)
+    if _PLAIN.match(text) and resolve(text) == text and trap(text) is None:
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+@dataclass
+class Completed:
+    """A file with what was missing."""
+
+    text: str
+    added: list[str]
+    """Dotted paths."""
+    compact: list[str]
+    """Mappings on one line (``{…}``), left as they are: their other keys have their defaults."""
+
+
+def complete(text: str, entries: list[Entry]) -> Completed:
+    """Add missing keys to a file, each with its comment, and change nothing else.
+
+    Args:
+        text: A well-formed YAML file whose top is a mapping.
+        entries: What a whole file has.
+
+    Returns:
+        The new text. The same text again when nothing is missing.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.nodes import MappingNode
+
+    root = YAML(typ="safe", pure=True).compose(text)
+    lines = text.splitlines()
+    made = Completed(text, [], [])
+    insertions: list[tuple[int, list[str]]] = []
+
+    def walk(node: MappingNode, wanted: list[Entry], path: str) -> None:
+        there = {k.value: v for k, v in node.value}
+        missing = [e for e in wanted if e.key not in there]
+        if missing and node.flow_style:
+            made.compact.append(path)
+        elif missing:
+            indent = node.value[0][0].start_mark.column
+            at = len(lines) if not path else _end(node, lines, indent)
+            insertions.append((at, render(missing, indent)))
+            made.added.extend(f"{path}.{e.key}".lstrip(".") for e in missing)
+        for entry in wanted:
+            child = there.get(entry.key)
+            if entry.entries and isinstance(child, MappingNode) and child.value:
+                walk(child, entry.entries, f"{path}.{entry.key}".lstrip("."))
+
+    walk(root, entries, "")
+    for at, new in sorted(insertions, key=lambda i: -i[0]):
+        lines[at:at] = new
+    if made.added:
+        made.text = "\n".join(lines) + "\n"
+        _must_keep(text, made.text)
+    return made
+
+
+def _end(node: Any, lines: list[str], indent: int) -> int:
+    """The line after a block mapping's last value and the comments that belong to it."""
+    last = node
+    while getattr(last, "value", None) and isinstance(last.value, list) and not last.flow_style:
+        final = last.value[-1]
+        last = final[1] if isinstance(final, tuple) else final
+    mark = last.end_mark
+    at: int = mark.line + (1 if mark.column else 0)
+    at = max(at, last.start_mark.line + (0 if mark.line > last.start_mark.line else 1))
+    while at < len(lines):
+        bare = lines[at].lstrip()
+        if not bare.startswith("#") or len(lines[at]) - len(bare) < max(indent, 1):
+            break
+        at += 1
+    return at
+
+
+def _must_keep(before: str, after: str) -> None:
+    """Every line a person wrote is there, in order, and every value is what it was."""
+    from drillyard.documents.yaml_safe import parse_yaml
+    from drillyard.spec.precedence import leaves
+
+    remaining = iter(after.splitlines())
+    kept = all(any(line == other for other in remaining) for line in before.splitlines())
+    old, new = parse_yaml(before, "before").value, parse_yaml(after, "after").value
+    for path in leaves(old):
+        a, b = old, new
+        for part in path:
+            a, b = a[part], b.get(part) if isinstance(b, dict) else None
+        kept = kept and a == b
+    if not kept:
+        raise Bug("the file would not have kept what was written in it; nothing was changed")

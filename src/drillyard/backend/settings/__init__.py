@@ -1,0 +1,1 @@
+"""Named settings of backends: where each value comes from."""

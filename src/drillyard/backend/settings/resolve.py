@@ -1,0 +1,312 @@
+"""Settings of a backend: one order for all of them, and where each value came from.
+
+    1. command line    --set backends.gcp.project=x        laid over each other by ``spec.load``:
+    2. globals         {backends: {gcp: {project: x}}}     the experiment's ``backends:`` section
+    3. experiment      backends: {gcp: {project: x}}       as it is resolved
+    4. Prefect block   backend: gcp/prod
+    5. environment     DRILLYARD_GCP_PROJECT
+    6. settings file   ~/.drillyard/config.yaml or .json   (folder: DRILLYARD_CONFIG_DIR)
+    7. found here      by the backend's ``Config.found_here()``: Azure ML's config.json
+    8. default         of the backend's ``Config``
+
+A secret is kept as a reference everywhere (``env:NAME``, ``file:PATH``, ``secret:NAME`` for a
+Prefect secret block) and looked up only when the backend is made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+
+from drillyard.backend.settings.references import REFERENCE_WORDS, blocks, is_reference, reveal
+from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.registry import load, nearest
+from drillyard.system.redaction import is_secret_key
+
+if TYPE_CHECKING:
+    from drillyard.spec.experiment import ExperimentSpec
+
+CONFIG_DIR = "DRILLYARD_CONFIG_DIR"
+FILES = ("config.yaml", "config.json")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings of a backend, each with its origin."""
+
+    kind: str
+    values: dict[str, Any]
+    """Given values only, as JSON; secrets are references. Enough for another process."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Name -> where it came from, in words."""
+
+    def revealed(self) -> dict[str, Any]:
+        """The values with references looked up, for use at once.
+
+        Raises:
+            ConfigError: A reference leads nowhere; names it, never its value.
+        """
+        fields = fields_of(self.kind)
+        return {
+            name: reveal(value, f"backends.{self.kind}.{name}", secret=is_secret(name, fields))
+            for name, value in self.values.items()
+        }
+
+
+def config_of(kind: str) -> type[BaseModel] | None:
+    """The settings model of a backend; None where it declares none.
+
+    Raises:
+        PluginError: No such backend.
+    """
+    found = getattr(load("backends", kind), "Config", None)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def fields_of(kind: str) -> dict[str, FieldInfo]:
+    """Name -> field of a backend's settings."""
+    config = config_of(kind)
+    return dict(config.model_fields) if config else {}
+
+
+def is_secret(name: str, fields: Mapping[str, FieldInfo]) -> bool:
+    """True for a setting whose value must not be seen."""
+    annotation = fields[name].annotation if name in fields else None
+    kinds = {annotation, *get_args(annotation)}
+    return bool(kinds & {SecretStr, SecretBytes}) or is_secret_key(name)
+
+
+def environment_name(kind: str, name: str) -> str:
+    """The environment variable of a setting: ``DRILLYARD_GCP_PROJECT``."""
+    return f"{_prefix(kind)}{name}".upper()
+
+
+def _prefix(kind: str) -> str:
+    config = config_of(kind)
+    given = str((config.model_config if config else {}).get("env_prefix", ""))
+    return given or f"DRILLYARD_{re.sub(r'[^a-z0-9]', '_', kind.lower())}_"
+
+
+def resolve(text: str, given: Mapping[str, Any] | None = None) -> Resolved:
+    """The settings of a backend, before secrets are looked up.
+
+    Args:
+        text: ``gcp``, or ``gcp/prod`` with the name of a Prefect block.
+        given: The experiment's ``backends:`` section, under command line and globals already.
+
+    Raises:
+        ConfigError: All missing required settings in one error, with their help texts.
+        ConfigErrors: Unknown names, secrets in the open.
+        PluginError: No such backend.
+    """
+    found, problems, missing = gather(text, given)
+    if problems:
+        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+    if missing:
+        raise missing
+    return found
+
+
+def gather(
+    text: str, given: Mapping[str, Any] | None = None
+) -> tuple[Resolved, list[ConfigError], ConfigError | None]:
+    """What is set, also where that is not enough: ``resolve`` raises what this returns.
+
+    Args:
+        text: As of ``resolve``.
+        given: As of ``resolve``.
+
+    Returns:
+        (what is set, what is wrong with it, the error that names all missing settings or None).
+
+    Raises:
+        ConfigError: A Prefect block or the settings file cannot be read.
+        PluginError: No such backend.
+    """
+    kind, _, block = text.partition("/")
+    fields = fields_of(kind)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[ConfigError] = []
+    for origin, layer in _layers(kind, block, given or {}, fields):
+        for name, value in layer.items():
+            if name in values:
+                continue
+            problems += _problems(kind, name, value, origin, fields)
+            values[name], origins[name] = value, origin
+    missing = [n for n, f in fields.items() if f.is_required() and n not in values]
+    error = _missing(kind, missing, fields) if missing else None
+    return Resolved(kind, values, origins), problems, error
+
+
+def open_settings(text: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a backend's constructor takes: resolved, looked up.
+
+    Raises:
+        ConfigError: See ``resolve`` and ``Resolved.revealed``.
+    """
+    return resolve(text, given).revealed()
+
+
+def blamed(error: UserError, found: Resolved) -> UserError:
+    """A refused setting with the place that it comes from, where that is not the experiment.
+
+    Args:
+        error: Of the backend's constructor.
+        found: What it was given.
+    """
+    if isinstance(error, ConfigErrors):
+        return ConfigErrors([cast(ConfigError, blamed(one, found)) for one in error.errors])
+    if isinstance(error, ConfigError) and error.file is None:
+        kind, _, name = str(error.field).removeprefix("backends.").partition(".")
+        origin = found.origins.get(name.partition(".")[0], "experiment")
+        if kind == found.kind and origin != "experiment":
+            error.file = origin
+    return error
+
+
+def settings_of(spec: ExperimentSpec, kind: str) -> dict[str, Any]:
+    """What an order of an experiment carries: enough to open the backend from anywhere.
+
+    Args:
+        spec: The experiment.
+        kind: Of the backend that is really used (a test may have brought its own).
+    """
+    given = spec.backends.get(kind, {})
+    if spec.backend.partition("/")[0] != kind:
+        return dict(given)
+    return resolve(spec.backend, given).values
+
+
+def _layers(
+    kind: str, block: str, given: Mapping[str, Any], fields: Mapping[str, FieldInfo]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "experiment", dict(given)
+    if block:
+        found, secrets = blocks(f"backend {kind}/{block}").settings(kind, block)
+        yield (
+            f"Prefect block {block}",
+            {n: f"block:{kind}/{block}#{n}" if n in secrets else v for n, v in found.items()},
+        )
+    for name, value in _environment(kind, fields).items():
+        yield environment_name(kind, name), {name: value}
+    path = settings_file()
+    if path is not None:
+        yield str(path), _section(path, kind)
+    # What a provider's own tools keep on this machine, where a backend knows them.
+    find = getattr(config_of(kind), "found_here", None)
+    if find is not None:
+        yield from find().items()
+
+
+def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """What environment variables say; of a secret only the variable's name."""
+    config = config_of(kind)
+    if config is None:
+        return {}
+    from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+
+    try:
+        source = EnvSettingsSource(
+            cast(type[BaseSettings], config), env_prefix=_prefix(kind), case_sensitive=False
+        )
+        found = source()
+    except SettingsError as error:
+        raise ConfigError(
+            f"the environment is no good: {error}", field=f"backends.{kind}",
+            hint="lists and mappings in variables are JSON",
+        ) from None  # fmt: skip
+    return {
+        name: f"env:{environment_name(kind, name)}" if is_secret(name, fields) else value
+        for name, value in found.items()
+        if name in fields
+    }
+
+
+def _problems(
+    kind: str, name: str, value: Any, origin: str, fields: Mapping[str, FieldInfo]
+) -> Iterator[ConfigError]:
+    where = None if origin == "experiment" else origin
+    if fields and name not in fields:
+        yield ConfigError(
+            "no such setting", file=where, field=f"backends.{kind}.{name}",
+            allowed=", ".join(fields), hint=nearest(name, list(fields)),
+        )  # fmt: skip
+    elif is_secret(name, fields) and not is_reference(value):
+        yield ConfigError(
+            "a secret stands in the open", file=where, field=f"backends.{kind}.{name}",
+            value="***", allowed=REFERENCE_WORDS,
+            hint="put it where only you can read it, and change it, now that it was in a file",
+        )  # fmt: skip
+
+
+def _missing(kind: str, missing: list[str], fields: Mapping[str, FieldInfo]) -> ConfigError:
+    lines = [
+        f"  {name}: {fields[name].description or 'required'}"
+        f" (backends.{kind}.{name}, or {environment_name(kind, name)})"
+        for name in missing
+    ]
+    several = "setting is" if len(missing) == 1 else "settings are"
+    return ConfigError(
+        f"{len(missing)} required {several} missing:\n" + "\n".join(lines),
+        field=f"backends.{kind}",
+        hint=f"drillyard configure {kind} asks for them and keeps them in "
+        f"{config_folder() / FILES[0]}",
+    )
+
+
+# -- the settings file ----------------------------------------------------------------------------
+
+
+def config_folder() -> Path:
+    """``~/.drillyard``, or what DRILLYARD_CONFIG_DIR says."""
+    return Path(os.environ.get(CONFIG_DIR) or Path.home() / ".drillyard").expanduser()
+
+
+def settings_file() -> Path | None:
+    """The settings file, or None where there is none.
+
+    Raises:
+        ConfigError: There are two.
+    """
+    found = [p for p in (config_folder() / name for name in FILES) if p.is_file()]
+    if len(found) > 1:
+        raise ConfigError(
+            f"there are two settings files: {found[0]} and {found[1]}",
+            hint="keep one of them; they are never merged",
+        )
+    return found[0] if found else None
+
+
+def _section(path: Path, kind: str) -> dict[str, Any]:
+    from drillyard.documents.files import read_document
+
+    document = read_document(path, str(path))
+    tree = document.value if document.value is not None else {}
+    sections = tree.get("backends", {}) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or not isinstance(sections, dict) or set(tree) - {"backends"}:
+        raise ConfigError(
+            "is no settings file", file=str(path),
+            allowed="backends: {<backend>: {<setting>: <value>}}",
+            hint=f"drillyard configure {kind} writes it",
+        )  # fmt: skip
+    section = sections.get(kind) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(
+            "expected a mapping of settings", file=str(path), field=f"backends.{kind}",
+            hint=f"drillyard configure {kind} writes it",
+        )  # fmt: skip
+    return section
+
+
+def is_private(path: Path) -> bool:
+    """True when only its owner can read a file."""
+    return not stat.S_IMODE(path.stat().st_mode) & 0o077

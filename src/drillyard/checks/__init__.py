@@ -1,0 +1,1 @@
+"""Everything that is refused or warned of before money is spent."""

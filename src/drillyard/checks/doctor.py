@@ -1,0 +1,196 @@
+"""Is this machine fit to run experiments, and if not, what is missing."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from drillyard.findings import Finding, Severity
+from drillyard.system.optional_packages import install, missing
+
+_PACKAGES = {
+    "prefect": "control", "fastapi": "control", "mlflow": "control", "gymnasium": "rl",
+    "stable-baselines3": "rl", "torch": "rl", "safetensors": "rl",
+}  # fmt: skip
+"""Package -> the extra that brings it."""
+_FASTAPI_LIMIT = (0, 155)
+"""prefect 3.8.8 cannot start its server from here on."""
+_TORCH_FLOOR = (2, 10)
+
+
+def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[Finding]:
+    """Every finding; a check that breaks is a finding too.
+
+    Args:
+        store: URL of the store.
+        on: Backends, by text, that are asked for login, rights and quota as well; they change
+            nothing.
+        write: Write, read and delete one object in each of their stores.
+    """
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python, _packages, lambda: _store(store), _git, _prefect, _mlflow, _backends, _plugins,
+        *(functools.partial(_backend, text) for text in on),
+        *(functools.partial(_written, store, text) for text in (on or [""]) if write),
+    ]  # fmt: skip
+    found: list[Finding] = []
+    for one in checks:
+        try:
+            found += list(one())
+        except Exception as error:  # the doctor reports what is broken, also in itself
+            found.append(Finding(Severity.ERROR, "doctor", f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _python() -> Iterator[Finding]:
+    from drillyard import __version__
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(Severity.OK, "drillyard", f"{__version__} on Python {version}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    import psutil
+
+    memory = psutil.virtual_memory()
+    yield Finding(
+        Severity.OK, "machine",
+        f"{cores} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+    )  # fmt: skip
+
+
+def _packages() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name, extra in _PACKAGES.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Finding(Severity.WARNING, name, "is not installed", install(extra))
+            continue
+        numbers = tuple(int(p) for p in found.split("+")[0].split(".")[:2] if p.isdigit())
+        if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
+            yield Finding(
+                Severity.ERROR, name, f"{found}: Prefect cannot start its server with it",
+                "pip install 'fastapi>=0.139,<0.151'",
+            )  # fmt: skip
+        elif name == "torch" and numbers < _TORCH_FLOOR:
+            yield Finding(
+                Severity.ERROR, name, f"{found} can run code from weight files",
+                "pip install 'torch>=2.10'",
+            )  # fmt: skip
+        else:
+            yield Finding(Severity.OK, name, found)
+
+
+def _store(store: str) -> Iterator[Finding]:
+    from drillyard.checks.storage import disk
+
+    yield from disk(store)
+
+
+def _git() -> Iterator[Finding]:
+    if shutil.which("git"):
+        yield Finding(Severity.OK, "git", "is there: results carry the commit")
+    else:
+        yield Finding(
+            Severity.WARNING, "git", "is not installed: results carry no commit", "install git"
+        )
+
+
+def _prefect() -> Iterator[Finding]:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        yield Finding(
+            Severity.OK, "prefect api", "not configured: `run` starts an embedded server"
+        )
+        return
+    from drillyard.checks.schedules import planned
+    from drillyard.checks.servers import prefect
+
+    found = list(prefect(url))
+    yield from found
+    if all(one.severity is not Severity.ERROR for one in found):
+        yield from planned(url)
+
+
+def _mlflow() -> Iterator[Finding]:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        yield Finding(Severity.OK, "mlflow", "not configured: mlflow.db in the store is used")
+    elif uri.startswith(("http://", "https://", "azureml:")):
+        from drillyard.checks.servers import mlflow, workspace_mlflow
+
+        for found in (workspace_mlflow if uri.startswith("azureml:") else mlflow)(uri):
+            yield Finding(found.severity, "mlflow", found.message, found.fix)
+    else:
+        yield Finding(Severity.OK, "mlflow", f"MLFLOW_TRACKING_URI={_masked(uri)}")
+
+
+def _masked(url: str) -> str:
+    from drillyard.system.redaction import redact
+
+    return redact(url)
+
+
+def _backends() -> Iterator[Finding]:
+    from drillyard.registry import describe
+
+    for name, _, package in describe("backends"):
+        if name != "local":
+            lacking = missing(name) if package == "drillyard" else []
+            yield (
+                Finding(Severity.WARNING, f"backend {name}", f"lacks {', '.join(lacking)}",
+                        f"{install(name)}, where it is wanted")
+                if lacking else
+                Finding(Severity.OK, f"backend {name}", f"installed ({package})")
+            )  # fmt: skip
+            continue
+        yield from _backend(name)
+
+
+def _backend(text: str) -> Iterator[Finding]:
+    from drillyard.backend import open_backend
+    from drillyard.errors import DrillyardError
+
+    try:
+        for found in open_backend(text).check():
+            subject = f"{text} {found.subject}" if found.subject != text else f"backend {text}"
+            yield Finding(found.severity, subject, found.message, found.fix)
+    except DrillyardError as error:
+        yield Finding(Severity.ERROR, f"backend {text}", str(error), error.hint)
+
+
+def _written(store: str, text: str) -> Iterator[Finding]:
+    """One object written, read and deleted where a backend keeps its mailbox."""
+    from drillyard.backend import open_backend
+    from drillyard.errors import DrillyardError
+    from drillyard.mailbox import open_store
+    from drillyard.mailbox.canary import sing
+
+    try:
+        url = getattr(open_backend(text), "store_url", store) if text else store
+        sing(open_store(url))
+    except DrillyardError as error:
+        yield Finding(Severity.ERROR, "store, tried", error.message, error.hint)
+    else:
+        yield Finding(Severity.OK, "store, tried", f"{url}: written, read and deleted")
+
+
+def _plugins() -> Iterator[Finding]:
+    from drillyard.errors import PluginError
+    from drillyard.registry import KINDS, describe, load
+
+    for kind in KINDS:
+        for name, _, package in describe(kind):
+            if package == "drillyard":
+                continue
+            try:
+                load(kind, name)
+            except PluginError as error:
+                first = str(error).splitlines()[0]
+                yield Finding(
+                    Severity.ERROR, f"plug-in {name}", first, f"mend or uninstall {package}"
+                )
+            else:
+                yield Finding(Severity.OK, f"plug-in {name}", f"{kind}, from {package}")

@@ -1,0 +1,306 @@
+"""Checks of an experiment that ask the world: disk, tracking server, backend, simulator.
+
+Nothing is created and nothing is rented. What the file itself can tell was refused by ``load``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from drillyard.backend import open_backend
+from drillyard.checks import servers
+from drillyard.checks.numbers import plan
+from drillyard.checks.refusal import as_finding, placed
+from drillyard.checks.storage import disk, targets
+from drillyard.errors import ConfigErrors, SimulatorError, UserError
+from drillyard.findings import Finding, Severity
+from drillyard.registry import load as load_registered
+from drillyard.registry import names
+from drillyard.runs.phases import Workload
+from drillyard.runs.webhook import webhook
+from drillyard.spec.load import Loaded
+from drillyard.system.watchdog import Death, Silence, watched
+from drillyard.tracking.uris import is_azure
+
+if TYPE_CHECKING:
+    from drillyard.spec.learning import SimulatorSpec
+
+T = TypeVar("T")
+
+
+def check(
+    loaded: Loaded,
+    *,
+    store: str = "./drillyard-runs",
+    offline_ok: bool = False,
+    speed: bool = False,
+) -> list[Finding]:
+    """Everything that can be verified before anything is rented.
+
+    Args:
+        loaded: A resolved experiment.
+        store: URL of the mailbox's store.
+        offline_ok: A tracking server that cannot be reached is no error.
+        speed: Try the simulator's limits and measure its steps/s too, which takes seconds.
+
+    Returns:
+        What was looked at; errors among them refuse the experiment (``refuse``).
+    """
+    spec = loaded.spec
+    found = [Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"), *loaded.findings]
+    found += plan(loaded)
+    found += disk(store, len(spec.seeds))
+    found += targets(loaded)
+    found += _asked(loaded, "study", lambda: _study(loaded))
+    found += _tracking(spec.tracking.mlflow, offline_ok)
+    found += _asked(loaded, "notify", lambda: _webhook(loaded))
+    with importable(loaded.folder):
+        found += _asked(loaded, "backend", lambda: _backend(loaded, store))
+        good = all(f.severity is not Severity.ERROR for f in found)
+        found += _watched(loaded, lambda: _world(loaded, speed and good))
+    return [placed(finding, loaded) for finding in found]
+
+
+def is_simulator(text: str) -> bool:
+    """Whether a word of a command line names a simulator rather than an experiment's file."""
+    if Path(text).exists():
+        return False
+    if ":" in text or text in names("simulators"):
+        return True
+    if "-v" not in text:
+        return False
+    import gymnasium
+
+    from drillyard.simulators import register_gymnasium
+
+    register_gymnasium()
+    return text in gymnasium.registry
+
+
+def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding]:
+    """What can be said of a simulator without an experiment.
+
+    Args:
+        simulator: By its id; modules are looked for in the working folder too.
+        limit_s: Longest time without a sign of life, in seconds.
+
+    Raises:
+        UserError: There is no such simulator.
+    """
+    from drillyard.simulators.check import check_simulator, measure_speed
+    from drillyard.simulators.trying import try_limits
+
+    def look() -> list[Finding]:
+        found = check_simulator(simulator, speed=False)
+        for more in (try_limits, lambda spec: [measure_speed(spec)]):
+            if all(f.severity is not Severity.ERROR for f in found):
+                found += more(simulator)
+        return found
+
+    with importable(Path.cwd()):
+        return guarded(look, limit_s)
+
+
+def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
+    """Foreign code that may hang or end its process: then an error says in what.
+
+    Args:
+        look: What to do.
+        limit_s: Longest time without a sign of life, in seconds.
+
+    Raises:
+        SimulatorError: It hangs, or ended its process.
+    """
+    try:
+        return watched(look, limit_s, "importing it")
+    except (Silence, Death) as ended:
+        raise SimulatorError(
+            str(ended), field="simulator.id", allowed="a simulator that can be stepped",
+            hint="mend the simulator",
+        ) from ended  # fmt: skip
+
+
+def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """Findings of foreign code, which may hang or end its process: that is a finding too."""
+    limit_s = loaded.spec.budget.check_s
+    try:
+        return watched(look, limit_s, "importing it")
+    except Silence as silence:
+        return [Finding(
+            Severity.ERROR, "simulator", f"{silence}",
+            "mend the simulator; where it needs that long: --set budget.check_s=120",
+        )]  # fmt: skip
+    except Death as death:
+        return [Finding(
+            Severity.ERROR, "simulator", str(death),
+            "native code of the simulator crashed, or it called os._exit; a run would end so too",
+        )]  # fmt: skip
+
+
+def _world(loaded: Loaded, speed: bool) -> list[Finding]:
+    """What the simulator and the workload say."""
+    found = _asked(loaded, "simulator", lambda: _simulator(loaded))
+    # A world that is broken has no spaces that a learner could be held against.
+    if all(f.severity is not Severity.ERROR for f in found):
+        found += _asked(loaded, loaded.spec.workload, lambda: _workload(loaded))
+    for number, listed in enumerate(_listed(loaded)):
+        if all(f.severity is not Severity.ERROR for f in found):
+            subject = f"study.experiments[{number}]"
+            found += _asked(listed, subject, partial(_simulator, listed))
+            found += _asked(listed, subject, partial(_workload, listed))
+    if speed and all(f.severity is not Severity.ERROR for f in found):
+        found += _asked(loaded, "simulator", lambda: _limits(loaded))
+    return found
+
+
+def _listed(loaded: Loaded) -> list[Loaded]:
+    """The listed experiments of a study, each as it would be run."""
+    from drillyard.spec.binding import with_parts
+    from drillyard.spec.listed import OF_THE_TRIAL
+
+    study = loaded.spec.study
+    items = study.experiments if study is not None else []
+    parts = [{k: v for k, v in item.items() if k not in OF_THE_TRIAL} for item in items]
+    return [replace(loaded, spec=with_parts(loaded.spec, own)) for own in parts if own]
+
+
+def _simulator(loaded: Loaded) -> list[Finding]:
+    if loaded.spec.simulator is None:
+        return []
+    from drillyard.simulators.check import check_simulator
+
+    return check_simulator(loaded.spec.simulator, speed=False)
+
+
+def _limits(loaded: Loaded) -> list[Finding]:
+    if loaded.spec.simulator is None:
+        return []
+    from drillyard.simulators.check import measure_speed
+    from drillyard.simulators.trying import try_limits
+
+    found = try_limits(loaded.spec.simulator)
+    if any(f.severity is Severity.ERROR for f in found):
+        return found
+    return [*found, measure_speed(loaded.spec.simulator)]
+
+
+def _backend(loaded: Loaded, store: str) -> list[Finding]:
+    from drillyard.leases import budget
+    from drillyard.leases.orders import preview
+
+    spec = loaded.spec
+    found = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
+    kind = spec.backend.partition("/")[0]
+    settings = spec.backends.get(kind, {})
+    backend = open_backend(spec.backend, dict(settings))
+    order = preview(spec, store)
+    for one in backend.check(order):
+        subject = f"backend {spec.backend}: {one.subject}"
+        if one.severity is Severity.ERROR and one.subject in settings:
+            subject = f"backends.{kind}.{one.subject}"  # a line of the file
+        elif "." in one.subject:
+            subject = one.subject
+        elif one.subject == kind:
+            subject = f"backend {spec.backend}"
+        found.append(replace(one, subject=subject))
+    return [*found, *budget.judged(spec, budget.offer(spec, backend, order))]
+
+
+def _study(loaded: Loaded) -> list[Finding]:
+    """What a study will do, and whether its memory can be reached."""
+    study = loaded.spec.study
+    if study is None:
+        return []
+    from drillyard.errors import InfrastructureError
+    from drillyard.spec.study import MODELS
+
+    many = f"{study.planned:,} trials" if study.planned else "all its trials"
+    seeds = len(loaded.spec.seeds)
+    found = [Finding(Severity.OK, "study", f"{many}, chosen by {study.chooser}, on "
+                     f"{seeds} seed{'s' if seeds > 1 else ''} each")]  # fmt: skip
+    if study.storage is None or study.chooser not in MODELS:
+        return found
+    from drillyard.studies.model import check_storage
+
+    try:
+        check_storage(study.storage)
+    except InfrastructureError as error:
+        found.append(Finding(Severity.ERROR, "study.storage", error.message, error.hint,
+                             infrastructure=True))  # fmt: skip
+    return found
+
+
+def _workload(loaded: Loaded) -> list[Finding]:
+    workload: Workload = load_registered("workloads", loaded.spec.workload)()
+    return workload.check(loaded.spec, loaded.folder)
+
+
+def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
+    """What someone else found; an error that he raised is a finding, with file and line."""
+    try:
+        return ask()
+    except ConfigErrors as errors:
+        return [as_finding(e, subject) for e in errors.errors]
+    except UserError as error:
+        missing = _missing_module(error)
+        if missing is not None and loaded.spec.requirements:
+            return [Finding(
+                Severity.WARNING, subject,
+                f"not checked: {missing!r} is not installed here; setup installs `requirements:` "
+                "on the workers",
+            )]  # fmt: skip
+        return [as_finding(error, subject)]
+    except SystemExit as end:
+        return [Finding(Severity.ERROR, subject, f"your code called sys.exit({end.code!r})",
+                        "raise an exception instead; it is shown as the reason")]  # fmt: skip
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """The module whose absence is behind an error, or None."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return error.name
+        error = error.__cause__
+    return None
+
+
+@contextlib.contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """The user's folder at the end of the path: his modules are found, none of ours is shadowed.
+
+    No byte code is written meanwhile: a check leaves nothing behind.
+    """
+    text = str(folder)
+    present, no_byte_code = text in sys.path, sys.dont_write_bytecode
+    if not present:
+        sys.path.append(text)
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = no_byte_code
+        if not present and text in sys.path:
+            sys.path.remove(text)
+
+
+def _webhook(loaded: Loaded) -> list[Finding]:
+    url = webhook(loaded.spec)
+    host = urlsplit(url).hostname if url is not None else None
+    return [] if host is None else [Finding(Severity.OK, "notify", f"{host} is told of the end")]
+
+
+def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:
+    if uri == "auto":
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and urlsplit(uri).scheme in ("http", "https"):
+        yield from servers.mlflow(uri, offline_ok=offline_ok)
+    elif uri and is_azure(uri):
+        yield from servers.workspace_mlflow(uri, offline_ok=offline_ok)

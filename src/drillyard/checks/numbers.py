@@ -1,0 +1,74 @@
+"""What a check says of the numbers of a file: what they come to, and what never happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drillyard.findings import Finding, Severity
+from drillyard.spec.load import Loaded
+
+
+def plan(loaded: Loaded) -> Iterator[Finding]:
+    """Budget, checkpoints and evaluations, as they will be.
+
+    Args:
+        loaded: A resolved experiment.
+    """
+    spec, train = loaded.spec, loaded.spec.train
+    if train is None:
+        return
+    budget = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
+    runs = len(spec.seeds)
+    yield Finding(
+        Severity.OK, "budget",
+        f"{runs} run{'s' if runs > 1 else ''} of {budget}, {train.n_envs} "
+        f"cop{'ies' if train.n_envs > 1 else 'y'} of the simulator each",
+    )  # fmt: skip
+    rollout = _rollout(loaded)
+    every = train.checkpoint_every
+    if every and rollout and every % rollout:
+        rounded = -(-every // rollout) * rollout
+        yield Finding(
+            Severity.OK, "checkpoints",
+            f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
+            f"(a rollout is {rollout:,} steps)",
+        )  # fmt: skip
+    yield from _never(loaded)
+    if train.max_time_s is not None:
+        yield Finding(
+            Severity.WARNING, "budget",
+            "train.max_time_s stops by the clock: such a run is not reproducible",
+            "use train.steps alone for results that can be repeated",
+        )  # fmt: skip
+
+
+def _never(loaded: Loaded) -> Iterator[Finding]:
+    """Intervals that are longer than the budget: no error, a short trial is often meant."""
+    train, every = loaded.spec.train, loaded.spec.evaluate.every
+    if train is None or train.steps is None:
+        return
+    if train.checkpoint_every is not None and train.checkpoint_every > train.steps:
+        yield Finding(
+            Severity.WARNING, "train.checkpoint_every",
+            f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
+            "checkpoint is written, and a run that is killed starts over",
+            f"for example {max(1, train.steps // 10):,}; null takes a tenth of the budget",
+        )  # fmt: skip
+    if every is not None and every.steps is not None and every.steps > train.steps:
+        yield Finding(
+            Severity.WARNING, "evaluate.every.steps",
+            f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
+            "evaluation during training, and the best policy is the final one",
+            "give fewer steps, or every: null",
+        )  # fmt: skip
+
+
+def _rollout(loaded: Loaded) -> int | None:
+    """Steps of one rollout of an on-policy learner, over all copies."""
+    from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+
+    learner, train = loaded.spec.learner, loaded.spec.train
+    if learner is None or train is None or learner.algorithm not in ON_POLICY:
+        return None
+    n_steps = learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"])
+    return int(n_steps) * train.n_envs

@@ -1,0 +1,268 @@
+"""The servers that experiments are shown to: are they there, are they ours, do they let us in.
+
+They are asked over plain HTTP, so that no client library has to be imported for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from urllib.parse import urlsplit
+
+from drillyard.findings import Finding, Severity
+from drillyard.system.redaction import redact
+
+_TIMEOUT_S = 1.5
+SERVER_TIMEOUT_S = 10.0
+"""For a server that is there: on a busy machine, checking a password takes seconds."""
+_MLFLOW_FLOOR = (3, 9)
+"""Older servers have known holes (file read, upload without authorisation)."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SKEW_S = 60.0
+"""Schedules and alerts go by the server's clock, times of results by this machine's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said.
+
+    Attributes:
+        text: The beginning of its body.
+        at: Its clock, seconds since the epoch; None where it does not say.
+    """
+
+    text: str
+    at: float | None
+
+
+def prefect(url: str) -> Iterator[Finding]:
+    """Look at a Prefect server: reachable, closed to strangers, open to us, version, clock.
+
+    Args:
+        url: Of its API.
+    """
+    shown, api = redact(url), url.rstrip("/")
+    problem = reach(f"{api}/health")
+    if problem is not None:
+        yield Finding(
+            Severity.ERROR, "prefect api", f"{shown} cannot be reached: {problem}",
+            "start that server, or unset PREFECT_API_URL",
+        )  # fmt: skip
+        return
+    open_ = unguarded(url)
+    if open_ is not None:
+        yield open_
+        return
+    try:
+        answer = ask(f"{api}/admin/version", prefect_login(), SERVER_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        closed = error.code in (401, 403)
+        yield Finding(
+            Severity.ERROR, "prefect api",
+            f"{shown} does not let us in ({error.code})" if closed else
+            f"{shown} is no API of Prefect ({error.code})",
+            "user:password stands in PREFECT_API_AUTH_STRING; of `up`: source its env.sh"
+            if closed else "the address ends in /api",
+        )  # fmt: skip
+        return
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        yield Finding(Severity.ERROR, "prefect api", f"{shown}: {reason}", "look at its log")
+        return
+    yield from _fits(shown, answer)
+
+
+def unguarded(url: str) -> Finding | None:
+    """What is wrong with a Prefect server that anybody of the network can use.
+
+    Args:
+        url: Of its API.
+
+    Returns:
+        None where it is on this machine, asks for a password, or does not answer.
+    """
+    if (urlsplit(url).hostname or "") in _LOOPBACK:
+        return None
+    # Its health is told to everybody; its settings must not be.
+    if not answers_strangers(f"{url.rstrip('/')}/admin/version"):
+        return None
+    return Finding(
+        Severity.ERROR, "prefect api",
+        f"{redact(url)} answers without a password and is not on this machine",
+        # As an assignment it would be taken for a secret, and masked.
+        "start it with user:password in PREFECT_SERVER_API_AUTH_STRING, behind a proxy with TLS",
+    )  # fmt: skip
+
+
+def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
+    version = answer.text.strip().strip('"')
+    try:
+        ours = installed("prefect")
+    except PackageNotFoundError:
+        ours = version
+    if version.split(".")[:2] != ours.split(".")[:2]:
+        yield Finding(
+            Severity.WARNING, "prefect api", f"{shown} is version {version}, here is {ours}",
+            "use the same on both sides; the server is never the older one",
+        )  # fmt: skip
+    if answer.at is not None and abs(answer.at - time.time()) > _SKEW_S:
+        yield Finding(
+            Severity.WARNING, "prefect api",
+            f"its clock and this machine's are {abs(answer.at - time.time()):.0f} s apart",
+            "let both take the time from the network",
+        )  # fmt: skip
+    yield Finding(Severity.OK, "prefect api", f"{shown} answers (Prefect {version})")
+
+
+def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
+    """Look at an MLflow server.
+
+    Args:
+        uri: Its address.
+        offline_ok: One that cannot be reached is no error.
+    """
+    host = urlsplit(uri).hostname or ""
+    shown = redact(uri)
+    try:
+        version = ask(f"{uri.rstrip('/')}/version", _login(), SERVER_TIMEOUT_S).text
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        yield Finding(
+            Severity.WARNING if offline_ok else Severity.ERROR, "tracking.mlflow",
+            f"{shown} cannot be reached: {reason}"
+            + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
+            None if offline_ok else "start the server; or go on with --offline-ok and send the "
+            "points later with `drillyard sync`",
+            infrastructure=True,
+        )  # fmt: skip
+        return
+    numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
+    if numbers and numbers < _MLFLOW_FLOOR:
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} runs MLflow {version.strip()}, which has known security holes",
+            f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
+        )  # fmt: skip
+        return
+    if host not in _LOOPBACK and answers_strangers(
+        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    ):
+        yield Finding(
+            Severity.ERROR, "tracking.mlflow",
+            f"{shown} answers without a password and is not on this machine",
+            "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
+        )  # fmt: skip
+        return
+    yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
+
+
+def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
+    """Look at the MLflow of an Azure ML workspace.
+
+    Args:
+        uri: Its address.
+        offline_ok: One that cannot be reached is no error.
+    """
+    from drillyard.errors import DrillyardError, InfrastructureError
+    from drillyard.tracking.environment import bounded_http
+    from drillyard.tracking.server import Server
+
+    try:
+        with bounded_http(SERVER_TIMEOUT_S):
+            Server(uri).look()
+    except DrillyardError as error:
+        away = isinstance(error, InfrastructureError)
+        yield Finding(
+            Severity.WARNING if away and offline_ok else Severity.ERROR, "tracking.mlflow",
+            f"{uri}: {error.message}", error.hint, infrastructure=away,
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "tracking.mlflow", f"{uri} answers")
+
+
+def _login() -> dict[str, str]:
+    """The header by which MLflow's own client logs in, from the environment that it reads."""
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not user:
+        return {}
+    return basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}")
+
+
+def prefect_login() -> dict[str, str]:
+    """The header by which Prefect's own client logs in, from the environment that it reads."""
+    pair = os.environ.get("PREFECT_API_AUTH_STRING")
+    return basic(pair) if pair else {}
+
+
+def basic(pair: str) -> dict[str, str]:
+    """The header for ``user:password``."""
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def answers_strangers(url: str) -> bool:
+    """True when a URL that needs a login is answered without one."""
+    try:
+        ask(url)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def ask(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+    *,
+    data: bytes | None = None,
+    most_bytes: int = 4096,
+) -> Answer:
+    """An answer; redirects are not followed, so that no one sends us elsewhere.
+
+    Args:
+        url: ``http://`` or ``https://``.
+        headers: Of the request.
+        timeout_s: For each wait.
+        data: Makes it a POST.
+        most_bytes: Of the body; the rest is not read.
+
+    Raises:
+        OSError: There is none, or it is an error.
+    """
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *args: object, **kwargs: object) -> None:
+            return None
+
+    opener = urllib.request.build_opener(NoRedirect)
+    request = urllib.request.Request(url, data, dict(headers or {}))
+    with opener.open(request, timeout=timeout_s) as answer:
+        body: bytes = answer.read(most_bytes)
+        stamp = answer.headers.get("Date")
+    at = parsedate_to_datetime(stamp).timestamp() if stamp else None
+    return Answer(body.decode(errors="replace"), at)
+
+
+def reach(url: str) -> str | None:
+    """Why a URL does not answer, or None when it does (an HTTP error is an answer).
+
+    Args:
+        url: ``http://`` or ``https://``.
+    """
+    try:
+        ask(url)
+    except urllib.error.HTTPError as error:
+        return f"it answers {error.code}" if error.code >= 500 else None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+    return None

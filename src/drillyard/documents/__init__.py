@@ -1,0 +1,1 @@
+"""YAML and JSON text to values with line numbers. Knows no experiment."""

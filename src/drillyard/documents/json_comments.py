@@ -1,0 +1,103 @@
+"""JSON with comments (JSON5) to plain values, each with its line."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from drillyard.documents.document import MAX_DEPTH, Document, KeyPath, Mark, refuse_hidden
+from drillyard.documents.yaml_safe import Builder, events
+from drillyard.errors import ConfigError
+
+MAX_JSON5_BYTES = 64 * 1024
+"""The JSON5 reader is slow; beyond this size only comments are allowed over plain JSON."""
+
+_TOKEN = re.compile(
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|\t', re.DOTALL
+)  # fmt: skip
+
+
+def parse_json(text: str, shown: str) -> Document:
+    """Parse JSON, or JSON with comments (JSON5).
+
+    Args:
+        text: The text.
+        shown: How messages call it.
+
+    Raises:
+        ConfigError: Not JSON, duplicate keys, too deep, hidden characters.
+    """
+    refuse_hidden(text, shown)
+    if not text.strip():
+        return Document(None, {}, shown)
+    if _depth(text) > MAX_DEPTH:
+        raise ConfigError(
+            "nested too deeply", file=shown, allowed=f"{MAX_DEPTH} levels", hint="flatten it"
+        )
+    # Comments and tabs become blanks, so that every line and column stays.
+    bare = _TOKEN.sub(lambda m: m[0] if m[0][0] in "\"'" else re.sub(r"[^\n]", " ", m[0]), text)
+    marks = _json_marks(bare, shown)
+    value = _json_value(text, bare, shown)
+    return Document(value, marks, shown)
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for token in re.finditer(_TOKEN.pattern + r"|[\[{]|[\]}]", text, re.DOTALL):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+    return deepest
+
+
+def _json_marks(bare: str, shown: str) -> dict[KeyPath, Mark]:
+    """Places of values: JSON without comments is nearly YAML, and only places are wanted."""
+    builder = Builder(shown)
+    try:
+        builder.build(events(bare, shown))
+    except ConfigError as error:
+        if error.allowed and "counted" in error.message:
+            raise
+        return {}
+    for problem in builder.problems:
+        if "twice" in problem.message:
+            raise problem
+    return {p: Mark(m.line, m.column) for p, m in builder.marks.items()}
+
+
+def _json_value(text: str, bare: str, shown: str) -> Any:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ConfigError(f"key {key!r} stands there twice", file=shown,
+                                  hint="keep one of the two")  # fmt: skip
+            found[key] = value
+        return found
+
+    try:
+        return json.loads(bare, object_pairs_hook=no_duplicates)
+    except RecursionError:
+        raise ConfigError("nested too deeply", file=shown, hint="flatten it") from None
+    except ValueError as error:
+        if len(text) > MAX_JSON5_BYTES:
+            at = error if isinstance(error, json.JSONDecodeError) else None
+            raise ConfigError(
+                f"not JSON: {error}", file=shown, line=at.lineno if at else None,
+                allowed=f"beyond {MAX_JSON5_BYTES:,} bytes: plain JSON with comments",
+                hint="quote keys with double quotes and drop trailing commas",
+            ) from None  # fmt: skip
+    import json5
+
+    try:
+        return json5.loads(text, object_pairs_hook=no_duplicates)
+    except (ValueError, RecursionError) as error:
+        found = re.match(r"<string>:(\d+) (.*)", str(error), re.DOTALL)
+        raise ConfigError(
+            f"not JSON: {found[2] if found else error}", file=shown,
+            line=int(found[1]) if found else None,
+            hint="look at commas, quotes and brackets of that line and the one before",
+        ) from None  # fmt: skip

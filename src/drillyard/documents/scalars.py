@@ -1,0 +1,186 @@
+"""What an unquoted word of a file means, and the words on which readers disagree.
+
+The rules are those of YAML 1.2 with two additions that people write anyway: ``1e-3`` is a number
+and ``200_000`` too. Words on which YAML readers disagree are refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.errors import ConfigError
+
+_INT = re.compile(r"[-+]?[0-9](?:_?[0-9])*\Z")
+_HEX = re.compile(r"[-+]?0x[0-9a-fA-F]+\Z")
+_OCTAL = re.compile(r"0o[0-7]+\Z")
+_DIGITS = r"[0-9](?:_?[0-9])*"
+_FLOAT = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z")
+_WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_YES_NO = re.compile(r"(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)\Z")
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
+_OLD_OCTAL = re.compile(r"[-+]?0[0-9_]*[0-9]\Z")
+_MAX_DIGITS = 60
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """Why an unquoted word is refused."""
+
+    message: str
+    hint: str
+
+
+def resolve(word: str) -> Any:
+    """The value of an unquoted word.
+
+    Args:
+        word: As it stands in the file, stripped.
+
+    Returns:
+        None, a boolean, an integer, a float or the word itself.
+    """
+    if word in _NULLS:
+        return None
+    if word in _WORDS:
+        return _WORDS[word]
+    if len(word) > _MAX_DIGITS:
+        return word
+    if _INT.match(word):
+        return int(word.replace("_", ""))
+    if _HEX.match(word):
+        return int(word, 16)
+    if _OCTAL.match(word):
+        return int(word[2:], 8)
+    if _FLOAT.match(word):
+        return float(word.replace("_", ""))
+    if _NOT_FINITE.match(word):
+        return float(word.replace(".", "", 1))
+    return word
+
+
+def trap(word: str, key: str = "") -> Trap | None:
+    """A word that YAML readers do not agree on.
+
+    Args:
+        word: An unquoted word.
+        key: The key whose value it is.
+    """
+    if _YES_NO.match(word):
+        return Trap(
+            f"{word} without quotes is read as a boolean by many YAML readers",
+            f"quote it: '{word}'; or write "
+            + ("true" if word.lower() in ("yes", "on") else "null when you mean none, false")
+            + " when you mean a boolean",
+        )
+    if _SEXAGESIMAL.match(word):
+        total = 0.0
+        for part in word.replace("_", "").lstrip("+-").split(":"):
+            total = total * 60 + float(part)
+        return Trap(
+            f"{word} without quotes is read as the number {total:g} by many YAML readers "
+            "(base 60)",
+            f"quote it: '{word}'",
+        )
+    if _OLD_OCTAL.match(word):
+        digits = word.replace("_", "").lstrip("+-")
+        octal = f"{int(digits, 8)}" if not set(digits) & {"8", "9"} else "text"
+        return Trap(
+            f"{word} has a leading zero: some readers take it as {octal} (octal), others as "
+            f"{int(digits)}",
+            f"write {int(digits)}, or quote it: '{word}'",
+        )
+    if _FLOAT.match(word) and "." in word and word.endswith("0") and _about_versions(key):
+        return Trap(
+            f"{word} without quotes is read as the number {float(word.replace('_', '')):g}",
+            f"quote it: '{word}'",
+        )
+    return None
+
+
+def _about_versions(key: str) -> bool:
+    return key == "python" or key.endswith("version")
+
+
+def hidden_character(text: str) -> tuple[int, str] | None:
+    """The first character that nobody can see, or that turns text round.
+
+    Returns:
+        (offset, ``U+202E``), or None.
+    """
+    found = _HIDDEN.search(text)
+    return (found.start(), f"U+{ord(found[0]):04X}") if found else None
+
+
+def typed(text: str) -> Any:
+    """A value from the command line or the environment, typed like a word of a file.
+
+    ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML; a word on which readers disagree is
+    text here, because nobody quotes on a command line.
+    """
+    stripped = text.strip()
+    if stripped[:1] in ("[", "{", '"', "'"):
+        from drillyard.documents.yaml_safe import parse_yaml  # reads words by this module
+
+        return parse_yaml(stripped, "the command line").value
+    if trap(stripped):
+        return text
+    return resolve(stripped) if stripped else text
+
+
+def must_be_clean(value: Any, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
+    """Numbers that are not finite and characters that nobody can see, anywhere in a tree.
+
+    Returns:
+        One error a finding, without file and line.
+    """
+    found: list[ConfigError] = []
+    stack: list[tuple[Any, tuple[str | int, ...]]] = [(value, path)]
+    while stack:
+        item, here = stack.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            word = "not a number" if math.isnan(item) else "not finite"
+            found.append(
+                ConfigError(
+                    f"{word}, or out of the range of a number" if word != "not a number"
+                    else "is not a number",
+                    field=dotted(here), value=item, allowed="a finite number, at most 1.8e308",
+                    hint="write a finite number",
+                )
+            )  # fmt: skip
+        elif isinstance(item, str) and (hidden := hidden_character(item)):
+            found.append(
+                ConfigError(
+                    f"character {hidden[1]} at position {hidden[0] + 1} cannot be seen",
+                    field=dotted(here), value=item.encode("ascii", "backslashreplace").decode(),
+                    allowed="visible characters, spaces, tabs and line ends",
+                    hint="delete that character and type the text anew",
+                )
+            )  # fmt: skip
+        elif isinstance(item, dict):
+            stack.extend((v, (*here, k)) for k, v in item.items())
+            for key in item:
+                if isinstance(key, str) and hidden_character(key):
+                    stack.append((key, here))
+        elif isinstance(item, list):
+            stack.extend((v, (*here, i)) for i, v in enumerate(item))
+    return found[::-1]
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """``learner.args.net_arch[0]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text

@@ -1,0 +1,104 @@
+"""Pushing tickets to backends whose workers do not pull; the provider's id is saved before use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.backend import Backend, Lease, Liveness
+from drillyard.errors import WorkerLost
+from drillyard.leases.lost_attempts import probe
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Record
+from drillyard.mailbox.status import RETRIES, Cause
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import SYSTEM, Clock
+
+LOOK_S = 5.0
+"""Seconds between two questions about a ticket that was pushed and that nobody has claimed."""
+
+
+class Launch(Record):
+    """``launches/<ticket>.<attempt>.json``: a ticket that was pushed to a provider."""
+
+    ticket: str
+    attempt: int
+    lease: str
+    handle: dict[str, Any] | None = None
+    """The provider's own id of it."""
+    written_at: float
+
+
+@dataclass
+class _Pushed:
+    lease: str
+    looked_at: float
+    times: int = 1
+
+
+class Launcher:
+    """Pushes what can be claimed, once; again where the provider has lost it.
+
+    Args:
+        mailbox: Keeps what the provider answered.
+        backend: To whom; its ``launch`` is idempotent by ticket.
+        clock: For the record and for pauses.
+    """
+
+    def __init__(self, mailbox: Mailbox, backend: Backend, clock: Clock = SYSTEM) -> None:
+        self._mailbox = mailbox
+        self._backend = backend
+        self._clock = clock
+        self._pushed: dict[tuple[str, int], _Pushed] = {}
+
+    def launch(self, lease: Lease, states: Iterable[TicketState]) -> None:
+        """Push every ticket that can be claimed and that this lease does not have.
+
+        A new driver pushes them all once more, which changes nothing where they are known.
+
+        Raises:
+            WorkerLost: A ticket was pushed again and again, and nobody ever claimed it.
+            InfrastructureError: The provider does not answer; call again.
+        """
+        for state in states:
+            if state.claimable is None:
+                continue
+            ticket, attempt = state.ticket.ticket, state.claimable
+            known = self._pushed.get((ticket, attempt))
+            if known is not None and known.lease == lease.lease_id:
+                now = self._clock.monotonic()
+                if now - known.looked_at < LOOK_S:
+                    continue
+                known.looked_at = now
+                if probe(self._backend, lease, ticket) is not Liveness.GONE:
+                    continue
+                if known.times > RETRIES[Cause.INFRASTRUCTURE]:
+                    raise WorkerLost(
+                        f"{ticket} was handed to {lease.backend} {known.times} times, and no "
+                        "worker ever began it",
+                        hint=f"look at what its machines say: drillyard logs "
+                        f"{self._mailbox.experiment}",
+                    )
+                known.times += 1
+            else:
+                self._pushed[(ticket, attempt)] = _Pushed(
+                    lease.lease_id, self._clock.monotonic(), known.times if known else 1
+                )
+            try:
+                self._push(lease, ticket, attempt)
+            except BaseException:
+                if known is None:
+                    del self._pushed[(ticket, attempt)]
+                raise
+
+    def _push(self, lease: Lease, ticket: str, attempt: int) -> None:
+        handle = self._backend.launch(lease, ticket)
+        path = f"launches/{ticket}.{attempt}.json"
+        there = self._mailbox.read(path, Launch)
+        if there is None or (there.lease, there.handle) != (lease.lease_id, handle):
+            record = Launch(
+                ticket=ticket, attempt=attempt, lease=lease.lease_id, handle=handle,
+                written_at=self._clock.now(),
+            )  # fmt: skip
+            self._mailbox.write(path, record)

@@ -1,0 +1,172 @@
+"""Keeping a lease at work: tended while it lives, replaced when it is lost, ended when overdue."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from drillyard.backend import Backend, Lease, Liveness, Trait
+from drillyard.driver.launcher import Launcher
+from drillyard.driver.work_list import Wanted
+from drillyard.errors import DrillyardError, TimedOut, WorkerLost
+from drillyard.leases.lost_attempts import Undertaker, probe
+from drillyard.leases.manager import Tenancy
+from drillyard.mailbox.driver_lock import DriverLock
+from drillyard.mailbox.status import RETRIES, Cause, Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import Clock
+
+OVERDUE_S = 120.0
+"""How long after its limit a lease that is still there is ended by the driver."""
+_LAST_WORDS = 3
+"""Lines of a backend's log that are told of a lease that did nothing."""
+
+
+class Keeper:
+    """Looks after the lease of one driver, in the watcher's second thread.
+
+    Args:
+        tenancy: Has the lease.
+        backend: Where it is rented.
+        lock: Of the driver: who lost it keeps nothing.
+        wanted: What the lease is for.
+        launcher: Starts tickets where workers do not pull them.
+        undertaker: Ends what machines that vanished still hold.
+        rent: Rents another lease in place of the one that is gone.
+        stopping: True once the experiment was asked to stop.
+        say: Told in a sentence what is done.
+        clock: For deadlines.
+    """
+
+    def __init__(
+        self,
+        tenancy: Tenancy,
+        backend: Backend,
+        lock: DriverLock,
+        wanted: Wanted,
+        *,
+        launcher: Launcher,
+        undertaker: Undertaker,
+        rent: Callable[[], object],
+        stopping: Callable[[], bool],
+        say: Callable[[str], None],
+        clock: Clock,
+    ) -> None:
+        self._tenancy = tenancy
+        self._backend = backend
+        self._lock = lock
+        self._wanted = wanted
+        self._launcher = launcher
+        self._undertaker = undertaker
+        self._rent = rent
+        self._stopping = stopping
+        self._say = say
+        self._clock = clock
+        self.set_up = False
+        """Whether the workers were ready once: before that, waiting for them is who replaces."""
+        self.replaced = 0
+        """Leases that were lost and replaced."""
+        self.ending = threading.Lock()
+        """Held while leases are ended or replaced: one of the two has the last word."""
+
+    def tend(self, states: dict[str, TicketState]) -> None:
+        """Look after the lease once.
+
+        Args:
+            states: Of all tickets.
+
+        Raises:
+            TimedOut: The lease is overdue.
+            WorkerLost: Leases were lost again and again.
+            Superseded: Another driver took over.
+        """
+        self._undertaker.bury_lost(states)
+        lease = self._tenancy.lease
+        todo = [s for s in self._wanted.of(states).values() if not s.status.ended]
+        if not self.set_up or not todo:
+            return
+        if lease is not None and self._over(lease, OVERDUE_S):
+            # Neither the worker nor the provider has ended it: the outcome is decided, and
+            # whoever waits tears down.
+            raise limit_reached(self._backend, lease, states)
+        if lease is None or probe(self._backend, lease) is Liveness.GONE:
+            self._lost(lease, states)
+            return
+        if Trait.TENDED in self._backend.traits:
+            self._keep(lease, runs=len({s.ticket.run for s in todo}))
+        if Trait.PULLS not in self._backend.traits and not self._stopping():
+            self._launcher.launch(lease, todo)
+
+    def replace(self, lease: Lease | None) -> None:
+        """Rent again; ``None``: the lease was written off, and renting another failed before.
+
+        Raises:
+            WorkerLost: Too many were lost before this one.
+            Superseded: Another driver took over.
+        """
+        if lease is not None:
+            if self.replaced >= RETRIES[Cause.INFRASTRUCTURE]:
+                raise WorkerLost(
+                    f"lease {lease.lease_id} is gone, like {self.replaced} before it",
+                    hint="run the command again once the backend is well",
+                )
+            self.replaced += 1
+            self._say(f"lease {lease.lease_id} is gone with work left: renting another")
+        self._lock.must_drive()
+        self._rent()
+
+    def _keep(self, lease: Lease, runs: int) -> None:
+        """Let the backend replace machines, unless the lease is being ended or is over."""
+        if self._over(lease):
+            return
+        with self._unless_ending(lease) as free:
+            if free:
+                self._lock.must_drive()
+                self._backend.tend(lease, min(lease.order.workers, runs))
+
+    def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
+        if lease is not None and self._over(lease):
+            raise limit_reached(self._backend, lease, states)
+        if self._wanted.decided:
+            return  # its machines had done everything, and left: the next look sees it
+        with self._unless_ending(lease) as free:
+            if free:
+                self.replace(lease)
+
+    @contextlib.contextmanager
+    def _unless_ending(self, lease: Lease | None) -> Iterator[bool]:
+        """True while nobody ends this lease: a teardown may take a minute, and is not awaited."""
+        if not self.ending.acquire(blocking=False):
+            yield False
+            return
+        try:
+            yield self.set_up and self._tenancy.lease is lease and not self._stopping()
+        finally:
+            self.ending.release()
+
+    def _over(self, lease: Lease, late_s: float = 0.0) -> bool:
+        deadline = lease.order.deadline
+        return deadline is not None and self._clock.now() >= deadline + late_s
+
+
+def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketState]) -> TimedOut:
+    """What is said of a lease that its limit ended.
+
+    Args:
+        backend: Asked for its last words where no ticket had begun: it may have had no machine.
+        lease: The one.
+        states: Of all tickets.
+    """
+    limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
+    hint = "raise it, and run the same command again: it goes on from the last checkpoints"
+    if any(s.status not in (Status.PENDING, Status.READY) for s in states.values()):
+        return TimedOut(f"{limit} ended the lease before the work was done", hint=hint)
+    said: list[str] = []
+    with contextlib.suppress(DrillyardError):
+        said = list(backend.logs(lease, None))[-_LAST_WORDS:]
+    return TimedOut(
+        "; ".join([f"{limit} ended the lease before any work had begun", *said]),
+        hint="see why the backend gave no machine (quota, capacity, the image), or raise the "
+        "limit; then run the same command again",
+    )

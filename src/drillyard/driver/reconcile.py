@@ -1,0 +1,105 @@
+"""The same command again: what is opened, what is left alone, what is refused.
+
+A plan is carried out under the driver's lock in an order that a crash may cut anywhere: old
+results are opened again before the new ``experiment.json`` is written, so that the next command
+still sees the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from drillyard.driver import reopen
+from drillyard.errors import UserError
+from drillyard.leases.lost_attempts import Undertaker
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import PHASES, Phase, TicketRecord
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState, ticket_states
+from drillyard.runs import submit
+from drillyard.spec import ExperimentSpec
+from drillyard.system.clock import SYSTEM, Clock
+
+DONE = frozenset({Status.SUCCEEDED, Status.PRUNED})
+
+
+def carry_out(
+    plan: submit.Plan,
+    spec: ExperimentSpec,
+    mailbox: Mailbox,
+    undertaker: Undertaker,
+    end_leases: Callable[[], None],
+    trials: Callable[[], list[submit.Trial]],
+    settled: Callable[[], set[int]],
+    say: Callable[[str], None],
+    clock: Clock = SYSTEM,
+) -> list[TicketRecord]:
+    """Write what a plan asks for, and open what has to be done again.
+
+    Args:
+        plan: From ``submit.plan``, made under the driver's lock.
+        spec: The resolved experiment.
+        mailbox: Where.
+        undertaker: Buries what dead workers still hold.
+        end_leases: Ends all capacity of the experiment; called when settings changed, because a
+            worker that lives may hold the old ones.
+        trials: What is to be posted; asked after what nobody has begun was forgotten.
+        settled: Trials whose failure stands: their endings are not forgiven.
+        say: Told in a sentence what is done again.
+        clock: For times in records.
+
+    Returns:
+        The experiment's tickets that are not done, in queue order.
+
+    Raises:
+        UserError: Settings changed while a worker holds a ticket.
+    """
+    undertaker.bury_lost(ticket_states(mailbox))
+    states = ticket_states(mailbox)
+    if plan.changes:
+        _refuse_while_working(mailbox, states)
+        end_leases()
+        if not submit.begun(mailbox):
+            submit.unfreeze(mailbox)
+    reopen.repeat(mailbox, _to_repeat(mailbox, plan.repeat, states, say))
+    submit.write(plan, mailbox)
+    posted = trials()
+    submit.post(spec, mailbox, posted, clock)
+    mailbox.store.delete(mailbox.key("control/cancel.json"))
+    states = ticket_states(mailbox)
+    stands = {t for t, _, _ in submit.tickets(p for p in posted if p.number in settled())}
+    over = [t for t, s in states.items()
+            if s.status.ended and s.status not in DONE and t not in stands]  # fmt: skip
+    reopen.forgive(mailbox, over)
+    wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
+    return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]
+
+
+def _refuse_while_working(mailbox: Mailbox, states: Mapping[str, TicketState]) -> None:
+    busy = sorted({s.ticket.run for s in states.values() if s.status is Status.RUNNING})
+    if busy:
+        name = mailbox.experiment
+        raise UserError(
+            f"settings of {name!r} changed while {', '.join(busy)} is being worked on",
+            hint=f"wait for it, or stop it first: drillyard cancel {name}",
+        )
+
+
+def _to_repeat(
+    mailbox: Mailbox,
+    phase: Phase | None,
+    states: Mapping[str, TicketState],
+    say: Callable[[str], None],
+) -> dict[str, Phase]:
+    """Run -> first phase to do again: results that no longer fit, and damaged ones."""
+    done: dict[str, list[Phase]] = {}
+    for state in states.values():
+        if state.status is Status.SUCCEEDED:  # what was given up has no result to look at
+            done.setdefault(state.ticket.run, []).append(state.ticket.phase)
+    first = reopen.damaged(mailbox, done)
+    for run, found in first.items():
+        say(f"{run}: the result of {found.value} is damaged and is made again")
+    for run, phases in done.items():
+        if phase is not None and any(PHASES.index(p) >= PHASES.index(phase) for p in phases):
+            first[run] = min(phase, first.get(run, phase), key=PHASES.index)
+    return first

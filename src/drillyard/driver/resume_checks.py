@@ -1,0 +1,149 @@
+"""What must not be resumed: refused before anything is created, rented or posted.
+
+A checkpoint with a wrong hash is damaged, and passed over for an older one: see
+``checkpoints.latest``. What stands here is whole, and still nothing to go on from: it holds other
+things than drillyard writes, numbers that are not finite, it was made by another major version
+of the learner, or it is of another world or network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from drillyard.errors import (
+    CheckpointRefused,
+    ConfigError,
+    ConfigErrors,
+    CorruptObject,
+    DrillyardError,
+    IdentityChanged,
+    SpaceMismatch,
+)
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import ExperimentRecord, Phase
+from drillyard.runs import checkpoints
+from drillyard.runs.checkpoint_files import examine
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.spec.binding import bound
+from drillyard.system.watchdog import Death, Silence, busy, watched
+
+if TYPE_CHECKING:
+    from drillyard.spec.load import Loaded
+
+LIBRARIES = ("drillyard", "stable-baselines3", "torch", "gymnasium", "numpy")
+"""Libraries of which another major version trains otherwise."""
+MAX_BYTES = 256 * 1024 * 1024
+"""Larger files (replay buffers) are left to the worker that reads them anyway."""
+
+
+def refuse(
+    loaded: Loaded,
+    mailbox: Mailbox,
+    before: ExperimentRecord | None,
+    now: Mapping[str, str],
+    runs: list[str],
+    *,
+    allow_change: bool = False,
+) -> None:
+    """Look at what unfinished runs would go on from. Reads only.
+
+    Args:
+        loaded: The experiment as its file says now.
+        mailbox: The experiment as it is stored.
+        before: Its record as it is stored; None: there is nothing to resume.
+        now: Versions of the libraries that are installed.
+        runs: Ids of the runs that the experiment asks for.
+        allow_change: Go on although versions differ.
+
+    Raises:
+        IdentityChanged: Another major version of a library; with both versions.
+        CheckpointRefused: A checkpoint that holds what must not be read, or of another network.
+        SpaceMismatch: A checkpoint of another world.
+        ConfigErrors: Several of them.
+    """
+    if before is None:
+        return
+    latest = {run: found[0] for run in runs
+              if mailbox.accepted(run, Phase.TRAIN) is None
+              and (found := checkpoints.found(mailbox, run))}  # fmt: skip
+    if not latest:
+        return
+    other = [f"{name}: {before.versions[name]} -> {now[name]}" for name in LIBRARIES
+             if name in before.versions and name in now
+             and _major(before.versions[name]) != _major(now[name])]  # fmt: skip
+    if other and not allow_change:
+        raise IdentityChanged(
+            f"{mailbox.experiment!r} was begun with other versions, and a resume would not be "
+            "exact:\n" + "\n".join(f"  {line}" for line in other),
+            hint="install the versions it was begun with, choose a new name (--set name=…), or "
+            "go on, statistically equal, by --allow-change",
+        )
+    problems: list[ConfigError] = []
+    readable: list[Checkpoint] = []
+    for run, (step, attempt) in latest.items():
+        checkpoint = _read(mailbox, run, attempt, step)
+        if checkpoint is None:
+            continue  # damaged: an older one is taken
+        bad = [checkpoints.refusal(checkpoint.meta, name, problem)
+                 for name, problem in examine(checkpoint.files)]  # fmt: skip
+        problems += bad
+        if not bad and checkpoint.files.keys() == checkpoint.meta.files.keys():
+            readable.append(checkpoint)
+    problems += _of_another(loaded, mailbox, readable)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ConfigErrors(problems)
+
+
+def _read(mailbox: Mailbox, run: str, attempt: int, step: int) -> Checkpoint | None:
+    """A checkpoint without its large files; None where it is damaged."""
+    files: dict[str, bytes] = {}
+    try:
+        meta = checkpoints.read_meta(mailbox, run, attempt, step)
+        for name, entry in meta.files.items():
+            if entry.size <= MAX_BYTES:
+                files[name] = mailbox.read_entry(entry)
+    except CorruptObject:
+        return None
+    return Checkpoint(meta, files)
+
+
+def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) -> list[ConfigError]:
+    """Those that do not fit the model that would go on from them, as this machine can tell.
+
+    It is built as a worker would build it, so Stable-Baselines3 has to be installed here.
+    Otherwise, and where the world cannot be made here, the worker refuses.
+    """
+    from drillyard.checks.experiment import importable
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
+
+    learner = loaded.spec.learner
+    built_in = learner is not None and learner.algorithm in ARGUMENTS
+    if not readable or not built_in or find_spec("stable_baselines3") is None:
+        return []
+
+    def look() -> list[ConfigError]:
+        with busy("importing torch"):
+            from drillyard.learners.resumable import must_fit
+        problems: list[ConfigError] = []
+        for checkpoint in readable:
+            try:
+                must_fit(checkpoint, bound(loaded.spec, mailbox.run(checkpoint.meta.run)))
+            except (CheckpointRefused, SpaceMismatch) as error:
+                problems.append(error)
+            except DrillyardError:
+                continue  # about the experiment itself, and told by `check`
+        return problems
+
+    with importable(loaded.folder):
+        try:
+            return watched(look, loaded.spec.budget.check_s, "importing torch")
+        except (Silence, Death):
+            return []
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

@@ -1,0 +1,1 @@
+"""Episodes, assessments, videos and summaries of what an agent reaches."""

@@ -1,0 +1,259 @@
+"""Assessment: a policy or a baseline from given initial conditions, each once, every step kept.
+
+assessment.csv       a row a condition: ``episode_id``, ``config_*``, return, length, success, how
+                     it ended, and ``state_*``, the final state
+assessment_logs.csv  a row a step: ``state_*``, ``action_*``, ``config_*``, ``reward``,
+                     ``reward_cumsum``, ``terminated``, ``truncated``, ``episode_id``, ``step_id``
+assessment.json      the means, and what was assessed
+assessment.html      the table, and each state over the steps
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import ConfigError, UserError
+from drillyard.spec.conditions import Condition
+from drillyard.spec.expressions import Expression, read_expression
+
+FILES = ("assessment.csv", "assessment_logs.csv", "assessment.json", "assessment.html")
+Judge = Callable[[dict[str, Any], dict[str, float]], bool | None]
+_ENDS = ("episode_return", "length", "terminated", "truncated")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is assessed, as JSON: so that any process can do a part of it.
+
+    Attributes:
+        simulator: The simulator part of an experiment.
+        conditions: Reset options, one episode each.
+        baseline: Its name; None for the agent of a run.
+        store: URL of the mailbox's store that has the run.
+        experiment: Its name there.
+        run: ``t0001-s1``.
+        which: ``best`` or ``final``.
+        deterministic: The agent acts without noise.
+        folder: Where the user's modules lie; None where they come from the store.
+        seed: Of the first episode; the next has the next.
+        success: An expression of final states and ``episode_return``, ``length``, ``terminated``,
+            ``truncated``; empty for the simulator's own ``is_success``.
+    """
+
+    simulator: dict[str, Any]
+    conditions: list[Condition]
+    baseline: str | None = None
+    store: str = ""
+    experiment: str = ""
+    run: str = ""
+    which: str = "best"
+    deterministic: bool = True
+    folder: str | None = None
+    seed: int = 1
+    success: str = ""
+    first: int = field(default=0, metadata={"what": "episode_id of the first condition"})
+
+    def parts(self, n: int) -> list[Request]:
+        """The same in at most n parts, in order."""
+        size = max(1, math.ceil(len(self.conditions) / max(1, n)))
+        return [
+            replace(self, conditions=self.conditions[at : at + size], first=self.first + at)
+            for at in range(0, len(self.conditions), size)
+        ]
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """An episode from one condition.
+
+    Attributes:
+        row: Of ``assessment.csv``.
+        steps: Rows of ``assessment_logs.csv``.
+    """
+
+    row: dict[str, Any]
+    steps: list[dict[str, Any]]
+
+
+def assess(request: Request, workers: int = 1) -> list[Assessed]:
+    """Play all conditions.
+
+    Args:
+        request: What.
+        workers: Processes side by side; each plays several episodes side by side as well.
+
+    Raises:
+        UserError: The simulator, the policy or a condition cannot be used.
+        RunFailed: Something is not finite.
+    """
+    parts = request.parts(workers)
+    if len(parts) == 1:
+        return play(request)
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # Spawned: torch has threads, which a fork would tear.
+    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+        return [one for found in pool.map(play, parts) for one in found]
+
+
+def play(request: Request) -> list[Assessed]:
+    """Play the conditions of one part in this process. Raises as ``assess`` does."""
+    from drillyard.evaluation.episodes import Planned, run_baseline, run_episodes
+    from drillyard.mailbox import Mailbox, open_store
+    from drillyard.spec.learning import SimulatorSpec
+    from drillyard.workloads.evaluate_phase import load_agent
+
+    with tempfile.TemporaryDirectory(prefix="drillyard-assess-") as scratch:
+        before = list(sys.path)
+        mailbox = Mailbox(open_store(request.store), request.experiment) if request.run else None
+        try:
+            sys.path[:0] = _code(request, mailbox, Path(scratch))
+            spec = SimulatorSpec.model_validate(request.simulator)
+            judge = _judge(request.success)
+            planned = [Planned(i, request.seed + request.first + i, dict(options))
+                       for i, options in enumerate(request.conditions)]  # fmt: skip
+            if request.baseline is not None:
+                found = run_baseline(request.baseline, spec, planned, trajectory="all")
+            else:
+                assert mailbox is not None
+                policy, _ = load_agent(mailbox, request.run, request.which)  # type: ignore[arg-type]
+                found = run_episodes(
+                    spec, policy.playing(request.deterministic), planned,
+                    normalisation=policy.normalisation, trajectory="all",
+                )  # fmt: skip
+        finally:
+            sys.path[:] = before
+    return assessed(found, judge, request.first)
+
+
+def assessed(played: Any, judge: Judge | None = None, first: int = 0) -> list[Assessed]:
+    """Rows of what was played.
+
+    Args:
+        played: With all trajectories.
+        judge: What success is; None: what the simulator says.
+        first: Number of the first episode.
+    """
+    judge = judge or _judge("")
+    return [
+        _assessed(episode, played.trajectories[episode.episode], first + episode.episode, judge)
+        for episode in played.episodes
+    ]
+
+
+def _code(request: Request, mailbox: Any, scratch: Path) -> list[str]:
+    """Folders of the user's modules."""
+    if request.folder is not None:
+        return [request.folder]
+    if mailbox is None:
+        return []
+    from drillyard.runs import code_archive
+
+    sha = mailbox.experiment_record().code
+    return [str(path) for path in code_archive.install(mailbox, sha, [], scratch)]
+
+
+def _judge(text: str) -> Judge:
+    """From the row of an episode and its metrics to success, None where nobody says."""
+    if not text:
+        return lambda _, metrics: bool(metrics["is_success"]) if "is_success" in metrics else None
+    rule = success_rule(text)
+
+    def judged(row: dict[str, Any], _: dict[str, float]) -> bool:
+        states = {key.removeprefix("state_"): value for key, value in row.items()
+                  if key.startswith("state_")}  # fmt: skip
+        given = {**states, **{key: row[key] for key in _ENDS}}
+        try:
+            return bool(rule.value(given))
+        except KeyError as error:
+            raise _wrong(text, f"asks for {error}", ", ".join(given)) from None
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise _wrong(text, f"has no value: {error}", ", ".join(given)) from None
+
+    return judged
+
+
+def success_rule(text: str) -> Expression:
+    """Read ``--success``.
+
+    Raises:
+        ConfigError: It is no expression.
+    """
+    from drillyard.errors import BadValue
+
+    try:
+        return read_expression(text, "success", "abs(level - 0.5) < 0.05 and truncated")
+    except BadValue as error:
+        raise _wrong(text, str(error), error.allowed or "an expression") from None
+
+
+def _wrong(text: str, what: str, allowed: str) -> UserError:
+    return ConfigError(what, file="--success", value=text, allowed=allowed,
+                       hint="for example: abs(level - 0.5) < 0.05")  # fmt: skip
+
+
+def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: Any) -> Assessed:
+    config = {f"config_{key}": value for key, value in episode.options.items()}
+    final = {key: value for key, value in steps[-1].items() if key.startswith("state_")}
+    row: dict[str, Any] = {
+        "episode_id": number, **config, "episode_return": episode.episode_return,
+        "length": episode.length, "terminated": episode.terminated,
+        "truncated": episode.truncated,
+    }  # fmt: skip
+    success = judge({**row, **final}, episode.metrics)
+    total, logs = 0.0, []
+    for step_id, step in enumerate(steps):
+        total += step["reward"]
+        last = step_id == len(steps) - 1
+        shown = {
+            key: value for key, value in step.items() if key.startswith(("state_", "action_"))
+        }
+        logs.append({
+            **shown, **config, "reward": step["reward"], "reward_cumsum": total,
+            "terminated": last and episode.terminated, "truncated": last and episode.truncated,
+            "episode_id": number, "step_id": step_id,
+        })  # fmt: skip
+    return Assessed({**row, "success": success, **episode.metrics, **final}, logs)
+
+
+def summary(found: Sequence[Assessed]) -> dict[str, Any]:
+    """Means over all conditions.
+
+    Returns:
+        ``episodes``, ``mean_return``, ``min_return``, ``max_return``, ``mean_length``, and as
+        shares ``terminated`` and ``success``, None where nobody says.
+    """
+    returns = [one.row["episode_return"] for one in found]
+    said = [one.row["success"] for one in found if one.row["success"] is not None]
+    n = len(found)
+    return {
+        "episodes": n, "mean_return": math.fsum(returns) / n,
+        "min_return": min(returns), "max_return": max(returns),
+        "mean_length": sum(one.row["length"] for one in found) / n,
+        "terminated": sum(one.row["terminated"] for one in found) / n,
+        "success": sum(said) / len(said) if said else None,
+    }  # fmt: skip
+
+
+def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
+    """Name -> text of the files, see above."""
+    from drillyard.report.assessment import page
+    from drillyard.workloads.evaluate_phase import csv_text
+
+    what = {"policy": request.baseline or "agent", "simulator": request.simulator["id"],
+            "experiment": request.experiment or None, "run": request.run or None,
+            "seed": request.seed}  # fmt: skip
+    return {
+        FILES[0]: csv_text([one.row for one in found]),
+        FILES[1]: csv_text([step for one in found for step in one.steps]),
+        FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
+        FILES[3]: page(request, found),
+    }

@@ -1,0 +1,346 @@
+"""Playing episodes with a policy that no longer learns.
+
+The same episodes (seeds and reset options) are given to the agent of every seed and to every
+baseline, whatever the seeds of training are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from drillyard.agents.baselines import Baseline, make_baseline
+from drillyard.errors import RunFailed
+from drillyard.simulators.make import make_env, make_vec, raw_world
+from drillyard.simulators.vector import load_normalisation
+from drillyard.simulators.wrappers import Env, Scripted
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lessons import Lesson, draw_in_order
+
+COPIES = 8
+"""Episodes played side by side: one call of the policy serves them all."""
+_ENTROPY = 20_251_121
+MAX_STEPS = 1_000_000
+"""An episode that is longer is taken for one that never ends."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An episode to play."""
+
+    episode: int
+    seed: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode that was played."""
+
+    policy: str
+    episode: int
+    seed: int
+    options: dict[str, Any]
+    episode_return: float
+    length: int
+    terminated: bool
+    truncated: bool
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The simulator's own: whatever its last ``info`` has as ``kpi_…`` or ``is_success``, and
+    ``simulator.metrics``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``evaluation/episodes.json`` has it."""
+        return {
+            "policy": self.policy, "episode": self.episode, "seed": self.seed,
+            "options": self.options, "return": self.episode_return, "length": self.length,
+            "terminated": self.terminated, "truncated": self.truncated, "metrics": self.metrics,
+        }  # fmt: skip
+
+
+@dataclass
+class Played:
+    """What ``run_episodes`` gives back."""
+
+    episodes: list[Episode]
+    """In the order of the plan."""
+    trajectories: dict[int, list[dict[str, float]]]
+    """Episode -> one row a step, of those that were to be kept; columns ``t``, ``state_…``,
+    ``action_…``, ``reward_…`` (its terms, where ``info`` has them), ``reward``. The state is the
+    one after the step, ``t`` counts steps from 1."""
+    metadata: dict[str, Any]
+    """The simulator's class metadata (units, reference)."""
+
+    logs: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """(copy, steps) of each episode as ``CsvLogger`` has them, where there is one."""
+
+    @property
+    def trajectory(self) -> list[dict[str, float]]:
+        """The steps of the plan's first episode."""
+        return self.trajectories.get(0, [])
+
+
+class BatchPolicy(Protocol):
+    """Acts for several copies at once."""
+
+    def bind(self, venv: Any) -> None:
+        """The copies (a VecEnv) that it will act in."""
+
+    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
+        """An episode begins in a copy."""
+
+    def act(self, observations: Any) -> np.ndarray:
+        """Actions, ``(copies, *action shape)``, for observations with a leading copy axis."""
+
+
+class AgentPolicy:
+    """A trained policy: a callable from observations to actions, both with a leading copy axis."""
+
+    def __init__(self, act: Callable[[Any], np.ndarray]) -> None:
+        self._act = act
+
+    def bind(self, venv: Any) -> None:
+        """It asks them nothing."""
+
+    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
+        """It keeps nothing between steps."""
+
+    def act(self, observations: Any) -> np.ndarray:
+        """Actions of all copies."""
+        return np.asarray(self._act(observations))
+
+
+class BaselinePolicy:
+    """A baseline for each copy."""
+
+    def __init__(self, name: str, spec: SimulatorSpec, copies: int) -> None:
+        self._each: list[Baseline] = []
+        for _ in range(copies):
+            env = make_env(spec, training=False)
+            try:
+                self._each.append(make_baseline(name, env))
+            finally:
+                env.close()
+
+    def bind(self, venv: Any) -> None:
+        """Each baseline looked at a copy of its own."""
+
+    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
+        """Tell the copy's own."""
+        self._each[copy].reset(seed, options)
+
+    def act(self, observations: Any) -> np.ndarray:
+        """Ask each."""
+        return np.array([b.act(_one(observations, i)) for i, b in enumerate(self._each)])
+
+
+def plan(spec: ExperimentSpec) -> list[Planned]:
+    """The episodes of the final evaluation.
+
+    Args:
+        spec: Its ``evaluate.episodes`` and ``seeds``, and ``evaluate.lesson``, else the training's
+            lesson; ``values`` are gone through in order.
+    """
+    given = spec.evaluate.seeds
+    planned = []
+    for index in range(spec.evaluate.episodes):
+        if given != "fixed" and index < len(given):
+            seed = int(given[index])
+        else:
+            # A list that is shorter than the evaluation goes on with seeds derived from it.
+            key = (index,) if given == "fixed" else (index, int(given[index % len(given)]))
+            seed = int(np.random.SeedSequence(_ENTROPY, spawn_key=key).generate_state(1)[0])
+        planned.append(Planned(index, seed, draw_in_order(lesson_of(spec), seed, index)))
+    return planned
+
+
+def lesson_of(spec: ExperimentSpec) -> Lesson:
+    """The lesson of the final evaluation: its own, else the training's (of its last stage)."""
+    if spec.evaluate.lesson is not None:
+        return spec.evaluate.lesson
+    return spec.simulator.lesson_of_stage(-1) if spec.simulator is not None else {}
+
+
+def run_episodes(
+    spec: SimulatorSpec,
+    policy: BatchPolicy | Callable[[Any], np.ndarray],
+    planned: Sequence[Planned],
+    *,
+    name: str = "agent",
+    normalisation: Mapping[str, np.ndarray] | None = None,
+    copies: int = COPIES,
+    trajectory: bool | Literal["all"] = False,
+    on_step: Callable[[int], None] | None = None,
+    around: Callable[[Env, int], Env] | None = None,
+) -> Played:
+    """Play episodes on simulators of their own.
+
+    Global random generators are not touched (a simulator that draws from them does, though).
+
+    Args:
+        spec: The world.
+        policy: Acts; a plain callable is taken as an agent's.
+        planned: What to play.
+        name: Of the policy, for the records.
+        normalisation: Statistics of the training's normalisation, which stay as they are.
+        copies: Episodes side by side, at most; the result does not depend on the order in which
+            they end.
+        trajectory: Keep the steps of the first episode, or of all.
+        on_step: Called at every step with the number of ended episodes; may raise to stop.
+        around: Puts something around each copy: (environment, copy) -> environment.
+
+    Raises:
+        RunFailed: An observation, reward or action is not finite; says where.
+        ConfigError, SimulatorError: See ``make_env``.
+    """
+    acting: BatchPolicy = policy if hasattr(policy, "begin") else AgentPolicy(policy)  # type: ignore[assignment]
+    n = min(copies, len(planned))
+
+    def scripted(env: Env, copy: int) -> Env:
+        mine = [(p.seed, p.options) for p in planned[copy::n]]
+        inner = env if around is None else around(env, copy)
+        return Scripted(inner, mine, lambda seed, options: acting.begin(copy, seed, options))
+
+    venv = make_vec(spec, n, 0, training=False, around=scripted)
+    try:
+        acting.bind(venv)
+        if normalisation is not None:
+            load_normalisation(venv, dict(normalisation))
+        # The normalisation has a `metadata` of its own; the copies know the simulator's.
+        metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
+        found: dict[int, Episode] = {}
+        logs: dict[int, dict[str, Any]] = {}
+        kept = range(len(planned) if trajectory == "all" else int(trajectory))
+        rows: dict[int, list[dict[str, float]]] = {index: [] for index in kept}
+        upcoming = list(range(n))
+        observations, step = venv.reset(), 0
+        begun = [0] * n
+        while len(found) < len(planned):
+            if step - min(begun) >= MAX_STEPS:
+                raise RunFailed(
+                    f"an evaluation episode did not end within {MAX_STEPS:,} steps",
+                    hint="add the wrapper time_limit {max_episode_steps: …}",
+                )
+            if on_step is not None:
+                on_step(len(found))
+            actions = acting.act(observations)
+            step += 1
+            _must_be_finite("action of the policy", actions, step, planned, upcoming)
+            observations, rewards, dones, infos = venv.step(actions)
+            _must_be_finite("reward", rewards, step, planned, upcoming)
+            _must_be_finite("observation", observations, step, planned, upcoming)
+            for at, info in enumerate(infos):
+                steps = rows.get(upcoming[at])
+                if steps is not None:
+                    seen = info.get("terminal_observation", _one(observations, at))
+                    steps.append(_row(len(steps) + 1, info, seen, actions[at], rewards[at],
+                                      metadata))  # fmt: skip
+            for copy in np.flatnonzero(dones):
+                index = upcoming[copy]
+                if index < len(planned):
+                    found[index] = _ended(name, planned[index], infos[copy])
+                    if "log" in infos[copy]:
+                        logs[index] = infos[copy]["log"]
+                upcoming[copy], begun[copy] = index + n, step
+        ended = [found[i] for i in range(len(planned))]
+        # All in one: which copy played an episode is of no meaning here.
+        return Played(ended, rows, metadata, [(0, logs[i]) for i in sorted(logs)])
+    finally:
+        venv.close()
+
+
+def run_baseline(
+    name: str,
+    spec: SimulatorSpec,
+    planned: Sequence[Planned],
+    *,
+    trajectory: bool | Literal["all"] = False,
+    on_step: Callable[[int], None] | None = None,
+    around: Callable[[Env, int], Env] | None = None,
+) -> Played:
+    """Play the same episodes with a baseline, on raw observations.
+
+    Raises:
+        PluginError: Nobody knows the baseline.
+        SpaceMismatch: It cannot act in this world.
+        RunFailed: See ``run_episodes``.
+    """
+    raw = raw_world(spec)
+    policy = BaselinePolicy(name, raw, min(COPIES, len(planned)))
+    return run_episodes(raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step,
+                        around=around)  # fmt: skip
+
+
+def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
+    truncated = bool(info.get("TimeLimit.truncated", False))
+    metrics = {
+        key: float(value)
+        for key, value in info.items()
+        if (key.startswith("kpi_") or key == "is_success")
+        and isinstance(value, int | float | np.number | np.bool_)
+        and np.isfinite(value)
+    }
+    metrics |= {key: float(value) for key, value in info.get("metrics", {}).items()}
+    return Episode(
+        policy=name, episode=planned.episode, seed=planned.seed, options=planned.options,
+        episode_return=float(info["episode"]["r"]), length=int(info["episode"]["l"]),
+        terminated=not truncated, truncated=truncated, metrics=metrics,
+    )  # fmt: skip
+
+
+def _row(
+    t: int,
+    info: dict[str, Any],
+    observation: Any,
+    action: Any,
+    reward: Any,
+    metadata: Mapping[str, Any],
+) -> dict[str, float]:
+    row: dict[str, float] = {"t": t}
+    states = {k: v for k, v in info.items() if k.startswith("state_") and np.ndim(v) == 0}
+    row |= {k: float(v) for k, v in states.items()} or _columns("state", observation, ())
+    row |= _columns("action", action, metadata.get("actions", ()))
+    terms = {k: float(v) for k, v in info.items() if k.startswith("reward_") and np.ndim(v) == 0}
+    return row | terms | {"reward": float(reward)}
+
+
+def _columns(prefix: str, values: Any, names: Sequence[str]) -> dict[str, float]:
+    if isinstance(values, dict):
+        parts = [_columns(f"{prefix}_{key}", part, ()) for key, part in values.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    if len(flat) > 64:
+        return {}  # an image: nobody plots its pixels as curves
+    given = list(names) if len(names) == len(flat) else [str(i) for i in range(len(flat))]
+    return {f"{prefix}_{n}": float(v) for n, v in zip(given, flat, strict=True)}
+
+
+def _one(observations: Any, copy: int) -> Any:
+    if isinstance(observations, dict):
+        return {key: value[copy] for key, value in observations.items()}
+    return observations[copy]
+
+
+def _must_be_finite(
+    what: str, values: Any, step: int, planned: Sequence[Planned], upcoming: Sequence[int]
+) -> None:
+    if isinstance(values, dict):
+        for key, part in values.items():
+            _must_be_finite(f"{what} {key!r}", part, step, planned, upcoming)
+        return
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    copy = int(np.argwhere(~np.isfinite(array))[0][0])
+    value = array[copy].ravel()
+    bad = value[~np.isfinite(value)][0]
+    episode = planned[min(upcoming[copy], len(planned) - 1)]
+    raise RunFailed(
+        f"{what} is {bad} at step {step} of copy {copy} of the evaluation "
+        f"(episode {episode.episode}, seed {episode.seed}, options {episode.options})",
+        hint="`drillyard check` looks for this; where the action is not finite, training diverged",
+    )

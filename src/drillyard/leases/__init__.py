@@ -1,0 +1,1 @@
+"""Machines and money: the ledger, leases, budgets, and the reaper."""

@@ -1,0 +1,112 @@
+"""What an experiment may cost: two limits that a backend which costs money makes mandatory.
+
+``budget.max_hours`` is the longest life of a command's machines, ``budget.max_cost`` the most that
+all machines of the experiment may ever cost. Before anything is rented the price of all machines
+over ``max_hours`` must be within ``max_cost``; a machine's own limit is then what is left of both
+(``prices.allowance``), so that neither needs a driver to hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from drillyard.backend import Backend, Cost, Order, is_paid
+from drillyard.backend.prices import over
+from drillyard.errors import ConfigError
+from drillyard.findings import Finding, Severity
+from drillyard.mailbox.records import Phase
+from drillyard.runs.parallelism import workers
+from drillyard.spec import ExperimentSpec
+
+_FIELDS = {
+    "max_hours": ("the longest that machines may live, in hours", "2"),
+    "max_cost": ("the most that machines may cost, in the currency of the price list", "5"),
+}
+
+_SLACK_S = 1800.0
+"""For setup, evaluation and what is flushed at the end."""
+_REPEATS = 4
+"""Times that a training may be begun again before its waiting is given up."""
+_LONGEST_S = 30 * 86400.0
+
+
+def missing(spec: ExperimentSpec) -> list[ConfigError]:
+    """The limits that are mandatory and not given; asks nobody.
+
+    Args:
+        spec: The experiment.
+    """
+    if not is_paid(spec.backend):
+        return []
+    return [
+        ConfigError(
+            f"is mandatory on {spec.backend!r}, which costs money: {what}",
+            field=f"budget.{name}", allowed="a number above 0",
+            hint=f"write `budget: {{{name}: {example}}}`, or --set budget.{name}={example}",
+        )
+        for name, (what, example) in _FIELDS.items()
+        if getattr(spec.budget, name) is None
+    ]  # fmt: skip
+
+
+def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
+    """The longest that anybody waits for a ticket, so that nothing waits for ever.
+
+    No limit of the work itself: those are ``budget.max_hours``, ``train.max_time_s`` and
+    ``budget.stall_s``, which end a ticket by themselves. This is what is left when all of that
+    failed: their sum with room for repeats, and a month where there is none.
+
+    Args:
+        spec: The experiment.
+        phase: Of the ticket.
+
+    Returns:
+        Seconds.
+    """
+    if spec.budget.max_hours is not None:
+        return spec.budget.max_hours * 3600.0 + _SLACK_S
+    train = spec.train
+    if phase is Phase.TRAIN and train is not None and train.max_time_s is not None:
+        # A run that waits for a free worker waits for whole runs.
+        rounds = math.ceil(len(spec.seeds) / workers(spec))
+        one = train.max_time_s + (spec.budget.stall_s or _SLACK_S) + _SLACK_S
+        return rounds * one * _REPEATS
+    return _LONGEST_S
+
+
+def offer(spec: ExperimentSpec, backend: Backend, order: Order) -> Cost:
+    """What an order costs over the longest life that the budget allows; asks nobody.
+
+    Args:
+        spec: For ``budget.max_hours``.
+        backend: Its price list.
+        order: What would be rented.
+    """
+    cost = backend.estimate(order)
+    hours = spec.budget.max_hours
+    return cost if hours is None else over(cost, hours * 3600.0)
+
+
+def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
+    """Whether an offer is within the budget; nothing is said where it is free.
+
+    Args:
+        spec: For ``budget``.
+        cost: Of ``offer``.
+    """
+    hours, most = spec.budget.max_hours, spec.budget.max_cost
+    if cost.per_hour <= 0 or hours is None:
+        return
+    bill = f"{cost.per_hour:.2f} {cost.currency} an hour x {hours:g} h = {cost.total:.2f}"
+    of = f" (prices of {cost.prices_of})" if cost.prices_of else ""
+    if most is not None and cost.total > most:
+        fits = most / cost.per_hour
+        yield Finding(
+            Severity.ERROR, "budget.max_cost",
+            f"{bill} {cost.currency}{of}, which is more than max_cost = {most:g}",
+            f"set budget.max_cost to {cost.total:.2f}, or budget.max_hours to {fits:.2g}, or "
+            "fewer resources.workers",
+        )  # fmt: skip
+    else:
+        yield Finding(Severity.OK, "budget", f"at most {bill} {cost.currency}{of}")

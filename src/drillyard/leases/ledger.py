@@ -1,0 +1,282 @@
+"""The ledger: machines, money, deletions.
+
+    <store>/<experiment>/leases/<id>/intent.json    written before anything is asked for
+    <store>/<experiment>/leases/<id>/rented.json    what the provider gave
+    <store>/<experiment>/leases/<id>/gone.json      the provider's own listing showed nothing left
+    <store>/<experiment>/leases/<id>/protect.json   a person wants no reaper to touch it
+    <store>/<experiment>/leases/<id>/reaping.json   how often a reaper failed at it
+    ~/.drillyard/intents/<id>.json                  the same intent, fsynced on this machine first
+
+The local copy exists while the lease may be alive, so that a machine is found again also when the
+store is not reachable or was deleted. ``DRILLYARD_HOME`` moves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drillyard.backend import Cost, Lease, Order
+from drillyard.backend.prices import spent
+from drillyard.errors import CorruptObject, StoreUnavailable
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Record
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.safe_names import lease_id
+
+
+class Intent(Record):
+    """``intent.json``: what is about to be rented."""
+
+    order: Order
+    backend: str
+    ordinal: int
+    cost: Cost = Cost()
+    written_at: float
+
+
+class Rented(Record):
+    """``rented.json``: what was rented."""
+
+    lease: Lease
+    written_at: float
+
+
+class Gone(Record):
+    """``gone.json``: nothing of the lease is left."""
+
+    lease_id: str
+    reason: str
+    lived_s: float
+    cost: float = 0.0
+    currency: str = "USD"
+    confirmed: bool = True
+    """By the provider's own listing."""
+    written_at: float
+
+
+class Protection(Record):
+    """``protect.json``: until when no reaper may touch a lease."""
+
+    until: float
+    by: str = ""
+    written_at: float
+
+
+class Reaping(Record):
+    """``reaping.json``: a reaper's failures at a lease, one after the other."""
+
+    failures: int
+    message: str
+    written_at: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A lease as the ledger knows it."""
+
+    intent: Intent
+    rented: Rented | None
+    gone: Gone | None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease, or its outline where only the intent is known: enough to tear it down."""
+        if self.rented is not None:
+            return self.rented.lease
+        return Lease(
+            lease_id=self.intent.order.lease_id, backend=self.intent.backend,
+            order=self.intent.order, created_at=self.intent.written_at,
+        )  # fmt: skip
+
+    @property
+    def open(self) -> bool:
+        """True while something of it may be alive."""
+        return self.gone is None
+
+    @property
+    def unseen(self) -> bool:
+        """True while nobody has seen it gone in the provider's listing, also if written off."""
+        return self.gone is None or not self.gone.confirmed
+
+    def lived_s(self, now: float) -> float:
+        """Seconds of its life so far."""
+        return self.gone.lived_s if self.gone else max(0.0, now - self.intent.written_at)
+
+    def spent(self, now: float) -> float:
+        """What it has cost so far, in the currency of its price."""
+        return spent(self.intent.cost.per_hour, self.lived_s(now))
+
+
+class Ledger:
+    """The leases of an experiment.
+
+    Args:
+        mailbox: The experiment.
+        clock: For the times in the records.
+        home: The local folder; default ``DRILLYARD_HOME`` or ``~/.drillyard``.
+    """
+
+    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM, home: Path | None = None) -> None:
+        self._mailbox = mailbox
+        self._clock = clock
+        self._home = home or local_home()
+
+    def entries(self) -> list[Entry]:
+        """Every lease, oldest first."""
+        ids = set()
+        for info in self._mailbox.store.list(self._mailbox.key("leases/")):
+            ids.add(info.key.split("/")[-2])
+        found = [entry for lease in ids if (entry := self.entry(lease)) is not None]
+        return sorted(found, key=lambda e: e.intent.ordinal)
+
+    def entry(self, lease: str) -> Entry | None:
+        """A lease by its id, or None."""
+        read, folder = self._mailbox.read, f"leases/{lease}"
+        intent = read(f"{folder}/intent.json", Intent)
+        if intent is None:
+            return None
+        return Entry(
+            intent, read(f"{folder}/rented.json", Rented), read(f"{folder}/gone.json", Gone)
+        )
+
+    def next_lease(self) -> tuple[int, str]:
+        """(ordinal, id) of a lease that was never asked for."""
+        ordinal = max((e.intent.ordinal for e in self.entries()), default=0) + 1
+        return ordinal, lease_id(self._mailbox.store.url, self._mailbox.experiment, ordinal)
+
+    def intend(self, order: Order, backend: str, ordinal: int, cost: Cost) -> Intent:
+        """Write down what is about to be rented; on disk when this returns.
+
+        Raises:
+            StoreUnavailable: It could not be written down, so nothing may be rented.
+        """
+        intent = Intent(
+            order=order, backend=backend, ordinal=ordinal, cost=cost,
+            written_at=self._clock.now(),
+        )  # fmt: skip
+        _write_synced(self._local(order.lease_id), intent.to_bytes())
+        self._mailbox.write(f"leases/{order.lease_id}/intent.json", intent)
+        return intent
+
+    def rented(self, lease: Lease) -> None:
+        """Write down what the provider gave."""
+        record = Rented(lease=lease, written_at=self._clock.now())
+        self._mailbox.write(f"leases/{lease.lease_id}/rented.json", record)
+
+    def gone(self, lease: str, reason: str, *, confirmed: bool = True) -> None:
+        """Write down that nothing is left; the local copy of the intent goes.
+
+        Args:
+            lease: Its id.
+            reason: In words.
+            confirmed: True when the provider's own listing said so.
+        """
+        entry = self.entry(lease)
+        if entry is not None and entry.gone is None:
+            now = self._clock.now()
+            record = Gone(
+                lease_id=lease, reason=reason, lived_s=entry.lived_s(now), cost=entry.spent(now),
+                currency=entry.intent.cost.currency, confirmed=confirmed, written_at=now,
+            )  # fmt: skip
+            self._mailbox.write(f"leases/{lease}/gone.json", record)
+        self._local(lease).unlink(missing_ok=True)
+
+    def confirm(self, lease: str) -> None:
+        """Write down that the provider's listing showed nothing of a lease written off before."""
+        entry = self.entry(lease)
+        if entry is not None and entry.gone is not None and not entry.gone.confirmed:
+            record = entry.gone.model_copy(update={"confirmed": True})
+            self._mailbox.write(f"leases/{lease}/gone.json", record)
+
+    def protect(self, lease: str, until: float, by: str) -> None:
+        """Write down until when no reaper may touch a lease (0: it may).
+
+        Args:
+            lease: Its id.
+            until: Epoch seconds.
+            by: Who says so.
+        """
+        record = Protection(until=until, by=by, written_at=self._clock.now())
+        self._mailbox.write(f"leases/{lease}/protect.json", record)
+
+    def protected_until(self, lease: str) -> float:
+        """Epoch seconds until which no reaper may touch a lease; 0 where it may."""
+        record = self._mailbox.read(f"leases/{lease}/protect.json", Protection)
+        return record.until if record is not None else 0.0
+
+    def reaping_failed(self, lease: str, message: str) -> int:
+        """Count a reaper's failure at a lease.
+
+        Returns:
+            How many there were in a row.
+        """
+        before = self._mailbox.read(f"leases/{lease}/reaping.json", Reaping)
+        failures = (before.failures if before else 0) + 1
+        record = Reaping(failures=failures, message=message, written_at=self._clock.now())
+        self._mailbox.write(f"leases/{lease}/reaping.json", record)
+        return failures
+
+    def spent(self) -> float:
+        """What all leases of the experiment have cost so far."""
+        now = self._clock.now()
+        return sum(entry.spent(now) for entry in self.entries())
+
+    def _local(self, lease: str) -> Path:
+        return _local_path(lease, self._home)
+
+
+def local_home() -> Path:
+    """Where what belongs to this machine is kept: ``DRILLYARD_HOME`` or ``~/.drillyard``."""
+    return Path(os.environ.get("DRILLYARD_HOME") or "~/.drillyard").expanduser()
+
+
+def local_intents(home: Path | None = None) -> Iterator[Intent]:
+    """Intents of this machine whose leases may be alive, whatever store they belong to."""
+    for path in sorted(((home or local_home()) / "intents").glob("dy-*.json")):
+        try:
+            yield Intent.from_bytes(path.read_bytes())
+        except (OSError, CorruptObject):
+            continue
+
+
+def forget_intent(lease: str, home: Path | None = None) -> None:
+    """Remove this machine's copy of an intent whose lease is known to be gone.
+
+    Args:
+        lease: Its id.
+        home: The local folder.
+    """
+    _local_path(lease, home or local_home()).unlink(missing_ok=True)
+
+
+def _local_path(lease: str, home: Path) -> Path:
+    return home / "intents" / f"{lease}.json"
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot write down what is about to be rented: {error}",
+            hint=f"is {path.parent} writable? DRILLYARD_HOME moves it",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""Lost attempts: telling a dead worker from a silent one, and burying what the dead one held.
+
+A claim without an ending is in somebody's hands. It is lost when its worker's process is known to
+be dead on this very machine, or when the worker was silent for long by the store's own clock AND
+the provider says that it is gone. Silence alone proves nothing, and UNKNOWN is not GONE.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drillyard.backend import Backend, Lease, Liveness
+from drillyard.errors import InfrastructureError
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.mailbox import WorkerCache
+from drillyard.mailbox.records import (
+    WORKER_STATES,
+    Accepted,
+    Claim,
+    Ending,
+    WorkerRecord,
+)
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId
+
+SILENT_S = 15.0
+log = logging.getLogger(__name__)
+
+
+def probe(backend: Backend, lease: Lease, ticket: str | None = None) -> Liveness:
+    """Ask the provider; what it could not answer is UNKNOWN."""
+    try:
+        return backend.probe(lease, ticket)
+    except InfrastructureError as error:
+        log.info("cannot find out about lease %s now: %s", lease.lease_id, error)
+        return Liveness.UNKNOWN
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A worker, and when it said its last word by the store's clock."""
+
+    worker: WorkerRecord
+    last_at: float
+
+
+class Undertaker:
+    """Buries attempts whose worker is dead.
+
+    Args:
+        mailbox: The experiment.
+        backend: Whom to ask.
+        ledger: Knows the leases of workers.
+        by: Who buries, for the record.
+        clock: For the times in the record.
+        silent_s: Silence after which the provider is asked.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        backend: Backend,
+        ledger: Ledger,
+        by: str,
+        clock: Clock = SYSTEM,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._mailbox = mailbox
+        self._backend = backend
+        self._ledger = ledger
+        self._by = by
+        self._clock = clock
+        self._silent_s = silent_s
+        self._claims: dict[tuple[str, int], Claim] = {}
+        self._seen: WorkerCache = {}
+
+    def bury_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
+        """End every lost attempt.
+
+        Args:
+            states: From ``ticket_states``.
+
+        Returns:
+            The running ones that are not lost, as far as is known.
+        """
+        living = []
+        workers: dict[str, _Heard] | None = None
+        for state in states.values():
+            if state.status is not Status.RUNNING or state.attempt is None:
+                continue
+            if workers is None:
+                workers = self._workers()
+            claim = self._claim(state.ticket.ticket, state.attempt)
+            reason = self._why_lost(claim, workers) if claim else None
+            if claim is None or reason is None:
+                living.append(state)
+            else:
+                self._bury(state, claim, reason)
+        return living
+
+    def _workers(self) -> dict[str, _Heard]:
+        """One listing tells how long each was silent; who they are is read once."""
+        self._mailbox.workers(self._seen, settled=WORKER_STATES)
+        return {w.worker: _Heard(w, info.updated_at) for info, w in self._seen.values()}
+
+    def _claim(self, ticket: str, attempt: int) -> Claim | None:
+        key = (ticket, attempt)
+        if key not in self._claims:
+            claim = self._mailbox.read_claim(ticket, attempt)
+            if claim is None:
+                return None
+            self._claims[key] = claim
+        return self._claims[key]
+
+    def _why_lost(self, claim: Claim, workers: Mapping[str, _Heard]) -> str | None:
+        heard = workers.get(claim.worker)
+        if heard is None:
+            return None  # without a word there is no lease that we know: nobody could be asked
+        worker = heard.worker
+        if worker.host == host() and worker.pid:
+            if not ProcessId(worker.pid, worker.pid_started).alive():
+                return f"process {worker.pid} of worker {claim.worker} is dead"
+            return None
+        silent = self._mailbox.store.now() - heard.last_at
+        if silent < self._silent_s:
+            return None
+        entry = self._ledger.entry(worker.lease)
+        if entry is None:
+            return None
+        if entry.open and probe(self._backend, entry.lease, claim.ticket) is not Liveness.GONE:
+            return None
+        return f"worker {claim.worker} was silent for {silent:.0f} s and its machine is gone"
+
+    def _bury(self, state: TicketState, claim: Claim, reason: str) -> None:
+        accepted = self._mailbox.accepted(state.ticket.run, state.ticket.phase)
+        self._claims.pop((claim.ticket, claim.attempt), None)
+        if self._mailbox.end(self._ending(claim, accepted, reason)):
+            log.warning("attempt %d of %s is lost: %s", claim.attempt, claim.ticket, reason)
+
+    def _ending(self, claim: Claim, accepted: Accepted | None, reason: str) -> Ending:
+        done = accepted is not None and accepted.attempt == claim.attempt
+        return Ending(
+            ticket=claim.ticket, attempt=claim.attempt,
+            status=Status.SUCCEEDED if done else Status.FAILED,
+            cause=None if done else Cause.INFRASTRUCTURE, message=reason,
+            hint=None if done else "the next attempt goes on from the last checkpoint",
+            by=self._by, ended_at=self._clock.now(),
+        )  # fmt: skip

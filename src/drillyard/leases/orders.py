@@ -1,0 +1,81 @@
+"""From an experiment to the order of a lease: the one place that says what is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from drillyard.backend import Order
+from drillyard.backend.settings.resolve import settings_of
+from drillyard.errors import DrillyardError
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.runs.parallelism import runs as listed_runs
+from drillyard.runs.parallelism import workers
+from drillyard.runs.submit import open_workload
+from drillyard.spec import ExperimentSpec
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.safe_names import lease_id
+
+IDLE_S = 60.0
+
+
+def order_of(
+    spec: ExperimentSpec,
+    *,
+    lease: str,
+    store_url: str,
+    runs: int,
+    settings: Mapping[str, Any],
+    code: str | None = None,
+) -> Order:
+    """What to rent for an experiment.
+
+    Args:
+        spec: The experiment.
+        lease: Id of the lease.
+        store_url: As the workers reach it.
+        runs: How many are still to be done: more workers than that are never asked for.
+        settings: The backend's own, references to secrets unrevealed.
+        code: sha256 of the code bundle.
+    """
+    workload = open_workload(spec)
+    return Order(
+        lease_id=lease,
+        experiment=spec.name,
+        store_url=store_url,
+        workers=max(1, min(workers(spec), runs)),
+        threads=spec.resources.threads,
+        gpus=max(spec.resources.gpus, spec.resources.device == "cuda"),
+        idle_s=IDLE_S,
+        code=code,
+        requirements=list(spec.requirements),
+        preload=workload.preload(spec),
+        spread=workload.spread(spec) if hasattr(workload, "spread") else 1,
+        # Whole, so that a reaper elsewhere needs nothing of this machine but secrets.
+        settings=dict(settings),
+    )
+
+
+def preview(spec: ExperimentSpec, store_url: str, clock: Clock = SYSTEM) -> Order:
+    """The order that ``run`` would place now, for looking at; nothing is created.
+
+    Args:
+        spec: The experiment.
+        store_url: The mailbox's store; read where it is there.
+        clock: For the deadline.
+    """
+    kind = spec.backend.partition("/")[0]
+    lease = lease_id(store_url, spec.name, 1)
+    with contextlib.suppress(DrillyardError):
+        mailbox = Mailbox(open_store(store_url), spec.name)
+        store_url = mailbox.store.url
+        lease = Ledger(mailbox).next_lease()[1]
+    order = order_of(
+        spec, lease=lease, store_url=store_url, runs=listed_runs(spec) or workers(spec),
+        settings=settings_of(spec, kind),
+    )  # fmt: skip
+    hours = spec.budget.max_hours
+    deadline = None if hours is None else clock.now() + hours * 3600.0
+    return order.model_copy(update={"deadline": deadline})

@@ -1,0 +1,110 @@
+"""What speaks for and against a lease: its labels, its mailbox, the clocks of both."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from drillyard.backend import Backend, Lease, provider_now
+from drillyard.errors import DrillyardError, NotFound
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.reaper.judging import Facts
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.driver_lock import living
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.system.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The facts of a lease, and its mailbox where that could be read."""
+
+    facts: Facts
+    mailbox: Mailbox | None
+
+
+def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
+    """Read everything that decides about a lease.
+
+    The provider's clock counts, or the store's; this machine's own only where neither tells the
+    time, so that a wrong one deletes nothing.
+
+    Args:
+        backend: Of the lease.
+        lease: As its provider lists it.
+        clock: This machine's.
+    """
+    mailbox = _mailbox(lease)
+    now = _now(backend, mailbox, clock)
+    deadline = lease.order.deadline
+    overdue = None if deadline is None else now - deadline
+    label = float(lease.provider.get("protected_until") or 0.0)
+    blind = Facts(overdue_s=overdue, protected_s=label - now)
+    if mailbox is None:
+        return Evidence(blind, None)
+    try:
+        return Evidence(_from_mailbox(mailbox, lease, blind, now, label), mailbox)
+    except DrillyardError as error:
+        log.warning("the mailbox of lease %s cannot be read: %s", lease.lease_id, error)
+        return Evidence(blind, None)
+
+
+def _mailbox(lease: Lease) -> Mailbox | None:
+    order = lease.order
+    if not order.store_url or not order.experiment:
+        return None
+    try:
+        mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        # A bucket that answers "no such experiment" is an answer; a folder of another machine
+        # that is not here is none.
+        there = mailbox.store.stat(mailbox.key("experiment.json")) is not None
+        return mailbox if there or "://" in order.store_url else None
+    except DrillyardError as error:
+        log.warning("the mailbox of lease %s cannot be reached: %s", lease.lease_id, error)
+        return None
+
+
+def _now(backend: Backend, mailbox: Mailbox | None, clock: Clock) -> float:
+    try:
+        told = provider_now(backend)
+        if told is not None:
+            return told
+        if mailbox is not None:
+            return mailbox.store.now()
+    except DrillyardError as error:
+        log.warning("the time of %s is not known: %s", backend.kind, error)
+    return clock.now()
+
+
+def _from_mailbox(mailbox: Mailbox, lease: Lease, blind: Facts, now: float, label: float) -> Facts:
+    ledger = Ledger(mailbox)
+    entry = ledger.entry(lease.lease_id)
+    until = max(label, ledger.protected_until(lease.lease_id))
+    try:
+        mailbox.experiment_record()
+        states = ticket_states(mailbox)
+    except NotFound:
+        states = {}
+    drivers = mailbox.drivers()[-1:]
+    ages = [now - lease.created_at]
+    for path in (
+        *(f"driver/{driver.number}.json" for driver in drivers),
+        f"leases/{lease.lease_id}/gone.json",
+    ):
+        age = mailbox.age(path)
+        if age is not None:
+            ages.append(age)
+    store_now = mailbox.store.now()
+    ages += [store_now - info.updated_at for info in mailbox.store.list(mailbox.key("claims/"))]
+    return Facts(
+        overdue_s=blind.overdue_s,
+        protected_s=until - now,
+        readable=True,
+        driven=any(living(mailbox, driver) for driver in drivers),
+        open_tickets=sum(not state.status.ended for state in states.values()),
+        gone=entry is not None and not entry.open,
+        in_ledger=entry is not None,
+        quiet_s=min(ages),
+    )

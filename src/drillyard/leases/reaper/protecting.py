@@ -1,0 +1,85 @@
+"""Keeping the reaper from a lease: in its mailbox, and as a mark on its machines."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+
+from drillyard.backend import Lease, open_backend
+from drillyard.backend import protect as mark
+from drillyard.errors import DrillyardError, NotFound
+from drillyard.leases.ledger import Ledger
+from drillyard.leases.reaper.audit import Audit
+from drillyard.leases.reaper.reaper import configured
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.store import folders
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.safe_names import LEASE
+
+
+def protect(
+    lease: str,
+    until: float | None,
+    *,
+    store: str | None = None,
+    on: Sequence[str] | None = None,
+    clock: Clock = SYSTEM,
+) -> list[str]:
+    """Protect a lease, or no longer.
+
+    Args:
+        lease: Its id.
+        until: Epoch seconds; None: no longer.
+        store: ``--store``.
+        on: Backends by text that are searched when no mailbox knows it; None: configured ones.
+        clock: For the record.
+
+    Returns:
+        Where it was written down: ``mailbox``, ``machines``.
+
+    Raises:
+        NotFound: Neither the store nor a backend knows it.
+        InfrastructureError: The machines could not be marked.
+    """
+    found = (_in_store(lease, store) or _listed(lease, on)) if LEASE.match(lease) else None
+    if found is None:
+        raise NotFound(
+            f"no lease {lease!r} in the store or on a configured backend",
+            hint="`drillyard cost` and `drillyard reap --dry-run` show them; --store or --on says "
+            "where to look",
+        )
+    where = []
+    mailbox, known = found
+    if mailbox is not None:
+        Ledger(mailbox, clock).protect(lease, until or 0.0, getpass.getuser())
+        where.append("mailbox")
+    if mark(open_backend(known.backend, known.order.settings), known, until):
+        where.append("machines")
+    Audit(clock=clock).write(
+        "protected" if until else "unprotected", lease, until=until, where=where
+    )
+    return where
+
+
+def _in_store(lease: str, store: str | None) -> tuple[Mailbox, Lease] | None:
+    from drillyard.cli.common import store_url
+
+    opened = open_store(store_url(store))
+    for name in folders(opened):
+        mailbox = Mailbox(opened, name)
+        entry = Ledger(mailbox).entry(lease)
+        if entry is not None and entry.open:
+            return mailbox, entry.lease
+    return None
+
+
+def _listed(lease: str, on: Sequence[str] | None) -> tuple[Mailbox | None, Lease] | None:
+    for text in configured() if on is None else on:
+        try:
+            for found in open_backend(text).leases():
+                if found.lease_id == lease:
+                    return None, found
+        except DrillyardError:
+            if on is not None:
+                raise
+    return None

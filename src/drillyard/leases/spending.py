@@ -1,0 +1,120 @@
+"""What machines have cost: a row an interval of the ledger, from the intent to the last look.
+
+An interval begins when the intent was written, before anything was rented, and ends when the
+provider's own listing was empty; its sum is therefore never less than what was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drillyard.leases.ledger import Ledger
+from drillyard.mailbox import Mailbox
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Machines that were rented together.
+
+    Attributes:
+        experiment: Its name.
+        lease: Id.
+        backend: Where.
+        machines: How many.
+        began_at: Epoch seconds at which the intent was written.
+        ended_at: Epoch seconds at which they were gone; None: they may be running.
+        seconds: Length so far.
+        per_hour: Price of all of them.
+        cost: So far.
+        currency: Of both.
+        spot: At the price of machines that can be taken away.
+        prices_of: Date of the price list.
+        limit_at: Epoch seconds at which the machines end themselves; None: no limit.
+        confirmed: False where nobody saw them gone in the provider's listing.
+        reason: Why they went, in words.
+    """
+
+    experiment: str
+    lease: str
+    backend: str
+    machines: int
+    began_at: float
+    ended_at: float | None
+    seconds: float
+    per_hour: float
+    cost: float
+    currency: str
+    spot: bool
+    prices_of: str
+    limit_at: float | None
+    confirmed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Spending:
+    """The intervals of one experiment and their sum.
+
+    Attributes:
+        experiment: Its name.
+        intervals: Oldest first.
+        max_cost: ``budget.max_cost``, or None.
+    """
+
+    experiment: str
+    intervals: tuple[Interval, ...]
+    max_cost: float | None
+
+    @property
+    def total(self) -> float:
+        """Of all intervals, in the currency of the newest."""
+        return sum(i.cost for i in self.intervals)
+
+    @property
+    def currency(self) -> str:
+        """Of the newest interval."""
+        return self.intervals[-1].currency if self.intervals else "USD"
+
+    @property
+    def left(self) -> float | None:
+        """What is left of ``budget.max_cost``; None without a limit."""
+        return None if self.max_cost is None else max(0.0, self.max_cost - self.total)
+
+
+def spending(mailbox: Mailbox) -> Spending:
+    """What the machines of an experiment have cost so far.
+
+    Args:
+        mailbox: The experiment.
+
+    Raises:
+        CorruptObject: The ledger cannot be read.
+    """
+    budget = mailbox.experiment_record().spec.get("budget") or {}
+    return Spending(mailbox.experiment, tuple(_intervals(mailbox)), budget.get("max_cost"))
+
+
+def so_far(mailbox: Mailbox) -> str:
+    """What all machines of an experiment have cost so far, in a few words."""
+    found = spending(mailbox)
+    if not any(interval.per_hour for interval in found.intervals):
+        return "no cost so far (your own machines)"
+    return f"cost so far {found.total:.2f} {found.currency}"
+
+
+def _intervals(mailbox: Mailbox) -> Iterator[Interval]:
+    now = mailbox.store.now()
+    for entry in Ledger(mailbox).entries():
+        cost, gone, order = entry.intent.cost, entry.gone, entry.lease.order
+        began = entry.intent.written_at
+        yield Interval(
+            experiment=mailbox.experiment, lease=order.lease_id, backend=entry.intent.backend,
+            machines=order.workers, began_at=began,
+            ended_at=None if gone is None else began + gone.lived_s,
+            seconds=entry.lived_s(now), per_hour=cost.per_hour,
+            cost=gone.cost if gone is not None else entry.spent(now), currency=cost.currency,
+            spot=cost.spot, prices_of=cost.prices_of, limit_at=order.deadline,
+            confirmed=gone is not None and gone.confirmed,
+            reason=gone.reason if gone is not None else "",
+        )  # fmt: skip

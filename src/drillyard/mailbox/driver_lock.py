@@ -1,0 +1,151 @@
+"""Who drives an experiment: one living driver, by put-if-absent and a heartbeat.
+
+``driver/<n>.json`` is created by exactly one of several drivers that start at once, and rewritten
+as its heartbeat. The driver with the highest number drives; one that was thought dead and wakes up
+sees a higher number and stops without touching anything.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+
+from drillyard.errors import AlreadyDriven, Superseded
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.command_hints import command
+from drillyard.mailbox.mailbox import new_token
+from drillyard.mailbox.records import DriverRecord
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.processes import ProcessId
+
+STALE_S = 30.0
+"""A driver that wrote nothing for so long, by the store's clock, is dead."""
+_NUMBER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
+
+
+MACHINE = "DRILLYARD_MACHINE"
+"""Set by a backend on a rented machine to the name that the provider knows it by."""
+
+
+def host() -> str:
+    """The name by which processes of one machine know each other."""
+    return os.environ.get(MACHINE) or platform.node()
+
+
+class DriverLock:
+    """The right to drive an experiment.
+
+    Args:
+        mailbox: The experiment.
+        clock: For the times in the record.
+    """
+
+    def __init__(self, mailbox: Mailbox, clock: Clock = SYSTEM) -> None:
+        self._mailbox = mailbox
+        self._clock = clock
+        self._record: DriverRecord | None = None
+
+    @property
+    def number(self) -> int:
+        """This driver's number; 0 before ``take``."""
+        return self._record.number if self._record else 0
+
+    def take(self, command: list[str]) -> DriverRecord:
+        """Become the driver. A dead one is taken over: at once when it ran on this machine.
+
+        Args:
+            command: How this driver was started, for people.
+
+        Raises:
+            AlreadyDriven: Another one is alive.
+        """
+        me = ProcessId.current()
+        while True:
+            # The number follows the one that was looked at: who was faster in between has it.
+            number = self.check_free() + 1
+            now = self._clock.now()
+            record = DriverRecord(
+                number=number, host=host(), pid=me.pid, pid_started=me.started,
+                token=new_token(), command=command, started_at=now, written_at=now,
+            )  # fmt: skip
+            if self._mailbox.create(f"driver/{record.number}.json", record):
+                self._record = record
+                return record
+
+    def check_free(self) -> int:
+        """Look for a living driver.
+
+        Returns:
+            The number of the newest driver, which is dead; 0 when there never was one.
+
+        Raises:
+            AlreadyDriven: There is one.
+        """
+        newest = 0
+        for other in self._mailbox.drivers()[-1:]:
+            newest = other.number
+            if living(self._mailbox, other):
+                raise AlreadyDriven(
+                    f"experiment {self._mailbox.experiment!r} is driven already, by process "
+                    f"{other.pid} on {other.host}",
+                    hint=f"watch it ({command('status', self._mailbox)}), stop it "
+                    f"({command('cancel', self._mailbox)}), or choose another name: "
+                    f"--name {self._mailbox.experiment}-2",
+                )
+        return newest
+
+    def beat(self) -> None:
+        """Write the heartbeat.
+
+        Raises:
+            Superseded: Another driver took over.
+        """
+        if self._record is None:
+            return
+        self.must_drive()
+        self._record = self._record.model_copy(update={"written_at": self._clock.now()})
+        self._mailbox.write(f"driver/{self.number}.json", self._record)
+
+    def must_drive(self) -> None:
+        """Check that this driver still drives.
+
+        Raises:
+            Superseded: Another one took over.
+        """
+        newest = max(self._numbers(), default=0)
+        if newest > self.number:
+            raise Superseded(
+                f"driver {newest} took over experiment {self._mailbox.experiment!r}",
+                hint="this command stops here; the other one goes on",
+            )
+
+    def release(self, outcome: str) -> None:
+        """Say that this driver has ended; safe to call again."""
+        if self._record is None or self._record.ended_at is not None:
+            return
+        now = self._clock.now()
+        changes = {"written_at": now, "ended_at": now, "outcome": outcome}
+        self._record = self._record.model_copy(update=changes)
+        self._mailbox.write(f"driver/{self.number}.json", self._record)
+
+    def _numbers(self) -> list[int]:
+        listing = self._mailbox.store.list(self._mailbox.key("driver/"))
+        return [int(m["number"]) for info in listing if (m := _NUMBER.search(info.key))]
+
+
+def living(mailbox: Mailbox, record: DriverRecord) -> bool:
+    """Is a driver alive?
+
+    Args:
+        mailbox: The experiment.
+        record: The driver's last words.
+    """
+    if record.ended_at is not None:
+        return False
+    if record.host == host() and not ProcessId(record.pid, record.pid_started).alive():
+        return False
+    if record.host == host() and record.pid == os.getpid():
+        return True
+    age = mailbox.age(f"driver/{record.number}.json")
+    return age is not None and age < STALE_S

@@ -1,0 +1,1 @@
+"""The curves of a run: streams, following them, and CSV files."""

@@ -1,0 +1,112 @@
+"""Metric streams as the CSV files that people and spreadsheets read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from drillyard.metrics.streams import Line
+
+
+def write_wide(lines: Sequence[Line], path: Path) -> None:
+    """One row a line of the stream, one column a metric that ever occurs.
+
+    Args:
+        lines: A merged stream.
+        path: The file: ``step``, ``time`` (epoch seconds), then the metrics by name.
+    """
+    names = _names(lines)
+    rows = (
+        [line["step"], line.get("time"), *(line["metrics"].get(n) for n in names)]
+        for line in lines
+    )
+    _write(path, ["step", "time", *names], rows)
+
+
+def write_long(lines: Sequence[Line], path: Path) -> None:
+    """One row a value: ``timestamp`` (epoch seconds), ``metric``, ``value``.
+
+    Args:
+        lines: The ``telemetry`` stream.
+        path: The file.
+    """
+    rows = ([line.get("time"), name, value]
+            for line in lines for name, value in line["metrics"].items())  # fmt: skip
+    _write(path, ["timestamp", "metric", "value"], rows)
+
+
+def write_episodes(lines: Sequence[Line], path: Path, started_at: float) -> None:
+    """One row an episode: number, step at its end, seconds since the start, measures, draws.
+
+    Args:
+        lines: The ``episodes`` stream.
+        path: The file.
+        started_at: Epoch seconds at which training began.
+    """
+    names, keys = _names(lines), _lesson_keys(lines)
+    rows = (
+        [number, line["step"], _seconds(line, started_at),
+         *(line["metrics"].get(n) for n in names), *_drawn(line, keys)]
+        for number, line in enumerate(lines, 1)
+    )  # fmt: skip
+    _write(path, ["episode", "step", "time_s", *names, *(f"lesson_{k}" for k in keys)], rows)
+
+
+def write_monitor(lines: Sequence[Line], path: Path, started_at: float, world: str) -> None:
+    """The episodes as Stable-Baselines3's ``Monitor`` writes them, for tools that read those.
+
+    What a lesson drew stands where ``Monitor`` has its ``reset_keywords``.
+
+    Args:
+        lines: The ``episodes`` stream.
+        path: The file; ``stable_baselines3.common.monitor.load_results`` wants it to end in
+            ``monitor.csv``.
+        started_at: Epoch seconds at which training began.
+        world: The simulator's id.
+    """
+    keys = _lesson_keys(lines)
+    rows = (
+        [line["metrics"].get("return"), line["metrics"].get("length"), _seconds(line, started_at),
+         *_drawn(line, keys)]
+        for line in lines
+    )  # fmt: skip
+    head = json.dumps({"t_start": started_at, "env_id": world})
+    _write(path, ["r", "l", "t", *keys], rows, first=f"#{head}\n")
+
+
+def _lesson_keys(lines: Iterable[Line]) -> list[str]:
+    return sorted({key for line in lines for key in line.get("lesson") or ()})
+
+
+def _drawn(line: Line, keys: Sequence[str]) -> list[Any]:
+    lesson = line.get("lesson") or {}
+    return [lesson.get(key) for key in keys]
+
+
+def _seconds(line: Line, started_at: float) -> float:
+    return round(float(line.get("time") or started_at) - started_at, 6)
+
+
+def _names(lines: Iterable[Line]) -> list[str]:
+    names: dict[str, None] = {}
+    for line in lines:
+        names.update(dict.fromkeys(line["metrics"]))
+    return sorted(names)
+
+
+def _write(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], first: str = ""
+) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(first)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A nested value as JSON; a missing one as an empty cell."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value

@@ -1,0 +1,107 @@
+"""Points of an experiment's curves, handed to callbacks while its runs are under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+
+STREAMS = ("train", "evaluation")
+_HEADLINE = ("eval/mean_reward", "rollout/ep_rew_mean")
+
+
+class StopRun(Exception):
+    """Raised by a callback to stop the experiment; what was reached is kept and resumable."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve, while or after its run is under way."""
+
+    experiment: str
+    run: str
+    seed: int
+    stream: str
+    """``train`` or ``evaluation``; a workload may have others."""
+    step: int
+    metrics: dict[str, Any]
+    time: float
+    """Seconds since the epoch, UTC."""
+
+    @property
+    def value(self) -> float:
+        """The headline: mean return of an evaluation, else of training episodes; NaN without."""
+        for name in _HEADLINE:
+            found = self.metrics.get(name)
+            if isinstance(found, int | float):
+                return float(found)
+        numbers = [v for v in self.metrics.values() if isinstance(v, int | float)]
+        return float(numbers[0]) if len(numbers) == 1 else float("nan")
+
+
+Callback = Callable[[Point], object]
+"""Gets each point once, in order. Returns False, or raises ``StopRun``, to stop."""
+
+
+class Feed:
+    """Hands new lines of an experiment's streams to callbacks.
+
+    Args:
+        mailbox: The experiment.
+        callbacks: Who gets them.
+        streams: Which.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, callbacks: Sequence[Callback], streams: Sequence[str] = STREAMS
+    ) -> None:
+        self._mailbox = mailbox
+        self._callbacks = callbacks
+        self._streams = streams
+        self._seen: dict[tuple[str, str], int] = {}
+        self._segments: dict[str, frozenset[str]] = {}
+
+    def poll(self) -> bool:
+        """Deliver what is new.
+
+        Returns:
+            False once a callback wants to stop.
+        """
+        if not self._callbacks:
+            return True
+        return all(self._deliver(point) for point in self._new())
+
+    def _deliver(self, point: Point) -> bool:
+        try:
+            # Every callback gets the point, also after one of them said stop.
+            answers = [callback(point) for callback in self._callbacks]
+        except StopRun:
+            return False
+        return all(answer is None or bool(answer) for answer in answers)
+
+    def _new(self) -> Iterator[Point]:
+        from drillyard.mailbox.mailbox import run_id
+        from drillyard.metrics.streams import read_stream
+
+        seeds = self._mailbox.experiment_record().spec["seeds"]
+        for seed in seeds:
+            run = run_id(1, seed)
+            prefix = self._mailbox.key(f"runs/{run}/attempts/")
+            segments = frozenset(
+                i.key for i in self._mailbox.store.list(prefix) if "/streams/" in i.key
+            )
+            if segments == self._segments.get(run):
+                continue
+            for stream in self._streams:
+                # A resumed attempt writes lines again that were cut: same numbers, same values.
+                first = self._seen.get((run, stream), 0)
+                for line in read_stream(self._mailbox, run, stream)[first:]:
+                    self._seen[(run, stream)] = line["seq"] + 1
+                    yield Point(
+                        self._mailbox.experiment, run, seed, stream, line["step"],
+                        line["metrics"], line["time"],
+                    )  # fmt: skip
+            self._segments[run] = segments

@@ -1,0 +1,216 @@
+"""The metric streams of a run: the truth about its curves.
+
+A stream is a sequence of JSON lines, numbered from 0. While a run trains they are written to the
+store, every few seconds and at each checkpoint, as immutable segments
+``runs/<run>/attempts/train-<n>/streams/<name>/<first_seq>.jsonl``. A checkpoint names, for each
+stream, how many lines belong to it; a resume goes on from there, so the merged stream of a
+resumed run is line by line that of an uninterrupted one (but for the wall-clock fields).
+
+Streams that exist:
+    ``train``       a point of the training curve: ``{"step", "metrics": {"rollout/…", …}}``
+    ``episodes``    one finished episode: ``{"step", "metrics": {"return", "length", "env", …}}``,
+                    and ``"lesson"``: what the episode began with, where one was drawn
+    ``evaluation``  one evaluation while training: ``{"step", "metrics": {"eval/mean_reward", …}}``
+    ``telemetry``   what a script says while it runs: ``{"step", "metrics": {"cpu": …}}``, with
+                    the script's own time; ``step`` counts the values of a metric
+    ``steps``       every step of a finished episode, with the wrapper ``csv_logger``: ``{"step",
+                    "metrics": {"env"}, "log": …}``; not hashed: it repeats what led to the others
+    ``timing``      wall clock: ``{"step", "metrics": {"time/steps_per_s", …}}``; not hashed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from drillyard.errors import StoreUnavailable
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import AttemptStart, Phase
+from drillyard.system.clock import SYSTEM, Clock
+
+WALL_CLOCK_STREAMS = frozenset({"timing"})
+WALL_CLOCK_FIELDS = frozenset({"time"})
+
+Line = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class StreamWriter:
+    """Appends to the streams of one attempt.
+
+    Appending never waits for the store: lines are kept in memory until a segment with them is
+    written. Lines that a killed process had not written yet lie behind its last checkpoint, and
+    the next attempt makes them again.
+
+    Args:
+        mailbox: Where segments go.
+        run: The run.
+        attempt: The attempt, which must own its folder.
+        offsets: Lines that earlier attempts wrote and that count, by stream.
+        clock: For the ``time`` field.
+        on_flushed: Told the lines of each stream that have reached the store.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        run: str,
+        attempt: int,
+        offsets: dict[str, int] | None = None,
+        clock: Clock = SYSTEM,
+        on_flushed: Callable[[Mapping[str, Sequence[str]]], None] | None = None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams"
+        self._next: dict[str, int] = dict(offsets or {})
+        self._pending: dict[str, list[str]] = {}
+        self._clock = clock
+        self._on_flushed = on_flushed
+        self._lines = threading.Lock()
+        self._writing = threading.Lock()
+
+    def append(self, stream: str, step: int, metrics: dict[str, Any], **more: Any) -> None:
+        """Add a line.
+
+        Args:
+            stream: One of the streams above.
+            step: Environment steps so far: the x-axis, which never resets.
+            metrics: JSON numbers and texts; NaN and infinities are written as null.
+            **more: Further fields of the line.
+        """
+        line = {"step": step, "time": self._clock.now(), **more}
+        line["metrics"] = {k: _json_number(v) for k, v in metrics.items()}
+        with self._lines:
+            line["seq"] = self._next.get(stream, 0)
+            text = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            self._next[stream] = line["seq"] + 1
+            self._pending.setdefault(stream, []).append(text)
+
+    def offsets(self) -> dict[str, int]:
+        """The number of lines of each stream so far, written or not."""
+        with self._lines:
+            return dict(self._next)
+
+    def flush(self) -> dict[str, int]:
+        """Write what is pending as segments; the number of lines of each stream so far.
+
+        Raises:
+            StoreUnavailable: The lines stay pending and go with the next flush.
+        """
+        with self._writing:
+            with self._lines:
+                upto = dict(self._next)
+                pending = {stream: list(lines) for stream, lines in self._pending.items() if lines}
+            for stream, lines in pending.items():
+                first = upto[stream] - len(lines)
+                key = self._mailbox.key(f"{self._folder}/{stream}/{first:012d}.jsonl")
+                self._mailbox.store.put(key, ("\n".join(lines) + "\n").encode())
+                with self._lines:
+                    del self._pending[stream][: len(lines)]
+            if self._on_flushed is not None:
+                self._on_flushed(pending)
+            return upto
+
+    def flush_soon(self) -> None:
+        """Write what is pending from another thread; a slow or dead store holds up nobody."""
+        if not self._writing.locked():
+            threading.Thread(target=self._try_flush, name="streams", daemon=True).start()
+
+    def _try_flush(self) -> None:
+        try:
+            self.flush()
+        except StoreUnavailable as error:
+            log.warning("streams stay on this machine for now: %s", error)
+
+
+def _json_number(value: Any) -> Any:
+    if isinstance(value, bool | str) or value is None:
+        return value
+    if isinstance(value, int):
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()
+        if isinstance(value, bool | int | str):
+            return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {str(k): _json_number(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_number(v) for v in value]
+    return str(value)
+
+
+def read_stream(
+    mailbox: Mailbox, run: str, stream: str, attempt: int | None = None, upto: int | None = None
+) -> list[Line]:
+    """The merged lines of a stream over all attempts that count.
+
+    Args:
+        mailbox: Where to read.
+        run: The run.
+        stream: Which stream.
+        attempt: The attempt to end with; default the accepted one, else the newest.
+        upto: Only lines with a smaller ``seq``.
+    """
+    if attempt is None:
+        attempt = _last_attempt(mailbox, run)
+        if attempt is None:
+            return []
+    chain = _chain(mailbox, run, attempt)
+    lines: list[Line] = []
+    for number, cut in chain:
+        # A segment that a slow flush wrote after the cut belongs to nobody.
+        for line in _segments(mailbox, run, number, stream):
+            if line["seq"] >= len(lines) and (cut is None or line["seq"] < cut.get(stream, 0)):
+                lines.append(line)
+    return lines if upto is None else lines[:upto]
+
+
+def _last_attempt(mailbox: Mailbox, run: str) -> int | None:
+    accepted = mailbox.accepted(run, Phase.TRAIN)
+    if accepted is not None:
+        return accepted.attempt
+    prefix = mailbox.key(f"runs/{run}/attempts/{Phase.TRAIN.value}-")
+    numbers = {
+        int(info.key[len(prefix):].split("/", 1)[0])
+        for info in mailbox.store.list(prefix)
+        if info.key.endswith("/start.json")
+    }  # fmt: skip
+    return max(numbers, default=None)
+
+
+def _chain(mailbox: Mailbox, run: str, attempt: int) -> list[tuple[int, dict[str, int] | None]]:
+    """[(attempt, lines that count by stream, None = all)], first attempt first."""
+    chain: list[tuple[int, dict[str, int] | None]] = []
+    cut: dict[str, int] | None = None
+    current: int | None = attempt
+    while current is not None:
+        chain.append((current, cut))
+        folder = mailbox.attempt_path(run, Phase.TRAIN, current)
+        start = mailbox.read(f"{folder}/start.json", AttemptStart)
+        if start is None or start.resumed_attempt is None:
+            break
+        from drillyard.runs.checkpoints import read_meta  # checkpoints write through streams
+
+        meta = read_meta(mailbox, run, start.resumed_attempt, start.resumed_step or 0)
+        here = dict(meta.stream_offsets)
+        cut = here if cut is None else {k: min(v, cut.get(k, 0)) for k, v in here.items()}
+        current = start.resumed_attempt
+    return chain[::-1]
+
+
+def _segments(mailbox: Mailbox, run: str, attempt: int, stream: str) -> Iterator[Line]:
+    folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/streams/{stream}/"
+    for info in mailbox.store.list(mailbox.key(folder)):
+        for text in mailbox.store.get(info.key).decode().splitlines():
+            yield json.loads(text)
+
+
+def canonical(line: Line) -> bytes:
+    """A line without its wall-clock fields, as the fingerprint sees it."""
+    kept = {k: v for k, v in line.items() if k not in WALL_CLOCK_FIELDS}
+    return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,134 @@
+"""Bundles in MLflow's registry: each policy once, as a model of MLflow.
+
+A policy is found again by the run that its version was made from, which has the policy's hash as a
+tag. So what was killed in between is gone on with, and nothing is registered twice.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import ConfigError
+from drillyard.policies import bundles
+from drillyard.spec.running import MODEL_NAME
+from drillyard.system.clock import SYSTEM
+from drillyard.system.environment import restored
+from drillyard.tracking.environment import bounded_http
+from drillyard.tracking.server import Server, artifact_folder, translated
+from drillyard.tracking.uris import is_azure
+
+POLICY_TAG = "drillyard.policy"
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+_FACTS = ("experiment", "run", "algorithm", "step", "drillyard", "format")
+_PATIENCE_S = 20.0
+_MODEL = Path(__file__).parents[1] / "policies" / "pyfunc_model.py"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a model."""
+
+    name: str
+    version: int
+    run_id: str
+    """The MLflow run that it was made from."""
+    new: bool
+    """False: it was there."""
+
+
+def register(folder: Path, name: str, uri: str) -> Registered:
+    """Register a bundle, unless its policy is there.
+
+    Args:
+        folder: An ONNX bundle.
+        name: Of the model.
+        uri: Of the tracking server, which has the registry.
+
+    Raises:
+        ConfigError: It is no ONNX bundle, or the name cannot be one.
+        NotFound, CorruptObject: See ``bundles.read``.
+        ControlPlaneError: The server does not answer.
+    """
+    must_be_name(name)
+    if is_azure(uri):
+        raise ConfigError(
+            "the workspace's MLflow keeps no files of ours", field="--tracking", value=uri,
+            allowed="another server", hint="`drillyard deploy-policy` registers a model there",
+        )  # fmt: skip
+    index, _ = bundles.read(folder)
+    bundles.must_act(folder, index)
+    word = {POLICY_TAG: bundles.identity(index)}
+    server = Server(uri, artifact_folder(uri, Path.cwd()))
+    experiment = server.experiment(index["experiment"])
+    earlier = server.find(experiment, word)
+    for run_id in earlier:
+        found = _versions(uri, name, run_id)
+        if found:
+            return Registered(name, found[0], run_id, new=False)
+    tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
+    shown = f"policy {index['run']}"
+    run_id = earlier[0] if earlier else server.create(
+        experiment, shown, {**tags, **word}, SYSTEM.now()
+    )  # fmt: skip
+    with translated(uri), quietly(), at(uri):
+        import mlflow
+
+        with mlflow.start_run(run_id=run_id):
+            made = mlflow.pyfunc.log_model(
+                name="policy", python_model=str(_MODEL),
+                artifacts={"bundle": str(folder.absolute())}, registered_model_name=name,
+                pip_requirements=["numpy", "onnxruntime", "mlflow"],
+            )  # fmt: skip
+    return Registered(name, int(made.registered_model_version), run_id, new=True)
+
+
+def must_be_name(name: str, field: str = "--name") -> None:
+    """Refuse what MLflow cannot call a model.
+
+    Raises:
+        ConfigError: It has other characters.
+    """
+    if not re.match(MODEL_NAME, name):
+        raise ConfigError("cannot be the name of a model", file="command line", field=field,
+                          value=name, allowed="letters, digits, _ . -",
+                          hint="reactor, or cstr-ppo")  # fmt: skip
+
+
+def _versions(uri: str, name: str, run_id: str) -> list[int]:
+    from mlflow.tracking import MlflowClient
+
+    with translated(uri):
+        # Both are ours or checked: MLflow's filter language has no escape.
+        found = MlflowClient(uri).search_model_versions(f"name='{name}' and run_id='{run_id}'")
+    return sorted(int(v.version) for v in found)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without MLflow's progress bars and remarks; what goes wrong is raised."""
+    with bounded_http(_PATIENCE_S), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def at(uri: str) -> Iterator[Any]:
+    """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
+    import mlflow
+
+    with restored(*_ADDRESSES):
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            yield
+        finally:
+            # What MLflow is told stays, also over what the environment says later: take it back.
+            mlflow.set_tracking_uri(None)
+            mlflow.set_registry_uri(None)

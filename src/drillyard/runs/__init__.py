@@ -1,0 +1,1 @@
+"""One run, frozen: its identity, its code archive, its checkpoints and its logs."""

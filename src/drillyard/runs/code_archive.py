@@ -1,0 +1,278 @@
+"""The user's folder on its way to every worker: packed once, named by its hash, unpacked safely.
+
+What travels: files with an allowed suffix below the folder of the experiment file. What does
+not: hidden files, virtual environments, caches, stores of results, files that match a line of
+``.drillyardignore``, experiment files and files named on the command line (their values are in
+the resolved experiment already, so that editing a budget does not look like editing a simulator).
+The archive is deterministic, and its name is the sha256 of the *uncompressed* tar, because the
+compressed bytes differ between versions of zlib.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import gzip
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from drillyard.errors import CorruptObject, UserError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.store import ObjectMissing
+from drillyard.runs.requirements import install_requirements, locked
+
+SUFFIXES = frozenset({
+    ".py", ".pyi", ".json", ".json5", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
+    ".tsv", ".npy", ".npz", ".safetensors", ".onnx", ".xml", ".mjcf", ".urdf", ".stl", ".obj",
+    ".fmu", ".epw", ".idf", ".sql", ".sh", ".so", ".pyd", ".dll", ".dylib",
+    # Simulators that are programs of their own.
+    ".pl", ".pm", ".js", ".mjs", ".lua", ".rb", ".r", ".jl", ".m", ".tcl", ".jar", ".exe",
+})  # fmt: skip
+MAX_BYTES = 64 << 20
+MAX_FILES = 10_000
+IGNORE_FILE = ".drillyardignore"
+_SKIPPED = frozenset({
+    "__pycache__", "node_modules", "site-packages", "drillyard-runs", "mlruns", "mlartifacts",
+    "venv", "env", "build", "dist",
+})  # fmt: skip
+_SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
+_EXPERIMENT = re.compile(rb"""(?:^|[{,])\s*["']?schema["']?\s*:\s*\d""", re.MULTILINE)
+_NAMED = re.compile(rb"""(?:^|[{,])\s*["']?(simulator|workload|study)["']?\s*:""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A packed folder.
+
+    Attributes:
+        sha256: Of the uncompressed tar; the name in the store.
+        data: The gzip-compressed tar.
+        files: Names in it, sorted, with their sizes in bytes.
+    """
+
+    sha256: str
+    data: bytes
+    files: dict[str, int]
+
+
+def pack(folder: Path, exclude: Iterable[Path] = ()) -> Bundle:
+    """Pack a user's folder.
+
+    Args:
+        folder: Where the experiment file lies.
+        exclude: Files that stay at home, and folders (a store inside the folder).
+
+    Raises:
+        UserError: Too large, too many files, or a link where a file is expected.
+    """
+    root = folder.resolve()
+    left_out = {path.resolve() for path in exclude}
+    patterns = _ignored(root)
+    raw = io.BytesIO()
+    files: dict[str, int] = {}
+    total = 0
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in _walk(root, root, left_out, patterns):
+            name = path.relative_to(root).as_posix()
+            if name.endswith(".schema.json"):
+                continue  # for editors; `drillyard schema -o` writes it beside the file
+            data = path.read_bytes()
+            if path.suffix.lower() in _SETTINGS and _is_experiment(data):
+                continue
+            total += len(data)
+            files[name] = len(data)
+            if total > MAX_BYTES or len(files) > MAX_FILES:
+                raise _too_large(root, files, total)
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(data), 0o644, 0
+            tar.addfile(entry, io.BytesIO(data))
+    content = raw.getvalue()
+    packed = gzip.compress(content, compresslevel=6, mtime=0)
+    return Bundle(hashlib.sha256(content).hexdigest(), packed, files)
+
+
+def changed(mailbox: Mailbox, before: str | None, now: Bundle | None) -> list[str]:
+    """The files in which two bundles differ, in words: ``changed sim.py``, ``new a.py``.
+
+    Args:
+        mailbox: Where the earlier one lies.
+        before: Its sha256, None for none.
+        now: The later one, None for none.
+
+    Returns:
+        Sorted by name; empty where the earlier one cannot be read any more.
+    """
+    try:
+        old = _hashes(_fetch(mailbox, before)) if before else {}
+    except CorruptObject:
+        return []
+    new = _hashes(gzip.decompress(now.data)) if now else {}
+    found = []
+    for name in sorted({*old, *new}):
+        if name not in new:
+            found.append(f"gone {name}")
+        elif name not in old:
+            found.append(f"new {name}")
+        elif old[name] != new[name]:
+            found.append(f"changed {name}")
+    return found
+
+
+def _hashes(content: bytes) -> dict[str, str]:
+    """Name -> sha256 of every file of an uncompressed archive."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        return {
+            entry.name: hashlib.sha256(file.read()).hexdigest()
+            for entry in tar
+            if (file := tar.extractfile(entry)) is not None
+        }
+
+
+def upload(mailbox: Mailbox, bundle: Bundle) -> None:
+    """Put a bundle where workers find it; nothing happens when it is there."""
+    key = _key(mailbox, bundle.sha256)
+    if mailbox.store.stat(key) is None:
+        mailbox.store.put(key, bundle.data)
+
+
+def install(
+    mailbox: Mailbox, sha: str | None, requirements: list[str], folder: Path
+) -> list[Path]:
+    """Make the user's code and packages importable on this machine.
+
+    Safe to call from several processes at once and again: what is there is kept.
+
+    Args:
+        mailbox: Where the bundle lies.
+        sha: The bundle's name, or None when no code travels.
+        requirements: Pinned packages, ``name==version`` each.
+        folder: Local folder that keeps both over the life of a worker.
+
+    Returns:
+        Folders to put in front of ``sys.path``, the user's own first.
+
+    Raises:
+        CorruptObject: The bundle is missing or damaged.
+        UserError: A requirement cannot be installed; the message names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    if sha is not None:
+        target = folder / f"code-{sha[:16]}"
+        with locked(folder / "code.lock"):
+            if not target.is_dir():
+                _unpack(_fetch(mailbox, sha), target)
+        paths.append(target)
+    if requirements:
+        paths.append(install_requirements(requirements, folder))
+    return paths
+
+
+def _key(mailbox: Mailbox, sha: str) -> str:
+    return mailbox.key(f"code/{sha}.tar.gz")
+
+
+def _fetch(mailbox: Mailbox, sha: str) -> bytes:
+    where = f"code bundle {sha[:12]}"
+    try:
+        packed = mailbox.store.get(_key(mailbox, sha))
+    except ObjectMissing:
+        raise CorruptObject(
+            f"{where} is missing from {mailbox.store.url}", hint="run the same command again"
+        ) from None
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            # A bundle never grows beyond its cap; whoever swapped it for a bomb is stopped here.
+            content = file.read(MAX_BYTES + MAX_FILES * 2048 + 1)
+    except (OSError, EOFError) as error:
+        raise CorruptObject(f"{where} is damaged: {error}") from error
+    if hashlib.sha256(content).hexdigest() != sha:
+        raise CorruptObject(f"{where} is not what was packed (sha256)")
+    return content
+
+
+def _unpack(content: bytes, target: Path) -> None:
+    temporary = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            # By hand, because tarfile's own filter came with Python 3.11.4. A bundle holds files
+            # alone: links, devices and names that lead elsewhere are not of our making.
+            for member in tar:
+                name = PurePosixPath(member.name)
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is None or name.is_absolute() or ".." in name.parts:
+                    raise tarfile.TarError(f"{member.name!r} is no file inside it")
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.read())
+        temporary.mkdir(exist_ok=True)
+        os.replace(temporary, target)
+    except tarfile.TarError as error:
+        raise CorruptObject(f"the code bundle cannot be unpacked: {error}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(temporary)
+
+
+def _walk(folder: Path, root: Path, left_out: set[Path], patterns: list[str]) -> Iterator[Path]:
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        path = Path(entry.path)
+        name = path.relative_to(root)
+        if entry.name.startswith(".") or path in left_out or _matches(name, patterns):
+            continue
+        if entry.is_symlink():
+            if path.suffix.lower() in SUFFIXES:
+                raise UserError(
+                    f"{path} is a link: links do not travel to workers",
+                    hint=f"put the file itself there, or name it in {root / IGNORE_FILE}",
+                )
+        elif entry.is_dir():
+            if not _skipped_folder(path):
+                yield from _walk(path, root, left_out, patterns)
+        elif entry.is_file() and path.suffix.lower() in SUFFIXES:
+            yield path
+
+
+def _skipped_folder(path: Path) -> bool:
+    if path.name in _SKIPPED or path.name.endswith((".egg-info", ".dist-info")):
+        return True
+    # A virtual environment, a store of results, a Conda environment: whatever they are called.
+    return any((path / mark).exists() for mark in ("pyvenv.cfg", "mlflow.db", "conda-meta")) or (
+        next(path.glob("*/experiment.json"), None) is not None
+    )
+
+
+def _ignored(root: Path) -> list[str]:
+    try:
+        lines = (root / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line.strip().rstrip("/") for line in lines if line.strip() and line[0] != "#"]
+
+
+def _matches(name: Path, patterns: list[str]) -> bool:
+    text = PurePosixPath(name).as_posix()
+    return any(fnmatch.fnmatch(text, p) or fnmatch.fnmatch(name.name, p) for p in patterns)
+
+
+def _is_experiment(data: bytes) -> bool:
+    return bool(_EXPERIMENT.search(data) and _NAMED.search(data))
+
+
+def _too_large(root: Path, files: dict[str, int], total: int) -> UserError:
+    biggest = sorted(files.items(), key=lambda item: -item[1])[:3]
+    names = ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in biggest)
+    return UserError(
+        f"{root} is too large to send to workers: more than {MAX_BYTES >> 20} MiB or "
+        f"{MAX_FILES} files ({len(files)} files, {total / 1e6:.0f} MB so far; biggest: {names})",
+        hint="keep the experiment file in a folder with only its code, or list what is not "
+        f"needed in {IGNORE_FILE}",
+    )

@@ -1,0 +1,163 @@
+"""The phases of a run as functions: what a worker calls for a ticket, and what it gets back.
+
+``train`` and ``evaluate`` belong to the workload; ``store`` is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from drillyard.errors import Stopped
+from drillyard.findings import Finding
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Claim, FileEntry, Manifest, Phase, RunRecord
+from drillyard.mailbox.status import Cause, Status
+from drillyard.spec import ExperimentSpec
+from drillyard.system.clock import SYSTEM, Clock
+
+
+class StopSignal:
+    """Why this process should stop soon: set by SIGTERM, cancel, a budget; read at every step.
+
+    Reading it is the sign of life of the work: see ``budget.stall_s``.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.looks = 0
+        """How often it was read."""
+        self.cause: Cause | None = None
+        self.reason = ""
+
+    def set(self, cause: Cause, reason: str) -> None:
+        """Ask for a stop; the first reason stays."""
+        if not self._event.is_set():
+            self.cause, self.reason = cause, reason
+            self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """True once a stop was asked for."""
+        self.looks += 1
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise when a stop was asked for.
+
+        Raises:
+            Stopped: It was.
+        """
+        if self.requested:
+            raise Stopped(self.reason)
+
+
+Progress = Callable[..., None]
+"""``progress(step=…, total=…, episodes=…, episode_return=…, checkpoint_step=…, message=…,
+time_left_s=…)``:
+cheap, keeps the last values; the heartbeat thread writes them to the board once a second."""
+
+
+def _no_progress(**_: Any) -> None:
+    return None
+
+
+@dataclass
+class RunContext:
+    """What a phase of a run is given."""
+
+    spec: ExperimentSpec
+    run: RunRecord
+    phase: Phase
+    attempt: int
+    claim: Claim
+    mailbox: Mailbox
+    scratch: Path
+    """Local folder of this attempt; deleted afterwards."""
+    code: Path | None = None
+    """The user's folder as unpacked on this worker; already on ``sys.path``."""
+    stop: StopSignal = field(default_factory=StopSignal)
+    progress: Progress = _no_progress
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("drillyard.run"))
+    clock: Clock = SYSTEM
+    child: str = ""
+    """Which part of a composite this is, ``a/b`` for a part of a part; empty for the whole."""
+    lines: dict[str, int] = field(default_factory=dict)
+    """Lines by stream that this attempt has written; the children of a composite share it."""
+
+    @property
+    def folder(self) -> str:
+        """The only folder of the mailbox that this attempt writes to."""
+        return self.mailbox.attempt_path(self.run.run, self.phase, self.attempt)
+
+    def save(self, name: str, source: bytes | Path) -> FileEntry:
+        """Write a file of the result under this attempt.
+
+        Args:
+            name: As readers will know it; may hold ``/``.
+            source: Its bytes, or a local file.
+
+        Returns:
+            Its entry for the manifest.
+        """
+        from drillyard.mailbox.files import save_file  # hashes while it writes
+
+        return save_file(self.mailbox, f"{self.folder}/{name}", source)
+
+
+@dataclass
+class PhaseOutcome:
+    """What a phase hands back; the worker writes the manifest and accepts it."""
+
+    status: Status = Status.SUCCEEDED
+    files: Manifest = field(default_factory=Manifest)
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Small JSON. ``train``: ``steps``, ``episodes``, ``wall_s``, ``steps_per_s`` (this attempt),
+    ``parameters`` (as the built model really has them), ``resumes``. ``evaluate``: see
+    ``drillyard.workloads.evaluate_phase``. ``store``: ``targets``."""
+
+
+class Workload(Protocol):
+    """A kind of work, registered under ``drillyard.workloads``; made without arguments."""
+
+    kind: str
+
+    def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
+        """Everything that can be verified before anything is rented.
+
+        Args:
+            spec: The resolved experiment.
+            folder: The user's folder, on ``sys.path`` while this runs.
+
+        Returns:
+            What was looked at and found; errors among them refuse the experiment. A mistake of
+            the user may also be raised as ``UserError``.
+        """
+
+    def preload(self, spec: ExperimentSpec) -> list[str]:
+        """Modules that a warm worker imports before its first ticket."""
+
+    def spread(self, spec: ExperimentSpec) -> int:
+        """On how many machines at once one run can be of use; without this method, on one."""
+
+    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+        """Choices to freeze into ``run.json`` when the run is first posted."""
+
+    def check_heirs(self, spec: ExperimentSpec) -> None:
+        """Refuse what no run can take over from another one, as populations need.
+
+        A workload without this method has nothing to take over.
+
+        Raises:
+            ConfigError: Why not.
+        """
+
+    def train(self, context: RunContext) -> PhaseOutcome:
+        """Do the work; resumes from the last checkpoint by itself."""
+
+    def evaluate(self, context: RunContext) -> PhaseOutcome:
+        """Measure the result."""

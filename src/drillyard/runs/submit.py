@@ -1,0 +1,298 @@
+"""From a loaded file to records in the mailbox: experiment, code, runs, tickets.
+
+Only the driver that holds the experiment's lock writes here. ``plan`` reads only, so that what has
+to be refused is refused before anything is created.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from drillyard.errors import NotFound
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id, ticket_id
+from drillyard.mailbox.records import (
+    PHASES,
+    ExperimentRecord,
+    Lineage,
+    Phase,
+    RunRecord,
+    TicketRecord,
+)
+from drillyard.registry import load
+from drillyard.runs import code_archive as bundles
+from drillyard.runs import identity
+from drillyard.runs.parallelism import workers
+from drillyard.runs.phases import Workload
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.binding import bound, run_parameters, with_parts
+from drillyard.spec.run_names import run_name
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.platform_info import git_state, versions
+
+if TYPE_CHECKING:
+    from drillyard.spec.load import Loaded
+
+_ORDER = {Phase.STORE: 0, Phase.EVALUATE: 1_000_000, Phase.TRAIN: 2_000_000}
+"""What ends a run comes before what begins one, so that results are safe early."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a submission would write, and what differs from what is there.
+
+    Attributes:
+        record: The new ``experiment.json``.
+        bundle: The user's code, or None when nothing of it is used.
+        before: ``experiment.json`` as it is, or None for a new experiment.
+        changes: Values that differ, with their consequences (see ``identity``).
+    """
+
+    record: ExperimentRecord
+    bundle: bundles.Bundle | None
+    before: ExperimentRecord | None
+    changes: list[identity.Change]
+
+    @property
+    def repeat(self) -> Phase | None:
+        """The first phase whose accepted results no longer fit."""
+        return identity.first_to_repeat(self.changes)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is posted for a trial.
+
+    Attributes:
+        number: From 1.
+        seeds: One run each.
+        assignment: Its tunables; those left out have the experiment's values.
+        parts: Whole parts of the experiment that it has instead.
+        lineage: Of a member of a population.
+    """
+
+    number: int
+    seeds: tuple[int, ...]
+    assignment: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage | None = None
+
+
+def plain(spec: ExperimentSpec) -> list[Trial]:
+    """The trials of an experiment without a study: one."""
+    return [Trial(1, tuple(spec.seeds))]
+
+
+def pack(loaded: Loaded, mailbox: Mailbox) -> bundles.Bundle | None:
+    """The user's code, where the experiment uses any.
+
+    Raises:
+        UserError: The folder is too large, or holds links.
+    """
+    if not identity.needs_code(loaded.spec):
+        return None
+    # Files on the command line (the experiment, globals) are resolved into the spec already.
+    at_home = {loaded.file, *(Path(a) for a in loaded.command if a and not a.startswith("-"))}
+    if "://" not in mailbox.store.url:
+        at_home.add(Path(mailbox.store.url))
+    return bundles.pack(loaded.folder, at_home)
+
+
+def begun(mailbox: Mailbox) -> bool:
+    """True once a worker has claimed a ticket: before that, nothing depends on the settings."""
+    return any(True for _ in mailbox.claims())
+
+
+def unfreeze(mailbox: Mailbox) -> None:
+    """Forget trials, runs and tickets that nobody has begun: they are posted with new settings."""
+    for info in [*mailbox.store.list(mailbox.key("queue/")),
+                 *mailbox.store.list(mailbox.key("trials/")),
+                 *mailbox.store.list(mailbox.key("runs/"))]:  # fmt: skip
+        whole = info.key.startswith((mailbox.key("queue/"), mailbox.key("trials/")))
+        if whole or info.key.endswith("/run.json"):
+            mailbox.store.delete(info.key)
+
+
+def plan(
+    loaded: Loaded,
+    mailbox: Mailbox,
+    bundle: bundles.Bundle | None,
+    *,
+    allow_change: bool = False,
+    clock: Clock = SYSTEM,
+) -> Plan:
+    """Compare a file with the experiment of its name. Reads only.
+
+    Args:
+        loaded: The file.
+        mailbox: The experiment.
+        bundle: From ``pack``.
+        allow_change: Accept a change of what training depends on.
+        clock: For the times in the record.
+
+    Raises:
+        IdentityChanged: Another experiment under the same name; with the difference.
+    """
+    parts = identity.parts(loaded.spec, bundle.sha256 if bundle else None)
+    try:
+        before = mailbox.experiment_record()
+    except NotFound:
+        before = None
+    changes = identity.difference(before.identity_parts, parts) if before else []
+    if begun(mailbox):
+        identity.refuse(
+            loaded.spec.name, changes, allow_change=allow_change, where=loaded.provenance.get,
+            code=lambda: bundles.changed(mailbox, before.code if before else None, bundle),
+        )  # fmt: skip
+    commit, dirty = git_state(loaded.folder)
+    now = clock.now()
+    history = list(before.history) if before else []
+    if changes:
+        history.append({"at": now, "changes": [f"{c.part}.{c}" for c in changes]})
+    record = ExperimentRecord(
+        name=loaded.spec.name,
+        spec=loaded.spec.model_dump(mode="json", by_alias=True),
+        provenance=dict(loaded.provenance),
+        identity=identity.identity(parts),
+        identity_parts=parts,
+        code=bundle.sha256 if bundle else None,
+        versions=versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        command=list(loaded.command),
+        file=str(loaded.file),
+        text=loaded.text,
+        history=history,
+        created_at=before.created_at if before else now,
+    )
+    return Plan(record, bundle, before, changes)
+
+
+def write(made: Plan, mailbox: Mailbox) -> None:
+    """Write the code bundle and ``experiment.json`` (last, because it names the bundle)."""
+    if made.bundle is not None:
+        bundles.upload(mailbox, made.bundle)
+    if made.record != made.before:
+        mailbox.write("experiment.json", made.record)
+
+
+def runs(trials: Iterable[Trial]) -> Iterator[tuple[str, int, Trial]]:
+    """(run id, seed, trial) of every run of some trials, in their order."""
+    for trial in trials:
+        for seed in trial.seeds:
+            yield run_id(trial.number, seed), seed, trial
+
+
+def tickets(trials: Iterable[Trial]) -> Iterator[tuple[str, str, Phase]]:
+    """(ticket id, run id, phase) of every ticket of some trials."""
+    for run, _, _ in runs(trials):
+        for phase in PHASES:
+            yield ticket_id(run, phase), run, phase
+
+
+def post(
+    spec: ExperimentSpec, mailbox: Mailbox, trials: Sequence[Trial], clock: Clock = SYSTEM
+) -> None:
+    """Post every trial; what is there stays as it is.
+
+    Tickets that no trial has, and that nobody ever claimed, are taken back.
+    """
+    there = set(mailbox.ticket_ids())
+    wanted = {ticket for ticket, _, _ in tickets(trials)}
+    claimed = {ticket for ticket, _, _ in mailbox.claims()}
+    for ticket in sorted(there - wanted - claimed):
+        mailbox.store.delete(mailbox.key(f"queue/{ticket}.json"))
+    post_trials(spec, mailbox, trials, there=there, clock=clock)
+
+
+def post_trials(
+    spec: ExperimentSpec,
+    mailbox: Mailbox,
+    trials: Sequence[Trial],
+    *,
+    there: Container[str] = (),
+    first: int = 0,
+    clock: Clock = SYSTEM,
+) -> None:
+    """Freeze ``run.json`` of each run of some trials and post its tickets; safe to repeat.
+
+    Args:
+        spec: The experiment.
+        mailbox: Where.
+        trials: What to post.
+        there: Tickets that are known to be posted.
+        first: How many runs stand before these in the queue.
+        clock: For the stamps.
+    """
+    workload = open_workload(spec)
+    for position, (run, seed, trial) in enumerate(runs(trials), first):
+        if ticket_id(run, Phase.TRAIN) not in there:
+            made = run_record(spec, workload, run, seed, position, clock, trial)
+            mailbox.create(f"runs/{run}/run.json", made)
+        before: list[str] = []
+        for phase in PHASES:
+            ticket = ticket_id(run, phase)
+            if ticket not in there:
+                order = _ORDER[phase] + position
+                record = TicketRecord(
+                    ticket=ticket, run=run, phase=phase, after=list(before), order=order,
+                    posted_at=clock.now(),
+                )  # fmt: skip
+                mailbox.post(record)
+            before.append(ticket)
+
+
+def open_workload(spec: ExperimentSpec) -> Workload:
+    """The workload of an experiment.
+
+    Raises:
+        PluginError: No such workload.
+    """
+    return cast(Workload, load("workloads", spec.workload)())
+
+
+def on_path(folder: Path) -> None:
+    """Let this process import from the user's folder (for ``freeze`` of a plug-in's workload)."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def run_record(
+    spec: ExperimentSpec,
+    workload: Workload,
+    run: str,
+    seed: int,
+    position: int = 0,
+    clock: Clock = SYSTEM,
+    trial: Trial | None = None,
+) -> RunRecord:
+    """``run.json`` of a run: its parameters, constants and tunables combined.
+
+    Args:
+        spec: The experiment.
+        workload: Its workload, for the choices to freeze.
+        run: The run's id.
+        seed: Its seed.
+        position: Among the experiment's runs, from 0: workers take turns as trial runners.
+        clock: For the date in its name.
+        trial: Whose run it is; default: the one of an experiment without a study.
+    """
+    trial = trial or plain(spec)[0]
+    runner = position % workers(spec) + 1
+    spec = with_parts(spec, trial.parts)
+    record = RunRecord(
+        run=run, experiment=spec.name, trial=trial.number, seed=seed,
+        threads=spec.resources.threads,
+        parameters=run_parameters(
+            spec, run=run, seed=seed, trial=trial.number, runner=runner,
+            assignment=trial.assignment,
+        ),
+        device=spec.resources.device, parts=dict(trial.parts), lineage=trial.lineage,
+    )  # fmt: skip
+    own = bound(spec, record)
+    name = run_name(own, run=run, seed=seed, trial=record.trial, at=clock.now())
+    return record.model_copy(update={"name": name, "choices": workload.freeze(own, seed)})

@@ -1,5 +1,0 @@
-"""Scaffolds: packages of plug-ins, and experiments around simulators that are there."""
-
-from drillyard.scaffold.write import Scaffold, around, check_name, write
-
-__all__ = ["Scaffold", "around", "check_name", "write"]

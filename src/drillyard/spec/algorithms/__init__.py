@@ -1,0 +1,1 @@
+"""What a file may say about a learner: the torch-free tables and rules."""

@@ -1,0 +1,374 @@
+"""Checks of ``policy_kwargs`` and of spaces, without torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from drillyard.errors import ConfigError, SpaceMismatch
+from drillyard.registry import nearest
+from drillyard.spec.algorithms.signatures import (
+    ACTION_SPACES,
+    ACTIVATIONS,
+    ARGUMENTS,
+    EXTRACTORS,
+    MORE_POLICIES,
+    ON_POLICY,
+    OPTIMISER_SETTINGS,
+    OPTIMISERS,
+    OTHER_POLICIES,
+    POLICIES,
+    POLICY_ARGUMENTS,
+    class_name,
+)
+
+MAX_WIDTH = 65_536
+MAX_PARAMETERS = 100_000_000
+_FLAGS = ("ortho_init", "full_std", "use_expln", "squash_output", "share_features_extractor",
+          "normalize_images")  # fmt: skip
+_PLAIN = ("log_std_init", "n_critics", "clip_mean", "features_extractor_kwargs",
+          "optimizer_kwargs")  # fmt: skip
+_CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class", "net_arch")
+_KNOWN = (*_CLASSES, *_PLAIN, *_FLAGS)
+_SCHEDULER = (
+    "a scheduler of torch would change nothing: Stable-Baselines3 sets the learning rate anew "
+    "before each update",
+    "write the schedule as learner.args.learning_rate: cos_3e-4, lin_3e-4, exp_3e-4_1e-5, "
+    "{name: step, start: 3.0e-4, factor: 0.5, every: 0.25}, or module:function",
+)
+_LOSS = (
+    "the losses of these algorithms are fixed; none of them takes a criterion",
+    "delete it; a learner of your own can take one: `drillyard new learner my-learner`",
+)
+NOT_TAKEN = {
+    **dict.fromkeys(("scheduler", "lr_scheduler", "scheduler_class", "lr_scheduler_class",
+                     "scheduler_kwargs", "lr_scheduler_kwargs"), _SCHEDULER),
+    **dict.fromkeys(("criterion", "loss", "loss_fn", "loss_function"), _LOSS),
+}  # fmt: skip
+"""What other libraries take here -> why it is not taken, and what to write instead."""
+
+
+def check_policy_kwargs(field: str, value: Any, algorithm: str) -> Iterator[ConfigError]:
+    """What cannot work in ``policy_kwargs``."""
+    known = (*_KNOWN, *POLICY_ARGUMENTS.get(algorithm, ()))
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        yield ConfigError("is not a mapping", field=field, value=value)
+        return
+    for key, given in value.items():
+        where = f"{field}.{key}"
+        if key in NOT_TAKEN:
+            reason, hint = NOT_TAKEN[key]
+            yield ConfigError(reason, field=where, value=str(given), allowed=", ".join(known),
+                              hint=hint)  # fmt: skip
+        elif key not in known:
+            yield ConfigError(
+                "no such policy argument", field=where, value=given, allowed=", ".join(known),
+                hint=nearest(str(key), list(known)),
+            )  # fmt: skip
+        elif key == "net_arch":
+            yield from _net_arch(where, given)
+        elif key == "activation_fn":
+            yield from _named(where, given, ACTIVATIONS)
+        elif key == "optimizer_class":
+            yield from _named(where, given, OPTIMISERS)
+        elif key == "features_extractor_class":
+            yield from _named(where, given, EXTRACTORS)
+        elif key in ("optimizer_kwargs", "features_extractor_kwargs"):
+            if given is not None and not isinstance(given, Mapping):
+                yield ConfigError("is not a mapping", field=where, value=given,
+                                  allowed="arguments by name")  # fmt: skip
+            elif key == "optimizer_kwargs":
+                yield from _optimiser(where, value.get("optimizer_class", "adam"), given or {})
+        elif key in _FLAGS and not isinstance(given, bool):
+            yield ConfigError("is not true or false", field=where, value=given)
+
+
+def _named(field: str, value: Any, table: dict[str, str]) -> Iterator[ConfigError]:
+    if isinstance(value, str) and ":" in value:
+        module, _, attribute = value.partition(":")
+        if not attribute.isidentifier() or not all(p.isidentifier() for p in module.split(".")):
+            yield ConfigError("is no class", field=field, value=value, allowed="module:Class")
+    elif not isinstance(value, str) or class_name(value, table) is None:
+        yield ConfigError(
+            "is not in the list", field=field, value=value,
+            allowed=", ".join(table) + ", or module:Class",
+            hint=_written_as(str(value), table),
+        )  # fmt: skip
+
+
+def _optimiser(field: str, name: Any, given: Mapping[str, Any]) -> Iterator[ConfigError]:
+    known = OPTIMISER_SETTINGS.get(str(class_name(name, OPTIMISERS)))
+    for key in given if known is not None else ():
+        if key not in (known or ()):
+            yield ConfigError(
+                f"{name} has no such setting", field=f"{field}.{key}", value=given[key],
+                allowed=", ".join(known or ()),
+                hint="write learner.args.learning_rate" if key == "lr"
+                else nearest(str(key), list(known or ())),
+            )  # fmt: skip
+
+
+def _written_as(value: str, table: dict[str, str]) -> str:
+    """How a name is written here: ``torch.optim.Adam`` is ``adam``."""
+    module, _, last = value.rpartition(".")
+    known = class_name(last, table)
+    if module and known is not None:
+        return f"write {next(name for name, found in table.items() if found == known)}"
+    if module and last.isidentifier():
+        return f"write {module}:{last}"
+    return nearest(value, [*table, *table.values()])
+
+
+def classes(policy: str | None, args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field, ``module:name``) of everything that a learner takes from elsewhere.
+
+    Args:
+        policy: ``learner.policy``.
+        args: ``learner.args``, checked.
+    """
+    if policy is not None and ":" in policy:
+        yield "learner.policy", policy
+    for key, value in (args.get("policy_kwargs") or {}).items():
+        if key in _CLASSES and isinstance(value, str) and ":" in value:
+            yield f"learner.args.policy_kwargs.{key}", value
+    for key in ("learning_rate", "clip_range", "clip_range_vf"):
+        given = args.get(key)
+        path = given.get("name") if isinstance(given, Mapping) else given
+        if isinstance(path, str) and ":" in path:
+            yield f"learner.args.{key}", path
+
+
+def _net_arch(field: str, value: Any) -> Iterator[ConfigError]:
+    parts = {field: value}
+    if isinstance(value, Mapping):
+        for key in set(value) - {"pi", "vf", "qf"}:
+            yield ConfigError("no such network", field=f"{field}.{key}", value=value[key],
+                              allowed="pi, vf, qf",
+                              hint="pi is the actor, vf (off-policy: qf) the critic")  # fmt: skip
+        parts = {f"{field}.{k}": v for k, v in value.items() if k in {"pi", "vf", "qf"}}
+    for where, widths in parts.items():
+        if not isinstance(widths, list | tuple):
+            yield ConfigError(
+                "is not a list of widths", field=where, value=widths,
+                allowed="[64, 64] or {pi: […], vf: […]} ({pi, qf} off-policy)",
+            )  # fmt: skip
+            continue
+        for width in widths:
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                yield ConfigError("has a layer that is no positive width", field=where,
+                                  value=widths, allowed="whole numbers of at least 1",
+                                  hint="for example [64, 64]")  # fmt: skip
+                break
+            if width > MAX_WIDTH:
+                yield ConfigError(f"has a layer wider than {MAX_WIDTH}", field=where, value=widths)
+                break
+
+
+def count_parameters(net_arch: Any, inputs: int, outputs: int) -> int:
+    """Weights of the two networks of an MLP policy, about.
+
+    Args:
+        net_arch: ``policy_kwargs.net_arch``, checked; None for the default.
+        inputs: Length of the flat observation.
+        outputs: Length of the flat action.
+    """
+    arch = [64, 64] if net_arch is None else net_arch
+    parts = list(arch.values()) if isinstance(arch, Mapping) else [arch, arch]
+    total = 0
+    for widths in parts:
+        sizes = [inputs, *widths, outputs]
+        total += sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    return total
+
+
+def _length(space: Any) -> int:
+    """Length of a flat sample."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return sum(_length(s) for s in space.spaces.values())
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    return math.prod(space.shape or (1,))
+
+
+def sample_bytes(space: Any) -> int:
+    """Bytes of one observation in a buffer."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        return sum(sample_bytes(s) for s in space.spaces.values())
+    return math.prod(space.shape or (1,)) * (space.dtype.itemsize if space.dtype else 8)
+
+
+def check_spaces(
+    algorithm: str, policy: str | None, args: Mapping[str, Any], observation: Any, action: Any
+) -> None:
+    """Check that an algorithm can act in, and observe, a world.
+
+    Args:
+        algorithm: A built-in's name.
+        policy: ``learner.policy``.
+        args: ``learner.args``, checked.
+        observation: Observation space of the wrapped simulator.
+        action: Its action space.
+
+    Raises:
+        SpaceMismatch: It cannot.
+        ConfigError: A network that is too large.
+    """
+    kind = type(action).__name__
+    if kind not in ACTION_SPACES[algorithm]:
+        able = ", ".join(a for a, kinds in ACTION_SPACES.items() if kind in kinds) or "none"
+        raise SpaceMismatch(
+            f"{algorithm} cannot act in this world: its action space is {action}, and "
+            f"{algorithm} needs {' or '.join(ACTION_SPACES[algorithm])}",
+            field="learner.algorithm",
+            value=algorithm,
+            allowed=f"for {kind} actions: {able}",
+            hint=f"write algorithm: {able.split(', ')[0]}"
+            if able != "none"
+            else "wrap the simulator so that its actions are Box or Discrete",
+        )
+    import numpy as np
+    from gymnasium import spaces
+
+    if kind == "Box" and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise SpaceMismatch(
+            f"the action space {action} has an infinite bound",
+            field="simulator.id",
+            allowed="finite bounds",
+            hint="give it finite bounds (gymnasium.wrappers:RescaleAction helps)",
+        )
+    _check_policy(algorithm, policy, observation)
+    if args.get("use_sde") and kind != "Box":
+        raise SpaceMismatch(
+            "use_sde needs continuous actions",
+            field="learner.args.use_sde",
+            value=True,
+            allowed="false in this world",
+            hint="set use_sde: false",
+        )
+    several = args.get("n_steps", 1) > 1 and algorithm not in ON_POLICY
+    if several and isinstance(observation, spaces.Dict):
+        raise SpaceMismatch(
+            "returns of several steps are not offered for observations that are mappings",
+            field="learner.args.n_steps", value=args["n_steps"], allowed="1 in this world",
+            hint="set n_steps: 1, or flatten them (simulator.wrappers: [flatten_observation])",
+        )  # fmt: skip
+    arch = (args.get("policy_kwargs") or {}).get("net_arch")
+    parameters = count_parameters(arch, _length(observation), _length(action))
+    if parameters > MAX_PARAMETERS:
+        raise ConfigError(
+            f"the networks would have {parameters:,} parameters",
+            field="learner.args.policy_kwargs.net_arch", value=arch,
+            allowed=f"at most {MAX_PARAMETERS:,}",
+        )  # fmt: skip
+
+
+def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
+    if policy is not None and ":" in policy:
+        return
+    own = own_policies(algorithm)
+    auto = auto_policy(observation, algorithm)
+    if policy is None:
+        return
+    more = MORE_POLICIES.get(algorithm, ())
+    known = [*own.values(), *more]
+    if policy not in known:
+        raise ConfigError(
+            "no such policy", field="learner.policy", value=policy,
+            allowed=", ".join(known), hint=nearest(policy, known),
+        )  # fmt: skip
+    kinds = [kind for kind, name in own.items() if name == policy]
+    # An image may be flattened; nothing else may be taken for another thing.
+    flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")
+    if policy != auto and not flat:
+        raise SpaceMismatch(
+            f"{policy} cannot observe this world: {observation}",
+            field="learner.policy",
+            value=policy,
+            allowed=f"{auto}, module:Class, or null",
+            hint=f"write learner.policy: {auto}, or leave it out",
+        )
+
+
+def own_policies(algorithm: str) -> dict[str, str]:
+    """Which of ``POLICIES`` an algorithm has -> what it calls it."""
+    return OTHER_POLICIES.get(algorithm, {name: name for name in POLICIES})
+
+
+def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
+    """The policy that fits an observation space.
+
+    Args:
+        observation: The space.
+        algorithm: A built-in's name.
+
+    Raises:
+        SpaceMismatch: Something that looks like an image and is none that a CNN can take, or a
+            space for which the algorithm has no network.
+    """
+    kind, own = _kind_of_policy(observation), own_policies(algorithm)
+    if kind not in own:
+        raise SpaceMismatch(
+            f"{algorithm} has no network for images or mappings: {observation}",
+            field="learner.algorithm", value=algorithm,
+            allowed="; ".join(a for a in ACTION_SPACES if kind in own_policies(a)),
+            hint="flatten it (simulator.wrappers: [flatten_observation]), or choose another",
+        )  # fmt: skip
+    return own[kind]
+
+
+def _kind_of_policy(observation: Any) -> str:
+    from gymnasium import spaces
+
+    if isinstance(observation, spaces.Dict):
+        return "MultiInputPolicy"
+    if isinstance(observation, spaces.Box) and len(observation.shape) == 3:
+        if observation.dtype != "uint8":
+            raise SpaceMismatch(
+                f"an image observation is uint8 from 0 to 255, not {observation.dtype}",
+                field="simulator.id",
+                allowed="uint8, channels first or last",
+                hint="return uint8, or flatten it (gymnasium.wrappers:FlattenObservation)",
+            )
+        if min(observation.shape) > 16 or observation.shape.index(min(observation.shape)) == 1:
+            raise SpaceMismatch(
+                f"an image observation has its channels first or last, and this one is "
+                f"{observation.shape}",
+                field="simulator.id",
+                allowed="uint8, channels first or last",
+                hint="transpose it (gymnasium.wrappers:TransformObservation), or flatten it "
+                "(gymnasium.wrappers:FlattenObservation)",
+            )
+        return "CnnPolicy"
+    return "MlpPolicy"
+
+
+def check_memory(
+    algorithm: str, args: Mapping[str, Any], observation: Any, action: Any, ram_bytes: int
+) -> None:
+    """Check that the replay buffer fits into memory.
+
+    Raises:
+        ConfigError: It does not; with both numbers.
+    """
+    if "buffer_size" not in ARGUMENTS[algorithm]:
+        return
+    size = int(args.get("buffer_size", ARGUMENTS[algorithm]["buffer_size"]))
+    copies = 1 if args.get("optimize_memory_usage") else 2
+    row = copies * sample_bytes(observation) + 4 * math.prod(action.shape or (1,)) + 12
+    if size * row > ram_bytes:
+        fits = int(0.8 * ram_bytes / row)
+        raise ConfigError(
+            f"the replay buffer would need {size * row / 2**30:.1f} GiB, and this machine has "
+            f"{ram_bytes / 2**30:.1f} GiB", field="learner.args.buffer_size", value=size,
+            allowed=f"at most about {fits:,}", hint=f"set buffer_size: {fits}",
+        )  # fmt: skip

@@ -1,0 +1,245 @@
+"""The values that a run, and a child of a composite, is given: constants and tunables together.
+
+Pure functions of a resolved experiment. Reading files and telling where a value came from is
+``drillyard.spec.parameters``; here the values of one run are put together, on every worker alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from drillyard.errors import ConfigError
+from drillyard.spec.references import PER_RUN, fill, names_of
+from drillyard.spec.tunables import Space
+
+if TYPE_CHECKING:
+    from drillyard.mailbox.records import RunRecord
+    from drillyard.spec.experiment import ExperimentSpec, Parts
+
+ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
+"""Parameters that every run has, declared or not."""
+
+
+def space(spec: Parts | Mapping[str, Any]) -> Space:
+    """The active tunables: those of the experiment, and of its children.
+
+    Args:
+        spec: A resolved experiment, or a child as a mapping.
+
+    Raises:
+        ConfigError: A group that is not there, or one name with two meanings.
+    """
+    found = Space.of(_section(spec, "tunables"), _section(spec, "tunable_params"))
+    for child in _children(spec):
+        found = found.joined(space(child))
+    return found
+
+
+def run_parameters(
+    spec: ExperimentSpec,
+    *,
+    run: str,
+    seed: int,
+    trial: int = 1,
+    runner: int = 1,
+    assignment: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What one run is given: constants, tunables and what drillyard knows about it.
+
+    Args:
+        spec: The resolved experiment.
+        run: The run's id.
+        seed: Its seed. ``seed`` and ``run_id`` are passed on only where they are declared or
+            referenced.
+        trial: Its trial, from 1.
+        runner: Whose turn it is among the workers, from 1.
+        assignment: The trial's tunables; those left out keep the experiment's values.
+
+    Returns:
+        Name -> value: JSON.
+
+    Raises:
+        ConfigError: An assignment that a tunable does not take.
+    """
+    tunables = space(spec).assign({**spec.parameters.tunable_values, **(assignment or {})})
+    known = {"trial_id": trial, "trial_runner_id": runner, "run_id": run, "seed": seed, **tunables}
+    bound = bind(spec, known)
+    wanted = set(_required(spec))
+    wanted.update(name for late in spec.parameters.per_run or () for name in names_of(late.text))
+    values = {"experiment_id": spec.name, **bound.parameters.const_args, **tunables}
+    values |= {name: known[name] for name in ("trial_id", "trial_runner_id")}
+    return values | {name: known[name] for name in PER_RUN if name in wanted}
+
+
+def bind(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment as one run sees it: what only the run knows is filled in.
+
+    Args:
+        spec: The resolved experiment.
+        values: The run's parameters (``RunRecord.parameters``).
+
+    Raises:
+        ConfigError: A value that its field does not take.
+    """
+    late = spec.parameters.per_run
+    if not late:
+        return spec
+    tree = spec.model_dump(mode="json", by_alias=True)
+    for one in late:
+        try:
+            _put(tree, one.at, fill(one.text, values))
+        except KeyError as error:
+            raise ConfigError(
+                f"the run has no parameter {error.args[0]!r}",
+                field=".".join(str(p) for p in one.at), value=one.text,
+                hint="name it under parameters.required_args",
+            ) from None  # fmt: skip
+    try:
+        return type(spec).model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(p) for p in first["loc"])
+        texts = {".".join(str(p) for p in one.at): one.text for one in late}
+        raise ConfigError(
+            f"does not take what this run gives it: {first['msg']}", field=where,
+            value=first["input"], hint=f"it reads {texts.get(where, 'a parameter')}",
+        ) from None  # fmt: skip
+
+
+def with_parts(spec: ExperimentSpec, parts: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment as a trial of a list has it: whole parts of its own instead of the file's.
+
+    Args:
+        spec: The resolved experiment.
+        parts: ``simulator``, ``learner`` …: whole, as JSON.
+
+    Raises:
+        ConfigError: A part that no experiment has.
+    """
+    if not parts:
+        return spec
+    tree = {**spec.model_dump(mode="json", by_alias=True), **parts}
+    try:
+        return type(spec).model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(
+            f"a listed experiment cannot be: {first['msg']}", field=where, value=first["input"],
+            hint="see study.experiments",
+        ) from None  # fmt: skip
+
+
+def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:
+    """The experiment as the worker of a run sees it.
+
+    Args:
+        spec: As ``experiment.json`` has it.
+        run: ``run.json``.
+
+    Raises:
+        ConfigError: A value that its field does not take.
+    """
+    own = with_parts(spec, run.parts)
+    return bind(own, {**run.parameters, "run_id": run.run, "seed": run.seed})
+
+
+def bound_tree(spec: Mapping[str, Any], run: RunRecord) -> dict[str, Any]:
+    """``bound`` for readers of records: JSON in, JSON out, and never a refusal.
+
+    Args:
+        spec: ``ExperimentRecord.spec``.
+        run: ``run.json``.
+    """
+    tree: dict[str, Any] = copy.deepcopy({**spec, **run.parts})
+    values = {**run.parameters, "run_id": run.run, "seed": run.seed}
+    section = tree.get("parameters")
+    for one in (section.get("per_run") if isinstance(section, dict) else None) or ():
+        # Of another version, or by hand: what cannot be filled in stays as it was resolved.
+        with contextlib.suppress(LookupError, TypeError):
+            _put(tree, one["at"], fill(one["text"], values))
+    return tree
+
+
+def child_parameters(
+    parent_values: Mapping[str, Any],
+    child: Parts | Mapping[str, Any],
+    globals_: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a child of a composite is given: only what it declares, and what is always there.
+
+    Globals win over the parent, the parent over the child's own constants. Nothing that one child
+    has reaches another: each call starts from the parent's values.
+
+    Args:
+        parent_values: The parent's parameters in this run. Of a child that was resolved with its
+            parent's file, constants are settled already; its tunables are taken from here.
+        child: The child, or its file's content.
+        globals_: Real globals, where the child was not resolved yet.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        ConfigError: Required parameters that nobody gives: all of them; or an assignment that a
+            tunable does not take.
+    """
+    given = {**parent_values, **(globals_ or {})}
+    settled = _section(child, "per_run") is not None
+    constants = dict(_section(child, "const_args") or {})
+    required = list(_section(child, "required_args") or ())
+    tunables = space(child)
+    own = dict(_section(child, "tunable_values") or {})
+    values: dict[str, Any] = tunables.assign(
+        {**own, **{k: v for k, v in parent_values.items() if k in tunables}}
+    )
+    for name, value in constants.items():
+        if name not in values:
+            values[name] = value if settled else given.get(name, value)
+    missing = [n for n in required if n not in values and n not in given]
+    if missing:
+        raise ConfigError(
+            f"missing required parameter{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
+            field="parameters.required_args",
+            allowed="a value from the parent, globals, const_args or a tunable",
+            hint=f"declare {', '.join(missing)} in the parent, or give a default in const_args",
+        )
+    for name in required:
+        values.setdefault(name, given.get(name))
+    for name in ALWAYS:
+        if name in given:
+            values[name] = given[name]
+    return values
+
+
+def _section(spec: Parts | Mapping[str, Any], key: str) -> Any:
+    if isinstance(spec, Mapping):
+        section = spec.get("parameters")
+        return section.get(key) if isinstance(section, Mapping) else None
+    return getattr(spec.parameters, key)
+
+
+def _children(spec: Parts | Mapping[str, Any]) -> Sequence[Any]:
+    children = (
+        spec.get("children") if isinstance(spec, Mapping) else getattr(spec, "children", None)
+    )
+    found = children if isinstance(children, list | tuple) else ()
+    return [c for c in found if not isinstance(c, str)]
+
+
+def _required(spec: Any) -> Iterator[str]:
+    """Names that the experiment or a child requires."""
+    yield from spec.parameters.required_args
+    for child in _children(spec):
+        yield from _required(child)
+
+
+def _put(tree: Any, path: Sequence[str | int], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree[part]
+    tree[path[-1]] = value

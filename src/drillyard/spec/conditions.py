@@ -1,0 +1,121 @@
+"""Lists of initial conditions: reset options, one episode each, from JSON, CSV or YAML."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard.documents.files import read_document, read_text
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+
+Condition = dict[str, Any]
+MOST = 100_000
+_ALLOWED = "a list of mappings, such as [{level: 0.2}, {level: 0.4}]; or a CSV with a header"
+
+
+def read_conditions(file: Path) -> list[Condition]:
+    """Read a list of initial conditions.
+
+    Args:
+        file: ``.csv`` (the header names the keys, an empty cell leaves one out), ``.json``,
+            ``.yaml``. A column or key may be called ``config_level`` for ``level``, as an earlier
+            assessment has it.
+
+    Raises:
+        ConfigError: It cannot be read, or a line of it is no condition.
+    """
+    if file.suffix.lower() == ".csv":
+        found: Any = _rows(file)
+    else:
+        found = read_document(file, file.name).value
+    return checked(found, file.name)
+
+
+def checked(found: Any, shown: str) -> list[Condition]:
+    """A list of conditions.
+
+    Args:
+        found: What was read.
+        shown: How messages call the file.
+
+    Raises:
+        ConfigError: It is none; names the item.
+    """
+    hint = "each is what `reset` is given: {level: 0.2}"
+    if not isinstance(found, list) or not found or len(found) > MOST:
+        size = (
+            f"a list of {len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
+        )
+        raise ConfigError(f"is {size}, not a list of conditions", file=shown, allowed=_ALLOWED,
+                          hint=hint)  # fmt: skip
+    for number, one in enumerate(found, 1):
+        if not isinstance(one, Mapping):
+            raise ConfigError(f"condition {number} is no mapping", file=shown, value=one,
+                              allowed=_ALLOWED, hint=hint)  # fmt: skip
+    return [{str(k).removeprefix("config_"): v for k, v in one.items()} for one in found]
+
+
+def take_conditions(tree: Any, folder: Path) -> None:
+    """Put the list in the place of the file that ``evaluate.conditions`` names.
+
+    So that a worker, and whoever reads the record later, needs no file.
+
+    Args:
+        tree: The experiment as it is written.
+        folder: Where it lies.
+
+    Raises:
+        ConfigError: The file is none.
+    """
+    part = tree.get("evaluate") if isinstance(tree, dict) else None
+    if isinstance(part, dict) and isinstance(part.get("conditions"), str):
+        part["conditions"] = read_conditions(folder / part["conditions"])
+
+
+def known_keys(found: list[Condition], known: Collection[str] | None, shown: str) -> None:
+    """Hold the keys against those that the simulator declares.
+
+    Raises:
+        ConfigError: One that it does not know; names the condition.
+    """
+    for number, one in enumerate(found, 1):
+        for key in one:
+            if known is not None and key not in known:
+                raise ConfigError(
+                    f"condition {number}: the simulator has no reset key {key!r}", file=shown,
+                    value=one, allowed=", ".join(sorted(known)) or "none",
+                    hint=nearest(key, sorted(known)),
+                )  # fmt: skip
+
+
+def _rows(file: Path) -> list[Condition]:
+    reader = csv.reader(io.StringIO(read_text(file, file.name)))
+    header = next(reader, [])
+    if not header or len({name.strip() for name in header}) != len(header) or "" in header:
+        raise ConfigError("has no header of distinct names", file=file.name, line=1,
+                          value=",".join(header), allowed=_ALLOWED,
+                          hint="the first line names the keys: level,wanted")  # fmt: skip
+    found = []
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise ConfigError(f"has {len(row)} cells, the header {len(header)}", file=file.name,
+                              line=reader.line_num, value=",".join(row), allowed=_ALLOWED,
+                              hint="an empty cell leaves a key out: 0.2,,1")  # fmt: skip
+        cells = zip(header, row, strict=True)
+        found.append({name.strip(): _value(cell.strip()) for name, cell in cells if cell.strip()})
+    return found
+
+
+def _value(cell: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(cell.lower(), cell)

@@ -1,0 +1,92 @@
+"""Constraints between tunables: expressions that are walked as a tree, never evaluated as code.
+
+What they may hold is in ``drillyard.spec.expressions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.errors import BadValue, ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.expressions import ALLOWED, Expression, read_expression
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A condition on an assignment.
+
+    Attributes:
+        expression: What must be true.
+    """
+
+    expression: Expression
+
+    @property
+    def text(self) -> str:
+        """As it was written."""
+        return self.expression.text
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Tunables that it reads."""
+        return self.expression.names
+
+    def holds(self, assignment: Mapping[str, Any]) -> bool:
+        """Is it fulfilled?
+
+        Args:
+            assignment: Name -> value; all of ``names``.
+
+        Raises:
+            ConfigError: It cannot be computed for these values (a text plus a number).
+        """
+        try:
+            return bool(self.expression.value(assignment))
+        except ZeroDivisionError:
+            return False
+        except (TypeError, ValueError, OverflowError) as error:
+            read = {name: assignment[name] for name in sorted(self.names)}
+            raise ConfigError(
+                f"cannot be computed for {read}: {error}", field="study.constraints",
+                value=self.text, allowed="a condition that every assignment has an answer to",
+                hint="compare numbers with numbers and texts with texts",
+            ) from None  # fmt: skip
+
+
+def parse(text: str) -> Constraint:
+    """Read a condition.
+
+    Raises:
+        BadValue: It is none, names no tunable, or holds more than an expression may.
+    """
+    expression = read_expression(text, "condition", "n_steps % batch == 0")
+    if not expression.names:
+        raise BadValue("names no tunable", value=text, allowed=ALLOWED,
+                       hint="it would hold always or never: delete it")  # fmt: skip
+    return Constraint(expression)
+
+
+def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
+    """Read conditions on known tunables.
+
+    Args:
+        texts: The conditions.
+        known: Names of the active tunables.
+
+    Raises:
+        ConfigError: One names something else.
+    """
+    found = []
+    for number, text in enumerate(texts):
+        constraint = parse(text)
+        for name in sorted(constraint.names - set(known)):
+            raise ConfigError(
+                f"{name!r} is no active tunable", field=f"study.constraints[{number}]",
+                value=text, allowed=", ".join(sorted(known)) or "no tunable is active",
+                hint=nearest(name, sorted(known)),
+            )  # fmt: skip
+        found.append(constraint)
+    return found

@@ -1,0 +1,88 @@
+"""Lessons: what the keys of ``reset(options=…)`` are drawn from at each episode.
+
+A lesson is a mapping from reset key to one of the forms of ``lesson_rules``. A draw is a pure
+function of (seed, copy, episode), so that a resume needs the episode counter only, copies never
+share their draws, and more copies change nothing for those that there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.simulator.lesson_rules import read_rule
+
+Lesson = Mapping[str, Any]
+
+
+def validate_lesson(
+    lesson: Lesson, known_keys: Collection[str] | None = None, field: str = "simulator.lesson"
+) -> None:
+    """Check a lesson before anything runs.
+
+    Args:
+        lesson: Reset key -> what to draw.
+        known_keys: Keys that the simulator's reset understands; None when it does not say.
+        field: Where the lesson stands in the experiment file.
+
+    Raises:
+        ConfigError: A form that is none, two forms at once, a range upside down, or a key that
+            the simulator does not know; names the key.
+    """
+    for key, rule in lesson.items():
+        if known_keys is not None and key not in known_keys:
+            raise ConfigError(
+                f"the simulator has no reset key {key!r}",
+                field=f"{field}.{key}",
+                allowed=", ".join(sorted(known_keys)) or "none",
+                hint=nearest(key, sorted(known_keys)),
+            )
+        read_rule(rule, f"{field}.{key}")
+
+
+def draw(lesson: Lesson, seed: int, copy: int, episode: int) -> dict[str, Any]:
+    """The reset values of one training episode.
+
+    Args:
+        lesson: A valid lesson.
+        seed: Seed of the run (or of the last seeded reset).
+        copy: Index of the simulator's copy, from 0.
+        episode: Episodes that this copy has begun before, from 0.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, copy, episode]))
+    # In the order of the names, so that the order in a file changes nothing.
+    return {key: read_rule(lesson[key], key).draw(rng) for key in sorted(lesson)}
+
+
+def draw_in_order(lesson: Lesson, seed: int, episode: int) -> dict[str, Any]:
+    """The reset values of one evaluation episode: ``values`` are gone through in order.
+
+    With several lists every combination comes, the first key of the file changing fastest;
+    weights play no part.
+
+    Args:
+        lesson: A valid lesson.
+        seed: Of the evaluation, for what is drawn from a range.
+        episode: Index of the episode, from 0.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, episode]))
+    drawn = {
+        key: read_rule(lesson[key], key).draw(rng)
+        for key in sorted(lesson)
+        if not listed(lesson[key])
+    }
+    rest = episode
+    for key, rule in lesson.items():
+        if listed(rule):
+            rest, index = divmod(rest, len(rule["values"]))
+            drawn[key] = rule["values"][index]
+    return drawn
+
+
+def listed(rule: Any) -> bool:
+    """True for ``{values: […]}``."""
+    return isinstance(rule, Mapping) and "values" in rule

@@ -1,0 +1,167 @@
+"""The active groups of an experiment: whole assignments, what changed between two, its cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from drillyard.errors import BadValue, ConfigError, ConfigErrors
+from drillyard.registry import nearest
+from drillyard.spec.tunables.tunable import Model, Tunable, Weight
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+class Group(Model):
+    """Tunables that change together."""
+
+    cost: Weight = Field(
+        0, description="What a change of any of them costs (a reboot, a new machine), in any unit."
+    )
+    description: str | None = Field(None, description="What it is, for people.")
+    params: dict[str, Tunable] = Field(min_length=1, description="Name: tunable.")
+
+    @model_validator(mode="after")
+    def _names(self) -> Group:
+        for name in self.params:
+            if not NAME.match(name):
+                raise BadValue(
+                    f"{name!r} is no name for a tunable", key="params", value=name,
+                    allowed="letters, digits and _, no digit first", hint="rename it",
+                )  # fmt: skip
+        return self
+
+
+class Space:
+    """The active groups of an experiment.
+
+    Args:
+        groups: By name, in order.
+
+    Raises:
+        ConfigError: One tunable in two groups.
+    """
+
+    def __init__(self, groups: Mapping[str, Group]) -> None:
+        self.groups = dict(groups)
+        self.tunables: dict[str, Tunable] = {}
+        self.group_of: dict[str, str] = {}
+        for group, body in self.groups.items():
+            for name, tunable in body.params.items():
+                if name in self.tunables:
+                    raise ConfigError(
+                        f"tunable {name!r} stands in the active groups {self.group_of[name]!r} "
+                        f"and {group!r}", field=f"parameters.tunables.{group}.params.{name}",
+                        allowed="one group a tunable", hint="rename one of them",
+                    )  # fmt: skip
+                self.tunables[name] = tunable
+                self.group_of[name] = group
+
+    @classmethod
+    def of(cls, groups: Mapping[str, Any] | None, active: Sequence[str] | None) -> Space:
+        """From ``parameters.tunables`` and ``parameters.tunable_params`` of a resolved experiment.
+
+        Args:
+            groups: Group -> body, as models or JSON.
+            active: Names of groups.
+
+        Raises:
+            ConfigError: No such group.
+        """
+        known = groups or {}
+        chosen: dict[str, Group] = {}
+        for name in active or ():
+            if name not in known:
+                raise ConfigError(
+                    "no such group of tunables", field="parameters.tunable_params", value=name,
+                    allowed=", ".join(sorted(known)) or "none are declared",
+                    hint=nearest(name, sorted(known)),
+                )  # fmt: skip
+            body = known[name]
+            chosen[name] = body if isinstance(body, Group) else Group.model_validate(body)
+        return cls(chosen)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tunables
+
+    def joined(self, other: Space) -> Space:
+        """This space and another one: of a parent and its child.
+
+        Args:
+            other: May hold the same groups again, when they are the same.
+
+        Raises:
+            ConfigError: The same group or tunable with another meaning.
+        """
+        for name in self.groups.keys() & other.groups.keys():
+            if self.groups[name] != other.groups[name]:
+                raise ConfigError(
+                    f"the group {name!r} is declared twice, differently",
+                    field=f"parameters.tunables.{name}", allowed="the same declaration in both",
+                    hint="put it in one file and name that in include_tunables of both",
+                )  # fmt: skip
+        return Space({**self.groups, **other.groups})
+
+    def defaults(self) -> dict[str, Any]:
+        """Name -> default, of the right type."""
+        return {name: t.take(name, t.default) for name, t in self.tunables.items()}
+
+    def assign(
+        self, values: Mapping[str, Any], base: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A whole assignment from some values.
+
+        Args:
+            values: Name -> value; ``{}`` gives ``base`` back.
+            base: What the others have; default: their defaults.
+
+        Raises:
+            ConfigError: A name that no active tunable has, or a value it does not take.
+            ConfigErrors: Several of them.
+        """
+        found = {**self.defaults(), **(base or {})}
+        problems: list[ConfigError] = []
+        for name, value in values.items():
+            if name not in self.tunables:
+                problems.append(self._unknown(name))
+                continue
+            try:
+                found[name] = self.tunables[name].take(name, value)
+            except ConfigError as error:
+                problems.append(error)
+        if len(problems) > 1:
+            raise ConfigErrors(problems)
+        if problems:
+            raise problems[0]
+        return found
+
+    def _unknown(self, name: str) -> ConfigError:
+        known = sorted(self.tunables)
+        return ConfigError(
+            f"{name!r} is no active tunable", field=name, value=name,
+            allowed=", ".join(known) or "no group of tunables is active",
+            hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
+        )  # fmt: skip
+
+    def updated(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+        """Groups of which something changes from one assignment to the next; all at first."""
+        if before is None:
+            return list(self.groups)
+        changed = {self.group_of[n] for n in self.tunables if before.get(n) != after.get(n)}
+        return [g for g in self.groups if g in changed]
+
+    def cost(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> float:
+        """What going from one assignment to the next costs: each changed group once."""
+        return sum(self.groups[g].cost for g in self.updated(before, after))
+
+    def draw(self, random: Random) -> dict[str, Any]:
+        """An assignment by chance."""
+        return {name: tunable.draw(random) for name, tunable in self.tunables.items()}
+
+    def unit(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """An assignment as numbers from 0 to 1."""
+        return {name: t.unit(values[name]) for name, t in self.tunables.items()}

@@ -1,0 +1,1 @@
+"""This machine: clock, processes, scratch folders, files, redaction. Knows no experiment."""

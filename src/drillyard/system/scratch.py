@@ -1,0 +1,135 @@
+"""Temporary folders that are found again: what a killed process left is swept by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Any
+
+from drillyard.errors import InfrastructureError
+from drillyard.system.processes import ProcessId
+
+RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
+_SOCKET_ROOM = 36
+"""Characters that multiprocessing puts behind the temporary folder for its socket."""
+_SOCKET_LIMIT = 104
+"""Of a socket's path, on the strictest of the systems."""
+_SHORT = Path(f"/tmp/dy-{os.getuid()}")
+"""For names that must be short: sockets are made below them."""
+
+
+def runtime() -> Path:
+    """This user's folder for logs and scratch files of processes on this machine."""
+    default = Path(tempfile.gettempdir()) / f"drillyard-{os.getuid()}"
+    return Path(os.environ.get(RUNTIME) or default).expanduser().resolve()
+
+
+@contextlib.contextmanager
+def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
+    """A temporary folder of this process, gone afterwards.
+
+    Those of the same kind whose process is gone are removed first.
+
+    Args:
+        kind: First part of its name.
+        root: Where it is made; default ``runtime()``.
+
+    Raises:
+        InfrastructureError: Somebody else owns the place.
+    """
+    root, me = root or runtime(), ProcessId.current()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if root.stat().st_uid != os.getuid():
+        raise InfrastructureError(
+            f"{root} belongs to another user", hint=f"set {RUNTIME} to a folder of your own"
+        )
+    for path in root.glob(f"{kind}-*"):
+        _, _, name = path.name.rpartition(f"{kind}-")
+        pid, _, started = name.partition("-")
+        with contextlib.suppress(ValueError):
+            if not ProcessId(int(pid), float(started)).alive():
+                shutil.rmtree(path, ignore_errors=True)
+    mine = root / f"{kind}-{me.pid}-{me.started}"
+    mine.mkdir(mode=0o700)
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def short_folder(kind: str) -> contextlib.AbstractContextManager[Path]:
+    """``own_folder`` where names are short enough for sockets, whatever TMPDIR says.
+
+    Args:
+        kind: First part of its name.
+    """
+    return own_folder(kind, _SHORT)
+
+
+def workplace(scratch: Path, code: Path | None) -> Path:
+    """Where an attempt's user code runs: a copy of his folder, made once.
+
+    Runs side by side share the folder that his modules are imported from; a file that one of them
+    writes by a relative name must not be another one's.
+
+    Args:
+        scratch: Local folder of the attempt.
+        code: The user's folder as it travelled; None where none did.
+    """
+    folder = scratch / "work"
+    if not folder.is_dir():
+        if code is None:
+            folder.mkdir(parents=True)
+        else:
+            shutil.copytree(code, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@contextlib.contextmanager
+def temporary_below(folder: Path) -> Iterator[None]:
+    """Let this process and those it starts make their temporary files below a folder.
+
+    So that they go with it also after ``kill -9``. Where the path would be too long for the
+    sockets of ``multiprocessing``, they go into a folder of their own under ``/tmp``, which is
+    removed at the end, or by the next process that needs one.
+
+    Args:
+        folder: Of this process, there already.
+
+    Raises:
+        InfrastructureError: No such folder can be made.
+    """
+    place = folder / "tmp"
+    with contextlib.ExitStack() as stack:
+        if len(os.fsencode(place)) + _SOCKET_ROOM > _SOCKET_LIMIT:
+            try:
+                place = stack.enter_context(short_folder("tmp"))
+            except OSError as error:
+                raise InfrastructureError(
+                    f"{place} is too long for sockets, and {_SHORT} cannot be used: {error}",
+                    hint="set TMPDIR to a folder with a short name",
+                ) from error
+        else:
+            place.mkdir(mode=0o700, exist_ok=True)
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(place)
+        tempfile.tempdir = None  # asked for again
+        # A folder of its own multiprocessing would remove when the interpreter ends, and complain
+        # that it has gone with this one.
+        settings: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+        sockets = settings.get("tempdir")
+        settings["tempdir"] = tempfile.mkdtemp(prefix="pymp-")
+        try:
+            yield
+        finally:
+            settings["tempdir"] = sockets
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+            tempfile.tempdir = None

@@ -1,0 +1,182 @@
+"""A local copy of an experiment's curves as TensorBoard event files, kept up to date.
+
+TensorBoard reads a folder; results may lie in a bucket. What a run has stored as event files is
+copied; while it is at work, its curves are written from its metric streams, which are the truth.
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from drillyard.errors import UserError
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store
+from drillyard.metrics.streams import read_stream
+from drillyard.system.optional_packages import install
+from drillyard.system.safe_names import file_name
+
+STREAMS = ("train", "evaluation", "timing")
+_LIVE = ".live"
+
+
+class Boards:
+    """The copy of some runs of one experiment.
+
+    Args:
+        mailbox: The experiment.
+        runs: Which.
+        folder: Where the copy is: ``<folder>/<experiment>/<run>/``.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+
+    def __init__(self, mailbox: Mailbox, runs: Iterable[str], folder: Path) -> None:
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            raise UserError("TensorBoard is not installed here", hint=install("rl")) from error
+        self._mailbox = Mailbox(cast(Store, _Remembering(mailbox.store)), mailbox.experiment)
+        self._runs = list(runs)
+        self.folder = folder
+        self._copied: dict[str, tuple[int, float]] = {}
+        self._live: dict[str, _Live] = {}
+
+    def sync(self) -> int:
+        """Bring the copy up to date.
+
+        Returns:
+            How many files were copied, or got new points.
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
+        return sum(self._sync(run) for run in self._runs)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        for live in self._live.values():
+            live.close()
+        self._live.clear()
+
+    def _sync(self, run: str) -> int:
+        place = self.folder / file_name(self._mailbox.experiment) / file_name(run)
+        stored = self._stored(run)
+        if not stored:
+            if run not in self._live:
+                self._live[run] = _Live(self._mailbox, run, place)
+            return self._live[run].sync()
+        if run in self._live:
+            self._live.pop(run).close()
+        for path in place.glob(f"*{_LIVE}"):
+            path.unlink()  # the stored files have all its points
+        return sum(self._copy(info, place / info.key.rpartition("/")[2]) for info in stored)
+
+    def _stored(self, run: str) -> list[ObjectInfo]:
+        """Event files of a run as it published them.
+
+        Before that its streams are the whole truth, over all attempts; where it has none, the
+        files of its newest attempt are what there is.
+        """
+        prefix = self._mailbox.key(f"runs/{run}/")
+        found: dict[str, list[ObjectInfo]] = {}
+        streams = False
+        for info in self._mailbox.store.list(prefix):
+            streams = streams or "/streams/" in info.key
+            head, sign, _ = info.key.rpartition("/tensorboard/")
+            if sign:
+                found.setdefault(head, []).append(info)
+        published = found.get(prefix.rstrip("/"), [])
+        if published or streams or not found:
+            return published
+        return found[max(found, key=lambda head: max(i.updated_at for i in found[head]))]
+
+    def _copy(self, info: ObjectInfo, path: Path) -> bool:
+        state = (info.size, info.updated_at)
+        if self._copied.get(info.key) == state and path.exists():
+            return False
+        if path.exists() and info.key not in self._copied and path.stat().st_size == info.size:
+            self._copied[info.key] = state  # from an earlier time
+            return False
+        try:
+            self._mailbox.store.download(info.key, path)
+        except ObjectMissing:
+            return False
+        self._copied[info.key] = state
+        return True
+
+
+class _Remembering:
+    """A store whose immutable segments of streams are fetched once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._segments: dict[str, bytes] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, key: str) -> bytes:
+        if "/streams/" not in key:
+            return self._store.get(key)
+        if key not in self._segments:
+            self._segments[key] = self._store.get(key)
+        return self._segments[key]
+
+
+class _Live:
+    """The event file of a run that is at work, written from its streams."""
+
+    def __init__(self, mailbox: Mailbox, run: str, folder: Path) -> None:
+        self._mailbox, self._run, self._folder = mailbox, run, folder
+        self._seen: dict[str, int] = {}
+        self._writer: Any = None
+
+    def sync(self) -> int:
+        new = 0
+        for stream in STREAMS:
+            # What a resume wrote again has the numbers and values that were read before.
+            for line in read_stream(self._mailbox, self._run, stream)[self._first(stream) :]:
+                self._seen[stream] = int(line["seq"]) + 1
+                new += 1
+                self._add(line)
+        if self._writer is not None and new:
+            self._writer.flush()
+        return int(new > 0)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _first(self, stream: str) -> int:
+        return self._seen.get(stream, 0)
+
+    def _add(self, line: dict[str, Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in line["metrics"].items()
+            if isinstance(value, int | float)
+        ]
+        if values:
+            self._open().add_event(
+                Event(wall_time=line["time"], step=int(line["step"]),
+                      summary=Summary(value=values))
+            )  # fmt: skip
+
+    def _open(self) -> Any:
+        if self._writer is None:
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            # A copy of an earlier time is written anew: TensorBoard shows no point twice.
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._writer = EventFileWriter(str(self._folder), filename_suffix=_LIVE)
+        return self._writer

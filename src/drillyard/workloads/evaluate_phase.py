@@ -1,0 +1,281 @@
+"""The evaluate phase: agent and baselines on the same episodes; files and numbers of the result.
+
+evaluation/episodes.json, .csv     every episode of every policy
+trajectories/<policy>.csv          the steps of the first episode of a policy
+assessment/<policy>.csv, _logs.csv  each of ``evaluate.conditions``, and each of its steps
+steps/<policy>/…                   every step of all of them, with the wrapper ``csv_logger``
+trajectories/meta.json             its options and return; units and references of the columns
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from drillyard.agents.base import LoadedPolicy, Which, load_policy
+from drillyard.agents.trained import policy_files
+from drillyard.evaluation.assessment import Assessed, assessed
+from drillyard.evaluation.assessment import summary as assessment_of
+from drillyard.evaluation.episodes import (
+    Episode,
+    Planned,
+    Played,
+    lesson_of,
+    plan,
+    run_baseline,
+    run_episodes,
+)
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Manifest
+from drillyard.metrics.step_csv import step_logs
+from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.simulator.lessons import Lesson, listed
+from drillyard.statistics import t_interval
+
+if TYPE_CHECKING:
+    from drillyard.evaluation.video_episodes import Films
+
+AGENT = "agent"
+
+
+def evaluate_phase(context: RunContext) -> PhaseOutcome:
+    """Evaluate the agent of a run, and the baselines where the run is that of the first seed.
+
+    Args:
+        context: Of the evaluate ticket; the training of the run was accepted before.
+
+    Returns:
+        The files above, and as summary ``policies`` (name -> ``summarise``), ``policy_used``, and
+        with conditions ``assessment`` (name -> ``assessing.summary``).
+
+    Raises:
+        CorruptObject: The training's files are missing or changed.
+        RunFailed: Something is not finite.
+        Stopped: A stop was asked for.
+    """
+    spec = context.spec
+    assert spec.simulator is not None
+    trained, which = policy_files(context.mailbox, context.run.run, spec.evaluate.policy)
+    policy = load_policy(trained, which)
+    planned = plan(spec)
+    # Once an experiment; a listed one may have another world, and so baselines of its own.
+    first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
+    names = [AGENT, *(spec.baselines if first else [])]
+    played: dict[str, Played] = {}
+    for number, name in enumerate(names):
+        on_step = _watch(context, name, number * len(planned), len(names) * len(planned))
+        played[name] = _play(spec, name, policy, planned, True, on_step)
+        context.log.info("evaluated %s: %d episodes", name, len(planned))
+    texts = result_files(spec, played)
+    for name, p in played.items():
+        logs = step_logs(p.logs, spec.simulator.id, context.claim.claimed_at)
+        texts |= {f"steps/{_file_name(name)}/{file}": text for file, text in logs}
+    lesson = lesson_of(spec)
+    summary: dict[str, Any] = {
+        "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
+        "policy_used": which,
+    }
+    if spec.evaluate.conditions:
+        summary["assessment"] = {}
+        for name in names:
+            found = _assess(context, name, policy, planned)
+            summary["assessment"][name] = assessment_of(found)
+            place = f"assessment/{_file_name(name)}"
+            texts[f"{place}.csv"] = csv_text([one.row for one in found])
+            texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
+    files = {name: context.save(name, data.encode()) for name, data in texts.items()}
+    problems: list[str] = []
+    if spec.evaluate.videos is not None:
+        films = _films(context, policy, trained, planned, played[AGENT])
+        files |= {name: context.save(name, data) for name, data in films.files.items()}
+        problems += films.problems
+    if spec.tracking.register_as is not None:
+        from drillyard.policies.enclosing import enclosed
+
+        bundle, problem = enclosed(context, which, summary)
+        files |= bundle
+        problems += [problem] if problem is not None else []
+    if problems:
+        summary["problems"] = problems
+    return PhaseOutcome(files=Manifest(files=files), summary=summary)
+
+
+def _assess(
+    context: RunContext, name: str, policy: LoadedPolicy, planned: Sequence[Planned]
+) -> list[Assessed]:
+    """An episode from each of ``evaluate.conditions``, with the seeds of the evaluation."""
+    conditions = context.spec.evaluate.conditions or []
+    given = [Planned(i, seeded.seed, dict(options)) for i, (seeded, options) in enumerate(
+        zip(cycle(planned), conditions, strict=False))]  # fmt: skip
+    on_step = _watch(context, name, 0, len(given))
+    found = assessed(_play(context.spec, name, policy, given, "all", on_step))
+    context.log.info("assessed %s: %d conditions", name, len(given))
+    return found
+
+
+def _films(
+    context: RunContext, policy: LoadedPolicy, trained: Mapping[str, bytes],
+    planned: Sequence[Planned], played: Played,
+) -> Films:  # fmt: skip
+    """Videos of the agent, and of what it was at its checkpoints."""
+    from drillyard.agents.earlier import earlier
+    from drillyard.evaluation.video_episodes import film
+
+    spec = context.spec
+    assert spec.simulator is not None
+
+    def checkpoints() -> dict[str, LoadedPolicy]:
+        found = earlier(context.mailbox, context.run.run, trained)
+        return {f"step {step:,}": policy for step, policy in found.items()}
+
+    return film(spec.simulator, policy, spec.evaluate.deterministic, planned, played, checkpoints)
+
+
+def _play(
+    spec: ExperimentSpec, name: str, policy: LoadedPolicy, planned: Sequence[Planned],
+    trajectory: bool | Literal["all"], on_step: Callable[[int], None],
+) -> Played:  # fmt: skip
+    assert spec.simulator is not None
+    if name != AGENT:
+        return run_baseline(name, spec.simulator, planned, trajectory=trajectory, on_step=on_step)
+    return run_episodes(
+        spec.simulator, _acting(policy, spec.evaluate.deterministic, planned), planned,
+        normalisation=policy.normalisation, trajectory=trajectory, on_step=on_step,
+    )  # fmt: skip
+
+
+def load_agent(mailbox: Mailbox, run: str, wanted: Which) -> tuple[LoadedPolicy, Which]:
+    """The trained policy of a run; the final one where there is no best.
+
+    Raises:
+        NotFound: The run has no accepted training.
+        CorruptObject: Its files are missing or changed.
+    """
+    files, which = policy_files(mailbox, run, wanted)
+    return load_policy(files, which), which
+
+
+def _acting(policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]) -> Any:
+    if not deterministic:
+        import torch
+
+        # The exploration noise of a stochastic policy: the same in every evaluation.
+        torch.manual_seed(planned[0].seed)
+    return policy.playing(deterministic)
+
+
+def _watch(context: RunContext, name: str, before: int, total: int) -> Callable[[int], None]:
+    def on_step(ended: int) -> None:
+        context.stop.check()
+        context.progress(
+            step=before + ended, total=total, episodes=before + ended, message=f"evaluate {name}"
+        )
+
+    return on_step
+
+
+def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
+    """The numbers of one policy that tables show.
+
+    Args:
+        episodes: At least one.
+        lesson: Its keys with ``values`` become ``by_option``.
+
+    Returns:
+        ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
+        None for a single one), ``mean_length``, ``by_option`` ({key: {value: mean return}}) and
+        ``metrics`` ({name: mean}).
+    """
+    returns = [e.episode_return for e in episodes]
+    mean = math.fsum(returns) / len(returns)
+    interval = t_interval(returns)
+    by_option: dict[str, dict[str, float]] = {}
+    for key in (k for k, rule in lesson.items() if listed(rule)):
+        groups: dict[str, list[float]] = {}
+        for episode in episodes:
+            groups.setdefault(str(episode.options[key]), []).append(episode.episode_return)
+        by_option[key] = {value: math.fsum(g) / len(g) for value, g in groups.items()}
+    names = sorted({name for e in episodes for name in e.metrics})
+    metrics = {
+        name: math.fsum(e.metrics.get(name, 0.0) for e in episodes) / len(episodes)
+        for name in names
+    }
+    return {
+        "mean_return": mean,
+        "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
+        "n_episodes": len(episodes),
+        "ci95": list(interval) if interval else None,
+        "mean_length": sum(e.length for e in episodes) / len(episodes),
+        "by_option": by_option,
+        "metrics": metrics,
+    }
+
+
+def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, str]:
+    """Name -> text of the files of an evaluation.
+
+    Args:
+        spec: Its ``report.units`` win over those that the simulator declares.
+        played: Policy -> what it played.
+    """
+    episodes = [e.to_json() for p in played.values() for e in p.episodes]
+    files = {
+        "evaluation/episodes.json": json.dumps(episodes, indent=1, allow_nan=False),
+        "evaluation/episodes.csv": _episodes_csv(episodes),
+    }
+    meta: dict[str, Any] = {}
+    for name, p in played.items():
+        file_name = _file_name(name)
+        files[f"trajectories/{file_name}.csv"] = csv_text(p.trajectory)
+        first = p.episodes[0]
+        meta[file_name] = {"options": first.options, "return": first.episode_return}
+        columns = {column for row in p.trajectory for column in row}
+        units = {**p.metadata.get("units", {}), **spec.report.units}
+        references = dict(p.metadata.get("reference", {}))
+        meta.setdefault("units", {}).update({c: u for c, u in units.items() if c in columns})
+        meta.setdefault("reference", {}).update(
+            {s: r for s, r in references.items() if s in columns and r in columns}
+        )
+    files["trajectories/meta.json"] = json.dumps(meta, indent=1, allow_nan=False)
+    return files
+
+
+def _file_name(policy: str) -> str:
+    return policy.replace(":", ".")
+
+
+def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
+    plain = ("policy", "episode", "seed", "return", "length", "terminated", "truncated")
+    rows = [
+        {
+            **{key: episode[key] for key in plain},
+            **{f"option_{key}": value for key, value in episode["options"].items()},
+            **episode["metrics"],
+        }
+        for episode in episodes
+    ]
+    return csv_text(rows)
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; a column for each key that any of them has."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+__all__ = [
+    "AGENT", "Episode", "Planned", "Played", "evaluate_phase", "load_agent", "plan",
+    "result_files", "run_baseline", "run_episodes", "summarise",
+]  # fmt: skip

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drillyard.testing.cloud.azure.cloud import ACCOUNT, CONTAINER
-from drillyard.testing.cloud.azure.manager import Manager
-from drillyard.testing.cloud.azure.model import OVER
-from drillyard.testing.cloud.handle import AzureEmulator
 from drillyard_backends.azure.store import BlobStore
+from drillyard_emulators.azure.cloud import ACCOUNT, CONTAINER
+from drillyard_emulators.azure.manager import Manager
+from drillyard_emulators.azure.model import OVER
+from drillyard_emulators.http.handle import AzureEmulator
 
 from . import played_jobs
 from .leases import Outcome, Place, Sweep, main

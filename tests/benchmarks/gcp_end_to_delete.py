@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.mailbox.records import Phase
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.rented import Lab
 
 from . import common

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 from .leases import Outcome, Place, Sweep, main
 from .played_machines import unplayed

@@ -20,7 +20,7 @@ import pytest
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.rented import Lab
 
 from . import common

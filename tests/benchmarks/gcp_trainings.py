@@ -25,7 +25,7 @@ import pytest
 from drillyard.errors import ExitCode
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.results.fingerprint import fingerprint
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.rented import Lab
 
 from . import common

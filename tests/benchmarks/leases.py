@@ -31,7 +31,7 @@ from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.leases.reaper.reaper import GRACE_S, reap
 from drillyard.mailbox import Mailbox, Store, open_store
-from drillyard.testing.cloud.handle import Emulator
+from drillyard_emulators.http.handle import Emulator
 from tests.contract.tiny_backend import tiny
 
 from . import common

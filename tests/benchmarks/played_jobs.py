@@ -28,11 +28,11 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM
-from drillyard.testing.cloud.azure.cloud import CONTAINER, Azure
-from drillyard.testing.cloud.azure.model import Job
-from drillyard.testing.cloud.emulator import parser, serve
 from drillyard.worker import endings
 from drillyard_backends.azure.job import ORDER_KEY, STORE, TICKET
+from drillyard_emulators.azure.cloud import CONTAINER, Azure
+from drillyard_emulators.azure.model import Job
+from drillyard_emulators.http.emulator import parser, serve
 from tests.contract.tiny_backend import Worker, good_work
 
 POLL_S, BEAT_S = 1.0, 4.0

@@ -28,15 +28,15 @@ from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM
-from drillyard.testing.cloud.compute.model import Instance
-from drillyard.testing.cloud.gcp import Cloud, main
-from drillyard.testing.cloud.gcs.objects import Conditions, Storage
-from drillyard.testing.cloud.handle import GcpEmulator
-from drillyard.testing.cloud.triggers import happen
-from drillyard.testing.cloud.wire import Refusal
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.leaving import Leaver
 from drillyard_backends.gcp.own_group import OwnGroup
+from drillyard_emulators.gcp.cloud import Cloud, main
+from drillyard_emulators.gcp.compute.model import Instance
+from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
+from drillyard_emulators.gcp.triggers import happen
+from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.http.wire import Refusal
 from tests.contract.tiny_backend import Worker, good_work
 
 from .virtual_clock import VirtualClock

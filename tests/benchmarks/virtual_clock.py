@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drillyard.system.clock import SystemClock
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pytest
 
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
-from drillyard.testing.cloud.azure.blobs import find
-from drillyard.testing.cloud.azure.model import OVER
-from drillyard.testing.cloud.handle import AzureEmulator
+from drillyard_emulators.azure.blobs import find
+from drillyard_emulators.azure.model import OVER
+from drillyard_emulators.http.handle import AzureEmulator
 from tests.emulated.rented import Lab
 from tests.patience import until
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drillyard.testing.cloud.wire import Request, Response
+from drillyard_emulators.http.wire import Request, Response
 from tests.patience import PATIENCE_S
 
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)

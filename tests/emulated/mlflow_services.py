@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from drillyard.testing.cloud.project import Project
-from drillyard.testing.cloud.wire import Refusal
+from drillyard_emulators.gcp.project import Project
+from drillyard_emulators.http.wire import Refusal
 
 from .mlflow_machines import Machine, Postgres, built
 

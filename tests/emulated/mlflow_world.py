@@ -15,16 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drillyard.testing.cloud.clock import EmulatedClock
-from drillyard.testing.cloud.discovery import Discovery, Method, discovery
-from drillyard.testing.cloud.faults import FaultRule, Faults
-from drillyard.testing.cloud.gcs.objects import Storage
-from drillyard.testing.cloud.gcs.service import StorageService
-from drillyard.testing.cloud.project import Project, claims, key_file
-from drillyard.testing.cloud.proxy import Proxy
-from drillyard.testing.cloud.rights import rights_services, token_endpoint
-from drillyard.testing.cloud.tls import Authority
-from drillyard.testing.cloud.wire import App, Listener, Refusal, Request, Response
+from drillyard_emulators.gcp.discovery import Discovery, Method, discovery
+from drillyard_emulators.gcp.gcs.objects import Storage
+from drillyard_emulators.gcp.gcs.service import StorageService
+from drillyard_emulators.gcp.project import Project, claims, key_file
+from drillyard_emulators.gcp.rights import rights_services, token_endpoint
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.faults import FaultRule, Faults
+from drillyard_emulators.http.proxy import Proxy
+from drillyard_emulators.http.tls import Authority
+from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response
 
 from .mlflow_machines import Machine, Postgres
 from .mlflow_services import Services

@@ -7,7 +7,7 @@ from typing import Any
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 
 def a_client(cloud: GcpEmulator) -> storage.Client:

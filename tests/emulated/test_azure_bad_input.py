@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
-from drillyard.testing.cloud.handle import AzureEmulator
+from drillyard_emulators.http.handle import AzureEmulator
 from tests.emulated.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
 from tests.patience import PATIENCE_S, until
 

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.system.processes import end, marked
-from drillyard.testing.cloud.handle import AzureEmulator
+from drillyard_emulators.http.handle import AzureEmulator
 from tests.emulated.azure_lab import needs_azurite
 from tests.emulated.test_gcp_live import GIVEN, Laptop, own, the_whole_way
 

@@ -15,8 +15,8 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
 from drillyard.system.processes import ProcessId, marked, send
-from drillyard.testing.cloud.handle import AzureEmulator
-from drillyard.testing.cloud.machines import MACHINE_MARK
+from drillyard_emulators.http.handle import AzureEmulator
+from drillyard_emulators.http.machines import MACHINE_MARK
 from tests.emulated.azure_lab import AzureLab, at_work, needs_azurite, point
 from tests.patience import PATIENCE_S
 

@@ -17,8 +17,8 @@ from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
 from drillyard.system.processes import ProcessId, marked
-from drillyard.testing.cloud.handle import GcpEmulator
-from drillyard.testing.cloud.machines import MACHINE_MARK
+from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.http.machines import MACHINE_MARK
 from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running
 from tests.patience import until
 
@@ -32,7 +32,7 @@ def cloud(quick_cloud: GcpEmulator) -> GcpEmulator:
 
 def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
     """What is started in one thread inherits, for a moment, the file that another one writes."""
-    from drillyard.testing.cloud.machines import Machine
+    from drillyard_emulators.http.machines import Machine
 
     disk, ended = tmp_path / "disk", threading.Event()
     disk.mkdir()
@@ -323,7 +323,7 @@ def test_nothing_outlives_a_killed_emulator(tmp_path: Path, victim: str) -> None
     code = f"""
 import os, signal, sys, time
 from pathlib import Path
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.compute_client import Compute
 cloud = GcpEmulator(Path({str(tmp_path)!r}))
 cloud.physics(boot_s=0.0)

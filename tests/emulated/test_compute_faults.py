@@ -9,7 +9,7 @@ pytest.importorskip("google.cloud.compute_v1")
 from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running
 from tests.patience import until
 

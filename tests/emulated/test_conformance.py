@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("googleapiclient")
 
-from drillyard.testing.cloud.discovery import discovery, traffic_problems
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.gcp.discovery import discovery, traffic_problems
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.compute_client import REGION, ZONE, Compute
 from tests.patience import PATIENCE_S, until
 

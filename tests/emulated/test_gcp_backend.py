@@ -9,9 +9,9 @@ import pytest
 from drillyard.backend import Liveness, Order
 from drillyard.errors import NoCapacity
 from drillyard.testing.backend_suite import BackendSuite
-from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.places import candidates
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.patience import until
 

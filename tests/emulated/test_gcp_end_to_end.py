@@ -17,9 +17,9 @@ from drillyard.backend import Liveness, Order
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
-from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.contract.mirror.looking import LiveServer
 from tests.emulated.rented import Lab
 from tests.patience import PATIENCE_S, until

@@ -19,9 +19,9 @@ from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper import reap
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp import template
 from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.played_machines import unplayed
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.contract.tiny_backend import ThreadBackend, tiny

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.system.processes import end, marked
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1

@@ -253,7 +253,7 @@ def test_what_others_made_is_left_alone(world, server, kind):
                     {"description": "somebody's"}),
     }  # fmt: skip
     if kind == "bucket":
-        from drillyard.testing.cloud.gcs.documents import new_bucket
+        from drillyard_emulators.gcp.gcs.documents import new_bucket
 
         world.storage.create(new_bucket({"name": "emulated-project-drillyard-mlflow"}, "1", 0.0))
     else:

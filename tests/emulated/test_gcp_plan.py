@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from drillyard.cli.main import main
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 
 FILE = """schema: 1
 name: wanted

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.mailbox import open_store
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.contract.toy import until
 from tests.patience import PATIENCE_S
 from tests.unit.test_boards import RUN as CURVE

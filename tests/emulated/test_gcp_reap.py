@@ -17,8 +17,8 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.records import ExperimentRecord
-from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard_backends.gcp.backend import GcpBackend
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.patience import until
 
 from .compute_client import Compute

@@ -8,11 +8,11 @@ import pytest
 from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox import open_store, pace
 from drillyard.mailbox.store import folders
-from drillyard.testing.cloud.handle import GcpEmulator
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.gcp import store as module
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.store import GcsStore
+from drillyard_emulators.http.handle import GcpEmulator
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from drillyard.testing.cloud.machines import EMULATOR_MARK, Machine
+from drillyard_emulators.http.machines import EMULATOR_MARK, Machine
 from tests.patience import until
 
 

@@ -14,7 +14,7 @@ from drillyard.cli.main import main
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, ExperimentRecord, RunRecord, WorkerRecord
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.patience import until
 
 LEASE = "dy-00000000aa"

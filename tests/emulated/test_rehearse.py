@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("google.cloud.compute_v1")
 
 from drillyard.errors import ConfigError
-from drillyard.testing.cloud.gcp_rehearsal import FAULTS, GcpRehearsal
-from drillyard.testing.cloud.rehearsal import Fault, parse_faults
+from drillyard_emulators.gcp.rehearsal import FAULTS, GcpRehearsal
+from drillyard_emulators.rehearsal import Fault, parse_faults
 from tests.emulated.compute_client import Compute
 from tests.patience import PATIENCE_S
 

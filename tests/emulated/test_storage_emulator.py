@@ -22,7 +22,7 @@ from google.api_core import exceptions as errors
 from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 
-from drillyard.testing.cloud.handle import GcpEmulator
+from drillyard_emulators.http.handle import GcpEmulator
 from tests.emulated.storage_client import a_client, names, put
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
-from drillyard.testing.cloud.proxy import Proxy
-from drillyard.testing.cloud.tls import Authority
-from drillyard.testing.cloud.wire import Request, Response
+from drillyard_emulators.http.proxy import Proxy
+from drillyard_emulators.http.tls import Authority
+from drillyard_emulators.http.wire import Request, Response
 from drillyard_flows.deploying.alerts import SLACK
 from drillyard_flows.servers.house import House
 from tests.flows.conftest import DRILLYARD, Api, Bench, lease_processes

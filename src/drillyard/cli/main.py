@@ -16,7 +16,7 @@ import typer
 from drillyard.cli import failures
 from drillyard.cli.helping import Sections
 
-MODULES = ("generate", "check", "plan", "rehearse", "preempt", "explain", "schema", "list",
+MODULES = ("generate", "check", "plan", "preempt", "explain", "schema", "list",
            "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
            "tensorboard", "export", "serve", "deploy_policy", "evaluate", "promote",
            "import_", "configure", "new", "assess", "record")  # fmt: skip

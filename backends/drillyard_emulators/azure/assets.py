@@ -1,0 +1,125 @@
+"""What a workspace registers: datastores, environments, models and code, by name and version."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+from drillyard_emulators.azure.answers import Denied
+from drillyard_emulators.azure.world import World
+from drillyard_emulators.http.wire import Request, Response
+
+_ML = "Microsoft.MachineLearningServices/workspaces"
+_FIXED = {
+    "environments": ("image", "condaFile", "build"),
+    "models": ("modelUri",),
+    "codes": ("codeUri",),
+}
+"""What of a version cannot be changed."""
+_ADDED: dict[str, dict[str, Any]] = {
+    "environments": {"environmentType": "UserCreated", "osType": "Linux"},
+    "models": {"flavors": {}},
+    "codes": {},
+}
+"""What Azure adds to a version."""
+
+
+class Workspace(Protocol):
+    """Whose they are."""
+
+    account: str
+    container: str
+    key: str
+
+    @property
+    def root(self) -> str:
+        """Its id."""
+
+    def stamp(self, when: float | None = None) -> dict[str, str]:
+        """Who made something, and when."""
+
+
+class Assets:
+    """The registered things of a workspace; each method answers for one kind of them.
+
+    Args:
+        workspace: Whose.
+        world: Keeps the environments, which jobs ask for.
+    """
+
+    def __init__(self, workspace: Workspace, world: World) -> None:
+        self._workspace = workspace
+        self._kept: dict[str, dict[str, dict[str, Any]]] = {
+            "environments": world.environments, "models": {}, "codes": {},
+        }  # fmt: skip
+
+    def environments(self, request: Request, parts: list[str]) -> Response:
+        """``environments/NAME/versions/VERSION``."""
+        return self._versioned("environments", request, parts)
+
+    def models(self, request: Request, parts: list[str]) -> Response:
+        """``models/NAME/versions/VERSION``."""
+        return self._versioned("models", request, parts)
+
+    def codes(self, request: Request, parts: list[str]) -> Response:
+        """``codes/NAME/versions/VERSION``."""
+        return self._versioned("codes", request, parts)
+
+    def datastores(self, request: Request, parts: list[str]) -> Response:
+        """The workspace's own, and the key of its account."""
+        mine = self._workspace
+        if parts[1:] == ["listSecrets"]:
+            return Response.of({"secretsType": "AccountKey", "key": mine.key})
+        one = {
+            "id": f"{mine.root}/datastores/workspaceblobstore", "name": "workspaceblobstore",
+            "type": f"{_ML}/datastores", "systemData": mine.stamp(),
+            "properties": {
+                "datastoreType": "AzureBlob", "isDefault": True, "accountName": mine.account,
+                "containerName": mine.container, "endpoint": "core.windows.net",
+                "protocol": "https", "credentials": {"credentialsType": "AccountKey"},
+                "tags": {}, "properties": {},
+            },
+        }  # fmt: skip
+        if not parts:
+            return Response.of({"value": [one]})
+        if parts[0] not in ("workspaceblobstore", "workspaceartifactstore"):
+            raise Denied(404, "UserError", f"Datastore {parts[0]} was not found.")
+        return Response.of(one)
+
+    def folder(self, kind: str, asset_id: str) -> str:
+        """Where in the container the files of a model or code are.
+
+        Raises:
+            Denied: There is no such asset, or it lies elsewhere.
+        """
+        key = asset_id.partition(f"/{kind}/")[2]
+        found = self._kept[kind].get(key)
+        if found is None:
+            raise Denied(400, "UserError", f"The specified {kind} {key!r} does not exist.")
+        uri = str(found["modelUri" if kind == "models" else "codeUri"])
+        inside = re.search(r"/datastores/workspaceblobstore/paths/(.+)\Z", uri)
+        outside = re.search(rf"/{re.escape(self._workspace.container)}/(.+)\Z", uri)
+        match = inside or outside
+        if match is None:
+            raise Denied(400, "UserError", f"{uri} is no place of this workspace.")
+        return match[1].rstrip("/")
+
+    def _versioned(self, kind: str, request: Request, parts: list[str]) -> Response:
+        there, mine = self._kept[kind], self._workspace
+        name = parts[0]
+        if len(parts) < 3:
+            raise Denied(404, "UserError", f"{kind} {name} is asked for by its version here")
+        key = f"{name}/versions/{parts[2]}"
+        if request.method == "PUT":
+            properties = request.json()["properties"]
+            old = there.get(key)
+            if old and any(old.get(f) != properties.get(f) for f in _FIXED[kind]):
+                raise Denied(400, "UserError", f"An existing {kind[:-1]} cannot be changed.")
+            there[key] = properties
+        if key not in there:
+            raise Denied(404, "UserError", f"{kind[:-1]} {name}:{parts[2]} was not found.")
+        return Response.of({
+            "id": f"{mine.root}/{kind}/{name}/versions/{parts[2]}", "name": parts[2],
+            "type": f"{_ML}/{kind}/versions", "properties": {**there[key], **_ADDED[kind]},
+            "systemData": mine.stamp(),
+        }, 201 if request.method == "PUT" else 200)  # fmt: skip

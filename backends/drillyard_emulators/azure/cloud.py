@@ -1,0 +1,210 @@
+"""Azure as one process on loopback: ``python -m drillyard_emulators.azure.cloud``.
+
+It prints one JSON line (``env`` to export, ``control`` to talk to) and serves until it is told to
+stop or its parent is gone. Tests and ``drillyard rehearse`` use it through
+``drillyard_emulators.http.handle.AzureEmulator``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from drillyard_emulators.azure import entra, manager
+from drillyard_emulators.azure.answers import refused
+from drillyard_emulators.azure.blobs import Blobs
+from drillyard_emulators.azure.entra import CLIENT, Entra
+from drillyard_emulators.azure.manager import Manager
+from drillyard_emulators.azure.mlflow import Mlflow
+from drillyard_emulators.azure.model import Job, Physics, Site
+from drillyard_emulators.azure.world import World
+from drillyard_emulators.gcp.triggers import Trigger, Triggers
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.emulator import Loopback, parser, serve
+from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.machines import EMULATOR_MARK
+from drillyard_emulators.http.wire import App, Listener, Request, Response
+
+ACCOUNT = "rehearsalstore"
+CONTAINER = "azureml-blobstore-00000000"
+ARTIFACTS = "azureml"
+"""Container of what jobs print."""
+
+
+class Azure(Loopback):
+    """All services, wired together.
+
+    Args:
+        folder: Of its own.
+        speed: Emulated seconds a real second.
+        seed: Of the random faults.
+        bodies: Record JSON bodies.
+        image: The virtual environment that plays the image of every environment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        speed: float = 1.0,
+        seed: int = 0,
+        bodies: bool = False,
+        image: Path | None = None,
+    ) -> None:
+        super().__init__(folder, Faults(seed, refused), EmulatedClock(speed), bodies)
+        self.entra = Entra()
+        self.blobs = Blobs(ACCOUNT, folder, self._authority, self.entra, self._on_blob)
+        self.blobs.make_container(CONTAINER)
+        self.blobs.make_container(ARTIFACTS)
+        self._image = image or Path(sys.prefix)
+        self.world = World(self.clock, Site(folder, self._job_env, self._keep))
+        self.triggers = Triggers(self.world.happen)
+        self.manager = Manager(self.world, self.entra, self.blobs, CONTAINER, self._machine_env)
+        self._history = manager.history(self.manager, self.world, self.entra)
+        self._mlflow = Mlflow(folder, self.entra, lambda: self.manager.root)
+        self._identity = Listener.of(self.entra.managed)
+        apps: dict[str, App] = {
+            entra.HOST: self.entra,
+            self.blobs.host: self.blobs,
+            manager.HOST: self.manager,
+            f"{Manager.location}.api.azureml.ms": self._of_region,
+            f"*.{Manager.location}.inference.ml.azure.com": self.manager.online,
+        }
+        self.open_doors(apps, self._verbs())
+
+    def env(self) -> dict[str, str]:
+        """What a client's environment needs; nothing else tells it from the real cloud."""
+        return {**self.network_env(), **self.entra.env()}
+
+    def greeting(self) -> dict[str, Any]:
+        """The one line that is printed."""
+        return {
+            "env": self.env(),
+            "control": self.control_url,
+            "folder": str(self.folder),
+            "account": ACCOUNT,
+            "container": CONTAINER,
+            "workspace": {
+                "subscription_id": Manager.subscription,
+                "resource_group": Manager.group,
+                "workspace_name": Manager.workspace,
+            },
+        }
+
+    def state(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Everything that exists."""
+        return {
+            "now": self.clock.now(),
+            **self.world.state(),
+            **self.manager.online.state(),
+            "triggers": self.triggers.all(),
+            "faults": self.faults.rules(),
+            "hosts": dict(self.proxy.asked),
+            "refused_hosts": self.proxy.refused,
+        }
+
+    def close(self) -> None:
+        """End all of it, the nodes first."""
+        self.world.close()
+        self.manager.online.close()
+        self._identity.close()
+        super().close()
+        self.blobs.close()
+
+    def _of_region(self, request: Request) -> Response:
+        """The workspace's own services."""
+        of_mlflow = request.path.startswith("/mlflow/")
+        return (self._mlflow if of_mlflow else self._history)(request)
+
+    def _on_blob(self, caller: str, name: str) -> None:
+        self.triggers.on_object(None if caller == CLIENT else caller, name)
+
+    def _keep(self, job: str, name: str, data: bytes) -> None:
+        self.blobs.write(ARTIFACTS, f"ExperimentRun/dcid.{job}/{name}", data)
+
+    def _job_env(self, job: Job) -> dict[str, str]:
+        """What a job's processes find on their node: an identity, the way out, a home."""
+        return {
+            **self._machine_env(f"{job.name}-{job.times}"),
+            "MSI_ENDPOINT": f"http://{self._identity.address}/msi/token",
+            **self.entra.identity_of(job.name),
+            **self.network_env(),
+            **self._machine_extra,
+        }
+
+    def _machine_env(self, name: str) -> dict[str, str]:
+        """What every machine has."""
+        home = str(self.folder / "machines" / name)
+        return {
+            "PATH": f"{self._image}/bin:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": home,
+            "TMPDIR": f"{home}/tmp",
+            EMULATOR_MARK: self.mark,
+        }
+
+    def _verbs(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "objects": lambda a: self.blobs.names(a["container"], a.get("prefix", "")),
+            "entra": self._set_entra,
+            "physics": self._set_physics,
+            "manager": self._set_manager,
+            "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
+            "advance": self._advance,
+            "happen": lambda a: self.world.happen(a["what"], a["machine"]),
+            "serial": self._serial,
+            "environment": lambda a: self.world.environments.update({a["name"]: {}}),
+            "export": self._export,
+        }
+
+    def _advance(self, asked: dict[str, Any]) -> float:
+        now = self.clock.advance(float(asked["seconds"]))
+        self.world.scheduler.run_due()
+        return now
+
+    def _set_physics(self, asked: dict[str, Any]) -> None:
+        with self.world.lock:
+            now = self.world.physics
+            wanted = Physics.model_validate({**now.model_dump(), **asked})
+            for name in asked:
+                setattr(now, name, getattr(wanted, name))
+
+    def _set_manager(self, asked: dict[str, Any]) -> None:
+        """Rights that are denied, quotas, other names of the subscription, group or workspace."""
+        for name, value in asked.items():
+            now = getattr(self.manager, name)
+            setattr(self.manager, name, set(value) if isinstance(now, set) else value)
+
+    def _serial(self, asked: dict[str, Any]) -> str:
+        """What a job's processes said, also after its end, over all its nodes."""
+        found = sorted((self.folder / "serial").glob(f"{asked['machine']}-*.log"))
+        return "".join(path.read_text(errors="replace") for path in found)
+
+    def _export(self, asked: dict[str, Any]) -> int:
+        """Write the blobs below a prefix into a folder; how many."""
+        folder, prefix = Path(asked["folder"]), str(asked.get("prefix") or "").strip("/")
+        head = f"{prefix}/" if prefix else ""
+        names = self.blobs.names(asked["container"], head)
+        for name in names:
+            path = (folder / name[len(head) :]).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise ValueError(f"{name!r} leads out of {folder}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.blobs.read(asked["container"], name) or b"")
+        return len(names)
+
+    def _set_entra(self, asked: dict[str, Any]) -> None:
+        for name in ("life_s", "trouble", "valid_from"):
+            if name in asked:
+                setattr(self.entra, name, asked[name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop."""
+    a = parser("drillyard_emulators.azure.cloud").parse_args(arguments)
+    return serve(lambda: Azure(a.folder, a.speed, a.seed, a.bodies, a.image), a.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Microsoft Entra ID: tokens for people (a client's secret) and for jobs (a managed identity)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from drillyard_emulators.azure.answers import refused
+from drillyard_emulators.gcp.project import claims
+from drillyard_emulators.http.wire import Request, Response
+
+TENANT = "00000000-1111-2222-3333-444444444444"
+CLIENT = "55555555-6666-7777-8888-999999999999"
+HOST = "login.microsoftonline.com"
+RESOURCES = {
+    "management": re.compile(r"https://management\.(azure|core\.windows)\.(com|net)/*\Z"),
+    "storage": re.compile(r"https://storage\.azure\.com/*\Z"),
+    "ml": re.compile(r"https://ml\.azure\.com/*\Z"),
+}
+
+
+@dataclass
+class Entra:
+    """One tenant.
+
+    Attributes:
+        life_s: How long a token is good for.
+        trouble: What it answers instead of tokens: ``AADSTS7000222: …``; empty: nothing is wrong.
+        valid_from: A person's tokens issued before are refused, as after a sign-out; a job has an
+            identity of its own.
+    """
+
+    life_s: float = 3600.0
+    trouble: str = ""
+    valid_from: float = 0.0
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    _jobs: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def env(self) -> dict[str, str]:
+        """What a person's environment needs, as for any service principal."""
+        return {
+            "AZURE_TENANT_ID": TENANT,
+            "AZURE_CLIENT_ID": CLIENT,
+            "AZURE_CLIENT_SECRET": self.secret,
+        }
+
+    def __call__(self, request: Request) -> Response:
+        """``login.microsoftonline.com``."""
+        base = f"https://{HOST}/{TENANT}"
+        if request.path.endswith("/.well-known/openid-configuration"):
+            return Response.of({
+                "issuer": f"{base}/v2.0",
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                "tenant_region_scope": "EU",
+                "cloud_instance_name": "microsoftonline.com",
+            })  # fmt: skip
+        if request.path.endswith("/discovery/instance"):
+            return Response.of({
+                "tenant_discovery_endpoint": f"{base}/v2.0/.well-known/openid-configuration",
+                "api-version": "1.1",
+                "metadata": [{
+                    "preferred_network": HOST, "preferred_cache": HOST, "aliases": [HOST],
+                }],
+            })  # fmt: skip
+        if not request.path.endswith("/oauth2/v2.0/token"):
+            return refused(404, "NotFound", "no such page")
+        form = dict(parse_qsl(request.body.decode("latin-1")))
+        trouble = self.trouble
+        if form.get("client_secret") != self.secret:
+            trouble = trouble or "AADSTS7000215: Invalid client secret provided."
+        if trouble:
+            return Response.of({"error": "invalid_client", "error_description": trouble}, 401)
+        resource = form.get("scope", "").split()[0].removesuffix("/.default")
+        return Response.of({
+            "token_type": "Bearer", "expires_in": int(self.life_s),
+            "access_token": self.issue(resource, CLIENT),
+        })  # fmt: skip
+
+    def identity_of(self, job: str) -> dict[str, str]:
+        """What a job's environment needs to be itself, beside ``MSI_ENDPOINT``."""
+        with self._lock:
+            own = secrets.token_urlsafe(16)
+            self._jobs[own] = job
+        return {"MSI_SECRET": own, "DEFAULT_IDENTITY_CLIENT_ID": CLIENT}
+
+    def managed(self, request: Request) -> Response:
+        """The endpoint for the identity of a compute cluster, on its nodes."""
+        job = self._jobs.get(request.headers.get("secret", ""))
+        if job is None:
+            return refused(401, "Unauthorized", "no identity is assigned to this compute")
+        request.caller = job
+        return Response.of({
+            "access_token": self.issue(request.query.get("resource", ""), job),
+            "expires_on": int(time.time() + self.life_s),
+            "token_type": "Bearer", "resource": request.query.get("resource", ""),
+        })  # fmt: skip
+
+    def issue(self, resource: str, who: str) -> str:
+        """A token; nobody checks its signature here."""
+        now = int(time.time())
+        said = {
+            "aud": resource.rstrip("/") or resource,
+            "iss": f"https://sts.windows.net/{TENANT}/",
+            "iat": now, "nbf": now - 300, "exp": now + max(1, int(self.life_s)),
+            "oid": who, "appid": who, "tid": TENANT, "jti": secrets.token_hex(8),
+        }  # fmt: skip
+        return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
+
+    def who(self, request: Request, resource: str) -> str | None:
+        """Who sent a request, by its token for a resource; None: nobody whom we know."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        said = claims(token)
+        if scheme.lower() != "bearer" or not RESOURCES[resource].match(str(said.get("aud"))):
+            return None
+        since = self.valid_from if said["oid"] == CLIENT else 0.0
+        fresh = since <= float(said.get("iat", 0)) and time.time() < float(said["exp"])
+        return str(said["oid"]) if fresh else None
+
+
+def _part(document: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")

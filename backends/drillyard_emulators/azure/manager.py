@@ -1,0 +1,299 @@
+"""``management.azure.com``: what the real azure-ai-ml asks of Resource Manager and a workspace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from drillyard_emulators.azure.answers import Denied, refused
+from drillyard_emulators.azure.assets import Assets
+from drillyard_emulators.azure.blobs import Blobs
+from drillyard_emulators.azure.entra import Entra
+from drillyard_emulators.azure.model import OVER, Compute, Job
+from drillyard_emulators.azure.online import Online
+from drillyard_emulators.azure.world import World
+from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.wire import Request, Response, parts_of
+
+HOST = "management.azure.com"
+ML = "Microsoft.MachineLearningServices"
+RIGHTS = ("Microsoft.MachineLearningServices/workspaces/*",)
+SIZES = {
+    "Standard_DS3_v2": (4, 14, "standardDSv2Family"),
+    "Standard_DS11_v2": (2, 14, "standardDSv2Family"),
+    "Standard_D2s_v3": (2, 8, "standardDSv3Family"),
+    "Standard_D4s_v3": (4, 16, "standardDSv3Family"),
+    "Standard_F4s_v2": (4, 8, "standardFSv2Family"),
+    "Standard_F8s_v2": (8, 16, "standardFSv2Family"),
+    "Standard_F16s_v2": (16, 32, "standardFSv2Family"),
+    "Standard_E4s_v3": (4, 32, "standardESv3Family"),
+    "Standard_NC6s_v3": (6, 112, "standardNCSv3Family"),
+    "Standard_NC4as_T4_v3": (4, 28, "standardNCASv3_T4Family"),
+}
+_WORKSPACE = re.compile(
+    r"/subscriptions/(?P<s>[^/]+)/resourceGroups/(?P<g>[^/]+)/providers/"
+    r"Microsoft\.MachineLearningServices/workspaces/(?P<w>[^/]+)(?P<rest>/.*)?\Z", re.I,
+)  # fmt: skip
+_LOCATION = re.compile(
+    r"/subscriptions/(?P<s>[^/]+)/providers/Microsoft\.MachineLearningServices/locations/"
+    r"(?P<l>[^/]+)/(?P<rest>.*)\Z", re.I,
+)  # fmt: skip
+
+
+class Manager:
+    """One subscription with one resource group with one workspace.
+
+    Args:
+        world: What is in the workspace.
+        entra: Knows the callers.
+        blobs: The workspace's storage.
+        container: Of its datastore.
+        machine_env: Environment variables of a machine of that name.
+    """
+
+    subscription = "00000000-aaaa-bbbb-cccc-dddddddddddd"
+    group = "rehearsal"
+    workspace = "rehearsal"
+    location = "westeurope"
+
+    def __init__(
+        self,
+        world: World,
+        entra: Entra,
+        blobs: Blobs,
+        container: str,
+        machine_env: Callable[[str], dict[str, str]],
+    ) -> None:
+        self.world, self._entra = world, entra
+        self.account, self.container, self.key = blobs.account, container, blobs.key
+        self.denied: set[str] = set()
+        """Actions that nobody may do."""
+        self.quotas: dict[str, int] = {}
+        """Cores by family of sizes (``lowPriorityCores`` for those)."""
+        self.everywhere = 100
+        """Cores of every other family."""
+        self.sizes = dict(SIZES)
+        assets = Assets(self, world)
+        self.online = Online(self, assets, blobs, machine_env)
+        more = (assets.datastores, assets.environments, assets.models, assets.codes,
+                self.online.onlineendpoints)  # fmt: skip
+        self._kinds = {serve.__name__: serve for serve in more}
+
+    def __call__(self, request: Request) -> Response:
+        """Answer one request."""
+        try:
+            request.caller = self._entra.who(request, "management")
+            if request.caller is None:
+                raise Denied(401, "ExpiredAuthenticationToken", "The access token is not valid.")
+            with self.world.lock:
+                return self._answer(request)
+        except Denied as denied:
+            return denied.response()
+
+    @property
+    def root(self) -> str:
+        """Id of the workspace."""
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/{ML}"
+            f"/workspaces/{self.workspace}"
+        )
+
+    def _answer(self, request: Request) -> Response:
+        place = _LOCATION.match(request.path)
+        if place is not None:
+            self._need(place["s"], self.subscription, "Subscription")
+            return self._of_location(request, place["rest"])
+        match = _WORKSPACE.match(request.path)
+        if match is None:
+            raise Denied(404, "NotFound", f"{request.path} is not emulated")
+        self._need(match["s"], self.subscription, "Subscription")
+        self._need(match["g"], self.group, "ResourceGroup")
+        self._need(match["w"], self.workspace, "Resource")
+        parts = parts_of(match["rest"] or "")
+        kind = parts[0] if parts[0] else "workspace"
+        serve: Callable[[Request, list[str]], Response] | None
+        serve = self._kinds.get(kind.lower()) or getattr(self, f"_{kind}".lower(), None)
+        if serve is None:
+            raise Denied(404, "NotFound", f"{kind} is not emulated")
+        action = {"GET": "read", "PUT": "write", "DELETE": "delete"}.get(request.method, "action")
+        asked = f"{ML}/workspaces/{kind}/{action}"
+        if asked in self.denied:
+            text = f"The client does not have authorization to perform action '{asked}'."
+            raise Denied(403, "AuthorizationFailed", text)
+        return serve(request, parts[1:])
+
+    def _need(self, found: str, there: str, kind: str) -> None:
+        if found.lower() != there.lower():
+            text = f"The {kind.lower()} '{found}' could not be found."
+            raise Denied(404, f"{kind}NotFound", text)
+
+    # -- by the first word behind the workspace ----------------------------------------------
+
+    def _workspace(self, request: Request, _: list[str]) -> Response:
+        storage = f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/"
+        host = f"{self.location}.api.azureml.ms"
+        return Response.of({
+            "id": self.root, "name": self.workspace, "location": self.location,
+            "type": f"{ML}/workspaces", "kind": "Default", "tags": {},
+            "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
+            "properties": {
+                "friendlyName": self.workspace, "provisioningState": "Succeeded",
+                "storageAccount": f"{storage}Microsoft.Storage/storageAccounts/{self.account}",
+                "keyVault": f"{storage}Microsoft.Keyvault/vaults/rehearsal",
+                "containerRegistry": None, "workspaceId": "1",
+                "discoveryUrl": f"https://{host}/discovery",
+                "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{self.root}",
+                "publicNetworkAccess": "Enabled",
+            },
+        })  # fmt: skip
+
+    def _computes(self, request: Request, parts: list[str]) -> Response:
+        world = self.world
+        if not parts:
+            return Response.of({"value": [self._compute(c) for c in world.computes.values()]})
+        name = parts[0]
+        if request.method == "PUT":
+            document = request.json()
+            self._check_size(document)
+            new = name not in world.computes
+            answer = Response.of(self._compute(world.put_compute(name, document)), 201)
+            return self._going_on(answer, f"compute/{name}") if new else answer
+        if request.method == "DELETE":
+            world.delete_compute(name)
+            return self._going_on(Response(202), f"gone/{name}")
+        found = world.computes.get(name)
+        if found is None:
+            raise Denied(404, "ResourceNotFound", f"Compute {name} was not found.")
+        return Response.of(self._compute(found))
+
+    def _check_size(self, document: dict[str, Any]) -> None:
+        settings = document["properties"]["properties"]
+        size = settings.get("vmSize", "")
+        if size.lower() not in {s.lower() for s in self.sizes}:
+            text = f"The specified VM size '{size}' is not supported in {self.location}."
+            raise Denied(400, "InvalidVmSize", text)
+
+    def _compute(self, compute: Compute) -> dict[str, Any]:
+        document = compute.document
+        nodes = [n for n in self.world.nodes.all
+                 if n["compute"] == compute.name and n["gone"] is None]  # fmt: skip
+        inner = {
+            **compute.settings, "allocationState": "Steady", "currentNodeCount": len(nodes),
+            "targetNodeCount": len(nodes), "nodeStateCounts": {"runningNodeCount": len(nodes)},
+            "errors": None,
+        }  # fmt: skip
+        return {
+            "id": f"{self.root}/computes/{compute.name}", "name": compute.name,
+            "type": f"{ML}/workspaces/computes", "location": self.location,
+            "tags": document.get("tags") or {},
+            "properties": {
+                **document["properties"], "provisioningState": compute.state,
+                "createdOn": rfc3339(compute.made), "modifiedOn": rfc3339(compute.made),
+                "isAttachedCompute": False, "provisioningErrors": None, "properties": inner,
+            },
+        }  # fmt: skip
+
+    def _jobs(self, request: Request, parts: list[str]) -> Response:
+        world = self.world
+        if not parts:
+            tag = request.query.get("tag")
+            found = [j for j in world.jobs.values()
+                     if tag is None or tag in (j.properties.get("tags") or {})]  # fmt: skip
+            return Response.of({"value": [self._job(j) for j in reversed(found)]})
+        name = parts[0]
+        if parts[1:] == ["cancel"]:
+            world.cancel(name)
+            return self._going_on(Response(202), f"job/{name}")
+        if request.method == "PUT":
+            return Response.of(self._job(world.put_job(name, request.json()["properties"])), 201)
+        if name not in world.jobs:
+            raise Denied(404, "UserError", f"Job {name} was not found.")
+        return Response.of(self._job(world.jobs[name]))
+
+    def _job(self, job: Job) -> dict[str, Any]:
+        studio = f"https://ml.azure.com/runs/{job.name}?wsid={self.root}"
+        services = {"Studio": {"jobServiceType": "Studio", "endpoint": studio}}
+        return {
+            "id": f"{self.root}/jobs/{job.name}", "name": job.name,
+            "type": f"{ML}/workspaces/jobs", "systemData": self.stamp(job.made),
+            "properties": {**job.properties, "status": job.status, "services": services},
+        }  # fmt: skip
+
+    def _providers(self, request: Request, parts: list[str]) -> Response:
+        if parts != ["Microsoft.Authorization", "permissions"]:
+            raise Denied(404, "NotFound", "not emulated")
+        right = {"actions": ["*"], "notActions": sorted(self.denied)}
+        return Response.of({"value": [{**right, "dataActions": ["*"], "notDataActions": []}]})
+
+    def _operations(self, request: Request, parts: list[str]) -> Response:
+        """What is going on: the end of a long-running operation."""
+        kind, name = parts[0], parts[1]
+        if kind == "job":
+            job = self.world.jobs.get(name)
+            return Response(200 if job is None or job.status in OVER else 202, b"", self._again())
+        compute = self.world.computes.get(name)
+        done = (
+            compute is None if kind == "gone" else compute is None or compute.state != "Creating"
+        )
+        answer = Response.of({"status": "Succeeded" if done else "InProgress"})
+        answer.headers.update(self._again())
+        return answer
+
+    def room(self, size: str) -> int:
+        """Cores that the quota has of a size's family."""
+        return self.quotas.get(self.sizes[size][2], self.everywhere)
+
+    def _of_location(self, request: Request, rest: str) -> Response:
+        if rest.lower() == "vmsizes":
+            return Response.of({"value": [
+                {"name": name, "family": family, "vCPUs": cores, "gpus": int("_NC" in name),
+                 "osVhdSizeMB": 1, "maxResourceVolumeMB": 1, "memoryGB": memory,
+                 "lowPriorityCapable": True, "premiumIO": True, "supportedComputeTypes":
+                 ["AmlCompute"]} for name, (cores, memory, family) in self.sizes.items()
+            ]})  # fmt: skip
+        if rest.lower() == "usages":
+            families = sorted({family for _, _, family in self.sizes.values()})
+            names = [*families, "lowPriorityCores", "totalDedicatedCores"]
+            return Response.of({"value": [
+                {"id": f"usages/{name}", "type": f"{ML}/usages", "unit": "Count",
+                 "currentValue": 0, "limit": self.quotas.get(name, self.everywhere),
+                 "name": {"value": name, "localizedValue": name}} for name in names
+            ]})  # fmt: skip
+        raise Denied(404, "NotFound", f"{rest} is not emulated")
+
+    def _going_on(self, answer: Response, what: str) -> Response:
+        url = f"https://{HOST}{self.root}/operations/{what}?api-version=2023-08-01-preview"
+        answer.headers.update({"Location": url, "Azure-AsyncOperation": url, **self._again()})
+        if what.startswith("job/"):
+            del answer.headers["Azure-AsyncOperation"]
+        return answer
+
+    def _again(self) -> dict[str, str]:
+        return {"Retry-After": "0"}
+
+    def stamp(self, when: float | None = None) -> dict[str, str]:
+        """Who made something, and when."""
+        text = rfc3339(self.world.clock.now() if when is None else when)
+        return {"createdAt": text, "createdBy": "someone", "createdByType": "User",
+                "lastModifiedAt": text}  # fmt: skip
+
+
+def history(manager: Manager, world: World, entra: Entra) -> Callable[[Request], Response]:
+    """``REGION.api.azureml.ms``: the history of runs, which knows why a job failed."""
+    details = re.compile(r"/history/v1\.0/.*/runs/(?P<name>[^/]+)/details\Z")
+
+    def serve(request: Request) -> Response:
+        request.caller = entra.who(request, "management") or entra.who(request, "ml")
+        if request.caller is None:
+            return refused(401, "", "The access token is not valid.")
+        match = details.match(request.path)
+        job = world.jobs.get(match["name"]) if match else None
+        if job is None:
+            return refused(404, "UserError", "no such run")
+        document: dict[str, Any] = {"runId": job.name, "status": job.status, "logFiles": {}}
+        if job.error is not None:
+            document["error"] = {"error": job.error}
+        return Response.of(document)
+
+    return serve

@@ -1,0 +1,263 @@
+"""Jobs on the nodes of their clusters: they wait, are prepared, run, and lose their nodes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from drillyard_emulators.azure.model import OVER, Compute, Job, Physics, Site
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.machines import Machine
+from drillyard_emulators.http.scheduler import Scheduler
+
+_LOOK_S = 0.1
+_LOG_S = 1.0
+_HOST = "127.0.0.1"
+
+
+class Nodes:
+    """All nodes that ever were, and the jobs that go over them.
+
+    Args:
+        clock: Its time.
+        scheduler: Its future.
+        physics: How long things take, and what goes wrong.
+        computes: The clusters by name.
+        site: Where jobs run.
+    """
+
+    def __init__(
+        self,
+        clock: EmulatedClock,
+        scheduler: Scheduler,
+        physics: Physics,
+        computes: Mapping[str, Compute],
+        site: Site,
+    ) -> None:
+        self._clock, self._scheduler, self._physics = clock, scheduler, physics
+        self._computes, self._folder = computes, site.folder
+        self._environment, self._keep = site.environment, site.keep
+        self.jobs: dict[str, Job] = {}
+        self.all: list[dict[str, Any]] = []
+        self.started: list[Callable[[Job], None]] = []
+        """Told of each job that begins to run."""
+        self._built: set[str] = set()
+
+    def add(self, job: Job) -> None:
+        """A job waits for nodes from now on."""
+        self.jobs[job.name] = job
+        if job.limit_s is not None:
+            self._scheduler.after(job.limit_s, lambda: self.end(job, "timeout"))
+        self._scheduler.after(0.0, self.place)
+
+    def place(self) -> None:
+        """Give nodes to jobs that wait, the oldest first."""
+        for job in self.jobs.values():
+            compute = self._computes.get(job.compute)
+            if job.status != "Queued" or job.nodes or compute is None:
+                continue
+            busy = [n for n in self.all if n["gone"] is None]
+            mine = [n for n in busy if n["compute"] == compute.name]
+            scarce = self._physics.low_priority if compute.low_priority else None
+            if compute.state != "Succeeded" or len(mine) + job.width > compute.most:
+                continue
+            if scarce is not None and sum(n["low_priority"] for n in busy) + job.width > scarce:
+                continue
+            job.times += 1
+            job.nodes = [
+                {
+                    "name": f"{job.name}/{job.times}" + (f".{rank}" if job.width > 1 else ""),
+                    "job": job.name, "compute": compute.name,
+                    "size": compute.settings.get("vmSize"), "low_priority": compute.low_priority,
+                    "born": self._clock.now(), "gone": None, "ended_by": "",
+                }
+                for rank in range(job.width)
+            ]  # fmt: skip
+            self.all += job.nodes
+            self._later(job, self._physics.node_s, self._prepare)
+
+    def end(self, job: Job, why: str) -> None:
+        """Tell a job to end, and cut it when its notice is over.
+
+        Args:
+            job: Which.
+            why: ``cancel``, ``timeout``; ``preempt``: it waits for other nodes then.
+        """
+        if job.status in OVER or job.ending:
+            return
+        job.ending = why
+        if why != "preempt" and job.status == "Running":
+            job.status = "CancelRequested"
+        running = list(job.machines)
+        if not running:
+            self._ended(job)
+            return
+        grace_s = self._clock.real_s(self._physics.notice_s)
+
+        def one_less(machine: Machine) -> None:
+            running.remove(machine)
+            if not running:
+                self._ended(job)
+
+        for machine in list(running):
+            step = partial(self._scheduler.after, 0.0, partial(one_less, machine))
+            machine.shut_down(grace_s, step)
+
+    def cut(self, job: Job, why: str) -> None:
+        """Cut the power of a job's nodes.
+
+        Args:
+            job: Which.
+            why: ``preempt``, or ``crash``: it fails.
+        """
+        if job.nodes and job.status == "Running" and not job.ending:
+            job.ending = why
+            for machine in job.machines:
+                machine.cut()
+            self._ended(job)
+
+    def freeze(self, job: Job) -> None:
+        """Everything on a job's nodes stands still."""
+        for machine in job.machines:
+            machine.freeze()
+
+    def kill(self, job: Job) -> None:
+        """A job's program is killed, as for want of memory; its nodes stay."""
+        for machine in job.machines:
+            machine.tell(signal.SIGKILL)
+
+    def finish(self, job: Job, code: int) -> None:
+        """A job's program ended by itself, with this exit code."""
+        if code == 0:
+            self._over(job, "Completed", "done", None)
+            return
+        text = f"Execution failed. User process 'bash' exited with status code {code}."
+        self._over(job, "Failed", "failed", {"code": "UserError", "message": text})
+
+    def close(self) -> None:
+        """Cut every node."""
+        for job in list(self.jobs.values()):
+            for machine in job.machines:
+                machine.tell(signal.SIGKILL)
+                machine.cut()
+
+    # -- a job's way --------------------------------------------------------------------------
+
+    def _later(self, job: Job, delay_s: float, step: Callable[[Job], None]) -> None:
+        """Go on with a job, unless its nodes are others by then."""
+        times = job.times
+
+        def go_on() -> None:
+            if job.times == times and job.nodes and not job.ending:
+                step(job)
+
+        self._scheduler.after(delay_s, go_on)
+
+    def _prepare(self, job: Job) -> None:
+        job.status = "Preparing"
+        if self._physics.stuck > 0:
+            self._physics.stuck -= 1
+            return
+        delay_s = self._physics.prepare_s
+        if job.environment not in self._built:
+            delay_s += self._physics.image_s
+            if self._physics.broken_builds > 0:
+                self._physics.broken_builds -= 1
+                log = "azureml-logs/20_image_build_log.txt"
+                text = f"Image build failed. For more details, check log file {log}."
+                words = (
+                    "Step 3/7 : RUN conda env create\n"
+                    "ERROR: Could not find a version that satisfies the requirement\n"
+                )
+                self._keep(job.name, log, words.encode())
+                self._over(job, "Failed", "build", {"code": "UserError", "message": text})
+                return
+            self._built.add(job.environment)
+        self._later(job, delay_s, self._start)
+
+    def _start(self, job: Job) -> None:
+        job.status = "Running"
+        if self._physics.processes:
+            port = _free_port()
+            job.machines = [self._boot(job, rank, port) for rank in range(job.width)]
+            self._later(job, _LOOK_S, self._watch)
+        for told in self.started:
+            told(job)
+
+    def _boot(self, job: Job, rank: int, port: int) -> Machine:
+        name = f"{job.name}-{job.times}" + (f".{rank}" if job.width > 1 else "")
+        serial = self._folder / "serial" / f"{name}.log"
+        job.log.append(serial)
+        ranks = {} if job.width == 1 else {
+            "NODE_RANK": str(rank), "WORLD_SIZE": str(job.width),
+            "MASTER_ADDR": _HOST, "MASTER_PORT": str(port),
+        }  # fmt: skip
+        variables = {
+            **self._environment(job), **dict(job.properties.get("environmentVariables") or {}),
+            **ranks, "AZUREML_RUN_ID": job.name,
+        }  # fmt: skip
+        command = f"#!/bin/bash\n{job.properties['command']}\n"
+        return Machine(
+            job.name, name, self._folder / "machines" / name, serial, variables, command
+        )
+
+    def _watch(self, job: Job) -> None:
+        """Over when all its processes ended, or one failed."""
+        codes = [machine.code for machine in job.machines]
+        self._ship(job)
+        failed = next((code for code in codes if code), None)
+        if failed is not None:
+            self.finish(job, failed)
+        elif None in codes:
+            self._later(job, _LOOK_S, self._watch)
+        else:
+            self.finish(job, 0)
+
+    def _ended(self, job: Job) -> None:
+        """Nothing of a job runs any more: over, or back into the queue."""
+        why, job.ending = job.ending, ""
+        if why == "preempt":
+            self._free(job, "preempted")
+            job.status = "Queued"
+            self._scheduler.after(0.0, self.place)
+        elif why == "crash":
+            error = {"code": "ServiceError", "message": "The node of this job became unusable."}
+            self._over(job, "Failed", "crashed", error)
+        elif why == "timeout":
+            text = "The job was cancelled because it exceeded its time limit."
+            self._over(job, "Canceled", "time limit", {"code": "UserError", "message": text})
+        else:
+            self._over(job, "Canceled", "cancelled", None)
+
+    def _over(self, job: Job, status: str, by: str, error: dict[str, str] | None) -> None:
+        self._free(job, by)
+        job.status, job.error = status, error
+        self._scheduler.after(0.0, self.place)
+
+    def _free(self, job: Job, by: str) -> None:
+        for machine in job.machines:
+            machine.cut()
+        self._ship(job, whole=True)
+        for node in job.nodes:
+            node.update(gone=self._clock.now(), ended_by=by)
+        job.machines, job.nodes = [], []
+
+    def _ship(self, job: Job, whole: bool = False) -> None:
+        """Keep what a job said, now and then, where clients look for it."""
+        size = sum(path.stat().st_size for path in job.log if path.exists())
+        now = int(time.monotonic() / _LOG_S)
+        if size and (whole or now != job.shipped):
+            job.shipped = now
+            text = b"".join(path.read_bytes() for path in job.log if path.exists())
+            self._keep(job.name, "user_logs/std_log.txt", text)
+
+
+def _free_port() -> int:
+    """A port that is free now, for the first node of a job."""
+    with socket.socket() as free:
+        free.bind((_HOST, 0))
+        return int(free.getsockname()[1])

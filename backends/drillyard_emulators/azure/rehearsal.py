@@ -1,0 +1,197 @@
+"""A rehearsal on the emulated Azure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from drillyard.errors import DrillyardError
+from drillyard_emulators.http.handle import AzureEmulator
+from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
+
+FAULTS = {
+    "preempt": "NUMBER of nodes, each after its first checkpoint, with notice",
+    "cut": "NUMBER of nodes, each after its first checkpoint, without notice",
+    "crash": "NUMBER of nodes, each after its first checkpoint: the job fails with its node",
+    "hang": "NUMBER of nodes, each after its first checkpoint: everything stands still",
+    "kill": "NUMBER of jobs, each after its first checkpoint: their program is killed",
+    "build": "NUMBER of image builds that fail",
+    "stuck": "NUMBER of jobs that are prepared for ever",
+    "scarce": "NUMBER of low-priority nodes that are to be had",
+    "quota": "CORES of every family of sizes",
+    "lost": "SHARE of changing calls whose answer is lost",
+    "errors": "SHARE of calls answered with 503",
+    "busy": "SHARE of calls to Resource Manager answered with 429",
+    "token": "SECONDS that a sign-in is good for",
+}
+_DEEDS = (*EVENTS, "kill")
+_API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
+_SHARES = {
+    "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
+    "errors": {"match": _API, "status": 503},
+    "busy": {"match": r" management\.azure\.com", "status": 429},
+}
+_PHYSICS = {"build": "broken_builds", "stuck": "stuck", "scarce": "low_priority"}
+# What would only be waiting at home; the file's own value wins.
+_QUICK = {"preparing_s": "20"}
+_ADDRESS = {"subscription_id": "subscription", "resource_group": "group", "workspace": "workspace"}
+_SOURCES = ("environment", "image", "build")
+
+
+class AzureRehearsal(OnEmulator):
+    """An emulated Azure that has what the settings of one experiment name.
+
+    Args:
+        backend: ``azure``, or ``azure/NAME``.
+        given: The experiment's settings.
+        faults: What goes wrong.
+        folder: Of the emulator's own.
+        seed: Of what is random in it.
+
+    Raises:
+        ConfigError: A setting or a fault that cannot be.
+        UserError: Azurite is not installed.
+        InfrastructureError: The emulator did not start.
+    """
+
+    _cloud: AzureEmulator
+    faults: ClassVar[Mapping[str, str]] = FAULTS
+    services: ClassVar = {
+        "management": r" management\.azure\.com/",
+        "blob": r"\.blob\.core\.windows\.net/",
+    }
+
+    def __init__(
+        self,
+        backend: str,
+        given: Mapping[str, Any],
+        faults: Sequence[Fault],
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        from drillyard.backend.settings.resolve import gather
+
+        resolved, problems, _ = gather(backend, given)
+        if problems:
+            raise problems[0]
+        self._values = dict(resolved.values)
+        calls = [_call(fault) for fault in faults]  # all refused before anything is started
+        self._counters = [(fault, partial(_played, fault)) for fault in faults]
+        self._cloud = AzureEmulator(folder, seed=seed)
+        try:
+            mine = {
+                theirs: self._values[ours] for ours, theirs in _ADDRESS.items()
+                if self._values.get(ours)
+            }  # fmt: skip
+            self._cloud.ask("manager", **mine)
+            if environment := self._values.get("environment"):
+                name, _, version = str(environment).partition(":")
+                self._cloud.ask("environment", name=f"{name}/versions/{version}")
+            for verb, arguments in calls:
+                self._cloud.ask(verb, **arguments)
+        except BaseException:
+            self._cloud.close()
+            raise
+
+    def env(self) -> dict[str, str]:
+        """The emulator's, and settings that the user has not made."""
+        there = self._cloud.workspace
+        chosen = {
+            "subscription_id": there["subscription_id"],
+            "resource_group": there["resource_group"],
+            "workspace": there["workspace_name"],
+            **_QUICK,
+        }  # fmt: skip
+        if not any(self._values.get(name) for name in _SOURCES):
+            chosen["image"] = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+        own = {
+            f"DRILLYARD_AZURE_{name.upper()}": value for name, value in chosen.items()
+            if not self._values.get(name)
+        }  # fmt: skip
+        return {**self._cloud.env, **own}
+
+    def arguments(self) -> list[str]:
+        """Nothing: this program's environment plays the image of every environment."""
+        return []
+
+    def keep(self, folder: Path) -> None:
+        """The container as a local store."""
+        prefix = str(self._values.get("prefix", "drillyard") or "")
+        container = str(self._values.get("container") or self._cloud.container)
+        self._cloud.ask(
+            "export", container=container, folder=str(folder.absolute()), prefix=prefix
+        )
+
+    @staticmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be; a cluster that is kept, with no job, stays."""
+        over = ("Completed", "Failed", "Canceled")
+        jobs = [f"jobs/{n}" for n, job in state["jobs"].items() if job["status"] not in over]
+        own = [f"computes/{name}" for name, one in state["computes"].items()
+               if "drillyard-lease" in one["tags"]]  # fmt: skip
+        nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
+        return sorted([*jobs, *own, *nodes])
+
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the price list."""
+        from drillyard.backend import Order
+        from drillyard.registry import load
+
+        known: dict[tuple[str, bool], float | None] = {}
+        currency, date = "USD", ""
+        order = Order(lease_id="dy-0000000000", experiment="rehearsal", store_url="")
+        rows = []
+        for node in state["nodes"]:
+            key = str(node["size"]), bool(node["low_priority"])
+            if key not in known:
+                settings = {**self._values, **self._filled()}
+                settings.update(vm_size=key[0], low_priority=key[1])
+                try:
+                    cost = load("backends", "azure")(**settings).estimate(order)
+                    known[key], currency, date = cost.per_hour, cost.currency, cost.prices_of
+                except DrillyardError:
+                    known[key] = None
+            price = known[key]
+            lived = float(node["lived_s"])
+            ended_by = node["ended_by"] if node["gone"] is not None else ""
+            cost_now = None if price is None else price * lived / 3600
+            row = MachineRow(node["name"], node["compute"], *key, lived, ended_by, cost_now)
+            rows.append(row)
+        return rows, currency, date
+
+    def _filled(self) -> dict[str, str]:
+        start = "DRILLYARD_AZURE_"
+        return {
+            name.removeprefix(start).lower(): value for name, value in self.env().items()
+            if name.startswith(start)
+        }  # fmt: skip
+
+
+def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
+    """What to ask the emulator for."""
+    name = fault.name
+    if name in _DEEDS:
+        return event(fault)
+    if name in _SHARES:
+        return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
+    if name in _PHYSICS:
+        return "physics", {_PHYSICS[name]: int(number_of(fault, 1, 10_000))}
+    if name == "token":
+        return "entra", {"life_s": number_of(fault, 1, 86_400)}
+    cores = int(number_of(fault, 0, 100_000))
+    return "manager", {"everywhere": cores}
+
+
+def _played(fault: Fault, state: Mapping[str, Any]) -> int:
+    """How often a fault was played, from the emulator's state."""
+    if fault.name in _DEEDS:
+        return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
+    if fault.name in _SHARES:
+        match = _SHARES[fault.name]["match"]
+        return sum(r["played"] for r in state["faults"] if r["match"] == match)
+    if fault.name in ("build", "stuck"):
+        left = state["physics"][_PHYSICS[fault.name]]
+        return int(number_of(fault, 1, 10_000)) - int(left)
+    return 1  # a state of the world, not an event

@@ -1,0 +1,176 @@
+"""``drillyard rehearse``: the whole cloud path at home, before money is spent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drillyard.cli.common import (
+    FREE,
+    FileArgument,
+    GlobalsOption,
+    JsonOption,
+    OwnNameOption,
+    SetOption,
+    TunableOption,
+    load_file,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from drillyard_emulators.rehearsal import Account
+
+PATIENCE_S = 30.0
+"""How long machines that are leaving by themselves are waited for."""
+# A rehearsal leaves no trace on the user's servers, and finds no other emulator.
+_NOT_INHERITED = (
+    "DRILLYARD_STORE",
+    "PREFECT_API_URL",
+    "MLFLOW_TRACKING_URI",
+    "STORAGE_EMULATOR_HOST",
+    "GCE_METADATA_HOST",
+    "AZURE_TOKEN_CREDENTIALS",
+    "MSI_ENDPOINT",
+    "IDENTITY_ENDPOINT",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Join the command line."""
+    app.command("rehearse", context_settings=FREE)(rehearse_command)
+
+
+def rehearse_command(
+    context: typer.Context,
+    file: FileArgument,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", metavar="BACKEND", help="The backend whose cloud is emulated."),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What goes wrong: preempt=2, stockout=europe-west1-b, lost=0.1, …; may be "
+            "repeated. `--fault list` shows all, with --on those of that cloud.",
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the results in this folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is random in the emulated cloud.")] = 0,
+    sets: SetOption = None,
+    globals_: GlobalsOption = None,
+    tunables: TunableOption = None,
+    name: OwnNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an experiment on an emulated cloud on this machine: nothing is spent or reached.
+
+    The machines are processes here; everything else is what would run there. Exit code 4 when a
+    machine, group, template or disk is left.
+    """
+    from drillyard.system.output_files import check_folder
+    from drillyard_emulators.rehearsal import faults_of, parse_faults, rehearsal_of
+
+    if fault == ["list"]:
+        for known, value in faults_of((on or "gcp").partition("/")[0]).items():
+            typer.echo(f"{known}={value}")
+        return
+    if keep is not None:
+        check_folder(keep, "--keep")
+    spec = load_file(file, sets, globals_, context, on, tunables, name).spec
+    kind = spec.backend.partition("/")[0]
+    faults = parse_faults(fault or [], faults_of(kind))
+    given = spec.backends.get(kind, {})
+    with tempfile.TemporaryDirectory(prefix="drillyard-rehearsal-") as text:
+        folder = Path(text)
+        home = folder / "home" if keep is None else keep.absolute() / "home"
+        rehearsal = rehearsal_of(spec.backend, dict(given), faults, folder / "cloud", seed)
+        try:
+            command = [sys.executable, "-m", "drillyard.cli.start", "run", str(file)]
+            command += [*_again(on, sets, globals_, tunables, name), *rehearsal.arguments()]
+            code = _run([*command, *context.args], home, rehearsal.env(), quiet=as_json)
+            account = rehearsal.account(PATIENCE_S)
+            if keep is not None:
+                rehearsal.keep(keep / "store")
+        finally:
+            rehearsal.close()
+    if as_json:
+        print_json({**account.as_dict(), "exit_code": code})
+    else:
+        show(account)
+        if keep is not None:
+            typer.echo(f"results: drillyard results {spec.name} --store {keep / 'store'}")
+    raise typer.Exit(4 if account.left else code)
+
+
+def _run(command: list[str], home: Path, env: dict[str, str], *, quiet: bool) -> int:
+    """Run the experiment as the user would; its exit code."""
+    base = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+    # The memory of what was rented must not make a later `reap` look for it on the real cloud.
+    # Prefect's too: it would remember the results of another rehearsal under the same names.
+    own = {"DRILLYARD_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+    process = subprocess.Popen(
+        command, env={**base, **env, **own}, stdout=sys.stderr if quiet else None
+    )
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # it has heard it, too, and leaves in order
+
+
+def _again(
+    on: str | None,
+    sets: list[str] | None,
+    globals_: list[str] | None,
+    tunables: list[str] | None,
+    name: str | None,
+) -> list[str]:
+    words = ["--on", on] if on else []
+    words += [word for text in sets or [] for word in ("--set", text)]
+    words += [word for text in globals_ or [] for word in ("--globals", text)]
+    words += [word for text in tunables or [] for word in ("--tunable", text)]
+    return [*words, *(["--name", name] if name else [])]
+
+
+def show(account: Account) -> None:
+    """Print the account: machines, faults, what is left, what it would have cost."""
+    from drillyard.cli.output import print_grid
+    from drillyard.results.table import Grid
+
+    rows = tuple(
+        (
+            m.name,
+            m.zone,
+            f"{m.kind}{' (Spot)' if m.spot else ''}",
+            f"{m.lived_s:.0f} s",
+            m.ended_by or "STILL THERE",
+            "?" if m.cost is None else f"{m.cost:.4f}",
+        )
+        for m in account.machines
+    )
+    header = ("machine", "zone", "type", "lived", "ended", account.currency)
+    typer.echo()
+    print_grid(Grid("rehearsal: machines", header, rows, frozenset({3, 5})))
+    for text, played in account.faults:
+        typer.echo(f"fault {text}: played {played} time{'' if played == 1 else 's'}")
+    calls = ", ".join(f"{count:,} to {service}" for service, count in account.calls.items())
+    typer.echo(f"calls: {calls}")
+    if account.refused_hosts:
+        typer.echo(f"refused (outside the emulated cloud): {', '.join(account.refused_hosts)}")
+    ended = sum(1 for m in account.machines if m.ended_by)
+    typer.echo(
+        f"machines: {len(account.machines)} made, {ended} deleted; left: {len(account.left)}"
+    )
+    for name in account.left:
+        typer.echo(f"  left: {name}")
+    dated = f" (prices of {account.prices_of})" if account.prices_of else ""
+    typer.echo(f"it would have cost {account.cost:.4f} {account.currency}{dated}")

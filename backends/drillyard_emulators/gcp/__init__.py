@@ -1,0 +1,1 @@
+"""Google Cloud on loopback: Compute Engine, Cloud Storage, metadata server, IAM."""

@@ -1,0 +1,254 @@
+"""Google Cloud on loopback: ``python -m drillyard_emulators.gcp.cloud --folder DIR``.
+
+It prints one JSON line (``env`` to export, ``control`` to talk to) and serves until it is told to
+stop, its parent is gone or its standard input ends. Tests and ``drillyard rehearse`` use it
+through ``drillyard_emulators.http.handle.GcpEmulator``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from drillyard_emulators.gcp.compute.catalogue import REGIONS
+from drillyard_emulators.gcp.compute.model import Instance
+from drillyard_emulators.gcp.compute.service import ComputeService
+from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.gcp.gcs.objects import Storage
+from drillyard_emulators.gcp.gcs.service import StorageService
+from drillyard_emulators.gcp.metadata import MetadataService
+from drillyard_emulators.gcp.project import Project, key_file, machine_of
+from drillyard_emulators.gcp.rights import rights_services, token_endpoint
+from drillyard_emulators.gcp.triggers import Trigger, Triggers, happen
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.emulator import Loopback, parser, serve
+from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.machines import EMULATOR_MARK
+from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response
+
+
+class Cloud(Loopback):
+    """All services, wired together.
+
+    Args:
+        folder: Of its own: certificates, keys, the machines' folders.
+        project: Id of the project.
+        speed: Emulated seconds a real second; 0 stands still.
+        seed: Of the random faults.
+        bodies: Record JSON bodies, for the check against Google's documents.
+        image: The virtual environment that plays the machines' image.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        project: str = "emulated-project",
+        speed: float = 1.0,
+        seed: int = 0,
+        bodies: bool = False,
+        image: Path | None = None,
+    ) -> None:
+        super().__init__(folder, Faults(seed), EmulatedClock(speed), bodies)
+        self.project = Project(project)
+        self.storage = Storage(self.clock)
+        self._image = image or Path(sys.prefix)
+        self.world = World(self.clock, self.project, self.faults, folder, self._machine_env)
+        self.triggers = Triggers(lambda what, machine: happen(self.world, what, machine))
+        self.storage.finalised.append(
+            lambda caller, stored: self.triggers.on_object(
+                machine_of(caller), f"{stored.bucket}/{stored.name}"
+            )
+        )
+        self._metadata = Listener.of(self.served(MetadataService(self.world)))
+        self.open_doors(self._apps(), self.verbs())
+        self.key = folder / "key.json"
+        self.key.write_text(json.dumps(key_file(self.project)))
+        self.key.chmod(0o600)
+        self._plain = Listener.of(self.served(StorageService(self.storage)))
+
+    def env(self) -> dict[str, str]:
+        """What a client's environment needs; nothing else tells it from the real cloud."""
+        return {
+            **self.network_env(),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(self.key),
+            "GOOGLE_CLOUD_PROJECT": self.project.project_id,
+            "NO_GCE_CHECK": "true",
+        }
+
+    def greeting(self) -> dict[str, Any]:
+        """The one line that is printed."""
+        return {
+            "env": self.env(),
+            "control": self.control_url,
+            "storage": f"http://{self._plain.address}",
+            "project": self.project.project_id,
+            "service_account": self.project.worker,
+            "folder": str(self.folder),
+        }
+
+    def state(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Everything that exists, and everything that ever did and costs."""
+        with self.storage.lock:
+            buckets = {
+                name: {
+                    "document": bucket.document,
+                    "objects": len(bucket.live),
+                    "bytes": sum(len(o.data) for o in bucket.live.values()),
+                }
+                for name, bucket in self.storage.buckets.items()
+            }
+        return {
+            "now": self.clock.now(),
+            **self.world.state(),
+            "triggers": self.triggers.all(),
+            "buckets": buckets,
+            "faults": self.faults.rules(),
+            "hosts": dict(self.proxy.asked),
+            "refused_hosts": self.proxy.refused,
+        }
+
+    def close(self) -> None:
+        """End all of it, the machines first."""
+        self.world.close()
+        self._metadata.close()
+        self._plain.close()
+        super().close()
+
+    def _machine_env(self, instance: Instance, folder: Path) -> dict[str, str]:
+        """What a machine's processes find: its identity, the way out, a home of its own."""
+        identity = f"{self._metadata.address}/vm/{instance.instance_id}"
+        return {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            "TMPDIR": str(folder / "tmp"),
+            "DRILLYARD_PREFIX": str(self._image),
+            "GCE_METADATA_HOST": identity,
+            "GCE_METADATA_IP": identity,
+            EMULATOR_MARK: self.mark,
+            **self.network_env(),
+            **self._machine_extra,
+        }
+
+    def _apps(self) -> dict[str, App]:
+        storage = StorageService(self.storage, self.project.may, self.project.number)
+        compute = ComputeService(self.world)
+        return {
+            "storage.googleapis.com": self._authenticated(storage, "storage.googleapis.com"),
+            "compute.googleapis.com": self._authenticated(compute, "compute.googleapis.com"),
+            "oauth2.googleapis.com": token_endpoint(self.project),
+            **rights_services(self.project),
+        }
+
+    def _authenticated(self, app: App, service: str) -> App:
+        def served(request: Request) -> Response:
+            try:
+                # A signed URL carries its right with it.
+                if "X-Goog-Signature" not in request.query:
+                    request.caller = self.project.identify(request)
+                self.project.need_service(service)
+            except Refusal as refusal:
+                return refusal.response()
+            return app(request)
+
+        return served
+
+    def verbs(self) -> dict[str, Any]:
+        """What can be asked of this cloud itself; one that can do more adds its own."""
+        return {
+            "state": self.state,
+            "advance": self._advance,
+            "physics": self.world.set_physics,
+            "catalogue": self._set_catalogue,
+            "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
+            "happen": lambda a: happen(self.world, a["what"], a["machine"]),
+            "serial": self._serial,
+            "project": self._set_project,
+            "bucket": self._set_bucket,
+            "objects": self._objects,
+            "template": self._set_template,
+            "export": self._export,
+        }
+
+    def _set_project(self, asked: dict[str, Any]) -> None:
+        for key in ("denied", "disabled", "accounts"):
+            if key in asked:
+                setattr(self.project, key, set(asked[key]))
+
+    def _advance(self, asked: dict[str, Any]) -> float:
+        now = self.clock.advance(float(asked["seconds"]))
+        self.world.scheduler.run_due()
+        return now
+
+    def _set_catalogue(self, asked: dict[str, Any]) -> None:
+        with self.world.lock:
+            catalogue = self.world.catalogue
+            catalogue.missing |= set(asked.get("missing", []))
+            catalogue.networks |= set(asked.get("networks", []))
+            for region in REGIONS:
+                catalogue.quotas.setdefault(region, {}).update(asked.get("all_quotas", {}))
+            catalogue.images |= set(asked.get("images", []))
+            catalogue.zones = list(asked.get("zones", catalogue.zones))
+            for region, limits in asked.get("quotas", {}).items():
+                catalogue.quotas.setdefault(region, {}).update(limits)
+
+    def _serial(self, asked: dict[str, Any]) -> str:
+        """What a machine's serial port said, also after it is gone (the newest of that name)."""
+        folder = self.folder / "serial"
+        found = sorted(folder.glob(f"{asked['machine']}-*.log"), key=lambda p: p.stat().st_mtime)
+        return found[-1].read_text(errors="replace") if found else ""
+
+    def _set_bucket(self, asked: dict[str, Any]) -> None:
+        if owner := asked.get("owner"):
+            self.storage.foreign[asked["name"]] = owner
+        else:
+            self.storage.bucket(asked["name"]).document.update(asked.get("document", {}))
+
+    def _set_template(self, asked: dict[str, Any]) -> None:
+        disk = {"boot": True, "autoDelete": True, "initializeParams": {"diskSizeGb": "20"}}
+        usual = {
+            "machineType": "n2-highcpu-8",
+            "disks": [disk],
+            "networkInterfaces": [{"network": "global/networks/default"}],
+        }
+        self.world.furnish(asked["name"], {**usual, **asked.get("properties", {})})
+
+    def _export(self, asked: dict[str, Any]) -> int:
+        """Write the objects below a prefix into a folder; how many."""
+        folder, prefix = Path(asked["folder"]), str(asked.get("prefix") or "").strip("/")
+        with self.storage.lock:
+            bucket = self.storage.buckets.get(asked["bucket"])
+            live = {} if bucket is None else dict(bucket.live)
+        head = f"{prefix}/" if prefix else ""
+        found = {name[len(head) :]: one for name, one in live.items() if name.startswith(head)}
+        for name, one in found.items():
+            path = (folder / name).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise ValueError(f"{name!r} leads out of {folder}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(one.data)
+        return len(found)
+
+    def _objects(self, asked: dict[str, Any]) -> list[str]:
+        with self.storage.lock:
+            bucket = self.storage.buckets.get(asked["bucket"])
+            return [] if bucket is None else list(bucket.names)
+
+
+def main(arguments: list[str] | None = None, make: type[Cloud] = Cloud) -> int:
+    """Serve until told to stop.
+
+    Args:
+        arguments: Of the command line.
+        make: What is served.
+    """
+    words = parser("drillyard_emulators.gcp.cloud")
+    words.add_argument("--project", default="emulated-project")
+    a = words.parse_args(arguments)
+    return serve(lambda: make(a.folder, a.project, a.speed, a.seed, a.bodies, a.image), a.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Resources as the Compute API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard_emulators.gcp.compute.catalogue import (
+    ACCELERATORS,
+    Catalogue,
+    MachineType,
+    region_of,
+)
+from drillyard_emulators.gcp.compute.model import Disk, Group, Instance, Template
+from drillyard_emulators.http.clock import rfc3339
+
+
+def instance_document(api: str, instance: Instance) -> dict[str, Any]:
+    """The instance resource."""
+    zone = f"{api}/zones/{instance.zone}"
+    properties = instance.properties
+    document: dict[str, Any] = {
+        "kind": "compute#instance",
+        "id": str(instance.instance_id),
+        "name": instance.name,
+        "creationTimestamp": rfc3339(instance.created),
+        "zone": zone,
+        "machineType": f"{zone}/machineTypes/{instance.machine_type}",
+        "status": instance.status,
+        "labels": instance.labels,
+        "labelFingerprint": fingerprint(instance.generation),
+        "fingerprint": fingerprint(instance.generation),
+        "metadata": {
+            "kind": "compute#metadata",
+            "fingerprint": fingerprint(0),
+            "items": [{"key": k, "value": v} for k, v in sorted(instance.metadata.items())],
+        },
+        "scheduling": properties.get("scheduling") or {},
+        "tags": {"fingerprint": fingerprint(0), **(properties.get("tags") or {})},
+        "serviceAccounts": properties.get("serviceAccounts") or [],
+        "networkInterfaces": [
+            {"kind": "compute#networkInterface", "name": f"nic{n}", "networkIP": "10.0.0.2", **one}
+            for n, one in enumerate(properties.get("networkInterfaces") or [])
+        ],
+        "disks": [
+            {
+                "kind": "compute#attachedDisk",
+                "type": "PERSISTENT",
+                "mode": "READ_WRITE",
+                "boot": number == 0,
+                "index": number,
+                "autoDelete": disk.auto_delete,
+                "deviceName": disk.name,
+                "diskSizeGb": str(disk.size_gb),
+                "source": f"{zone}/disks/{disk.name}",
+            }
+            for number, disk in enumerate(instance.disks)
+        ],
+        "selfLink": f"{api}/{instance.key}",
+    }
+    if instance.started is not None:
+        document["lastStartTimestamp"] = rfc3339(instance.started)
+    return document
+
+
+def group_document(api: str, group: Group) -> dict[str, Any]:
+    """The managed-group resource."""
+    kind = group.where.partition("/")[0]
+    actions = [managed.action for managed in group.managed.values()]
+    names = ("creating", "deleting", "recreating", "none")
+    counts = {name: sum(action.lower() == name for action in actions) for name in names}
+    others = ("abandoning", "creatingWithoutRetries", "refreshing", "restarting", "verifying")
+    asked, template = group.document, f"{api}/{group.template}"
+    kept: dict[str, Any] = {
+        key: asked[key]
+        for key in ("description", "distributionPolicy", "instanceLifecyclePolicy", "updatePolicy")
+        if key in asked
+    }
+    return {
+        "kind": "compute#instanceGroupManager",
+        "id": str(group.group_id),
+        "name": group.name,
+        "creationTimestamp": rfc3339(group.created),
+        kind[:-1]: f"{api}/{group.where}",
+        "instanceTemplate": template,
+        "versions": [
+            {
+                "instanceTemplate": template,
+                "targetSize": {"calculated": group.target},
+            }
+        ],
+        "instanceGroup": f"{api}/{group.where}/instanceGroups/{group.name}",
+        "baseInstanceName": asked.get("baseInstanceName") or group.name,
+        "fingerprint": fingerprint(group.counter),
+        "targetSize": group.target,
+        "currentActions": {**counts, **dict.fromkeys(others, 0)},
+        "status": {"isStable": counts["none"] == len(actions)},
+        "selfLink": f"{api}/{group.key}",
+        **kept,
+    }
+
+
+def template_document(api: str, template: Template) -> dict[str, Any]:
+    """The template resource."""
+    document = {
+        "kind": "compute#instanceTemplate",
+        "id": str(template.template_id),
+        "creationTimestamp": rfc3339(template.created),
+        "selfLink": f"{api}/{template.key}",
+        **template.document,
+    }
+    if template.where != "global":
+        document["region"] = f"{api}/{template.where}"
+    return document
+
+
+def disk_document(api: str, disk: Disk) -> dict[str, Any]:
+    """The disk resource."""
+    zone = f"{api}/zones/{disk.zone}"
+    document = {
+        "kind": "compute#disk",
+        "id": str(disk.disk_id),
+        "name": disk.name,
+        "creationTimestamp": rfc3339(disk.created),
+        "sizeGb": str(disk.size_gb),
+        "zone": zone,
+        "type": f"{zone}/diskTypes/{disk.kind}",
+        "status": "READY",
+        "labels": disk.labels,
+        "selfLink": f"{zone}/disks/{disk.name}",
+    }
+    if disk.user is not None:
+        document["users"] = [f"{zone}/instances/{disk.user}"]
+    return document
+
+
+def zone_document(api: str, zone: str) -> dict[str, Any]:
+    """The zone resource."""
+    return {
+        "kind": "compute#zone",
+        "id": str(2000 + sum(zone.encode())),
+        "name": zone,
+        "description": zone,
+        "status": "UP",
+        "region": f"{api}/regions/{region_of(zone)}",
+        "selfLink": f"{api}/zones/{zone}",
+    }
+
+
+def region_document(
+    api: str, region: str, catalogue: Catalogue, usage: dict[str, float]
+) -> dict[str, Any]:
+    """The region resource, with its quotas."""
+    return {
+        "kind": "compute#region",
+        "id": str(1000 + sum(region.encode())),
+        "name": region,
+        "description": region,
+        "status": "UP",
+        "zones": [f"{api}/zones/{z}" for z in catalogue.zones if region_of(z) == region],
+        "quotas": [
+            {"metric": metric, "limit": limit, "usage": usage.get(metric, 0.0)}
+            for metric, limit in sorted(catalogue.limits(region).items())
+        ],
+        "selfLink": f"{api}/regions/{region}",
+    }
+
+
+def machine_type_document(api: str, zone: str, kind: MachineType) -> dict[str, Any]:
+    """The machine-type resource."""
+    document: dict[str, Any] = {
+        "kind": "compute#machineType",
+        "id": str(3000 + sum(kind.name.encode())),
+        "name": kind.name,
+        "description": f"{kind.cpus} vCPUs, {kind.memory_mib / 1024:g} GB RAM",
+        "guestCpus": kind.cpus,
+        "memoryMb": kind.memory_mib,
+        "isSharedCpu": kind.name in ("e2-micro", "e2-small", "e2-medium"),
+        "zone": zone,
+        "selfLink": f"{api}/zones/{zone}/machineTypes/{kind.name}",
+    }
+    if kind.accelerator:
+        carried = {"guestAcceleratorType": kind.accelerator}
+        document["accelerators"] = [{**carried, "guestAcceleratorCount": kind.accelerators}]
+    return document
+
+
+def accelerator_document(api: str, zone: str, name: str) -> dict[str, Any]:
+    """The accelerator-type resource."""
+    return {
+        "kind": "compute#acceleratorType",
+        "id": str(4000 + sum(name.encode())),
+        "name": name,
+        "description": name,
+        "maximumCardsPerInstance": ACCELERATORS[name],
+        "zone": f"{api}/zones/{zone}",
+        "selfLink": f"{api}/zones/{zone}/acceleratorTypes/{name}",
+    }
+
+
+def fingerprint(number: int) -> str:
+    """Base64 of a number: changes when it does."""
+    import base64
+
+    return base64.b64encode(number.to_bytes(8, "big")).decode()

@@ -1,0 +1,132 @@
+"""What the changing methods share: one effect a request, one operation for it, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from drillyard_emulators.gcp.compute.instances import NoCapacity, check_name, metadata_items
+from drillyard_emulators.gcp.compute.routing import Call
+from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.wire import Refusal
+
+_METADATA_LIMIT = 512 * 1024
+
+
+class Effects:
+    """Base of the changing methods.
+
+    Args:
+        world: What they change.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def do(
+        self,
+        call: Call,
+        kind: str,
+        target: str,
+        effect: Callable[[], Any],
+        finished: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
+        """Change something once, however often the request comes, and answer its operation."""
+        operations, query = self._world.operations, call.request.query
+        request_id = query.get("requestId")
+        scope = f"{call.method} {call.where}"
+        known = operations.replay(scope, request_id)
+        if known is not None:
+            return operations.document(known)
+        errors: list[dict[str, Any]] = []
+        if self._world.lies(kind, target):
+            finished = None
+        else:
+            try:
+                effect()
+            except NoCapacity as error:
+                errors, finished = [error.error], None
+        operation = operations.begin(
+            scope,
+            call.where,
+            kind,
+            target,
+            call.request.caller,
+            self._world.physics.operation_s,
+            request_id,
+            finished,
+            errors,
+        )
+        return operations.document(operation)
+
+    def missing(self, what: str) -> Refusal:
+        """404."""
+        text = f"The resource 'projects/{self._world.project.project_id}/{what}' was not found"
+        return Refusal(404, "notFound", text)
+
+    def taken(self, call: Call, key: str) -> Refusal | None:
+        """Why a name cannot be given; a repeated request is no conflict with itself."""
+        text = f"The resource 'projects/{self._world.project.project_id}/{key}' already exists"
+        repeated = self._world.operations.replay(
+            f"{call.method} {call.where}", call.request.query.get("requestId")
+        )
+        return None if repeated else Refusal(409, "alreadyExists", text)
+
+    def places(self) -> list[str]:
+        """All zones, as aggregated lists name them."""
+        return [f"zones/{zone}" for zone in self._world.catalogue.zones]
+
+
+def named(body: dict[str, Any]) -> str:
+    """The name in a request.
+
+    Raises:
+        Refusal: 400 for what Google does not take as a name.
+    """
+    name = str(body.get("name") or "")
+    if not check_name(name):
+        text = f"Invalid value for field 'resource.name': '{name}'. Must be a match of regex"
+        raise Refusal(400, "invalid", f"{text} '(?:[a-z](?:[-a-z0-9]{{0,61}}[a-z0-9])?)'")
+    return name
+
+
+def local(link: str) -> str:
+    """A link without host and project: ``global/instanceTemplates/NAME``."""
+    parts = (
+        link.split("/projects/")[-1] if "/projects/" in link else link.removeprefix("projects/")
+    )
+    if link.startswith(("global/", "regions/")):
+        return link
+    return parts.partition("/")[2] or link
+
+
+def check_properties(properties: dict[str, Any]) -> None:
+    """Refuse what Google refuses in the properties of a machine.
+
+    Raises:
+        Refusal: 400, 413.
+    """
+    scheduling = properties.get("scheduling") or {}
+    policy = scheduling.get("onHostMaintenance")
+    kind = str(properties["machineType"]).rpartition("/")[2]
+    needs = bool(properties.get("guestAccelerators")) or kind.startswith(("a2-", "g2-"))
+    if (needs or scheduling.get("provisioningModel") == "SPOT") and policy == "MIGRATE":
+        text = "Scheduling must have preemptible or GPU instances terminate on host maintenance."
+        raise Refusal(400, "invalid", text)
+    if properties.get("guestAccelerators") and not kind.startswith("n1-"):
+        text = f"Accelerators can be attached to N1 machines only, not to {kind}."
+        raise Refusal(400, "invalid", text)
+    limit = (scheduling.get("maxRunDuration") or {}).get("seconds")
+    if limit is not None and not 30 <= int(limit) <= 120 * 24 * 3600:
+        text = f"Invalid value for field 'scheduling.maxRunDuration': {limit} s; 30 s to 120 days."
+        raise Refusal(400, "invalid", text)
+    if limit is not None and not scheduling.get("instanceTerminationAction"):
+        text = "Invalid value for field 'scheduling.instanceTerminationAction': it is needed with"
+        raise Refusal(400, "invalid", f"{text} maxRunDuration.")
+    labels = properties.get("labels") or {}
+    for key, value in labels.items():
+        if len(key) > 63 or len(str(value)) > 63 or key != key.lower():
+            raise Refusal(400, "invalid", f"Invalid value for field 'labels': {key}={value}")
+    size = sum(len(i["key"]) + len(i.get("value") or "") for i in metadata_items(properties))
+    if size > _METADATA_LIMIT:
+        raise Refusal(413, "invalid", "Metadata is larger than 512 KB.")

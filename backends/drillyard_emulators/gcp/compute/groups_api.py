@@ -1,0 +1,169 @@
+"""Managed instance groups, of zones and regions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard_emulators.gcp.compute.catalogue import region_of
+from drillyard_emulators.gcp.compute.documents import group_document
+from drillyard_emulators.gcp.compute.effects import Effects, local, named
+from drillyard_emulators.gcp.compute.groups import managed_document
+from drillyard_emulators.gcp.compute.lists import aggregated, listing
+from drillyard_emulators.gcp.compute.model import Group
+from drillyard_emulators.gcp.compute.routing import Call, Routes
+from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.wire import Refusal
+
+
+class GroupsApi(Effects):
+    """Adds its methods to the routes."""
+
+    def __init__(self, world: World, routes: Routes) -> None:
+        super().__init__(world)
+        add = routes.add
+        base, one = "{where}/instanceGroupManagers", "{where}/instanceGroupManagers/{name}"
+        name = "instanceGroupManagers"
+        add("POST", base, f"{name}.insert", self._new_group)
+        add("GET", base, f"{name}.list", self._groups)
+        add("GET", f"aggregated/{name}", f"{name}.aggregatedList", self._all_groups)
+        add("GET", one, f"{name}.get", self._group)
+        add("DELETE", one, f"{name}.delete", self._delete_group)
+        add("POST", f"{one}/createInstances", f"{name}.createInstances", self._create)
+        add("POST", f"{one}/deleteInstances", f"{name}.deleteInstances", self._delete_managed)
+        add("POST", f"{one}/resize", f"{name}.resize", self._resize)
+        change = f"{name}.setInstanceTemplate"
+        add("POST", f"{one}/setInstanceTemplate", change, self._set_template)
+        add("POST", f"{one}/listManagedInstances", f"{name}.listManagedInstances", self._managed)
+        add("GET", f"{one}/listErrors", f"{name}.listErrors", self._errors)
+
+    def _new_group(self, call: Call) -> dict[str, Any]:
+        body, world = call.body, self._world
+        name = named(body)
+        key = f"{call.where}/instanceGroupManagers/{name}"
+        if key in world.groups.living and (refusal := self.taken(call, key)):
+            raise refusal
+        versions = body.get("versions") or [{}]
+        template = local(body.get("instanceTemplate") or versions[0].get("instanceTemplate") or "")
+        if template not in world.templates:
+            raise self.missing(template or "global/instanceTemplates")
+        zones = self._zones_of(call, body)
+        return self.do(
+            call, "insert", key, lambda: world.groups.create(call.where, body, zones, template)
+        )
+
+    def _zones_of(self, call: Call, body: dict[str, Any]) -> list[str]:
+        kind, _, place = call.where.partition("/")
+        zones = self._world.catalogue.zones
+        if kind == "zones":
+            if place not in zones:
+                raise self.missing(call.where)
+            return [place]
+        asked = (body.get("distributionPolicy") or {}).get("zones") or []
+        named = [str(one.get("zone")).rpartition("/")[2] for one in asked]
+        found = named or [zone for zone in zones if region_of(zone) == place][:3]
+        if not found or any(zone not in zones or region_of(zone) != place for zone in found):
+            text = f"Invalid value for field 'distributionPolicy': zones {found} of region {place}"
+            raise Refusal(400, "invalid", text)
+        return found
+
+    def _found_group(self, call: Call) -> Group:
+        key = f"{call.where}/instanceGroupManagers/{call.name}"
+        found = self._world.groups.living.get(key)
+        if found is None:
+            raise self.missing(key)
+        return found
+
+    def _steady(self, group: Group) -> Group:
+        if group.deleting:
+            text = f"The resource '{group.key}' is not ready"
+            raise Refusal(400, "resourceNotReady", text)
+        return group
+
+    def _groups(self, call: Call) -> Any:
+        found = (g for g in self._world.listed_groups() if g.where == call.where)
+        documents = (group_document(self._world.api, one) for one in found)
+        region = call.where.startswith("regions/")
+        kind = "regionInstanceGroupManagerList" if region else "instanceGroupManagerList"
+        return listing(call, f"compute#{kind}", documents)
+
+    def _all_groups(self, call: Call) -> dict[str, Any]:
+        groups = self._world.listed_groups()
+        found = ((group.where, group_document(self._world.api, group)) for group in groups)
+        kind = "compute#instanceGroupManagerAggregatedList"
+        return aggregated(call, kind, "instanceGroupManagers", found, self.places())
+
+    def _group(self, call: Call) -> dict[str, Any]:
+        return group_document(self._world.api, self._found_group(call))
+
+    def _delete_group(self, call: Call) -> dict[str, Any]:
+        world, group = self._world, self._found_group(call)
+        return self.do(
+            call,
+            "delete",
+            group.key,
+            lambda: world.groups.delete(group),
+            lambda: world.groups.living.get(group.key) is not group,
+        )
+
+    def _create(self, call: Call) -> dict[str, Any]:
+        world, group = self._world, self._steady(self._found_group(call))
+        wanted = call.body.get("instances") or []
+        kind = "compute.instanceGroupManagers.createInstances"
+        for one in wanted:
+            named(one)
+        return self.do(call, kind, group.key, lambda: world.groups.create_instances(group, wanted))
+
+    def _delete_managed(self, call: Call) -> dict[str, Any]:
+        world, group = self._world, self._steady(self._found_group(call))
+        names = [str(link).rpartition("/")[2] for link in call.body.get("instances") or []]
+        strangers = [name for name in names if name not in group.managed]
+        if strangers and not call.body.get("skipInstancesOnValidationError"):
+            repeated = world.operations.replay(
+                f"{call.method} {call.where}", call.request.query.get("requestId")
+            )
+            if repeated is None:
+                text = f"Invalid value for field 'instances': {strangers[0]} is not a member of"
+                raise Refusal(400, "invalid", f"{text} '{group.key}'.")
+        kind = "compute.instanceGroupManagers.deleteInstances"
+        members = [name for name in names if name in group.managed]
+        return self.do(
+            call, kind, group.key, lambda: world.groups.delete_instances(group, members)
+        )
+
+    def _resize(self, call: Call) -> dict[str, Any]:
+        world, group = self._world, self._steady(self._found_group(call))
+        size = int(call.request.query.get("size") or 0)
+        kind = "compute.instanceGroupManagers.resize"
+        return self.do(call, kind, group.key, lambda: world.groups.resize(group, size))
+
+    def _set_template(self, call: Call) -> dict[str, Any]:
+        world, group = self._world, self._steady(self._found_group(call))
+        template = local(str(call.body.get("instanceTemplate") or ""))
+        if template not in world.templates:
+            raise self.missing(template)
+
+        def effect() -> None:
+            group.template = template
+            group.counter += 1
+
+        return self.do(call, "setInstanceTemplate", group.key, effect)
+
+    def _managed(self, call: Call) -> Any:
+        group = self._found_group(call)
+        managed = [group.managed[name] for name in sorted(group.managed)]
+        documents = (managed_document(self._world.api, group, one) for one in managed)
+        return listing(call, "", documents, "managedInstances")
+
+    def _errors(self, call: Call) -> Any:
+        group = self._found_group(call)
+        found = []
+        for problem in group.problems:
+            zone = group.zones[0]
+            link = f"{self._world.api}/zones/{zone}/instances/{problem['instance']}"
+            details = {"action": problem["action"], "instance": link}
+            found.append({**problem, "instanceActionDetails": details})
+        entries = (
+            {k: entry[k] for k in ("error", "timestamp", "instanceActionDetails")}
+            for entry in found
+        )
+        return listing(call, "", entries)

@@ -1,0 +1,146 @@
+"""Operations: what a mutating call answers with, and how one waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from drillyard_emulators.http.clock import EmulatedClock, rfc3339
+from drillyard_emulators.http.wire import Refusal
+
+_LONGEST_WAIT_S = 100.0
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        where: ``global``, ``regions/R`` or ``zones/Z``.
+        finished: Told by the world; None where only time must pass.
+    """
+
+    number: int
+    where: str
+    kind: str
+    target: str
+    user: str
+    created: float
+    due: float
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    finished: Callable[[], bool] | None = None
+    ended: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As Google names them."""
+        return f"operation-{self.number}"
+
+
+class Operations:
+    """All operations of the world.
+
+    Args:
+        clock: Emulated time.
+        api: Link to the project.
+        lock: Of the world.
+    """
+
+    def __init__(self, clock: EmulatedClock, api: str, lock: threading.RLock) -> None:
+        self._clock, self._api = clock, api
+        self.changed = threading.Condition(lock)
+        self._found: dict[str, Operation] = {}
+        self._requests: dict[tuple[str, str], Operation] = {}
+        self._next = 1_700_000_000_000
+
+    def replay(self, method: str, request_id: str | None) -> Operation | None:
+        """The operation that this very request began before, if any."""
+        return self._requests.get((method, request_id)) if request_id else None
+
+    def begin(
+        self,
+        method: str,
+        where: str,
+        kind: str,
+        target: str,
+        user: str | None,
+        takes_s: float,
+        request_id: str | None = None,
+        finished: Callable[[], bool] | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> Operation:
+        """A new operation; under the world's lock."""
+        now = self._clock.now()
+        self._next += 1
+        operation = Operation(
+            self._next, where, kind, target, user or "", now, now + takes_s, errors or [], finished
+        )
+        self._found[operation.name] = operation
+        if request_id:
+            self._requests[(method, request_id)] = operation
+        return operation
+
+    def get(self, where: str, name: str) -> Operation:
+        """An operation.
+
+        Raises:
+            Refusal: 404.
+        """
+        found = self._found.get(name)
+        if found is None or found.where != where:
+            text = f"The resource '{where}/operations/{name}' was not found"
+            raise Refusal(404, "notFound", text)
+        return found
+
+    def list(self, where: str) -> list[Operation]:
+        """Operations of a place."""
+        return [operation for operation in self._found.values() if operation.where == where]
+
+    def wait(self, operation: Operation) -> None:
+        """Wait on the server's side: until it is done, or for two minutes at most."""
+        deadline = self._clock.now() + _LONGEST_WAIT_S
+        with self.changed:
+            while not self.done(operation) and self._clock.now() < deadline:
+                left = max(0.001, self._clock.real_s(operation.due - self._clock.now()))
+                self.changed.wait(min(0.5, left) if operation.finished is None else 0.05)
+                if self._clock.speed == 0:
+                    # Time stands still: the answer is what is true now.
+                    return
+
+    def done(self, operation: Operation) -> bool:
+        """Whether it has ended."""
+        if operation.ended is None:
+            due = self._clock.now() >= operation.due
+            if due and (operation.finished is None or operation.finished()):
+                operation.ended = self._clock.now()
+        return operation.ended is not None
+
+    def document(self, operation: Operation) -> dict[str, Any]:
+        """The operation resource."""
+        done = self.done(operation)
+        link = f"{self._api}/{operation.where}/operations/{operation.name}"
+        document: dict[str, Any] = {
+            "kind": "compute#operation",
+            "id": str(operation.number),
+            "name": operation.name,
+            "operationType": operation.kind,
+            "targetLink": f"{self._api}/{operation.target}",
+            "status": "DONE" if done else "RUNNING",
+            "user": operation.user,
+            "progress": 100 if done else 0,
+            "insertTime": rfc3339(operation.created),
+            "startTime": rfc3339(operation.created),
+            "selfLink": link,
+        }
+        kind, _, name = operation.where.partition("/")
+        if name:
+            document[kind[:-1]] = f"{self._api}/{operation.where}"
+        if operation.ended is not None:
+            document["endTime"] = rfc3339(operation.ended)
+            if operation.errors:
+                document["error"] = {"errors": operation.errors}
+                document["httpErrorStatusCode"] = 400
+                document["httpErrorMessage"] = "BAD REQUEST"
+        return document

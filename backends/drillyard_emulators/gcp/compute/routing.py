@@ -1,0 +1,98 @@
+"""From a path to a method of the Compute API, with the permission that it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from drillyard_emulators.http.wire import Request
+
+_PERMISSION = {
+    "insert": "create",
+    "aggregatedList": "list",
+    "patch": "update",
+    "createInstances": "update",
+    "deleteInstances": "update",
+    "resize": "update",
+    "setInstanceTemplate": "update",
+    "listManagedInstances": "get",
+    "listErrors": "get",
+    "wait": "get",
+    "getFromFamily": "getFromFamily",
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        method: Google's id without ``compute.``: ``instanceGroupManagers.insert``.
+        where: ``global``, ``zones/Z`` or ``regions/R``; empty for the project.
+        name: Of the resource; empty for collections.
+    """
+
+    request: Request
+    method: str
+    where: str
+    name: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request's JSON."""
+        found: dict[str, Any] = self.request.json()
+        return found
+
+    @property
+    def zone(self) -> str:
+        """The zone of a zonal call."""
+        return self.where.partition("/")[2]
+
+
+Handler = Callable[[Call], dict[str, Any]]
+
+
+class Routes:
+    """The methods that are there."""
+
+    def __init__(self) -> None:
+        self._routes: list[tuple[str, re.Pattern[str], str, Handler]] = []
+
+    def add(self, verb: str, pattern: str, method: str, handler: Handler) -> None:
+        """Add a method.
+
+        Args:
+            verb: Of HTTP.
+            pattern: After ``projects/P``; ``{where}`` is a zone or region, ``{name}`` one part.
+            method: Google's id.
+            handler: Makes the answer.
+        """
+        text = pattern.replace("{where}", r"(?P<where>zones/[^/]+|regions/[^/]+)")
+        text = text.replace("{zone}", r"(?P<where>zones/[^/]+)").replace(
+            "{name}", "(?P<name>[^/]+)"
+        )
+        text = text.replace("{place}", r"(?P<where>global|zones/[^/]+|regions/[^/]+)")
+        self._routes.append((verb, re.compile(text), method, handler))
+
+    def find(self, request: Request, path: str) -> tuple[Handler, Call] | None:
+        """The handler of a request, by its path after ``projects/P/``."""
+        for verb, pattern, method, handler in self._routes:
+            match = pattern.fullmatch(path)
+            if match is not None and verb == request.method:
+                found = match.groupdict()
+                where = found.get("where") or ("global" if path.startswith("global/") else "")
+                call = Call(request, method, where, unquote(found.get("name") or ""))
+                return handler, call
+        return None
+
+
+def permission_of(method: str, where: str) -> str:
+    """What a caller needs for a method (``compute.instances.create``)."""
+    collection, _, verb = method.partition(".")
+    if collection == "operations":
+        kind = {"z": "zoneOperations", "r": "regionOperations"}.get(where[:1], "globalOperations")
+        collection = kind
+    return f"compute.{collection}.{_PERMISSION.get(verb, verb)}"

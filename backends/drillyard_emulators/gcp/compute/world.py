@@ -1,0 +1,174 @@
+"""The world of Compute Engine: everything that exists, moved by one scheduler under one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from drillyard_emulators.gcp.compute.catalogue import Catalogue
+from drillyard_emulators.gcp.compute.groups import Groups
+from drillyard_emulators.gcp.compute.instances import Instances
+from drillyard_emulators.gcp.compute.model import Group, Instance, Physics, Template
+from drillyard_emulators.gcp.compute.operations import Operations
+from drillyard_emulators.gcp.project import Project
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.scheduler import Scheduler
+
+API = "https://www.googleapis.com/compute/v1"
+
+
+class World:
+    """All of Compute Engine's state.
+
+    Args:
+        clock: Emulated time.
+        project: Who may do what.
+        faults: For their random numbers.
+        folder: For the machines.
+        env_of: Environment of a machine's processes.
+    """
+
+    def __init__(
+        self,
+        clock: EmulatedClock,
+        project: Project,
+        faults: Faults,
+        folder: Path,
+        env_of: Callable[[Instance, Path], Mapping[str, str]],
+    ) -> None:
+        self.clock, self.project, self.faults = clock, project, faults
+        self.api = f"{API}/projects/{project.project_id}"
+        self.lock = threading.RLock()
+        self.physics = Physics()
+        self.catalogue = Catalogue()
+        self.scheduler = Scheduler(clock, self.lock)
+        self.operations = Operations(clock, self.api, self.lock)
+        self.templates: dict[str, Template] = {}
+        self.past_templates: list[Template] = []
+        self.furnished: set[str] = set()
+        """Templates that were there before anybody came."""
+        self.instances = Instances(
+            clock, self.scheduler, self.catalogue, self.physics, faults, folder, env_of
+        )
+        self.groups = Groups(clock, self.scheduler, self.instances, self.templates)
+
+    def set_physics(self, changes: Mapping[str, Any]) -> None:
+        """Change how the world behaves.
+
+        Raises:
+            pydantic.ValidationError: No such quantity, or a bad value.
+        """
+        with self.lock:
+            fresh = Physics.model_validate({**self.physics.model_dump(), **changes})
+            for name in changes:
+                setattr(self.physics, name, getattr(fresh, name))
+
+    def lies(self, kind: str, target: str) -> bool:
+        """Whether this operation is to say DONE and do nothing."""
+        for rule in self.physics.false_done:
+            if rule.times is not None and rule.played >= rule.times:
+                continue
+            if rule.kind != kind or rule.match not in target:
+                continue
+            if self.faults.random.random() < rule.probability:
+                rule.played += 1
+                return True
+        return False
+
+    def listed_instances(self) -> list[Instance]:
+        """Instances as lists show them: late."""
+        now = self.clock.now()
+        found = self.instances.by_id.values()
+        return [one for one in found if one.listed_from <= now and _seen(one, now)]
+
+    def listed_groups(self) -> list[Group]:
+        """Groups as lists show them: late."""
+        now = self.clock.now()
+        past = [group for group in self.groups.past if now < group.listed_until]
+        return [g for g in [*self.groups.living.values(), *past] if g.listed_from <= now]
+
+    def listed_templates(self) -> list[Template]:
+        """Templates as lists show them: late."""
+        now = self.clock.now()
+        past = [one for one in self.past_templates if now < one.listed_until]
+        return [one for one in [*self.templates.values(), *past] if one.listed_from <= now]
+
+    def furnish(self, name: str, properties: dict[str, Any]) -> None:
+        """Have a template that was there before anybody came."""
+        with self.lock:
+            found = Template(
+                self.instances.next_id(),
+                name,
+                "global",
+                {"name": name, "properties": properties},
+                self.clock.now(),
+            )
+            self.templates[found.key] = found
+            self.furnished.add(found.key)
+
+    def machine(self, name: str) -> Instance | None:
+        """A living machine by name, or by number."""
+        for instance in self.instances.living.values():
+            if name in (instance.name, str(instance.instance_id)):
+                return instance
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Everything that exists, and every machine that ever did, for the account."""
+        with self.lock:
+            now = self.clock.now()
+            every = sorted(self.instances.by_id.values(), key=lambda one: one.created)
+            return {
+                "machines": [m for m in map(_account, every) if m["gone"] is None],
+                "all_machines": [{**_account(m), "lived_s": _lived(m, now)} for m in every],
+                "groups": [
+                    {
+                        "key": group.key,
+                        "target": group.target,
+                        "managed": {n: m.action for n, m in group.managed.items()},
+                        "deleting": group.deleting,
+                    }
+                    for group in self.groups.living.values()
+                ],
+                "templates": sorted(self.templates),
+                "furnished": sorted(self.furnished),
+                "disks": sorted(self.instances.disks),
+                "physics": self.physics.model_dump(mode="json"),
+            }
+
+    def close(self) -> None:
+        """The end of the world."""
+        self.scheduler.close()
+        with self.lock:
+            self.instances.close()
+
+
+def _seen(instance: Instance, now: float) -> bool:
+    return instance.gone is None or now < instance.listed_until
+
+
+def _account(instance: Instance) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "id": str(instance.instance_id),
+        "zone": instance.zone,
+        "status": instance.status,
+        "machine_type": instance.machine_type,
+        "accelerators": instance.properties.get("guestAccelerators") or [],
+        "spot": instance.spot,
+        "group": instance.group,
+        "labels": instance.labels,
+        "created": instance.created,
+        "started": instance.started,
+        "gone": instance.gone,
+        "preempted": instance.preempted,
+        "ended_by": instance.ended_by,
+    }
+
+
+def _lived(instance: Instance, now: float) -> float:
+    started = instance.started if instance.started is not None else instance.created
+    return (instance.gone if instance.gone is not None else now) - started

@@ -1,0 +1,217 @@
+"""The JSON API: buckets, objects, copies, compositions and rights."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from drillyard_emulators.gcp.gcs.documents import new_bucket, object_document, patched
+from drillyard_emulators.gcp.gcs.listing import list_objects
+from drillyard_emulators.gcp.gcs.objects import Conditions, Storage, StoredObject
+from drillyard_emulators.gcp.gcs.reading import media
+from drillyard_emulators.http.wire import Refusal, Request, Response
+
+Authorise = Callable[[str | None, str, str], bool]
+"""Caller, permission, resource: may he?"""
+
+_BUCKET_RIGHT = {"GET": "get", "PATCH": "update", "PUT": "update", "DELETE": "delete"}
+_OBJECT_RIGHT = {"GET": "get", "PATCH": "update", "PUT": "update", "DELETE": "delete"}
+
+
+class JsonApi:
+    """``/storage/v1``.
+
+    Args:
+        storage: What is kept.
+        may: Decides on rights.
+        project: Number of the project that owns new buckets.
+    """
+
+    def __init__(self, storage: Storage, may: Authorise, project: str) -> None:
+        self._storage, self._may, self._project = storage, may, project
+
+    def serve(self, request: Request, path: str) -> Response:
+        """``path`` is what follows ``/storage/v1/``, undecoded."""
+        # Object names keep their encoded slashes until here.
+        parts = [unquote(part) for part in path.split("/")]
+        match parts:
+            case ["b"]:
+                return self._buckets(request)
+            case ["b", name]:
+                return self._bucket(request, name)
+            case ["b", name, "iam", "testPermissions"]:
+                return self._test(request, name)
+            case ["b", name, "iam"]:
+                self._storage.bucket(name)
+                return Response.of({"kind": "storage#policy", "etag": "CAE=", "bindings": []})
+            case ["b", name, "o"]:
+                self._need(request, "storage.objects.list", name)
+                return Response.of(list_objects(self._storage.bucket(name), request.query))
+            case ["b", bucket, "o", name]:
+                return self._object(request, bucket, name)
+            case ["b", bucket, "o", name, "compose"]:
+                return self._compose(request, bucket, name)
+            case ["b", bucket, "o", name, "moveTo", "o", to]:
+                return self._move(request, bucket, name, to)
+            case ["b", bucket, "o", name, "copyTo" | "rewriteTo" as verb, "b", into, "o", to]:
+                return self._copy(request, (bucket, name), (into, to), verb)
+            case ["projects", _, "serviceAccount"]:
+                address = "service-1@gs-project-accounts.iam.gserviceaccount.com"
+                return Response.of({"kind": "storage#serviceAccount", "email_address": address})
+        raise Refusal(404, "notFound", "Not Found")
+
+    def _need(self, request: Request, permission: str, resource: str) -> None:
+        if not self._may(request.caller, permission, resource):
+            who = request.caller or "Anonymous caller"
+            text = f"{who} does not have {permission} access to {resource}."
+            raise Refusal(403, "forbidden", text)
+
+    def _buckets(self, request: Request) -> Response:
+        storage = self._storage
+        if request.method == "GET":
+            self._need(request, "storage.buckets.list", "the project")
+            prefix = request.query.get("prefix", "")
+            items = [
+                b.document for n, b in sorted(storage.buckets.items()) if n.startswith(prefix)
+            ]
+            return Response.of({"kind": "storage#buckets", "items": items})
+        self._need(request, "storage.buckets.create", "the project")
+        resource = request.json()
+        with storage.lock:
+            resource.setdefault("name", "")
+            return Response.of(
+                storage.create(new_bucket(resource, self._project, storage.clock.now())).document
+            )
+
+    def _bucket(self, request: Request, name: str) -> Response:
+        with self._storage.lock:
+            self._need(request, f"storage.buckets.{_BUCKET_RIGHT[request.method]}", name)
+            bucket = self._storage.bucket(name)
+            if request.method == "DELETE":
+                if bucket.live or bucket.archived:
+                    raise Refusal(409, "conflict", "The bucket you tried to delete is not empty.")
+                del self._storage.buckets[name]
+                return Response(204)
+            if request.method in ("PATCH", "PUT"):
+                patched(bucket, request.json(), self._storage.clock.now())
+            return Response.of(bucket.document)
+
+    def _test(self, request: Request, name: str) -> Response:
+        self._storage.bucket(name)
+        asked = re.findall(r"permissions=([^&]*)", request.query_text)
+        held = [p for p in map(unquote, asked) if self._may(request.caller, p, name)]
+        document: dict[str, Any] = {"kind": "storage#testIamPermissionsResponse"}
+        return Response.of({**document, **({"permissions": held} if held else {})})
+
+    def _object(self, request: Request, bucket: str, name: str) -> Response:
+        self._need(request, f"storage.objects.{_OBJECT_RIGHT[request.method]}", bucket)
+        storage, generation = self._storage, request.query.get("generation")
+        conditions = Conditions.of(request.query)
+        if request.method == "DELETE":
+            storage.delete(bucket, name, generation, conditions)
+            return Response(204)
+        with storage.lock:
+            found = storage.get(bucket, name, generation)
+            conditions.check(found, reading=request.method == "GET")
+            if request.method == "GET":
+                if request.query.get("alt") == "media":
+                    return media(request, found)
+                return Response.of(object_document(found))
+            storage.patch(found, request.json(), replace=request.method == "PUT")
+            return Response.of(object_document(found))
+
+    def _compose(self, request: Request, bucket: str, name: str) -> Response:
+        self._need(request, "storage.objects.create", bucket)
+        asked = request.json()
+        sources = asked.get("sourceObjects") or []
+        if not 1 <= len(sources) <= 32:
+            text = "The number of source components provided is not between 1 and 32."
+            raise Refusal(400, "invalid", text)
+        with self._storage.lock:
+            found: list[StoredObject] = []
+            for source in sources:
+                generation = source.get("generation")
+                one = self._storage.get(bucket, source["name"], generation and str(generation))
+                wanted = source.get("objectPreconditions", {}).get("ifGenerationMatch")
+                Conditions(generation=None if wanted is None else int(wanted)).check(one)
+                found.append(one)
+            stored = self._storage.write(
+                bucket,
+                name,
+                b"".join(one.data for one in found),
+                asked.get("destination") or {},
+                Conditions.of(request.query),
+                request.caller,
+                components=sum(max(1, one.components) for one in found),
+            )
+        return Response.of(object_document(stored))
+
+    def _source(self, request: Request, bucket: str, name: str) -> StoredObject:
+        found = self._storage.get(bucket, name, request.query.get("sourceGeneration"))
+        Conditions.of(request.query, "ifSource").check(found)
+        return found
+
+    def _copy(
+        self, request: Request, source: tuple[str, str], target: tuple[str, str], verb: str
+    ) -> Response:
+        self._need(request, "storage.objects.get", source[0])
+        self._need(request, "storage.objects.create", target[0])
+        with self._storage.lock:
+            found = self._source(request, *source)
+            stored = self._duplicate(request, found, *target)
+        document = object_document(stored)
+        if verb == "rewriteTo":
+            size = str(len(stored.data))
+            kind = "storage#rewriteResponse"
+            document = {
+                "kind": kind,
+                "totalBytesRewritten": size,
+                "objectSize": size,
+                "done": True,
+                "resource": document,
+            }
+        return Response.of(document)
+
+    def _move(self, request: Request, bucket: str, name: str, to: str) -> Response:
+        self._need(request, "storage.objects.move", bucket)
+        with self._storage.lock:
+            found = self._source(request, bucket, name)
+            stored = self._duplicate(request, found, bucket, to)
+            self._storage.delete(bucket, name, None, Conditions())
+        return Response.of(object_document(stored))
+
+    def _duplicate(
+        self, request: Request, found: StoredObject, bucket: str, to: str
+    ) -> StoredObject:
+        resource = {**found.fields, "metadata": dict(found.metadata), **request.json()}
+        return self._storage.write(
+            bucket,
+            to,
+            found.data,
+            resource,
+            Conditions.of(request.query),
+            request.caller,
+            components=found.components,
+        )
+
+
+def batch_answer(answers: list[tuple[str, Response]]) -> Response:
+    """The answers of a batch, each as an HTTP message of its own."""
+    mark = f"batch_{uuid.uuid4().hex}"
+    pieces = []
+    for key, answer in answers:
+        body = answer.body or (json.dumps({}).encode() if answer.status == 200 else b"")
+        content = answer.headers.get("Content-Type", "application/json; charset=UTF-8")
+        pieces.append(
+            f"--{mark}\r\nContent-Type: application/http\r\nContent-ID: <response-{key}>\r\n\r\n"
+            f"HTTP/1.1 {answer.status} -\r\nContent-Type: {content}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+            + b"\r\n"
+        )
+    headers = {"Content-Type": f"multipart/mixed; boundary={mark}"}
+    return Response(200, b"".join(pieces) + f"--{mark}--\r\n".encode(), headers)

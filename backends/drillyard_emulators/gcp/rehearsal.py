@@ -1,0 +1,284 @@
+"""A rehearsal on the emulated Google Cloud."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from drillyard.errors import ConfigError, DrillyardError
+from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
+
+FAULTS = {
+    "preempt": "NUMBER of machines, each after its first checkpoint, with notice",
+    "cut": "NUMBER of machines, each after its first checkpoint, without notice",
+    "crash": "NUMBER of machines, each after its first checkpoint: the host fails",
+    "hang": "NUMBER of machines, each after its first checkpoint: everything stands still",
+    "boot": "NUMBER of machines that never start their agent",
+    "stockout": "ZONE",
+    "quota": "METRIC:LIMIT",
+    "lost": "SHARE of changing calls whose answer is lost",
+    "errors": "SHARE of calls answered with 503",
+    "busy": "SHARE of calls answered with 429",
+    "false-done": "SHARE of deletions that say DONE and do nothing",
+    "lag": "SECONDS by which listings lag",
+    "skew": "SECONDS by which the machines' clock is wrong",
+    "flip": "NUMBER of downloads with a bit flipped",
+    "truncate": "NUMBER of downloads cut short",
+}
+_API = r" (compute|storage)\.googleapis\.com"
+_CHANGES = r"^(POST|PUT|PATCH|DELETE)" + _API
+_SHARES = {
+    "lost": {"match": _CHANGES, "lose": True, "after": True},
+    "errors": {"match": _API, "status": 503},
+    "busy": {"match": _API, "status": 429},
+}
+_SPOILED = {
+    "flip": {"match": "alt=media", "flip": True},
+    "truncate": {"match": "alt=media", "truncate": 1},
+}
+# What would only be waiting at home; the file's own value wins.
+_QUICK = {"LISTING_LAG_S": "1", "STOCKOUT_S": "2"}
+# Where machines get drillyard from; this program's environment plays any of them.
+_SOURCES = ("image", "image_family", "container", "wheelhouse", "template")
+_REQUIRED = {
+    "project": "rehearsal-project",
+    "bucket": "rehearsal-bucket",
+    "service_account": "worker@rehearsal-project.iam.gserviceaccount.com",
+}
+
+
+class GcpRehearsal(OnEmulator):
+    """An emulated Google Cloud that has what the settings of one experiment name.
+
+    Args:
+        backend: ``gcp``, or ``gcp/NAME``.
+        given: The experiment's settings.
+        faults: What goes wrong.
+        folder: Of the emulator's own.
+        seed: Of what is random in it.
+
+    Raises:
+        ConfigError: A setting or a fault that cannot be.
+        InfrastructureError: The emulator did not start.
+    """
+
+    _cloud: GcpEmulator
+    faults: ClassVar[Mapping[str, str]] = FAULTS
+    services: ClassVar = {
+        "compute": r" compute\.googleapis\.com/",
+        "storage": r" storage\.googleapis\.com/",
+    }
+
+    def __init__(
+        self,
+        backend: str,
+        given: Mapping[str, Any],
+        faults: Sequence[Fault],
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        from drillyard.backend.settings.resolve import gather
+
+        resolved, problems, _ = gather(backend, given)
+        if problems:
+            raise problems[0]
+        self._backend = backend
+        self._values = {**_REQUIRED, **resolved.values}
+        self._missing = [name for name in _REQUIRED if name not in resolved.values]
+        self._given = dict(given)
+        calls = [_call(fault) for fault in faults]  # all refused before anything is started
+        self._counters = [
+            (fault, _counter(fault, number))
+            for fault, number in zip(faults, _places(faults), strict=True)
+        ]
+        self._cloud = GcpEmulator(folder, project=str(self._values["project"]), seed=seed)
+        try:
+            self._furnish()
+            self._cloud.physics(operation_s=0.2, retry_s=1.0)
+            for verb, arguments in _merged(calls):
+                self._cloud.ask(verb, **arguments)
+        except BaseException:
+            self._cloud.close()
+            raise
+
+    def env(self) -> dict[str, str]:
+        """The emulator's, and settings that the user has not made."""
+        chosen = {f"DRILLYARD_GCP_{name.upper()}": _REQUIRED[name] for name in self._missing}
+        quick = {
+            f"DRILLYARD_GCP_{name}": value
+            for name, value in _QUICK.items()
+            if name.lower() not in self._values
+        }
+        if not any(self._values.get(name) for name in _SOURCES):
+            image = f"projects/{self._cloud.project}/global/images/drillyard"
+            chosen["DRILLYARD_GCP_IMAGE"] = image
+        return {**self._cloud.env, **quick, **chosen}
+
+    def arguments(self) -> list[str]:
+        """A container cannot be run here; the environment of this program plays it."""
+        return ["--set", "backends.gcp.container=null"] if self._given.get("container") else []
+
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the price list."""
+        prices = _Prices(self._backend, self._given, self._values)
+        rows = [_row(machine, prices) for machine in state["all_machines"]]
+        return rows, prices.currency, prices.date
+
+    @staticmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be; a template that was there before stays."""
+        groups = [group["key"] for group in state["groups"]]
+        machines = [f"zones/{m['zone']}/instances/{m['name']}" for m in state["machines"]]
+        templates = [key for key in state["templates"] if key not in state["furnished"]]
+        return sorted([*machines, *groups, *templates, *state["disks"]])
+
+    def keep(self, folder: Path) -> None:
+        """The bucket as a local store."""
+        prefix = str(self._values.get("prefix") or "")
+        self._cloud.ask(
+            "export", bucket=self._values["bucket"], folder=str(folder.absolute()), prefix=prefix
+        )
+
+    def _furnish(self) -> None:
+        """What the user's settings name is there: accounts, images, networks, a template."""
+        accounts = [self._values["service_account"], self._cloud.service_account]
+        user = f"user@{self._cloud.project}.iam.gserviceaccount.com"
+        self._cloud.ask("project", accounts=[*accounts, user])
+        self._cloud.ask("catalogue", images=["*"], networks=["*"])
+        if template := self._values.get("template"):
+            self._cloud.ask("template", name=template)
+
+
+class _Prices:
+    """What a machine costs an hour, by the backend's own price list."""
+
+    def __init__(self, backend: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self._kind, self._values = backend.partition("/")[0], dict(values)
+        self._known: dict[tuple[str, str, bool], float | None] = {}
+        self.currency, self.date = "USD", ""
+
+    def an_hour(self, machine: Mapping[str, Any]) -> float | None:
+        """Price of a machine, or None."""
+        key = (machine["machine_type"], machine["zone"], machine["spot"])
+        if key not in self._known:
+            self._known[key] = self._ask(*key)
+        return self._known[key]
+
+    def _ask(self, machine_type: str, zone: str, spot: bool) -> float | None:
+        from drillyard.backend import Order
+        from drillyard.registry import load
+
+        settings = {
+            **self._values, "machine_types": [machine_type], "zones": [zone], "spot": spot,
+            "on_demand_after": None, "on_demand_when_full": False,
+        }  # fmt: skip
+        order = Order(lease_id="dy-0000000000", experiment="rehearsal", store_url="")
+        try:
+            cost = load("backends", self._kind)(**settings).estimate(order)
+        except DrillyardError:
+            return None
+        self.currency, self.date = cost.currency, cost.prices_of
+        return float(cost.per_hour)
+
+
+def _row(machine: Mapping[str, Any], prices: _Prices) -> MachineRow:
+    price = prices.an_hour(machine)
+    return MachineRow(
+        name=machine["name"],
+        zone=machine["zone"],
+        kind=machine["machine_type"],
+        spot=machine["spot"],
+        lived_s=machine["lived_s"],
+        ended_by=machine["ended_by"] if machine["gone"] is not None else "",
+        cost=None if price is None else price * machine["lived_s"] / 3600,
+    )
+
+
+def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
+    """What to ask the emulator for."""
+    name = fault.name
+    if name in EVENTS:
+        return event(fault)
+    if name in _SHARES:
+        return "fault", {**_SHARES[name], "probability": number_of(fault, 0, 0.9)}
+    if name in _SPOILED:
+        return "fault", {**_SPOILED[name], "times": int(number_of(fault, 1, 10_000))}
+    if name == "boot":
+        return "physics", {"boot_failures": int(number_of(fault, 1, 10_000))}
+    if name == "lag":
+        return "physics", {"listing_lag_s": number_of(fault, 0, 300)}
+    if name == "skew":
+        return "physics", {"skew_s": number_of(fault, -86_400, 86_400)}
+    if name == "false-done":
+        return "physics", {"false_done": [
+            {"kind": kind, "probability": number_of(fault, 0, 0.9)}
+            for kind in ("delete", "compute.instanceGroupManagers.deleteInstances")
+        ]}  # fmt: skip
+    if name == "stockout":
+        if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", fault.value):
+            raise ConfigError(
+                "is no zone", file="command line", field="--fault stockout", value=fault.value,
+                allowed="a zone", hint="--fault stockout=europe-west1-b",
+            )  # fmt: skip
+        return "physics", {"stockouts": [{"zone": fault.value}]}
+    metric, _, limit = fault.value.partition(":")
+    if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
+        raise ConfigError(
+            "is no quota", file="command line", field="--fault quota", value=fault.value,
+            allowed="METRIC:LIMIT", hint="--fault quota=PREEMPTIBLE_CPUS:8",
+        )  # fmt: skip
+    return "catalogue", {"all_quotas": {metric: float(limit)}}
+
+
+def _merged(calls: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Lists of the same quantity are asked for together: the later would replace the first."""
+    merged: list[tuple[str, dict[str, Any]]] = []
+    together: dict[str, Any] = {}
+    for verb, arguments in calls:
+        if verb != "physics":
+            merged.append((verb, arguments))
+            continue
+        for name, value in arguments.items():
+            old = together.get(name)
+            together[name] = [*old, *value] if isinstance(old, list) else value
+    return [*merged, ("physics", together)] if together else merged
+
+
+def _places(faults: Sequence[Fault]) -> list[int]:
+    """For each fault its number among those that the emulator keeps in the same list."""
+    seen: dict[str, int] = {}
+    found = []
+    for fault in faults:
+        kind = _kept_in(fault)
+        found.append(seen.get(kind, 0))
+        seen[kind] = seen.get(kind, 0) + (2 if fault.name == "false-done" else 1)
+    return found
+
+
+def _kept_in(fault: Fault) -> str:
+    if fault.name in EVENTS:
+        return "triggers"
+    if fault.name in _SHARES or fault.name in _SPOILED:
+        return "faults"
+    return {"stockout": "stockouts", "false-done": "false_done"}.get(fault.name, fault.name)
+
+
+def _counter(fault: Fault, number: int) -> Callable[[Mapping[str, Any]], int]:
+    """How often a fault was played, from the emulator's state."""
+    kind = _kept_in(fault)
+
+    def count(state: Mapping[str, Any]) -> int:
+        if kind in ("triggers", "faults"):
+            return int(state[kind][number]["played"])
+        if kind == "false_done":
+            return sum(rule["played"] for rule in state["physics"][kind][number : number + 2])
+        if kind == "stockouts":
+            return int(state["physics"][kind][number]["played"])
+        if kind == "boot":
+            return int(number_of(fault, 1, 10_000)) - int(state["physics"]["boot_failures"])
+        return 1  # a state of the world, not an event
+
+    return count

@@ -1,0 +1,1 @@
+"""The parts that every emulated cloud is made of: proxy, certificates, faults, recording."""

@@ -1,0 +1,151 @@
+"""What every emulated cloud is made of: a proxy with certificates, faults, a log, a door."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Protocol
+
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.control import Control
+from drillyard_emulators.http.faults import FaultRule, Faults
+from drillyard_emulators.http.machines import Guard
+from drillyard_emulators.http.proxy import Proxy
+from drillyard_emulators.http.recording import Recorder
+from drillyard_emulators.http.tls import Authority
+from drillyard_emulators.http.wire import App, Listener, Request, Response
+
+
+class Loopback:
+    """One emulated cloud's frame; its services are added by who inherits.
+
+    Args:
+        folder: Of its own: certificates, keys, the machines' folders.
+        faults: Rules, in the form of this cloud's errors.
+        clock: Emulated time.
+        bodies: Record JSON bodies.
+    """
+
+    def __init__(self, folder: Path, faults: Faults, clock: EmulatedClock, bodies: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.clock = clock
+        self.faults = faults
+        self.recorder = Recorder(clock, bodies)
+        self.mark = uuid.uuid4().hex
+        self._machine_extra: dict[str, str] = {}
+        self._guard = Guard(self.mark)
+        self._authority = Authority()
+
+    def open_doors(self, apps: Mapping[str, App], verbs: Mapping[str, Any]) -> None:
+        """Serve: the last step of being made.
+
+        Args:
+            apps: Host name to service.
+            verbs: What can be asked of this emulator, beside what every one can do.
+        """
+        served = {host: self.served(app) for host, app in apps.items()}
+        self.proxy = Proxy(self._authority.server(sorted(served)), served)
+        self.bundle = self._authority.write_bundle(self.folder / "ca.pem")
+        usual: dict[str, Any] = {
+            "log": lambda a: self.recorder.exchanges(a.get("match", ""), a.get("since", 0)),
+            "fault": lambda a: self.faults.add(FaultRule.model_validate(a)),
+            "clear_faults": lambda _: self.faults.clear(),
+            "machine_env": lambda a: self._machine_extra.update(a),
+        }
+        self._control = Listener.of(Control({**usual, **verbs}))
+
+    @property
+    def control_url(self) -> str:
+        """The emulator's own door."""
+        return f"http://{self._control.address}"
+
+    def network_env(self) -> dict[str, str]:
+        """The way to the emulated hosts, and trust in their certificates."""
+        bundle, proxy, here = str(self.bundle), self.proxy.url, "127.0.0.1,localhost"
+        return {
+            "HTTPS_PROXY": proxy,
+            "https_proxy": proxy,
+            "NO_PROXY": here,
+            "no_proxy": here,
+            "REQUESTS_CA_BUNDLE": bundle,
+            "SSL_CERT_FILE": bundle,
+            "CURL_CA_BUNDLE": bundle,
+        }
+
+    def served(self, app: App) -> App:
+        """A service on record, on a bad day, with this world's time in its answers."""
+        return self.recorder.around(self.faults.around(self._dated(app)))
+
+    def close(self) -> None:
+        """Close the doors."""
+        self.proxy.close()
+        self._control.close()
+        self._guard.close()
+
+    def _dated(self, app: App) -> App:
+        """Answers tell this world's time: clients judge the age of objects by it."""
+
+        def served(request: Request) -> Response:
+            answer = app(request)
+            answer.headers.setdefault("Date", formatdate(self.clock.now(), usegmt=True))
+            return answer
+
+        return served
+
+
+class Running(Protocol):
+    """A cloud that serves."""
+
+    def greeting(self) -> dict[str, Any]:
+        """The one line that is printed."""
+
+    def close(self) -> None:
+        """End all of it."""
+
+
+def parser(module: str) -> argparse.ArgumentParser:
+    """The command line that every emulator has.
+
+    Args:
+        module: As it is run.
+    """
+    found = argparse.ArgumentParser(prog=f"python -m {module}")
+    found.add_argument("--folder", required=True, type=Path)
+    found.add_argument("--speed", type=float, default=1.0, help="emulated seconds a second")
+    found.add_argument("--seed", type=int, default=0)
+    found.add_argument("--bodies", action="store_true", help="record JSON bodies")
+    found.add_argument("--image", type=Path, help="the environment that plays the image")
+    found.add_argument("--parent", type=int, help="end when this process is gone")
+    return found
+
+
+def serve(make: Callable[[], Running], parent: int | None) -> int:
+    """Serve until told to stop, or until the parent is gone.
+
+    Args:
+        make: Makes the cloud.
+        parent: A process id.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    cloud = make()
+    try:
+        sys.stdout.write(json.dumps(cloud.greeting()) + "\n")
+        sys.stdout.flush()
+        while not stop.wait(0.5):
+            # A killed parent cannot tell us; we are then somebody else's child.
+            if parent is not None and os.getppid() != parent:
+                break
+    finally:
+        cloud.close()
+    return 0

@@ -1,0 +1,148 @@
+"""Faults on demand: rules over requests, and what the emulated world does by itself.
+
+A rule names requests by a regular expression over ``METHOD host/path?query`` and says what goes
+wrong: the answer is an error, never comes, comes late, is cut or has a bit flipped. With ``after``
+the work is done first and only the answer goes wrong, which is the case clients handle worst.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drillyard_emulators.http.wire import App, Lost, Refusal, Request, Response
+
+_REASONS = {403: "rateLimitExceeded", 429: "rateLimitExceeded", 503: "backendError"}
+
+
+class FaultRule(BaseModel):
+    """One rule.
+
+    Attributes:
+        match: Regular expression over ``METHOD host/path?query``, searched anywhere.
+        method: Only this method.
+        status: Answer with this status; None where the answer is lost or spoiled instead.
+        reason: Google's word for it; the default fits the status.
+        message: Text of the error.
+        lose: Close the connection without an answer.
+        after: Do the work first, then spoil the answer.
+        delay_s: Wait so long (in real time) before anything else.
+        truncate: Bytes to keep of the answer's body (its length is announced whole).
+        flip: Flip one bit in the middle of the answer's body.
+        times: How often it applies; None for ever.
+        skip: How many matching requests pass first.
+        probability: Share of matching requests that it hits.
+        played: How often it was applied.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    match: str = ""
+    method: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    message: str = "a fault on demand"
+    lose: bool = False
+    after: bool = False
+    delay_s: float = 0.0
+    truncate: int | None = None
+    flip: bool = False
+    times: int | None = None
+    skip: int = 0
+    probability: float = Field(default=1.0, ge=0, le=1)
+    played: int = 0
+
+
+class Faults:
+    """The rules in force.
+
+    Args:
+        seed: Of the random choices, so that a bad day can be played again.
+        form: Makes an error's answer of status, reason and message; default: as Google does.
+    """
+
+    def __init__(
+        self, seed: int = 0, form: Callable[[int, str, str], Response] | None = None
+    ) -> None:
+        self._form = form or _as_google
+        self.random = random.Random(seed)
+        self._rules: list[FaultRule] = []
+        self._lock = threading.Lock()
+
+    def add(self, rule: FaultRule) -> None:
+        """Put a rule in force."""
+        with self._lock:
+            self._rules.append(rule)
+
+    def clear(self) -> None:
+        """No faults any more."""
+        with self._lock:
+            self._rules.clear()
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules, with how often each was played."""
+        with self._lock:
+            return [rule.model_dump(mode="json") for rule in self._rules]
+
+    def around(self, app: App) -> App:
+        """The same service on a bad day."""
+
+        def served(request: Request) -> Response:
+            rule = self._pick(request)
+            if rule is None:
+                return app(request)
+            time.sleep(rule.delay_s)
+            if rule.after or rule.truncate is not None or rule.flip:
+                return self._spoil(app(request), rule)
+            if rule.lose:
+                raise Lost
+            return app(request) if rule.status is None else self._error(rule)
+
+        return served
+
+    def _pick(self, request: Request) -> FaultRule | None:
+        with self._lock:
+            for rule in self._rules:
+                if rule.times is not None and rule.played >= rule.times:
+                    continue
+                if rule.method is not None and rule.method != request.method:
+                    continue
+                if not re.search(rule.match, f"{request.method} {request.url}"):
+                    continue
+                if rule.probability < 1 and self.random.random() >= rule.probability:
+                    continue
+                if rule.skip > 0:
+                    rule.skip -= 1
+                    continue
+                rule.played += 1
+                return rule
+        return None
+
+    def _error(self, rule: FaultRule) -> Response:
+        status = rule.status or 500
+        return self._form(status, rule.reason or "", rule.message)
+
+    def _spoil(self, answer: Response, rule: FaultRule) -> Response:
+        if rule.lose:
+            raise Lost
+        if rule.status is not None:
+            return self._error(rule)
+        if rule.flip and answer.body:
+            spoiled = bytearray(answer.body)
+            spoiled[len(spoiled) // 2] ^= 1
+            answer.body = bytes(spoiled)
+        if rule.truncate is not None:
+            answer.headers["Content-Length"] = str(len(answer.body))
+            answer.headers["Connection"] = "close"
+            answer.body = answer.body[: rule.truncate]
+        return answer
+
+
+def _as_google(status: int, reason: str, message: str) -> Response:
+    return Refusal(status, reason or _REASONS.get(status, "internalError"), message).response()

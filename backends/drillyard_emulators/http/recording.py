@@ -1,0 +1,104 @@
+"""The log of every request: what tests assert on, and what is held against Google's documents."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.wire import App, Lost, Request, Response
+
+_KEPT = 200_000
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        status: Of the answer; 0 where it was lost.
+        asked: The request's JSON, where bodies are recorded.
+        answered: The answer's JSON, where bodies are recorded.
+    """
+
+    number: int
+    time: float
+    method: str
+    host: str
+    path: str
+    query: str
+    status: int
+    caller: str | None
+    asked: Any = None
+    answered: Any = None
+
+
+class Recorder:
+    """Keeps the newest exchanges.
+
+    Args:
+        clock: Stamps them.
+        bodies: Keep JSON bodies too.
+    """
+
+    def __init__(self, clock: EmulatedClock, bodies: bool = False) -> None:
+        self._clock, self._bodies = clock, bodies
+        self._kept: deque[Exchange] = deque(maxlen=_KEPT)
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def around(self, app: App) -> App:
+        """The same service, on record."""
+
+        def served(request: Request) -> Response:
+            try:
+                answer = app(request)
+            except Lost:
+                self._keep(request, None)
+                raise
+            self._keep(request, answer)
+            return answer
+
+        return served
+
+    def exchanges(self, match: str = "", since: int = 0) -> list[dict[str, Any]]:
+        """Exchanges in order whose ``METHOD host/path?query`` matches."""
+        with self._lock:
+            kept = list(self._kept)
+        found = (e for e in kept if e.number > since)
+        return [asdict(e) for e in found if re.search(match, _line(e))]
+
+    def _keep(self, request: Request, answer: Response | None) -> None:
+        with self._lock:
+            self._number += 1
+            exchange = Exchange(
+                self._number,
+                self._clock.now(),
+                request.method,
+                request.host,
+                request.path,
+                request.query_text,
+                answer.status if answer else 0,
+                request.caller,
+            )
+            if self._bodies:
+                exchange.asked = _json(request)
+                exchange.answered = answer.json() if answer else None
+            self._kept.append(exchange)
+
+
+def _line(exchange: Exchange) -> str:
+    query = f"?{exchange.query}" if exchange.query else ""
+    return f"{exchange.method} {exchange.host}{exchange.path}{query}"
+
+
+def _json(request: Request) -> Any:
+    if "json" not in request.headers.get("content-type", "") or not request.body:
+        return None
+    try:
+        return request.json()
+    except ValueError:
+        return None

@@ -1,0 +1,280 @@
+"""A rehearsal: a user's own experiment on an emulated cloud, with bad luck, and an account.
+
+What differs from cloud to cloud stands behind ``Rehearsal``; ``drillyard rehearse`` knows no more.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from drillyard.errors import ConfigError, UserError
+from drillyard.registry import load, names, nearest
+from drillyard.system.optional_packages import must_have
+from drillyard_emulators.http.handle import Emulator
+
+CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
+"""A checkpoint exists when its manifest is written."""
+EVENTS = ("preempt", "cut", "crash", "hang")
+"""What can happen to a machine of every emulated cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One word of ``--fault``.
+
+    Attributes:
+        name: What goes wrong.
+        value: How often, where, how much; as it was typed.
+    """
+
+    name: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """As it was typed."""
+        return f"{self.name}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRow:
+    """One machine of the account.
+
+    Attributes:
+        lived_s: From its boot to its end, seconds.
+        ended_by: In words; empty while it is there.
+        cost: What it would have cost; None where the price list does not know it.
+    """
+
+    name: str
+    zone: str
+    kind: str
+    spot: bool
+    lived_s: float
+    ended_by: str
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a rehearsal leaves behind: nothing, if all is well.
+
+    Attributes:
+        machines: All that were ever made.
+        left: What is still there, by name: machines, groups, templates, disks.
+        faults: What was asked for, how often it was played.
+        calls: Requests by service.
+        refused_hosts: Hosts outside the emulated cloud that somebody wanted.
+        currency: Of the costs.
+        prices_of: Date of the price list.
+    """
+
+    machines: list[MachineRow] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    faults: list[tuple[str, int]] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+    refused_hosts: list[str] = field(default_factory=list)
+    currency: str = "USD"
+    prices_of: str = ""
+
+    @property
+    def cost(self) -> float:
+        """The sum, of the machines whose price is known."""
+        return sum(machine.cost or 0.0 for machine in self.machines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a program reads it."""
+        names = ("name", "zone", "kind", "spot", "lived_s", "ended_by", "cost")
+        return {
+            "schema_version": 1,
+            "made": len(self.machines),
+            "left": self.left,
+            "machines": [{n: getattr(m, n) for n in names} for m in self.machines],
+            "cost": self.cost,
+            "currency": self.currency,
+            "prices_of": self.prices_of,
+            "faults": [{"fault": text, "played": played} for text, played in self.faults],
+            "calls": self.calls,
+            "refused_hosts": self.refused_hosts,
+        }
+
+
+class Rehearsal(Protocol):
+    """An emulated cloud made for one experiment."""
+
+    def env(self) -> dict[str, str]:
+        """What ``drillyard run`` needs in its environment, beside the user's own."""
+
+    def arguments(self) -> list[str]:
+        """What ``drillyard run`` needs on its command line."""
+
+    def account(self, patience_s: float) -> Account:
+        """The account, when everything is gone or patience is over."""
+
+    def keep(self, folder: Path) -> None:
+        """Copy what is in the store into a folder, as a local store."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Start(Protocol):
+    """What an entry point of the group ``drillyard.rehearsals`` is, named as its backend."""
+
+    faults: Mapping[str, str]
+    """What can go wrong there: name to what its value is."""
+
+    def __call__(
+        self,
+        backend: str,
+        given: Mapping[str, Any],
+        faults: Sequence[Fault],
+        folder: Path,
+        seed: int,
+    ) -> Rehearsal:
+        """Start the emulated cloud; see ``rehearsal_of``."""
+
+
+class OnEmulator:
+    """What rehearsals on every emulated cloud do alike; what differs is added by who inherits.
+
+    Attributes:
+        services: Word for people to pattern over the requests of a service.
+    """
+
+    services: ClassVar[Mapping[str, str]]
+    _cloud: Emulator
+    _counters: Sequence[tuple[Fault, Callable[[Mapping[str, Any]], int]]]
+    """Each fault, and how often it was played by the emulator's state."""
+
+    @staticmethod
+    @abstractmethod
+    def left(state: Mapping[str, Any]) -> list[str]:
+        """What is there and should not be."""
+
+    @abstractmethod
+    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+        """Rows of the account, currency and date of the price list."""
+
+    def account(self, patience_s: float) -> Account:
+        """The account, by the emulator's own books."""
+        deadline = time.monotonic() + patience_s
+        state = self._cloud.state()
+        while self.left(state) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            state = self._cloud.state()
+        rows, currency, date = self.priced(state)
+        return Account(
+            machines=rows,
+            left=self.left(state),
+            faults=[(fault.text, count(state)) for fault, count in self._counters],
+            calls={word: len(self._cloud.log(match)) for word, match in self.services.items()},
+            refused_hosts=state["refused_hosts"],
+            currency=currency,
+            prices_of=date,
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self._cloud.close()
+
+
+def event(fault: Fault) -> tuple[str, dict[str, Any]]:
+    """What to ask an emulator for, so that something happens to a machine."""
+    times = int(number_of(fault, 1, 10_000))
+    return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
+
+
+def rehearsal_of(
+    backend: str, given: Mapping[str, Any], faults: Sequence[Fault], folder: Path, seed: int
+) -> Rehearsal:
+    """Start the emulated cloud of a backend.
+
+    Args:
+        backend: Its text form: ``gcp``, ``gcp/prod``.
+        given: The experiment's settings of it.
+        faults: What goes wrong.
+        folder: Of the emulator's own.
+        seed: Of what is random in it.
+
+    Raises:
+        UserError: The backend cannot be rehearsed, packages are missing, or a fault is none.
+    """
+    kind = backend.partition("/")[0]
+    _check_known(kind)
+    must_have(kind, f"backend {kind}")
+    must_have("rehearse", "the emulated cloud")
+    start: Start = load("rehearsals", kind)
+    return start(backend, given, faults, folder, seed)
+
+
+def faults_of(kind: str) -> Mapping[str, str]:
+    """What can go wrong on a backend's emulated cloud: name to what its value is.
+
+    Raises:
+        UserError: The backend cannot be rehearsed.
+    """
+    _check_known(kind)
+    start: Start = load("rehearsals", kind)
+    return start.faults
+
+
+def _check_known(kind: str) -> None:
+    known = names("rehearsals")
+    if kind not in known:
+        raise UserError(
+            f"backend {kind!r} cannot be rehearsed",
+            hint=f"there is an emulated cloud for: {', '.join(sorted(known))}",
+        )
+
+
+def parse_faults(texts: Sequence[str], known: Mapping[str, str]) -> list[Fault]:
+    """The faults of a command line.
+
+    Args:
+        texts: ``preempt=2``, ``stockout=europe-west1-b``.
+        known: Name to what its value is.
+
+    Raises:
+        ConfigError: A name that is none, or no value.
+    """
+    found = []
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if name not in known:
+            raise ConfigError(
+                "no such fault", file="command line", field="--fault", value=text,
+                allowed=", ".join(f"{n}={v}" for n, v in known.items()),
+                hint=nearest(name, list(known)),
+            )  # fmt: skip
+        if not sign or not value:
+            raise ConfigError(
+                "has no value", file="command line", field="--fault", value=text,
+                allowed=f"{name}={known[name]}", hint=f"--fault {name}={known[name]}",
+            )  # fmt: skip
+        found.append(Fault(name, value))
+    return found
+
+
+def number_of(fault: Fault, low: float, high: float) -> float:
+    """A fault's value as a number.
+
+    Raises:
+        ConfigError: It is none, or out of bounds.
+    """
+    try:
+        value = float(fault.value)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise ConfigError(
+            "is no such number", file="command line", field=f"--fault {fault.name}",
+            value=fault.value, allowed=f"{low:g} to {high:g}",
+            hint=f"--fault {fault.name}={max(low, min(high, 1)):g}",
+        )  # fmt: skip
+    return value

@@ -11,16 +11,10 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
-from drillyard.cli.assess_request import asked
 from drillyard.errors import UserError
-from drillyard.evaluation.assessment import (
-    FILES,
-    Assessed,
-    Request,
-    play,
-    summary,
-    texts,
-)
+from drillyard.evaluation.assessment import FILES, Assessed, Request, play, summary
+from drillyard.evaluation.request import asked
+from drillyard.report.assessment import texts
 from drillyard_flows import plain_errors
 
 MOST_ROWS = 500

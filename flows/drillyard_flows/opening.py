@@ -53,7 +53,7 @@ class Request:
         Raises:
             ConfigError: A URL that is dangerous or of an unknown scheme.
         """
-        from drillyard.cli.common import store_url
+        from drillyard.runs.locate import store_url
 
         return store_url(self.store, loaded.spec)
 

@@ -41,8 +41,8 @@ def promote(
     Raises:
         UserError: See ``drillyard.policies.champions.promote``.
     """
-    from drillyard.cli.stored import exported, registry
     from drillyard.policies.champions import promote as decide
+    from drillyard.policies.resolve import exported, registry
 
     plain_errors.install()
     uri = registry(tracking, store)

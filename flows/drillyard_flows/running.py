@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.cli.common import open_mailbox
 from drillyard.errors import ConfigError, ControlPlaneError, DrillyardError
 from drillyard.mailbox.command_hints import command
+from drillyard.runs.locate import open_mailbox
 from drillyard_flows import settings
 from drillyard_flows.opening import Request, checked, opened
 from drillyard_flows.progress import Display, open_display

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from drillyard.leases.ledger import local_home
+from drillyard.system.home import local_home
 
 QUIET: dict[str, str] = {
     # DO_NOT_TRACK alone still looks up a telemetry host; both are needed (measured, 3.9.1).

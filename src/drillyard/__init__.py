@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from drillyard.metrics.follow import Point, StopRun
     from drillyard.registry import register
 
-__version__ = "0.1.0"
+from drillyard.system.version import VERSION as __version__
+
 __all__ = ["Point", "StopRun", "__version__", "generate", "load", "register", "run"]
 
 _WHERE = {

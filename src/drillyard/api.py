@@ -121,9 +121,9 @@ def run(
     from drillyard.backend import open_backend
     from drillyard.checks.experiment import check
     from drillyard.checks.refusal import refuse
-    from drillyard.cli.common import store_url
     from drillyard.driver.driver import Driver
     from drillyard.mailbox import Mailbox, open_store
+    from drillyard.runs.locate import store_url
 
     through = _through(flow)
     loaded = _loaded(what, folder)

@@ -59,10 +59,10 @@ def trained(store: Path, seed: int, kills: int) -> tuple[float, int]:
 
 def evaluated(store: Path, seed: int) -> tuple[float, int]:
     """The mean return of a trained seed, and how often it was resumed."""
+    from drillyard.agents.load import load_agent
     from drillyard.evaluation.episodes import plan, run_episodes
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.mailbox.records import Phase
-    from drillyard.workloads.evaluate_phase import load_agent
 
     spec = resume_runner.experiment(case(seed))
     mailbox = Mailbox(open_store(str(store)), spec.name)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import typer.testing
 
-from drillyard.cli.assess_request import asked
 from drillyard.cli.main import build
 from drillyard.errors import ConfigError, DrillyardError, NotFound, UserError
-from drillyard.evaluation.assessment import assess, summary, texts
+from drillyard.evaluation.assessment import assess, summary
+from drillyard.evaluation.request import asked
+from drillyard.report.assessment import texts
 from drillyard.spec.conditions import read_conditions
 from drillyard.spec.load import load
 

@@ -163,7 +163,7 @@ def test_the_schema_takes_every_example_and_no_slip(file):
     from jsonschema import Draft202012Validator
     from ruamel.yaml import YAML
 
-    from drillyard.cli.schema import document
+    from drillyard.spec.schema import document
 
     check = Draft202012Validator(document())
     tree = YAML(typ="safe").load(file.read_text())
@@ -237,12 +237,12 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
 
 def test_reading_makes_no_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    from drillyard.cli.common import open_mailbox
+    from drillyard.runs.locate import open_mailbox
 
     with pytest.raises(UserError, match="no store"):
         open_mailbox("x")
     assert list(tmp_path.iterdir()) == []
-    from drillyard.cli.common import store_url
+    from drillyard.runs.locate import store_url
 
     monkeypatch.setenv("DRILLYARD_STORE", "file:///etc/x")
     with pytest.raises(ConfigError, match="system"):

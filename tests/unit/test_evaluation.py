@@ -16,6 +16,7 @@ import pytest
 from drillyard.agents.baselines import check_baselines
 from drillyard.errors import NotFound, RunFailed, Stopped
 from drillyard.evaluation.episodes import Planned, plan, run_baseline, run_episodes
+from drillyard.evaluation.summary import summarise
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
 from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
@@ -25,7 +26,7 @@ from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.make import make_env
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.workloads.evaluate_phase import evaluate_phase, summarise
+from drillyard.workloads.evaluate_phase import evaluate_phase
 
 
 def experiment(**changes: Any) -> ExperimentSpec:
@@ -180,7 +181,7 @@ def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     episodes = json.loads(mailbox.read_file(outcome.files, "evaluation/episodes.json"))
     returns = [e["return"] for e in episodes if e["policy"] == "agent"]
     # By hand, one copy, no VecNormalize: observation -> (o - mean) / sd -> policy.
-    from drillyard.workloads.evaluate_phase import load_agent
+    from drillyard.agents.load import load_agent
 
     policy, _ = load_agent(mailbox, "t0001-s3", "best")
     stats = policy.normalisation

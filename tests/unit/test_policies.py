@@ -14,11 +14,11 @@ import torch
 from drillyard.agents.trained import trained
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
+from drillyard.learners.import_sb3 import import_zip
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.policies import assess, bundles
 from drillyard.policies.champions import champion, fetch, promote
 from drillyard.policies.export import export
-from drillyard.policies.importing import import_zip
 from drillyard.policies.playable import of_bundle, of_run
 from drillyard.spec.learning import SimulatorSpec
 from tests.unit.test_export import ROLLOUT, SMALL, trained_run

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from drillyard.backend.settings.references import reveal
 from drillyard.errors import ConfigError
-from drillyard.runs.webhook import problem_of
+from drillyard.spec.webhook_url import problem_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -68,7 +68,7 @@ def up(
     Repeat it at will: what lives is left alone, what died is started again.
     """
     from drillyard.backend.settings.references import reveal
-    from drillyard.cli.common import store_url
+    from drillyard.runs.locate import store_url
     from drillyard_flows.servers import postgresql, relay
     from drillyard_flows.servers.house import House
     from drillyard_flows.servers.members import members, variables

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.errors import ConfigError
-from drillyard.leases.ledger import local_home
+from drillyard.system.home import local_home
 from drillyard.system.processes import ProcessId
 
 USER = "drillyard"

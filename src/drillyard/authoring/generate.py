@@ -322,10 +322,10 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
         )  # fmt: skip
     if algorithm not in ARGUMENTS:
         return  # a plug-in's `check` knows, and `drillyard check` asks it
-    from drillyard.checks.experiment import importable
     from drillyard.simulators.make import make_env
     from drillyard.spec.algorithms.networks import check_spaces
     from drillyard.spec.learning import SimulatorSpec
+    from drillyard.system.import_path import importable
 
     with importable(folder.resolve()):
         env = make_env(SimulatorSpec(id=simulator))
@@ -339,7 +339,7 @@ def _schema(folder: Path) -> None:
     """The schema that the first line of the file names, for editors."""
     import json
 
-    from drillyard.cli.schema import document
+    from drillyard.spec.schema import document
 
     target = folder / SCHEMA_FILE
     target.parent.mkdir(exist_ok=True)

@@ -45,10 +45,10 @@ def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[
 
 
 def _python() -> Iterator[Finding]:
-    from drillyard import __version__
+    from drillyard.system.version import VERSION
 
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(Severity.OK, "drillyard", f"{__version__} on Python {version}")
+    yield Finding(Severity.OK, "drillyard", f"{VERSION} on Python {version}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     import psutil
 

@@ -5,9 +5,7 @@ Nothing is created and nothing is rented. What the file itself can tell was refu
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,6 +25,7 @@ from drillyard.registry import names
 from drillyard.runs.phases import Workload
 from drillyard.runs.webhook import webhook
 from drillyard.spec.load import Loaded
+from drillyard.system.import_path import importable
 from drillyard.system.watchdog import Death, Silence, watched
 from drillyard.tracking.uris import is_azure
 
@@ -270,25 +269,6 @@ def _missing_module(error: BaseException | None) -> str | None:
             return error.name
         error = error.__cause__
     return None
-
-
-@contextlib.contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """The user's folder at the end of the path: his modules are found, none of ours is shadowed.
-
-    No byte code is written meanwhile: a check leaves nothing behind.
-    """
-    text = str(folder)
-    present, no_byte_code = text in sys.path, sys.dont_write_bytecode
-    if not present:
-        sys.path.append(text)
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = no_byte_code
-        if not present and text in sys.path:
-            sys.path.remove(text)
 
 
 def _webhook(loaded: Loaded) -> list[Finding]:

@@ -57,10 +57,11 @@ def assess(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Play an episode from each condition: a table, a page, CSV of results and of every step."""
-    from drillyard.cli.assess_request import asked
     from drillyard.errors import UserError
-    from drillyard.evaluation.assessment import FILES, summary, texts
+    from drillyard.evaluation.assessment import FILES, summary
     from drillyard.evaluation.assessment import assess as play_all
+    from drillyard.evaluation.request import asked
+    from drillyard.report.assessment import texts
     from drillyard.system.output_files import check_folder, writing
 
     check_folder(out, "--out")

@@ -23,8 +23,8 @@ from drillyard.cli.common import (
     no_parameters,
     print_findings,
     print_json,
-    store_url,
 )
+from drillyard.runs.locate import store_url
 
 if TYPE_CHECKING:
     from drillyard.findings import Finding
@@ -80,7 +80,7 @@ def check_command(
         "errors": [fields_of(f.error) for f in findings if f.error is not None],
     })  # fmt: skip
     if picture is not None and loaded.spec.simulator is not None:
-        from drillyard.checks.experiment import importable
+        from drillyard.system.import_path import importable
 
         with importable(loaded.folder):
             named = [b for b in loaded.spec.baselines if b != "random"]

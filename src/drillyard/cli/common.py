@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drillyard.errors import ConfigError, NotFound, UserError
+from drillyard.errors import ConfigError, UserError
+from drillyard.runs.locate import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from drillyard.findings import Finding
-    from drillyard.mailbox import Mailbox, Store
-    from drillyard.spec import ExperimentSpec
     from drillyard.spec.load import Loaded
 
-DEFAULT_STORE = "./drillyard-runs"
-_EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
-"""Which extra brings the packages for a scheme of stores."""
 FREE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command that takes ``--name value`` for the file's parameters."""
 
@@ -201,118 +196,6 @@ def load_file(
             values=parameters(context) if context else {},
             tunables=tunables or [],
         )
-
-
-def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
-    """The store's URL: the option, DRILLYARD_STORE, the backend's own, or ``./drillyard-runs``.
-
-    Args:
-        store: ``--store``.
-        spec: What is to be run, where that is known: the machines of some backends reach no
-            folder of this machine, and such a backend names a store of its own.
-
-    Raises:
-        ConfigError: A URL that is dangerous or of an unknown scheme.
-        PluginError: The packages for its scheme are not installed.
-    """
-    from drillyard.spec.semantics import check_store_url
-    from drillyard.system.optional_packages import must_have
-
-    given = store or os.environ.get("DRILLYARD_STORE")
-    url = given or (spec and _backend_store(spec)) or DEFAULT_STORE
-    try:
-        check_store_url(url)
-    except ConfigError as error:
-        source = "--store" if store else "DRILLYARD_STORE"
-        error.file = source if given else f"store of backend {spec.backend}" if spec else None
-        raise
-    scheme = url.partition("://")[0]
-    must_have(_EXTRAS.get(scheme, ""), f"a store at {scheme}://")
-    return url
-
-
-def _backend_store(spec: ExperimentSpec) -> str | None:
-    from drillyard.backend import open_backend
-    from drillyard.registry import load
-
-    kind = spec.backend.partition("/")[0]
-    if not hasattr(load("backends", kind), "store_url"):
-        return None  # nothing is opened for what has none
-    return str(open_backend(spec.backend, dict(spec.backends.get(kind, {}))).store_url)  # type: ignore[attr-defined]
-
-
-def experiments(store: Store) -> list[str]:
-    """Names of the experiments in a store, newest first."""
-    from drillyard.mailbox.store import folders
-
-    found = []
-    for name in folders(store):
-        info = store.stat(f"{name}/experiment.json")
-        if info is not None:
-            found.append((info.updated_at, name))
-    return [name for _, name in sorted(found, reverse=True)]
-
-
-def split_place(name: str | None, store: str | None) -> tuple[str | None, str | None]:
-    """(experiment, store) where a URL, or a folder, of an experiment itself was given.
-
-    Args:
-        name: As it was typed: a name, or ``gs://bucket/prefix/name``, or ``./folder/name``.
-        store: ``--store``; it may be the place of an experiment, too.
-    """
-    place = name if name is not None and ("://" in name or os.sep in name) else None
-    if place is None and name is None:
-        place = store or os.environ.get("DRILLYARD_STORE")
-    if place is None:
-        return name, store
-    head, _, tail = place.rstrip("/").rpartition("/")
-    if not tail or head.endswith(":/") or not _is_experiment(head, tail):
-        # A store then; what is not one is told by whoever opens it.
-        return (None, place) if name is not None else (None, store)
-    return tail, head
-
-
-def _is_experiment(url: str, name: str) -> bool:
-    from drillyard.errors import DrillyardError
-    from drillyard.mailbox import open_store
-
-    if "://" not in url and not (Path(url) / name).is_dir():
-        return False
-    try:
-        return open_store(store_url(url)).stat(f"{name}/experiment.json") is not None
-    except DrillyardError:
-        return False
-
-
-def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
-    """The mailbox of an experiment that is there.
-
-    Args:
-        name: Its name, or its place (``gs://bucket/name``); None: the only one, or the newest.
-        store: ``--store``.
-
-    Raises:
-        NotFound: No such experiment; names the nearest.
-    """
-    from drillyard.mailbox import Mailbox, open_store
-    from drillyard.registry import nearest
-
-    name, store = split_place(name, store)
-    url = store_url(store)
-    if "://" not in url and not Path(url).is_dir():
-        # Reading must not make the folder that writing would.
-        raise NotFound(
-            f"no store at {url}", hint="run something first, or name the store with --store"
-        )
-    opened = open_store(url)
-    if name is not None and opened.stat(f"{name}/experiment.json") is not None:
-        return Mailbox(opened, name)
-    known = experiments(opened)
-    if name is None:
-        if not known:
-            raise NotFound(f"no experiments in {url}", hint="drillyard run FILE makes one")
-        return Mailbox(opened, known[0])
-    raise NotFound(f"no experiment {name!r} in {url}", hint=nearest(name, known))
 
 
 # -- printing -------------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def cost(
 
 
 def _mailboxes(name: str | None, store: str | None) -> list[Mailbox]:
-    from drillyard.cli.common import experiments, open_mailbox, split_place
     from drillyard.mailbox import Mailbox
+    from drillyard.runs.locate import experiments, open_mailbox, split_place
 
     newest = open_mailbox(name, store)
     if split_place(name, store)[0] is not None:

@@ -41,8 +41,8 @@ def deploy(
 
     It costs money until `drillyard undeploy-policy`. The same command again changes nothing.
     """
-    from drillyard.cli.stored import exported
     from drillyard.policies.endpoints import endpoints_of, serveable
+    from drillyard.policies.resolve import exported
 
     endpoints = endpoints_of(on, {})
     with exported(policy, store, which.value) as folder:

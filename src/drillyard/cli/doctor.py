@@ -6,14 +6,8 @@ from typing import Annotated
 
 import typer
 
-from drillyard.cli.common import (
-    JsonOption,
-    StoreOption,
-    finding_json,
-    print_findings,
-    print_json,
-    store_url,
-)
+from drillyard.cli.common import JsonOption, StoreOption, finding_json, print_findings, print_json
+from drillyard.runs.locate import store_url
 
 
 def register(app: typer.Typer) -> None:

@@ -46,8 +46,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Play episodes with a stored policy, and with baselines: mean return and interval."""
-    from drillyard.checks.experiment import importable
-    from drillyard.cli.stored import playable
+    from drillyard.policies.resolve import playable
+    from drillyard.system.import_path import importable
 
     with importable(Path.cwd()), playable(policy, store) as found:
         from drillyard.policies import assess

@@ -48,12 +48,12 @@ def export(
 ) -> None:
     """Write a policy as a folder that needs neither drillyard nor the simulator."""
     from drillyard.agents.trained import trained
-    from drillyard.cli.logs import find
     from drillyard.policies.card import said_difference
     from drillyard.policies.choose import choose
     from drillyard.results.collect import collect
+    from drillyard.runs.locate import find_runs
 
-    mailbox, runs = find(run, store)
+    mailbox, runs = find_runs(run, store)
     chosen = choose(mailbox, runs)
     with trained(mailbox, chosen.run, which.value) as policy:
         from drillyard.policies.bundles import must_be_new

@@ -26,11 +26,11 @@ def import_(
     """Convert the tensors of a zip into a bundle; nothing that is pickled in it is run."""
     import json5
 
-    from drillyard.checks.experiment import importable
     from drillyard.errors import ConfigError
     from drillyard.registry import nearest
     from drillyard.spec.algorithms.signatures import ARGUMENTS
     from drillyard.spec.learning import SimulatorSpec
+    from drillyard.system.import_path import importable
 
     if algorithm not in ARGUMENTS:
         raise ConfigError("no such algorithm", file="command line", field="--algorithm",
@@ -42,7 +42,7 @@ def import_(
         raise ConfigError(f"is no JSON: {error}", file="command line", field="--args", value=args,
                           allowed="learner.args", hint="quote it: '{…}'") from error  # fmt: skip
     with importable(Path.cwd()):
-        from drillyard.policies.importing import import_zip
+        from drillyard.learners.import_sb3 import import_zip
 
         import_zip(file, algorithm, SimulatorSpec(id=simulator), given, out)
     typer.echo(f"{file} is now the bundle {out}")

@@ -64,8 +64,8 @@ def _command(what: What) -> Any:
 
 def list_runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the runs of every experiment in a store, newest experiment first."""
-    from drillyard.cli.common import experiments, open_mailbox, store_url
     from drillyard.mailbox import open_store
+    from drillyard.runs.locate import experiments, open_mailbox, store_url
 
     url = store_url(store)
     there = "://" in url or Path(url).is_dir()  # reading must not make the folder

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, RunArgument, StoreOption, print_json
+from drillyard.runs.locate import find_runs
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
@@ -44,7 +43,7 @@ def logs(
     from drillyard.runs.logs import Tail
     from drillyard.system.redaction import redact
 
-    mailbox, runs = find(what, store)
+    mailbox, runs = find_runs(what, store)
     several = len(runs) > 1
     tails = [Tail(mailbox, run) for run in runs]
     kept = [("lease", lease, line) for lease, line in machines(mailbox)]
@@ -85,47 +84,6 @@ def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:
         except DrillyardError as error:
             found = [f"(what {lease.backend} kept cannot be read: {error})"]
         yield from ((lease.lease_id, line) for line in found)
-
-
-def find(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
-    """The experiment and the runs that a word means.
-
-    Raises:
-        NotFound: Neither an experiment nor a run, or a run that several experiments have.
-    """
-    from drillyard.cli.common import experiments, open_mailbox, split_place
-    from drillyard.errors import NotFound
-    from drillyard.mailbox import Mailbox
-
-    if what is not None and ("://" in what or Path(what).is_dir()):
-        head, _, run = what.rpartition("/")
-        if re.fullmatch(r"t\d+-s\d+", run):
-            mailbox = open_mailbox(head, store)
-            return mailbox, [mailbox.run(run).run]
-        what, store = split_place(what, store)
-    if what is None:
-        mailbox = open_mailbox(None, store)
-        return mailbox, [r.run for r in mailbox.runs()]
-    name, _, run = what.partition("/")
-    if run:
-        mailbox = open_mailbox(name, store)
-        return mailbox, [mailbox.run(run).run]
-    newest = open_mailbox(None, store)
-    known = experiments(newest.store)
-    if what in known:
-        mailbox = open_mailbox(what, store)
-        return mailbox, [r.run for r in mailbox.runs()]
-    if re.fullmatch(r"t\d+-s\d+", what):
-        path = f"runs/{what}/run.json"
-        boxes = {n: Mailbox(newest.store, n) for n in known}
-        having = [n for n, box in boxes.items() if box.store.stat(box.key(path)) is not None]
-        if len(having) == 1:
-            return open_mailbox(having[0], store), [what]
-        if having:
-            choices = ", ".join(f"{n}/{what}" for n in having)
-            raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
-        raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
-    return open_mailbox(what, store), []  # raises, with the nearest name
 
 
 def _once(tails: list[Tail]) -> Iterator[tuple[str, str]]:

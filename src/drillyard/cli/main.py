@@ -25,9 +25,9 @@ MODULES = ("generate", "check", "plan", "preempt", "explain", "schema", "list",
 
 def _version(asked: bool) -> None:
     if asked:
-        from drillyard import __version__
+        from drillyard.system.version import VERSION
 
-        typer.echo(f"drillyard {__version__}")
+        typer.echo(f"drillyard {VERSION}")
         raise typer.Exit
 
 

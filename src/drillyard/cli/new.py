@@ -82,8 +82,9 @@ def _tell(made: Scaffold, heading: str) -> None:
 def _around(name: str, source: str) -> Scaffold:
     from drillyard.authoring.scaffold import around, check_name
     from drillyard.authoring.scaffold.looking import look
-    from drillyard.checks.experiment import guarded, importable
+    from drillyard.checks.experiment import guarded
     from drillyard.errors import ConfigError
+    from drillyard.system.import_path import importable
 
     text, _, wanted = source.partition(":")
     file = Path(text)

@@ -21,8 +21,8 @@ from drillyard.cli.common import (
     load_file,
     print_findings,
     print_json,
-    store_url,
 )
+from drillyard.runs.locate import store_url
 
 if TYPE_CHECKING:
     from drillyard.backend import Cost

@@ -26,11 +26,11 @@ def simulate_command(
 
     The run goes on from its last checkpoint on another machine.
     """
-    from drillyard.cli.logs import find
     from drillyard.errors import NotFound
     from drillyard.leases.preemption import simulate_preemption
+    from drillyard.runs.locate import find_runs
 
-    mailbox, runs = find(run, store)
+    mailbox, runs = find_runs(run, store)
     if len(runs) != 1:
         raise NotFound(f"{run!r} is no run", hint="name one: drillyard status shows them")
     taken = simulate_preemption(mailbox, runs[0])

@@ -36,10 +36,10 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Register a policy; champion when it beats the one there is on the same episodes."""
-    from drillyard.checks.experiment import importable
-    from drillyard.cli.stored import exported, registry
     from drillyard.policies.champions import promote as decide
     from drillyard.policies.model_registry import must_be_name
+    from drillyard.policies.resolve import exported, registry
+    from drillyard.system.import_path import importable
 
     must_be_name(name)
     uri = registry(tracking, store)

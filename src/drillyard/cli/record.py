@@ -63,11 +63,11 @@ def _played(
     what: str, policy: str, episodes: int, seed: int, store: str | None
 ) -> tuple[Demonstrations, float]:
     """Demonstrations and their mean return."""
-    from drillyard.checks.experiment import importable
-    from drillyard.cli.assess_request import AGENT, no_agent, world
-    from drillyard.cli.stored import playable
+    from drillyard.evaluation.request import AGENT, no_agent, world
     from drillyard.learners.demonstrations import play
+    from drillyard.policies.resolve import playable
     from drillyard.spec.load import load
+    from drillyard.system.import_path import importable
 
     if policy != AGENT:
         loaded = load(Path(what))

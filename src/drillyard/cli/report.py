@@ -30,8 +30,8 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Build the report: one page with curves, intervals, an episode, configuration and cost."""
-    from drillyard.cli.common import open_mailbox
     from drillyard.report import build
+    from drillyard.runs.locate import open_mailbox
 
     made = build(open_mailbox(name, store), out)
     if as_json:

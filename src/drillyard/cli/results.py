@@ -41,9 +41,9 @@ def results(
     ] = None,
 ) -> None:
     """Show agent and baselines with intervals, and every run; of a study, its best trials."""
-    from drillyard.cli.common import open_mailbox
     from drillyard.errors import ConfigError
     from drillyard.results.trials import is_study
+    from drillyard.runs.locate import open_mailbox
 
     if as_json and csv is not None:
         raise ConfigError("--json and --csv exclude each other", file="command line",

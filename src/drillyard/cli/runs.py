@@ -47,10 +47,10 @@ def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
     """What ``list experiments`` shows; an experiment that cannot be read says why."""
     from pathlib import Path
 
-    from drillyard.cli.common import experiments, store_url
     from drillyard.errors import CorruptObject
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.results import collect
+    from drillyard.runs.locate import experiments, store_url
 
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
@@ -81,8 +81,8 @@ def list_runs(
     name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """One line a run."""
-    from drillyard.cli.common import open_mailbox
     from drillyard.results import collect, runs_grid
+    from drillyard.runs.locate import open_mailbox
 
     found = collect(open_mailbox(name, store), curves=False)
     if as_json:

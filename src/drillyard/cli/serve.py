@@ -31,8 +31,8 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8080,
 ) -> None:
     """Serve a policy: POST /act, /health, /spec, /metrics, /docs. Ends gracefully at SIGTERM."""
-    from drillyard.cli import stored
     from drillyard.errors import ConfigError, PluginError
+    from drillyard.policies import resolve
     from drillyard.system.optional_packages import install
 
     token = os.environ.get(TOKEN) or None
@@ -49,7 +49,7 @@ def serve(
     except ImportError as error:
         raise PluginError(f"serving needs a package that is not installed: {error}",
                           hint=install("serve")) from error  # fmt: skip
-    with stored.bundle(bundle, None) as folder:
+    with resolve.bundle(bundle, None) as folder:
         app = make_app(folder or Path(bundle), token)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)

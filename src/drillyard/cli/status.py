@@ -26,8 +26,8 @@ def status(
     name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
     """Show each run's phase, steps, speed, return, time left and heartbeat."""
-    from drillyard.cli.common import open_mailbox
     from drillyard.results import collect
+    from drillyard.runs.locate import open_mailbox
 
     mailbox = open_mailbox(name, store)
     results = collect(mailbox, curves=False)

@@ -34,8 +34,9 @@ def sync(
     """
     from dataclasses import asdict
 
-    from drillyard.cli.common import open_mailbox, print_json
+    from drillyard.cli.common import print_json
     from drillyard.errors import ControlPlaneError, UserError
+    from drillyard.runs.locate import open_mailbox
     from drillyard.tracking import Mirror, resolve_uri
 
     mailbox = open_mailbox(name, store)

@@ -43,13 +43,13 @@ def tensorboard(
     ] = True,
 ) -> None:
     """Keep a local copy of the curves up to date, and show it in TensorBoard."""
-    from drillyard.cli.logs import find
+    from drillyard.runs.locate import find_runs
     from drillyard.system.output_files import check_folder, writing
     from drillyard.tracking.tensorboard_files import Boards
 
     if folder is not None:
         check_folder(folder, "--folder")
-    mailbox, runs = find(what, store)
+    mailbox, runs = find_runs(what, store)
     boards = Boards(mailbox, runs, folder or default_folder(mailbox))
     try:
         with writing(boards.folder, "--folder"):
@@ -63,7 +63,7 @@ def tensorboard(
 
 def default_folder(mailbox: Mailbox) -> Path:
     """A folder of this machine, one a store."""
-    from drillyard.leases.ledger import local_home
+    from drillyard.system.home import local_home
 
     digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
     return local_home() / "tensorboard" / digest

@@ -117,8 +117,8 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
     It is built as a worker would build it, so Stable-Baselines3 has to be installed here.
     Otherwise, and where the world cannot be made here, the worker refuses.
     """
-    from drillyard.checks.experiment import importable
     from drillyard.spec.algorithms.signatures import ARGUMENTS
+    from drillyard.system.import_path import importable
 
     learner = loaded.spec.learner
     built_in = learner is not None and learner.algorithm in ARGUMENTS

@@ -10,7 +10,6 @@ assessment.html      the table, and each state over the steps
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -106,10 +105,10 @@ def assess(request: Request, workers: int = 1) -> list[Assessed]:
 
 def play(request: Request) -> list[Assessed]:
     """Play the conditions of one part in this process. Raises as ``assess`` does."""
+    from drillyard.agents.load import load_agent
     from drillyard.evaluation.episodes import Planned, run_baseline, run_episodes
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.spec.learning import SimulatorSpec
-    from drillyard.workloads.evaluate_phase import load_agent
 
     with tempfile.TemporaryDirectory(prefix="drillyard-assess-") as scratch:
         before = list(sys.path)
@@ -241,19 +240,3 @@ def summary(found: Sequence[Assessed]) -> dict[str, Any]:
         "terminated": sum(one.row["terminated"] for one in found) / n,
         "success": sum(said) / len(said) if said else None,
     }  # fmt: skip
-
-
-def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
-    """Name -> text of the files, see above."""
-    from drillyard.report.assessment import page
-    from drillyard.workloads.evaluate_phase import csv_text
-
-    what = {"policy": request.baseline or "agent", "simulator": request.simulator["id"],
-            "experiment": request.experiment or None, "run": request.run or None,
-            "seed": request.seed}  # fmt: skip
-    return {
-        FILES[0]: csv_text([one.row for one in found]),
-        FILES[1]: csv_text([step for one in found for step in one.steps]),
-        FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
-        FILES[3]: page(request, found),
-    }

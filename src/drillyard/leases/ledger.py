@@ -26,6 +26,7 @@ from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Record
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
 
@@ -228,11 +229,6 @@ class Ledger:
 
     def _local(self, lease: str) -> Path:
         return _local_path(lease, self._home)
-
-
-def local_home() -> Path:
-    """Where what belongs to this machine is kept: ``DRILLYARD_HOME`` or ``~/.drillyard``."""
-    return Path(os.environ.get("DRILLYARD_HOME") or "~/.drillyard").expanduser()
 
 
 def local_intents(home: Path | None = None) -> Iterator[Intent]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from drillyard.evaluation.episodes import Planned, Played, run_baseline, run_episodes
+from drillyard.evaluation.summary import summarise
 from drillyard.policies.playable import Playable
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 from drillyard.statistics import t_interval
-from drillyard.workloads.evaluate_phase import summarise
 
 
 def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:

@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from drillyard import __version__
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.spaces import space_from_json
 from drillyard.agents.trained import Trained
@@ -31,6 +30,7 @@ from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import freeze_normalisation, load_normalisation
 from drillyard.system.optional_packages import install
+from drillyard.system.version import VERSION
 
 Format = Literal["onnx", "safetensors"]
 CHECKED = 1000
@@ -112,7 +112,7 @@ def export(
                 hint="use --format safetensors, and report it",
             )
     facts = {
-        "format": format_, "drillyard": __version__, "experiment": trained.experiment,
+        "format": format_, "drillyard": VERSION, "experiment": trained.experiment,
         "run": trained.run, "policy": trained.which, "step": trained.step,
         "algorithm": trained.algorithm, "seed": trained.seed, "checked": checked,
         "largest_difference": difference, "lesson": lesson_of(trained.spec),

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.errors import CorruptObject, NotFound, StoreUnavailable
-from drillyard.leases.ledger import local_home
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.results import ExperimentResults, collect, metrics_csv
 from drillyard.results.fingerprint import fingerprint
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.home import local_home
 from drillyard.system.output_files import writing
 from drillyard.system.safe_names import file_name
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from drillyard import __version__
-from drillyard.evaluation.assessment import Assessed, Request, summary
+from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
+from drillyard.evaluation.summary import csv_text
 from drillyard.report import pictures
 from drillyard.results import words
 from drillyard.results.table import Grid
+from drillyard.system.version import VERSION
 
 SHOWN = 500
 """Conditions that the page shows."""
@@ -72,9 +74,22 @@ def page(request: Request, found: Sequence[Assessed]) -> str:
     caption = "Each state over the steps of every episode"
     caption += "; orange: those without success." if failed else "."
     return template.render(
-        version=__version__,
+        version=VERSION,
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
         grid=grid(request, found[:SHOWN]), left=max(0, len(found) - SHOWN),
         verdict=verdict(found), caption=caption,
         picture=Markup(pictures.paths(columns).inline),
     )  # fmt: skip
+
+
+def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
+    """Name -> text of ``assessment.csv``, ``assessment_logs.csv``, ``.json`` and ``.html``."""
+    what = {"policy": request.baseline or "agent", "simulator": request.simulator["id"],
+            "experiment": request.experiment or None, "run": request.run or None,
+            "seed": request.seed}  # fmt: skip
+    return {
+        FILES[0]: csv_text([one.row for one in found]),
+        FILES[1]: csv_text([step for one in found for step in one.steps]),
+        FILES[2]: json.dumps({**what, **summary(found)}, indent=1),
+        FILES[3]: page(request, found),
+    }

@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from drillyard import __version__
 from drillyard.report import worlds_on_page
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.pictures import Picture
 from drillyard.report.worlds_on_page import Shown, shown
 from drillyard.results import ExperimentResults, metrics_grid, runs_grid, words
 from drillyard.results.table import Grid
+from drillyard.system.version import VERSION
 
 if TYPE_CHECKING:
     from drillyard.report.study import StudySection
@@ -61,7 +61,7 @@ def page(
     chosen, defaults = configuration(results)
     built_run, built = _built(results)
     return template.render(
-        version=__version__,
+        version=VERSION,
         css=css,
         name=results.name,
         learner=words.learner(results),

@@ -7,16 +7,13 @@ is put-if-absent, so that it is told once of each outcome.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
-import re
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from tenacity import (
     Retrying,
@@ -35,9 +32,9 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState, run_status
 from drillyard.runs.parallelism import runs
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.semantics import is_metadata
+from drillyard.spec.webhook_url import problem_of
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard.system.redaction import has_userinfo, redact, register_secret
+from drillyard.system.redaction import redact, register_secret
 
 PATH = "control/notify.json"
 ATTEMPTS = 4
@@ -66,24 +63,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
-
-
-def problem_of(url: str) -> str | None:
-    """Why nothing is sent to an address, or None.
-
-    Args:
-        url: The address itself, no reference to one.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is no address of a webhook"
-    if has_userinfo(url):
-        return "has a user name or password in it"
-    if is_metadata(url):
-        return "is an address of machine metadata"
-    if parts.scheme == "http" and not _loopback(parts.hostname):
-        return "would be told in clear over a network"
-    return None
 
 
 def webhook(spec: ExperimentSpec) -> str | None:
@@ -196,12 +175,3 @@ def _post(url: str, document: Mapping[str, Any]) -> None:
         retry=retry_if_exception_type(OSError), reraise=True,
     )  # fmt: skip
     retrying(lambda: opener.open(request, timeout=TIMEOUT_S).close())
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost" or re.fullmatch(r".+\.localhost", host):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -75,7 +75,7 @@ def experiment_file(name: str) -> Path | None:
     Returns:
         The file, in drillyard's own folder, alone there; None when nothing has that name.
     """
-    from drillyard.leases.ledger import local_home
+    from drillyard.system.home import local_home
 
     text = _text(name)
     if text is None:

@@ -245,7 +245,7 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.notify is None or is_reference(spec.notify):
         return
-    from drillyard.runs.webhook import problem_of
+    from drillyard.spec.webhook_url import problem_of
 
     problem = "is half a reference" if "${" in spec.notify else problem_of(spec.notify)
     if problem is not None:

@@ -296,7 +296,7 @@ def default_storage(mailbox: Mailbox) -> str:
     if "://" not in url:
         folder = Path(url) / mailbox.experiment
     else:
-        from drillyard.leases.ledger import local_home
+        from drillyard.system.home import local_home
 
         folder = local_home() / "studies" / memory_name(mailbox)
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import threading
 
 from drillyard.errors import Bug, DrillyardError
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.registry import load
 from drillyard.system.clock import SYSTEM
 from drillyard.tracking.background import URI_VARIABLE
 from drillyard.tracking.environment import settings
@@ -71,7 +72,7 @@ def main() -> int:
 
     uri = os.environ.pop(URI_VARIABLE)
     mailbox = Mailbox(open_store(arguments.store), arguments.experiment)
-    mirror = MlflowMirror(mailbox, uri)
+    mirror: MlflowMirror = load("trackers", "mlflow")(mailbox, uri)
     if arguments.once:
         return _say(_sync(mirror, uri, trust=False))
     orders = _Orders()

@@ -181,12 +181,13 @@ class Mirror:
         return urlsplit(self._mailbox.store.url).scheme == "memory"
 
     def _here(self) -> SyncReport:
+        from drillyard.registry import load
         from drillyard.tracking.environment import bounded_http
-        from drillyard.tracking.mlflow_mirror import MlflowMirror
 
         assert self._uri is not None
         with bounded_http():
-            return MlflowMirror(self._mailbox, self._uri).sync()
+            report: SyncReport = load("trackers", "mlflow")(self._mailbox, self._uri).sync()
+            return report
 
     def _spawn(self, *arguments: str) -> subprocess.Popen[str]:
         from drillyard.tracking.environment import child_environment

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -51,6 +51,10 @@ SILENCE_S = 45.0
 """Nobody works on an experiment whose driver, workers and boards were silent for so long."""
 
 
+RegisterBest = Callable[[Mailbox, Sequence[str], str, str], str]
+"""(experiment, ids of its runs, name of the model, address of the server) -> what came of it."""
+
+
 @dataclass
 class _Sent:
     points: int = 0
@@ -67,9 +71,17 @@ class MlflowMirror:
         mailbox: What to mirror.
         uri: Where to.
         clock: For times of ends that nobody wrote down.
+        register_best: Registers the best policy of a finished experiment; None: nothing does.
     """
 
-    def __init__(self, mailbox: Mailbox, uri: str, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        uri: str,
+        clock: Clock = SYSTEM,
+        register_best: RegisterBest | None = None,
+    ) -> None:
+        self._register_best = register_best
         self._mailbox = mailbox
         self._uri = uri
         self._clock = clock
@@ -172,13 +184,11 @@ class MlflowMirror:
     def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
         """The best policy into the registry, once every run is finished, where that was asked."""
         name = (record.spec.get("tracking") or {}).get("register_as")
-        if name is None or word != "FINISHED":
+        if name is None or word != "FINISHED" or self._register_best is None:
             return
-        from drillyard.policies.register_best import register_best
-
         mine = self._remote.known(PARENT)
         if mine.note is not None and not (trust and mine.note.registered):
-            told = register_best(self._mailbox, sorted(self._records), name, self._uri)
+            told = self._register_best(self._mailbox, sorted(self._records), name, self._uri)
             self._remote.write_note(mine, mine.note.model_copy(update={"registered": told}))
         sent.registered = mine.note.registered if mine.note is not None else ""
 

@@ -9,17 +9,12 @@ trajectories/meta.json             its options and return; units and references 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from drillyard.agents.base import LoadedPolicy, Which, load_policy
+from drillyard.agents.base import LoadedPolicy, load_policy
 from drillyard.agents.trained import policy_files
 from drillyard.evaluation.assessment import Assessed, assessed
 from drillyard.evaluation.assessment import summary as assessment_of
@@ -32,13 +27,11 @@ from drillyard.evaluation.episodes import (
     run_baseline,
     run_episodes,
 )
-from drillyard.mailbox import Mailbox
+from drillyard.evaluation.summary import csv_text, summarise
 from drillyard.mailbox.records import Manifest
 from drillyard.metrics.step_csv import step_logs
 from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.simulator.lessons import Lesson, listed
-from drillyard.statistics import t_interval
 
 if TYPE_CHECKING:
     from drillyard.evaluation.video_episodes import Films
@@ -152,17 +145,6 @@ def _play(
     )  # fmt: skip
 
 
-def load_agent(mailbox: Mailbox, run: str, wanted: Which) -> tuple[LoadedPolicy, Which]:
-    """The trained policy of a run; the final one where there is no best.
-
-    Raises:
-        NotFound: The run has no accepted training.
-        CorruptObject: Its files are missing or changed.
-    """
-    files, which = policy_files(mailbox, run, wanted)
-    return load_policy(files, which), which
-
-
 def _acting(policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]) -> Any:
     if not deterministic:
         import torch
@@ -180,43 +162,6 @@ def _watch(context: RunContext, name: str, before: int, total: int) -> Callable[
         )
 
     return on_step
-
-
-def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
-    """The numbers of one policy that tables show.
-
-    Args:
-        episodes: At least one.
-        lesson: Its keys with ``values`` become ``by_option``.
-
-    Returns:
-        ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
-        None for a single one), ``mean_length``, ``by_option`` ({key: {value: mean return}}) and
-        ``metrics`` ({name: mean}).
-    """
-    returns = [e.episode_return for e in episodes]
-    mean = math.fsum(returns) / len(returns)
-    interval = t_interval(returns)
-    by_option: dict[str, dict[str, float]] = {}
-    for key in (k for k, rule in lesson.items() if listed(rule)):
-        groups: dict[str, list[float]] = {}
-        for episode in episodes:
-            groups.setdefault(str(episode.options[key]), []).append(episode.episode_return)
-        by_option[key] = {value: math.fsum(g) / len(g) for value, g in groups.items()}
-    names = sorted({name for e in episodes for name in e.metrics})
-    metrics = {
-        name: math.fsum(e.metrics.get(name, 0.0) for e in episodes) / len(episodes)
-        for name in names
-    }
-    return {
-        "mean_return": mean,
-        "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
-        "n_episodes": len(episodes),
-        "ci95": list(interval) if interval else None,
-        "mean_length": sum(e.length for e in episodes) / len(episodes),
-        "by_option": by_option,
-        "metrics": metrics,
-    }
 
 
 def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, str]:
@@ -265,17 +210,7 @@ def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
     return csv_text(rows)
 
 
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as CSV; a column for each key that any of them has."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 __all__ = [
-    "AGENT", "Episode", "Planned", "Played", "evaluate_phase", "load_agent", "plan",
+    "AGENT", "Episode", "Planned", "Played", "evaluate_phase", "plan",
     "result_files", "run_baseline", "run_episodes", "summarise",
 ]  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.errors import StoreUnavailable
-from drillyard.leases.ledger import local_home
 from drillyard.mailbox.driver_lock import host
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.home import local_home
 
 
 class Audit:

@@ -62,7 +62,7 @@ def protect(
 
 
 def _in_store(lease: str, store: str | None) -> tuple[Mailbox, Lease] | None:
-    from drillyard.cli.common import store_url
+    from drillyard.runs.locate import store_url
 
     opened = open_store(store_url(store))
     for name in folders(opened):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from drillyard.agents.baselines import make_baseline
-from drillyard.cli.logs import find
 from drillyard.errors import ConfigError, NotFound
 from drillyard.evaluation.assessment import Request, success_rule
 from drillyard.mailbox.records import Phase
+from drillyard.runs.locate import find_runs
 from drillyard.simulators.make import make_env, raw_world, reset_keys
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
@@ -37,7 +37,7 @@ def asked(
     Raises:
         UserError: Something of it cannot work.
     """
-    from drillyard.checks.experiment import importable
+    from drillyard.system.import_path import importable
 
     listed = read_conditions(conditions)
     if success:
@@ -93,7 +93,7 @@ def _of_file(file: Path, baseline: str | None) -> dict[str, object]:
 
 
 def _of_store(what: str, store: str | None) -> dict[str, object]:
-    mailbox, runs = find(what, store)
+    mailbox, runs = find_runs(what, store)
     trained = [run for run in runs if mailbox.accepted(run, Phase.TRAIN) is not None]
     if not trained:
         raise NotFound(f"no run of {what} is trained",

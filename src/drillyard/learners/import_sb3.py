@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors.torch import save as save_tensors
 
-from drillyard import __version__
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.documents.files import beside
 from drillyard.errors import ConfigError, NotFound
@@ -29,6 +28,7 @@ from drillyard.simulators.make import make_vec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.networks import auto_policy, check_spaces
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.system.version import VERSION
 
 _TENSORS = "policy.pth"
 
@@ -79,7 +79,7 @@ def import_zip(
         "policy": auto_policy(observation, algorithm), "args": dict(args),
     }  # fmt: skip
     facts = {
-        "format": "safetensors", "drillyard": __version__, "experiment": "imported",
+        "format": "safetensors", "drillyard": VERSION, "experiment": "imported",
         "run": path.stem, "policy": "final", "step": 0, "algorithm": algorithm, "seed": None,
         "simulator": simulator.model_dump(mode="json"), "lesson": {},
     }  # fmt: skip

@@ -29,7 +29,7 @@ def registry(tracking: str, store: str | None) -> str:
     Raises:
         ConfigError: There is none.
     """
-    from drillyard.cli.common import store_url
+    from drillyard.runs.locate import store_url
     from drillyard.tracking.uris import resolve_uri
 
     uri = resolve_uri(tracking, store_url(store))
@@ -116,9 +116,9 @@ def _run(
         NotFound: There is no such run.
     """
     from drillyard.agents.trained import trained
-    from drillyard.cli.logs import find
     from drillyard.policies.choose import choose
+    from drillyard.runs.locate import find_runs
 
-    mailbox, runs = find(policy, store)
+    mailbox, runs = find_runs(policy, store)
     with trained(mailbox, choose(mailbox, runs).run, which) as one:
         yield mailbox, one

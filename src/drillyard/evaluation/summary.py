@@ -1,0 +1,67 @@
+"""Numbers and CSV files of played episodes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drillyard.evaluation.episodes import (
+    Episode,
+)
+from drillyard.spec.simulator.lessons import Lesson, listed
+from drillyard.statistics import t_interval
+
+if TYPE_CHECKING:
+    pass
+
+
+def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
+    """The numbers of one policy that tables show.
+
+    Args:
+        episodes: At least one.
+        lesson: Its keys with ``values`` become ``by_option``.
+
+    Returns:
+        ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
+        None for a single one), ``mean_length``, ``by_option`` ({key: {value: mean return}}) and
+        ``metrics`` ({name: mean}).
+    """
+    returns = [e.episode_return for e in episodes]
+    mean = math.fsum(returns) / len(returns)
+    interval = t_interval(returns)
+    by_option: dict[str, dict[str, float]] = {}
+    for key in (k for k, rule in lesson.items() if listed(rule)):
+        groups: dict[str, list[float]] = {}
+        for episode in episodes:
+            groups.setdefault(str(episode.options[key]), []).append(episode.episode_return)
+        by_option[key] = {value: math.fsum(g) / len(g) for value, g in groups.items()}
+    names = sorted({name for e in episodes for name in e.metrics})
+    metrics = {
+        name: math.fsum(e.metrics.get(name, 0.0) for e in episodes) / len(episodes)
+        for name in names
+    }
+    return {
+        "mean_return": mean,
+        "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
+        "n_episodes": len(episodes),
+        "ci95": list(interval) if interval else None,
+        "mean_length": sum(e.length for e in episodes) / len(episodes),
+        "by_option": by_option,
+        "metrics": metrics,
+    }
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; a column for each key that any of them has."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

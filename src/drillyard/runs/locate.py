@@ -1,0 +1,171 @@
+"""Where an experiment is: its store, and its mailbox."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drillyard.errors import ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox, Store
+    from drillyard.spec import ExperimentSpec
+
+DEFAULT_STORE = "./drillyard-runs"
+_EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
+"""Which extra brings the packages for a scheme of stores."""
+
+
+def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
+    """The store's URL: the option, DRILLYARD_STORE, the backend's own, or ``./drillyard-runs``.
+
+    Args:
+        store: ``--store``.
+        spec: What is to be run, where that is known: the machines of some backends reach no
+            folder of this machine, and such a backend names a store of its own.
+
+    Raises:
+        ConfigError: A URL that is dangerous or of an unknown scheme.
+        PluginError: The packages for its scheme are not installed.
+    """
+    from drillyard.spec.semantics import check_store_url
+    from drillyard.system.optional_packages import must_have
+
+    given = store or os.environ.get("DRILLYARD_STORE")
+    url = given or (spec and _backend_store(spec)) or DEFAULT_STORE
+    try:
+        check_store_url(url)
+    except ConfigError as error:
+        source = "--store" if store else "DRILLYARD_STORE"
+        error.file = source if given else f"store of backend {spec.backend}" if spec else None
+        raise
+    scheme = url.partition("://")[0]
+    must_have(_EXTRAS.get(scheme, ""), f"a store at {scheme}://")
+    return url
+
+
+def _backend_store(spec: ExperimentSpec) -> str | None:
+    from drillyard.backend import open_backend
+    from drillyard.registry import load
+
+    kind = spec.backend.partition("/")[0]
+    if not hasattr(load("backends", kind), "store_url"):
+        return None  # nothing is opened for what has none
+    return str(open_backend(spec.backend, dict(spec.backends.get(kind, {}))).store_url)  # type: ignore[attr-defined]
+
+
+def experiments(store: Store) -> list[str]:
+    """Names of the experiments in a store, newest first."""
+    from drillyard.mailbox.store import folders
+
+    found = []
+    for name in folders(store):
+        info = store.stat(f"{name}/experiment.json")
+        if info is not None:
+            found.append((info.updated_at, name))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def split_place(name: str | None, store: str | None) -> tuple[str | None, str | None]:
+    """(experiment, store) where a URL, or a folder, of an experiment itself was given.
+
+    Args:
+        name: As it was typed: a name, or ``gs://bucket/prefix/name``, or ``./folder/name``.
+        store: ``--store``; it may be the place of an experiment, too.
+    """
+    place = name if name is not None and ("://" in name or os.sep in name) else None
+    if place is None and name is None:
+        place = store or os.environ.get("DRILLYARD_STORE")
+    if place is None:
+        return name, store
+    head, _, tail = place.rstrip("/").rpartition("/")
+    if not tail or head.endswith(":/") or not _is_experiment(head, tail):
+        # A store then; what is not one is told by whoever opens it.
+        return (None, place) if name is not None else (None, store)
+    return tail, head
+
+
+def _is_experiment(url: str, name: str) -> bool:
+    from drillyard.errors import DrillyardError
+    from drillyard.mailbox import open_store
+
+    if "://" not in url and not (Path(url) / name).is_dir():
+        return False
+    try:
+        return open_store(store_url(url)).stat(f"{name}/experiment.json") is not None
+    except DrillyardError:
+        return False
+
+
+def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
+    """The mailbox of an experiment that is there.
+
+    Args:
+        name: Its name, or its place (``gs://bucket/name``); None: the only one, or the newest.
+        store: ``--store``.
+
+    Raises:
+        NotFound: No such experiment; names the nearest.
+    """
+    from drillyard.mailbox import Mailbox, open_store
+    from drillyard.registry import nearest
+
+    name, store = split_place(name, store)
+    url = store_url(store)
+    if "://" not in url and not Path(url).is_dir():
+        # Reading must not make the folder that writing would.
+        raise NotFound(
+            f"no store at {url}", hint="run something first, or name the store with --store"
+        )
+    opened = open_store(url)
+    if name is not None and opened.stat(f"{name}/experiment.json") is not None:
+        return Mailbox(opened, name)
+    known = experiments(opened)
+    if name is None:
+        if not known:
+            raise NotFound(f"no experiments in {url}", hint="drillyard run FILE makes one")
+        return Mailbox(opened, known[0])
+    raise NotFound(f"no experiment {name!r} in {url}", hint=nearest(name, known))
+
+
+def find_runs(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
+    """The experiment and the runs that a word means.
+
+    Raises:
+        NotFound: Neither an experiment nor a run, or a run that several experiments have.
+    """
+    from drillyard.errors import NotFound
+    from drillyard.mailbox import Mailbox
+    from drillyard.runs.locate import experiments, open_mailbox, split_place
+
+    if what is not None and ("://" in what or Path(what).is_dir()):
+        head, _, run = what.rpartition("/")
+        if re.fullmatch(r"t\d+-s\d+", run):
+            mailbox = open_mailbox(head, store)
+            return mailbox, [mailbox.run(run).run]
+        what, store = split_place(what, store)
+    if what is None:
+        mailbox = open_mailbox(None, store)
+        return mailbox, [r.run for r in mailbox.runs()]
+    name, _, run = what.partition("/")
+    if run:
+        mailbox = open_mailbox(name, store)
+        return mailbox, [mailbox.run(run).run]
+    newest = open_mailbox(None, store)
+    known = experiments(newest.store)
+    if what in known:
+        mailbox = open_mailbox(what, store)
+        return mailbox, [r.run for r in mailbox.runs()]
+    if re.fullmatch(r"t\d+-s\d+", what):
+        path = f"runs/{what}/run.json"
+        boxes = {n: Mailbox(newest.store, n) for n in known}
+        having = [n for n, box in boxes.items() if box.store.stat(box.key(path)) is not None]
+        if len(having) == 1:
+            return open_mailbox(having[0], store), [what]
+        if having:
+            choices = ", ".join(f"{n}/{what}" for n in having)
+            raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
+        raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
+    return open_mailbox(what, store), []  # raises, with the nearest name

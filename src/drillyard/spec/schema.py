@@ -1,0 +1,40 @@
+"""The JSON Schema of experiment files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def document() -> dict[str, Any]:
+    """The schema, with the names that are registered here as examples."""
+    from drillyard.registry import names
+    from drillyard.spec import bench
+    from drillyard.spec.experiment import ExperimentSpec
+
+    found = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "drillyard experiment",
+        **ExperimentSpec.model_json_schema(by_alias=True),
+    }
+    found["title"] = "drillyard experiment"
+    known = found["$defs"]
+    known["LearnerSpec"]["properties"]["algorithm"]["examples"] = names("learners")
+    known["SimulatorSpec"]["properties"]["id"]["examples"] = names("simulators")
+    properties = found["properties"]
+    properties["bench"] = bench.SCHEMA
+    # Short forms, which the models turn into the long ones before they look.
+    properties["seeds"] = _or({"const": "auto"}, properties["seeds"])
+    for model, field in (("SimulatorSpec", "wrappers"), ("LearnerSpec", "callbacks")):
+        items = known[model]["properties"][field]
+        items["items"] = _or({"type": "string"}, items["items"])
+    properties["backend"]["examples"] = names("backends")
+    properties["workload"]["examples"] = names("workloads")
+    properties["baselines"]["items"]["examples"] = names("baselines")
+    return found
+
+
+def _or(short: dict[str, Any], long: dict[str, Any]) -> dict[str, Any]:
+    """A schema that takes a short form too; what describes the field stays outside."""
+    about: dict[str, Any] = {k: long[k] for k in ("description", "default", "title") if k in long}
+    rest = {k: v for k, v in long.items() if k not in about}
+    return {**about, "anyOf": [short, rest]}

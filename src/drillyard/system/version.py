@@ -1,0 +1,3 @@
+"""The version of drillyard."""
+
+VERSION = "0.1.0"

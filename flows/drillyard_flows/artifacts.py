@@ -21,7 +21,6 @@ from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox
 from drillyard.results import collect, words
 from drillyard.results.model import ExperimentResults
-from drillyard_flows.aftermath import Aftermath
 from drillyard_tasks.publisher import artifact_key
 
 MAX_PICTURE_BYTES = 600_000
@@ -30,30 +29,28 @@ MOST_RUNS = 200
 log = logging.getLogger(__name__)
 
 
-def publish(driver: Driver) -> tuple[str | None, str]:
-    """Build the report and show results in Prefect.
+def publish(driver: Driver, report: str | None) -> str:
+    """Show results in Prefect.
 
-    Neither may fail an experiment whose results are stored: what goes wrong is logged.
+    It may not fail an experiment whose results are stored: what goes wrong is logged.
+
+    Args:
+        driver: Whose experiment.
+        report: Where the report is, if it was built.
 
     Returns:
-        Where the report is, and the result in a sentence.
+        The result in a sentence.
     """
-    mailbox = driver.mailbox
-    report: str | None = None
     verdict = ""
     try:
-        report = Aftermath.of(driver).report(driver)
-    except Exception as error:
-        log.warning("the report could not be built: %s", error)
-    try:
-        results = collect(mailbox, curves=False)
+        results = collect(driver.mailbox, curves=False)
         verdict = words.verdict(results)
         _table(results)
         links = _links(driver, report)
-        _curve(mailbox, results, verdict, links)
+        _curve(driver.mailbox, results, verdict, links)
     except Exception as error:
         log.warning("results could not be shown in Prefect: %s", error)
-    return report, verdict
+    return verdict
 
 
 def address(driver: Driver, report: str) -> str:

@@ -66,7 +66,7 @@ def run(
 
     Parameters that the file declares can be given by name: `--lr 0.001`.
     """
-    from drillyard_flows.opening import Request
+    from drillyard_flows.request import Request
     from drillyard_flows.running import run_file
 
     request = Request(
@@ -88,7 +88,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Run algorithms on simulators with several seeds, and make the page that compares them."""
-    from drillyard_flows.opening import Request
+    from drillyard_flows.request import Request
     from drillyard_flows.running import bench_file
 
     request = Request(file=file, store=store, sets=sets or [], backend=on, name=name,
@@ -104,7 +104,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with an experiment from what the store knows of it, without its file."""
-    from drillyard_flows.opening import Request
+    from drillyard_flows.request import Request
     from drillyard_flows.running import resume_name
 
     resume_name(Request(file="", store=store, name=name, offline_ok=offline_ok), as_json=as_json)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from drillyard_flows.opening import Request, pairs
+from drillyard_flows.request import Request, pairs
 
 
 def _field(default: Any, title: str, help_: str) -> Any:

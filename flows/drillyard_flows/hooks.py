@@ -2,7 +2,7 @@
 
 Prefect calls a hook by position in the process that ran the flow and by keyword in a worker, so
 the parameters must have exactly these names. In a worker it is another process than the one that
-held the driver, and possibly the only one left; then the ledger in the mailbox says what to end.
+held the driver, and possibly the only one left. So the ledger in the mailbox says what to end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 from typing import Any
 
 from drillyard.errors import UserError
-from drillyard_flows.attached import find
 from drillyard_flows.stopping import end_leases, order_stop
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def stop_and_tear_down(flow: Any, flow_run: Any, state: Any) -> None:
 def _end(flow_run: Any, *, stop: bool) -> None:
     from drillyard.mailbox import Mailbox, open_store
     from drillyard_flows.form import asked
-    from drillyard_flows.opening import loaded_of
+    from drillyard_flows.request import loaded_of
 
     try:
         request = asked(flow_run.parameters or {})
@@ -43,11 +42,6 @@ def _end(flow_run: Any, *, stop: bool) -> None:
     mailbox = Mailbox(open_store(request.store_url(loaded)), name)
     if stop:
         order_stop(mailbox, reason="cancelled in Prefect", by="prefect")
-    driver = find(mailbox.store.url, name)
-    if driver is not None:
-        if driver.decided:
-            driver.teardown()
-        return
     # A flow run that failed because Prefect or the store was away has decided nothing: the
     # machines go on with what is posted, and end by themselves after it.
     for lease in end_leases(mailbox, only_decided=not stop):

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from drillyard.mailbox.records import Board, Phase
+from drillyard.mailbox.records import PHASES, Board, Phase
 from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import by_run, worst
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
+
+    from drillyard.driver.driver import Driver
 
 LINE_EVERY_S = 10.0
 MOST_BARS = 12
@@ -85,6 +88,23 @@ def facts(run: Run) -> str:
     if board.eta_s is not None:
         parts.append(f"{clock(board.eta_s)} left")
     return ", ".join(parts)
+
+
+def views(driver: Driver) -> list[Run]:
+    """How far every run is that has not been judged."""
+    runs = by_run(driver.at_work())
+    if driver.study is not None:
+        # The study itself says a line for each trial that ended; a thousand of them are no news.
+        runs = {run: own for run, own in runs.items() if not all(s.status.ended for s in own)}
+    found = []
+    for run, own in runs.items():
+        own.sort(key=lambda s: PHASES.index(s.ticket.phase))
+        current = next((s for s in own if not s.status.ended), own[-1])
+        running = current.status is Status.RUNNING
+        board = driver.board(run) if running else None
+        status = Status.RUNNING if running else worst(own)
+        found.append(Run(run, current.ticket.phase, status, board))
+    return found
 
 
 def clock(seconds: float) -> str:

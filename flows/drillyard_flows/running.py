@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import getpass
 import json
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from drillyard.errors import ConfigError, ControlPlaneError, DrillyardError
+from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.mailbox.command_hints import command
 from drillyard.runs.locate import open_mailbox
 from drillyard_flows import settings
-from drillyard_flows.opening import Request, checked, opened
 from drillyard_flows.progress import Display, open_display
+from drillyard_flows.request import Request, checked, opened
 
 if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
+    from drillyard.driver.outcome import Outcome
     from drillyard.spec.load import Loaded
 
 API_PATIENCE_S = 5.0
 DRIVER_PATIENCE_S = 60.0
-MIRROR_PATIENCE_S = 20.0
+DRAW_EVERY_S = 0.25
 
 
 def run_file(request: Request, *, as_json: bool) -> None:
@@ -136,47 +138,50 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
 
     _require_api(offline_ok=request.offline_ok)
     display = open_display(quiet=as_json, title=loaded.spec.name)
-    failure: DrillyardError | None = None
-    report: str | None = None
+    outcome: Outcome | None = None
     try:
         driver, tickets = opened(loaded, request, on_line=display.say)
         if tickets:
-            failure, report = _drive(driver, request, display)
+            outcome = _drive(driver, request, display)
         else:
             display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
+        report = outcome.report if outcome is not None else None
         if report is None:
             report = ending.build_report(driver.mailbox, display.say)
     finally:
         display.close()
     ending.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
-    if failure is not None:
-        raise failure
+    if outcome is not None and outcome.error is not None:
+        raise outcome.error
 
 
-def _drive(
-    driver: Driver, request: Request, display: Display
-) -> tuple[DrillyardError | None, str | None]:
-    from drillyard.tracking import Mirror, resolve_uri
-    from drillyard_flows import ending
-    from drillyard_flows.session import Session
+def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
+    """Drive in a thread, so that this one can draw and hear Ctrl-C."""
+    from drillyard.driver.session import drive
+    from drillyard_flows.interrupts import Interrupts
+    from drillyard_flows.progress import views
+    from drillyard_flows.stage import PrefectStage
 
-    uri = resolve_uri(driver.loaded.spec.tracking.mlflow, driver.mailbox.store.url)
-    mirror = Mirror(driver.mailbox, uri, on_warning=display.say)
-    # The curves go while machines are torn down and the report is built, not after them.
-    session = Session(driver, request, display, on_all_ended=mirror.ask)
-    outcome = "undecided"
-    try:
-        mirror.start()
-        machinery = session.run()
-        failure = ending.verdict(driver, machinery, stopped=session.stopped)
-        outcome = "succeeded" if failure is None else type(failure).__name__
-        return failure, session.report
-    finally:
-        driver.close(outcome)
-        if session.stopped:
-            mirror.leave()  # whoever pressed Ctrl-C wants to go
-        elif told := mirror.finish(MIRROR_PATIENCE_S).registered:
-            display.say(told)
+    stage = PrefectStage(request, say=display.say)
+    ended: list[Outcome | BaseException] = []
+
+    def driving() -> None:
+        try:
+            ended.append(drive(driver, stage=stage, say=display.say))
+        except BaseException as error:
+            ended.append(error)
+
+    with Interrupts(driver, display.say, stage.leave):
+        thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            display.update(views(driver))
+            thread.join(DRAW_EVERY_S)
+        display.update(views(driver))
+    (outcome,) = ended
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _require_api(*, offline_ok: bool) -> None:

@@ -12,27 +12,29 @@ tasks where Prefect is installed (``flow=False``: without). What one began, the 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from drillyard.errors import DrillyardError, ExperimentFailed, Stopped, WorkerLost
+from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
 from drillyard.spec.from_python import as_sets, as_text
 from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     from drillyard.driver.driver import Driver
+    from drillyard.driver.outcome import Outcome
+    from drillyard.driver.stage import Stage
     from drillyard.mailbox import Mailbox
-    from drillyard.mailbox.records import TicketRecord
     from drillyard.results import ExperimentResults
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import Loaded
 
 POLL_S = 0.25
-Through = Callable[["Driver", "Loaded"], bool]
-"""Drives an open driver to its end; False: could not, go on without it."""
+MakeStage = Callable[["Loaded"], "Stage"]
+"""What an entry point of the group ``drillyard.flows`` is."""
 __all__ = ["Callback", "Feed", "Point", "StopRun", "load", "run"]
 
 
@@ -125,7 +127,7 @@ def run(
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.runs.locate import store_url
 
-    through = _through(flow)
+    make_stage = _stage_of(flow)
     loaded = _loaded(what, folder)
     spec = loaded.spec
     url = store_url(None if store is None else str(store), spec)
@@ -137,14 +139,15 @@ def run(
     feed = Feed(mailbox, listeners, streams)
     todo = driver.open()
     if todo:
-        _drive(driver, todo, feed, through)
+        stage = make_stage(loaded) if make_stage is not None else None
+        _drive(driver, feed, stage, say or _log, report=report)
     else:
         feed.poll()
-    return _results(mailbox, report, say)
+    return _results(mailbox, report and not todo, say)
 
 
-def _through(flow: bool | None) -> Through | None:
-    """Who drives besides this module; None: nobody.
+def _stage_of(flow: bool | None) -> MakeStage | None:
+    """Where a session is shown; None: nowhere.
 
     Raises:
         PluginError: Prefect is wanted and not installed, or does not import.
@@ -161,7 +164,7 @@ def _through(flow: bool | None) -> Through | None:
             "Prefect is not installed here",
             hint=f"{install('control')}, or flow=False to run without it",
         )
-    return cast(Through, load("flows", known[0])) if installed and flow is not False else None
+    return cast(MakeStage, load("flows", known[0])) if installed and flow is not False else None
 
 
 def _loaded(what: Any, folder: str | Path | None) -> Loaded:
@@ -199,98 +202,58 @@ def _log(text: str) -> None:
     logging.getLogger("drillyard").info("%s", text)
 
 
-class _Waiter(threading.Thread):
-    """Waits for every ticket; the first error is the experiment's."""
-
-    def __init__(
-        self, driver: Driver, todo: Sequence[TicketRecord], through: Through | None
-    ) -> None:
-        super().__init__(name="drillyard-wait", daemon=True)
-        self._driver, self._todo, self._through = driver, todo, through
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            driven = self._through is not None and self._through(self._driver, self._driver.loaded)
-        except BaseException as error:
-            # How single tickets ended stands in the mailbox, and is told below.
-            self.error = error
-            driven = True
-        if driven and not self._driver.over:
-            return
-        self.error = None
-        try:
-            if not driven:
-                self._driver.provision()
-                self._driver.setup()
-        except BaseException as error:
-            self.error = error
-            return
-        if self._driver.study is not None:
-            while not self._driver.over:
-                time.sleep(POLL_S)
-            self.error = self._driver.study.verdict()
-            return
-        for ticket in self._todo:
-            try:
-                self._driver.wait(ticket.ticket)
-            except DrillyardError as error:
-                # What stands behind a failed ticket is stopped by it: the first error says why.
-                self.error = self.error or error
-                if not self._driver.states()[ticket.ticket].status.ended:
-                    return
-            except BaseException as error:
-                self.error = error
-                return
-
-
 def _drive(
-    driver: Driver, todo: Sequence[TicketRecord], feed: Feed, through: Through | None
+    driver: Driver,
+    feed: Feed,
+    stage: Stage | None,
+    say: Callable[[str], None],
+    *,
+    report: bool,
 ) -> None:
-    from drillyard.tracking import Mirror, resolve_uri
+    """Drive in a thread, so that callbacks are called in this one.
 
-    uri = resolve_uri(driver.spec.tracking.mlflow, driver.mailbox.store.url)
-    mirror = Mirror(driver.mailbox, uri, on_warning=_log)
-    waiter = _Waiter(driver, todo, through)
-    outcome, wanted = "undecided", True
+    Raises:
+        DrillyardError: How it ended, unless well or by a callback that asked to stop.
+    """
+    from drillyard.driver.outcome import Kind
+    from drillyard.driver.session import drive
+
+    ended: Future[Outcome] = Future()
+
+    def driving() -> None:
+        try:
+            ended.set_result(drive(driver, stage=stage, say=say, report=report))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=driving, name="drillyard-session", daemon=True)
+    wanted = True
     try:
-        mirror.start()
-        waiter.start()
-        while waiter.is_alive():
-            waiter.join(POLL_S)
-            if wanted and not feed.poll():
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_S)
+            if wanted and not _polled(feed):
                 wanted = False
                 driver.stop("a callback asked for it")
-        # What was written between the last look and the end.
-        if wanted:
-            feed.poll()
-        outcome = _verdict(_told_whole(driver, waiter.error), wanted)
     except BaseException as error:
-        outcome = type(error).__name__
-        driver.stop(f"the program that drives it ended: {outcome}")
-        waiter.join(60.0)
+        with suppress(DrillyardError):
+            driver.stop(f"the program that drives it ended: {type(error).__name__}")
+        thread.join()
         raise
-    finally:
-        try:
-            driver.teardown()
-        finally:
-            driver.close(outcome)
-            if told := mirror.finish(20.0).registered:
-                _log(told)
+    if wanted:
+        _polled(feed)  # what was written between the last look and the end
+    outcome = ended.result()
+    if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
+        raise outcome.error
 
 
-def _told_whole(driver: Driver, error: BaseException | None) -> BaseException | None:
-    """A failure with every failed run in it, the first ticket that failed and why."""
-    if not isinstance(error, ExperimentFailed | WorkerLost) or driver.study is not None:
-        return error
-    from drillyard.driver.outcome import failures
+def _polled(feed: Feed) -> bool:
+    """Give callbacks what is new; False once one of them asked to stop.
 
-    return failures(driver.mailbox, driver.states()) or error
-
-
-def _verdict(error: BaseException | None, wanted: bool) -> str:
-    if error is None:
-        return "succeeded"
-    if isinstance(error, Stopped) and not wanted:
-        return "cancelled"
-    raise error
+    A store that is away for a while is no reason to stop anything: the session waits for it.
+    """
+    try:
+        return feed.poll()
+    except InfrastructureError as error:
+        _log(f"curves cannot be read now: {error}")
+        return True

@@ -1,50 +1,41 @@
-"""What the six tasks share: when Prefect may retry, how a ticket is waited for, what is kept.
+"""What the tasks share: when Prefect may retry, how a phase is joined, what is kept.
 
-Attempts at the *work* are counted in the mailbox. Prefect repeats only calls of the control plane.
+The session does the work of every phase, once. A task joins the phase's body and shows it, so
+Prefect repeats only what failed in Prefect itself. The mailbox counts attempts at the work.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
-from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled
+from prefect.context import TaskRunContext
 
-from drillyard.driver.active import current
-from drillyard.errors import ControlPlaneError, DrillyardError, Stopped, StoreUnavailable
+from drillyard.driver.bodies import Body
 from drillyard.mailbox.records import Accepted
-from drillyard_tasks.publisher import PUBLISHER
 
 Reference = dict[str, Any]
 """What train, evaluate and store hand on: where the result is, never the result."""
 
 
-def only_control_plane(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """Prefect's retry condition: the control plane failed and its error says "try again".
-
-    A worker that died is not ours to repeat: the mailbox counts that.
-    """
-    error = state.data if isinstance(state.data, BaseException) else None
-    return (
-        isinstance(error, ControlPlaneError | StoreUnavailable)
-        and isinstance(error, DrillyardError)
-        and error.retryable
-    )
+def only_of_prefect(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Prefect's retry condition: not how the phase itself ended, which no repetition changes."""
+    context = TaskRunContext.get()
+    body = context.parameters.get("body") if context is not None else None
+    return isinstance(body, Body) and not body.done
 
 
 RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": 5,
-    "retry_condition_fn": only_control_plane,
+    "retry_condition_fn": only_of_prefect,
 }
 
 INFRASTRUCTURE: dict[str, Any] = {
     **RETRIES,
-    # A retried flow must rent and tear down again; a kept result would skip that (measured).
+    # A kept result of an earlier flow run would skip renting and tearing down (measured).
     "persist_result": False,
     "cache_policy": NO_CACHE,
 }
@@ -76,39 +67,3 @@ def reference(accepted: Accepted) -> Reference:
         "manifest": accepted.manifest,
         "manifest_sha256": accepted.manifest_sha256,
     }
-
-
-def wait_for(
-    store: str,
-    experiment: str,
-    run: str,
-    ticket: str,
-    timeout_s: float | None,
-    describe: Callable[[dict[str, Any]], str],
-) -> Reference | State[Any]:
-    """Wait for a ticket, saying how far it is.
-
-    Args:
-        store: The mailbox's store.
-        experiment: The experiment's name.
-        run: The run.
-        ticket: The ticket.
-        timeout_s: Longest wait; None for no limit of ours.
-        describe: The accepted result's summary in one line, for the log.
-
-    Returns:
-        The accepted result's reference; a Cancelled state after a stop on request, so that Prefect
-        shows what happened and starts nothing that comes after.
-
-    Raises:
-        DrillyardError: Why there is no result.
-    """
-    driver = current(store, experiment)
-    log = get_run_logger()
-    with PUBLISHER.publishing(driver, experiment, run, ticket, log):
-        try:
-            accepted = driver.wait(ticket, timeout_s)
-        except Stopped as error:
-            return Cancelled(message=error.message)
-    log.info("%s: attempt %d accepted. %s", ticket, accepted.attempt, describe(accepted.summary))
-    return reference(accepted)

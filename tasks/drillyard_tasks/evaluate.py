@@ -1,45 +1,15 @@
-"""Evaluate one run's policy, and the baselines beside it."""
+"""Evaluate one run."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefect import task
-from prefect.client.schemas.objects import State
-
-from drillyard_tasks.common import WORK, Reference, wait_for
+from drillyard.mailbox.records import Phase
+from drillyard_tasks.work import work_task
 
 
 def _describe(summary: dict[str, Any]) -> str:
     return f"policy used: {summary.get('policy_used', '?')}"
 
 
-@task(name="evaluate", task_run_name="evaluate {run}", **WORK)
-def evaluate(
-    store: str,
-    experiment: str,
-    identity: str,
-    generation: int,
-    run: str,
-    ticket: str,
-    timeout_s: float | None = None,
-) -> Reference | State[Any]:
-    """Evaluate a run.
-
-    Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
-        identity: sha256 over what changes results; part of the cache key.
-        generation: How often the finished ticket was opened again; also part of the key.
-        run: The run, ``t0001-s42``.
-        ticket: Its ticket, ``t0001-s42.evaluate``.
-        timeout_s: Longest wait.
-
-    Returns:
-        Reference of the accepted result, or a Cancelled state.
-
-    Raises:
-        RunFailed: The attempts are used up, or the user's code raised.
-        TimedOut: The time is up.
-    """
-    return wait_for(store, experiment, run, ticket, timeout_s, _describe)
+evaluate = work_task(Phase.EVALUATE, _describe)

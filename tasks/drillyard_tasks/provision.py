@@ -7,18 +7,19 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from drillyard.backend import console
-from drillyard.driver.active import current
+from drillyard.driver.bodies import Body
+from drillyard.driver.driver import Driver
 from drillyard_tasks.common import INFRASTRUCTURE
 from drillyard_tasks.publisher import artifact_key
 
 
 @task(name="provision", task_run_name="provision", **INFRASTRUCTURE)
-def provision(store: str, experiment: str) -> dict[str, Any]:
-    """Rent a lease.
+def provision(body: Body, driver: Driver) -> dict[str, Any]:
+    """Wait for the lease.
 
     Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
+        body: The phase.
+        driver: Knows the backend.
 
     Returns:
         ``{"lease", "backend", "workers"}``.
@@ -26,12 +27,11 @@ def provision(store: str, experiment: str) -> dict[str, Any]:
     Raises:
         DrillyardError: From the backend: no capacity, no permission, a wrong order.
     """
-    driver = current(store, experiment)
-    lease = driver.provision()
+    lease = body.join()
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
     page = console(driver.backend, lease)
     if page is not None:
-        _link(page, experiment)
+        _link(page, driver.mailbox.experiment)
     return {
         "lease": lease.lease_id,
         "backend": lease.backend,

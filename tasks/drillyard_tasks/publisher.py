@@ -1,6 +1,6 @@
 """Running tickets on Prefect's pages: what workers print, an artifact a run, a line every 10 s.
 
-One thread for all tasks of a process. Nothing here may fail a task: what cannot be published is
+One thread for all tasks of a flow run. Nothing here may fail a task: what cannot be published is
 left out, because Prefect's pages decide nothing.
 """
 
@@ -230,7 +230,3 @@ def _trained(one: _Watched) -> str:
     accepted = one.driver.mailbox.accepted(one.run, Phase.TRAIN)
     steps = accepted.summary.get("steps") if accepted is not None else None
     return f"{one.run}: trained" + (f", {steps:,} steps" if isinstance(steps, int) else "")
-
-
-PUBLISHER = Publisher()
-"""The one of this process."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from drillyard.driver.active import current
+from drillyard.driver.bodies import Body
 from drillyard_tasks.common import INFRASTRUCTURE
 
 
 @task(name="setup", task_run_name="setup", **INFRASTRUCTURE)
-def setup(store: str, experiment: str, timeout_s: float) -> list[str]:
+def setup(body: Body) -> list[str]:
     """Wait for workers.
 
     Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
-        timeout_s: Longest wait for a first worker.
+        body: The phase.
 
     Returns:
         Ids of the workers that are ready.
@@ -24,6 +22,6 @@ def setup(store: str, experiment: str, timeout_s: float) -> list[str]:
         UserError: What a worker said: a package that cannot be installed, a GPU that is not there.
         WorkerLost: None came.
     """
-    workers = current(store, experiment).setup(timeout_s)
+    workers = body.join()
     get_run_logger().info("%d worker(s) ready", len(workers))
     return [w.worker for w in workers]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from drillyard.driver.active import current
+from drillyard.driver.bodies import Body
 from drillyard_tasks.common import INFRASTRUCTURE
 
 
 @task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
-def teardown(store: str, experiment: str) -> None:
-    """Tear down the lease; the plain function ``Driver.teardown`` as Prefect sees it.
+def teardown(body: Body) -> None:
+    """Wait until every lease is gone, confirmed by its provider.
 
     Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
+        body: The phase.
 
     Raises:
         TeardownUnconfirmed: The provider still lists something of ours.
     """
-    current(store, experiment).teardown()
+    body.join()
     get_run_logger().info("nothing of ours is left")

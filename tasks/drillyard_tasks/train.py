@@ -1,13 +1,11 @@
-"""Train one run: wait for its ticket, show how far it is."""
+"""Train one run."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefect import task
-from prefect.client.schemas.objects import State
-
-from drillyard_tasks.common import WORK, Reference, wait_for
+from drillyard.mailbox.records import Phase
+from drillyard_tasks.work import work_task
 
 
 def _describe(summary: dict[str, Any]) -> str:
@@ -15,32 +13,4 @@ def _describe(summary: dict[str, Any]) -> str:
     return f"{steps or 0:,} steps, {summary.get('steps_per_s') or 0:,.0f} steps/s"
 
 
-@task(name="train", task_run_name="train {run}", **WORK)
-def train(
-    store: str,
-    experiment: str,
-    identity: str,
-    generation: int,
-    run: str,
-    ticket: str,
-    timeout_s: float | None = None,
-) -> Reference | State[Any]:
-    """Train a run on whatever worker takes its ticket.
-
-    Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
-        identity: sha256 over what changes results; part of the cache key.
-        generation: How often the finished ticket was opened again; also part of the key.
-        run: The run, ``t0001-s42``.
-        ticket: Its ticket, ``t0001-s42.train``.
-        timeout_s: Longest wait.
-
-    Returns:
-        Reference of the accepted result, or a Cancelled state.
-
-    Raises:
-        RunFailed: The attempts are used up, or the user's code raised.
-        TimedOut: The time is up.
-    """
-    return wait_for(store, experiment, run, ticket, timeout_s, _describe)
+train = work_task(Phase.TRAIN, _describe)

@@ -8,24 +8,18 @@ from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
-from drillyard.driver.active import current
-from drillyard.errors import Bug, RunFailed, Stopped
+from drillyard.driver.bodies import Body
+from drillyard.errors import Stopped
 from drillyard.mailbox.status import Status
 from drillyard_tasks.common import INFRASTRUCTURE
 
 
-@task(name="trial", task_run_name="trial {task_name}", **INFRASTRUCTURE)
-def trial(
-    store: str, experiment: str, trial: int, label: str, task_name: str
-) -> dict[str, Any] | State[Any]:
+@task(name="trial", task_run_name="trial {body.key}", **INFRASTRUCTURE)
+def trial(body: Body) -> dict[str, Any] | State[Any]:
     """Wait for a trial.
 
     Args:
-        store: URL of the mailbox's store.
-        experiment: The experiment's name.
-        trial: Its number.
-        label: What people call it.
-        task_name: ``t0001``.
+        body: The trial.
 
     Returns:
         ``{"trial", "status", "values"}``, or a Cancelled state.
@@ -33,17 +27,12 @@ def trial(
     Raises:
         RunFailed: It failed; the study goes on.
     """
-    search = current(store, experiment).study
-    if search is None:
-        raise Bug(f"{experiment!r} has no study")
     try:
-        outcome = search.wait(trial)
+        outcome = body.join()
     except Stopped as error:
         return Cancelled(message=error.message)
-    found = {"trial": trial, "status": outcome.status.value, "values": outcome.values}
-    get_run_logger().info("%s %s: %s", task_name, label, found)
+    found = {"trial": outcome.number, "status": outcome.status.value, "values": outcome.values}
+    get_run_logger().info("%s %s: %s", body.key, body.title, found)
     if outcome.status is Status.PRUNED:
         return Completed(name="Pruned", message=outcome.message, data=found)
-    if outcome.status is not Status.SUCCEEDED:
-        raise RunFailed(f"{task_name}: {outcome.message or outcome.status.value}")
     return found

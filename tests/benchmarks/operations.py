@@ -36,14 +36,14 @@ WINDOW_S, WINDOWS = 20.0, 10
 """Of ``streaming``: the shortest in which progress is told as often as in any other."""
 IN_TURNS = """
 import os, sys
-from drillyard_tasks.publisher import PUBLISHER
+from drillyard_tasks.publisher import Publisher
 off = sys.argv.pop(1)
 
 def in_turns(tell):
     return lambda *words: None if os.path.exists(off) else tell(*words)
 
-PUBLISHER._send_logs = in_turns(PUBLISHER._send_logs)
-PUBLISHER._publish = in_turns(PUBLISHER._publish)
+Publisher._send_logs = staticmethod(in_turns(Publisher._send_logs))
+Publisher._publish = staticmethod(in_turns(Publisher._publish))
 from drillyard.cli.start import main
 sys.argv[0] = "drillyard"
 main()

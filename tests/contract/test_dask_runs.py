@@ -15,7 +15,6 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from drillyard.driver.active import opened
 from drillyard.driver.driver import Driver
 from drillyard.errors import TeardownUnconfirmed, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
@@ -29,6 +28,7 @@ from drillyard_backends.dask import stations
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from tests.contract.toy import WORKLOAD
+from tests.open_drivers import closing
 from tests.patience import PATIENCE_S, until
 
 
@@ -75,9 +75,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
-    yield made
-    for driver in opened():
-        driver.close("test over")
+    with closing(monkeypatch):
+        yield made
     for process in made.processes():
         send(process, signal.SIGKILL)
     for client in _clients.values():

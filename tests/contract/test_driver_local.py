@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver.active import opened
 from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed, Stopped
 from drillyard.mailbox import Mailbox, open_store
@@ -24,6 +23,7 @@ from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
 from drillyard_backends.local import LocalBackend
 from tests.contract.toy import WORKLOAD
+from tests.open_drivers import closing
 from tests.patience import PATIENCE_S, until
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
@@ -67,9 +67,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
-    yield made
-    for driver in opened():
-        driver.close("test over")
+    with closing(monkeypatch):
+        yield made
     for process in made.processes():
         send(process, signal.SIGKILL)
     sys.modules.pop("toy_driven", None)

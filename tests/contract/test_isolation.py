@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.driver.active import opened
 from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
@@ -21,6 +20,7 @@ from drillyard.system.processes import marked, send
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
+from tests.open_drivers import closing
 from tests.patience import PATIENCE_S
 
 WORKLOAD = '''
@@ -63,9 +63,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     runtime = tmp_path / "runtime"
-    yield runtime
-    for driver in opened():
-        driver.close("test over")
+    with closing(monkeypatch):
+        yield runtime
     for process in marked(DRILLYARD_LOCAL_RUNTIME=str(runtime)):
         send(process, signal.SIGKILL)
     for client in _clients.values():

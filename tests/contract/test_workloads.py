@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from drillyard.driver.active import opened
 from drillyard.driver.driver import Driver
 from drillyard.errors import RunFailed, Stopped, TimedOut
 from drillyard.mailbox import Mailbox, open_store
@@ -31,6 +30,7 @@ from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
 from drillyard_backends.local import LocalBackend
 from tests.conftest import BIN, ROOT
+from tests.open_drivers import closing
 from tests.patience import PATIENCE_S, until
 
 WORK = """
@@ -91,9 +91,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     made = Place(tmp_path)
-    yield made
-    for driver in opened():
-        driver.close("test over")
+    with closing(monkeypatch):
+        yield made
     for process in made.living():
         send(process, signal.SIGKILL)
 

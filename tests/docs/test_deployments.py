@@ -14,7 +14,7 @@ from drillyard.registry import load_object
 from drillyard.spec.presets import experiment_file
 from drillyard_flows.deploying.files import wanted
 from drillyard_flows.form import asked
-from drillyard_flows.opening import loaded_of
+from drillyard_flows.request import loaded_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from drillyard.backend import Backend, Lease, Order, open_backend
-from drillyard.driver.active import forget, opened
 from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper import reap
@@ -57,8 +56,6 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmulat
             monkeypatch.setenv(name, value)
         VirtualClock.of(made, SPEED).install(monkeypatch.setattr)
         yield made
-        for left_open in opened():
-            forget(left_open)
 
 
 def driver(folder: Path, backend: Backend) -> Driver:
@@ -79,9 +76,7 @@ def kill_one(folder: Path, cloud: GcpEmulator) -> None:
     forsaken = driver(folder, Forsaken(**settings))
     with pytest.raises(Killed):
         forsaken.provision()
-    forsaken._watcher.stop()
-    forsaken._lock.release("killed")  # its process lives on, and would be taken for the driver
-    forget(forsaken)
+    forsaken.close("killed")  # its process lives on, and would be taken for the driver
     cloud.wait(lambda state: [m for m in state["machines"] if m["status"] == "RUNNING"])
 
 

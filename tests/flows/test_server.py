@@ -8,19 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from drillyard.driver.outcome import Kind, Outcome
 from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
-from drillyard_flows.interrupts import Interrupts
+from drillyard_flows import stage as stages
+from drillyard_flows.request import Request
 from drillyard_flows.server import Server
-from drillyard_flows.session import FlowThread, Session
+from drillyard_flows.stage import PrefectStage
 from tests.flows.conftest import Api, Bench
 from tests.patience import PATIENCE_S, until
 
@@ -116,17 +117,31 @@ def test_the_api_is_found_as_prefect_would_find_it(
     assert os.environ["HOME"].endswith("nobody")
 
 
-def test_a_server_that_is_still_starting_is_not_given_up(tmp_path: Path) -> None:
+def test_a_server_that_is_still_starting_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short experiment on a busy machine is over before its server is up."""
+    monkeypatch.setattr(stages, "SILENT_S", 0.0)
+    monkeypatch.setattr(stages, "FOREIGN_ANSWER_S", 0.1)
+    told: list[str] = []
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # accepts, and says nothing
         address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        server = Server(f"{address}/api", address, ours=False)
-        driver = SimpleNamespace(over=True)
-        session = Session(driver, None, None)  # type: ignore[arg-type]
-        session._server = server
-        session._ended_at = time.monotonic() - 10.0
-        flow = FlowThread(driver, None, server)  # type: ignore[arg-type]
-        unheard = Interrupts(driver, print, lambda: None)  # type: ignore[arg-type]
-        assert not session._abandoned(flow, unheard)
-        flow.reached = True
-        assert session._abandoned(flow, unheard)
+        stage = PrefectStage(Request("x"), release=lambda server: None, say=told.append)
+        stage._server = Server(f"{address}/api", address, ours=False)
+        stage._thread = threading.Thread(target=over.wait)
+        stage._thread.start()
+        ending = threading.Thread(target=stage.end, args=(Outcome(Kind.SUCCEEDED),))
+        ending.start()
+        ending.join(1.0)
+        assert ending.is_alive(), "a server that has yet to answer is waited for"
+        over.set()
+        ending.join(PATIENCE_S)
+        assert told == []
+
+        over.clear()
+        stage._server = Server(f"{address}/api", address, ours=False)
+        stage._thread = threading.Thread(target=over.wait)
+        stage._thread.start()
+        stage._answered.set()
+        stage.end(Outcome(Kind.SUCCEEDED))
+        assert "does not answer" in told[0]
+        over.set()

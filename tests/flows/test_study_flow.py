@@ -30,11 +30,17 @@ def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: B
     run = api.flow_run("s")
     assert run["state_type"] == "COMPLETED"
     tasks = {name: t["state_type"] for name, t in api.tasks(run).items()}
+    phases = {name: tasks.pop(name) for name in list(tasks) if "-s" in name}
     assert tasks == {
         "provision": "COMPLETED", "setup": "COMPLETED", "teardown": "COMPLETED",
         "trial t0001": "COMPLETED", "trial t0002": "FAILED", "trial t0003": "COMPLETED",
         "trial t0004": "COMPLETED",
     }  # fmt: skip
+    assert {name: phases[name] for name in phases if "t0001-s1" in name} == {
+        "train t0001-s1": "COMPLETED", "evaluate t0001-s1": "COMPLETED",
+        "store t0001-s1": "COMPLETED",
+    }  # fmt: skip
+    assert phases["train t0002-s1"] == "FAILED" and "evaluate t0002-s1" not in phases
     assert set(bench.leases("s").values()) == {True}
     assert len(bench.leases("s")) == 1
     state = json.loads((bench.store / "s" / "study.json").read_text())

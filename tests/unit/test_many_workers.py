@@ -117,7 +117,7 @@ def test_an_agent_reads_only_the_records_of_its_own_machine(mailbox, clock):
 
 def test_progress_of_hundreds_is_read_in_turns(mailbox):
     runs = [f"t0001-s{number}" for number in range(3 * BOARDS_A_LOOK)]
-    watcher = Watcher(mailbox, lambda: None, lambda states: None)
+    watcher = Watcher(mailbox)
     for run in runs:
         mailbox.write(f"board/{run}.json", _board(run))
     for look in range(1, 4):

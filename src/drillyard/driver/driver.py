@@ -1,9 +1,7 @@
 """Drives one experiment: posts its tickets, rents, watches, tells lost from failed, tears down.
 
-Free of Prefect: a flow, a command and a test call the same plain methods, from any thread. The
-order of a life is ``open``, ``provision``, ``setup``, ``wait`` (any number, side by side),
-``teardown``, ``close``; after a crash anywhere the same life again adopts what lives, skips what
-is accepted and resumes the rest.
+``driver.session.drive`` knows the order in which this is done; here is each part. After a crash
+anywhere the same again adopts what is alive, skips what is accepted and resumes the rest.
 """
 
 from __future__ import annotations
@@ -12,45 +10,45 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drillyard.backend import Backend, Lease, Liveness, Order, prepare_store, setup_s
-from drillyard.backend.settings.resolve import settings_of
-from drillyard.driver import active, reopen, resume_checks
+from drillyard.backend import Backend, Lease, prepare_store
+from drillyard.driver import reopen, resume_checks
+from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.launcher import Launcher
 from drillyard.driver.lease_supervisor import Keeper
 from drillyard.driver.outcome import failure
 from drillyard.driver.reconcile import DONE, carry_out
+from drillyard.driver.rental import Rental
+from drillyard.driver.setup import SETUP_TIMEOUT_S, Setup
+from drillyard.driver.stop_order import StopOrder
+from drillyard.driver.teardown import TEARDOWN_TIMEOUT_S, Teardown
 from drillyard.driver.timings import PhaseTimes
-from drillyard.driver.watcher import Watcher
+from drillyard.driver.watcher import Paced, Tender, Watcher
 from drillyard.driver.work_list import Wanted
 from drillyard.errors import (
-    Bug,
     CorruptObject,
+    DrillyardError,
     InfrastructureError,
     Stopped,
     Superseded,
     TimedOut,
-    WorkerLost,
 )
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.lost_attempts import Undertaker, probe
+from drillyard.leases.lost_attempts import Undertaker
 from drillyard.leases.manager import Tenancy
-from drillyard.leases.orders import order_of
-from drillyard.mailbox import Mailbox
+from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
-from drillyard.mailbox.records import Accepted, Board, Cancel, TicketRecord, WorkerRecord
+from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
+from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs import submit, webhook
 from drillyard.runs.logs import RunLogs
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import Loop, run_steps
 
 if TYPE_CHECKING:
     from drillyard.runs.code_archive import Bundle
     from drillyard.spec.load import Loaded
 
-SETUP_TIMEOUT_S = 600.0
-SETUP_REPLACEMENTS = 2
-"""Leases that may die before they are ready: one that dies thrice would die for ever."""
-TEARDOWN_TIMEOUT_S = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -81,29 +79,33 @@ class Driver:
         self.mailbox = mailbox
         self.backend = backend
         self.ledger = Ledger(mailbox, clock)
-        self._clock = clock
+        self.clock = clock
         self._on_line = on_line or log.info
         self._allow_change = allow_change
+        self.stopping = StopOrder(mailbox, clock)
         self._lock = DriverLock(mailbox, clock)
-        self._tenancy = Tenancy(mailbox, backend, self.ledger, clock)
-        self._undertaker = Undertaker(mailbox, backend, self.ledger, f"driver on {host()}", clock)
-        self._stopping = False
+        self._watcher = Watcher(mailbox, clock)
         self._wanted = Wanted(
-            self.spec, mailbox, lambda: self._watcher.states(),
-            stopped=lambda: self._stopping or mailbox.cancelled() is not None,
+            self.spec, mailbox, self._watcher.states, stopped=self.stopping.seen,
             spent=self.ledger.spent, say=self._on_line, clock=clock,
         )  # fmt: skip
         self.study = self._wanted.study
+        self._tenancy = Tenancy(mailbox, backend, self.ledger, clock)
+        self._rental = Rental(self.spec, mailbox, backend, self._tenancy, self._wanted)
+        self._undertaker = Undertaker(mailbox, backend, self.ledger, f"driver on {host()}", clock)
         self._keeper = Keeper(
-            self._tenancy, backend, self._lock, self._wanted,
-            launcher=Launcher(mailbox, backend, clock), undertaker=self._undertaker,
-            rent=lambda: self._tenancy.replace(self.spec, self._order),
-            stopping=lambda: self._stopping, say=self._on_line, clock=clock,
+            self._tenancy, self._rental, backend, self._lock, self._wanted,
+            Launcher(mailbox, backend, clock), self._undertaker, self.stopping,
+            say=self._on_line, clock=clock,
         )  # fmt: skip
-        self._watcher = Watcher(mailbox, self._lock.beat, self._keeper.tend, clock)
-        self._times = PhaseTimes(clock)
+        heartbeat = Heartbeat(self._lock, self._watcher.fail)
+        self._heartbeat = Loop("drillyard-heartbeat", heartbeat.step, clock)
+        self._loops: list[Loop] = []
+        self.times = PhaseTimes(clock)
         self._verified: set[tuple[str, int]] = set()
         self._rented_at: float | None = None
+        self.adopts: bool | None = None
+        """Whether leases of an earlier driver were open before this one rented; None: unknown."""
         self._logs = RunLogs(mailbox)
 
     # -- a life -------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ class Driver:
             AlreadyDriven: Another driver is alive.
             UserError: What changed concerns runs that are being worked on.
         """
-        with self._times.of("prepare"):
+        with self.times.of("prepare"):
             if ":" in self.spec.workload:
                 submit.on_path(self.loaded.folder)
             prepare_store(self.backend, self.mailbox.store.url)
@@ -136,19 +138,19 @@ class Driver:
                 allow_change=self._allow_change,
             )  # fmt: skip
             self._lock.take(list(self.loaded.command))
+            self._heartbeat.start()
             try:
-                active.register(self)
-                webhook.keep(self.mailbox, url, self._clock)
+                webhook.keep(self.mailbox, url, self.clock)
                 todo = carry_out(
                     self._plan(bundle), self.spec, self.mailbox, self._undertaker,
                     self._end_leases, self._wanted.trials, self._wanted.settled, self._on_line,
-                    self._clock,
+                    self.clock,
                 )  # fmt: skip
                 if self.study is not None:
                     self.study.begin()
                     todo = [s.ticket for s in self._wanted.read().values() if not s.status.ended]
                 if todo:
-                    self._watcher.start()
+                    self._begin_loops()
                     return todo
                 self._end_leases()
             except BaseException:
@@ -164,11 +166,20 @@ class Driver:
             TimedOut: The budget is used up.
             InfrastructureError: The provider cannot be reached.
         """
-        with self._times.of("provision"):
+        with self.times.of("provision"):
             self._lock.must_drive()
-            lease = self._tenancy.rent(self.spec, self._order)
-        self._rented_at = self._rented_at or self._clock.now()
+            if self.adopts is None:
+                self.adopts = any(entry.open for entry in self.ledger.entries())
+            lease = self._rental.rent()
+        self._rented_at = self._rented_at or self.clock.now()
         return lease
+
+    def begin_setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> Setup:
+        """The wait for the workers, to be taken step by step; see ``Setup``."""
+        return Setup(
+            self.mailbox, self.backend, self._tenancy, self._keeper, self._wanted,
+            self.stopping.check, timeout_s,
+        )  # fmt: skip
 
     def setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> list[WorkerRecord]:
         """Wait for the workers to be ready; a lease that dies meanwhile is replaced twice.
@@ -178,38 +189,17 @@ class Driver:
             WorkerLost: They died again and again, or were not ready in time.
             Stopped: ``stop`` was called.
         """
-        with self._times.of("setup"):
-            if self._tenancy.lease is None:
-                raise Bug("setup before provision")
-            deadline = self._clock.monotonic() + timeout_s + setup_s(self.backend)
-            while True:
-                lease = self._tenancy.lease
-                left_s = deadline - self._clock.monotonic()
-                try:
-                    ready = self._tenancy.ready(
-                        left_s, self._check_stopped, self._wanted.done_early
-                    )
-                except WorkerLost:
-                    gone = lease is not None and probe(self.backend, lease) is Liveness.GONE
-                    if gone and self.decided:
-                        return []  # its machines had done everything, and left
-                    if not gone or self._keeper.replaced >= SETUP_REPLACEMENTS:
-                        raise
-                    with self._keeper.ending:
-                        # Who tore it down meanwhile has the last word.
-                        if self._tenancy.lease is not lease:
-                            raise
-                        self._keeper.replace(lease)
-                else:
-                    self._keeper.set_up = True
-                    self._count_setup(ready)
-                    return ready
+        waiting = self.begin_setup(timeout_s)
+        with self.times.of("setup"):
+            run_steps(waiting.step, self.clock)
+        self.workers_ready(waiting.ready)
+        return waiting.ready
 
-    def _count_setup(self, workers: list[WorkerRecord]) -> None:
-        """Workers are set up from the moment they are rented, whenever anybody waits for it."""
+    def workers_ready(self, workers: list[WorkerRecord]) -> None:
+        """Count the time of set-up: from renting, whenever the wait for it began."""
         ready_at = max((w.ready_at or 0.0 for w in workers), default=0.0)
         if self._rented_at is not None:
-            self._times.at_least("setup", ready_at - self._rented_at)
+            self.times.at_least("setup", ready_at - self._rented_at)
 
     def wait(self, ticket: str, timeout_s: float | None = None) -> Accepted:
         """Wait for a ticket's result, every file of it verified.
@@ -226,18 +216,32 @@ class Driver:
             CorruptObject: The result does not read back as it was written.
             Superseded: Another driver took over.
         """
-        future = self._watcher.future(ticket)
         try:
-            state = future.result(timeout_s)
+            state = self._watcher.future(ticket).result(timeout_s)
         except TimeoutError:
             raise TimedOut(
                 f"{ticket} was not done after {timeout_s:.0f} s",
                 hint="that is what budget.max_hours or train.max_time_s come to, or a month; the "
                 "same command goes on",
             ) from None
+        return self.result(state)
+
+    def result(self, state: TicketState) -> Accepted:
+        """The result of a ticket that has ended, every file of it verified.
+
+        Args:
+            state: As the mailbox decided it.
+
+        Raises:
+            DrillyardError: Why there is none; see ``wait``.
+        """
+        ticket = state.ticket.ticket
         if state.status not in DONE:
             raise failure(self.mailbox, ticket, state)
         accepted = self.mailbox.accepted(state.ticket.run, state.ticket.phase)
+        if accepted is None and state.status is Status.PRUNED:
+            why = state.ending.message if state.ending is not None else "its trial was given up"
+            raise Stopped(f"{ticket} was pruned: {why}")
         if accepted is None:
             raise CorruptObject(
                 f"{ticket} succeeded, but its result is missing", hint="run the command again"
@@ -254,27 +258,29 @@ class Driver:
             reason: For people.
             drain: Let running tickets finish.
         """
-        self._stopping = True
-        order = Cancel(
-            reason=reason, by=f"driver on {host()}", drain=drain, written_at=self._clock.now()
+        self.stopping.give(reason, drain)
+
+    def begin_teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> Teardown:
+        """The teardown, to be taken step by step; see ``Teardown``."""
+        return Teardown(
+            self._tenancy, self._keeper, self._lock.must_drive, self._on_line, timeout_s
         )
-        self.mailbox.write("control/cancel.json", order)
 
     def teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> None:
         """End every lease of the experiment; done when the provider lists nothing of ours.
 
         Safe to call from several places (a flow's ``finally``, its hooks) and again. Does nothing
-        when another driver took over: the machines are his.
+        when another driver took over: the machines belong to it.
 
         Raises:
             TeardownUnconfirmed: Something may still be running; results are intact.
         """
-        with self._keeper.ending, self._times.of("teardown"):
-            self._keeper.set_up = False  # what is being ended is not replaced
-            try:
-                self._tenancy.end_all(timeout_s, self._lock.must_drive)
-            except Superseded as error:
-                self._on_line(f"nothing torn down: {error}")
+        ending = self.begin_teardown(timeout_s)
+        try:
+            with self.times.of("teardown"):
+                run_steps(ending.step, self.clock)
+        finally:
+            ending.abandon()
 
     def close(self, outcome: str) -> None:
         """End this driver: its record, its timings, its thread; safe to call again.
@@ -284,13 +290,15 @@ class Driver:
         """
         if self.study is not None:
             self.study.close()
-        self._watcher.stop()
+        for loop in self._loops:
+            loop.stop()
+        self._watcher.fail(Superseded("this driver was closed"))
+        self._heartbeat.stop()
         if self._lock.number:
             self.save_timings()
             self._lock.release(outcome)
             if outcome != "refused" and self.spec.notify is not None:
-                self._tell_of_end()
-        active.forget(self)
+                self._notify()
 
     def say(self, text: str) -> None:
         """Tell whoever started this driver, in a sentence."""
@@ -298,7 +306,7 @@ class Driver:
 
     def save_timings(self) -> None:
         """Write ``timings/<n>.json`` as of now, for a report that is built before ``close``."""
-        self._times.save(self.mailbox, self._lock.number)
+        self.times.save(self.mailbox, self._lock.number)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -311,6 +319,16 @@ class Driver:
     def lease(self) -> Lease | None:
         """What is rented now."""
         return self._tenancy.lease
+
+    @property
+    def trouble(self) -> DrillyardError | None:
+        """What ended all waiting before the mailbox had decided everything; None: nothing."""
+        return self._watcher.error
+
+    @property
+    def changes(self) -> int:
+        """Grows whenever a ticket was seen to move."""
+        return self._watcher.changes
 
     @property
     def decided(self) -> bool:
@@ -329,6 +347,10 @@ class Driver:
     def states(self) -> dict[str, TicketState]:
         """The latest view of the tickets of this experiment, in queue order."""
         return self._wanted.states()
+
+    def read(self) -> dict[str, TicketState]:
+        """The tickets of this experiment as the mailbox has them now, in queue order."""
+        return self._wanted.read()
 
     def at_work(self) -> dict[str, TicketState]:
         """``states`` without the trials of a study that were judged: of thousands, a few."""
@@ -351,29 +373,30 @@ class Driver:
 
     def _plan(self, bundle: Bundle | None) -> submit.Plan:
         return submit.plan(
-            self.loaded, self.mailbox, bundle, allow_change=self._allow_change, clock=self._clock
+            self.loaded, self.mailbox, bundle, allow_change=self._allow_change, clock=self.clock
         )
-
-    def _order(self, lease_id: str) -> Order:
-        return order_of(
-            self.spec, lease=lease_id, store_url=self.mailbox.store.url,
-            runs=self._wanted.remaining_runs(), settings=settings_of(self.spec, self.backend.kind),
-            code=self.mailbox.experiment_record().code,
-        )  # fmt: skip
 
     # -- small --------------------------------------------------------------------------------
 
-    def _check_stopped(self) -> None:
-        if self._stopping or self.mailbox.cancelled() is not None:
-            raise Stopped("stopped before any work began", hint="run the same command again")
+    def _begin_loops(self) -> None:
+        """Look once, so that everybody has a view; then look and tend in threads."""
+        self._watcher.look()
+        tender = Tender(self._watcher, self._keeper.tend, pace(self.mailbox.store))
+        looks = Paced(self._watcher, self.clock.monotonic)
+        self._loops = [
+            Loop("drillyard-watcher", looks.step, self.clock),
+            Loop("drillyard-tender", tender.step, self.clock),
+        ]
+        for loop in self._loops:
+            loop.start()
 
-    def _tell_of_end(self) -> None:
+    def _notify(self) -> None:
         try:  # anew: the watcher has not seen what ended after its last look
             states = self._wanted.read()
         except InfrastructureError as error:
             log.warning("nobody is told of the end: %s", error)
         else:
-            webhook.tell(self.mailbox, states, f"driver on {host()}", self._clock)
+            webhook.tell(self.mailbox, states, f"driver on {host()}", self.clock)
 
     def _end_leases(self) -> None:
         self._tenancy.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from drillyard.backend import Backend, Lease, Liveness, Trait
 from drillyard.driver.launcher import Launcher
+from drillyard.driver.rental import Rental
+from drillyard.driver.stop_order import StopOrder
 from drillyard.driver.work_list import Wanted
 from drillyard.errors import DrillyardError, TimedOut, WorkerLost
 from drillyard.leases.lost_attempts import Undertaker, probe
@@ -28,13 +30,13 @@ class Keeper:
 
     Args:
         tenancy: Has the lease.
+        rental: Rents another lease in place of the one that is gone.
         backend: Where it is rented.
         lock: Of the driver: who lost it keeps nothing.
         wanted: What the lease is for.
         launcher: Starts tickets where workers do not pull them.
         undertaker: Ends what machines that vanished still hold.
-        rent: Rents another lease in place of the one that is gone.
-        stopping: True once the experiment was asked to stop.
+        stopping: Whether this driver was asked to stop: then nothing is replaced.
         say: Told in a sentence what is done.
         clock: For deadlines.
     """
@@ -42,14 +44,14 @@ class Keeper:
     def __init__(
         self,
         tenancy: Tenancy,
+        rental: Rental,
         backend: Backend,
         lock: DriverLock,
         wanted: Wanted,
-        *,
         launcher: Launcher,
         undertaker: Undertaker,
-        rent: Callable[[], object],
-        stopping: Callable[[], bool],
+        stopping: StopOrder,
+        *,
         say: Callable[[str], None],
         clock: Clock,
     ) -> None:
@@ -59,7 +61,7 @@ class Keeper:
         self._wanted = wanted
         self._launcher = launcher
         self._undertaker = undertaker
-        self._rent = rent
+        self._rental = rental
         self._stopping = stopping
         self._say = say
         self._clock = clock
@@ -95,7 +97,7 @@ class Keeper:
             return
         if Trait.TENDED in self._backend.traits:
             self._keep(lease, runs=len({s.ticket.run for s in todo}))
-        if Trait.PULLS not in self._backend.traits and not self._stopping():
+        if Trait.PULLS not in self._backend.traits and not self._stopping.given:
             self._launcher.launch(lease, todo)
 
     def replace(self, lease: Lease | None) -> None:
@@ -114,7 +116,7 @@ class Keeper:
             self.replaced += 1
             self._say(f"lease {lease.lease_id} is gone with work left: renting another")
         self._lock.must_drive()
-        self._rent()
+        self._rental.replace()
 
     def _keep(self, lease: Lease, runs: int) -> None:
         """Let the backend replace machines, unless the lease is being ended or is over."""
@@ -141,7 +143,7 @@ class Keeper:
             yield False
             return
         try:
-            yield self.set_up and self._tenancy.lease is lease and not self._stopping()
+            yield self.set_up and self._tenancy.lease is lease and not self._stopping.given
         finally:
             self.ending.release()
 

@@ -1,16 +1,138 @@
-"""What a decided ticket without a result means to its caller: one error of the tree."""
+"""How tickets, studies and whole sessions ended: as errors of the one tree, and as an outcome."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from drillyard.errors import DrillyardError, RunFailed, Stopped, TimedOut, WorkerLost
+from drillyard.errors import (
+    ControlPlaneError,
+    DrillyardError,
+    ExperimentFailed,
+    InfrastructureError,
+    RunFailed,
+    Stopped,
+    Superseded,
+    TeardownUnconfirmed,
+    TimedOut,
+    UserError,
+    WorkerLost,
+)
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 
+if TYPE_CHECKING:
+    from drillyard.driver.driver import Driver
+
 MOST_LINES = 20
+
+
+class Kind(enum.StrEnum):
+    """The four ways in which a session ends."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Something is wrong with the experiment, or with what was rented for it."""
+    STOPPED = "stopped"
+    """On request; the same command goes on."""
+    UNDECIDED = "undecided"
+    """A store, a provider or Prefect was away. Machines go on; the same command adopts them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended.
+
+    Attributes:
+        kind: In one word.
+        error: Why, unless it succeeded.
+        report: Where the report is; None where it could not be built.
+    """
+
+    kind: Kind
+    error: DrillyardError | None = None
+    report: str | None = None
+
+    @property
+    def word(self) -> str:
+        """For the driver's record: ``succeeded``, or the name of the error."""
+        return self.kind.value if self.error is None else type(self.error).__name__
+
+
+def outcome_of(driver: Driver, error: DrillyardError | None, report: str | None) -> Outcome:
+    """The outcome of a session, by what the mailbox says now.
+
+    Args:
+        driver: Whose experiment it is.
+        error: What went wrong outside the runs.
+        report: Where the report is.
+    """
+    try:
+        found = verdict(driver, error)
+    except InfrastructureError as away:
+        return Outcome(Kind.UNDECIDED, error or away, report)
+    if found is None:
+        return Outcome(Kind.SUCCEEDED, report=report)
+    if isinstance(found, Stopped):
+        return Outcome(Kind.STOPPED, found, report)
+    decided = isinstance(found, ExperimentFailed | UserError | WorkerLost | TeardownUnconfirmed)
+    return Outcome(Kind.FAILED if decided else Kind.UNDECIDED, found, report)
+
+
+def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError | None:
+    """How an experiment ended, as an error of the tree; None: well.
+
+    Args:
+        driver: Whose experiment it is; the mailbox is read anew.
+        machinery: What went wrong outside the runs.
+
+    Raises:
+        InfrastructureError: The mailbox cannot be read.
+    """
+    if isinstance(machinery, TeardownUnconfirmed | Superseded):
+        return machinery
+    if driver.study is not None:
+        return _study_verdict(driver, machinery)
+    mailbox = driver.mailbox
+    states = driver.read()
+    if states and all(s.status in (Status.SUCCEEDED, Status.PRUNED) for s in states.values()):
+        return None  # whatever was seen on the way, every result is there
+    failed = failures(mailbox, states)
+    if failed is not None:
+        return failed
+    again = f"{command('resume', mailbox)} goes on from the last checkpoints"
+    order = mailbox.cancelled()
+    if order is not None and (machinery is None or isinstance(machinery, Stopped)):
+        return Stopped(stopped(mailbox, order.reason), hint=again)
+    if machinery is not None:
+        return machinery
+    left = sum(not s.status.ended for s in states.values())
+    return ControlPlaneError(
+        f"{mailbox.experiment} is not decided: {left} tickets are open",
+        hint=f"machines go on; {again}",
+    )
+
+
+def _study_verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError | None:
+    """How a study ended; a trial that failed is not a failure of the study."""
+    assert driver.study is not None
+    mailbox = driver.mailbox
+    again = f"{command('resume', mailbox)} goes on"
+    judged = driver.study.verdict()
+    if judged is not None:
+        return judged
+    order = mailbox.cancelled()
+    if order is not None and (machinery is None or isinstance(machinery, Stopped)):
+        return Stopped(stopped(mailbox, order.reason), hint=again)
+    if driver.study.over:
+        return None
+    return machinery or ControlPlaneError(
+        f"{mailbox.experiment} is not decided: its study is not over", hint=again
+    )
 
 
 def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError:

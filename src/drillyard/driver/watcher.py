@@ -1,8 +1,7 @@
-"""The two threads of a driver: one reads the mailbox and resolves what is awaited, one tends.
+"""What a driver sees of its mailbox, and who waits for what.
 
-No thread a run: any number of callers wait on futures. Tending asks providers, which may take a
-minute, and the driver's heartbeat must not wait for them. What cannot be read decides nothing for
-a while; after that, waiting ends with the error.
+No thread a run: any number of callers wait on futures. What cannot be read decides nothing for a
+while; after that, waiting ends with the error.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from drillyard.errors import Bug, DrillyardError, InfrastructureError, Superseded, WorkerLost
 from drillyard.mailbox import Mailbox, pace
@@ -20,37 +19,33 @@ from drillyard.system.clock import SYSTEM, Clock
 
 POLL_S = (0.15, 0.4)
 """Shortest and longest pause between two looks; a result is seen within the longest."""
-BEAT_S = 3.0
 TEND_S = 1.5
 PATIENCE_S = 180.0
 BOARDS_A_LOOK = 50
 """Hundreds of runs write theirs every few seconds: progress is read in turns, tickets first."""
+BOARDS_AT_ONCE = 8
+"""Boards that are read side by side from a slow store."""
+SLOW_S = 0.02
+"""A store is slow that takes so long for a board: a disk takes a tenth of a millisecond."""
+LONGEST_PAUSE_S = 5.0
+"""However long a look took, the next one comes after this."""
 _SHARE = 0.1  # a look that takes long (thousands of tickets) may take this share of the time
 log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Polls the mailbox in one thread, and tends in another.
+    """Reads the mailbox in steps, and resolves what is awaited.
 
     Args:
         mailbox: The experiment.
-        beat: Called every few seconds: the driver's heartbeat.
-        tend: Called every second or so with the states: buries, rents again, launches.
-        clock: For waiting and deadlines.
+        clock: Measures how slow the store is.
         patience_s: How long the mailbox may be unreadable before waiting ends with the error.
     """
 
     def __init__(
-        self,
-        mailbox: Mailbox,
-        beat: Callable[[], None],
-        tend: Callable[[dict[str, TicketState]], None],
-        clock: Clock = SYSTEM,
-        patience_s: float = PATIENCE_S,
+        self, mailbox: Mailbox, clock: Clock = SYSTEM, patience_s: float = PATIENCE_S
     ) -> None:
         self._mailbox = mailbox
-        self._beat = beat
-        self._tend = tend
         self._clock = clock
         self._patience_s = patience_s
         self._pace_s = pace(mailbox.store)
@@ -61,36 +56,27 @@ class Watcher:
         self._futures: dict[str, Future[TicketState]] = {}
         self._error: DrillyardError | None = None
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._looking = Patience(patience_s)
+        self._pause_s = POLL_S[0]
+        self._board_s = 0.0
+        self.changes = 0
+        """Grows whenever a ticket was seen to move."""
 
-    def start(self) -> None:
-        """Begin to watch; once."""
-        if self._threads:
-            return
-        self._states = ticket_states(self._mailbox, self._cache)
-        for name, target in (("watcher", self._watch), ("tender", self._tends)):
-            # Daemons: a second Ctrl-C leaves at once.
-            thread = threading.Thread(target=target, name=f"drillyard-{name}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def stop(self) -> None:
-        """End the threads; who still waits is told."""
-        self._stop.set()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(timeout=10.0)
-        self.fail(Superseded("this driver was closed"))
+    # -- what was seen ------------------------------------------------------------------------
 
     def states(self) -> dict[str, TicketState]:
-        """The latest view of every ticket."""
+        """The latest view of every ticket; empty before the first look."""
         return dict(self._states)
 
     def board(self, run: str) -> Board | None:
-        """The latest words of a run's worker."""
+        """The latest progress of a run."""
         found = self._boards.get(run)
         return found[1] if found else None
+
+    @property
+    def error(self) -> DrillyardError | None:
+        """What ended all waiting; None while there is hope."""
+        return self._error
 
     def future(self, ticket: str) -> Future[TicketState]:
         """Resolved with the state of a ticket once that is decided."""
@@ -109,67 +95,52 @@ class Watcher:
                 if not future.done():
                     future.set_exception(self._error)
 
+    # -- steps --------------------------------------------------------------------------------
+
+    def step(self, now: float) -> float | None:
+        """Look at the mailbox once.
+
+        Returns:
+            Seconds until the next look.
+        """
+        try:
+            changed = self.look()
+            self._looking.renew()
+            self._pause_s = POLL_S[0] if changed else min(self._pause_s * 1.5, POLL_S[1])
+        except Exception as error:
+            self.judge(error, self._looking, now)
+            self._pause_s = min(self._pause_s * 2.0, LONGEST_PAUSE_S)
+        return max(self._pause_s, self._pace_s)
+
+    def look(self) -> bool:
+        """Read the mailbox; True when a ticket moved."""
+        states = ticket_states(self._mailbox, self._cache)
+        changed = states != self._states
+        self._states = states
+        self.changes += changed
+        self._resolve()
+        self._read_boards()
+        return changed
+
+    def judge(self, error: Exception, patience: Patience, now: float) -> None:
+        """End all waiting with an error when trying again cannot help, or did not for long."""
+        decided = patience.decided(error, now)
+        if decided is not None:
+            self.fail(decided)
+        log.warning("the driver cannot work now: %s", error)
+
+    def patience(self) -> Patience:
+        """For another part of the driver, whose failures end the waiting as well."""
+        return Patience(self._patience_s)
+
+    # -- inside -------------------------------------------------------------------------------
+
     def _resolve(self) -> None:
         with self._lock:
             for ticket, future in self._futures.items():
                 state = self._states.get(ticket)
                 if state is not None and state.status.ended and not future.done():
                     future.set_result(state)
-
-    def _watch(self) -> None:
-        pause, next_beat = POLL_S[0], 0.0
-        patience = _Patience()
-        while not self._stop.is_set():
-            began = self._clock.monotonic()
-            try:
-                if began >= next_beat:
-                    self._beat()
-                    next_beat = began + BEAT_S
-                changed = self._look()
-                self._resolve()
-                patience.renew()
-                pause = POLL_S[0] if changed else min(pause * 1.5, POLL_S[1])
-            except Superseded as error:
-                self.fail(error)
-                return
-            except Exception as error:
-                # The heartbeat goes on whatever is decided: this driver has machines to end.
-                self._judge(error, patience, began)
-                pause = min(pause * 2.0, 5.0)
-            took = self._clock.monotonic() - began
-            self._clock.wait(
-                self._stop, max(pause, self._pace_s, took / _SHARE if took > 0.1 else 0.0)
-            )
-
-    def _tends(self) -> None:
-        pause = max(TEND_S, 2 * self._pace_s)
-        patience = _Patience()
-        while self._error is None:
-            began = self._clock.monotonic()
-            try:
-                self._tend(self.states())
-                patience.renew()
-            except Superseded as error:
-                self.fail(error)
-            except Exception as error:
-                self._judge(error, patience, began)
-            if self._clock.wait(self._stop, pause):
-                return
-
-    def _judge(self, error: Exception, patience: _Patience, now: float) -> None:
-        """End all waiting with an error when nothing else will help."""
-        decided = patience.decided(error, now, self._patience_s)
-        if decided is not None:
-            self.fail(decided)
-        log.warning("the driver cannot work now: %s", error)
-
-    def _look(self) -> bool:
-        """Read the mailbox; True when a ticket moved."""
-        states = ticket_states(self._mailbox, self._cache)
-        changed = states != self._states
-        self._states = states
-        self._read_boards()
-        return changed
 
     def _read_boards(self) -> None:
         stamp = self._mailbox.stamp("board/")
@@ -184,28 +155,100 @@ class Watcher:
                 fresh.append((info.updated_at, run))
         # Those that waited longest first.
         fresh.sort(key=lambda one: self._boards[one[1]][0] if one[1] in self._boards else 0.0)
-        for updated_at, run in fresh[:BOARDS_A_LOOK]:
-            board = self._mailbox.board(run)
+        turn = fresh[:BOARDS_A_LOOK]
+        boards = self._side_by_side([run for _, run in turn])
+        for (updated_at, run), board in zip(turn, boards, strict=True):
             if board is not None:
                 self._boards[run] = (updated_at, board)
         self._boards_stamp = stamp if len(fresh) <= BOARDS_A_LOOK else None
 
+    def _side_by_side(self, runs: list[str]) -> list[Board | None]:
+        """Read boards; in threads where the store answers slowly."""
+        began = self._clock.monotonic()
+        if self._board_s < SLOW_S or len(runs) < 2:
+            found = [self._mailbox.board(run) for run in runs]
+            at_once = 1
+        else:
+            at_once = min(BOARDS_AT_ONCE, len(runs))
+            with ThreadPoolExecutor(at_once) as threads:
+                found = list(threads.map(self._mailbox.board, runs))
+        if runs:
+            self._board_s = (self._clock.monotonic() - began) * at_once / len(runs)
+        return found
 
-class _Patience:
-    """How long something has failed, and when that decides anything."""
 
-    def __init__(self) -> None:
+class Paced:
+    """A watcher's step that bounds the share of time that looks may take.
+
+    Args:
+        watcher: Whose step.
+        monotonic: The time, read again after the step.
+    """
+
+    def __init__(self, watcher: Watcher, monotonic: Callable[[], float]) -> None:
+        self._watcher = watcher
+        self._monotonic = monotonic
+
+    def step(self, now: float) -> float | None:
+        """Look once; after a slow look the pause is longer, but bounded."""
+        pause_s = self._watcher.step(now)
+        took_s = self._monotonic() - now
+        if pause_s is None or took_s <= 0.1:
+            return pause_s
+        return max(pause_s, min(took_s / _SHARE, LONGEST_PAUSE_S))
+
+
+class Tender:
+    """Looks after what is rented, in steps.
+
+    Args:
+        watcher: Has the states; waiting ends where tending cannot go on.
+        tend: Called with the states: closes lost attempts, rents again, launches.
+        pace_s: Of the store.
+    """
+
+    def __init__(
+        self, watcher: Watcher, tend: Callable[[dict[str, TicketState]], None], pace_s: float
+    ) -> None:
+        self._watcher = watcher
+        self._tend = tend
+        self._pause_s = max(TEND_S, 2 * pace_s)
+        self._patience = watcher.patience()
+
+    def step(self, now: float) -> float | None:
+        """Tend once; None once nothing is awaited any more."""
+        if self._watcher.error is not None:
+            return None
+        try:
+            self._tend(self._watcher.states())
+            self._patience.renew()
+        except Superseded as error:
+            self._watcher.fail(error)
+        except Exception as error:
+            self._watcher.judge(error, self._patience, now)
+        return self._pause_s
+
+
+class Patience:
+    """How long something has failed, and when that decides anything.
+
+    Args:
+        within_s: How long it may fail.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s = within_s
         self._since: float | None = None
 
     def renew(self) -> None:
         """It went well."""
         self._since = None
 
-    def decided(self, error: Exception, now: float, within_s: float) -> DrillyardError | None:
+    def decided(self, error: Exception, now: float) -> DrillyardError | None:
         """What waiting ends with, or None where trying again may help."""
         if not isinstance(error, DrillyardError):
-            log.error("the watcher broke", exc_info=error)
-            return Bug(f"the driver's watcher broke: {error!r}")
+            log.error("the driver broke", exc_info=error)
+            return Bug(f"the driver broke: {error!r}")
         trying_helps = isinstance(error, InfrastructureError) and not isinstance(error, WorkerLost)
         self._since = now if self._since is None else self._since
-        return None if trying_helps and now - self._since <= within_s else error
+        return None if trying_helps and now - self._since <= self._within_s else error

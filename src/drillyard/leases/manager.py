@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import cast
 
 from drillyard.backend import (
     Backend,
@@ -24,26 +22,20 @@ from drillyard.backend import (
 from drillyard.backend.prices import allowance, over
 from drillyard.errors import (
     DrillyardError,
-    InfrastructureError,
-    NoCapacity,
-    RunFailed,
+    TeardownUnconfirmed,
     TimedOut,
     UserError,
-    WorkerLost,
 )
 from drillyard.leases import machine_logs
 from drillyard.leases.ledger import Entry, Ledger
 from drillyard.leases.lost_attempts import probe
-from drillyard.leases.release import vacate
-from drillyard.mailbox import Mailbox, pace
-from drillyard.mailbox.mailbox import WorkerCache
-from drillyard.mailbox.records import WorkerRecord
+from drillyard.leases.release import Release
+from drillyard.mailbox import Mailbox
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import run_steps
 
 log = logging.getLogger(__name__)
-_POLL_S = 0.1
-_AT_ONCE = 8
 MIN_LIFE_S = 5.0
 
 
@@ -151,120 +143,89 @@ class Tenancy:
         self._ledger.rented(lease)
         return lease
 
-    # -- setup --------------------------------------------------------------------------------
-
-    def ready(
-        self,
-        timeout_s: float,
-        interrupted: Callable[[], None],
-        enough: Callable[[], bool] = lambda: False,
-    ) -> list[WorkerRecord]:
-        """Wait until all workers of the lease are ready; where tickets bring them, the lease.
-
-        Args:
-            timeout_s: How long.
-            interrupted: Called in between; raises to end the waiting.
-            enough: True when no more workers are needed than there are.
-
-        Raises:
-            RunFailed: A worker could not be set up; with what it said.
-            WorkerLost: The lease is gone, or no worker was ready in time.
-        """
-        lease = cast(Lease, self.lease)
-        wanted = lease.order.workers
-        event = threading.Event()
-        pause_s = max(_POLL_S, pace(self._mailbox.store))
-        deadline = self._clock.monotonic() + timeout_s
-        next_probe = self._clock.monotonic() + 2.0
-        seen: WorkerCache = {}
-        while True:
-            interrupted()
-            there = self._mailbox.workers(seen, settled=("ready",))
-            mine = [w for w in there if w.lease == lease.lease_id]
-            self._refuse_failed(mine, lease.lease_id)
-            ready = [w for w in mine if w.state == "ready"]
-            if (ready and sum(w.slots for w in ready) >= wanted) or enough():
-                return ready
-            now = self._clock.monotonic()
-            if now >= next_probe:
-                next_probe = now + 2.0
-                alive = probe(self._backend, lease)
-                if alive is Liveness.ALIVE and Trait.JOBS in self._backend.traits:
-                    return ready
-                if alive is Liveness.GONE:
-                    # Its last words may have come between the two looks.
-                    self._refuse_failed(self._mailbox.workers(), lease.lease_id)
-                    raise self._lost(lease, "ended before it was ready")
-                wanted = self._tended(lease)
-            if now >= deadline:
-                if ready:  # fewer than asked for is slower, not wrong
-                    log.warning("%d of %d workers are ready", len(ready), lease.order.workers)
-                    return ready
-                raise self._lost(lease, f"had no ready worker after {timeout_s:.0f} s")
-            self._clock.wait(event, pause_s)
-
-    def _tended(self, lease: Lease) -> int:
-        """Let the backend mend what did not come; how many workers can be waited for."""
-        if Trait.TENDED in self._backend.traits:
-            try:
-                return self._backend.tend(lease, lease.order.workers)
-            except NoCapacity:
-                raise
-            except InfrastructureError as error:
-                log.info("cannot tend lease %s now: %s", lease.lease_id, error)
-        return lease.order.workers
-
-    def _refuse_failed(self, workers: list[WorkerRecord], lease: str) -> None:
-        for worker in workers:
-            if worker.lease == lease and worker.state == "failed":
-                raise RunFailed(
-                    f"worker {worker.worker} on {worker.host} could not be set up: "
-                    f"{worker.message}"
-                )
-
-    def _lost(self, lease: Lease, what: str) -> WorkerLost:
-        try:
-            lines = list(self._backend.logs(lease, None))[-5:]
-        except (DrillyardError, OSError):
-            lines = []
-        last = "; its last lines:\n  " + "\n  ".join(lines) if lines else ""
-        return WorkerLost(f"lease {lease.lease_id} {what}{last}", hint="run the command again")
-
     # -- the end ------------------------------------------------------------------------------
 
     def end_all(self, timeout_s: float, may: Callable[[], None]) -> None:
-        """End every lease of the experiment that may be alive, also those written off as lost.
-
-        Args:
-            timeout_s: How long to wait for the provider's listing.
-            may: Raises when this driver may no longer act.
+        """End every lease of the experiment that may be alive; see ``Ending``.
 
         Raises:
             TeardownUnconfirmed: Something of ours is listed still; every lease was tried.
         """
         with self._lock:
-            entries = [entry for entry in self._ledger.entries() if entry.unseen]
-            if entries:
-                may()
-                with ThreadPoolExecutor(_AT_ONCE) as threads:
-                    ends = [threads.submit(self._end, entry, timeout_s) for entry in entries]
-                for end in ends:
-                    end.result()
-            self.lease = None
+            run_steps(Ending(self, timeout_s, may).step, self._clock)
 
-    def _end(self, entry: Entry, timeout_s: float = 60.0) -> None:
+    def unseen(self) -> list[Entry]:
+        """Leases that may be alive, also those that were written off as lost."""
+        return [entry for entry in self._ledger.entries() if entry.unseen]
+
+    def release(self, entry: Entry, timeout_s: float) -> Release:
+        """Begin to end a lease; its machines' logs are kept first."""
         lease, backend = entry.lease, self._backend_of(entry)
         if entry.open:
             machine_logs.keep(self._mailbox, backend, lease)
-        vacate(
-            backend, lease, timeout_s=timeout_s + teardown_s(backend), clock=self._clock
-        )  # fmt: skip
+        return Release(backend, lease, timeout_s=timeout_s + teardown_s(backend))
+
+    def released(self, entry: Entry) -> None:
+        """Write down that the provider lists a lease no more."""
         if entry.open:
-            self._ledger.gone(lease.lease_id, "torn down")
+            self._ledger.gone(entry.lease.lease_id, "torn down")
         else:
-            self._ledger.confirm(lease.lease_id)
+            self._ledger.confirm(entry.lease.lease_id)
+
+    def _end(self, entry: Entry, timeout_s: float = 60.0) -> None:
+        run_steps(self.release(entry, timeout_s).step, self._clock)
+        self.released(entry)
 
     def _backend_of(self, entry: Entry) -> Backend:
         if entry.intent.backend == self._backend.kind:
             return self._backend
         return open_backend(entry.intent.backend, entry.intent.order.settings)
+
+
+class Ending:
+    """The end of all leases of an experiment, in steps.
+
+    Args:
+        leases: Of the experiment.
+        timeout_s: How long to wait for the provider's listing of each.
+        may: Raises when this driver may no longer act.
+    """
+
+    def __init__(self, leases: Tenancy, timeout_s: float, may: Callable[[], None]) -> None:
+        self._leases = leases
+        self._timeout_s = timeout_s
+        self._may = may
+        self._open: list[tuple[Entry, Release]] | None = None
+        self._error: DrillyardError | None = None
+
+    def step(self, now: float) -> float | None:
+        """Take every lease one step further; None once all are confirmed.
+
+        Raises:
+            TeardownUnconfirmed: Something of ours is listed still; every lease was tried.
+        """
+        if self._open is None:
+            entries = self._leases.unseen()
+            if entries:
+                self._may()
+            self._open = [(one, self._leases.release(one, self._timeout_s)) for one in entries]
+        left: list[tuple[Entry, Release]] = []
+        pauses: list[float] = []
+        for entry, release in self._open:
+            try:
+                pause_s = release.step(now)
+            except TeardownUnconfirmed as error:
+                self._error = self._error or error
+                continue
+            if pause_s is None:
+                self._leases.released(entry)
+            else:
+                left.append((entry, release))
+                pauses.append(pause_s)
+        self._open = left
+        if left:
+            return min(pauses)
+        if self._error is not None:
+            raise self._error
+        self._leases.lease = None
+        return None

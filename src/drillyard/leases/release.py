@@ -6,68 +6,91 @@ again and again, and believed only when the listing was empty for twice the prov
 
 from __future__ import annotations
 
-import itertools
-import logging
-import threading
-
 from drillyard.backend import Backend, Lease, listing_lag_s
 from drillyard.errors import InfrastructureError, TeardownUnconfirmed, UserError
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import run_steps
 
 _POLL_S = 0.1
 _ASK_AGAIN_S = 5.0
 _LONGEST_POLL_S = 5.0
-log = logging.getLogger(__name__)
 
 
-def vacate(backend: Backend, lease: Lease, *, timeout_s: float, clock: Clock = SYSTEM) -> None:
-    """End a lease, confirmed by the provider's own listing.
+class Release:
+    """The end of one lease, in steps.
 
     Args:
         backend: Of the lease.
         lease: Which; already gone is success.
         timeout_s: How long to wait for the listing to become empty; the time that it must stay
             so comes on top.
-        clock: For waiting.
+    """
+
+    def __init__(self, backend: Backend, lease: Lease, *, timeout_s: float) -> None:
+        self._backend = backend
+        self._lease = lease
+        self._timeout_s = timeout_s
+        self._settle_s = 2.0 * listing_lag_s(backend)
+        self._again_s = max(_ASK_AGAIN_S, self._settle_s / 2.0)
+        self._pause_s = min(max(_POLL_S, self._settle_s / 8.0), _LONGEST_POLL_S)
+        self._deadline: float | None = None
+        self._absent_since: float | None = None
+        self._asked_at: float | None = None
+
+    def step(self, now: float) -> float | None:
+        """Ask, look, and say when to look again; None once the end is confirmed.
+
+        Raises:
+            TeardownUnconfirmed: Something of it is listed still, or nobody could be asked.
+        """
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s + self._settle_s
+        error: InfrastructureError | None = None
+        try:
+            # Also once while nothing is listed: what was just created may not be listed yet.
+            if self._due(now):
+                self._backend.teardown(self._lease)
+                self._asked_at = now
+            listed = any(
+                found.lease_id == self._lease.lease_id for found in self._backend.leases()
+            )
+        except InfrastructureError as failure:
+            listed, error = True, failure  # not knowing is not gone
+        except UserError as refusal:  # a right that is missing: asking again does not help
+            raise self._unconfirmed(
+                str(refusal), refusal.hint or "grant what is missing; `drillyard reap` tries again"
+            ) from refusal
+        if listed:
+            self._absent_since = None
+            if now >= self._deadline:
+                raise self._unconfirmed(
+                    str(error) if error else "the provider lists it still",
+                    "results are safe; `drillyard reap` tries again, or the same command",
+                ) from error
+            return self._pause_s
+        if self._absent_since is None:
+            self._absent_since = now
+        elif now - self._absent_since >= self._settle_s:  # seen at least twice in a row
+            return None
+        # While nothing is listed only time must pass: few looks spare the project's quota.
+        return max(self._pause_s, self._settle_s / 4.0)
+
+    def _due(self, now: float) -> bool:
+        if self._asked_at is None:
+            return True
+        return self._absent_since is None and now - self._asked_at >= self._again_s
+
+    def _unconfirmed(self, why: str, hint: str) -> TeardownUnconfirmed:
+        return TeardownUnconfirmed(
+            f"lease {self._lease.lease_id} ({self._lease.backend}) may still be running: {why}",
+            hint=hint,
+        )
+
+
+def vacate(backend: Backend, lease: Lease, *, timeout_s: float, clock: Clock = SYSTEM) -> None:
+    """End a lease, confirmed by the provider's own listing; see ``Release``.
 
     Raises:
         TeardownUnconfirmed: Something of it is listed still, or nobody could be asked.
     """
-    settle_s = 2.0 * listing_lag_s(backend)
-    again_s = max(_ASK_AGAIN_S, settle_s / 2.0)
-    pause_s = min(max(_POLL_S, settle_s / 8.0), _LONGEST_POLL_S)
-    deadline = clock.monotonic() + timeout_s + settle_s
-    error: InfrastructureError | None = None
-    never = threading.Event()
-    absent_since: float | None = None
-    asked_at = float("-inf")
-    for _ in itertools.count():
-        now = clock.monotonic()
-        try:
-            # Also once while nothing is listed: what was just created may not be listed yet.
-            if asked_at == float("-inf") or (absent_since is None and now - asked_at >= again_s):
-                backend.teardown(lease)
-                asked_at = now
-            listed = any(found.lease_id == lease.lease_id for found in backend.leases())
-            error = None
-        except InfrastructureError as failure:
-            listed, error = True, failure  # not knowing is not gone
-        except UserError as refusal:  # a right that is missing: asking again does not help
-            raise TeardownUnconfirmed(
-                f"lease {lease.lease_id} ({lease.backend}) may still be running: {refusal}",
-                hint=refusal.hint or "grant what is missing; `drillyard reap` tries again",
-            ) from refusal
-        if listed:
-            absent_since = None
-        elif absent_since is None:
-            absent_since = now
-        elif now - absent_since >= settle_s:  # seen at least twice in a row
-            return
-        if listed and now >= deadline:
-            raise TeardownUnconfirmed(
-                f"lease {lease.lease_id} ({lease.backend}) may still be running: "
-                + (str(error) if error else "the provider lists it still"),
-                hint="results are safe; `drillyard reap` tries again, or the same command",
-            ) from error
-        # While nothing is listed only time must pass: few looks spare the project's quota.
-        clock.wait(never, pause_s if absent_since is None else max(pause_s, settle_s / 4.0))
+    run_steps(Release(backend, lease, timeout_s=timeout_s).step, clock)

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.driver.active import opened
 from drillyard.mailbox import Mailbox, open_store
 from tests.contract.tiny_backend import ThreadBackend
+from tests.open_drivers import closing
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
-    yield
-    for driver in opened():
-        driver.close("test over")
+    with closing(monkeypatch):
+        yield
     for _, worker in ThreadBackend.alive.values():
         worker.die()
         worker.join(5.0)

@@ -113,7 +113,7 @@ def test_what_was_torn_down_during_setup_is_not_rented_again(
 def test_a_lease_that_dies_in_setup_shows_its_last_lines(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drillyard.driver.driver.SETUP_REPLACEMENTS", 0)
+    monkeypatch.setattr("drillyard.driver.setup.SETUP_REPLACEMENTS", 0)
     backend = ThreadBackend()
     driver = Driver(tiny(folder, resources={"workers": 2}), mailbox, backend)
     driver.open()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from drillyard.driver.driver import Driver
+from drillyard.driver.watcher import Patience
 from drillyard.errors import (
     RunFailed,
     StoreUnavailable,
@@ -184,7 +185,7 @@ def test_a_store_that_is_away_decides_nothing_for_a_while(
     until(lambda: len(failures) >= 2)
     away.clear()
     assert driver.wait("t0001-s2.store", PATIENCE_S).attempt == 1
-    driver._watcher._patience_s = 0.2
+    driver._watcher._looking = Patience(0.2)
     away.set()
     with pytest.raises(StoreUnavailable, match="no route to host"):
         driver.wait("t0009-s9.train", PATIENCE_S)

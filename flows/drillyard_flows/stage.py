@@ -1,0 +1,221 @@
+"""Prefect as the stage of a session that a command or a program drives.
+
+The flow runs in a thread of its own, from the start of the server to the last artifact. When
+Prefect's API goes away the session goes on: nothing that is decided comes from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from drillyard.driver.bodies import Bodies
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import Outcome
+from drillyard.errors import ControlPlaneError
+from drillyard_flows import server as prefect_server
+from drillyard_flows import settings
+from drillyard_flows.request import Request, words
+
+END_S = 60.0
+"""The flow's last tasks and artifacts, once the session is over."""
+SILENT_S = 5.0
+"""After this long at the end, Prefect's API is asked whether it is still there."""
+ANSWER_S = 10.0
+"""For an answer of our own server; whether its process lives is known without it."""
+FOREIGN_ANSWER_S = 3.0
+_LOOK_S = 0.05
+
+
+def still_answers(server: prefect_server.Server) -> bool:
+    """Whether the API is there; one of ours that has died is known at once, a slow one waited for.
+
+    Args:
+        server: One that has answered before.
+    """
+    try:
+        server.wait(ANSWER_S if server.ours else FOREIGN_ANSWER_S)
+    except ControlPlaneError:
+        return False
+    return True
+
+
+class PrefectStage:
+    """Shows one session as a flow run.
+
+    Args:
+        request: For the flow run's parameters.
+        acquire: Gives the server; raises ControlPlaneError where none is to be had.
+        release: Gives it back.
+        say: Gets sentences for the user.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        acquire: Callable[[], prefect_server.Server] = prefect_server.acquire,
+        release: Callable[[prefect_server.Server], None] = prefect_server.Server.release,
+        say: Callable[[str], None],
+    ) -> None:
+        self._request = request
+        self._acquire = acquire
+        self._release = release
+        self._say = say
+        self._server: prefect_server.Server | None = None
+        self._answered = threading.Event()
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self, driver: Driver, bodies: Bodies) -> None:
+        """Start the server and the flow beside the session."""
+        try:
+            self._server = self._acquire()
+        except ControlPlaneError as error:
+            self._without(error)
+            return
+        self._say(f"Prefect: {self._server.ui_url}")
+        folder = self._server.home if self._server.ours else None
+        settings.use_api(self._server.api_url, folder=folder)
+        self._thread = threading.Thread(
+            target=self._run, args=(driver, bodies), name="prefect-flow", daemon=True
+        )
+        self._thread.start()
+
+    def showing(self) -> bool:
+        """True while the flow runs, or may still begin."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @contextmanager
+    def slots(self, driver: Driver) -> Iterator[None]:
+        """Hold the slots of ``resources.limit``; see ``limits.slots``."""
+        name = driver.spec.resources.limit
+        if name is None:
+            yield
+            return
+        while self.showing() and not self._answered.wait(_LOOK_S):
+            driver.stopping.check()
+        if not self._answered.is_set():
+            raise ControlPlaneError(
+                f"Prefect, which counts the limit {name!r}, cannot be asked: {_text(self._error)}",
+                hint="run the same command again once it answers, or without resources.limit",
+            )
+        from drillyard_flows import limits
+
+        with limits.slots(driver):
+            yield
+
+    def end(self, outcome: Outcome) -> None:
+        """Wait for the flow's last states and artifacts, as long as its API answers."""
+        try:
+            began, asked = time.monotonic(), False
+            while self.showing():
+                waited = time.monotonic() - began
+                if waited > END_S:
+                    break
+                if waited > SILENT_S and not asked:
+                    asked = True
+                    # One that has yet to answer is not away: on a busy machine a short
+                    # experiment is over before it is up, and has its pages all the same.
+                    if self._answered.is_set() and not still_answers(self._known_server):
+                        break
+                time.sleep(_LOOK_S)
+            if self.showing():
+                # Left behind, it complains about its API while the interpreter ends: Prefect's log
+                # handler then fails, and logging would print that with a traceback.
+                logging.raiseExceptions = False
+                self._without(ControlPlaneError("Prefect's API does not answer"))
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Sign out from the server; safe to call again."""
+        server, self._server = self._server, None
+        if server is not None:
+            self._release(server)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _known_server(self) -> prefect_server.Server:
+        assert self._server is not None
+        return self._server
+
+    def _without(self, error: BaseException) -> None:
+        """Say that it goes on, once."""
+        if self._error is None:
+            self._error = error
+            self._say(
+                f"going on without Prefect's pages, results are not affected ({_text(error)})"
+            )
+
+    def _run(self, driver: Driver, bodies: Bodies) -> None:
+        """Run the flow. How the session ended is not its error."""
+        try:
+            self._flow(driver, bodies)
+        except BaseException as error:
+            ended = bodies.outcome.result() if bodies.outcome.done() else None
+            if ended is None or str(ended.error) != str(error):
+                self._without(error)
+
+    def _flow(self, driver: Driver, bodies: Bodies) -> None:
+        import prefect.settings as prefect_settings
+        from prefect import tags
+
+        from drillyard_flows.heartbeats import Heartbeats
+        from drillyard_flows.present import ATTACHED, tags_of
+
+        server = self._known_server
+        server.wait()
+        self._answered.set()
+        frequency = prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+        interval_s = frequency.value()
+        changed: dict[Any, Any] = {frequency: None}  # its thread is joined at the end
+        if server.ours:
+            # Said once more: a program that imported Prefect before has its settings read already.
+            changed[prefect_settings.PREFECT_API_URL] = server.api_url
+        with contextlib.ExitStack() as stack:
+            flow = chosen = _flow_of(driver)
+            if not server.ours and interval_s is not None:
+                # They serve automations that find zombies; a server that ends with us has none.
+                beats = Heartbeats(float(interval_s))
+                stack.callback(beats.end)
+                flow = chosen.with_options(on_running=[beats.begin])
+            stack.enter_context(prefect_settings.temporary_settings(changed))
+            stack.enter_context(tags(*tags_of(driver)))
+            token = ATTACHED.set((driver, bodies))
+            stack.callback(ATTACHED.reset, token)
+            state = flow(
+                file=str(driver.loaded.file),
+                store=driver.mailbox.store.url,
+                name=driver.mailbox.experiment,
+                sets=list(self._request.sets),
+                globals_files=[str(g) for g in self._request.globals_],
+                backend=self._request.backend or "",
+                parameters=words(self._request.values),
+                tunables=list(self._request.tunables),
+                return_state=True,
+            )
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, BaseException) and not state.is_cancelled():
+            raise found
+
+
+def _text(error: BaseException | None) -> str:
+    text = str(error).splitlines()[0] if error is not None and str(error) else ""
+    return (text or type(error).__name__)[:300]
+
+
+def _flow_of(driver: Driver) -> Any:
+    if driver.study is not None:
+        from drillyard_flows.study import study
+
+        return study
+    from drillyard_flows.experiment import experiment
+
+    return experiment

@@ -1,0 +1,108 @@
+"""The phases of a session as things that can be shown: each is worked on once, by the session.
+
+Whoever shows a phase joins its body: that tells the session that it is shown, and waits for its
+end. A body never waits for whoever shows it for longer than the session says.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drillyard.driver.outcome import Outcome
+
+TRIAL = "trial"
+"""What is shown of a study beside its phases: a trial until it is judged."""
+
+
+class Body:
+    """One phase of a session, or one phase of one of its runs.
+
+    Attributes:
+        phase: ``provision``, ``setup``, ``train``, ``evaluate``, ``store``, ``teardown``, or
+            ``trial``.
+        key: What it is called in this session: the phase, a ticket, or a trial.
+        title: What people call it.
+        run: The run, where it is of one.
+        before: The body that it follows in its run; None for the first.
+        future: Its result: a lease, the workers, an accepted result, the outcome of a trial,
+            or None of a teardown.
+    """
+
+    def __init__(
+        self, phase: str, key: str, title: str = "", run: str = "", before: Body | None = None
+    ) -> None:
+        self.phase = phase
+        self.key = key
+        self.title = title or key
+        self.run = run
+        self.before = before
+        self.future: Future[Any] = Future()
+        self.joined = threading.Event()
+        self._on_join: Callable[[], None] = lambda: None
+
+    def join(self) -> Any:
+        """Say that it is shown, and wait for its end.
+
+        Raises:
+            DrillyardError: How it ended, when not well.
+        """
+        self.joined.set()
+        self._on_join()
+        return self.future.result()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.future.done()
+
+    def wakes(self, call: Callable[[], None]) -> None:
+        """Have something called when it is joined."""
+        self._on_join = call
+
+
+class Bodies:
+    """What a session has offered so far, in order.
+
+    Attributes:
+        outcome: How the session ended, once its report is built.
+    """
+
+    def __init__(self) -> None:
+        self.outcome: Future[Outcome] = Future()
+        self._offered: list[Body] = []
+        self._closed = False
+        self._news = threading.Condition()
+
+    def offer(self, body: Body) -> None:
+        """Add one, for whoever follows."""
+        with self._news:
+            self._offered.append(body)
+            self._news.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    def follow(self) -> Iterator[Body]:
+        """Each one as it is offered, until nothing more will come."""
+        seen = 0
+        while True:
+            with self._news:
+                while len(self._offered) == seen:
+                    if self._closed:
+                        return
+                    self._news.wait()
+                body = self._offered[seen]
+            seen += 1
+            yield body
+
+    def of(self, phase: str) -> list[Body]:
+        """Those of a phase, so far."""
+        with self._news:
+            return [body for body in self._offered if body.phase == phase]

@@ -1,0 +1,36 @@
+"""The driver's heartbeat: on its own, so that nothing slow delays it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from drillyard.errors import DrillyardError, Superseded
+from drillyard.mailbox.driver_lock import DriverLock
+
+BEAT_S = 3.0
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Writes the driver's heartbeat, in steps.
+
+    Args:
+        lock: Whose record it is.
+        on_superseded: Called once when another driver took over.
+    """
+
+    def __init__(self, lock: DriverLock, on_superseded: Callable[[Superseded], None]) -> None:
+        self._lock = lock
+        self._on_superseded = on_superseded
+
+    def step(self, now: float) -> float | None:
+        """Beat once; None once another driver took over."""
+        try:
+            self._lock.beat()
+        except Superseded as error:
+            self._on_superseded(error)
+            return None
+        except DrillyardError as error:
+            log.warning("the driver's heartbeat could not be written: %s", error)
+        return BEAT_S

@@ -1,0 +1,55 @@
+"""Renting for one experiment: what is ordered, and from whom."""
+
+from __future__ import annotations
+
+from drillyard.backend import Backend, Lease, Order
+from drillyard.backend.settings.resolve import settings_of
+from drillyard.driver.work_list import Wanted
+from drillyard.leases.manager import Tenancy
+from drillyard.leases.orders import order_of
+from drillyard.mailbox import Mailbox
+from drillyard.spec import ExperimentSpec
+
+
+class Rental:
+    """Rents and replaces the lease of one experiment.
+
+    Args:
+        spec: The experiment.
+        mailbox: Its place, which machines are told.
+        backend: Where capacity is rented.
+        leases: Of the experiment.
+        work: How many runs are left.
+    """
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        mailbox: Mailbox,
+        backend: Backend,
+        leases: Tenancy,
+        work: Wanted,
+    ) -> None:
+        self._spec = spec
+        self._mailbox = mailbox
+        self._backend = backend
+        self._leases = leases
+        self._work = work
+
+    def rent(self) -> Lease:
+        """Adopt what lives, or rent; returns at once."""
+        return self._leases.rent(self._spec, self._order)
+
+    def replace(self) -> Lease:
+        """Write the present lease off, which is gone, and rent another."""
+        return self._leases.replace(self._spec, self._order)
+
+    def _order(self, lease_id: str) -> Order:
+        return order_of(
+            self._spec,
+            lease=lease_id,
+            store_url=self._mailbox.store.url,
+            runs=self._work.remaining_runs(),
+            settings=settings_of(self._spec, self._backend.kind),
+            code=self._mailbox.experiment_record().code,
+        )

@@ -1,0 +1,295 @@
+"""``drive``: the only code that knows the order of the six phases.
+
+Each phase is worked on once, here. Renting begins at once. Any other phase begins when whoever
+shows it has joined it, or after ``GRACE_S`` without it: Prefect has been seen to hang for minutes.
+An error that decides nothing (a store or a provider that is away) ends the session and nothing
+else: machines go on, and the same command adopts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+from drillyard.driver.bodies import Bodies, Body
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import Kind, Outcome, outcome_of
+from drillyard.driver.setup import Setup
+from drillyard.driver.stage import NoStage, Stage
+from drillyard.driver.teardown import Teardown
+from drillyard.driver.work import Work
+from drillyard.errors import (
+    Bug,
+    ControlPlaneError,
+    CorruptObject,
+    DrillyardError,
+    ExperimentFailed,
+    Stopped,
+    StoreUnavailable,
+    UserError,
+    WorkerLost,
+)
+from drillyard.tracking import Mirror, resolve_uri
+
+GRACE_S = 10.0
+"""How long a phase waits to be shown before it begins all the same."""
+POLL_S = 0.05
+STOP_PATIENCE_S = 60.0
+"""How long running tickets may take to end after a stop was asked for."""
+RETRY_S = 5.0
+PROVISION_PATIENCE_S = 10.0
+"""How long a provider that is away is asked again."""
+PATIENCE_S = 180.0
+"""How long a store that is away is tried again once something is rented."""
+MIRROR_PATIENCE_S = 20.0
+DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
+"""Errors after which nothing that is rented is of use any more. All others decide nothing."""
+log = logging.getLogger(__name__)
+_State = Callable[[float], float | None]
+
+
+class Session:
+    """One experiment from an open driver to the end of its teardown, in steps.
+
+    Args:
+        driver: Open, with tickets to do.
+        bodies: Gets every phase as it comes.
+        settle: Where results are verified.
+        showing: Whether a phase that is offered may still be joined.
+        on_all_ended: Called once when every ticket has ended, before anything is torn down.
+        hurry: Set when this process must end soon: running tickets are then not waited for.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        bodies: Bodies,
+        settle: Executor,
+        *,
+        showing: Callable[[], bool] = lambda: False,
+        on_all_ended: Callable[[], None] = lambda: None,
+        hurry: threading.Event | None = None,
+    ) -> None:
+        self._driver = driver
+        self._bodies = bodies
+        self._showing = showing
+        self._on_all_ended = on_all_ended
+        self._hurry = hurry or threading.Event()
+        self._state: _State = self._provision
+        self._body: Body | None = None
+        self._offered_at = 0.0
+        self._failing_since: float | None = None
+        self._setup: Setup | None = None
+        self._teardown: Teardown | None = None
+        self._teardown_began = 0.0
+        self._work = Work(driver, bodies, settle)
+        self.wake = threading.Event()
+        """Set when the next step should come at once."""
+        self.error: DrillyardError | None = None
+        """What went wrong outside the runs."""
+        self.torn_down = False
+        """Whether the teardown is confirmed."""
+
+    def step(self, now: float) -> float | None:
+        """Go one step further.
+
+        Returns:
+            Seconds until the next step; None at the end.
+        """
+        try:
+            pause_s = self._state(now)
+        except Exception as error:
+            return self._failed(error, now)
+        self._failing_since = None
+        return pause_s
+
+    def close(self) -> None:
+        """End what is shown, also after a session that was cut."""
+        if self._teardown is not None:
+            self._teardown.abandon()
+        rest = self.error or ControlPlaneError("the session ended before this was decided")
+        self._work.close(rest)
+        if self._body is not None:
+            self._body.future.set_exception(rest)
+            self._body = None
+        self._bodies.close()
+
+    # -- the phases, in their order -----------------------------------------------------------
+
+    def _provision(self, now: float) -> float | None:
+        self._offer("provision", now)
+        self._end(self._driver.provision())
+        self._state = self._set_up
+        return 0.0
+
+    def _set_up(self, now: float) -> float | None:
+        if not self._shown("setup", now):
+            return POLL_S
+        if self._setup is None:
+            self._setup = self._driver.begin_setup()
+        pause_s = self._setup.step(now)
+        if pause_s is not None:
+            return pause_s
+        self._driver.workers_ready(self._setup.ready)
+        self._end(self._setup.ready)
+        self._state = self._run
+        return 0.0
+
+    def _run(self, now: float) -> float | None:
+        if self._driver.trouble is not None:
+            return self._ended_by(self._driver.trouble)
+        self._work.look()
+        given_at = self._driver.stopping.given_at
+        late = given_at is not None and now - given_at > STOP_PATIENCE_S
+        if not (self._work.over or late or self._hurry.is_set()):
+            return Work.POLL_S
+        self._on_all_ended()
+        self._state = self._tear_down
+        return 0.0
+
+    def _tear_down(self, now: float) -> float | None:
+        if not self._shown("teardown", now):
+            return POLL_S
+        if self._teardown is None:
+            self._teardown, self._teardown_began = self._driver.begin_teardown(), now
+        pause_s = self._teardown.step(now)
+        if pause_s is not None:
+            return pause_s
+        took_s = self._driver.clock.monotonic() - self._teardown_began
+        self._driver.times.at_least("teardown", took_s)
+        self.torn_down = True
+        self._end(None)
+        return None
+
+    # -- what is shown ------------------------------------------------------------------------
+
+    def _offer(self, phase: str, now: float) -> Body:
+        if self._body is None:
+            self._body = Body(phase, phase)
+            self._body.wakes(self.wake.set)
+            self._offered_at = now
+            self._bodies.offer(self._body)
+        return self._body
+
+    def _shown(self, phase: str, now: float) -> bool:
+        """Offer a phase; True once it may begin."""
+        body = self._offer(phase, now)
+        late = now - self._offered_at >= GRACE_S
+        return body.joined.is_set() or late or self._hurry.is_set() or not self._showing()
+
+    def _end(self, result: object) -> None:
+        assert self._body is not None
+        self._body.future.set_result(result)
+        self._body = None
+
+    # -- what goes wrong ----------------------------------------------------------------------
+
+    def _failed(self, error: Exception, now: float) -> float | None:
+        """Try again where that may help; else the error ends the work."""
+        if not isinstance(error, DrillyardError):
+            log.error("the session broke", exc_info=error)
+            error = Bug(f"the session broke: {error!r}")
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        patience_s = PROVISION_PATIENCE_S if self._state == self._provision else PATIENCE_S
+        may_pass = isinstance(error, ControlPlaneError | StoreUnavailable) and error.retryable
+        if may_pass and now - self._failing_since < patience_s:
+            log.warning("trying again in %.0f s: %s", RETRY_S, error)
+            return RETRY_S
+        return self._ended_by(error)
+
+    def _ended_by(self, error: DrillyardError) -> float | None:
+        """Tear down where nothing that is rented is of use any more; else leave it alone."""
+        if self._body is not None:
+            self._body.future.set_exception(error)
+            self._body = None
+        if self._state == self._tear_down:
+            # An unconfirmed teardown is told before whatever led to it.
+            self.error = error
+            return None
+        self.error = error
+        # Nothing was at work before and nothing could be rented: what was begun is taken back.
+        in_vain = self._state == self._provision and self._driver.adopts is False
+        if not (isinstance(error, DECIDED) or in_vain):
+            return None
+        self._on_all_ended()
+        self._state = self._tear_down
+        return 0.0
+
+
+def drive(
+    driver: Driver,
+    *,
+    stage: Stage | None = None,
+    say: Callable[[str], None] = log.info,
+    hurry: threading.Event | None = None,
+    report: bool = True,
+) -> Outcome:
+    """Take an open driver through its phases, up to its report, and close it.
+
+    Args:
+        driver: Open, with tickets to do.
+        stage: Shows what is done; None: nothing does.
+        say: Gets sentences for the user.
+        hurry: Set when this process must end soon: running tickets are then not waited for.
+        report: Build the report.
+
+    Returns:
+        How it ended. It raises nothing that the experiment, its machines or Prefect did.
+    """
+    stage = stage or NoStage()
+    uri = resolve_uri(driver.spec.tracking.mlflow, driver.mailbox.store.url)
+    mirror = Mirror(driver.mailbox, uri, on_warning=say)
+    bodies = Bodies()
+    try:
+        error = _phases(driver, stage, bodies, mirror, hurry)
+        outcome = outcome_of(driver, error, _report(driver, say) if report else None)
+    except BaseException as broken:
+        bodies.outcome.set_exception(broken)
+        raise
+    bodies.outcome.set_result(outcome)
+    try:
+        driver.close(outcome.word)
+    except DrillyardError as away:
+        log.warning("the end of this driver could not be written: %s", away)
+    if outcome.kind is Kind.STOPPED:
+        mirror.leave()  # whoever stopped it wants to go
+    elif told := mirror.finish(MIRROR_PATIENCE_S).registered:
+        say(told)
+    stage.end(outcome)
+    return outcome
+
+
+def _phases(
+    driver: Driver, stage: Stage, bodies: Bodies, mirror: Mirror, hurry: threading.Event | None
+) -> DrillyardError | None:
+    """Take the session through its phases; what went wrong outside the runs."""
+    with ThreadPoolExecutor(8, "drillyard-settle") as settle:
+        session = Session(
+            driver, bodies, settle, showing=stage.showing, on_all_ended=mirror.ask, hurry=hurry
+        )
+        try:
+            mirror.start()
+            stage.begin(driver, bodies)
+            with stage.slots(driver):
+                while (pause_s := session.step(driver.clock.monotonic())) is not None:
+                    driver.clock.wait(session.wake, pause_s)
+                    session.wake.clear()
+        except DrillyardError as error:
+            session.error = error
+        finally:
+            session.close()
+    return session.error
+
+
+def _report(driver: Driver, say: Callable[[str], None]) -> str | None:
+    """Build the report; what fails is said, and fails nothing."""
+    from drillyard.report import build
+
+    try:
+        driver.save_timings()  # the report has a table of them
+        return str(build(driver.mailbox).index)
+    except Exception as error:
+        say(f"the report could not be built: {error}")
+        return None

@@ -1,0 +1,101 @@
+"""Setting up: waiting for the workers, and replacing a lease that dies meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drillyard.backend import Backend, Lease, Liveness, setup_s
+from drillyard.driver.lease_supervisor import Keeper
+from drillyard.driver.work_list import Wanted
+from drillyard.errors import Bug, WorkerLost
+from drillyard.leases.lost_attempts import probe
+from drillyard.leases.manager import Tenancy
+from drillyard.leases.setup_wait import SetupWait
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import WorkerRecord
+
+SETUP_TIMEOUT_S = 1800.0
+"""The one set-up time-out: command, flow and Python use it; a backend's own time comes on top."""
+SETUP_REPLACEMENTS = 2
+"""Leases that may die before they are ready: one that dies three times would die forever."""
+
+
+class Setup:
+    """The set-up of one experiment, in steps.
+
+    Args:
+        mailbox: Where workers say that they are ready.
+        backend: Where the lease is rented.
+        leases: Of the experiment; something is rented already.
+        supervisor: Replaces a lease that died.
+        work: Ends the wait where workers that were ready early have done everything.
+        check_stopped: Raises where the experiment was asked to stop.
+        timeout_s: How long, beside what the backend itself takes.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        backend: Backend,
+        leases: Tenancy,
+        supervisor: Keeper,
+        work: Wanted,
+        check_stopped: Callable[[], None],
+        timeout_s: float = SETUP_TIMEOUT_S,
+    ) -> None:
+        if leases.lease is None:
+            raise Bug("setup before provision")
+        self._mailbox = mailbox
+        self._backend = backend
+        self._leases = leases
+        self._supervisor = supervisor
+        self._work = work
+        self._check_stopped = check_stopped
+        self._timeout_s = timeout_s + setup_s(backend)
+        self._deadline: float | None = None
+        self._lease: Lease | None = None
+        self._wait: SetupWait | None = None
+        self.ready: list[WorkerRecord] = []
+        """The workers that are ready, once it has finished."""
+
+    def step(self, now: float) -> float | None:
+        """Look once; None once the workers are ready.
+
+        Raises:
+            RunFailed: A worker could not be set up; with what it said.
+            WorkerLost: Leases died again and again, or were not ready in time.
+            Stopped: Somebody asked for that.
+        """
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s
+        self._check_stopped()
+        lease = self._leases.lease
+        if lease is None:
+            raise WorkerLost("the lease was torn down", hint="run the command again")
+        if self._wait is None or lease is not self._lease:
+            self._lease = lease
+            left_s = self._deadline - now
+            self._wait = SetupWait(
+                self._mailbox, self._backend, lease, left_s, self._work.done_early
+            )
+        try:
+            pause_s = self._wait.step(now)
+        except WorkerLost as error:
+            return self._replaced(lease, error)
+        if pause_s is None:
+            self._supervisor.set_up = True
+            self.ready = self._wait.ready
+        return pause_s
+
+    def _replaced(self, lease: Lease, lost: WorkerLost) -> float | None:
+        gone = probe(self._backend, lease) is Liveness.GONE
+        if gone and self._work.decided:
+            return None  # its machines had done everything, and ended themselves
+        if not gone or self._supervisor.replaced >= SETUP_REPLACEMENTS:
+            raise lost
+        with self._supervisor.ending:
+            # Whoever tore it down meanwhile decides.
+            if self._leases.lease is not lease:
+                raise lost
+            self._supervisor.replace(lease)
+        return 0.0

@@ -1,0 +1,56 @@
+"""Whether an experiment was asked to stop, by this driver or by anybody else."""
+
+from __future__ import annotations
+
+from drillyard.errors import Stopped
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.records import Cancel
+from drillyard.system.clock import Clock
+
+
+class StopOrder:
+    """The order to stop, as a driver gives and sees it.
+
+    Args:
+        mailbox: The experiment.
+        clock: For times.
+    """
+
+    def __init__(self, mailbox: Mailbox, clock: Clock) -> None:
+        self._mailbox = mailbox
+        self._clock = clock
+        self.given_at: float | None = None
+        """When this driver gave the order (monotonic), or None."""
+
+    def give(self, reason: str, drain: bool = False) -> None:
+        """Ask all workers to stop.
+
+        Args:
+            reason: For people.
+            drain: Let running tickets finish.
+        """
+        if self.given_at is None:
+            self.given_at = self._clock.monotonic()
+        order = Cancel(
+            reason=reason, by=f"driver on {host()}", drain=drain, written_at=self._clock.now()
+        )
+        self._mailbox.write("control/cancel.json", order)
+
+    @property
+    def given(self) -> bool:
+        """Whether this driver gave it; asks nobody."""
+        return self.given_at is not None
+
+    def seen(self) -> bool:
+        """Whether anybody gave it; asks the mailbox."""
+        return self.given or self._mailbox.cancelled() is not None
+
+    def check(self) -> None:
+        """Raise where it was given.
+
+        Raises:
+            Stopped: Somebody asked for that.
+        """
+        if self.seen():
+            raise Stopped("stopped before any work began", hint="run the same command again")

@@ -1,0 +1,65 @@
+"""Tearing down: every lease of the experiment ends, confirmed by its provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drillyard.driver.lease_supervisor import Keeper
+from drillyard.errors import Superseded
+from drillyard.leases.manager import Ending, Tenancy
+
+TEARDOWN_TIMEOUT_S = 60.0
+_BUSY_S = 0.1
+
+
+class Teardown:
+    """The teardown of one experiment, in steps; several may run side by side.
+
+    Args:
+        leases: Of the experiment.
+        supervisor: Replaces nothing while leases are ended.
+        may: Raises when this driver may no longer act.
+        say: Gets a sentence where another driver has the machines.
+        timeout_s: How long to wait for the provider's listing.
+    """
+
+    def __init__(
+        self,
+        leases: Tenancy,
+        supervisor: Keeper,
+        may: Callable[[], None],
+        say: Callable[[str], None],
+        timeout_s: float = TEARDOWN_TIMEOUT_S,
+    ) -> None:
+        self._supervisor = supervisor
+        self._say = say
+        self._ending = Ending(leases, timeout_s, may)
+        self._began = False
+
+    def step(self, now: float) -> float | None:
+        """Take every lease one step further; None once nothing of ours is listed.
+
+        Raises:
+            TeardownUnconfirmed: Something may still be running; results are intact.
+        """
+        if not self._began:
+            if not self._supervisor.ending.acquire(blocking=False):
+                return _BUSY_S
+            self._began = True
+            self._supervisor.set_up = False  # what is being ended is not replaced
+        pause_s: float | None = None
+        try:
+            pause_s = self._ending.step(now)
+        except Superseded as error:
+            self._say(f"nothing torn down: {error}")
+        finally:
+            if pause_s is None:
+                self._supervisor.ending.release()
+                self._began = False
+        return pause_s
+
+    def abandon(self) -> None:
+        """Leave the rest to somebody else; safe to call again."""
+        if self._began:
+            self._supervisor.ending.release()
+            self._began = False

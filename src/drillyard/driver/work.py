@@ -1,0 +1,136 @@
+"""What a session waits for between set-up and teardown: tickets of runs, and trials."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+
+from drillyard.driver.bodies import TRIAL, Bodies, Body
+from drillyard.driver.driver import Driver
+from drillyard.errors import DrillyardError, RunFailed, Stopped
+from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.records import PHASES, Accepted, TrialOutcome
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import TicketState
+
+
+class Work:
+    """Offers each ticket when the one before it in its run has its result, and settles it.
+
+    Args:
+        driver: Open.
+        bodies: Gets them.
+        settle: Where results are verified: a file may be far away.
+    """
+
+    POLL_S = 0.2
+
+    def __init__(self, driver: Driver, bodies: Bodies, settle: Executor) -> None:
+        self._driver = driver
+        self._bodies = bodies
+        self._settle = settle
+        self._open: dict[str, Body] = {}
+        """Ticket -> what is offered and has not ended."""
+        self._open_trials: dict[str, Body] = {}
+        self._settling: dict[str, Future[Accepted]] = {}
+        self._last: dict[str, Body | None] = {}
+        """Run -> its body that ended last; None: nothing of the run comes any more."""
+        self._changes = -1
+        self._trials = 0
+        self._names: dict[str, str] = {}
+
+    def look(self) -> None:
+        """Offer what can be offered, and end what has ended."""
+        self._collect()
+        if self._driver.changes != self._changes:
+            self._changes = self._driver.changes
+            self._tickets()
+        if self._driver.study is not None:
+            self._follow_trials()
+
+    @property
+    def over(self) -> bool:
+        """True once everything has ended and every result is verified."""
+        current = self._changes == self._driver.changes  # else a next one is to be offered
+        return self._driver.over and current and not self._open
+
+    def close(self, error: DrillyardError) -> None:
+        """End what is open with an error."""
+        for body in [*self._open.values(), *self._open_trials.values()]:
+            if not body.done:
+                body.future.set_exception(error)
+
+    # -- tickets ------------------------------------------------------------------------------
+
+    def _tickets(self) -> None:
+        states = self._driver.states()
+        runs: dict[str, list[TicketState]] = {}
+        for state in states.values():
+            if state.ticket.run not in self._last or self._last[state.ticket.run] is not None:
+                runs.setdefault(state.ticket.run, []).append(state)
+        for run, own in runs.items():
+            own.sort(key=lambda s: PHASES.index(s.ticket.phase))
+            self._advance(run, own)
+
+    def _advance(self, run: str, own: list[TicketState]) -> None:
+        """Offer the first ticket of a run that has not ended here; settle it where it has."""
+        last = self._last.get(run)
+        done = -1 if last is None else [s.ticket.ticket for s in own].index(last.key)
+        if done + 1 >= len(own):
+            return
+        state = own[done + 1]
+        ticket = state.ticket.ticket
+        if ticket not in self._open:
+            body = Body(state.ticket.phase.value, ticket, self._title(state), run=run, before=last)
+            self._open[ticket] = body
+            self._bodies.offer(body)
+        if state.status.ended and ticket not in self._settling:
+            self._settling[ticket] = self._settle.submit(self._driver.result, state)
+
+    def _title(self, state: TicketState) -> str:
+        run = state.ticket.run
+        if run not in self._names:
+            self._names[run] = self._driver.mailbox.run(run).name or run
+        return f"{state.ticket.phase.value} {self._names[run]}"
+
+    def _collect(self) -> None:
+        """End the tickets whose results were verified meanwhile."""
+        for ticket, verified in list(self._settling.items()):
+            if not verified.done():
+                continue
+            del self._settling[ticket]
+            body = self._open.pop(ticket)
+            error = verified.exception()
+            if error is None:
+                self._last[body.run] = body
+                self._changes = -1  # the next one of this run may have ended already
+                body.future.set_result(verified.result())
+            else:
+                self._last[body.run] = None
+                body.future.set_exception(error)
+
+    # -- trials -------------------------------------------------------------------------------
+
+    def _follow_trials(self) -> None:
+        study = self._driver.study
+        assert study is not None
+        for record in study.follow(self._trials, 0.0):
+            self._trials += 1
+            if record.number not in study.earlier:
+                body = Body(TRIAL, trial_id(record.number), record.label)
+                self._open_trials[body.key] = body
+                self._bodies.offer(body)
+        for number, outcome in study.outcomes.items():
+            judged = self._open_trials.pop(trial_id(number), None)
+            if judged is not None:
+                _end_trial(judged, outcome)
+
+
+def _end_trial(body: Body, outcome: TrialOutcome) -> None:
+    if outcome.status is Status.CANCELLED:
+        body.future.set_exception(Stopped(f"{body.key} was stopped"))
+    elif outcome.status in (Status.SUCCEEDED, Status.PRUNED):
+        body.future.set_result(outcome)
+    else:
+        body.future.set_exception(
+            RunFailed(f"{body.key}: {outcome.message or outcome.status.value}")
+        )

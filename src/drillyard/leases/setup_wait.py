@@ -1,0 +1,125 @@
+"""Waiting until the workers of a lease are ready."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from drillyard.backend import Backend, Lease, Liveness, Trait
+from drillyard.errors import (
+    DrillyardError,
+    InfrastructureError,
+    NoCapacity,
+    RunFailed,
+    WorkerLost,
+)
+from drillyard.leases.lost_attempts import probe
+from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.mailbox import WorkerCache
+from drillyard.mailbox.records import WorkerRecord
+
+_POLL_S = 0.1
+_PROBE_EVERY_S = 2.0
+log = logging.getLogger(__name__)
+
+
+class SetupWait:
+    """The wait for the workers of one lease, in steps.
+
+    Args:
+        mailbox: Where workers say that they are ready.
+        backend: Asked whether the lease is alive, and let mend what did not come.
+        lease: Whose workers; where tickets bring them, the lease itself is waited for.
+        timeout_s: How long.
+        enough: True when no more workers are needed than there are.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        backend: Backend,
+        lease: Lease,
+        timeout_s: float,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._mailbox = mailbox
+        self._backend = backend
+        self._lease = lease
+        self._timeout_s = timeout_s
+        self._enough = enough
+        self._wanted = lease.order.workers
+        self._pause_s = max(_POLL_S, pace(mailbox.store))
+        self._deadline: float | None = None
+        self._next_probe = 0.0
+        self._seen: WorkerCache = {}
+        self.ready: list[WorkerRecord] = []
+        """The workers that are ready, once it has finished."""
+
+    def step(self, now: float) -> float | None:
+        """Look once; None once enough workers are ready.
+
+        Raises:
+            RunFailed: A worker could not be set up; with what it said.
+            WorkerLost: The lease is gone, or no worker was ready in time.
+            NoCapacity: The backend cannot get what is missing.
+        """
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s
+            self._next_probe = now + _PROBE_EVERY_S
+        there = self._mailbox.workers(self._seen, settled=("ready",))
+        mine = [w for w in there if w.lease == self._lease.lease_id]
+        self._refuse_failed(mine)
+        self.ready = [w for w in mine if w.state == "ready"]
+        if (self.ready and sum(w.slots for w in self.ready) >= self._wanted) or self._enough():
+            return None
+        if now >= self._next_probe:
+            self._next_probe = now + _PROBE_EVERY_S
+            if self._alive_without_workers():
+                return None
+        if now >= self._deadline:
+            if self.ready:  # fewer than asked for is slower, not wrong
+                log.warning("%d of %d workers are ready", len(self.ready), self._wanted)
+                return None
+            raise self._lost(f"had no ready worker after {self._timeout_s:.0f} s")
+        return self._pause_s
+
+    def _alive_without_workers(self) -> bool:
+        """Ask the provider; True where a living lease is all that can be waited for."""
+        alive = probe(self._backend, self._lease)
+        if alive is Liveness.ALIVE and Trait.JOBS in self._backend.traits:
+            return True
+        if alive is Liveness.GONE:
+            # Its last words may have come between the two looks.
+            self._refuse_failed(self._mailbox.workers())
+            raise self._lost("ended before it was ready")
+        self._wanted = self._tended()
+        return False
+
+    def _tended(self) -> int:
+        """Let the backend mend what did not come; how many workers can be waited for."""
+        if Trait.TENDED in self._backend.traits:
+            try:
+                return self._backend.tend(self._lease, self._lease.order.workers)
+            except NoCapacity:
+                raise
+            except InfrastructureError as error:
+                log.info("cannot tend lease %s now: %s", self._lease.lease_id, error)
+        return self._lease.order.workers
+
+    def _refuse_failed(self, workers: list[WorkerRecord]) -> None:
+        for worker in workers:
+            if worker.lease == self._lease.lease_id and worker.state == "failed":
+                raise RunFailed(
+                    f"worker {worker.worker} on {worker.host} could not be set up: "
+                    f"{worker.message}"
+                )
+
+    def _lost(self, what: str) -> WorkerLost:
+        try:
+            lines = list(self._backend.logs(self._lease, None))[-5:]
+        except (DrillyardError, OSError):
+            lines = []
+        last = "; its last lines:\n  " + "\n  ".join(lines) if lines else ""
+        return WorkerLost(
+            f"lease {self._lease.lease_id} {what}{last}", hint="run the command again"
+        )

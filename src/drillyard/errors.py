@@ -65,6 +65,38 @@ class DrillyardError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a pipe between processes: all of it arrives, and no module of a user is imported."""
+        ours = next(k for k in type(self).__mro__ if k.__module__ == __name__)
+        return _arrived, (ours, self.args, {k: _plain(v) for k, v in vars(self).items()})
+
+
+class _Shown(str):
+    """What ``repr`` said of a value in another process."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _plain(value: Any) -> Any:
+    """A value that any process can read; of a foreign class its ``repr``."""
+    if type(value) in (bool, int, float, str, type(None)) or isinstance(value, DrillyardError):
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    if type(value) is dict:
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return _Shown(repr(value))
+
+
+def _arrived(
+    kind: type[DrillyardError], args: tuple[Any, ...], state: dict[str, Any]
+) -> DrillyardError:
+    # The constructor takes other arguments than ``args``, and has done its work already.
+    made = kind.__new__(kind, *args)
+    vars(made).update(state)
+    return made
+
 
 class BadValue(ValueError):
     """What a check inside a model refuses; becomes a ``ConfigError`` with file and line.

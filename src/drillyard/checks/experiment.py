@@ -116,7 +116,7 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
         limit_s: Longest time without a sign of life, in seconds.
 
     Raises:
-        SimulatorError: It hangs, or ended its process.
+        SimulatorError: It hangs, ended its process, or left the program.
     """
     try:
         return watched(look, limit_s, "importing it")
@@ -125,6 +125,11 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
             str(ended), field="simulator.id", allowed="a simulator that can be stepped",
             hint="mend the simulator",
         ) from ended  # fmt: skip
+    except SystemExit as end:
+        raise SimulatorError(
+            f"your code called sys.exit({end.code!r})", field="simulator.id",
+            allowed="a simulator that can be stepped", hint="raise an exception instead",
+        ) from end  # fmt: skip
 
 
 def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:

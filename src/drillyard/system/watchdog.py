@@ -6,16 +6,20 @@ A simulator is foreign code: it may never return from a step. Whoever calls it s
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
+
+from drillyard.errors import DrillyardError
 
 _TICK_S = 0.3
 T = TypeVar("T")
@@ -50,6 +54,17 @@ class Death(Exception):
                 how = signal.Signals(-exitcode).name
         super().__init__(f"it ended the process with {how} in: {doing}")
         self.doing = doing
+
+
+class ChildTraceback(Exception):
+    """Where the child raised: the cause of an exception that ``watched`` raises in its stead.
+
+    Args:
+        text: The traceback, as Python prints it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"\n{text}")
 
 
 def sign(doing: str) -> None:
@@ -106,7 +121,9 @@ def watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     Raises:
         Silence: It hangs.
         Death: It ended the child.
-        BaseException: What the work itself raised.
+        BaseException: What the work itself raised, once. From a child: errors of our tree whole;
+            of others the nearest built-in class with the message. The child's traceback is the
+            cause.
     """
     alone = threading.active_count() == 1 and "torch" not in sys.modules
     if sys.platform == "linux" and alone:
@@ -137,12 +154,11 @@ def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
             elif kind == "result":
                 return value  # type: ignore[no-any-return]
             else:
-                break
+                error, trace = value
+                raise error from ChildTraceback(trace)
     finally:
         _end(child)
         ours.close()
-    # It raised. Once more in this process: an exception does not travel whole through a pipe.
-    return work()
 
 
 def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> None:
@@ -153,8 +169,24 @@ def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> N
     try:
         with heard_by(lambda doing: answer.send(("sign", doing))):
             answer.send(("result", work()))
-    except BaseException:
-        answer.send(("raised", None))
+    except BaseException as error:
+        answer.send(("raised", (_portable(error), traceback.format_exc())))
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An error that the parent can rebuild without importing what only the work should."""
+    if isinstance(error, DrillyardError):
+        return error
+    kind: type[BaseException] = next(
+        k for k in type(error).__mro__ if k.__module__ == builtins.__name__
+    )
+    try:
+        args = error.__reduce__()[1]  # `args` alone lacks the file name of an OSError
+        if kind is type(error) and all(type(a) in (str, int, float, type(None)) for a in args):
+            return kind(*args)
+        return kind(f"{type(error).__name__}: {error}")
+    except Exception:  # its constructor wants other things, or it cannot be printed
+        return RuntimeError(f"{type(error).__name__}; its message is in the traceback")
 
 
 def _end(child: Any) -> None:

@@ -99,9 +99,9 @@ def run(
         what: Of ``load``, a specification (``experiment.spec.model_copy(update=…)``), or a file.
         store: Where results are kept; default DRILLYARD_STORE or ``./drillyard-runs``.
         folder: The user's modules; default: where the file lies, else the working folder.
-        callbacks: Get each ``Point`` once. Returning False, or raising ``StopRun``, stops the
-            experiment; the results then say CANCELLED. Any other exception stops it too, and is
-            raised.
+        callbacks: Get each ``Point`` once, of a study those of all trials. Returning False, or
+            raising ``StopRun``, stops the experiment; the results then say CANCELLED. Any other
+            exception stops it too, and is raised.
         streams: Which curves callbacks get.
         allow_change: Go on under the same name although results will differ.
         report: Build the report at the end.
@@ -136,7 +136,7 @@ def run(
     mailbox = Mailbox(open_store(url), spec.name)
     driver = Driver(loaded, mailbox, backend, on_line=say, allow_change=allow_change)
     listeners = [callbacks] if callable(callbacks) else list(callbacks)
-    feed = Feed(mailbox, listeners, streams)
+    feed = Feed(mailbox, driver.states, listeners, streams)
     todo = driver.open()
     if todo:
         stage = make_stage(loaded) if make_stage is not None else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
+    from drillyard.mailbox.ticket_states import TicketState
 
 STREAMS = ("train", "evaluation")
 _HEADLINE = ("eval/mean_reward", "rollout/ep_rew_mean")
@@ -51,18 +52,27 @@ class Feed:
 
     Args:
         mailbox: The experiment.
+        states: The tickets of the experiment, as they were seen last; of a study they grow.
         callbacks: Who gets them.
         streams: Which.
     """
 
     def __init__(
-        self, mailbox: Mailbox, callbacks: Sequence[Callback], streams: Sequence[str] = STREAMS
+        self,
+        mailbox: Mailbox,
+        states: Callable[[], Mapping[str, TicketState]],
+        callbacks: Sequence[Callback],
+        streams: Sequence[str] = STREAMS,
     ) -> None:
         self._mailbox = mailbox
+        self._states = states
         self._callbacks = callbacks
         self._streams = streams
         self._seen: dict[tuple[str, str], int] = {}
         self._segments: dict[str, frozenset[str]] = {}
+        self._seeds: dict[str, int] = {}
+        self._complete: set[str] = set()
+        """Runs that were read after their training had ended: not looked at again."""
 
     def poll(self) -> bool:
         """Deliver what is new.
@@ -83,25 +93,29 @@ class Feed:
         return all(answer is None or bool(answer) for answer in answers)
 
     def _new(self) -> Iterator[Point]:
-        from drillyard.mailbox.mailbox import run_id
+        from drillyard.mailbox.records import Phase
         from drillyard.metrics.streams import read_stream
 
-        seeds = self._mailbox.experiment_record().spec["seeds"]
-        for seed in seeds:
-            run = run_id(1, seed)
+        for state in self._states().values():
+            run = state.ticket.run
+            if state.ticket.phase is not Phase.TRAIN or run in self._complete:
+                continue
+            if run not in self._seeds:
+                self._seeds[run] = self._mailbox.run(run).seed
             prefix = self._mailbox.key(f"runs/{run}/attempts/")
             segments = frozenset(
                 i.key for i in self._mailbox.store.list(prefix) if "/streams/" in i.key
             )
-            if segments == self._segments.get(run):
-                continue
-            for stream in self._streams:
-                # A resumed attempt writes lines again that were cut: same numbers, same values.
-                first = self._seen.get((run, stream), 0)
-                for line in read_stream(self._mailbox, run, stream)[first:]:
-                    self._seen[(run, stream)] = line["seq"] + 1
-                    yield Point(
-                        self._mailbox.experiment, run, seed, stream, line["step"],
-                        line["metrics"], line["time"],
-                    )  # fmt: skip
-            self._segments[run] = segments
+            if segments != self._segments.get(run):
+                for stream in self._streams:
+                    # A resumed attempt writes lines again that were cut: same numbers and values.
+                    first = self._seen.get((run, stream), 0)
+                    for line in read_stream(self._mailbox, run, stream)[first:]:
+                        self._seen[(run, stream)] = line["seq"] + 1
+                        yield Point(
+                            self._mailbox.experiment, run, self._seeds[run], stream, line["step"],
+                            line["metrics"], line["time"],
+                        )  # fmt: skip
+                self._segments[run] = segments
+            if state.status.ended:  # seen before its lines were read, so that none comes after
+                self._complete.add(run)

@@ -133,12 +133,11 @@ class Watch:
         return new
 
     def _budgets(self) -> Iterator[tuple[str, float, float, str]]:
-        budget = self._driver.spec.budget
+        budget, ledger = self._driver.spec.budget, Ledger(self._driver.mailbox)
         if budget.max_hours is not None:
-            used = (time.time() - self._began) / 3600.0
+            used = ledger.used_s(self._began) / 3600.0
             yield "budget.max_hours", used, budget.max_hours, "hours"
         if budget.max_cost is not None:
-            ledger = Ledger(self._driver.mailbox)
             yield (
                 "budget.max_cost",
                 ledger.spent(),

@@ -30,13 +30,12 @@ def test_a_budget_is_told_once_from_80_percent_on(monkeypatch: Any) -> None:
     watch = events.Watch(
         driver(hours=1.0, cost=10.0), lambda event, _, **payload: told.append((event, payload))
     )
-    spent = 7.9
+    spent, hours = 7.9, 0.79
     monkeypatch.setattr(Ledger, "spent", lambda self: spent)
-    now = watch._began + 0.79 * 3600
-    monkeypatch.setattr(events.time, "time", lambda: now)
+    monkeypatch.setattr(Ledger, "used_s", lambda self, since: hours * 3600)
     watch.look()
     assert told == []
-    spent, now = 8.1, watch._began + 0.81 * 3600
+    spent, hours = 8.1, 0.81
     watch.look()
     watch.look()
     assert [(e, p["limit"]) for e, p in told] == [

@@ -29,6 +29,9 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
+LOST = "lost"
+"""The reason of a lease that went by itself, and that another one replaced."""
+
 
 class Intent(Record):
     """``intent.json``: what is about to be rented."""
@@ -226,6 +229,20 @@ class Ledger:
         """What all leases of the experiment have cost so far."""
         now = self._clock.now()
         return sum(entry.spent(now) for entry in self.entries())
+
+    def used_s(self, since: float = 0.0) -> float:
+        """Seconds of ``budget.max_hours`` in use: the newest lease's, and of those it replaced.
+
+        Args:
+            since: Epoch seconds; a lease that had gone before is of an earlier command.
+        """
+        entries, now, total = self.entries(), self._clock.now(), 0.0
+        for newer, entry in enumerate(reversed(entries)):
+            gone = entry.gone
+            if gone is not None and (gone.reason != LOST if newer else gone.written_at < since):
+                break
+            total += entry.lived_s(now)
+        return total
 
     def _local(self, lease: str) -> Path:
         return _local_path(lease, self._home)

@@ -135,3 +135,15 @@ def test_a_limit_that_was_reached_between_two_looks_is_told_after_the_end(tmp_pa
     before.tenancy.end_all(60.0, lambda: None)
     watch.look()
     assert told == ["budget.max_hours"]
+
+
+def test_a_replacement_after_a_resume_may_live_for_the_rest_of_the_hours(tmp_path: Path) -> None:
+    """Before it, the life of a machine that was adopted counted twice when that was lost."""
+    before = Before(tmp_path, hours_ago=30 / 60)
+    before.rents()
+    before.passes(20)
+    before.command()
+    before.rents()  # adopts what lives
+    before.passes(10)
+    before.loses()
+    assert before.deadline_in_h() == pytest.approx(30 / 60)

@@ -27,7 +27,7 @@ from drillyard.errors import (
     UserError,
 )
 from drillyard.leases import machine_logs
-from drillyard.leases.ledger import Entry, Ledger
+from drillyard.leases.ledger import LOST, Entry, Ledger
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
@@ -84,9 +84,8 @@ class Tenancy:
             lost = self.lease
             if lost is not None:
                 self._backend.teardown(lost)  # remains of it: discs, groups, children
-                entry = self._ledger.entry(lost.lease_id)
-                self._used_s += entry.lived_s(self._clock.now()) if entry else 0.0
-                self._ledger.gone(lost.lease_id, "lost", confirmed=False)
+                self._ledger.gone(lost.lease_id, LOST, confirmed=False)
+                self._used_s = self._ledger.used_s()
                 self.lease = None
             return self.rent(spec, order)
 
@@ -104,7 +103,6 @@ class Tenancy:
             # Idempotent by id: also completes what an earlier driver was killed in.
             lease = backend.provision(entry.intent.order)
             self._ledger.rented(lease)
-            self._used_s += entry.lived_s(self._clock.now())
             log.info("adopted lease %s", lease.lease_id)
             return lease
         return None

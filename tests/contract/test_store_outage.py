@@ -1,0 +1,218 @@
+"""A store that is away decides nothing: `drillyard.run` cancels no run and ends no machine.
+
+As with the command line, the error says that the same call goes on; meanwhile machines work, and
+the next call adopts them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import drillyard
+from drillyard.backend import Liveness, open_backend
+from drillyard.driver.active import opened
+from drillyard.errors import AlreadyDriven, InfrastructureError, StoreUnavailable
+from drillyard.leases.ledger import Entry, Ledger
+from drillyard.mailbox import Mailbox, open_store
+from tests.contract.outage_store import impatient
+from tests.patience import PATIENCE_S, until
+
+WORKLOAD = '''
+"""Writes a point and a word of progress again and again, until the file `gate` is there."""
+import time
+from pathlib import Path
+from drillyard.mailbox.records import AttemptStart
+from drillyard.metrics.streams import StreamWriter
+from drillyard.runs.phases import PhaseOutcome
+
+class Gated:
+    kind = "gated"
+    def check(self, spec, folder): return []
+    def preload(self, spec): return []
+    def freeze(self, spec, seed): return {}
+
+    def train(self, context):
+        context.mailbox.write(f"{context.folder}/start.json", AttemptStart(
+            attempt=context.attempt, started_at=0.0))
+        writer = StreamWriter(context.mailbox, context.run.run, context.attempt)
+        gate, step = Path(context.run.parameters["gate"]), 0
+        while not gate.exists() or step < 20:
+            context.stop.check()
+            step += 1
+            context.progress(step=step, total=10**6)
+            writer.append("train", step, {"rollout/ep_rew_mean": step})
+            writer.flush()
+            time.sleep(0.05)
+        return PhaseOutcome(summary={"steps": step})
+
+    def evaluate(self, context):
+        return PhaseOutcome(summary={})
+'''
+FILE = """
+name: gated
+workload: "gated_work:Gated"
+parameters: {{const_args: {{gate: {gate}}}}}
+seeds: [1, 2]
+resources: {{workers: 2}}
+tracking: {{mlflow: null}}
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def by_one_session(raises: type[Exception]) -> pytest.MarkDecorator:
+    """Fails today, and with this error."""
+    return pytest.mark.xfail(
+        strict=True, raises=raises, reason="fixed by the one session (issue 14 point 4)"
+    )
+
+
+class Bench:
+    """An experiment whose runs end when the gate is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gate = folder / "gate"
+        self.project = folder / "project"
+        self.project.mkdir()
+        (self.project / "gated_work.py").write_text(WORKLOAD)
+        (self.project / "gated.yaml").write_text(FILE.format(gate=self.gate))
+        self.url = f"outage://{folder / 'store'}"
+        self.mailbox = Mailbox(open_store(str(folder / "store")), "gated")
+
+    def run(self, **more: Any) -> Any:
+        return drillyard.run("gated.yaml", store=self.url, flow=False, report=False, **more)
+
+    def program(self, way: str) -> subprocess.CompletedProcess[str]:
+        """The same in a process of its own, from Python or by the command line."""
+        return subprocess.run(
+            [sys.executable, "-m", "tests.contract.outage_store", way, "gated.yaml", self.url],
+            cwd=self.project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+            text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+
+    def leases(self) -> list[Entry]:
+        return Ledger(self.mailbox).entries()
+
+    def steps(self) -> list[int]:
+        """How far the runs are, by the words of their workers."""
+        boards = [self.mailbox.board(f"t0001-s{seed}") for seed in (1, 2)]
+        return [board.step if board is not None else 0 for board in boards]
+
+    def cancelled(self) -> bool:
+        return self.mailbox.cancelled() is not None
+
+    def down_at_work(self) -> None:
+        """The store goes down once both runs are at work."""
+        self.when(lambda: all(self.steps()), (self.folder / "down").touch)
+
+    def back(self) -> None:
+        for name in ("down", "down-after-renting", "back-to-cancel"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def when(self, condition: Callable[[], object], then: Callable[[], object]) -> None:
+        """Do something from another thread once a condition is true."""
+
+        def body() -> None:
+            until(condition)
+            then()
+
+        threading.Thread(target=body, daemon=True).start()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Little patience with a store; none of the experiment's machines after the test."""
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
+    monkeypatch.setattr("drillyard.driver.driver.Watcher", impatient)
+    made = Bench(tmp_path)
+    monkeypatch.chdir(made.project)
+    monkeypatch.syspath_prepend(made.project)
+    yield made
+    made.back()
+    for one in opened():
+        one.close("test over")
+    backend = open_backend("local", {})
+    for entry in made.leases():
+        backend.teardown(entry.lease)
+    sys.modules.pop("gated_work", None)
+
+
+def goes_on_and_is_adopted(bench: Bench) -> None:
+    """After an outage: nothing is cancelled or torn down, and the next call finishes the runs."""
+    assert not bench.cancelled(), "the runs were cancelled"
+    (entry,) = bench.leases()
+    assert entry.open, "the machines were torn down"
+    assert open_backend("local", {}).probe(entry.lease) is Liveness.ALIVE
+    until(lambda: all(bench.steps()), what="both runs at work")
+    before = bench.steps()
+    until(
+        lambda: all(now > then for now, then in zip(bench.steps(), before, strict=True)),
+        what="machines that go on working",
+    )
+    store = bench.mailbox.store
+    key = bench.mailbox.key(f"leases/{entry.intent.order.lease_id}/rented.json")
+    rented = store.stat(key)
+    bench.when(lambda: store.stat(key) != rented, bench.gate.touch)  # written anew: adopted
+    assert bench.run().status == "SUCCEEDED"
+    assert [e.intent.order.lease_id for e in bench.leases()] == [entry.intent.order.lease_id]
+    assert {attempt for _, attempt, _ in bench.mailbox.claims()} == {1}, "work was done twice"
+    assert not bench.leases()[0].open, "a finished experiment keeps no machine"
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param("python", marks=by_one_session(AssertionError)), "command"]
+)
+@pytest.mark.parametrize("moment", ["while machines start", "while runs work"])
+def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(
+    bench: Bench, way: str, moment: str
+) -> None:
+    """The worst moment: who would cancel now, can."""
+    (bench.folder / "back-to-cancel").touch()
+    if moment == "while machines start":
+        (bench.folder / "down-after-renting").touch()
+    else:
+        bench.down_at_work()
+    done = bench.program(way)
+    assert done.returncode == 4 and "no route to host" in done.stderr, done.stdout + done.stderr
+    bench.back()
+    goes_on_and_is_adopted(bench)
+
+
+@by_one_session(AlreadyDriven)
+def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_next(
+    bench: Bench,
+) -> None:
+    """The driver can write nothing, not even that it has ended; its own process knows that."""
+    bench.down_at_work()
+    with pytest.raises(InfrastructureError, match="no route to host"):
+        bench.run()
+    bench.back()
+    goes_on_and_is_adopted(bench)
+
+
+@by_one_session(StoreUnavailable)
+def test_one_failed_look_at_the_curves_ends_nothing(bench: Bench) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def watch(point: drillyard.Point) -> None:
+        if not steps:
+            (bench.folder / "blip").touch()
+        steps.append((point.run, point.step))
+        if (bench.folder / "failed").exists():
+            bench.gate.touch()
+
+    assert bench.run(callbacks=watch).status == "SUCCEEDED"
+    assert (bench.folder / "failed").exists()
+    for seed in (1, 2):
+        mine = [step for run, step in steps if run == f"t0001-s{seed}"]
+        assert mine == list(range(1, len(mine) + 1)) and len(mine) >= 20
+    assert not bench.cancelled()

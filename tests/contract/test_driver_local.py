@@ -18,6 +18,7 @@ from drillyard.errors import RunFailed, Stopped
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
+from drillyard.runs.logs import RunLogs
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
@@ -84,7 +85,10 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     assert worker.slots == 2
     done = {t.ticket: driver.wait(t.ticket, PATIENCE_S) for t in todo}
     assert sorted(done) == sorted(TICKETS)
-    assert any("hello from t0001-s1 attempt 1" in line for line in driver.logs("t0001-s1"))
+    assert any(
+        "hello from t0001-s1 attempt 1" in line
+        for line in RunLogs(driver.mailbox).lines("t0001-s1")
+    )
     driver.teardown()
     driver.close("done")
     assert place.processes() == []

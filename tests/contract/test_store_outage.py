@@ -18,11 +18,11 @@ import pytest
 
 import drillyard
 from drillyard.backend import Liveness, open_backend
-from drillyard.driver.active import opened
-from drillyard.errors import AlreadyDriven, InfrastructureError, StoreUnavailable
+from drillyard.errors import InfrastructureError
 from drillyard.leases.ledger import Entry, Ledger
 from drillyard.mailbox import Mailbox, open_store
 from tests.contract.outage_store import impatient
+from tests.open_drivers import closing
 from tests.patience import PATIENCE_S, until
 
 WORKLOAD = '''
@@ -65,13 +65,6 @@ resources: {{workers: 2}}
 tracking: {{mlflow: null}}
 """
 ROOT = Path(__file__).parents[2]
-
-
-def by_one_session(raises: type[Exception]) -> pytest.MarkDecorator:
-    """Fails today, and with this error."""
-    return pytest.mark.xfail(
-        strict=True, raises=raises, reason="fixed by the one session (issue 14 point 4)"
-    )
 
 
 class Bench:
@@ -136,10 +129,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path)
     monkeypatch.chdir(made.project)
     monkeypatch.syspath_prepend(made.project)
-    yield made
-    made.back()
-    for one in opened():
-        one.close("test over")
+    with closing(monkeypatch):
+        yield made
+        made.back()
     backend = open_backend("local", {})
     for entry in made.leases():
         backend.teardown(entry.lease)
@@ -168,9 +160,7 @@ def goes_on_and_is_adopted(bench: Bench) -> None:
     assert not bench.leases()[0].open, "a finished experiment keeps no machine"
 
 
-@pytest.mark.parametrize(
-    "way", [pytest.param("python", marks=by_one_session(AssertionError)), "command"]
-)
+@pytest.mark.parametrize("way", [pytest.param("python"), "command"])
 @pytest.mark.parametrize("moment", ["while machines start", "while runs work"])
 def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(
     bench: Bench, way: str, moment: str
@@ -187,7 +177,6 @@ def test_an_outage_that_ends_when_the_driver_gives_up_cancels_nothing(
     goes_on_and_is_adopted(bench)
 
 
-@by_one_session(AlreadyDriven)
 def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_next(
     bench: Bench,
 ) -> None:
@@ -199,7 +188,6 @@ def test_an_outage_that_outlasts_the_call_leaves_the_experiment_free_for_the_nex
     goes_on_and_is_adopted(bench)
 
 
-@by_one_session(StoreUnavailable)
 def test_one_failed_look_at_the_curves_ends_nothing(bench: Bench) -> None:
     steps: list[tuple[str, int]] = []
 

@@ -80,9 +80,6 @@ def waited_s(api: Api, tmp_path: Path) -> Iterator[dict[str, int]]:
         yield found
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="fixed by the one session (issue 14 point 4)"
-)
 def test_every_way_waits_equally_long_for_machines(waited_s: dict[str, int]) -> None:
     # A moment of the machine's time is a minute here.
     assert max(waited_s.values()) - min(waited_s.values()) < 300, waited_s

@@ -11,24 +11,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drillyard.backend import Backend, Lease, prepare_store
-from drillyard.driver import reopen, resume_checks
+from drillyard.driver import resume_checks
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.launcher import Launcher
 from drillyard.driver.lease_supervisor import Keeper
-from drillyard.driver.outcome import failure
-from drillyard.driver.reconcile import DONE, carry_out
+from drillyard.driver.reconcile import carry_out
 from drillyard.driver.rental import Rental
 from drillyard.driver.setup import SETUP_TIMEOUT_S, Setup
 from drillyard.driver.stop_order import StopOrder
 from drillyard.driver.teardown import TEARDOWN_TIMEOUT_S, Teardown
 from drillyard.driver.timings import PhaseTimes
+from drillyard.driver.verified_results import VerifiedResults
 from drillyard.driver.watcher import Paced, Tender, Watcher
 from drillyard.driver.work_list import Wanted
 from drillyard.errors import (
-    CorruptObject,
     DrillyardError,
     InfrastructureError,
-    Stopped,
     Superseded,
     TimedOut,
 )
@@ -38,10 +36,8 @@ from drillyard.leases.manager import Tenancy
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
 from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
-from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs import submit, webhook
-from drillyard.runs.logs import RunLogs
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop, run_steps
 
@@ -102,11 +98,10 @@ class Driver:
         self._heartbeat = Loop("drillyard-heartbeat", heartbeat.step, clock)
         self._loops: list[Loop] = []
         self.times = PhaseTimes(clock)
-        self._verified: set[tuple[str, int]] = set()
+        self._results = VerifiedResults(mailbox)
         self._rented_at: float | None = None
         self.adopts: bool | None = None
         """Whether leases of an earlier driver were open before this one rented; None: unknown."""
-        self._logs = RunLogs(mailbox)
 
     # -- a life -------------------------------------------------------------------------------
 
@@ -235,21 +230,7 @@ class Driver:
         Raises:
             DrillyardError: Why there is none; see ``wait``.
         """
-        ticket = state.ticket.ticket
-        if state.status not in DONE:
-            raise failure(self.mailbox, ticket, state)
-        accepted = self.mailbox.accepted(state.ticket.run, state.ticket.phase)
-        if accepted is None and state.status is Status.PRUNED:
-            why = state.ending.message if state.ending is not None else "its trial was given up"
-            raise Stopped(f"{ticket} was pruned: {why}")
-        if accepted is None:
-            raise CorruptObject(
-                f"{ticket} succeeded, but its result is missing", hint="run the command again"
-            )
-        if (ticket, accepted.attempt) not in self._verified:
-            reopen.verify(self.mailbox, accepted)
-            self._verified.add((ticket, accepted.attempt))
-        return accepted
+        return self._results.of(state)
 
     def stop(self, reason: str, drain: bool = False) -> None:
         """Ask all workers to stop: tickets that wait are cancelled, running ones end soon.
@@ -295,8 +276,10 @@ class Driver:
         self._watcher.fail(Superseded("this driver was closed"))
         self._heartbeat.stop()
         if self._lock.number:
-            self.save_timings()
-            self._lock.release(outcome)
+            try:
+                self.save_timings()
+            finally:
+                self._lock.release(outcome)
             if outcome != "refused" and self.spec.notify is not None:
                 self._notify()
 
@@ -324,6 +307,11 @@ class Driver:
     def trouble(self) -> DrillyardError | None:
         """What ended all waiting before the mailbox had decided everything; None: nothing."""
         return self._watcher.error
+
+    @property
+    def patience_s(self) -> float:
+        """How long a store may be away, in seconds, before waiting ends undecided."""
+        return self._watcher.patience_s
 
     @property
     def changes(self) -> int:
@@ -359,15 +347,6 @@ class Driver:
     def generation(self, ticket: str) -> int:
         """Counts how often a finished ticket was opened again: part of any cache's key."""
         return self.mailbox.reopened().after.get(ticket, 0)
-
-    def logs(self, run: str, since: int = 0) -> list[str]:
-        """Log lines of a run over all phases and attempts.
-
-        Args:
-            run: The run.
-            since: How many lines the caller has seen.
-        """
-        return self._logs.lines(run)[since:]
 
     # -- opening ------------------------------------------------------------------------------
 

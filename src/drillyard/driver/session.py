@@ -41,8 +41,6 @@ STOP_PATIENCE_S = 60.0
 RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
 """How long a provider that is away is asked again."""
-PATIENCE_S = 180.0
-"""How long a store that is away is tried again once something is rented."""
 MIRROR_PATIENCE_S = 20.0
 DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
 """Errors after which nothing that is rented is of use any more. All others decide nothing."""
@@ -192,7 +190,9 @@ class Session:
             log.error("the session broke", exc_info=error)
             error = Bug(f"the session broke: {error!r}")
         self._failing_since = now if self._failing_since is None else self._failing_since
-        patience_s = PROVISION_PATIENCE_S if self._state == self._provision else PATIENCE_S
+        patience_s = (
+            PROVISION_PATIENCE_S if self._state == self._provision else self._driver.patience_s
+        )
         may_pass = isinstance(error, ControlPlaneError | StoreUnavailable) and error.retryable
         if may_pass and now - self._failing_since < patience_s:
             log.warning("trying again in %.0f s: %s", RETRY_S, error)

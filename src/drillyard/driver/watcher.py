@@ -47,7 +47,7 @@ class Watcher:
     ) -> None:
         self._mailbox = mailbox
         self._clock = clock
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._pace_s = pace(mailbox.store)
         self._cache = StateCache()
         self._states: dict[str, TicketState] = {}
@@ -131,7 +131,7 @@ class Watcher:
 
     def patience(self) -> Patience:
         """For another part of the driver, whose failures end the waiting as well."""
-        return Patience(self._patience_s)
+        return Patience(self.patience_s)
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ STALE_S = 30.0
 _NUMBER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
 
 
+_HELD: set[str] = set()
+"""Tokens of the locks that this process holds."""
+
 MACHINE = "DRILLYARD_MACHINE"
 """Set by a backend on a rented machine to the name that the provider knows it by."""
 
@@ -71,6 +74,7 @@ class DriverLock:
             )  # fmt: skip
             if self._mailbox.create(f"driver/{record.number}.json", record):
                 self._record = record
+                _HELD.add(record.token)
                 return record
 
     def check_free(self) -> int:
@@ -124,6 +128,7 @@ class DriverLock:
         """Say that this driver has ended; safe to call again."""
         if self._record is None or self._record.ended_at is not None:
             return
+        _HELD.discard(self._record.token)  # first: the store may be away
         now = self._clock.now()
         changes = {"written_at": now, "ended_at": now, "outcome": outcome}
         self._record = self._record.model_copy(update=changes)
@@ -146,6 +151,6 @@ def living(mailbox: Mailbox, record: DriverRecord) -> bool:
     if record.host == host() and not ProcessId(record.pid, record.pid_started).alive():
         return False
     if record.host == host() and record.pid == os.getpid():
-        return True
+        return record.token in _HELD
     age = mailbox.age(f"driver/{record.number}.json")
     return age is not None and age < STALE_S

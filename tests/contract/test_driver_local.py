@@ -85,10 +85,8 @@ def test_a_life_on_this_machine_leaves_no_process(place: Place) -> None:
     assert worker.slots == 2
     done = {t.ticket: driver.wait(t.ticket, PATIENCE_S) for t in todo}
     assert sorted(done) == sorted(TICKETS)
-    assert any(
-        "hello from t0001-s1 attempt 1" in line
-        for line in RunLogs(driver.mailbox).lines("t0001-s1")
-    )
+    lines = RunLogs(driver.mailbox).lines("t0001-s1")
+    assert any("hello from t0001-s1 attempt 1" in line for line in lines)
     driver.teardown()
     driver.close("done")
     assert place.processes() == []

@@ -22,6 +22,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Ending
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.runs.logs import RunLogs
 from tests.contract.driver.lives import TICKETS, life
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
@@ -118,15 +119,14 @@ def test_a_result_is_seen_within_half_a_second(folder: Path, mailbox: Mailbox) -
     driver.teardown()
 
 
-def test_logs_are_read_in_order_and_once(folder: Path, mailbox: Mailbox) -> None:
-    driver = Driver(tiny(folder), mailbox, ThreadBackend())
+def test_logs_are_read_in_order_and_once(mailbox: Mailbox) -> None:
     put, run = mailbox.store.put, "tiny/runs/t0001-s1/attempts"
     put(f"{run}/train-1/logs/000000.txt", b"a\nb\n")
     put(f"{run}/train-2/logs/000000.txt", b"c\n")
     put(f"{run}/evaluate-1/logs/000000.txt", b"d\n")
-    assert driver.logs("t0001-s1") == ["a", "b", "c", "d"]
+    assert RunLogs(mailbox).lines("t0001-s1") == ["a", "b", "c", "d"]
     put(f"{run}/evaluate-1/logs/000001.txt", b"e\n")
-    assert driver.logs("t0001-s1", since=4) == ["e"]
+    assert RunLogs(mailbox).lines("t0001-s1")[4:] == ["e"]
 
 
 class Pushed(ThreadBackend):

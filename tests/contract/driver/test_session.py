@@ -1,0 +1,163 @@
+"""``drive``: the one order of the phases, whatever shows it, and what decides nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.driver.bodies import Bodies
+from drillyard.driver.driver import Driver
+from drillyard.driver.outcome import Kind, Outcome, outcome_of
+from drillyard.driver.session import drive
+from drillyard.errors import InfrastructureError, NoCapacity, Stopped
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import TicketRecord
+from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
+from tests.patience import PATIENCE_S, until
+
+RUN = ["train", "evaluate", "store"]
+
+
+class Watching:
+    """A stage that notes what it is shown, and joins it if it is asked to."""
+
+    def __init__(self, joins: bool = True) -> None:
+        self.joins = joins
+        self.offered: list[str] = []
+        self.ended: list[Outcome] = []
+        self.results: dict[str, Any] = {}
+        self.threads: list[threading.Thread] = []
+
+    def begin(self, driver: Driver, bodies: Bodies) -> None:
+        self.threads.append(threading.Thread(target=self._follow, args=(bodies,)))
+        self.threads[0].start()
+
+    def _follow(self, bodies: Bodies) -> None:
+        for body in bodies.follow():
+            self.offered.append(body.key)
+            if self.joins:
+                self.results[body.key] = body.join()
+
+    def showing(self) -> bool:
+        return True
+
+    @contextmanager
+    def slots(self, driver: Driver) -> Iterator[None]:
+        yield
+
+    def end(self, outcome: Outcome) -> None:
+        self.threads[0].join(PATIENCE_S)
+        self.ended.append(outcome)
+
+
+def opened(folder: Path, mailbox: Mailbox, backend: ThreadBackend, **changes: Any) -> Driver:
+    driver = Driver(tiny(folder, **changes), mailbox, backend)
+    assert driver.open()
+    return driver
+
+
+def test_phases_are_offered_in_order_and_their_results_are_joined(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    stage = Watching()
+    outcome = drive(opened(folder, mailbox, ThreadBackend(), seeds=[1]), stage=stage, report=False)
+    assert outcome.kind is Kind.SUCCEEDED
+    tickets = [f"t0001-s1.{phase}" for phase in RUN]
+    assert stage.offered == ["provision", "setup", *tickets, "teardown"]
+    assert stage.results["t0001-s1.store"].run == "t0001-s1"
+    assert stage.ended == [outcome]
+    assert ThreadBackend.alive == {}
+
+
+def test_a_stage_that_never_joins_delays_phases_and_prevents_none(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.driver.session.GRACE_S", 0.2)
+    stage = Watching(joins=False)
+    outcome = drive(opened(folder, mailbox, ThreadBackend()), stage=stage, report=False)
+    assert outcome.kind is Kind.SUCCEEDED
+    assert ThreadBackend.alive == {}
+
+
+def test_a_backend_that_stays_away_ends_undecided_and_leaves_what_an_earlier_driver_rented(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    gate = threading.Event()
+
+    def gated(worker: Worker, ticket: TicketRecord, attempt: int) -> str:
+        gate.wait(PATIENCE_S)
+        return good_work(worker, ticket, attempt)
+
+    first = opened(folder, mailbox, ThreadBackend(gated))
+    first.provision()
+    first.close("killed")
+
+    class Away(ThreadBackend):
+        def provision(self, order: Order) -> Any:
+            raise InfrastructureError("the provider does not answer")
+
+    outcome = drive(opened(folder, mailbox, Away()), report=False)
+    assert outcome.kind is Kind.UNDECIDED
+    assert len(ThreadBackend.alive) == 1, "machines go on"
+    assert mailbox.cancelled() is None
+    again = opened(folder, mailbox, ThreadBackend(gated))
+    gate.set()
+    assert drive(again, report=False).kind is Kind.SUCCEEDED
+
+
+def test_what_could_not_be_rented_is_taken_back(folder: Path, mailbox: Mailbox) -> None:
+    class Full(ThreadBackend):
+        def provision(self, order: Order) -> Any:
+            super().provision(order)  # half of it is there
+            raise NoCapacity("no machine in this zone")
+
+    outcome = drive(opened(folder, mailbox, Full()), report=False)
+    assert isinstance(outcome.error, NoCapacity)
+    assert ThreadBackend.alive == {}
+
+
+def test_what_every_result_says_counts_more_than_what_was_seen_on_the_way(
+    folder: Path, mailbox: Mailbox
+) -> None:
+    driver = opened(folder, mailbox, ThreadBackend())
+    driver.provision()
+    until(lambda: driver.decided)
+    late = Stopped("stopped before any work began")
+    assert outcome_of(driver, late, None).kind is Kind.SUCCEEDED
+
+
+def test_the_heartbeat_goes_on_while_a_look_hangs(
+    folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drillyard.driver.heartbeat.BEAT_S", 0.05)
+    opened(folder, mailbox, ThreadBackend())
+    hangs, goes_on = threading.Event(), threading.Event()
+    real = mailbox.claim_keys
+
+    def claim_keys() -> Any:
+        hangs.set()
+        goes_on.wait(PATIENCE_S)
+        return real()
+
+    monkeypatch.setattr(mailbox, "claim_keys", claim_keys)
+    assert hangs.wait(PATIENCE_S)
+    before = mailbox.drivers()[-1].written_at
+    until(lambda: mailbox.drivers()[-1].written_at > before)
+    goes_on.set()
+
+
+def test_a_slow_look_does_not_put_off_the_next_one_for_long() -> None:
+    from drillyard.driver.watcher import LONGEST_PAUSE_S, Paced
+
+    class Slow:
+        def step(self, now: float) -> float:
+            return 0.15
+
+    assert Paced(Slow(), lambda: 103.2).step(100.0) == LONGEST_PAUSE_S  # type: ignore[arg-type]
+    assert Paced(Slow(), lambda: 100.05).step(100.0) == 0.15  # type: ignore[arg-type]

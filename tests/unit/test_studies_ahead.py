@@ -46,7 +46,7 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
         post=lambda trial: post_trials(spec, mailbox, [trial], first=trial.number),
         spent=lambda: 0.0, say=lambda _: None,
     )  # fmt: skip
-    made._loop = lambda: None  # type: ignore[method-assign]
+    made._loop.start = lambda: None  # type: ignore[method-assign]
     made.load()
     made.begin()
     return made

@@ -1,4 +1,4 @@
-"""The loop of a study: chooses, posts, watches, judges, stops; one thread of the driver.
+"""A study in steps: chooses, posts, watches, judges, stops.
 
 It knows no backend and no Prefect. A trial is frozen in the mailbox before its tickets are posted,
 so that whoever kills the driver between any two lines loses no trial and repeats none: the next
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from drillyard.studies.judging import judged
 from drillyard.studies.making import make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import Loop
 
 if TYPE_CHECKING:
     from drillyard.spec import ExperimentSpec
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1
 PRUNE_EVERY_S = 0.5
+RETRY_S = 2.0
 PATIENCE_S = 180.0
 """How long a memory or store that is away is tried again."""
 log = logging.getLogger(__name__)
@@ -86,9 +87,9 @@ class Search:
         self._chooser: Chooser | None = None
         self._told: set[int] = set()
         self._exhausted = False
-        self._end = threading.Event()
         self._over = False
-        self._thread: threading.Thread | None = None
+        self._failing_since: float | None = None
+        self._loop = Loop("drillyard-study", self.step, clock)
         self._judge: Judge | None = None
         self._judge_at = 0.0
         self.earlier: frozenset[int] = frozenset()
@@ -143,14 +144,11 @@ class Search:
                 self._judge.ended(self._book.record(number), seeds, outcome)
         self.advance()
         if not self._over:
-            self._thread = threading.Thread(target=self._loop, name="drillyard-study", daemon=True)
-            self._thread.start()
+            self._loop.start()
 
     def close(self) -> None:
         """End the loop; who still waits is told."""
-        self._end.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=30.0)
+        self._loop.stop(30.0)
         self._book.close()
 
     @property
@@ -210,25 +208,28 @@ class Search:
 
     # -- the loop -----------------------------------------------------------------------------
 
-    def _loop(self) -> None:
-        failing_since: float | None = None
-        while not self._end.is_set() and not self._over:
-            try:
-                self.advance()
-                failing_since = None
-            except Exception as error:
-                now = self._clock.monotonic()
-                failing_since = failing_since if failing_since is not None else now
-                may_pass = isinstance(error, InfrastructureError)
-                if not may_pass or now - failing_since > PATIENCE_S:
-                    if not isinstance(error, DrillyardError):
-                        log.error("the study's loop broke", exc_info=error)
-                        error = Bug(f"the study's loop broke: {error!r}")
-                    self._finish(error)
-                    return
+    def step(self, now: float) -> float | None:
+        """Judge what has ended, choose what fits; None once the study is over.
+
+        Args:
+            now: Monotonic time.
+        """
+        if self._over:
+            return None
+        try:
+            self.advance()
+            self._failing_since = None
+        except Exception as error:
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            may_pass = isinstance(error, InfrastructureError)
+            if may_pass and now - self._failing_since <= PATIENCE_S:
                 log.warning("the study cannot go on now: %s", error)
-                self._clock.wait(self._end, 2.0)
-            self._clock.wait(self._end, TICK_S)
+                return RETRY_S
+            if not isinstance(error, DrillyardError):
+                log.error("the study broke", exc_info=error)
+                error = Bug(f"the study broke: {error!r}")
+            self._finish(error)
+        return None if self._over else TICK_S
 
     def advance(self) -> None:
         """Judge what has ended, choose what fits; one round."""

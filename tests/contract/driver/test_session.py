@@ -57,7 +57,7 @@ class Watching:
 
 
 def opened(folder: Path, mailbox: Mailbox, backend: ThreadBackend, **changes: Any) -> Driver:
-    driver = Driver(tiny(folder, **changes), mailbox, backend)
+    driver = Driver(tiny(folder, tracking={"mlflow": None}, **changes), mailbox, backend)
     assert driver.open()
     return driver
 

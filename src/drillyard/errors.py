@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ExitCode(enum.IntEnum):
@@ -64,6 +64,23 @@ class DrillyardError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Each detail is set once: whoever knows more makes another error with ``but``."""
+        if name in vars(self) and not name.startswith("__"):
+            raise AttributeError(f"errors are not edited; use but({name}=...)")
+        super().__setattr__(name, value)
+
+    def but(self, **changes: Any) -> Self:
+        """The same error with other details, such as its file and line.
+
+        Args:
+            **changes: Attribute -> value.
+        """
+        made = type(self).__new__(type(self), *self.args)
+        vars(made).update({**vars(self), **changes})
+        made.__cause__ = self.__cause__
+        return made.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For a pipe between processes: all of it arrives, and no module of a user is imported."""
@@ -182,9 +199,9 @@ class ConfigErrors(UserError):
     """Several fields at once, so that the user mends them in one go."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__("\n".join(str(e) for e in errors))
+        hint = next((e.hint for e in errors if e.hint), None)
+        super().__init__("\n".join(str(e) for e in errors), hint=hint)
         self.errors = list(errors)
-        self.hint = next((e.hint for e in errors if e.hint), None)
 
 
 class CheckpointRefused(ConfigError):

@@ -37,3 +37,13 @@ def test_what_is_raised_on_purpose_is_said_without_a_traceback(
 def test_a_hook_of_a_run_whose_file_cannot_be_read_gives_nothing_back() -> None:
     flow_run = SimpleNamespace(parameters={"file": "nowhere.yaml"})
     hooks.tear_down(flow=None, flow_run=flow_run, state=None)
+
+
+def test_an_error_is_not_edited_and_another_one_says_more() -> None:
+    error = ConfigError("is too large", field="train.steps", value=5)
+    with pytest.raises(AttributeError, match="but"):
+        error.file = "a.yaml"
+    more = error.but(file="a.yaml", line=3)
+    assert str(more) == "a.yaml:3: train.steps: is too large (got 5)"
+    assert str(error) == "train.steps: is too large (got 5)"
+    assert type(more) is ConfigError and more is not error

@@ -22,7 +22,7 @@ def as_finding(error: UserError, subject: str) -> Finding:
     message = error.message.rstrip()  # of a broken plug-in with its traceback
     if not isinstance(error, ConfigError):
         return Finding(Severity.ERROR, subject, message, error.hint)
-    error.message = message
+    error = error.but(message=message)
     return Finding(Severity.ERROR, error.field or subject, message, error.hint, error)
 
 
@@ -39,8 +39,9 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         said = f"{more.strip()}: {finding.message}" if more else finding.message
         error = ConfigError(said, field=field if value is not None else None, hint=finding.fix)
         if value is None:  # not of the file: an option, or the environment
-            error.file = f"--{kind}" if kind == "store" else None
-            error.field = None if kind == "store" else finding.subject
+            store = kind == "store"
+            file, field_ = ("--store", None) if store else (None, finding.subject)
+            error = error.but(file=file, field=field_)
     # Of the file is what it could have said: a backend's quota or image is not.
     if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
         error = loaded.locate(error)
@@ -49,9 +50,11 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         error = ConfigError(error.message, field=finding.subject.partition(":")[0],
                             hint=error.hint)  # fmt: skip
     if error.value is None and error.field is not None:
-        error.value = _value(loaded, error.field)
-    error.allowed = error.allowed or _ALLOWED.get(str(error.field))
-    error.hint = error.hint or "see `drillyard explain` for where each value comes from"
+        error = error.but(value=_value(loaded, error.field))
+    error = error.but(
+        allowed=error.allowed or _ALLOWED.get(str(error.field)),
+        hint=error.hint or "see `drillyard explain` for where each value comes from",
+    )
     return replace(finding, subject=error.field or finding.subject, message=error.said(),
                    fix=error.hint, error=error)  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drillyard.errors import ConfigError, UserError
+from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.runs.locate import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -154,10 +154,19 @@ def as_typed(on: str | None, name: str | None) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        for one in getattr(error, "errors", [error]):
-            if getattr(one, "file", "") == "--set" and one.field in typed:
-                one.file, one.field = "command line", typed[one.field]
-        raise
+        raise _said_as(error, typed) from error.__cause__
+
+
+def _said_as(error: UserError, typed: dict[str, str]) -> UserError:
+    if isinstance(error, ConfigErrors):
+        return ConfigErrors([_one_said_as(one, typed) for one in error.errors])
+    return _one_said_as(error, typed) if isinstance(error, ConfigError) else error
+
+
+def _one_said_as(error: ConfigError, typed: dict[str, str]) -> ConfigError:
+    if error.file == "--set" and error.field in typed:
+        return error.but(file="command line", field=typed[error.field])
+    return error
 
 
 def load_file(

@@ -101,7 +101,7 @@ def _say(error: DrillyardError) -> None:
     if isinstance(error, ConfigError):
         key = (error.field or "").rsplit(".", 1)[-1]
         if is_secret_key(key) and error.value is not None:
-            error.value = redact_tree(str(error.value), key)
+            error = error.but(value=redact_tree(str(error.value), key))
         # `field: message` is no assignment, also where the field is called `token`.
         typer.echo(redact(f"{word}: {error}", assignments=False), err=True)
     else:

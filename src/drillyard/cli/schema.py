@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from drillyard.cli.common import JsonOption
-from drillyard.spec.schema import document
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +24,7 @@ def schema(
     """Print the JSON Schema of experiment files, with a description of every field."""
     import json
 
+    from drillyard.spec.schema import document
     from drillyard.system.output_files import writing
 
     text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"

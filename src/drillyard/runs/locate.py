@@ -39,8 +39,8 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
         check_store_url(url)
     except ConfigError as error:
         source = "--store" if store else "DRILLYARD_STORE"
-        error.file = source if given else f"store of backend {spec.backend}" if spec else None
-        raise
+        file = source if given else f"store of backend {spec.backend}" if spec else None
+        raise error.but(file=file) from error.__cause__
     scheme = url.partition("://")[0]
     must_have(_EXTRAS.get(scheme, ""), f"a store at {scheme}://")
     return url

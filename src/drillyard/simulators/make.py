@@ -326,8 +326,7 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
     try:
         wrapped = kind(env, **wrapper.args)
     except ConfigError as error:
-        error.field = error.field or f"{field}.args"
-        raise
+        raise error.but(field=error.field or f"{field}.args") from error.__cause__
     except DrillyardError:
         raise
     except Exception as error:

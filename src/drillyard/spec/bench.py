@@ -51,8 +51,7 @@ def expand(merged: Merged) -> None:
     for key in given:
         if key not in KEYS:
             error = _wrong(merged, (key,), given[key], ", ".join(KEYS))
-            error.hint = nearest(str(key), list(KEYS)) or error.hint
-            raise error
+            raise error.but(hint=nearest(str(key), list(KEYS)) or error.hint)
     learners = _parts(merged, given, "algorithms", "algorithm")
     simulators = _parts(merged, given, "simulators", "id")
     study = merged.tree.setdefault("study", {})

@@ -86,8 +86,8 @@ def resolve_children(
         found.scopes += [parameters, *inner.scopes]
         found.findings += [*findings, *inner.findings]
         for problem in (*parameters.problems, *parameters.names.problems, *inner.problems):
-            problem.field = f"children[{number}].{problem.field}" if problem.field else None
-            found.problems.append(problem)
+            field = f"children[{number}].{problem.field}" if problem.field else None
+            found.problems.append(problem.but(field=field))
         values.update({k: v for k, v in theirs.items() if k not in values})
         _write_back(merged, here, child, parameters, parent)
     if values and isinstance(merged.tree.setdefault("parameters", {}), dict):
@@ -144,8 +144,9 @@ def _open(
         document = read_document(folder / file, file)
     except ConfigError as error:
         if error.line is None:
-            error.message = f"the child's file {file!r}: {error.message}"
-            error.file, error.line, error.field = at.file, at.line, f"children[{here[1]}]"
+            message = f"the child's file {file!r}: {error.message}"
+            field = f"children[{here[1]}]"
+            error = error.but(message=message, file=at.file, line=at.line, field=field)
         found.problems.append(error)
         return None
     except ConfigErrors as errors:

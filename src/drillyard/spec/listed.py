@@ -109,17 +109,15 @@ def with_resolved(
         try:
             mine = resolve(layer).model_dump(mode="json", by_alias=True)
         except ConfigErrors as errors:
-            for error in errors.errors:
-                _rename(error, number)
-            raise ConfigErrors(errors.errors) from None
+            raise ConfigErrors([_renamed(error, number) for error in errors.errors]) from None
         except ConfigError as error:
-            _rename(error, number)
-            raise
+            raise _renamed(error, number) from error.__cause__
         parts = {k: mine[k] for k in (*PARTS, "parameters") if mine[k] != base[k]}
         found.append({**{k: copy.deepcopy(item[k]) for k in OF_THE_TRIAL if k in item}, **parts})
     study = spec.study.model_copy(update={"experiments": found})
     return spec.model_copy(update={"study": study})
 
 
-def _rename(error: ConfigError, number: int) -> None:
-    error.field = f"study.experiments[{number}].{error.field}" if error.field else None
+def _renamed(error: ConfigError, number: int) -> ConfigError:
+    field = f"study.experiments[{number}].{error.field}" if error.field else None
+    return error.but(field=field)

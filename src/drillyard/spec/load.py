@@ -329,10 +329,10 @@ def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
 def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
     if error.file is None:
         place = merged.place(parse_dotted(error.field or "")) if error.field else None
-        error.file = place.file if place else file
-        error.line = error.line or (place.line if place else None)
+        line = error.line or (place.line if place else None)
+        error = error.but(file=place.file if place else file, line=line)
     if error.hint is None:
-        error.hint = _way_out(error, merged)
+        error = error.but(hint=_way_out(error, merged))
     return error
 
 

@@ -310,9 +310,8 @@ def _value_of(
     try:
         return tunable.take(name, value), where
     except ConfigError as error:
-        error.file, error.line = where.file, where.line
-        error.field = f"parameters.tunable_values.{name}"
-        problems.append(error)
+        field = f"parameters.tunable_values.{name}"
+        problems.append(error.but(file=where.file, line=where.line, field=field))
         return default, where
 
 

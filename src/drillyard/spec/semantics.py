@@ -149,8 +149,7 @@ def _stores(spec: ExperimentSpec) -> Iterator[ConfigError]:
         try:
             check_store_url(target.url)
         except ConfigError as error:
-            error.field = f"store[{number}].url"
-            yield error
+            yield error.but(field=f"store[{number}].url")
 
 
 def check_store_url(url: str) -> None:
@@ -364,7 +363,6 @@ def _caught(call: Any, field: str) -> Iterator[ConfigError]:
     except ConfigErrors as errors:
         yield from errors.errors
     except ConfigError as error:
-        error.field = error.field or field
-        yield error
+        yield error.but(field=error.field or field)
     except (UserError, PluginError) as error:
         yield ConfigError(error.message, field=field, hint=error.hint)

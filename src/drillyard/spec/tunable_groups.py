@@ -32,9 +32,8 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
             document = read_document(folder / name, name)
         except ConfigError as error:
             if error.line is None:  # the file itself, not something in it
-                error.field, error.line = field, at.line
-                error.message = f"the file {name!r} {error.message}"
-                error.file = at.file
+                message = f"the file {name!r} {error.message}"
+                error = error.but(message=message, file=at.file, line=at.line, field=field)
             problems.append(error)
             continue
         except ConfigErrors as errors:

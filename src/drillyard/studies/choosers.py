@@ -274,8 +274,7 @@ def _axis(name: str, tunable: Tunable, wanted: Any) -> list[Any]:
         try:
             return [tunable.take(name, value) for value in wanted]
         except ConfigError as error:
-            error.field = f"study.grid.{name}"
-            raise
+            raise error.but(field=f"study.grid.{name}") from error.__cause__
     if tunable.values is not None:
         return list(tunable.values)
     points = list(dict.fromkeys(_points(tunable, wanted or tunable.bins or GRID_POINTS)))
@@ -309,6 +308,6 @@ def manual(study: StudySpec, space: Space) -> list[Choice]:
         try:
             found.append(Choice(space.assign(values), "manual"))
         except ConfigError as error:
-            error.field = f"study.cycles[{number}].{error.field}"
-            raise
+            field = f"study.cycles[{number}].{error.field}"
+            raise error.but(field=field) from error.__cause__
     return found

@@ -274,8 +274,8 @@ def _listed(number: int, item: Mapping[str, Any], space: Space, own: dict[str, A
     try:
         assignment = space.assign(item.get("values") or {}, own)
     except ConfigError as error:
-        error.field = f"study.experiments[{number}].values.{error.field}"
-        raise
+        field = f"study.experiments[{number}].values.{error.field}"
+        raise error.but(field=field) from error.__cause__
     seeds = item.get("seeds")
     return Choice(
         assignment, "list",

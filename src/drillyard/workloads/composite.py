@@ -71,8 +71,8 @@ class CompositeWorkload:
                     findings += check_simulator(child.simulator, speed=False)
                 found = _workload(child).check(part, folder)
             except ConfigError as error:
-                error.field = f"children[{number}].{error.field}" if error.field else None
-                raise
+                field = f"children[{number}].{error.field}" if error.field else None
+                raise error.but(field=field) from error.__cause__
             findings += [
                 Finding(f.severity, f"children[{number}].{f.subject}", f.message, f.fix)
                 for f in found
@@ -227,8 +227,8 @@ def _named(part: Part) -> Iterator[None]:
     try:
         yield
     except DrillyardError as error:
-        error.message = f"child {part.child.name!r}: {error.message}"
-        raise
+        message = f"child {part.child.name!r}: {error.message}"
+        raise error.but(message=message) from error.__cause__
 
 
 def as_experiment(spec: ExperimentSpec, child: ChildSpec) -> ExperimentSpec:

@@ -169,7 +169,7 @@ def blamed(error: UserError, found: Resolved) -> UserError:
         kind, _, name = str(error.field).removeprefix("backends.").partition(".")
         origin = found.origins.get(name.partition(".")[0], "experiment")
         if kind == found.kind and origin != "experiment":
-            error.file = origin
+            return error.but(file=origin)
     return error
 
 

@@ -145,8 +145,8 @@ def _yaml(path: Path, kind: str, values: Mapping[str, Any]) -> str:
         try:
             read_document(path, str(path))  # our own rules: no tags, no duplicates
         except (ConfigError, ConfigErrors) as error:
-            error.hint = "mend it by hand first; nothing was written"
-            raise
+            hint = "correct the file first; nothing was written"
+            raise error.but(hint=hint) from error.__cause__
         tree = keeper.load(path.read_text(encoding="utf-8"))
     if tree is None:
         tree = keeper.load("# Settings of backends: drillyard configure BACKEND\nbackends: {}\n")

@@ -1,7 +1,7 @@
 """Lost attempts: telling a dead worker from a silent one, and burying what the dead one held.
 
 A claim without an ending is in somebody's hands. It is lost when its worker's process is known to
-be dead on this very machine, or when the worker was silent for long by the store's own clock AND
+be dead on this very system, or when the worker was silent for long by the store's own clock AND
 the provider says that it is gone. Silence alone proves nothing, and UNKNOWN is not GONE.
 """
 
@@ -15,7 +15,7 @@ from drillyard.backend import Backend, Lease, Liveness
 from drillyard.errors import InfrastructureError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.driver_lock import host
+from drillyard.mailbox.driver_lock import process_alive
 from drillyard.mailbox.mailbox import WorkerCache
 from drillyard.mailbox.records import (
     WORKER_STATES,
@@ -27,7 +27,6 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard.system.processes import ProcessId
 
 SILENT_S = 15.0
 log = logging.getLogger(__name__)
@@ -123,10 +122,9 @@ class Undertaker:
         if heard is None:
             return None  # without a word there is no lease that we know: nobody could be asked
         worker = heard.worker
-        if worker.host == host() and worker.pid:
-            if not ProcessId(worker.pid, worker.pid_started).alive():
-                return f"process {worker.pid} of worker {claim.worker} is dead"
-            return None
+        alive = process_alive(worker)
+        if alive is not None:
+            return None if alive else f"process {worker.pid} of worker {claim.worker} is dead"
         silent = self._mailbox.store.now() - heard.last_at
         if silent < self._silent_s:
             return None

@@ -15,8 +15,9 @@ from drillyard.errors import AlreadyDriven, Superseded
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.command_hints import command
 from drillyard.mailbox.mailbox import new_token
-from drillyard.mailbox.records import DriverRecord
+from drillyard.mailbox.records import DriverRecord, WorkerRecord
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0
@@ -55,7 +56,7 @@ class DriverLock:
         return self._record.number if self._record else 0
 
     def take(self, command: list[str]) -> DriverRecord:
-        """Become the driver. A dead one is taken over: at once when it ran on this machine.
+        """Become the driver. A dead one is taken over: at once when it ran on this system.
 
         Args:
             command: How this driver was started, for people.
@@ -70,6 +71,7 @@ class DriverLock:
             now = self._clock.now()
             record = DriverRecord(
                 number=number, host=host(), pid=me.pid, pid_started=me.started,
+                boot_id=boot_id(), pid_namespace=pid_namespace(),
                 token=new_token(), command=command, started_at=now, written_at=now,
             )  # fmt: skip
             if self._mailbox.create(f"driver/{record.number}.json", record):
@@ -139,18 +141,33 @@ class DriverLock:
         return [int(m["number"]) for info in listing if (m := _NUMBER.search(info.key))]
 
 
+def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:
+    """Whether the process that wrote a record is alive, as far as this process can tell.
+
+    Returns:
+        None where its pid means nothing here: another host, another boot, another pid namespace,
+        or a record that does not say. Only the heartbeat tells then.
+    """
+    here = boot_id(), pid_namespace()
+    known = None not in here and (record.boot_id, record.pid_namespace) == here
+    if not known or record.host != host() or not record.pid:
+        return None
+    return ProcessId(record.pid, record.pid_started).alive()
+
+
 def living(mailbox: Mailbox, record: DriverRecord) -> bool:
     """Is a driver alive?
 
     Args:
         mailbox: The experiment.
-        record: The driver's last words.
+        record: The driver's last record.
     """
     if record.ended_at is not None:
         return False
-    if record.host == host() and not ProcessId(record.pid, record.pid_started).alive():
+    alive = process_alive(record)
+    if alive is False:
         return False
-    if record.host == host() and record.pid == os.getpid():
+    if alive and record.pid == os.getpid():
         return record.token in _HELD
     age = mailbox.age(f"driver/{record.number}.json")
     return age is not None and age < STALE_S

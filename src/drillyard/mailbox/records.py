@@ -298,6 +298,10 @@ class WorkerRecord(Record):
     host: str = ""
     pid: int = 0
     pid_started: float = 0.0
+    boot_id: str | None = None
+    """Of the system that ``pid`` belongs to; None in records of earlier versions."""
+    pid_namespace: int | None = None
+    """Inode of the namespace that ``pid`` belongs to; 0 on systems that have none."""
     message: str = ""
     code: str | None = None
     """sha256 of the code bundle that is installed."""
@@ -314,6 +318,10 @@ class DriverRecord(Record):
     host: str
     pid: int
     pid_started: float
+    boot_id: str | None = None
+    """See ``WorkerRecord``."""
+    pid_namespace: int | None = None
+    """See ``WorkerRecord``."""
     token: str
     command: list[str] = []
     started_at: float

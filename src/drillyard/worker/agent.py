@@ -30,7 +30,7 @@ from drillyard.worker import gpu, shares
 from drillyard.worker.execution import SAID, Job, remove_scratch
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.pool import Pool
-from drillyard.worker.predecessors import bury, worker_id
+from drillyard.worker.predecessors import Predecessors, worker_id
 from drillyard.worker.speaker import Speaker
 
 POLL_S = 0.2
@@ -95,6 +95,7 @@ class Agent:
         self._useful_at = clock.monotonic()
         self._store_away_since: float | None = None
         self._next_driver_look = 0.0
+        self._next_predecessor_look: float | None = None
         self._driven = True
         self._told = False
         self._cancel: Cancel | None = None
@@ -136,10 +137,11 @@ class Agent:
                     hint="install a torch with CUDA and a driver, or set resources.gpus to 0 and "
                     "resources.device to auto",
                 )
-        bury(
+        self._predecessors = Predecessors(
             self._mailbox, self._me, self._heart.record, self._orphans, self._clock,
             self.predecessor_lost_to,
         )  # fmt: skip
+        self._next_predecessor_look = self._clock.monotonic()
         sweep = getattr(self._mailbox.store, "sweep", None)
         if sweep is not None:
             sweep(order.experiment)
@@ -167,6 +169,7 @@ class Agent:
             try:
                 states = ticket_states(self._mailbox, self._cache)
                 cancel = self._cancel = self._mailbox.cancelled()
+                self._look_for_predecessors()
                 self._look_for_driver(states)
                 self._tell_of_end(states)
                 self._store_away_since = None
@@ -283,6 +286,12 @@ class Agent:
             return False
         over = self._paid and not self._driven and all(s.status.ended for s in states.values())
         return (over and bool(states)) or now - self._useful_at >= self.order.idle_s
+
+    def _look_for_predecessors(self) -> None:
+        now = self._clock.monotonic()
+        if self._next_predecessor_look is not None and now >= self._next_predecessor_look:
+            wait_s = self._predecessors.step(now)
+            self._next_predecessor_look = None if wait_s is None else now + wait_s
 
     def _look_for_driver(self, states: dict[str, TicketState]) -> None:
         """See whether anybody drives; without one, ``on_driver_loss: stop`` stops the work."""

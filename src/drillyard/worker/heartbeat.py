@@ -12,6 +12,7 @@ from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import host
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.system.clock import Clock
+from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.system.redaction import redact
 
@@ -42,8 +43,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beats, name="beat", daemon=True)
         self._record = WorkerRecord(
             worker=worker, lease=order.lease_id, slots=slots, environments=order.environments,
-            host=host(), pid=me.pid, pid_started=me.started, code=order.code,
-            written_at=clock.now(),
+            host=host(), pid=me.pid, pid_started=me.started, boot_id=boot_id(),
+            pid_namespace=pid_namespace(), code=order.code, written_at=clock.now(),
         )  # fmt: skip
 
     @property

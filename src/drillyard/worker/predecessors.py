@@ -1,23 +1,27 @@
-"""What an agent of the same lease left on this machine when it died: processes and claims."""
+"""What dead workers of the same lease left on this machine: processes and claims."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterable
 
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.driver_lock import host
-from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import WorkerRecord
+from drillyard.mailbox.driver_lock import STALE_S, host, process_alive
+from drillyard.mailbox.mailbox import WorkerCache, sha256_hex
+from drillyard.mailbox.records import WORKER_STATES, WorkerRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import Clock
-from drillyard.system.processes import ProcessId, end
+from drillyard.system.processes import ProcessId, end, send
 from drillyard.worker import endings
 
 GRACE_S = 8.0
-"""They hear of their agent's death by themselves and may be flushing a checkpoint."""
+"""They hear of their worker's death by themselves and may be flushing a checkpoint."""
+AGAIN_S = 5.0
+"""Between two looks at one whose process cannot be looked up from here; several heartbeats."""
+_POLL_S = 0.2
 
 
 def worker_id(lease: str) -> str:
@@ -30,48 +34,125 @@ def _stem(lease: str, host: str) -> str:
     return f"{lease}-{sha256_hex(host.encode())[:4]}"
 
 
-def bury(
-    mailbox: Mailbox,
-    me: ProcessId,
-    record: WorkerRecord,
-    orphans: Callable[[], Iterable[ProcessId]],
-    clock: Clock,
-    cause: Cause = Cause.INFRASTRUCTURE,
-) -> None:
-    """End what dead agents of a lease left on this machine, and their claims.
+class Predecessors:
+    """Ends what dead workers of a lease left on this machine, and their claims.
+
+    A worker whose process id means something here is dead with its process. Any other one (the
+    machine was started again, or a container has the same host name) is dead when its heartbeat
+    stays away, and a living neighbour when it is heard.
 
     Args:
         mailbox: The experiment.
-        me: The agent that takes over.
-        record: Its own record as a worker.
+        me: The worker that takes over.
+        record: Its own record.
         orphans: Processes that may be left of them; asked only when one has died.
         clock: For the stamps.
         cause: What ended them.
     """
-    others = [
-        w for w in mailbox.workers(named=_stem(record.lease, record.host))
-        if w.worker != record.worker and w.lease == record.lease and w.host == record.host
-        and w.pid and not ProcessId(w.pid, w.pid_started).alive()
-    ]  # fmt: skip
-    if not others:
-        return
-    mine = {me.pid, os.getppid()}
-    left = [p for p in orphans() if p.pid not in mine and p.started < me.started]
-    end(left, grace_s=GRACE_S)
-    dead = {w.worker for w in others}
-    for name, state in ticket_states(mailbox).items():
-        if state.status is not Status.RUNNING or state.attempt is None:
-            continue
-        claim = mailbox.read_claim(name, state.attempt)
-        if claim is None or claim.worker not in dead:
-            continue
-        accepted = mailbox.accepted(state.ticket.run, state.ticket.phase)
-        message = f"worker {claim.worker} died"
-        if accepted is not None and accepted.attempt == claim.attempt:
-            ending = endings.succeeded(claim, clock, message, accepted.status)
-        else:
-            ending = endings.failed(
-                claim, clock, cause, message,
-                hint="the next attempt goes on from the last checkpoint",
-            )  # fmt: skip
-        mailbox.end(ending.model_copy(update={"by": record.worker}))
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        me: ProcessId,
+        record: WorkerRecord,
+        orphans: Callable[[], Iterable[ProcessId]],
+        clock: Clock,
+        cause: Cause = Cause.INFRASTRUCTURE,
+    ) -> None:
+        self._mailbox = mailbox
+        self._me = me
+        self._record = record
+        self._orphans = orphans
+        self._clock = clock
+        self._cause = cause
+        self._cache: WorkerCache = {}
+        self._heard: dict[str, float] = {}
+        """Worker that is not decided about -> time of its record at the last look."""
+        self._decided = {record.worker}
+        self._dead: set[str] = set()
+        """Dead, and their claims are not closed yet."""
+        self._left: list[ProcessId] = []
+        """Processes of the dead that may be flushing."""
+        self._told_at = 0.0
+
+    def step(self, now: float) -> float | None:
+        """Look once.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next look; None when every one of them is decided about.
+
+        Raises:
+            InfrastructureError: The store is away; the next call goes on.
+        """
+        if not self._dead:
+            self._dead, self._heard = self._look()
+            if self._dead:
+                self._tell_to_end(now)
+        if self._dead:
+            self._left = [process for process in self._left if process.alive()]
+            if self._left and now - self._told_at < GRACE_S:
+                return _POLL_S
+            end(self._left, grace_s=0.0)
+            self._close(self._dead)
+            self._decided |= self._dead
+            self._dead = set()
+        return AGAIN_S if self._heard else None
+
+    def _look(self) -> tuple[set[str], dict[str, float]]:
+        """Those that are dead, and the newest record's time of those that may be."""
+        mine = self._record
+        self._mailbox.workers(self._cache, WORKER_STATES, _stem(mine.lease, mine.host))
+        store_now = self._mailbox.store.now()
+        dead: set[str] = set()
+        unknown: dict[str, float] = {}
+        for info, other in self._cache.values():
+            name = other.worker
+            if name in self._decided or (other.lease, other.host) != (mine.lease, mine.host):
+                continue
+            alive = process_alive(other) if other.pid else True
+            if alive is None:
+                # Two looks: after an outage of the store nobody's heartbeat is fresh at first.
+                if self._heard.get(name) is None:
+                    unknown[name] = info.updated_at
+                    continue
+                alive = info.updated_at > self._heard[name]
+                if not alive and store_now - info.updated_at < STALE_S:
+                    unknown[name] = info.updated_at
+                    continue
+            if alive:
+                self._decided.add(name)
+            else:
+                dead.add(name)
+        return dead, unknown
+
+    def _tell_to_end(self, now: float) -> None:
+        mine = {self._me.pid, os.getppid()}
+        self._left = [
+            p for p in self._orphans() if p.pid not in mine and p.started < self._me.started
+        ]
+        self._told_at = now
+        for process in self._left:
+            send(process, signal.SIGTERM)
+            # A stopped process hears nothing but SIGKILL until it is woken.
+            send(process, signal.SIGCONT)
+
+    def _close(self, dead: set[str]) -> None:
+        for name, state in ticket_states(self._mailbox).items():
+            if state.status is not Status.RUNNING or state.attempt is None:
+                continue
+            claim = self._mailbox.read_claim(name, state.attempt)
+            if claim is None or claim.worker not in dead:
+                continue
+            accepted = self._mailbox.accepted(state.ticket.run, state.ticket.phase)
+            message = f"worker {claim.worker} died"
+            if accepted is not None and accepted.attempt == claim.attempt:
+                ending = endings.succeeded(claim, self._clock, message, accepted.status)
+            else:
+                ending = endings.failed(
+                    claim, self._clock, self._cause, message,
+                    hint="the next attempt goes on from the last checkpoint",
+                )  # fmt: skip
+            self._mailbox.end(ending.model_copy(update={"by": self._record.worker}))

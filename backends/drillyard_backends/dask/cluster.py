@@ -22,7 +22,7 @@ from typing import Any
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.driver_lock import living
+from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.registry import load
 from drillyard.system.redaction import log_to, redact, register_environment
@@ -148,7 +148,7 @@ class Keeper:
         return shares(names, self._order.gpus) if self._local else {}
 
     def _driven(self) -> bool:
-        return any(living(self._mailbox, driver) for driver in self._mailbox.drivers())
+        return driven(self._mailbox)
 
     def fail(self, error: DrillyardError) -> None:
         """Tell whoever waits for workers why there are none."""

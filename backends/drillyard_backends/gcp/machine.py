@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.driver_lock import MACHINE, living
+from drillyard.mailbox.driver_lock import MACHINE, driven
 from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
@@ -168,8 +168,7 @@ class Machine:
     def _without_driver(self) -> None:
         """What a driver would do at the end, if nobody drives: send curves."""
         try:
-            drivers = self._mailbox.drivers()
-            if not any(living(self._mailbox, driver) for driver in drivers):
+            if not driven(self._mailbox):
                 self._mirror()
         except InfrastructureError as error:
             log.warning("the mailbox is away at the end: %s", error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 
 from drillyard.errors import AlreadyDriven, Superseded
 from drillyard.mailbox import Mailbox
@@ -22,12 +21,8 @@ from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0
 """A driver that wrote nothing for so long, by the store's clock, is dead."""
-_NUMBER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
-
-
 _HELD: set[str] = set()
 """Tokens of the locks that this process holds."""
-
 MACHINE = "DRILLYARD_MACHINE"
 """Set by a backend on a rented machine to the name that the provider knows it by."""
 
@@ -88,18 +83,16 @@ class DriverLock:
         Raises:
             AlreadyDriven: There is one.
         """
-        newest = 0
-        for other in self._mailbox.drivers()[-1:]:
-            newest = other.number
-            if living(self._mailbox, other):
-                raise AlreadyDriven(
-                    f"experiment {self._mailbox.experiment!r} is driven already, by process "
-                    f"{other.pid} on {other.host}",
-                    hint=f"watch it ({command('status', self._mailbox)}), stop it "
-                    f"({command('cancel', self._mailbox)}), or choose another name: "
-                    f"--name {self._mailbox.experiment}-2",
-                )
-        return newest
+        other = self._mailbox.driver()
+        if other is not None and living(self._mailbox, other):
+            raise AlreadyDriven(
+                f"experiment {self._mailbox.experiment!r} is driven already, by process "
+                f"{other.pid} on {other.host}",
+                hint=f"watch it ({command('status', self._mailbox)}), stop it "
+                f"({command('cancel', self._mailbox)}), or choose another name: "
+                f"--name {self._mailbox.experiment}-2",
+            )
+        return other.number if other is not None else 0
 
     def beat(self) -> None:
         """Write the heartbeat.
@@ -119,7 +112,7 @@ class DriverLock:
         Raises:
             Superseded: Another one took over.
         """
-        newest = max(self._numbers(), default=0)
+        newest = max(self._mailbox.driver_numbers(), default=0)
         if newest > self.number:
             raise Superseded(
                 f"driver {newest} took over experiment {self._mailbox.experiment!r}",
@@ -135,10 +128,6 @@ class DriverLock:
         changes = {"written_at": now, "ended_at": now, "outcome": outcome}
         self._record = self._record.model_copy(update=changes)
         self._mailbox.write(f"driver/{self.number}.json", self._record)
-
-    def _numbers(self) -> list[int]:
-        listing = self._mailbox.store.list(self._mailbox.key("driver/"))
-        return [int(m["number"]) for info in listing if (m := _NUMBER.search(info.key))]
 
 
 def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:
@@ -171,3 +160,9 @@ def living(mailbox: Mailbox, record: DriverRecord) -> bool:
         return record.token in _HELD
     age = mailbox.age(f"driver/{record.number}.json")
     return age is not None and age < STALE_S
+
+
+def driven(mailbox: Mailbox) -> bool:
+    """True while a driver of an experiment lives; only the newest one counts."""
+    newest = mailbox.driver()
+    return newest is not None and living(mailbox, newest)

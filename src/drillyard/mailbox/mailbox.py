@@ -43,6 +43,7 @@ TrialCache = dict[str, tuple[ObjectInfo, TrialRecord | TrialOutcome | MoreSeeds]
 """What ``Mailbox.trials`` has read, by key."""
 WorkerCache = dict[str, tuple[ObjectInfo, WorkerRecord]]
 """What ``Mailbox.workers`` has read, by key: the newest listing's words, and the record."""
+_DRIVER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
 _CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
 
 
@@ -375,10 +376,19 @@ class Mailbox(Folder):
             cache[info.key] = (info, record)
             yield record
 
+    def driver_numbers(self) -> list[int]:
+        """One listing: the number of everybody who ever drove, in no order."""
+        found = keys(self.store, self.key("driver/"))
+        return [int(m["number"]) for key in found if (m := _DRIVER.search(key))]
+
+    def driver(self) -> DriverRecord | None:
+        """The newest driver, or None; one listing and one read, however many there were."""
+        newest = max(self.driver_numbers(), default=0)
+        return self.read(f"driver/{newest}.json", DriverRecord)
+
     def drivers(self) -> list[DriverRecord]:
         """Every driver, oldest first."""
-        found = [
-            DriverRecord.from_bytes(self.store.get(info.key))
-            for info in self.store.list(self.key("driver/"))
+        return [
+            DriverRecord.from_bytes(self.store.get(self.key(f"driver/{number}.json")))
+            for number in sorted(self.driver_numbers())
         ]
-        return sorted(found, key=lambda d: d.number)

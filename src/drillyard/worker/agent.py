@@ -16,7 +16,7 @@ from pathlib import Path
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.mailbox import Mailbox, open_store, pace
-from drillyard.mailbox.driver_lock import living
+from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
 from drillyard.mailbox.status import Cause
@@ -299,14 +299,13 @@ class Agent:
         if now < self._next_driver_look:
             return
         self._next_driver_look = now + max(DRIVER_POLL_S, 3 * self._pace_s)
-        drivers = self._mailbox.drivers()
-        self._driven = any(living(self._mailbox, d) for d in drivers)
+        self._driven = driven(self._mailbox)
         if not self._driven and self._bury is not None:
             self._bury(states)
-        if self._driven or not drivers or all(s.status.ended for s in states.values()):
+        if self._driven or all(s.status.ended for s in states.values()):
             return
         spec = self._mailbox.experiment_record().spec
-        if spec.get("on_driver_loss") == "stop":
+        if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
             order = Cancel(
                 reason="nobody drives this experiment any more (on_driver_loss: stop)",
                 by=self.worker, written_at=self._clock.now(),

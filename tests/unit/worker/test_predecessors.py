@@ -1,4 +1,4 @@
-"""Claims of an earlier worker of the lease on this machine are closed once it is dead, not before."""
+"""Claims of an earlier worker of the lease here are closed once it is dead, and not before."""
 
 from __future__ import annotations
 

@@ -87,10 +87,10 @@ def _from_mailbox(mailbox: Mailbox, lease: Lease, blind: Facts, now: float, labe
         states = ticket_states(mailbox)
     except NotFound:
         states = {}
-    drivers = mailbox.drivers()[-1:]
+    driver = mailbox.driver()
     ages = [now - lease.created_at]
     for path in (
-        *(f"driver/{driver.number}.json" for driver in drivers),
+        *([f"driver/{driver.number}.json"] if driver is not None else []),
         f"leases/{lease.lease_id}/gone.json",
     ):
         age = mailbox.age(path)
@@ -102,7 +102,7 @@ def _from_mailbox(mailbox: Mailbox, lease: Lease, blind: Facts, now: float, labe
         overdue_s=blind.overdue_s,
         protected_s=until - now,
         readable=True,
-        driven=any(living(mailbox, driver) for driver in drivers),
+        driven=driver is not None and living(mailbox, driver),
         open_tickets=sum(not state.status.ended for state in states.values()),
         gone=entry is not None and not entry.open,
         in_ledger=entry is not None,

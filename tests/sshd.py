@@ -30,7 +30,7 @@ PermitRootLogin prohibit-password
 MaxStartups 100
 AcceptEnv none
 SetEnv HOME={home} PATH={path}
-Subsystem sftp internal-sftp -d {home}
+Subsystem sftp {sftp}
 """
 
 
@@ -45,12 +45,14 @@ class Sshd:
 
     Args:
         folder: Of its own.
+        sftp: Another program that answers SFTP.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sftp: str | None = None) -> None:
         assert SSHD is not None
         self.folder = folder
         self.home = folder / "home"
+        self._sftp = sftp or f"internal-sftp -d {self.home}"
         self.home.mkdir(parents=True)
         self.port = free_port()
         self.address = f"{getpass.getuser()}@127.0.0.1:{self.port}"
@@ -81,7 +83,7 @@ class Sshd:
         config.write_text(
             CONFIG.format(
                 port=self.port, folder=self.folder, home=self.home,
-                path=os.environ["PATH"],
+                path=os.environ["PATH"], sftp=self._sftp,
             )
         )  # fmt: skip
         if os.getuid() == 0:

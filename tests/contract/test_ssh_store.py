@@ -1,5 +1,6 @@
 """The store over SFTP keeps the contract against a real OpenSSH server."""
 
+import errno
 import getpass
 import os
 import subprocess
@@ -14,6 +15,7 @@ from drillyard.system.redaction import has_userinfo, redact
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.store import split
+from tests.no_hard_links import refusing_links
 from tests.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
@@ -88,9 +90,9 @@ def test_what_killed_writers_left_is_swept_after_a_day(store, folder):
     old, young = folder / "exp/a/.tmp-sftp-1-x", folder / "exp/a/.tmp-sftp-2-x"
     for path in (old, young):
         path.write_bytes(b"")
-    os.utime(old, (1, 1))
     # A worker on that machine knows no process 1-x or 2-x, and must leave both alone.
     assert FileStore(str(folder)).sweep("exp") == 0
+    os.utime(old, (1, 1))
     assert store.sweep("exp") == 1
     assert not old.exists() and young.exists() and store.get("exp/a/k") == b"1"
 
@@ -156,3 +158,37 @@ def test_a_password_in_a_store_url_is_refused_without_showing_it(log_in):
     with pytest.raises(ConfigError) as error:
         check_store_url("sftp://me:s3cret@host/x")
     assert "s3cret" not in str(error.value)
+
+
+REFUSES = """#!{python}
+{refusing}
+import os
+os.execv("{server}", ["sftp-server", "-d", "{home}"])
+"""
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+
+
+@pytest.mark.skipif(not os.path.exists(SFTP_SERVER), reason="no sftp-server beside sshd")
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_there_without_hard_links_is_said(tmp_path, monkeypatch, error):
+    program = tmp_path / "sftp"
+    program.write_text(
+        REFUSES.format(
+            python=sys.executable, refusing=refusing_links(error), server=SFTP_SERVER,
+            home=tmp_path,
+        )
+    )  # fmt: skip
+    program.chmod(0o755)
+    server = Sshd(tmp_path / "sshd", sftp=str(program)).start()
+    try:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"sftp://{server.address}{tmp_path}/store")
+        store.put("plain", b"works")
+        with pytest.raises(StoreUnavailable) as raised:
+            store.put_if_absent("claim", b"token")
+        assert "no hard links" in raised.value.hint
+        assert [path.name for path in (tmp_path / "store").iterdir()] == ["plain"]
+    finally:
+        Connection.close_all()
+        server.stop()

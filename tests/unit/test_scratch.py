@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,18 @@ def test_what_a_killed_process_left_is_swept(
             pass
         assert first.is_dir()  # this process lives
     assert [p.name for p in tmp_path.iterdir()] == ["dy-0123456789"]
+
+
+def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path: Path) -> None:
+    """A pid of another pid namespace is no process here, and lives for all that."""
+    folder = tmp_path / "resume-4100000-1.0"
+    folder.mkdir()
+    (folder / ".system").write_text("another one")
+    with own_folder("resume", tmp_path):
+        assert folder.exists()
+    os.utime(folder, (time.time() - 100_000.0,) * 2)
+    with own_folder("resume", tmp_path):
+        assert not folder.exists(), "a day later nobody works in it"
 
 
 def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:

@@ -37,6 +37,10 @@ _SWEEP_S = 86400.0
 _CLOCK_S = 600.0
 _CHUNK = 1 << 20
 _AT_ONCE = 16
+_NO_LINKS = (
+    "the file was written and then not linked: is that disk full, or has it no hard links (exFAT, "
+    "FAT, gcsfuse)? Claims need them: name a folder on another disk with --store"
+)
 
 
 class SftpStore:
@@ -90,10 +94,12 @@ class SftpStore:
                 await _write(sftp, temporary, data)
                 try:
                     await sftp.link(temporary, target)
-                except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
+                except asyncssh.SFTPError as error:
                     # "Failure" is all that SFTP says of a name that is taken.
                     if await _attributes(sftp, target) is None:
-                        raise
+                        raise StoreUnavailable(
+                            f"{error.reason} when claiming {key}", hint=_NO_LINKS
+                        ) from error
                     # Also the answer to a repeated call whose first answer was lost.
                     return await _read(sftp, target, key) == data
             return True

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from drillyard.errors import UserError
 from drillyard.findings import Finding, Severity
+from drillyard.mailbox.temporary_files import links_refused
 from drillyard.results.copies import check_folder
 from drillyard.spec.load import Loaded
 
@@ -17,12 +18,13 @@ _FREE_PER_RUN = 64 * 1024 * 1024
 """Bytes: two checkpoints of a small network, its streams and results."""
 
 
-def disk(store: str, runs: int = 1) -> Iterator[Finding]:
-    """Free space where a local store is or will be.
+def disk(store: str, runs: int = 1, *, claims: bool = True) -> Iterator[Finding]:
+    """Whether a folder can be a store: free space, permissions, hard links.
 
     Args:
         store: Its URL; other than a folder: nothing is said.
         runs: Runs that will write there.
+        claims: Workers will claim their work there, not only write results to it.
     """
     parts = urlsplit(store)
     if "://" in store and parts.scheme != "file":
@@ -44,6 +46,14 @@ def disk(store: str, runs: int = 1) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR, "store", f"{there} cannot be written to",
             "change its permissions, or name another place with --store",
+        )  # fmt: skip
+    elif claims and (refusal := links_refused(there)) is not None:
+        yield Finding(
+            Severity.ERROR, "store",
+            f"{there} is on a file system without hard links ({refusal}), and claims "
+            "need them",
+            "name a folder on another disk with --store: ext4, XFS, Btrfs, APFS, NTFS and NFS "
+            "have them",
         )  # fmt: skip
     else:
         yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
@@ -68,6 +78,6 @@ def targets(loaded: Loaded) -> Iterator[Finding]:
             except UserError as error:
                 yield Finding(Severity.ERROR, subject, error.message, error.hint)
                 continue
-        for finding in disk(target.url):
+        for finding in disk(target.url, claims=False):
             if finding.severity is Severity.ERROR:
                 yield Finding(finding.severity, subject, finding.message, finding.fix)

@@ -10,22 +10,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-import psutil
-
 from drillyard.errors import StoreUnavailable
+from drillyard.mailbox import temporary_files
+from drillyard.mailbox.disk_clock import DiskClock
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 
-_TMP = ".tmp-"
-_FRESH_NS = 100_000_000
+_FRESH_S = 0.1
 T = TypeVar("T")
 
 
@@ -40,6 +37,7 @@ class FileStore:
         path = unquote(urlsplit(url).path) if url.startswith("file:") else url
         self.root = Path(path).expanduser().resolve()
         self.url = str(self.root)
+        self._clock = DiskClock(self.root)
 
     def __repr__(self) -> str:
         return f"FileStore({self.url!r})"
@@ -75,6 +73,10 @@ class FileStore:
             except FileExistsError:
                 # Also the answer to a repeated call whose first answer was lost.
                 return target.read_bytes() == data
+            except OSError as error:
+                if error.errno in temporary_files.NO_LINKS:
+                    raise without_links(self.url, key, error) from error
+                raise
             _sync_folder(target.parent)
             return True
 
@@ -113,7 +115,7 @@ class FileStore:
         except OSError:
             return None
         # The kernel's clock for files moves on every few milliseconds only.
-        if abs(time.time_ns() - found.st_mtime_ns) < _FRESH_NS:
+        if abs(self.now() - found.st_mtime) < _FRESH_S:
             return None
         return f"{found.st_ino}.{found.st_mtime_ns}"
 
@@ -137,7 +139,7 @@ class FileStore:
     def download(self, key: str, path: Path) -> None:
         """Read an object into a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
+        temporary = temporary_files.beside(path)
         try:
             with _seam(self.url, key):
                 try:
@@ -149,18 +151,12 @@ class FileStore:
             temporary.unlink(missing_ok=True)
 
     def now(self) -> float:
-        """The machine's clock: the one that stamps the files of a local disk."""
-        return time.time()
+        """The clock that stamps the files: on a shared disk, the file server's."""
+        return self._clock.now()
 
     def sweep(self, experiment: str) -> int:
-        """Remove temporary files that killed writers of this machine left; how many."""
-        swept = 0
-        for path in (self.root / check_key(experiment)).rglob(f"{_TMP}*"):
-            pid = path.name[len(_TMP):].split("-", 1)[0]  # fmt: skip
-            if pid.isdigit() and not psutil.pid_exists(int(pid)):
-                path.unlink(missing_ok=True)
-                swept += 1
-        return swept
+        """Remove what killed writers of this system left half written, and what is a day old."""
+        return temporary_files.sweep(self.root / check_key(experiment), self.now())
 
     def _below(self, prefix: str, make: Callable[[str, os.DirEntry[str]], T]) -> Iterable[T]:
         folder, _, start = prefix.rpartition("/")
@@ -172,11 +168,24 @@ class FileStore:
     @contextlib.contextmanager
     def _temporary(self, target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
-        path = target.parent / f"{_TMP}{os.getpid()}-{secrets.token_hex(6)}"
+        path = temporary_files.beside(target)
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def without_links(url: str, key: str, error: OSError) -> StoreUnavailable:
+    """The error for a file system that refuses hard links.
+
+    A link is what makes a claim exactly one worker's: it fails when the name is taken, and its
+    content is whole from the first moment. No other call of a file system is both everywhere.
+    """
+    return StoreUnavailable(
+        f"store {url}: {error.strerror or error} at {key}",
+        hint="this file system has no hard links, and claims need them: name a folder on another "
+        "disk with --store (ext4, XFS, Btrfs, APFS, NTFS and NFS have them)",
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,7 +9,9 @@ pid namespace is the same on every Linux machine, so neither says enough alone.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +54,18 @@ def pid_namespace() -> int | None:
         return os.stat(_PID_NAMESPACE).st_ino
     except OSError:
         return None
+
+
+def system_token() -> str | None:
+    """Twelve hexadecimal digits that stand for this host, boot and pid namespace.
+
+    Two processes with the same token can look each other's pids up.
+
+    Returns:
+        None where the system does not tell enough.
+    """
+    boot, namespace = boot_id(), pid_namespace()
+    if boot is None or namespace is None:
+        return None
+    text = f"{platform.node()}\0{boot}\0{namespace}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,12 +6,14 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
 from drillyard.errors import InfrastructureError
+from drillyard.system.machine_identity import system_token
 from drillyard.system.processes import ProcessId
 
 RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
@@ -19,6 +21,10 @@ _SOCKET_ROOM = 36
 """Characters that multiprocessing puts behind the temporary folder for its socket."""
 _SOCKET_LIMIT = 104
 """Of a socket's path, on the strictest of the systems."""
+_OWNER = ".system"
+"""A file in a folder that says on which system the pid in its name counts. Not part of the name,
+which must stay short."""
+_ABANDONED_S = 86_400.0
 _SHORT = Path(f"/tmp/dy-{os.getuid()}")
 """For names that must be short: sockets are made below them."""
 
@@ -49,17 +55,37 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
             f"{root} belongs to another user", hint=f"set {RUNTIME} to a folder of your own"
         )
     for path in root.glob(f"{kind}-*"):
-        _, _, name = path.name.rpartition(f"{kind}-")
-        pid, _, started = name.partition("-")
-        with contextlib.suppress(ValueError):
-            if not ProcessId(int(pid), float(started)).alive():
-                shutil.rmtree(path, ignore_errors=True)
+        if _abandoned(path, kind):
+            shutil.rmtree(path, ignore_errors=True)
     mine = root / f"{kind}-{me.pid}-{me.started}"
     mine.mkdir(mode=0o700)
     try:
+        (mine / _OWNER).write_text(system_token() or "", encoding="ascii")
         yield mine
     finally:
         shutil.rmtree(mine, ignore_errors=True)
+
+
+def _abandoned(folder: Path, kind: str) -> bool:
+    """Whether the process that a folder is named by is known to be dead.
+
+    Containers may share the root, and a pid of one is no process of the other.
+    """
+    _, _, name = folder.name.rpartition(f"{kind}-")
+    pid, _, started = name.partition("-")
+    try:
+        process = ProcessId(int(pid), float(started))
+        owner = (folder / _OWNER).read_text(encoding="ascii")
+        if owner and owner == system_token():
+            return not process.alive()
+    except FileNotFoundError:
+        pass  # of an earlier version, or made a moment ago
+    except (ValueError, OSError):
+        return False
+    try:
+        return time.time() - folder.stat().st_mtime > _ABANDONED_S
+    except OSError:
+        return False
 
 
 def short_folder(kind: str) -> contextlib.AbstractContextManager[Path]:

@@ -1,6 +1,12 @@
 """Workers that are told to stop: cancelled, drained, torn down, at the end of their time."""
 
+import contextlib
+import os
+import signal
 import time
+from pathlib import Path
+
+import pytest
 
 from drillyard.backend import Liveness
 from drillyard.mailbox.records import Cancel
@@ -104,3 +110,31 @@ def test_the_limit_that_ended_a_lease_is_named(toys, backend, tmp_path):
     assert ending.message == "budget.max_hours = 0.001 ended the lease"
     assert "raise that limit" in ending.hint
     toy.nothing_left()
+
+
+@pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="nothing tells who waits")
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_store_that_hangs_does_not_hold_up_the_end(toys, backend, tmp_path, busy):
+    """A disk of a server that is away: a read never comes back, and nobody can be asked."""
+    toy = toys()
+    run = toy.post(gate=str(tmp_path / "gate"), child=True) if busy else None
+    backend.provision(toy.order(idle_s=600.0))
+    if busy:
+        toy.pid_of(run, 1)
+    (worker,) = until(toy.mailbox.workers)
+    until(lambda: toy.mailbox.workers()[0].state == "ready")
+    order = toy.mailbox.store.path(toy.mailbox.key("control/cancel.json"))
+    order.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(order)
+    until(lambda: waits_for_a_writer(worker.pid), what="a read that never comes back")
+    os.kill(worker.pid, signal.SIGTERM)
+    toy.nothing_left()
+
+
+def waits_for_a_writer(pid):
+    """Whether a thread of a process waits for the other end of a FIFO, as the kernel calls it."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/wchan"):
+        with contextlib.suppress(OSError):
+            found.append(task.read_text())
+    return "wait_for_partner" in found

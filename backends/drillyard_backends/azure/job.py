@@ -29,8 +29,9 @@ from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK, ProcessId
 from drillyard.system.redaction import log_to, register_environment
-from drillyard.worker.agent import Agent, run_agent
-from drillyard.worker.pushed import PushedAgent
+from drillyard.worker.agent import Agent
+from drillyard.worker.loop import run_agent
+from drillyard.worker.pushed import PushedAgent, SocketPusher
 from drillyard_backends.azure.together import BesideAgent, together_on
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
@@ -122,7 +123,8 @@ def main() -> int:
             make = functools.partial(NodeAgent, term_grace_s=grace_s, paid=True)
         else:
             ear = hand(os.environ[TICKET])
-            make = functools.partial(JobAgent, ear=ear, term_grace_s=grace_s)
+            pusher = SocketPusher(ear)
+            make = functools.partial(JobAgent, pusher=pusher, term_grace_s=grace_s)
         # What a child leaves behind is not this program's end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (

@@ -46,13 +46,11 @@ class BesideAgent(Agent):
         self._training = f"{ticket.rpartition('.')[0]}.{Phase.TRAIN.value}"
         self._node: RayNode | None = None
 
-    def run(self) -> int:
-        """Lend the node until the training is over; the exit code."""
-        try:
-            return super().run()
-        finally:
-            if self._node is not None:
-                self._node.close()
+    def close(self) -> None:
+        """Take the node back, and end what this worker started."""
+        if self._node is not None:
+            self._node.close()
+        super().close()
 
     def _orphans(self) -> Iterator[ProcessId]:
         """A container is fresh."""

@@ -30,6 +30,7 @@ from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
 from drillyard.worker.agent import Agent
+from drillyard.worker.loop import run, within
 from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger
 from drillyard_backends.gcp.leaving import Leaver
@@ -39,6 +40,8 @@ from drillyard_backends.gcp.own_group import OwnGroup
 DEADLINE_MARGIN_S = 60.0
 """Before Google's own limit: what flushing and uploading may take."""
 MIRROR_S = 120.0
+LAST_WORDS_S = 2.0
+"""How long the log of a machine that is being stopped may take to reach the bucket."""
 SCRATCH = "DRILLYARD_SCRATCH"
 log = logging.getLogger("drillyard.machine")
 
@@ -114,12 +117,12 @@ class Machine:
         metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
             with temporary_below(scratch):
-                code = agent.run()
+                code = run(agent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if agent.terminated:
             log.info("this machine is being stopped; what was running is flushed")
-            self._keep_log()
+            within(LAST_WORDS_S, self._keep_log)
             return 0
         self._leave("the agent is done" if code == 0 else f"the agent ended with code {code}")
         return 0

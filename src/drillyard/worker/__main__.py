@@ -17,8 +17,9 @@ from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
-from drillyard.worker.agent import Agent, run_agent
-from drillyard.worker.pushed import PushedAgent
+from drillyard.worker.agent import Agent
+from drillyard.worker.loop import run_agent
+from drillyard.worker.pushed import PushedAgent, SocketPusher
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -59,7 +60,7 @@ def _kind_of_agent(ear: int | None) -> Callable[..., Agent]:
         return Agent
     end = socket.socket(fileno=ear)
     end.set_inheritable(False)  # a child that holds it would hide the agent's death
-    return functools.partial(PushedAgent, ear=end)
+    return functools.partial(PushedAgent, pusher=SocketPusher(end))
 
 
 def main(arguments: list[str] | None = None) -> int:

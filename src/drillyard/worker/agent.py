@@ -1,48 +1,51 @@
-"""The agent: one a machine. Says that it lives, installs the code, claims, starts, buries, leaves.
+"""The worker of one machine: claims tickets, starts them, says how they ended, and leaves.
 
-It decides with nothing but the mailbox, so that work goes on when nobody drives any more.
+It decides with nothing but the mailbox, so that work goes on when nobody drives any more. ``step``
+is the whole decision: it receives the time, acts, and says when it wants to be called again.
+Threads, signals and waiting are in ``loop``; processes are behind ``machine``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
-from drillyard.mailbox import Mailbox, open_store, pace
-from drillyard.mailbox.driver_lock import driven
+from drillyard.mailbox import Mailbox, Store, open_store, pace
 from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import Cancel, Claim
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
-from drillyard.runs.code_archive import install
-from drillyard.runs.webhook import tell
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
-from drillyard.system.scratch import RUNTIME, temporary_below
-from drillyard.worker import gpu, shares
-from drillyard.worker.execution import SAID, Job, remove_scratch
+from drillyard.system.scratch import RUNTIME
+from drillyard.worker import endings, shares
+from drillyard.worker.execution import SAID
 from drillyard.worker.heartbeat import Heartbeat
+from drillyard.worker.machine import Exit, Job, Machine
 from drillyard.worker.pool import Pool
 from drillyard.worker.predecessors import Predecessors, worker_id
+from drillyard.worker.running import RunningTickets
 from drillyard.worker.speaker import Speaker
+from drillyard.worker.without_driver import CloseLost, DriverWatch
 
 POLL_S = 0.2
 SLOW_POLL_S = 1.0
 """While every slot is taken, or nobody posted anything for a while."""
-DRIVER_POLL_S = 2.0
 STOP_GRACE_S = 20.0
 """How long a ticket may take to stop when it was asked to; then it is killed."""
 TERM_GRACE_S = 8.0
 """The same after SIGTERM: whoever sent it waits ten seconds."""
 STORE_AWAY_S = 900.0
-"""An agent without work and without a store leaves after this time."""
+"""A worker without work and without a store leaves after this time."""
+ASK_S = 1.0
+"""How long after SIGTERM a look at the mailbox may go on before tickets are stopped without it."""
+FLUSH_S = 8.0
+"""How long the store may take for the last records after tickets had their time to stop."""
+_ASKED = "the worker was asked to end"
 log = logging.getLogger(__name__)
 
 
@@ -51,14 +54,21 @@ class Agent:
 
     Args:
         order: What was rented.
-        scratch: Local folder for code and attempts; its content is the agent's own.
+        scratch: Local folder for code and attempts; its content is the worker's own.
         slots: Tickets at once on this machine; default all workers of the order.
         clock: Time.
+        machine: Where tickets run; default this machine.
+        store: Of the mailbox; default the one that the order names.
         term_grace_s: How long tickets may take to stop after SIGTERM.
         paid: The machine costs money: it leaves when it is idle also while somebody drives, and
             at once when nobody does and everything is decided.
         bury: Called now and then while nobody drives, with the states of all tickets: ends what
             machines that vanished still hold.
+
+    Attributes:
+        heart: Its heartbeat, for whoever calls the steps.
+        exit_code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery;
+            None while it works.
     """
 
     def __init__(
@@ -68,153 +78,182 @@ class Agent:
         slots: int | None = None,
         clock: Clock = SYSTEM,
         *,
+        machine: Machine | None = None,
+        store: Store | None = None,
         term_grace_s: float = TERM_GRACE_S,
         paid: bool = False,
-        bury: Callable[[Mapping[str, TicketState]], None] | None = None,
+        bury: CloseLost | None = None,
     ) -> None:
         self.order = order
         self.worker = worker_id(order.lease_id)
+        self.clock = clock
+        self.machine = machine or Pool(slots or order.workers, order, scratch)
+        self.exit_code: int | None = None
         self._scratch = scratch
-        self._clock = clock
-        self._mailbox = Mailbox(open_store(order.store_url), order.experiment)
+        self._mailbox = Mailbox(store or open_store(order.store_url), order.experiment)
         self._pace_s = pace(self._mailbox.store)
         self._term_grace_s = term_grace_s
         self._paid = paid
-        self._bury = bury
-        self._pool = Pool(slots or order.workers, order.preload, order.threads)
-        self._me = ProcessId.current()
-        self._paths: tuple[Path, ...] = ()
-        self._cache = StateCache()
         self._speaker = Speaker(self._mailbox, self.worker, clock)
-        self._heart = Heartbeat(self._mailbox, order, self.worker, self._pool.slots, clock)
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        self._terminated = False
-        self._why_leaving = "the mailbox cannot be read"
+        self.heart = Heartbeat(self._mailbox, order, self.worker, self.machine.slots, clock)
+        self._predecessors = Predecessors(
+            self._mailbox, ProcessId.current(), self.heart.record, self._orphans, clock,
+            self.predecessor_lost_to,
+        )  # fmt: skip
+        self._next_predecessor_look: float | None = 0.0
+        self._running = RunningTickets(self.machine)
+        self._driver = DriverWatch(self._mailbox, self.worker, clock, bury)
+        self._paths: tuple[Path, ...] = ()
+        self._phase: Callable[[float], float | None] = self._begin
+        self._cache = StateCache()
+        self._terminated_at: float | None = None
+        self._leaving: tuple[Cause, str, float] | None = None
         self._broken = ""
         self._useful_at = clock.monotonic()
         self._store_away_since: float | None = None
-        self._next_driver_look = 0.0
-        self._next_predecessor_look: float | None = None
-        self._driven = True
-        self._told = False
         self._cancel: Cancel | None = None
 
-    def run(self) -> int:
-        """Work until there is nothing left to do; the exit code."""
-        self._listen_to_signals()
-        self._heart.start()
-        try:
-            self._set_up()
-        except Exception as error:
-            log.exception("this worker cannot be set up")
-            hint = f" ({error.hint})" if isinstance(error, DrillyardError) and error.hint else ""
-            self._heart.tell("failed", f"{error}{hint}")
-            return 2 if isinstance(error, UserError) else 4
-        else:
-            self._heart.tell("ready")
-            log.info("worker %s is ready, %d slots", self.worker, self._pool.slots)
-            self._work()
-            self._heart.tell("leaving", self._why_leaving)
-            return 4 if self._broken else 0
-        finally:
-            self._pool.close()
-            self._heart.stop()
+    # -- called from outside ------------------------------------------------------------------
 
-    # -- setup --------------------------------------------------------------------------------
+    def step(self, now: float) -> float | None:
+        """Look at the mailbox and the processes once, and do what follows.
 
-    def _set_up(self) -> None:
-        self._pool.warm_up(then=self._wake)
-        order = self.order
-        self._paths = tuple(
-            install(self._mailbox, order.code, order.requirements, self._scratch / "code")
-        )
-        if order.gpus:
-            trouble = self._pool.call(gpu.look, timeout_s=300.0)
-            if trouble is not None:
-                raise UserError(
-                    f"resources.gpus is {order.gpus}, and no GPU is usable here: {trouble}",
-                    hint="install a torch with CUDA and a driver, or set resources.gpus to 0 and "
-                    "resources.device to auto",
-                )
-        self._predecessors = Predecessors(
-            self._mailbox, self._me, self._heart.record, self._orphans, self._clock,
-            self.predecessor_lost_to,
-        )  # fmt: skip
-        self._next_predecessor_look = self._clock.monotonic()
-        sweep = getattr(self._mailbox.store, "sweep", None)
-        if sweep is not None:
-            sweep(order.experiment)
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call, sooner when the machine wakes; None when this worker has
+            ended, and ``exit_code`` is known.
+        """
+        return None if self.exit_code is not None else self._phase(now)
+
+    def hurry(self, now: float) -> float | None:
+        """Make sure that a worker that was told to end does, whatever its store does.
+
+        Called beside ``step``, which may hang in the store for as long as that likes. It stops
+        the tickets, kills those that do not, and looks at no store.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None when it is time to end this process.
+        """
+        if self.exit_code is not None:
+            return None
+        if self._terminated_at is None:
+            return ASK_S / 2
+        over_s = now - self._terminated_at - ASK_S
+        if over_s >= 0.0:
+            self._running.stop(now, self._asked_because, _ASKED)
+            self._running.kill_late(now, self._term_grace_s)
+        return None if over_s >= self._term_grace_s + FLUSH_S else ASK_S / 2
+
+    def terminate(self) -> None:
+        """Ask this worker to end; safe in a signal handler."""
+        if self._terminated_at is None:
+            self._terminated_at = self.clock.monotonic()
+        self.machine.wake()
+
+    def close(self) -> None:
+        """End what this worker started."""
+        self.machine.close()
+
+    @property
+    def terminated(self) -> bool:
+        """True once somebody asked this worker to end."""
+        return self._terminated_at is not None
+
+    @property
+    def driven(self) -> bool:
+        """Whether anybody drove the experiment at the last look."""
+        return self._driver.driven
+
+    # -- what subclasses say differently ------------------------------------------------------
 
     @property
     def predecessor_lost_to(self) -> Cause:
-        """What ended an earlier agent in this one's place that left without a word."""
+        """What ended an earlier worker in this one's place that left without a word."""
         return Cause.INFRASTRUCTURE
 
     def _orphans(self) -> Iterator[ProcessId]:
-        """Living processes that an earlier agent in this one's place may have left."""
+        """Living processes that an earlier worker in this one's place may have left."""
         place = {RUNTIME: os.environ[RUNTIME]} if RUNTIME in os.environ else {}
         return marked(self.order.lease_id, **place)
 
-    # -- the loop -----------------------------------------------------------------------------
+    # -- setup --------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while True:
-            self._reap()
-            if self._terminated and self._paid:
-                # Seconds of notice: no look at a bucket that may be slow or away.
-                cause = Cause.PREEMPTION if self._cancel is None else Cause.CANCELLED
-                self._leave(cause, "this machine is being taken away", self._term_grace_s)
-                return
-            try:
-                states = ticket_states(self._mailbox, self._cache)
-                cancel = self._cancel = self._mailbox.cancelled()
-                self._look_for_predecessors()
-                self._look_for_driver(states)
-                self._tell_of_end(states)
-                self._store_away_since = None
-            except InfrastructureError as error:
-                if self._leave_without_store(error):
-                    return
-                self._pause(SLOW_POLL_S)
-                continue
-            if self._terminated:
-                cause = Cause.CANCELLED if cancel is not None else Cause.PREEMPTION
-                self._leave(cause, "the worker was asked to end", self._term_grace_s)
-                return
-            if self.order.deadline is not None and self._clock.now() >= self.order.deadline:
-                limit = self.order.deadline_of or "budget.max_hours or budget.max_cost"
-                self._leave(Cause.TIME_LIMIT, f"{limit} ended the lease", STOP_GRACE_S)
-                return
-            if cancel is not None and not cancel.drain:
-                for slot in self._pool.running:
-                    self._pool.stop(slot, Cause.CANCELLED, cancel.reason)
-            self._kill_late(STOP_GRACE_S)
-            claimed = self._claim_some(states)
-            if self._broken and not self._pool.running:
-                self._why_leaving = self._broken
-                return
-            if self._idle(states):
-                self._why_leaving = "nothing left to do"
-                return
-            if not claimed:
-                self._pause(self._poll_s)
+    def _begin(self, now: float) -> float | None:
+        self.machine.prepare(self._mailbox, self.order)
+        self._phase = self._set_up
+        return self._set_up(now)
+
+    def _set_up(self, now: float) -> float | None:
+        if self.terminated:
+            return self._leave(now, self._asked_because, _ASKED, self._term_grace_s)
+        try:
+            paths = self.machine.prepared()
+        except Exception as error:
+            log.exception("this worker cannot be set up")
+            hint = f" ({error.hint})" if isinstance(error, DrillyardError) and error.hint else ""
+            self.heart.tell("failed", f"{error}{hint}")
+            self.exit_code = 2 if isinstance(error, UserError) else 4
+            return None
+        if paths is None:
+            return SLOW_POLL_S
+        self._paths = paths
+        self.heart.tell("ready")
+        log.info("worker %s is ready, %d slots", self.worker, self.machine.slots)
+        self._useful_at = self.clock.monotonic()
+        self._phase = self._work
+        return 0.0
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def _work(self, now: float) -> float | None:
+        if self.terminated and (self._paid or self._store_away_since is not None):
+            # Seconds of notice: no look at a bucket that may be slow or away.
+            reason = "this machine is being taken away" if self._paid else _ASKED
+            return self._leave(now, self._asked_because, reason, self._term_grace_s)
+        self._take_in()
+        try:
+            states = ticket_states(self._mailbox, self._cache)
+            cancel = self._cancel = self._mailbox.cancelled()
+            self._look_for_predecessors(now)
+            self._driver.look(now, states)
+            self._store_away_since = None
+        except InfrastructureError as error:
+            return self._without_store(now, error)
+        if self.terminated:
+            return self._leave(now, self._asked_because, _ASKED, self._term_grace_s)
+        if self._over:
+            limit = self.order.deadline_of or "budget.max_hours or budget.max_cost"
+            return self._leave(now, Cause.TIME_LIMIT, f"{limit} ended the lease", STOP_GRACE_S)
+        if cancel is not None and not cancel.drain:
+            self._running.stop(now, Cause.CANCELLED, cancel.reason)
+        self._running.kill_late(now, STOP_GRACE_S)
+        claimed = self._claim_some(states)
+        if self._broken and not self._running:
+            self._end(self._broken)
+            return None
+        if self._idle(states):
+            self._end("nothing left to do")
+            return None
+        return 0.0 if claimed else self._poll_s
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         claimed = 0
         # What is claimed is worked on: others are warm, or can start a process where we cannot.
-        if not self._pool.warm or self._broken:
+        if not self.machine.warm or self._broken:
             return 0
         for name, state in states.items():
-            if self._pool.free <= 0 or self._terminated or self._broken:
+            if self._running.free <= 0 or self.terminated or self._broken:
                 break
-            if state.claimable is None or (
-                state.ticket.environment not in self.order.environments
-            ):
+            if not self._takes(state) or state.claimable is None:
                 continue
             claim = Claim(
                 ticket=name, attempt=state.claimable, worker=self.worker, token=new_token(),
-                claimed_at=self._clock.now(),
+                claimed_at=self.clock.now(),
             )  # fmt: skip
             try:
                 if not self._mailbox.claim(claim):
@@ -222,13 +261,17 @@ class Agent:
             except InfrastructureError as error:
                 # The claim may be there. It is ours by its token, and found again below.
                 log.warning("claiming %s: %s", name, error)
-                found = self._found_again(claim)
-                if not found:
+                if not self._found_again(claim):
                     continue
             claimed += 1
             log.info("claimed %s, attempt %d", name, claim.attempt)
             self._start(state, claim)
         return claimed
+
+    def _takes(self, state: TicketState) -> bool:
+        """Whether this worker could do a ticket now."""
+        able = state.ticket.environment in self.order.environments
+        return able and state.claimable is not None
 
     def _found_again(self, claim: Claim) -> bool:
         try:
@@ -241,6 +284,11 @@ class Agent:
         return now is not None and now.token == claim.token
 
     def _start(self, state: TicketState, claim: Claim) -> None:
+        if self.terminated:  # while the store took its time
+            ending = endings.failed(claim, self.clock, self._asked_because, _ASKED)
+            self._speaker.say(ending)
+            return
+        place = self._running.free_place
         job = Job(
             store_url=self.order.store_url,
             experiment=self.order.experiment,
@@ -249,160 +297,90 @@ class Agent:
             scratch=self._scratch / "attempts" / f"{claim.ticket}.{claim.attempt}",
             paths=self._paths,
             has_code=self.order.code is not None,
-            place=self._pool.free_place,
-            gpus=shares.gpus(shares.visible_gpus(), self._pool.free_place, self.order.gpus),
+            place=place,
+            gpus=shares.gpus(self.machine.gpus(), place, self.order.gpus),
         )
         try:
-            self._pool.start(job)
+            self._running.start(job)
         except Exception as error:
             log.exception("no process for %s", claim.ticket)
             self._broken = f"no process can be started: {error}"
             self._speaker.say(self._speaker.infrastructure(claim, self._broken))
 
-    def _reap(self) -> None:
-        for slot, code in self._pool.reap():
-            self._useful_at = self._clock.monotonic()
-            if code != SAID:
-                self._speaker.silent(slot, code)
-            remove_scratch(slot.job)
+    def _take_in(self) -> None:
+        if self._running.take_in(self._say_for):
+            self._useful_at = self.clock.monotonic()
         self._speaker.say_again()
+
+    def _say_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
+        if exit.code != SAID:
+            self._speaker.silent(job, exit, stopped_by)
+
+    def _look_for_predecessors(self, now: float) -> None:
+        if self._next_predecessor_look is not None and now >= self._next_predecessor_look:
+            wait_s = self._predecessors.step(now)
+            self._next_predecessor_look = None if wait_s is None else now + wait_s
+
+    @property
+    def _poll_s(self) -> float:
+        # A ticket's end wakes the worker at once, whatever the pause is.
+        if self._running.free:
+            return max(POLL_S, self._pace_s)
+        return max(SLOW_POLL_S, 5 * self._pace_s)
 
     # -- leaving ------------------------------------------------------------------------------
 
     def _idle(self, states: dict[str, TicketState]) -> bool:
         """True when nothing was to be done for the order's idle time and nobody waits."""
-        now = self._clock.monotonic()
-        claimable = any(
-            s.claimable is not None and s.ticket.environment in self.order.environments
-            for s in states.values()
-        )
-        if (
-            self._pool.running
-            or claimable
-            or self._speaker.owed
-            or (self._driven and not self._paid)
-        ):
+        now = self.clock.monotonic()
+        claimable = any(self._takes(state) for state in states.values())
+        driven_on = self.driven and not self._paid
+        if self._running or claimable or self._speaker.owed or driven_on:
             self._useful_at = now
             return False
-        over = self._paid and not self._driven and all(s.status.ended for s in states.values())
+        over = self._paid and not self.driven and all(s.status.ended for s in states.values())
         return (over and bool(states)) or now - self._useful_at >= self.order.idle_s
 
-    def _look_for_predecessors(self) -> None:
-        now = self._clock.monotonic()
-        if self._next_predecessor_look is not None and now >= self._next_predecessor_look:
-            wait_s = self._predecessors.step(now)
-            self._next_predecessor_look = None if wait_s is None else now + wait_s
+    @property
+    def _over(self) -> bool:
+        """Whether the time of the lease is over."""
+        return self.order.deadline is not None and self.clock.now() >= self.order.deadline
 
-    def _look_for_driver(self, states: dict[str, TicketState]) -> None:
-        """See whether anybody drives; without one, ``on_driver_loss: stop`` stops the work."""
-        now = self._clock.monotonic()
-        if now < self._next_driver_look:
-            return
-        self._next_driver_look = now + max(DRIVER_POLL_S, 3 * self._pace_s)
-        self._driven = driven(self._mailbox)
-        if not self._driven and self._bury is not None:
-            self._bury(states)
-        if self._driven or all(s.status.ended for s in states.values()):
-            return
-        spec = self._mailbox.experiment_record().spec
-        if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
-            order = Cancel(
-                reason="nobody drives this experiment any more (on_driver_loss: stop)",
-                by=self.worker, written_at=self._clock.now(),
-            )  # fmt: skip
-            if self._mailbox.create("control/cancel.json", order):
-                log.warning("%s", order.reason)
+    @property
+    def _asked_because(self) -> Cause:
+        return Cause.PREEMPTION if self._cancel is None else Cause.CANCELLED
 
-    def _tell_of_end(self, states: dict[str, TicketState]) -> None:
-        """What a driver does at the end, where there is none."""
-        ended = bool(states) and all(s.status.ended for s in states.values())
-        if ended and not self._driven and not self._told:
-            tell(self._mailbox, states, f"worker {self.worker}", self._clock)
-        self._told = ended and not self._driven
-
-    def _leave(self, cause: Cause, reason: str, grace_s: float) -> None:
-        """Stop every ticket, wait for them, say what they could not say."""
-        log.info("leaving: %s", reason)
-        self._why_leaving = reason
-        for slot in self._pool.running:
-            self._pool.stop(slot, cause, reason)
-        while self._pool.running:
-            self._kill_late(grace_s)
-            self._pool.wait([], POLL_S)
-            self._reap()
-
-    def _kill_late(self, grace_s: float) -> None:
-        now = self._clock.monotonic()
-        for slot in self._pool.running:
-            if slot.stopping_since is not None and now - slot.stopping_since > grace_s:
-                log.warning("%s did not stop within %.0f s", slot.job.ticket.ticket, grace_s)
-                self._pool.kill(slot)
-
-    def _leave_without_store(self, error: InfrastructureError) -> bool:
-        now = self._clock.monotonic()
+    def _without_store(self, now: float, error: InfrastructureError) -> float | None:
         if self._store_away_since is None:
             self._store_away_since = now
             log.warning("the mailbox cannot be read: %s", error)
-        over = self.order.deadline is not None and self._clock.now() >= self.order.deadline
-        if self._terminated or over:
-            cause = Cause.TIME_LIMIT if over else Cause.PREEMPTION
-            self._leave(cause, "the worker was asked to end", self._term_grace_s)
-            return True
-        return not self._pool.running and now - self._store_away_since > STORE_AWAY_S
+        if self._over:
+            return self._leave(now, Cause.TIME_LIMIT, _ASKED, self._term_grace_s)
+        if self.terminated:
+            return self._leave(now, self._asked_because, _ASKED, self._term_grace_s)
+        if not self._running and now - self._store_away_since > STORE_AWAY_S:
+            self._end("the mailbox cannot be read")
+            return None
+        return SLOW_POLL_S
 
-    @property
-    def terminated(self) -> bool:
-        """True once somebody asked this process to end."""
-        return self._terminated
+    def _leave(self, now: float, cause: Cause, reason: str, grace_s: float) -> float | None:
+        """Stop every ticket, wait for them, say what they could not say."""
+        log.info("leaving: %s", reason)
+        self._leaving = cause, reason, grace_s
+        self._phase = self._wait_for_tickets
+        return self._wait_for_tickets(now)
 
-    @property
-    def driven(self) -> bool:
-        """Whether anybody drove the experiment at the last look."""
-        return self._driven
+    def _wait_for_tickets(self, now: float) -> float | None:
+        assert self._leaving is not None
+        cause, reason, grace_s = self._leaving
+        self._running.stop(now, cause, reason)
+        self._running.kill_late(now, grace_s)
+        self._take_in()
+        if self._running:
+            return POLL_S
+        self._end(reason)
+        return None
 
-    @property
-    def _poll_s(self) -> float:
-        # A child's end wakes the agent at once, whatever the pause is.
-        if self._pool.free:
-            return max(POLL_S, self._pace_s)
-        return max(SLOW_POLL_S, 5 * self._pace_s)
-
-    def _pause(self, seconds: float) -> None:
-        self._pool.wait([self._wake_read], seconds)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
-
-    def _wake(self) -> None:
-        os.write(self._wake_write, b"w")
-
-    def _terminate(self) -> None:
-        self._terminated = True
-        self._wake()
-
-    def _listen_to_signals(self) -> None:
-        def on_term(_number: int, _frame: object) -> None:
-            self._terminate()
-
-        signal.signal(signal.SIGTERM, on_term)
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-
-
-def run_agent(
-    order: Order,
-    scratch: Path,
-    slots: int | None = None,
-    clock: Clock = SYSTEM,
-    make: Callable[..., Agent] = Agent,
-) -> int:
-    """Be the agent of a lease until there is nothing left to do.
-
-    Returns:
-        Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
-    """
-    scratch.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary_below(scratch):
-            return make(order, scratch, slots, clock).run()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    def _end(self, reason: str) -> None:
+        self.heart.tell("leaving", reason)
+        self.exit_code = 4 if self._broken else 0

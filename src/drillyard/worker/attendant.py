@@ -1,10 +1,9 @@
-"""What stands beside the work in a ticket's process: heartbeat, ears and conscience.
+"""What stands beside the work in a ticket's process: its heartbeat, and the requests to stop.
 
-Two threads, because the store may hang while the agent must still be heard:
-
-- the *beat*: once a second the board, the log segments, the orders to stop, and whether the
-  attempt is still ours;
-- the *ear*: what the agent says, and whether the agent lives (its end of the pipe).
+- ``step``, once a second: the board, the log segments, the orders to stop, and whether the attempt
+  is still ours;
+- a thread that reads what the worker says, and notices when the worker dies (the end of the pipe),
+  because a step may hang in the store while the worker must be heard.
 """
 
 from __future__ import annotations
@@ -22,17 +21,20 @@ from drillyard.mailbox.records import Claim
 from drillyard.mailbox.status import Cause, Status
 from drillyard.runs.phases import StopSignal
 from drillyard.system.clock import Clock
+from drillyard.system.loops import Loop
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.progress import ProgressKeeper
 
 BEAT_S = 1.0
+FINISH_S = 30.0
+"""How long a last step that hangs in the store is waited for."""
 ORPHAN_GRACE_S = 5.0
-"""How long a ticket may flush after its agent died; then the process ends itself."""
+"""How long a ticket may flush after its worker died; then the process ends itself."""
 log = logging.getLogger(__name__)
 
 
 class Attendant:
-    """The threads beside a phase.
+    """Heartbeat and ears of a phase.
 
     Args:
         mailbox: The experiment.
@@ -40,7 +42,7 @@ class Attendant:
         stop: Set when the work should stop.
         progress: Source of the board.
         shipper: Of the log.
-        agent: Pipe from the agent, or None where nobody started this process.
+        worker: Pipe from the worker, or None where nobody started this process.
         clock: Time.
     """
 
@@ -51,7 +53,7 @@ class Attendant:
         stop: StopSignal,
         progress: ProgressKeeper,
         shipper: LogShipper,
-        agent: Connection | None,
+        worker: Connection | None,
         clock: Clock,
     ) -> None:
         self._mailbox = mailbox
@@ -59,25 +61,21 @@ class Attendant:
         self._stop = stop
         self._progress = progress
         self._shipper = shipper
-        self._agent = agent
-        self._clock = clock
+        self._worker = worker
         self._run = claim.ticket.rpartition(".")[0]
-        self._over = threading.Event()
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
         self._superseded = False
-        self._threads = [threading.Thread(target=self._beats, name="beat", daemon=True)]
-        if agent is not None:
-            self._threads.append(threading.Thread(target=self._listen, name="ear", daemon=True))
+        self._loop = Loop("beat", self.step, clock)
 
     def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
+        """Begin, in threads."""
+        self._loop.start()
+        if self._worker is not None:
+            threading.Thread(target=self._listen, name="ear", daemon=True).start()
 
     def finish(self, status: Status) -> None:
         """End the beat and write the last board, unless somebody else owns the run now."""
-        self._over.set()
-        self._threads[0].join(timeout=30.0)
+        self._loop.stop(timeout_s=FINISH_S)
         self._try(self._look_at_claim)
         if not self._superseded:
             self._try(lambda: self._write_board(status))
@@ -89,17 +87,23 @@ class Attendant:
 
     # -- beat ---------------------------------------------------------------------------------
 
-    def _beats(self) -> None:
-        while True:
-            # First of all: whoever slept (SIGSTOP, a laptop's lid) may have been buried meanwhile.
-            self._try(self._look_at_claim)
-            if self._superseded:
-                return
-            self._try(lambda: self._write_board(Status.RUNNING))
-            self._try(self._shipper.ship)
-            self._try(self._look_at_cancel)
-            if self._clock.wait(self._over, self._every_s):
-                return
+    def step(self, now: float) -> float | None:
+        """Say that the work goes on, and look whether it should.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None when the attempt is somebody else's.
+        """
+        # First of all: whoever slept (SIGSTOP, a laptop's lid) may have been superseded meanwhile.
+        self._try(self._look_at_claim)
+        if self._superseded:
+            return None
+        self._try(lambda: self._write_board(Status.RUNNING))
+        self._try(self._shipper.ship)
+        self._try(self._look_at_cancel)
+        return self._every_s
 
     def _write_board(self, status: Status) -> None:
         board = self._progress.board(status)
@@ -131,15 +135,15 @@ class Attendant:
     # -- ear ----------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        assert self._agent is not None
+        assert self._worker is not None
         while True:
             try:
-                cause, reason = self._agent.recv()
+                cause, reason = self._worker.recv()
             except (EOFError, OSError):
                 break
             self._stop.set(Cause(cause), reason)
-        self._stop.set(Cause.INFRASTRUCTURE, "the agent of this worker died")
+        self._stop.set(Cause.INFRASTRUCTURE, "the worker that started this ticket died")
         # Not the clock's wait: this is about real processes, whatever time a test plays.
         threading.Event().wait(ORPHAN_GRACE_S)
-        # The group is this process and what it started: nothing may outlive its agent.
+        # The group is this process and what it started: nothing may outlive its worker.
         os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,7 +1,7 @@
 """One ticket, in one process: from the claim to its ending.
 
-``main`` is what the pool forks. It needs no agent beyond a pipe, so that a backend that pushes
-tickets can call it as well.
+``main`` is what the pool forks. It needs no worker beyond a pipe. User code runs here, so this is
+the one part of a worker that is not made of steps; what stands beside it is.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,8 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from drillyard.errors import DrillyardError, Superseded
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import Accepted, Claim, Ending, Phase, RunRecord, TicketRecord
+from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
 from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal
@@ -32,11 +29,13 @@ from drillyard.spec.binding import bound
 from drillyard.system import step_marker
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, end, in_group
-from drillyard.system.redaction import log_to, redact, register_environment
+from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import workplace
 from drillyard.worker import endings, shares
 from drillyard.worker.attendant import Attendant
+from drillyard.worker.hand_in import HandIn
 from drillyard.worker.logship import LogShipper
+from drillyard.worker.machine import Job
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
 
@@ -44,51 +43,13 @@ PERSIST_S = 60.0
 """How long a result waits for a store that is away."""
 SAID = 0
 UNSAID = 70
-"""Exit code of a process that could not write its ending; the agent does it."""
-LOG_NAME = "log.txt"
+"""Exit code of a process that could not write its ending; the worker does it."""
 
 T = TypeVar("T")
 log = logging.getLogger("drillyard.run")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a ticket's process is told.
-
-    Attributes:
-        store_url: The mailbox's store.
-        experiment: Its folder there.
-        ticket: What to do.
-        claim: The right to do it.
-        scratch: Local folder of this attempt; made here, deleted by who started the process.
-        paths: Folders for the front of ``sys.path``, the user's code first.
-        has_code: Whether the first of ``paths`` is the user's folder.
-        place: Its place among those that run beside it on this machine, from 0.
-        gpus: Those that it may use; empty: all.
-    """
-
-    store_url: str
-    experiment: str
-    ticket: TicketRecord
-    claim: Claim
-    scratch: Path
-    paths: tuple[Path, ...] = ()
-    has_code: bool = False
-    place: int = 0
-    gpus: tuple[str, ...] = ()
-
-    @property
-    def log_path(self) -> Path:
-        """Where everything that the process prints goes."""
-        return self.scratch / LOG_NAME
-
-    def shipper(self, mailbox: Mailbox) -> LogShipper:
-        """The shipper of this attempt's log."""
-        folder = mailbox.attempt_path(self.ticket.run, self.ticket.phase, self.claim.attempt)
-        return LogShipper(mailbox, folder, self.log_path, redact)
-
-
-def main(job: Job, agent: Connection | None = None) -> None:
+def main(job: Job, worker: Connection | None = None) -> None:
     """Body of a ticket's process. Never returns: ends with ``SAID`` or ``UNSAID``."""
     code = UNSAID
     try:
@@ -100,7 +61,7 @@ def main(job: Job, agent: Connection | None = None) -> None:
         register_environment()
         with shares.ports(job.ticket.run) as ports:
             os.environ.update(shares.variables(ports, job.gpus))
-            code = execute(job, agent)
+            code = execute(job, worker)
     except BaseException:
         # Nobody above us could tell it: the log of the attempt is the last place.
         logging.getLogger(__name__).exception("the worker's own code failed")
@@ -114,12 +75,12 @@ def main(job: Job, agent: Connection | None = None) -> None:
         os._exit(code)
 
 
-def execute(job: Job, agent: Connection | None = None, clock: Clock = SYSTEM) -> int:
+def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -> int:
     """Run a ticket and say how it ended.
 
     Args:
         job: What to do.
-        agent: Pipe on which ``(cause, reason)`` asks for a stop; its end is the agent's death.
+        worker: Pipe on which ``(cause, reason)`` asks for a stop; its end is the worker's death.
         clock: Time.
 
     Returns:
@@ -130,7 +91,7 @@ def execute(job: Job, agent: Connection | None = None, clock: Clock = SYSTEM) ->
     _listen_to_signals(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)
     shipper = job.shipper(mailbox)
-    attendant = Attendant(mailbox, job.claim, stop, progress, shipper, agent, clock)
+    attendant = Attendant(mailbox, job.claim, stop, progress, shipper, worker, clock)
     attendant.start()
     started_at = clock.now()
     ending: Ending | None
@@ -138,7 +99,7 @@ def execute(job: Job, agent: Connection | None = None, clock: Clock = SYSTEM) ->
         context = _context(job, mailbox, stop, progress, clock)
         with _stall_watch(job, context, stop, progress, attendant, shipper):
             outcome = _run_phase(context)
-        ending = _accept(context, outcome, started_at)
+        ending = persist(HandIn(mailbox, job.claim, job.ticket, outcome, started_at, clock))
     except Superseded as error:
         log.info("%s: nothing of this attempt counts", error)
         ending = None
@@ -235,24 +196,6 @@ def _run_phase(context: RunContext) -> PhaseOutcome:
     return cast(PhaseOutcome, phase(context))
 
 
-def _accept(context: RunContext, outcome: PhaseOutcome, started_at: float) -> Ending:
-    mailbox, claim = context.mailbox, context.claim
-    path = f"{context.folder}/manifest.json"
-    persist(lambda: mailbox.must_own(claim))
-    persist(lambda: mailbox.write(path, outcome.files))
-    accepted = Accepted(
-        run=context.run.run, phase=context.phase, attempt=context.attempt, status=outcome.status,
-        manifest=path, manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-        summary=outcome.summary, started_at=started_at, ended_at=context.clock.now(),
-    )  # fmt: skip
-    if persist(lambda: mailbox.accept(claim, accepted)):
-        return endings.succeeded(claim, context.clock, status=outcome.status)
-    earlier = mailbox.accepted(accepted.run, accepted.phase)
-    number = earlier.attempt if earlier else "?"
-    # An attempt that was buried in the very moment of its success; its result stands.
-    return endings.succeeded(claim, context.clock, f"the result of attempt {number} stands")
-
-
 def _say(mailbox: Mailbox, ending: Ending | None) -> bool:
     if ending is None:
         return True
@@ -291,14 +234,9 @@ def _redirect_output(path: Path) -> None:
 
 def _listen_to_signals(stop: StopSignal) -> None:
     def on_term(_number: int, _frame: object) -> None:
-        # The agent says causes through the pipe; a bare SIGTERM is a machine that goes away.
+        # The worker says causes through the pipe; a bare SIGTERM is a machine that goes away.
         stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
 
     with contextlib.suppress(ValueError):  # not the main thread: somebody else owns the signals
         signal.signal(signal.SIGTERM, on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def remove_scratch(job: Job) -> None:
-    """Delete the local folder of an attempt."""
-    shutil.rmtree(job.scratch, ignore_errors=True)

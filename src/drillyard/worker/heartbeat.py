@@ -1,4 +1,4 @@
-"""``workers/<id>.json``: the agent says every second that it lives, and how it stands."""
+"""``workers/<id>.json``: the worker says every second that it lives, and how it stands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Writes the record of one worker from a thread of its own.
+    """Writes the record of one worker; stepped beside the worker, which may hang in the store.
 
     Args:
         mailbox: The experiment.
@@ -38,9 +38,7 @@ class Heartbeat:
         self._mailbox = mailbox
         self._clock = clock
         self._lock = threading.Lock()
-        self._over = threading.Event()
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
-        self._thread = threading.Thread(target=self._beats, name="beat", daemon=True)
         self._record = WorkerRecord(
             worker=worker, lease=order.lease_id, slots=slots, environments=order.environments,
             host=host(), pid=me.pid, pid_started=me.started, boot_id=boot_id(),
@@ -52,14 +50,17 @@ class Heartbeat:
         """The worker's record as it was last written."""
         return self._record
 
-    def start(self) -> None:
-        """Begin with the state ``starting``."""
-        self._thread.start()
+    def step(self, now: float) -> float:
+        """Write the record.
 
-    def stop(self) -> None:
-        """Write nothing more."""
-        self._over.set()
-        self._thread.join(timeout=5.0)
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call.
+        """
+        self._beat()
+        return self._every_s
 
     def tell(self, state: str, message: str = "") -> None:
         """Change the state, and write it now."""
@@ -78,8 +79,3 @@ class Heartbeat:
                 self._mailbox.write(f"workers/{self._record.worker}.json", self._record)
             except InfrastructureError as error:
                 log.warning("no heartbeat: %s", error)
-
-    def _beats(self) -> None:
-        self._beat()
-        while not self._clock.wait(self._over, self._every_s):
-            self._beat()

@@ -1,22 +1,20 @@
-"""The warm pool: a server process that has imported everything, and forks one child a ticket.
+"""The real machine: a server process that has imported everything, and forks one child a ticket.
 
-The agent itself imports nothing heavy and runs no user code, so that it stays small and alive.
+The worker itself imports nothing heavy and runs no user code, so that it stays small and alive.
 Children are forked by ``multiprocessing``'s fork server; a pipe to each carries requests to stop,
-and its end tells the child that the agent died.
+and its end tells the child that the worker died.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -25,118 +23,154 @@ from pathlib import Path
 
 import psutil
 
+from drillyard.backend import Order
+from drillyard.errors import UserError
+from drillyard.mailbox import Mailbox
 from drillyard.mailbox.status import Cause
+from drillyard.runs.code_archive import install
+from drillyard.system import step_marker
 from drillyard.system.processes import ProcessId, end, in_group, send
-from drillyard.worker import execution
-from drillyard.worker.execution import Job
+from drillyard.worker import execution, gpu, shares
+from drillyard.worker.machine import Exit, Job
 from drillyard.worker.preload import VARIABLE
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GPU_LOOK_S = 300.0
 _OUTLIVING_MODULE = "drillyard.worker.outliving"
 _PRELOAD_MODULE = "drillyard.worker.preload"
 
 
-@dataclass
-class Slot:
-    """A ticket that runs in a child.
+class ForkedTicket:
+    """A child that does one ticket.
 
-    Attributes:
+    Args:
         job: What it was told.
         process: The child.
-        pipe: The agent's end of the pipe.
-        identity: The child's pid and start time; None when it died before it could be read.
-        oom_kills: The kernel's count of memory kills when it started.
-        stopping_since: Monotonic seconds of the first request to stop.
-        stopped_by: That request.
+        pipe: Our end of the pipe to it.
     """
 
-    job: Job
-    process: BaseProcess
-    pipe: Connection
-    identity: ProcessId | None
-    oom_kills: int
-    stopping_since: float | None = None
-    stopped_by: tuple[Cause, str] | None = None
+    def __init__(self, job: Job, process: BaseProcess, pipe: Connection) -> None:
+        self._job = job
+        self._process = process
+        self._pipe = pipe
+        self._identity = ProcessId.of(process.pid) if process.pid else None
+        self._oom_kills = oom_kills()
+        self._lock = threading.Lock()
+        self._exit: Exit | None = None
+        self.sentinel = process.sentinel
+
+    @property
+    def job(self) -> Job:
+        """What it was told."""
+        return self._job
+
+    def poll(self) -> Exit | None:
+        """How it ended; None while it runs."""
+        with self._lock:
+            if self._exit is None and (code := self._process.exitcode) is not None:
+                if self._identity is not None:
+                    # What the user's code started lives in the child's group and must not outlive
+                    # it; so does the child itself, when only the server that forked it has died.
+                    end(in_group(self._identity.pid), grace_s=0.0)
+                self._process.join()
+                self._process.close()
+                self._pipe.close()
+                starved = oom_kills() > self._oom_kills
+                self._exit = Exit(code, starved, step_marker.inside(self._job.scratch))
+            return self._exit
+
+    def ask_to_stop(self, cause: Cause, reason: str) -> None:
+        """Ask it to stop soon."""
+        with self._lock, contextlib.suppress(OSError):
+            self._pipe.send((cause.value, reason))
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+        if self._identity is not None:
+            group = list(in_group(self._identity.pid)) if self._identity.alive() else []
+            send(self._identity, signal.SIGKILL)
+            end(group, grace_s=0.0)
 
 
 class Pool:
-    """Children of the agent, at most one a slot.
+    """This machine, with a warm server process.
 
     Args:
-        slots: How many at once.
-        preload: Modules that the server imports before the first ticket.
-        threads: For OMP and MKL, which read it once, when they are loaded.
-
-    Attributes:
-        running: What the children work on.
-        warm: The server has imported everything: a child starts at once.
+        slots: Tickets at once.
+        order: What was rented: modules to import before the first ticket, threads of each.
+        scratch: Local folder for the user's code.
     """
 
-    def __init__(self, slots: int, preload: Iterable[str], threads: int) -> None:
+    def __init__(self, slots: int, order: Order, scratch: Path) -> None:
         self.slots = slots
-        self.running: list[Slot] = []
-        self.warm = False
-        for name in THREAD_VARIABLES:
-            os.environ[name] = str(threads)
-        os.environ[VARIABLE] = json.dumps(sorted(set(preload)))
+        self._scratch = scratch
+        self._warm = False
+        self._prepared: tuple[Path, ...] | None = None
+        self._failure: Exception | None = None
+        self._tickets: list[ForkedTicket] = []
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        for name in THREAD_VARIABLES:  # read once, when the libraries are loaded
+            os.environ[name] = str(order.threads)
+        os.environ[VARIABLE] = json.dumps(sorted(set(order.preload)))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
             [_OUTLIVING_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
         )
 
-    def warm_up(self, then: Callable[[], None] = lambda: None) -> None:
-        """Start the server; its imports go on while the agent installs the user's code.
+    # -- set-up -------------------------------------------------------------------------------
 
-        Args:
-            then: Called, from a thread, when the server has imported everything and can fork.
-        """
+    def prepare(self, mailbox: Mailbox, order: Order) -> None:
+        """Begin to install the user's code; the server's imports go on beside it."""
         forkserver.ensure_running()
+        for work in (self._fork_one, lambda: self._install(mailbox, order)):
+            threading.Thread(target=work, name="set-up", daemon=True).start()
 
-        def fork_one() -> None:
-            # Starting a child waits until the server has imported everything, deaf to all else.
-            try:
-                with contextlib.suppress(Exception):  # tickets meet the same, and say it
-                    first = self._context.Process(target=_nothing)
-                    first.start()
-                    first.join()
-            finally:
-                self.warm = True
-                then()
-
-        threading.Thread(target=fork_one, name="warm-up", daemon=True).start()
+    def prepared(self) -> tuple[Path, ...] | None:
+        """Folders for the front of ``sys.path``; None while the installation goes on."""
+        if self._failure is not None:
+            raise self._failure
+        return self._prepared
 
     @property
-    def free(self) -> int:
-        """Slots without a child."""
-        return self.slots - len(self.running)
+    def warm(self) -> bool:
+        """True when the server has imported everything: a child starts at once."""
+        return self._warm
 
-    @property
-    def free_place(self) -> int:
-        """The lowest place that no child has."""
-        taken = {slot.job.place for slot in self.running}
-        return next(place for place in itertools.count() if place not in taken)
-
-    def start(self, job: Job) -> Slot:
-        """Fork a child for a ticket."""
-        theirs, ours = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=execution.main, args=(job, theirs), name=job.ticket.ticket
-        )
+    def _fork_one(self) -> None:
+        # Starting a child waits until the server has imported everything, deaf to all else.
         try:
-            process.start()
-        except BaseException:
-            ours.close()
-            raise
+            with contextlib.suppress(Exception):  # tickets meet the same, and say it
+                first = self._context.Process(target=_nothing)
+                first.start()
+                first.join()
         finally:
-            theirs.close()
-        identity = ProcessId.of(process.pid) if process.pid else None
-        slot = Slot(job, process, ours, identity, oom_kills())
-        self.running.append(slot)
-        return slot
+            self._warm = True
+            self.wake()
 
-    def close(self) -> None:
-        """End the server, which by itself would first finish what it imports."""
-        end([p for c in psutil.Process().children() if (p := ProcessId.of(c.pid))], grace_s=0.0)
+    def _install(self, mailbox: Mailbox, order: Order) -> None:
+        try:
+            folder = self._scratch / "code"
+            paths = tuple(install(mailbox, order.code, order.requirements, folder))
+            if order.gpus:
+                self._look_at_gpus(order.gpus)
+            sweep = getattr(mailbox.store, "sweep", None)
+            if sweep is not None:
+                sweep(order.experiment)
+            self._prepared = paths
+        except Exception as error:
+            self._failure = error
+        finally:
+            self.wake()
+
+    def _look_at_gpus(self, wanted: int) -> None:
+        trouble = self.call(gpu.look, GPU_LOOK_S)
+        if trouble is not None:
+            raise UserError(
+                f"resources.gpus is {wanted}, and no GPU is usable here: {trouble}",
+                hint="install a torch with CUDA and a driver, or set resources.gpus to 0 and "
+                "resources.device to auto",
+            )
 
     def call(self, function: Callable[[Connection], None], timeout_s: float) -> object:
         """Run a function in a warm child and take what it sends (checks of the machine).
@@ -161,43 +195,52 @@ class Pool:
             process.join()
             ours.close()
 
-    def stop(self, slot: Slot, cause: Cause, reason: str) -> None:
-        """Ask a child to stop soon; the first request counts."""
-        if slot.stopped_by is not None:
-            return
-        slot.stopped_by = (cause, reason)
-        slot.stopping_since = time.monotonic()
-        with contextlib.suppress(OSError):
-            slot.pipe.send((cause.value, reason))
+    # -- tickets ------------------------------------------------------------------------------
 
-    def kill(self, slot: Slot) -> None:
-        """End a child and all that it started, at once."""
-        if slot.identity is not None:
-            group = list(in_group(slot.identity.pid)) if slot.identity.alive() else []
-            send(slot.identity, signal.SIGKILL)
-            end(group, grace_s=0.0)
-        slot.process.join(5.0)
+    def gpus(self) -> Sequence[str]:
+        """Names of the GPUs that tickets may use."""
+        return shares.visible_gpus()
 
-    def wait(self, also: Iterable[int], timeout_s: float) -> None:
-        """Wait until a child ends, a descriptor can be read, or the time is over."""
-        wait([*(s.process.sentinel for s in self.running), *also], timeout_s)
+    def start(self, job: Job) -> ForkedTicket:
+        """Fork a child for a ticket."""
+        theirs, ours = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=execution.main, args=(job, theirs), name=job.ticket.ticket
+        )
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ticket = ForkedTicket(job, process, ours)
+        self._tickets.append(ticket)
+        return ticket
 
-    def reap(self) -> list[tuple[Slot, int | None]]:
-        """Children that ended since the last call, with their exit codes."""
-        ended = [s for s in self.running if s.process.exitcode is not None]
-        self.running = [s for s in self.running if s not in ended]
-        found: list[tuple[Slot, int | None]] = []
-        for slot in ended:
-            code = slot.process.exitcode
-            if slot.identity is not None:
-                # What the user's code started lives in the child's group and must not outlive it;
-                # so does the child itself, when only the server that forked it has died.
-                end(in_group(slot.identity.pid), grace_s=0.0)
-            slot.process.join()
-            slot.process.close()
-            slot.pipe.close()
-            found.append((slot, code))
-        return found
+    def remove(self, job: Job) -> None:
+        """Delete the local folder of an attempt that has ended."""
+        shutil.rmtree(job.scratch, ignore_errors=True)
+
+    # -- the loop's end -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """End the wait that goes on, or the next one."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"w")
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until a child ends, somebody wakes us, or the time is over."""
+        before = len(self._tickets)
+        self._tickets = [ticket for ticket in self._tickets if ticket.poll() is None]
+        if len(self._tickets) == before:
+            wait([*(ticket.sentinel for ticket in self._tickets), self._wake_read], timeout_s)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def close(self) -> None:
+        """End the server, which by itself would first finish what it imports."""
+        end([p for c in psutil.Process().children() if (p := ProcessId.of(c.pid))], grace_s=0.0)
 
 
 def _nothing() -> None:

@@ -8,10 +8,9 @@ from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import Cause
-from drillyard.system import step_marker
 from drillyard.system.clock import Clock
 from drillyard.worker import endings
-from drillyard.worker.pool import Slot, oom_kills
+from drillyard.worker.machine import Exit, Job
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +39,27 @@ class Speaker:
         """The ending of an attempt whose work never began."""
         return endings.failed(claim, self._clock, Cause.INFRASTRUCTURE, message)
 
-    def silent(self, slot: Slot, code: int | None) -> None:
-        """A child ended without a word: ship its log and say the ending for it.
+    def silent(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
+        """A ticket's process ended without a word: ship its log and say the ending for it.
 
         Args:
-            slot: Where it worked.
-            code: Its exit code.
+            job: What it was told.
+            exit: How it ended.
+            stopped_by: What it was asked to stop for, and why; None: it was not asked.
         """
-        job = slot.job
         try:
             job.shipper(self._mailbox).ship(everything=True)
         except (InfrastructureError, OSError) as error:
             log.warning("the log of %s is incomplete: %s", job.ticket.ticket, error)
-        if slot.stopped_by is not None:
-            cause, reason = slot.stopped_by
+        if stopped_by is not None:
+            cause, reason = stopped_by
             ending = endings.failed(
                 job.claim, self._clock, cause, f"{reason}; it did not stop in time and was killed"
             )
         else:
-            starved = oom_kills() > slot.oom_kills
-            inside = step_marker.inside(job.scratch)
-            ending = endings.of_exit(job.claim, self._clock, code, starved, inside)
+            ending = endings.of_exit(
+                job.claim, self._clock, exit.code, exit.out_of_memory, exit.inside
+            )
         self.say(ending)
 
     def say(self, ending: Ending) -> None:

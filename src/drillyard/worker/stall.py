@@ -3,8 +3,8 @@
 A sign of life is a look at the stop signal, which learners and evaluations take at every
 environment step, or a word about progress. Where none comes for ``budget.stall_s``, the watch
 writes down where every thread stands, says the ending and ends the process; the last checkpoint
-stands. Code that never lets go of the interpreter holds up this thread too, so the system's own
-alarm clock, which this thread sets forward, ends the process then (and the agent says the ending).
+stands. Code that never lets go of the interpreter holds up the steps too, so the system's own
+alarm clock, which each step sets forward, ends the process then (and the worker says the ending).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 
 from drillyard.mailbox.records import TicketRecord
 from drillyard.runs.phases import StopSignal
 from drillyard.system import step_marker
 from drillyard.system.clock import Clock
+from drillyard.system.loops import Loop
 from drillyard.worker.progress import ProgressKeeper
 
 ALARM_GRACE_S = 60.0
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class StallWatch:
-    """A thread beside a phase.
+    """Looks beside a phase whether it lives.
 
     Args:
         ticket: What is done.
@@ -55,10 +55,10 @@ class StallWatch:
         self._limit_s = limit_s
         self._stop = stop
         self._progress = progress
-        self._clock = clock
         self._end = end
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stall", daemon=True)
+        self._seen = (0, 0)
+        self._since: float | None = None
+        self._loop = Loop("stall", self.step, clock)
 
     def __enter__(self) -> StallWatch:
         """Begin, where there is a limit."""
@@ -66,32 +66,36 @@ class StallWatch:
             with contextlib.suppress(ValueError):  # not the main thread: nobody's alarm is taken
                 if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
                     faulthandler.register(signal.SIGALRM, file=sys.stderr, chain=True)
-            self._thread.start()
+            self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """The phase came back."""
-        self._over.set()
         if self._limit_s is not None:
-            self._thread.join(timeout=10.0)
+            self._loop.stop(timeout_s=10.0)
             self._alarm(0.0)
 
     def _signs(self) -> tuple[int, int]:
         return self._stop.looks, self._progress.words
 
-    def _watch(self) -> None:
+    def step(self, now: float) -> float | None:
+        """Look for signs of life.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None when the phase was ended.
+        """
         limit = self._limit_s or 0.0
-        seen, since = self._signs(), self._clock.monotonic()
-        while True:
-            self._alarm(limit + min(ALARM_GRACE_S, max(1.0, limit)))
-            if self._clock.wait(self._over, min(_MAX_POLL_S, limit / 4)):
-                return
-            now = self._clock.monotonic()
-            if (signs := self._signs()) != seen:
-                seen, since = signs, now
-            elif now - since >= limit:
-                self._end(self._message())
-                return
+        signs = self._signs()
+        if self._since is None or signs != self._seen:
+            self._seen, self._since = signs, now
+        elif now - self._since >= limit:
+            self._end(self._message())
+            return None
+        self._alarm(limit + min(ALARM_GRACE_S, max(1.0, limit)))
+        return min(_MAX_POLL_S, limit / 4)
 
     def _message(self) -> str:
         step = self._progress.step

@@ -1,0 +1,66 @@
+"""From what a phase came to, to the result that readers follow."""
+
+from __future__ import annotations
+
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Accepted, Claim, Ending, TicketRecord
+from drillyard.runs.phases import PhaseOutcome
+from drillyard.system.clock import Clock
+from drillyard.worker import endings
+
+
+class HandIn:
+    """Hands in a result; called again while the store is away, it goes on where it was.
+
+    Args:
+        mailbox: The experiment.
+        claim: Under which the work was done.
+        ticket: What was done.
+        outcome: What it came to.
+        started_at: When it began, seconds since the epoch.
+        clock: For the stamps.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        claim: Claim,
+        ticket: TicketRecord,
+        outcome: PhaseOutcome,
+        started_at: float,
+        clock: Clock,
+    ) -> None:
+        self._mailbox = mailbox
+        self._claim = claim
+        self._outcome = outcome
+        self._clock = clock
+        self._path = (
+            f"{mailbox.attempt_path(ticket.run, ticket.phase, claim.attempt)}/manifest.json"
+        )
+        # Made once: a second call with another time would not know its own record again.
+        self._accepted = Accepted(
+            run=ticket.run, phase=ticket.phase, attempt=claim.attempt, status=outcome.status,
+            manifest=self._path, manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+            summary=outcome.summary, started_at=started_at, ended_at=clock.now(),
+        )  # fmt: skip
+
+    def __call__(self) -> Ending:
+        """Write the manifest and have it accepted.
+
+        Returns:
+            The ending of the attempt, to be said last.
+
+        Raises:
+            Superseded: The attempt is somebody else's; nothing of it counts.
+            StoreUnavailable: Call again.
+        """
+        mailbox, claim, accepted = self._mailbox, self._claim, self._accepted
+        mailbox.must_own(claim)
+        mailbox.write(self._path, self._outcome.files)
+        if mailbox.accept(claim, accepted):
+            return endings.succeeded(claim, self._clock, status=accepted.status)
+        earlier = mailbox.accepted(accepted.run, accepted.phase)
+        number = earlier.attempt if earlier else "?"
+        # An attempt that was closed in the very moment of its success; its result stands.
+        return endings.succeeded(claim, self._clock, f"the result of attempt {number} stands")

@@ -1,0 +1,119 @@
+"""The edge of a worker: its threads, signals and waiting. What is decided is in the steps.
+
+The steps run in a thread, and the main thread watches over the end: a store can hold a step up for
+minutes, or for ever, and a machine that is taken away has seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from drillyard.backend import Order
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import Loop
+from drillyard.system.scratch import temporary_below
+from drillyard.worker.agent import Agent
+
+LAST_STEP_S = 1.0
+"""How long a step that hangs in the store is waited for once everything has ended."""
+ABANDON_S = 2.0
+"""How long an interpreter may take to end while one of its threads hangs in a store."""
+log = logging.getLogger(__name__)
+
+
+class _Work(threading.Thread):
+    """Calls a worker's step until it has ended, or its step raises."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(name="work", daemon=True)
+        self._agent = agent
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Step, and wait for the time or for something to happen on the machine."""
+        agent = self._agent
+        try:
+            while (wait_s := agent.step(agent.clock.monotonic())) is not None:
+                agent.machine.wait(wait_s)
+        except BaseException as error:
+            self.error = error
+
+
+def run(agent: Agent) -> int:
+    """Be a worker until there is nothing left to do. Called in the main thread.
+
+    After SIGTERM this returns within ``term_grace_s`` and some ten seconds, also while the store
+    never answers.
+
+    Returns:
+        Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
+    """
+    _listen_to_signals(agent)
+    beat = Loop("beat", agent.heart.step, agent.clock)
+    work = _Work(agent)
+    beat.start()
+    work.start()
+    try:
+        while work.is_alive() and (wait_s := agent.hurry(agent.clock.monotonic())) is not None:
+            work.join(wait_s)
+        work.join(LAST_STEP_S)
+    finally:
+        agent.close()
+    if work.is_alive():
+        log.warning("the store does not answer: this worker ends without its last records")
+        _end_soon()
+        return 0
+    beat.stop(timeout_s=LAST_STEP_S if agent.terminated else 5.0)
+    if work.error is not None:
+        raise work.error
+    return agent.exit_code or 0
+
+
+def run_agent(
+    order: Order,
+    scratch: Path,
+    slots: int | None = None,
+    clock: Clock = SYSTEM,
+    make: Callable[..., Agent] = Agent,
+) -> int:
+    """Be the worker of a lease until there is nothing left to do.
+
+    Returns:
+        See ``run``.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary_below(scratch):
+            return run(make(order, scratch, slots, clock))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def within(seconds: float, action: Callable[[], object]) -> bool:
+    """Do something that may hang, and wait for it no longer than so; True when it is done."""
+    thread = threading.Thread(target=action, name="within", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def _end_soon() -> None:
+    # A library's thread that hangs with ours could hold up the interpreter's end.
+    timer = threading.Timer(ABANDON_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _listen_to_signals(agent: Agent) -> None:
+    def on_term(_number: int, _frame: object) -> None:
+        agent.terminate()
+
+    signal.signal(signal.SIGTERM, on_term)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,140 @@
+"""What a worker needs of the machine that it runs on, so that a simulation can stand in for it.
+
+The worker decides by the mailbox; processes, packages and signals are behind these protocols.
+``pool`` is the real machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from drillyard.backend import Order
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Claim, TicketRecord
+from drillyard.mailbox.status import Cause
+from drillyard.system.redaction import redact
+from drillyard.worker.logship import LogShipper
+
+LOG_NAME = "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a ticket's process is told.
+
+    Attributes:
+        store_url: The mailbox's store.
+        experiment: Its folder there.
+        ticket: What to do.
+        claim: The right to do it.
+        scratch: Local folder of this attempt; made here, deleted by who started the process.
+        paths: Folders for the front of ``sys.path``, the user's code first.
+        has_code: Whether the first of ``paths`` is the user's folder.
+        place: Its place among those that run beside it on this machine, from 0.
+        gpus: Those that it may use; empty: all.
+    """
+
+    store_url: str
+    experiment: str
+    ticket: TicketRecord
+    claim: Claim
+    scratch: Path
+    paths: tuple[Path, ...] = ()
+    has_code: bool = False
+    place: int = 0
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def log_path(self) -> Path:
+        """Where everything that the process prints goes."""
+        return self.scratch / LOG_NAME
+
+    def shipper(self, mailbox: Mailbox) -> LogShipper:
+        """The shipper of this attempt's log."""
+        folder = mailbox.attempt_path(self.ticket.run, self.ticket.phase, self.claim.attempt)
+        return LogShipper(mailbox, folder, self.log_path, redact)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a ticket's process ended.
+
+    Attributes:
+        code: As ``multiprocessing`` tells it: negative for a signal; None when nobody knows.
+        out_of_memory: The kernel ended processes of this machine for want of memory meanwhile.
+        inside: The simulator step that it did not come back from; empty where there is none.
+    """
+
+    code: int | None
+    out_of_memory: bool = False
+    inside: str = ""
+
+
+class TicketProcess(Protocol):
+    """A process that does one ticket. Every method may be called from any thread."""
+
+    @property
+    def job(self) -> Job:
+        """What it was told."""
+
+    def poll(self) -> Exit | None:
+        """How it ended, with nothing that it started left; None while it runs."""
+
+    def ask_to_stop(self, cause: Cause, reason: str) -> None:
+        """Ask it to stop soon; one that is gone hears nothing."""
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+
+
+class Machine(Protocol):
+    """Where tickets run.
+
+    Attributes:
+        slots: Tickets at once.
+    """
+
+    slots: int
+
+    def prepare(self, mailbox: Mailbox, order: Order) -> None:
+        """Begin to install the user's code and to warm up; returns at once."""
+
+    def prepared(self) -> tuple[Path, ...] | None:
+        """Folders for the front of ``sys.path``; None while the installation goes on.
+
+        Raises:
+            UserError: The code, its requirements or the GPUs cannot be had here.
+            DrillyardError: Another reason why nothing can run here.
+        """
+
+    @property
+    def warm(self) -> bool:
+        """True when a ticket's process can begin at once."""
+
+    def gpus(self) -> Sequence[str]:
+        """Names of the GPUs that tickets may use."""
+
+    def start(self, job: Job) -> TicketProcess:
+        """Start a process for a ticket.
+
+        Raises:
+            Exception: None can be started here, whatever the reason.
+        """
+
+    def remove(self, job: Job) -> None:
+        """Delete the local folder of an attempt that has ended."""
+
+    def wake(self) -> None:
+        """Have the worker's step called now; safe in a signal handler."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until a ticket's process ends, ``wake`` is called, or the time is over.
+
+        Only the loop around the steps calls it.
+        """
+
+    def close(self) -> None:
+        """End what ``prepare`` started."""

@@ -1,0 +1,110 @@
+"""The tickets that a worker's processes do: started, asked to stop, killed, and taken in."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drillyard.mailbox.status import Cause
+from drillyard.worker.machine import Exit, Job, Machine, TicketProcess
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Running:
+    """A ticket that a process does.
+
+    Attributes:
+        process: Which.
+        stopping_since: Monotonic seconds of the first request to stop.
+        stopped_by: That request.
+    """
+
+    process: TicketProcess
+    stopping_since: float | None = None
+    stopped_by: tuple[Cause, str] | None = None
+
+    def stop(self, now: float, cause: Cause, reason: str) -> None:
+        """Ask for a stop soon; the first request counts."""
+        if self.stopped_by is None:
+            self.stopping_since, self.stopped_by = now, (cause, reason)
+            self.process.ask_to_stop(cause, reason)
+
+    def kill_late(self, now: float, grace_s: float) -> None:
+        """Kill a process that did not stop in time."""
+        if self.stopping_since is not None and now - self.stopping_since > grace_s:
+            name = self.process.job.ticket.ticket
+            log.warning("%s did not stop within %.0f s", name, grace_s)
+            self.process.kill()
+
+
+class RunningTickets:
+    """The tickets of one worker, at most one a slot.
+
+    Args:
+        machine: Where they run.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._tickets: list[Running] = []
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    @property
+    def free(self) -> int:
+        """Slots without a ticket."""
+        return self._machine.slots - len(self._tickets)
+
+    @property
+    def free_place(self) -> int:
+        """The lowest place that no ticket has."""
+        taken = {ticket.process.job.place for ticket in self._tickets}
+        return next(place for place in itertools.count() if place not in taken)
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs whose tickets they are."""
+        return {ticket.process.job.ticket.run for ticket in self._tickets}
+
+    def start(self, job: Job) -> None:
+        """Start a process.
+
+        Raises:
+            Exception: None can be started here.
+        """
+        self._tickets.append(Running(self._machine.start(job)))
+
+    def stop(self, now: float, cause: Cause, reason: str) -> None:
+        """Ask all of them to stop soon; the first request to each counts."""
+        for ticket in list(self._tickets):
+            ticket.stop(now, cause, reason)
+
+    def kill_late(self, now: float, grace_s: float) -> None:
+        """Kill those that were asked longer ago than this."""
+        for ticket in list(self._tickets):
+            ticket.kill_late(now, grace_s)
+
+    def take_in(self, ended: Callable[[Job, Exit, tuple[Cause, str] | None], None]) -> bool:
+        """Let go of those whose processes have ended.
+
+        Args:
+            ended: Called with each: its job, how its process ended, and what it was asked to stop
+                for. Its local folder is there until it returns.
+
+        Returns:
+            True when there was one.
+        """
+        found = False
+        for ticket in list(self._tickets):
+            exit = ticket.process.poll()
+            if exit is not None:
+                found = True
+                self._tickets.remove(ticket)
+                ended(ticket.process.job, exit, ticket.stopped_by)
+                self._machine.remove(ticket.process.job)
+        return found

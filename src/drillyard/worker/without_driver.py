@@ -1,0 +1,79 @@
+"""What a worker does for an experiment that nobody drives, so that it ends all the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from drillyard.mailbox import Mailbox, pace
+from drillyard.mailbox.driver_lock import driven
+from drillyard.mailbox.records import Cancel
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.runs.webhook import tell
+from drillyard.system.clock import Clock
+
+DRIVER_POLL_S = 2.0
+CloseLost = Callable[[Mapping[str, TicketState]], None]
+"""Ends attempts of machines that vanished; called with the states of all tickets."""
+log = logging.getLogger(__name__)
+
+
+class DriverWatch:
+    """Sees whether anybody drives, and does what a driver would do.
+
+    Args:
+        mailbox: The experiment.
+        worker: Who looks, for the records.
+        clock: For the stamps.
+        close_lost: Called now and then while nobody drives.
+
+    Attributes:
+        driven: Whether anybody drove at the last look.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, worker: str, clock: Clock, close_lost: CloseLost | None
+    ) -> None:
+        self.driven = True
+        self._mailbox = mailbox
+        self._worker = worker
+        self._clock = clock
+        self._close_lost = close_lost
+        self._every_s = max(DRIVER_POLL_S, 3 * pace(mailbox.store))
+        self._next_look = 0.0
+        self._told = False
+
+    def look(self, now: float, states: Mapping[str, TicketState]) -> None:
+        """Look when it is time; without a driver, do its part.
+
+        Args:
+            now: Monotonic seconds.
+            states: Of all tickets.
+
+        Raises:
+            InfrastructureError: The store is away; the next call goes on.
+        """
+        ended = all(state.status.ended for state in states.values())
+        if now >= self._next_look:
+            self._next_look = now + self._every_s
+            self.driven = driven(self._mailbox)
+            if not self.driven:
+                self._without_driver(states, ended)
+        over = bool(states) and ended and not self.driven
+        if over and not self._told:
+            tell(self._mailbox, states, f"worker {self._worker}", self._clock)
+        self._told = over
+
+    def _without_driver(self, states: Mapping[str, TicketState], ended: bool) -> None:
+        if self._close_lost is not None:
+            self._close_lost(states)
+        if ended:
+            return
+        spec = self._mailbox.experiment_record().spec
+        if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
+            order = Cancel(
+                reason="nobody drives this experiment any more (on_driver_loss: stop)",
+                by=self._worker, written_at=self._clock.now(),
+            )  # fmt: skip
+            if self._mailbox.create("control/cancel.json", order):
+                log.warning("%s", order.reason)

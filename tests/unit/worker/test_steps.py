@@ -1,0 +1,247 @@
+"""A worker's decisions, step by step, with a clock that only the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from drillyard.mailbox.driver_lock import DriverLock
+from drillyard.mailbox.memory import MemoryStore
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.ticket_states import ticket_states
+from drillyard.worker.agent import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
+from tests.unit.worker.world import PlayedWorker, World
+
+EXIT_S = 30.0
+"""From SIGTERM to the end of the process, at most."""
+PHASES = (Phase.TRAIN, Phase.EVALUATE, Phase.STORE)
+
+
+@pytest.fixture
+def world(request):
+    one = World(request.node.name)
+    yield one
+    MemoryStore.forget(one.url)
+
+
+def state(world, run, phase=Phase.TRAIN):
+    return ticket_states(world.mailbox)[f"{run}.{phase}"]
+
+
+def test_a_run_is_claimed_done_and_followed_up_and_the_worker_leaves(world):
+    runs = [world.post(seed, PHASES) for seed in (1, 2)]
+    worker = PlayedWorker(world, slots=2)
+    world.run(100.0)
+    for run in runs:
+        for phase in PHASES:
+            assert state(world, run, phase).status is Status.SUCCEEDED
+            assert world.mailbox.accepted(run, phase).attempt == 1
+    assert worker.agent.exit_code == 0
+    assert worker.machine.closed
+    assert 30.0 <= worker.ended_at <= 45.0
+    (record,) = world.mailbox.workers()
+    assert (record.state, record.message) == ("leaving", "nothing left to do")
+
+
+def test_slots_are_kept_to(world):
+    for seed in range(1, 6):
+        world.post(seed)
+    worker = PlayedWorker(world, slots=2)
+    busiest = 0
+
+    def count(now):
+        nonlocal busiest
+        running = sum(ticket.poll() is None for ticket in worker.machine.tickets)
+        busiest = max(busiest, running)
+        return 0.1
+
+    world.add("count", count)
+    world.run(100.0)
+    assert busiest == 2
+    assert len(worker.machine.tickets) == 5
+    assert sorted(t.job.place for t in worker.machine.tickets) == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 45.0])
+def test_an_outage_costs_no_attempt(world, patience_s):
+    run = world.post(1)
+    worker = PlayedWorker(world, work_s=10.0)
+
+    def away():
+        world.store.away, world.store.patience_s = True, patience_s
+
+    def back():
+        world.store.away = False
+
+    world.at(5.0, away)
+    world.at(50.0, back)
+    world.run(40.0)
+    assert state(world, run).status is Status.RUNNING
+    world.run(200.0)
+    assert state(world, run).status is Status.SUCCEEDED
+    assert world.mailbox.accepted(run, Phase.TRAIN).attempt == 1
+    assert worker.agent.exit_code == 0
+
+
+def test_after_a_long_outage_the_worker_says_what_its_ticket_could_not(world):
+    run = world.post(1)
+    PlayedWorker(world, work_s=10.0)
+    world.at(5.0, lambda: setattr(world.store, "away", True))
+    world.at(300.0, lambda: setattr(world.store, "away", False))
+    world.run(310.0)
+    first = world.mailbox.ending(f"{run}.train", 1)
+    assert first.cause is Cause.INFRASTRUCTURE
+    world.run(400.0)
+    assert state(world, run).status is Status.SUCCEEDED
+    assert world.mailbox.accepted(run, Phase.TRAIN).attempt == 2
+
+
+def test_without_work_and_without_a_store_it_leaves(world):
+    worker = PlayedWorker(world, order={"idle_s": 1e6})
+    world.at(5.0, lambda: setattr(world.store, "away", True))
+    world.run(STORE_AWAY_S)
+    assert worker.ended_at is None
+    world.run(STORE_AWAY_S + 30.0)
+    assert worker.agent.exit_code == 0
+
+
+def test_a_cancel_stops_what_runs_and_takes_nothing_new(world):
+    runs = [world.post(seed) for seed in (1, 2)]
+    worker = PlayedWorker(world, work_s=100.0)
+    world.at(20.0, world.cancel)
+    world.run(60.0)
+    assert world.mailbox.ending(f"{runs[0]}.train", 1).cause is Cause.CANCELLED
+    assert len(worker.machine.tickets) == 1
+    assert {state(world, run).status for run in runs} == {Status.CANCELLED}
+    assert worker.agent.exit_code == 0
+
+
+def test_a_deaf_ticket_is_killed_and_its_ending_said(world):
+    run = world.post(1)
+    worker = PlayedWorker(world, work_s=1e6)
+    worker.machine.deaf = True
+    world.at(20.0, world.cancel)
+    world.run(60.0)
+    ending = world.mailbox.ending(f"{run}.train", 1)
+    assert ending.cause is Cause.CANCELLED and "was killed" in ending.message
+    assert worker.machine.tickets[0].killed_at - worker.machine.tickets[0].asked_at >= 20.0
+
+
+def test_the_end_of_the_leases_time_ends_the_work(world):
+    run = world.post(1)
+    deadline = world.clock.now() + 50.0
+    limit = "budget.max_hours = 0.01"
+    worker = PlayedWorker(world, work_s=1e6, order={"deadline": deadline, "deadline_of": limit})
+    world.run(100.0)
+    ending = world.mailbox.ending(f"{run}.train", 1)
+    assert (ending.cause, ending.message) == (Cause.TIME_LIMIT, f"{limit} ended the lease")
+    assert 50.0 <= worker.ended_at <= 55.0
+
+
+# -- SIGTERM ----------------------------------------------------------------------------------
+
+
+def test_sigterm_stops_the_tickets_and_hands_them_on(world):
+    run = world.post(1)
+    worker = PlayedWorker(world, work_s=1e6)
+    world.at(20.0, worker.terminate)
+    world.run(60.0)
+    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
+    assert state(world, run).claimable == 2
+    assert worker.ended_at - 20.0 <= 3.0
+    assert worker.agent.exit_code == 0
+
+
+def test_sigterm_after_a_cancel_is_no_preemption(world):
+    run = world.post(1)
+    worker = PlayedWorker(world, work_s=1e6)
+    worker.machine.deaf = True
+    world.at(20.0, world.cancel)
+    world.at(20.1, worker.terminate)
+    world.run(60.0)
+    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.CANCELLED
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+@pytest.mark.parametrize("paid", [True, False])
+@pytest.mark.parametrize("when_s", [20.0, 21.0, 100.0])
+def test_sigterm_in_an_outage_ends_the_process_in_time(world, deaf, paid, when_s):
+    """Finding L14: it took three minutes. Each call tries for 45 s before it gives up."""
+    for seed in (1, 2, 3):
+        world.post(seed)
+    grace_s = 20.0 if paid else TERM_GRACE_S
+    worker = PlayedWorker(world, slots=3, work_s=1e6, paid=paid, term_grace_s=grace_s)
+    worker.machine.deaf = deaf
+
+    def away():
+        world.store.away, world.store.patience_s = True, 45.0
+
+    world.at(20.0, away)
+    world.at(when_s, worker.terminate)
+    world.run(when_s + 300.0)
+    assert worker.ended_at - when_s <= EXIT_S
+    assert ASK_S + grace_s + FLUSH_S <= EXIT_S
+    for ticket in worker.machine.tickets:
+        assert ticket.asked_at - when_s <= 2 * ASK_S
+        # Ones that listen have their whole grace to reach the store, too.
+        assert ticket.killed_at - ticket.asked_at >= grace_s
+
+
+def test_sigterm_during_set_up_does_not_wait_for_it(world):
+    worker = PlayedWorker(world)
+    worker.machine.install_s = 600.0
+    world.at(20.0, worker.terminate)
+    world.run(100.0)
+    assert worker.ended_at - 20.0 <= 3.0
+
+
+def test_a_claim_that_comes_through_after_sigterm_is_handed_on(world, monkeypatch):
+    run = world.post(1)
+    worker = PlayedWorker(world)
+    real = world.store.put_if_absent
+
+    def slow(key, data):
+        if "/claims/" in key and "ended" not in key:
+            worker.terminate()
+        return real(key, data)
+
+    monkeypatch.setattr(world.store, "put_if_absent", slow)
+    world.run(60.0)
+    assert worker.machine.tickets == []
+    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
+    assert state(world, run).claimable == 2
+
+
+# -- who drives ---------------------------------------------------------------------------------
+
+
+def test_a_look_for_a_driver_reads_the_newest_record_alone(world):
+    for _ in range(30):
+        lock = DriverLock(world.mailbox, world.clock)
+        lock.take(["test"])
+        lock.release("done")
+    world.post(1)
+    PlayedWorker(world, work_s=100.0)
+    world.run(60.0)
+    read = {key for key in world.store.reads if "/driver/" in key}
+    assert read == {"x/driver/30.json"}
+
+
+# -- the world itself -----------------------------------------------------------------------------
+
+
+def test_the_same_world_twice_is_the_same_to_the_last_step(request):
+    traces = []
+    for number in (1, 2):
+        world = World(f"{request.node.name}-{number}")
+        for seed in (1, 2, 3):
+            world.post(seed, PHASES)
+        worker = PlayedWorker(world, slots=2)
+        world.at(12.0, lambda world=world: setattr(world.store, "away", True))
+        world.at(40.0, lambda world=world: setattr(world.store, "away", False))
+        world.at(70.0, worker.terminate)
+        world.run(200.0)
+        traces.append(world.trace)
+        MemoryStore.forget(world.url)
+    assert traces[0] == traces[1]
+    assert len(traces[0]) > 300

@@ -11,7 +11,7 @@ import pytest
 from drillyard.backend import Cost, Order
 from drillyard.cli.main import main
 from drillyard.leases.ledger import Ledger, local_intents
-from drillyard.leases.reaper import Report, Verdict, reap
+from drillyard.leases.reaper import Reaper, Report, Verdict, reap
 from drillyard.leases.reaper.audit import Audit
 from drillyard.leases.reaper.judging import Facts, judge
 from drillyard.mailbox import Mailbox, open_store
@@ -244,3 +244,19 @@ def test_a_backend_that_cannot_be_listed_is_told(
     monkeypatch.setattr(PaidBackend, "leases", fail)
     assert main(["reap", "--on", "paid"]) == 4
     assert "paid: cannot be listed: no answer" in capsys.readouterr().err
+
+
+def test_leases_are_ended_side_by_side_in_steps_that_never_wait(clock: FakeClock) -> None:
+    PaidBackend.listing_lag_s = 30.0
+    leases = [rented(experiment(name, clock), clock) for name in ("a", "b", "c")]
+    clock.advance(HOUR)
+    reaper = Reaper(["paid"], dry_run=False, grace_s=600.0, clock=clock, home=None, confirm_s=60.0)
+    begun, waits = clock.now(), []
+    while (wait_s := reaper.step(clock.monotonic())) is not None:
+        assert clock.now() == begun + sum(waits), "a step waits"
+        waits.append(wait_s)
+        clock.advance(wait_s)
+    assert sorted(o.lease.lease_id for o in reaper.report.outcomes) == sorted(leases)
+    assert reaper.report.good and PaidBackend.alive() == []
+    # One after the other it would be three times twice the lag of the listing.
+    assert 2 * 30.0 <= sum(waits) < 3 * 2 * 30.0

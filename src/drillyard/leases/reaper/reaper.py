@@ -4,78 +4,127 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from drillyard.backend import Backend, Lease, Liveness, listing_lag_s, open_backend, teardown_s
+from drillyard.backend import Backend, Lease, Liveness, listing_lag_s, open_backend
 from drillyard.errors import ConfigError, DrillyardError, PluginError
-from drillyard.leases.ledger import Intent, Ledger, forget_intent, local_intents
+from drillyard.leases.ledger import Intent, local_intents
 from drillyard.leases.lost_attempts import probe
 from drillyard.leases.reaper.audit import Audit
-from drillyard.leases.reaper.evidence import Evidence, gather
-from drillyard.leases.reaper.judging import GRACE_S, Judgement, Verdict, judge
-from drillyard.leases.release import vacate
-from drillyard.mailbox import Mailbox
+from drillyard.leases.reaper.evidence import gather
+from drillyard.leases.reaper.judging import GRACE_S, judge
+from drillyard.leases.reaper.one_lease import LeaseReaping, note_gone
+from drillyard.leases.reaper.report import Report
 from drillyard.registry import names
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.system.loops import run_steps
 from drillyard.system.safe_names import LEASE
 
 CONFIRM_S = 60.0
-ALARM_AFTER = 2
-"""Failures in a row after which somebody must be told."""
 _AT_ONCE = 8
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a lease.
+Steps = Callable[[Callable[[LeaseReaping], None], Sequence[LeaseReaping]], Iterable[None]]
+"""Calls a function with each, like ``map``; several at once where it can."""
+
+
+class Reaper:
+    """Ends every lease that has expired, in steps: one backend after the other.
+
+    Args:
+        on: Backends by text, ``gcp/prod``; None: every configured one, and those that this
+            machine has rented from with settings of an experiment's own.
+        dry_run: Only look.
+        grace_s: Seconds for which a useless lease is left alone.
+        clock: For the audit log.
+        home: The local folder, ``DRILLYARD_HOME``.
+        confirm_s: How long to wait for a provider's listing, besides its own ``teardown_s``.
+        each: Steps several leases; default one after the other.
 
     Attributes:
-        lease: As its provider listed it.
-        judgement: The verdict and why.
-        deleted: True: ended and confirmed; False: tried in vain; None: not tried.
-        problem: Why it was in vain.
-        failures: How often in a row.
+        report: What was seen and done so far.
     """
 
-    lease: Lease
-    judgement: Judgement
-    deleted: bool | None = None
-    problem: str = ""
-    failures: int = 0
+    def __init__(
+        self,
+        on: Sequence[str] | None,
+        *,
+        dry_run: bool,
+        grace_s: float,
+        clock: Clock,
+        home: Path | None,
+        confirm_s: float,
+        each: Steps = map,
+    ) -> None:
+        self.report = Report()
+        self._sources = _backends(on, self.report, home)
+        self._source: tuple[Backend, list[Intent]] | None = None
+        self._listed: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
+        self._leases: list[LeaseReaping] = []
+        self._dry_run = dry_run
+        self._grace_s = grace_s
+        self._clock = clock
+        self._home = home
+        self._confirm_s = confirm_s
+        self._audit = Audit(None if home is None else home / "audit.jsonl", clock)
+        self._each = each
 
-    @property
-    def undeletable(self) -> bool:
-        """True where deleting failed again and again: somebody must look."""
-        return self.deleted is False and self.failures >= ALARM_AFTER
+    def step(self, now: float) -> float | None:
+        """List the next backend, or go on with the leases of this one.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None when every backend was gone through. Nothing is
+            raised for a single lease or backend.
+        """
+        if self._source is None:
+            found = next(self._sources, None)
+            if found is None:
+                return None
+            self._list(*found)
+            return 0.0
+        due = [lease for lease in self._leases if lease.outcome is None and lease.due <= now]
+        for _ in self._each(lambda lease: _step(lease, now), due):
+            pass
+        left = [lease.due for lease in self._leases if lease.outcome is None]
+        if left:
+            return max(0.0, min(left) - now)
+        self.report.outcomes += [lease.outcome for lease in self._leases if lease.outcome]
+        backend, intents = self._source
+        if not self._dry_run:
+            self.report.settled += _settle(
+                backend, intents, self._listed, self._grace_s, self._clock, self._home
+            )
+        self._source = None
+        return 0.0
+
+    def _list(self, text: str, backend: Backend, intents: list[Intent]) -> None:
+        try:
+            listed = [lease for lease in backend.leases() if LEASE.match(lease.lease_id)]
+        except DrillyardError as error:
+            self.report.problems[text] = str(error)
+            return
+        self._source = backend, intents
+        self._listed = {lease.lease_id for lease in listed}
+        fresh = [one for one in listed if (backend.kind, one.lease_id) not in self._seen]
+        self._seen |= {(backend.kind, one.lease_id) for one in fresh}
+        self._leases = [
+            LeaseReaping(
+                backend, lease, self._audit, self._clock, dry_run=self._dry_run,
+                grace_s=self._grace_s, confirm_s=self._confirm_s, home=self._home,
+            )
+            for lease in fresh
+        ]  # fmt: skip
 
 
-@dataclass
-class Report:
-    """What a reaper saw and did.
-
-    Attributes:
-        outcomes: One a lease.
-        problems: Backend -> why it could not be listed.
-        settled: Leases that only this machine still remembered, and that are gone.
-    """
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
-    settled: list[str] = field(default_factory=list)
-
-    @property
-    def undeletable(self) -> list[Outcome]:
-        """Those about which somebody must be told."""
-        return [o for o in self.outcomes if o.undeletable]
-
-    @property
-    def good(self) -> bool:
-        """True when everything that had expired is gone, and every backend was listed."""
-        return not self.problems and all(o.deleted is not False for o in self.outcomes)
+def _step(lease: LeaseReaping, now: float) -> None:
+    lease.step(now)
 
 
 def configured() -> list[str]:
@@ -104,11 +153,10 @@ def reap(
     home: Path | None = None,
     confirm_s: float | None = None,
 ) -> Report:
-    """End every lease that has expired.
+    """End every lease that has expired; see ``Reaper``.
 
     Args:
-        on: Backends by text, ``gcp/prod``; None: every configured one, and those that this
-            machine has rented from with settings of an experiment's own.
+        on: Backends by text; None: every configured one, and those that this machine rented from.
         dry_run: Only look.
         grace_s: Seconds for which a useless lease is left alone.
         clock: For waiting and the audit log.
@@ -119,28 +167,13 @@ def reap(
     Returns:
         What was seen and done; nothing is raised for a single lease or backend.
     """
-    report = Report()
-    patience_s = CONFIRM_S if confirm_s is None else confirm_s
-    audit = Audit(None if home is None else home / "audit.jsonl", clock)
-    seen: set[tuple[str, str]] = set()
-    for text, backend, intents in _backends(on, report, home):
-        try:
-            listed = [lease for lease in backend.leases() if LEASE.match(lease.lease_id)]
-        except DrillyardError as error:
-            report.problems[text] = str(error)
-            continue
-        fresh = [one for one in listed if (backend.kind, one.lease_id) not in seen]
-        seen |= {(backend.kind, one.lease_id) for one in fresh}
-
-        def one(lease: Lease, backend: Backend = backend) -> Outcome:
-            return _one(backend, lease, audit, dry_run, grace_s, clock, home, patience_s)
-
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            report.outcomes += threads.map(one, fresh)
-        if not dry_run:
-            there = {lease.lease_id for lease in listed}
-            report.settled += _settle(backend, intents, there, grace_s, clock, home)
-    return report
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        reaper = Reaper(
+            on, dry_run=dry_run, grace_s=grace_s, clock=clock, home=home,
+            confirm_s=CONFIRM_S if confirm_s is None else confirm_s, each=threads.map,
+        )  # fmt: skip
+        run_steps(reaper.step, clock)
+    return reaper.report
 
 
 def _backends(
@@ -165,70 +198,6 @@ def _backends(
             report.problems[f"{kind} of this machine"] = str(error)
 
 
-def _one(
-    backend: Backend,
-    lease: Lease,
-    audit: Audit,
-    dry_run: bool,
-    grace_s: float,
-    clock: Clock,
-    home: Path | None,
-    confirm_s: float,
-) -> Outcome:
-    evidence = gather(backend, lease, clock)
-    judgement = judge(evidence.facts, grace_s)
-    if judgement.verdict is not Verdict.EXPIRED or dry_run:
-        return Outcome(lease, judgement)
-    about = {
-        "backend": lease.backend, "experiment": lease.order.experiment,
-        "store": lease.order.store_url, "reason": judgement.reason,
-    }  # fmt: skip
-    try:
-        audit.write("deleting", lease.lease_id, **about)
-        vacate(backend, lease, timeout_s=confirm_s + teardown_s(backend), clock=clock)
-        audit.write("deleted", lease.lease_id, **about)
-    except DrillyardError as error:
-        return _failed(lease, judgement, evidence, audit, about, str(error), clock)
-    _note_gone(evidence.mailbox, lease, judgement, clock, home)
-    return Outcome(lease, judgement, deleted=True)
-
-
-def _failed(
-    lease: Lease,
-    judgement: Judgement,
-    evidence: Evidence,
-    audit: Audit,
-    about: dict[str, str],
-    problem: str,
-    clock: Clock,
-) -> Outcome:
-    failures = 1
-    try:
-        audit.write("failed", lease.lease_id, problem=problem, **about)
-        failures = audit.failures(lease.lease_id)
-    except DrillyardError as error:
-        log.warning("%s", error)
-    if evidence.mailbox is not None:
-        try:
-            # A reaper that runs somewhere else each time has no log of the times before.
-            counted = Ledger(evidence.mailbox, clock).reaping_failed(lease.lease_id, problem)
-            failures = max(failures, counted)
-        except DrillyardError as error:
-            log.warning("%s", error)
-    return Outcome(lease, judgement, deleted=False, problem=problem, failures=failures)
-
-
-def _note_gone(
-    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, clock: Clock, home: Path | None
-) -> None:
-    forget_intent(lease.lease_id, home)
-    if mailbox is not None:
-        try:
-            Ledger(mailbox, clock, home).gone(lease.lease_id, f"reaped: {judgement.reason}")
-        except DrillyardError as error:
-            log.warning("lease %s is gone; the ledger was not told: %s", lease.lease_id, error)
-
-
 def _settle(
     backend: Backend,
     intents: Sequence[Intent],
@@ -248,6 +217,6 @@ def _settle(
         facts = gather(backend, lease, clock)
         if facts.facts.driven or facts.facts.open_tickets:
             continue  # its driver closes them, or the next command
-        _note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), clock, home)
+        note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), clock, home)
         settled.append(lease.lease_id)
     return settled

@@ -1,0 +1,143 @@
+"""One lease before the reaper: judged, ended when it has expired, confirmed, written down."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from drillyard.backend import Backend, Lease, teardown_s
+from drillyard.errors import DrillyardError
+from drillyard.leases.ledger import Ledger, forget_intent
+from drillyard.leases.reaper.audit import Audit
+from drillyard.leases.reaper.evidence import Evidence, gather
+from drillyard.leases.reaper.judging import Judgement, Verdict, judge
+from drillyard.leases.reaper.report import Outcome
+from drillyard.leases.release import Release
+from drillyard.mailbox import Mailbox
+from drillyard.system.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class LeaseReaping:
+    """What becomes of one lease, in steps.
+
+    Args:
+        backend: Of the lease.
+        lease: As its provider lists it.
+        audit: Has a line of each deletion.
+        clock: For the stamps.
+        dry_run: Only look.
+        grace_s: Seconds for which a useless lease is left alone.
+        confirm_s: How long to wait for the provider's listing, besides its own ``teardown_s``.
+        home: The local folder, ``DRILLYARD_HOME``.
+
+    Attributes:
+        outcome: What became of it; None while it goes on.
+        due: Monotonic seconds of the next step.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        lease: Lease,
+        audit: Audit,
+        clock: Clock,
+        *,
+        dry_run: bool,
+        grace_s: float,
+        confirm_s: float,
+        home: Path | None,
+    ) -> None:
+        self.outcome: Outcome | None = None
+        self.due = float("-inf")
+        self._backend = backend
+        self._lease = lease
+        self._audit = audit
+        self._clock = clock
+        self._dry_run = dry_run
+        self._grace_s = grace_s
+        self._home = home
+        self._evidence: Evidence | None = None
+        self._judgement: Judgement | None = None
+        self._release = Release(
+            backend, lease, timeout_s=confirm_s + teardown_s(backend)
+        )  # fmt: skip
+
+    def step(self, now: float) -> float | None:
+        """Judge the lease, or go on ending it.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until the next call; None when ``outcome`` is known.
+        """
+        first = self._evidence is None
+        if first:
+            self._evidence = gather(self._backend, self._lease, self._clock)
+            self._judgement = judge(self._evidence.facts, self._grace_s)
+            if self._judgement.verdict is not Verdict.EXPIRED or self._dry_run:
+                self.outcome = Outcome(self._lease, self._judgement)
+                return None
+        try:
+            if first:
+                self._audit.write("deleting", self._lease.lease_id, **self._about)
+            wait_s = self._release.step(now)
+            if wait_s is not None:
+                self.due = now + wait_s
+                return wait_s
+            self._audit.write("deleted", self._lease.lease_id, **self._about)
+        except DrillyardError as error:
+            self._failed(str(error))
+        else:
+            self._gone()
+        return None
+
+    @property
+    def _about(self) -> dict[str, str]:
+        lease, reason = self._lease, self._known.reason
+        return {
+            "backend": lease.backend, "experiment": lease.order.experiment,
+            "store": lease.order.store_url, "reason": reason,
+        }  # fmt: skip
+
+    @property
+    def _known(self) -> Judgement:
+        assert self._judgement is not None, "judged in the first step"
+        return self._judgement
+
+    def _gone(self) -> None:
+        mailbox = self._evidence.mailbox if self._evidence else None
+        note_gone(mailbox, self._lease, self._known, self._clock, self._home)
+        self.outcome = Outcome(self._lease, self._known, deleted=True)
+
+    def _failed(self, problem: str) -> None:
+        failures, lease_id = 1, self._lease.lease_id
+        try:
+            self._audit.write("failed", lease_id, problem=problem, **self._about)
+            failures = self._audit.failures(lease_id)
+        except DrillyardError as error:
+            log.warning("%s", error)
+        if self._evidence is not None and self._evidence.mailbox is not None:
+            try:
+                # A reaper that runs somewhere else each time has no log of the times before.
+                ledger = Ledger(self._evidence.mailbox, self._clock)
+                failures = max(failures, ledger.reaping_failed(lease_id, problem))
+            except DrillyardError as error:
+                log.warning("%s", error)
+        self.outcome = Outcome(
+            self._lease, self._known, deleted=False, problem=problem, failures=failures
+        )
+
+
+def note_gone(
+    mailbox: Mailbox | None, lease: Lease, judgement: Judgement, clock: Clock, home: Path | None
+) -> None:
+    """Close the books of a lease that is gone: the ledger's, and this machine's."""
+    forget_intent(lease.lease_id, home)
+    if mailbox is not None:
+        try:
+            Ledger(mailbox, clock, home).gone(lease.lease_id, f"reaped: {judgement.reason}")
+        except DrillyardError as error:
+            log.warning("lease %s is gone; the ledger was not told: %s", lease.lease_id, error)

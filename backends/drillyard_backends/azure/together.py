@@ -18,9 +18,12 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId
 from drillyard.system.redaction import register_secret
 from drillyard.worker.agent import Agent
+from drillyard.worker.loop import within
 
 FIRST, FIRST_PORT = "MASTER_ADDR", "MASTER_PORT"
 """Azure ML's own variables: the first node, and a port that is free there."""
+DELETE_S = 5.0
+"""How long the end of a job waits for a store that may be away."""
 _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 """Ray's own: who has not the same token does not join."""
 
@@ -89,4 +92,4 @@ def together_on(order: Order, job: str, width: int) -> Iterator[None]:
     try:
         yield
     finally:
-        store.delete(key)
+        within(DELETE_S, lambda: store.delete(key))

@@ -30,7 +30,7 @@ from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
 from drillyard.worker.agent import Agent
-from drillyard.worker.loop import run, within
+from drillyard.worker.loop import exit_after, run, within
 from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger
 from drillyard_backends.gcp.leaving import Leaver
@@ -40,6 +40,8 @@ from drillyard_backends.gcp.own_group import OwnGroup
 DEADLINE_MARGIN_S = 60.0
 """Before Google's own limit: what flushing and uploading may take."""
 MIRROR_S = 120.0
+EXIT_S = 20.0
+"""How long the rest may take when this machine is stopped while it ends itself."""
 LAST_WORDS_S = 2.0
 """How long the log of a machine that is being stopped may take to reach the bucket."""
 SCRATCH = "DRILLYARD_SCRATCH"
@@ -154,6 +156,7 @@ class Machine:
             ended.set()
 
         signal.signal(signal.SIGTERM, on_term)
+        exit_after(ended, EXIT_S)
         leaver = Leaver(self._mailbox, self._me.order, self._group, self._me.name, self._me.number)
         leaver.say(reason)
         leaver.wait(ended)

@@ -67,7 +67,10 @@ def run(agent: Agent) -> int:
         agent.close()
     if work.is_alive():
         log.warning("the store does not answer: this worker ends without its last records")
-        _end_soon()
+        # A library's thread that hangs with ours could hold up the interpreter's end.
+        over = threading.Event()
+        over.set()
+        exit_after(over, ABANDON_S)
         return 0
     beat.stop(timeout_s=LAST_STEP_S if agent.terminated else 5.0)
     if work.error is not None:
@@ -97,17 +100,31 @@ def run_agent(
 
 def within(seconds: float, action: Callable[[], object]) -> bool:
     """Do something that may hang, and wait for it no longer than so; True when it is done."""
-    thread = threading.Thread(target=action, name="within", daemon=True)
+    done = threading.Event()
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:
+            log.warning("this was not done before the end: %s", error)
+        else:
+            done.set()
+
+    thread = threading.Thread(target=act, name="within", daemon=True)
     thread.start()
     thread.join(seconds)
-    return not thread.is_alive()
+    return done.is_set()
 
 
-def _end_soon() -> None:
-    # A library's thread that hangs with ours could hold up the interpreter's end.
-    timer = threading.Timer(ABANDON_S, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
+def exit_after(event: threading.Event, seconds: float, code: int = 0) -> None:
+    """End this process some time after an event, if it is still there: something of it hangs."""
+
+    def watch() -> None:
+        event.wait()
+        threading.Event().wait(seconds)
+        os._exit(code)
+
+    threading.Thread(target=watch, name="exit", daemon=True).start()
 
 
 def _listen_to_signals(agent: Agent) -> None:

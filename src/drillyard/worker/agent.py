@@ -43,8 +43,8 @@ STORE_AWAY_S = 900.0
 """A worker without work and without a store leaves after this time."""
 ASK_S = 1.0
 """How long after SIGTERM a look at the mailbox may go on before tickets are stopped without it."""
-FLUSH_S = 8.0
-"""How long the store may take for the last records after tickets had their time to stop."""
+FLUSH_S = 5.0
+"""How long the store may take for the last records once no ticket runs any more."""
 _ASKED = "the worker was asked to end"
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ class Agent:
         self._phase: Callable[[float], float | None] = self._begin
         self._cache = StateCache()
         self._terminated_at: float | None = None
+        self._quiet_since: float | None = None
+        """Since when no ticket runs, after SIGTERM."""
         self._leaving: tuple[Cause, str, float] | None = None
         self._broken = ""
         self._useful_at = clock.monotonic()
@@ -143,11 +145,12 @@ class Agent:
             return None
         if self._terminated_at is None:
             return ASK_S / 2
-        over_s = now - self._terminated_at - ASK_S
-        if over_s >= 0.0:
+        if now - self._terminated_at >= ASK_S:
             self._running.stop(now, self._asked_because, _ASKED)
             self._running.kill_late(now, self._term_grace_s)
-        return None if over_s >= self._term_grace_s + FLUSH_S else ASK_S / 2
+        if self._quiet_since is None or self._running.alive:
+            self._quiet_since = now
+        return None if now - self._quiet_since >= FLUSH_S else ASK_S / 2
 
     def terminate(self) -> None:
         """Ask this worker to end; safe in a signal handler."""

@@ -74,11 +74,15 @@ class Exit:
 
 
 class TicketProcess(Protocol):
-    """A process that does one ticket. Every method may be called from any thread."""
+    """A process that does one ticket. All but ``poll`` may be called from any thread."""
 
     @property
     def job(self) -> Job:
         """What it was told."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
 
     def poll(self) -> Exit | None:
         """How it ended, with nothing that it started left; None while it runs."""

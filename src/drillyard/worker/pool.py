@@ -64,6 +64,11 @@ class ForkedTicket:
         """What it was told."""
         return self._job
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._identity is not None and self._identity.alive()
+
     def poll(self) -> Exit | None:
         """How it ended; None while it runs."""
         with self._lock:

@@ -67,6 +67,11 @@ class RunningTickets:
         return next(place for place in itertools.count() if place not in taken)
 
     @property
+    def alive(self) -> bool:
+        """Whether any of them runs, also of those that nobody has taken in yet."""
+        return any(ticket.process.alive for ticket in list(self._tickets))
+
+    @property
     def runs(self) -> set[str]:
         """The runs whose tickets they are."""
         return {ticket.process.job.ticket.run for ticket in self._tickets}

@@ -10,10 +10,13 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker.agent import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
+from drillyard.worker.loop import LAST_STEP_S
 from tests.unit.worker.world import PlayedWorker, World
 
 EXIT_S = 30.0
 """From SIGTERM to the end of the process, at most."""
+LAST_WORDS_S = 2.0
+"""What a rented machine's program may do after its worker has ended."""
 PHASES = (Phase.TRAIN, Phase.EVALUATE, Phase.STORE)
 
 
@@ -179,12 +182,20 @@ def test_sigterm_in_an_outage_ends_the_process_in_time(world, deaf, paid, when_s
     world.at(20.0, away)
     world.at(when_s, worker.terminate)
     world.run(when_s + 300.0)
-    assert worker.ended_at - when_s <= EXIT_S
-    assert ASK_S + grace_s + FLUSH_S <= EXIT_S
+    assert worker.ended_at - when_s + LAST_STEP_S + LAST_WORDS_S <= EXIT_S
     for ticket in worker.machine.tickets:
         assert ticket.asked_at - when_s <= 2 * ASK_S
         # Ones that listen have their whole grace to reach the store, too.
         assert ticket.killed_at - ticket.asked_at >= grace_s
+
+
+def test_sigterm_in_an_outage_ends_an_idle_worker_at_once(world):
+    worker = PlayedWorker(world, order={"idle_s": 1e6})
+    world.store.patience_s = 45.0
+    world.at(20.0, lambda: setattr(world.store, "away", True))
+    world.at(21.0, worker.terminate)
+    world.run(300.0)
+    assert worker.ended_at - 21.0 <= 2 * ASK_S + FLUSH_S
 
 
 def test_sigterm_during_set_up_does_not_wait_for_it(world):

@@ -255,6 +255,10 @@ class PlayedTicket:
             actor.gone = True
         self._machine.wake()
 
+    @property
+    def alive(self) -> bool:
+        return self._exit is None
+
     def poll(self) -> Exit | None:
         return self._exit
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drillyard.backend import Order
+from drillyard.mailbox import Store
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
@@ -89,6 +90,7 @@ class PushedAgent(Agent):
         clock: Time.
         pusher: Who hands them.
         machine: Where tickets run; default this machine.
+        store: Of the mailbox; default the one that the order names.
         term_grace_s: How long tickets may take to stop after SIGTERM.
     """
 
@@ -101,9 +103,18 @@ class PushedAgent(Agent):
         *,
         pusher: Pusher,
         machine: Machine | None = None,
+        store: Store | None = None,
         term_grace_s: float = TERM_GRACE_S,
     ) -> None:
-        super().__init__(order, scratch, slots, clock, machine=machine, term_grace_s=term_grace_s)
+        super().__init__(
+            order,
+            scratch,
+            slots,
+            clock,
+            machine=machine,
+            store=store,
+            term_grace_s=term_grace_s,
+        )
         self._pusher = pusher
         self._handed: dict[str, float] = {}
         """Ticket -> when it was handed, by the monotonic clock."""

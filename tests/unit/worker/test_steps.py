@@ -11,7 +11,8 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker.agent import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
 from drillyard.worker.loop import LAST_STEP_S
-from tests.unit.worker.world import PlayedWorker, World
+from drillyard.worker.pushed import PushedAgent
+from tests.unit.worker.world import PlayedPusher, PlayedWorker, World
 
 EXIT_S = 30.0
 """From SIGTERM to the end of the process, at most."""
@@ -221,6 +222,34 @@ def test_a_claim_that_comes_through_after_sigterm_is_handed_on(world, monkeypatc
     assert worker.machine.tickets == []
     assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
     assert state(world, run).claimable == 2
+
+
+# -- tickets that are handed ----------------------------------------------------------------------
+
+
+def test_a_handed_ticket_is_done_with_what_follows_and_said_to_be_over(world):
+    handed, other = [world.post(seed, PHASES) for seed in (1, 2)]
+    pusher = PlayedPusher()
+    worker = PlayedWorker(world, make=PushedAgent, pusher=pusher, order={"idle_s": 60.0})
+    world.at(10.0, lambda: pusher.hand(f"{handed}.train"))
+    world.run(60.0)
+    assert [state(world, handed, phase).status for phase in PHASES] == [Status.SUCCEEDED] * 3
+    assert pusher.heard == [(f"{handed}.train", "SUCCEEDED")]
+    assert state(world, other).status is Status.READY, "what nobody handed is left to others"
+    world.at(61.0, pusher.gone)
+    world.run(80.0)
+    assert worker.agent.exit_code == 0
+
+
+def test_whoever_pushes_dies_and_the_ticket_is_handed_on(world):
+    run = world.post(1)
+    pusher = PlayedPusher()
+    worker = PlayedWorker(world, make=PushedAgent, pusher=pusher, work_s=1e6)
+    world.at(1.0, lambda: pusher.hand(f"{run}.train"))
+    world.at(20.0, pusher.gone)
+    world.run(60.0)
+    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
+    assert worker.ended_at - 20.0 <= 3.0
 
 
 # -- who drives ---------------------------------------------------------------------------------

@@ -331,13 +331,20 @@ class PlayedWorker:
     """
 
     def __init__(
-        self, world: World, *, slots: int = 1, work_s: float = 10.0, order=None, **options
+        self,
+        world: World,
+        *,
+        slots: int = 1,
+        work_s: float = 10.0,
+        order=None,
+        make=Agent,
+        **options,
     ) -> None:
         self.world = world
         self.machine = PlayedMachine(world, slots, work_s)
         values = {"idle_s": 5.0, **(order or {})}
         rented = Order(lease_id=LEASE, experiment="x", store_url=world.url, **values)
-        self.agent = Agent(
+        self.agent = make(
             rented, Path("/nowhere"), slots, world.clock, machine=self.machine,
             store=world.store, **options,
         )  # fmt: skip
@@ -360,3 +367,16 @@ class PlayedWorker:
     def terminate(self) -> None:
         """SIGTERM."""
         self.agent.terminate()
+
+
+class PlayedPusher:
+    """Whoever hands tickets to a worker: a list of what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def listen(self, hand, gone) -> None:
+        self.hand, self.gone = hand, gone
+
+    def over(self, ticket, status) -> None:
+        self.heard.append((ticket, status.value))

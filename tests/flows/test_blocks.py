@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from drillyard.backend.settings.resolve import fields_of
+from tests.flows.conftest import DRILLYARD
 from tests.patience import PATIENCE_S
+from tests.unit.test_configure import BACKENDS, REQUIRED
 
 CLOUDY = """
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -97,6 +100,44 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
     stored = api.post("/block_documents/filter", {"include_secrets": False})
     for secret in ("hush-hush", "as-quiet", "top-of"):
         assert secret not in json.dumps(stored) + told["shown"]
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_configure_keeps_the_settings_of_every_backend_in_prefect(
+    api, tmp_path: Path, kind: str
+) -> None:
+    """By options and by answers; what is wrong or missing is told, and never as a bug."""
+    env = {
+        **os.environ, "PREFECT_API_URL": api.url, "DRILLYARD_CONFIG_DIR": str(tmp_path),
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    }  # fmt: skip
+
+    def configure(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [DRILLYARD, "configure", kind, *words], env=env, cwd=tmp_path, input=typed,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+
+    given = REQUIRED[kind] or {"stop_grace_s": "7"}
+    sets = [word for name, text in given.items() for word in ("--set", f"{name}={text}")]
+    done = configure("--block", f"option-{kind}", *sets)
+    assert done.returncode == 0 and f"backend: {kind}/option-{kind}" in done.stdout, done.stderr
+    answers = "".join(f"{given.get(name, '')}\n" for name in fields_of(kind))
+    done = configure("--block", f"answer-{kind}", typed=answers)
+    assert done.returncode == 0 and f"backend: {kind}/answer-{kind}" in done.stdout, done.stderr
+    assert not (tmp_path / "config.yaml").exists()
+    for way in ("option", "answer"):
+        env_kind = f"{kind}/{way}-{kind}"
+        shown = subprocess.run(
+            [DRILLYARD, "configure", env_kind, "--json"], env=env, cwd=tmp_path,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        found = {row["name"]: row["from"] for row in json.loads(shown.stdout)}
+        assert {found[name] for name in given} == {f"Prefect block {way}-{kind}"}
+    if len(REQUIRED[kind]) > 1:
+        done = configure("--block", f"less-{kind}", *sets[:2])
+        assert done.returncode == 2 and "is a bug" not in done.stderr
+        assert list(given)[1] in done.stderr
 
 
 @pytest.mark.parametrize(

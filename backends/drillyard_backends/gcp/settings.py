@@ -29,6 +29,12 @@ _IMAGE = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\
 _FAMILY = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/family/[^/\s]+\Z")  # fmt: skip  # noqa: E501
 _CONTAINER = re.compile(r"[A-Za-z0-9._:/-]+@sha256:[0-9a-f]{64}\Z")
 _TYPE = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
+_FORMS = {
+    "project": (_PROJECT, "the project's id, 6 to 30 of a-z 0-9 -"),
+    "bucket": (_BUCKET, "the name alone, 3 to 63 of a-z 0-9 - . _"),
+    "service_account": (_ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com"),
+}
+"""Name of a required setting to what its text looks like."""
 _LABEL_RULE = "a key of a-z 0-9 _ - (a letter first), a value of a-z 0-9 _ -, each at most 63 long"
 
 
@@ -190,9 +196,9 @@ class GcpConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _texts_have_their_form(self) -> GcpConfig:
-        _need(_PROJECT, self.project, "project", "the project's id, 6 to 30 of a-z 0-9 -")
-        _need(_BUCKET, self.bucket, "bucket", "the name alone, 3 to 63 of a-z 0-9 - . _")
-        _need(_ACCOUNT, self.service_account, "service_account", "NAME@PROJECT.iam.gserviceaccount.com")  # fmt: skip  # noqa: E501
+        for name, (pattern, allowed) in _FORMS.items():
+            # `drillyard configure` looks at one setting alone: the others may not be given yet.
+            _need(pattern, getattr(self, name, None), name, allowed)
         _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
         _need(_IMAGE, self.image, "image", "projects/P/global/images/NAME")
         _need(_FAMILY, self.image_family, "image_family", "projects/P/global/images/family/NAME")

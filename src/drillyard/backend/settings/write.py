@@ -54,12 +54,16 @@ def validated(kind: str, name: str, text: str) -> Any:
     value = typed(text)
     config = config_of(kind)
     assert config is not None
+    problems = []
     for attempt in (value, text):
         problem = _problem(config, name, attempt)
         if problem is None:
             return attempt
+        problems.append(problem)
+    # Whoever typed a list or a mapping meant one; all else may have been meant as text.
+    told = problems[0] if isinstance(value, (list, dict)) else problems[-1]
     raise ConfigError(
-        problem or "does not fit", field=shown, value=value,
+        told, field=shown, value=value,
         allowed=fields[name].description, hint="type another value",
     )  # fmt: skip
 
@@ -74,6 +78,11 @@ def _problem(config: type[BaseModel], name: str, value: Any) -> str | None:
         whole = [e["msg"].removeprefix("Value error, ") for e in error.errors() if not e["loc"]]
         mine += [text.removeprefix(f"{name}: ") for text in whole if text.startswith(f"{name}: ")]
         return mine[0] if mine else None
+    except Exception:
+        # A check of the whole model may read settings that are required and not given yet. It
+        # judges them when the backend is made.
+        if not any(field.is_required() for field in config.model_fields.values()):
+            raise
     return None
 
 

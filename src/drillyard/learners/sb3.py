@@ -76,7 +76,7 @@ class Sb3Learner:
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         venv = make_vec(
             simulator, n_envs, context.run.seed, gamma=None if gamma is None else float(gamma),
-            how=how,
+            how=how, streams=context.run.streams,
         )  # fmt: skip
         evaluator = None
         try:

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.status import Cause, Status
 
+STREAMS = 2
+"""Version of the random numbers of new experiments, see ``drillyard.simulators.streams``."""
+
 
 class Phase(enum.StrEnum):
     """The phases of a run that are tickets. Provision, setup and teardown belong to a lease."""
@@ -72,6 +75,8 @@ class ExperimentRecord(Record):
     """Path of the experiment file on the machine that submitted it."""
     text: str = ""
     """The experiment file as it was read, so that ``resume`` needs nothing else."""
+    streams: int = 1
+    """Version of the random numbers; kept as it is, also for seeds that are added later."""
     history: list[dict[str, Any]] = []
     """Earlier changes under this name: ``{"at", "changes": ["train.steps: 1 -> 2", …]}``."""
     created_at: float
@@ -109,6 +114,8 @@ class RunRecord(Record):
     """Whole parts of the experiment (``simulator``, ``learner`` …) that this trial has instead."""
     lineage: Lineage | None = None
     """Of a member of a population."""
+    streams: int = 1
+    """Version of the random numbers, as the experiment has it."""
 
 
 class TrialRecord(Record):

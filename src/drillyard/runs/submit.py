@@ -17,6 +17,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
 from drillyard.mailbox.records import (
     PHASES,
+    STREAMS,
     ExperimentRecord,
     Lineage,
     Phase,
@@ -166,6 +167,7 @@ def plan(
         command=list(loaded.command),
         file=str(loaded.file),
         text=loaded.text,
+        streams=before.streams if before else STREAMS,
         history=history,
         created_at=before.created_at if before else now,
     )
@@ -228,10 +230,11 @@ def post_trials(
         first: How many runs stand before these in the queue.
         clock: For the stamps.
     """
-    workload = open_workload(spec)
+    workload, streams = open_workload(spec), _streams(mailbox)
     for position, (run, seed, trial) in enumerate(runs(trials), first):
         if ticket_id(run, Phase.TRAIN) not in there:
             made = run_record(spec, workload, run, seed, position, clock, trial)
+            made = made.model_copy(update={"streams": streams})
             mailbox.create(f"runs/{run}/run.json", made)
         before: list[str] = []
         for phase in PHASES:
@@ -244,6 +247,14 @@ def post_trials(
                 )  # fmt: skip
                 mailbox.post(record)
             before.append(ticket)
+
+
+def _streams(mailbox: Mailbox) -> int:
+    """Version of the random numbers that the experiment began with."""
+    try:
+        return mailbox.experiment_record().streams
+    except NotFound:
+        return STREAMS
 
 
 def open_workload(spec: ExperimentSpec) -> Workload:

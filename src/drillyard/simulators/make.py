@@ -28,7 +28,9 @@ from drillyard.spec.simulator.wrapper_order import (
 from drillyard.system.watchdog import sign
 
 
-def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True) -> Env:
+def make_env(
+    spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: bool = True, streams: int = 1
+) -> Env:
     """Build one copy: simulator, its per-copy wrappers, lesson, episode monitor.
 
     Args:
@@ -36,6 +38,7 @@ def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: boo
         copy: Index of the copy, for the lesson's draws.
         seed: For the lesson's draws until a seeded reset.
         training: False leaves the lesson out: an evaluation brings its own options.
+        streams: Version of the random numbers, see ``streams``.
 
     Returns:
         The environment; its ``info["episode"]`` at an episode's end has return and length.
@@ -53,7 +56,7 @@ def make_env(spec: SimulatorSpec, *, copy: int = 0, seed: int = 0, training: boo
         env = EpisodeMetrics(env, spec.metrics)
     lesson = checked_lesson(spec, env)
     if training and (lesson or spec.curriculum is not None):
-        env = LessonWrapper(env, lesson, seed, copy)
+        env = LessonWrapper(env, lesson, seed, copy, streams)
     return EpisodeMonitor(env, copy)
 
 
@@ -66,43 +69,46 @@ def make_vec(
     gamma: float | None = None,
     around: Callable[[Env, int], Env] | None = None,
     how: Way = "one-by-one",
+    streams: int = 1,
 ) -> Any:
     """Build copies that are stepped together, as Stable-Baselines3 wants them.
 
     Args:
         spec: The simulator part of an experiment.
         n_envs: Number of copies.
-        seed: Copy ``i`` is reset with ``seed + i`` at the first reset.
+        seed: What the copies are reset with at the first reset comes from it (``streams``).
         training: False: no lesson, statistics of the normalisation frozen, rewards raw.
         gamma: The learner's discount, for the normalisation of rewards.
         around: Puts something around each copy: (environment, copy) -> environment.
         how: How they are stepped; one after the other where the simulator cannot do it at once
             (``can_vectorise``), in an evaluation, and with ``around``.
+        streams: Version of the random numbers, see ``streams``.
 
     Returns:
-        ``VectorisedEnv``, ``ProcessesEnv`` or ``DummyVecEnv``, inside ``VecNormalize`` and
+        ``VectorisedEnv``, ``ProcessesEnv`` or a ``DummyVecEnv``, inside ``VecNormalize`` and
         ``VecFrameStack`` where asked for.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv
 
     def one(copy: int) -> Env:
-        env = make_env(spec, copy=copy, seed=seed, training=training)
+        env = make_env(spec, copy=copy, seed=seed, training=training, streams=streams)
         return env if around is None else around(env, copy)
 
     venv: Any
     makers: list[Callable[[], Env]] = [partial(one, copy) for copy in range(n_envs)]
     alone = training and around is None
     if how == "vectorised" and alone and can_vectorise(spec):
-        venv = _vectorised(spec, n_envs, seed)
+        venv = _vectorised(spec, n_envs, seed, streams)
     elif how == "processes" and alone:
         from drillyard.simulators.processes import ProcessesEnv
 
-        venv = ProcessesEnv(makers)
+        venv = ProcessesEnv(makers, streams)
     else:
-        venv = DummyVecEnv(makers)
+        from drillyard.simulators.in_turn import InTurnEnv
+
+        venv = InTurnEnv(makers, streams)
     for wrapper in spec.wrappers:
         if wrapper.name in VEC_WRAPPERS:
             venv = _vec_wrap(venv, wrapper, training, gamma)
@@ -116,7 +122,7 @@ def can_vectorise(spec: SimulatorSpec) -> bool:
     return plain and not spec.metrics and load_vectorised(spec) is not None
 
 
-def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
+def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Any:
     from drillyard.simulators.horizon import horizon
     from drillyard.simulators.vector_env import VectorisedEnv
 
@@ -126,7 +132,9 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int) -> Any:
         lesson, make = checked_lesson(spec, one), load_vectorised(spec)
         assert make is not None
         made = make(n_envs, **reveal(spec.args))
-        return VectorisedEnv(made, n_envs, lesson, type(layers(one)[-1]), horizon(one), seed)
+        return VectorisedEnv(
+            made, n_envs, lesson, type(layers(one)[-1]), horizon(one), seed, streams
+        )
     finally:
         one.close()
 

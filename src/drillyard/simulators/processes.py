@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from drillyard.errors import DrillyardError, RunFailed
 from drillyard.simulators.state import State
+from drillyard.simulators.streams import SeededCopies, seed_globals
 from drillyard.simulators.wrappers import (
     Env,
     LessonWrapper,
@@ -37,16 +38,18 @@ _LOOK_S = 0.2
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 
 
-class ProcessesEnv(SubprocVecEnv):  # type: ignore[misc]
+class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
     """As many processes as copies; forked, so that they need no second start of Python.
 
     Args:
         makers: Makes one copy each, called in its process.
+        streams: Version of the random numbers, see ``streams``.
     """
 
     remotes: Any
 
-    def __init__(self, makers: list[Callable[[], Env]]) -> None:
+    def __init__(self, makers: list[Callable[[], Env]], streams: int = 1) -> None:
+        self.streams = streams
         self._steps = 0
         self.closed = False
         try:
@@ -186,6 +189,9 @@ class _Courier(gym.Wrapper[Any, Any, Any, Any]):
         return {"raised": self.env.error} if isinstance(self.env, _Unmade) else {}
 
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        if given.get("seed") is not None:
+            # All copies were forked with the generators of one process.
+            seed_globals(int(given["seed"]))
         try:
             self._seen, info = self.env.reset(**given)
         except Exception as error:

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from drillyard.errors import CorruptObject, SimulatorError
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
 from drillyard.simulators.vectorised import VectorSimulator, first
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system import step_marker
@@ -19,7 +20,7 @@ _GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
 """What a step gives, and numpy's letters of the types that they may have."""
 
 
-class VectorisedEnv(VecEnv):  # type: ignore[misc]
+class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
     """Copies that share one step; the same numbers as as many single ones in a row.
 
     Lessons and the sums of episodes are those of ``LessonWrapper`` and ``EpisodeMonitor``.
@@ -31,17 +32,19 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
         declared: The class of one copy, for ``metadata`` and whatever else it declares.
         horizon: Longest episode in steps, None where nothing bounds it.
         seed: Until ``seed`` is called.
+        streams: Version of the random numbers, see ``streams``.
     """
 
     def __init__(
         self, simulator: VectorSimulator, n: int, lesson: Lesson, declared: type,
-        horizon: int | None, seed: int,
+        horizon: int | None, seed: int, streams: int = 1,
     ) -> None:  # fmt: skip
+        self.streams, self._word = streams, lesson_word(streams)
         self._simulator, self.lesson, self._declared = simulator, lesson, declared
         self.max_episode_steps = horizon
         super().__init__(n, simulator.observation_space, simulator.action_space)
         self.metadata = dict(getattr(declared, "metadata", {}))
-        self._lesson_seeds = [seed] * n
+        self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
         self._episodes = [0] * n
         self._drawn: list[dict[str, Any]] = [{} for _ in range(n)]
         self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
@@ -118,7 +121,7 @@ class VectorisedEnv(VecEnv):  # type: ignore[misc]
 
     def _begin(self, copy: int) -> None:
         self._drawn[copy] = (
-            draw(self.lesson, self._lesson_seeds[copy], copy, self._episodes[copy])
+            draw(self.lesson, self._lesson_seeds[copy], copy, self._episodes[copy], self._word)
             if self.lesson
             else {}
         )

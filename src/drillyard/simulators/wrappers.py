@@ -15,6 +15,7 @@ from gymnasium import wrappers as gw
 
 from drillyard.errors import CorruptObject, RunFailed
 from drillyard.simulators.state import State
+from drillyard.simulators.streams import lesson_word
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system import step_marker
 
@@ -49,10 +50,14 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
         lesson: A valid lesson.
         seed: Until a reset brings one.
         copy: Index of this copy of the simulator.
+        streams: Version of the random numbers, see ``streams``.
     """
 
-    def __init__(self, env: Env, lesson: Lesson, seed: int = 0, copy: int = 0) -> None:
+    def __init__(
+        self, env: Env, lesson: Lesson, seed: int = 0, copy: int = 0, streams: int = 1
+    ) -> None:
         super().__init__(env)
+        self._word = lesson_word(streams)
         self.lesson = lesson
         self._seed = seed
         self._copy = copy
@@ -65,7 +70,7 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """Begin an episode with drawn options."""
         if seed is not None:
             self._seed, self._episode = seed, 0
-        drawn = draw(self.lesson, self._seed, self._copy, self._episode)
+        drawn = draw(self.lesson, self._seed, self._copy, self._episode, self._word)
         self._episode += 1
         self._drawn = {**drawn, **(options or {})}
         return self.env.reset(seed=seed, options=dict(self._drawn))

@@ -7,7 +7,7 @@ from typing import Any
 
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, sha256_hex, ticket_id
-from drillyard.mailbox.records import Accepted, Claim, Phase, RunRecord
+from drillyard.mailbox.records import STREAMS, Accepted, Claim, Phase, RunRecord
 from drillyard.mailbox.status import Cause
 from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
@@ -60,7 +60,8 @@ class OneRun:
             RunRecord(
                 run=self.run, experiment=spec.name, seed=spec.seeds[0],
                 parameters=parameters or dict(spec.parameters.const_args),
-                device=spec.resources.device, choices=workload.freeze(spec, spec.seeds[0]),
+                device=spec.resources.device, streams=STREAMS,
+                choices=workload.freeze(spec, spec.seeds[0]),
             ),
         )  # fmt: skip
 

@@ -6,6 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
+
+from drillyard.simulators.streams import copy_seed
 from drillyard.spec.learning import SimulatorSpec
 
 
@@ -18,12 +21,14 @@ class World:
         seed: Of the run.
         copies: Of each worker.
         path: Where the user's modules are.
+        streams: Version of the random numbers, see ``drillyard.simulators.streams``.
     """
 
     spec: SimulatorSpec
     seed: int
     copies: int
     path: list[str]
+    streams: int = 1
     _made: dict[int, int] = field(default_factory=dict)
 
     def __call__(self, context: Any) -> Any:
@@ -39,4 +44,21 @@ class World:
         made = self._made[worker] = self._made.get(worker, -1) + 1
         # A worker's first copies are those of its index; later ones replace them.
         copy = worker * self.copies + made % self.copies
-        return make_env(self.spec, copy=copy, seed=self.seed)
+        env = make_env(self.spec, copy=copy, seed=self.seed, streams=self.streams)
+        if self.streams < 2:
+            return env
+        # What replaces a copy does not play its episodes once more.
+        return _Seeded(env, self.seed, [copy, made // self.copies], self.streams)
+
+
+class _Seeded(gym.Wrapper[Any, Any, Any, Any]):
+    """Ray resets copy ``i`` of worker ``w`` with seed + w + i: workers would share numbers."""
+
+    def __init__(self, env: Any, seed: int, place: list[int], streams: int) -> None:
+        super().__init__(env)
+        self._own = copy_seed(seed, place[0], streams, place[1])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(seed=None if seed is None else self._own, options=options)

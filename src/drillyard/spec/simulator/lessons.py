@@ -44,7 +44,9 @@ def validate_lesson(
         read_rule(rule, f"{field}.{key}")
 
 
-def draw(lesson: Lesson, seed: int, copy: int, episode: int) -> dict[str, Any]:
+def draw(
+    lesson: Lesson, seed: int, copy: int, episode: int, word: int | None = None
+) -> dict[str, Any]:
     """The reset values of one training episode.
 
     Args:
@@ -52,8 +54,10 @@ def draw(lesson: Lesson, seed: int, copy: int, episode: int) -> dict[str, Any]:
         seed: Seed of the run (or of the last seeded reset).
         copy: Index of the simulator's copy, from 0.
         episode: Episodes that this copy has begun before, from 0.
+        word: Keeps the draws apart from what else is drawn from the seed; None: nothing does.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, copy, episode]))
+    apart = [] if word is None else [word]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, copy, episode, *apart]))
     # In the order of the names, so that the order in a file changes nothing.
     return {key: read_rule(lesson[key], key).draw(rng) for key in sorted(lesson)}
 

@@ -1,0 +1,97 @@
+"""From the seed of a run to the random numbers of each copy of its simulator.
+
+Two versions. An experiment keeps that with which it began, also for seeds that are added later:
+
+1. Copy ``i`` is reset with ``seed + i``. Runs whose seeds are neighbours share the random numbers
+   of most copies, and the first draw of a lesson shares those of the simulator.
+2. Copy ``i`` is reset with a word of ``SeedSequence([seed, i, purpose])``. Lessons draw from
+   sequences of their own.
+
+The episodes of evaluations do not depend on the run's seed: they are the same for all policies
+that are compared, and never those of a training.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+
+# The last of four words: NumPy fills shorter sequences with zeros, and so [1, 0] is [1].
+_TRAINING = 0x7472_6169
+_LESSONS = 0x6C65_7373
+_GLOBALS = 0x676C_6F62
+
+
+def copy_seeds(seed: int, n: int, version: int) -> list[int]:
+    """The seeds with which the copies of a training are reset.
+
+    Args:
+        seed: Of the run.
+        n: Copies.
+        version: See this module.
+
+    Returns:
+        One seed a copy; from version 2 on 31 bits, because simulators often take no more.
+    """
+    return [copy_seed(seed, copy, version) for copy in range(n)]
+
+
+def copy_seed(seed: int, copy: int, version: int, successor: int = 0) -> int:
+    """The seed of one copy, see ``copy_seeds``.
+
+    Args:
+        seed: Of the run.
+        copy: Its index.
+        version: See this module.
+        successor: How many copies with its index there were before.
+    """
+    return seed + copy if version < 2 else _word(seed, copy, successor, _TRAINING)
+
+
+def lesson_word(version: int) -> int | None:
+    """What keeps the draws of lessons apart from those of the simulator; None: nothing does.
+
+    Args:
+        version: See this module.
+    """
+    return None if version < 2 else _LESSONS
+
+
+def seed_globals(seed: int) -> None:
+    """Begin the generators that all code of this process shares anew.
+
+    Args:
+        seed: With which the only copy of this process is reset.
+    """
+    import torch
+
+    word = _word(seed, 0, 0, _GLOBALS)
+    random.seed(word)
+    np.random.seed(word)
+    torch.manual_seed(word)
+
+
+def _word(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) & 0x7FFF_FFFF
+
+
+class SeededCopies:
+    """Mixin before a ``VecEnv``: its copies are reset with ``copy_seeds``."""
+
+    streams = 1
+    """Version of the random numbers."""
+    num_envs: int
+    _seeds: list[int | None]
+
+    def seed(self, seed: int | None = None) -> Any:
+        """Take seeds for the next reset.
+
+        Args:
+            seed: Of the run; None: any.
+        """
+        if seed is None:
+            seed = int(np.random.randint(0, 2**31))
+        self._seeds = list(copy_seeds(seed, self.num_envs, self.streams))
+        return self._seeds

@@ -1,0 +1,176 @@
+"""Random numbers of runs, copies and purposes: none are shared, old experiments keep theirs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from drillyard.evaluation.episodes import plan
+from drillyard.learners.evaluator import _episode_seed
+from drillyard.learners.rllib.worlds import World
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import STREAMS, ExperimentRecord, Phase, RunRecord
+from drillyard.runs import submit
+from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.streams import copy_seeds, lesson_word
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import SimulatorSpec, Way
+from drillyard.spec.simulator.lessons import draw
+from drillyard.testing.phases import OneRun
+from drillyard.workloads.rl import RlWorkload
+
+CARTPOLE = SimulatorSpec(id="CartPole-v1")
+WAYS: list[Way] = ["one-by-one", "processes", "vectorised"]
+
+
+class Drawing(gym.Env[Any, Any]):
+    """Observes what the generators that the whole process shares give."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._drawn(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self._drawn(), 0.0, False, self.t >= 20, {}
+
+    def _drawn(self) -> np.ndarray:
+        return np.array([np.random.random(), random.random(), float(torch.rand(1))])
+
+
+def experiment(**more: Any) -> ExperimentSpec:
+    return ExperimentSpec.model_validate({
+        "schema": 1, "name": "x", "simulator": {"id": "CartPole-v1"},
+        "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
+        "train": {"steps": 256, "n_envs": 2, "checkpoint_every": 100_000},
+        "tracking": {"mlflow": None, "tensorboard": False}, **more,
+    })  # fmt: skip
+
+
+def beginnings(seed: int, n: int, how: Way = "one-by-one", streams: int = STREAMS) -> list[bytes]:
+    """The first observation of each copy."""
+    venv = make_vec(CARTPOLE, n, seed, how=how, streams=streams)
+    try:
+        return [row.tobytes() for row in venv.reset()]
+    finally:
+        venv.close()
+
+
+def test_neighbouring_seeds_share_no_copy_of_the_simulator() -> None:
+    found = [one for seed in range(1, 6) for one in beginnings(seed, 8)]
+    assert len(set(found)) == 40
+    # As it was, and still is for experiments that began so: seeds 1 and 2 share seven of eight.
+    assert len(set(beginnings(1, 8, streams=1)) & set(beginnings(2, 8, streams=1))) == 7
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_every_way_begins_with_the_same_numbers(streams: int) -> None:
+    one, *others = (beginnings(3, 4, how, streams) for how in WAYS)
+    assert others == [one, one]
+
+
+def test_ten_thousand_seeds_copies_and_purposes_share_no_stream() -> None:
+    """The words that generators begin with: of trainings, lessons, both kinds of evaluation."""
+    entropies: list[Any] = []
+    for seed in range(625):
+        for copy, word in enumerate(copy_seeds(seed, 8, STREAMS)):
+            entropies += [word, [word, copy, 0, lesson_word(STREAMS)]]
+    entropies += [_episode_seed(i) for i in range(500)]
+    entropies += [p.seed for p in plan(experiment(evaluate={"episodes": 500}))]
+    entropies += list(range(625))  # a learner's own: exploration of Stable-Baselines3
+    streams = {tuple(np.random.SeedSequence(e).generate_state(4)) for e in entropies}
+    assert len(streams) == len(entropies) > 10_000
+
+
+def test_the_first_draw_of_a_lesson_is_not_the_simulators_own() -> None:
+    """NumPy takes [1, 0, 0] for 1."""
+    lesson = {"disturbance": {"min": 0, "max": 1}}
+    drawn = {}
+    for streams in (1, 2):
+        own = gym.utils.seeding.np_random(11)[0].random()
+        drawn[streams] = draw(lesson, 11, 0, 0, lesson_word(streams))["disturbance"] == own
+    assert drawn == {1: True, 2: False}
+
+
+def test_copies_in_processes_do_not_draw_the_same_global_numbers() -> None:
+    found = []
+    for _ in range(2):
+        venv = make_vec(SimulatorSpec(id=f"{__name__}:Drawing"), 3, 5, how="processes", streams=2)
+        try:
+            begun = venv.reset()
+            stepped = venv.step(np.zeros(3, np.int64))[0]
+        finally:
+            venv.close()
+        for column in range(3):
+            assert len({*begun[:, column], *stepped[:, column]}) == 6
+        found.append((begun.tobytes(), stepped.tobytes()))
+    assert found[0] == found[1]  # and each seed gives its own, whatever was drawn before
+
+
+def test_workers_of_ray_share_no_numbers() -> None:
+    class Place:
+        def __init__(self, worker_index: int) -> None:
+            self.worker_index = worker_index
+
+    world = World(CARTPOLE, 1, 2, [], STREAMS)
+    found = []
+    for worker in (1, 2, 1):  # the last ones replace the first ones
+        for copy in range(2):
+            env = world(Place(worker))
+            found.append(env.reset(seed=1 + worker + copy)[0].tobytes())
+            env.close()
+    assert len(set(found)) == 6
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(
+    tmp_path: Path, how: Way
+) -> None:
+    from safetensors.torch import load
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    spec = experiment(
+        simulator={"id": "cstr"}, seeds=[7],
+        train={"steps": 256, "n_envs": 2, "checkpoint_every": 100_000, "copies": how},
+    )  # fmt: skip
+    assert spec.simulator is not None
+    world = spec.simulator
+    one = OneRun(tmp_path, spec, RlWorkload())
+    outcome = one.phase(Phase.TRAIN)
+    ours = load(one.contents(outcome)["policy_final.safetensors"])
+    venv = DummyVecEnv([lambda c=c: make_env(world, copy=c) for c in range(2)])
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=32, seed=7, device="cpu")
+    venv._seeds = list(copy_seeds(7, 2, STREAMS))
+    model.learn(256)
+    theirs = model.policy.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path: Path) -> None:
+    """Its record says how it began; one of before says nothing."""
+    for name, before, expected in (("old", 1, 1), ("new", STREAMS, STREAMS)):
+        spec = experiment(name=name, seeds=[1, 2])
+        mailbox = Mailbox(open_store(str(tmp_path)), name)
+        record = ExperimentRecord(
+            name=name, spec=spec.model_dump(mode="json"), identity="x", created_at=0.0,
+            streams=before,
+        )  # fmt: skip
+        mailbox.write("experiment.json", record)
+        submit.post(spec, mailbox, [submit.Trial(1, (1, 2, 3))])
+        assert {mailbox.run(f"t0001-s{seed}").streams for seed in (1, 2, 3)} == {expected}
+    old = b'{"name": "x", "spec": {}, "identity": "", "created_at": 0}'
+    assert ExperimentRecord.from_bytes(old).streams == 1
+    old = b'{"run": "t0001-s1", "experiment": "x", "seed": 1}'
+    assert RunRecord.from_bytes(old).streams == 1

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,8 @@ from drillyard.errors import CorruptObject, RunFailed, SimulatorError
 from drillyard.learners import copies
 from drillyard.learners.copies import Copies
 from drillyard.mailbox.records import Phase
+from drillyard.registry import names
+from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.vector import (
@@ -27,12 +29,21 @@ from drillyard.simulators.vector import (
     vec_state,
 )
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 
 REACTOR = {"id": "cstr", "wrappers": ["normalize"],
            "lesson": {"Cref_signal": {"values": [1, 2, 3]}}}  # fmt: skip
+
+
+WORLDS = {
+    "cstr": REACTOR,
+    "simple-adder": {"id": "simple-adder"},
+    "building": {"id": "building", "args": {"days": 1}},
+    **{name: {"id": name} for name in ("CartPole-v0", "CartPole-v1", "Pendulum-v1")},
+    **{name: {"id": name} for name in GYMNASIUM_IDS},
+}
 
 
 class Odd(gym.Env):
@@ -165,7 +176,7 @@ def test_the_fastest_way_is_measured_once_and_kept(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, float]] = []
-    speeds = {"one-by-one": 1.0, "vectorised": 50.0, "processes": 80.0}
+    speeds = {"one-by-one": 1.0, "processes": 80.0}
 
     def rate(_simulator: Any, _n: int, how: Any, limit_s: float) -> float:
         asked.append((how, round(limit_s, 3)))
@@ -175,23 +186,66 @@ def test_the_fastest_way_is_measured_once_and_kept(
     monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     one = training(tmp_path, simulator={"id": "cstr"})
     assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
-    assert asked == [("one-by-one", 0.1), ("one-by-one", 0.667), ("vectorised", 0.667),
-                     ("processes", 0.667)]  # fmt: skip
-    assert recorded(one) == Copies(how="processes", steps_per_s=speeds)
-    speeds["vectorised"] = 1e6
+    assert asked == [("one-by-one", 0.1), ("one-by-one", 1.0), ("processes", 1.0)]
+    assert recorded(one) == Copies(how="processes", steps_per_s=dict(speeds))
+    speeds["one-by-one"] = 1e6
     assert (
         one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
     )  # again: as recorded
-    assert len(asked) == 4
+    assert len(asked) == 3
     given = training(tmp_path / "given", simulator={"id": "cstr"}, copies="vectorised")
     assert given.phase(Phase.TRAIN).summary["parameters"]["copies"] == "vectorised"
     assert recorded(given) is None
-    assert len(asked) == 4
+    assert len(asked) == 3
+
+
+class Lucky(Odd):
+    """Draws from a generator that all code of a process shares, once an episode."""
+
+    def reset(self, **given: Any) -> Any:
+        _, info = super().reset(**given)
+        return np.array([np.random.uniform()], np.float32), info
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: str) -> None:
+    """Bit by bit, over several episodes of each world that comes with drillyard."""
+    own = {name for name in names("simulators") if name in WORLDS}
+    assert own == set(names("simulators")) - {"external"}  # a program has its own process already
+    ways: list[Way] = ["one-by-one", "processes"]
+    one, other = (copies.trace(spec(WORLDS[name]), 3, how, 250) for how in ways)
+    assert one is not None and one == other
+
+
+def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule() -> None:
+    assert copies.trace(spec({"id": f"{__name__}:Lucky"}), 2, "one-by-one", 3) is None
+    assert copies.trace(spec({"id": f"{__name__}:Odd"}), 2, "one-by-one", 3) is not None
+
+
+@pytest.mark.parametrize("world", ["cstr", "CartPole-v1"])
+def test_no_speed_changes_what_is_trained(
+    world: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a loaded machine measures: the same policy from the same file and seed."""
+    ways = get_args(Way)
+    monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    weights: set[bytes] = set()
+    chosen: list[str] = []
+    for fast in ways:
+        speeds = {how: 80.0 if how == fast else 1.0 for how in ways}
+        monkeypatch.setattr(copies, "_rate", lambda *given, s=speeds: s[given[2]])
+        one = training(tmp_path / fast, simulator={"id": world}, steps=512, checkpoint_every=128)
+        outcome = one.phase(Phase.TRAIN)
+        weights.add(one.contents(outcome)["policy_final.safetensors"])
+        chosen.append(outcome.summary["parameters"]["copies"])
+    assert len(weights) == 1
+    assert set(chosen) == {"one-by-one", "processes"}
 
 
 def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real measurement: four copies that do nothing but wait, for a long training."""
     monkeypatch.setattr(copies, "MEASURE_S", 1.0)
+    monkeypatch.setattr(copies, "COMPARED_STEPS", 3)
     monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.05}})
     found = copies._fastest(slow, 4, 1_000_000)

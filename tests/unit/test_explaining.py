@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -15,6 +16,8 @@ from drillyard.backend.settings import resolve as settings
 from drillyard.cli.main import main
 from drillyard.errors import ConfigError
 from drillyard.spec.load import load
+
+CSTR = Path(__file__).parents[2] / "experiments" / "cstr.yaml"
 
 
 class StormyConfig(BaseSettings):
@@ -152,3 +155,17 @@ def test_the_tree_tells_what_each_child_is_given_and_from_where(capsys):
     assert "children[0].simulator" not in shown and "defaults of children are not shown" in shown
     assert main(["explain", "family.yaml", "--all"]) == 0
     assert "children[0].simulator" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "said"),
+    [(4, "auto: the numbers of one-by-one"), (16, "auto: the numbers of vectorised")],
+)
+def test_what_auto_comes_to_is_said(n_envs: int, said: str) -> None:
+    """It changes numbers, and so no measurement may decide it."""
+    loaded = load(CSTR, sets=[f"train.n_envs={n_envs}"])
+    rows = {path: value for path, value, _ in explain.values(loaded)}
+    assert rows["train.copies"] == said
+    loaded = load(CSTR, sets=["train.copies=processes"])
+    rows = {path: value for path, value, _ in explain.values(loaded)}
+    assert rows["train.copies"] == "processes"

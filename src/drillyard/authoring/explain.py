@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drillyard.errors import ConfigError, PluginError
+from drillyard.errors import ConfigError, DrillyardError, PluginError
 
 if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
@@ -41,7 +41,22 @@ def values(loaded: Loaded) -> list[tuple[str, Any, str]]:
         for part in path:
             value = value[part]
         rows.append((dotted(path), value, loaded.provenance.get(dotted(path), "default")))
-    return rows
+    return rows + _copies(loaded)
+
+
+def _copies(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """What ``train.copies: auto`` comes to: it is not in the file where it is not given."""
+    from drillyard.simulators.make import by_rule
+    from drillyard.spec.learning import VECTORISED_FROM
+
+    train, simulator = loaded.spec.train, loaded.spec.simulator
+    if train is None or simulator is None or train.copies != "auto":
+        return []
+    try:
+        way = by_rule(train.n_envs >= VECTORISED_FROM, simulator)
+    except DrillyardError:
+        return []  # `check` says what is wrong with the simulator
+    return [("train.copies", f"auto: the numbers of {way}", f"{train.n_envs} copies")]
 
 
 def runs(loaded: Loaded) -> list[dict[str, Any]]:

@@ -8,14 +8,12 @@ from typing import Any
 
 from drillyard.errors import ConfigError
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.learning import TrainSpec
+from drillyard.spec.learning import VECTORISED_FROM, TrainSpec
 
 CHECKPOINTS = 10
 POINTS = 100
 EPISODES_BETWEEN_RESETS = 20
 UNKNOWN_HORIZON = 1000
-VECTORISED_FROM = 16
-"""Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,16 @@ def can_vectorise(spec: SimulatorSpec) -> bool:
     return plain and not spec.metrics and load_vectorised(spec) is not None
 
 
+def by_rule(at_once: bool, spec: SimulatorSpec) -> Way:
+    """The way whose numbers ``train.copies: auto`` stands for, whatever is measured.
+
+    Args:
+        at_once: There are enough copies for it (``VECTORISED_FROM``).
+        spec: The simulator part of an experiment.
+    """
+    return "vectorised" if at_once and can_vectorise(spec) else "one-by-one"
+
+
 def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Any:
     from drillyard.simulators.horizon import horizon
     from drillyard.simulators.vector_env import VectorisedEnv

@@ -21,6 +21,8 @@ from drillyard.spec.strict import NotBool, PositiveInt, Seed, Strict
 MAX_STEPS = 10_000_000_000
 Way = Literal["vectorised", "one-by-one", "processes"]
 """How copies of a simulator are stepped: at once over arrays, in turn, side by side."""
+VECTORISED_FROM = 16
+"""Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
 
 def _is_none(value: Any) -> bool:
@@ -193,8 +195,8 @@ class TrainSpec(Strict):
     copies: Literal["auto"] | Way = Field(
         "auto", exclude_if=lambda value: value == "auto", description="How they are stepped: all "
         "at once over arrays, where the simulator can, one after the other, or in processes side "
-        "by side; `auto`: at once from 16 copies on, else as is fastest where that is worth two "
-        "seconds of measuring.",
+        "by side; `auto`: at once from 16 copies on, else one after the other, or in processes "
+        "where that is faster and gives the same numbers.",
     )  # fmt: skip
     checkpoint_every: PositiveInt | None = Field(
         None, description="Steps between checkpoints; default a tenth of the budget."

@@ -302,9 +302,7 @@ def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines:
     spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
     copies = int(context.run.choices.get("n_envs", 1))
-    world = World(
-        spec.simulator, context.run.seed, copies, list(sys.path), context.run.streams
-    )
+    world = World(spec.simulator, context.run.seed, copies, list(sys.path), context.run.streams)
     register_env("drillyard", world)
     rest = {n: v for n, v in args.items() if n not in NETWORK and n not in WORKERS}
     return (

@@ -6,15 +6,19 @@ import inspect
 import pkgutil
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import pytest
 from prefect import Flow
 from ruamel.yaml import YAML
 
 from drillyard.registry import load_object
-from drillyard.spec.presets import experiment_file
+from drillyard.spec.load import load
+from drillyard.spec.presets import experiment_file, steps, table
 from drillyard_flows.deploying.files import wanted
 from drillyard_flows.form import asked
 from drillyard_flows.request import loaded_of
+from tests.benchmarks.presets import STEPS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +54,16 @@ def test_the_study_that_ships_is_one() -> None:
     assert spec.name == "cstr-ppo-search"
     assert spec.study is not None and spec.study.trials == 6 and spec.train.steps == 20_000
     assert asked({"seeds": 3, "max_cost": 2.5}).sets == ["seeds=[1, 2, 3]", "budget.max_cost=2.5"]
+
+
+@pytest.mark.parametrize("entry", table(), ids=lambda entry: entry["name"])
+def test_a_preset_trains_for_the_budget_that_it_was_measured_with(
+    entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `list presets` prints is what `drillyard run NAME` does."""
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
+    path = experiment_file(entry["name"])
+    assert path is not None
+    train = load(path).spec.train
+    assert train is not None and f"after {train.steps:,} steps" in entry["measured"]
+    assert STEPS[entry["name"]] == steps(entry)  # and that with which it is measured again

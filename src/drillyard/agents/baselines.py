@@ -7,6 +7,7 @@ the same episodes, seeds and options as the agent.
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -120,23 +121,20 @@ class Random:
 
 
 class PController:
-    """What a process engineer would put on the reactor: proportional control, gain-scheduled.
+    """What a process engineer would put on the reactor: proportional control around steady states.
 
-        Tc = bias(Cref) + gain(Tr) (Cr - Cref)
+        Tc = Tc_s(Cref) + 4 (Tr_s(Cref) - Tr)
 
-    ``bias`` is the line between the coolant temperatures of the two steady states that the
-    reference joins; ``gain`` (K per kmol/m3) is interpolated over the reactor temperature, because
-    the reactor answers most strongly half-way. The gains were found by a random search for the
-    best mean return over signals 1 to 4 without noise; the coolant moves at most 10 K a step.
+    ``Tr_s`` and ``Tc_s`` are the temperatures of reactor and coolant at which the reactor rests
+    with the concentration ``Cref``; they follow from its two balances. The gain is the best of 2,
+    3, 4, 5, 6 and 8 by mean return over signals 1 to 4 without noise (84.5, 85.4, 85.8, 84.8, 85.0
+    and 64.6). The coolant moves at most 10 K a step.
 
     Raises:
         SpaceMismatch: The simulator is not ``cstr``.
     """
 
-    TR_K = (311.0, 342.0, 373.0)
-    GAIN = (22.3, 29.2, 20.2)
-    CREF = (2.0, 8.5698)
-    BIAS_K = (305.03, 297.97)
+    GAIN = 4.0
 
     def __init__(self, env: Env) -> None:
         from drillyard.simulators.cstr import CstrEnv
@@ -152,11 +150,22 @@ class PController:
 
     def act(self, observation: Any) -> np.ndarray:
         """The change of the coolant, in 10 K."""
-        tr, cr, cref, tc = (float(v) for v in observation * (600.0, 10.0, 10.0, 600.0))
-        bias = float(np.interp(cref, self.CREF, self.BIAS_K))
-        gain = float(np.interp(tr, self.TR_K, self.GAIN))
-        change = (bias + gain * (cr - cref) - tc) / 10.0
+        tr, _, cref, tc = (float(v) for v in observation * (600.0, 10.0, 10.0, 600.0))
+        tr_steady, tc_steady = _steady_state(cref)
+        change = (tc_steady + self.GAIN * (tr_steady - tr) - tc) / 10.0
         return np.array([min(max(change, -1.0), 1.0)], dtype=np.float32)
+
+
+def _steady_state(cr: float) -> tuple[float, float]:
+    """(Tr, Tc) in K at which the reactor rests with a concentration in kmol/m3."""
+    from drillyard.simulators import cstr_physics as reactor
+
+    # A measured concentration may lie outside what the feed allows.
+    cr = min(max(cr, 0.01), reactor.CAF - 0.01)
+    reacting = reactor.F / reactor.V * (reactor.CAF - cr)
+    tr = reactor.E / reactor.R / math.log(reactor.K0 * cr / reacting)
+    warming = reactor.F / reactor.V * (reactor.TF - tr) - reactor.DH / reactor.RHO_CP * reacting
+    return tr, tr - warming * reactor.RHO_CP * reactor.V / reactor.UA
 
 
 def _idle(space: gym.Space[Any]) -> Any:

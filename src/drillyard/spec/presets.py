@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -62,8 +63,18 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
     )  # fmt: skip
 
 
-STEPS = 50_000
-"""What an experiment that is nothing but a preset trains for."""
+_BUDGET = re.compile(r"after ([\d,]+) steps")
+
+
+def steps(entry: dict[str, Any]) -> int:
+    """The budget with which a preset was measured: that of an experiment that is nothing else.
+
+    Args:
+        entry: Of the table.
+    """
+    found = _BUDGET.search(entry["measured"])
+    assert found is not None, entry["name"]  # a test reads them all
+    return int(found[1].replace(",", ""))
 
 
 def experiment_file(name: str) -> Path | None:
@@ -108,7 +119,7 @@ def _experiment(entry: dict[str, Any]) -> str:
         name: {_own(entry["name"])}
         simulator: {{id: {_simulator(entry)}}}
         learner: {{algorithm: {entry["when"]["algorithm"]}, preset: {entry["name"]}}}
-        train: {{steps: {STEPS}}}
+        train: {{steps: {steps(entry)}}}
         baselines: [hold, random]
         seeds: [1]
         """)

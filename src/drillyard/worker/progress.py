@@ -58,7 +58,8 @@ class ProgressKeeper:
             self._beat += 1
             beat = self._beat
         step, total = int(values.get("step", 0)), int(values.get("total", 0))
-        rate = self._rate(now, step)
+        # Before the first word, what a resumed training did already would count as done by now.
+        rate = self._rate(now, step) if "step" in values else None
         eta_s = max(0, total - step) / rate if rate and total else None
         if (left_s := values.get("time_left_s")) is not None:  # whatever ends first
             eta_s = left_s if eta_s is None else min(eta_s, left_s)

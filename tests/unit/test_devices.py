@@ -14,6 +14,7 @@ import torch
 from drillyard.errors import UserError
 from drillyard.learners import devices, numerics, sb3_build
 from drillyard.learners.algorithms import CLASSES
+from drillyard.learners.barriers import Marks
 from drillyard.learners.devices import Measured
 from drillyard.learners.exactness import exactness
 from drillyard.mailbox.records import Phase
@@ -244,10 +245,10 @@ def test_deterministic_operations_are_asked_for_while_it_trains(
 
 def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
     def promised(device: str, deterministic: bool) -> str:
-        marks = SimpleNamespace(copies_changed=False)
+        marks = Marks()
         context = SimpleNamespace(spec=experiment({"deterministic": deterministic}))
         training: Any = SimpleNamespace(
-            marks=marks, same_platform=True, silent=[], context=context
+            marks=marks, silent=[], context=context
         )  # fmt: skip
         return exactness(training, SimpleNamespace(max_time_s=None), device)  # type: ignore[arg-type]
 

@@ -7,8 +7,8 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from drillyard.agents.packing import npz_arrays
 from drillyard.errors import ConfigError, Stopped
-from drillyard.learners import replay
-from drillyard.mailbox.records import Phase
+from drillyard.learners import exactness, replay
+from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.runs import checkpoints
 from drillyard.runs.phases import StopSignal
@@ -120,3 +120,44 @@ def test_a_training_goes_on_with_other_copies_and_says_so(algorithm, args, tmp_p
     assert done["resumes"] == 2 and 0 < done["resumed_step"] < 600 <= done["steps"]
     assert done["parameters"]["n_envs"] == 4
     assert done["exactness"] == "statistically equal (number of copies changed)"
+
+
+def test_other_settings_and_other_machines_stay_said(tmp_path, monkeypatch):
+    """Whatever comes after: a run with two learning rates, or of two machines, is not exact."""
+    one = OneRun(tmp_path, spec_of("a2c", 2, {}), RlWorkload())
+
+    def recorded(rate, n_envs=2):
+        parts = {"training": {"learner": {"rate": rate}, "train": {"n_envs": n_envs}}}
+        one.mailbox.write("experiment.json", ExperimentRecord(
+            name="x", spec={}, identity=str(rate), identity_parts=parts, created_at=0.0,
+        ))  # fmt: skip
+
+    recorded(1)
+    with pytest.raises(Stopped):
+        one.phase(Phase.TRAIN, AfterACheckpoint(one, 1))
+    recorded(2)
+    with pytest.raises(Stopped):
+        one.phase(Phase.TRAIN, AfterACheckpoint(one, 2))
+    at = checkpoints.latest(one.mailbox, one.run).meta.step
+    done = one.phase(Phase.TRAIN).summary
+    assert done["exactness"].startswith("hybrid (other settings up to step ")
+    assert 0 < int(done["exactness"].split()[-1].rstrip(")")) < at
+
+    two = OneRun(tmp_path / "two", spec_of("a2c", 2, {}), RlWorkload())
+    with pytest.raises(Stopped):
+        two.phase(Phase.TRAIN, AfterACheckpoint(two, 1))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(exactness, "cpu_brand", lambda: "another processor")
+        with pytest.raises(Stopped):
+            two.phase(Phase.TRAIN, AfterACheckpoint(two, 2))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(exactness, "cpu_brand", lambda: "another processor")
+        done = two.phase(Phase.TRAIN).summary
+    assert (
+        done["exactness"] == "statistically equal (processor, threads, device or versions changed)"
+    )
+
+
+def test_what_an_older_checkpoint_does_not_say_is_as_before():
+    assert exactness.same_platform({"threads": 1}, {"threads": 1, "cpu": "x"})
+    assert not exactness.same_platform({"threads": 1, "cpu": "y"}, {"threads": 1, "cpu": "x"})

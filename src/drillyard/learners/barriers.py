@@ -85,6 +85,10 @@ class Marks:
     """Training time of all attempts so far."""
     copies_changed: bool = False
     """It was resumed with another number of copies than it was stopped with."""
+    platform_changed: bool = False
+    """It was resumed where numbers may round otherwise, and stays so marked."""
+    changed_at: int | None = None
+    """Step at which it went on with other settings the last time (``--allow-change``)."""
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping."""

@@ -20,6 +20,7 @@ from drillyard.learners.best import Best
 from drillyard.learners.committing import Committer, prune
 from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
+from drillyard.learners.exactness import note_changes, settings_of
 from drillyard.learners.plan import Plan
 from drillyard.learners.stopping import EarlyStopping
 from drillyard.learners.top import Top
@@ -65,7 +66,7 @@ class Training:
         self._stopping = EarlyStopping(context.spec.train)
         self.silent: list[str] = []
         self.interval = plan.checkpoint_every
-        self.same_platform = True
+        self._settings = settings_of(context.mailbox)
         self.attention = False
         self.next_event = 0
         self.ended_by = "steps"
@@ -302,6 +303,7 @@ class Training:
             "replay_head": None if buffer is None else replay.head(buffer),
             "users": [u.state() if hasattr(u, "load_state") else None for u in self._users],
             "platform": self._platform,
+            "settings": self._settings,
         }
         files: dict[str, Any] = dict(pack(tree))
         files |= self.best.files(self._stored)
@@ -395,6 +397,7 @@ class Training:
         for user, state in zip(self._users, tree["users"], strict=False):
             if state is not None:
                 user.load_state(state)
-        self.same_platform = tree["platform"] == self._platform
+        own = not self._inherited
+        note_changes(self.marks, tree, self._platform, self._settings, self._start_step, own)
         self._after_resume = True
         self.context.log.info("going on at step %d", checkpoint.meta.step)

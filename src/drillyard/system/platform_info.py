@@ -54,7 +54,7 @@ def platform_info() -> dict[str, Any]:
     return {
         "os": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu_brand(),
+        "cpu": cpu_brand(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": list(_gpus()),
@@ -70,7 +70,8 @@ def usable_cores() -> int:
 
 
 @functools.cache
-def _cpu_brand() -> str:
+def cpu_brand() -> str:
+    """Maker and model of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.lower().startswith("model name"):

@@ -128,7 +128,7 @@ class Compute:
 
     def remove(self, group: str, *names: str) -> Any:
         """Delete members through their group."""
-        place = f"projects/{self.project}/zones/{ZONE}/instances"
+        place = f"zones/{ZONE}/instances"
         body = {"instances": [f"{place}/{name}" for name in names]}
         return self.wait(
             self.instance_group_managers.delete_instances_unary(

@@ -186,7 +186,7 @@ credentials, project = google.auth.default()
 session = google.auth.transport.requests.AuthorizedSession(credentials)
 group = get("instance/attributes/created-by")
 zone = get("instance/zone").rpartition("/")[2]
-me = f"projects/{project}/zones/{zone}/instances/{get('instance/name')}"
+me = f"zones/{zone}/instances/{get('instance/name')}"
 url = f"https://compute.googleapis.com/compute/v1/{group}/deleteInstances"
 session.post(url, json={"instances": [me]}).raise_for_status()
 PY

@@ -76,6 +76,7 @@ class Keeper:
         self._base = naming.base_name(config.group_prefix, order.lease_id)
         self._candidates = candidates(config)
         self._refused_since: dict[tuple[Group, str], float] = {}
+        self._lost_since: dict[tuple[Group, str], float] = {}
         self._search: Search | None = None
         self._unplaced = False
         self._generations: dict[int, int] = {}
@@ -113,12 +114,12 @@ class Keeper:
             UserError: A right is missing.
         """
         refused = self._refused(view)
-        lost = {g: [m for m in ms if m.stage is Stage.LOST] for g, ms in view.items()}
-        self._remember(lost)
+        lost = self._lost(view)
+        self._remember(view)
         self._remove(view, refused, lost)
         counted = [
             m for g, ms in view.items() for m in ms
-            if m.stage in (Stage.COMING, Stage.UP) and m not in refused.get(g, [])
+            if m.stage is not Stage.GOING and m not in [*refused.get(g, []), *lost.get(g, [])]
         ]  # fmt: skip
         have, missing = len(counted), wanted - len(counted)
         if missing <= 0:
@@ -146,12 +147,39 @@ class Keeper:
 
     # -- what is there ------------------------------------------------------------------------
 
-    def _remember(self, lost: View) -> None:
-        """What was lost counts also when it is listed no more."""
-        for machines in lost.values():
+    def remember(self, machine: naming.Machine) -> None:
+        """A machine that has lived: the next of its number gets another name."""
+        index, generation = machine.index, machine.generation + 1
+        self._generations[index] = max(generation, self._generations.get(index, 0))
+
+    def _remember(self, view: View) -> None:
+        """What has lived counts also when it is listed no more, however it is lost."""
+        for machines in view.values():
             for managed in machines:
-                index, generation = managed.machine.index, managed.machine.generation + 1
-                self._generations[index] = max(generation, self._generations.get(index, 0))
+                if managed.stage is not Stage.COMING:
+                    self.remember(managed.machine)
+
+    def _lost(self, view: View) -> dict[Group, list[Managed]]:
+        """Machines that are lost for certain.
+
+        That a status is missing says little: Google may show a change of the group before that of
+        its machine. It is believed when it is still missing after the time by which listings lag.
+        """
+        now = self._clock.monotonic()
+        found: dict[Group, list[Managed]] = {group: [] for group in view}
+        listed: set[tuple[Group, str]] = set()
+        for group, machines in view.items():
+            for machine in machines:
+                if machine.stage is not Stage.LOST:
+                    continue
+                key = (group, machine.name)
+                listed.add(key)
+                since = self._lost_since.setdefault(key, now)
+                if machine.sure or now - since >= self._config.listing_lag_s:
+                    found[group].append(machine)
+        for key in self._lost_since.keys() - listed:
+            del self._lost_since[key]
+        return found
 
     def _refused(self, view: View) -> dict[Group, list[Managed]]:
         """Machines that could not be made for longer than a zone is waited for."""

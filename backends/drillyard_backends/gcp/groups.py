@@ -21,9 +21,10 @@ from drillyard_backends.gcp.places import Place
 
 _GOING = {"DELETING", "ABANDONING", "STOPPING", "SUSPENDING"}
 _COMING = {"CREATING", "CREATING_WITHOUT_RETRIES", "RECREATING", "RESTARTING", "STARTING",
-           "RESUMING", "REFRESHING", "VERIFYING"}  # fmt: skip
-_UP = {"RUNNING", "STAGING", "PROVISIONING", "PENDING", "REPAIRING"}
+           "RESUMING"}  # fmt: skip
 _ENDING = {"STOPPING", "PENDING_STOP", "DEPROVISIONING", "SUSPENDING"}
+_ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
+_ADDRESS = "https://www.googleapis.com/compute/v1/"
 BATCH = 500
 """Machines named in one request."""
 
@@ -48,8 +49,11 @@ class Managed:
         name: Its name.
         machine: The name's parts.
         stage: Where it stands.
-        address: Of the instance, as requests name it.
+        address: Of the instance, from ``projects/`` on.
         trouble: Why it could not be made so far; an error of ``errors``.
+        id: Google's number of it, which tells it from an earlier machine of its name; empty where
+            there is no machine.
+        sure: False where nothing but an empty status says that it is lost.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Managed:
     stage: Stage
     address: str
     trouble: Exception | None = None
+    id: str = ""
+    sure: bool = True
 
 
 @dataclass(frozen=True, order=True)
@@ -227,11 +233,15 @@ class Groups:
         machine = naming.Machine.parse(name)
         if machine is None:
             return None
-        trouble = of_operation(
+        # Where there is a machine, the errors of its last attempt are history.
+        trouble = None if item.instance_status else of_operation(
             item.last_attempt.errors.errors, f"create machine {name}", self._compute.project
-        )
-        return Managed(name, machine, stage(item.current_action, item.instance_status), address,
-                       trouble)  # fmt: skip
+        )  # fmt: skip
+        number = str(item.id or "")
+        return Managed(
+            name, machine, stage(item.current_action, item.instance_status), address, trouble,
+            number, bool(item.instance_status),
+        )  # fmt: skip
 
     def make_machines(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
@@ -280,7 +290,7 @@ class Groups:
         for start in range(0, len(machines), BATCH):
             batch = machines[start : start + BATCH]
             body = {
-                "instances": [m.address for m in batch],
+                "instances": [_ADDRESS + m.address for m in batch],
                 "skip_instances_on_validation_error": True,
             }
             with contextlib.suppress(Missing):
@@ -341,15 +351,19 @@ class Groups:
 def stage(action: str, status: str) -> Stage:
     """Where a machine stands, from what its group does with it and what it does itself.
 
+    Google's lists of both have grown before, so a word that is not known is no proof of anything:
+    only what is known to have ended is lost.
+
     Args:
         action: ``currentAction`` of the managed instance.
         status: ``instanceStatus``; empty where there is no instance.
     """
     if action in _GOING or (action in ("", "NONE") and status in _ENDING):
         return Stage.GOING
-    if action in _COMING:
+    idle = action in ("", "NONE")
+    if action in _COMING or (not idle and (not status or status in _ENDED)):
         return Stage.COMING
-    return Stage.UP if status in _UP else Stage.LOST
+    return Stage.LOST if not status or status in _ENDED else Stage.UP
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -5,6 +5,7 @@ The machine's rights are few: to look at its group, to delete itself through it,
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,11 @@ from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.groups import Stage, stage
 
 ADDRESS = "https://compute.googleapis.com/compute/v1"
+INSTANCES = "https://www.googleapis.com/compute/v1"
+"""Instances in bodies are named by their whole address, as the listings name them."""
 PATIENCE_S = 60.0
 _RATE_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class OwnGroup:
     def __init__(self, project: str, path: str, zone: str, patience_s: float = PATIENCE_S) -> None:
         place, _, name = path.rpartition("/")
         self._root = f"{ADDRESS}/projects/{project}/{place}/instanceGroupManagers/{name}"
-        self._instances = f"projects/{project}/zones/{zone}/instances"
+        self._instances = f"{INSTANCES}/projects/{project}/zones/{zone}/instances"
         self._patience_s = patience_s
         self.name = name
         self.path = path
@@ -83,11 +87,11 @@ class OwnGroup:
         body = {
             "instances": [f"{self._instances}/{name}"], "skipInstancesOnValidationError": True,
         }  # fmt: skip
-        return self._call("POST", "/deleteInstances", json=body) is not None
+        return self._call("POST", "/deleteInstances", json=body, busy={}) is not None
 
     def delete(self) -> bool:
         """Ask for the end of the group with all its machines; False when it is gone."""
-        return self._call("DELETE", "") is not None
+        return self._call("DELETE", "", busy={}) is not None
 
     @cached_property
     def session(self) -> Any:
@@ -100,8 +104,23 @@ class OwnGroup:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _call(self, method: str, path: str, **more: Any) -> dict[str, Any] | None:
-        """A request, again while that may help; None for 404."""
+    def _call(
+        self, method: str, path: str, busy: dict[str, Any] | None = None, **more: Any
+    ) -> dict[str, Any] | None:
+        """A request, again while that may help; None for 404.
+
+        Args:
+            method: Of HTTP.
+            path: Below the group.
+            busy: The answer where Google refuses because of the state of the group (400, 409);
+                None: ask again. A delete may be refused because it is under way already. A read
+                that is refused has told nothing: taken for an empty group, it would make this
+                machine the last one, and the last one deletes the group with all machines.
+            **more: Of ``requests``.
+
+        Raises:
+            ControlPlaneError: No answer within the patience, or a refusal.
+        """
         import requests
         from google.auth import exceptions as auth
 
@@ -113,11 +132,13 @@ class OwnGroup:
             reraise=True,
         )
         try:
-            return retrying(self._once, method, path, **more)
+            return retrying(self._once, method, path, busy, **more)
         except (*again, auth.GoogleAuthError) as error:
             raise ControlPlaneError(f"{method} {self.name}{path}: {error}") from error
 
-    def _once(self, method: str, path: str, **more: Any) -> dict[str, Any] | None:
+    def _once(
+        self, method: str, path: str, busy: dict[str, Any] | None, **more: Any
+    ) -> dict[str, Any] | None:
         answer = self.session.request(method, self._root + path, timeout=60, **more)
         if answer.status_code == 404:
             return None
@@ -128,5 +149,8 @@ class OwnGroup:
         if answer.status_code == 429 or answer.status_code >= 500 or rate:
             raise _Again(f"{answer.status_code}: {text}")
         if answer.status_code in (400, 409):
-            return {}  # being changed or deleted already: who asked looks again
+            if busy is None:
+                raise _Again(f"{answer.status_code}: {text}")
+            log.warning("%s %s%s: %s: %s", method, self.name, path, answer.status_code, text)
+            return busy
         raise ControlPlaneError(f"{method} {self.name}{path}: {answer.status_code}: {text}")

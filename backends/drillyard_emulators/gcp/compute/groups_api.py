@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import region_of
@@ -13,6 +14,11 @@ from drillyard_emulators.gcp.compute.model import Group
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
 from drillyard_emulators.http.wire import Refusal
+
+_INSTANCE = re.compile(
+    r"(?:https://(?:www|compute)\.googleapis\.com/compute/v1/projects/[^/]+/)?"
+    r"zones/[^/]+/instances/[^/]+"
+)
 
 
 class GroupsApi(Effects):
@@ -115,7 +121,13 @@ class GroupsApi(Effects):
 
     def _delete_managed(self, call: Call) -> dict[str, Any]:
         world, group = self._world, self._steady(self._found_group(call))
-        names = [str(link).rpartition("/")[2] for link in call.body.get("instances") or []]
+        links = [str(link) for link in call.body.get("instances") or []]
+        for link in links:
+            if not _INSTANCE.fullmatch(link):
+                # The reference names these two forms, and says that others fail always.
+                text = f"Invalid value for field 'instances': malformed instance URL '{link}'."
+                raise Refusal(400, "invalid", text)
+        names = [link.rpartition("/")[2] for link in links]
         strangers = [name for name in names if name not in group.managed]
         if strangers and not call.body.get("skipInstancesOnValidationError"):
             repeated = world.operations.replay(

@@ -1,0 +1,95 @@
+"""A machine's view of its own group: an answer that tells nothing is not an empty group."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.errors import ControlPlaneError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard_backends.gcp.leaving import Leaver
+from drillyard_backends.gcp.own_group import OwnGroup
+from drillyard_emulators.http.handle import GcpEmulator
+
+from .compute_client import ZONE, Compute, a_name, running
+
+BUSY = [(400, "resourceNotReady"), (409, "conflict")]
+
+
+@pytest.fixture
+def compute(at_cloud: GcpEmulator) -> Compute:
+    return Compute(at_cloud)
+
+
+@pytest.fixture
+def pair(compute: Compute) -> Iterator[tuple[str, str, str]]:
+    """A group of two machines: its name, theirs."""
+    group = compute.group(compute.template())
+    first, second = a_name(), a_name()
+    compute.create(group, first, second)
+    for name in (first, second):
+        running(compute, group, name)
+    yield group, first, second
+    compute.cloud.clear_faults()
+    compute.drop(group)
+
+
+def own(compute: Compute, group: str, patience_s: float = 30.0) -> OwnGroup:
+    return OwnGroup(compute.project, f"zones/{ZONE}/{group}", ZONE, patience_s)
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_refused_listing_is_asked_for_again(
+    compute: Compute, pair: tuple[str, str, str], status: int, reason: str
+) -> None:
+    """G-D1: it was an empty group, in which each machine is the last one."""
+    group, first, second = pair
+    compute.cloud.fault("listManagedInstances", status=status, reason=reason, times=2)
+    members = own(compute, group).members()
+    assert members is not None and {m.name for m in members} == {first, second}
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_listing_that_stays_refused_makes_nobody_the_last(
+    compute: Compute, pair: tuple[str, str, str], tmp_path: Any, status: int, reason: str
+) -> None:
+    """The last machine deletes the group with all its machines."""
+    group, first, _ = pair
+    compute.cloud.fault("listManagedInstances", status=status, reason=reason)
+    hasty = own(compute, group, 0.1)
+    with pytest.raises(ControlPlaneError, match=str(status)):
+        hasty.members()
+    url = f"file://{tmp_path}"
+    order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
+    leaver = Leaver(Mailbox(open_store(url), "e"), order, hasty, first, "1")
+    assert not leaver.last()
+    assert not leaver._alone()
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_delete_that_is_under_way_is_success_and_is_logged(
+    compute: Compute, pair: tuple[str, str, str], caplog: pytest.LogCaptureFixture,
+    status: int, reason: str,
+) -> None:  # fmt: skip
+    group, first, _ = pair
+    compute.cloud.fault(
+        "deleteInstances", status=status, reason=reason, message="not now", times=1
+    )
+    with caplog.at_level(logging.WARNING):
+        assert own(compute, group).delete_machine(first)
+    assert f"{status}: " in caplog.text and "not now" in caplog.text
+
+
+def test_a_machine_is_named_as_google_names_it(
+    compute: Compute, pair: tuple[str, str, str]
+) -> None:
+    """G7: ``projects/P/zones/Z/instances/N`` is documented nowhere; the emulator refuses it."""
+    group, first, second = pair
+    assert own(compute, group).delete_machine(first)
+    left = compute.cloud.wait(lambda s: [m for m in s["machines"] if m["name"] == first] == [])
+    assert second in {m["name"] for m in left["machines"]}

@@ -1,16 +1,23 @@
 """The Google Cloud backend on the emulated Compute Engine: contract, capacity, faults, ends."""
 
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from drillyard.backend import Liveness, Order
 from drillyard.errors import NoCapacity
+from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.backend_suite import BackendSuite
+from drillyard.testing.clock import FakeClock
+from drillyard_backends.gcp import records
 from drillyard_backends.gcp.backend import GcpBackend
-from drillyard_backends.gcp.places import candidates
+from drillyard_backends.gcp.groups import Group, Managed, Stage
+from drillyard_backends.gcp.naming import Machine
+from drillyard_backends.gcp.places import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.patience import until
@@ -28,7 +35,8 @@ def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmu
         monkeypatch.setenv(name, value)
     yield world
     world.clear_faults()
-    world.physics(stockouts=[], false_done=[], listing_lag_s=0, processes=True, boot_failures=0)
+    plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "notice_s": 30}
+    world.physics(**plain, listing_lag_s=0, processes=True, lost_stay_listed=True)
 
 
 @pytest.fixture
@@ -370,3 +378,74 @@ def test_protection_is_a_label_that_the_listing_tells(
     backend.protect(lease, None)
     (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
     assert "protected_until" not in found.provider
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order,
+    restarted: bool,
+) -> None:  # fmt: skip
+    """G5: no page says whether its row stays. A new driver knows earlier machines by their word."""
+    bodiless.physics(notice_s=0.2, lost_stay_listed=False)
+    lease = backend.provision(order)
+    first, second = f"{order.lease_id}-w0-0", f"{order.lease_id}-w0-1"
+
+    def running(name: str) -> bool:
+        return name in [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
+
+    until(lambda: backend.tend(lease, 1) == 1 and running(first), 60, first)
+    backend.tend(lease, 1)
+    mailbox = Mailbox(open_store(order.store_url), order.experiment)
+    started = records.Started(machine=first, number="1", group="zones/z/g", written_at=1.0)
+    mailbox.write(f"leases/{order.lease_id}/machines/{first}.json", started)
+    bodiless.happen("preempt", first)
+    until(lambda: machines(bodiless, order) == [], 60, "a lost machine")
+    driver = GcpBackend(**settings) if restarted else backend
+    until(lambda: driver.tend(lease, 1) == 1 and machines(bodiless, order) != [], 60, second)
+    assert [m["name"] for m in machines(bodiless, order)] == [second]
+    driver.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_lag(
+    settings: dict[str, Any], here: GcpEmulator, order: Order
+) -> None:
+    """G3: a machine whose status comes a little later was deleted at once."""
+    clock = FakeClock(time.time())
+    slow = GcpBackend(clock, **{**settings, "listing_lag_s": 15.0})
+    keeper = slow._keeper(order)
+    row = Managed("x-w0-0", Machine(0), Stage.LOST, "zones/z/instances/x-w0-0", sure=False)
+    view = {Group(Place("z"), 0): [row]}
+    assert list(keeper._lost(view).values()) == [[]]
+    clock.advance(14.0)
+    assert list(keeper._lost(view).values()) == [[]]
+    clock.advance(2.0)
+    assert list(keeper._lost(view).values()) == [[row]]
+    sure = {Group(Place("z"), 1): [replace(row, sure=True)]}
+    assert list(keeper._lost(sure).values()) == [[replace(row, sure=True)]]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(400, "resourceNotReady"), (409, "conflict")])
+def test_a_delete_that_is_refused_for_now_ends_no_waiting(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order, status: int, reason: str
+) -> None:
+    """M3: the machine deletes itself while the driver removes it; the next look tries again."""
+    lease = backend.provision(order)
+    first = f"{order.lease_id}-w0-0"
+
+    def up() -> bool:
+        return "RUNNING" in [m["status"] for m in machines(bodiless, order)]
+
+    until(lambda: backend.tend(lease, 1) == 1 and up(), 60, first)
+    bodiless.fault("deleteInstances", status=status, reason=reason, times=1)
+    bodiless.happen("crash", first)
+
+    def replaced() -> bool:
+        backend.tend(lease, 1)
+        return f"{order.lease_id}-w0-1" in [m["name"] for m in machines(bodiless, order)]
+
+    until(replaced, 60, "its successor")
+    until(lambda: backend.tend(lease, 1) == 1 and first not in str(machines(bodiless, order)), 60,
+          "the end of the crashed one")  # fmt: skip
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")

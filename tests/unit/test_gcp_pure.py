@@ -203,6 +203,15 @@ def test_a_lost_machine_comes_back_as_its_next_generation():
         ("NONE", "TERMINATED", Stage.LOST),
         ("NONE", "", Stage.LOST),
         ("RECREATING", "", Stage.COMING),
+        ("VERIFYING", "RUNNING", Stage.UP),
+        ("REFRESHING", "RUNNING", Stage.UP),
+        ("RESTARTING", "STOPPING", Stage.COMING),
+        ("NONE", "SOMETHING_NEW", Stage.UP),
+        ("SOMETHING_NEW", "RUNNING", Stage.UP),
+        ("SOMETHING_NEW", "", Stage.COMING),
+        ("SOMETHING_NEW", "TERMINATED", Stage.COMING),
+        ("NONE", "SUSPENDED", Stage.LOST),
+        ("DELETING", "", Stage.GOING),
     ],
 )
 def test_stages(action, status, expected):

@@ -157,11 +157,9 @@ class GcpBackend:
         view = self._viewer(lease.order).look(FRESH_S)
         mailbox = None if ticket_id is None else self._mailbox(lease.order)
         if ticket_id is not None and mailbox is not None:
-            name = records.machine_of(mailbox, lease.lease_id, ticket_id)
-            if name is not None:
-                found = [m for ms in view.values() for m in ms if m.name == name]
-                there = any(m.stage in (Stage.UP, Stage.GOING) for m in found)
-                return Liveness.ALIVE if there else Liveness.GONE
+            holder = records.holder_of(mailbox, lease.lease_id, ticket_id)
+            if holder is not None:
+                return holder.liveness((m.name, m.id, m.stage) for ms in view.values() for m in ms)
         stages = {m.stage for machines in view.values() for m in machines}
         if stages & {Stage.UP, Stage.GOING}:
             return Liveness.ALIVE
@@ -296,7 +294,8 @@ class GcpBackend:
             self._keepers[order.lease_id] = Keeper(
                 self._groups, self.config, order,
                 lambda candidate, name: self._prepare(order, candidate, name),
-                lambda group, machine: self._bury(order, group, machine), self._clock,
+                lambda group, machine: self._bury(order, group, machine),
+                lambda: records.begun(self._mailbox(order), order.lease_id), self._clock,
             )  # fmt: skip
         return self._keepers[order.lease_id]
 

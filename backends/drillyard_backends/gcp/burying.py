@@ -18,7 +18,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import records
-from drillyard_backends.gcp.groups import Stage
 from drillyard_backends.gcp.own_group import OwnGroup
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,13 @@ class _Neighbours:
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """GONE only for a machine of this very group that its listing has no more."""
         box, lease_id = self._mailbox, lease.lease_id
-        name = records.machine_of(box, lease_id, ticket_id) if ticket_id else None
-        if name is None or records.group_of(box, lease_id, name) != self._group.path:
+        holder = records.holder_of(box, lease_id, ticket_id) if ticket_id else None
+        if holder is None or holder.group != self._group.path:
             return Liveness.UNKNOWN  # of another group of the lease, which is not ours to see
         members = self._group.members()
         if members is None:
             return Liveness.UNKNOWN
-        alive = {m.name for m in members if m.stage is not Stage.LOST}
-        return Liveness.ALIVE if name in alive else Liveness.GONE
+        return holder.liveness((m.name, m.id, m.stage) for m in members)
 
 
 class Gravedigger:

@@ -55,6 +55,7 @@ class Keeper:
         order: What was rented.
         prepare: Makes what a candidate's group needs (its template), idempotently.
         bury: Told of lost machines before they are removed, to save their last words.
+        begun: The machines that have begun so far, also those that a driver before this one saw.
         clock: For waiting.
     """
 
@@ -65,6 +66,7 @@ class Keeper:
         order: Order,
         prepare: Callable[[Candidate, str], None],
         bury: Callable[[Group, Managed], None],
+        begun: Callable[[], Sequence[naming.Machine]],
         clock: Clock = SYSTEM,
     ) -> None:
         self._groups = groups
@@ -72,6 +74,7 @@ class Keeper:
         self._order = order
         self._prepare = prepare
         self._bury = bury
+        self._begun: Callable[[], Sequence[naming.Machine]] | None = begun
         self._clock = clock
         self._base = naming.base_name(config.group_prefix, order.lease_id)
         self._candidates = candidates(config)
@@ -147,8 +150,8 @@ class Keeper:
 
     # -- what is there ------------------------------------------------------------------------
 
-    def remember(self, machine: naming.Machine) -> None:
-        """A machine that has lived: the next of its number gets another name."""
+    def _lived(self, machine: naming.Machine) -> None:
+        """The next machine of this number gets another name."""
         index, generation = machine.index, machine.generation + 1
         self._generations[index] = max(generation, self._generations.get(index, 0))
 
@@ -157,7 +160,14 @@ class Keeper:
         for machines in view.values():
             for managed in machines:
                 if managed.stage is not Stage.COMING:
-                    self.remember(managed.machine)
+                    self._lived(managed.machine)
+        if self._begun is not None:
+            try:
+                for machine in self._begun():
+                    self._lived(machine)
+                self._begun = None
+            except InfrastructureError as error:
+                log.info("earlier machines are not known yet: %s", error)
 
     def _lost(self, view: View) -> dict[Group, list[Managed]]:
         """Machines that are lost for certain.

@@ -284,7 +284,11 @@ class Groups:
                 self._make_batch(place, name, left)
 
     def delete_machines(self, place: Place, name: str, machines: Sequence[Managed]) -> None:
-        """Ask for the end of machines, through their group; those already gone are skipped."""
+        """Ask for the end of machines, through their group; those already gone are skipped.
+
+        A refusal because the group or a machine is being changed or deleted just now ends nothing:
+        a machine that is left is listed, and the next look asks again.
+        """
         compute = self._compute
         kind = "region_" if place.regional else ""
         for start in range(0, len(machines), BATCH):
@@ -293,7 +297,7 @@ class Groups:
                 "instances": [_ADDRESS + m.address for m in batch],
                 "skip_instances_on_validation_error": True,
             }
-            with contextlib.suppress(Missing):
+            with contextlib.suppress(Missing, InUse, Exists):
                 compute.change(
                     f"delete {len(batch)} machines in {place.name}",
                     compute.managers(place).delete_instances_unary, place,

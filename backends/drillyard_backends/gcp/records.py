@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from drillyard.backend import Order
+from drillyard.backend import Liveness, Order
 from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Record, WorkerRecord
 from drillyard.mailbox.store import ObjectMissing
+from drillyard_backends.gcp.groups import Stage
+from drillyard_backends.gcp.naming import Machine
 
 LOG_TAIL = 1 << 20
 """Bytes that are kept of a machine's log."""
+_STAMPS_S = 2.0
+"""By how much the times of two objects of a bucket may be off against each other."""
 
 
 def mailbox_of(order: Order) -> Mailbox | None:
@@ -24,13 +30,67 @@ def mailbox_of(order: Order) -> Mailbox | None:
         return None
 
 
-def machine_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> str | None:
+@dataclass(frozen=True)
+class Holder:
+    """The machine that holds a ticket.
+
+    Attributes:
+        name: Its name. Google may give it again to another machine.
+        number: Google's number of the newest machine of that name that has begun; None: unknown.
+        group: The group of that machine by its own words, or None.
+        succeeded: That machine began after the last word of the worker that holds the ticket: it
+            is another one.
+    """
+
+    name: str
+    number: str | None = None
+    group: str | None = None
+    succeeded: bool = False
+
+    def liveness(self, listed: Iterable[tuple[str, str, Stage]]) -> Liveness:
+        """Whether the machine lives.
+
+        Args:
+            listed: Name, number (empty: no machine) and stage of each machine that is listed.
+
+        Returns:
+            GONE only where it is listed no more, has ended, or another one has its name. UNKNOWN
+            where a listed machine may be it.
+        """
+        mine = [
+            (number, stage) for name, number, stage in listed
+            if name == self.name and stage is not Stage.LOST
+        ]  # fmt: skip
+        if not mine or (self.succeeded and len(mine) == 1):
+            return Liveness.GONE
+        if self.succeeded:
+            return Liveness.UNKNOWN
+        if self.number is None:
+            up = any(stage is not Stage.COMING for _, stage in mine)
+            return Liveness.ALIVE if up else Liveness.UNKNOWN
+        return Liveness.ALIVE if any(n == self.number for n, _ in mine) else Liveness.UNKNOWN
+
+
+def holder_of(mailbox: Mailbox, lease_id: str, ticket_id: str) -> Holder | None:
     """The machine of a lease that holds a ticket's newest claim; None when nothing tells."""
     found = (mailbox.claim_of(key) for key in mailbox.claim_keys(f"{ticket_id}."))
     attempts = [claim[1] for claim in found if claim is not None and claim[0] == ticket_id]
     claim = mailbox.read_claim(ticket_id, max(attempts)) if attempts else None
-    worker = mailbox.read(f"workers/{claim.worker}.json", WorkerRecord) if claim else None
-    return worker.host if worker is not None and worker.lease == lease_id else None
+    if claim is None:
+        return None
+    path = f"workers/{claim.worker}.json"
+    worker = mailbox.read(path, WorkerRecord)
+    if worker is None or worker.lease != lease_id or not worker.host:
+        return None
+    began = f"leases/{lease_id}/machines/{worker.host}.json"
+    started = mailbox.read(began, Started)
+    if started is None:
+        return Holder(worker.host)
+    # By the bucket's own clock: machines' clocks may differ.
+    words = [mailbox.store.stat(mailbox.key(key)) for key in (path, began)]
+    last, first = (None if one is None else one.updated_at for one in words)
+    succeeded = last is not None and first is not None and last + _STAMPS_S < first
+    return Holder(worker.host, started.number or None, started.group, succeeded)
 
 
 class Started(Record):
@@ -43,10 +103,14 @@ class Started(Record):
     written_at: float
 
 
-def group_of(mailbox: Mailbox, lease_id: str, machine: str) -> str | None:
-    """The group of a machine by its own words, or None."""
-    started = mailbox.read(f"leases/{lease_id}/machines/{machine}.json", Started)
-    return started.group if started else None
+def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
+    """The machines of a lease that have begun, ever, by their own words."""
+    if mailbox is None:
+        return []
+    prefix = mailbox.key(f"leases/{lease_id}/machines/")
+    names = (info.key[len(prefix) :] for info in mailbox.store.list(prefix))
+    found = (Machine.parse(name.removesuffix(".json")) for name in names)
+    return [machine for machine in found if machine is not None]
 
 
 def machine_logs(order: Order) -> dict[str, str]:

@@ -198,8 +198,10 @@ class Groups:
             # The group itself deletes a machine at its limit, and does not miss it.
             group.target -= 1
             group.managed.pop(managed.name, None)
-        elif instance.gone is not None:
+        elif instance.gone is not None and self._instances.physics.lost_stay_listed:
             managed.instance, managed.action = None, "NONE"
+        elif instance.gone is not None:
+            group.managed.pop(managed.name, None)
 
 
 def managed_document(api: str, group: Group, managed: Managed) -> dict[str, Any]:

@@ -200,6 +200,8 @@ class Physics(BaseModel):
         listing_lag_s: At most so long a new resource is missing from lists, and a deleted one in
             them; each has its own random lag.
         listing_lag_least_s: The shortest of these lags.
+        lost_stay_listed: A machine that was taken away stays in its group's listing, without a
+            status (no page says so); False: its row goes, and the group keeps its size.
         processes: Machines run their start-up script; without, they only exist.
         skew_s: By how much machines' own clocks are wrong (in their metadata server's dates).
         stockouts: Places without machines.
@@ -216,6 +218,7 @@ class Physics(BaseModel):
     shutdown_s: float = 30.0
     listing_lag_s: float = 0.0
     listing_lag_least_s: float = 0.0
+    lost_stay_listed: bool = True
     processes: bool = True
     skew_s: float = 0.0
     stockouts: list[StockOut] = Field(default_factory=list)

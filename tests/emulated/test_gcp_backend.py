@@ -1,22 +1,29 @@
 """The Google Cloud backend on the emulated Compute Engine: contract, capacity, faults, ends."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from google.auth.transport.requests import AuthorizedSession
+from google.oauth2 import service_account
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import NoCapacity
+from drillyard.errors import DrillyardError, NoCapacity, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.clock import FakeClock
-from drillyard_backends.gcp import records
+from drillyard_backends.gcp import records, rights
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.groups import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
+from drillyard_backends.gcp.own_group import OwnGroup
 from drillyard_backends.gcp.places import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
@@ -349,8 +356,6 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
 def test_the_users_own_template_stays(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:
-    from drillyard.errors import UserError
-
     with pytest.raises(UserError, match="no instance template 'mine'"):
         GcpBackend(**{**settings, "template": "mine"}).provision(order)
     other = order.model_copy(update={"lease_id": "dy-00000000aa"})
@@ -385,7 +390,7 @@ def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order,
     restarted: bool,
 ) -> None:  # fmt: skip
-    """G5: no page says whether its row stays. A new driver knows earlier machines by their word."""
+    """G5: no page says whether its row stays. A new driver knows earlier machines by record."""
     bodiless.physics(notice_s=0.2, lost_stay_listed=False)
     lease = backend.provision(order)
     first, second = f"{order.lease_id}-w0-0", f"{order.lease_id}-w0-1"
@@ -449,3 +454,106 @@ def test_a_delete_that_is_refused_for_now_ends_no_waiting(
           "the end of the crashed one")  # fmt: skip
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_machine_that_replaces_a_lost_one_has_the_same_deadline(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """M4: each machine had the whole time for itself."""
+    order = order.model_copy(update={"deadline": bodiless.state()["now"] + 3600.0})
+    lease = backend.provision(order)
+    template = backend._groups.template(order.lease_id)
+    ends = datetime.fromisoformat(template.properties.scheduling.termination_time).timestamp()
+    assert order.deadline is not None and abs(ends - order.deadline) <= 2.0
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_disks_of_the_users_template_go_with_their_machines(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D7: Google keeps a disk unless it is told otherwise."""
+    disk = {"boot": True, "initializeParams": {"diskSizeGb": "20"}}
+    bodiless.ask("template", name="keeping", properties={"disks": [disk]})
+    own = GcpBackend(**{**settings, "template": "keeping"})
+    lease = own.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    own.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project, without disks")
+    attached = {"boot": True, "source": "zones/europe-west1-b/disks/data"}
+    bodiless.ask("template", name="attaching", properties={"disks": [attached]})
+    with pytest.raises(UserError, match="attaches the existing disk"):
+        GcpBackend(**{**settings, "template": "attaching"}).provision(order)
+
+
+def test_a_template_that_an_earlier_experiment_left_is_made_anew(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """G-D10: its machines would run the old code until the old deadline."""
+    now = bodiless.state()["now"]
+    old = order.model_copy(update={"deadline": now + 60.0})
+    backend._prepare(old, candidates(backend.config)[0], order.lease_id)
+    new = order.model_copy(update={"deadline": now + 3600.0})
+    lease = backend.provision(new)
+    items = backend._groups.template(order.lease_id).properties.metadata.items
+    assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
+    backend._prepare(old, candidates(backend.config)[0], order.lease_id)  # in use: it stays
+    items = backend._groups.template(order.lease_id).properties.metadata.items
+    assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def role(name: str) -> list[str]:
+    """The permissions of a role file that the guide tells users to grant."""
+    path = Path(__file__).parents[2] / "deployments/gcp" / name
+    return list(yaml.safe_load(path.read_text())["includedPermissions"])
+
+
+@pytest.mark.parametrize("lacking", ["", "compute.instanceGroups.delete"])
+def test_the_roles_that_ship_are_enough_to_rent_and_to_end(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order, lacking: str
+) -> None:
+    """G-D5: with them groups could be made, and not be deleted."""
+    user = f"user@{bodiless.project}.iam.gserviceaccount.com"
+    has = {user: [*role("role.yaml"), *rights.BUCKET],
+           bodiless.service_account: role("machine-role.yaml")}  # fmt: skip
+    bodiless.ask("project", granted={k: [p for p in v if p != lacking] for k, v in has.items()})
+    try:
+        if lacking:
+            bodiless.ask("project", granted={})
+            lease = backend.provision(order)
+            bodiless.ask("project", granted={user: [p for p in has[user] if p != lacking]})
+            with pytest.raises(DrillyardError, match=lacking):
+                backend.teardown(lease)
+            bodiless.ask("project", granted=has)
+        else:
+            lease = backend.provision(order)
+            assert backend.tend(lease, 1) == 1
+            list(backend.leases())
+            backend.protect(lease, None)
+        backend.teardown(lease)
+        until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+        alone = order.model_copy(update={"lease_id": f"dy-{uuid.uuid4().hex[:10]}"})
+        backend.provision(alone)
+        group = OwnGroup(
+            bodiless.project, f"zones/europe-west1-b/{alone.lease_id}", "europe-west1-b", 5.0
+        )
+        group.__dict__["session"] = machine_session(bodiless)
+        assert group.members() is not None
+        assert group.delete_machine(f"{alone.lease_id}-w0-0")
+        assert group.delete()
+        until(lambda: alone.lease_id not in str(bodiless.state()["groups"]), 60, "no group")
+    finally:
+        bodiless.ask("project", granted={})
+    backend._groups.delete_template(alone.lease_id)
+
+
+def machine_session(cloud: GcpEmulator) -> AuthorizedSession:
+    """Requests in the name of the machines' own account."""
+    key = json.loads(Path(cloud.env["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
+    credentials = service_account.Credentials.from_service_account_info(
+        {**key, "client_email": cloud.service_account},
+        scopes=["https://www.googleapis.com/auth/cloud-platform"],
+    )
+    return AuthorizedSession(credentials)

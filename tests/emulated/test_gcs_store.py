@@ -118,3 +118,22 @@ def test_folders_are_listed_without_what_is_in_them(store: GcsStore, cloud: GcpE
 def test_nothing_lies_outside_the_prefix(store: GcsStore, cloud: GcpEmulator) -> None:
     store.put("a/b", b"1")
     assert objects(cloud, store) == ["some/folder/a/b"]
+
+
+def test_a_store_that_is_away_is_asked_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L2: the library waits up to a minute between two tries, also after the bucket is back."""
+    from google.api_core import exceptions
+    from google.api_core.retry import retry_unary
+
+    slept: list[float] = []
+    monkeypatch.setattr(retry_unary.time, "sleep", slept.append)
+
+    def away() -> str:
+        if len(slept) < 30:
+            raise exceptions.ServiceUnavailable("away")
+        return "back"
+
+    assert module._retry(module.PATIENCE_S)(away)() == "back"
+    assert max(slept) <= module.LONGEST_DELAY_S

@@ -63,9 +63,7 @@ def test_a_machine_that_began_after_the_last_beat_is_another_one(
     store = Dated(f"memory://holder-{beat}")
     store.times = {"w.json": beat, f"{NAME}.json": 100.0}
     mailbox = Mailbox(store, "e")
-    mailbox.claim(
-        Claim(ticket="r.train", attempt=1, worker="w", token="t", claimed_at=1.0)
-    )
+    mailbox.claim(Claim(ticket="r.train", attempt=1, worker="w", token="t", claimed_at=1.0))
     mailbox.write("workers/w.json", WorkerRecord(worker="w", lease="l", host=NAME, written_at=1.0))
     assert records.holder_of(mailbox, "l", "r.train") == Holder(NAME)
     started = records.Started(machine=NAME, number="2", group="zones/z/g", written_at=1.0)

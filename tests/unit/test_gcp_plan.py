@@ -13,7 +13,7 @@ from drillyard.backend import Order
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.testing.clock import FakeClock
-from drillyard_backends.gcp import plan, prices, quotas, rights
+from drillyard_backends.gcp import plan, prices, quotas, reading, rights
 from drillyard_backends.gcp.settings import read_settings
 from tests.unit.google_world import ACCOUNT, SETTINGS, World
 
@@ -252,3 +252,20 @@ def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str,
     assert f"iam roles update {made} --quiet || gcloud iam roles create {made}; }}" in said
     elsewhere = rights.grant_role("role", "elsewhere.yaml", wanted, "p-1", "user:me")
     assert f"--permissions={','.join(wanted)}" in elsewhere
+
+
+@pytest.mark.parametrize("own", [None, "billing-1"])
+def test_a_persons_login_asks_on_the_quota_of_the_project(
+    monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    """G-D6: the APIs about projects, identities and services refuse a login without one."""
+    import google.auth
+    from google.oauth2 import credentials, service_account
+
+    person = credentials.Credentials("token", quota_project_id=own)
+    monkeypatch.setattr(google.auth, "default", lambda **_: (person, None))
+    session = reading.HttpsLine("lab-1234")._signed()
+    assert session.credentials.quota_project_id == (own or "lab-1234")
+    machine = service_account.Credentials(None, "me@lab", "https://token")
+    monkeypatch.setattr(google.auth, "default", lambda **_: (machine, None))
+    assert reading.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None

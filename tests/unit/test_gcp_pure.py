@@ -1,6 +1,7 @@
 """The parts of the Google Cloud backend that make no call: settings, names, templates, choices."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -87,9 +88,11 @@ def test_names_are_computed_and_read_back():
 
 def test_a_machine_lives_no_longer_than_its_order():
     scheduling = template()["scheduling"]
-    assert scheduling["max_run_duration"] == {"seconds": 3600}
+    assert scheduling["termination_time"] == "1970-01-01T01:23:20Z"  # the order's deadline
+    assert "max_run_duration" not in scheduling
     assert scheduling["instance_termination_action"] == "DELETE"
-    assert template(now=6_000.0)["scheduling"]["max_run_duration"] == {"seconds": MIN_LIFE_S}
+    late = template(now=6_000.0)["scheduling"]["termination_time"]
+    assert datetime.fromisoformat(late).timestamp() == 6_000.0 + MIN_LIFE_S
     forever = ORDER.model_copy(update={"deadline": None})
     assert template(forever)["scheduling"]["max_run_duration"] == {"seconds": 86_400}
 
@@ -134,7 +137,8 @@ def test_the_users_own_template_is_the_base():
                                                               "value": "theirs"}]},
     }  # fmt: skip
     found = template(base=base)
-    assert found["disks"] == [{"boot": True}]
+    assert found["disks"] == [{"boot": True, "auto_delete": True}]
+    assert base["disks"] == [{"boot": True}]
     assert found["labels"]["cost"] == "42" and found["labels"]["drillyard"] == "machine"
     metadata = {i["key"]: i["value"] for i in found["metadata"]["items"]}
     assert metadata["proxy"] == "p" and metadata["startup-script"] != "theirs"

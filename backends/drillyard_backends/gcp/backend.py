@@ -344,7 +344,14 @@ class GcpBackend:
                 hint="backends.gcp.template names an existing one; leave it out for drillyard's",
             ) from None
         kind = type(template.properties)
-        return dict(kind.to_dict(template.properties, including_default_value_fields=False))
+        found = dict(kind.to_dict(template.properties, including_default_value_fields=False))
+        if kept := [str(one["source"]) for one in found.get("disks", []) if one.get("source")]:
+            raise UserError(
+                f"instance template {name!r} attaches the existing disk {kept[0]}, which would be "
+                "deleted with the first machine",
+                hint="give the template disks that are made from an image (initializeParams)",
+            )
+        return found
 
     def _bury(self, order: Order, group: Group, machine: Managed) -> None:
         """Keep what a lost machine wrote, before it is removed."""

@@ -100,14 +100,34 @@ class Groups:
     # -- templates ----------------------------------------------------------------------------
 
     def make_template(self, body: Mapping[str, Any]) -> None:
-        """Make a template, unless there is one of that name."""
+        """Make a template, unless there is one of that name for the same order.
+
+        One of another order is left over from an earlier experiment of that name: its machines
+        would run old code until an old deadline. It goes, unless a group uses it.
+        """
         name, compute = str(body["name"]), self._compute
-        with contextlib.suppress(Exists):
-            compute.change(
-                f"create template {name}",
-                compute.client("InstanceTemplatesClient").insert_unary, None,
-                project=compute.project, instance_template_resource=dict(body),
-            )  # fmt: skip
+        for _ in range(2):
+            try:
+                compute.change(
+                    f"create template {name}",
+                    compute.client("InstanceTemplatesClient").insert_unary, None,
+                    project=compute.project, instance_template_resource=dict(body),
+                )  # fmt: skip
+            except Exists:
+                if self._is_of(name, body) or not self.delete_template(name):
+                    return
+            else:
+                return
+
+    def _is_of(self, name: str, body: Mapping[str, Any]) -> bool:
+        """Whether the template of a name has the order of another one."""
+        wanted = {i["key"]: i["value"] for i in body["properties"]["metadata"]["items"]}
+        try:
+            found = self.template(name).properties.metadata.items
+        except Missing:
+            return False
+        there = {item.key: item.value for item in found}
+        return there.get(naming.ORDER_KEY) == wanted.get(naming.ORDER_KEY)
 
     def template(self, name: str) -> Any:
         """A template.

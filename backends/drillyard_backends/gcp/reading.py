@@ -108,7 +108,7 @@ class Reader:
 
     def __init__(self, project: str, line: Line | None = None, clock: Clock = SYSTEM) -> None:
         self.project = project
-        self._line = line or HttpsLine()
+        self._line = line or HttpsLine(project)
         self._clock = clock
         self._never = threading.Event()
 
@@ -195,9 +195,15 @@ class Reader:
 
 
 class HttpsLine:
-    """HTTPS with the credentials that google.auth finds."""
+    """HTTPS with the credentials that google.auth finds.
 
-    def __init__(self) -> None:
+    Args:
+        project: Whose quota the questions of a person's login count against. The APIs about
+            projects, identities and services refuse such a login without one.
+    """
+
+    def __init__(self, project: str = "") -> None:
+        self._project = project
         self._session: Any = None
         self._credentials: Any = None
 
@@ -242,8 +248,12 @@ class HttpsLine:
         if self._session is None:
             import google.auth
             from google.auth.transport import requests
+            from google.oauth2.credentials import Credentials
 
             self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+            person = isinstance(self._credentials, Credentials)
+            if person and self._project and not self._credentials.quota_project_id:
+                self._credentials = self._credentials.with_quota_project(self._project)
             session: Any = requests.AuthorizedSession
             self._session = session(self._credentials)
         return self._session

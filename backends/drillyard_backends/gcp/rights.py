@@ -20,7 +20,8 @@ LOOKING_APIS = (
 
 DELETING = (
     "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.list",
-    "compute.instanceTemplates.delete", "compute.instances.delete", "compute.instances.list",
+    "compute.instanceGroups.delete", "compute.instanceTemplates.delete",
+    "compute.instances.delete", "compute.instances.list",
 )  # fmt: skip
 """Without these nothing is created: what could not be deleted, or not be found, would leak."""
 DRIVER = tuple(sorted((
@@ -31,6 +32,7 @@ DRIVER = tuple(sorted((
     "compute.images.useReadOnly",
     "compute.instanceGroupManagers.create", "compute.instanceGroupManagers.get",
     "compute.instanceGroupManagers.update", "compute.instanceGroupManagers.use",
+    "compute.instanceGroups.create", "compute.instanceGroups.get", "compute.instanceGroups.use",
     "compute.instanceTemplates.create", "compute.instanceTemplates.get",
     "compute.instanceTemplates.list", "compute.instanceTemplates.useReadOnly",
     "compute.instances.create", "compute.instances.get",
@@ -42,11 +44,13 @@ DRIVER = tuple(sorted((
     "compute.regions.get", "compute.subnetworks.get", "compute.subnetworks.use",
     "compute.zoneOperations.get", "compute.zones.get",
     "iam.serviceAccounts.get", "resourcemanager.projects.get", "serviceusage.services.get",
+    "serviceusage.services.use",
 )))  # fmt: skip
 """Of who runs ``drillyard`` (``deployments/gcp/role.yaml``), in the project."""
 MACHINE = (
     "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.get",
-    "compute.instanceGroupManagers.update", "compute.instances.delete",
+    "compute.instanceGroupManagers.update", "compute.instanceGroups.delete",
+    "compute.instances.delete",
     "compute.zoneOperations.get", "compute.regionOperations.get",
 )  # fmt: skip
 """Of the machines (``deployments/gcp/machine-role.yaml``): they delete themselves."""

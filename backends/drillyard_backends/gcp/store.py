@@ -23,6 +23,9 @@ CHUNK = 8 << 20
 """Of a resumable upload: what is repeated after a broken connection."""
 PATIENCE_S = 45.0
 """How long one small request is repeated; who calls decides what a longer absence means."""
+LONGEST_DELAY_S = 5.0
+"""Between two tries. The library's own 60 s would use the patience up in a few tries, and wait on
+after the bucket is back."""
 _TIMEOUT_S = (10.0, 60.0)
 
 
@@ -189,4 +192,4 @@ class _Seamed:
 def _retry(seconds: float) -> Any:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_timeout(seconds)
+    return DEFAULT_RETRY.with_timeout(seconds).with_delay(maximum=LONGEST_DELAY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from drillyard.backend import Order
@@ -45,6 +46,9 @@ def instance_template(
         The fields of ``compute_v1.InstanceTemplate``.
     """
     properties: dict[str, Any] = dict(base or {})
+    if "disks" in properties:
+        # Google's default is to keep a disk: each machine would leave one behind, which is paid.
+        properties["disks"] = [{**one, "auto_delete": True} for one in properties["disks"]]
     if base is None:
         properties |= {
             "disks": [disk(order, config)],
@@ -80,12 +84,19 @@ def scheduling(order: Order, candidate: Candidate, gpu: bool, now: float) -> dic
     """Spot or not, and the limit that holds with nobody driving."""
     # A machine with a GPU, and a Spot one, cannot be moved to another host.
     moves = not (candidate.spot or gpu or candidate.machine_type.startswith(_WITH_GPUS))
+    life = life_s(order, now)
+    if order.deadline is None:
+        limit: dict[str, Any] = {"max_run_duration": {"seconds": life}}
+    else:
+        # Absolute: a duration would count anew for each machine that replaces a lost one.
+        ends = datetime.fromtimestamp(int(now + life), UTC)
+        limit = {"termination_time": ends.isoformat().replace("+00:00", "Z")}
     return {
         "provisioning_model": "SPOT" if candidate.spot else "STANDARD",
         "automatic_restart": False,
         "on_host_maintenance": "MIGRATE" if moves else "TERMINATE",
         "instance_termination_action": "DELETE",
-        "max_run_duration": {"seconds": life_s(order, now)},
+        **limit,
     }
 
 

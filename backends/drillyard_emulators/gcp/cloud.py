@@ -176,6 +176,7 @@ class Cloud(Loopback):
         for key in ("denied", "disabled", "accounts"):
             if key in asked:
                 setattr(self.project, key, set(asked[key]))
+        self.project.granted = dict(asked.get("granted", self.project.granted))
 
     def _advance(self, asked: dict[str, Any]) -> float:
         now = self.clock.advance(float(asked["seconds"]))

@@ -29,6 +29,7 @@ class Project:
         project_id: As people write it.
         number: As Google writes it in the links that machines see.
         denied: Permissions that nobody has.
+        granted: E-mail of an account to all the permissions that it has; who is not in it has all.
         disabled: Services that are switched off.
         accounts: Service accounts that exist, by e-mail.
     """
@@ -36,6 +37,7 @@ class Project:
     project_id: str
     number: str = "123456789012"
     denied: set[str] = field(default_factory=set)
+    granted: dict[str, list[str]] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
 
@@ -48,7 +50,8 @@ class Project:
 
     def may(self, caller: str | None, permission: str, resource: str) -> bool:
         """Whether a caller has a permission."""
-        return permission not in self.denied
+        granted = self.granted.get((caller or "").partition("|")[0])
+        return permission not in self.denied and (granted is None or permission in granted)
 
     def need(self, caller: str | None, permission: str, resource: str) -> None:
         """Insist on a permission.

@@ -120,6 +120,9 @@ def check_properties(properties: dict[str, Any]) -> None:
     if limit is not None and not 30 <= int(limit) <= 120 * 24 * 3600:
         text = f"Invalid value for field 'scheduling.maxRunDuration': {limit} s; 30 s to 120 days."
         raise Refusal(400, "invalid", text)
+    if limit is not None and scheduling.get("terminationTime"):
+        text = "Invalid value for field 'scheduling': either maxRunDuration or terminationTime."
+        raise Refusal(400, "invalid", text)
     if limit is not None and not scheduling.get("instanceTerminationAction"):
         text = "Invalid value for field 'scheduling.instanceTerminationAction': it is needed with"
         raise Refusal(400, "invalid", f"{text} maxRunDuration.")

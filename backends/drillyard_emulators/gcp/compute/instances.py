@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ class Instances:
         found = machine_type(kind)
         if found is None or not self._catalogue.has(zone, kind):
             text = f"Machine type with name '{kind}' does not exist in zone '{zone}'."
+            raise NoCapacity("INVALID_FIELD_VALUE", text)
+        ends = scheduling.get("terminationTime")
+        if ends is not None and _epoch(ends) <= self._clock.now():
+            # No page says so; the other answer is a machine that ends at once.
+            text = f"Invalid value for field 'scheduling.terminationTime': {ends} is in the past."
             raise NoCapacity("INVALID_FIELD_VALUE", text)
         accelerators = {
             str(a["acceleratorType"]).rpartition("/")[2]: int(a.get("acceleratorCount", 1))
@@ -231,6 +237,9 @@ class Instances:
             return
         instance.status, instance.started = "RUNNING", self._clock.now()
         limit = (instance.scheduling.get("maxRunDuration") or {}).get("seconds")
+        ends = instance.scheduling.get("terminationTime")
+        if ends is not None:
+            limit = max(0.0, _epoch(ends) - self._clock.now())
         if limit is not None:
             self._scheduler.after(float(limit), lambda: self._expire(instance))
         fails = self.physics.boot_failures > 0
@@ -335,6 +344,10 @@ def metadata_items(properties: Mapping[str, Any]) -> list[dict[str, str]]:
     """The metadata of a template."""
     found: list[dict[str, str]] = (properties.get("metadata") or {}).get("items") or []
     return found
+
+
+def _epoch(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def check_name(name: str) -> bool:

@@ -89,10 +89,18 @@ class Routes:
         return None
 
 
-def permission_of(method: str, where: str) -> str:
+_MORE = {
+    "instanceGroupManagers.delete": ["compute.instanceGroups.delete"],
+    "instanceGroupManagers.insert": ["compute.instanceGroups.create"],
+}
+"""Google's page of each names these too, and each of its own roles has both."""
+
+
+def permissions_of(method: str, where: str) -> list[str]:
     """What a caller needs for a method (``compute.instances.create``)."""
     collection, _, verb = method.partition(".")
     if collection == "operations":
         kind = {"z": "zoneOperations", "r": "regionOperations"}.get(where[:1], "globalOperations")
         collection = kind
-    return f"compute.{collection}.{_PERMISSION.get(verb, verb)}"
+    first = f"compute.{collection}.{_PERMISSION.get(verb, verb)}"
+    return [first, *_MORE.get(method, [])]

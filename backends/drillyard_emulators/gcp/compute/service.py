@@ -5,7 +5,7 @@ from __future__ import annotations
 from drillyard_emulators.gcp.compute.groups_api import GroupsApi
 from drillyard_emulators.gcp.compute.instances_api import InstancesApi
 from drillyard_emulators.gcp.compute.reading import Reading
-from drillyard_emulators.gcp.compute.routing import Routes, permission_of
+from drillyard_emulators.gcp.compute.routing import Routes, permissions_of
 from drillyard_emulators.gcp.compute.templates_api import TemplatesApi
 from drillyard_emulators.gcp.compute.world import World
 from drillyard_emulators.http.wire import Refusal, Request, Response
@@ -47,7 +47,7 @@ class ComputeService:
             raise Refusal(404, "notFound", f"No such method: {request.method} {path}")
         handler, call = found
         if ours:
-            permission = permission_of(call.method, call.where)
-            self._world.project.need(request.caller, permission, f"projects/{project}/{rest}")
+            for permission in permissions_of(call.method, call.where):
+                self._world.project.need(request.caller, permission, f"projects/{project}/{rest}")
         with self._world.lock:
             return handler(call)

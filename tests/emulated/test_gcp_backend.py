@@ -15,7 +15,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import service_account
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import DrillyardError, NoCapacity, UserError
+from drillyard.errors import ControlPlaneError, DrillyardError, NoCapacity, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.clock import FakeClock
@@ -43,7 +43,7 @@ def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmu
     yield world
     world.clear_faults()
     plain = {"stockouts": [], "false_done": [], "boot_failures": 0, "notice_s": 30}
-    world.physics(**plain, listing_lag_s=0, processes=True, lost_stay_listed=True)
+    world.physics(**plain, listing_lag_s=0, processes=True, lost_stay_listed=True, unreachable=[])
 
 
 @pytest.fixture
@@ -500,6 +500,65 @@ def test_a_template_that_an_earlier_experiment_left_is_made_anew(
     backend._prepare(old, candidates(backend.config)[0], order.lease_id)  # in use: it stays
     items = backend._groups.template(order.lease_id).properties.metadata.items
     assert {i.key: i.value for i in items}["drillyard-order"] == new.model_dump_json()
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_machine_that_left_its_group_is_ended_too(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """G-D8: it was listed, and no teardown could end it."""
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    bodiless.happen("abandon", f"{order.lease_id}-w0-0")
+    until(lambda: not machines(bodiless, order)[0]["group"], 60, "an abandoned machine")
+
+    def ended() -> bool:
+        backend.teardown(lease)
+        return nothing_left(bodiless, order)
+
+    until(ended, 60, "an empty project")
+
+
+def test_a_lease_of_another_group_prefix_is_ended(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D9: after the setting was changed the reaper showed it each time and deleted nothing."""
+    other = GcpBackend(**{**settings, "group_prefix": "old"})
+    other.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    (found,) = [x for x in backend.leases() if x.lease_id == order.lease_id]
+
+    def ended() -> bool:
+        backend.teardown(found)
+        return nothing_left(bodiless, order)
+
+    until(ended, 60, "an empty project")
+
+
+def test_a_regional_group_is_deleted_once(
+    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
+) -> None:
+    """G-D22: the place of the settings and that of the listing were two."""
+    regional = GcpBackend(**{**settings, "regional": True})
+    lease = regional.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    regional.teardown(lease)
+    assert len(bodiless.log(f"DELETE .*instanceGroupManagers/{order.lease_id}")) == 1
+    until(lambda: nothing_left(bodiless, order), 60, "an empty project")
+
+
+def test_a_zone_that_cannot_be_reached_hides_nothing(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order
+) -> None:
+    """M13: an answer without it looked like a project without machines."""
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), 60, "a machine")
+    bodiless.physics(unreachable=["zones/europe-west1-b"])
+    with pytest.raises(ControlPlaneError, match="not listed everything: UNREACHABLE"):
+        list(backend.leases())
+    bodiless.physics(unreachable=[])
+    assert order.lease_id in [found.lease_id for found in backend.leases()]
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 

@@ -205,21 +205,40 @@ class GcpBackend:
         raise NotFound(f"lease {lease.lease_id} has no machine {machine!r} now")
 
     def teardown(self, lease: Lease) -> None:
-        """Delete the groups of a lease with all machines, then its templates; safe to repeat."""
+        """Delete the groups of a lease with all machines, then its templates; safe to repeat.
+
+        Groups are found by name, in the listing, and by what the machines themselves say: a lease
+        may have been made under another ``group_prefix``. A machine that is in no group is
+        deleted by itself.
+        """
         order = lease.order
         with self._locked(order.lease_id):
             self._keepers.pop(order.lease_id, None)
             viewer = self._viewer(order)
             viewer.forget()
-            there = {(g.place, self._name(order, g.variant)) for g in viewer.look()}
-            base = self._base(order)
-            there |= {
+            bases = {self._base(order), str(lease.provider.get("group") or self._base(order))}
+            machines = list(self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}"))
+            there = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
+            there += [
                 (found.place, found.name) for found in self._groups.listed()
-                if found.name == base or found.name.startswith(f"{base}-")
-            }  # fmt: skip
-            if self._delete_groups(sorted(there)):
-                for variant in {c.variant for c in candidates(self.config)}:
-                    self._groups.delete_template(self._name(order, variant))
+                if any(f"{found.name}-".startswith(f"{base}-") for base in bases)
+            ]  # fmt: skip
+            there += [
+                (c.place, naming.group_name(base, c.variant))
+                for base in bases - {self._base(order)} for c in candidates(self.config)
+            ]  # fmt: skip
+            digits = self._base(order).rpartition("-")[2]
+            told = (_group_of(machine) for machine in machines)
+            there += [found for found in told if found is not None and digits in found[1]]
+            # One place may be written in two ways: a region with and without its zones.
+            groups = {(place.path, name): (place, name) for place, name in there}
+            if self._delete_groups([groups[key] for key in sorted(groups)]):
+                for machine in machines:
+                    self._groups.delete_instance(machine)
+                own = {naming.group_name(b, c.variant) for b in bases
+                       for c in candidates(self.config)}  # fmt: skip
+                for name in sorted(own | {name for _, name in groups}):
+                    self._groups.delete_template(name)
             viewer.forget()
 
     def leases(self) -> Iterator[Lease]:
@@ -374,6 +393,17 @@ class GcpBackend:
         order = _order_of(template) or Order(lease_id=lease_id, experiment="", store_url="")
         if order.lease_id == lease_id:
             found[lease_id] = self._lease(order, _epoch(created))
+
+
+def _group_of(instance: Any) -> tuple[Place, str] | None:
+    """The group that a machine was made by, as drillyard, else Google, told it."""
+    told = {item.key: item.value for item in instance.metadata.items}
+    path = told.get(naming.GROUP_KEY) or told.get("created-by") or ""
+    name = path.rpartition("/")[2]
+    try:
+        return (Place.parse(path), name) if name else None
+    except ValueError:
+        return None
 
 
 def _order_of(template: Any) -> Order | None:

@@ -326,6 +326,16 @@ class Groups:
                     **compute.where(place),
                 )  # fmt: skip
 
+    def delete_instance(self, instance: Any) -> None:
+        """Ask for the end of a machine that no group has; one that is going already is fine."""
+        compute = self._compute
+        with contextlib.suppress(Missing, InUse, Exists):
+            compute.call(
+                f"delete {instance.name}", compute.client("InstancesClient").delete_unary,
+                instance=instance.name, request_id=request_id(),
+                **compute.where(Place.parse(instance.zone)),
+            )  # fmt: skip
+
     def serial(self, place: Place, machine: str, start: int = 0) -> str:
         """What a machine wrote to its serial port; empty when it is gone.
 

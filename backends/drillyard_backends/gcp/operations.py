@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -29,7 +29,32 @@ OPERATION_S = 300.0
 TIMEOUT_S = 60.0
 WAIT_TIMEOUT_S = 150.0
 """The server answers a ``wait`` within two minutes."""
+_HARMLESS = ("", "NO_RESULTS_ON_PAGE")
 T = TypeVar("T")
+
+
+def _must_be_whole(what: str, page: Any) -> None:
+    items = getattr(page, "items", None)
+    scopes = items.items() if isinstance(items, Mapping) else ()
+    warned = [("", page), *scopes]
+    unread = [f"{w.warning.code} {w.warning.message}".strip() for _, w in warned if _warns(w)]
+    unread += [str(one) for one in getattr(page, "unreachables", [])]
+    if unread:
+        raise ControlPlaneError(
+            f"{what}: Google has not listed everything: {'; '.join(unread)[:500]}",
+            hint="nothing is taken for gone; the next look asks again",
+        )
+
+
+def _warns(page: Any) -> bool:
+    return getattr(page, "warning", None) is not None and page.warning.code not in _HARMLESS
+
+
+def _content(page: Any) -> list[Any]:
+    if hasattr(page, "managed_instances"):
+        return list(page.managed_instances)
+    items = page.items
+    return list(items.items()) if isinstance(items, Mapping) else list(items)
 
 
 def request_id() -> str:
@@ -111,8 +136,22 @@ class Compute:
             raise translate(error, what, self.project) from error
 
     def pages(self, what: str, method: Callable[..., Iterable[T]], **request: Any) -> list[T]:
-        """Everything that a listing gives, over all its pages."""
-        return self.call(what, lambda **more: list(method(**more)), **request)
+        """Everything that a listing gives, over all its pages.
+
+        Raises:
+            ControlPlaneError: A part could not be read. Google says so in warnings, which the
+                library's iterators drop: what is missing then would look as if it were gone.
+        """
+
+        def read(**more: Any) -> list[T]:
+            listing: Any = method(**more)
+            found: list[T] = []
+            for page in listing.pages:
+                _must_be_whole(what, page)
+                found += _content(page)
+            return found
+
+        return self.call(what, read, **request)
 
     def change(
         self, what: str, method: Callable[..., Any], place: Place | None, **request: Any

@@ -89,6 +89,7 @@ def happen(world: World, what: str, name: str) -> None:
         "preempt": lambda: world.instances.preempt(instance),
         "cut": lambda: world.instances.preempt(instance, notice=False),
         "crash": lambda: world.instances.crash(instance),
+        "abandon": lambda: world.groups.abandon(instance),
         "hang": lambda: instance.machine.freeze() if instance.machine else None,
     }
     if what not in deeds:

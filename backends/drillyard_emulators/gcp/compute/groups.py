@@ -97,6 +97,13 @@ class Groups:
             managed.action = "DELETING"
             self._delete(group, managed)
 
+    def abandon(self, instance: Instance) -> None:
+        """A member leaves its group and lives on, as a person can order in the console."""
+        group = self.living.get(instance.group or "")
+        if group is not None and group.managed.pop(instance.name, None) is not None:
+            group.target -= 1
+            instance.group = None
+
     def delete(self, group: Group) -> None:
         """The group and all its instances go; the group last."""
         group.deleting = True

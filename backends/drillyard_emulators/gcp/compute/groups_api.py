@@ -96,7 +96,9 @@ class GroupsApi(Effects):
         groups = self._world.listed_groups()
         found = ((group.where, group_document(self._world.api, group)) for group in groups)
         kind = "compute#instanceGroupManagerAggregatedList"
-        return aggregated(call, kind, "instanceGroupManagers", found, self.places())
+        unreachable = self._world.physics.unreachable
+        places = self.places()
+        return aggregated(call, kind, "instanceGroupManagers", found, places, unreachable)
 
     def _group(self, call: Call) -> dict[str, Any]:
         return group_document(self._world.api, self._found_group(call))

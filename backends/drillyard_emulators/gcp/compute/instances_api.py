@@ -71,7 +71,8 @@ class InstancesApi(Effects):
             for one in self._world.listed_instances()
         )
         kind = "compute#instanceAggregatedList"
-        return aggregated(call, kind, "instances", found, self.places())
+        unreachable = self._world.physics.unreachable
+        return aggregated(call, kind, "instances", found, self.places(), unreachable)
 
     def _instance(self, call: Call) -> dict[str, Any]:
         return instance_document(self._world.api, self._found(call))

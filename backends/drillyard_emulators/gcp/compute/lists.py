@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from drillyard_emulators.gcp.compute.filters import parse
@@ -34,7 +34,8 @@ def listing(
 
 
 def aggregated(
-    call: Call, kind: str, field: str, documents: Iterable[tuple[str, dict[str, Any]]], empty: Any
+    call: Call, kind: str, field: str, documents: Iterable[tuple[str, dict[str, Any]]], empty: Any,
+    unreachable: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One page of an aggregated list.
 
@@ -44,9 +45,10 @@ def aggregated(
         field: Where a place's documents go.
         documents: Place and document.
         empty: Places to name although they have none.
+        unreachable: Places of which nothing is known now.
     """
     test = parse(call.request.query.get("filter", ""))
-    kept = [(place, document) for place, document in documents if test(document)]
+    kept = [(p, document) for p, document in documents if test(document) and p not in unreachable]
     found, token = _page(call, kept)
     places: dict[str, Any] = {}
     for place, document in found:
@@ -57,6 +59,9 @@ def aggregated(
             text = f"There are no results for scope '{place}' on this page."
             warning = {"code": "NO_RESULTS_ON_PAGE", "message": text, "data": data}
             places.setdefault(place, {"warning": warning})
+    for place in unreachable:
+        text = f"The scope '{place}' could not be reached."
+        places[place] = {"warning": {"code": "UNREACHABLE", "message": text}}
     answer = {
         "kind": kind,
         "id": call.request.path.partition("/compute/v1/")[2],

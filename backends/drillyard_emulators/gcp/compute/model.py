@@ -202,6 +202,8 @@ class Physics(BaseModel):
         listing_lag_least_s: The shortest of these lags.
         lost_stay_listed: A machine that was taken away stays in its group's listing, without a
             status (no page says so); False: its row goes, and the group keeps its size.
+        unreachable: Places (``zones/Z``) that lists of all places cannot reach: what they have is
+            left out, and a warning in its place says so.
         processes: Machines run their start-up script; without, they only exist.
         skew_s: By how much machines' own clocks are wrong (in their metadata server's dates).
         stockouts: Places without machines.
@@ -218,6 +220,7 @@ class Physics(BaseModel):
     shutdown_s: float = 30.0
     listing_lag_s: float = 0.0
     listing_lag_least_s: float = 0.0
+    unreachable: list[str] = Field(default_factory=list)
     lost_stay_listed: bool = True
     processes: bool = True
     skew_s: float = 0.0

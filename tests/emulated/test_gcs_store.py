@@ -137,3 +137,26 @@ def test_a_store_that_is_away_is_asked_every_few_seconds(
 
     assert module._retry(module.PATIENCE_S)(away)() == "back"
     assert max(slept) <= module.LONGEST_DELAY_S
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_machines_have_rights_on_a_bucket_that_drillyard_made(
+    at_cloud: GcpEmulator, killed: bool
+) -> None:
+    """M9: each machine failed at its first read and was replaced, twenty times."""
+    from google.cloud import storage
+
+    store = GcsStore(f"gs://lab-{uuid.uuid4().hex[:10]}")
+    if killed:  # after the bucket was made
+        assert ensure_bucket(store, at_cloud.project, "europe-west1")
+    account = at_cloud.service_account
+    for _ in range(2):
+        ensure_bucket(store, at_cloud.project, "europe-west1", account)
+    made = storage.Client(project=at_cloud.project).bucket(store.bucket_name)
+    found = made.get_iam_policy(requested_policy_version=3).bindings
+    assert sorted((b["role"], list(b["members"])) for b in found) == [
+        ("roles/storage.legacyBucketReader", [f"serviceAccount:{account}"]),
+        ("roles/storage.objectAdmin", [f"serviceAccount:{account}"]),
+    ]
+    made.reload()
+    assert made.soft_delete_policy.retention_duration_seconds in (0, "0")  # M12

@@ -37,6 +37,12 @@ class World:
     buckets: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"lab-runs": {"location": "EUROPE-WEST1"}}
     )
+    bucket_policy: list[dict[str, Any]] = field(
+        default_factory=lambda: [
+            {"role": f"roles/storage.{role}", "members": [f"serviceAccount:{ACCOUNT}"]}
+            for role in ("objectAdmin", "legacyBucketReader")
+        ]
+    )
     accounts: dict[str, dict[str, Any]] = field(default_factory=lambda: {ACCOUNT: {}})
     skew_s: float = 0.0
     no_credentials: bool = False
@@ -110,6 +116,8 @@ class World:
         name = path.removeprefix("storage/v1/b/").partition("/")[0]
         if name not in self.buckets:
             return 404, {}
+        if path.endswith("/iam"):
+            return 200, {"bindings": self.bucket_policy}
         if path.endswith("testPermissions"):
             return 200, {"permissions": [v for _, v in params if v in self.allowed]}
         return 200, self.buckets[name]

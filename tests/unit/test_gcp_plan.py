@@ -74,6 +74,10 @@ def setting(name: str, value: Any) -> Callable[[World], None]:
     return lambda world: setattr(world, name, value)
 
 
+def changed_bucket(**fields: Any) -> Callable[[World], None]:
+    return lambda world: world.buckets["lab-runs"].update(fields)
+
+
 FAULTS: list[Any] = [
     # catalogue row, what is wrong, settings, severity, subject, said, in the fix
     (50, None, {}, "error", "quota", "N2_CPUS in europe-west1: 8000 needed, 64 free",
@@ -124,6 +128,22 @@ FAULTS: list[Any] = [
     (0, None, {"image": None}, "error", "image", "nothing says where", "image", 3),
     (0, None, {"template": "mine"}, "error", "template", "no instance template 'mine'", "list", 3),
     (0, setting("offline", True), {}, "error", "login", "cannot be reached", "online", 3),
+    (0, changed_bucket(lifecycle={"rule": [
+        {"action": {"type": "Delete"}, "condition": {"age": 30}}]}), {}, "error", "bucket",
+     "deletes objects by a lifecycle rule", "another bucket", 3),
+    (0, changed_bucket(defaultEventBasedHold=True), {}, "error", "bucket", "holds each new object",
+     "--no-default-event-based-hold", 3),
+    (0, changed_bucket(billing={"requesterPays": True}), {}, "error", "bucket", "paid for by",
+     "--no-requester-pays", 3),
+    (0, changed_bucket(ipFilter={"mode": "Enabled"}), {}, "warning", "bucket", "certain networks",
+     "--clear-ip-filter", 3),
+    (0, changed_bucket(storageClass="COLDLINE"), {}, "warning", "bucket", "the class COLDLINE",
+     "STANDARD", 3),
+    (0, changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}), {}, "warning",
+     "bucket", "keeps what is overwritten for 7 days", "--clear-soft-delete", 3),
+    (0, lambda w: w.bucket_policy.clear(), {}, "warning", "bucket",
+     f"does not give {ACCOUNT} roles/storage.objectAdmin", f"--member=serviceAccount:{ACCOUNT}",
+     3),
     (90, setting("skew_s", 75.0), {}, "error", "clock", "75 s ahead of Google's", "ntp", 3),
     (90, setting("skew_s", -3600.0), {}, "error", "clock", "3600 s behind Google's", "ntp", 3),
 ]  # fmt: skip
@@ -252,6 +272,22 @@ def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str,
     assert f"iam roles update {made} --quiet || gcloud iam roles create {made}; }}" in said
     elsewhere = rights.grant_role("role", "elsewhere.yaml", wanted, "p-1", "user:me")
     assert f"--permissions={','.join(wanted)}" in elsewhere
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"age": 30, "isLive": False},
+        {"numNewerVersions": 3},
+        {"age": 30, "matchesPrefix": ["tmp/"]},
+    ],
+)
+def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -> None:
+    world = World()
+    rule = {"action": {"type": "Delete"}, "condition": condition}
+    abort = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
+    world.buckets["lab-runs"]["lifecycle"] = {"rule": [rule, abort]}
+    assert faults(examined(world, prefix="runs")) == []
 
 
 @pytest.mark.parametrize("own", [None, "billing-1"])

@@ -62,6 +62,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder, folder / "bin"
         self.bin.mkdir()
+        stand_in(self.bin, "systemctl")
         self.said = ""
 
     def run(self, text: str, *words: str, **more: str) -> int:
@@ -69,7 +70,8 @@ class Bench:
         env: Mapping[str, str] = {
             "PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.folder / "calls"),
             "TMPDIR": str(self.folder), "DRILLYARD_PCI": str(self.folder / "pci"),
-            "DRILLYARD_LAST_WORDS_S": "0", "HOME": str(self.folder), **more,
+            "DRILLYARD_LAST_WORDS_S": "0", "DRILLYARD_POWER_OFF_S": "0",
+            "HOME": str(self.folder), **more,
         }  # fmt: skip
         done = subprocess.run(
             ["/bin/bash", "-c", text, "script", *words], env=env, cwd=self.folder, timeout=120,
@@ -108,7 +110,8 @@ def test_a_container_is_run_by_its_digest(
     assert login == "docker-credential-gcr configure-docker --registries=europe-docker.pkg.dev"
     scratch = f"{bench.folder}/drillyard/work"
     assert run == (
-        f"docker run --rm --name drillyard --init --network host -v {scratch}:{scratch} "
+        "docker run --rm --name drillyard --init --stop-timeout 25 --network host "
+        f"-v {scratch}:{scratch} "
         f"-e DRILLYARD_SCRATCH -e GCE_METADATA_HOST -e GCE_METADATA_IP {IMAGE} "
         "python -m drillyard_backends.gcp.machine"
     )
@@ -151,6 +154,43 @@ def test_a_machine_waits_for_the_driver_of_its_gpu(
     stand_in(bench.bin, "nvidia-smi")
     assert bench.run(script("startup.sh"), DRILLYARD_DRIVER_S="0", **given) == 0, bench.said
     assert bench.calls[-1] == "python -m drillyard_backends.gcp.machine"
+
+
+def test_a_machine_that_nobody_hears_powers_off(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """G-D13: without its group's name, or a right, it idled and cost until its limit."""
+    host, known = metadata
+    group = "zones/z-b/instanceGroupManagers/dy-0123456789"
+    known["instance/attributes/created-by"] = f"projects/123/{group}"
+    known["instance/zone"] = "projects/123/zones/z-b"
+    known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
+    passed = 'case "$*" in *deleteInstances*) ;; *) exec /usr/bin/curl "$@";; esac'
+    stand_in(bench.bin, "curl", passed)
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": "/none"}
+    assert bench.run(script("startup.sh"), **given, DRILLYARD_POWER_OFF="systemctl poweroff") == 1
+    (asked,) = [call for call in bench.calls if "deleteInstances" in call]
+    assert f"projects/lab/{group}/deleteInstances" in asked
+    assert '{"instances":["zones/z-b/instances/dy-0123456789-w0-0"]' in asked
+    assert bench.calls[-1] == "systemctl poweroff"
+    (bench.folder / "calls").unlink()
+    assert bench.run(script("startup.sh"), **given) == 1
+    assert not [call for call in bench.calls if call.startswith("systemctl")]  # only a player
+
+
+def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """M14: on Container-Optimized OS nothing can be written below /root; nobody saw the error."""
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker", 'echo "docker reads $HOME" >>"$CALLS"')
+    body = 'echo "login in $HOME" >>"$CALLS"; echo "no such registry" >&2'
+    stand_in(bench.bin, "docker-credential-gcr", body)
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host, HOME="/root") == 0, bench.said
+    folder = f"{bench.folder}/drillyard"
+    assert f"login in {folder}" in bench.calls and f"docker reads {folder}" in bench.calls
+    assert "no such registry" in bench.said
 
 
 def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench: Bench) -> None:

@@ -116,7 +116,8 @@ class GcpBackend:
             )
         store = GcsStore(url)
         if store.bucket_name == self.config.bucket:
-            ensure_bucket(store, self.config.project, self.config.bucket_location)
+            config = self.config
+            ensure_bucket(store, config.project, config.bucket_location, config.service_account)
         sing(store)
 
     def now(self) -> float:
@@ -217,7 +218,9 @@ class GcpBackend:
             viewer = self._viewer(order)
             viewer.forget()
             bases = {self._base(order), str(lease.provider.get("group") or self._base(order))}
-            machines = list(self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}"))
+            machines = list(
+                self._groups.instances(f"labels.{naming.LEASE_LABEL}={order.lease_id}")
+            )
             there = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
             there += [
                 (found.place, found.name) for found in self._groups.listed()

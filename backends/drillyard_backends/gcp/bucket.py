@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from drillyard.errors import StoreUnavailable
 from drillyard_backends.gcp.storage_errors import seam
 from drillyard_backends.gcp.store import GcsStore
 
 ABANDONED_UPLOAD_DAYS = 7
+MACHINE_ROLES = ("roles/storage.objectAdmin", "roles/storage.legacyBucketReader")
+"""What the machines need on the bucket."""
+_LABELS = {"drillyard": "mailbox"}
+"""Of a bucket that drillyard has made."""
 log = logging.getLogger(__name__)
 
 
-def ensure_bucket(store: GcsStore, project: str, location: str) -> bool:
+def ensure_bucket(
+    store: GcsStore, project: str, location: str, service_account: str | None = None
+) -> bool:
     """Make the bucket of a store unless it is there; safe to repeat and to race.
 
-    Its access is by IAM alone (no object has rules of its own, none can become public), and
-    uploads that a killed machine left half done are removed after a week.
+    Its access is by IAM alone (no object has rules of its own, none can become public), uploads
+    that a killed machine left half done are removed after a week, and what is overwritten is gone
+    at once: heartbeats are, every few seconds, and would be kept and billed for a week.
 
     Args:
         store: Whose bucket.
         project: Where it is billed.
         location: A region, or ``EU`` / ``US``; near the machines costs no egress.
+        service_account: Of the machines, which is given rights on a bucket that drillyard made;
+            also on one that was made by a call that was killed before it gave them.
 
     Returns:
         True when it was made by this call.
@@ -34,14 +44,18 @@ def ensure_bucket(store: GcsStore, project: str, location: str) -> bool:
 
     with seam(store.url):
         client = storage.Client(project=project)
-        if client.lookup_bucket(store.bucket_name) is not None:
+        there = client.lookup_bucket(store.bucket_name)
+        if there is not None:
+            if service_account and dict(there.labels) == _LABELS:
+                _grant(there, service_account)
             return False
         bucket = client.bucket(store.bucket_name)
         configuration = bucket.iam_configuration
         configuration.uniform_bucket_level_access_enabled = True
         configuration.public_access_prevention = "enforced"
         bucket.add_lifecycle_abort_incomplete_multipart_upload_rule(age=ABANDONED_UPLOAD_DAYS)
-        bucket.labels = {"drillyard": "mailbox"}
+        bucket.soft_delete_policy.retention_duration_seconds = 0
+        bucket.labels = _LABELS
         try:
             client.create_bucket(bucket, project=project, location=location)
         except api.Conflict:
@@ -52,5 +66,31 @@ def ensure_bucket(store: GcsStore, project: str, location: str) -> bool:
                     hint="bucket names are shared by the whole world: choose another one",
                 ) from None
             return False
+        if service_account:
+            _grant(bucket, service_account)
     log.info("made bucket %s in %s", store.bucket_name, location)
     return True
+
+
+def _grant(bucket: Any, service_account: str) -> None:
+    """Give the machines their rights on a bucket, unless they have them."""
+    from google.api_core import exceptions as api
+
+    member = f"serviceAccount:{service_account}"
+    try:
+        policy = bucket.get_iam_policy(requested_policy_version=3)
+        missing = [
+            role for role in MACHINE_ROLES
+            if not any(
+                one["role"] == role and member in one["members"] and not one.get("condition")
+                for one in policy.bindings
+            )
+        ]  # fmt: skip
+        if missing:
+            policy.version = 3
+            policy.bindings += [{"role": role, "members": {member}} for role in missing]
+            bucket.set_iam_policy(policy)
+            log.info("gave %s %s on %s", member, ", ".join(missing), bucket.name)
+    except api.Forbidden as error:
+        # Who may use a bucket may not always look at its rights; `plan` says what is missing.
+        log.warning("the machines' rights on %s are not known: %s", bucket.name, error)

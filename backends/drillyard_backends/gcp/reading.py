@@ -131,6 +131,11 @@ class Reader:
         """The bucket's description."""
         return self._ask("GET", f"{STORAGE}/b/{quote(name, safe='')}")
 
+    def bucket_policy(self, name: str) -> Answer:
+        """Who has which role on the bucket itself."""
+        url = f"{STORAGE}/b/{quote(name, safe='')}/iam"
+        return self._ask("GET", url, [("optionsRequestedPolicyVersion", "3")])
+
     def bucket_rights(self, name: str, wanted: Iterable[str]) -> Answer:
         """Which of these rights we have on a bucket."""
         url = f"{STORAGE}/b/{quote(name, safe='')}/iam/testPermissions"

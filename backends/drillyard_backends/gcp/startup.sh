@@ -23,6 +23,7 @@ give_up() { # nothing can work here: keep the last words, then go, through the g
   say "$1: this machine ends itself"
   local group name zone
   group="$(meta instance/attributes/drillyard-group)"
+  [ -n "$group" ] || group="$(meta instance/attributes/created-by | sed -n 's,^projects/[^/]*/\([a-z]*/[^/]*\)/instanceGroupManagers/,\1/,p')"
   name="$(meta instance/name)"
   zone="$(meta instance/zone)"
   zone="${zone##*/}"
@@ -32,12 +33,20 @@ give_up() { # nothing can work here: keep the last words, then go, through the g
     project="$(meta project/project-id)"
     for _ in 1 2 3 4 5 6; do
       curl -sf -X POST -H "Authorization: Bearer $(token)" -H 'Content-Type: application/json' \
-        -d "{\"instances\":[\"projects/$project/zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
+        -d "{\"instances\":[\"zones/$zone/instances/$name\"],\"skipInstancesOnValidationError\":true}" \
         "https://compute.googleapis.com/compute/v1/projects/$project/${group%/*}/instanceGroupManagers/${group##*/}/deleteInstances" \
         >/dev/null && break
       sleep 10
     done
   fi
+  # Google ends this machine within minutes, if it has heard. If not, it must not cost until its limit:
+  # one that is powered off costs its disk alone, and its group shows it as ended.
+  sleep "${DRILLYARD_POWER_OFF_S:-600}" & wait $!
+  # Never where Google's metadata server is played: that would be somebody's own computer.
+  local off="${DRILLYARD_POWER_OFF:-}"
+  [ -n "$off" ] || [ -n "${GCE_METADATA_HOST:-}" ] || off="systemctl poweroff"
+  say "nobody has ended this machine: ${off:-it stays}"
+  $off
   exit 1
 }
 
@@ -128,10 +137,10 @@ wheelhouse="$(meta instance/attributes/drillyard-wheelhouse)"
 export DRILLYARD_SCRATCH="$scratch"
 if [ -n "$container" ]; then
   say "container $container"
-  command -v docker-credential-gcr >/dev/null && docker-credential-gcr configure-docker --registries="${container%%/*}" >/dev/null 2>&1
+  command -v docker-credential-gcr >/dev/null && HOME="$run" docker-credential-gcr configure-docker --registries="${container%%/*}"
   cards="$(docker_gpus)" || give_up "the driver of the GPU cannot be installed"
   # shellcheck disable=SC2086  # words without spaces, or none
-  docker run --rm --name drillyard --init --network host $cards -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
+  HOME="$run" docker run --rm --name drillyard --init --stop-timeout 25 --network host $cards -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
     -e GCE_METADATA_IP "$container" python -m drillyard_backends.gcp.machine &
 else
   wait_for_driver

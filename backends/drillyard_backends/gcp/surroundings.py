@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from drillyard.findings import Finding, Severity
 from drillyard_backends.gcp import rights
+from drillyard_backends.gcp.bucket import MACHINE_ROLES
 from drillyard_backends.gcp.reading import Reader
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
         )  # fmt: skip
     else:
         yield Finding(Severity.OK, "bucket", f"gs://{name} in {location} can be written to")
+    yield from _keeping(said.body, config)
+    yield from _machines_rights(reader, config)
     far = [region for region in regions if not _near(location, region)]
     if location and far:
         yield Finding(
@@ -89,6 +92,92 @@ def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Fi
             f"gs://{name} is in {location}, machines run in {', '.join(far)}: traffic between "
             "them costs about 0.01 to 0.08 USD a GB and is slower",
             f"zones of {location}, or a bucket in {far[0]}",
+        )  # fmt: skip
+
+
+def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
+    """Whether a bucket keeps what is written to it, and lets it be overwritten at once."""
+    name = config.bucket
+    change = f"gcloud storage buckets update gs://{name}"
+    rules = (body.get("lifecycle") or {}).get("rule", [])
+    for rule in rules:
+        if _deletes_ours(rule, config.prefix):
+            yield Finding(
+                Severity.ERROR, "bucket",
+                f"gs://{name} deletes objects by a lifecycle rule ({rule.get('condition')}): "
+                "results and checkpoints would go",
+                f"name another bucket, or {change} --lifecycle-file=FILE without that rule",
+            )  # fmt: skip
+    if body.get("defaultEventBasedHold"):
+        yield Finding(
+            Severity.ERROR, "bucket",
+            f"gs://{name} holds each new object: none can be overwritten",
+            f"{change} --no-default-event-based-hold",
+        )  # fmt: skip
+    if (body.get("billing") or {}).get("requesterPays"):
+        yield Finding(
+            Severity.ERROR, "bucket",
+            f"gs://{name} is paid for by who asks: requests that name no project are refused",
+            f"{change} --no-requester-pays",
+        )  # fmt: skip
+    if (body.get("ipFilter") or {}).get("mode") == "Enabled":
+        yield Finding(
+            Severity.WARNING, "bucket", f"gs://{name} takes requests of certain networks alone",
+            f"is the machines' network among them? {change} --clear-ip-filter",
+        )  # fmt: skip
+    cold = str(body.get("storageClass", "STANDARD"))
+    if cold in ("NEARLINE", "COLDLINE", "ARCHIVE"):
+        yield Finding(
+            Severity.WARNING, "bucket",
+            f"gs://{name} is of the class {cold}: each object that is overwritten is billed for "
+            "30 days or more",
+            f"{change} --default-storage-class=STANDARD",
+        )  # fmt: skip
+    kept_s = int((body.get("softDeletePolicy") or {}).get("retentionDurationSeconds") or 0)
+    if kept_s:
+        yield Finding(
+            Severity.WARNING, "bucket",
+            f"gs://{name} keeps what is overwritten for {kept_s / 86_400:g} days and bills it; "
+            "heartbeats are overwritten every few seconds",
+            f"{change} --clear-soft-delete",
+        )  # fmt: skip
+
+
+def _deletes_ours(rule: Mapping[str, Any], prefix: str) -> bool:
+    """Whether a lifecycle rule may delete live objects below a prefix."""
+    when = rule.get("condition") or {}
+    if (rule.get("action") or {}).get("type") != "Delete" or when.get("isLive") is False:
+        return False
+    if any(name in when for name in ("numNewerVersions", "daysSinceNoncurrentTime",
+                                     "noncurrentTimeBefore")):  # fmt: skip
+        return False
+    heads = when.get("matchesPrefix") or [""]
+    return any(head.startswith(prefix) or prefix.startswith(head) for head in heads)
+
+
+def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Whether the machines have rights on the bucket, where Google tells."""
+    said = reader.bucket_policy(config.bucket)
+    if not said.good:
+        return
+    member = f"serviceAccount:{config.service_account}"
+    has = {
+        str(one.get("role")) for one in said.body.get("bindings", [])
+        if member in one.get("members", [])
+    }  # fmt: skip
+    if has & {"roles/storage.admin", "roles/storage.legacyBucketOwner"}:
+        return
+    missing = [role for role in MACHINE_ROLES if role not in has]
+    if missing:
+        yield Finding(
+            Severity.WARNING, "bucket",
+            f"gs://{config.bucket} itself does not give {config.service_account} "
+            f"{' and '.join(missing)}: unless the project or a group does, no machine can work",
+            " && ".join(
+                f"gcloud storage buckets add-iam-policy-binding gs://{config.bucket} "
+                f"--member={member} --role={role}"
+                for role in missing
+            ),
         )  # fmt: skip
 
 

@@ -34,7 +34,11 @@ def listing(
 
 
 def aggregated(
-    call: Call, kind: str, field: str, documents: Iterable[tuple[str, dict[str, Any]]], empty: Any,
+    call: Call,
+    kind: str,
+    field: str,
+    documents: Iterable[tuple[str, dict[str, Any]]],
+    empty: Any,
     unreachable: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One page of an aggregated list.

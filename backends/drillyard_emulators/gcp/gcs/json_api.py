@@ -46,8 +46,7 @@ class JsonApi:
             case ["b", name, "iam", "testPermissions"]:
                 return self._test(request, name)
             case ["b", name, "iam"]:
-                self._storage.bucket(name)
-                return Response.of({"kind": "storage#policy", "etag": "CAE=", "bindings": []})
+                return self._policy(request, name)
             case ["b", name, "o"]:
                 self._need(request, "storage.objects.list", name)
                 return Response.of(list_objects(self._storage.bucket(name), request.query))
@@ -99,6 +98,17 @@ class JsonApi:
             if request.method in ("PATCH", "PUT"):
                 patched(bucket, request.json(), self._storage.clock.now())
             return Response.of(bucket.document)
+
+    def _policy(self, request: Request, name: str) -> Response:
+        with self._storage.lock:
+            self._storage.bucket(name)
+            policy = {"kind": "storage#policy", "etag": "CAE=", "bindings": []}
+            if request.method == "PUT":
+                self._need(request, "storage.buckets.setIamPolicy", name)
+                self._storage.policies[name] = {**policy, **request.json()}
+            else:
+                self._need(request, "storage.buckets.getIamPolicy", name)
+            return Response.of(self._storage.policies.get(name, policy))
 
     def _test(self, request: Request, name: str) -> Response:
         self._storage.bucket(name)

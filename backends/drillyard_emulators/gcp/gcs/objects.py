@@ -167,6 +167,8 @@ class Storage:
         self.clock = clock
         self.lock = threading.RLock()
         self.buckets: dict[str, Bucket] = {}
+        self.policies: dict[str, dict[str, Any]] = {}
+        """Name of a bucket to its IAM policy, as it was written."""
         self.foreign = dict(bucket_owners or {})
         self.finalised: list[Callable[[str | None, StoredObject], None]] = []
         """Told of each new object, with the caller that wrote it."""

@@ -290,6 +290,30 @@ def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -
     assert faults(examined(world, prefix="runs")) == []
 
 
+@pytest.mark.parametrize(
+    ("gpus", "settings", "said"),
+    [
+        (1, {}, "1 GPU a machine asked for (resources.gpus), and n2-highcpu-8 has none"),
+        (2, {"machine_types": ["g2-standard-4"]}, "2 GPUs a machine asked for"),
+        (1, {"machine_types": ["g2-standard-4"], "workers_per_machine": 2}, "g2-standard-4 has 1"),
+        (1, {"machine_types": ["g2-standard-4"]}, ""),
+        (1, {"template": "mine"}, ""),
+    ],
+)
+def test_gpus_that_machines_do_not_have_are_refused(
+    gpus: int, settings: dict[str, Any], said: str
+) -> None:
+    """M8: it was refused on the machine, after it was rented."""
+    world = World()
+    card = {"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}
+    for zone in ("europe-west1-b", "europe-west1-c"):
+        path = f"projects/lab-1234/zones/{zone}/machineTypes/g2-standard-4"
+        world.compute[path] = {"guestCpus": 4, "accelerators": [card]}
+    found = [f for f in examined(world, order(gpus=gpus), **settings) if f.subject == "gpus"]
+    assert [f.severity.value for f in found] == ["error"] * bool(said)
+    assert not said or said in found[0].message
+
+
 @pytest.mark.parametrize("own", [None, "billing-1"])
 def test_a_persons_login_asks_on_the_quota_of_the_project(
     monkeypatch: pytest.MonkeyPatch, own: str | None

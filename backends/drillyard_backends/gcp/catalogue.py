@@ -123,6 +123,27 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
             del found.machines[key]
 
 
+def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Finding]:
+    """Whether machines have the GPUs that are asked for.
+
+    Args:
+        config: The settings. What a template of the user's own has is not looked at.
+        gpus: Of a machine.
+        found: From ``machine_types``.
+    """
+    if config.template is not None:
+        return
+    for machine in {m.name: m for m in found.machines.values()}.values():
+        if machine.gpus < gpus:
+            yield Finding(
+                Severity.ERROR, "gpus",
+                f"{gpus} GPU{'s' if gpus > 1 else ''} a machine asked for (resources.gpus), and "
+                f"{machine.name} has {machine.gpus or 'none'}",
+                "machine_types that bring GPUs (a2, a3, g2); or gpu_type and gpu_count, with n1 "
+                "machines; or resources.gpus: 0",
+            )  # fmt: skip
+
+
 def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Iterator[Finding]:
     """Whether quotas have room for so many machines, somewhere at least."""
     if not found.machines:

@@ -57,7 +57,7 @@ def examine(
         new = not surroundings.bucket_is_there(reader, config.bucket)
         return rights.project(reader, config, new_bucket=new)
 
-    gpus = order.gpus if order else 0
+    gpus = order.gpus * config.workers_per_machine if order else 0
     questions: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("apis", lambda: rights.apis(reader)),
         ("rights", in_project),
@@ -65,6 +65,7 @@ def examine(
         ("zones", lambda: catalogue.zones(reader, config, there)),
         ("machine_types", lambda: catalogue.machine_types(reader, config, gpus, there)),
         ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),
+        ("gpus", lambda: catalogue.enough_gpus(config, gpus, there)),
         ("quota", lambda: catalogue.room(reader, config, count, there)),
         ("bucket", lambda: surroundings.bucket(reader, config, regions())),
         ("network", lambda: surroundings.network(reader, config, regions())),

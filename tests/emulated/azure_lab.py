@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import UserError
+from drillyard.leases.release import vacate
 from drillyard.mailbox import Mailbox
+from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.blobs import find
 from drillyard_emulators.azure.model import OVER
 from drillyard_emulators.http.handle import AzureEmulator
@@ -40,7 +44,8 @@ def named(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
     where = cloud.workspace
     return {
         "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
-        "workspace": where["workspace_name"], **more,
+        "workspace": where["workspace_name"], "identity": cloud.identity, "listing_lag_s": "0",
+        **more,
     }  # fmt: skip
 
 
@@ -73,6 +78,37 @@ OWN_CLUSTER = "backends: {azure: {compute: null}}"
 """A line of an experiment: the lease's own, deleted with it."""
 
 
+def order_of(backend: AzureBackend, workers: int = 1, **more: Any) -> Order:
+    """An order of a lease of its own."""
+    lease = f"dy-{uuid.uuid4().hex[:9]}a"  # not digits alone, which Azure may refuse
+    return Order(
+        lease_id=lease, experiment="faults", workers=workers, store_url=backend.store_url, **more
+    )
+
+
+def rented(backend: AzureBackend, order: Order) -> Lease:
+    """A lease whose cluster is there."""
+    lease = backend.provision(order)
+    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
+    return lease
+
+
+def gone(azure: AzureEmulator, backend: AzureBackend, lease: Lease) -> None:
+    """End a lease as the driver does; by the emulator's own books nothing of it is left."""
+    vacate(backend, lease, timeout_s=60.0)
+    state = azure.state()
+    assert lease.lease_id not in state["computes"]
+    nodes = [n for n in state["nodes"] if n["job"].startswith(lease.lease_id)]
+    assert not [n for n in nodes if n["gone"] is None]
+    assert set(statuses(azure, lease).values()) <= set(OVER)
+
+
+def statuses(azure: AzureEmulator, lease: Lease) -> dict[str, str]:
+    """The states of a lease's jobs by their names."""
+    found = azure.state()["jobs"].items()
+    return {name: job["status"] for name, job in found if name.startswith(lease.lease_id)}
+
+
 class AzureLab(Lab):
     """A user's laptop beside an emulated Azure."""
 
@@ -85,7 +121,8 @@ class AzureLab(Lab):
         return {
             "SUBSCRIPTION_ID": where["subscription_id"], "PREFIX": self.prefix,
             "RESOURCE_GROUP": where["resource_group"], "WORKSPACE": where["workspace_name"],
-            "IMAGE": "mcr.example/drillyard:1",
+            "IMAGE": "mcr.example/drillyard:1", "IDENTITY": self.cloud.identity,
+            "LISTING_LAG_S": "0",
         }  # fmt: skip
 
     @property

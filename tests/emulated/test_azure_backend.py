@@ -50,6 +50,13 @@ def order(backend):
 
 @pytest.mark.slow
 class TestAzureBackend(BackendSuite):
+    @pytest.fixture(autouse=True)
+    def _at_once(self, azure):
+        """The suite asks once for an end: a cluster that is still being made is deleted, too."""
+        azure.physics(conflicts=False)
+        yield
+        azure.physics(conflicts=True)
+
     @pytest.fixture
     def settings(self, settings):
         return settings
@@ -196,7 +203,7 @@ def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, ord
 
 @pytest.mark.slow
 def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
-    backend = AzureBackend(**settings, preparing_s=1)
+    backend = AzureBackend(**settings, preparing_s=1, build_s=0)
     lease = backend.provision(order)
     alive(backend, lease)
     azure.ask("physics", stuck=1)

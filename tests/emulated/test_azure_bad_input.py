@@ -108,5 +108,5 @@ def test_a_node_that_hangs_is_ended_by_the_jobs_limit_and_replaced(lab):
 def test_a_job_that_is_prepared_for_ever_is_replaced_by_itself(lab):
     _, path = file_of(lab)
     lab.cloud.physics(stuck=1)
-    lab.run("run", path, "--on", "azure", PREPARING_S="3")
+    lab.run("run", path, "--on", "azure", PREPARING_S="3", BUILD_S="0")
     assert lab.left() == {}

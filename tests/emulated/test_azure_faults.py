@@ -6,12 +6,20 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness, Order
+from drillyard.backend import Liveness
 from drillyard.driver.lease_supervisor import limit_reached
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
-from tests.emulated.azure_lab import named, needs_azurite, opened
+from tests.emulated.azure_lab import (
+    gone,
+    named,
+    needs_azurite,
+    opened,
+    order_of,
+    rented,
+    statuses,
+)  # fmt: skip
 from tests.patience import until
 
 pytestmark = needs_azurite()
@@ -33,32 +41,6 @@ def settings(azure):
 @pytest.fixture
 def backend(settings):
     return AzureBackend(**settings)
-
-
-def order_of(backend, workers=1, **more):
-    lease = f"dy-{uuid.uuid4().hex[:10]}"
-    return Order(
-        lease_id=lease, experiment="faults", workers=workers, store_url=backend.store_url, **more
-    )
-
-
-def rented(backend, order):
-    lease = backend.provision(order)
-    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
-    return lease
-
-
-def gone(azure, backend, lease):
-    backend.teardown(lease)
-    until(lambda: lease.lease_id not in [one.lease_id for one in backend.leases()], what="its end")
-    state = azure.state()
-    assert lease.lease_id not in state["computes"]
-    assert not [n for n in state["nodes"] if n["gone"] is None]
-
-
-def statuses(azure, lease):
-    found = azure.state()["jobs"].items()
-    return {name: job["status"] for name, job in found if name.startswith(lease.lease_id)}
 
 
 def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azure, backend):

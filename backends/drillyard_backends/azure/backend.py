@@ -25,12 +25,15 @@ from drillyard.errors import (
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, naming, plan
-from drillyard_backends.azure import job as program
-from drillyard_backends.azure.errors import Missing, at_work
-from drillyard_backends.azure.jobs import MARGIN_S, OVER, Job, Jobs
-from drillyard_backends.azure.service import Service, word
+from drillyard_backends.azure.clusters import Cluster
+from drillyard_backends.azure.errors import Exists, Missing, at_work
+from drillyard_backends.azure.job_body import body, order_key
+from drillyard_backends.azure.jobs import Job, Jobs, Patience
+from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
 
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 ARTIFACTS = "azureml"
 """Container where Azure ML keeps what jobs print."""
 _FRESH_S = 4.0
+SETTLED_S = 120.0
+"""For so long a new cluster may be answered as missing; after that, missing is gone."""
 
 
 class AzureBackend:
@@ -67,7 +72,16 @@ class AzureBackend:
         self._service = Service(self.config)
         self._jobs: dict[str, Jobs] = {}
         self._lock = threading.RLock()
-        self._states: dict[str, tuple[float, Liveness]] = {}
+        self._clusters: dict[str, tuple[float, Cluster | None]] = {}
+        """Name -> when it was looked at, and what was there."""
+        self._seen: set[str] = set()
+        """Names of clusters that were there, or were deleted here: missing is gone."""
+        self._begun: dict[str, float] = {}
+
+    @property
+    def listing_lag_s(self) -> float:
+        """How far the listings of jobs and clusters may lag behind; see the setting."""
+        return self.config.listing_lag_s
 
     @cached_property
     def _place(self) -> tuple[str, str]:
@@ -132,7 +146,7 @@ class AzureBackend:
         """Ensure cluster and environment, and leave the order where the jobs read it."""
         environment.named(self.config, order)  # refused before anything is made
         with self._lock:
-            clusters.ensure(self._service, self.config, order)
+            clusters.ensure(self._service, self.config, order, self._location)
             try:
                 environment.ensure(self._service, self.config, order)
             except Missing as error:
@@ -140,8 +154,10 @@ class AzureBackend:
                     f"there is no environment {self.config.environment!r}: {error}",
                     hint="backends.azure.environment names an existing one",
                 ) from None
-            open_store(order.store_url).put(_order_key(order), order.to_bytes())
-            self._states.pop(order.lease_id, None)
+            store = open_store(order.store_url)
+            if not store.put_if_absent(order_key(order), order.to_bytes()):
+                store.put(order_key(order), order.to_bytes())
+            self._clusters.clear()
             return self._lease(order, self._clock.now())
 
     @at_work("look at the lease")
@@ -150,17 +166,43 @@ class AzureBackend:
         if ticket_id is not None:
             job = self._of(lease.order).of(ticket_id)
             return Liveness.GONE if job is None else job.liveness
+        name = clusters.name_of(self.config, lease.order)
+        found = self._cluster(name)
+        if found is None:
+            return self._without(name, lease)
+        if found.state in clusters.READY:
+            return Liveness.ALIVE
+        if found.state == "deleting":
+            return Liveness.UNKNOWN  # it takes minutes; what runs on it may run until then
+        if found.state in clusters.BROKEN:
+            # A change failed, which says nothing of the jobs that are on it.
+            return self._broken(lease)
+        return Liveness.PENDING
+
+    def _cluster(self, name: str, fresh_s: float = _FRESH_S) -> Cluster | None:
+        """What is known of a cluster, at most so old."""
         with self._lock:
             now = self._clock.monotonic()
-            known = self._states.get(lease.lease_id)
-            if known is None or now - known[0] > _FRESH_S:
-                state = clusters.liveness(self._service, self.config, lease.order)
-                known = self._states[lease.lease_id] = now, state
+            known = self._clusters.get(name)
+            if known is None or now - known[0] > fresh_s:
+                known = self._clusters[name] = now, clusters.find(self._service, name)
+                if known[1] is not None:
+                    self._seen.add(name)
             return known[1]
 
-    def _forget(self, lease: Lease) -> None:
-        with self._lock:
-            self._states.pop(lease.lease_id, None)
+    def _without(self, name: str, lease: Lease) -> Liveness:
+        """No cluster of that name is found: a new one may be answered so for a while."""
+        young = self._clock.now() - lease.created_at < SETTLED_S
+        if young and name not in self._seen:
+            return Liveness.UNKNOWN
+        listed = any(one.get("name") == name for one in self._service.computes())
+        return Liveness.UNKNOWN if listed else Liveness.GONE
+
+    def _broken(self, lease: Lease) -> Liveness:
+        if self.config.compute is not None:
+            return Liveness.UNKNOWN  # it is not ours to replace, and `plan` refuses it
+        at_work = any(not job.over for job in self._of(lease.order).look())
+        return Liveness.UNKNOWN if at_work else Liveness.GONE
 
     @at_work("submit a job")
     def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:
@@ -179,7 +221,8 @@ class AzureBackend:
             job = jobs.push(ticket_id)
         except UserError as error:
             # Azure calls it a mistake of ours when a cluster went after the last look at it.
-            self._forget(lease)
+            with self._lock:
+                self._clusters.clear()
             if self.probe(lease) is Liveness.GONE:
                 raise ControlPlaneError(f"submit a job: {lease.lease_id} is gone") from error
             raise
@@ -208,30 +251,93 @@ class AzureBackend:
 
     @at_work("give back")
     def teardown(self, lease: Lease) -> None:
-        """Cancel the lease's jobs, and delete the cluster that is its own."""
-        jobs = self._of(lease.order)
-        for job in jobs.look(0.0):
-            if not job.over:
-                jobs.cancel(job)
-        with contextlib.suppress(Missing):
-            # Only one that was made for this lease has its name and its tag.
-            found = self._service.compute(lease.lease_id)
-            if (found.tags or {}).get(naming.LEASE_TAG) == lease.lease_id:
-                self._service.delete_compute(lease.lease_id)
+        """Cancel the lease's jobs, and delete the cluster that is its own.
+
+        Everything is asked for, whatever one of the answers is.
+
+        Raises:
+            InfrastructureError: Something was not taken; ask again.
+        """
+        failed: list[DrillyardError] = []
+        leaving = False
+        try:
+            leaving = self._end_jobs(lease, failed)
+        except DrillyardError as error:
+            failed.append(error)
+        if not leaving:
+            self._end_cluster(lease, failed)
         with self._lock:
-            self._jobs.pop(lease.lease_id, None)
-            self._states.pop(lease.lease_id, None)
+            self._clusters.clear()
+        if failed:
+            raise failed[0]
+
+    def _end_jobs(self, lease: Lease, failed: list[DrillyardError]) -> bool:
+        """Cancel what is not over; True when a job is left alone, and so must be its cluster."""
+        leaving = False
+        jobs = self._of(lease.order)
+        living = [job for job in jobs.look(0.0) if not job.over]
+        done = self._done(lease.order) if living else set()
+        for job in living:
+            if job.run in done and jobs.may_leave(job):
+                leaving = True  # cancelled at its end, it would look as if it had failed
+                continue
+            try:
+                jobs.cancel(job)
+            except DrillyardError as error:
+                failed.append(error)
+        return leaving
+
+    def _end_cluster(self, lease: Lease, failed: list[DrillyardError]) -> None:
+        """Delete the cluster that is the lease's own: it has the lease's name, whoever looks."""
+        for name in sorted({lease.lease_id, clusters.own_name(lease.lease_id)}):
+            try:
+                # Where clusters are kept there is usually none, and maybe no right to delete one.
+                # Where they are not, a new one may still be answered as missing: ask all the same.
+                if self.config.compute is None or self._service.compute(name):
+                    self._service.delete_compute(name)
+                    self._seen.add(name)
+            except Missing:
+                continue
+            except Exists as error:
+                # 409 while it is made, changed or deleted: it is listed, so it is asked for again.
+                log.info("cluster %s cannot be deleted now: %s", name, error)
+            except DrillyardError as error:
+                failed.append(error)
+
+    def _done(self, order: Order) -> set[str]:
+        """Runs with nothing left to do; of wide jobs, none before all are done."""
+        found: dict[str, bool] = {}
+        with contextlib.suppress(DrillyardError):
+            for state in ticket_states(
+                Mailbox(open_store(order.store_url), order.experiment)
+            ).values():
+                run = state.ticket.run
+                found[run] = found.get(run, True) and state.status is Status.SUCCEEDED
+        together = clusters.runs_of_a_job(self.config, order) > 1
+        return (
+            set() if together and not all(found.values()) else {r for r, d in found.items() if d}
+        )
 
     def leases(self) -> Iterator[Lease]:
         """Everything of ours in the workspace: jobs that are not over, clusters of leases."""
         found: dict[str, Lease] = {}
         with at_work("list what is rented"):
-            jobs = [one for one in self._service.jobs(naming.MARK) if word(one.status) not in OVER]
-            things = [*self._service.computes(), *jobs]
-        for one in things:
-            order = naming.outline(dict(one.tags or {}))
+            there = [Cluster.of(one) for one in self._service.computes()]
+            jobs = [Job.of(one) for one in self._service.jobs(naming.MARK)]
+        with self._lock:
+            self._clusters.clear()  # this listing is newer
+        things = [(one.tags, one.created_at) for one in there]
+        things += [(dict(one.tags or {}), one.created_at) for one in jobs if not one.over]
+        for tags, made_at in things:
+            order = naming.outline(tags)
             if order is not None and order.lease_id not in found:
-                found[order.lease_id] = self._lease(order, _made_at(one))
+                found[order.lease_id] = self._lease(order, made_at)
+        for one in there:
+            # Named after a lease, and without its tags: who made it is known all the same.
+            lease_id = clusters.lease_of(one.name)
+            if lease_id is not None and lease_id not in found:
+                order = Order(lease_id=lease_id, experiment="", store_url="")
+                found[lease_id] = self._lease(order, one.created_at)
         yield from found.values()
 
     # -- inside -------------------------------------------------------------------------------
@@ -248,53 +354,32 @@ class AzureBackend:
     def _of(self, order: Order) -> Jobs:
         with self._lock:
             if order.lease_id not in self._jobs:
+                c = self.config
                 self._jobs[order.lease_id] = Jobs(
-                    self._service, order, lambda name, ticket: self._entity(order, name, ticket),
-                    self._clock, self.config.preparing_s,
-                    clusters.runs_of_a_job(self.config, order),
+                    self._service, order,
+                    lambda name, ticket: self._entity(order, name, ticket),
+                    self._clock, Patience(c.preparing_s, c.build_s),
+                    clusters.runs_of_a_job(c, order), lambda: self._stuck(order),
                 )  # fmt: skip
             return self._jobs[order.lease_id]
 
-    def _entity(self, order: Order, name: str, ticket: str) -> Any:
-        from azure.ai.ml import PyTorchDistribution, command
-        from azure.ai.ml.entities import JobResourceConfiguration
+    def _entity(self, order: Order, name: str, ticket: str) -> dict[str, Any]:
+        root = self._service.root
+        return body(self.config, order, root, name, ticket, self._begun_at(order))
 
-        variables = {
-            program.STORE: order.store_url, program.ORDER_KEY: _order_key(order),
-            program.TICKET: ticket, program.GRACE: f"{self.config.stop_grace_s:g}",
-            program.LOW_PRIORITY: "1" if self.config.low_priority else "0",
-            program.WIDTH: str(self.config.instance_count),
-        }  # fmt: skip
-        run = ticket.rpartition(".")[0]
-        made = command(
-            name=name, display_name=run, experiment_name=order.experiment,
-            outputs=self._outputs(order, run),
-            command="python -m drillyard_backends.azure.job",
-            environment=environment.named(self.config, order),
-            compute=clusters.name_of(self.config, order), environment_variables=variables,
-            tags=naming.tags(order, self.config.tags, **{naming.TICKET_TAG: ticket}),
-        )  # fmt: skip
-        if self.config.instance_count > 1:
-            # Without a distribution the command would be started on the first node alone.
-            made.resources = JobResourceConfiguration(instance_count=self.config.instance_count)
-            made.distribution = PyTorchDistribution(process_count_per_instance=1)
-        if order.deadline is not None:
-            left_s = order.deadline - self._clock.now() + MARGIN_S
-            made.set_limits(timeout=max(60, int(left_s)))
-        return made
+    def _begun_at(self, order: Order) -> float:
+        """When the lease began: every driver of it reads the same."""
+        if order.lease_id not in self._begun:
+            found = open_store(order.store_url).stat(order_key(order))
+            if found is None:
+                return self._clock.now()
+            self._begun[order.lease_id] = found.updated_at
+        return self._begun[order.lease_id]
 
-    def _outputs(self, order: Order, run: str) -> dict[str, Any]:
-        """``results`` of a job: the folder of its run, where the workspace can see it.
-
-        It is named and not mounted: the worker writes there by itself.
-        """
-        from azure.ai.ml import Output
-
-        if self.config.account is not None or clusters.runs_of_a_job(self.config, order) > 1:
-            return {}
-        folder = f"{self.config.prefix}/{order.experiment}/runs/{run}".lstrip("/")
-        path = f"azureml://datastores/workspaceblobstore/paths/{folder}"
-        return {"results": Output(type="uri_folder", path=path, mode="direct")}
+    def _stuck(self, order: Order) -> bool:
+        """Whether the cluster has nodes, and none that a job can use."""
+        found = self._cluster(clusters.name_of(self.config, order))
+        return found is not None and 0 < found.nodes <= found.unready
 
     def _refuse_hopeless(self, order: Order, job: Job) -> None:
         """Another job would fail as this one did: say why instead."""
@@ -302,7 +387,8 @@ class AzureBackend:
         for worker in mailbox.workers():
             if worker.host.startswith(job.name) and worker.state == "failed":
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
-        _, message = self._service.trouble(job.name, self._location)
+        message = self._why(job)
+        log.warning("job %s failed%s", job.name, f": {message}" if message else "")
         if "image build" in message.lower():
             raise WorkerLost(
                 f"the environment {environment.named(self.config, order)} could not be built: "
@@ -310,6 +396,14 @@ class AzureBackend:
                 hint=f"`drillyard logs {order.experiment}` shows the build; mend image, conda or "
                 "Dockerfile, then run the same command again",
             )
+
+    def _why(self, job: Job) -> str:
+        """What the service says of a failed job, as far as it does now."""
+        with contextlib.suppress(DrillyardError, Missing):
+            return ": ".join(
+                part for part in self._service.trouble(job.name, self._location) if part
+            )
+        return ""
 
     @cached_property
     def _location(self) -> str:
@@ -325,13 +419,3 @@ class AzureBackend:
                 if key.endswith((".txt", ".log")):
                     lines += store.get(key).decode("utf-8", "replace").splitlines()
         return lines
-
-
-def _order_key(order: Order) -> str:
-    return f"{order.experiment}/leases/{order.lease_id}/order.json"
-
-
-def _made_at(one: Any) -> float:
-    made = getattr(getattr(one, "creation_context", None), "created_at", None)
-    stamp = getattr(made or getattr(one, "created_on", None), "timestamp", None)
-    return float(stamp()) if stamp is not None else 0.0

@@ -2,21 +2,122 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from drillyard.backend import Liveness, Order
+from drillyard.backend import Order
+from drillyard.errors import UserError
+from drillyard.system.safe_names import LEASE
 from drillyard_backends.azure import naming
-from drillyard_backends.azure.errors import Missing
-from drillyard_backends.azure.service import Service, word
+from drillyard_backends.azure.errors import Exists, Missing
+from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
-_COMING = ("creating", "updating", "unknown")
-_THERE = ("succeeded",)
+READY = frozenset({"succeeded"})
+BROKEN = frozenset({"failed", "canceled"})
+"""States of a cluster whose newest change failed. It stays, and may still have nodes and jobs."""
+_ENDS_IN_DIGITS = re.compile(r"-\d+\Z")
+_LONGEST_OWN = len("dy-0123456789c")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as the service describes it.
+
+    Attributes:
+        name: Its name.
+        state: Of its newest change, in lower case: ``succeeded``, ``creating``, ``failed`` …
+        size: Of its nodes, as the service writes it.
+        low_priority: Whether its nodes can be taken away.
+        most: Nodes at the most.
+        nodes: Nodes that there are.
+        unready: Those of them that no job can use: they are being prepared, or are unusable.
+        identity: ``systemassigned``, ``userassigned`` or empty.
+        identities: Resource ids of user-assigned identities, in lower case.
+        errors: What went wrong with it, as code and text.
+        tags: Its tags.
+        created_at: Epoch seconds; 0 where the service does not say.
+    """
+
+    name: str
+    state: str = ""
+    size: str = ""
+    low_priority: bool = False
+    most: int = 0
+    nodes: int = 0
+    unready: int = 0
+    identity: str = ""
+    identities: frozenset[str] = frozenset()
+    errors: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Cluster:
+        """Read what the service answered; what is missing there is empty here."""
+        outer = document.get("properties") or {}
+        inner = outer.get("properties") or {}
+        counts = inner.get("nodeStateCounts") or {}
+        identity = document.get("identity") or {}
+        unready = ("preparingNodeCount", "unusableNodeCount")
+        return cls(
+            name=str(document.get("name", "")),
+            state=str(outer.get("provisioningState") or "").lower(),
+            size=str(inner.get("vmSize") or ""),
+            low_priority=str(inner.get("vmPriority") or "").lower() == "lowpriority",
+            most=int((inner.get("scaleSettings") or {}).get("maxNodeCount") or 0),
+            nodes=int(inner.get("currentNodeCount") or 0),
+            unready=sum(int(counts.get(name) or 0) for name in unready),
+            identity=str(identity.get("type") or "").lower().replace("none", ""),
+            identities=frozenset(
+                str(one).lower() for one in identity.get("userAssignedIdentities") or {}
+            ),
+            errors=_errors(outer.get("provisioningErrors"), inner.get("errors")),
+            tags={str(k): str(v) for k, v in (document.get("tags") or {}).items()},
+            created_at=stamp(outer.get("createdOn")),
+        )
+
+
+def stamp(text: Any) -> float:
+    """Epoch seconds of a time as Azure writes it; 0 for none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _errors(*lists: Any) -> list[str]:
+    """Code and text of errors; Azure nests some of them in ``error``."""
+    found: list[str] = []
+    for one in [one for many in lists for one in many or []]:
+        said = one.get("error") or one if isinstance(one, Mapping) else {}
+        text = ": ".join(str(said[k]) for k in ("code", "message") if said.get(k))
+        if text and text not in found:
+            found.append(text)
+    return found
+
+
+def own_name(lease_id: str) -> str:
+    """Of a lease's own cluster: its id, in a form that the service takes.
+
+    The service's specification refuses names that end in ``-`` and digits alone, which one lease
+    id in a hundred does.
+    """
+    return f"{lease_id}c" if _ENDS_IN_DIGITS.search(lease_id) else lease_id
+
+
+def lease_of(name: str) -> str | None:
+    """The lease whose own cluster has this name; None where it is another's."""
+    lease_id = name.removesuffix("c") if len(name) == _LONGEST_OWN else name
+    return lease_id if LEASE.match(lease_id) and name == own_name(lease_id) else None
 
 
 def name_of(config: AzureConfig, order: Order) -> str:
     """Of the cluster that a lease's jobs run on."""
-    return config.compute or order.lease_id
+    return config.compute or own_name(order.lease_id)
 
 
 def runs_of_a_job(config: AzureConfig, order: Order) -> int:
@@ -29,62 +130,83 @@ def nodes(config: AzureConfig, order: Order) -> int:
     return -(-order.workers // runs_of_a_job(config, order)) * config.instance_count
 
 
-def ensure(service: Service, config: AzureConfig, order: Order) -> bool:
+def ensure(service: Service, config: AzureConfig, order: Order, location: str) -> bool:
     """Make the cluster unless it is there; True when this call did.
 
     What is there is used as it is: an existing cluster is never changed.
+
+    Raises:
+        UserError: Another workspace of the region has a cluster of that name.
     """
     name = name_of(config, order)
     try:
         service.compute(name)
         return False
     except Missing:
-        service.make_compute(_entity(config, order, name))
-        return True
-
-
-def liveness(service: Service, config: AzureConfig, order: Order) -> Liveness:
-    """Whether the cluster can be used."""
+        pass
     try:
-        found = service.compute(name_of(config, order))
+        service.make_compute(name, body(config, order, location))
+    except Exists as error:
+        try:
+            service.compute(name)
+        except Missing:
+            raise UserError(
+                f"the name {name} is taken by a cluster of another workspace in {location}: "
+                f"{error}",
+                hint="set another name as backends.azure.compute: names are unique in a region",
+            ) from error
+        return False  # a racer was faster
+    return True
+
+
+def find(service: Service, name: str) -> Cluster | None:
+    """A cluster, or None."""
+    try:
+        return Cluster.of(service.compute(name))
     except Missing:
-        return Liveness.GONE
-    state = word(found.provisioning_state).lower()
-    if state in _THERE:
-        return Liveness.ALIVE
-    return Liveness.PENDING if state in _COMING else Liveness.GONE
+        return None
 
 
 def words(service: Service, name: str) -> list[str]:
     """What Azure says of a cluster, for people."""
-    try:
-        found = service.compute(name)
-    except Missing:
+    found = find(service, name)
+    if found is None:
         return [f"cluster {name}: is not there"]
-    kind = "low priority" if found.tier == "low_priority" else "dedicated"
-    state = word(found.provisioning_state).lower()
-    lines = [f"cluster {name}: {state}, {found.size} ({kind}), at most {found.max_instances}"]
-    if found.provisioning_errors:
-        lines.append(f"cluster {name}: {found.provisioning_errors}")
-    return lines
+    kind = "low priority" if found.low_priority else "dedicated"
+    nodes = f"{found.nodes} of at most {found.most} nodes"
+    return [
+        f"cluster {name}: {found.state}, {found.size} ({kind}), {nodes}",
+        *(f"cluster {name}: {line}" for line in found.errors),
+    ]
 
 
-def _entity(config: AzureConfig, order: Order, name: str) -> Any:
-    from azure.ai.ml.entities import (
-        AmlCompute,
-        IdentityConfiguration,
-        ManagedIdentityConfiguration,
-    )
+def body(config: AzureConfig, order: Order, location: str) -> dict[str, Any]:
+    """The cluster that is made, as the service's API takes it.
 
-    if config.identity is None:
-        identity = IdentityConfiguration(type="system_assigned")
-    else:
-        one = ManagedIdentityConfiguration(resource_id=config.identity)
-        identity = IdentityConfiguration(type="user_assigned", user_assigned_identities=[one])
-    tags = naming.tags(order, config.tags) if config.compute is None else dict(config.tags)
-    return AmlCompute(
-        name=name, size=config.vm_size, min_instances=0,
-        max_instances=config.max_nodes or nodes(config, order),
-        idle_time_before_scale_down=config.node_idle_s,
-        tier="low_priority" if config.low_priority else "dedicated", identity=identity, tags=tags,
-    )  # fmt: skip
+    Args:
+        config: The settings.
+        order: Of the lease that it is made for.
+        location: Region of the workspace.
+    """
+    identity: dict[str, Any] = {"type": "SystemAssigned"}
+    if config.identity is not None:
+        identity = {"type": "UserAssigned", "userAssignedIdentities": {config.identity: {}}}
+    return {
+        "location": location,
+        "tags": naming.tags(order, config.tags) if config.compute is None else dict(config.tags),
+        "identity": identity,
+        "properties": {
+            "computeType": "AmlCompute",
+            "properties": {
+                "vmSize": config.vm_size,
+                "vmPriority": "LowPriority" if config.low_priority else "Dedicated",
+                # Without it, the public SSH port of nodes without a virtual network is open.
+                "remoteLoginPortPublicAccess": "Disabled",
+                "scaleSettings": {
+                    "minNodeCount": 0,
+                    "maxNodeCount": config.max_nodes or nodes(config, order),
+                    "nodeIdleTimeBeforeScaleDown": f"PT{config.node_idle_s}S",
+                },
+            },
+        },
+    }

@@ -23,6 +23,10 @@ class SignInRefused(UserError):
     """Entra, or Azure, does not know us (any more)."""
 
 
+class Forbidden(UserError):
+    """A right is missing; asking again does not help."""
+
+
 @contextlib.contextmanager
 def at_work(what: str) -> Iterator[None]:
     """What is rented goes on when a sign-in ends meanwhile: that decides nothing.
@@ -52,7 +56,8 @@ def seam(what: str) -> Iterator[None]:
         Exists: The name is taken by something else.
         NoCapacity: A quota.
         SignInRefused: Nobody knows us.
-        UserError: What only the user can mend: a right, a refused value.
+        Forbidden: A right is missing.
+        UserError: What else only the user can mend: a refused value.
         ControlPlaneError: Anything else; trying again may help.
     """
     from azure.core import exceptions as azure
@@ -98,7 +103,7 @@ def _of_status(what: str, error: Exception) -> Exception:
     if any(word in f"{_code(error)} {text}".lower() for word in _QUOTA):
         return NoCapacity(f"{what}: {text}", hint="ask for a higher quota in the Azure portal")
     if status == 403:
-        return UserError(
+        return Forbidden(
             f"{what}: no permission: {text}",
             hint="`drillyard plan` lists the missing rights; the role AzureML Data Scientist has "
             "most of them, AzureML Compute Operator those of clusters",

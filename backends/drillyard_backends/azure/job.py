@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.errors import DrillyardError, NotFound
+from drillyard.errors import ControlPlaneError, DrillyardError, NotFound
 from drillyard.mailbox import open_store
 from drillyard.mailbox.driver_lock import MACHINE
 from drillyard.mailbox.status import Cause
@@ -36,9 +36,9 @@ from drillyard_backends.azure.together import BesideAgent, together_on
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
-WIDTH = "DRILLYARD_JOB_WIDTH"
-NAME, RANK = "AZUREML_RUN_ID", "NODE_RANK"
-"""Azure ML's own variables: the name of the job, and which of its nodes this is."""
+WIDTH, JOB = "DRILLYARD_JOB_WIDTH", "DRILLYARD_JOB_NAME"
+RANK = "NODE_RANK"
+"""Azure ML's own variable: which of a job's nodes this is."""
 log = logging.getLogger("drillyard.job")
 
 
@@ -107,8 +107,11 @@ def main() -> int:
     log_to(logging.StreamHandler())
     try:
         width = int(os.environ.get(WIDTH, "1"))
+        if width > 1 and RANK not in os.environ:
+            # Each node would take itself for the first, and do the runs of the others again.
+            raise ControlPlaneError(f"Azure ML does not tell this node which one it is ({RANK})")
         rank = os.environ.get(RANK, "0")
-        name = os.environ.get(NAME, "azureml")
+        name = os.environ[JOB]
         os.environ.setdefault(MACHINE, f"{name}-{rank}" if width > 1 else name)
         order = read_order()
         os.environ.setdefault(MARK, order.lease_id)

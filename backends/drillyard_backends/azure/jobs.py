@@ -3,45 +3,71 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import InfrastructureError
+from drillyard.errors import ControlPlaneError, DrillyardError
 from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
-from drillyard_backends.azure.errors import Exists, Missing
-from drillyard_backends.azure.service import Service, word
+from drillyard_backends.azure.clusters import stamp
+from drillyard_backends.azure.errors import Exists, Forbidden, Missing, SignInRefused
+from drillyard_backends.azure.service import Service
 
 FRESH_S = 4.0
 """How old a listing may be that decides whether a job lives."""
-MARGIN_S = 120.0
-"""Between the lease's own limit, which flushes, and Azure's, which cuts."""
-OVER = frozenset({"Completed", "Failed", "Canceled", "NotResponding"})
-_AT_WORK = frozenset({"Running", "Finalizing", "CancelRequested"})
+SETTLED_S = 60.0
+"""After this time without it in a listing and by its name, a job that was there is gone."""
+NOT_RESPONDING_S = 600.0
+"""How long a job may not answer its service, which it may do again, until it is cancelled."""
+LEAVE_S = 30.0
+"""How long the program of a job may take to end by itself when its run is done."""
+OVER = frozenset({"Completed", "Failed", "Canceled"})
+ENDING = frozenset({"Finalizing", "CancelRequested"})
+"""The service refuses to cancel these, or has been asked already: they end by themselves."""
+_AT_WORK = frozenset({"Running", *ENDING})
+_SILENT = "NotResponding"
 _PREPARING = frozenset({"Preparing", "Starting", "Provisioning"})
 _NUMBER = re.compile(r"-(\d+)\Z")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the last listing told.
+    """A job as the service described it last.
 
     Attributes:
         name: Its name; ends with which of the ticket's jobs it is.
         ticket: What it was made for.
         status: As Azure says it.
         url: Of its page in the studio.
+        tags: Its tags.
+        created_at: Epoch seconds; 0 where the service does not say.
     """
 
     name: str
     ticket: str
     status: str
     url: str = ""
+    tags: Mapping[str, str] | None = None
+    created_at: float = 0.0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Job:
+        """Read what the service answered; what is missing there is empty here."""
+        said = document.get("properties") or {}
+        tags = {str(k): str(v) for k, v in (said.get("tags") or {}).items()}
+        studio = (said.get("services") or {}).get("Studio") or {}
+        made = (document.get("systemData") or {}).get("createdAt")
+        return cls(
+            str(document.get("name", "")), tags.get(naming.TICKET_TAG, ""),
+            str(said.get("status") or ""), str(studio.get("endpoint") or ""), tags, stamp(made),
+        )  # fmt: skip
 
     @property
     def run(self) -> str:
@@ -64,7 +90,26 @@ class Job:
         """In the words of the port."""
         if self.over:
             return Liveness.GONE
+        if self.status == _SILENT:
+            return Liveness.UNKNOWN  # it "can go from NotResponding to any of the previous states"
         return Liveness.ALIVE if self.status in _AT_WORK else Liveness.PENDING
+
+    def of_lease(self, lease_id: str) -> bool:
+        """Whether it belongs to a lease, by its own tags."""
+        return (self.tags or {}).get(naming.LEASE_TAG) == lease_id
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a job may be where nothing comes of it, in seconds.
+
+    Attributes:
+        preparing_s: A node prepares a job, until another job is tried.
+        build_s: The same while no job of the lease has run: the image may be being built.
+    """
+
+    preparing_s: float
+    build_s: float
 
 
 class Jobs:
@@ -73,43 +118,65 @@ class Jobs:
     Args:
         service: Makes the calls.
         order: What was rented.
-        make: Makes the job of (name, ticket) that is submitted.
+        make: Makes the properties of the job of (name, ticket) that is submitted.
         clock: Time.
-        preparing_s: How long a node may prepare a job, until another one is tried.
+        patience: How long a job may take to start.
         width: Nodes of a job. Those of a wide one look for runs by themselves.
+        stuck: Whether the cluster has nodes and none of them can be used.
     """
 
     def __init__(
         self,
         service: Service,
         order: Order,
-        make: Callable[[str, str], Any],
+        make: Callable[[str, str], dict[str, Any]],
         clock: Clock,
-        preparing_s: float,
+        patience: Patience,
         width: int = 1,
+        stuck: Callable[[], bool] = lambda: False,
     ) -> None:
         self._width, self._most = width, -(-order.workers // width)
         self._shared: dict[str, str] = {}
         """Run to the wide job that it was left to."""
         self._service, self._order, self._make = service, order, make
-        self._clock, self._preparing_s = clock, preparing_s
+        self._clock, self._patience, self._stuck = clock, patience, stuck
         self._lock = threading.RLock()
         self._known: dict[str, Job] = {}
         self._looked_at: float | None = None
-        self._preparing: dict[str, float] = {}
+        self._unseen: dict[str, float] = {}
+        """Job that is neither listed nor found by its name -> since when."""
+        self._since: dict[str, tuple[str, float]] = {}
+        """Job -> what it is waiting for, and since when."""
         self._given_up: set[str] = set()
+        self._leaving: dict[str, float] = {}
 
     def look(self, fresh_s: float = FRESH_S) -> list[Job]:
         """All jobs of the lease, from a listing that is at most so old."""
         with self._lock:
             now = self._clock.monotonic()
             if self._looked_at is None or now - self._looked_at > fresh_s:
-                found = [_job(one) for one in self._service.jobs(self._order.lease_id)]
+                lease = self._order.lease_id
+                # The listing is asked for by the name of a tag; what it says is compared.
+                listed = [Job.of(one) for one in self._service.jobs(lease)]
+                found = {job.name: job for job in listed if job.of_lease(lease)}
+                for name in [name for name in self._known if name not in found]:
+                    self._look_for(name, now)
+                self._unseen = {n: t for n, t in self._unseen.items() if n not in found}
+                self._known.update(found)
                 self._looked_at = now
-                # What was just submitted may not be listed yet.
-                self._known.update({job.name: job for job in found})
-                self._time_preparing(now)
+                self._give_up(now)
             return list(self._known.values())
+
+    def _look_for(self, name: str, now: float) -> None:
+        """A job that is not listed, or not yet: ask for it by its name."""
+        if self._known[name].over:
+            return
+        try:
+            self._known[name] = Job.of(self._service.job(name))
+            self._unseen.pop(name, None)
+        except Missing:
+            if now - self._unseen.setdefault(name, now) >= SETTLED_S:
+                del self._known[name], self._unseen[name]
 
     def of(self, ticket: str, fresh_s: float = FRESH_S) -> Job | None:
         """The job that works on a ticket's run, or else the newest one that did."""
@@ -140,15 +207,27 @@ class Jobs:
             number = 1 + max((j.number for j in self._known.values() if j.ticket == ticket),
                              default=0)  # fmt: skip
             while True:
-                name = naming.job_name(self._order.lease_id, ticket, number)
-                try:
-                    job = _job(self._service.submit(self._make(name, ticket)))
-                except Exists:
-                    number += 1  # of another content: an earlier driver's, with other settings
-                    continue
-                self._known[job.name] = job
-                self._share(ticket, job)
-                return job
+                job = self._submit(ticket, number)
+                if job is not None:
+                    self._known[job.name] = job
+                    self._share(ticket, job)
+                    return job
+                number += 1
+
+    def _submit(self, ticket: str, number: int) -> Job | None:
+        """The n-th job of a ticket; None: it is over, or another ticket's."""
+        name = naming.job_name(self._order.lease_id, ticket, number)
+        try:
+            return Job.of(self._service.submit(name, self._make(name, ticket)))
+        except Exists:
+            # Also the answer to a repeat of our own, when the first answer was lost; the service
+            # does not tell it from another job of that name.
+            try:
+                there = Job.of(self._service.job(name))
+            except Missing as error:
+                raise ControlPlaneError(f"job {name} is there, and cannot be read yet") from error
+        ours = there.of_lease(self._order.lease_id) and there.ticket == ticket
+        return there if ours and not there.over and name not in self._given_up else None
 
     def _with_room(self, ticket: str) -> Job | None:
         """The wide job that a ticket's run is left to; None: another one is needed."""
@@ -166,30 +245,67 @@ class Jobs:
         if self._width > 1:
             self._shared[ticket.rpartition(".")[0]] = job.name
 
+    # -- ending -------------------------------------------------------------------------------
+
+    def may_leave(self, job: Job) -> bool:
+        """Whether a job whose run is done is left alone: for some seconds, from the first call."""
+        with self._lock:
+            now = self._clock.monotonic()
+            return now - self._leaving.setdefault(job.name, now) < LEAVE_S
+
     def cancel(self, job: Job) -> None:
-        """Ask for the end of a job; gone is success."""
-        with contextlib.suppress(Missing):
-            self._service.cancel(job.name)
+        """Ask for the end of a job; gone, over and about to end are success.
+
+        Raises:
+            Forbidden: The caller may not cancel jobs.
+            ControlPlaneError: It was refused, and the job is at work; ask again.
+        """
         with self._lock:
             self._looked_at = None
+        try:
+            self._service.cancel(job.name)
+        except Missing:
+            return
+        except (Forbidden, SignInRefused):
+            raise
+        except (Exists, DrillyardError) as refusal:
+            # The service refuses it, with 400, 409 or 500, for a job that is about to end.
+            with contextlib.suppress(Missing):
+                now = Job.of(self._service.job(job.name))
+                if not now.over and now.status not in ENDING:
+                    text = f"cancel job {job.name}, which is {now.status}: {refusal}"
+                    raise ControlPlaneError(text, hint="it is asked again") from refusal
 
-    def _time_preparing(self, now: float) -> None:
-        """Give up jobs that a node prepares for ever; the next launch makes another one."""
+    def _give_up(self, now: float) -> None:
+        """Cancel jobs that wait for ever; the next launch makes another one."""
+        stuck: bool | None = None
         for job in self._known.values():
-            if job.status not in _PREPARING:
-                self._preparing.pop(job.name, None)
+            reason = "preparing" if job.status in _PREPARING else job.status
+            if reason == "Queued":
+                stuck = self._stuck() if stuck is None else stuck
+                reason = "unready" if stuck else reason
+            if self._since.get(job.name, ("",))[0] != reason:
+                self._since[job.name] = reason, now
+            limit_s = self._limit_s(reason)
+            if now - self._since[job.name][1] <= limit_s or job.name in self._given_up:
                 continue
-            since = self._preparing.setdefault(job.name, now)
-            if now - since > self._preparing_s and job.name not in self._given_up:
-                try:
-                    self._service.cancel(job.name)
-                except (Missing, InfrastructureError):
-                    continue
+            try:
+                self.cancel(job)
+            except DrillyardError as error:
+                log.info("job %s cannot be cancelled now: %s", job.name, error)
+                continue
+            log.warning("job %s was %s for more than %.0f s, and was cancelled",
+                        job.name, job.status, limit_s)  # fmt: skip
+            if reason != _SILENT:
+                # Nothing of it has begun. A job that does not respond may be at work: it is
+                # followed by another one only when the service says that it is over.
                 self._given_up.add(job.name)
 
-
-def _job(one: Any) -> Job:
-    tags = dict(one.tags or {})
-    studio = (one.services or {}).get("Studio") if one.services else None
-    url = str(getattr(studio, "endpoint", "") or "")
-    return Job(str(one.name), str(tags.get(naming.TICKET_TAG, "")), word(one.status), url)
+    def _limit_s(self, reason: str) -> float:
+        if reason == _SILENT:
+            return NOT_RESPONDING_S
+        if reason not in ("preparing", "unready"):
+            return float("inf")
+        # "Preparing" stands for a build as well, before or after "Queued".
+        built = any(j.status in (*_AT_WORK, "Completed") for j in self._known.values())
+        return self._patience.preparing_s + (0.0 if built else self._patience.build_s)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 from typing import Any
+from uuid import UUID
 
 SIGN_IN = (
     "az login; or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET (or a certificate)"
 )
+IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID"
+"""Azure ML's own variable in a job: the client id of the cluster's identity, user-assigned or
+system-assigned; the word ``clientid`` where it has none. Without the id there is no token, or
+one of the person who is signed in at the node."""
 
 
 @functools.cache
@@ -22,7 +28,18 @@ def credential() -> Any:
 
     # It logs every request at "info", and each sign-in that it tries and does not find.
     logging.getLogger("azure").setLevel(logging.ERROR)
-    return DefaultAzureCredential()
+    identity = _identity_of_job()
+    if identity is None:
+        return DefaultAzureCredential()
+    return DefaultAzureCredential(managed_identity_client_id=identity)
+
+
+def _identity_of_job() -> str | None:
+    """The client id that tokens are asked for with; None outside of jobs."""
+    try:
+        return str(UUID(os.environ.get(IDENTITY, "")))
+    except ValueError:
+        return None
 
 
 def refusal(error: Exception) -> str:

@@ -24,6 +24,11 @@ def job_name(lease_id: str, ticket: str, number: int) -> str:
     return _NOT_IN_NAMES.sub("-", f"{lease_id}-{ticket}-{number}")
 
 
+def experiment_name(experiment: str) -> str:
+    """Under which Azure ML lists an experiment's jobs: it takes no dots."""
+    return _NOT_IN_NAMES.sub("-", experiment)
+
+
 def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
     """Tags of what belongs to a lease; jobs are listed by the name of a tag, so the lease is one.
 
@@ -33,7 +38,8 @@ def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
         more: Further ones.
     """
     found = {
-        **own, MARK: "lease", order.lease_id: "", LEASE_TAG: order.lease_id,
+        # Whether an empty value would be kept is not documented.
+        **own, MARK: "lease", order.lease_id: "1", LEASE_TAG: order.lease_id,
         EXPERIMENT_TAG: order.experiment, STORE_TAG: order.store_url, OWNER_TAG: user_name(),
         **more,
     }  # fmt: skip

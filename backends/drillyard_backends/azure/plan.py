@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,28 +13,17 @@ from drillyard.backend import Cost, Order, Part
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, prices
-from drillyard_backends.azure.clusters import name_of
+from drillyard_backends.azure import clusters, environment, prices, rights, room
+from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
-SHORTEST_S, LONGEST_S = 60.0, 30 * 24 * 3600.0
-"""What a job may be limited to; low-priority jobs may wait longer, and do not run longer."""
-_ML = "Microsoft.MachineLearningServices/workspaces"
-RIGHTS = [
-    f"{_ML}/read", f"{_ML}/jobs/read", f"{_ML}/jobs/write", f"{_ML}/jobs/cancel/action",
-    f"{_ML}/computes/read", f"{_ML}/environments/versions/read", f"{_ML}/datastores/read",
-]  # fmt: skip
-
-ENDPOINT_RIGHTS = [
-    f"{_ML}/read", f"{_ML}/datastores/read", f"{_ML}/models/versions/write",
-    f"{_ML}/codes/versions/write", f"{_ML}/environments/versions/write",
-    *(f"{_ML}/onlineEndpoints/{right}"
-      for part in ("", "deployments/") for right in (f"{part}read", f"{part}write",
-                                                     f"{part}delete")),
-    f"{_ML}/onlineEndpoints/listKeys/action",
-]  # fmt: skip
+_DAY_S = 24 * 3600.0
+SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
+"""How long a job may live, in the queue too: on dedicated and on low-priority nodes."""
+_SURE_NAME = re.compile(r"[A-Za-z](?![A-Za-z0-9-]*-\d+\Z)[A-Za-z0-9-]{2,23}\Z")
+"""Of a cluster: what the service's specification and all that people report allow."""
 
 
 def examine(
@@ -47,7 +37,12 @@ def examine(
         order: What would be rented; None: one node, for ``doctor``.
         clock: This machine's.
     """
-    found = [*_life(order, clock), *_store(order), *_priced(config), *_width(config, order)]
+    found = [
+        *_life(config, order, clock),
+        *_store(order),
+        *_priced(config),
+        *_width(config, order),
+    ]
     there: dict[str, Any] = {}
 
     # Without a login and a workspace every other question would be answered by the same error.
@@ -58,18 +53,18 @@ def examine(
     workers = 1 if order is None else clusters.nodes(config, order)
 
     def cluster() -> Iterator[Finding]:
-        lease = order or Order(lease_id="dy-0000000000", experiment="", store_url="")
-        try:
-            there["cluster"] = service.compute(name_of(config, lease))
-        except Missing:
-            yield Finding(Severity.OK, "compute", f"cluster {name_of(config, lease)} will be made")
+        lease = order or Order(lease_id="dy-000000000a", experiment="", store_url="")
+        found = clusters.find(service, name_of(config, lease))
+        if found is None:
+            yield from _new(config, name_of(config, lease))
             return
-        yield from _cluster(there["cluster"], config, workers)
+        there["cluster"] = found
+        yield from _cluster(found, config, workers)
 
     questions: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("compute", cluster),
-        ("rights", lambda: rights(service, _wanted(config, made="cluster" in there))),
-        ("vm_size", lambda: _nodes(service, config, location, workers)),
+        ("rights", lambda: rights.of_runs(service, config, made="cluster" in there)),
+        ("vm_size", lambda: room.of_nodes(service, config, order, location, workers)),
         ("environment", lambda: _environment(service, config, order)),
     ]
     for subject, ask in questions:
@@ -90,12 +85,12 @@ def examine_endpoint(service: Service, config: AzureConfig) -> list[Finding]:
         return found
     location, size = str(there["workspace"]["location"]), config.endpoint_size
 
-    def room() -> Iterator[Finding]:
+    def free() -> Iterator[Finding]:
         # A fifth more is kept free, so that a machine can be replaced: one more here.
-        return _room(service, location, size, "endpoint_size", 2, low_priority=False)
+        return room.of_size(service, location, size, "endpoint_size", 2, low_priority=False)
 
-    found += asked("rights", lambda: rights(service, ENDPOINT_RIGHTS), config)
-    return found + asked("endpoint_size", room, config)
+    found += asked("rights", lambda: rights.of_endpoints(service), config)
+    return found + asked("endpoint_size", free, config)
 
 
 def estimate(config: AzureConfig, order: Order) -> Cost:
@@ -109,7 +104,8 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     count = min(wanted, config.max_nodes or wanted)
     price = prices.price(config.vm_size, config.low_priority) or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
-    note = "kept, costs nothing while it is idle" if config.compute else "deleted at the end"
+    note = "kept: idle it has no nodes, and costs its load balancer" if config.compute else (
+        "deleted at the end")  # fmt: skip
     parts = [
         Part(what=f"node {config.vm_size} ({kind})", name=name_of(config, order), count=count,
              per_hour=price, note="comes and goes with the jobs"),
@@ -146,15 +142,18 @@ def asked(
     return found
 
 
-def _life(order: Order | None, clock: Clock) -> Iterator[Finding]:
+def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Finding]:
     if order is None or order.deadline is None:
         return
     life_s = order.deadline - clock.now()
-    if not SHORTEST_S <= life_s + 1.0 <= LONGEST_S + 60.0:
+    longest_s = LONGEST_LOW_S if config.low_priority else LONGEST_S
+    if not SHORTEST_S <= life_s + 1.0 <= longest_s + 60.0:
+        kind = "a low-priority job" if config.low_priority else "a job"
         yield Finding(
             Severity.ERROR, "budget.max_hours",
-            f"{life_s:,.0f} s: a job of Azure ML runs between a minute and 30 days",
-            "set budget.max_hours between 0.02 and 720",
+            f"{life_s:,.0f} s: {kind} of Azure ML lives between a minute and "
+            f"{longest_s / _DAY_S:.0f} days",
+            f"set budget.max_hours between 0.02 and {longest_s / 3600:.0f}",
         )  # fmt: skip
 
 
@@ -197,35 +196,83 @@ def _priced(config: AzureConfig) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _cluster(cluster: Any, config: AzureConfig, workers: int) -> Iterator[Finding]:
+def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:
     """An existing cluster is used as it is: what the settings say of it must be so."""
-    name, most = str(cluster.name), int(cluster.max_instances or 0)
-    fine = True
-    if str(cluster.size).lower() != config.vm_size.lower():
-        fine = False
+    name, most = cluster.name, cluster.most
+    other = "or another name as compute, which is then made"
+    before = f"az ml compute update --name {name}"
+    wrong: list[tuple[str, str]] = []
+    if cluster.state in (*clusters.BROKEN, "deleting"):
+        said = f": {cluster.errors[0]}" if cluster.errors else ""
+        wrong.append((
+            f"cluster {name} is in state {cluster.state}{said}",
+            f"az ml compute show --name {name} says why; {before} mends a failed one; {other}",
+        ))  # fmt: skip
+    elif cluster.errors:
         yield Finding(
-            Severity.ERROR, "compute",
+            Severity.WARNING, "compute", f"cluster {name} says: {cluster.errors[0]}",
+            f"az ml compute show --name {name}; {other}",
+        )  # fmt: skip
+    if cluster.size.lower() != config.vm_size.lower():
+        wrong.append((
             f"cluster {name} is there with nodes {cluster.size}, and vm_size is {config.vm_size}",
-            f"vm_size: {cluster.size}; or another name as compute, which is then made",
-        )  # fmt: skip
-    if (cluster.tier == "low_priority") is not config.low_priority:
-        fine = False
-        yield Finding(
-            Severity.ERROR, "compute",
-            f"cluster {name} is there as {cluster.tier}, and low_priority is "
+            f"vm_size: {cluster.size}; {other}",
+        ))  # fmt: skip
+    if cluster.low_priority is not config.low_priority:
+        kind = "low_priority" if cluster.low_priority else "dedicated"
+        wrong.append((
+            f"cluster {name} is there as {kind}, and low_priority is "
             f"{str(config.low_priority).lower()}",
-            f"low_priority: {str(not config.low_priority).lower()}; or another name as compute",
-        )  # fmt: skip
+            f"low_priority: {str(not config.low_priority).lower()}; {other}",
+        ))  # fmt: skip
     if most < workers:
-        fine = False
-        yield Finding(
-            Severity.ERROR, "compute",
+        wrong.append((
             f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
-            f"resources.workers: {most}; or az ml compute update --name {name} --max-instances "
-            f"{workers}",
-        )  # fmt: skip
-    if fine:
+            f"resources.workers: {most}; or {before} --max-instances {workers}",
+        ))  # fmt: skip
+    for message, fix in wrong:
+        yield Finding(Severity.ERROR, "compute", message, fix)
+    if not wrong:
         yield Finding(Severity.OK, "compute", f"cluster {name}, at most {most} {cluster.size}")
+    yield from _identity(cluster, config)
+
+
+def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]:
+    """As whom the jobs read and write the store."""
+    if cluster is None:
+        if config.identity is None:
+            # Nobody can have given a role to an identity that does not exist yet.
+            yield Finding(
+                Severity.ERROR, "identity", "a cluster that is made would have a new identity, "
+                "which may not use the store: every job would fail",
+                "set identity to a user-assigned one with Storage Blob Data Contributor; or make "
+                "the cluster first, give that role to its identity, and name it as compute",
+            )  # fmt: skip
+        return
+    if not cluster.identity:
+        yield Finding(
+            Severity.ERROR, "identity", f"cluster {cluster.name} has no identity: its jobs could "
+            "not use the store",
+            f"az ml compute update --name {cluster.name} --identity-type UserAssigned "
+            "--user-assigned-identities ID",
+        )  # fmt: skip
+    elif config.identity is not None and config.identity.lower() not in cluster.identities:
+        there = ", ".join(sorted(cluster.identities)) or "its own"
+        yield Finding(
+            Severity.ERROR, "identity", f"cluster {cluster.name} has another identity: {there}",
+            "set identity to that one, or null; or another name as compute",
+        )  # fmt: skip
+
+
+def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
+    """Whether the service takes the name of a cluster that is made."""
+    yield Finding(Severity.OK, "compute", f"cluster {name} will be made")
+    if not _SURE_NAME.match(name):
+        yield Finding(
+            Severity.WARNING, "compute", f"Azure may refuse {name} as the name of a new cluster",
+            "3 to 24 of A-Z a-z 0-9 -, a letter first, and not only digits after the last -",
+        )  # fmt: skip
+    yield from _identity(None, config)
 
 
 def _workspace(service: Service, config: AzureConfig, there: dict[str, Any]) -> Iterator[Finding]:
@@ -234,64 +281,6 @@ def _workspace(service: Service, config: AzureConfig, there: dict[str, Any]) -> 
     yield Finding(Severity.OK, "login", f"workspace {config.workspace} in {one['location']}")
     registry = str(one["properties"].get("containerRegistry") or "").rpartition("/")[2]
     yield Finding(Severity.OK, "registry", registry or "Azure makes it for the first image")
-
-
-def _wanted(config: AzureConfig, *, made: bool) -> list[str]:
-    wanted = [*RIGHTS]
-    if not made or config.compute is None:
-        wanted += [f"{_ML}/computes/write", f"{_ML}/computes/delete"]
-    if config.environment is None:
-        wanted.append(f"{_ML}/environments/versions/write")
-    return wanted
-
-
-def rights(service: Service, wanted: list[str]) -> Iterator[Finding]:
-    """Whether the caller may do all of this in the workspace."""
-    missing = service.denied(wanted)
-    if not missing:
-        yield Finding(Severity.OK, "rights", f"all {len(wanted)} that are needed")
-        return
-    clusters = any("computes" in right for right in missing)
-    role = "AzureML Compute Operator" if clusters else "AzureML Data Scientist"
-    yield Finding(
-        Severity.ERROR, "rights", f"missing in the workspace: {', '.join(missing)}",
-        f"az role assignment create --role {role!r} --assignee YOU --scope {service.root}",
-    )  # fmt: skip
-
-
-def _nodes(
-    service: Service, config: AzureConfig, location: str, workers: int
-) -> Iterator[Finding]:
-    low = config.low_priority
-    return _room(service, location, config.vm_size, "vm_size", workers, low_priority=low)
-
-
-def _room(
-    service: Service, location: str, name: str, field: str, nodes: int, *, low_priority: bool
-) -> Iterator[Finding]:
-    """The size is to be had in the region, and the quota has room for the nodes."""
-    size = service.sizes(location).get(name.lower())
-    if size is None:
-        yield Finding(
-            Severity.ERROR, field, f"{name} is not to be had in {location}",
-            f"az ml compute list-sizes --location {location} shows what is",
-        )  # fmt: skip
-        return
-    usages = service.usages(location)
-    family = "lowprioritycores" if low_priority else str(size["family"]).lower()
-    used, limit = usages.get(family, (0, 0))
-    cores = nodes * int(size["vCPUs"])
-    words = f"{cores} cores of {family} for {nodes} nodes; {limit - used} of {limit} are free"
-    ask = f"ask for more: https://ml.azure.com/quota (region {location})"
-    if limit < int(size["vCPUs"]):
-        what = "the quota is 0" if limit == 0 else "the quota has room for no node"
-        yield Finding(Severity.ERROR, "quota", f"{what}: {words}", ask)
-    elif limit - used < cores:
-        fewer = f"resources.workers: {max(1, (limit - used) // int(size['vCPUs']))}; or "
-        fix = ask if field != "vm_size" else fewer + ask
-        yield Finding(Severity.ERROR, "quota", f"too small: {words}", fix)
-    else:
-        yield Finding(Severity.OK, "quota", words)
 
 
 def _environment(service: Service, config: AzureConfig, order: Order | None) -> Iterator[Finding]:

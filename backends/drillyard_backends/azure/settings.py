@@ -97,6 +97,13 @@ class AzureConfig(BaseSettings):
     preparing_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         1800.0, description="How long a node may prepare a job, until another job is tried."
     )
+    build_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        3600.0, description="How much longer that may take while no job of a lease has run: the "
+        "image may be being built.",
+    )  # fmt: skip
+    listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        15.0, description="How far Azure's listings may lag behind."
+    )
     endpoint_size: str = Field(
         "Standard_DS3_v2", description="Size of the machine that `drillyard deploy-policy` rents."
     )

@@ -138,6 +138,11 @@ class Blobs:
             request.caller is None
         ):  # Azurite knows when a token ends, and nothing of who signed out
             return refused(401, "InvalidAuthenticationInfo", "The access token is not valid.")
+        if not self._entra.stores(request):
+            text = (
+                "This request is not authorized to perform this operation using this permission."
+            )
+            return refused(403, "AuthorizationPermissionMismatch", text)
         answer = self._forward(request)
         whole = request.method == "PUT" and request.query.get("comp", "blocklist") == "blocklist"
         if whole and answer.status == 201 and request.caller and request.path.count("/") > 1:

@@ -14,7 +14,7 @@ from typing import Any
 from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.blobs import Blobs
-from drillyard_emulators.azure.entra import CLIENT, Entra
+from drillyard_emulators.azure.entra import CLIENT, Entra, Identity
 from drillyard_emulators.azure.manager import Manager
 from drillyard_emulators.azure.mlflow import Mlflow
 from drillyard_emulators.azure.model import Job, Physics, Site
@@ -30,6 +30,16 @@ ACCOUNT = "rehearsalstore"
 CONTAINER = "azureml-blobstore-00000000"
 ARTIFACTS = "azureml"
 """Container of what jobs print."""
+NODE, STRANGER = "drillyard-node", "no-role"
+"""Identities of the resource group: for the nodes; and one that may not use the storage."""
+
+
+def identity_id(name: str) -> str:
+    """Resource id of a user-assigned identity."""
+    return (
+        f"/subscriptions/{Manager.subscription}/resourceGroups/{Manager.group}/providers/"
+        f"Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+    )
 
 
 class Azure(Loopback):
@@ -53,6 +63,10 @@ class Azure(Loopback):
     ) -> None:
         super().__init__(folder, Faults(seed, refused), EmulatedClock(speed), bodies)
         self.entra = Entra()
+        self.entra.identities = {
+            identity_id(NODE).lower(): Identity(),
+            identity_id(STRANGER).lower(): Identity(stores=False),
+        }
         self.blobs = Blobs(ACCOUNT, folder, self._authority, self.entra, self._on_blob)
         self.blobs.make_container(CONTAINER)
         self.blobs.make_container(ARTIFACTS)
@@ -89,6 +103,7 @@ class Azure(Loopback):
                 "resource_group": Manager.group,
                 "workspace_name": Manager.workspace,
             },
+            "identity": identity_id(NODE),
         }
 
     def state(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -126,11 +141,26 @@ class Azure(Loopback):
         """What a job's processes find on their node: an identity, the way out, a home."""
         return {
             **self._machine_env(f"{job.name}-{job.times}"),
+            **self._of_node(job.name, self._identity_on(job.compute)),
+        }
+
+    def _of_node(self, job: str, identity: Identity | None) -> dict[str, str]:
+        return {
             "MSI_ENDPOINT": f"http://{self._identity.address}/msi/token",
-            **self.entra.identity_of(job.name),
+            **self.entra.identity_of(job, identity),
             **self.network_env(),
             **self._machine_extra,
         }
+
+    def _identity_on(self, compute: str) -> Identity | None:
+        """Whom the jobs of a cluster are; its own new identity has no role anywhere."""
+        cluster = self.world.computes.get(compute)
+        kind, assigned = ("none", []) if cluster is None else cluster.identity
+        if "userassigned" in kind and assigned:
+            return self.entra.identity(assigned[0])
+        if "systemassigned" not in kind:
+            return None
+        return self.entra.identities.setdefault(f"system of {compute}", Identity(stores=False))
 
     def _machine_env(self, name: str) -> dict[str, str]:
         """What every machine has."""
@@ -153,6 +183,12 @@ class Azure(Loopback):
             "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
             "advance": self._advance,
             "happen": lambda a: self.world.happen(a["what"], a["machine"]),
+            "cluster": self._set_cluster,
+            "job": self._set_job,
+            "node": self._node,
+            "finish": self._finish,
+            "access": self._set_access,
+            "identity": lambda a: self.entra.identities.update({a["id"].lower(): Identity()}),
             "serial": self._serial,
             "environment": lambda a: self.world.environments.update({a["name"]: {}}),
             "export": self._export,
@@ -170,9 +206,47 @@ class Azure(Loopback):
             for name in asked:
                 setattr(now, name, getattr(wanted, name))
 
+    def _set_cluster(self, asked: dict[str, Any]) -> None:
+        """Something happened to a cluster: ``state``, ``errors``; its identity was taken."""
+        with self.world.lock:
+            cluster = self.world.computes[asked["name"]]
+            cluster.state = asked.get("state", cluster.state)
+            cluster.errors = asked.get("errors", cluster.errors)
+            if "identity" in asked:
+                cluster.document["identity"] = asked["identity"]
+
+    def _set_job(self, asked: dict[str, Any]) -> None:
+        """Somebody archived a job in the studio, or deleted it."""
+        with self.world.lock:
+            self.world.jobs[asked["name"]].archived = bool(asked.get("archived"))
+            if asked.get("deleted"):
+                self.world.nodes.forget(asked["name"])
+
+    def _finish(self, asked: dict[str, Any]) -> None:
+        """The program of a job that runs nothing ended, with this exit code."""
+        with self.world.lock:
+            self.world.nodes.finish(self.world.jobs[asked["name"]], int(asked["code"]))
+
+    def _node(self, asked: dict[str, Any]) -> dict[str, str]:
+        """What the processes of a job find on a node whose cluster has this identity, or none."""
+        name = asked["identity"]
+        identity = None if name is None else self.entra.identity(identity_id(name))
+        return {**self._of_node("somebody", identity), **self._machine_env("somebody")}
+
+    def _set_access(self, asked: dict[str, Any]) -> list[list[str]]:
+        """Give permissions by scope; what was asked for since the last time."""
+        access = self.manager.access
+        for scope, permissions in asked.items():
+            setattr(access, scope, set(permissions) if scope == "denied" else permissions)
+        before, access.asked = sorted(access.asked), set()
+        return [list(one) for one in before]
+
     def _set_manager(self, asked: dict[str, Any]) -> None:
         """Rights that are denied, quotas, other names of the subscription, group or workspace."""
         for name, value in asked.items():
+            if name == "denied":
+                self.manager.access.denied = set(value)
+                continue
             now = getattr(self.manager, name)
             setattr(self.manager, name, set(value) if isinstance(now, set) else value)
 

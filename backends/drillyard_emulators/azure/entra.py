@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,19 @@ RESOURCES = {
 
 
 @dataclass
+class Identity:
+    """A managed identity.
+
+    Attributes:
+        client: Its client id.
+        stores: Whether it may read and write the workspace's blobs.
+    """
+
+    client: str = field(default_factory=lambda: str(uuid.uuid4()))
+    stores: bool = True
+
+
+@dataclass
 class Entra:
     """One tenant.
 
@@ -41,7 +55,9 @@ class Entra:
     trouble: str = ""
     valid_from: float = 0.0
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    _jobs: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
+    """Managed identities by resource id, in lower case."""
+    _jobs: dict[str, tuple[str, Identity | None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def env(self) -> dict[str, str]:
@@ -86,33 +102,53 @@ class Entra:
             "access_token": self.issue(resource, CLIENT),
         })  # fmt: skip
 
-    def identity_of(self, job: str) -> dict[str, str]:
-        """What a job's environment needs to be itself, beside ``MSI_ENDPOINT``."""
+    def identity(self, resource: str) -> Identity | None:
+        """A user-assigned identity, by its resource id."""
+        return self.identities.get(resource.lower())
+
+    def identity_of(self, job: str, identity: Identity | None) -> dict[str, str]:
+        """What a job's environment needs to be itself, beside ``MSI_ENDPOINT``.
+
+        Args:
+            job: Its name.
+            identity: Of its cluster; None: it has none.
+        """
         with self._lock:
             own = secrets.token_urlsafe(16)
-            self._jobs[own] = job
-        return {"MSI_SECRET": own, "DEFAULT_IDENTITY_CLIENT_ID": CLIENT}
+            self._jobs[own] = job, identity
+        client = "clientid" if identity is None else identity.client
+        return {"MSI_SECRET": own, "DEFAULT_IDENTITY_CLIENT_ID": client}
 
     def managed(self, request: Request) -> Response:
-        """The endpoint for the identity of a compute cluster, on its nodes."""
-        job = self._jobs.get(request.headers.get("secret", ""))
-        if job is None:
-            return refused(401, "Unauthorized", "no identity is assigned to this compute")
+        """The endpoint for the identity of a compute cluster, on its nodes.
+
+        A question without the client id is refused, as people report of clusters. On machines with
+        single sign-on Microsoft's own tests got a token for the person instead.
+        """
+        job, identity = self._jobs.get(request.headers.get("secret", ""), ("", None))
+        if identity is None or request.query.get("clientid") != identity.client:
+            return refused(400, "invalid_request", "No managed identity of that client id here")
         request.caller = job
         return Response.of({
-            "access_token": self.issue(request.query.get("resource", ""), job),
+            "access_token": self.issue(request.query.get("resource", ""), job, identity.stores),
             "expires_on": int(time.time() + self.life_s),
             "token_type": "Bearer", "resource": request.query.get("resource", ""),
         })  # fmt: skip
 
-    def issue(self, resource: str, who: str) -> str:
-        """A token; nobody checks its signature here."""
+    def issue(self, resource: str, who: str, stores: bool = True) -> str:
+        """A token; nobody checks its signature here.
+
+        Args:
+            resource: For whom it is.
+            who: Whom it names.
+            stores: Whether that one has a role on the storage account.
+        """
         now = int(time.time())
         said = {
             "aud": resource.rstrip("/") or resource,
             "iss": f"https://sts.windows.net/{TENANT}/",
             "iat": now, "nbf": now - 300, "exp": now + max(1, int(self.life_s)),
-            "oid": who, "appid": who, "tid": TENANT, "jti": secrets.token_hex(8),
+            "oid": who, "appid": who, "tid": TENANT, "stores": stores, "jti": secrets.token_hex(8),
         }  # fmt: skip
         return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
 
@@ -125,6 +161,12 @@ class Entra:
         since = self.valid_from if said["oid"] == CLIENT else 0.0
         fresh = since <= float(said.get("iat", 0)) and time.time() < float(said["exp"])
         return str(said["oid"]) if fresh else None
+
+    @staticmethod
+    def stores(request: Request) -> bool:
+        """Whether the token's owner has a role on the storage account."""
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+        return bool(claims(token).get("stores", True))
 
 
 def _part(document: dict[str, Any]) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
+from drillyard_emulators.azure import usages
+from drillyard_emulators.azure.access import ML, Access, operation
 from drillyard_emulators.azure.answers import Denied, refused
 from drillyard_emulators.azure.assets import Assets
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import Entra
-from drillyard_emulators.azure.model import OVER, Compute, Job
+from drillyard_emulators.azure.model import Compute, Job
 from drillyard_emulators.azure.online import Online
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.clock import rfc3339
 from drillyard_emulators.http.wire import Request, Response, parts_of
 
 HOST = "management.azure.com"
-ML = "Microsoft.MachineLearningServices"
-RIGHTS = ("Microsoft.MachineLearningServices/workspaces/*",)
 SIZES = {
     "Standard_DS3_v2": (4, 14, "standardDSv2Family"),
     "Standard_DS11_v2": (2, 14, "standardDSv2Family"),
@@ -35,6 +36,16 @@ _WORKSPACE = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/resourceGroups/(?P<g>[^/]+)/providers/"
     r"Microsoft\.MachineLearningServices/workspaces/(?P<w>[^/]+)(?P<rest>/.*)?\Z", re.I,
 )  # fmt: skip
+_IDENTITY = re.compile(
+    r"(?P<id>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/"
+    r"userAssignedIdentities/[^/]+)(?P<rest>/.*)?\Z", re.I,
+)  # fmt: skip
+_CLUSTER = re.compile(r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+\Z)[a-zA-Z0-9\-]{2,23}\Z")
+"""The specification's pattern of names in ``workspaces/computes``."""
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}\Z")
+"""Of jobs and of experiments."""
+_ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+_PERMISSIONS = ["providers", "Microsoft.Authorization", "permissions"]
 _LOCATION = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/providers/Microsoft\.MachineLearningServices/locations/"
     r"(?P<l>[^/]+)/(?P<rest>.*)\Z", re.I,
@@ -67,13 +78,20 @@ class Manager:
     ) -> None:
         self.world, self._entra = world, entra
         self.account, self.container, self.key = blobs.account, container, blobs.key
-        self.denied: set[str] = set()
-        """Actions that nobody may do."""
+        self.access = Access()
         self.quotas: dict[str, int] = {}
-        """Cores by family of sizes (``lowPriorityCores`` for those)."""
+        """Cores by family of sizes (``lowPriorityCores``, ``totalDedicatedCores`` for those)."""
         self.everywhere = 100
         """Cores of every other family."""
+        self.quota_form = "reported"
+        """How the listing of quotas looks; see ``usages``."""
         self.sizes = dict(SIZES)
+        self.more_of_sizes: dict[str, dict[str, Any]] = {}
+        """What else is told of a size: ``gpus``, ``lowPriorityCapable`` …"""
+        self.taken: set[str] = set()
+        """Names of clusters of other workspaces in this region."""
+        self.foreign: list[dict[str, Any]] = []
+        """Jobs of other people, as the service lists them."""
         assets = Assets(self, world)
         self.online = Online(self, assets, blobs, machine_env)
         more = (assets.datastores, assets.environments, assets.models, assets.codes,
@@ -103,7 +121,11 @@ class Manager:
         place = _LOCATION.match(request.path)
         if place is not None:
             self._need(place["s"], self.subscription, "Subscription")
+            self.access.need("subscription", f"{ML}/locations/{place['rest']}/read")
             return self._of_location(request, place["rest"])
+        identity = _IDENTITY.match(request.path)
+        if identity is not None:
+            return self._of_identity(identity["id"], parts_of(identity["rest"] or ""))
         match = _WORKSPACE.match(request.path)
         if match is None:
             raise Denied(404, "NotFound", f"{request.path} is not emulated")
@@ -111,17 +133,33 @@ class Manager:
         self._need(match["g"], self.group, "ResourceGroup")
         self._need(match["w"], self.workspace, "Resource")
         parts = parts_of(match["rest"] or "")
+        if parts == _PERMISSIONS:
+            self.access.need("workspace", "Microsoft.Authorization/permissions/read")
+            return self.page(request, self.access.given("workspace"))
         kind = parts[0] if parts[0] else "workspace"
         serve: Callable[[Request, list[str]], Response] | None
         serve = self._kinds.get(kind.lower()) or getattr(self, f"_{kind}".lower(), None)
         if serve is None:
             raise Denied(404, "NotFound", f"{kind} is not emulated")
-        action = {"GET": "read", "PUT": "write", "DELETE": "delete"}.get(request.method, "action")
-        asked = f"{ML}/workspaces/{kind}/{action}"
-        if asked in self.denied:
-            text = f"The client does not have authorization to perform action '{asked}'."
-            raise Denied(403, "AuthorizationFailed", text)
+        if kind != "operations":
+            self.access.need("workspace", operation(request.method, parts))
         return serve(request, parts[1:])
+
+    def _of_identity(self, identity: str, parts: list[str]) -> Response:
+        if self._entra.identity(identity) is None:
+            raise Denied(404, "ResourceNotFound", f"The identity {identity} was not found.")
+        if parts != _PERMISSIONS:
+            raise Denied(404, "NotFound", "not emulated")
+        return Response.of({"value": self.access.given("identity")})
+
+    def page(self, request: Request, elements: list[dict[str, Any]]) -> Response:
+        """A page of a listing, with the address of the next one."""
+        start, size = int(request.query.get("$skip", "0")), self.world.physics.page
+        document: dict[str, Any] = {"value": elements[start : start + size]}
+        if len(elements) > start + size:
+            query = {**request.query, "$skip": str(start + size)}
+            document["nextLink"] = f"https://{HOST}{request.path}?{urlencode(query)}"
+        return Response.of(document)
 
     def _need(self, found: str, there: str, kind: str) -> None:
         if found.lower() != there.lower():
@@ -151,45 +189,68 @@ class Manager:
     def _computes(self, request: Request, parts: list[str]) -> Response:
         world = self.world
         if not parts:
-            return Response.of({"value": [self._compute(c) for c in world.computes.values()]})
+            return self.page(request, [self._compute(c) for c in world.listed_computes()])
         name = parts[0]
         if request.method == "PUT":
             document = request.json()
-            self._check_size(document)
+            self._check_cluster(name, document)
             new = name not in world.computes
-            answer = Response.of(self._compute(world.put_compute(name, document)), 201)
+            absent = request.headers.get("if-none-match") == "*"
+            answer = Response.of(self._compute(world.put_compute(name, document, absent)), 201)
             return self._going_on(answer, f"compute/{name}") if new else answer
         if request.method == "DELETE":
+            if request.query.get("underlyingResourceAction") != "Delete":
+                raise Denied(400, "BadRequest", "underlyingResourceAction is required")
             world.delete_compute(name)
             return self._going_on(Response(202), f"gone/{name}")
-        found = world.computes.get(name)
-        if found is None:
-            raise Denied(404, "ResourceNotFound", f"Compute {name} was not found.")
-        return Response.of(self._compute(found))
+        return Response.of(self._compute(world.compute(name)))
 
-    def _check_size(self, document: dict[str, Any]) -> None:
+    def _check_cluster(self, name: str, document: dict[str, Any]) -> None:
         settings = document["properties"]["properties"]
         size = settings.get("vmSize", "")
+        if not _CLUSTER.match(name):
+            raise Denied(400, "BadArgument", f"The compute name {name!r} is not allowed.")
+        if name in self.taken:
+            text = f"The compute name {name} is already used in {self.location}."
+            raise Denied(409, "ComputeNameConflict", text)
         if size.lower() not in {s.lower() for s in self.sizes}:
             text = f"The specified VM size '{size}' is not supported in {self.location}."
             raise Denied(400, "InvalidVmSize", text)
+        for identity in (document.get("identity") or {}).get("userAssignedIdentities") or {}:
+            self.access.need("identity", _ASSIGN)
+            if self._entra.identity(identity) is None:
+                raise Denied(400, "BadArgument", f"The identity {identity} was not found.")
 
     def _compute(self, compute: Compute) -> dict[str, Any]:
         document = compute.document
         nodes = [n for n in self.world.nodes.all
                  if n["compute"] == compute.name and n["gone"] is None]  # fmt: skip
+        unready = sum(not node["ready"] for node in nodes)
+        # The service writes sizes in capitals.
         inner = {
-            **compute.settings, "allocationState": "Steady", "currentNodeCount": len(nodes),
-            "targetNodeCount": len(nodes), "nodeStateCounts": {"runningNodeCount": len(nodes)},
-            "errors": None,
+            **compute.settings, "vmSize": str(compute.settings.get("vmSize", "")).upper(),
+            "allocationState": "Steady", "currentNodeCount": len(nodes),
+            "targetNodeCount": len(nodes), "nodeStateCounts": {
+                "preparingNodeCount": unready, "runningNodeCount": len(nodes) - unready,
+                "idleNodeCount": 0, "unusableNodeCount": 0, "leavingNodeCount": 0,
+                "preemptedNodeCount": 0,
+            },
+            "errors": [{"error": error} for error in compute.errors] or None,
         }  # fmt: skip
+        kind, identities = compute.identity
+        named = {one: {"clientId": "c", "principalId": "p"} for one in identities}
+        made = rfc3339(compute.made).replace("Z", "0000+00:00")
         return {
             "id": f"{self.root}/computes/{compute.name}", "name": compute.name,
             "type": f"{ML}/workspaces/computes", "location": self.location,
-            "tags": document.get("tags") or {},
+            "tags": (document.get("tags") or {}) if self.world.physics.cluster_tags else None,
+            "identity": None if kind == "none" else {
+                "type": document["identity"]["type"], "principalId": "p", "tenantId": "t",
+                "userAssignedIdentities": named or None,
+            },
             "properties": {
                 **document["properties"], "provisioningState": compute.state,
-                "createdOn": rfc3339(compute.made), "modifiedOn": rfc3339(compute.made),
+                "createdOn": made, "modifiedOn": made,
                 "isAttachedCompute": False, "provisioningErrors": None, "properties": inner,
             },
         }  # fmt: skip
@@ -197,41 +258,53 @@ class Manager:
     def _jobs(self, request: Request, parts: list[str]) -> Response:
         world = self.world
         if not parts:
-            tag = request.query.get("tag")
-            found = [j for j in world.jobs.values()
-                     if tag is None or tag in (j.properties.get("tags") or {})]  # fmt: skip
-            return Response.of({"value": [self._job(j) for j in reversed(found)]})
+            return self.page(request, self._listed(request.query))
         name = parts[0]
         if parts[1:] == ["cancel"]:
             world.cancel(name)
             return self._going_on(Response(202), f"job/{name}")
         if request.method == "PUT":
-            return Response.of(self._job(world.put_job(name, request.json()["properties"])), 201)
+            properties = request.json()["properties"]
+            for text in (name, str(properties.get("experimentName", "Default"))):
+                if not _NAME.match(text):
+                    raise Denied(400, "UserError", f"{text!r}: letters, digits, - and _ only.")
+            if not world.physics.empty_tags:
+                tags = properties.get("tags") or {}
+                properties["tags"] = {k: v for k, v in tags.items() if v}
+            return Response.of(self._job(world.put_job(name, properties)), 201)
         if name not in world.jobs:
             raise Denied(404, "UserError", f"Job {name} was not found.")
         return Response.of(self._job(world.jobs[name]))
 
-    def _job(self, job: Job) -> dict[str, Any]:
+    def _listed(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        """Jobs as a listing shows them: active ones, unless others are asked for."""
+        tag, view = query.get("tag"), query.get("listViewType", "ActiveOnly")
+        kept = {"All": (False, True), "ArchivedOnly": (True,)}.get(view, (False,))
+        found = [self._job(job, shown) for job, shown in self.world.listed_jobs()
+                 if job.archived in kept]  # fmt: skip
+        if tag is None or not self.world.physics.tag_filter:
+            return [*self.foreign, *found]
+        return [one for one in [*self.foreign, *found]
+                if tag in ((one.get("properties") or {}).get("tags") or {})]  # fmt: skip
+
+    def _job(self, job: Job, shown: str | None = None) -> dict[str, Any]:
         studio = f"https://ml.azure.com/runs/{job.name}?wsid={self.root}"
         services = {"Studio": {"jobServiceType": "Studio", "endpoint": studio}}
         return {
             "id": f"{self.root}/jobs/{job.name}", "name": job.name,
             "type": f"{ML}/workspaces/jobs", "systemData": self.stamp(job.made),
-            "properties": {**job.properties, "status": job.status, "services": services},
+            "properties": {
+                **job.properties, "status": shown or job.shown, "services": services,
+                "isArchived": job.archived,
+            },
         }  # fmt: skip
-
-    def _providers(self, request: Request, parts: list[str]) -> Response:
-        if parts != ["Microsoft.Authorization", "permissions"]:
-            raise Denied(404, "NotFound", "not emulated")
-        right = {"actions": ["*"], "notActions": sorted(self.denied)}
-        return Response.of({"value": [{**right, "dataActions": ["*"], "notDataActions": []}]})
 
     def _operations(self, request: Request, parts: list[str]) -> Response:
         """What is going on: the end of a long-running operation."""
         kind, name = parts[0], parts[1]
         if kind == "job":
             job = self.world.jobs.get(name)
-            return Response(200 if job is None or job.status in OVER else 202, b"", self._again())
+            return Response(200 if job is None or job.over else 202, b"", self._again())
         compute = self.world.computes.get(name)
         done = (
             compute is None if kind == "gone" else compute is None or compute.state != "Creating"
@@ -242,24 +315,31 @@ class Manager:
 
     def room(self, size: str) -> int:
         """Cores that the quota has of a size's family."""
-        return self.quotas.get(self.sizes[size][2], self.everywhere)
+        return self._limit(self.sizes[size][2])
+
+    def _limit(self, name: str) -> int:
+        return self.quotas.get(name, self.everywhere)
+
+    def _used(self, low_priority: bool) -> int:
+        cores = {size.lower(): cores for size, (cores, _, _) in self.sizes.items()}
+        there = [n for n in self.world.nodes.all
+                 if n["gone"] is None and n["low_priority"] is low_priority]  # fmt: skip
+        return sum(cores.get(str(node["size"]).lower(), 0) for node in there)
 
     def _of_location(self, request: Request, rest: str) -> Response:
         if rest.lower() == "vmsizes":
-            return Response.of({"value": [
+            return self.page(request, [
                 {"name": name, "family": family, "vCPUs": cores, "gpus": int("_NC" in name),
                  "osVhdSizeMB": 1, "maxResourceVolumeMB": 1, "memoryGB": memory,
                  "lowPriorityCapable": True, "premiumIO": True, "supportedComputeTypes":
-                 ["AmlCompute"]} for name, (cores, memory, family) in self.sizes.items()
-            ]})  # fmt: skip
+                 ["AmlCompute", "ComputeInstance"], **self.more_of_sizes.get(name, {})}
+                for name, (cores, memory, family) in self.sizes.items()
+            ])  # fmt: skip
         if rest.lower() == "usages":
-            families = sorted({family for _, _, family in self.sizes.values()})
-            names = [*families, "lowPriorityCores", "totalDedicatedCores"]
-            return Response.of({"value": [
-                {"id": f"usages/{name}", "type": f"{ML}/usages", "unit": "Count",
-                 "currentValue": 0, "limit": self.quotas.get(name, self.everywhere),
-                 "name": {"value": name, "localizedValue": name}} for name in names
-            ]})  # fmt: skip
+            families = {family for _, _, family in self.sizes.values()}
+            return self.page(request, usages.rows(
+                self.quota_form, self.subscription, self.root, families, self._limit, self._used
+            ))  # fmt: skip
         raise Denied(404, "NotFound", f"{rest} is not emulated")
 
     def _going_on(self, answer: Response, what: str) -> Response:
@@ -291,7 +371,11 @@ def history(manager: Manager, world: World, entra: Entra) -> Callable[[Request],
         job = world.jobs.get(match["name"]) if match else None
         if job is None:
             return refused(404, "UserError", "no such run")
-        document: dict[str, Any] = {"runId": job.name, "status": job.status, "logFiles": {}}
+        try:
+            manager.access.need("workspace", f"{ML}/workspaces/experiments/runs/read")
+        except Denied as denied:
+            return denied.response()
+        document: dict[str, Any] = {"runId": job.name, "status": job.shown, "logFiles": {}}
         if job.error is not None:
             document["error"] = {"error": job.error}
         return Response.of(document)

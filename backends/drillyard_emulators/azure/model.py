@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from drillyard_emulators.http.machines import Machine
 
 OVER = ("Completed", "Failed", "Canceled")
-FIXED = ("command", "computeId", "environmentId", "environmentVariables", "codeId")
-"""What of a job cannot be another one under the same name."""
+ENDING = ("Finalizing", "CancelRequested")
+MUTABLE = ("description", "tags", "displayName", "properties", "isArchived")
+"""What of a job that is there may be changed; a PUT with anything else is refused."""
 _DURATION = re.compile(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?\Z")
 
 
@@ -31,6 +33,20 @@ class Physics(BaseModel):
         stuck: So many jobs stay in "Preparing" for ever.
         low_priority: Nodes of that kind that are to be had; None: any number.
         processes: False: jobs run nothing; somebody else plays them.
+        finalize_s: What a job wrote is collected, after its program ended.
+        visible_s: A new cluster is answered as missing.
+        listing_lag_s: Listings of jobs and clusters show the world of so long ago.
+        page: Elements on a page of a listing.
+        cancel_status: With which status a cancel is refused for a job that is over or about to be.
+        repeats: Whether a second PUT of the very same job is taken for a repeat. The service's
+            own clients have met both.
+        preparing_first: Images are built before a job is queued, not when it has its node.
+        unready: So many nodes never get ready: their job stays in the queue.
+        tag_filter: Whether a listing of jobs honours the tag that it is asked for.
+        empty_tags: Whether tags with an empty value are kept.
+        cluster_tags: Whether clusters tell their tags.
+        conditions: Whether ``If-None-Match`` is honoured for clusters.
+        conflicts: Whether a change of a cluster is refused while another one goes on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +60,19 @@ class Physics(BaseModel):
     stuck: int = 0
     low_priority: int | None = None
     processes: bool = True
+    finalize_s: float = 0.2
+    visible_s: float = 0.0
+    listing_lag_s: float = 0.0
+    page: int = 2
+    cancel_status: int = 400
+    repeats: bool = False
+    preparing_first: bool = False
+    unready: int = 0
+    tag_filter: bool = True
+    empty_tags: bool = False
+    cluster_tags: bool = True
+    conditions: bool = False
+    conflicts: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,15 @@ class Compute:
     document: dict[str, Any]
     made: float
     state: str = "Creating"
+    errors: list[dict[str, str]] = field(default_factory=list)
+    gone: float | None = None
+
+    @property
+    def identity(self) -> tuple[str, list[str]]:
+        """Its type in lower case, and resource ids of user-assigned ones."""
+        given = self.document.get("identity") or {}
+        kind = str(given.get("type") or "None").lower().replace("_", "")
+        return kind, list(given.get("userAssignedIdentities") or {})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -103,6 +141,33 @@ class Job:
     """What its nodes are being ended for: ``cancel``, ``timeout``, ``preempt``; empty: nothing."""
     log: list[Path] = field(default_factory=list)
     shipped: int = -1
+    silent: bool = False
+    """Its service hears nothing of it, for now."""
+    archived: bool = False
+    now: Callable[[], float] = time.time
+    past: list[tuple[float, str]] = field(default_factory=list)
+    """When it showed which state, for listings that lag."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Remember when it showed which state."""
+        object.__setattr__(self, name, value)
+        if name in ("status", "silent") and hasattr(self, "past"):
+            self.past.append((self.now(), self.shown))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it will run again."""
+        return self.status in OVER
+
+    @property
+    def shown(self) -> str:
+        """The state that the service tells."""
+        return "NotResponding" if self.silent and not self.over else self.status
+
+    def shown_at(self, when: float) -> str | None:
+        """The state that a listing of that time shows; None: it was not there."""
+        before = [status for moment, status in self.past if moment <= when]
+        return before[-1] if before else None
 
     @property
     def compute(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from drillyard_emulators.azure.model import OVER, Compute, Job, Physics, Site
+from drillyard_emulators.azure.model import Compute, Job, Physics, Site
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.scheduler import Scheduler
@@ -50,9 +50,18 @@ class Nodes:
     def add(self, job: Job) -> None:
         """A job waits for nodes from now on."""
         self.jobs[job.name] = job
+        job.status = "Queued"
         if job.limit_s is not None:
             self._scheduler.after(job.limit_s, lambda: self.end(job, "timeout"))
-        self._scheduler.after(0.0, self.place)
+        if self._physics.preparing_first and job.environment not in self._built:
+            job.status = "Preparing"
+            self._later(job, 0.0, lambda job: self._build(job, self._queue), on_node=False)
+        else:
+            self._scheduler.after(0.0, self.place)
+
+    def _queue(self, job: Job) -> None:
+        job.status = "Queued"
+        self.place()
 
     def place(self) -> None:
         """Give nodes to jobs that wait, the oldest first."""
@@ -63,7 +72,8 @@ class Nodes:
             busy = [n for n in self.all if n["gone"] is None]
             mine = [n for n in busy if n["compute"] == compute.name]
             scarce = self._physics.low_priority if compute.low_priority else None
-            if compute.state != "Succeeded" or len(mine) + job.width > compute.most:
+            full = len(mine) + job.width > compute.most
+            if compute.state != "Succeeded" or compute.errors or full:
                 continue
             if scarce is not None and sum(n["low_priority"] for n in busy) + job.width > scarce:
                 continue
@@ -73,11 +83,16 @@ class Nodes:
                     "name": f"{job.name}/{job.times}" + (f".{rank}" if job.width > 1 else ""),
                     "job": job.name, "compute": compute.name,
                     "size": compute.settings.get("vmSize"), "low_priority": compute.low_priority,
-                    "born": self._clock.now(), "gone": None, "ended_by": "",
+                    "born": self._clock.now(), "gone": None, "ended_by": "", "ready": True,
                 }
                 for rank in range(job.width)
             ]  # fmt: skip
             self.all += job.nodes
+            if self._physics.unready > 0:
+                self._physics.unready -= 1
+                for node in job.nodes:
+                    node["ready"] = False
+                continue
             self._later(job, self._physics.node_s, self._prepare)
 
     def end(self, job: Job, why: str) -> None:
@@ -87,7 +102,7 @@ class Nodes:
             job: Which.
             why: ``cancel``, ``timeout``; ``preempt``: it waits for other nodes then.
         """
-        if job.status in OVER or job.ending:
+        if job.over or job.ending or job.status == "Finalizing":
             return
         job.ending = why
         if why != "preempt" and job.status == "Running":
@@ -130,13 +145,23 @@ class Nodes:
         for machine in job.machines:
             machine.tell(signal.SIGKILL)
 
+    def forget(self, name: str) -> None:
+        """Somebody deleted a job; its nodes are free."""
+        self._free(self.jobs[name], "deleted")
+        del self.jobs[name]
+
     def finish(self, job: Job, code: int) -> None:
-        """A job's program ended by itself, with this exit code."""
-        if code == 0:
-            self._over(job, "Completed", "done", None)
-            return
-        text = f"Execution failed. User process 'bash' exited with status code {code}."
-        self._over(job, "Failed", "failed", {"code": "UserError", "message": text})
+        """A job's program ended by itself, with this exit code; what it wrote is collected."""
+        job.status = "Finalizing"
+
+        def over(job: Job) -> None:
+            if code == 0:
+                self._over(job, "Completed", "done", None)
+                return
+            text = f"Execution failed. User process 'bash' exited with status code {code}."
+            self._over(job, "Failed", "failed", {"code": "UserError", "message": text})
+
+        self._later(job, self._physics.finalize_s, over)
 
     def close(self) -> None:
         """Cut every node."""
@@ -147,12 +172,15 @@ class Nodes:
 
     # -- a job's way --------------------------------------------------------------------------
 
-    def _later(self, job: Job, delay_s: float, step: Callable[[Job], None]) -> None:
+    def _later(
+        self, job: Job, delay_s: float, step: Callable[[Job], None], *, on_node: bool = True
+    ) -> None:
         """Go on with a job, unless its nodes are others by then."""
         times = job.times
 
         def go_on() -> None:
-            if job.times == times and job.nodes and not job.ending:
+            same = job.times == times and bool(job.nodes) is on_node
+            if same and not job.ending and not job.over:
                 step(job)
 
         self._scheduler.after(delay_s, go_on)
@@ -162,22 +190,31 @@ class Nodes:
         if self._physics.stuck > 0:
             self._physics.stuck -= 1
             return
-        delay_s = self._physics.prepare_s
-        if job.environment not in self._built:
-            delay_s += self._physics.image_s
-            if self._physics.broken_builds > 0:
-                self._physics.broken_builds -= 1
-                log = "azureml-logs/20_image_build_log.txt"
-                text = f"Image build failed. For more details, check log file {log}."
-                words = (
-                    "Step 3/7 : RUN conda env create\n"
-                    "ERROR: Could not find a version that satisfies the requirement\n"
-                )
-                self._keep(job.name, log, words.encode())
-                self._over(job, "Failed", "build", {"code": "UserError", "message": text})
-                return
+        ready = partial(self._later, delay_s=self._physics.prepare_s, step=self._start)
+        if job.environment in self._built:
+            ready(job)
+        else:
+            self._build(job, ready)
+
+    def _build(self, job: Job, then: Callable[[Job], None]) -> None:
+        """The image of a job's environment is built, at its first use."""
+        if self._physics.broken_builds > 0:
+            self._physics.broken_builds -= 1
+            log = "azureml-logs/20_image_build_log.txt"
+            text = f"Image build failed. For more details, check log file {log}."
+            words = (
+                "Step 3/7 : RUN conda env create\n"
+                "ERROR: Could not find a version that satisfies the requirement\n"
+            )
+            self._keep(job.name, log, words.encode())
+            self._over(job, "Failed", "build", {"code": "UserError", "message": text})
+            return
+
+        def built(job: Job) -> None:
             self._built.add(job.environment)
-        self._later(job, delay_s, self._start)
+            then(job)
+
+        self._later(job, self._physics.image_s, built, on_node=bool(job.nodes))
 
     def _start(self, job: Job) -> None:
         job.status = "Running"

@@ -19,6 +19,7 @@ FAULTS = {
     "kill": "NUMBER of jobs, each after its first checkpoint: their program is killed",
     "build": "NUMBER of image builds that fail",
     "stuck": "NUMBER of jobs that are prepared for ever",
+    "silent": "NUMBER of jobs, each after its first checkpoint: Azure does not hear of them again",
     "scarce": "NUMBER of low-priority nodes that are to be had",
     "quota": "CORES of every family of sizes",
     "lost": "SHARE of changing calls whose answer is lost",
@@ -26,7 +27,7 @@ FAULTS = {
     "busy": "SHARE of calls to Resource Manager answered with 429",
     "token": "SECONDS that a sign-in is good for",
 }
-_DEEDS = (*EVENTS, "kill")
+_DEEDS = (*EVENTS, "kill", "silent")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _SHARES = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
@@ -35,7 +36,7 @@ _SHARES = {
 }
 _PHYSICS = {"build": "broken_builds", "stuck": "stuck", "scarce": "low_priority"}
 # What would only be waiting at home; the file's own value wins.
-_QUICK = {"preparing_s": "20"}
+_QUICK = {"preparing_s": "20", "build_s": "20", "listing_lag_s": "0"}
 _ADDRESS = {"subscription_id": "subscription", "resource_group": "group", "workspace": "workspace"}
 _SOURCES = ("environment", "image", "build")
 
@@ -89,6 +90,8 @@ class AzureRehearsal(OnEmulator):
             if environment := self._values.get("environment"):
                 name, _, version = str(environment).partition(":")
                 self._cloud.ask("environment", name=f"{name}/versions/{version}")
+            if identity := self._values.get("identity"):
+                self._cloud.ask("identity", id=str(identity))
             for verb, arguments in calls:
                 self._cloud.ask(verb, **arguments)
         except BaseException:
@@ -102,6 +105,7 @@ class AzureRehearsal(OnEmulator):
             "subscription_id": there["subscription_id"],
             "resource_group": there["resource_group"],
             "workspace": there["workspace_name"],
+            "identity": self._cloud.identity,
             **_QUICK,
         }  # fmt: skip
         if not any(self._values.get(name) for name in _SOURCES):

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from drillyard_emulators.azure.answers import Denied
-from drillyard_emulators.azure.model import FIXED, Compute, Job, Physics, Site
+from drillyard_emulators.azure.model import ENDING, MUTABLE, Compute, Job, Physics, Site
 from drillyard_emulators.azure.nodes import Nodes
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.scheduler import Scheduler
@@ -27,6 +27,8 @@ class World:
         self.lock = threading.RLock()
         self.scheduler = Scheduler(clock, self.lock)
         self.computes: dict[str, Compute] = {}
+        self._leaving: list[Compute] = []
+        """Clusters that are gone, and that a listing may still show."""
         self.environments: dict[str, dict[str, Any]] = {}
         self.nodes = Nodes(clock, self.scheduler, self.physics, self.computes, site)
 
@@ -37,16 +39,43 @@ class World:
 
     # -- clusters -----------------------------------------------------------------------------
 
-    def put_compute(self, name: str, document: dict[str, Any]) -> Compute:
+    def compute(self, name: str) -> Compute:
+        """A cluster that is answered by now.
+
+        Raises:
+            Denied: There is none, or not yet.
+        """
+        found = self.computes.get(name)
+        if found is None or self.clock.now() - found.made < self.physics.visible_s:
+            raise Denied(404, "ResourceNotFound", f"Compute {name} was not found.")
+        return found
+
+    def listed_computes(self) -> list[Compute]:
+        """The clusters that a listing shows: those of some time ago."""
+        then = self.clock.now() - max(self.physics.listing_lag_s, self.physics.visible_s)
+        self._leaving = [one for one in self._leaving if (one.gone or 0.0) > then]
+        there = [*self.computes.values(), *self._leaving]
+        return [one for one in there if one.made <= then]
+
+    def put_compute(self, name: str, document: dict[str, Any], absent: bool = False) -> Compute:
         """Make a cluster, or change it."""
         with self.lock:
             found = self.computes.get(name)
+            if found is not None and absent and self.physics.conditions:
+                raise Denied(412, "PreconditionFailed", f"Compute {name} is there.")
             if found is None:
                 found = self.computes[name] = Compute(name, document, self.clock.now())
                 self.scheduler.after(self.physics.create_s, lambda: self._made(found))
             else:
+                self._settled(found)
                 found.document = document
             return found
+
+    def _settled(self, compute: Compute) -> None:
+        """Refuse a change while another one goes on."""
+        if self.physics.conflicts and compute.state not in ("Succeeded", "Failed", "Canceled"):
+            text = f"Compute {compute.name} is in state {compute.state}: try again later."
+            raise Denied(409, "Conflict", text)
 
     def _made(self, compute: Compute) -> None:
         if compute.state == "Creating":
@@ -56,11 +85,8 @@ class World:
     def delete_compute(self, name: str) -> None:
         """Delete a cluster; what runs on it is ended."""
         with self.lock:
-            compute = self.computes.get(name)
-            if compute is None:
-                raise Denied(404, "ResourceNotFound", f"Compute {name} was not found.")
-            if compute.state == "Deleting":
-                return
+            compute = self.compute(name)
+            self._settled(compute)
             compute.state = "Deleting"
             for job in self.jobs.values():
                 if job.compute == name:
@@ -72,23 +98,29 @@ class World:
             self.scheduler.after(_LOOK_S, lambda: self._deleted(compute))
         elif self.computes.get(compute.name) is compute:
             del self.computes[compute.name]
+            compute.gone = self.clock.now()
+            self._leaving.append(compute)
 
     # -- jobs ---------------------------------------------------------------------------------
 
     def put_job(self, name: str, properties: dict[str, Any]) -> Job:
-        """Submit a job; the same again is the same, another one under its name is refused."""
+        """Submit a job; another one under its name is refused, maybe the same one, too."""
         with self.lock:
             found = self.jobs.get(name)
             if found is not None:
-                changed = [f for f in FIXED if found.properties.get(f) != properties.get(f)]
-                if changed:
+                before = found.properties
+                fixed = {*before, *properties} - {*MUTABLE}
+                changed = sorted(f for f in fixed if before.get(f) != properties.get(f))
+                if changed or not self.physics.repeats:
                     text = (
                         "A job with this name already exists. If you are trying to submit a new "
-                        f"job, use a different name. The existing {changed[0]} cannot be changed."
+                        "job, use a different name. If you are trying to update an existing job, "
+                        "the existing job's properties cannot be changed. Only description, tags, "
+                        "displayName, properties, and isArchived can be updated."
                     )
                     raise Denied(400, "UserError", text)
                 return found
-            job = Job(name, properties, self.clock.now())
+            job = Job(name, properties, self.clock.now(), now=self.clock.now)
             compute = self.computes.get(job.compute)
             if compute is None or compute.state == "Deleting":
                 text = f"The specified compute target {job.compute!r} does not exist."
@@ -102,17 +134,31 @@ class World:
             self.nodes.add(job)
             return job
 
+    def listed_jobs(self) -> list[tuple[Job, str]]:
+        """The jobs that a listing shows, with the state of some time ago, the newest first."""
+        then = self.clock.now() - self.physics.listing_lag_s
+        found = [(job, job.shown_at(then)) for job in reversed(self.jobs.values())]
+        return [(job, shown) for job, shown in found if shown is not None]
+
     def cancel(self, name: str) -> Job:
         """Cancel a job."""
         with self.lock:
             job = self.jobs.get(name)
             if job is None:
                 raise Denied(404, "UserError", f"Job {name} was not found.")
+            if job.over or job.status in ENDING:
+                text = f"The run {name} is in state {job.status} and cannot be canceled."
+                raise Denied(self.physics.cancel_status, "UserError", text)
             self.nodes.end(job, "cancel")
             return job
 
     def happen(self, what: str, name: str) -> None:
-        """Something happens to a job: ``preempt``, ``cut``, ``crash``, ``hang`` or ``kill``.
+        """Something happens to a job.
+
+        Args:
+            what: ``preempt``, ``cut``, ``crash``, ``hang``, ``kill``; ``silent``, ``heard``: its
+                service does not hear of it, or does again.
+            name: Of the job.
 
         Raises:
             KeyError: No such job on a node.
@@ -127,6 +173,8 @@ class World:
             "crash": lambda: self.nodes.cut(job, "crash"),
             "hang": lambda: self.nodes.freeze(job),
             "kill": lambda: self.nodes.kill(job),
+            "silent": lambda: setattr(job, "silent", True),
+            "heard": lambda: setattr(job, "silent", False),
         }
         if what not in deeds:
             raise ValueError(f"{what!r}: what can happen is {', '.join(deeds)}")
@@ -143,7 +191,7 @@ class World:
                 },
                 "environments": sorted(self.environments),
                 "jobs": {
-                    j.name: {"status": j.status, "error": j.error, "times": j.times,
+                    j.name: {"status": j.shown, "error": j.error, "times": j.times,
                              "tags": j.tags, "experiment": j.properties.get("experimentName")}
                     for j in self.jobs.values()
                 },

@@ -235,3 +235,5 @@ class AzureEmulator(Emulator):
         """Name of the workspace's storage account."""
         self.container: str = self.greeting["container"]
         """Of the workspace's own datastore."""
+        self.identity: str = self.greeting["identity"]
+        """Resource id of an identity for nodes, which may use the storage."""

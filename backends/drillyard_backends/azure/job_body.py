@@ -1,0 +1,80 @@
+"""A job as the service's API takes it: made of the order alone, so that a repeat is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drillyard.backend import Order
+from drillyard_backends.azure import clusters, environment, naming
+from drillyard_backends.azure import job as program
+from drillyard_backends.azure.settings import AzureConfig
+
+MARGIN_S = 120
+"""Between the lease's own limit, at which runs are saved, and that of Azure, which cuts."""
+SHORTEST_S = 60
+
+
+def body(
+    config: AzureConfig, order: Order, root: str, name: str, ticket: str, begun_at: float
+) -> dict[str, Any]:
+    """The properties of a command job.
+
+    The service refuses a second job of one name unless it is the same, and shows what is sent to
+    everybody in the workspace: nothing here depends on the moment, the folder or its repository.
+
+    Args:
+        config: The settings.
+        order: Of the lease.
+        root: Id of the workspace.
+        name: Of the job.
+        ticket: What it is made for.
+        begun_at: When the lease began, epoch seconds, by the mailbox.
+    """
+    run = ticket.rpartition(".")[0]
+    version = environment.named(config, order).replace(":", "/versions/")
+    found: dict[str, Any] = {
+        "jobType": "Command",
+        "displayName": run,
+        "experimentName": naming.experiment_name(order.experiment),
+        "computeId": f"{root}/computes/{clusters.name_of(config, order)}",
+        "environmentId": f"{root}/environments/{version}",
+        "command": "python -m drillyard_backends.azure.job",
+        "environmentVariables": {
+            program.STORE: order.store_url,
+            program.ORDER_KEY: order_key(order),
+            program.TICKET: ticket,
+            program.JOB: name,
+            program.GRACE: f"{config.stop_grace_s:g}",
+            program.LOW_PRIORITY: "1" if config.low_priority else "0",
+            program.WIDTH: str(config.instance_count),
+        },
+        "outputs": _outputs(config, order, run),
+        "resources": {"instanceCount": config.instance_count},
+        "tags": naming.tags(order, config.tags, **{naming.TICKET_TAG: ticket}),
+    }
+    if config.instance_count > 1:
+        # Without a distribution the command would be started on the first node alone.
+        found["distribution"] = {"distributionType": "PyTorch", "processCountPerInstance": 1}
+    if order.deadline is not None:
+        # Whether it counts from the submission or from the start is not documented: the worker
+        # and the driver watch the deadline itself, and `reap` ends what outlives it.
+        life_s = max(SHORTEST_S, int(order.deadline - begun_at) + MARGIN_S)
+        found["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{life_s}S"}
+    return found
+
+
+def order_key(order: Order) -> str:
+    """Where in the store the jobs of a lease read its order."""
+    return f"{order.experiment}/leases/{order.lease_id}/order.json"
+
+
+def _outputs(config: AzureConfig, order: Order, run: str) -> dict[str, Any]:
+    """``results`` of a job: the folder of its run, where the workspace can see it.
+
+    It is named and not mounted: the worker writes there by itself.
+    """
+    if config.account is not None or clusters.runs_of_a_job(config, order) > 1:
+        return {}
+    folder = f"{config.prefix}/{order.experiment}/runs/{run}".lstrip("/")
+    uri = f"azureml://datastores/workspaceblobstore/paths/{folder}"
+    return {"results": {"jobOutputType": "uri_folder", "mode": "Direct", "uri": uri}}

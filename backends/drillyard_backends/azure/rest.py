@@ -1,0 +1,150 @@
+"""Plain REST calls to Azure, with our sign-in and with limits for how long a call may take.
+
+azure-ai-ml would do for most of them, but it leaves out of its listings what it cannot read, adds
+facts about the git repository of the current folder to a job, and starts a thread for each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from drillyard.errors import ControlPlaneError
+from drillyard_backends.azure.errors import seam
+from drillyard_backends.azure.login import credential
+
+ARM = "https://management.azure.com"
+_SCOPE = f"{ARM}/.default"
+VERSION = "2024-10-01"
+"""Of Azure ML's API, where a call names no other."""
+CONNECT_S, READ_S = 10.0, 60.0
+"""How long one try may wait for a connection, and for each part of an answer."""
+LONGEST_PAUSE_S = 60.0
+"""Longest pause between two tries, whatever ``Retry-After`` says."""
+LONGEST_CALL_S = 180.0
+"""How long all tries of one call take together, about."""
+
+
+class Rest:
+    """Sends requests; made once for each workspace, used by several threads."""
+
+    def ask(
+        self, path: str, version: str = VERSION, host: str = ARM, **query: str
+    ) -> dict[str, Any]:
+        """Read one document.
+
+        Raises:
+            Missing: It is not there.
+        """
+        what = f"ask for {path.rpartition('/')[2]}"
+        return self._send("GET", f"{host}{path}", what, {"api-version": version, **query})
+
+    def pages(self, path: str, version: str = VERSION, **query: str) -> Iterator[dict[str, Any]]:
+        """Read every element of a listing, over all its pages.
+
+        Raises:
+            ControlPlaneError: A page could not be read, or leads somewhere else.
+        """
+        what = f"list {path.rpartition('/')[2]}"
+        found = self._send("GET", f"{ARM}{path}", what, {"api-version": version, **query})
+        seen: set[str] = set()
+        while True:
+            for one in found.get("value") or []:
+                if isinstance(one, dict):
+                    yield one
+            following = str(found.get("nextLink") or "")
+            if not following:
+                return
+            # The token goes with the request: never to another host.
+            if not following.startswith(f"{ARM}/") or following in seen:
+                raise ControlPlaneError(f"{what}: the next page would be {following[:200]}")
+            seen.add(following)
+            found = self._send("GET", following, what, {})
+
+    def put(
+        self, path: str, document: Mapping[str, Any], *, absent: bool = False
+    ) -> dict[str, Any]:
+        """Make something, or change it.
+
+        Args:
+            path: Of the resource.
+            document: What it is to be.
+            absent: Ask for a refusal if it is there; not every service honours that.
+
+        Raises:
+            Exists: Another one of that name is there.
+        """
+        headers = {"If-None-Match": "*"} if absent else None
+        what = f"make {path.rpartition('/')[2]}"
+        return self._send("PUT", f"{ARM}{path}", what, {"api-version": VERSION}, document, headers)
+
+    def post(self, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """An action: a question that carries secrets, or a cancel."""
+        what = f"ask for {path.rpartition('/')[2]}"
+        return self._send("POST", f"{ARM}{path}", what, {"api-version": VERSION}, document)
+
+    def delete(self, path: str, **query: str) -> None:
+        """Ask for the end of something.
+
+        Raises:
+            Missing: It is gone.
+        """
+        what = f"delete {path.rpartition('/')[2]}"
+        self._send("DELETE", f"{ARM}{path}", what, {"api-version": VERSION, **query})
+
+    def score(
+        self, url: str, key: str, deployment: str, question: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Ask one deployment of an endpoint, whichever has the traffic."""
+        with seam("ask the endpoint"):
+            from azure.core.rest import HttpRequest
+
+            headers = {"Authorization": f"Bearer {key}", "azureml-model-deployment": deployment}
+            request = HttpRequest("POST", url, headers=headers, json=dict(question))
+            answer = self._plain.send_request(request)
+            answer.raise_for_status()
+            return dict(answer.json())
+
+    def _send(
+        self, method: str, url: str, what: str, query: Mapping[str, str],
+        document: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        with seam(what):
+            from azure.core.rest import HttpRequest
+
+            body = None if document is None else dict(document)
+            request = HttpRequest(method, url, params=dict(query) or None, json=body,
+                                  headers=headers)  # fmt: skip
+            answer = self._line.send_request(request)
+            answer.raise_for_status()
+            found = answer.json() if answer.content else {}
+            return dict(found) if isinstance(found, dict) else {}
+
+    @cached_property
+    def _line(self) -> Any:
+        return self._pipeline(signed_in=True)
+
+    @cached_property
+    def _plain(self) -> Any:
+        """Without our own sign-in, which the endpoint must not see."""
+        return self._pipeline(signed_in=False)
+
+    @staticmethod
+    def _pipeline(*, signed_in: bool) -> Any:
+        from azure.core import PipelineClient
+        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, RetryPolicy
+        from azure.core.pipeline.transport import RequestsTransport
+
+        class Tries(RetryPolicy):  # type: ignore[misc, unused-ignore]
+            """Waits as long as the service asks for, up to a limit."""
+
+            def get_retry_after(self, response: Any) -> float | None:
+                told = super().get_retry_after(response)
+                return None if told is None else min(float(told), LONGEST_PAUSE_S)
+
+        policies: list[Any] = [Tries(timeout=int(LONGEST_CALL_S))]
+        if signed_in:
+            policies.append(BearerTokenCredentialPolicy(credential(), _SCOPE))
+        transport = RequestsTransport(connection_timeout=CONNECT_S, read_timeout=READ_S)
+        return PipelineClient(ARM, policies=policies, transport=transport)

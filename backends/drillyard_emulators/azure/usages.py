@@ -1,0 +1,69 @@
+"""The listing of quotas, in both forms that are known of it, among rows that must not be read.
+
+``documented`` is that of the example in Microsoft's specification of the API; ``reported`` that of
+public scripts which read the real service. Rows of a workspace and of a cluster repeat the names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_ML = "Microsoft.MachineLearningServices"
+
+
+def rows(
+    form: str, subscription: str, workspace: str, families: Iterable[str],
+    limit: Callable[[str], int], used: Callable[[bool], int],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """All rows of a region.
+
+    Args:
+        form: ``documented`` or ``reported``.
+        subscription: Its id.
+        workspace: Id of a workspace, for rows of its own.
+        families: Of sizes, as the list of sizes names them.
+        limit: Cores of a family, of ``totalDedicatedCores`` or ``lowPriorityCores``; -1: no limit.
+        used: Cores in use, of low priority or dedicated.
+    """
+    root = f"/subscriptions/{subscription}/usages"
+
+    def row(kind: str, name: str, current: int, most: int, where: str = root) -> dict[str, Any]:
+        return {
+            "id": where, "type": f"{_ML}/{kind}/usages", "currentValue": current, "limit": most,
+            "name": {"value": name, "localizedValue": name}, "unit": "Count",
+        }  # fmt: skip
+
+    low, dedicated = limit("lowPriorityCores"), limit("totalDedicatedCores")
+    documented = form == "documented"
+    found = [
+        row("totalCores", "Clusters", 7, 100),
+        row("dedicatedCores", "Total Cluster Dedicated Regional vCPUs" if documented
+            else "TotalDedicatedCores", used(False), dedicated),
+        row("lowPriorityCores", "Total Cluster LowPriority Regional vCPUs" if documented
+            else "TotalLowPriorityCores", used(True), low),
+    ]  # fmt: skip
+    for family in sorted(families):
+        names = {
+            one: f"{_spaced(family)} Cluster {one} vCPUs" if documented else family
+            for one in ("Dedicated", "LowPriority")
+        }
+        kinds = {
+            "Dedicated": "vmFamily" if documented else "vmFamily/dedicatedCores",
+            "LowPriority": "vmFamily" if documented else "vmFamily/lowPriorityCores",
+        }
+        for one, most in (("Dedicated", limit(family)), ("LowPriority", -1)):
+            where = f"{root}/{names[one].replace(' ', '_')}"
+            found.append(row(kinds[one], names[one], used(one == "LowPriority"), most, where))
+            for inside, kind in (("", "workspaces"), ("/computes/theirs", "workspaces/computes")):
+                # Not ours to count: a row of some workspace, and one of some cluster.
+                there = f"{workspace}{inside}/usages/{names[one].replace(' ', '_')}"
+                found.append(row(kind, names[one], 3, 0 if one == "Dedicated" else -1, there))
+    return found
+
+
+def _spaced(family: str) -> str:
+    """``standardDSv2Family`` -> ``Standard DSv2 Family``."""
+    middle = re.sub(r"\A[sS]tandard|Family\Z", "", family)
+    return f"Standard {middle} Family"

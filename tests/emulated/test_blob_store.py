@@ -12,6 +12,7 @@ from drillyard.mailbox import open_store, pace
 from drillyard.mailbox.store import folders
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.azure import store as module
+from drillyard_backends.azure.storage_errors import StoreRefused
 from drillyard_backends.azure.store import BlobStore
 from tests.emulated.azure_lab import needs_azurite, opened
 
@@ -91,6 +92,42 @@ def test_what_is_missing_is_said_with_what_mends_it(store, azure):
     assert "Storage Blob Data Contributor" in error.value.hint
     with pytest.raises(StoreUnavailable, match="account or container"):
         BlobStore(f"az://{azure.account}/no-such-container").put("k", b"1")
+
+
+def test_a_network_that_is_kept_out_is_not_told_to_get_a_role(store, azure):
+    azure.fault(store.container, status=403, reason="AuthorizationFailure")
+    with pytest.raises(StoreRefused, match="no permission") as error:
+        store.put("k", b"1")
+    assert "network rules" in error.value.hint and "Contributor" not in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(412, "LeaseIdMissing"), (409, "BlobImmutableDueToPolicy")]
+)
+def test_a_conflict_that_is_none_of_ours_is_an_error_of_the_store(
+    store, azure, tmp_path, status, code
+):
+    """A lease or a policy of somebody else's: nothing of it leaves as another exception."""
+    (tmp_path / "file").write_bytes(b"1")
+    store.put("k", b"1")
+    azure.fault(f"{store.container}.*/k", status=status, reason=code)
+    for attempt in (
+        lambda: store.put("k", b"2"), lambda: store.delete("k"), lambda: store.get("k"),
+        lambda: store.upload("k", tmp_path / "file"),
+        lambda: store.download("k", tmp_path / "copy"),
+    ):  # fmt: skip
+        with pytest.raises(StoreUnavailable):
+            attempt()
+
+
+def test_a_read_that_meets_a_write_is_read_again(store, azure, tmp_path):
+    """The library refuses to mix two contents: 412 in the middle of a read."""
+    store.put("k", b"new")
+    azure.fault(f"GET .*{store.container}.*/k", status=412, reason="ConditionNotMet", times=1)
+    assert store.get("k") == b"new"
+    azure.fault(f"GET .*{store.container}.*/k", status=412, reason="ConditionNotMet", times=1)
+    store.download("k", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"new"
 
 
 def test_folders_are_listed_without_what_is_in_them(store, azure):

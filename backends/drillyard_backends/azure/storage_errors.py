@@ -12,20 +12,36 @@ from drillyard_backends.buckets import Taken, first_line
 
 _NO_RIGHT = ("AuthorizationFailure", "AuthorizationPermissionMismatch", "AuthorizationFailed",
              "InsufficientAccountPermissions", "PublicAccessNotPermitted")  # fmt: skip
+_GRANT = ("grant Storage Blob Data Contributor on the account to this identity; a new role takes "
+          "up to an hour")  # fmt: skip
+_NETWORK = ("the account's network rules keep this machine out, which no role mends: allow its "
+            "network or address (az storage account network-rule)")  # fmt: skip
+
+
+class StoreRefused(StoreUnavailable):
+    """The store does not know us, or gives us no right: trying again does not help soon."""
+
+
+class Changed(StoreUnavailable):
+    """What was being read was written meanwhile; read it again."""
 
 
 @contextlib.contextmanager
-def seam(url: str, key: str = "") -> Iterator[None]:
+def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None]:
     """Translate what comes out of the library.
 
     Args:
         url: Of the store, for messages.
         key: Of the object.
+        conditional: Whether the call is one that may find the key taken. The library sets
+            conditions of its own, too: a long read of an object that changes is refused.
 
     Raises:
         ObjectMissing: The object is not there (but its container is).
-        Taken: A precondition failed.
+        Taken: A condition of ours failed.
+        Changed: One of the library's failed.
         CorruptObject: The bytes have another checksum than the answer says.
+        StoreRefused: No sign-in, or no right.
         StoreUnavailable: Anything else.
     """
     from azure.core import exceptions as azure
@@ -41,12 +57,19 @@ def seam(url: str, key: str = "") -> Iterator[None]:
             f"store {url}: there is no such account or container: {first_line(error)}",
             hint="is the name right? `drillyard run --on azure` makes the container",
         ) from error
-    except (azure.ResourceExistsError, azure.ResourceModifiedError):
-        raise Taken from None
+    except (azure.ResourceExistsError, azure.ResourceModifiedError) as error:
+        if conditional:
+            raise Taken from None
+        if getattr(error, "status_code", None) == 412 and "lease" not in _code(error).lower():
+            raise Changed(f"store {url}: {key} is being written: {first_line(error)}") from error
+        raise StoreUnavailable(
+            f"store {url} at {key or 'the container'}: {first_line(error)}",
+            hint="does somebody hold a lease on it, or does a policy forbid to change it?",
+        ) from error
     except azure.ClientAuthenticationError as error:
         if _code(error) in _NO_RIGHT:
             raise _no_right(url, key, error) from error
-        raise StoreUnavailable(
+        raise StoreRefused(
             f"store {url}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
         ) from error
     except (azure.AzureError, OSError) as error:
@@ -62,11 +85,12 @@ def seam(url: str, key: str = "") -> Iterator[None]:
 
 
 def _no_right(url: str, key: str, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
+    return StoreRefused(
         f"store {url}: no permission at {key or 'the container'}: {first_line(error)}",
-        hint="grant Storage Blob Data Contributor on the account to this identity",
+        hint=_NETWORK if _code(error) == "AuthorizationFailure" else _GRANT,
     )
 
 
 def _code(error: Exception) -> str:
-    return str(getattr(error, "error_code", "") or "").rsplit(".", 1)[-1]
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")

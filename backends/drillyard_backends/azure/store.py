@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drillyard.errors import UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard_backends.azure.login import credential
-from drillyard_backends.azure.storage_errors import seam
+from drillyard_backends.azure.storage_errors import Changed, seam
 from drillyard_backends.buckets import (
     BucketStore,
     Taken,
@@ -25,6 +25,7 @@ from drillyard_backends.buckets import (
     into_place,
 )  # fmt: skip
 
+T = TypeVar("T")
 _URL = re.compile(
     r"az://(?P<account>[a-z0-9]{3,24})/(?P<container>[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62})"
     r"(?:/(?P<prefix>.*))?\Z"
@@ -32,6 +33,8 @@ _URL = re.compile(
 CHUNK = 4 << 20
 """Of what goes up or down in pieces: the largest whose checksum the service computes."""
 RETRIES = 6
+TRIES = 3
+"""Of a read that meets a write."""
 _TIMEOUT_S = (10, 60)
 
 
@@ -62,7 +65,7 @@ class BlobStore(BucketStore):
             with seam(self.url, key):
                 return bytes(blob.download_blob(validate_content=True).readall())
 
-        return again_when_damaged(read)
+        return again_when_damaged(lambda: _again_when_changed(read))
 
     def stat(self, key: str) -> ObjectInfo | None:
         """Size and time of an object, or None."""
@@ -113,7 +116,7 @@ class BlobStore(BucketStore):
             with seam(self.url, key), temporary.open("wb") as file:
                 blob.download_blob(validate_content=True).readinto(file)
 
-        into_place(path, read)
+        into_place(path, lambda temporary: _again_when_changed(lambda: read(temporary)))
 
     def now(self) -> float:
         """The service's clock: the date of its newest answer, and what passed since."""
@@ -126,7 +129,7 @@ class BlobStore(BucketStore):
             StoreUnavailable: It is not there and cannot be made.
         """
         try:
-            with seam(self.url):
+            with seam(self.url, conditional=True):
                 if self._bucket.exists():
                     return False
                 self._bucket.create_container()
@@ -167,7 +170,7 @@ class BlobStore(BucketStore):
 
     def _upload(self, key: str, data: bytes, *, over: bool) -> None:
         blob = self._blob(key)
-        with seam(self.url, key):
+        with seam(self.url, key, conditional=not over):
             blob.upload_blob(data, overwrite=over, validate_content=True, **_settings(key))
 
     def _pages(self, ask: Any) -> Iterator[Any]:
@@ -181,6 +184,14 @@ class BlobStore(BucketStore):
             if one is None:
                 return
             yield one
+
+
+def _again_when_changed(read: Callable[[], T]) -> T:
+    """A long read of what somebody writes meanwhile: the next one gets the new content."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Changed):
+            return read()
+    return read()
 
 
 def _settings(key: str) -> dict[str, Any]:

@@ -1,0 +1,238 @@
+"""What ``plan`` says of an Azure ML workspace before anything is made there."""
+
+import uuid
+
+import pytest
+
+pytest.importorskip("azure.ai.ml")
+
+from drillyard.backend import Liveness
+from drillyard.errors import UserError
+from drillyard.findings import Severity
+from drillyard.system.clock import SYSTEM
+from drillyard_backends.azure.backend import AzureBackend
+from drillyard_emulators.azure.access import EVERYTHING
+from drillyard_emulators.azure.cloud import STRANGER, identity_id
+from tests.emulated.azure_lab import named, needs_azurite, opened, order_of
+from tests.patience import until
+
+pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
+ML = "Microsoft.MachineLearningServices"
+DAY_S = 24 * 3600.0
+USUAL = {
+    "everywhere": 100, "quotas": {}, "quota_form": "reported", "denied": [], "more_of_sizes": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    yield from opened(tmp_path_factory.mktemp("azure"))
+
+
+@pytest.fixture
+def settings(azure):
+    azure.physics(processes=False)
+    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="plan")
+    azure.ask("manager", **USUAL)
+    azure.ask("access", workspace=[EVERYTHING], subscription=[EVERYTHING], identity=[EVERYTHING])
+
+
+def said(settings, severity=Severity.ERROR, **order):
+    """Subject to what is said of it, with its fix."""
+    backend = AzureBackend(**settings)
+    found = [f for f in backend.check(order_of(backend, **order)) if f.severity is severity]
+    assert all(f.fix for f in found) or severity is Severity.OK
+    return {f.subject: f"{f.message} | {f.fix}" for f in found}
+
+
+# -- quota ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["documented", "reported"])
+@pytest.mark.parametrize("low_priority", [True, False], ids=["low priority", "dedicated"])
+def test_the_quota_is_read_in_both_forms_of_its_listing(azure, settings, form, low_priority):
+    """Over all its pages, and not from the rows of workspaces and clusters among them."""
+    given = {**settings, "low_priority": low_priority}
+    azure.ask("manager", quota_form=form)
+    assert said(given, workers=25) == {}
+    assert "25 nodes; 100 of 100 are free" in said(given, Severity.OK, workers=25)["quota"]
+    assert "104 cores" in said(given, workers=26)["quota"]
+    own = {"lowPriorityCores": 8} if low_priority else {"standardFSv2Family": 8}
+    azure.ask("manager", quotas=own)
+    assert "8 of 8 are free | resources.workers: 2" in said(given, workers=3)["quota"]
+    assert said(given, workers=2) == {}
+    azure.ask("manager", quotas=dict.fromkeys(own, 0))
+    assert "the quota is 0" in said(given)["quota"]
+
+
+@pytest.mark.parametrize("form", ["documented", "reported"])
+def test_the_region_s_total_counts_and_minus_one_is_no_limit(azure, settings, form):
+    given = {**settings, "low_priority": False}
+    azure.ask("manager", quota_form=form, quotas={"totalDedicatedCores": 4})
+    assert "4 of 4 are free" in said(given, workers=2)["quota"]
+    azure.ask("manager", quotas={"totalDedicatedCores": -1, "standardFSv2Family": -1})
+    assert said(given, workers=999) == {}
+    assert "there is no limit" in said(given, Severity.OK, workers=999)["quota"]
+    azure.ask("manager", quotas={"lowPriorityCores": -1})
+    assert "there is no limit" in said(settings, Severity.OK, workers=999)["quota"]
+
+
+def test_a_quota_that_is_not_listed_is_a_note(azure, settings):
+    azure.ask("manager", quota_form="nothing that is known")
+    given = {**settings, "vm_size": "Standard_NC4as_T4_v3", "low_priority": False}
+    sizes = {"Standard_NC4as_T4_v3": {"family": "standardOtherFamily"}}
+    azure.ask("manager", quota_form="reported", more_of_sizes=sizes)
+    assert said(given) == {}
+    notes = said(given, Severity.WARNING)
+    assert "no quota of dedicated standardOtherFamily cores" in notes["quota"]
+
+
+def test_who_may_not_read_the_subscription_can_plan_all_the_same(azure, settings):
+    """Sizes and usages are asked there, where a role in the workspace does not count."""
+    azure.ask("access", subscription=[])
+    assert said(settings) == {}
+    note = said(settings, Severity.WARNING)["quota"]
+    assert "cannot be checked" in note and "locations/usages/read" in note
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_a_size_does_not_have_is_refused_before_a_node_is_rented(azure, settings):
+    """By the service's own catalogue of sizes."""
+    assert (
+        "each run needs 1 GPU, and a node Standard_F4s_v2 has none"
+        in said(settings, gpus=1)["gpus"]
+    )
+    given = {**settings, "vm_size": "Standard_NC4as_T4_v3"}
+    assert said(given, gpus=1) == {}
+    assert "needs 2 GPU" in said(given, gpus=2)["gpus"]
+    azure.ask("manager", more_of_sizes={"Standard_NC4as_T4_v3": {"gpus": None}})
+    assert said(given, gpus=2) == {}  # the service does not say: nobody is refused
+
+
+def test_a_size_that_clusters_cannot_have_is_refused(azure, settings):
+    sizes = {"Standard_F4s_v2": {"supportedComputeTypes": ["ComputeInstance"]}}
+    azure.ask("manager", more_of_sizes=sizes)
+    assert "only as ComputeInstance" in said(settings)["vm_size"]
+    azure.ask("manager", more_of_sizes={"Standard_F4s_v2": {"lowPriorityCapable": False}})
+    assert said(settings) == {}  # the service's word on that has been wrong
+    assert "is not had at low priority" in said(settings, Severity.WARNING)["vm_size"]
+
+
+# -- rights ---------------------------------------------------------------------------------------
+
+SCIENTIST = {
+    "actions": [f"{ML}/workspaces/*/{verb}" for verb in ("read", "action", "delete", "write")],
+    "notActions": [f"{ML}/workspaces/write", f"{ML}/workspaces/computes/*/write",
+                   f"{ML}/workspaces/computes/*/delete"],
+}  # fmt: skip
+OPERATOR = {"actions": [f"{ML}/workspaces/computes/*"], "notActions": []}
+
+
+def test_the_usual_roles_are_enough_and_what_is_missing_is_named_with_its_role(azure, settings):
+    may_ask = {"actions": ["Microsoft.Authorization/permissions/read"]}
+    azure.ask("access", workspace=[SCIENTIST, may_ask])
+    assert "computes/write" in (told := said(settings)["rights"])
+    assert "computes/delete" in told and "AzureML Compute Operator" in told
+    assert "jobs" not in told and "Data Scientist" not in told
+    azure.ask("access", workspace=[SCIENTIST, OPERATOR, may_ask])
+    assert said(settings) == {}
+    azure.ask("access", workspace=[OPERATOR, may_ask])
+    with pytest.raises(UserError, match="datastores/read"):
+        said(settings)
+
+
+def test_rights_that_cannot_be_asked_for_are_a_note(azure, settings):
+    azure.ask("access", workspace=[SCIENTIST, OPERATOR])
+    assert said(settings) == {}
+    assert "cannot be checked" in said(settings, Severity.WARNING)["rights"]
+
+
+def test_what_the_guide_asks_of_who_submits_jobs_is_a_note(azure, settings):
+    azure.ask("manager", denied=[f"{ML}/workspaces/environments/build/action"])
+    assert said(settings) == {}
+    assert "environments/build/action" in said(settings, Severity.WARNING)["rights"]
+
+
+def test_who_may_not_assign_the_identity_is_told_before_the_cluster_is_refused(azure, settings):
+    azure.ask("access", identity=[])
+    told = said(settings)["identity"]
+    assert "userAssignedIdentities/assign/action" in told and "Managed Identity Operator" in told
+    settings["identity"] = identity_id("nobody")
+    assert "there is no /subscriptions" in said(settings)["identity"]
+
+
+# -- clusters -------------------------------------------------------------------------------------
+
+
+def kept(azure, settings, **state):
+    """Settings that name a cluster which is there, in some state."""
+    settings = {**settings, "compute": f"kept-x{uuid.uuid4().hex[:6]}"}
+    backend = AzureBackend(**settings)
+    lease = backend.provision(order_of(backend))
+    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
+    azure.ask("cluster", name=settings["compute"], **state)
+    return settings
+
+
+@pytest.mark.parametrize("state", ["Failed", "Canceled", "Deleting"])
+def test_a_kept_cluster_that_cannot_be_used_is_refused(azure, settings, state):
+    errors = [{"code": "ClusterCoreQuotaReached", "message": "The quota was reached."}]
+    told = said(kept(azure, settings, state=state, errors=errors))["compute"]
+    assert f"is in state {state.lower()}: ClusterCoreQuotaReached: The quota" in told
+
+
+def test_errors_of_a_kept_cluster_are_a_note(azure, settings):
+    errors = [{"code": "UnsupportedVMSizeForLowPriority", "message": "not allowed"}]
+    given = kept(azure, settings, errors=errors)
+    assert said(given) == {}
+    assert "UnsupportedVMSizeForLowPriority" in said(given, Severity.WARNING)["compute"]
+
+
+def test_as_whom_jobs_read_the_store_is_looked_at(azure, settings):
+    """A new cluster's own identity has no role yet; one that is there may have got one."""
+    assert "every job would fail" in said({**settings, "identity": None})["identity"]
+    given = kept(azure, settings, identity={"type": "SystemAssigned"})
+    assert said({**given, "identity": None}) == {}
+    assert "has another identity" in said(given)["identity"]
+    other = {"type": "UserAssigned", "userAssignedIdentities": {identity_id(STRANGER): {}}}
+    azure.ask("cluster", name=given["compute"], identity=other)
+    assert f"has another identity: {identity_id(STRANGER).lower()}" in said(given)["identity"]
+    azure.ask("cluster", name=given["compute"], identity={"type": "None"})
+    assert "has no identity" in said({**given, "identity": None})["identity"]
+
+
+@pytest.mark.parametrize("name", ["drillyard-2", "ab", "a" * 25])
+def test_a_name_that_some_source_refuses_is_a_note(settings, name):
+    given = {**settings, "compute": name}
+    assert said(given) == {}
+    assert "may refuse" in said(given, Severity.WARNING)["compute"]
+
+
+# -- the rest -------------------------------------------------------------------------------------
+
+
+def test_a_job_lives_three_weeks_and_at_low_priority_one(settings):
+    now = SYSTEM.now()
+    assert "7 days" in said(settings, deadline=now + 8 * DAY_S)["budget.max_hours"]
+    dedicated = {**settings, "low_priority": False}
+    assert said(dedicated, deadline=now + 8 * DAY_S) == {}
+    assert "21 days" in said(dedicated, deadline=now + 22 * DAY_S)["budget.max_hours"]
+
+
+def test_an_experiment_with_dots_in_its_name_can_be_submitted(azure, settings):
+    """Azure ML takes none in the name of an experiment."""
+    backend = AzureBackend(**settings)
+    order = order_of(backend).model_copy(update={"experiment": "v1.2"})
+    lease = backend.provision(order)
+    until(lambda: backend.probe(lease) is Liveness.ALIVE, what="the cluster")
+    name = backend.launch(lease, "t0001-s1.train")["job"]
+    assert azure.state()["jobs"][name]["experiment"] == "v1-2"
+    backend.teardown(lease)
+
+
+def test_what_a_kept_cluster_costs_is_no_promise_of_nothing(settings):
+    backend = AzureBackend(**{**settings, "compute": "kept"})
+    notes = {part.what: part.note for part in backend.estimate(order_of(backend)).parts}
+    assert "load balancer" in notes["compute cluster"]

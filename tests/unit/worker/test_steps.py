@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase
@@ -100,6 +101,29 @@ def test_after_a_long_outage_the_worker_says_what_its_ticket_could_not(world):
     assert world.mailbox.accepted(run, Phase.TRAIN).attempt == 2
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_a_claim_whose_answer_is_lost_costs_no_run(world, monkeypatch, away):
+    run = world.post(1)
+    PlayedWorker(world)
+    real, lost = world.store.put_if_absent, []
+
+    def lose_one(key, data):
+        made = real(key, data)
+        if key.endswith(".train.1.json") and not lost:
+            lost.append(key)
+            world.store.away = away
+            raise StoreUnavailable("the answer was lost")
+        return made
+
+    monkeypatch.setattr(world.store, "put_if_absent", lose_one)
+    world.at(50.0, lambda: setattr(world.store, "away", False))
+    world.run(100.0)
+    assert lost
+    assert state(world, run).status is Status.SUCCEEDED
+    # Where nobody could look whose claim it is, it is given up as soon as the store is back.
+    assert world.mailbox.accepted(run, Phase.TRAIN).attempt == (2 if away else 1)
+
+
 def test_without_work_and_without_a_store_it_leaves(world):
     worker = PlayedWorker(world, order={"idle_s": 1e6})
     world.at(5.0, lambda: setattr(world.store, "away", True))
@@ -188,6 +212,23 @@ def test_sigterm_in_an_outage_ends_the_process_in_time(world, deaf, paid, when_s
         assert ticket.asked_at - when_s <= 2 * ASK_S
         # Ones that listen have their whole grace to reach the store, too.
         assert ticket.killed_at - ticket.asked_at >= grace_s
+
+
+def test_a_machine_that_is_taken_away_asks_no_store_first(world):
+    """It has seconds of notice."""
+    world.post(1)
+    worker = PlayedWorker(world, work_s=1e6, paid=True)
+    world.store.patience_s = 45.0
+
+    def take_away():
+        world.store.away = True
+        worker.terminate()
+
+    world.at(20.05, take_away)
+    world.run(100.0)
+    (ticket,) = worker.machine.tickets
+    assert ticket.asked_at - 20.05 < ASK_S / 2
+    assert ticket.asked_after_tries == 0
 
 
 def test_sigterm_in_an_outage_ends_an_idle_worker_at_once(world):

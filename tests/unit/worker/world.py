@@ -149,6 +149,7 @@ class FaultyStore(MemoryStore):
     Attributes:
         away: Nothing is answered; each call takes ``patience_s`` to find out.
         patience_s: Seconds that a call tries before it gives up.
+        tries: Calls that gave up.
         reads: How often an object was read, by its key.
     """
 
@@ -157,11 +158,13 @@ class FaultyStore(MemoryStore):
         self._world = world
         self.away = False
         self.patience_s = 0.0
+        self.tries = 0
         self.reads: Counter[str] = Counter()
 
     def _reach(self) -> None:
         if not self.away:
             return
+        self.tries += 1
         self._world.take_time(self.patience_s)
         raise StoreUnavailable("the store is away")
 
@@ -215,6 +218,7 @@ class PlayedTicket:
         self._trying_since: float | None = None
         self.deaf = machine.deaf
         self.asked_at: float | None = None
+        self.asked_after_tries = 0
         self.killed_at: float | None = None
         self._actors = [
             world.add(f"sidecar {job.ticket.ticket}", self._sidecar.step),
@@ -264,6 +268,7 @@ class PlayedTicket:
 
     def ask_to_stop(self, cause, reason) -> None:
         self.asked_at = self._machine.world.now
+        self.asked_after_tries = self._machine.world.store.tries
         self._stop.set(cause, reason)
 
     def kill(self) -> None:

@@ -16,7 +16,7 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
-from drillyard.worker.predecessors import Predecessors, worker_id
+from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.leaving import LEAVE_A_SECOND, Leaver
 from drillyard_backends.gcp.records import machine_of
 from tests.contract.tiny_backend import ThreadBackend
@@ -111,7 +111,7 @@ def test_an_agent_reads_only_the_records_of_its_own_machine(mailbox, clock):
         worker=worker_id(LEASE), lease=LEASE, host="", pid=1, pid_started=1.0, written_at=0.0
     )
     mailbox.store.reads.clear()
-    Predecessors(mailbox, ProcessId.current(), mine, list, clock).step(0.0)
+    OrphanCloser(mailbox, ProcessId.current(), mine, list, clock).step(0.0)
     assert mailbox.store.reads["workers"] == 0
 
 

@@ -29,9 +29,9 @@ from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK, ProcessId
 from drillyard.system.redaction import log_to, register_environment
-from drillyard.worker.agent import Agent
-from drillyard.worker.loop import run_agent
-from drillyard.worker.pushed import PushedAgent, SocketPusher
+from drillyard.worker.loop import run_worker
+from drillyard.worker.push_worker import PushWorker, SocketPusher
+from drillyard.worker.worker import Worker
 from drillyard_backends.azure.together import BesideAgent, together_on
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
@@ -48,7 +48,7 @@ def _lost_to() -> Cause:
     return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
 
 
-class JobAgent(PushedAgent):
+class JobAgent(PushWorker):
     """An agent that Azure starts again, under the same name, where the node was taken away."""
 
     @property
@@ -57,7 +57,7 @@ class JobAgent(PushedAgent):
         return _lost_to()
 
 
-class NodeAgent(Agent):
+class NodeAgent(Worker):
     """One of several in a job: each looks for runs, and the job ends when none finds any."""
 
     @property
@@ -117,7 +117,7 @@ def main() -> int:
         os.environ.setdefault(MARK, order.lease_id)
         grace_s = float(os.environ.get(GRACE, "20"))
         together = width > 1 and order.spread > 1
-        make: Callable[..., Agent]
+        make: Callable[..., Worker]
         if together and rank != "0":
             make = functools.partial(
                 BesideAgent, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
@@ -134,7 +134,7 @@ def main() -> int:
             together_on(order, name, width) if together else contextlib.nullcontext(),
             tempfile.TemporaryDirectory(prefix="drillyard-") as folder,
         ):
-            return run_agent(order, Path(folder) / "work", 1, make=make)
+            return run_worker(order, Path(folder) / "work", 1, make=make)
     except DrillyardError as error:
         log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)

@@ -17,8 +17,8 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId
 from drillyard.system.redaction import register_secret
-from drillyard.worker.agent import Agent
 from drillyard.worker.loop import within
+from drillyard.worker.worker import Worker
 
 FIRST, FIRST_PORT = "MASTER_ADDR", "MASTER_PORT"
 """Azure ML's own variables: the first node, and a port that is free there."""
@@ -28,16 +28,16 @@ _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 """Ray's own: who has not the same token does not join."""
 
 
-class BesideAgent(Agent):
+class BesideAgent(Worker):
     """Of a job that is one run: it lends its node to the training on the first one.
 
     Args:
         order: What was rented.
         scratch: Local folder for the code.
-        slots: See ``Agent``; it does no ticket.
+        slots: See ``Worker``; it does no ticket.
         clock: Time.
         ticket: Of the run.
-        **options: See ``Agent``.
+        **options: See ``Worker``.
     """
 
     def __init__(

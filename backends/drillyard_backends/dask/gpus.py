@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from drillyard.worker.shares import gpus, variables, visible_gpus
+from drillyard.worker.machine_share import gpus, variables, visible_gpus
 
 
 def shares(workers: Iterable[str], each: int) -> dict[str, dict[str, str]]:

@@ -32,7 +32,7 @@ from drillyard.errors import DrillyardError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK, ProcessId, end, marked, send, wait_gone
-from drillyard.worker.pushed import PLACE
+from drillyard.worker.push_worker import PLACE
 
 LEAVE_S = 12.0
 """How long an agent may take to leave: its tickets have eight seconds to flush."""

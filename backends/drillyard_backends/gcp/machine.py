@@ -1,6 +1,6 @@
 """``python -m drillyard_backends.gcp.machine``: the program of one rented machine.
 
-Reads its metadata and the bucket, nothing else; no port is open. It is the same agent as on your
+Reads its metadata and the bucket, nothing else; no port is open. It is the same worker as on your
 own machine, and around it what a rented machine owes: to flush first when it is taken away, and
 to end itself when there is nothing left to do, nobody drives, or its time is over.
 """
@@ -29,8 +29,8 @@ from drillyard.mailbox.driver_lock import MACHINE, driven
 from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import temporary_below
-from drillyard.worker.agent import Agent
 from drillyard.worker.loop import exit_after, run, within
+from drillyard.worker.worker import Worker
 from drillyard_backends.gcp import naming, records
 from drillyard_backends.gcp.burying import Gravedigger
 from drillyard_backends.gcp.leaving import Leaver
@@ -112,21 +112,22 @@ class Machine:
         self._say_started()
         settings = self._me.settings
         digger = Gravedigger(self._mailbox, self._group, f"machine {self._me.name}")
-        agent = Agent(
+        worker = Worker(
             self._order(), scratch, int(settings.get("slots", 1)),
-            term_grace_s=float(settings.get("stop_grace_s", 20.0)), paid=True, bury=digger.look,
+            term_grace_s=float(settings.get("stop_grace_s", 20.0)), paid=True,
+            close_lost=digger.look,
         )  # fmt: skip
         metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
             with temporary_below(scratch):
-                code = run(agent)
+                code = run(worker)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        if agent.terminated:
+        if worker.terminated:
             log.info("this machine is being stopped; what was running is flushed")
             within(LAST_WORDS_S, self._keep_log)
             return 0
-        self._leave("the agent is done" if code == 0 else f"the agent ended with code {code}")
+        self._leave("the worker is done" if code == 0 else f"the worker ended with code {code}")
         return 0
 
     def _order(self) -> Order:

@@ -1,4 +1,4 @@
-"""``python -m drillyard.worker``: the agent of one machine."""
+"""``python -m drillyard.worker``: the worker of one machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from drillyard.mailbox import open_store
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.system.processes import MARK
 from drillyard.system.redaction import log_to, register_environment
-from drillyard.worker.agent import Agent
-from drillyard.worker.loop import run_agent
-from drillyard.worker.pushed import PushedAgent, SocketPusher
+from drillyard.worker.loop import run_worker
+from drillyard.worker.push_worker import PushWorker, SocketPusher
+from drillyard.worker.worker import Worker
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -55,16 +55,16 @@ def read_order(options: argparse.Namespace) -> Order:
         raise NotFound(f"there is no order at {where}") from None
 
 
-def _kind_of_agent(ear: int | None) -> Callable[..., Agent]:
+def _kind_of_worker(ear: int | None) -> Callable[..., Worker]:
     if ear is None:
-        return Agent
+        return Worker
     end = socket.socket(fileno=ear)
-    end.set_inheritable(False)  # a child that holds it would hide the agent's death
-    return functools.partial(PushedAgent, pusher=SocketPusher(end))
+    end.set_inheritable(False)  # a child that holds it would hide the worker's death
+    return functools.partial(PushWorker, pusher=SocketPusher(end))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the agent; the exit code."""
+    """Run the worker; the exit code."""
     register_environment()
     log_to(logging.StreamHandler())
     options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         order = read_order(options)
         # Children inherit it; the process table then tells what belongs to the lease.
         os.environ.setdefault(MARK, order.lease_id)
-        return run_agent(order, options.scratch, options.slots, make=_kind_of_agent(options.ear))
+        return run_worker(order, options.scratch, options.slots, make=_kind_of_worker(options.ear))
     except DrillyardError as error:
         logging.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)

@@ -31,18 +31,18 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, end, in_group
 from drillyard.system.redaction import log_to, register_environment
 from drillyard.system.scratch import workplace
-from drillyard.worker import endings, shares
-from drillyard.worker.attendant import Attendant
+from drillyard.worker import endings, machine_share
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.logship import LogShipper
 from drillyard.worker.machine import Job
 from drillyard.worker.progress import ProgressKeeper
+from drillyard.worker.sidecar import TicketSidecar
 from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
 
 PERSIST_S = 60.0
 """How long a result waits for a store that is away."""
-SAID = 0
-UNSAID = 70
+REPORTED = 0
+UNREPORTED = 70
 """Exit code of a process that could not write its ending; the worker does it."""
 
 T = TypeVar("T")
@@ -50,8 +50,8 @@ log = logging.getLogger("drillyard.run")
 
 
 def main(job: Job, worker: Connection | None = None) -> None:
-    """Body of a ticket's process. Never returns: ends with ``SAID`` or ``UNSAID``."""
-    code = UNSAID
+    """Body of a ticket's process. Never returns: ends with ``REPORTED`` or ``UNREPORTED``."""
+    code = UNREPORTED
     try:
         # A group of its own: whatever the user's code starts can be ended with it.
         os.setpgid(0, 0)
@@ -59,8 +59,8 @@ def main(job: Job, worker: Connection | None = None) -> None:
         _redirect_output(job.log_path)
         step_marker.keep_in(job.scratch)
         register_environment()
-        with shares.ports(job.ticket.run) as ports:
-            os.environ.update(shares.variables(ports, job.gpus))
+        with machine_share.ports(job.ticket.run) as ports:
+            os.environ.update(machine_share.variables(ports, job.gpus))
             code = execute(job, worker)
     except BaseException:
         # Nobody above us could tell it: the log of the attempt is the last place.
@@ -84,20 +84,20 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
         clock: Time.
 
     Returns:
-        ``SAID``, or ``UNSAID`` when the store stayed away.
+        ``REPORTED``, or ``UNREPORTED`` when the store stayed away.
     """
     mailbox = Mailbox(open_store(job.store_url), job.experiment)
     stop = StopSignal()
     _listen_to_signals(stop)
     progress = ProgressKeeper(job.ticket, job.claim, clock)
     shipper = job.shipper(mailbox)
-    attendant = Attendant(mailbox, job.claim, stop, progress, shipper, worker, clock)
-    attendant.start()
+    sidecar = TicketSidecar(mailbox, job.claim, stop, progress, shipper, worker, clock)
+    sidecar.start()
     started_at = clock.now()
     ending: Ending | None
     try:
         context = _context(job, mailbox, stop, progress, clock)
-        with _stall_watch(job, context, stop, progress, attendant, shipper):
+        with _stall_watch(job, context, stop, progress, sidecar, shipper):
             outcome = _run_phase(context)
         ending = persist(HandIn(mailbox, job.claim, job.ticket, outcome, started_at, clock))
     except Superseded as error:
@@ -105,15 +105,15 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
         ending = None
     except BaseException as error:
         ending = endings.of_error(job.claim, clock, error, stop, job.scratch)
-        if ending.traceback and not attendant.superseded:
+        if ending.traceback and not sidecar.superseded:
             log.error("%s\n%s", ending.message, ending.traceback)
-    if attendant.superseded:
+    if sidecar.superseded:
         ending = None
-    attendant.finish(ending.status if ending else Status.UNKNOWN)
+    sidecar.finish(ending.status if ending else Status.UNKNOWN)
     # The log goes first: whoever sees the ending wants to read the last words.
     with contextlib.suppress(DrillyardError):
         shipper.ship(everything=True)
-    return SAID if _say(mailbox, ending) else UNSAID
+    return REPORTED if _report(mailbox, ending) else UNREPORTED
 
 
 def _stall_watch(
@@ -121,7 +121,7 @@ def _stall_watch(
     context: RunContext,
     stop: StopSignal,
     progress: ProgressKeeper,
-    attendant: Attendant,
+    sidecar: TicketSidecar,
     shipper: LogShipper,
 ) -> StallWatch:
     """The watch over train and evaluate; storing a large file is long without a sign of life."""
@@ -133,11 +133,11 @@ def _stall_watch(
             hint="the log says where each thread stands; `drillyard check` steps the simulator; "
             "where a step may take that long: a larger budget.stall_s, or null",
         )  # fmt: skip
-        attendant.finish(ending.status)
+        sidecar.finish(ending.status)
         with contextlib.suppress(DrillyardError):
             shipper.ship(everything=True)
-        said = attendant.superseded or _say(context.mailbox, ending)
-        exit_now(SAID if said else UNSAID)
+        reported = sidecar.superseded or _report(context.mailbox, ending)
+        exit_now(REPORTED if reported else UNREPORTED)
 
     watched = context.phase is not Phase.STORE
     limit_s = context.spec.budget.stall_s if watched else None
@@ -196,7 +196,7 @@ def _run_phase(context: RunContext) -> PhaseOutcome:
     return cast(PhaseOutcome, phase(context))
 
 
-def _say(mailbox: Mailbox, ending: Ending | None) -> bool:
+def _report(mailbox: Mailbox, ending: Ending | None) -> bool:
     if ending is None:
         return True
     try:

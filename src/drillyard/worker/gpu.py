@@ -1,4 +1,4 @@
-"""Is the GPU that was asked for usable? Asked in a child, so that the agent stays small."""
+"""Is the GPU that was asked for usable? Asked in a child, so that the worker stays small."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class HandIn:
         """Write the manifest and have it accepted.
 
         Returns:
-            The ending of the attempt, to be said last.
+            The ending of the attempt, to be written last.
 
         Raises:
             Superseded: The attempt is somebody else's; nothing of it counts.

@@ -1,7 +1,7 @@
 """Log lines of an attempt: from a local file to immutable segments in the mailbox.
 
 Everything that a ticket's process and its children print goes to one local file, so that nothing
-blocks them and the agent can ship what a killed process left. Segments are named by the number of
+blocks them and the worker can ship what a killed process left. Segments are named by the number of
 their first line: ``<attempt folder>/logs/<first line>.txt``.
 """
 

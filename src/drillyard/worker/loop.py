@@ -18,7 +18,7 @@ from drillyard.backend import Order
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop
 from drillyard.system.scratch import temporary_below
-from drillyard.worker.agent import Agent
+from drillyard.worker.worker import Worker
 
 LAST_STEP_S = 1.0
 """How long a step that hangs in the store is waited for once everything has ended."""
@@ -30,22 +30,22 @@ log = logging.getLogger(__name__)
 class _Work(threading.Thread):
     """Calls a worker's step until it has ended, or its step raises."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, worker: Worker) -> None:
         super().__init__(name="work", daemon=True)
-        self._agent = agent
+        self._worker = worker
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Step, and wait for the time or for something to happen on the machine."""
-        agent = self._agent
+        worker = self._worker
         try:
-            while (wait_s := agent.step(agent.clock.monotonic())) is not None:
-                agent.machine.wait(wait_s)
+            while (wait_s := worker.step(worker.clock.monotonic())) is not None:
+                worker.machine.wait(wait_s)
         except BaseException as error:
             self.error = error
 
 
-def run(agent: Agent) -> int:
+def run(worker: Worker) -> int:
     """Be a worker until there is nothing left to do. Called in the main thread.
 
     After SIGTERM this returns within ``term_grace_s`` and some ten seconds, also while the store
@@ -54,17 +54,17 @@ def run(agent: Agent) -> int:
     Returns:
         Exit code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery.
     """
-    _listen_to_signals(agent)
-    beat = Loop("beat", agent.heart.step, agent.clock)
-    work = _Work(agent)
+    _listen_to_signals(worker)
+    beat = Loop("beat", worker.heart.step, worker.clock)
+    work = _Work(worker)
     beat.start()
     work.start()
     try:
-        while work.is_alive() and (wait_s := agent.hurry(agent.clock.monotonic())) is not None:
+        while work.is_alive() and (wait_s := worker.hurry(worker.clock.monotonic())) is not None:
             work.join(wait_s)
         work.join(LAST_STEP_S)
     finally:
-        agent.close()
+        worker.close()
     if work.is_alive():
         log.warning("the store does not answer: this worker ends without its last records")
         # A library's thread that hangs with ours could hold up the interpreter's end.
@@ -72,18 +72,18 @@ def run(agent: Agent) -> int:
         over.set()
         exit_after(over, ABANDON_S)
         return 0
-    beat.stop(timeout_s=LAST_STEP_S if agent.terminated else 5.0)
+    beat.stop(timeout_s=LAST_STEP_S if worker.terminated else 5.0)
     if work.error is not None:
         raise work.error
-    return agent.exit_code or 0
+    return worker.exit_code or 0
 
 
-def run_agent(
+def run_worker(
     order: Order,
     scratch: Path,
     slots: int | None = None,
     clock: Clock = SYSTEM,
-    make: Callable[..., Agent] = Agent,
+    make: Callable[..., Worker] = Worker,
 ) -> int:
     """Be the worker of a lease until there is nothing left to do.
 
@@ -127,9 +127,9 @@ def exit_after(event: threading.Event, seconds: float, code: int = 0) -> None:
     threading.Thread(target=watch, name="exit", daemon=True).start()
 
 
-def _listen_to_signals(agent: Agent) -> None:
+def _listen_to_signals(worker: Worker) -> None:
     def on_term(_number: int, _frame: object) -> None:
-        agent.terminate()
+        worker.terminate()
 
     signal.signal(signal.SIGTERM, on_term)
     for number in (signal.SIGINT, signal.SIGHUP):

@@ -30,13 +30,13 @@ from drillyard.mailbox.status import Cause
 from drillyard.runs.code_archive import install
 from drillyard.system import step_marker
 from drillyard.system.processes import ProcessId, end, in_group, send
-from drillyard.worker import execution, gpu, shares
+from drillyard.worker import execution, gpu, machine_share
 from drillyard.worker.machine import Exit, Job
 from drillyard.worker.preload import VARIABLE
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GPU_LOOK_S = 300.0
-_OUTLIVING_MODULE = "drillyard.worker.outliving"
+_IGNORE_SIGTERM_MODULE = "drillyard.worker.ignore_sigterm"
 _PRELOAD_MODULE = "drillyard.worker.preload"
 
 
@@ -120,7 +120,7 @@ class Pool:
         os.environ[VARIABLE] = json.dumps(sorted(set(order.preload)))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            [_OUTLIVING_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
+            [_IGNORE_SIGTERM_MODULE, "drillyard.worker.execution", _PRELOAD_MODULE]
         )
 
     # -- set-up -------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class Pool:
 
     def gpus(self) -> Sequence[str]:
         """Names of the GPUs that tickets may use."""
-        return shares.visible_gpus()
+        return machine_share.visible_gpus()
 
     def start(self, job: Job) -> ForkedTicket:
         """Fork a child for a ticket."""

@@ -7,7 +7,7 @@ import json
 import os
 
 VARIABLE = "DRILLYARD_PRELOAD"
-"""JSON list of module names, set by the agent."""
+"""JSON list of module names, set by the worker."""
 
 for _name in json.loads(os.environ.get(VARIABLE, "[]")):
     try:

@@ -10,9 +10,9 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.worker.agent import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
 from drillyard.worker.loop import LAST_STEP_S
-from drillyard.worker.pushed import PushedAgent
+from drillyard.worker.push_worker import PushWorker
+from drillyard.worker.worker import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
 from tests.unit.worker.world import PlayedPusher, PlayedWorker, World
 
 EXIT_S = 30.0
@@ -41,7 +41,7 @@ def test_a_run_is_claimed_done_and_followed_up_and_the_worker_leaves(world):
         for phase in PHASES:
             assert state(world, run, phase).status is Status.SUCCEEDED
             assert world.mailbox.accepted(run, phase).attempt == 1
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
     assert worker.machine.closed
     assert 30.0 <= worker.ended_at <= 45.0
     (record,) = world.mailbox.workers()
@@ -85,7 +85,7 @@ def test_an_outage_costs_no_attempt(world, patience_s):
     world.run(200.0)
     assert state(world, run).status is Status.SUCCEEDED
     assert world.mailbox.accepted(run, Phase.TRAIN).attempt == 1
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
 
 
 def test_after_a_long_outage_the_worker_says_what_its_ticket_could_not(world):
@@ -130,7 +130,7 @@ def test_without_work_and_without_a_store_it_leaves(world):
     world.run(STORE_AWAY_S)
     assert worker.ended_at is None
     world.run(STORE_AWAY_S + 30.0)
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
 
 
 def test_a_cancel_stops_what_runs_and_takes_nothing_new(world):
@@ -141,7 +141,7 @@ def test_a_cancel_stops_what_runs_and_takes_nothing_new(world):
     assert world.mailbox.ending(f"{runs[0]}.train", 1).cause is Cause.CANCELLED
     assert len(worker.machine.tickets) == 1
     assert {state(world, run).status for run in runs} == {Status.CANCELLED}
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
 
 
 def test_a_deaf_ticket_is_killed_and_its_ending_said(world):
@@ -177,7 +177,7 @@ def test_sigterm_stops_the_tickets_and_hands_them_on(world):
     assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
     assert state(world, run).claimable == 2
     assert worker.ended_at - 20.0 <= 3.0
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
 
 
 def test_sigterm_after_a_cancel_is_no_preemption(world):
@@ -271,7 +271,7 @@ def test_a_claim_that_comes_through_after_sigterm_is_handed_on(world, monkeypatc
 def test_a_handed_ticket_is_done_with_what_follows_and_said_to_be_over(world):
     handed, other = [world.post(seed, PHASES) for seed in (1, 2)]
     pusher = PlayedPusher()
-    worker = PlayedWorker(world, make=PushedAgent, pusher=pusher, order={"idle_s": 60.0})
+    worker = PlayedWorker(world, make=PushWorker, pusher=pusher, order={"idle_s": 60.0})
     world.at(10.0, lambda: pusher.hand(f"{handed}.train"))
     world.run(60.0)
     assert [state(world, handed, phase).status for phase in PHASES] == [Status.SUCCEEDED] * 3
@@ -279,13 +279,13 @@ def test_a_handed_ticket_is_done_with_what_follows_and_said_to_be_over(world):
     assert state(world, other).status is Status.READY, "what nobody handed is left to others"
     world.at(61.0, pusher.gone)
     world.run(80.0)
-    assert worker.agent.exit_code == 0
+    assert worker.worker.exit_code == 0
 
 
 def test_whoever_pushes_dies_and_the_ticket_is_handed_on(world):
     run = world.post(1)
     pusher = PlayedPusher()
-    worker = PlayedWorker(world, make=PushedAgent, pusher=pusher, work_s=1e6)
+    worker = PlayedWorker(world, make=PushWorker, pusher=pusher, work_s=1e6)
     world.at(1.0, lambda: pusher.hand(f"{run}.train"))
     world.at(20.0, pusher.gone)
     world.run(60.0)

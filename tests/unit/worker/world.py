@@ -28,12 +28,12 @@ from drillyard.mailbox.records import (
 from drillyard.runs.phases import PhaseOutcome, StopSignal
 from drillyard.testing.clock import FakeClock
 from drillyard.worker import endings
-from drillyard.worker.agent import Agent
-from drillyard.worker.attendant import Attendant
-from drillyard.worker.execution import PERSIST_S, SAID, UNSAID
+from drillyard.worker.execution import PERSIST_S, REPORTED, UNREPORTED
 from drillyard.worker.hand_in import HandIn
 from drillyard.worker.machine import Exit, Job
 from drillyard.worker.progress import ProgressKeeper
+from drillyard.worker.sidecar import TicketSidecar
+from drillyard.worker.worker import Worker
 
 LEASE = "dy-0123456789"
 Step = Callable[[float], float | None]
@@ -207,7 +207,7 @@ class PlayedTicket:
         self._stop = StopSignal()
         self._progress = ProgressKeeper(job.ticket, job.claim, self._clock)
         shipper = job.shipper(self._mailbox)
-        self._sidecar = Attendant(
+        self._sidecar = TicketSidecar(
             self._mailbox, job.claim, self._stop, self._progress, shipper, None, self._clock
         )
         self._exit: Exit | None = None
@@ -234,7 +234,7 @@ class PlayedTicket:
                     self._ending = endings.failed(self.job.claim, self._clock, cause, reason)
             if self._ending is None:
                 if self._sidecar.superseded:
-                    return self._end(SAID)
+                    return self._end(REPORTED)
                 if now - self._began < self._machine.work_s:
                     return 0.5
                 if self._hand_in is None:
@@ -245,13 +245,13 @@ class PlayedTicket:
                 self._ending = self._hand_in()
             self._mailbox.end(self._ending)
         except Superseded:
-            return self._end(SAID)
+            return self._end(REPORTED)
         except DrillyardError:
             self._trying_since = now if self._trying_since is None else self._trying_since
             if now - self._trying_since > PERSIST_S:
-                return self._end(UNSAID)
+                return self._end(UNREPORTED)
             return 1.0
-        return self._end(SAID)
+        return self._end(REPORTED)
 
     def _end(self, code: int) -> None:
         self._exit = Exit(code)
@@ -342,24 +342,24 @@ class PlayedWorker:
         slots: int = 1,
         work_s: float = 10.0,
         order=None,
-        make=Agent,
+        make=Worker,
         **options,
     ) -> None:
         self.world = world
         self.machine = PlayedMachine(world, slots, work_s)
         values = {"idle_s": 5.0, **(order or {})}
         rented = Order(lease_id=LEASE, experiment="x", store_url=world.url, **values)
-        self.agent = make(
+        self.worker = make(
             rented, Path("/nowhere"), slots, world.clock, machine=self.machine,
             store=world.store, **options,
         )  # fmt: skip
         self.ended_at: float | None = None
-        self._beat = world.add("heartbeat", self.agent.heart.step)
-        self.machine.worker = world.add("worker", self.agent.step)
+        self._beat = world.add("heartbeat", self.worker.heart.step)
+        self.machine.worker = world.add("worker", self.worker.step)
         world.add("end", self._hurry)
 
     def _hurry(self, now: float) -> float | None:
-        wait_s = self.agent.hurry(now)
+        wait_s = self.worker.hurry(now)
         if wait_s is None:
             self.machine.close()
             self._beat.gone = True
@@ -371,7 +371,7 @@ class PlayedWorker:
 
     def terminate(self) -> None:
         """SIGTERM."""
-        self.agent.terminate()
+        self.worker.terminate()
 
 
 class PlayedPusher:

@@ -25,7 +25,7 @@ _POLL_S = 0.2
 
 
 def worker_id(lease: str) -> str:
-    """A new id of a worker on this machine; that of its predecessors begins alike."""
+    """A new id of a worker on this machine; those of earlier workers here begin alike."""
     return f"{_stem(lease, host())}{secrets.token_hex(3)}"
 
 
@@ -34,7 +34,7 @@ def _stem(lease: str, host: str) -> str:
     return f"{lease}-{sha256_hex(host.encode())[:4]}"
 
 
-class Predecessors:
+class OrphanCloser:
     """Ends what dead workers of a lease left on this machine, and their claims.
 
     A worker whose process id means something here is dead with its process. Any other one (the

@@ -11,17 +11,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from drillyard.worker import shares
+from drillyard.worker import machine_share
 
 HOLD = (
-    "import sys, time\nfrom drillyard.worker.shares import ports\n"
+    "import sys, time\nfrom drillyard.worker.machine_share import ports\n"
     "with ports('same') as found:\n print(found[0], found[-1], flush=True)\n time.sleep(600)"
 )
 
 
 def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back() -> None:
-    with shares.ports("same") as mine, shares.ports("same") as second:
-        assert len(mine) == shares.SIZE - 1
+    with machine_share.ports("same") as mine, machine_share.ports("same") as second:
+        assert len(mine) == machine_share.SIZE - 1
         assert not set(mine) & set(second)
         child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
@@ -29,21 +29,21 @@ def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back()
         theirs = range(first, last + 1)
         assert not set(theirs) & {*mine, *second}
         for port in mine:  # all of them can be listened on
-            with socket.create_server((shares.HOST, port)):
+            with socket.create_server((machine_share.HOST, port)):
                 pass
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
-        with shares.ports("same") as again:
+        with machine_share.ports("same") as again:
             assert again == theirs
 
 
 def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
-    with shares.ports("same") as mine:
+    with machine_share.ports("same") as mine:
         taken = mine[5]
     with ExitStack() as stack:
-        stack.enter_context(socket.create_server((shares.HOST, taken)))
-        assert taken not in stack.enter_context(shares.ports("same"))
+        stack.enter_context(socket.create_server((machine_share.HOST, taken)))
+        assert taken not in stack.enter_context(machine_share.ports("same"))
 
 
 @pytest.mark.parametrize(
@@ -60,16 +60,16 @@ def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
 def test_gpus_are_dealt_out_in_turn(
     devices: list[str], each: int, dealt: list[tuple[str, ...]]
 ) -> None:
-    assert [shares.gpus(devices, place, each) for place in range(3)] == dealt
+    assert [machine_share.gpus(devices, place, each) for place in range(3)] == dealt
 
 
 def test_a_run_is_told_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
-    assert shares.visible_gpus() == ["2", "5"]
-    own = shares.gpus(shares.visible_gpus(), 1, 1)
-    assert shares.variables(range(10240, 10303), own) == {
+    assert machine_share.visible_gpus() == ["2", "5"]
+    own = machine_share.gpus(machine_share.visible_gpus(), 1, 1)
+    assert machine_share.variables(range(10240, 10303), own) == {
         "CUDA_VISIBLE_DEVICES": "5", "DRILLYARD_FIRST_PORT": "10240",
         "DRILLYARD_LAST_PORT": "10302",
     }  # fmt: skip
-    assert shares.variables(range(0), ()) == {}
+    assert machine_share.variables(range(0), ()) == {}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2, 5"

@@ -12,11 +12,11 @@ from drillyard.mailbox.status import Cause
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
-from drillyard.worker.predecessors import AGAIN_S, Predecessors, worker_id
+from drillyard.worker.orphans import AGAIN_S, OrphanCloser, worker_id
 
 LEASE = "dy-0123456789"
 TICKET = "t0001-s1.train"
-URL = "memory://predecessors"
+URL = "memory://orphans"
 HERE = {"boot_id": boot_id(), "pid_namespace": pid_namespace()}
 REBOOTED = {**HERE, "boot_id": "the boot before"}
 
@@ -51,7 +51,7 @@ def other(mailbox, **more):
 def starting(mailbox, clock, orphans=list):
     me = ProcessId.current()
     mine = record(worker_id(LEASE), pid=me.pid, pid_started=me.started, **HERE)
-    return Predecessors(mailbox, me, mine, orphans, clock, Cause.PREEMPTION)
+    return OrphanCloser(mailbox, me, mine, orphans, clock, Cause.PREEMPTION)
 
 
 def test_one_whose_process_is_dead_on_this_system_is_closed_at_once(mailbox, clock):

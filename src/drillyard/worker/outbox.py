@@ -1,4 +1,4 @@
-"""Saying how attempts ended, until the store has heard it."""
+"""How attempts ended: records that a worker owes, kept until the store has taken them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from drillyard.worker.machine import Exit, Job
 log = logging.getLogger(__name__)
 
 
-class Speaker:
-    """The endings that one worker owes.
+class EndingOutbox:
+    """The endings that one worker has to write.
 
     Args:
         mailbox: The experiment.
-        worker: Who speaks: the endings of attempts that another one holds are not said.
+        worker: Who writes: endings of attempts that another worker holds are left to that one.
         clock: For the stamps.
     """
 
@@ -28,19 +28,19 @@ class Speaker:
         self._mailbox = mailbox
         self._worker = worker
         self._clock = clock
-        self._unsaid: dict[tuple[str, int], Ending] = {}
+        self._unwritten: dict[tuple[str, int], Ending] = {}
 
     @property
-    def owed(self) -> set[str]:
-        """Tickets whose endings could not be said yet, because the store was away."""
-        return {ticket for ticket, _ in self._unsaid}
+    def unwritten(self) -> set[str]:
+        """Tickets whose endings could not be written yet, because the store was away."""
+        return {ticket for ticket, _ in self._unwritten}
 
     def infrastructure(self, claim: Claim, message: str) -> Ending:
         """The ending of an attempt whose work never began."""
         return endings.failed(claim, self._clock, Cause.INFRASTRUCTURE, message)
 
-    def silent(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
-        """A ticket's process ended without a word: ship its log and say the ending for it.
+    def write_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
+        """A ticket's process ended without an ending: ship its log and write one.
 
         Args:
             job: What it was told.
@@ -60,11 +60,11 @@ class Speaker:
             ending = endings.of_exit(
                 job.claim, self._clock, exit.code, exit.out_of_memory, exit.inside
             )
-        self.say(ending)
+        self.write(ending)
 
-    def say(self, ending: Ending) -> None:
+    def write(self, ending: Ending) -> None:
         """Write an ending, unless its result was accepted; later when the store is away."""
-        self.owe(ending)
+        self.keep(ending)
         try:
             claim = self._mailbox.read_claim(ending.ticket, ending.attempt)
             if claim is not None and claim.worker == self._worker:
@@ -74,17 +74,17 @@ class Speaker:
                     ending = endings.succeeded(claim, self._clock, status=accepted.status)
                 self._mailbox.end(ending)
         except InfrastructureError as error:
-            log.warning("cannot say the ending of %s yet: %s", ending.ticket, error)
+            log.warning("the ending of %s cannot be written yet: %s", ending.ticket, error)
             return
         except NotFound:
             log.warning("ticket %s was removed", ending.ticket)
-        del self._unsaid[(ending.ticket, ending.attempt)]
+        del self._unwritten[(ending.ticket, ending.attempt)]
 
-    def owe(self, ending: Ending) -> None:
-        """Keep an ending, to be said as soon as the store is back."""
-        self._unsaid[(ending.ticket, ending.attempt)] = ending
+    def keep(self, ending: Ending) -> None:
+        """Keep an ending, to be written as soon as the store is back."""
+        self._unwritten[(ending.ticket, ending.attempt)] = ending
 
-    def say_again(self) -> None:
-        """Try once more to say what is owed."""
-        for ending in list(self._unsaid.values()):
-            self.say(ending)
+    def write_again(self) -> None:
+        """Try once more to write what is kept."""
+        for ending in list(self._unwritten.values()):
+            self.write(ending)

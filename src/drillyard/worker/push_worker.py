@@ -27,8 +27,8 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
-from drillyard.worker.agent import TERM_GRACE_S, Agent
 from drillyard.worker.machine import Machine
+from drillyard.worker.worker import TERM_GRACE_S, Worker
 
 PLACE = "DRILLYARD_PLACE"
 """Environment variable: one worker after the other in the same place carries the same value."""
@@ -80,7 +80,7 @@ class SocketPusher:
             log.warning("nobody hears that %s is over: %s", ticket, error)
 
 
-class PushedAgent(Agent):
+class PushWorker(Worker):
     """A worker that is handed its tickets.
 
     Args:
@@ -151,7 +151,7 @@ class PushedAgent(Agent):
         if run in self._running.runs:
             return True
         of_run = [state for state in states.values() if state.ticket.run == run]
-        if self._speaker.owed & {s.ticket.ticket for s in of_run}:
+        if self._outbox.unwritten & {s.ticket.ticket for s in of_run}:
             return True
         if any(self._takes(state) for state in of_run):
             return True

@@ -1,7 +1,7 @@
 """Imported by the pool's server process alone: it outlives a SIGTERM to the whole machine.
 
 Where a machine is stopped, every process may hear the signal. The server must live on while its
-children flush; it ends when the agent does. Each child sets a handler of its own.
+children flush; it ends when the worker does. Each child sets a handler of its own.
 
 Its own end is short: taking apart an interpreter with torch in it costs a second of computing, and
 there is nothing in it to be saved. Handlers that are registered first are called last.

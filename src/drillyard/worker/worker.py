@@ -22,14 +22,14 @@ from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_stat
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
 from drillyard.system.scratch import RUNTIME
-from drillyard.worker import endings, shares
-from drillyard.worker.execution import SAID
+from drillyard.worker import endings, machine_share
+from drillyard.worker.execution import REPORTED
 from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.machine import Exit, Job, Machine
+from drillyard.worker.orphans import OrphanCloser, worker_id
+from drillyard.worker.outbox import EndingOutbox
 from drillyard.worker.pool import Pool
-from drillyard.worker.predecessors import Predecessors, worker_id
 from drillyard.worker.running import RunningTickets
-from drillyard.worker.speaker import Speaker
 from drillyard.worker.without_driver import CloseLost, DriverWatch
 
 POLL_S = 0.2
@@ -49,7 +49,7 @@ _ASKED = "the worker was asked to end"
 log = logging.getLogger(__name__)
 
 
-class Agent:
+class Worker:
     """The worker program of one machine.
 
     Args:
@@ -62,8 +62,8 @@ class Agent:
         term_grace_s: How long tickets may take to stop after SIGTERM.
         paid: The machine costs money: it leaves when it is idle also while somebody drives, and
             at once when nobody does and everything is decided.
-        bury: Called now and then while nobody drives, with the states of all tickets: ends what
-            machines that vanished still hold.
+        close_lost: Called now and then while nobody drives, with the states of all tickets: ends
+            what machines that vanished still hold.
 
     Attributes:
         heart: Its heartbeat, for whoever calls the steps.
@@ -82,10 +82,10 @@ class Agent:
         store: Store | None = None,
         term_grace_s: float = TERM_GRACE_S,
         paid: bool = False,
-        bury: CloseLost | None = None,
+        close_lost: CloseLost | None = None,
     ) -> None:
         self.order = order
-        self.worker = worker_id(order.lease_id)
+        self.id = worker_id(order.lease_id)
         self.clock = clock
         self.machine = machine or Pool(slots or order.workers, order, scratch)
         self.exit_code: int | None = None
@@ -94,15 +94,15 @@ class Agent:
         self._pace_s = pace(self._mailbox.store)
         self._term_grace_s = term_grace_s
         self._paid = paid
-        self._speaker = Speaker(self._mailbox, self.worker, clock)
-        self.heart = Heartbeat(self._mailbox, order, self.worker, self.machine.slots, clock)
-        self._predecessors = Predecessors(
+        self._outbox = EndingOutbox(self._mailbox, self.id, clock)
+        self.heart = Heartbeat(self._mailbox, order, self.id, self.machine.slots, clock)
+        self._orphan_closer = OrphanCloser(
             self._mailbox, ProcessId.current(), self.heart.record, self._orphans, clock,
             self.predecessor_lost_to,
         )  # fmt: skip
-        self._next_predecessor_look: float | None = 0.0
+        self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)
-        self._driver = DriverWatch(self._mailbox, self.worker, clock, bury)
+        self._driver = DriverWatch(self._mailbox, self.id, clock, close_lost)
         self._paths: tuple[Path, ...] = ()
         self._phase: Callable[[float], float | None] = self._begin
         self._cache = StateCache()
@@ -206,7 +206,7 @@ class Agent:
             return SLOW_POLL_S
         self._paths = paths
         self.heart.tell("ready")
-        log.info("worker %s is ready, %d slots", self.worker, self.machine.slots)
+        log.info("worker %s is ready, %d slots", self.id, self.machine.slots)
         self._useful_at = self.clock.monotonic()
         self._phase = self._work
         return 0.0
@@ -222,7 +222,7 @@ class Agent:
         try:
             states = ticket_states(self._mailbox, self._cache)
             cancel = self._cancel = self._mailbox.cancelled()
-            self._look_for_predecessors(now)
+            self._look_for_orphans(now)
             self._driver.look(now, states)
             self._store_away_since = None
         except InfrastructureError as error:
@@ -255,7 +255,7 @@ class Agent:
             if not self._takes(state) or state.claimable is None:
                 continue
             claim = Claim(
-                ticket=name, attempt=state.claimable, worker=self.worker, token=new_token(),
+                ticket=name, attempt=state.claimable, worker=self.id, token=new_token(),
                 claimed_at=self.clock.now(),
             )  # fmt: skip
             try:
@@ -282,14 +282,14 @@ class Agent:
         except InfrastructureError:
             # If it is there after all, nobody works on it: say so as soon as the store is back.
             why = "the store went away while claiming"
-            self._speaker.owe(self._speaker.infrastructure(claim, why))
+            self._outbox.keep(self._outbox.infrastructure(claim, why))
             return False
         return now is not None and now.token == claim.token
 
     def _start(self, state: TicketState, claim: Claim) -> None:
         if self.terminated:  # while the store took its time
             ending = endings.failed(claim, self.clock, self._asked_because, _ASKED)
-            self._speaker.say(ending)
+            self._outbox.write(ending)
             return
         place = self._running.free_place
         job = Job(
@@ -301,28 +301,28 @@ class Agent:
             paths=self._paths,
             has_code=self.order.code is not None,
             place=place,
-            gpus=shares.gpus(self.machine.gpus(), place, self.order.gpus),
+            gpus=machine_share.gpus(self.machine.gpus(), place, self.order.gpus),
         )
         try:
             self._running.start(job)
         except Exception as error:
             log.exception("no process for %s", claim.ticket)
             self._broken = f"no process can be started: {error}"
-            self._speaker.say(self._speaker.infrastructure(claim, self._broken))
+            self._outbox.write(self._outbox.infrastructure(claim, self._broken))
 
     def _take_in(self) -> None:
-        if self._running.take_in(self._say_for):
+        if self._running.take_in(self._report_for):
             self._useful_at = self.clock.monotonic()
-        self._speaker.say_again()
+        self._outbox.write_again()
 
-    def _say_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
-        if exit.code != SAID:
-            self._speaker.silent(job, exit, stopped_by)
+    def _report_for(self, job: Job, exit: Exit, stopped_by: tuple[Cause, str] | None) -> None:
+        if exit.code != REPORTED:
+            self._outbox.write_for(job, exit, stopped_by)
 
-    def _look_for_predecessors(self, now: float) -> None:
-        if self._next_predecessor_look is not None and now >= self._next_predecessor_look:
-            wait_s = self._predecessors.step(now)
-            self._next_predecessor_look = None if wait_s is None else now + wait_s
+    def _look_for_orphans(self, now: float) -> None:
+        if self._next_orphan_look is not None and now >= self._next_orphan_look:
+            wait_s = self._orphan_closer.step(now)
+            self._next_orphan_look = None if wait_s is None else now + wait_s
 
     @property
     def _poll_s(self) -> float:
@@ -338,7 +338,7 @@ class Agent:
         now = self.clock.monotonic()
         claimable = any(self._takes(state) for state in states.values())
         driven_on = self.driven and not self._paid
-        if self._running or claimable or self._speaker.owed or driven_on:
+        if self._running or claimable or self._outbox.unwritten or driven_on:
             self._useful_at = now
             return False
         over = self._paid and not self.driven and all(s.status.ended for s in states.values())

@@ -33,7 +33,7 @@ ORPHAN_GRACE_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Attendant:
+class TicketSidecar:
     """Heartbeat and ears of a phase.
 
     Args:

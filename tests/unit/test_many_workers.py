@@ -18,7 +18,7 @@ from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.leaving import LEAVE_A_SECOND, Leaver
-from drillyard_backends.gcp.records import machine_of
+from drillyard_backends.gcp.records import holder_of
 from tests.contract.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -153,7 +153,7 @@ def _board(run):
     )
 
 
-def test_the_machine_of_a_ticket_is_found_among_many_by_two_reads(mailbox):
+def test_the_machine_of_a_ticket_is_found_among_many_by_three_reads(mailbox):
     for number in range(MANY):
         say(mailbox, number)
         claim = Claim(
@@ -162,6 +162,6 @@ def test_the_machine_of_a_ticket_is_found_among_many_by_two_reads(mailbox):
         )  # fmt: skip
         mailbox.claim(claim)
     mailbox.store.reads.clear()
-    assert machine_of(mailbox, LEASE, "t0001-s1.train") == "m1"
-    assert machine_of(mailbox, "dy-9999999999", "t0001-s1.train") is None
-    assert mailbox.store.reads == {"claims": 2, "workers": 2}
+    assert holder_of(mailbox, LEASE, "t0001-s1.train").name == "m1"
+    assert holder_of(mailbox, "dy-9999999999", "t0001-s1.train") is None
+    assert mailbox.store.reads == {"claims": 2, "workers": 2, "leases": 1}

@@ -69,10 +69,15 @@ class DriverLock:
                 boot_id=boot_id(), pid_namespace=pid_namespace(),
                 token=new_token(), command=command, started_at=now, written_at=now,
             )  # fmt: skip
-            if self._mailbox.create(f"driver/{record.number}.json", record):
-                self._record = record
-                _HELD.add(record.token)
-                return record
+            # Held before it is written: another thread of this process may read it at once.
+            _HELD.add(record.token)
+            try:
+                if self._mailbox.create(f"driver/{record.number}.json", record):
+                    self._record = record
+                    return record
+            finally:
+                if self._record is not record:
+                    _HELD.discard(record.token)
 
     def check_free(self) -> int:
         """Look for a living driver.

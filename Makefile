@@ -16,14 +16,18 @@ help: ## show this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml requirements.lock Makefile | $(BIN)/python
+# The second distribution of this repository. Both are named in one command: the first requires
+# the second, which is then not looked for on the package index.
+EMULATORS := backends/drillyard_emulators
+
+$(VENV)/.demo: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Makefile | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[control,rl,export,serve]'
+	$(PIP) -e '.[control,rl,export,serve]' -e $(EMULATORS)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
+$(VENV)/.dev: pyproject.toml $(EMULATORS)/pyproject.toml requirements.lock Makefile | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev]' -e $(EMULATORS)
 	@touch $@ $(VENV)/.demo
 
 # Microsoft's emulator of blob storage, in Node.js. Without npm its tests say that they were skipped.

@@ -208,7 +208,6 @@ def rehearsal_of(
     kind = backend.partition("/")[0]
     _check_known(kind)
     must_have(kind, f"backend {kind}")
-    must_have("rehearse", "the emulated cloud")
     start: Start = load("rehearsals", kind)
     return start(backend, given, faults, folder, seed)
 

@@ -25,7 +25,9 @@ KINDS = (
 )  # fmt: skip
 NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
-_OURS = "drillyard"
+_CORE = "drillyard"
+OURS = frozenset({_CORE, "drillyard-emulators"})
+"""Distributions of this repository: what they bring is built in."""
 _registered: dict[tuple[str, str], str] = {}
 _registrants: dict[tuple[str, str], str] = {}
 """Module whose code called ``register``."""
@@ -43,11 +45,11 @@ def _points(kind: str) -> dict[str, list[EntryPoint]]:
 
 
 def _built_in(point: EntryPoint) -> bool:
-    return point.dist is None or point.dist.name == _OURS
+    return _package(point) in OURS
 
 
 def _package(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else _OURS
+    return point.dist.name if point.dist else _CORE
 
 
 def register(kind: str, name: str, entry_point: str) -> None:
@@ -162,7 +164,7 @@ def conflict(kind: str, name: str, package: str) -> str | None:
     if len(points) < 2:
         return None
     if _built_in(points[0]):
-        if package == _OURS:
+        if package in OURS:
             return None
         return f"not heard: drillyard itself has a {kind[:-1]} {name!r} ({points[0].value})"
     who = " and ".join(f"{_package(p)} ({p.value})" for p in points)

@@ -179,11 +179,11 @@ def _written(store: str, text: str) -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     from drillyard.errors import PluginError
-    from drillyard.registry import KINDS, describe, load
+    from drillyard.registry import KINDS, OURS, describe, load
 
     for kind in KINDS:
         for name, _, package in describe(kind):
-            if package == "drillyard":
+            if package in OURS:
                 continue
             try:
                 load(kind, name)

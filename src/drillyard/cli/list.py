@@ -89,7 +89,7 @@ def runs(mailbox: Mailbox) -> list[dict[str, Any]]:
 
 def entries(what: What) -> list[dict[str, Any]]:
     """One mapping an entry; ``name`` first."""
-    from drillyard.registry import KINDS
+    from drillyard.registry import KINDS, OURS
 
     if what is What.PRESETS:
         from drillyard.spec.presets import studies, table
@@ -117,7 +117,7 @@ def entries(what: What) -> list[dict[str, Any]]:
             {"name": row["name"], "kind": kind, **row}
             for kind in KINDS
             for row in _registered(kind)
-            if row["package"] != "drillyard"
+            if row["package"] not in OURS
         ]
     return _registered("learners" if what is What.ALGORITHMS else what.value)
 
@@ -125,12 +125,12 @@ def entries(what: What) -> list[dict[str, Any]]:
 def _registered(kind: str) -> list[dict[str, Any]]:
     """Entries of a kind; a plug-in is imported, so that a broken one is seen."""
     from drillyard.errors import PluginError
-    from drillyard.registry import conflict, describe, load
+    from drillyard.registry import OURS, conflict, describe, load
 
     rows = []
     for name, target, package in describe(kind):
         problem = conflict(kind, name, package)
-        if package != "drillyard" and problem is None:
+        if package not in OURS and problem is None:
             try:
                 load(kind, name)
             except PluginError as error:

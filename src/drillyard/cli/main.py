@@ -21,6 +21,8 @@ MODULES = ("generate", "check", "plan", "preempt", "explain", "schema", "list",
            "tensorboard", "export", "serve", "deploy_policy", "evaluate", "promote",
            "import_", "configure", "new", "assess", "record")  # fmt: skip
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
+OF_EXTRAS = {"rehearse": "Run an experiment on an emulated cloud on this machine."}
+"""Commands that the extra of the same name brings, with their help where it is not installed."""
 
 
 def _version(asked: bool) -> None:
@@ -74,7 +76,21 @@ def _plug_ins(app: typer.Typer) -> dict[str, str]:
             cast(Callable[[typer.Typer], None], load("commands", name))(app)
         except Exception as error:
             broken[name] = str(error).rstrip()
+    for name in OF_EXTRAS.keys() - names("commands"):
+        _refuse(app, name)
     return broken
+
+
+def _refuse(app: typer.Typer, name: str) -> None:
+    """Answer a command whose extra is not installed with the line that installs it."""
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    help_ = f"{OF_EXTRAS[name]} Needs the extra `{name}`, which is not installed."
+
+    @app.command(name, context_settings=anything, help=help_)
+    def refused() -> None:
+        from drillyard.system.optional_packages import must_have
+
+        must_have(name, f"drillyard {name}")
 
 
 def main(argv: list[str] | None = None) -> int:

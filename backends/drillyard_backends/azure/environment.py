@@ -8,6 +8,7 @@ from typing import Any
 
 from drillyard.backend import Order
 from drillyard.errors import UserError
+from drillyard_backends.azure import context
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
@@ -21,6 +22,9 @@ def version(config: AzureConfig, order: Order) -> str:
     Args:
         config: The settings.
         order: With ``recreate`` every lease has one of its own.
+
+    Raises:
+        UserError: The folder that it is built of is too large.
     """
     digest = hashlib.sha256()
     for name, data in _content(config):
@@ -33,11 +37,12 @@ def named(config: AzureConfig, order: Order) -> str:
     """``NAME:VERSION`` of the environment that jobs use.
 
     Raises:
-        UserError: The settings name none, and nothing to make one of.
+        UserError: The settings name none, and nothing to make one of; or a folder that is too
+            large.
     """
     if not (config.environment or config.image or config.build):
         raise UserError(
-            "nothing says where nodes get drillyard from",
+            "nothing says what the nodes' environment is",
             hint="set one of `environment`, `image` and `build` of backends.azure (docs/azure.md)",
         )
     return config.environment or f"{NAME}:{version(config, order)}"
@@ -79,8 +84,8 @@ def _entity(config: AzureConfig, name: str, number: str) -> Any:
 def _content(config: AzureConfig) -> list[tuple[str, bytes]]:
     if config.build is not None:
         root = Path(config.build).expanduser()
-        files = sorted(p for p in root.rglob("*") if p.is_file())
-        return [(p.relative_to(root).as_posix(), p.read_bytes()) for p in files]
+        context.check(root)
+        return [(name, path.read_bytes()) for name, path in sorted(context.files(root))]
     found = [("image", (config.image or "").encode())]
     if config.conda is not None:
         found.append(("conda", Path(config.conda).expanduser().read_bytes()))

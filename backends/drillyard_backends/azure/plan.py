@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from drillyard.backend import Cost, Order, Part
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, prices, rights, room
+from drillyard_backends.azure import clusters, context, environment, prices, rights, room
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
@@ -40,6 +41,7 @@ def examine(
     found = [
         *_life(config, order, clock),
         *_store(order),
+        *_context(config),
         *_priced(config),
         *_width(config, order),
     ]
@@ -65,8 +67,9 @@ def examine(
         ("compute", cluster),
         ("rights", lambda: rights.of_runs(service, config, made="cluster" in there)),
         ("vm_size", lambda: room.of_nodes(service, config, order, location, workers)),
-        ("environment", lambda: _environment(service, config, order)),
     ]
+    if not any(one.subject == "build" and one.severity is Severity.ERROR for one in found):
+        questions.append(("environment", lambda: _environment(service, config, order)))
     for subject, ask in questions:
         found += asked(subject, ask, config)
     return found
@@ -183,6 +186,12 @@ def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
             f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
             f"instance_count: {most}; or max_nodes: {width}",
         )  # fmt: skip
+
+
+def _context(config: AzureConfig) -> Iterator[Finding]:
+    """What an image is built of is small enough to be sent."""
+    if config.build is not None:
+        yield from context.examine(Path(config.build).expanduser())
 
 
 def _priced(config: AzureConfig) -> Iterator[Finding]:

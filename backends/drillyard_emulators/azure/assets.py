@@ -6,6 +6,7 @@ import re
 from typing import Any, Protocol
 
 from drillyard_emulators.azure.answers import Denied
+from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.wire import Request, Response
 
@@ -16,6 +17,8 @@ _FIXED = {
     "codes": ("codeUri",),
 }
 """What of a version cannot be changed."""
+MOST_FILES, MOST_BYTES = 100, 1_000_000
+"""Of a Docker build context: "Service limits in Azure Machine Learning", learn.microsoft.com."""
 _ADDED: dict[str, dict[str, Any]] = {
     "environments": {"environmentType": "UserCreated", "osType": "Linux"},
     "models": {"flavors": {}},
@@ -30,6 +33,7 @@ class Workspace(Protocol):
     account: str
     container: str
     key: str
+    blobs: Blobs
 
     @property
     def root(self) -> str:
@@ -49,6 +53,7 @@ class Assets:
 
     def __init__(self, workspace: Workspace, world: World) -> None:
         self._workspace = workspace
+        self._too_large_to_build = world.nodes.too_large
         self._kept: dict[str, dict[str, dict[str, Any]]] = {
             "environments": world.environments, "models": {}, "codes": {},
         }  # fmt: skip
@@ -104,6 +109,22 @@ class Assets:
             raise Denied(400, "UserError", f"{uri} is no place of this workspace.")
         return match[1].rstrip("/")
 
+    def _too_large(self, build: dict[str, Any] | None) -> bool:
+        """Whether a build context is beyond Azure's limits.
+
+        It is registered all the same; that the build then fails without a log is reported by
+        others (Azure/azure-cli-extensions#5560).
+        """
+        uri = str((build or {}).get("contextUri") or "")
+        folder = uri.partition(f"/{self._workspace.container}/")[2].rstrip("/")
+        if not folder:
+            return False
+        blobs, container = self._workspace.blobs, self._workspace.container
+        names = blobs.names(container, f"{folder}/")
+        return len(names) > MOST_FILES or (
+            sum(len(blobs.read(container, name) or b"") for name in names) > MOST_BYTES
+        )
+
     def _versioned(self, kind: str, request: Request, parts: list[str]) -> Response:
         there, mine = self._kept[kind], self._workspace
         name = parts[0]
@@ -116,6 +137,8 @@ class Assets:
             if old and any(old.get(f) != properties.get(f) for f in _FIXED[kind]):
                 raise Denied(400, "UserError", f"An existing {kind[:-1]} cannot be changed.")
             there[key] = properties
+            if kind == "environments" and self._too_large(properties.get("build")):
+                self._too_large_to_build.add(key)
         if key not in there:
             raise Denied(404, "UserError", f"{kind[:-1]} {name}:{parts[2]} was not found.")
         return Response.of({

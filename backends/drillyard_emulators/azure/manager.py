@@ -77,7 +77,8 @@ class Manager:
         machine_env: Callable[[str], dict[str, str]],
     ) -> None:
         self.world, self._entra = world, entra
-        self.account, self.container, self.key = blobs.account, container, blobs.key
+        self.blobs, self.container = blobs, container
+        self.account, self.key = blobs.account, blobs.key
         self.access = Access()
         self.quotas: dict[str, int] = {}
         """Cores by family of sizes (``lowPriorityCores``, ``totalDedicatedCores`` for those)."""

@@ -45,6 +45,8 @@ class Nodes:
         self.all: list[dict[str, Any]] = []
         self.started: list[Callable[[Job], None]] = []
         """Told of each job that begins to run."""
+        self.too_large: set[str] = set()
+        """Environments that are built of more than Azure takes."""
         self._built: set[str] = set()
 
     def add(self, job: Job) -> None:
@@ -198,16 +200,18 @@ class Nodes:
 
     def _build(self, job: Job, then: Callable[[Job], None]) -> None:
         """The image of a job's environment is built, at its first use."""
+        if job.environment in self.too_large:
+            self._unbuilt(job, "Image build failed.")
+            return
         if self._physics.broken_builds > 0:
             self._physics.broken_builds -= 1
             log = "azureml-logs/20_image_build_log.txt"
-            text = f"Image build failed. For more details, check log file {log}."
             words = (
                 "Step 3/7 : RUN conda env create\n"
                 "ERROR: Could not find a version that satisfies the requirement\n"
             )
             self._keep(job.name, log, words.encode())
-            self._over(job, "Failed", "build", {"code": "UserError", "message": text})
+            self._unbuilt(job, f"Image build failed. For more details, check log file {log}.")
             return
 
         def built(job: Job) -> None:
@@ -215,6 +219,9 @@ class Nodes:
             then(job)
 
         self._later(job, self._physics.image_s, built, on_node=bool(job.nodes))
+
+    def _unbuilt(self, job: Job, text: str) -> None:
+        self._over(job, "Failed", "build", {"code": "UserError", "message": text})
 
     def _start(self, job: Job) -> None:
         job.status = "Running"

@@ -103,9 +103,10 @@ def rights_services(project: Project) -> dict[str, App]:
         return Response.of({**document, "uniqueId": "1"})
 
     def credentials(request: Request) -> Response:
-        # google-auth asks where a credential may be used, in the background, for real ones.
+        # google-auth asks in the background where a credential may be used. Whether the network of
+        # a rented machine lets it is not known, so here it does not.
         if request.path.endswith("/allowedLocations"):
-            return Response.of({"locations": ["global"], "encodedLocations": "0x0"})
+            raise Refusal(403, "forbidden", "Permission denied.")
         raise Refusal(404, "notFound", "Not Found")
 
     return {

@@ -1,0 +1,93 @@
+"""The folder that an environment's image is built of: what is sent of it, and whether it fits.
+
+Azure ML takes at most 100 files and 1 MB ("Service limits in Azure Machine Learning",
+learn.microsoft.com, Custom environments). A larger folder is registered without a word, and its
+build fails later, perhaps without a log (Azure/azure-cli-extensions#5560), so it is refused here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from drillyard.errors import UserError
+from drillyard.findings import Finding, Severity
+
+MOST_FILES = 100
+MOST_BYTES = 1_000_000
+"""The smaller of the two meanings of 1 MB: which one Azure means is not documented."""
+IGNORE_FILES = (".amlignore", ".gitignore")
+"""What azure-ai-ml leaves out; the first one that is there counts."""
+
+
+def files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """What azure-ai-ml sends of a folder: name and file, links followed; in no order.
+
+    Args:
+        folder: With the Dockerfile.
+    """
+    left_out = _left_out(folder)
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(place, name)
+            if not left_out(path):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Whether Azure ML takes a folder; nothing where it does and there is nothing to say.
+
+    Args:
+        folder: With the Dockerfile.
+    """
+    # Somebody may have named a whole disk: enough is seen when it is too much.
+    some = itertools.islice(files(folder), 10 * MOST_FILES)
+    try:
+        found = {name: path.stat().st_size for name, path in some}
+    except OSError as error:
+        why = f"{error.filename} cannot be sent: {error.strerror}"
+        yield Finding(Severity.ERROR, "build", why, "mend or delete it")
+        return
+    size = sum(found.values())
+    if len(found) > MOST_FILES or size > MOST_BYTES:
+        biggest = sorted(found, key=lambda name: -found[name])[:3]
+        names = ", ".join(f"{name} ({found[name] / 1e6:.2f} MB)" for name in biggest)
+        count = f"{len(found)}{' or more' if len(found) == 10 * MOST_FILES else ''}"
+        yield Finding(
+            Severity.ERROR, "build",
+            f"{folder} has {count} files of {size / 1e6:.2f} MB (biggest: {names}), and Azure ML "
+            f"builds images of at most {MOST_FILES} files and {MOST_BYTES / 1e6:g} MB",
+            f"list what the Dockerfile does not need in {folder / IGNORE_FILES[0]}, or let the "
+            "Dockerfile download it; drillyard's own wheel comes to jobs by itself",
+        )  # fmt: skip
+        return
+    for name in found:
+        if Path(name).match("drillyard-*.whl"):
+            yield Finding(
+                Severity.WARNING, "build",
+                f"{folder / name} is not used: jobs get the drillyard that runs here",
+                "delete it, and do not install drillyard in the Dockerfile (docs/azure.md)",
+            )  # fmt: skip
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder that Azure ML would not take.
+
+    Raises:
+        UserError: Too many files, too large, or a file that cannot be read.
+    """
+    for found in examine(folder):
+        if found.severity is Severity.ERROR:
+            raise UserError(f"backends.azure.build: {found.message}", hint=found.fix)
+
+
+def _left_out(folder: Path) -> Callable[[Path], bool]:
+    if not any((folder / name).is_file() for name in IGNORE_FILES):
+        return lambda path: False
+    # Its rules are git's, nearly: only azure-ai-ml itself knows what it sends.
+    from azure.ai.ml._utils._asset_utils import get_ignore_file
+
+    rules = get_ignore_file(folder)
+    return lambda path: bool(rules.is_file_excluded(path))

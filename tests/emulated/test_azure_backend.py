@@ -137,7 +137,7 @@ def test_a_lost_answer_submits_no_second_job(azure, backend, order):
             "login",
             "subscription",
         ),
-        ({"image": None}, {}, "environment", "where nodes get drillyard from"),
+        ({"image": None}, {}, "environment", "what the nodes' environment is"),
         ({"image": None, "environment": "mine:3"}, {}, "environment", "mine:3"),
     ],
 )

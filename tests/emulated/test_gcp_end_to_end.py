@@ -22,6 +22,7 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.contract.mirror.looking import LiveServer
 from tests.emulated.rented import Lab
+from tests.environments import link_others, without_drillyard
 from tests.patience import PATIENCE_S, until
 from tests.webhook import Webhook, webhook
 
@@ -196,6 +197,25 @@ def test_a_machine_without_drillyard_says_so_and_goes(
     assert lab.left() == {}
 
 
+def test_a_machine_works_with_the_drillyard_that_rents_it(
+    lab: Lab, rented: tuple[GcpBackend, Order], tmp_path: Path
+) -> None:
+    """Its image has none: the wheel comes from the bucket. What google-auth asks for beside it
+    (allowedLocations) may be refused, and nobody reads of that."""
+    backend, order = rented
+    python = without_drillyard(tmp_path / "image")
+    lab.cloud.ask("machine_env", DRILLYARD_PREFIX=str(python.parent.parent))
+    lease = backend.provision(order.model_copy(update={"workers": 1}))
+    try:
+        until(lambda: any("is ready" in x for x in backend.logs(lease)), what="an agent")
+    except AssertionError as error:
+        raise AssertionError(lab.serials()) from error
+    until(lambda: lab.cloud.log("allowedLocations"), what="the question of google-auth")
+    assert "Regional" not in lab.serials() and "WARNING" not in lab.serials()
+    backend.teardown(lease)
+    until(lambda: lab.left() == {}, what="an empty project")
+
+
 def test_a_machine_installs_from_a_wheelhouse(
     lab: Lab, rented: tuple[GcpBackend, Order], tmp_path: Path
 ) -> None:
@@ -218,10 +238,8 @@ def test_a_machine_installs_from_a_wheelhouse(
     store.put(wheelhouse.INDEX, json.dumps(listing).encode())
 
     prefix = tmp_path / "prefix"
-    packages = os.pathsep.join(p for p in sys.path if p.endswith("-packages"))
-    lab.cloud.ask(
-        "machine_env", DRILLYARD_PREFIX=str(prefix), PYTHONPATH=_links(tmp_path, packages)
-    )
+    link_others(tmp_path / "others")
+    lab.cloud.ask("machine_env", DRILLYARD_PREFIX=str(prefix), PYTHONPATH=str(tmp_path / "others"))
     own = GcpBackend(**{**backend.config.model_dump(exclude_unset=True), "wheelhouse": place})
     lease = own.provision(order.model_copy(update={"workers": 1}))
     try:
@@ -243,15 +261,3 @@ def _pack_pip(wheels: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 archive.write(path, Path("pip") / path.relative_to(folder))
-
-
-def _links(tmp_path: Path, packages: str) -> str:
-    """A path with everything that is installed here but drillyard."""
-    folder = tmp_path / "others"
-    folder.mkdir()
-    for place in packages.split(os.pathsep):
-        for path in Path(place).iterdir():
-            target = folder / path.name
-            if "drillyard" not in path.name and path.suffix != ".pth" and not target.exists():
-                target.symlink_to(path)
-    return str(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import importlib.metadata
 import subprocess
@@ -116,6 +117,59 @@ def test_a_container_is_run_by_its_digest(
         "python -m drillyard_backends.gcp.machine"
     )
     assert not list(bench.folder.rglob("agent.pid"))
+
+
+@pytest.fixture
+def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
+    """A wheel in a bucket, named in the metadata; its hash."""
+    data = bench.folder / "sent.whl"
+    data.write_bytes(b"a wheel")
+    sha256 = hashlib.sha256(b"a wheel").hexdigest()
+    metadata[1]["instance/attributes/drillyard-wheel"] = f"gs://lab/runs/x/code/{sha256}.whl"
+    stand_in(
+        bench.bin, "curl",
+        'case "$*" in *storage.googleapis.com*) cp "$SENT" "${@: -2:1}";;\n'
+        '*) exec /usr/bin/curl "$@";; esac',
+    )  # fmt: skip
+    return sha256
+
+
+def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(
+    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
+) -> None:
+    host, known = metadata
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python", 'echo "python has $PYTHONPATH" >>"$CALLS"')
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": str(python.parent)}
+    given["SENT"] = str(bench.folder / "sent.whl")
+    assert bench.run(script("startup.sh"), **given) == 0, bench.said
+    file = f"{bench.folder}/drillyard/drillyard.whl"
+    start = f"drillyard_backends.from_wheel {file} drillyard_backends.gcp.machine"
+    assert bench.calls[-2:] == [f"python -m {start}", f"python has {file}"]
+    asked = next(call for call in bench.calls if "storage.googleapis.com" in call)
+    assert asked.endswith(f"/storage/v1/b/lab/o/runs%2Fx%2Fcode%2F{wheel}.whl?alt=media")
+
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker")
+    assert bench.run(script("startup.sh"), **given) == 0, bench.said
+    mounted = f"-v {file}:{file}:ro -e PYTHONPATH={file} {IMAGE} python -m {start}"
+    assert bench.calls[-1].endswith(mounted)
+
+
+def test_a_wheel_that_is_not_what_was_sent_is_refused(
+    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
+) -> None:
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python")
+    (bench.folder / "sent.whl").write_bytes(b"another")
+    code = bench.run(
+        script("startup.sh"), GCE_METADATA_HOST=metadata[0], DRILLYARD_PREFIX=str(python.parent),
+        SENT=str(bench.folder / "sent.whl"),
+    )  # fmt: skip
+    assert code == 1 and f"{wheel}.whl is not what was sent (sha256)" in bench.said
+    assert not any(call.startswith("python") for call in bench.calls)
 
 
 def test_a_container_with_a_gpu_gets_driver_and_card(

@@ -28,7 +28,7 @@ from drillyard.mailbox.canary import sing
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, naming, plan
+from drillyard_backends.azure import clusters, environment, naming, plan, start
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, at_work
 from drillyard_backends.azure.job_body import body, order_key
@@ -143,7 +143,7 @@ class AzureBackend:
 
     @at_work("rent")
     def provision(self, order: Order) -> Lease:
-        """Ensure cluster and environment, and leave the order where the jobs read it."""
+        """Ensure cluster and environment; leave order and wheel where the jobs read them."""
         environment.named(self.config, order)  # refused before anything is made
         with self._lock:
             clusters.ensure(self._service, self.config, order, self._location)
@@ -154,6 +154,7 @@ class AzureBackend:
                     f"there is no environment {self.config.environment!r}: {error}",
                     hint="backends.azure.environment names an existing one",
                 ) from None
+            start.send(order)
             store = open_store(order.store_url)
             if not store.put_if_absent(order_key(order), order.to_bytes()):
                 store.put(order_key(order), order.to_bytes())
@@ -395,6 +396,13 @@ class AzureBackend:
                 f"{message}",
                 hint=f"`drillyard logs {order.experiment}` shows the build; mend image, conda or "
                 "Dockerfile, then run the same command again",
+            )
+        why = start.refusal(self._kept(job))
+        if why is not None:
+            raise WorkerLost(
+                f"{job.name} could not start its worker: {why}",
+                hint=f"environment {environment.named(self.config, order)}: what it must have is "
+                "in deployments/azure/environment",
             )
 
     def _why(self, job: Job) -> str:

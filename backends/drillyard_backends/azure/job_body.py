@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drillyard.backend import Order
-from drillyard_backends.azure import clusters, environment, naming
+from drillyard_backends.azure import clusters, environment, naming, start
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure.settings import AzureConfig
 
@@ -38,7 +38,7 @@ def body(
         "experimentName": naming.experiment_name(order.experiment),
         "computeId": f"{root}/computes/{clusters.name_of(config, order)}",
         "environmentId": f"{root}/environments/{version}",
-        "command": "python -m drillyard_backends.azure.job",
+        "command": start.COMMAND,
         "environmentVariables": {
             program.STORE: order.store_url,
             program.ORDER_KEY: order_key(order),

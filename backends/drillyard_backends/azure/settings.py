@@ -77,7 +77,9 @@ class AzureConfig(BaseSettings):
         120, description="A node of a cluster that is made leaves when it is idle so long."
     )
     environment: str | None = Field(
-        None, description="An environment of the workspace that has drillyard: `NAME:VERSION`."
+        None,
+        description="An environment of the workspace that has what drillyard needs: "
+        "`NAME:VERSION`.",
     )
     image: str | None = Field(None, description="Docker image of an environment that is made.")
     conda: str | None = Field(None, description="Conda file that is installed on the image.")

@@ -23,6 +23,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.canary import sing
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.safe_names import LEASE
+from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import Keeper
@@ -353,7 +354,9 @@ class GcpBackend:
         base = None
         if self.config.template is not None:
             base = self._properties(self.config.template)
-        body = instance_template(order, self.config, candidate, name, self._clock.now(), base)
+        body = instance_template(
+            order, self.config, candidate, name, self._clock.now(), base, wheel.send(order)
+        )
         self._groups.make_template(body)
 
     def _properties(self, name: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Starts drillyard's agent on a machine of Google Cloud. Needs no internet: drillyard comes with the
-# image, from a wheelhouse in the bucket, or in a container. Everything printed here is on the
-# serial port. Whatever happens, the machine ends: the agent deletes it, else this script does, else
-# its own limit (maxRunDuration).
+# Starts drillyard's agent on a machine of Google Cloud. Needs no internet: what drillyard needs comes
+# with the image, from a wheelhouse in the bucket, or in a container; drillyard itself is the wheel
+# that whoever rents the machine has put into the bucket. Everything printed here is on the serial
+# port. Whatever happens, the machine ends: the agent deletes it, else this script does, else its own
+# limit (maxRunDuration).
 set -u
 metadata="http://${GCE_METADATA_HOST:-metadata.google.internal}/computeMetadata/v1"
 prefix="${DRILLYARD_PREFIX:-/opt/drillyard}"
@@ -92,6 +93,17 @@ subprocess.run([sys.executable, f"{pip}/pip", "install", "--no-index", "--find-l
 PYTHON
 }
 
+fetch_wheel() { # $1: gs://bucket/key/SHA256.whl, $2: the file; the name is the hash of the content
+  local bucket key name
+  bucket="${1#gs://}"
+  key="${bucket#*/}"
+  bucket="${bucket%%/*}"
+  name="${1##*/}"
+  curl -sf --retry 8 --retry-connrefused -H "Authorization: Bearer $(token)" -o "$2" \
+    "https://storage.googleapis.com/storage/v1/b/$bucket/o/${key//\//%2F}?alt=media" || give_up "$1 cannot be read"
+  echo "${name%.whl}  $2" | sha256sum --check --status || give_up "$1 is not what was sent (sha256)"
+}
+
 nvidia() { # true where an NVIDIA card is on the bus, driver or not
   grep -qs 0x10de "${DRILLYARD_PCI:-/sys/bus/pci/devices}"/*/vendor
 }
@@ -134,21 +146,30 @@ mkdir -p "$run" "$scratch" || give_up "no folder to work in"
 
 container="$(meta instance/attributes/drillyard-container)"
 wheelhouse="$(meta instance/attributes/drillyard-wheelhouse)"
+wheel="$(meta instance/attributes/drillyard-wheel)"
 export DRILLYARD_SCRATCH="$scratch"
+program=(-m drillyard_backends.gcp.machine) mounted=() path="${PYTHONPATH:-}"
+if [ -n "$wheel" ]; then
+  file="$run/drillyard.whl"
+  fetch_wheel "$wheel" "$file"
+  path="$file${path:+:$path}"
+  program=(-m drillyard_backends.from_wheel "$file" drillyard_backends.gcp.machine)
+  mounted=(-v "$file:$file:ro" -e "PYTHONPATH=$file")
+fi
 if [ -n "$container" ]; then
   say "container $container"
   command -v docker-credential-gcr >/dev/null && HOME="$run" docker-credential-gcr configure-docker --registries="${container%%/*}"
   cards="$(docker_gpus)" || give_up "the driver of the GPU cannot be installed"
   # shellcheck disable=SC2086  # words without spaces, or none
   HOME="$run" docker run --rm --name drillyard --init --stop-timeout 25 --network host $cards -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
-    -e GCE_METADATA_IP "$container" python -m drillyard_backends.gcp.machine &
+    -e GCE_METADATA_IP "${mounted[@]}" "$container" python "${program[@]}" &
 else
   wait_for_driver
   if [ ! -x "$prefix/bin/python" ]; then
     [ -n "$wheelhouse" ] || give_up "no $prefix/bin/python on this image, and no wheelhouse is set"
     install_from_wheelhouse "$wheelhouse"
   fi
-  "$prefix/bin/python" -m drillyard_backends.gcp.machine &
+  PYTHONPATH="$path" "$prefix/bin/python" "${program[@]}" &
 fi
 agent=$!
 echo "$agent" >"$run/agent.pid"

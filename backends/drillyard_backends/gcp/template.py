@@ -30,6 +30,7 @@ def instance_template(
     name: str,
     now: float,
     base: Mapping[str, Any] | None = None,
+    wheel: str = "",
 ) -> dict[str, Any]:
     """The template of the machines of a lease.
 
@@ -41,6 +42,7 @@ def instance_template(
         now: Epoch seconds, for what is left until the deadline.
         base: Properties of the user's own template, as the library's JSON-like mapping; what
             drillyard needs is laid over it.
+        wheel: Key of drillyard's wheel in the order's store; empty: the image's own is used.
 
     Returns:
         The fields of ``compute_v1.InstanceTemplate``.
@@ -65,7 +67,7 @@ def instance_template(
         "scheduling": scheduling(
             order, candidate, bool(properties.get("guest_accelerators")), now
         ),
-        "metadata": {"items": _metadata(order, config, properties.get("metadata", {}))},
+        "metadata": {"items": _metadata(order, config, properties.get("metadata", {}), wheel)},
     }
     return {
         "name": name,
@@ -136,7 +138,7 @@ def gpus(order: Order, config: GcpConfig, machine_type: str) -> list[dict[str, A
     return [{"accelerator_type": config.gpu_type, "accelerator_count": count}]
 
 
-def metadata(order: Order, config: GcpConfig) -> dict[str, str]:
+def metadata(order: Order, config: GcpConfig, wheel: str = "") -> dict[str, str]:
     """What a machine is told; no secret is in it."""
     found = {
         "startup-script": script("startup.sh"),
@@ -161,6 +163,8 @@ def metadata(order: Order, config: GcpConfig) -> dict[str, str]:
         found["drillyard-wheelhouse"] = config.wheelhouse
     if config.container:
         found["drillyard-container"] = config.container
+    if wheel:
+        found["drillyard-wheel"] = f"{order.store_url.rstrip('/')}/{wheel}"
     return found
 
 
@@ -169,6 +173,9 @@ def script(name: str) -> str:
     return (importlib.resources.files("drillyard_backends.gcp") / name).read_text("utf-8")
 
 
-def _metadata(order: Order, config: GcpConfig, base: Mapping[str, Any]) -> list[dict[str, str]]:
-    theirs = {item["key"]: item["value"] for item in base.get("items", [])}
-    return [{"key": k, "value": v} for k, v in {**theirs, **metadata(order, config)}.items()]
+def _metadata(
+    order: Order, config: GcpConfig, base: Mapping[str, Any], wheel: str
+) -> list[dict[str, str]]:
+    told = {item["key"]: item["value"] for item in base.get("items", [])}
+    told |= metadata(order, config, wheel)
+    return [{"key": key, "value": value} for key, value in told.items()]

@@ -61,7 +61,8 @@ def test_provenance_names_every_value(tmp_path):
     from drillyard.authoring.explain import values
 
     rows = values(loaded)
-    assert {path for path, _, _ in rows} == set(loaded.provenance)
+    shown = {path for path, _, _ in rows}
+    assert shown == {*loaded.provenance, "train.copies"}  # what `auto` comes to is shown too
     assert ("train.steps", 10_000, "a.yaml:4") in rows
     assert ("backend", "local", "default") in rows
 

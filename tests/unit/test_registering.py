@@ -9,13 +9,13 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Phase
 from drillyard.policies import bundles
+from drillyard.policies.mlflow_tracker import mlflow_tracker
 from drillyard.policies.model_registry import register
 from drillyard.policies.register_best import register_best
 from drillyard.results.collect import collect
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
-from drillyard.tracking.mlflow_mirror import MlflowMirror
 from tests.fixtures_store import write_experiment
 from tests.unit.test_export import ROLLOUT, trained_run
 
@@ -88,9 +88,9 @@ def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path: Path) -> None
     """An experiment that was evaluated before anybody wanted a bundle."""
     box = write_experiment(tmp_path / "store", seeds=(1,), tracking={"register_as": "reactor"})
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    report = MlflowMirror(box, uri).sync()
+    report = mlflow_tracker(box, uri).sync()
     assert report.complete and "its evaluation has left no bundle" in report.registered
-    assert MlflowMirror(box, uri).sync(trust=True).registered == report.registered
+    assert mlflow_tracker(box, uri).sync(trust=True).registered == report.registered
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.helpers import command_line
+from tests.helpers.command_line import Done
 from tests.patience import PATIENCE_S
 
 FENCE = re.compile(
@@ -68,13 +70,30 @@ def links(text: str) -> list[str]:
     return [t for t in targets if "://" not in t and not t.startswith("mailto:")]
 
 
-def run(command: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a documented command as a shell would, with this environment's programs first."""
+OWN_PROCESS = ("run", "launch", "resume", "rehearse", "bench", "up", "down", "serve")
+"""Commands that start servers or workers, or handle signals."""
+
+
+def run(command: str, folder: Path, env: dict[str, str], *, shell: bool = False) -> Done:
+    """Run a documented command as a user would.
+
+    Args:
+        command: As a user types it.
+        folder: The working directory.
+        env: Set beside what is set already.
+        shell: Start a shell for it, with this environment's programs first. Otherwise only a
+            command that needs one, or that is in ``OWN_PROCESS``, gets one; the others run in
+            this process, which imported already what they need.
+    """
+    words = command_line.words_of(command)
+    if not shell and words and words[0] not in OWN_PROCESS:
+        return command_line.shown(command, folder, env)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
+    done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env={**os.environ, **env, "PATH": path},
         capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def missing(expected: list[str], output: str) -> str | None:

@@ -42,7 +42,7 @@ demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open 
 test: $(VENV)/.dev $(VENV)/.azurite ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-again: $(VENV)/.dev ## the tests that failed last time, each by itself
+again: $(VENV)/.dev ## the tests that failed last time, each by itself; names those that pass now as flaky
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 slow: $(VENV)/.dev $(VENV)/.azurite ## the long tests: hundreds of kills, full budgets

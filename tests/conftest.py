@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drillyard_flows import settings
+from tests.helpers.summary import pytest_unconfigure
 from tests.patience import PATIENCE_S
 from tests.prefect_homes import begin, copied
 from tests.side_by_side import (
@@ -20,7 +21,11 @@ from tests.side_by_side import (
     pytest_xdist_make_scheduler,
 )
 
-__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_unconfigure",
+    "pytest_xdist_make_scheduler",
+]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -14,7 +14,7 @@ import pytest
 from drillyard_flows import settings
 from tests.helpers.summary import pytest_unconfigure
 from tests.patience import PATIENCE_S
-from tests.prefect_homes import begin, copied
+from tests.prefect_homes import begin
 from tests.side_by_side import (
     made_once,
     pytest_collection_modifyitems,
@@ -61,9 +61,16 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def prefect_home(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's home of these tests; its database is begun."""
+    """Prefect's home, the same for all processes of this run; its database is begun.
+
+    Our server counts its users in there: the first process starts it, it serves all of them, and
+    it ends with the last.
+    """
     home = settings.home()
-    return home if home.exists() else copied(made_once(tmp_path_factory, "prefect", begin), home)
+    if not home.exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.symlink_to(made_once(tmp_path_factory, "prefect", begin), target_is_directory=True)
+    return home
 
 
 @pytest.fixture(scope="session")

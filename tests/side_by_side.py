@@ -27,12 +27,16 @@ LAST = LOOKS
 """Many that take seconds, so that all processes end together."""
 ALONE = ("tests/docs/test_documents.py", "tests/compatibility/", LOOKS)
 """What their names begin with, of tests that are dealt out one by one."""
+DEPLOYING = ("tests/browser/test_prefect_form.py", "tests/flows/test_deploying.py")
+"""They deploy to Prefect's server, which all processes share, and run in one process, in turn."""
 
 
 class ByFile(LoadScopeScheduling):
-    """A file is a piece of work, but for ``ALONE``."""
+    """A file is a piece of work, but for ``ALONE`` and ``DEPLOYING``."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(DEPLOYING):
+            return "deploying"
         return nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0]
 
 

@@ -27,6 +27,12 @@ __all__ = [
     "pytest_xdist_make_scheduler",
 ]
 
+# Four processes on two cores: where each computes with two threads, they mostly wait for one
+# another while spinning (one recurrent network: 38 s of a core instead of 8). Read when torch and
+# numpy are imported, and inherited by every command. Workers set their own number for each run.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 

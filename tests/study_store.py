@@ -169,3 +169,24 @@ def write_bench(root: Path, levels: dict[str, tuple[float, float]]) -> Mailbox:
                spread=level / 50)  # fmt: skip
     mailbox.write_study_state(StudyState(phase="over", chosen=len(parts)))
     return mailbox
+
+
+def write_list(
+    root: Path, levels: dict[str, float], *, seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
+    over: str = "mean", draw: int = 0,
+) -> Mailbox:  # fmt: skip
+    """A list of experiments on one simulator that is over: label -> its level, spread 1."""
+    mailbox = Mailbox(FileStore(str(root)), "list")
+    metric = "evaluate/return"
+    _experiment(mailbox, ExperimentSpec.model_validate({
+        "schema": 1, "name": "list", "simulator": {"id": "CartPole-v1"},
+        "learner": {"algorithm": "ppo"}, "train": {"steps": 1000}, "seeds": list(seeds),
+        "study": {"chooser": "list", "experiments": [{"label": name} for name in levels],
+                  "objectives": [{"metric": metric, "over": over}]},
+    }))  # fmt: skip
+    rng = random.Random(draw)
+    for n, (label, level) in enumerate(levels.items(), start=1):
+        _trial(mailbox, n, {}, seeds, Status.SUCCEEDED, rng, runs=False, two=False, label=label,
+               level=level, metric=metric, spread=1.0)  # fmt: skip
+    mailbox.write_study_state(StudyState(phase="over", chosen=len(levels)))
+    return mailbox

@@ -58,7 +58,7 @@ def promote(
         row |= {
             "return": f"{found.challenger:.2f}", "champion's": f"{found.champion:.2f}",
             "difference": f"{found.difference:.2f}",
-            "95 %": f"{found.interval[0]:.2f} to {found.interval[1]:.2f}", "margin": margin,
+            "95 %": found.sure, "margin": margin,
         }  # fmt: skip
     create_table_artifact(table=[row], key="drillyard-promote", description="The decision")
     get_run_logger().info("%s: %s", name, row)

@@ -63,7 +63,7 @@ def test_a_person_reads_seeds_baselines_cost_and_configuration(
     paid = dataclasses.replace(results, costs=(lease, lease))
     text = model_card(trained, FACTS, {"channels": CHANNELS}, paid)
     (seeds,) = [line for line in text.splitlines() if line.startswith("| all seeds")]
-    assert "3 seeds (Student's t)" in seeds
+    assert seeds.endswith("| 3 seeds |")
     low, high = results.agents[0].interval.low, results.agents[0].interval.high
     assert f"{low:.2f} to {high:.2f}" in seeds
     for baseline in ("hold", "random", "p-controller"):
@@ -87,6 +87,8 @@ def test_the_best_of_several_has_a_second_number_that_chose_nothing(
     text = model_card(trained, facts, {"channels": CHANNELS}, results)
     assert "| this policy, on fresh episodes | 41.25 |" in text
     assert "the best of 3 evaluated runs" in text
+    (first,) = [line for line in text.splitlines() if "(seed 2)" in line and line[0] == "|"]
+    assert first.split(" | ")[2] == "-"  # it was chosen by this number: no interval around it
     (told,) = ModelCard(text).data.eval_results
     assert told.metric_value.startswith("41.25 ")
     facts["chosen"]["fresh"] = trained.evaluation["policies"]["agent"]

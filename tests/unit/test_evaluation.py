@@ -15,7 +15,7 @@ import pytest
 
 from drillyard.agents.baselines import check_baselines
 from drillyard.errors import NotFound, RunFailed, Stopped
-from drillyard.evaluation.episodes import Planned, plan, run_baseline, run_episodes
+from drillyard.evaluation.episodes import Episode, Planned, plan, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
@@ -312,3 +312,19 @@ def test_baselines_and_lesson_are_checked_before_anything_runs() -> None:
     cartpole = experiment(simulator={"id": "CartPole-v1"})
     with pytest.raises(SpaceMismatch, match="p-controller"):
         check_baselines(cartpole, make_env(cartpole.simulator))
+
+
+def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval() -> None:
+    def episode(number: int, value: int, found: float) -> Episode:
+        return Episode("agent", number, number, {"level": value}, found, 10, True, False)
+
+    rng = np.random.default_rng(0)
+    played = [episode(i, i % 4, 20.0 * (i % 4) + rng.normal()) for i in range(40)]
+    lesson = {"level": {"values": [0, 1, 2, 3]}}
+    low, high = summarise(played, lesson)["ci95"]
+    assert high - low < 1
+    # Values that are drawn by chance are chance.
+    low, high = summarise(played, {})["ci95"]
+    assert high - low > 10
+    few = summarise(played[:4], lesson)["ci95"]
+    assert few[1] - few[0] > 10

@@ -72,7 +72,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
-    settings = {"episodes": 4, "seed": 3, "margin": 0.0}
+    settings = {"episodes": 6, "seed": 3, "margin": 0.0}
     first = promote(made / "onnx", "reactor", uri, **settings)
     assert first.promoted and first.champion is None and first.version == 1
     again = promote(made / "onnx", "reactor", uri, **settings)
@@ -89,7 +89,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     client = mlflow.MlflowClient(uri)
     assert champion(client, "reactor") == 1
     better = promote(tmp_path / "other", "reactor", uri, **{**settings, "margin": -1.0})
-    assert better.promoted and better.comparison.interval[0] > -1.0
+    assert better.promoted and better.comparison.interval is None  # all alike
     assert champion(client, "reactor") == second.version == better.version == 2
     assert len(client.search_model_versions("name='reactor'")) == 2
     source = client.get_model_version("reactor", "2").run_id

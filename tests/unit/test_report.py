@@ -17,6 +17,7 @@ from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.report import ReportFiles, build, data, html, pictures, render
 from drillyard.results import collect
+from drillyard.results.policies import over_seeds
 from tests.fixtures_store import T0, FakeClock, write_experiment
 
 NAMES = {f"{n}.{s}" for n in ("learning_curve", "evaluation", "episode")
@@ -102,9 +103,9 @@ def test_the_page_says_the_numbers(made: tuple[Mailbox, ReportFiles]) -> None:
     for expected in (
         "cstr-ppo", "PPO on cstr", "The agent reaches a mean return of 72.25",
         "11.12 above the best baseline, p-controller (61.13)", "SUCCEEDED: 2 of 2 runs finished",
-        "80 episodes of 2 seeds (71.80, 72.70)", "By Cref_signal", "kpi_rms_conc_error",
+        "range of 2 seeds: 71.80 to 72.70", "By Cref_signal", "kpi_rms_conc_error",
         "t0001-s2 was resumed 1 time; exact.", "preset cstr/ppo", "cstr.yaml, line 9",
-        "With 2 seeds there is no interval over seeds", "range of the 2 seeds",
+        "With 2 seeds there is no interval over seeds, only their range", "range of the 2 seeds",
         "drillyard run cstr.yaml --set train.steps=60000", "with uncommitted changes",
         "1 thread on cpu", "dy-0123456789", "free (your own machine)", "provision",
     ):  # fmt: skip
@@ -165,8 +166,12 @@ def test_five_seeds_get_a_band_over_seeds(tmp_path: Path) -> None:
     assert training.band == "95 % interval over 5 seeds"
     last = [points[-1][1] for points in training.seeds.values()]
     assert training.mean[-1] == pytest.approx(sum(last) / 5)
-    assert min(last) < training.low[-1] < training.mean[-1] < training.high[-1] < max(last)
-    assert any("2.5 %" in text for text in html.method(results, [training]))
+    interval = over_seeds(last)
+    assert interval is not None
+    assert (training.low[-1], training.high[-1]) == pytest.approx((interval.low, interval.high))
+    texts = " ".join(html.method(results, [training]))
+    assert "95 % interval of the mean over 5 seeds" in texts
+    assert "Over 5 seeds such an interval was measured to hold the truth in 9" in texts
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from drillyard.report import build, render
 from drillyard.report.comparing import compare
 from drillyard.report.study import importances, section
 from drillyard.results import collect, words
-from drillyard.results.trials import collect_trials
-from tests.study_store import METRIC, write_bench, write_search
+from drillyard.results.trials import StudyResults, collect_trials
+from tests.study_store import METRIC, write_bench, write_list, write_search
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +60,52 @@ def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
     assert found.scaled
     assert 0.5 < found.estimates["ppo"]["iqm"].value <= 1
     assert found.estimates["a2c"]["iqm"].value < found.estimates["ppo"]["iqm"].low
-    x, y, better = found.better[0]
-    assert (x, y, better.value) == ("ppo", "a2c", 1.0)
+    pair = found.better[0]
+    assert (pair.one, pair.other, pair.improvement.value) == ("ppo", "a2c", 1.0)
     table = section(mailbox, collect_trials(mailbox)).better
     assert table is not None
     assert table.rows[0][-1] == "better"
+    assert found.places == {"ppo": (1, 1), "a2c": (2, 2)}
 
 
 def test_two_runs_prove_nothing(tmp_path: Path) -> None:
     mailbox = write_search(tmp_path, 6, seeds=(1, 2))
-    table = section(mailbox, collect_trials(mailbox)).better
-    assert table is not None
-    assert {row[-1] for row in table.rows} == {"too few runs to tell"}
+    found = section(mailbox, collect_trials(mailbox))
+    assert found.better is None
+    assert "Interquartile mean" not in {drawn.title for drawn in found.drawn}
+    assert any("comparisons need three runs of each" in note for note in found.notes)
+
+
+def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_it(
+    search: Mailbox,
+) -> None:
+    study = collect_trials(search)
+    found = compare(search, study)
+    assert found is not None and found.chosen and found.again is not None
+    assert all(e.low is None for own in found.estimates.values() for e in own.values())
+    winner = section(search, study).scores
+    assert winner is not None
+    assert [row[0] for row in winner.rows] == ["in the search, optimistic: best of 10",
+                                               "on fresh seeds"]  # fmt: skip
+    assert winner.rows[0][winner.header.index("95 % interval")] == "-"
+    assert winner.rows[1][winner.header.index("seed numbers")] == "4, 5"
+    assert "circles" in comparing_caption(search, study).lower()
+
+
+def comparing_caption(mailbox: Mailbox, study: StudyResults) -> str:
+    drawn = {d.title: d for d in section(mailbox, study).drawn}
+    return drawn["Interquartile mean"].caption
+
+
+def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path) -> None:
+    wrong = 0
+    for number in range(30):
+        equal = dict.fromkeys("abcde", 10.0)
+        mailbox = write_list(tmp_path / str(number), equal, seeds=(1, 2, 3), draw=number)
+        found = compare(mailbox, collect_trials(mailbox))
+        assert found is not None
+        wrong += any(pair.word != "undecided" for pair in found.better)
+    assert wrong <= 4  # it was 72 % of studies
 
 
 def test_a_study_that_has_only_begun(tmp_path: Path) -> None:

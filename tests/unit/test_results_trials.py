@@ -18,7 +18,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.results.study_table import trials_grid, verdict
 from drillyard.results.trials import collect_trials, run_rows
-from tests.study_store import METRIC, T0, write_search
+from tests.study_store import METRIC, T0, write_bench, write_list, write_search
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,46 @@ def test_the_best_come_first_and_the_winner_has_both_scores(mailbox: Mailbox) ->
     assert study.confirmed.number == 13
     text = verdict(study)
     assert f"{ranked[0].id} won with {METRIC}" in text
+    assert "over 3 seeds, which is optimistic: the best of 10 trials" in text
     assert "run again on 2 fresh seeds" in text
     assert "12 trials: 10 SUCCEEDED, 1 FAILED, 1 PRUNED" in text
     best = study.best
     assert best is not None
-    interval = best.interval(METRIC)
-    assert interval is not None
-    assert interval.low < best.values[METRIC] < interval.high
+    assert study.interval(best) is None  # it was chosen by this number
+
+
+def test_a_search_shows_ranges_and_a_list_intervals_that_hold_at_once(
+    mailbox: Mailbox, tmp_path: Path
+) -> None:
+    study = collect_trials(mailbox)
+    grid = trials_grid(study, 3)
+    column = grid.header.index("range of seeds")
+    low, high = (
+        min(study.ranked()[0].by_seed[METRIC].values()),
+        max(study.ranked()[0].by_seed[METRIC].values()),
+    )
+    assert grid.rows[0][column] == f"{low:.1f} to {high:.1f}"
+    bench = collect_trials(write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)}))
+    assert "95 % interval, all at once" in trials_grid(bench).header
+    interval = bench.interval(bench.ranked()[0])
+    assert interval is not None and interval.among == 2  # on its simulator
+
+
+def test_the_sentence_about_a_list_says_what_is_told_apart(tmp_path: Path) -> None:
+    spread = {"far": 90.0, "near": 50.0, "nearer": 50.2}
+    study = collect_trials(write_list(tmp_path, spread))
+    assert "(t0001), better than" not in verdict(study)
+    text = verdict(study)
+    assert "far (t0001) won" in text and "better than every other trial" in text
+    close = collect_trials(write_list(tmp_path / "close", {"a": 50.0, "b": 50.1, "c": 20.0}))
+    assert "not told apart from" in verdict(close)
+    few = collect_trials(write_list(tmp_path / "few", spread, seeds=(1, 2)))
+    assert "from so few seeds nothing is told apart" in verdict(few)
+
+
+def test_an_objective_that_is_no_mean_has_no_interval_of_one(tmp_path: Path) -> None:
+    study = collect_trials(write_list(tmp_path, {"a": 1.0, "b": 2.0}, over="max"))
+    assert all(study.interval(t) is None for t in study.ranked())
 
 
 def test_the_table_on_the_terminal(mailbox: Mailbox, printed: Callable[..., str]) -> None:

@@ -373,13 +373,3 @@ def test_views_tell_the_best_and_its_confirmation(tmp_path: Path) -> None:
     plotted = in_memory(found, OBJECTIVE, level)
     assert plotted.best_trial.user_attrs == {"trial": 2}
     assert plotted.best_params == {"level": 0.2}
-
-
-def test_welch_is_scipys() -> None:
-    from scipy.stats import ttest_ind
-
-    from drillyard.studies.comparing import welch
-
-    a, b = [1.0, 2.0, 4.0, 3.5], [2.5, 6.0, 5.0]
-    assert welch(a, b) == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue, rel=1e-12)
-    assert (welch([1, 1], [1, 1]), welch([1, 1], [2, 2])) == (1.0, 0.0)

@@ -50,11 +50,10 @@ def promote(
         return
     found = made.comparison
     if found is not None:
-        low, high = found.interval
         typer.echo(
             f"version {made.version} against champion {made.champion} on {found.episodes} fresh "
             f"episodes: {found.challenger:.2f} and {found.champion:.2f}; difference "
-            f"{found.difference:.2f} (95 %: {low:.2f} to {high:.2f}), margin {found.margin:g}"
+            f"{found.difference:.2f} (95 % interval: {found.sure}), margin {found.margin:g}"
         )
     typer.echo(
         f"{name}: version {made.version} is champion" if made.promoted

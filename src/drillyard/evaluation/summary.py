@@ -6,18 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from drillyard.evaluation.episodes import (
-    Episode,
-)
+from drillyard.evaluation.episodes import Episode
 from drillyard.spec.simulator.lessons import Lesson, listed
-from drillyard.statistics import t_interval
-
-if TYPE_CHECKING:
-    pass
+from drillyard.statistics import MIN_VALUES, Ends, mean_interval, strata_interval
 
 
 def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
@@ -29,12 +24,12 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
 
     Returns:
         ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
-        None for a single one), ``mean_length``, ``by_option`` ({key: {value: mean return}}) and
-        ``metrics`` ({name: mean}).
+        None where they say too little), ``mean_length``, ``by_option`` ({key: {value: mean
+        return}}) and ``metrics`` ({name: mean}).
     """
     returns = [e.episode_return for e in episodes]
     mean = math.fsum(returns) / len(returns)
-    interval = t_interval(returns)
+    interval = _interval(episodes, [key for key, rule in lesson.items() if listed(rule)])
     by_option: dict[str, dict[str, float]] = {}
     for key in (k for k, rule in lesson.items() if listed(rule)):
         groups: dict[str, list[float]] = {}
@@ -55,6 +50,22 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
         "by_option": by_option,
         "metrics": metrics,
     }
+
+
+def _interval(episodes: Sequence[Episode], listed_keys: Sequence[str]) -> Ends | None:
+    """The interval of the mean return.
+
+    The values of a lesson are gone through in order, each as often as the lesson says: what they
+    do to the return is not chance, and does not widen the interval.
+    """
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for e in episodes:
+        key = tuple(str(e.options[name]) for name in listed_keys)
+        groups.setdefault(key, []).append(e.episode_return)
+    if len(groups) > 1 and all(len(own) >= MIN_VALUES for own in groups.values()):
+        shares = [len(own) / len(episodes) for own in groups.values()]
+        return strata_interval(list(groups.values()), shares)
+    return mean_interval([e.episode_return for e in episodes])
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:

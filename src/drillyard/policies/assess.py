@@ -14,7 +14,7 @@ from drillyard.evaluation.summary import summarise
 from drillyard.policies.playable import Playable
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
-from drillyard.statistics import t_interval
+from drillyard.statistics import Ends, above, mean_interval
 
 
 def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:
@@ -72,11 +72,17 @@ class Comparison:
     """Mean returns."""
     difference: float
     """Mean of challenger - champion, episode by episode."""
-    interval: tuple[float, float]
-    """Its 95 % interval (Student's t over episodes)."""
+    interval: Ends | None
+    """Its 95 % interval over episodes; None where they say too little, or all are alike."""
     margin: float
     better: bool
-    """True when the whole interval lies above the margin."""
+    """True when the difference shows it: see ``drillyard.statistics.above``."""
+
+    @property
+    def sure(self) -> str:
+        """The interval in words: ``-0.31 to 1.20``."""
+        found = self.interval
+        return "none" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
 
     def to_json(self) -> dict[str, Any]:
         """As a mapping."""
@@ -106,9 +112,8 @@ def compare(
     other = play(champion, planned, world)
     pairs = zip(own.episodes, other.episodes, strict=True)
     differences = [a.episode_return - b.episode_return for a, b in pairs]
-    interval = t_interval(differences) or (-math.inf, math.inf)
     means = [math.fsum(e.episode_return for e in p.episodes) / episodes for p in (own, other)]
     return Comparison(
-        episodes, seed, means[0], means[1], math.fsum(differences) / episodes, interval, margin,
-        interval[0] > margin,
+        episodes, seed, means[0], means[1], math.fsum(differences) / episodes,
+        mean_interval(differences), margin, above(differences, margin),
     )  # fmt: skip

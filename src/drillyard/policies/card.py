@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -117,6 +118,8 @@ def _measured(
     whose = "this policy" if _evaluated(trained) else "the other policy of this run"
     decimals = words.score_decimals([mine, *again, *rows])
     table = ["| policy | mean return | 95 % interval | over |", "|---|---|---|---|"]
+    if again:  # it was chosen by this number: an interval around it would be too high, too
+        mine = replace(mine, interval=None)
     table.append(_row(f"{whose} (seed {trained.seed})", mine, decimals))
     table += [_row("this policy, on fresh episodes", one, decimals) for one in again]
     for one in sorted(rows, key=lambda p: -p.mean_return):

@@ -3,25 +3,32 @@
 Scores are those of the first objective, a run each. Over several simulators they are brought to
 one scale first: 0 is the random baseline of the simulator (its worst run, where none was
 evaluated), 1 the best run that any of the compared reached in it.
+
+What is told apart is told apart on the whole page: ``drillyard.statistics.verdicts``. Where there
+are baselines, a fifth of the allowed error is theirs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from drillyard import statistics as st
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase
+from drillyard.results import words
 from drillyard.results.policies import AGENT
-from drillyard.results.trials import RETURN, StudyResults, TrialRow
+from drillyard.results.trials import COMPARED, RETURN, StudyResults, TrialRow
 
 BEST = 5
 """Trials of a search that are compared."""
 POINTS = 101
-SEEDS = 3
-"""Fewer seeds give no interval over seeds."""
+OF_BASELINES = 0.2
+"""Share of the page's allowed error that is spent on comparisons with baselines."""
+TOO_FEW = "comparisons need three runs of each of two or more on every simulator"
+"""Why there is no comparison, where there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +40,13 @@ class Comparison:
         tasks: The simulators.
         scaled: True where scores were brought to 0 to 1.
         score: What is compared, in words; more of it is better.
-        estimates: Name -> aggregate -> estimate.
+        estimates: Name -> aggregate -> estimate; the intervals hold all at once. Those of a
+            search have none: they were chosen by these numbers.
         profiles: Name -> share of runs above a score.
-        better: (x, y, probability that a run of x is better, with interval).
-        runs: Name -> how many runs.
+        better: Of each pair and of each with each baseline.
+        places: Name -> (best, last) place that it can have.
+        chosen: True for the best trials of a search.
+        again: The interquartile mean of the winner on fresh seeds, where it ran again.
     """
 
     names: tuple[str, ...]
@@ -45,8 +55,32 @@ class Comparison:
     score: str
     estimates: dict[str, dict[str, st.Estimate]]
     profiles: dict[str, st.Profile]
-    better: tuple[tuple[str, str, st.Estimate], ...]
-    runs: dict[str, int]
+    better: tuple[Pair, ...]
+    places: dict[str, tuple[int, int]]
+    chosen: bool
+    again: st.Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two of the compared, or one of them and a baseline.
+
+    Attributes:
+        one: The first.
+        other: The second.
+        improvement: Probability that a run of the one is better than a run of the other; above a
+            baseline the share of runs.
+        difference: Of the mean scores.
+        p: Corrected for all pairs of the page; None for a baseline.
+        word: ``better``, ``worse`` or ``undecided``.
+    """
+
+    one: str
+    other: str
+    improvement: st.Estimate
+    difference: float
+    p: float | None
+    word: str
 
 
 def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
@@ -57,7 +91,7 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
         study: Its trials.
 
     Returns:
-        None where there are no two things to compare.
+        None where there are no two things to compare, or fewer than three runs of one.
     """
     name, sign = study.first.name, study.first.sign
     chosen = study.ranked()
@@ -79,30 +113,82 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
         return [[_scaled(v, scales.get(t)) for v in by[t]] for t in tasks]
 
     agents = {who: strata(by) for who, by in scores.items()}
-    estimates = {who: st.aggregates(own) for who, own in agents.items()}
+    if len(agents) > COMPARED:
+        mean = {who: st.aggregates(own)["mean"].value for who, own in agents.items()}
+        agents = {who: agents[who] for who in sorted(agents, key=lambda w: -mean[w])[:COMPARED]}
+    if any(len(task) < st.MIN_VALUES for own in agents.values() for task in own):
+        return None
+    level = st.together(len(agents))
+    estimates = {who: st.aggregates(own, confidence=level) for who, own in agents.items()}
+    if study.chosen_by_score:
+        estimates = {who: {k: replace(e, low=None, high=None) for k, e in own.items()}
+                     for who, own in estimates.items()}  # fmt: skip
     order = sorted(agents, key=lambda who: -estimates[who]["iqm"].value)
     values = [v for own in agents.values() for task in own for v in task]
     low, high = min(values), max(values)
     steps = [low + (high - low) * i / (POINTS - 1) for i in range(POINTS)]
     rivals = {
-        b: strata({t: [fixed[t][b]] for t in tasks})
+        b: [tuple(_scaled(v, scales.get(t)) for v in fixed[t][b]) for t in tasks]
         for b in dict.fromkeys(n for by in fixed.values() for n in by)
         if all(b in fixed.get(t, {}) for t in tasks)
     }
     score = name if sign > 0 else f"minus {name}"
     score += ", scaled" if scales else ""
-    pairs = [(x, y) for i, x in enumerate(order) for y in order[i + 1 :]]
-    better = [(x, y, st.probability_of_improvement(agents[x], agents[y])) for x, y in pairs]
+    error = st.ERROR * (1 - OF_BASELINES if rivals else 1)
+    found = st.verdicts({who: agents[who] for who in order}, error=error)
+    comparisons = len(order) * len(rivals)
+    at_once = st.together(len(found) + comparisons)
+    better = [
+        Pair(x, y, st.probability_of_improvement(agents[x], agents[y], at_once), v.difference,
+             v.p, v.word)
+        for (x, y), v in found.items()
+    ]  # fmt: skip
     better += [
-        (x, b, st.probability_of_improvement(agents[x], own))
+        _beside(x, b, agents[x], own, at_once, 1 - st.ERROR * OF_BASELINES / comparisons)
         for x in order for b, own in rivals.items()
     ]  # fmt: skip
     return Comparison(
-        names=tuple(order), tasks=tasks, scaled=bool(scales), score=score,
-        estimates=estimates,
+        names=tuple(order), tasks=tasks, scaled=bool(scales), score=score, estimates=estimates,
         profiles={who: st.performance_profile(own, steps) for who, own in agents.items()},
-        better=tuple(better), runs={who: sum(map(len, own)) for who, own in agents.items()},
+        better=tuple(better), places=st.places(order, found), chosen=study.chosen_by_score,
+        again=_again(study) if len(tasks) == 1 else None,
     )  # fmt: skip
+
+
+def _beside(
+    x: str, baseline: str, own: list[list[float]], levels: list[tuple[float, ...]],
+    at_once: float, confidence: float,
+) -> Pair:  # fmt: skip
+    """Runs beside a baseline, which is not trained: it is decided where intervals stand apart.
+
+    Args:
+        x: Whose runs.
+        baseline: Its name.
+        own: The runs.
+        levels: In each simulator the baseline's mean and the ends of its interval.
+        at_once: Level of the interval of the share.
+        confidence: Of the interval that decides.
+    """
+    gaps = [[v - mean for v in task] for task, (mean, _, _) in zip(own, levels, strict=True)]
+    share = st.performance_profile(gaps, [0.0], at_once)
+    mean, low, high = (sum(ends) / len(levels) for ends in zip(*levels, strict=True))
+    ends = st.strata_interval(own, confidence=confidence)
+    word = "undecided"
+    few = min(map(len, own)) * len(own) < words.DECIDES
+    if ends is not None and not few and (ends[0] > high or ends[1] < low):
+        word = "better" if ends[0] > high else "worse"
+    improvement = st.Estimate(share.share[0], share.low[0], share.high[0])
+    difference = sum(sum(task) / len(task) for task in own) / len(own) - mean
+    return Pair(x, baseline, improvement, difference, None, word)
+
+
+def _again(study: StudyResults) -> st.Estimate | None:
+    """The winner's runs on fresh seeds."""
+    again, sign = study.confirmed, study.first.sign
+    if again is None:
+        return None
+    values = [sign * v for v in again.by_seed.get(study.first.name, {}).values()]
+    return st.aggregates([values])["iqm"] if values else None
 
 
 def _named(study: StudyResults, chosen: list[TrialRow]) -> list[tuple[str, str]]:
@@ -124,9 +210,13 @@ def _part(study: StudyResults, t: TrialRow, part: str) -> dict[str, object]:
 
 def _baselines(
     mailbox: Mailbox, study: StudyResults, chosen: list[TrialRow]
-) -> dict[str, dict[str, float]]:
-    """Simulator -> baseline -> mean return, from the first evaluation in it that has them."""
-    found: dict[str, dict[str, float]] = {}
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Simulator -> baseline -> mean return and the ends of its interval.
+
+    From the first evaluation in it that has them; where there is no interval both ends are the
+    mean.
+    """
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for t, (_, task) in zip(chosen, _named(study, chosen), strict=True):
         for seed in t.seeds if task not in found else ():
             try:
@@ -134,18 +224,35 @@ def _baselines(
             except CorruptObject:
                 continue
             policies = (accepted.summary.get("policies") or {}) if accepted else {}
-            own = {str(k): float(v["mean_return"]) for k, v in policies.items() if k != AGENT}
+            own = {str(k): _level(v) for k, v in policies.items() if k != AGENT}
             if own:
                 found[task] = own
                 break
     return found
 
 
+def _level(summary: dict[str, Any]) -> tuple[float, float, float]:
+    mean = float(summary["mean_return"])
+    low, high = summary.get("ci95") or (mean, mean)
+    return mean, float(low), float(high)
+
+
 def _scale(
-    task: str, scores: dict[str, dict[str, list[float]]], fixed: dict[str, float]
-) -> tuple[float, float]:
+    task: str, scores: dict[str, dict[str, list[float]]],
+    fixed: dict[str, tuple[float, float, float]],
+) -> tuple[float, float]:  # fmt: skip
     values = [v for by in scores.values() for v in by[task]]
-    low = fixed.get("random", min(values))
+    return scaled_by(values, fixed["random"][0] if "random" in fixed else None)
+
+
+def scaled_by(values: list[float], random: float | None = None) -> tuple[float, float]:
+    """What becomes 0 and what becomes 1 of the scores in a simulator.
+
+    Args:
+        values: Every run of everything that is compared.
+        random: Mean of the random baseline, where there is one.
+    """
+    low = min(values) if random is None else random
     return (low, max(values)) if max(values) > low else (low, low + 1.0)
 
 

@@ -17,9 +17,10 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
 from drillyard.results import ExperimentResults, accepted_file
-from drillyard.results.model import Point
-from drillyard.results.policies import AGENT, over_seeds
+from drillyard.results.model import Point, Role
+from drillyard.results.policies import AGENT
 from drillyard.results.table import POLICY_COLUMNS, policy_row, to_csv
+from drillyard.statistics.intervals import ends, together
 from drillyard.system.safe_names import file_name
 
 CURVES = {"training": "return while training", "evaluation": "evaluation while training"}
@@ -34,7 +35,7 @@ class MeanCurve:
         seeds: Training seed -> its own points.
         steps: The grid: steps that all seeds have reached.
         mean: Mean over seeds at each of them.
-        low: Lower end of the band.
+        low: Lower end of the band; NaN where there is none.
         high: Upper end.
         band: What the band is, in words; empty where there is none.
     """
@@ -113,6 +114,8 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
     Only the runs of the best trial take part, so that one picture never mixes two settings.
     """
     trial = _trial(results)
+    ranked = sum(a.role != "confirms" for a in results.agents)
+    role = results.agents[0].role if results.agents else ""
     runs = {r.run: r.seed for r in results.runs if r.trial == trial}
     found = []
     for kind in CURVES:
@@ -122,7 +125,7 @@ def curves(results: ExperimentResults) -> list[MeanCurve]:
             if c.run in runs and (points := getattr(c, kind))
         }
         if seeds:
-            found.append(_mean_curve(kind, seeds))
+            found.append(_mean_curve(kind, seeds, role, ranked))
     return found
 
 
@@ -132,7 +135,9 @@ def _trial(results: ExperimentResults) -> int:
     return min((r.trial for r in results.runs), default=1)
 
 
-def _mean_curve(kind: str, seeds: dict[str, tuple[Point, ...]]) -> MeanCurve:
+def _mean_curve(
+    kind: str, seeds: dict[str, tuple[Point, ...]], role: Role, ranked: int
+) -> MeanCurve:
     import numpy as np
 
     # Where one seed stops, the mean of the others is another quantity: the grid ends there.
@@ -147,13 +152,14 @@ def _mean_curve(kind: str, seeds: dict[str, tuple[Point, ...]]) -> MeanCurve:
     ])  # fmt: skip
     mean = columns.mean(axis=0)
     low, high, band = mean, mean, ""
-    if len(seeds) == 2:
-        low, high, band = columns.min(axis=0), columns.max(axis=0), "range of the 2 seeds"
+    if len(seeds) == 2 or (len(seeds) > 2 and role == "searched" and ranked > 1):
+        low, high = columns.min(axis=0), columns.max(axis=0)
+        band = f"range of the {len(seeds)} seeds"
     elif len(seeds) > 2:
-        intervals = [over_seeds(column.tolist(), resamples=1000) for column in columns.T]
-        low = np.array([i.low if i else m for i, m in zip(intervals, mean, strict=True)])
-        high = np.array([i.high if i else m for i, m in zip(intervals, mean, strict=True)])
+        at_once = ranked if role == "listed" else 1
+        low, high = ends([columns.T], confidence=together(at_once))
         band = f"95 % interval over {len(seeds)} seeds"
+        band += f" (all {at_once} trials at once)" if at_once > 1 else ""
     return MeanCurve(
         kind, seeds, tuple(grid), mean=tuple(map(float, mean)), low=tuple(map(float, low)),
         high=tuple(map(float, high)), band=band,
@@ -272,10 +278,14 @@ def learning_curve_csv(found: Sequence[MeanCurve]) -> str:
         for seed, points in curve.seeds.items():
             rows += [(curve.kind, f"seed {seed}", s, v, None, None) for s, v in points]
         rows += [
-            (curve.kind, "mean over seeds", s, m, lo, hi)
+            (curve.kind, "mean over seeds", s, m, _finite(lo), _finite(hi))
             for s, m, lo, hi in zip(curve.steps, curve.mean, curve.low, curve.high, strict=True)
         ]
     return to_csv(("curve", "of", "step", "return", "band_low", "band_high"), rows)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def evaluation_csv(results: ExperimentResults) -> str:
@@ -304,6 +314,4 @@ def episode_csv(found: Episode) -> str:
 
 
 def _at(values: list[float] | None, index: int) -> float | None:
-    if values is None or index >= len(values) or not math.isfinite(values[index]):
-        return None
-    return values[index]
+    return None if values is None or index >= len(values) else _finite(values[index])

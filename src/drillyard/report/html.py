@@ -14,7 +14,9 @@ from drillyard.report.data import MeanCurve, World
 from drillyard.report.pictures import Picture
 from drillyard.report.worlds_on_page import Shown, shown
 from drillyard.results import ExperimentResults, metrics_grid, runs_grid, words
+from drillyard.results.model import PolicyScore
 from drillyard.results.table import Grid
+from drillyard.statistics.measured import measured
 from drillyard.system.version import VERSION
 
 if TYPE_CHECKING:
@@ -254,44 +256,84 @@ def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]
     """How the numbers of this page were made, in sentences; only what applies to it."""
     texts = []
     if any(m.interval for m in results.metrics):
-        how = next(m.interval.method for m in results.metrics if m.interval)
         texts.append(
-            f"The interval of a metric is a 95 % interval of its mean over seeds ({how}): it says "
-            "what running once more would give."
+            "The interval of a metric is a 95 % interval of its mean over seeds: it says what "
+            "running once more would give."
         )
     elif results.metrics:
         texts.append(
-            "Below three seeds a metric has no interval; its values are shown. Use three seeds or "
-            "more for one."
+            "Below three seeds a metric has no interval, nor has one whose seeds are all alike; "
+            "the range of the seeds is shown. Use three seeds or more for an interval."
         )
     agents = results.agents
-    if agents and agents[0].interval is not None and agents[0].interval.over == "seeds":
-        how = agents[0].interval.method
-        text = (
-            f"The agent's interval is a 95 % interval of the mean over {len(agents[0].seeds)} "
-            f"training seeds ({how}): it says what training once more would give. "
-        )
-        text += (
-            "The seeds' mean returns are resampled with replacement, and the 2.5 % and 97.5 % "
-            "quantiles of the resampled means are shown."
-            if how == "bootstrap"
-            else "With three or four seeds it rests on the assumption that their means are "
-            "normally distributed."
-        )
-        texts.append(text)
-    elif agents:
+    if agents:
+        texts.append(_of_the_agent(agents[0]))
+    if any(a.role == "searched" for a in agents) and len(agents) > 1:
         texts.append(
-            f"With {words.plural(len(agents[0].seeds), 'seed')} there is no interval over seeds. "
-            "The agent's interval is over its evaluation episodes (Student's t): it says how well "
-            "the return of these policies is known, not what training once more would give. Use "
-            "three seeds or more for that."
+            "The trials of a search have no intervals: they are ranked by these numbers, so that "
+            "of many equal trials the luckiest comes first. The run of the winner on fresh seeds "
+            "has one."
         )
     if results.baselines:
         texts.append(
-            "A baseline is not trained, so its interval is over its evaluation episodes "
-            "(Student's t). All policies are evaluated on the same episode seeds and start values."
+            "A baseline is not trained, so its interval is over its evaluation episodes. All "
+            "policies are evaluated on the same episode seeds and start values."
         )
     bands = list(dict.fromkeys(c.band for c in curves if c.band))
     if bands:
-        texts.append(f"The band of the learning curves is the {bands[0]}, at each step.")
+        texts.append(
+            f"The band of the learning curves is the {bands[0]}, at each step; where all seeds "
+            "are alike there is none."
+        )
+    seeds = [len(a.seeds) for a in agents if a.interval is not None]
+    seeds += [len(m.seeds) for m in results.metrics if m.interval is not None]
+    if any(p.interval is not None for p in results.policies) or seeds:
+        texts.append(measured_words([n for n in seeds if n > 1]))
     return texts or ["Nothing was evaluated yet, so there is no interval to explain."]
+
+
+def _of_the_agent(agent: PolicyScore) -> str:
+    seeds = words.plural(len(agent.seeds), "seed")
+    if agent.interval is not None and agent.interval.over == "seeds":
+        text = (
+            f"The agent's interval is a 95 % interval of the mean over {seeds}: it says what "
+            "training once more would give, on the same evaluation episodes."
+        )
+        if agent.interval.among > 1:
+            text += (
+                f" The intervals of the {agent.interval.among} trials are so wide that all of "
+                "them hold at once, whichever comes first."
+            )
+        return text
+    if len(agent.seeds) == 1:
+        return (
+            "With 1 seed there is no interval over seeds. The agent's interval is over its "
+            "evaluation episodes: it says how well the return of this policy is known, not what "
+            "training once more would give. Use three seeds or more for that."
+        )
+    return (
+        f"With {seeds} there is no interval over seeds, only their range. An interval over the "
+        "episodes would say how well the return of these policies is known, and could leave out "
+        "the seeds themselves. Use three seeds or more for what training once more would give."
+        if len(agent.seeds) == 2
+        else f"The {seeds} have no interval, only their range: they are all alike, or the trial "
+        "was chosen by this number."
+    )
+
+
+def measured_words(seeds: Sequence[int]) -> str:
+    """How often intervals such as those of this page hold the truth, as it was measured.
+
+    Args:
+        seeds: Numbers of seeds that intervals of the page are over; none: episodes alone.
+    """
+    text = (
+        "An interval is the wider of Student's t and of the same with the skewness of the values "
+        "removed. "
+    )
+    if not seeds:
+        return text + "How often such intervals hold the truth is measured: see the documentation."
+    n = min(seeds)
+    found = measured(n)
+    each = ", ".join(f"{share:.0%} where {kind}" for kind, share in found.items())
+    return text + f"Over {n} seeds such an interval was measured to hold the truth in {each}."

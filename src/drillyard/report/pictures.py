@@ -142,7 +142,10 @@ def _short(x: float) -> str:
 
 
 def evaluation(results: ExperimentResults) -> Picture:
-    """A line a policy: its mean as a dot, its 95 % interval as a bar, each seed as a tick."""
+    """A line a policy: its mean as a dot, its 95 % interval as a bar, each seed as a tick.
+
+    Where there is no interval, a thin line is the range of the seeds.
+    """
     policies = list(results.policies)
 
     def draw() -> Figure:
@@ -157,6 +160,9 @@ def evaluation(results: ExperimentResults) -> Picture:
             if p.interval is not None:
                 axis.plot([p.interval.low, p.interval.high], [row, row], color=colour,
                           linewidth=9, alpha=0.3, solid_capstyle="butt")  # fmt: skip
+            elif len(p.seeds) > 1:
+                axis.plot([min(p.seeds.values()), max(p.seeds.values())], [row, row],
+                          color=colour, linewidth=1.2, alpha=0.6)  # fmt: skip
             if len(p.seeds) > 1:
                 axis.plot(list(p.seeds.values()), [row + 0.3] * len(p.seeds), "|",
                           markersize=6, color=colour, markeredgewidth=1.2)  # fmt: skip

@@ -38,6 +38,8 @@ class StudySection:
     scores: Grid | None
     """The winner: its score in the search, and on fresh seeds."""
     better: Grid | None
+    places: Grid | None
+    """Of what is compared: the places that each can have."""
     drawn: tuple[Drawn, ...]
     notes: tuple[str, ...]
 
@@ -60,11 +62,13 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     found = comparing.compare(mailbox, study)
     if found is not None:
         drawn += _of_comparison(found)
-        notes.append(_method(study, found))
+        notes += _method(study, found)
+    elif len(ranked) > 1:
+        notes.append(f"Nothing is compared: {comparing.TOO_FEW}.")
     return StudySection(
         verdict=study_table.verdict(study), trials=study_table.trials_grid(study, SHOWN),
-        scores=_winner(study), better=_better(found) if found else None, drawn=tuple(drawn),
-        notes=tuple(notes),
+        scores=_winner(study), better=_better(found) if found else None,
+        places=_places(found) if found else None, drawn=tuple(drawn), notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -147,65 +151,97 @@ def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
         for point in zip(p.thresholds, p.share, p.low, p.high, strict=True)
     ]
     return [
-        Drawn("study_iqm", "Interquartile mean",
-              "Dot: mean of the middle half of the runs. Bar: 95 % interval (bootstrap).",
+        Drawn("study_iqm", "Interquartile mean", _of_iqm(found),
               study_pictures.estimates(found),
               to_csv(("name", "aggregate", "value", "low", "high"), rows)),
         Drawn("study_profile", "Performance profile",
-              "For every score, the share of runs that are above it; higher is better.",
+              "For every score, the share of runs that are above it; higher is better. Band: 95 % "
+              "interval at that score.",
               study_pictures.profile(found),
               to_csv(("name", "score", "share", "low", "high"), shares)),
     ]  # fmt: skip
 
 
+def _of_iqm(found: comparing.Comparison) -> str:
+    text = "Dot: mean of the middle half of the runs."
+    if not found.chosen:
+        return f"{text} Bar: 95 % interval, all of them at once."
+    text += " Circles: chosen by these numbers, so they are optimistic and have no interval."
+    return text + (" Last line: the winner on fresh seeds, with its 95 % interval."
+                   if found.again is not None else "")  # fmt: skip
+
+
 def _winner(study: StudyResults) -> Grid | None:
     best, again = study.best, study.confirmed
-    if best is None or again is None:
+    if best is None or not (study.chosen_by_score or again is not None):
         return None
     name = study.first.name
-    rows = tuple(
-        (what, t.id, words.number(t.values.get(name)), words.interval(t.interval(name)),
+    rows = [(f"in the search, optimistic: best of {len(study.ranked())}", best, words.NOTHING)]
+    if again is not None:
+        rows.append(("on fresh seeds", again, words.interval(study.interval(again))))
+    cells = tuple(
+        (what, t.id, words.number(t.values.get(name)), sure, study_table.extent(t, name),
          ", ".join(map(str, t.seeds)))
-        for what, t in (("in the search", best), ("on fresh seeds", again))
+        for what, t, sure in rows
     )  # fmt: skip
-    return Grid("winner", ("score", "trial", name, "95 % interval", "seeds"), rows, frozenset({2}))
+    header = ("score", "trial", name, "95 % interval", "range of seeds", "seed numbers")
+    return Grid("winner", header, cells, frozenset({2}))
 
 
 def _better(found: comparing.Comparison) -> Grid:
+    decimals = words.shared_decimals(pair.difference for pair in found.better)
     rows = tuple(
-        (x, y, f"{p.value:.2f}", f"{p.low:.2f} to {p.high:.2f}", _said(found, x, y, p))
-        for x, y, p in found.better
+        (
+            pair.one,
+            pair.other,
+            f"{pair.improvement.value:.2f}",
+            _interval(pair.improvement),
+            words.fixed(pair.difference, decimals),
+            words.NOTHING if pair.p is None else f"{pair.p:.3f}",
+            pair.word,
+        )
+        for pair in found.better
     )
-    header = ("this", "better than", "probability", "95 % interval", "so it is")
-    return Grid("better", header, rows, frozenset({2, 3}))
+    header = ("this", "better than", "probability", "95 %, all at once", "difference", "p",
+              "so it is")  # fmt: skip
+    return Grid("better", header, rows, frozenset({2, 3, 4, 5}))
 
 
-def _said(found: comparing.Comparison, x: str, y: str, p: Estimate) -> str:
-    """The verdict; from two runs each every order looks certain, so none is told."""
-    if min(found.runs[x], found.runs.get(y, found.runs[x])) < comparing.SEEDS:
-        return "too few runs to tell"
-    if p.low > 0.5:
-        return "better"
-    return "worse" if p.high < 0.5 else "undecided"
+def _interval(found: Estimate) -> str:
+    if found.low is None or found.high is None:
+        return words.NOTHING
+    return f"{found.low:.2f} to {found.high:.2f}"
 
 
-def _method(study: StudyResults, found: comparing.Comparison) -> str:
+def _places(found: comparing.Comparison) -> Grid:
+    rows = tuple(
+        (who, str(best) if best == last else f"{best} to {last}")
+        for who, (best, last) in found.places.items()
+    )
+    return Grid("places", ("name", "place"), rows, frozenset({1}))
+
+
+def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
     text = (
         f"Compared are runs by {study.first.name}. The interquartile mean leaves out the best and "
-        "the worst quarter of the runs; its interval draws the seeds of each simulator again. "
-        "The probability of improvement is that of a run of the one being better than a run of "
-        "the other, ties one half."
+        "the worst quarter of the runs. The probability of improvement is that of a run of the "
+        "one being better than a run of the other, ties one half."
     )
     if found.scaled:
         text += (
             f" Scores of {len(found.tasks)} simulators are scaled: 0 is the random baseline (the "
             "worst run where there is none), 1 the best run."
         )
-    if min(found.runs.values()) < comparing.SEEDS:
-        text += " With fewer than three runs the intervals are too narrow to be trusted."
+    decided = (
+        "Better and worse mean a higher or lower mean score. At most 5 % of such pages call "
+        "anything better that is equal, however many are compared: a pair is decided where a "
+        "permutation test over all of them and Welch's test, both corrected for all pairs, "
+        "agree; p is the larger of the two. From three runs each, two alone cannot be decided; "
+        "more runs decide more."
+    )
     if study.chooser != "list":
-        text += (
+        decided += (
             " These are the best of many trials, chosen by the same numbers: their scores are "
             "too good. The score on fresh seeds is not."
         )
-    return text
+    return [text, decided]

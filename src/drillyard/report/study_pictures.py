@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)))
 COLOURS = (BLUE, ORANGE, GREY, INK)
 PARAMETERS = 6
+AGAIN = "the winner on fresh seeds"
 
 
 def history(study: StudyResults) -> Picture:
@@ -51,7 +52,7 @@ def history(study: StudyResults) -> Picture:
         again = study.confirmed
         if again is not None:
             axis.axhline(again.values[name], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.3,
-                         label="the winner on fresh seeds")  # fmt: skip
+                         label=AGAIN)  # fmt: skip
         axis.set_xlabel("trial")
         axis.set_ylabel(name)
         figure.legend(loc="outside upper left", ncols=4)
@@ -155,17 +156,25 @@ def _places(values: list[Any]) -> tuple[list[float], list[str]]:
 
 
 def estimates(found: Comparison) -> Picture:
-    """A line each: the interquartile mean as a dot, its interval as a bar."""
+    """A line each: the interquartile mean as a dot, its interval as a bar.
+
+    What was chosen by these numbers is a circle without a bar; below it is the run on fresh seeds.
+    """
+    lines = [(who, found.estimates[who]["iqm"]) for who in found.names]
+    if found.again is not None:
+        lines.append((AGAIN, found.again))
 
     def draw() -> Figure:
-        figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(found.names)))
-        for row, who in enumerate(found.names):
-            iqm = found.estimates[who]["iqm"]
-            colour = BLUE if row == 0 else GREY
-            axis.plot([iqm.low, iqm.high], [row, row], color=colour, linewidth=9, alpha=0.3,
-                      solid_capstyle="butt")  # fmt: skip
-            axis.plot([iqm.value], [row], "o", color=colour, markersize=5)
-        axis.set_yticks(range(len(found.names)), found.names)
+        figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.4 * len(lines)))
+        for row, (who, iqm) in enumerate(lines):
+            colour = ORANGE if who == AGAIN else BLUE if row == 0 else GREY
+            if iqm.low is not None:
+                axis.plot([iqm.low, iqm.high], [row, row], color=colour, linewidth=9, alpha=0.3,
+                          solid_capstyle="butt")  # fmt: skip
+            hollow = found.chosen and who != AGAIN
+            axis.plot([iqm.value], [row], "o", color=colour, markersize=5,
+                      fillstyle="none" if hollow else "full")  # fmt: skip
+        axis.set_yticks(range(len(lines)), [who for who, _ in lines])
         axis.invert_yaxis()
         axis.yaxis.grid(False)
         axis.margins(x=0.06, y=0.15)

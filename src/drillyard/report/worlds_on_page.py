@@ -67,6 +67,8 @@ def _evaluation(world: World, pictures: dict[str, Picture], markup: Any) -> Show
         for p in results.policies
     )
     caption = "Dot: mean. Bar: 95 % interval, over what the table says."
+    if any(p.interval is None and len(p.seeds) > 1 for p in results.policies):
+        caption += " Thin line: range of the seeds, where there is no interval."
     if any(len(p.seeds) > 1 for p in results.policies):
         caption += " Ticks below: each seed."
     return shown("Final evaluation", pictures[name], f"Mean return: {each}.", caption, name,

@@ -26,8 +26,15 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.metrics.streams import read_stream
 from drillyard.results.metrics import metric_scores, of_summary
-from drillyard.results.model import ExperimentResults, Point, RunCurves, RunResult, trains
-from drillyard.results.policies import AGENT, Evaluated, scores
+from drillyard.results.model import (
+    ExperimentResults,
+    Point,
+    Role,
+    RunCurves,
+    RunResult,
+    trains,
+)
+from drillyard.results.policies import AGENT, Evaluated, role_of, scores
 from drillyard.results.spent import costs, phase_times, worked_s
 
 TRAINING_METRIC = "rollout/ep_rew_mean"
@@ -59,9 +66,9 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
         for r in records
     )
-    labels = _labels(mailbox, record)
+    trials = _trials(mailbox, record)
     evaluated = [
-        Evaluated(r.trial, r.seed, policies, _simulator(record, r), labels.get(r.trial, ""))
+        Evaluated(r.trial, r.seed, policies, _simulator(record, r), *trials.get(r.trial, ("", "")))
         for r in records
         if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
     ]
@@ -89,7 +96,10 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         curves=tuple(_curves(mailbox, records, warnings)) if curves else (),
         phases=tuple(phase_times(mailbox, accepted, warnings)),
         costs=tuple(costs(mailbox, warnings)),
-        metrics=metric_scores((r.trial, r.seed, r.metrics) for r in runs),
+        metrics=metric_scores(
+            ((r.trial, r.seed, r.metrics) for r in runs),
+            {trial: role for trial, (_, role) in trials.items()},
+        ),
         warnings=tuple(warnings),
         report=mailbox.key("report/index.html")
         if mailbox.store.stat(mailbox.key("report/index.html"))
@@ -97,11 +107,15 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     )
 
 
-def _labels(mailbox: Mailbox, record: ExperimentRecord) -> dict[int, str]:
-    """What the compared are called, where the user has listed them."""
-    if (record.spec.get("study") or {}).get("chooser") != "list":
+def _trials(mailbox: Mailbox, record: ExperimentRecord) -> dict[int, tuple[str, Role]]:
+    """Trial -> what it is called, where the user listed it, and what it is to its study."""
+    chooser = (record.spec.get("study") or {}).get("chooser")
+    if chooser is None:
         return {}
-    return {trial.number: trial.label for trial in mailbox.trials()[0]}
+    return {
+        trial.number: (trial.label if chooser == "list" else "", role_of(chooser, trial.of))
+        for trial in mailbox.trials()[0]
+    }
 
 
 def overall(statuses: list[Status]) -> Status:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from drillyard.results.model import MetricScore
-from drillyard.results.policies import over_seeds
+from drillyard.results.model import MetricScore, Role
+from drillyard.results.policies import over_trial
 
 
 def of_summary(summary: Mapping[str, Any] | None) -> dict[str, float]:
@@ -17,19 +18,24 @@ def of_summary(summary: Mapping[str, Any] | None) -> dict[str, float]:
     return {str(k): float(v) for k, v in found.items() if isinstance(v, int | float)}
 
 
-def metric_scores(measured: Iterable[tuple[int, int, Mapping[str, float]]]) -> tuple[
-    MetricScore, ...
-]:  # fmt: skip
+def metric_scores(
+    measured: Iterable[tuple[int, int, Mapping[str, float]]],
+    roles: Mapping[int, Role] | None = None,
+) -> tuple[MetricScore, ...]:
     """One line a trial and metric: mean and interval over seeds.
 
     Args:
         measured: (trial, seed, its metrics) of each run that was evaluated.
+        roles: Trial -> what it is to its study; default: there is no study.
     """
+    roles = roles or {}
     found: dict[tuple[int, str], dict[int, float]] = {}
     for trial, seed, metrics in measured:
         for name, value in metrics.items():
             found.setdefault((trial, name), {})[seed] = value
+    ranked = Counter(name for trial, name in found if roles.get(trial) != "confirms")
     return tuple(
-        MetricScore(name, sum(v.values()) / len(v), over_seeds(list(v.values())), v, trial)
+        MetricScore(name, sum(v.values()) / len(v),
+                    over_trial(list(v.values()), roles.get(trial, ""), ranked[name]), v, trial)
         for (trial, name), v in found.items()
-    )
+    )  # fmt: skip

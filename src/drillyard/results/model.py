@@ -10,10 +10,13 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Point = tuple[int, float]
 """(environment step, value)."""
+Role = Literal["", "listed", "searched", "confirms"]
+"""What a trial is to its study: one of a list of the user's; one of a search, ranked by its own
+score; the winner of a search on fresh seeds. Empty: there is no study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,11 @@ class Interval:
     over: str
     """``seeds`` or ``episodes``."""
     method: str
-    """``Student's t`` or ``bootstrap``."""
+    """``Student's t, widened for skewness``; see ``drillyard.statistics.intervals``."""
     level: float = 0.95
+    among: int = 1
+    """So many intervals of a table hold at once at this level: whichever line is picked, its
+    interval counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class PolicyScore:
     trial: int = 1
     simulator: str = ""
     """The one it acted in; policies of different ones have no common scale."""
+    role: Role = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class MetricScore:
     metric: str
     mean: float
     interval: Interval | None
-    """Over seeds; None below three."""
+    """Over seeds; None below three, and where the trial was ranked by such a score."""
     seeds: dict[int, float]
     trial: int = 1
 

@@ -1,22 +1,25 @@
 """The table of policies: the agent over its seeds beside every baseline.
 
-Intervals follow one rule (``drillyard.statistics``): from five seeds a bootstrap over seeds, from
-three Student's t over seeds; with fewer, seeds say too little, so the interval is over episodes
-and labelled so, beside the values of the single seeds.
+Intervals follow one rule (``drillyard.statistics.intervals``): from three seeds an interval over
+seeds; of one seed over its episodes, and labelled so; of two none, because an interval over the
+episodes of both could leave out both seeds. The seeds' own values stand beside it.
+
+A trial that a search ranked by its score has no interval: the best of many is the luckiest, too.
+The lines of a list have intervals that hold all at once, whichever of them comes out on top.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drillyard.results.model import Interval, PolicyScore
+from drillyard.results.model import Interval, PolicyScore, Role
 
 AGENT = "agent"
-STUDENT = "Student's t"
-BOOTSTRAP = "bootstrap"
+METHOD = "Student's t, widened for skewness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Evaluated:
     simulator: str = ""
     label: str = ""
     """What people call the trial."""
+    role: Role = ""
 
 
 def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
@@ -54,11 +58,27 @@ def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
         for name, summary in run.policies.items():
             if name != AGENT:
                 baselines.setdefault((run.simulator, name), summary)
-    found = [_agent(trial, runs, several=len(trials) > 1) for trial, runs in trials.items()]
+    ranked = Counter(own[0].simulator for own in trials.values() if own[0].role != "confirms")
+    found = [
+        _agent(trial, own, several=len(trials) > 1, among=ranked[own[0].simulator])
+        for trial, own in trials.items()
+    ]
     found += [_baseline(world, name, one) for (world, name), one in baselines.items()]
     return tuple(sorted(
         found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy)
     ))  # fmt: skip
+
+
+def role_of(chooser: str, of: int | None) -> Role:
+    """What a trial is to its study.
+
+    Args:
+        chooser: Of the study.
+        of: The trial whose winner it runs again on fresh seeds.
+    """
+    if of is not None:
+        return "confirms"
+    return "listed" if chooser in ("list", "manual", "one-shot") else "searched"
 
 
 def _rank(value: float) -> float:
@@ -69,17 +89,21 @@ def _name(trial: int, label: str) -> str:
     return f"{AGENT} t{trial:04d}" + (f" ({label})" if label else "")
 
 
-def _agent(trial: int, runs: list[Evaluated], *, several: bool) -> PolicyScore:
+def _agent(trial: int, runs: list[Evaluated], *, several: bool, among: int) -> PolicyScore:
     own = [r.policies[AGENT] for r in runs]
     seeds = {r.seed: _number(s.get("mean_return")) for r, s in zip(runs, own, strict=True)}
-    n_episodes, pooled_mean, pooled_std = _pool(own)
+    n_episodes, _, pooled_std = _pool(own)
+    role = runs[0].role
+    interval = over_trial(list(seeds.values()), role, among)
+    if len(seeds) == 1 and (among == 1 or role in ("", "confirms")):
+        interval = _over_episodes(own[0])
     mean = sum(seeds.values()) / len(seeds)
     lengths = [_number(s.get("mean_length")) for s in own if s.get("mean_length") is not None]
     return PolicyScore(
         policy=_name(trial, runs[0].label) if several else AGENT,
         baseline=False,
         mean_return=mean,
-        interval=over_seeds(list(seeds.values())) or _over_episodes(own, pooled_mean, pooled_std),
+        interval=interval,
         seeds=seeds,
         n_episodes=n_episodes,
         std_return=pooled_std,
@@ -88,6 +112,7 @@ def _agent(trial: int, runs: list[Evaluated], *, several: bool) -> PolicyScore:
         metrics=_metrics(own),
         trial=trial,
         simulator=runs[0].simulator,
+        role=role,
     )
 
 
@@ -98,7 +123,7 @@ def _baseline(simulator: str, name: str, summary: Mapping[str, Any]) -> PolicySc
         policy=name,
         baseline=True,
         mean_return=mean,
-        interval=_over_episodes([summary], mean, std),
+        interval=_over_episodes(summary),
         seeds={},
         n_episodes=n_episodes,
         std_return=std,
@@ -129,41 +154,42 @@ def _pool(summaries: list[Mapping[str, Any]]) -> tuple[int, float, float | None]
     return total, mean, math.sqrt(squares / (total - 1))
 
 
-def over_seeds(values: list[float], *, resamples: int | None = None) -> Interval | None:
-    """The 95 % interval of a mean over seeds; None below three, where seeds say too little.
+def over_seeds(values: Sequence[float], *, among: int = 1) -> Interval | None:
+    """The 95 % interval of a mean over seeds; None where seeds say too little.
 
-    The seeds are resampled whole. The lesson's values are no strata here: one trained agent is
+    The seeds are taken whole. The lesson's values are no groups here: one trained agent is
     evaluated at all of them, so they are not independent, and an interval that took them so would
     be too narrow.
 
     Args:
         values: One mean return a seed.
-        resamples: Of the bootstrap; the default is that of ``drillyard.statistics``.
+        among: How many such intervals of a table are to hold at once.
     """
-    from drillyard import statistics
+    from drillyard.statistics import mean_interval, together
 
-    if len(values) < statistics.MIN_SEEDS_T or not all(map(math.isfinite, values)):
+    found = mean_interval(values, together(among))
+    return Interval(*found, "seeds", METHOD, among=among) if found else None
+
+
+def over_trial(values: Sequence[float], role: Role, among: int) -> Interval | None:
+    """The interval over the seeds of a trial, by what it is to its study.
+
+    Args:
+        values: One a seed.
+        role: Whether it was listed, or ranked by a search.
+        among: How many trials were, this one included.
+    """
+    if role == "searched" and among > 1:
         return None
-    if len(values) < statistics.MIN_SEEDS_BOOTSTRAP:
-        found = statistics.t_interval(values)
-        return Interval(*found, "seeds", STUDENT) if found else None
-    low, high = statistics.stratified_bootstrap(
-        [values], resamples=resamples or statistics.RESAMPLES
-    )
-    return Interval(low, high, "seeds", BOOTSTRAP)
+    return over_seeds(values, among=among if role == "listed" else 1)
 
 
-def _over_episodes(
-    summaries: list[Mapping[str, Any]], mean: float, std: float | None
-) -> Interval | None:
-    """Student's t over all episodes together, from their number, mean and deviation."""
-    n = sum(int(s.get("n_episodes") or 0) for s in summaries)
-    if std is None or n < 2 or not math.isfinite(mean):
+def _over_episodes(summary: Mapping[str, Any]) -> Interval | None:
+    """What the evaluation itself computed from its episodes."""
+    found = summary.get("ci95")
+    if not isinstance(found, list | tuple) or len(found) != 2:
         return None
-    from drillyard.statistics import student_t
-
-    half = student_t(0.975, n - 1) * std / math.sqrt(n)
-    return Interval(mean - half, mean + half, "episodes", STUDENT)
+    return Interval(float(found[0]), float(found[1]), "episodes", METHOD)
 
 
 def _by_option(summaries: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

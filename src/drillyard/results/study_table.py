@@ -11,7 +11,7 @@ from drillyard.errors import UserError
 from drillyard.mailbox.status import Status
 from drillyard.results import words
 from drillyard.results.table import Grid, to_csv
-from drillyard.results.trials import StudyResults, TrialRow, columns
+from drillyard.results.trials import COMPARED, StudyResults, TrialRow, columns
 from drillyard.system.optional_packages import install
 from drillyard.system.output_files import writing
 
@@ -19,6 +19,9 @@ PARAMETERS = 5
 """Parameters that a table on a terminal shows; all are in the CSV."""
 SHOWN = 10
 """Trials that are shown where nobody says how many."""
+RANGE, AT_ONCE = "range of seeds", "95 % interval, all at once"
+"""What the column beside the values is: a search has no intervals, see ``StudyResults.interval``;
+those of a list hold whichever line is picked."""
 NAMED = 5
 """Ids that are named of the trials that are not shown."""
 
@@ -36,9 +39,12 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     names = varied(study)[:PARAMETERS]
     labelled = any(t.label for t in rows)
     first = study.first.name
+    intervals = {t.number: study.interval(t) for t in rows}
+    certain = next((i for i in intervals.values() if i is not None), None)
+    how = RANGE if certain is None else AT_ONCE if certain.among > 1 else "95 % interval"
     header = (
         "trial", *(("label",) if labelled else ()), *(o.name for o in study.objectives),
-        "95 % interval", "seeds", "status", "chosen by", *names,
+        how, "seeds", "status", "chosen by", *names,
     )  # fmt: skip
     decimals = {
         o.name: words.shared_decimals(t.values.get(o.name) for t in rows) for o in study.objectives
@@ -46,7 +52,8 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     body = tuple(
         (t.id, *((t.label,) if labelled else ()),
          *(words.fixed(t.values.get(o.name), decimals[o.name]) for o in study.objectives),
-         words.interval(t.interval(first), decimals[first]), str(len(t.seeds)), t.status,
+         words.interval(intervals[t.number], decimals[first]) if certain is not None
+         else extent(t, first, decimals[first]), str(len(t.seeds)), t.status,
          t.chooser, *(value(t.assignment.get(n)) for n in names))
         for t in rows
     )  # fmt: skip
@@ -54,6 +61,16 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     numbers = range(start, start + len(study.objectives) + 2)
     by_chance = len(header) - len(names) - 1
     return Grid(title(study, len(rows)), header, body, frozenset(numbers), frozenset({by_chance}))
+
+
+def extent(t: TrialRow, objective: str, decimals: int | None = None) -> str:
+    """The smallest and the largest value of its seeds; nothing for a single one."""
+    values = list(t.by_seed.get(objective, {}).values())
+    if len(values) < 2:
+        return words.NOTHING
+    if decimals is None:
+        decimals = words.shared_decimals(values)
+    return f"{words.fixed(min(values), decimals)} to {words.fixed(max(values), decimals)}"
 
 
 def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
@@ -137,6 +154,10 @@ def verdict(study: StudyResults) -> str:
     name = study.first.name
     text = f"{_called(best)} won with {name} {words.number(best.values[name])}"
     text += f" over {words.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
+    if study.chosen_by_score:
+        text += f", which is optimistic: the best of {words.plural(len(study.ranked()), 'trial')}"
+    else:
+        text += _told_apart(study)
     if study.state.front and len(study.objectives) > 1:
         text = (
             f"{words.plural(len(study.state.front), 'trial')} that no other one beats in every "
@@ -152,6 +173,25 @@ def verdict(study: StudyResults) -> str:
     elif best.of is None and study.state.phase == "confirm":
         text += "; it is being run again on fresh seeds"
     return f"{text}. {counts(study)}."
+
+
+def _told_apart(study: StudyResults) -> str:
+    """What the first of a list is worth beside the others."""
+    ranked = study.ranked()
+    found = study.verdicts()
+    if len(ranked) < 2:
+        return ""
+    if not found:
+        return "; from so few seeds nothing is told apart"
+    first = ranked[0].id
+    others = ranked[1:COMPARED]
+    open_ = [t for t in others if found[first, t.id].word != "better"]
+    if not open_:
+        return ", better than " + (
+            "every other trial" if len(ranked) <= COMPARED else f"each of the next {len(others)}"
+        )
+    names = ", ".join(map(_called, open_[:NAMED])) + (", …" if len(open_) > NAMED else "")
+    return f"; not told apart from {names}"
 
 
 def _called(t: TrialRow) -> str:

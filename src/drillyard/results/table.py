@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-UNBROKEN = frozenset({"policy", "run", "status", "95 % interval", "lease"})
+UNBROKEN = frozenset({"policy", "run", "status", "95 % interval", "range of seeds", "lease"})
 """Columns of words that are short enough for one line."""
 
 

@@ -20,14 +20,16 @@ from drillyard.mailbox.records import ExperimentRecord, StudyState
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.results.model import Interval
-from drillyard.results.policies import over_seeds
+from drillyard.results.policies import over_trial, role_of
 from drillyard.spec.study import ObjectiveSpec
 
 if TYPE_CHECKING:
+    from drillyard.statistics import Verdict
     from drillyard.studies.views import TrialView
 
 RETURN = "evaluate/return"
-CONFIRM = "confirm"
+COMPARED = 20
+"""So many trials of a list are compared with each other, the best ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,6 @@ class TrialRow:
         """What people call it: its label, or its id."""
         return self.label or self.id
 
-    def interval(self, objective: str) -> Interval | None:
-        """95 % interval of the mean over its seeds; None below three."""
-        return over_seeds(list(self.by_seed.get(objective, {}).values()))
-
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
@@ -97,6 +95,37 @@ class StudyResults:
         name, sign = self.first.name, self.first.sign
         good = [t for t in self.searched if t.status == Status.SUCCEEDED and name in t.values]
         return sorted(good, key=lambda t: (-sign * t.values[name], t.number))
+
+    @property
+    def chosen_by_score(self) -> bool:
+        """True for a search of several trials: the best score is that of a lucky one, too."""
+        return role_of(self.chooser, None) == "searched" and len(self.ranked()) > 1
+
+    def verdicts(self) -> dict[tuple[str, str], Verdict]:
+        """(trial, trial) -> which is better by the first objective; {} where nobody can tell.
+
+        In the order of ``ranked``; on 5 % of pages at most equal ones are told apart.
+        """
+        from drillyard.statistics import verdicts
+
+        name, sign = self.first.name, self.first.sign
+        return verdicts({
+            t.id: [[sign * v for v in t.by_seed.get(name, {}).values()]]
+            for t in self.ranked()[:COMPARED]
+        })  # fmt: skip
+
+    def interval(self, t: TrialRow) -> Interval | None:
+        """95 % interval of the first objective over the seeds of a trial.
+
+        None where the seeds say too little, where the objective is no mean over them, and for a
+        trial of a search, which was ranked by this number.
+        """
+        if self.first.over != "mean":
+            return None
+        world = self.simulator(t)
+        among = sum(self.simulator(other) == world for other in self.ranked())
+        values = list(t.by_seed.get(self.first.name, {}).values())
+        return over_trial(values, role_of(self.chooser, t.of), among)
 
     def simulator(self, t: TrialRow) -> str:
         """The simulator of a trial: its own, or the file's."""

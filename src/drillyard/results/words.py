@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from drillyard.results.model import ExperimentResults, Interval, MetricScore, PolicyScore
 
+DECIDES = 5
+"""Fewer seeds decide nothing beside a baseline: two groups of results would look like one."""
 NOTHING = "-"
 """What a table shows where there is nothing; ASCII, as all words here: any terminal prints it."""
 
@@ -59,31 +61,40 @@ def interval(found: Interval | None, decimals: int | None = None) -> str:
 
 
 def over(score: PolicyScore, decimals: int) -> str:
-    """What an interval is over.
+    """What an interval is over; where there is none over several seeds, their range.
 
-    ``5 seeds (bootstrap)``; below three seeds ``80 episodes of 2 seeds (71.80, 72.70)``, because
-    such an interval says nothing about another training and the single values do.
+    ``5 seeds``; ``range of 2 seeds: 71.80 to 72.70``; ``80 episodes of one seed``.
     """
     episodes = plural(score.n_episodes, "episode")
     if score.baseline:
         return episodes
-    seeds = plural(len(score.seeds), "seed")
-    if score.interval is not None and score.interval.over == "seeds":
-        return f"{seeds} ({score.interval.method})"
     if len(score.seeds) == 1:
         return f"{episodes} of one seed"
-    values = ", ".join(fixed(v, decimals) for v in score.seeds.values())
-    return f"{episodes} of {seeds} ({values})"
+    if score.interval is not None:
+        return _seeds(len(score.seeds), score.interval)
+    return spread(score.seeds.values(), decimals)
+
+
+def spread(values: Iterable[float], decimals: int | None = None) -> str:
+    """``range of 2 seeds: 71.80 to 72.70``."""
+    known = list(values)
+    if decimals is None:
+        decimals = shared_decimals(known)
+    low, high = (fixed(end, decimals) for end in (min(known), max(known)))
+    return f"range of {plural(len(known), 'seed')}: {low} to {high}"
+
+
+def _seeds(n: int, found: Interval) -> str:
+    """``5 seeds``, and how many lines hold at once where there are several."""
+    at_once = f"; all {found.among} lines at once" if found.among > 1 else ""
+    return plural(n, "seed") + at_once
 
 
 def over_seeds(score: MetricScore) -> str:
-    """``5 seeds (bootstrap)``; below three seeds their values, which say more."""
-    seeds = plural(len(score.seeds), "seed")
+    """``5 seeds``; where there is no interval the range of the seeds, which says more."""
     if score.interval is not None:
-        return f"{seeds} ({score.interval.method})"
-    if len(score.seeds) == 1:
-        return "one seed"
-    return f"{seeds} ({', '.join(number(v) for v in score.seeds.values())})"
+        return _seeds(len(score.seeds), score.interval)
+    return "one seed" if len(score.seeds) == 1 else spread(score.seeds.values())
 
 
 def plural(n: int, noun: str) -> str:
@@ -151,15 +162,13 @@ def verdict(results: ExperimentResults) -> str:
     agents, baselines = results.agents, results.baselines
     if not agents:
         return _no_agent(results, finished)
+    if len(agents) > 1:
+        return _of_trials(results)
     agent = agents[0]
     decimals = score_decimals([agent, *baselines[:1]])
-    sentence = f"The agent reaches a mean return of {fixed(agent.mean_return, decimals)}"
-    if agent.interval is not None:
-        sentence += (
-            f" (95 % interval over {agent.interval.over}: {interval(agent.interval, decimals)})"
-        )
+    sentence = f"The agent reaches a mean return of {_sure(agent, decimals)}"
     if baselines:
-        sentence += _beside(agent, baselines[0], decimals)
+        sentence += beside(agent, baselines[0], decimals)
     else:
         sentence += "; no baseline was evaluated, so the score has no scale"
     if finished < len(runs):
@@ -191,6 +200,39 @@ def _measured(results: ExperimentResults) -> str:
 _SHOWN_METRICS = 3
 
 
+def _of_trials(results: ExperimentResults) -> str:
+    """The best of several trials, what its being the best is worth, and its run on fresh seeds."""
+    ranked = [a for a in results.agents if a.role != "confirms"]
+    again = [a for a in results.agents if a.role == "confirms"]
+    worlds = len({a.simulator for a in ranked})
+    if worlds > 1:
+        return (
+            f"{plural(len(ranked), 'trial')} on {worlds} simulators, which have no common scale: "
+            "the report compares them."
+        )
+    best = (ranked or again)[0]
+    decimals = score_decimals([best, *again[:1], *results.baselines[:1]])
+    sentence = f"Of {plural(len(ranked), 'trial')}, {best.policy} has the highest mean return, "
+    sentence += _sure(best, decimals)
+    if best.role == "searched":
+        sentence += ", which is optimistic because it was chosen by this number"
+    if again:
+        sentence += f"; on fresh seeds it reaches {_sure(again[0], decimals)}"
+    if results.baselines and (again or best.role != "searched"):
+        sentence += beside((again or [best])[0], results.baselines[0], decimals)
+    return sentence + "."
+
+
+def _sure(score: PolicyScore, decimals: int) -> str:
+    """A mean return and how sure it is: ``72.25 (range of 2 seeds: 71.80 to 72.70)``."""
+    text = fixed(score.mean_return, decimals)
+    found = score.interval
+    if found is not None:
+        at_once = f", all {found.among} at once" if found.among > 1 else ""
+        return f"{text} (95 % interval over {found.over}: {interval(found, decimals)}{at_once})"
+    return f"{text} ({spread(score.seeds.values(), decimals)})" if len(score.seeds) > 1 else text
+
+
 def _no_agent(results: ExperimentResults, finished: int) -> str:
     runs = results.runs
     if not runs:
@@ -202,7 +244,14 @@ def _no_agent(results: ExperimentResults, finished: int) -> str:
     return f"No agent was evaluated yet; {finished} of {len(runs)} runs have finished."
 
 
-def _beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
+def beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
+    """What the agent's score is worth beside the best baseline: the end of a sentence.
+
+    Args:
+        agent: The agent.
+        best: The baseline.
+        decimals: Of the numbers.
+    """
     gap = agent.mean_return - best.mean_return
     if not math.isfinite(gap):
         return ""
@@ -211,12 +260,12 @@ def _beside(agent: PolicyScore, best: PolicyScore, decimals: int) -> str:
         f", {fixed(abs(gap), decimals)} {side} the best baseline, "
         f"{best.policy} ({fixed(best.mean_return, decimals)})"
     )
-    if not _apart(agent.interval, best.interval):
+    one, other = agent.interval, best.interval
+    n = len(agent.seeds) if one is None or one.over == "seeds" else DECIDES
+    if one is None or n < DECIDES:
+        return text + f"; from {plural(n, 'seed')} it is open whether that is more than chance"
+    # A baseline whose episodes are all alike has no interval: its mean stands for it.
+    low, high = (other.low, other.high) if other is not None else (best.mean_return,) * 2
+    if one.low <= high and one.high >= low:
         text += "; their intervals overlap, so this is no clear difference"
     return text
-
-
-def _apart(one: Interval | None, other: Interval | None) -> bool:
-    if one is None or other is None:
-        return False
-    return one.low > other.high or one.high < other.low

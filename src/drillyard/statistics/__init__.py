@@ -2,50 +2,41 @@
 
 from drillyard.statistics.comparing import (
     Paired,
+    above,
     paired,
     probability_of_improvement,
 )
 from drillyard.statistics.intervals import (
-    MIN_SEEDS_BOOTSTRAP,
-    MIN_SEEDS_T,
-    RESAMPLES,
-    Interval,
-    Method,
-    iqm,
-    over_seeds,
-    resample,
-    stratified_bootstrap,
-    student_t,
-    t_interval,
+    MIN_VALUES,
+    Ends,
+    mean_interval,
+    strata_interval,
+    together,
 )
-from drillyard.statistics.scores import (
-    AGGREGATES,
-    Estimate,
-    Profile,
-    Strata,
-    aggregates,
-    performance_profile,
-)
+from drillyard.statistics.scores import AGGREGATES, Estimate, aggregates, iqm
+from drillyard.statistics.shares import Profile, Strata, performance_profile
+from drillyard.statistics.verdicts import ERROR, Verdict, places, verdicts, welch
 
 __all__ = [
     "AGGREGATES",
-    "MIN_SEEDS_BOOTSTRAP",
-    "MIN_SEEDS_T",
-    "RESAMPLES",
+    "ERROR",
+    "MIN_VALUES",
+    "Ends",
     "Estimate",
-    "Interval",
-    "Method",
     "Paired",
     "Profile",
     "Strata",
+    "Verdict",
+    "above",
     "aggregates",
     "iqm",
-    "over_seeds",
+    "mean_interval",
     "paired",
     "performance_profile",
+    "places",
     "probability_of_improvement",
-    "resample",
-    "stratified_bootstrap",
-    "student_t",
-    "t_interval",
+    "strata_interval",
+    "together",
+    "verdicts",
+    "welch",
 ]

@@ -8,37 +8,10 @@ between all the looks that there may be (Bonferroni).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from drillyard.spec.study import MoreSeedsSpec
-
-
-def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p of Welch's test.
-
-    Args:
-        a: At least two values.
-        b: At least two values.
-
-    Returns:
-        1 where neither varies and both are equal, 0 where they differ without varying.
-    """
-    from scipy.special import stdtr
-
-    means = [math.fsum(v) / len(v) for v in (a, b)]
-    parts = [
-        math.fsum((x - mean) ** 2 for x in v) / (len(v) - 1) / len(v)
-        for v, mean in zip((a, b), means, strict=True)
-    ]
-    spread = parts[0] + parts[1]
-    if spread <= 0:
-        return 1.0 if means[0] == means[1] else 0.0
-    t = (means[0] - means[1]) / math.sqrt(spread)
-    degrees = spread**2 / sum(
-        part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True)
-    )
-    return float(2 * stdtr(degrees, -abs(t)))
+from drillyard.statistics import welch
 
 
 def verdict(a: Sequence[float], b: Sequence[float], rule: MoreSeedsSpec) -> tuple[bool, str]:

@@ -55,6 +55,22 @@ def metric_of(spec: ExperimentSpec, objective: ObjectiveSpec) -> str:
     return objective.metric.removeprefix("evaluate/")
 
 
+def optuna_pruner(own: PrunerSpec) -> Any:
+    """Optuna's pruner for a ``study.pruner``."""
+    import optuna
+    from optuna import pruners
+
+    if own.type == "median":
+        return pruners.MedianPruner(own.startup_trials, own.warmup_steps)
+    if own.type == "halving":
+        return pruners.SuccessiveHalvingPruner(
+            min_resource=own.min_steps or "auto", reduction_factor=own.reduction
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return pruners.WilcoxonPruner(p_threshold=own.p, n_startup_steps=MIN_SEEDS)
+
+
 class Judge:
     """Says which trials are given up.
 
@@ -78,22 +94,7 @@ class Judge:
         self._last: dict[int, tuple[int, float]] = {}
         ways = optuna.study.StudyDirection
         direction = ways.MAXIMIZE if objective.direction == "max" else ways.MINIMIZE
-        self._study = optuna.create_study(direction=direction, pruner=self._made())
-
-    def _made(self) -> Any:
-        import optuna
-        from optuna import pruners
-
-        own = self._pruner
-        if own.type == "median":
-            return pruners.MedianPruner(own.startup_trials, own.warmup_steps)
-        if own.type == "halving":
-            return pruners.SuccessiveHalvingPruner(
-                min_resource=own.min_steps or "auto", reduction_factor=own.reduction
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return pruners.WilcoxonPruner(p_threshold=own.p, n_startup_steps=MIN_SEEDS)
+        self._study = optuna.create_study(direction=direction, pruner=optuna_pruner(self._pruner))
 
     def ended(self, record: TrialRecord, seeds: Sequence[int], outcome: TrialOutcome) -> None:
         """A trial has ended; its whole curve counts for the others."""
@@ -163,8 +164,8 @@ class Judge:
         if self._pruner.type == "wilcoxon":
             seeds = step + 1
             return (
-                f"worse than the best trial, seed against seed, over {seeds} seeds "
-                f"(Wilcoxon's test, p < {self._pruner.p:g})"
+                f"below the best trial, seed against seed, over {seeds} seeds "
+                f"(pruner wilcoxon, p {self._pruner.p:g})"
             )
         how = "worse than the median of the trials" if self._pruner.type == "median" else (
             "not among the best of its rung"

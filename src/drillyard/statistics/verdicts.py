@@ -1,0 +1,206 @@
+"""Which of several is better, with at most 5 % of pages on which equal ones are told apart.
+
+The error is that of the whole page (family-wise): the probability that at least one pair of equal
+candidates is called "better", however many pairs there are. A pair is decided where two tests
+agree, because each holds where the other may fail:
+
+- A permutation test of the largest difference (max-T) over all candidates: the runs of a task are
+  dealt out to the candidates anew. It is exact for candidates that are all equal, for any
+  distribution, and cannot decide from fewer runs than an exact test can: two candidates with
+  three runs each stay undecided. All ways of dealing are gone through where they are few, else
+  a fixed number of them is drawn. P. H. Westfall, S. S. Young, "Resampling-based multiple
+  testing", 1993.
+- Welch's t test of the pair with Šidák's correction for the number of pairs (A. C. Tamhane,
+  "A comparison of procedures for multiple comparisons of means with unequal variances", 1979): it
+  holds for candidates that vary differently, and where some are equal and others are not. Two
+  candidates whose runs do not vary at all are compared by the exact permutation test of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from drillyard.statistics.intervals import MIN_VALUES
+from drillyard.statistics.shares import Strata
+
+ERROR = 0.05
+"""Probability that a page calls equal candidates better, at most."""
+DEALT = 9_999
+"""So many ways of dealing are drawn where there are more of them."""
+_SAME = 1e-9
+"""Differences that are nearer than this share of themselves count as equal: rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What can be said of a pair.
+
+    Attributes:
+        difference: Mean score of the one minus that of the other.
+        p: Of the pair, corrected for all pairs of the page; the larger one of the two tests.
+        word: ``better``, ``worse`` or ``undecided``: the one beside the other.
+    """
+
+    difference: float
+    p: float
+    word: str
+
+
+def verdicts(
+    candidates: Mapping[str, Strata], *, error: float = ERROR, dealt: int = DEALT, seed: int = 0
+) -> dict[tuple[str, str], Verdict]:
+    """Compare every candidate with every other one.
+
+    Args:
+        candidates: Name -> its scores, task -> run, on the same tasks; more is better.
+        error: Probability of telling equal ones apart anywhere on the page.
+        dealt: How many ways of dealing are drawn where there are too many.
+        seed: Of the drawing: the same data give the same verdicts.
+
+    Returns:
+        (the one, the other) -> what can be said, for each pair in the order of the names; nothing
+        where a candidate has fewer than three runs of a task.
+    """
+    names = list(candidates)
+    scores = [[np.asarray(task, dtype=np.float64) for task in candidates[n]] for n in names]
+    if len(names) < 2 or any(len(task) < MIN_VALUES for own in scores for task in own):
+        return {}
+    means = np.array([np.mean([task.mean() for task in own]) for own in scores])
+    pairs = list(combinations(range(len(names)), 2))
+    p = np.maximum(_permuted(scores, pairs, dealt, seed), _welch(scores, pairs))
+    found = {}
+    for (i, j), own in zip(pairs, p, strict=True):
+        difference = float(means[i] - means[j])
+        word = ("better" if difference > 0 else "worse") if own <= error else "undecided"
+        found[names[i], names[j]] = Verdict(difference, float(own), word)
+    return found
+
+
+def places(names: Sequence[str], found: Mapping[tuple[str, str], Verdict]) -> dict[str, Any]:
+    """Name -> (best, last) place that it can have: all that is not decided is left open.
+
+    Args:
+        names: All candidates.
+        found: From ``verdicts``.
+    """
+    above = dict.fromkeys(names, 0)
+    below = dict.fromkeys(names, 0)
+    for (one, other), verdict in found.items():
+        if verdict.word != "undecided":
+            winner, loser = (one, other) if verdict.word == "better" else (other, one)
+            above[loser] += 1
+            below[winner] += 1
+    return {name: (1 + above[name], len(names) - below[name]) for name in names}
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p of Welch's test.
+
+    B. L. Welch, "The generalization of Student's problem when several different population
+    variances are involved", 1947.
+
+    Args:
+        a: At least two values.
+        b: At least two values.
+
+    Returns:
+        Where neither varies, p of the exact permutation test: 1 for equal values, else the two
+        ways of dealing that keep them apart, of all ways.
+    """
+    return float(_welch_p([np.asarray(a, dtype=np.float64)], [np.asarray(b, dtype=np.float64)]))
+
+
+def _welch_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+    from scipy.special import stdtr
+
+    gap = abs(sum(a.mean() - b.mean() for a, b in zip(one, other, strict=True)))
+    parts = [(task.var(ddof=1) / len(task), len(task) - 1) for task in (*one, *other)]
+    if all(np.ptp(task) == 0 for task in (*one, *other)):
+        apart = [math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True)
+                 if a[0] != b[0]]  # fmt: skip
+        return min(1.0, 2 / math.prod(apart)) if apart and gap > 0 else 1.0
+    spread = sum(v for v, _ in parts)
+    degrees = spread**2 / sum(v**2 / d for v, d in parts)
+    return float(2 * stdtr(degrees, -gap / math.sqrt(spread)))
+
+
+def _welch(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Welch's p of each pair, by Šidák for all of them."""
+    p = np.array([_welch_p(scores[i], scores[j]) for i, j in pairs])
+    return np.asarray(-np.expm1(len(pairs) * np.log1p(-np.minimum(p, 1 - 1e-16))))
+
+
+def _permuted(
+    scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]], dealt: int, seed: int
+) -> np.ndarray:
+    """For each pair, the share of ways of dealing whose largest difference is as large."""
+    one, other = np.array(pairs).T
+    # One statistic of each way of dealing: |difference| in pooled standard errors.
+    means: Any = 0.0
+    spread: Any = 0.0
+    exact = True
+    for task, (groups, all_of_them) in enumerate(_deals(scores, dealt, seed)):
+        sizes = np.array([len(own[task]) for own in scores])
+        values = np.concatenate([own[task] for own in scores])
+        values = values - values.mean()
+        sums = np.add.reduceat(values[groups], np.cumsum(sizes) - sizes, axis=1)
+        within = (values**2).sum() - (sums**2 / sizes).sum(axis=1)
+        pooled = np.maximum(within, 0.0) / (len(values) - len(sizes))
+        means = means + sums / sizes
+        spread = spread + pooled[:, None] * (1 / sizes[one] + 1 / sizes[other])
+        exact = exact and all_of_them
+    gaps = np.abs(means[:, one] - means[:, other])
+    tiny = _SAME * (np.abs(means).max() or 1.0)
+    with np.errstate(all="ignore"):
+        t = np.where(gaps <= tiny, 0.0, gaps / np.sqrt(np.maximum(spread, tiny**2)))
+    largest = np.sort(t[1:].max(axis=1))
+    as_large = len(largest) - np.searchsorted(largest, t[0] * (1 - _SAME))
+    # The first row is what was seen: among all ways it is one of them, to a sample it is added.
+    return np.asarray((as_large + (not exact)) / (len(largest) + (not exact)))
+
+
+def _deals(
+    scores: list[list[np.ndarray]], dealt: int, seed: int
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """For each task: the order of its runs in what was seen, then in each way of dealing."""
+    sizes = [tuple(len(own[task]) for own in scores) for task in range(len(scores[0]))]
+    ways = [_ways(own) for own in sizes]
+    few = math.prod(ways) <= max(dealt, 1)
+    rng = np.random.default_rng(seed)
+    repeat, left = 1, math.prod(ways)
+    for own, count in zip(sizes, ways, strict=True):
+        first = np.arange(sum(own))[None, :]
+        if few:
+            left //= count
+            listed = np.tile(np.repeat(_all_deals(own), left, axis=0), (repeat, 1))
+            repeat *= count
+            yield np.concatenate([first, listed]), True
+        else:
+            drawn = rng.permuted(np.tile(first, (dealt, 1)), axis=1)
+            yield np.concatenate([first, drawn]), False
+
+
+def _ways(sizes: tuple[int, ...]) -> int:
+    return math.factorial(sum(sizes)) // math.prod(map(math.factorial, sizes))
+
+
+@lru_cache(maxsize=8)
+def _all_deals(sizes: tuple[int, ...]) -> np.ndarray:
+    """Every way of dealing runs to candidates that get so many: an order of the runs a row."""
+
+    def deal(left: tuple[int, ...], rest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if not rest:
+            yield ()
+            return
+        for own in combinations(left, rest[0]):
+            others = tuple(x for x in left if x not in own)
+            yield from ((*own, *more) for more in deal(others, rest[1:]))
+
+    return np.array(list(deal(tuple(range(sum(sizes))), sizes)))

@@ -1,0 +1,112 @@
+"""Which of several is better: equal ones are not, and what so many runs can decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from drillyard import statistics as st
+from drillyard.statistics.verdicts import _permuted, _welch_p
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def pages(draw: Draw, candidates: int, runs: int, tries: int = 100) -> float:
+    """The share of pages of equal candidates that call any of them better."""
+    rng = np.random.default_rng(candidates * 100 + runs)
+    wrong = 0
+    for _ in range(tries):
+        values = draw(rng, candidates, runs)
+        found = st.verdicts({str(i): [list(v)] for i, v in enumerate(values)}, dealt=499)
+        wrong += any(v.word != "undecided" for v in found.values())
+    return wrong / tries
+
+
+@pytest.mark.parametrize(
+    ("candidates", "runs"), [(2, 4), (2, 10), (5, 3), (5, 5), (5, 10), (20, 5)]
+)
+def test_equal_candidates_are_told_apart_on_5_percent_of_pages_at_most(
+    candidates: int, runs: int
+) -> None:
+    def normal(rng: np.random.Generator, k: int, n: int) -> np.ndarray:
+        return rng.normal(size=(k, n))
+
+    def two_kinds(rng: np.random.Generator, k: int, n: int) -> np.ndarray:
+        return (rng.random((k, n)) < 0.5) * 1.0
+
+    def restless_half(rng: np.random.Generator, k: int, n: int) -> np.ndarray:
+        return rng.normal(size=(k, n)) * np.where(np.arange(k) % 2, 10, 1)[:, None]
+
+    # Of 100 pages 5, and three standard errors of that: the measurement is the benchmark's.
+    for draw in (normal, two_kinds, restless_half):
+        assert pages(draw, candidates, runs) <= 0.11, draw.__name__
+
+
+def test_equal_ones_beside_a_much_better_one_are_not_told_apart() -> None:
+    rng = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(150):
+        values = rng.normal(size=(5, 3))
+        values[0] += 50
+        found = st.verdicts({str(i): [list(v)] for i, v in enumerate(values)}, dealt=499)
+        assert all(v.word == "better" for pair, v in found.items() if pair[0] == "0")
+        wrong += any(v.word != "undecided" for pair, v in found.items() if pair[0] != "0")
+    assert wrong / 150 <= 0.10
+
+
+def test_three_against_three_stay_undecided_and_four_against_four_do_not() -> None:
+    far = st.verdicts({"a": [[1.0, 2.0, 3.0]], "b": [[101.0, 102.0, 103.0]]})
+    assert far["a", "b"] == st.Verdict(-100.0, 0.1, "undecided")
+    more = st.verdicts({"a": [[1.0, 2.0, 3.0, 4.0]], "b": [[101.0, 102.0, 103.0, 104.0]]})
+    assert more["a", "b"].word == "worse"
+    assert more["a", "b"].p == pytest.approx(2 / 70)
+
+
+def test_without_three_runs_each_there_is_no_verdict() -> None:
+    assert st.verdicts({"a": [[1.0, 2.0]], "b": [[101.0, 102.0, 103.0]]}) == {}
+    assert st.verdicts({"a": [[1.0, 2.0, 3.0]]}) == {}
+
+
+def test_few_ways_of_dealing_are_all_gone_through() -> None:
+    a, b = [1.0, 5.0, 2.5, 7.0], [6.0, 8.0, 7.5, 9.0]
+    scores = [[np.array(a)], [np.array(b)]]
+    exact = stats.permutation_test(
+        (a, b), lambda x, y: abs(stats.ttest_ind(x, y).statistic), alternative="greater",
+        n_resamples=np.inf,
+    ).pvalue  # fmt: skip
+    assert _permuted(scores, [(0, 1)], 9_999, 0) == pytest.approx([exact])
+    drawn = _permuted(scores, [(0, 1)], 60, 0)  # fewer than the 70 there are
+    assert drawn == pytest.approx([exact], abs=0.1)
+    assert drawn[0] >= 1 / 61
+
+
+def test_dealing_stays_inside_a_task() -> None:
+    # 20 ways in each of two tasks: 400 in all, of which two are as far apart.
+    scores = [[np.array([1.0, 2.0, 3.0]), np.array([101.0, 102.0, 103.0])],
+              [np.array([11.0, 12.0, 13.0]), np.array([111.0, 112.0, 113.0])]]  # fmt: skip
+    assert _permuted(scores, [(0, 1)], 9_999, 0) == pytest.approx([2 / 400])
+
+
+def test_welch_is_scipys_and_what_does_not_vary_is_counted() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0], [3.0, 5.5, 6.0]
+    assert st.welch(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert st.welch([1.0] * 3, [1.0] * 3) == 1.0
+    assert st.welch([0.0] * 3, [1.0] * 3) == pytest.approx(0.1)
+    assert _welch_p([np.zeros(3)] * 2, [np.ones(3)] * 2) == pytest.approx(2 / 400)
+
+
+def test_places_are_left_open_where_nothing_is_decided() -> None:
+    rng = np.random.default_rng(0)
+    scores = {name: [list(rng.normal(level, 1, 8))] for name, level in
+              (("far", 50.0), ("near", 0.1), ("nearer", 0.0))}  # fmt: skip
+    found = st.places(list(scores), st.verdicts(scores))
+    assert found == {"far": (1, 1), "near": (2, 3), "nearer": (2, 3)}
+
+
+def test_the_same_data_give_the_same_verdicts() -> None:
+    rng = np.random.default_rng(3)
+    scores = {str(i): [list(rng.normal(i, 1, 5))] for i in range(4)}
+    assert st.verdicts(scores) == st.verdicts(scores)

@@ -92,7 +92,7 @@ def rows(results: ExperimentResults) -> list[dict[str, Any]]:
             "mean": _rounded(m.mean),
             "95 % from": _rounded(m.interval.low) if m.interval else None,
             "95 % to": _rounded(m.interval.high) if m.interval else None,
-            "over": f"{len(m.seeds)} seeds",
+            "over": words.over_seeds(m),
         }
         for m in results.metrics
     ]

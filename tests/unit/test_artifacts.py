@@ -9,6 +9,7 @@ import pytest
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
+from drillyard.results.model import MetricScore
 from drillyard.tracking.notes import PARENT, Notes, RunNote
 from drillyard_flows import artifacts
 
@@ -30,6 +31,15 @@ def test_the_report_is_at_the_tracking_server_once_it_knows_the_experiment() -> 
     note = RunNote(run=PARENT, run_id="abc", link=page)
     Notes(found.mailbox, "http://127.0.0.1:5000").write(note)
     assert artifacts.address(found, REPORT) == f"{page}/artifacts/report/index.html"
+
+
+def test_a_metric_without_an_interval_shows_the_range_of_its_seeds() -> None:
+    results: Any = SimpleNamespace(
+        policies=(), metrics=[MetricScore("score", 2.0, None, {1: 1.5, 2: 2.5})]
+    )
+    (row,) = artifacts.rows(results)
+    assert row == {"metric": "score", "mean": 2.0, "95 % from": None, "95 % to": None,
+                   "over": "range of 2 seeds: 1.500 to 2.500"}  # fmt: skip
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db"])

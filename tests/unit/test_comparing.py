@@ -139,13 +139,13 @@ def test_ties_are_one_half() -> None:
 
 
 def test_a_challenger_is_better_where_its_episodes_say_so() -> None:
-    some = [1.0, 2.0, 1.5, 1.2, 0.9, 1.1]
+    some = [1.0, 2.0, 1.5, 1.2, 0.9, 1.1, 1.4, 0.8]
     assert st.above(some)
     assert not st.above(some, margin=1.0)
-    assert not st.above(some[:5])
-    # All alike: as many as a sign test wants.
-    assert st.above([1.0] * 6)
-    assert not st.above([1.0] * 5)
+    assert not st.above(some[:7])
+    # All alike: these have no interval, and are above it all the same.
+    assert st.above([1.0] * 8)
+    assert not st.above([1.0] * 7)
     assert not st.above([0.0] * 50)
     # Plus or minus one with the same probability: all plus one of three times in eight.
     assert not st.above([1.0, 1.0, 1.0])

@@ -72,7 +72,7 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the address alone must do
-    settings = {"episodes": 6, "seed": 3, "margin": 0.0}
+    settings = {"episodes": 8, "seed": 3, "margin": 0.0}
     first = promote(made / "onnx", "reactor", uri, **settings)
     assert first.promoted and first.champion is None and first.version == 1
     again = promote(made / "onnx", "reactor", uri, **settings)
@@ -113,6 +113,10 @@ def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch,
     said = capsys.readouterr()
     assert "2 fresh episodes" in said.out and not said.err
     assert main(["serve", "models:/nobody@champion"]) == 2
+    words = ["promote", str(made / "onnx"), "--name", "reactor", "--tracking", uri]
+    assert main([*words, "--episodes", "5", "--margin", "-1"]) == 0
+    said = capsys.readouterr().out
+    assert "fewer than 8 episodes decide nothing" in said and "version 2 stays champion" in said
     # A training begins with the champion.
     from drillyard.learners.warm_start import find
 

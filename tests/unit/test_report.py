@@ -18,6 +18,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.report import ReportFiles, build, data, html, pictures, render
 from drillyard.results import collect
 from drillyard.results.policies import over_seeds
+from drillyard.statistics import METHOD
 from tests.fixtures_store import T0, FakeClock, write_experiment
 
 NAMES = {f"{n}.{s}" for n in ("learning_curve", "evaluation", "episode")
@@ -172,6 +173,29 @@ def test_five_seeds_get_a_band_over_seeds(tmp_path: Path) -> None:
     texts = " ".join(html.method(results, [training]))
     assert "95 % interval of the mean over 5 seeds" in texts
     assert "Over 5 seeds such an interval was measured to hold the truth in 9" in texts
+
+
+def test_the_method_names_what_was_played_and_by_which_rule(tmp_path: Path) -> None:
+    found = collect(write_experiment(tmp_path))
+    agent, *rest = found.policies
+    texts = " ".join(html.method(found, []))
+    assert "All policies are evaluated on the same episode seeds" in texts
+    assert "an earlier version of drillyard evaluated are Student's t" in texts
+    trials = [dataclasses.replace(agent, trial=n, role=role)
+              for n, role in ((1, "searched"), (2, "searched"), (3, "confirms"))]  # fmt: skip
+    now = [
+        dataclasses.replace(p, interval=dataclasses.replace(p.interval, method=METHOD))
+        if p.interval is not None
+        else p
+        for p in rest
+    ]
+    texts = " ".join(html.method(dataclasses.replace(found, policies=(*trials, *now)), []))
+    assert "The winner's second run plays other episodes than those that chose it." in texts
+    assert "All other policies are evaluated on the same episode seeds" in texts
+    assert "earlier version" not in texts and "A baseline has no interval where" not in texts
+    certain = dataclasses.replace(found.baselines[0], interval=None)
+    texts = " ".join(html.method(dataclasses.replace(found, policies=(certain,)), []))
+    assert "A baseline has no interval where it returns the same in all episodes" in texts
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_welch_is_scipys_and_what_does_not_vary_is_counted() -> None:
     assert st.welch(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert st.welch([1.0] * 3, [1.0] * 3) == 1.0
     assert st.welch([0.0] * 3, [1.0] * 3) == pytest.approx(0.1)
-    assert _welch_p([np.zeros(3)] * 2, [np.ones(3)] * 2) == pytest.approx(2 / 400)
+    both = [[np.zeros(3)] * 2, [np.ones(3)] * 2]
+    assert _welch_p(both, [(0, 1)]) == pytest.approx([2 / 400])
 
 
 def test_places_are_left_open_where_nothing_is_decided() -> None:

@@ -39,6 +39,7 @@ def promote(
     from drillyard.policies.champions import promote as decide
     from drillyard.policies.model_registry import must_be_name
     from drillyard.policies.resolve import exported, registry
+    from drillyard.statistics.comparing import MIN_PAIRS
     from drillyard.system.import_path import importable
 
     must_be_name(name)
@@ -54,6 +55,7 @@ def promote(
             f"version {made.version} against champion {made.champion} on {found.episodes} fresh "
             f"episodes: {found.challenger:.2f} and {found.champion:.2f}; difference "
             f"{found.difference:.2f} (95 % interval: {found.sure}), margin {found.margin:g}"
+            + (f"; fewer than {MIN_PAIRS} episodes decide nothing" * (found.episodes < MIN_PAIRS))
         )
     typer.echo(
         f"{name}: version {made.version} is champion" if made.promoted

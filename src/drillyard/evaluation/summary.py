@@ -12,7 +12,7 @@ import numpy as np
 
 from drillyard.evaluation.episodes import Episode
 from drillyard.spec.simulator.lessons import Lesson, listed
-from drillyard.statistics import MIN_VALUES, Ends, mean_interval, strata_interval
+from drillyard.statistics import METHOD, MIN_VALUES, Ends, mean_interval, strata_interval
 
 
 def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
 
     Returns:
         ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
-        None where they say too little), ``mean_length``, ``by_option`` ({key: {value: mean
-        return}}) and ``metrics`` ({name: mean}).
+        None where they say too little), ``ci95_method``, ``mean_length``, ``by_option`` ({key:
+        {value: mean return}}) and ``metrics`` ({name: mean}).
     """
     returns = [e.episode_return for e in episodes]
     mean = math.fsum(returns) / len(returns)
@@ -46,6 +46,7 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
         "std_return": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
         "n_episodes": len(episodes),
         "ci95": list(interval) if interval else None,
+        "ci95_method": METHOD if interval else None,
         "mean_length": sum(e.length for e in episodes) / len(episodes),
         "by_option": by_option,
         "metrics": metrics,

@@ -15,6 +15,7 @@ from drillyard.report.pictures import Picture
 from drillyard.report.worlds_on_page import Shown, shown
 from drillyard.results import ExperimentResults, metrics_grid, runs_grid, words
 from drillyard.results.model import PolicyScore
+from drillyard.results.policies import BEFORE
 from drillyard.results.table import Grid
 from drillyard.statistics.measured import measured
 from drillyard.system.version import VERSION
@@ -271,19 +272,32 @@ def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]
     if any(a.role == "searched" for a in agents) and len(agents) > 1:
         texts.append(
             "The trials of a search have no intervals: they are ranked by these numbers, so that "
-            "of many equal trials the luckiest comes first. The run of the winner on fresh seeds "
-            "has one."
+            "of many equal trials the luckiest comes first. The winner's second run plays other "
+            "episodes than those that chose it."
         )
     if results.baselines:
         texts.append(
-            "A baseline is not trained, so its interval is over its evaluation episodes. All "
-            "policies are evaluated on the same episode seeds and start values."
-        )
+            "A baseline is not trained, so its interval is over its evaluation episodes. "
+            + ("All other policies" if any(a.role == "confirms" for a in agents)
+               else "All policies")
+            + " are evaluated on the same episode seeds and start values."
+        )  # fmt: skip
+        if any(b.interval is None for b in results.baselines):
+            texts.append(
+                "A baseline has no interval where it returns the same in all episodes that share "
+                "the lesson's values, because nothing about its mean is left to chance, and where "
+                "it plays fewer than three."
+            )
     bands = list(dict.fromkeys(c.band for c in curves if c.band))
     if bands:
         texts.append(
             f"The band of the learning curves is the {bands[0]}, at each step; where all seeds "
             "are alike there is none."
+        )
+    if any(p.interval is not None and p.interval.method == BEFORE for p in results.policies):
+        texts.append(
+            "Intervals over episodes that an earlier version of drillyard evaluated are Student's "
+            "t, which is narrower for skewed returns."
         )
     seeds = [len(a.seeds) for a in agents if a.interval is not None]
     seeds += [len(m.seeds) for m in results.metrics if m.interval is not None]

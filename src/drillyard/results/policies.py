@@ -19,7 +19,8 @@ from typing import Any
 from drillyard.results.model import Interval, PolicyScore, Role
 
 AGENT = "agent"
-METHOD = "Student's t, widened for skewness"
+BEFORE = "Student's t"
+"""How an evaluation that does not name its method made its interval over episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def over_seeds(values: Sequence[float], *, among: int = 1) -> Interval | None:
         values: One mean return a seed.
         among: How many such intervals of a table are to hold at once.
     """
-    from drillyard.statistics import mean_interval, together
+    from drillyard.statistics import METHOD, mean_interval, together
 
     found = mean_interval(values, together(among))
     return Interval(*found, "seeds", METHOD, among=among) if found else None
@@ -189,7 +190,8 @@ def _over_episodes(summary: Mapping[str, Any]) -> Interval | None:
     found = summary.get("ci95")
     if not isinstance(found, list | tuple) or len(found) != 2:
         return None
-    return Interval(float(found[0]), float(found[1]), "episodes", METHOD)
+    method = str(summary.get("ci95_method") or BEFORE)
+    return Interval(float(found[0]), float(found[1]), "episodes", method)
 
 
 def _by_option(summaries: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from drillyard.statistics.comparing import (
     probability_of_improvement,
 )
 from drillyard.statistics.intervals import (
+    METHOD,
     MIN_VALUES,
     Ends,
     mean_interval,
@@ -20,6 +21,7 @@ from drillyard.statistics.verdicts import ERROR, Verdict, places, verdicts, welc
 __all__ = [
     "AGGREGATES",
     "ERROR",
+    "METHOD",
     "MIN_VALUES",
     "Ends",
     "Estimate",

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+METHOD = "Student's t, widened for skewness"
+"""The rule's name, which stands beside an interval in the CSV files."""
 MIN_VALUES = 3
 """Fewer values give no interval."""
 MIN_ANY = 5
@@ -110,8 +112,7 @@ def ends(
             third = third + share**3 * (off**3).sum(axis=-1) / (n * (n - 1) * (n - 2))
     with np.errstate(all="ignore"):
         degrees, skew = freedom(variance, spread, least, most), third / variance**1.5
-        low, high = _around(centre, variance, degrees, skew,
-                            confidence)  # fmt: skip
+        low, high = _around(centre, variance, degrees, skew, confidence)
     known = _says_something(rows)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 

@@ -114,26 +114,38 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
         Where neither varies, p of the exact permutation test: 1 for equal values, else the two
         ways of dealing that keep them apart, of all ways.
     """
-    return float(_welch_p([np.asarray(a, dtype=np.float64)], [np.asarray(b, dtype=np.float64)]))
+    scores = [[np.asarray(own, dtype=np.float64)] for own in (a, b)]
+    return float(_welch_p(scores, [(0, 1)])[0])
 
 
-def _welch_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     from scipy.special import stdtr
 
-    gap = abs(sum(a.mean() - b.mean() for a, b in zip(one, other, strict=True)))
-    parts = [(task.var(ddof=1) / len(task), len(task) - 1) for task in (*one, *other)]
-    if all(np.ptp(task) == 0 for task in (*one, *other)):
-        apart = [math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True)
-                 if a[0] != b[0]]  # fmt: skip
-        return min(1.0, 2 / math.prod(apart)) if apart and gap > 0 else 1.0
-    spread = sum(v for v, _ in parts)
-    degrees = spread**2 / sum(v**2 / d for v, d in parts)
-    return float(2 * stdtr(degrees, -gap / math.sqrt(spread)))
+    one, other = np.array(pairs).T
+    means = np.array([sum(task.mean() for task in own) for own in scores])
+    parts = np.array([[task.var(ddof=1) / len(task) for task in own] for own in scores])
+    varies = np.array([[np.ptp(task) > 0 for task in own] for own in scores])
+    parts = np.where(varies, parts, 0.0)
+    fourths = parts**2 / np.array([[len(task) - 1 for task in own] for own in scores])
+    spread = (parts[one] + parts[other]).sum(axis=1)
+    with np.errstate(all="ignore"):
+        degrees = spread**2 / (fourths[one] + fourths[other]).sum(axis=1)
+        p = 2 * stdtr(degrees, -np.abs(means[one] - means[other]) / np.sqrt(spread))
+    for at in np.flatnonzero(spread == 0):
+        p[at] = _dealt_p(scores[one[at]], scores[other[at]])
+    return np.asarray(p)
+
+
+def _dealt_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+    """Of two whose runs do not vary: the ways of dealing that keep them apart, of all ways."""
+    ways = [math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True)
+            if a[0] != b[0]]  # fmt: skip
+    return min(1.0, 2 / math.prod(ways)) if ways else 1.0
 
 
 def _welch(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Welch's p of each pair, by Šidák for all of them."""
-    p = np.array([_welch_p(scores[i], scores[j]) for i, j in pairs])
+    p = _welch_p(scores, pairs)
     return np.asarray(-np.expm1(len(pairs) * np.log1p(-np.minimum(p, 1 - 1e-16))))
 
 

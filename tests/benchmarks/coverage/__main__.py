@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 import drillyard
-from drillyard.statistics.measured import KINDS as QUOTED
 from tests.benchmarks.coverage import comparisons, means, others, selection
 from tests.benchmarks.coverage.tables import Run, Section
 
@@ -21,7 +20,7 @@ SECTIONS: dict[str, Section] = {
     "means": means.means, "at-once": means.at_once, "lessons": means.lessons,
     "same-episodes": means.same_episodes, "aggregates": means.aggregates,
     "improvement": comparisons.improvement, "profiles": comparisons.profiles,
-    "verdicts": comparisons.verdicts, "bench": comparisons.bench,
+    "verdicts": comparisons.verdicts, "power": comparisons.power, "bench": comparisons.bench,
     "search": comparisons.search_top, "winner": selection.winner,
     "champion": selection.champion, "baselines": selection.baselines,
     "more-seeds": selection.more_seeds, "pruning": comparisons.pruning,
@@ -45,6 +44,8 @@ def main() -> int:
     if unknown:
         parser.error(f"no table {', '.join(unknown)}; there are {', '.join(names)}")
     run = QUICK if given.quick else Run()
+    print(f"{run.tries:,} data sets of what is computed at once, {run.pages:,} of what is not; "
+          "some tables take a part of them, or more", flush=True)  # fmt: skip
     every: dict[str, Section] = {**SECTIONS, "others": partial(others.others, python=given.python)}
     with np.errstate(all="ignore"):
         for name in given.tables or names:
@@ -52,8 +53,8 @@ def main() -> int:
             every[name](run)
             print(f"({name}: {time.perf_counter() - began:.0f} s)", flush=True)
     if given.write and run.kept:
-        kept = {kind: run.kept[kind] for kind in QUOTED}
-        FILE.write_text(json.dumps(kept, indent=1) + "\n")
+        lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(by_n)}" for k, by_n in run.kept.items())
+        FILE.write_text(f"{{\n{lines}\n}}\n")
         print(f"written: {FILE.name}")
     if run.missed:
         print("\nmissed (marked by !):", *run.missed, sep="\n  ")

@@ -88,8 +88,11 @@ GRID = ((2, 3), (2, 4), (2, 5), (2, 10), (5, 3), (5, 5), (5, 10), (10, 5), (20, 
         (20, 10))  # fmt: skip
 
 
+HEADER = ("candidates x seeds", *(f"{k} x {n}" for k, n in GRID))
+
+
 def verdicts(run: Run) -> None:
-    """How often a page calls equal candidates better; then how often it finds a difference."""
+    """How often a page calls equal candidates better."""
     rows = []
     for c, (name, draw) in enumerate(CASES.items()):
         row: list[object] = [name]
@@ -98,7 +101,7 @@ def verdicts(run: Run) -> None:
                 row.append("")
                 continue
             rng, wrong = run.generator(22, c, k, n), 0
-            pages = run.pages if k < 10 else run.pages // 4
+            pages = 2 * run.pages if k == 2 else run.pages // (2 if k < 10 else 5)
             for page in range(pages):
                 found = _verdicts(draw(rng, k, n), page)
                 wrong += any(v.word != "undecided" for (a, b), v in found.items()
@@ -108,9 +111,13 @@ def verdicts(run: Run) -> None:
                             f"verdicts: {name}, {k} candidates, n = {n}: {share:.3f}")  # fmt: skip
             row.append(f"{share:.3f}{mark}")
         rows.append(row)
-    header = ("equal candidates", *(f"{k} x {n}" for k, n in GRID))
-    show("Share of pages that call any of the equal ones better: candidates x seeds", header, rows,
-         "At most 0.05 on the whole page.")  # fmt: skip
+    show("Share of pages that call any of the equal ones better", HEADER, rows,
+         f"At most 0.05 on the whole page. Of two candidates {2 * run.pages:,} pages, of five "
+         f"{run.pages // 2}, of more {run.pages // 5}.")  # fmt: skip
+
+
+def power(run: Run) -> None:
+    """How often a page finds one candidate that is better than the others, which are equal."""
     rows = []
     for gap in (1, 2, 3, 4, 6):
         row = [f"{gap} deviations"]
@@ -125,7 +132,7 @@ def verdicts(run: Run) -> None:
             row.append(f"{right / pages:.2f}")
         rows.append(row)
     show("Power: share of the others that one candidate, better by so much, is told apart from",
-         header, rows)  # fmt: skip
+         HEADER, rows)  # fmt: skip
 
 
 def _verdicts(values: np.ndarray, page: int) -> dict[tuple[str, str], st.Verdict]:

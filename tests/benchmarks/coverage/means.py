@@ -47,11 +47,10 @@ def means(run: Run) -> None:
                 t = 2 * student_t(0.975, n - 1) * data.std(axis=1, ddof=1) / np.sqrt(n)
                 widths.append(float(np.median((high - low) / t)))
                 run.must(LOW <= share <= HIGH, f"means: {kind.name}, n = {n}: {share:.3f}")
-        run.kept[kind.name] = {n: round(c, 3) for n, c in zip(sizes, covered, strict=True)
-                               if np.isfinite(c)}  # fmt: skip
-        known = [1.0 if np.isnan(c) else c for c in covered]
+        kept = {n: round(c, 3) for n, c in zip(sizes, covered, strict=True) if np.isfinite(c)}
+        run.kept[kind.name] = kept
         rows.append([kind.name, *("" if np.isnan(c) else f"{c:.2f}" for c in covered),
-                     from_when(sizes, known)])  # fmt: skip
+                     from_when(list(kept), list(kept.values()))])  # fmt: skip
         if min(shown) < 0.999:
             shown_rows.append([kind.name, *(f"{s:.2f}" for s in shown)])
     show("Mean over seeds, or over episodes: share of 95 % intervals that hold the truth",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from drillyard.results.model import Interval, PolicyScore
-from drillyard.results.policies import METHOD, over_seeds
+from drillyard.results.policies import over_seeds
 from drillyard.results.words import beside
 from drillyard.spec.study import MoreSeedsSpec
-from drillyard.statistics import above, mean_interval
+from drillyard.statistics import METHOD, above, mean_interval
 from drillyard.statistics.intervals import ends
 from drillyard.studies.comparing import verdict
 from tests.benchmarks.coverage.data import KINDS
@@ -41,19 +43,22 @@ def winner(run: Run) -> None:
 
 def champion(run: Run) -> None:
     """A challenger that is as good as the champion, on n paired episodes."""
-    sizes, rows = (2, 3, 5, 6, 10, 20, 50), []
+    sizes, rows = (2, 3, 5, 8, 10, 20, 50), []
     # Differences whose mean is 0; the sign of a skewed one says whose luck is rare.
     kinds = {name: (lambda rng, s, k=KINDS[name]: k.draw(rng, s) - k.mean)
              for name in ("normal", "skewed", "two groups", "heavy tails")}  # fmt: skip
     kinds["skewed, other side"] = lambda rng, s: 1 - rng.exponential(size=s)
+    kinds["very skewed, other side"] = lambda rng, s: math.exp(0.5) - rng.lognormal(0, 1, s)
     kinds["one more or one less"] = lambda rng, s: np.where(rng.random(s) < 0.5, -1.0, 1.0)
     for k, (name, draw) in enumerate(kinds.items()):
         row: list[object] = [name]
         for n in sizes:
             data = draw(run.generator(11, k, n), (run.pages * 4, n))
             share = float(np.mean([above(own) for own in data.tolist()]))
-            mark = run.must(share <= ERROR + run.noise(ERROR, run.pages * 4),
-                            f"champion: {name}, n = {n}: {share:.3f}")  # fmt: skip
+            mark = "" if name.startswith("very") else run.must(
+                share <= ERROR + run.noise(ERROR, run.pages * 4),
+                f"champion: {name}, n = {n}: {share:.3f}",
+            )  # fmt: skip
             row.append(f"{share:.3f}{mark}")
         rows.append(row)
     for gap in (0.5, 1.0):
@@ -63,7 +68,9 @@ def champion(run: Run) -> None:
             row.append(f"{np.mean([above(own) for own in data.tolist()]):.3f}")
         rows.append(row)
     show("How often an equal challenger becomes champion, by episodes; below: a better one",
-         ("differences", *sizes), rows, "At most 0.05.")  # fmt: skip
+         ("differences", *sizes), rows,
+         "At most 0.05. Losses that are rare and large are in few samples: they have no target.",
+    )  # fmt: skip
 
 
 def baselines(run: Run) -> None:

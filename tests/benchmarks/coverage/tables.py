@@ -23,7 +23,7 @@ class Run:
     """
 
     tries: int = 20_000
-    pages: int = 1_000
+    pages: int = 800
     missed: list[str] = field(default_factory=list)
     kept: dict[str, dict[int, float]] = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.metrics.streams import read_stream
+from drillyard.results import accepted_file
 from drillyard.runs import checkpoints
 from tests.contract.test_study import RUNNER, write
 from tests.patience import until
@@ -43,7 +44,7 @@ def told(mailbox: Mailbox) -> list[Any]:
 def test_a_population_whose_driver_is_killed_chooses_the_same(tmp_path: Path) -> None:
     path = write(tmp_path, MOCK, mock={"range": [0, 100], "noise": 0.05, "duration_s": 0.1})
     whole = told(run(path, tmp_path / "whole"))
-    assert len(whole) == 9
+    assert len(whole) == 10  # and the winner once more
     parents = [lineage.parent for _, lineage, _ in whole]
     assert parents[:3] == [None] * 3 and all(parents[3:])
     command = [sys.executable, str(RUNNER), str(path), str(tmp_path / "cut")]
@@ -77,9 +78,45 @@ def rl(folder: Path) -> Path:
     return folder / "p.json"
 
 
+def test_the_winner_plays_fresh_episodes_with_the_weights_that_are_inherited(
+    tmp_path: Path,
+) -> None:
+    path = rl(tmp_path)
+    spec = json.loads(path.read_text())
+    # The best policy while training is another one than the last; what counts is the last.
+    spec["evaluate"] = {"episodes": 3, "policy": "best", "every": {"steps": 64, "episodes": 2}}
+    path.write_text(json.dumps(spec))
+    mailbox = run(path, tmp_path / "runs")
+    records, outcomes, _ = mailbox.trials()
+    members, (again,) = records[:4], records[4:]
+    for record in records:
+        evaluated = mailbox.accepted(f"t{record.number:04d}-s5", Phase.EVALUATE)
+        assert evaluated is not None and evaluated.summary["policy_used"] == "final"
+    winner = max(members, key=lambda r: outcomes[r.number].values["evaluate/return"])
+    assert again.of == winner.number and again.seeds == winner.seeds
+    assert again.lineage is not None and again.lineage.parent == winner.number
+
+    def weights(number: int) -> str:
+        trained = mailbox.accepted(f"t{number:04d}-s5", Phase.TRAIN)
+        assert trained is not None
+        return mailbox.manifest(trained).files["policy_final.safetensors"].sha256
+
+    def seeds(number: int) -> list[int]:
+        data = accepted_file(mailbox, f"t{number:04d}-s5", Phase.EVALUATE,
+                             "evaluation/episodes.json")  # fmt: skip
+        assert data is not None
+        return [episode["seed"] for episode in json.loads(data)]
+
+    assert weights(again.number) == weights(winner.number)
+    assert outcomes[again.number].steps == 0
+    assert set(seeds(again.number)).isdisjoint(seeds(winner.number))
+    assert seeds(winner.number) == seeds(members[0].number)
+
+
 def test_a_learner_goes_on_from_the_better_ones_checkpoint(tmp_path: Path) -> None:
     mailbox = run(rl(tmp_path), tmp_path / "runs")
     records, outcomes, _ = mailbox.trials()
+    records = [r for r in records if r.search]
     assert [r.lineage.ends_at for r in records if r.lineage] == [256, 256, 512, 512]
     first, second = (outcomes[n].values["evaluate/return"] for n in (1, 2))
     better = 1 if first >= second else 2

@@ -26,6 +26,7 @@ from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.make import make_env
 from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
+from drillyard.statistics import METHOD
 from drillyard.workloads.evaluate_phase import evaluate_phase
 
 
@@ -325,6 +326,17 @@ def test_what_the_values_of_a_lesson_do_does_not_widen_the_interval() -> None:
     assert high - low < 1
     # Values that are drawn by chance are chance.
     low, high = summarise(played, {})["ci95"]
-    assert high - low > 10
+    assert high - low > 10 and summarise(played, {})["ci95_method"] == METHOD
     few = summarise(played[:4], lesson)["ci95"]
     assert few[1] - few[0] > 10
+
+
+@pytest.mark.parametrize("given", ["fixed", [7, 8, 9]])
+def test_the_winners_second_run_plays_other_episodes(given: Any) -> None:
+    spec = experiment()
+    evaluate = spec.evaluate.model_copy(update={"episodes": 5, "seeds": given})
+    spec = spec.model_copy(update={"evaluate": evaluate})
+    first, again = plan(spec), plan(spec, again=True)
+    assert {p.seed for p in first}.isdisjoint(p.seed for p in again)
+    assert len({p.seed for p in again}) == 5
+    assert plan(spec, again=True) == again

@@ -21,6 +21,7 @@ from drillyard.mailbox.status import Status
 from drillyard.results import table, words
 from drillyard.results.policies import Evaluated, over_seeds, scores
 from drillyard.results.spent import worked_s
+from drillyard.statistics import METHOD
 from tests.fixtures_store import STEPS, T0, open_box, write_experiment
 
 
@@ -134,7 +135,7 @@ def test_the_sentence_about_a_search_says_what_its_best_is_worth(tmp_path: Path)
     trials = scores([*one(1, 10, "searched"), *one(2, 20, "searched"), *one(3, 18, "confirms")])
     said = r.verdict(dataclasses.replace(found, policies=(*trials, *found.baselines)))
     assert said.startswith("Of 2 trials, agent t0002 has the highest mean return, 21.00 (range of")
-    assert "which is optimistic because it was chosen by this number; on fresh seeds" in said
+    assert "which is optimistic because it was chosen by this number; run again it" in said
     assert "it reaches 19.00 (95 % interval over seeds" in said
 
 
@@ -304,6 +305,14 @@ def test_the_demo_shows_its_seeds() -> None:
     (agent,) = scores(runs)
     assert agent.interval is None
     assert words.over(agent, 2) == "range of 2 seeds: 76.50 to 78.00"
+
+
+def test_an_interval_that_was_recorded_by_another_rule_says_so() -> None:
+    one = {"mean_return": 10.0, "std_return": 1.0, "n_episodes": 20, "ci95": [9.5, 10.6]}
+    (before,) = scores([Evaluated(1, 1, {"agent": one})])
+    (now,) = scores([Evaluated(1, 1, {"agent": {**one, "ci95_method": METHOD}})])
+    assert before.interval is not None and now.interval is not None
+    assert (before.interval.method, now.interval.method) == ("Student's t", METHOD)
 
 
 @pytest.mark.parametrize(

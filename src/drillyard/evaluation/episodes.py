@@ -24,6 +24,8 @@ from drillyard.spec.simulator.lessons import Lesson, draw_in_order
 COPIES = 8
 """Episodes played side by side: one call of the policy serves them all."""
 _ENTROPY = 20_251_121
+_AGAIN = 1
+"""The third word of the key of episodes that chose nothing; the others have one or two words."""
 MAX_STEPS = 1_000_000
 """An episode that is longer is taken for one that never ends."""
 
@@ -138,17 +140,22 @@ class BaselinePolicy:
         return np.array([b.act(_one(observations, i)) for i, b in enumerate(self._each)])
 
 
-def plan(spec: ExperimentSpec) -> list[Planned]:
+def plan(spec: ExperimentSpec, *, again: bool = False) -> list[Planned]:
     """The episodes of the final evaluation.
 
     Args:
         spec: Its ``evaluate.episodes`` and ``seeds``, and ``evaluate.lesson``, else the training's
             lesson; ``values`` are gone through in order.
+        again: Of the winner of a search: other episodes than those that chose it.
     """
     given = spec.evaluate.seeds
     planned = []
     for index in range(spec.evaluate.episodes):
-        if given != "fixed" and index < len(given):
+        if again:
+            own = 0 if given == "fixed" else int(given[index % len(given)])
+            key: tuple[int, ...] = (index, own, _AGAIN)
+            seed = int(np.random.SeedSequence(_ENTROPY, spawn_key=key).generate_state(1)[0])
+        elif given != "fixed" and index < len(given):
             seed = int(given[index])
         else:
             # A list that is shorter than the evaluation goes on with seeds derived from it.

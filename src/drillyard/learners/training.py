@@ -173,6 +173,10 @@ class Training:
         if self._after_resume:
             self._after_resume = False
             self._after_barrier()
+            if self.plan.stop_at is not None and step >= self.plan.stop_at:
+                # Killed between its last checkpoint and its result, or nothing is left to train.
+                self.ended_by = "generation"
+                raise Finished
             return
         self._check_learning(step)
         if step >= self.marks.next_point:

@@ -147,6 +147,10 @@ class Mailbox(Folder):
                 more[number] = record
         return sorted(chosen, key=lambda t: t.number), outcomes, more
 
+    def trial(self, number: int) -> TrialRecord | None:
+        """``trials/t0001.json``; None where nothing was chosen: the experiment is no study."""
+        return self.read(f"trials/{trial_id(number)}.json", TrialRecord)
+
     def choose(self, trial: TrialRecord) -> bool:
         """Freeze a trial; False when its number is taken."""
         return self.create(f"trials/{trial_id(trial.number)}.json", trial)

@@ -167,8 +167,7 @@ def _of_iqm(found: comparing.Comparison) -> str:
     if not found.chosen:
         return f"{text} Bar: 95 % interval, all of them at once."
     text += " Circles: chosen by these numbers, so they are optimistic and have no interval."
-    return text + (" Last line: the winner on fresh seeds, with its 95 % interval."
-                   if found.again is not None else "")  # fmt: skip
+    return text + (" Last line: the winner once more." if found.again is not None else "")
 
 
 def _winner(study: StudyResults) -> Grid | None:
@@ -178,7 +177,7 @@ def _winner(study: StudyResults) -> Grid | None:
     name = study.first.name
     rows = [(f"in the search, optimistic: best of {len(study.ranked())}", best, words.NOTHING)]
     if again is not None:
-        rows.append(("on fresh seeds", again, words.interval(study.interval(again))))
+        rows.append((f"on {study.fresh}", again, words.interval(study.interval(again))))
     cells = tuple(
         (what, t.id, words.number(t.values.get(name)), sure, study_table.extent(t, name),
          ", ".join(map(str, t.seeds)))
@@ -242,6 +241,6 @@ def _method(study: StudyResults, found: comparing.Comparison) -> list[str]:
     if study.chooser != "list":
         decided += (
             " These are the best of many trials, chosen by the same numbers: their scores are "
-            "too good. The score on fresh seeds is not."
+            f"too good. The score on {study.fresh} is not."
         )
     return [text, decided]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1)))
 COLOURS = (BLUE, ORANGE, GREY, INK)
 PARAMETERS = 6
-AGAIN = "the winner on fresh seeds"
+AGAIN = "the winner once more"
 
 
 def history(study: StudyResults) -> Picture:

@@ -103,7 +103,7 @@ def left_out(study: StudyResults, top: int | None = None) -> str:
     for status, found in sorted(others.items(), key=lambda i: -len(i[1])):
         ids = ", ".join(t.id for t in found[:NAMED]) + (", …" if len(found) > NAMED else "")
         if status == "confirms":
-            parts.append(f"{ids} on fresh seeds")
+            parts.append(f"{ids} on {study.fresh}")
         elif status == Status.SUCCEEDED and study.ranked():
             parts.append(f"{len(found):,} that did worse (--top {len(there) + len(found)})")
         else:
@@ -167,11 +167,11 @@ def verdict(study: StudyResults) -> str:
     again = study.confirmed
     if again is not None:
         text += (
-            f"; run again on {words.plural(len(again.seeds), 'fresh seed')} it reached "
+            f"; run again on {_fresh(study, again)} it reached "
             f"{words.number(again.values.get(name))}, which is the score to report"
         )
     elif best.of is None and study.state.phase == "confirm":
-        text += "; it is being run again on fresh seeds"
+        text += f"; it is being run again on {study.fresh}"
     return f"{text}. {counts(study)}."
 
 
@@ -192,6 +192,11 @@ def _told_apart(study: StudyResults) -> str:
         )
     names = ", ".join(map(_called, open_[:NAMED])) + (", …" if len(open_) > NAMED else "")
     return f"; not told apart from {names}"
+
+
+def _fresh(study: StudyResults, again: TrialRow) -> str:
+    seeds = words.plural(len(again.seeds), "fresh seed")
+    return study.fresh if study.fresh == "fresh episodes" else seeds
 
 
 def _called(t: TrialRow) -> str:

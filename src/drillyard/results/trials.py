@@ -97,6 +97,11 @@ class StudyResults:
         return sorted(good, key=lambda t: (-sign * t.values[name], t.number))
 
     @property
+    def fresh(self) -> str:
+        """On what the winner was run again: a population's is a policy that plays once more."""
+        return "fresh episodes" if self.chooser == "pbt" else "fresh seeds"
+
+    @property
     def chosen_by_score(self) -> bool:
         """True for a search of several trials: the best score is that of a lucky one, too."""
         return role_of(self.chooser, None) == "searched" and len(self.ranked()) > 1

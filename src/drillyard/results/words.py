@@ -217,7 +217,7 @@ def _of_trials(results: ExperimentResults) -> str:
     if best.role == "searched":
         sentence += ", which is optimistic because it was chosen by this number"
     if again:
-        sentence += f"; on fresh seeds it reaches {_sure(again[0], decimals)}"
+        sentence += f"; run again it reaches {_sure(again[0], decimals)}"
     if results.baselines and (again or best.role != "searched"):
         sentence += beside((again or [best])[0], results.baselines[0], decimals)
     return sentence + "."

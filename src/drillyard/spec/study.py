@@ -17,6 +17,10 @@ SMAC = "smac"
 """A model too, of a package of its own."""
 MODELS = ("tpe", "cma-es", "gp", "nsga2")
 """Choosers that learn from the trials before."""
+STARTUP = 10
+"""So many trials of a model are drawn by chance before it chooses."""
+GENERATION = 20
+"""Trials of a generation of ``nsga2``, whose first one is drawn by chance."""
 MAX_TRIALS = 1_000_000
 
 
@@ -292,8 +296,8 @@ class StudySpec(Strict):
             "trials": "has members x generations trials",
             "pruner": "gives up nobody: bad members go on from good ones",
             "auto": "compares its members on the seeds that they began with",
-            "confirm": "has a policy as its winner, whose values changed while it was trained, "
-            "and not an assignment that could be run again",
+            "confirm": "has a policy as its winner, whose values changed while it was trained; it "
+            "plays fresh episodes, and cannot be trained again on other seeds",
         }
         for key, why in without.items():
             if getattr(self, key):
@@ -311,6 +315,24 @@ class StudySpec(Strict):
     def planned(self) -> int | None:
         """How many trials the file asks for; None: as many as its chooser has."""
         return self.population.trials if self.population is not None else self.trials
+
+    @property
+    def by_chance(self) -> int:
+        """So many trials are drawn by chance before the chooser chooses; 0: it never learns."""
+        if self.chooser not in (*MODELS, SMAC):
+            return 0
+        return GENERATION if self.chooser == "nsga2" else STARTUP
+
+    def confirmations(self, seeds: int) -> int:
+        """On how many seeds the winner is run again; 0: it is not.
+
+        Args:
+            seeds: Of the file: as many, where it does not say it.
+        """
+        if self.confirm is not None:
+            return self.confirm
+        search = self.chooser not in ("list", "manual", "one-shot")
+        return seeds if search and len(self.objectives) < 2 else 0
 
     @property
     def failures_allowed(self) -> int:

@@ -1,7 +1,8 @@
 """What comes after the last trial was chosen: seeds until the best are told apart, the second run.
 
-Who looks at many trials finds one that was lucky. So the winner is run again on seeds that nothing
-was chosen by, and that score is the one to report.
+Who looks at many trials finds one that was lucky. So the winner is run again on seeds and episodes
+that nothing was chosen by, and that score is the one to report. The winner of a population is a
+policy whose values changed while it was trained: it plays fresh episodes, and is not trained anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.records import Lineage, TrialRecord
 from drillyard.spec.study import ObjectiveSpec, StudySpec
 from drillyard.studies.book import Book
 from drillyard.studies.choosers import Choice
@@ -64,20 +66,27 @@ class Afterwards:
         Args:
             default: On how many, where the file does not say it.
         """
-        many, book = self._study.confirm, self._book
-        if many is None:
-            automatic = self._study.chooser not in ("list", "manual", "one-shot", "pbt")
-            many = default if automatic and len(self._objectives) == 1 else 0
+        many, book = self._study.confirmations(default), self._book
         found = ranked(book.records, book.outcomes, self._objectives)
         if not many or not found or any(r.of == found[0].number for r in book.records):
             return False
         best = book.record(found[0].number)
-        seeds = _fresh(book.used_seeds(), many)
-        choice = Choice(best.assignment, "confirm", best.parts, best.label, tuple(seeds))
+        seeds = _fresh(book.used_seeds(), many) if best.lineage is None else best.seeds
+        choice = Choice(best.assignment, "confirm", best.parts, best.label, tuple(seeds),
+                        lineage=_after(best))  # fmt: skip
         made = book.freeze(choice, of=best.number)
+        how = f"seeds {', '.join(map(str, seeds))}" if best.lineage is None else "episodes"
         self._say(f"{trial_id(made.number)}: {trial_id(best.number)} is best so far, and is run "
-                  f"again on fresh seeds {', '.join(map(str, seeds))}")  # fmt: skip
+                  f"again on fresh {how}")  # fmt: skip
         return True
+
+
+def _after(best: TrialRecord) -> Lineage | None:
+    """Of the winner of a population: it goes on from its end, where nothing is left to train."""
+    own = best.lineage
+    if own is None:
+        return None
+    return own.model_copy(update={"parent": best.number, "generation": own.generation + 1})
 
 
 def _fresh(used: set[int], many: int) -> Sequence[int]:

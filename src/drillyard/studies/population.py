@@ -89,7 +89,7 @@ class Population:
 
     def kept(self, record: TrialRecord) -> None:
         """See ``Chooser``."""
-        if record.lineage is not None:
+        if record.lineage is not None and record.search:
             self._members[record.lineage.generation, record.lineage.member] = record
 
     def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:

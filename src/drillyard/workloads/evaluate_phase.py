@@ -56,9 +56,12 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
     """
     spec = context.spec
     assert spec.simulator is not None
-    trained, which = policy_files(context.mailbox, context.run.run, spec.evaluate.policy)
+    # A member of a population is compared by what the next generation goes on with.
+    wanted = spec.evaluate.policy if context.run.lineage is None else "final"
+    trained, which = policy_files(context.mailbox, context.run.run, wanted)
     policy = load_policy(trained, which)
-    planned = plan(spec)
+    trial = context.mailbox.trial(context.run.trial)
+    planned = plan(spec, again=trial is not None and trial.of is not None)
     # Once an experiment; a listed one may have another world, and so baselines of its own.
     first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
     names = [AGENT, *(spec.baselines if first else [])]

@@ -121,7 +121,10 @@ def score(
 
 
 def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
-    """A member of a population comes half the way from where the one before it was."""
+    """A member of a population comes half the way from where the one before it was.
+
+    The winner that is looked at again stays where it is.
+    """
     lineage = context.run.lineage
     if lineage is None or lineage.parent is None:
         return found
@@ -129,7 +132,9 @@ def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
     trained = context.mailbox.accepted(before, Phase.TRAIN)
     if trained is None:
         raise CorruptObject(f"{context.run.run} goes on from {before}, whose result is missing")
-    return (float(trained.summary["metrics"][mock.metrics[0]]) + found) / 2
+    reached = float(trained.summary["metrics"][mock.metrics[0]])
+    trial = context.mailbox.trial(context.run.trial)
+    return reached if trial is not None and trial.of is not None else (reached + found) / 2
 
 
 def _named(context: RunContext, mock: MockSpec) -> list[str]:

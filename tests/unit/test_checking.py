@@ -9,7 +9,7 @@ import pytest
 from drillyard.checks.experiment import check
 from drillyard.checks.refusal import refuse
 from drillyard.errors import ControlPlaneError
-from drillyard.findings import Severity
+from drillyard.findings import Finding, Severity
 from drillyard.report.html import configuration
 from drillyard.results import collect
 from drillyard.spec.load import load
@@ -57,6 +57,55 @@ def test_user_code_that_exits_is_said(tmp_path: Path) -> None:
     severity, message = found["simulator.id"]
     assert severity == "error"
     assert message.startswith("exp.yaml:3: your code called sys.exit(0) (got 'leaves:W')")
+
+
+STUDY = """
+name: searched
+workload: mock
+mock: {{metrics: [score]}}
+parameters:
+  tunables: {{shape: {{params: {{level: {{type: float, range: [0, 1], default: 0.5}}}}}}}}
+  tunable_params: [shape]
+seeds: [1, 2, 3]
+study: {{chooser: {chooser}, trials: {trials}, objectives: [{{metric: evaluate/score}}]{more}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("chooser", "trials", "by_chance"),
+    [("tpe", 8, 10), ("tpe", 10, 10), ("tpe", 11, None), ("nsga2", 30, 30), ("nsga2", 31, None),
+     ("cma-es", 16, 16), ("random", 8, None)],
+)  # fmt: skip
+def test_a_model_that_never_chooses_is_said(
+    tmp_path: Path, chooser: str, trials: int, by_chance: int | None
+) -> None:
+    said = of_study(tmp_path, chooser=chooser, trials=trials, more="")
+    warned = [f.message for f in said if f.subject == "study.trials"]
+    if by_chance is None:
+        assert warned == []
+    else:
+        (message,) = warned
+        assert f"{chooser} never chooses: its first {by_chance} trials" in message
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [("", "; then the best of them once more on 3 fresh seeds"),
+     (", confirm: 1", "; then the best of them once more on 1 fresh seed"),
+     (", confirm: 0", "on 3 seeds each")],
+)  # fmt: skip
+def test_the_run_after_the_last_trial_is_said(tmp_path: Path, more: str, told: str) -> None:
+    (found,) = (
+        f for f in of_study(tmp_path, chooser="tpe", trials=12, more=more) if f.subject == "study"
+    )
+    assert found.message.startswith("12 trials, chosen by tpe, on 3 seeds each")
+    assert found.message.endswith(told)
+
+
+def of_study(folder: Path, **given: object) -> list[Finding]:
+    file = folder / "study.yaml"
+    file.write_text(STUDY.format(**given))
+    return check(load(file), store=str(folder / "runs"))
 
 
 @pytest.mark.parametrize(("url", "refused"), [("{tmp}/no/such/disk", True), ("{tmp}/new", False)])

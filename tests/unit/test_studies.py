@@ -16,7 +16,7 @@ from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import parse
 from drillyard.spec.load import Loaded, load
-from drillyard.spec.study import ObjectiveSpec
+from drillyard.spec.study import BY_CHANCE, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import lowering, views
 from drillyard.studies.choosers import Chance, cells, key_of
@@ -238,6 +238,27 @@ def test_every_model_searches_and_keeps_to_the_rules(space: Space, kind: str) ->
     assert all(r.assignment["batch"] < 200 for r in records)
     for record in records:
         assert space.assign(record.assignment) == record.assignment
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
+def test_no_result_changes_what_is_drawn_by_chance(space: Space, kind: str) -> None:
+    """Two studies with opposite results choose the same until then; the next trial differs."""
+    chosen = []
+    for sign in (1, -1):
+        chooser = memory_of(None, space, kind)
+        chooser.reconcile([], {})
+        records: list[TrialRecord] = []
+        for number in range(1, BY_CHANCE[kind] + 2):
+            choice = chooser.ask(number, [r.assignment for r in records])
+            records.append(frozen(number, choice))
+            chooser.kept(records[-1])
+            outcome = outcome_of(records[-1])
+            values = {name: sign * value for name, value in outcome.values.items()}
+            chooser.tell(records[-1], outcome.model_copy(update={"values": values}))
+        chosen.append([key_of(r.assignment) for r in records])
+    one, other = chosen
+    assert one[:-1] == other[:-1]
+    assert one[-1] != other[-1]
 
 
 def test_the_memory_is_brought_in_line_after_a_kill(tmp_path: Path, space: Space) -> None:

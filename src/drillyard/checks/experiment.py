@@ -228,8 +228,19 @@ def _study(loaded: Loaded) -> list[Finding]:
 
     many = f"{study.planned:,} trials" if study.planned else "all its trials"
     seeds = len(loaded.spec.seeds)
-    found = [Finding(Severity.OK, "study", f"{many}, chosen by {study.chooser}, on "
-                     f"{seeds} seed{'s' if seeds > 1 else ''} each")]  # fmt: skip
+    text = f"{many}, chosen by {study.chooser}, on {seeds} seed{'s' if seeds > 1 else ''} each"
+    if again := study.confirmations(seeds):
+        fresh = f"{again} fresh seed{'s' if again > 1 else ''}"
+        text += "; then the best of them once more on "
+        text += "fresh episodes" if study.population else fresh
+    found = [Finding(Severity.OK, "study", text)]
+    if study.planned and study.planned <= study.by_chance:
+        found.append(Finding(
+            Severity.WARNING, "study.trials",
+            f"{study.chooser} never chooses: its first {study.by_chance} trials are drawn by "
+            f"chance, and there are {study.planned}",
+            f"raise study.trials above {study.by_chance}, or write `chooser: random`",
+        ))  # fmt: skip
     if study.storage is None or study.chooser not in MODELS:
         return found
     from drillyard.studies.model import check_storage

@@ -18,9 +18,15 @@ SMAC = "smac"
 MODELS = ("tpe", "cma-es", "gp", "nsga2")
 """Choosers that learn from the trials before."""
 STARTUP = 10
-"""So many trials of a model are drawn by chance before it chooses."""
+"""So many trials of a model are drawn by chance before it is asked."""
 GENERATION = 20
-"""Trials of a generation of ``nsga2``, whose first one is drawn by chance."""
+"""Trials of a generation of ``nsga2``."""
+BY_CHANCE = {"tpe": STARTUP, "gp": STARTUP, SMAC: STARTUP, "cma-es": STARTUP + 6,
+             "nsga2": STARTUP + GENERATION}  # fmt: skip
+"""Chooser -> trials that no earlier result changes: the first generation is drawn by chance, too.
+
+That of ``cma-es`` has six trials for two parameters, and more for more of them.
+"""
 MAX_TRIALS = 1_000_000
 
 
@@ -318,10 +324,11 @@ class StudySpec(Strict):
 
     @property
     def by_chance(self) -> int:
-        """So many trials are drawn by chance before the chooser chooses; 0: it never learns."""
-        if self.chooser not in (*MODELS, SMAC):
-            return 0
-        return GENERATION if self.chooser == "nsga2" else STARTUP
+        """So many trials, or more, are drawn by chance before the chooser chooses.
+
+        0 for a chooser that does not learn.
+        """
+        return BY_CHANCE.get(self.chooser, 0)
 
     def confirmations(self, seeds: int) -> int:
         """On how many seeds the winner is run again; 0: it is not.

@@ -23,7 +23,7 @@ from drillyard.errors import InfrastructureError, UserError
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
-from drillyard.spec.study import ObjectiveSpec
+from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import lowering
 from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
@@ -32,8 +32,6 @@ from drillyard.system.optional_packages import install
 if TYPE_CHECKING:
     import optuna
 
-STARTUP = 10
-"""Trials by chance before a model is asked."""
 TRIES = 20
 """So often a model may suggest what is not allowed or not new; then chance chooses."""
 TRIAL = "drillyard.trial"
@@ -108,7 +106,7 @@ class ModelChooser:
             if self._kind == "gp":
                 return samplers.GPSampler(seed=seed, n_startup_trials=0)
             if self._kind == "nsga2":
-                return samplers.NSGAIISampler(seed=seed, population_size=20)
+                return samplers.NSGAIISampler(seed=seed, population_size=GENERATION)
             source = [t for t in self._past if t.values] if len(self._past) >= STARTUP else None
             return samplers.CmaEsSampler(
                 seed=seed, n_startup_trials=0, warn_independent_sampling=False,

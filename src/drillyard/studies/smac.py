@@ -15,11 +15,11 @@ from typing import Any
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
-from drillyard.spec.study import ObjectiveSpec
+from drillyard.spec.study import STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
 from drillyard.studies import lowering
 from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
-from drillyard.studies.model import STARTUP, TRIES
+from drillyard.studies.model import TRIES
 
 
 class SmacChooser:

@@ -11,19 +11,24 @@ from tests.conftest import BIN
 
 
 def test_what_the_main_job_prints(finished_cstr: Path) -> None:
-    """The table has agent and baselines with intervals, and the report is where it says."""
+    """The table has agent and baselines, says how sure each is, and the report is where it says.
+
+    Two seeds have their range. The two controllers do the same in every episode of a signal, so
+    that nothing about their means is left to chance.
+    """
     output = (finished_cstr.parent / "output.txt").read_text()
     assert "Traceback" not in output
-    rows = {}
+    rows: dict[str, tuple[float, str, str]] = {}
     for line in output.splitlines():
-        match = re.match(
-            r"(agent|hold|random|p-controller) +(-?[\d.]+) +(-?[\d.]+) to (-?[\d.]+)", line
-        )
+        match = re.match(r"(agent|hold|random|p-controller) +(-?[\d.]+) +(.+?)  +(\S.*)", line)
         if match:
-            rows[match[1]] = [float(v) for v in match.groups()[1:]]
+            rows[match[1]] = (float(match[2]), match[3], match[4])
     assert set(rows) == {"agent", "hold", "random", "p-controller"}, output
-    for mean, low, high in rows.values():
-        assert low <= mean <= high
+    assert [rows[name][1] for name in ("agent", "hold", "p-controller")] == ["-"] * 3, output
+    for name, text in (("agent", rows["agent"][2]), ("random", rows["random"][1])):
+        ends = re.search(r"(-?[\d.]+) to (-?[\d.]+)", text)
+        assert ends and float(ends[1]) <= rows[name][0] <= float(ends[2]), output
+    assert rows["agent"][2].startswith("range of 2 seeds: "), output
     assert rows["agent"][0] > 60 > rows["hold"][0], "the agent has learnt to run the reactor"
     report = re.search(r"report: +(\S+)", output)
     assert report, output

@@ -16,6 +16,7 @@ from drillyard.spec.load import load
 from drillyard.tracking.facts import NAME_TAG
 from drillyard.tracking.mlflow_mirror import MlflowMirror
 from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
+from drillyard.tracking.server import LEFT_OUT, Server
 from drillyard_backends.azure.mlflow_store import address
 from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.patience import PATIENCE_S
@@ -74,6 +75,29 @@ def test_the_curves_of_a_run_are_charted_in_the_workspace(azure, settings, tmp_p
         steps = [step for step, _ in points]
         assert steps == sorted(set(steps)) and steps[-1] == 256
     assert run.data.tags["drillyard.results"].endswith("/charted/runs/t0001-s1/")
+
+
+def test_no_more_is_sent_than_a_workspace_takes(azure, settings):
+    """50 metrics of a run, 250 values at once, 200 parameters: the rest is told of once."""
+    server = Server("azureml://")
+    run = server.create(server.experiment("limits"), "run", {}, 1_000.0)
+    remote = server.run(run)
+    learned = [f"train/m{n:02}" for n in range(60)]
+    machines = [f"time/m{n:02}" for n in range(30)]
+    names = [*machines, *learned, "rollout/ep_rew_mean", "episode_reward_mean"]
+    points = [Point(name, float(step), step, step) for step in range(5) for name in names]
+    server.send_points(remote, points)
+    server.send_params(remote, {f"p{n:03}": "x" * 900 for n in range(250)})
+    server.send_tags(remote, {f"t{n:02}": "y" * 1500 for n in range(80)})
+    found = server.run(run)
+    assert len(found.floors) == 50 and set(found.floors.values()) == {4}
+    assert {"rollout/ep_rew_mean", "episode_reward_mean"} <= set(found.floors)
+    assert sum(name in found.floors for name in learned) >= 36
+    assert len(found.params) == 200 and len(found.tags) == 50
+    assert found.tags[LEFT_OUT].startswith("42 metrics: ")
+    # Another mirror, which knows nothing of the first one, sends the same ones again.
+    again = server.run(run)
+    assert server.send_points(again, [Point(name, 9.0, 9, 9) for name in names]) == 50
 
 
 def test_where_a_workspace_answers(azure, settings):

@@ -9,6 +9,7 @@ two clients from making the same run twice.
 from __future__ import annotations
 
 import fcntl
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,13 @@ from typing import Any, TypeVar
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard.tracking.limits import admitted, limits_of
 from drillyard.tracking.points import Point
 from drillyard.tracking.uris import mask, sqlite_file
 
-METRICS_A_BATCH = 1000
-PARAMS_A_BATCH = 100
-MAX_PARAM = 6000
-MAX_TAG = 8000
+LEFT_OUT = "drillyard.left_out"
+"""Tag of a run: what the server has no room for."""
+log = logging.getLogger(__name__)
 _LOCK_WAIT_S = 60.0
 _NO_ANSWER = ("Max retries exceeded", "Read timed out", "Connection refused")
 _T = TypeVar("_T")
@@ -43,6 +44,8 @@ class RemoteRun:
     """Metric -> its greatest step."""
     values: dict[str, float] = field(default_factory=dict)
     """Metric -> its value there."""
+    left_out: set[str] = field(default_factory=set)
+    """Metrics that it has no room for."""
 
 
 def clip(value: Any, limit: int) -> str:
@@ -83,6 +86,7 @@ class Server:
         self, uri: str, artifact_folder: Path | None = None, clock: Clock = SYSTEM
     ) -> None:
         self.uri = uri
+        self._limits = limits_of(uri)
         self._artifact_folder = artifact_folder
         self._clock = clock
         try:
@@ -191,7 +195,10 @@ class Server:
         from mlflow.entities import Metric
 
         sent = 0
-        for batch in _batches(points, METRICS_A_BATCH):
+        for every in _batches(points, self._limits.metrics_a_batch):
+            batch = self._fitting(remote, every)
+            if not batch:
+                continue
             with self._translated():
                 self._client.log_batch(
                     remote.run_id,
@@ -205,6 +212,21 @@ class Server:
             sent += len(batch)
         return sent
 
+    def _fitting(self, remote: RemoteRun, points: Sequence[Point]) -> Sequence[Point]:
+        """The points whose metrics the run has room for; the others are told of once."""
+        most = self._limits.metrics
+        if most is None:
+            return points
+        names = {p.key for p in points} - remote.left_out
+        fit = admitted(names, remote.floors, most)
+        if names - fit:
+            remote.left_out |= names - fit
+            text = f"{len(remote.left_out)} metrics: {', '.join(sorted(remote.left_out))}"
+            where = mask(self.uri)
+            log.warning("%s takes %d metrics a run, and is not sent %s", where, most, text)
+            self.send_tags(remote, {LEFT_OUT: text})
+        return [p for p in points if p.key in fit]
+
     def send_params(self, remote: RemoteRun, params: Mapping[str, str]) -> None:
         """Send parameters that are not there; one that has changed is kept as a tag beside it.
 
@@ -212,8 +234,13 @@ class Server:
         """
         from mlflow.entities import Param
 
-        wanted = {k: clip(v, MAX_PARAM) for k, v in params.items()}
-        for batch in _batches([k for k in wanted if k not in remote.params], PARAMS_A_BATCH):
+        limits = self._limits
+        wanted = {k: clip(v, limits.param) for k, v in params.items()}
+        new = [k for k in wanted if k not in remote.params]
+        if limits.params is not None:
+            new = new[: max(0, limits.params - len(remote.params))]
+            wanted = {k: v for k, v in wanted.items() if k in remote.params or k in new}
+        for batch in _batches(new, limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
                     remote.run_id, params=[Param(k, wanted[k]) for k in batch], synchronous=True
@@ -226,9 +253,14 @@ class Server:
         """Send tags that are not there or have another value."""
         from mlflow.entities import RunTag
 
-        wanted = {k: clip(v, MAX_TAG) for k, v in tags.items()}
+        limits = self._limits
+        wanted = {k: clip(v, limits.tag) for k, v in tags.items()}
         wanted = {k: v for k, v in wanted.items() if remote.tags.get(k) != v}
-        for batch in _batches(list(wanted), PARAMS_A_BATCH):
+        if limits.tags is not None:
+            new = [k for k in wanted if k not in remote.tags]
+            for name in new[max(0, limits.tags - len(remote.tags)) :]:
+                del wanted[name]
+        for batch in _batches(list(wanted), limits.params_a_batch):
             with self._translated():
                 self._client.log_batch(
                     remote.run_id, tags=[RunTag(k, wanted[k]) for k in batch], synchronous=True

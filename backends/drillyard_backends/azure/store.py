@@ -142,8 +142,16 @@ class BlobStore(BucketStore):
     def _connect(self) -> Any:
         with seam(self.url):
             import requests
+            from azure.core.exceptions import ClientAuthenticationError
             from azure.core.pipeline.transport import RequestsTransport
             from azure.storage.blob import ContainerClient, ExponentialRetry
+
+            class Tries(ExponentialRetry):  # type: ignore[misc, unused-ignore]
+                """Not for a refused sign-in: azure-identity has tried that again by itself."""
+
+                def increment(self, *args: Any, **named: Any) -> bool:
+                    refused = isinstance(named.get("error"), ClientAuthenticationError)
+                    return not refused and bool(super().increment(*args, **named))
 
             # A worker's threads share one client; the default keeps ten connections.
             session = requests.Session()
@@ -151,7 +159,7 @@ class BlobStore(BucketStore):
             return ContainerClient(
                 f"https://{self.account}.blob.core.windows.net", self.container, credential(),
                 transport=RequestsTransport(session=session, session_owner=False),
-                retry_policy=ExponentialRetry(
+                retry_policy=Tries(
                     initial_backoff=0.5, increment_base=1.7, retry_total=RETRIES,
                     random_jitter_range=0.3,
                 ),

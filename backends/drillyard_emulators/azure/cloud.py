@@ -113,6 +113,7 @@ class Azure(Loopback):
             **self.world.state(),
             **self.manager.online.state(),
             "triggers": self.triggers.all(),
+            "refused_tokens": self.entra.refused,
             "faults": self.faults.rules(),
             "hosts": dict(self.proxy.asked),
             "refused_hosts": self.proxy.refused,

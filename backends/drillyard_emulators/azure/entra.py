@@ -49,11 +49,13 @@ class Entra:
         trouble: What it answers instead of tokens: ``AADSTS7000222: …``; empty: nothing is wrong.
         valid_from: A person's tokens issued before are refused, as after a sign-out; a job has an
             identity of its own.
+        refused: How many questions for a job's token were refused.
     """
 
     life_s: float = 3600.0
     trouble: str = ""
     valid_from: float = 0.0
+    refused: int = 0
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     identities: dict[str, Identity] = field(default_factory=dict)
     """Managed identities by resource id, in lower case."""
@@ -127,6 +129,7 @@ class Entra:
         """
         job, identity = self._jobs.get(request.headers.get("secret", ""), ("", None))
         if identity is None or request.query.get("clientid") != identity.client:
+            self.refused += 1
             return refused(400, "invalid_request", "No managed identity of that client id here")
         request.caller = job
         return Response.of({

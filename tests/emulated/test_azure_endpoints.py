@@ -1,6 +1,7 @@
 """A policy at a managed endpoint of the emulated Azure: deployed, asked, replaced, taken back."""
 
 import json
+import os
 import re
 
 import pytest
@@ -9,9 +10,14 @@ pytest.importorskip("azure.ai.ml")
 pytest.importorskip("drillyard.policies.act")  # not onnxruntime itself: it would phone home
 
 from drillyard.cli.main import main
+from drillyard.errors import InfrastructureError
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
+from drillyard_backends.azure import endpoints
+from drillyard_backends.azure.endpoints import AzureEndpoints
+from drillyard_emulators.azure.model import Physics
 from tests.emulated.azure_lab import named, needs_azurite, opened
+from tests.patience import until
 from tests.unit.test_serving import GOOD, bundle_of
 
 pytestmark = needs_azurite()
@@ -32,13 +38,15 @@ def bundle(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(azure, monkeypatch, tmp_path):
     """Where ``drillyard`` finds its workspace, and looks without pausing."""
-    from drillyard_backends.azure import endpoints
-
     for name, value in named(azure).items():
         monkeypatch.setenv(f"DRILLYARD_AZURE_{name.upper()}", value)
     monkeypatch.setattr(endpoints, "LOOK_S", 0.1)
     monkeypatch.chdir(tmp_path)
+    usual = Physics().model_dump()
+    azure.physics(**usual)
     yield
+    azure.physics(**usual)
+    azure.ask("manager", taken=[])
     azure.clear_faults()
 
 
@@ -167,6 +175,96 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
         azure.ask("manager", **usual)
     assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
     assert azure.log(CHANGES, mark) == []
+
+
+def test_a_name_that_another_workspace_has_is_said(azure, bundle, monkeypatch, capsys):
+    """Names are unique in a region: this workspace does not see who has it."""
+    monkeypatch.setattr(endpoints, "TAKEN_S", 0.0)
+    azure.ask("manager", taken=["reactor"])
+    assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 2
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "taken by an endpoint of another workspace" in said and "another --name" in said
+
+
+@pytest.mark.slow
+def test_a_name_that_was_used_before_is_waited_for(azure, bundle):
+    """For a while the service answers 404 to who makes an endpoint of that name."""
+    deploy = ["deploy-policy", str(bundle), "--on", "azure", "--name", "again"]
+    assert main(deploy) == 0
+    azure.physics(forget_s=2.0)
+    assert main(["undeploy-policy", "again", "--on", "azure"]) == 0
+    assert main(deploy) == 0
+    assert main(["undeploy-policy", "again", "--on", "azure"]) == 0
+
+
+@pytest.mark.slow
+def test_a_look_that_fails_takes_no_good_deployment_back(azure, bundle):
+    azure.fault("/deployments/p-", method="GET", status=500, skip=1, times=8)
+    deploy = ["deploy-policy", str(bundle), "--on", "azure", "--name", "looked-at"]
+    assert main(deploy) == 0
+    assert sum(rule["played"] for rule in azure.state()["faults"]) == 8
+    assert main(["undeploy-policy", "looked-at", "--on", "azure"]) == 0
+
+
+@pytest.mark.slow
+def test_what_answered_before_gets_the_traffic_back_first(azure, bundle, tmp_path, monkeypatch):
+    """Azure deletes no deployment that has traffic; every page of them is looked at."""
+    azure.physics(page=1)
+    deploy = ["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]
+    assert main(deploy) == 0
+    before = azure.state()["endpoints"]
+    new = another(bundle, tmp_path / "another")
+    wait = AzureEndpoints._wait
+
+    def broken(self, path):
+        wait(self, path)
+        if azure.state()["endpoints"]["reactor"]["traffic"] != before["reactor"]["traffic"]:
+            monkeypatch.setattr(AzureEndpoints, "_wait", wait)
+            raise InfrastructureError("the network is gone for once")
+
+    monkeypatch.setattr(AzureEndpoints, "_wait", broken)
+    assert main(["deploy-policy", str(new), "--on", "azure", "--name", "reactor"]) == 4
+    assert azure.state()["endpoints"] == before
+    assert main(["deploy-policy", str(new), "--on", "azure", "--name", "reactor"]) == 0
+    (left,) = azure.state()["endpoints"]["reactor"]["deployments"]
+    assert left not in before["reactor"]["deployments"]
+    assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [False, True], ids=["the first", "a second"])
+def test_what_a_killed_deploy_left_is_found_and_ended_by_the_reaper(
+    azure, bundle, tmp_path, monkeypatch, replaced
+):
+    """Its machine would be billed until somebody looks; what answers goes on."""
+    if replaced:
+        assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
+        bundle = another(bundle, tmp_path / "another")
+    before = azure.state()["endpoints"]
+    with monkeypatch.context() as patch:
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr(AzureEndpoints, "_ask", killed)
+        patch.setattr(AzureEndpoints, "_take_back", lambda *arguments: None)
+        patch.setattr(endpoints, "UNTIL_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            AzureEndpoints(**_given()).deploy(bundle, "reactor", print)
+    left = azure.state()["endpoints"]["reactor"]
+    assert len(left["deployments"]) == (2 if replaced else 1)
+    assert main(["reap", "--on", "azure", "--grace", "0s"]) == 0
+    until(lambda: azure.state()["endpoints"] == before, what="the end of the last change")
+    if replaced:
+        assert main(["undeploy-policy", "reactor", "--on", "azure"]) == 0
+
+
+def _given():
+    prefix = "DRILLYARD_AZURE_"
+    return {
+        name.removeprefix(prefix).lower(): value for name, value in os.environ.items()
+        if name.startswith(prefix) and value
+    }  # fmt: skip
 
 
 def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, service, capsys):

@@ -33,7 +33,8 @@ def test_an_experiment_with_bad_luck(tmp_path):
     account = json.loads(done.stdout)
     assert account["left"] == [] and account["refused_hosts"] == []
     assert account["made"] >= 1 and all(m["cost"] > 0 for m in account["machines"])
-    assert {m["ended_by"] for m in account["machines"]} <= {"done", "cancelled"}
+    # A job whose run is done leaves by itself: cancelled, it would look like a failure.
+    assert {m["ended_by"] for m in account["machines"]} == {"done"}
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from drillyard.mailbox.canary import sing
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, environment, naming, plan, start
+from drillyard_backends.azure import clusters, environment, naming, plan, start, unfinished
 from drillyard_backends.azure.clusters import Cluster
 from drillyard_backends.azure.errors import Exists, Missing, at_work
 from drillyard_backends.azure.job_body import body, order_key
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 ARTIFACTS = "azureml"
 """Container where Azure ML keeps what jobs print."""
 _FRESH_S = 4.0
+_RARELY_S = 30.0
 SETTLED_S = 120.0
 """For so long a new cluster may be answered as missing; after that, missing is gone."""
 
@@ -77,6 +78,7 @@ class AzureBackend:
         self._seen: set[str] = set()
         """Names of clusters that were there, or were deleted here: missing is gone."""
         self._begun: dict[str, float] = {}
+        self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
 
     @property
     def listing_lag_s(self) -> float:
@@ -267,6 +269,8 @@ class AzureBackend:
             failed.append(error)
         if not leaving:
             self._end_cluster(lease, failed)
+        if not lease.order.experiment:
+            unfinished.end(self._service, lease.lease_id)
         with self._lock:
             self._clusters.clear()
         if failed:
@@ -337,11 +341,27 @@ class AzureBackend:
             # Named after a lease, and without its tags: who made it is known all the same.
             lease_id = clusters.lease_of(one.name)
             if lease_id is not None and lease_id not in found:
-                order = Order(lease_id=lease_id, experiment="", store_url="")
+                over_at = one.created_at + plan.LONGEST_S  # no job of it can live then
+                order = Order(lease_id=lease_id, experiment="", store_url="", deadline=over_at)
                 found[lease_id] = self._lease(order, one.created_at)
+        with at_work("list what is rented"):
+            for order, made_at in self._half_made():
+                found.setdefault(order.lease_id, self._lease(order, made_at))
         yield from found.values()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _half_made(self) -> list[tuple[Order, float]]:
+        """Endpoints that are being made; a teardown looks often, and they are rare."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if (
+                self._endpoints is None
+                or self._endpoints[1]
+                or now - self._endpoints[0] > _RARELY_S
+            ):
+                self._endpoints = now, list(unfinished.listed(self._service))
+            return self._endpoints[1]
 
     def _lease(self, order: Order, created_at: float) -> Lease:
         provider = {

@@ -36,11 +36,17 @@ from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
+from drillyard_backends.azure.unfinished import MARK, unmarked
 
-MARK = "endpoint"
 PATIENCE_S = 2400.0
 """An image is built at the first deployment: a quarter of an hour is usual."""
+UNTIL_S = 2 * PATIENCE_S
+"""For so long after its last change an endpoint that is being made is nobody else's to end."""
 LOOK_S = 5.0
+BLIND_S = 120.0
+"""How long what is being made may not be seen."""
+TAKEN_S = 60.0
+"""After this time an endpoint that is in the way, and is not here, is another workspace's."""
 TOLERANCE = 1e-4
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|-(?=[a-z0-9])){2,31}\Z")
 
@@ -71,6 +77,8 @@ class AzureEndpoints:
         version = f"p-{hashed(content)}"
         path = self._path(name)
         if before is not None and self._answers(before, version):
+            if naming.UNTIL_TAG in (before.get("tags") or {}):
+                self._finish(name, version, before)
             return self._deployed(name, version, made=False)
         account, container = self._service.datastore()
         prefix = f"/{self.config.prefix}".rstrip("/")
@@ -91,35 +99,34 @@ class AzureEndpoints:
         }  # fmt: skip
 
         def endpoint(traffic: Mapping[str, int]) -> dict[str, Any]:
+            # Whoever finds the mark later knows that nobody makes it any more: see ``unfinished``.
+            until = str(int(self._clock.now() + UNTIL_S))
+            marked = {**tags, naming.UNTIL_TAG: until}
             return {
-                "location": location, "tags": tags, "identity": {"type": "SystemAssigned"},
+                "location": location, "tags": marked, "identity": {"type": "SystemAssigned"},
                 "properties": {"authMode": "Key", "properties": {}, "traffic": dict(traffic)},
             }  # fmt: skip
 
-        new = f"{path}/deployments/{version}"
+        new, traffic = f"{path}/deployments/{version}", _traffic(before)
         try:
             if before is None:
                 say(f"make endpoint {name}")
-                self._service.put(path, endpoint({}))
-                self._wait(path)
+            self._put(name, path, endpoint(traffic))
+            self._wait(path)
             say(f"deploy {index['experiment']}/{index['run']} on a {size}; this takes minutes")
-            self._service.put(new, {
+            self._put(name, new, {
                 "location": location, "tags": tags, "properties": properties,
                 "sku": {"name": "Default", "capacity": 1},
             })  # fmt: skip
             self._wait(new)
             say("ask it a question whose answer is known")
             self._ask(name, version, folder)
-            self._service.put(path, endpoint({version: 100}))
+            self._put(name, path, endpoint({version: 100}))
             self._wait(path)
         except BaseException as error:
-            self._take_back(
-                path if before is None else f"{path}/deployments/{version}", name, error
-            )
+            self._take_back(name, new, None if before is None else endpoint(traffic), error)
             raise
-        for old in self._deployments(name):
-            if old != version:
-                self._end(f"{path}/deployments/{old}")
+        self._finish(name, version, endpoint({version: 100}))
         return self._deployed(name, version, made=True)
 
     def undeploy(self, name: str) -> bool:
@@ -131,7 +138,7 @@ class AzureEndpoints:
 
     def deployed(self) -> list[str]:
         """Names of our endpoints."""
-        found = self._service.ask(f"{self._service.root}/onlineEndpoints").get("value", [])
+        found = self._service.pages(f"{self._service.root}/onlineEndpoints")
         return sorted(
             str(one["name"]) for one in found if (one.get("tags") or {}).get(naming.MARK) == MARK
         )
@@ -176,14 +183,59 @@ class AzureEndpoints:
         return f"{self._service.root}/onlineEndpoints/{name}"
 
     def _deployments(self, name: str) -> list[str]:
-        found = self._service.ask(f"{self._path(name)}/deployments").get("value", [])
+        found = self._service.pages(f"{self._path(name)}/deployments")
         return [str(one["name"]) for one in found]
+
+    def _put(self, name: str, path: str, document: Mapping[str, Any]) -> None:
+        """Make or change something of an endpoint, as soon as it can be changed.
+
+        Raises:
+            UserError: Another workspace of the region has an endpoint of that name.
+        """
+        began = self._clock.monotonic()
+        while True:
+            waited_s = self._clock.monotonic() - began
+            try:
+                self._service.put(path, document)
+                return
+            except Exists as error:
+                # It is being changed, also by our own call whose answer was lost; or it is not
+                # ours: what was just made may be answered as missing for a while.
+                if self._look(name) is None and waited_s > TAKEN_S:
+                    raise UserError(
+                        f"the name {name} is taken by an endpoint of another workspace: {error}",
+                        hint="choose another --name: names are unique in a region",
+                    ) from error
+                problem: Exception = error
+            except Missing as error:  # the name of one that was deleted a moment ago
+                problem = error
+            if waited_s > PATIENCE_S:
+                what = path.rpartition("/")[2]
+                raise InfrastructureError(
+                    f"{what} could not be changed within {PATIENCE_S / 60:g} min: {problem}",
+                    hint="run the same command again",
+                )
+            self._clock.wait(threading.Event(), LOOK_S)
+
+    def _state(self, path: str, failing_since: float | None) -> tuple[str, float | None]:
+        """What it is in the midst of; a look that fails says nothing for two minutes."""
+        try:
+            found = self._service.ask(path)
+        except (InfrastructureError, Missing) as error:
+            now = self._clock.monotonic()
+            since = now if failing_since is None else failing_since
+            if now - since > BLIND_S:
+                what = path.rpartition("/")[2]
+                raise InfrastructureError(f"nothing can be seen of {what}: {error}") from error
+            return "", since
+        return str((found.get("properties") or {}).get("provisioningState")), None
 
     def _wait(self, path: str) -> None:
         """Until it is made, or has failed."""
         deadline = self._clock.monotonic() + PATIENCE_S
+        failing_since: float | None = None
         while True:
-            state = str(self._service.ask(path)["properties"].get("provisioningState"))
+            state, failing_since = self._state(path, failing_since)
             if state == "Succeeded":
                 return
             what = path.rpartition("/")[2]
@@ -225,12 +277,33 @@ class AzureEndpoints:
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _take_back(self, path: str, name: str, why: BaseException) -> None:
+    def _finish(self, name: str, version: str, there: Mapping[str, Any]) -> None:
+        """Delete what answered before, and take away the mark of an endpoint that is made."""
+        path = self._path(name)
+        for old in self._deployments(name):
+            if old != version:
+                self._end(f"{path}/deployments/{old}")
+        self._put(name, path, unmarked(there))
+        self._wait(path)
+
+    def _take_back(
+        self, name: str, new: str, before: Mapping[str, Any] | None, why: BaseException
+    ) -> None:
+        """End what was begun: the whole endpoint, or the new deployment of one that was there."""
+        path = self._path(name)
         try:
-            self._end(path)
-        except DrillyardError as error:
+            if before is None:
+                self._end(path)
+                return
+            # Azure deletes no deployment that has traffic: what answered before gets it back.
+            self._put(name, path, before)
+            self._wait(path)
+            self._end(new)
+            self._put(name, path, unmarked(before))
+            self._wait(path)
+        except (DrillyardError, Missing) as error:
             raise TeardownUnconfirmed(
-                f"{why}; and {path.rpartition('/')[2]} could not be taken back: {error}",
+                f"{why}; and {new.rpartition('/')[2]} could not be taken back: {error}",
                 hint=f"drillyard undeploy-policy {name} --on azure",
             ) from why
 

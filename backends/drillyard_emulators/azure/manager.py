@@ -90,7 +90,7 @@ class Manager:
         self.more_of_sizes: dict[str, dict[str, Any]] = {}
         """What else is told of a size: ``gpus``, ``lowPriorityCapable`` …"""
         self.taken: set[str] = set()
-        """Names of clusters of other workspaces in this region."""
+        """Names of clusters and endpoints of other workspaces in this region."""
         self.foreign: list[dict[str, Any]] = []
         """Jobs of other people, as the service lists them."""
         assets = Assets(self, world)

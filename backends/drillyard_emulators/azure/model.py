@@ -46,7 +46,8 @@ class Physics(BaseModel):
         empty_tags: Whether tags with an empty value are kept.
         cluster_tags: Whether clusters tell their tags.
         conditions: Whether ``If-None-Match`` is honoured for clusters.
-        conflicts: Whether a change of a cluster is refused while another one goes on.
+        conflicts: Whether a change of a cluster or an endpoint is refused while another goes on.
+        forget_s: The name of a deleted endpoint is answered as missing, also when it is made.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +74,7 @@ class Physics(BaseModel):
     cluster_tags: bool = True
     conditions: bool = False
     conflicts: bool = True
+    forget_s: float = 0.0
 
 
 @dataclass(frozen=True)

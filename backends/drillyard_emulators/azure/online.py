@@ -57,8 +57,13 @@ class Home(Workspace, Protocol):
     def world(self) -> World:
         """What is in it."""
 
+    taken: set[str]
+
     def room(self, size: str) -> int:
         """Cores that the quota has of a size's family."""
+
+    def page(self, request: Request, elements: list[dict[str, Any]]) -> Response:
+        """A page of a listing, with the address of the next one."""
 
 
 class Online:
@@ -81,11 +86,13 @@ class Online:
         self._home, self._assets, self._blobs = home, assets, blobs
         self._machine_env = machine_env
         self._there: dict[str, Endpoint] = {}
+        self._gone: dict[str, float] = {}
+        """Name of a deleted endpoint -> when."""
 
     def onlineendpoints(self, request: Request, parts: list[str]) -> Response:
         """``onlineEndpoints/NAME/deployments/NAME``, as Resource Manager has them."""
         if not parts:
-            return Response.of({"value": [self._endpoint(n) for n in self._there]})
+            return self._home.page(request, [self._endpoint(n) for n in self._there])
         name = parts[0]
         if parts[1:2] == ["deployments"]:
             return self._of_deployments(request, name, parts[2:])
@@ -95,9 +102,11 @@ class Online:
         if parts[1:] == ["listKeys"]:
             return Response.of({"primaryKey": found.key, "secondaryKey": found.key})
         if request.method == "DELETE":
+            self._settled_endpoint(found, name)
             for deployment in list(found.deployments):
                 self._remove(found, deployment)
             del self._there[name]
+            self._gone[name] = self._home.world.clock.now()
             return Response(202)
         return Response.of(self._endpoint(name))
 
@@ -150,22 +159,37 @@ class Online:
             raise Denied(404, "ResourceNotFound", f"Endpoint {name} was not found.")
         return self._there[name]
 
+    def _settled_endpoint(self, endpoint: Endpoint, name: str) -> None:
+        """Refuse a change while another one goes on."""
+        if self._home.world.physics.conflicts and endpoint.state in ("Creating", "Updating"):
+            text = f"Endpoint {name} is in {endpoint.state} provisioning state: try again later."
+            raise Denied(409, "Conflict", text)
+
     def _put(self, request: Request, name: str) -> Response:
         document = request.json()
         known = self._there.get(name)
+        physics = self._home.world.physics
+        since = self._home.world.clock.now() - self._gone.get(name, float("-inf"))
+        if known is None and since < physics.forget_s:
+            raise Denied(404, "ResourceNotFound", f"Endpoint {name} was not found.")
+        if known is None and name in self._home.taken:
+            text = f"The endpoint name {name} is already used in {self._home.location}."
+            raise Denied(409, "EndpointNameConflict", text)
+        if known is not None:
+            self._settled_endpoint(known, name)
         for deployment in document["properties"].get("traffic") or {}:
             if known is None or deployment not in known.deployments:
                 raise Denied(400, "BadRequest", f"traffic for {deployment}, which is not there")
         if known is None:
             made = self._there[name] = Endpoint(document)
-            physics = self._home.world.physics
-
-            def ready() -> None:
-                made.state = "Succeeded"
-
-            self._home.world.scheduler.after(physics.create_s, ready)
         else:
-            known.document = document
+            made = known
+            made.document, made.state = document, "Updating"
+
+        def ready() -> None:
+            made.state = "Succeeded"
+
+        self._home.world.scheduler.after(physics.create_s, ready)
         return Response.of(self._endpoint(name), 201 if known is None else 200)
 
     def _endpoint(self, name: str) -> dict[str, Any]:
@@ -190,9 +214,10 @@ class Online:
         endpoint = self._found(name)
         if not parts:
             found = [self._deployment(name, d) for d in endpoint.deployments]
-            return Response.of({"value": found})
+            return self._home.page(request, found)
         which = parts[0]
         if request.method == "PUT":
+            self._settled_endpoint(endpoint, name)
             document = request.json()
             if endpoint.deployments.get(which, Deployment({})).document != document:
                 self._deploy(endpoint, name, which, document)

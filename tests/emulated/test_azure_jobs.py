@@ -12,7 +12,9 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness
 from drillyard.errors import TeardownUnconfirmed
+from drillyard.leases.lost_attempts import ExplainsLosses
 from drillyard.leases.release import vacate
+from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure import job_body, jobs
@@ -65,6 +67,30 @@ def running(azure, backend, ticket=TICKET):
     name = backend.launch(lease, ticket)["job"]
     until(lambda: statuses(azure, lease)[name] == "Running", what="the job")
     return lease, name
+
+
+# -- a node that is taken away --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("deed", "low_priority", "cause"),
+    [
+        ("evict", True, Cause.PREEMPTION),
+        ("evict", False, Cause.INFRASTRUCTURE),
+        ("crash", True, Cause.INFRASTRUCTURE),
+    ],
+)
+def test_a_job_that_fails_as_its_node_is_taken_away_counts_as_a_preemption(
+    azure, settings, deed, low_priority, cause
+):
+    """People report both: it starts again, or it fails with these words."""
+    backend = AzureBackend(**{**settings, "low_priority": low_priority})
+    lease, name = running(azure, backend)
+    azure.ask("happen", what=deed, machine=name)
+    until(lambda: backend.probe(lease, TICKET) is Liveness.GONE, what="the job's end")
+    assert isinstance(backend, ExplainsLosses)
+    assert backend.lost_to(lease, TICKET) is cause
+    gone(azure, backend, lease)
 
 
 # -- a job that does not respond ------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_an_experiment_with_bad_luck(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["preempt", "cut", "crash", "kill"])
+@pytest.mark.parametrize("fault", ["preempt", "cut", "evict", "crash", "kill"])
 def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
     (tmp_path / "three.yaml").write_text(THREE)
     done = rehearse(

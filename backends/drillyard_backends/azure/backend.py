@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from functools import cached_property
@@ -25,7 +26,7 @@ from drillyard.errors import (
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, naming, plan, start, unfinished
@@ -40,6 +41,7 @@ from drillyard_backends.azure.store import BlobStore
 log = logging.getLogger(__name__)
 ARTIFACTS = "azureml"
 """Container where Azure ML keeps what jobs print."""
+_PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 _FRESH_S = 4.0
 _RARELY_S = 30.0
 SETTLED_S = 120.0
@@ -206,6 +208,18 @@ class AzureBackend:
             return Liveness.UNKNOWN  # it is not ours to replace, and `plan` refuses it
         at_work = any(not job.over for job in self._of(lease.order).look())
         return Liveness.UNKNOWN if at_work else Liveness.GONE
+
+    @at_work("ask why a job ended")
+    def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
+        """A job whose low-priority node was taken away fails, or begins again by itself.
+
+        Microsoft's guide has said both, and people report both; a job that fails says so.
+        """
+        job = self._of(lease.order).of(ticket_id)
+        lost = self.config.low_priority and job is not None and job.status == "Failed"
+        if lost and job is not None and _PREEMPTED.search(self._why(job)):
+            return Cause.PREEMPTION
+        return Cause.INFRASTRUCTURE
 
     @at_work("submit a job")
     def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:

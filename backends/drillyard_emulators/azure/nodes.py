@@ -17,6 +17,11 @@ from drillyard_emulators.http.scheduler import Scheduler
 _LOOK_S = 0.1
 _LOG_S = 1.0
 _HOST = "127.0.0.1"
+_EVICTED = (
+    "AzureMLCompute job failed. PreemptionError: Nodes of this job got pre-empted. Check if the "
+    "run has failed or restarted. Reason: Received pre-emption warning signal"
+)
+"""As people report it: github.com/MicrosoftDocs/azure-docs/issues/66288."""
 
 
 class Nodes:
@@ -129,7 +134,7 @@ class Nodes:
 
         Args:
             job: Which.
-            why: ``preempt``, or ``crash``: it fails.
+            why: ``preempt``: it waits for other nodes; ``evict``, ``crash``: it fails.
         """
         if job.nodes and job.status == "Running" and not job.ending:
             job.ending = why
@@ -268,6 +273,8 @@ class Nodes:
             self._free(job, "preempted")
             job.status = "Queued"
             self._scheduler.after(0.0, self.place)
+        elif why == "evict":
+            self._over(job, "Failed", "preempted", {"code": "UserError", "message": _EVICTED})
         elif why == "crash":
             error = {"code": "ServiceError", "message": "The node of this job became unusable."}
             self._over(job, "Failed", "crashed", error)

@@ -14,6 +14,7 @@ from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator,
 FAULTS = {
     "preempt": "NUMBER of nodes, each after its first checkpoint, with notice",
     "cut": "NUMBER of nodes, each after its first checkpoint, without notice",
+    "evict": "NUMBER of nodes, each after its first checkpoint, without notice: the job fails",
     "crash": "NUMBER of nodes, each after its first checkpoint: the job fails with its node",
     "hang": "NUMBER of nodes, each after its first checkpoint: everything stands still",
     "kill": "NUMBER of jobs, each after its first checkpoint: their program is killed",
@@ -27,7 +28,7 @@ FAULTS = {
     "busy": "SHARE of calls to Resource Manager answered with 429",
     "token": "SECONDS that a sign-in is good for",
 }
-_DEEDS = (*EVENTS, "kill", "silent")
+_DEEDS = (*EVENTS, "evict", "kill", "silent")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
 _SHARES = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},

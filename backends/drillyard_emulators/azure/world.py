@@ -156,8 +156,8 @@ class World:
         """Something happens to a job.
 
         Args:
-            what: ``preempt``, ``cut``, ``crash``, ``hang``, ``kill``; ``silent``, ``heard``: its
-                service does not hear of it, or does again.
+            what: ``preempt``, ``cut``, ``evict``, ``crash``, ``hang``, ``kill``; ``silent``,
+                ``heard``: its service does not hear of it, or does again.
             name: Of the job.
 
         Raises:
@@ -170,6 +170,7 @@ class World:
         deeds = {
             "preempt": lambda: self.nodes.end(job, "preempt"),
             "cut": lambda: self.nodes.cut(job, "preempt"),
+            "evict": lambda: self.nodes.cut(job, "evict"),
             "crash": lambda: self.nodes.cut(job, "crash"),
             "hang": lambda: self.nodes.freeze(job),
             "kill": lambda: self.nodes.kill(job),

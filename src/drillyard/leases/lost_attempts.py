@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from drillyard.backend import Backend, Lease, Liveness
-from drillyard.errors import InfrastructureError
+from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import process_alive
@@ -41,12 +42,35 @@ def probe(backend: Backend, lease: Lease, ticket: str | None = None) -> Liveness
         return Liveness.UNKNOWN
 
 
+@runtime_checkable
+class ExplainsLosses(Protocol):
+    """A backend whose provider says why a machine is gone."""
+
+    def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
+        """What ended the work on a ticket, whose machine is gone.
+
+        ``PREEMPTION`` where the provider took the machine back, else ``INFRASTRUCTURE``.
+
+        Args:
+            lease: Of the machine.
+            ticket_id: What it worked on.
+        """
+
+
 @dataclass(frozen=True)
 class _Heard:
     """A worker, and when it said its last word by the store's clock."""
 
     worker: WorkerRecord
     last_at: float
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """Why an attempt is lost."""
+
+    reason: str
+    cause: Cause = Cause.INFRASTRUCTURE
 
 
 class Undertaker:
@@ -96,11 +120,11 @@ class Undertaker:
             if workers is None:
                 workers = self._workers()
             claim = self._claim(state.ticket.ticket, state.attempt)
-            reason = self._why_lost(claim, workers) if claim else None
-            if claim is None or reason is None:
+            loss = self._why_lost(claim, workers) if claim else None
+            if claim is None or loss is None:
                 living.append(state)
             else:
-                self._bury(state, claim, reason)
+                self._bury(state, claim, loss)
         return living
 
     def _workers(self) -> dict[str, _Heard]:
@@ -117,14 +141,15 @@ class Undertaker:
             self._claims[key] = claim
         return self._claims[key]
 
-    def _why_lost(self, claim: Claim, workers: Mapping[str, _Heard]) -> str | None:
+    def _why_lost(self, claim: Claim, workers: Mapping[str, _Heard]) -> _Loss | None:
         heard = workers.get(claim.worker)
         if heard is None:
             return None  # without a word there is no lease that we know: nobody could be asked
         worker = heard.worker
         alive = process_alive(worker)
         if alive is not None:
-            return None if alive else f"process {worker.pid} of worker {claim.worker} is dead"
+            text = f"process {worker.pid} of worker {claim.worker} is dead"
+            return None if alive else _Loss(text)
         silent = self._mailbox.store.now() - heard.last_at
         if silent < self._silent_s:
             return None
@@ -133,20 +158,31 @@ class Undertaker:
             return None
         if entry.open and probe(self._backend, entry.lease, claim.ticket) is not Liveness.GONE:
             return None
-        return f"worker {claim.worker} was silent for {silent:.0f} s and its machine is gone"
+        text = f"worker {claim.worker} was silent for {silent:.0f} s and its machine is gone"
+        return _Loss(text, self._cause(entry.lease, claim.ticket))
 
-    def _bury(self, state: TicketState, claim: Claim, reason: str) -> None:
+    def _cause(self, lease: Lease, ticket: str) -> Cause:
+        """Preemptions have a larger budget of attempts: the provider is asked where it tells."""
+        if isinstance(self._backend, ExplainsLosses):
+            try:
+                return self._backend.lost_to(lease, ticket)
+            except DrillyardError as error:
+                log.info("why %s was lost cannot be found out now: %s", ticket, error)
+        return Cause.INFRASTRUCTURE
+
+    def _bury(self, state: TicketState, claim: Claim, loss: _Loss) -> None:
         accepted = self._mailbox.accepted(state.ticket.run, state.ticket.phase)
         self._claims.pop((claim.ticket, claim.attempt), None)
-        if self._mailbox.end(self._ending(claim, accepted, reason)):
-            log.warning("attempt %d of %s is lost: %s", claim.attempt, claim.ticket, reason)
+        if self._mailbox.end(self._ending(claim, accepted, loss)):
+            log.warning("attempt %d of %s is lost: %s", claim.attempt, claim.ticket, loss.reason)
 
-    def _ending(self, claim: Claim, accepted: Accepted | None, reason: str) -> Ending:
+    def _ending(self, claim: Claim, accepted: Accepted | None, loss: _Loss) -> Ending:
         done = accepted is not None and accepted.attempt == claim.attempt
+        lost = Status.PREEMPTED if loss.cause is Cause.PREEMPTION else Status.FAILED
         return Ending(
             ticket=claim.ticket, attempt=claim.attempt,
-            status=Status.SUCCEEDED if done else Status.FAILED,
-            cause=None if done else Cause.INFRASTRUCTURE, message=reason,
+            status=Status.SUCCEEDED if done else lost,
+            cause=None if done else loss.cause, message=loss.reason,
             hint=None if done else "the next attempt goes on from the last checkpoint",
             by=self._by, ended_at=self._clock.now(),
         )  # fmt: skip

@@ -11,13 +11,14 @@ import sys
 import pytest
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import AlreadyDriven
+from drillyard.errors import AlreadyDriven, ControlPlaneError
 from drillyard.leases.ledger import Intent, Ledger
 from drillyard.leases.lost_attempts import SILENT_S, Undertaker
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import STALE_S, DriverLock, host, living
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, DriverRecord, Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
@@ -113,6 +114,44 @@ def test_an_attempt_on_another_system_is_lost_only_by_silence_and_its_provider(
 def test_an_attempt_on_this_system_is_lost_with_its_process(mailbox, clock):
     worker(mailbox, **HERE)
     assert "is dead" in close_lost(mailbox, clock, Liveness.UNKNOWN).message
+
+
+class Explains(ThreadBackend):
+    """Its provider says why a machine is gone, or does not answer."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def probe(self, lease, ticket_id=None):
+        return Liveness.GONE
+
+    def lost_to(self, lease, ticket_id):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Cause.PREEMPTION, Cause.PREEMPTION),
+        (Cause.INFRASTRUCTURE, Cause.INFRASTRUCTURE),
+        (ControlPlaneError("away"), Cause.INFRASTRUCTURE),
+    ],
+    ids=["taken away", "failed", "no answer"],
+)
+def test_a_machine_that_its_provider_took_back_counts_as_a_preemption(
+    mailbox, clock, answer, cause
+):
+    """Such losses have a larger budget of attempts than crashes have."""
+    worker(mailbox)
+    clock.advance(SILENT_S + 1.0)
+    closer = Undertaker(mailbox, Explains(answer), Ledger(mailbox, clock), "test", clock)
+    closer.bury_lost(ticket_states(mailbox))
+    assert mailbox.ending(TICKET, 1).cause is cause
+    preempted = cause is Cause.PREEMPTION
+    assert (ticket_states(mailbox)[TICKET].status is Status.PREEMPTED) is preempted
 
 
 CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc",

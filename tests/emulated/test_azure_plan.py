@@ -11,6 +11,7 @@ from drillyard.errors import UserError
 from drillyard.findings import Severity
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure.backend import AzureBackend
+from drillyard_backends.azure.service import Service
 from drillyard_emulators.azure.access import EVERYTHING
 from drillyard_emulators.azure.cloud import STRANGER, identity_id
 from tests.emulated.azure_lab import named, needs_azurite, opened, order_of
@@ -34,6 +35,7 @@ def settings(azure):
     azure.physics(processes=False)
     yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="plan")
     azure.ask("manager", **USUAL)
+    azure.ask("around", locks={}, kept_days=0, hierarchical=False)
     azure.ask("access", workspace=[EVERYTHING], subscription=[EVERYTHING], identity=[EVERYTHING])
 
 
@@ -93,6 +95,44 @@ def test_who_may_not_read_the_subscription_can_plan_all_the_same(azure, settings
     assert said(settings) == {}
     note = said(settings, Severity.WARNING)["quota"]
     assert "cannot be checked" in note and "locations/usages/read" in note
+
+
+# -- around the workspace -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["", "workspace"], ids=["the group", "the workspace"])
+@pytest.mark.parametrize("level", ["CanNotDelete", "ReadOnly"])
+def test_a_lock_that_keeps_idle_nodes_is_said(azure, settings, inside, level):
+    """Azure's guide: a lock of the workspace's resource group prevents scaling operations."""
+    root = Service(AzureBackend(**settings).config).root
+    group = root.partition("/providers/")[0]
+    azure.ask("around", locks={root if inside else group: level})
+    note = said(settings, Severity.WARNING)["lock"]
+    assert level in note and "nodes" in note and "az lock delete" in note
+    assert said(settings) == {}
+    azure.ask("around", locks={f"{group}/providers/Microsoft.KeyVault/vaults/other": level})
+    assert "lock" not in said(settings, Severity.WARNING)
+
+
+def test_an_account_that_keeps_what_is_overwritten_is_said(azure, settings):
+    """Heartbeats are overwritten every few seconds, and each of them is kept and billed."""
+    azure.ask("around", kept_days=7)
+    note = said(settings, Severity.WARNING)["store"]
+    assert "7 days" in note and "soft delete" in note
+    azure.ask("around", kept_days=0)
+    assert "store" not in said(settings, Severity.WARNING)
+
+
+def test_an_account_with_real_folders_is_refused_by_plan(azure, settings):
+    azure.ask("around", hierarchical=True)
+    assert "hierarchical namespace" in said(settings)["store"]
+
+
+def test_who_may_not_read_what_is_around_the_workspace_can_plan_all_the_same(azure, settings):
+    azure.ask("around", kept_days=7, locks={"/subscriptions/s": "ReadOnly"})
+    azure.ask("access", subscription=[])
+    notes = said(settings, Severity.WARNING)
+    assert said(settings) == {} and set(notes) == {"quota"}
 
 
 # -- sizes ----------------------------------------------------------------------------------------

@@ -140,6 +140,19 @@ def test_folders_are_listed_without_what_is_in_them(store, azure):
     assert all(name.startswith("some/folder/") for name in names) and len(names) == 4
 
 
+def test_an_account_with_real_folders_is_refused_before_anything_is_kept_there(store, azure):
+    """Its flat listings show folders among the blobs, which nobody can read as one."""
+    store.check_flat()
+    azure.ask("around", hierarchical=True)
+    try:
+        with pytest.raises(UserError, match="hierarchical namespace") as error:
+            store.check_flat()
+    finally:
+        azure.ask("around", hierarchical=False)
+    assert "another storage account" in error.value.hint
+    assert azure.ask("objects", container=store.container) == []
+
+
 @pytest.mark.parametrize("url", ["az://a/b", "az://Account/container", "az://acc/con--tainer",
                                  "az://account", "az://account/container/../x"])  # fmt: skip
 def test_what_is_no_container_is_refused(url):

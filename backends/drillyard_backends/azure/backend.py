@@ -133,7 +133,7 @@ class AzureBackend:
         """Make the container of the mailbox unless it is there, and try it once.
 
         Raises:
-            UserError: A store that no job reaches.
+            UserError: A store that no job reaches, or that has folders of its own.
             StoreUnavailable: The container is not there and cannot be made or written to.
         """
         if not url.startswith("az://"):
@@ -144,6 +144,7 @@ class AzureBackend:
         store = BlobStore(url)
         store.make_container()
         sing(store)
+        store.check_flat()
 
     @at_work("rent")
     def provision(self, order: Order) -> Lease:

@@ -14,7 +14,15 @@ from drillyard.backend import Cost, Order, Part
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.azure import clusters, context, environment, prices, rights, room
+from drillyard_backends.azure import (
+    clusters,
+    context,
+    environment,
+    prices,
+    rights,
+    room,
+    surroundings,
+)  # fmt: skip
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
@@ -66,6 +74,8 @@ def examine(
     questions: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("compute", cluster),
         ("rights", lambda: rights.of_runs(service, config, made="cluster" in there)),
+        ("lock", lambda: surroundings.of_locks(service)),
+        ("store", lambda: surroundings.of_store(service, config, there["workspace"])),
         ("vm_size", lambda: room.of_nodes(service, config, order, location, workers)),
     ]
     if not any(one.subject == "build" and one.severity is Severity.ERROR for one in found):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drillyard.errors import UserError
+from drillyard.errors import StoreUnavailable, UserError
 from drillyard.mailbox.keys import check_key
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard_backends.azure.login import credential
@@ -36,6 +37,12 @@ RETRIES = 6
 TRIES = 3
 """Of a read that meets a write."""
 _TIMEOUT_S = (10, 60)
+NO_FOLDERS = (
+    "has a hierarchical namespace: its listings show folders among the blobs",
+    "set `account` and `container` to another storage account, made without "
+    "--enable-hierarchical-namespace",
+)
+"""Why such an account is refused, and what to do."""
 
 
 class BlobStore(BucketStore):
@@ -136,6 +143,25 @@ class BlobStore(BucketStore):
         except Taken:
             return False
         return True
+
+    def check_flat(self) -> None:
+        """Refuse an account that has real folders, found out by doing it: no right is needed.
+
+        Raises:
+            UserError: It has: nobody can read a folder that a listing shows.
+        """
+        folder = f"canary-{secrets.token_hex(6)}"
+        leaf = f"{folder}/leaf"
+        self.put(leaf, b"1")
+        try:
+            shown = set(self.keys(folder))
+        finally:
+            self.delete(leaf)
+        if folder in shown:
+            with contextlib.suppress(StoreUnavailable):
+                self.delete(folder)
+            raise UserError(f"the storage account {self.account} {NO_FOLDERS[0]}",
+                            hint=NO_FOLDERS[1])  # fmt: skip
 
     # -- inside -------------------------------------------------------------------------------
 

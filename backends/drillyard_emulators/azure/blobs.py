@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from drillyard.errors import InfrastructureError, UserError
@@ -75,6 +75,8 @@ class Blobs:
         written: Callable[[str, str], None],
     ) -> None:
         self.account, self.folder = account, folder
+        self.hierarchical = False
+        """Whether the account has real folders, which flat listings show as empty blobs."""
         self._entra, self._written = entra, written
         self.key = base64.b64encode(secrets.token_bytes(32)).decode()
         self._local = threading.local()
@@ -146,6 +148,8 @@ class Blobs:
             )
             return refused(403, "AuthorizationPermissionMismatch", text)
         answer = self._forward(request)
+        if self.hierarchical and request.query.get("comp") == "list":
+            answer.body = _with_folders(answer.body, request.query)
         whole = request.method == "PUT" and request.query.get("comp", "blocklist") == "blocklist"
         if whole and answer.status == 201 and request.caller and request.path.count("/") > 1:
             self._written(request.caller, request.path.lstrip("/"))
@@ -216,3 +220,19 @@ class Blobs:
         assert self._process.stdout is not None
         for _ in self._process.stdout:
             pass
+
+
+def _with_folders(listing: bytes, query: Mapping[str, str]) -> bytes:
+    """A listing as an account with a hierarchical namespace answers it (azure-docs#57754)."""
+    if "delimiter" in query:
+        return listing
+    prefix, folders = query.get("prefix", "").encode(), set()
+    for name in re.findall(rb"<Blob><Name>([^<]+)</Name>", listing):
+        parts = name.split(b"/")[:-1]
+        folders |= {b"/".join(parts[: n + 1]) for n in range(len(parts))}
+    shown = b"".join(
+        b"<Blob><Name>%b</Name><Properties><Last-Modified>Mon, 01 Jan 2024 00:00:00 GMT"
+        b"</Last-Modified><Content-Length>0</Content-Length></Properties></Blob>" % name
+        for name in sorted(folders) if name.startswith(prefix)
+    )  # fmt: skip
+    return listing.replace(b"<Blobs>", b"<Blobs>" + shown, 1)

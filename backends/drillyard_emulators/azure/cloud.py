@@ -189,6 +189,7 @@ class Azure(Loopback):
             "node": self._node,
             "finish": self._finish,
             "access": self._set_access,
+            "around": self._set_around,
             "identity": lambda a: self.entra.identities.update({a["id"].lower(): Identity()}),
             "serial": self._serial,
             "environment": lambda a: self.world.environments.update({a["name"]: {}}),
@@ -250,6 +251,11 @@ class Azure(Loopback):
                 continue
             now = getattr(self.manager, name)
             setattr(self.manager, name, set(value) if isinstance(now, set) else value)
+
+    def _set_around(self, asked: dict[str, Any]) -> None:
+        """``locks``, ``kept_days``; ``hierarchical``: the account has real folders."""
+        for name, value in asked.items():
+            setattr(self.blobs if name == "hierarchical" else self.manager.around, name, value)
 
     def _serial(self, asked: dict[str, Any]) -> str:
         """What a job's processes said, also after its end, over all its nodes."""

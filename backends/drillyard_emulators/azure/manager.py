@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from drillyard_emulators.azure import usages
 from drillyard_emulators.azure.access import ML, Access, operation
 from drillyard_emulators.azure.answers import Denied, refused
+from drillyard_emulators.azure.around import Around
 from drillyard_emulators.azure.assets import Assets
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import Entra
@@ -80,6 +81,7 @@ class Manager:
         self.blobs, self.container = blobs, container
         self.account, self.key = blobs.account, blobs.key
         self.access = Access()
+        self.around = Around(self.access, blobs)
         self.quotas: dict[str, int] = {}
         """Cores by family of sizes (``lowPriorityCores``, ``totalDedicatedCores`` for those)."""
         self.everywhere = 100
@@ -119,6 +121,9 @@ class Manager:
         )
 
     def _answer(self, request: Request) -> Response:
+        around = self.around(request)
+        if around is not None:
+            return around
         place = _LOCATION.match(request.path)
         if place is not None:
             self._need(place["s"], self.subscription, "Subscription")

@@ -1,0 +1,80 @@
+"""What around a workspace costs money or results: locks, and what its storage account does.
+
+Both are read with rights that a role in the workspace does not bring. Who has them not is told
+nothing here: ``prepare_store`` finds out by itself what would make a store useless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from drillyard.findings import Finding, Severity
+from drillyard_backends.azure.errors import Forbidden, Missing
+from drillyard_backends.azure.service import Service
+from drillyard_backends.azure.settings import AzureConfig
+from drillyard_backends.azure.store import NO_FOLDERS
+
+LOCKS = "Microsoft.Authorization/locks"
+READS = [
+    f"{LOCKS}/read", "Microsoft.Storage/storageAccounts/read",
+    "Microsoft.Storage/storageAccounts/blobServices/read",
+]  # fmt: skip
+
+
+def of_locks(service: Service) -> Iterator[Finding]:
+    """Locks that keep clusters from giving back idle nodes.
+
+    "Do not apply resource locks to the resource group that contains your workspace": it "prevents
+    scaling operations" ("Create an Azure Machine Learning compute cluster", learn.microsoft.com).
+    """
+    group, _, _ = service.root.partition("/providers/")
+    try:
+        found = list(service.pages(f"{group}/providers/{LOCKS}", "2016-09-01"))
+    except (Forbidden, Missing):
+        return
+    for lock in found:
+        where = str(lock.get("id") or "")
+        scope = where.lower().partition(f"/providers/{LOCKS}/".lower())[0]
+        if not service.root.lower().startswith(f"{scope}/") and scope != service.root.lower():
+            continue  # of another resource
+        level = (lock.get("properties") or {}).get("level", "a lock")
+        yield Finding(
+            Severity.WARNING, "lock",
+            f"{level} lock {lock.get('name')} on {scope.rpartition('/')[2]}: Azure ML says that "
+            "clusters do not scale under a lock, so idle nodes may stay, and cost",
+            f"az lock delete --ids {where}; or another workspace, in a group without one",
+        )  # fmt: skip
+
+
+def of_store(
+    service: Service, config: AzureConfig, workspace: dict[str, Any]
+) -> Iterator[Finding]:
+    """What the workspace's storage account does with blobs.
+
+    Args:
+        service: Carries the questions.
+        config: The settings.
+        workspace: As Azure describes it.
+    """
+    place = str((workspace.get("properties") or {}).get("storageAccount") or "")
+    name = place.rpartition("/")[2]
+    if not place or config.account not in (None, name):
+        return
+    try:
+        account = service.ask(place, "2023-05-01")
+        kept = service.ask(f"{place}/blobServices/default", "2023-05-01")
+    except (Forbidden, Missing):
+        return
+    if (account.get("properties") or {}).get("isHnsEnabled"):
+        yield Finding(Severity.ERROR, "store", f"{name} {NO_FOLDERS[0]}", NO_FOLDERS[1])
+    policy = (kept.get("properties") or {}).get("deleteRetentionPolicy") or {}
+    if policy.get("enabled"):
+        yield Finding(
+            Severity.WARNING, "store",
+            f"{name} has soft delete on: what is overwritten or deleted is kept, and billed, for "
+            f"{policy.get('days', 'some')} days, and each run overwrites its heartbeat every few "
+            "seconds",
+            f"az storage account blob-service-properties update --account-name {name} "
+            "--enable-delete-retention false; or `account` and `container` of another one",
+        )  # fmt: skip

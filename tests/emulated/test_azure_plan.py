@@ -151,6 +151,33 @@ def test_a_gpu_that_a_size_does_not_have_is_refused_before_a_node_is_rented(azur
     assert said(given, gpus=2) == {}  # the service does not say: nobody is refused
 
 
+def priced(low, dedicated, currency="USD"):
+    """What the service tells of a size, in the form of its specification's example."""
+    tiers = {"LowPriority": low, "Standard": dedicated}
+    return {"Standard_F4s_v2": {"estimatedVMPrices": {
+        "billingCurrency": currency, "unitOfMeasure": "OneHour", "values": [
+            {"retailPrice": 99.0, "osType": "Windows", "vmTier": "Standard"},
+            *({"retailPrice": p, "osType": "Linux", "vmTier": t} for t, p in tiers.items()),
+        ],
+    }}}  # fmt: skip
+
+
+def test_a_price_that_the_service_tells_higher_than_the_table_is_said(azure, settings):
+    """``max_cost`` is reckoned with the table: F4s_v2 costs 0.194 USD, a fifth at low priority."""
+    dedicated = {**settings, "low_priority": False}
+    azure.ask("manager", more_of_sizes=priced(0.04, 0.2))
+    for given in (settings, dedicated):
+        assert "prices" not in said(given) | said(given, Severity.WARNING)
+    azure.ask("manager", more_of_sizes=priced(0.05, 0.3))
+    assert "0.05 USD" in said(settings, Severity.WARNING)["prices"]
+    note = said(dedicated, Severity.WARNING)["prices"]
+    assert "0.3 USD" in note and "0.194" in note and "DRILLYARD_AZURE_PRICES" in note
+    azure.ask("manager", more_of_sizes=priced(0.05, 0.5))
+    assert "2.6 times" in said(dedicated)["prices"]  # max_cost could not be kept
+    azure.ask("manager", more_of_sizes=priced(5, 5, "EUR"))
+    assert said(dedicated) == {}
+
+
 def test_a_size_that_clusters_cannot_have_is_refused(azure, settings):
     sizes = {"Standard_F4s_v2": {"supportedComputeTypes": ["ComputeInstance"]}}
     azure.ask("manager", more_of_sizes=sizes)

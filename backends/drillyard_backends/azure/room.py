@@ -7,11 +7,13 @@ from typing import Any
 
 from drillyard.backend import Order
 from drillyard.findings import Finding, Severity
-from drillyard_backends.azure import quota
+from drillyard_backends.azure import prices, quota
 from drillyard_backends.azure.errors import Forbidden
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import AzureConfig
 
+DEARER, MUCH_DEARER = 1.1, 2.0
+"""Times the listed price: what is said, and what is refused."""
 READS = [
     f"Microsoft.MachineLearningServices/locations/{one}/read" for one in ("usages", "vmSizes")
 ]
@@ -68,6 +70,8 @@ def of_size(
         )  # fmt: skip
         return
     yield from _suits(size, name, field, low_priority, gpus)
+    if field == "vm_size":
+        yield from _dearer(size, name, low_priority)
     cores = int(size.get("vCPUs") or 0)
     yield from _fits(usages, size, location, field, nodes, cores, low_priority)
 
@@ -94,6 +98,19 @@ def _suits(
             Severity.ERROR, "gpus", f"each run needs {gpus} GPU, and a node {name} {has}",
             "a vm_size with GPUs (Standard_NC4as_T4_v3, say); or resources.device: cpu",
         )  # fmt: skip
+
+
+def _dearer(size: Mapping[str, Any], name: str, low_priority: bool) -> Iterator[Finding]:
+    """``max_cost`` is kept with the price list: Azure's own price may be a higher one."""
+    listed, told = prices.price(name, low_priority), prices.told(size, low_priority)
+    if listed is None or told is None or told <= DEARER * listed:
+        return
+    yield Finding(
+        Severity.ERROR if told > MUCH_DEARER * listed else Severity.WARNING, "prices",
+        f"Azure tells {told:g} {prices.currency()} an hour for {name}, and the price list of "
+        f"{prices.date()} has {listed:g}: max_cost would be passed by {told / listed:.1f} times",
+        f"{prices.OVERRIDE}=FILE with that price (see docs/azure.md); or another vm_size",
+    )  # fmt: skip
 
 
 def _fits(

@@ -8,9 +8,10 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness
 from drillyard.driver.lease_supervisor import limit_reached
-from drillyard.errors import ControlPlaneError
+from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
+from drillyard_backends.azure.rest import CONNECT_S, READ_S
 from tests.emulated.azure_lab import (
     gone,
     named,
@@ -212,6 +213,40 @@ def test_a_run_that_spreads_over_nodes_is_a_job_of_its_own(azure, settings):
         path = backend._service.client.jobs.get(name).outputs["results"].path
         assert path.rstrip("/").endswith(f"runs/t0001-s{seed}")
     gone(azure, backend, lease)
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_an_environment_that_another_driver_registers_first_is_used(azure, settings, status):
+    """The service then says "is already registered and cannot be changed", a bad request.
+
+    Reported: Azure/azure-cli-extensions#5440.
+    """
+    given = {**settings, "image": f"mcr.example/drillyard:{uuid.uuid4().hex[:6]}"}
+    backend = AzureBackend(**given)
+    backend.teardown(backend.provision(order_of(backend)))
+    azure.fault("GET management.*/environments/", status=404, times=1)
+    azure.fault("PUT management.*/environments/", status=status, reason="UserError", times=1)
+    backend = AzureBackend(**given)
+    gone(azure, backend, rented(backend, order_of(backend)))
+    assert [rule["played"] for rule in azure.state()["faults"]] == [1, 1]
+
+
+def test_an_environment_that_is_refused_is_the_user_s_to_mend(azure, settings):
+    backend = AzureBackend(**{**settings, "image": f"mcr.example/{uuid.uuid4().hex[:6]}:1"})
+    azure.fault("PUT management.*/environments/", status=400, reason="UserError", times=1)
+    with pytest.raises(UserError, match="refused"):
+        backend.provision(order := order_of(backend))
+    azure.clear_faults()
+    gone(azure, backend, backend._lease(order, 0.0))
+
+
+def test_the_upload_of_a_folder_does_not_wait_for_ever(backend):
+    """azure-ai-ml has a client for each of its kinds; by default they wait for five minutes."""
+    environments = backend._service.client.environments
+    lines = [environments._service_client, environments._version_operations._client]
+    for line in (one._client if hasattr(one, "_client") else one for one in lines):
+        limits = line._pipeline._transport.connection_config
+        assert (limits.timeout, limits.read_timeout) == (CONNECT_S, READ_S)
 
 
 def test_recreate_makes_an_environment_of_each_leases_own(azure, settings):

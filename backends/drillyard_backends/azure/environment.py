@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from drillyard.backend import Order
-from drillyard.errors import UserError
+from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.azure import context
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
@@ -63,22 +62,31 @@ def ensure(service: Service, config: AzureConfig, order: Order) -> bool:
         if config.environment is not None:
             raise
     try:
-        service.make_environment(_entity(config, name, number))
-    except Exists:
-        return False  # a racer of ours was faster; the content is the same by its version
+        _register(service, config, name, number)
+    except (Exists, UserError) as error:
+        # The words of such a refusal differ. What is there now was made of the same content, by
+        # a racer of ours: that is what its version says.
+        try:
+            service.environment(name, number)
+        except Missing:
+            if isinstance(error, UserError):
+                raise error from None
+            raise ControlPlaneError(
+                f"environment {name}:{number} is there, and cannot be read yet", hint="try again"
+            ) from error
+        return False
     return True
 
 
-def _entity(config: AzureConfig, name: str, number: str) -> Any:
-    from azure.ai.ml.entities import BuildContext, Environment
-
+def _register(service: Service, config: AzureConfig, name: str, number: str) -> None:
     tags = {"drillyard": "environment"}
     if config.build is not None:
-        folder = str(Path(config.build).expanduser())
-        build = BuildContext(path=folder, dockerfile_path="Dockerfile")
-        return Environment(name=name, version=number, build=build, tags=tags)
-    conda = None if config.conda is None else str(Path(config.conda).expanduser())
-    return Environment(name=name, version=number, image=config.image, conda_file=conda, tags=tags)
+        service.build_environment(name, number, Path(config.build).expanduser(), tags)
+        return
+    properties = {"image": config.image, "osType": "Linux", "tags": tags}
+    if config.conda is not None:
+        properties["condaFile"] = Path(config.conda).expanduser().read_text(encoding="utf-8")
+    service.make_environment(name, number, properties)
 
 
 def _content(config: AzureConfig) -> list[tuple[str, bytes]]:

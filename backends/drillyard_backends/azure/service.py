@@ -1,20 +1,21 @@
 """The calls to a workspace, each once and in one place.
 
-Plain REST carries all of them but the environments, whose build folders azure-ai-ml uploads.
+Plain REST carries all of them but environments that are built of a folder: azure-ai-ml uploads it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from drillyard_backends.azure.errors import seam
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.permissions import allowed
-from drillyard_backends.azure.rest import Rest
+from drillyard_backends.azure.rest import CONNECT_S, LONGEST_CALL_S, READ_S, Rest
 from drillyard_backends.azure.settings import AzureConfig
 
 
@@ -130,6 +131,7 @@ class Service(Rest):
             return MLClient(
                 credential(), self._config.subscription_id, self._config.resource_group,
                 self._config.workspace, enable_telemetry=False, show_progress=False,
+                connection_timeout=CONNECT_S, read_timeout=READ_S, timeout=int(LONGEST_CALL_S),
             )  # fmt: skip
 
     @property
@@ -138,19 +140,33 @@ class Service(Rest):
         with self._lock:
             return self._client
 
-    def environment(self, name: str, version: str) -> Any:
-        """An environment.
+    def environment(self, name: str, version: str) -> dict[str, Any]:
+        """An environment, as Azure ML describes it.
 
         Raises:
             Missing: There is none.
         """
-        with seam(f"look at environment {name}:{version}"):
-            return self.client.environments.get(name, version)
+        return self.ask(f"{self.root}/environments/{name}/versions/{version}")
 
-    def make_environment(self, environment: Any) -> None:
-        """Register an environment; a build folder goes up first."""
-        with seam(f"create environment {environment.name}"):
-            self.client.environments.create_or_update(environment)
+    def make_environment(self, name: str, version: str, properties: Mapping[str, Any]) -> None:
+        """Register an environment of an image, and of conda packages on it.
+
+        Raises:
+            Exists: The version is there, with other content.
+        """
+        path = f"{self.root}/environments/{name}/versions/{version}"
+        self.put(path, {"properties": dict(properties)})
+
+    def build_environment(
+        self, name: str, version: str, folder: Path, tags: Mapping[str, str]
+    ) -> None:
+        """Register an environment of a folder with a Dockerfile; the folder goes up first."""
+        with seam(f"make {name}:{version}"):
+            from azure.ai.ml.entities import BuildContext, Environment
+
+            build = BuildContext(path=str(folder), dockerfile_path="Dockerfile")
+            made = Environment(name=name, version=version, build=build, tags=dict(tags))
+            self.client.environments.create_or_update(made)
 
     # -- jobs ---------------------------------------------------------------------------------
 

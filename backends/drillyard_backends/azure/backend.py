@@ -39,8 +39,6 @@ from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
 
 log = logging.getLogger(__name__)
-ARTIFACTS = "azureml"
-"""Container where Azure ML keeps what jobs print."""
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 _FRESH_S = 4.0
 _RARELY_S = 30.0
@@ -452,12 +450,20 @@ class AzureBackend:
     def _location(self) -> str:
         return str(self._service.workspace()["location"])
 
+    @cached_property
+    def _printed(self) -> tuple[str, str]:
+        """Account and container of what jobs print; named after the workspace on some of them."""
+        try:
+            return self._service.datastore("workspaceartifactstore")
+        except Missing:
+            return self._datastore[0], "azureml"
+
     def _kept(self, job: Job) -> list[str]:
         """The lines that Azure ML keeps of a job, as far as they can be read now."""
         lines: list[str] = []
         with contextlib.suppress(DrillyardError):
-            account = self._datastore[0]
-            store = BlobStore(f"az://{account}/{ARTIFACTS}/ExperimentRun/dcid.{job.name}")
+            account, container = self._printed
+            store = BlobStore(f"az://{account}/{container}/ExperimentRun/dcid.{job.name}")
             for key in store.keys(""):
                 if key.endswith((".txt", ".log")):
                     lines += store.get(key).decode("utf-8", "replace").splitlines()

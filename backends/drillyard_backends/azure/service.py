@@ -58,9 +58,13 @@ class Service(Rest):
         """
         return self.ask(self.root)
 
-    def datastore(self) -> tuple[str, str]:
-        """Account and container of the workspace's own blob storage."""
-        found = self.ask(f"{self.root}/datastores/workspaceblobstore")["properties"]
+    def datastore(self, name: str = "workspaceblobstore") -> tuple[str, str]:
+        """Account and container of a datastore: of the workspace's own blob storage.
+
+        Raises:
+            Missing: There is no such datastore.
+        """
+        found = self.ask(f"{self.root}/datastores/{name}")["properties"]
         return str(found["accountName"]), str(found["containerName"])
 
     def denied(self, actions: list[str], scope: str | None = None) -> list[str]:

@@ -32,6 +32,7 @@ class Workspace(Protocol):
 
     account: str
     container: str
+    artifacts: str
     key: str
     blobs: Blobs
 
@@ -75,21 +76,24 @@ class Assets:
         mine = self._workspace
         if parts[1:] == ["listSecrets"]:
             return Response.of({"secretsType": "AccountKey", "key": mine.key})
-        one = {
-            "id": f"{mine.root}/datastores/workspaceblobstore", "name": "workspaceblobstore",
-            "type": f"{_ML}/datastores", "systemData": mine.stamp(),
-            "properties": {
-                "datastoreType": "AzureBlob", "isDefault": True, "accountName": mine.account,
-                "containerName": mine.container, "endpoint": "core.windows.net",
-                "protocol": "https", "credentials": {"credentialsType": "AccountKey"},
-                "tags": {}, "properties": {},
-            },
+        there = {"workspaceblobstore": mine.container, "workspaceartifactstore": mine.artifacts}
+        stores = {
+            name: {
+                "id": f"{mine.root}/datastores/{name}", "name": name,
+                "type": f"{_ML}/datastores", "systemData": mine.stamp(),
+                "properties": {
+                    "datastoreType": "AzureBlob", "isDefault": name == "workspaceblobstore",
+                    "accountName": mine.account, "containerName": container,
+                    "endpoint": "core.windows.net", "protocol": "https",
+                    "credentials": {"credentialsType": "AccountKey"}, "tags": {}, "properties": {},
+                },
+            } for name, container in there.items()
         }  # fmt: skip
         if not parts:
-            return Response.of({"value": [one]})
-        if parts[0] not in ("workspaceblobstore", "workspaceartifactstore"):
+            return Response.of({"value": list(stores.values())})
+        if parts[0] not in stores:
             raise Denied(404, "UserError", f"Datastore {parts[0]} was not found.")
-        return Response.of(one)
+        return Response.of(stores[parts[0]])
 
     def folder(self, kind: str, asset_id: str) -> str:
         """Where in the container the files of a model or code are.

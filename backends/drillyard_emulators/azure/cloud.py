@@ -28,8 +28,8 @@ from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 ACCOUNT = "rehearsalstore"
 CONTAINER = "azureml-blobstore-00000000"
-ARTIFACTS = "azureml"
-"""Container of what jobs print."""
+ARTIFACTS = "1-azureml"
+"""Container of what jobs print: it begins with the workspace's id where data is isolated."""
 NODE, STRANGER = "drillyard-node", "no-role"
 """Identities of the resource group: for the nodes; and one that may not use the storage."""
 
@@ -73,7 +73,9 @@ class Azure(Loopback):
         self._image = image or Path(sys.prefix)
         self.world = World(self.clock, Site(folder, self._job_env, self._keep))
         self.triggers = Triggers(self.world.happen)
-        self.manager = Manager(self.world, self.entra, self.blobs, CONTAINER, self._machine_env)
+        self.manager = Manager(
+            self.world, self.entra, self.blobs, (CONTAINER, ARTIFACTS), self._machine_env
+        )
         self._history = manager.history(self.manager, self.world, self.entra)
         self._mlflow = Mlflow(folder, self.entra, lambda: self.manager.root)
         self._identity = Listener.of(self.entra.managed)

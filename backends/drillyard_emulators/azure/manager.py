@@ -60,7 +60,7 @@ class Manager:
         world: What is in the workspace.
         entra: Knows the callers.
         blobs: The workspace's storage.
-        container: Of its datastore.
+        containers: Of its datastores: for data, and for what jobs print.
         machine_env: Environment variables of a machine of that name.
     """
 
@@ -74,11 +74,11 @@ class Manager:
         world: World,
         entra: Entra,
         blobs: Blobs,
-        container: str,
+        containers: tuple[str, str],
         machine_env: Callable[[str], dict[str, str]],
     ) -> None:
         self.world, self._entra = world, entra
-        self.blobs, self.container = blobs, container
+        self.blobs, (self.container, self.artifacts) = blobs, containers
         self.account, self.key = blobs.account, blobs.key
         self.access = Access()
         self.around = Around(self.access, blobs)

@@ -227,6 +227,9 @@ def test_a_job_that_is_prepared_for_ever_is_given_up(azure, settings, order):
         ({"build": "/no/such"}, "environment"),
         ({"account": "abc"}, "container"),
         ({"tags": {"dy-x": "1"}}, "tags"),
+        ({"tags": {f"t{n}": "1" for n in range(43)}}, "tags"),
+        ({"workspace": "ab"}, "workspace"),
+        ({"workspace": "räume"}, "workspace"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, given, field):

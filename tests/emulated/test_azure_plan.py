@@ -97,6 +97,16 @@ def test_who_may_not_read_the_subscription_can_plan_all_the_same(azure, settings
     assert "cannot be checked" in note and "locations/usages/read" in note
 
 
+def test_the_address_of_a_store_fits_into_a_tag(azure, settings):
+    """A cluster's tag has at most 256 characters; the address of the mailbox is one."""
+    backend = AzureBackend(**settings)
+    url = f"{backend.store_url}/".ljust(257, "x")
+    for length in (256, 257):
+        order = order_of(backend).model_copy(update={"store_url": url[:length]})
+        wrong = [f.message for f in backend.check(order) if f.severity is Severity.ERROR]
+        assert ("257 characters" in str(wrong)) is (length == 257), wrong
+
+
 # -- around the workspace -------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from drillyard_backends.azure import (
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
-from drillyard_backends.azure.settings import AzureConfig
+from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
 
 _DAY_S = 24 * 3600.0
 SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
@@ -175,6 +175,11 @@ def _store(order: Order | None) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR, "store", f"jobs on Azure cannot reach {order.store_url}",
             "leave --store and DRILLYARD_STORE out: the workspace's own is used then",
+        )  # fmt: skip
+    elif order is not None and len(order.store_url) > LONGEST_TAG:
+        yield Finding(
+            Severity.ERROR, "store", f"its address has {len(order.store_url)} characters, and the "
+            f"tag of a cluster, where it stands, has at most {LONGEST_TAG}", "a shorter prefix",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from drillyard_backends.azure.workspace import found_here
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _GROUP = re.compile(r"[\w.()-]{1,89}[\w()-]\Z|[\w()-]\Z")
-_WORKSPACE = re.compile(r"[A-Za-z0-9][\w-]{1,32}\Z")
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,32}\Z")
 _COMPUTE = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])\Z")
 _SIZE = re.compile(r"(?:Standard|Basic)_[A-Za-z0-9_-]+\Z", re.I)
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][\w.-]{0,254}:[\w.-]{1,30}\Z")
@@ -26,10 +26,14 @@ _IDENTITY = re.compile(
     r"userAssignedIdentities/[^/]+\Z"
 )
 _TAG = re.compile(r"[^<>%&\\?/\x00-\x1f]{1,100}\Z")
+LONGEST_TAG = 256
+"""Of a resource's tag in Resource Manager; those of jobs may be longer."""
+MOST_TAGS = 42
+"""Of the user's own: Azure takes 50, and drillyard has eight on a job."""
 _FORMS = {
     "subscription_id": (_GUID, "an id such as 01234567-89ab-cdef-0123-456789abcdef"),
     "resource_group": (_GROUP, "a name of at most 90 letters, digits, . _ - ( )"),
-    "workspace": (_WORKSPACE, "a name of 2 to 33 letters, digits, - _"),
+    "workspace": (_WORKSPACE, "a name of 3 to 33 of A-Z a-z 0-9 - _"),
     "account": (_ACCOUNT, "a name of 3 to 24 of a-z 0-9"),
     "container": (_CONTAINER, "a name of 3 to 63 of a-z 0-9 -"),
     "prefix": (_FOLDER, "folders of A-Z a-z 0-9 . _ - between /"),
@@ -121,8 +125,10 @@ class AzureConfig(BaseSettings):
     @field_validator("tags")
     @classmethod
     def _are_tags(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(value) > MOST_TAGS:
+            raise ValueError(f"{len(value)} tags: Azure takes {MOST_TAGS} beside drillyard's own")
         for key, text in value.items():
-            if not _TAG.match(key) or len(text) > 256:
+            if not _TAG.match(key) or len(text) > LONGEST_TAG:
                 raise ValueError(f"{key}={text!r} is no tag: no <>%&\\?/ in a name, 256 long")
             if key.startswith(("drillyard", "dy-")):
                 raise ValueError(f"{key} is a name of drillyard's own")

@@ -93,6 +93,12 @@ class Services:
         email = given["name"].rpartition("/")[2]
         self._one(f"account {email}")
         del self.things[f"account {email}"]
+        for policy in self.policies.values():  # "deleted:…" stays in each policy
+            for binding in policy["bindings"]:
+                binding["members"] = [
+                    f"deleted:{m}?uid=1" if m == f"serviceAccount:{email}" else m
+                    for m in binding["members"]
+                ]
         return {}
 
     def _cloudresourcemanager_projects_get(self, given: Any, *_: Any) -> Any:
@@ -131,6 +137,10 @@ class Services:
     def _secretmanager_projects_secrets_versions_access(self, given: Any, *_: Any) -> Any:
         secret = given["name"].partition("/versions/")[0]
         kept = self.versions.get(secret)
+        if kept and given["name"].endswith("/latest") and self.secret_lag > 0:
+            # Only reading by number is consistent at once.
+            self.secret_lag -= 1
+            kept = kept[:-1]
         if not kept:
             raise Refusal(404, "notFound", f"{given['name']} was not found")
         data = base64.b64encode(kept[-1]).decode()
@@ -180,6 +190,8 @@ class Services:
         if self._idle(given)["settings"].get("deletionProtectionEnabled"):
             raise Refusal(400, "badRequest", "The instance is protected.")
         key = f"instance {given['instance']}"
+        if self._idle(given)["settings"].get("retainBackupsOnDelete"):
+            self.things[f"backup {given['instance']}"] = {}  # Google keeps, and bills, them
         if self.postgres is not None:
             self.postgres.remove()
             self.postgres = None

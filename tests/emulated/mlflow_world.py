@@ -51,6 +51,8 @@ class World(Services):
         self.policies: dict[str, dict[str, Any]] = {"project": {"bindings": [], "etag": "e0"}}
         self.operations: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, list[bytes]] = {}
+        self.secret_lag = 0
+        """So often the newest version of a secret is not "latest" yet."""
         self.calls: list[str] = []
         self.problems: list[str] = []
         self.polls = 0
@@ -150,6 +152,12 @@ class World(Services):
             "method": request.method, "path": request.path, "query": request.query_text,
             "asked": request.json() if request.body else None, "answered": None, "status": 0,
         })  # fmt: skip
+        asked = f"{request.query_text} {request.json() if request.body else ''}"
+        if method.method_id.endswith("getIamPolicy") and not re.search(
+            r"equestedPolicyVersion\W*3", asked
+        ):
+            # Without it a policy comes without its conditions, and a write drops them.
+            problems = [*problems, f"{method.method_id} asks for no version of the policy"]
         self.problems += problems
         if problems:
             raise Refusal(400, "badRequest", "; ".join(problems))

@@ -71,8 +71,9 @@ class Instance:
             except Exists as error:
                 if self._found() is None:
                     raise ControlPlaneError(
-                        f"the name {self._choices.name} of a deleted database is not free yet: "
-                        f"{error}", hint="Google keeps it for a week; choose another --name",
+                        f"the name {self._choices.name} is taken by a database that cannot be "
+                        f"seen, maybe one that is being deleted: {error}",
+                        hint="try again in some minutes, or choose another --name",
                     ) from error  # fmt: skip
             done = "made"
         found = self._runnable()
@@ -90,13 +91,14 @@ class Instance:
         return done
 
     def delete(self) -> bool:
-        """Remove the instance; Google keeps its backups for a while."""
+        """Remove the instance with its backups."""
         found = self._found()
         if found is None:
             return False
         must_be_ours(f"the database {self._choices.name}",
                      found.get("settings", {}).get("userLabels"))  # fmt: skip
-        body = {"settings": {"deletionProtectionEnabled": False}}
+        # What it was made with keeps backups when somebody else deletes it by mistake.
+        body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
         self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
         self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
         self._google.wait(lambda: True if self._found() is None else None,

@@ -116,11 +116,12 @@ class Account:
         return "made" if found is None else "given its role" if changed else "kept"
 
     def delete(self) -> bool:
-        """Remove it; its role goes with it."""
+        """Remove it, and its role first: Google would keep that for ``deleted:…``."""
         found = self._found()
         if found is None:
             return False
         self._must_be_ours(found)
+        policies.drop(self._google, self._read, self._write, (self._role, self._member))
         accounts = self._google.api("iam", "v1").projects().serviceAccounts()
         self._google.find(accounts.delete(name=self._name))
         return True

@@ -87,7 +87,9 @@ class Repository:
         return self._google.find(self._repositories.get(name=self.name))
 
     def _read(self) -> Any:
-        return self._repositories.getIamPolicy(resource=self.name)
+        return self._repositories.getIamPolicy(
+            resource=self.name, options_requestedPolicyVersion=3
+        )
 
     def _write(self, policy: policies.Policy) -> Any:
         return self._repositories.setIamPolicy(resource=self.name, body={"policy": policy})

@@ -85,3 +85,34 @@ def ensure(
             if attempt == _TRIES - 1:
                 raise
     return False
+
+
+def drop(
+    google: Google,
+    read: Callable[[], Any],
+    write: Callable[[Policy], Any],
+    given: tuple[str, str],
+) -> None:
+    """Take a role from a member; what others wrote meanwhile is kept.
+
+    Args:
+        google: The door.
+        read: Makes the request that reads the policy, with its etag.
+        write: Makes the request that writes one back.
+        given: Role and member.
+    """
+    role, member = given
+    for attempt in range(_TRIES):
+        policy = google.call(read())
+        if not has(policy, role, member):
+            return
+        for binding in policy["bindings"]:
+            if binding["role"] == role and not binding.get("condition"):
+                binding["members"] = [m for m in binding["members"] if m != member]
+        policy["bindings"] = [b for b in policy["bindings"] if b["members"]]
+        try:
+            google.call(write(policy))
+            return
+        except Exists:
+            if attempt == _TRIES - 1:
+                raise

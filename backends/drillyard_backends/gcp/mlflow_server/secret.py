@@ -26,6 +26,7 @@ class AddressSecret:
 
     def __init__(self, google: Google, choices: Choices) -> None:
         self._google, self._choices = google, choices
+        self._version = "latest"
 
     def look(self) -> State:
         """What is there."""
@@ -53,9 +54,11 @@ class AddressSecret:
             password = secrets.token_urlsafe(32)
             register_secret(password)
             data = base64.b64encode(self._written(password).encode()).decode()
-            self._google.call(
+            made = self._google.call(
                 self._secrets.addVersion(parent=self._name, body={"payload": {"data": data}})
             )
+            # Only reading by number is consistent at once: "latest" may lag.
+            self._version = str(made["name"]).rpartition("/")[2]
             done = done if done == "made" else "filled"
         changed = policies.ensure(self._google, self._read, self._write, [(ROLE, self._member)])
         return "opened for the server" if changed and done == "kept" else done
@@ -106,7 +109,7 @@ class AddressSecret:
     def _address(self) -> str | None:
         """The newest version; None where there is none, or it is of another instance."""
         found = self._google.find(
-            self._secrets.versions().access(name=f"{self._name}/versions/latest")
+            self._secrets.versions().access(name=f"{self._name}/versions/{self._version}")
         )
         if found is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard_backends.gcp.leaving import Leaver
+from drillyard.testing.clock import FakeClock
+from drillyard_backends.gcp.leaving import UNHEARD_S, Leaver
 from drillyard_backends.gcp.own_group import OwnGroup
 from drillyard_emulators.http.handle import GcpEmulator
 
@@ -93,3 +95,23 @@ def test_a_machine_is_named_as_google_names_it(
     assert own(compute, group).delete_machine(first)
     left = compute.cloud.wait(lambda s: [m for m in s["machines"] if m["name"] == first] == [])
     assert second in {m["name"] for m in left["machines"]}
+
+
+def test_a_machine_that_may_not_end_itself_does_not_ask_for_ever(
+    compute: Compute, pair: tuple[str, str, str], tmp_path: Any
+) -> None:
+    """G-D13: it would idle, and cost, until its own limit; the script then powers it off."""
+    group, first, _ = pair
+    compute.cloud.fault("deleteInstances", status=403, reason="forbidden")
+    url = f"file://{tmp_path}"
+    order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
+    clock = FakeClock()
+    leaver = Leaver(
+        Mailbox(open_store(url), "e"), order, own(compute, group, 0.1), first, "1", clock
+    )
+    began = clock.monotonic()
+    assert leaver.go(False, threading.Event()) is False
+    assert UNHEARD_S <= clock.monotonic() - began < 2 * UNHEARD_S
+    ended = threading.Event()
+    ended.set()
+    assert leaver.go(False, ended) is True

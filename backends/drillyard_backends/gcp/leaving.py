@@ -24,6 +24,8 @@ LEAVE_A_SECOND = 4.0
 """How many of hundreds of machines that are done at the same moment ask Google at once."""
 ASK_AGAIN_S = 20.0
 """Google's "done" is no proof: who still lives asks again."""
+UNHEARD_S = 600.0
+"""A machine that is not ended within this time of asking is not heard: it powers itself off."""
 log = logging.getLogger(__name__)
 
 
@@ -114,14 +116,21 @@ class Leaver:
             log.warning("who is last cannot be found out: %s", error)
             return False
 
-    def go(self, last: bool, ended: threading.Event) -> None:
+    def go(self, last: bool, ended: threading.Event) -> bool:
         """Ask for the end, again until it comes.
 
         Args:
             last: The group goes too.
             ended: Set when this machine is being stopped.
+
+        Returns:
+            Whether this machine is being stopped; False after ``UNHEARD_S`` in which it was not:
+            a right is missing, or Google does not hear.
         """
+        began = self._clock.monotonic()
         while not ended.is_set():
+            if self._clock.monotonic() - began > UNHEARD_S + self._spread_s:
+                return False
             try:
                 what = self._group.delete if last else self._delete_me
                 if not what():
@@ -131,6 +140,7 @@ class Leaver:
             self._clock.wait(ended, ASK_AGAIN_S + random.uniform(0.0, self._spread_s))
             # Whoever was last may have died between its claim and the deed.
             last = last or self._alone()
+        return True
 
     def _delete_me(self) -> bool:
         return self._group.delete_machine(self._machine)

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from drillyard.backend import Order
-from drillyard.errors import DrillyardError, InfrastructureError
+from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import MACHINE, driven
 from drillyard.system.processes import MARK
@@ -127,8 +127,8 @@ class Machine:
             log.info("this machine is being stopped; what was running is flushed")
             within(LAST_WORDS_S, self._keep_log)
             return 0
-        self._leave("the worker is done" if code == 0 else f"the worker ended with code {code}")
-        return 0
+        why = "the worker is done" if code == 0 else f"the worker ended with code {code}"
+        return 0 if self._leave(why) else int(ExitCode.INFRASTRUCTURE)
 
     def _order(self) -> Order:
         """The order with what this machine keeps for itself."""
@@ -150,7 +150,8 @@ class Machine:
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: str) -> bool:
+        """Go; False when nobody ends this machine: the start-up script then powers it off."""
         ended = threading.Event()
 
         def on_term(_number: int, _frame: object) -> None:
@@ -169,8 +170,9 @@ class Machine:
                 log.exception("what a driver would do at the end went wrong")
         log.info("%s: ending %s", reason, "the group" if last else "this machine")
         self._keep_log()
-        leaver.go(last, ended)
-        log.info("this machine is being stopped")
+        heard = leaver.go(last, ended)
+        log.info("this machine is being stopped" if heard else "nobody ends this machine")
+        return heard
 
     def _without_driver(self) -> None:
         """What a driver would do at the end, if nobody drives: send curves."""

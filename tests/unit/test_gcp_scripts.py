@@ -112,7 +112,7 @@ def test_a_container_is_run_by_its_digest(
     scratch = f"{bench.folder}/drillyard/work"
     assert run == (
         "docker run --rm --name drillyard --init --stop-timeout 25 --network host "
-        f"-v {scratch}:{scratch} "
+        f"-v drillyard-work:{scratch} "
         f"-e DRILLYARD_SCRATCH -e GCE_METADATA_HOST -e GCE_METADATA_IP {IMAGE} "
         "python -m drillyard_backends.gcp.machine"
     )

@@ -160,8 +160,9 @@ if [ -n "$container" ]; then
   say "container $container"
   command -v docker-credential-gcr >/dev/null && HOME="$run" docker-credential-gcr configure-docker --registries="${container%%/*}"
   cards="$(docker_gpus)" || give_up "the driver of the GPU cannot be installed"
+  # A volume of docker's own: on Container-Optimized OS /var may not be executed from, docker's part of it may.
   # shellcheck disable=SC2086  # words without spaces, or none
-  HOME="$run" docker run --rm --name drillyard --init --stop-timeout 25 --network host $cards -v "$scratch:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
+  HOME="$run" docker run --rm --name drillyard --init --stop-timeout 25 --network host $cards -v "drillyard-work:$scratch" -e DRILLYARD_SCRATCH -e GCE_METADATA_HOST \
     -e GCE_METADATA_IP "${mounted[@]}" "$container" python "${program[@]}" &
 else
   wait_for_driver

@@ -74,13 +74,17 @@ class Metadata:
     def _watch(self, tell: Callable[[], None]) -> None:
         query = f"instance/preempted?wait_for_change=true&timeout_sec={WATCH_S}"
         try:
-            if self.text("instance/preempted") == "TRUE":
-                return tell()
+            self.text("instance/preempted")  # the server is there
+            path, timeout_s = "instance/preempted", TIMEOUT_S
             while True:
                 began = time.monotonic()
                 try:
-                    if self._ask(query, WATCH_S + TIMEOUT_S) == "TRUE":
+                    found, etag = self._open(path, timeout_s)
+                    if found == "TRUE":
                         return tell()
+                    # A change between two questions is seen only by who says what was known.
+                    path = f"{query}&last_etag={etag}" if etag else query
+                    timeout_s = WATCH_S + TIMEOUT_S
                 except OSError:
                     time.sleep(2.0)
                 # A server that answers at once must not be asked all the time.
@@ -89,13 +93,17 @@ class Metadata:
             return None
 
     def _ask(self, path: str, timeout_s: float) -> str | None:
+        return self._open(path, timeout_s)[0]
+
+    def _open(self, path: str, timeout_s: float) -> tuple[str | None, str]:
+        """A value, None where there is none, and its ETag."""
         request = urllib.request.Request(
             f"{self._root}/{path}", headers={"Metadata-Flavor": "Google"}
         )
         try:
             with _DIRECT.open(request, timeout=timeout_s) as answer:
-                return str(answer.read().decode())
+                return str(answer.read().decode()), str(answer.headers.get("ETag") or "")
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                return None
+                return None, ""
             raise

@@ -195,3 +195,22 @@ def test_without_the_right_to_delete_the_second_failure_is_told(
     cloud.ask("project", disabled=[], denied=[])
     assert reaped(capsys, "--grace", "0s")[0] == 0
     assert not left(cloud, lease)
+
+
+def test_an_operation_that_google_no_longer_knows_proves_no_end(
+    cloud: GcpEmulator, backend: GcpBackend
+) -> None:
+    """G-D28: it was taken for the end of the group, and the teardown went on to its template."""
+    url = backend.store_url
+    backend.prepare_store(url)
+    order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
+    lease = backend.provision(order)
+    groups = [(g.place, backend._name(order, g.variant)) for g in backend._viewer(order).look()]
+    assert groups
+    cloud.fault("operations/[^/]+/wait", status=404, reason="notFound")
+    cloud.physics(operation_s=2.0)
+    assert backend._delete_groups(groups) is False
+    cloud.clear_faults()
+    cloud.physics(operation_s=0.05)
+    until(lambda: backend._delete_groups(groups), what="the end of the group")
+    backend.teardown(lease)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from drillyard.errors import ControlPlaneError
-from drillyard_backends.gcp.errors import of_operation, retryable, translate
+from drillyard_backends.gcp.errors import Missing, of_operation, retryable, translate
 from drillyard_backends.gcp.places import Place
 
 PATIENCE_S = 60.0
@@ -174,7 +174,11 @@ class Compute:
     def wait(
         self, what: str, operation: Any, place: Place | None, within_s: float = OPERATION_S
     ) -> None:
-        """Wait for an operation; its errors are raised."""
+        """Wait for an operation; its errors are raised.
+
+        Raises:
+            ControlPlaneError: It is not done in time, or is not known any more: look at the thing.
+        """
         if place is None:
             client, where = self.client("GlobalOperationsClient"), {"project": self.project}
         else:
@@ -185,10 +189,14 @@ class Compute:
         while operation.status != done:
             if time.monotonic() > deadline:
                 raise ControlPlaneError(f"{what}: not done after {within_s:.0f} s")
-            operation = self.call(
-                what, lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}),
-                operation=operation.name, **where,
-            )  # fmt: skip
+            try:
+                operation = self.call(
+                    what, lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}),
+                    operation=operation.name, **where,
+                )  # fmt: skip
+            except Missing as lost:
+                # Operations are kept for a while only: that one is gone says nothing of its thing.
+                raise ControlPlaneError(f"{what}: Google no longer knows how it ended") from lost
         error = of_operation(operation.error.errors, what, self.project)
         if error is not None:
             raise error

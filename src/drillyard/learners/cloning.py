@@ -18,6 +18,7 @@ import torch
 from drillyard.errors import ConfigError
 from drillyard.learners.demonstrations import FIELD, Demonstrations, read
 from drillyard.runs.phases import StopSignal
+from drillyard.spec.algorithms.engines import SBX
 from drillyard.spec.algorithms.signatures import ARGUMENTS
 from drillyard.spec.learning import CloneSpec, LearnerSpec, SimulatorSpec
 
@@ -42,10 +43,10 @@ def check(learner: LearnerSpec, simulator: SimulatorSpec, observation: Any, acti
         SpaceMismatch: Demonstrations of another world.
     """
     assert learner.clone_from is not None
-    if learner.algorithm not in ABLE or learner.engine != "sb3":
+    if learner.algorithm not in ABLE or learner.engine == SBX:
         raise ConfigError(
             f"is not offered with {learner.algorithm}"
-            + (f" by {learner.engine}" if learner.engine != "sb3" else ""),
+            + (f" by {learner.engine}" if learner.engine == SBX else ""),
             field="learner.clone_from", value=learner.clone_from.trajectories,
             allowed=", ".join(ABLE), hint=f"write algorithm: {ABLE[0]}, or delete `clone_from:`",
         )  # fmt: skip

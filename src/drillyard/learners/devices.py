@@ -27,7 +27,7 @@ from drillyard.learners.barriers import preserved_randomness
 from drillyard.mailbox.records import Record
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.phases import RunContext
-from drillyard.spec.algorithms.engines import SBX
+from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
@@ -97,9 +97,9 @@ def _chosen(
         return ("cpu" if began == "cpu" else "cuda"), "where it began"
     if learner.algorithm in FROM_EPISODES:
         return "cpu", f"{learner.algorithm} computes no gradients"
-    if learner.engine == SBX:
+    if learner.engine in PACKAGES:
         device: Device = "cuda" if context.spec.resources.gpus else "cpu"
-        return device, "resources.gpus; SBX is not measured"
+        return device, f"resources.gpus; engine: {learner.engine} is not measured"
     key = f"devices/{_work(learner, venv)}.json"
     known = context.mailbox.read(key, Measured)
     if known is None:

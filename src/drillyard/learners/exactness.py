@@ -94,6 +94,7 @@ def settings_of(mailbox: Mailbox) -> str | None:
 def platform_of(model: Any) -> dict[str, Any]:
     """What bit-equality depends on."""
     cuda = model.device.type == "cuda"
+    own = model.platform() if hasattr(model, "platform") else {}
     return {
         "machine": platform.machine(),
         "cpu": cpu_brand(),
@@ -106,4 +107,5 @@ def platform_of(model: Any) -> dict[str, Any]:
         "stable_baselines3": stable_baselines3.__version__,
         "numpy": np.__version__,
         **({"jax": version("jax")} if hasattr(model, "described") else {}),
+        **own,
     }

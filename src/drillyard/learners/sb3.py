@@ -24,7 +24,7 @@ from drillyard.learners.exactness import exactness, platform_of
 from drillyard.learners.films import TrainingFilms
 from drillyard.learners.plan import Plan, make_plan
 from drillyard.learners.result import result_files
-from drillyard.learners.sb3_state import unfinite_tensor
+from drillyard.learners.sb3_state import device_of, unfinite_tensor
 from drillyard.learners.training import Finished, Training
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
@@ -188,7 +188,7 @@ class Sb3Learner:
                 **({"problems": films.problems} if films is not None and films.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
                 **({"cloned": training.cloned} if training.cloned else {}),
-                "exactness": exactness(training, plan, model.device.type),
+                "exactness": exactness(training, plan, device_of(model)),
             },
         )
 

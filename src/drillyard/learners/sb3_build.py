@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -55,14 +56,16 @@ def build(
         precision: ``resources.precision``.
 
     Raises:
-        ConfigError: Stable-Baselines3 (or SBX) refused what the checks let through, or is missing.
+        ConfigError: The library refused what the checks let through, or is missing.
     """
     import_compiler()
     try:
         if engine == engines.SBX:
-            model = jax_engine().build(algorithm, args, venv, seed, device)
+            model = library(engine).build(algorithm, args, venv, seed, device)
         else:
             kind = CLASSES[algorithm] if precision == "full" else mixed(CLASSES[algorithm])
+            if engine == engines.JAX:
+                kind, device = library(engine).algorithm(algorithm, device), "cpu"
             model = kind(
                 policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
                 venv,
@@ -79,18 +82,23 @@ def build(
         ) from error
 
 
-def jax_engine() -> Any:
-    """The module that works with SBX.
+def library(engine: str) -> Any:
+    """The module that works with JAX; it is imported here, after a worker has forked.
+
+    Args:
+        engine: ``jax`` or ``sbx``.
 
     Raises:
-        ConfigError: SBX is not installed here.
+        ConfigError: Its package is not installed here.
     """
-    if find_spec(engines.SBX) is None:
-        raise engines.missing()
+    if find_spec(engine) is None:
+        raise engines.missing(engine)
     engines.prepare(torch.get_num_threads())
-    from drillyard.learners import sbx
-
-    return sbx
+    return import_module(
+        "drillyard.learners.sbx"
+        if engine == engines.SBX
+        else "drillyard.learners.jax_engine.model"
+    )
 
 
 def untrained_policy(
@@ -109,7 +117,7 @@ def untrained_policy(
     """
     import_compiler()
     if engine == engines.SBX:
-        return jax_engine().untrained_policy(algorithm, args, observation, action)
+        return library(engine).untrained_policy(algorithm, args, observation, action)
     # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
     implied = {"n_critics": 1} if algorithm == "ddpg" else {}
     kwargs = implied | policy_kwargs(args.get("policy_kwargs") or {})

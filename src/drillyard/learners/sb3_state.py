@@ -125,6 +125,11 @@ def restore_logger(logger: Any, tree: Tree) -> None:
     logger.name_to_count.update(tree["counts"])
 
 
+def device_of(model: Any) -> str:
+    """Where a model computes, ``cpu`` or ``cuda``; one of ``engine: jax`` says so itself."""
+    return str(getattr(model, "backend", model.device.type))
+
+
 def weights(model: Any) -> dict[str, torch.Tensor]:
     """A copy of the policy's tensors, by name, on the CPU."""
     return {n: t.detach().cpu().clone() for n, t in model.policy.state_dict().items()}

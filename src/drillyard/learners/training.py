@@ -328,7 +328,7 @@ class Training:
         now = self.context.clock.now()
         info = {"silent_layers": [*self.silent], "episodes_cut": self.marks.episodes_cut,
                 "interval": self.interval, "spaces": resumable.spaces_of(self._model),
-                "device": self._model.device.type}  # fmt: skip
+                "device": sb3_state.device_of(self._model)}  # fmt: skip
 
         def commit() -> None:
             self._writer.flush()  # its lines, and perhaps later ones, which a resume cuts off

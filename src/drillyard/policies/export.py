@@ -29,6 +29,7 @@ from drillyard.policies.playable import of_run
 from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vector import freeze_normalisation, load_normalisation
+from drillyard.spec.algorithms.engines import SBX
 from drillyard.system.optional_packages import install
 from drillyard.system.version import VERSION
 
@@ -87,7 +88,7 @@ def export(
     if format_ == "onnx":
         network = getattr(getattr(trained.policy, "act", None), "policy", None)
         engine = json.loads(trained.files[LEARNER_FILE]).get("engine")
-        if engine is not None or not isinstance(network, torch.nn.Module):
+        if engine == SBX or not isinstance(network, torch.nn.Module):
             raise UserError(
                 f"the policy of {trained.algorithm} is no module of torch"
                 f"{f' (engine: {engine})' if engine else ''}, and only those are exported to ONNX",

@@ -108,9 +108,10 @@ class LearnerSpec(Strict):
 
     algorithm: str = Field(description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
                            "plug-in's `module:Class`.")  # fmt: skip
-    engine: Literal["sb3", "sbx"] = Field(
+    engine: Literal["sb3", "sbx", "jax"] = Field(
         "sb3", exclude_if=lambda engine: engine == "sb3", description="Who computes it: "
-        "Stable-Baselines3 and sb3-contrib (PyTorch), or SBX (JAX; extra `sbx`), which is faster.",
+        "Stable-Baselines3 and sb3-contrib (PyTorch); `jax` (extra `jax`), which compiles `ppo` "
+        "and `a2c`; or SBX (JAX; extra `sbx`).",
     )  # fmt: skip
     preset: str | None = Field(
         "auto", description="`auto` takes a tuned preset when one fits; null takes none."

@@ -1,8 +1,9 @@
 """``learner.engine``: who computes an algorithm. Tables and checks, without torch or JAX.
 
-SBX has Stable-Baselines3's algorithms in JAX, and its arguments, but not all of them: what it
-lacks, or takes and does not use, is refused by name. ``tests/contract/test_sbx.py`` holds the
-table against the installed signatures.
+``jax`` is drillyard's own compiled learner, see ``jax_arguments``. SBX has Stable-Baselines3's
+algorithms in JAX, and its arguments, but not all of them: what it lacks, or takes and does not
+use, is refused by name. ``tests/contract/test_sbx.py`` holds the table against the installed
+signatures.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms import jax_arguments
 from drillyard.spec.algorithms.signatures import ARGUMENTS, OURS
 from drillyard.spec.learning import LearnerSpec
 from drillyard.system.optional_packages import install
 
-SBX = "sbx"
-PACKAGE = "sbx-rl"
+JAX, SBX = "jax", "sbx"
+PACKAGES = {JAX: "jax", SBX: "sbx-rl"}
+"""Engine -> the package that it needs; its module has the engine's name."""
+_PINNED = {JAX: "jax==0.10.2", SBX: "sbx-rl==0.28.0"}
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 _SDE = ("use_sde", "sde_sample_freq")
 _SAC = (*_SDE, "use_sde_at_warmup", "optimize_memory_usage")
@@ -82,14 +86,17 @@ def validate_engine(learner: LearnerSpec) -> None:
     Raises:
         ConfigErrors: Every field that cannot work.
     """
-    if learner.engine != SBX:
+    if learner.engine not in PACKAGES:
         return
-    if learner.algorithm not in _LACKS:
+    known = _LACKS if learner.engine == SBX else jax_arguments.ALGORITHMS
+    if learner.algorithm not in known:
         raise ConfigError(
-            f"SBX has no {learner.algorithm}", field="learner.engine", value=SBX,
-            allowed=f"sbx for {', '.join(_LACKS)}", hint="delete `engine:`",
+            f"{learner.engine.upper()} has no {learner.algorithm}", field="learner.engine",
+            value=learner.engine, allowed=f"{learner.engine} for {', '.join(known)}",
+            hint="delete `engine:`",
         )  # fmt: skip
-    errors = list(_problems(learner))
+    find = _problems if learner.engine == SBX else jax_arguments.problems
+    errors = list(find(learner))
     if errors:
         raise ConfigErrors(errors)
 
@@ -152,27 +159,34 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
     """
     learner = spec.learner
     assert learner is not None
-    if learner.engine != SBX:
+    engine = learner.engine
+    if engine not in PACKAGES:
         return
     from drillyard.spec.algorithms.networks import auto_policy
 
-    if auto_policy(observation, learner.algorithm) != "MlpPolicy":
+    flat = auto_policy(observation, learner.algorithm) == "MlpPolicy"
+    if jax_arguments.sees_images(observation) if engine == JAX else not flat:
+        also = " and mappings of them" if engine == JAX else ""
         raise ConfigError(
-            f"sbx is offered for flat observations only, not {observation}",
-            field="learner.engine", value=SBX, allowed="sb3",
+            f"{engine} is offered for flat observations{also} only, not {observation}",
+            field="learner.engine", value=engine, allowed="sb3",
             hint="delete `engine:`, or flatten it (simulator.wrappers: [flatten_observation])",
         )  # fmt: skip
-    travels = any(PACKAGE in line for line in spec.requirements)
-    if find_spec(SBX) is None and not travels:
-        raise missing()
+    travels = any(PACKAGES[engine] in line for line in spec.requirements)
+    if find_spec(engine) is None and not travels:
+        raise missing(engine)
 
 
-def missing() -> ConfigError:
-    """SBX is not installed, with what to do."""
+def missing(engine: str) -> ConfigError:
+    """The package of an engine is not installed, with what to do.
+
+    Args:
+        engine: A key of ``PACKAGES``.
+    """
     return ConfigError(
-        "SBX is not installed here", field="learner.engine", value=SBX,
+        f"{engine.upper()} is not installed here", field="learner.engine", value=engine,
         allowed="sb3, which is installed",
-        hint=f"{install('sbx')}, or write `requirements: [{PACKAGE}==0.28.0]`, or "
+        hint=f"{install(engine)}, or write `requirements: [{_PINNED[engine]}]`, or "
         "engine: sb3",
     )  # fmt: skip
 

@@ -1,0 +1,125 @@
+"""The rollout's side of a policy: forward passes and draws in NumPy, on the weights themselves.
+
+A call of a compiled program costs tens of microseconds before it computes anything; a small
+network is done by then. Values and log-probabilities of a rollout are computed afterwards, at
+once (``programs``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from drillyard.learners.jax_engine.activations import HOST
+from drillyard.learners.jax_engine.network import LOG_STD, Head, Network
+
+BLOCK = 1 << 16
+"""Random numbers that are drawn at once, about."""
+
+Forward = Callable[[np.ndarray], np.ndarray]
+
+
+class Stack:
+    """The layers of an actor or a critic.
+
+    Args:
+        network: Which of them there are.
+        layers: ``network.actor`` or ``network.critic``.
+        values: The flat vector of parameters; looked at in each call.
+    """
+
+    def __init__(
+        self, network: Network, layers: tuple[tuple[str, str], ...], values: np.ndarray
+    ) -> None:
+        named = network.unflatten(values)
+        self._layers = [(named[weight].T, named[bias]) for weight, bias in layers]
+        self._activate = HOST[network.activation]
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The outputs, (rows, outputs)."""
+        *hidden, (weight, bias) = self._layers
+        for each, add in hidden:
+            rows = np.dot(rows, each)
+            rows += add
+            rows = self._activate(rows)
+        rows = np.dot(rows, weight)
+        rows += bias
+        return rows
+
+
+class Sampler:
+    """Draws actions.
+
+    Args:
+        head: The distribution.
+        copies: Of the simulator.
+    """
+
+    def __init__(self, head: Head, copies: int) -> None:
+        self._head, self._copies = head, copies
+        self._draw = getattr(self, f"_{head.kind}")
+        ends = np.cumsum(head.sizes)
+        self._parts = [slice(int(end) - size, int(end))
+                       for end, size in zip(ends, head.sizes, strict=True)]  # fmt: skip
+        self._std = np.ones(head.outputs, np.float32)
+        self._rng = np.random.default_rng(0)
+        self._noise: list[np.ndarray] = []
+
+    def begin(self, seed: int, parameters: dict[str, np.ndarray]) -> None:
+        """Begin a rollout.
+
+        Args:
+            seed: Of its draws.
+            parameters: Of the policy, which do not change meanwhile.
+        """
+        self._rng = np.random.Generator(np.random.SFC64(seed))
+        self._noise = []
+        if self._head.kind == "gaussian":
+            self._std = np.exp(parameters[LOG_STD])
+
+    def __call__(self, outputs: np.ndarray) -> np.ndarray:
+        """An action for each row.
+
+        Args:
+            outputs: Of the actor, (copies, ``head.outputs``).
+
+        Raises:
+            ValueError: They are not finite.
+        """
+        if not np.isfinite(np.vdot(outputs, outputs)) and not np.isfinite(outputs).all():
+            raise ValueError("the actor's outputs do not satisfy the constraint of being finite")
+        if not self._noise:
+            self._noise = list(self._block()[::-1])
+        found: np.ndarray = self._draw(outputs, self._noise.pop())
+        return found
+
+    def _block(self) -> np.ndarray:
+        width = self._head.outputs
+        shape = (max(1, BLOCK // (self._copies * width)), self._copies, width)
+        if self._head.kind == "gaussian":
+            return self._rng.standard_normal(shape, np.float32)
+        # The largest of logits plus Gumbel noise is a draw from the softmax of the logits; a
+        # logistic variable is the difference of two Gumbel ones (Maddison et al. 2014). Not in
+        # float32: its smallest exponential variable is drawn once in sixteen million times.
+        if self._head.kind == "bernoulli":
+            return self._rng.logistic(size=shape).astype(np.float32)
+        return -np.log(self._rng.standard_exponential(shape)).astype(np.float32)
+
+    def _gaussian(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        noise *= self._std
+        noise += outputs
+        return noise
+
+    def _categorical(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        noise += outputs
+        chosen: np.ndarray = noise.argmax(axis=1)
+        return chosen
+
+    def _categoricals(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        noise += outputs
+        return np.stack([noise[:, part].argmax(axis=1) for part in self._parts], axis=1)
+
+    def _bernoulli(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        drawn: np.ndarray = noise > -outputs
+        return drawn

@@ -1,0 +1,45 @@
+"""Log-probabilities and entropies of actions in JAX, by the formulas of Stable-Baselines3.
+
+Source: ``common/distributions.py`` of stable_baselines3 2.9.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drillyard.learners.jax_engine.network import LOG_STD, Head
+
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+def judge(head: Head, outputs: Any, parameters: dict[str, Any], actions: Any) -> tuple[Any, Any]:
+    """Log-probability of each action, and entropy of each distribution, in nats.
+
+    Args:
+        head: The distribution.
+        outputs: Of the actor, (rows, ``head.outputs``).
+        parameters: Of the policy.
+        actions: (rows, values of an action), float32 or int32.
+    """
+    if head.kind == "gaussian":
+        log_std = parameters[LOG_STD]
+        off = (actions - outputs) * jnp.exp(-log_std)
+        likely = (-0.5 * off * off - log_std - _HALF_LOG_TAU).sum(axis=1)
+        return likely, jnp.broadcast_to((0.5 + _HALF_LOG_TAU + log_std).sum(), likely.shape)
+    if head.kind == "bernoulli":
+        yes, no = jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)
+        likely = jnp.where(actions > 0, yes, no).sum(axis=1)
+        return likely, -(jnp.exp(yes) * yes + jnp.exp(no) * no).sum(axis=1)
+    likely, entropy = 0.0, 0.0
+    starts = np.cumsum([0, *head.sizes])
+    for column, (start, size) in enumerate(zip(starts, head.sizes, strict=False)):
+        logs = jax.nn.log_softmax(outputs[:, start : start + size])
+        chosen = actions[:, column, None] == jnp.arange(size)
+        likely += jnp.where(chosen, logs, 0.0).sum(axis=1)
+        entropy -= (jnp.exp(logs) * logs).sum(axis=1)
+    return likely, entropy

@@ -1,0 +1,208 @@
+"""PPO and A2C of Stable-Baselines3 whose rollouts and updates are computed by ``Core``.
+
+Constructor arguments, schedules, the loop over rollouts, callbacks, logged names, networks and
+their first weights are Stable-Baselines3's own code. Only ``collect_rollouts`` and ``train`` are
+replaced. Random numbers come from torch's generator (seeds of the actions of a rollout) and from
+NumPy's (orders of minibatches, drawn as Stable-Baselines3 draws them), which barriers seed anew.
+
+Read against stable_baselines3 2.9 and jax 0.10.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+import stable_baselines3 as sb3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.utils import explained_variance
+
+from drillyard.errors import UserError
+from drillyard.learners.jax_engine.core import Core, backend
+from drillyard.learners.jax_engine.programs import Numbers, Told
+from drillyard.spec.algorithms import engines
+
+
+class _Compiled:
+    """What is the same for both; comes before the algorithm's class."""
+
+    ratios = False
+    _core: Core
+
+    def _setup_model(self) -> None:
+        super()._setup_model()  # type: ignore[misc]
+        self._core = Core(self, self.ratios)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_core"]  # type: ignore[misc]
+
+    @property
+    def backend(self) -> str:
+        """Where it computes: ``cpu`` or ``cuda``. The policy itself stays on the CPU."""
+        return backend()
+
+    def platform(self) -> dict[str, str]:
+        """See ``exactness.platform_of``."""
+        kind = "cpu" if backend() == "cpu" else jax.devices()[0].device_kind
+        return {"device": kind, "jax": version("jax"), "jaxlib": version("jaxlib")}
+
+    def described(self) -> dict[str, Any]:
+        """What ``sb3_build.describe`` would not find where PyTorch's models have it."""
+        acts = "jax" if self._core.acts_on_device else "numpy"
+        return {"engine": engines.JAX, "device": backend(), "acts_with": acts}
+
+    def collect_rollouts(
+        self: Any, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int
+    ) -> bool:
+        """As Stable-Baselines3's; values and log-probabilities are there at the end only."""
+        core, box = self._core, isinstance(self.action_space, spaces.Box)
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        core.begin(int(torch.randint(2**62, ()).item()))
+        n_steps, cut = 0, []
+        while n_steps < n_rollout_steps:
+            actions = clipped_actions = core.act(n_steps, self._last_obs)
+            if box:
+                low, high = self.action_space.low, self.action_space.high
+                clipped_actions = np.clip(actions, low, high)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            for copy in np.flatnonzero(dones):
+                info = infos[copy]
+                last = info.get("terminal_observation")
+                if last is not None and info.get("TimeLimit.truncated", False):
+                    cut.append((n_steps, copy, last))
+            self._note(rollout_buffer, n_steps, actions, rewards)
+            n_steps += 1
+            self._last_obs, self._last_episode_starts = new_obs, dones
+        if cut:
+            steps, copies, ends = zip(*cut, strict=True)
+            rollout_buffer.rewards[steps, copies] += self.gamma * core.expect(ends)
+        core.judge(rollout_buffer, new_obs, dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _note(self: Any, buffer: Any, step: int, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """``RolloutBuffer.add`` without copies; values and log-probabilities come later."""
+        if isinstance(buffer.observations, dict):
+            for key, rows in buffer.observations.items():
+                rows[step] = self._last_obs[key].reshape(rows[step].shape)
+        else:
+            rows = buffer.observations
+            rows[step] = self._last_obs.reshape(rows[step].shape)
+        buffer.actions[step] = actions.reshape(buffer.actions[step].shape)
+        buffer.rewards[step] = rewards
+        buffer.episode_starts[step] = self._last_episode_starts
+
+    def _numbers(self: Any, **more: float) -> Numbers:
+        (group,) = self.policy.optimizer.param_groups
+        return Numbers(group["lr"], self.ent_coef, self.vf_coef, self.max_grad_norm, **more)
+
+    def _told(self: Any) -> None:
+        buffer = self.rollout_buffer
+        found = explained_variance(buffer.values.reshape(-1), buffer.returns.reshape(-1))
+        self.logger.record("train/explained_variance", found)
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
+
+
+class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
+    """Proximal policy optimisation."""
+
+    ratios = True
+
+    def train(self) -> None:
+        """All epochs over the rollout in one compiled call."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        progress = self._current_progress_remaining
+        clip_range = self.clip_range(progress)
+        clip_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)
+        rows = self.rollout_buffer.rewards.size
+        program = self._core.program(
+            normalize_advantage=self.normalize_advantage, clip_values=clip_vf is not None,
+            limit_kl=self.target_kl is not None,
+        )  # fmt: skip
+        told = self._core.learn(
+            program, self.rollout_buffer, self._order(rows),
+            self._numbers(clip_range=clip_range, clip_range_vf=clip_vf or 0.0,
+                          target_kl=self.target_kl or 0.0),
+        )  # fmt: skip
+        per_epoch = rows // self.batch_size
+        epochs = -(-len(told.loss) // per_epoch)
+        self._n_updates += epochs
+        self._tell(told, told.approx_kl[(epochs - 1) * per_epoch :])
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip_range)
+        if clip_vf is not None:
+            self.logger.record("train/clip_range_vf", clip_vf)
+
+    def _order(self, rows: int) -> np.ndarray:
+        """Rows of all minibatches, as ``RolloutBuffer.get`` draws them.
+
+        Stable-Baselines3 counts the steps of the first copy before those of the second; rows here
+        are step after step.
+        """
+        drawn = np.stack([np.random.permutation(rows) for _ in range(self.n_epochs)])
+        copy, step = np.divmod(drawn, self.n_steps)
+        order: np.ndarray = (step * self.n_envs + copy).astype(np.int32)
+        return order.reshape(-1, self.batch_size)
+
+    def _tell(self, told: Told, last_epoch: np.ndarray) -> None:
+        for name, values in (
+            ("entropy_loss", told.entropy_loss), ("policy_gradient_loss", told.policy_loss),
+            ("value_loss", told.value_loss), ("approx_kl", last_epoch),
+            ("clip_fraction", told.clip_fraction),
+        ):  # fmt: skip
+            self.logger.record(f"train/{name}", float(np.mean(values, dtype=np.float64)))
+        self.logger.record("train/loss", float(told.loss[-1]))
+        self._told()
+
+
+class A2C(_Compiled, sb3.A2C):  # type: ignore[misc]
+    """Advantage actor-critic."""
+
+    def train(self) -> None:
+        """One step of the optimiser over the whole rollout."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        order = np.arange(self.rollout_buffer.rewards.size, dtype=np.int32)[None]
+        program = self._core.program(normalize_advantage=self.normalize_advantage)
+        told = self._core.learn(program, self.rollout_buffer, order, self._numbers())
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name in ("entropy_loss", "policy_loss", "value_loss"):
+            self.logger.record(f"train/{name}", float(getattr(told, name)[-1]))
+        self._told()
+
+
+CLASSES: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
+
+
+def algorithm(name: str, device: str) -> Any:
+    """The class of an algorithm, where JAX may compute.
+
+    Args:
+        name: ``ppo`` or ``a2c``.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: JAX finds no GPU.
+    """
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif backend() == "cpu":
+        raise UserError(
+            f"resources.device is cuda, and jax {version('jax')} finds no GPU here",
+            hint="pip install 'jax[cuda12]', or set resources.device: cpu",
+        )
+    return CLASSES[name]

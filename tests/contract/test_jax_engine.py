@@ -1,10 +1,24 @@
 """``learner.engine: jax`` keeps to the contract of learners. Where JAX is missing: skipped."""
 
-import pytest
+import random
 
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+
+from drillyard.agents.base import load_policy
+from drillyard.agents.trained import trained
+from drillyard.mailbox.records import ExperimentRecord, Phase
+from drillyard.metrics import streams
+from drillyard.policies.export import CHECKED, TOLERANCE, export
+from drillyard.results.fingerprint import fingerprint, weights_fingerprint
+from drillyard.runs import checkpoints
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.learner_suite import LearnerSuite
-from tests.contract.test_exact_resume import DISCRETE, DRIFT
+from drillyard.testing.phases import OneRun
+from drillyard.workloads.rl import RlWorkload
+from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
+from tests.contract.test_exact_resume import processes as processes
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
@@ -30,3 +44,130 @@ class TestA2c(LearnerSuite):
     @pytest.fixture
     def spec(self):
         return experiment(DISCRETE, "a2c", {**SMALL, "n_steps": 8}, 320, n_envs=2)
+
+
+ANY = "tests.contract.spaces_world:AnySpaces"
+ROLLOUT = {**SMALL, "n_steps": 32, "batch_size": 32, "n_epochs": 2, "learning_rate": "lin_1e-3"}
+CASES = {
+    "ppo": case(DRIFT, "ppo", {**ROLLOUT, "clip_range_vf": 0.2, "target_kl": 0.01}, ["normalize"],
+                n_envs=2),
+    "a2c-curriculum": case({**DISCRETE, "metrics": {"far": "max"}, "curriculum": {"stages": [
+        {"lesson": {"start": 0}, "promote": {"steps": 150}},
+        {"lesson": {"start": {"min": -2, "max": 2}}}]}}, "a2c", {**SMALL, "n_steps": 8},
+        n_envs=2),
+    "ppo-dict": case({"id": ANY, "args": {"observation": "dict", "action": "multidiscrete"}},
+                     "ppo", ROLLOUT, ["normalize"], n_envs=2),
+    "ppo-binary": case({"id": ANY, "args": {"action": "multibinary"}}, "ppo", ROLLOUT, [
+        {"name": "frame_stack", "args": {"n": 3}}], n_envs=2),
+    "ppo-vectorised": case({"id": "CartPole-v1"}, "ppo", ROLLOUT, ["normalize"], n_envs=3,
+                           copies="vectorised"),
+    "ppo-processes": case(DRIFT, "ppo", ROLLOUT, ["normalize"], n_envs=2, copies="processes"),
+    "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {**SMALL, "use_rms_prop": False}, n_envs=2),
+}  # fmt: skip
+KINDS = {"ppo", "a2c-curriculum"}
+"""The others run on demand."""
+for each in CASES.values():
+    each["learner"]["engine"] = "jax"
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
+)
+def test_a_killed_run_ends_as_one_that_was_left_alone(name, processes, tmp_path):
+    one = CASES[name]
+    assert train(processes, tmp_path / "a", one, 1) == 0
+    a, b = box(tmp_path / "a"), box(tmp_path / "b")
+    steps = sorted(step for step, _ in checkpoints.found(a, RUN))
+    copies = one["train"]["n_envs"]
+    die_at = random.Random(name).randint(steps[1] // copies + 5, steps[-1] // copies + 60)
+    assert train(processes, tmp_path / "b", one, 1, die_at) == -9
+    before = checkpoints.found(b, RUN)
+    assert train(processes, tmp_path / "b", one, 2) == 0
+    assert summary(b)["resumes"] == 1 and summary(b)["resumed_step"] == before[0][0] > 0
+    assert summary(b)["exactness"] == ("exact with resets" if name[:5] == "reset" else "exact")
+    assert summary(b)["best"] == summary(a)["best"]
+    for stream in ("train", "episodes", "evaluation"):
+        lines_a, lines_b = (streams.read_stream(m, RUN, stream) for m in (a, b))
+        assert [streams.canonical(x) for x in lines_b] == [streams.canonical(x) for x in lines_a]
+    assert fingerprint(b, RUN) == fingerprint(a, RUN)
+    assert weights_fingerprint(b, RUN, "best") == weights_fingerprint(a, RUN, "best")
+    step, attempt = before[0]
+    kinds = {
+        name.rpartition(".")[2] for name in checkpoints.read_meta(b, RUN, attempt, step).files
+    }
+    assert kinds == {"json", "npz", "safetensors"}
+
+
+class Watching(BaseCallback):
+    """Notes what a user's callback sees."""
+
+    seen: dict = {}  # noqa: RUF012
+
+    def _on_step(self):
+        self.seen["steps"] = self.num_timesteps
+        self.seen["actions"] = self.locals["clipped_actions"].shape
+        return True
+
+    def _on_rollout_end(self):
+        buffer = self.model.rollout_buffer
+        self.seen["spread"] = float(np.std(buffer.advantages))
+        self.seen["returns"] = bool(np.all(buffer.returns == buffer.advantages + buffer.values))
+
+
+def run_of(folder, engine="jax", algorithm="ppo", simulator=None, args=None, **parts):
+    learner = {"algorithm": algorithm, "args": args or ROLLOUT, "preset": None,
+               "engine": engine, **parts.pop("learner", {})}  # fmt: skip
+    spec = ExperimentSpec.model_validate({
+        "name": "mine", "simulator": simulator or {**DRIFT, "wrappers": ["normalize"]},
+        "learner": learner, "train": {"steps": 640, "n_envs": 2, **parts.pop("train", {})},
+        "tracking": {"tensorboard": False}, "evaluate": {"episodes": 2}, "seeds": [3], **parts,
+    })  # fmt: skip
+    RlWorkload().check(spec, None)
+    run = OneRun(folder, spec, RlWorkload())
+    run.mailbox.create("experiment.json", ExperimentRecord(
+        name=spec.name, spec=spec.model_dump(mode="json", by_alias=True), identity="",
+        created_at=0.0))  # fmt: skip
+    return run
+
+
+def test_callbacks_early_stopping_and_the_best_policies(tmp_path):
+    run = run_of(
+        tmp_path, learner={"callbacks": [f"{__name__}:Watching"]},
+        train={"stop": {"patience": 1, "epoch": 1, "min_improvement": 1e9}},
+        evaluate={"episodes": 2, "keep_best": 2, "every": {"steps": 64, "episodes": 2}},
+    )  # fmt: skip
+    outcome = run.phase(Phase.TRAIN)
+    assert outcome.summary["ended_by"] == "patience" and outcome.summary["steps"] < 640
+    assert len(outcome.summary["top"]) == 2 and outcome.summary["best"]
+    assert Watching.seen["steps"] == outcome.summary["steps"]
+    assert Watching.seen["actions"] == (2, 2)
+    assert Watching.seen["spread"] > 0 and Watching.seen["returns"]
+    told = outcome.summary["parameters"]
+    assert (told["engine"], told["device"], told["acts_with"]) == ("jax", "cpu", "numpy")
+    assert told["learning_rate"] == "linear 0.001 to 0" and told["net_arch"] == [16, 16]
+
+
+@pytest.mark.parametrize("engines", [("jax", "sb3"), ("sb3", "jax")])
+def test_a_training_begins_with_a_policy_of_the_other_engine(engines, tmp_path):
+    first = run_of(tmp_path / "a", engines[0])
+    outcome = first.phase(Phase.TRAIN)
+    then = load_policy(first.contents(outcome), "final")
+    with trained(first.mailbox, first.run, "final") as policy:
+        export(policy, "safetensors", tmp_path / "bundle")
+    lazy = {**ROLLOUT, "learning_rate": 1e-12}
+    learner = {"init_from": str(tmp_path / "bundle")}
+    second = run_of(tmp_path / "b", engines[1], args=lazy, learner=learner)
+    made = second.contents(second.phase(Phase.TRAIN))
+    now = load_policy(made, "final")
+    seen = np.random.default_rng(1).normal(size=(64, 3)).astype(np.float32)
+    np.testing.assert_allclose(now(seen), then(seen), atol=1e-5)
+    assert np.abs(then(seen)).max() > 0.01
+    assert set(made) == set(first.contents(outcome))
+
+
+def test_what_it_trained_leaves_as_onnx_and_is_played_without_jax(tmp_path):
+    run = run_of(tmp_path / "a", simulator={"id": "Pendulum-v1", "wrappers": ["normalize"]})
+    run.phase(Phase.TRAIN)
+    with trained(run.mailbox, run.run) as policy:
+        made = export(policy, "onnx", tmp_path / "bundle")
+    assert made.checked == CHECKED and made.largest_difference < TOLERANCE

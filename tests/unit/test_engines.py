@@ -1,19 +1,21 @@
 """``learner.engine``: what the other engine does not do is refused by name, unimported."""
 
 import pytest
+from gymnasium import spaces
 
 from drillyard.errors import ConfigError, ConfigErrors, DrillyardError
-from drillyard.learners.sb3_build import jax_engine
+from drillyard.learners.sb3_build import library
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms import engines
+from drillyard.spec.algorithms import engines, jax_arguments
 from drillyard.spec.load import load
 from drillyard.workloads.rl import RlWorkload
+from tests.contract.spaces_world import OBSERVATIONS
 
 
-def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), **learner):
+def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), engine="sbx", **learner):
     return ExperimentSpec.model_validate({
         "name": "x", "simulator": {"id": simulator}, "train": {"steps": 4096},
-        "learner": {"algorithm": algorithm, "engine": "sbx", "preset": None, **learner},
+        "learner": {"algorithm": algorithm, "engine": engine, "preset": None, **learner},
         "requirements": list(requirements),
     })  # fmt: skip
 
@@ -47,15 +49,20 @@ def test_a_schedule_passes_where_it_is_used():
     engines.validate_engine(spec_of("sac", args={"learning_rate": "lin_1e-3"}).learner)
 
 
-def test_without_sbx_the_line_that_installs_it_is_said(monkeypatch):
+@pytest.mark.parametrize(
+    ("engine", "package"), [("sbx", "sbx-rl==0.28.0"), ("jax", "jax==0.10.2")]
+)
+def test_without_its_package_the_line_that_installs_it_is_said(engine, package, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda _: None)
     monkeypatch.setattr("drillyard.learners.sb3_build.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as caught:
-        RlWorkload().check(spec_of(), None)
-    assert "pip install 'drillyard[sbx]'" in caught.value.hint
+        RlWorkload().check(spec_of("ppo", engine=engine), None)
+    assert f"pip install 'drillyard[{engine}]'" in caught.value.hint
+    assert package in caught.value.hint
     with pytest.raises(ConfigError):
-        jax_engine()
-    RlWorkload().check(spec_of(requirements=["sbx-rl==0.28.0"]), None)  # it travels with the code
+        library(engine)
+    # It travels with the code.
+    RlWorkload().check(spec_of("ppo", engine=engine, requirements=[package]), None)
 
 
 def test_an_older_experiment_has_the_identity_that_it_had():
@@ -70,3 +77,46 @@ def test_an_engine_is_refused_for_learners_that_have_none(algorithm, tmp_path):
     file.write_text(f"name: it\nsimulator: {{id: CartPole-v1}}\ntrain: {{steps: 9}}\n{learner}\n")
     with pytest.raises(DrillyardError, match=f"SBX has no {algorithm}"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "word"),
+    [
+        ({"algorithm": "sac"}, "engine", "no sac"),
+        ({"args": {"use_sde": True}}, "args.use_sde", "not offered"),
+        ({"args": {"sde_sample_freq": 4}}, "args.sde_sample_freq", "not offered"),
+        ({"policy": "CnnPolicy"}, "policy", "not offered"),
+        ({"policy": "some.module:Policy"}, "policy", "not offered"),
+        *(({"args": {"policy_kwargs": {name: value}}}, f"args.policy_kwargs.{where}",
+           "not offered") for name, value, where in (
+              ("activation_fn", "prelu", "activation_fn"),
+              ("activation_fn", "a:B", "activation_fn"),
+              ("optimizer_class", "sgd", "optimizer_class"),
+              ("optimizer_kwargs", {"amsgrad": True}, "optimizer_kwargs.amsgrad"),
+              ("squash_output", True, "squash_output"),
+              ("share_features_extractor", False, "share_features_extractor"),
+              ("features_extractor_class", "nature_cnn", "features_extractor_class"))),
+    ],
+)  # fmt: skip
+def test_what_the_compiled_learner_does_not_do_is_refused_by_name(given, field, word):
+    with pytest.raises((ConfigError, ConfigErrors)) as caught:
+        engines.validate_engine(spec_of(**{"algorithm": "ppo", **given}, engine="jax").learner)
+    (error,) = getattr(caught.value, "errors", [caught.value])
+    assert error.field == f"learner.{field}" and word in str(error)
+    assert error.hint and error.allowed
+
+
+def test_images_are_refused_alone_and_in_mappings():
+    image = OBSERVATIONS["image"]
+    assert jax_arguments.sees_images(image)
+    assert jax_arguments.sees_images(spaces.Dict({"a": OBSERVATIONS["flat"], "b": image}))
+    assert not any(
+        jax_arguments.sees_images(space) for name, space in OBSERVATIONS.items() if name != "image"
+    )
+    spec = ExperimentSpec.model_validate({
+        "name": "x", "simulator": {"id": "tests.contract.spaces_world:AnySpaces",
+                                   "args": {"observation": "image"}},
+        "learner": {"algorithm": "ppo", "engine": "jax", "preset": None}, "train": {"steps": 4096},
+    })  # fmt: skip
+    with pytest.raises(ConfigError, match="flat observations and mappings of them only"):
+        RlWorkload().check(spec, None)

@@ -1,0 +1,139 @@
+"""Whether ``engine: jax`` reaches what ``engine: sb3`` reaches: ten seeds each, five worlds.
+
+    python -m tests.benchmarks.equal_returns [--seeds N] [--share S] [--workers N] [WORLD ...]
+
+Both engines train PPO with the same arguments and budget; the final policies are evaluated on the
+same episodes. The 95 % interval of the difference of the means over seeds (Welch's) is shown as a
+share of the range between ``random`` and the better engine; it is to lie within 5 %. ``--share``
+cuts all budgets: with less than 1 the table says nothing but that the script works. Names of
+worlds are those of ``WORLDS``; default: all. Needs the extra ``jax``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import drillyard
+from drillyard.spec import ExperimentSpec
+from drillyard.statistics import intervals
+
+from . import common
+
+ENGINES = ("sb3", "jax")
+EPISODES = 50
+WITHIN = 0.05
+"""Of the range; what the difference's interval is to lie within."""
+WORLDS: dict[str, dict[str, Any]] = {
+    "cartpole": {
+        "simulator": {"id": "CartPole-v1"}, "train": {"steps": 100_000, "n_envs": 8},
+        "args": {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8,
+                 "gamma": 0.98, "learning_rate": "lin_1e-3"},
+    },
+    "acrobot": {
+        "simulator": {"id": "Acrobot-v1", "wrappers": ["normalize"]},
+        "train": {"steps": 300_000, "n_envs": 16},
+        "args": {"n_steps": 256, "batch_size": 64, "n_epochs": 4, "gae_lambda": 0.94},
+    },
+    "pendulum": {
+        "simulator": {"id": "Pendulum-v1"}, "train": {"steps": 300_000, "n_envs": 4},
+        "args": {"n_steps": 1024, "batch_size": 64, "gamma": 0.9, "learning_rate": 1e-3},
+    },
+    "cstr": {
+        "simulator": {"id": "cstr", "wrappers": ["normalize"],
+                      "lesson": {"Cref_signal": {"values": [1, 2, 3, 4, 5]}}},
+        "train": {"steps": 200_000, "n_envs": 8},
+        "args": {"n_steps": 128, "batch_size": 256, "gamma": 0.95, "learning_rate": 1e-3,
+                 "policy_kwargs": {"log_std_init": -1.0}},
+        "lesson": {"Cref_signal": {"values": [1, 2, 3, 4]}},
+    },
+    "building": {
+        "simulator": {"id": "building", "wrappers": ["normalize"], "lesson": {
+            "day": {"min": 0, "max": 364, "int": True},
+            "temperature": {"normal": {"mean": 21, "std": 2}, "min": 15, "max": 27}}},
+        "train": {"steps": 400_000, "n_envs": 16},
+        "args": {"n_steps": 336, "batch_size": 448, "gamma": 0.98, "learning_rate": 1e-3,
+                 "policy_kwargs": {"log_std_init": -1.5}},
+        "lesson": {"day": {"values": [0, 45, 90, 135, 180, 225, 270, 315]}},
+    },
+}  # fmt: skip
+
+
+def trained(name: str, engine: str, seeds: int, share: float, workers: int, folder: Path) -> Any:
+    """Mean return of each seed, and that of ``random``."""
+    world = WORLDS[name]
+    args = world["args"]
+    rollout = args["n_steps"] * world["train"]["n_envs"]
+    steps = max(1, round(world["train"]["steps"] * share / rollout)) * rollout
+    spec = ExperimentSpec.model_validate({
+        "name": f"{name}-{engine}", "simulator": world["simulator"],
+        "learner": {"algorithm": "ppo", "engine": engine, "preset": None, "args": args},
+        "train": {**world["train"], "steps": steps, "copies": "one-by-one"},
+        "evaluate": {"episodes": EPISODES, "lesson": world.get("lesson")},
+        "seeds": [*range(1, seeds + 1)], "baselines": ["random"],
+        "tracking": {"mlflow": None, "tensorboard": False},
+        "resources": {"workers": workers, "threads": 1, "device": "cpu"},
+    })  # fmt: skip
+    done = drillyard.run(spec, folder=folder, store=folder / "store", report=False, flow=False)
+    found = done.to_dict()
+    rows = {each["policy"]: each["mean_return"] for each in found["policies"]}
+    return [run["mean_return"] for run in found["runs"]], rows["random"]
+
+
+def difference(one: list[float], other: list[float]) -> tuple[float, float]:
+    """Welch's 95 % interval of the difference of two means, the first less the second.
+
+    Source: Welch, "The generalization of 'Student's' problem when several different population
+    variances are involved" (1947); degrees of freedom are rounded down, which widens it.
+    """
+    parts = [statistics.variance(side) / len(side) for side in (one, other)]
+    middle, whole = statistics.mean(one) - statistics.mean(other), sum(parts)
+    if not whole:
+        return middle, middle
+    degrees = whole**2 / sum(
+        part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True)
+    )
+    half = intervals.student_t(0.975, max(1, math.floor(degrees))) * math.sqrt(whole)
+    return middle - half, middle + half
+
+
+def row(name: str, seeds: int, share: float, workers: int, folder: Path) -> str:
+    """What a world's two experiments say."""
+    sides = [trained(name, engine, seeds, share, workers, folder) for engine in ENGINES]
+    (theirs, chance), (ours, _) = sides
+    best = max(statistics.mean(ours), statistics.mean(theirs))
+    low, high = (100 * end / abs(best - chance) for end in difference(ours, theirs))
+    within = low >= -100 * WITHIN and high <= 100 * WITHIN
+    return (
+        f"sb3 {statistics.mean(theirs):.1f}, jax {statistics.mean(ours):.1f}, random "
+        f"{chance:.1f}: difference {low:+.1f} to {high:+.1f} % of the range "
+        f"({'within' if within else 'NOT within'} 5 %)"
+    )
+
+
+def main() -> None:
+    """Train, and print the table."""
+    parser = argparse.ArgumentParser(description="What both engines reach.")
+    parser.add_argument("worlds", nargs="*", metavar="WORLD")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    if unknown := set(given.worlds) - WORLDS.keys():
+        parser.error(f"no such world: {', '.join(unknown)}; there are {', '.join(WORLDS)}")
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in given.worlds or WORLDS:
+            said = row(name, given.seeds, given.share, given.workers, Path(scratch))
+            rows.append((name, said))
+            print(name, said, flush=True)
+    common.table(f"PPO, {given.seeds} seeds an engine, {EPISODES} episodes each", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -99,7 +99,7 @@ def update_over_products(model: Any, rounds: int) -> tuple[float, float]:
     """Processor seconds of an update, and of its matrix products alone."""
     core, rows = model._core, model.batch_size
     order = model._order(model.rollout_buffer.rewards.size)
-    features = core.batch(model.rollout_buffer).features[:rows]
+    features = core.batch(model.rollout_buffer)[0][:rows]
     layers = [[core.network.unflatten(core.weights.values)[weight].copy() for weight, _ in part]
               for part in (core.network.actor, core.network.critic)]  # fmt: skip
     alone = products(len(order))

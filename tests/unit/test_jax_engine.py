@@ -132,8 +132,9 @@ def gradient(model, buffer):
         more = {"clip_range": model.clip_range(1.0), "clip_range_vf": clip(1.0) if clip else 0.0}
     core, clips = model._core, bool(more.get("clip_range_vf"))
     program = core.program(normalize_advantage=model.normalize_advantage, clip_values=clips)
+    features, actions, judged = core.batch(buffer)
     found, told = programs.compiled(program).gradient(
-        core.weights.values, core.batch(buffer), model._numbers(**more)
+        core.weights.values, programs.Batch(features, actions, *judged), model._numbers(**more)
     )
     return np.array(found), told
 
@@ -219,7 +220,8 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
     with torch.no_grad():  # away from a uniform distribution
         model.policy.action_net.bias += torch.randn(model.policy.action_net.bias.shape)
     seen = np.full((N_ENVS, 4), 0.3, np.float32)
-    model._core.begin(3)
+    torch.manual_seed(3)
+    model._core.begin()
     drawn = np.concatenate([model._core.act(0, seen) for _ in range(3000)]).reshape(9000, -1)
     with torch.no_grad():
         chances = model.policy.get_distribution(torch.as_tensor(seen[:1]))

@@ -12,7 +12,7 @@ from drillyard.learners.jax_engine import optimisers, programs
 from drillyard.learners.jax_engine.host import Sampler, Stack
 from drillyard.learners.jax_engine.network import read
 from drillyard.learners.jax_engine.observations import Features
-from drillyard.learners.jax_engine.programs import Batch, Numbers, Program, Told
+from drillyard.learners.jax_engine.programs import Numbers, Program, Told
 from drillyard.learners.jax_engine.weights import Weights
 
 LARGE = 1 << 22
@@ -45,7 +45,8 @@ class Core:
         self._shape = model.action_space.shape
         self._dtype = model.action_space.dtype
         self._seen = np.zeros((model.n_steps + 1, model.n_envs, self._features.size), np.float32)
-        self._act = programs.compiled(self.program(normalize_advantage=False)).act
+        self._outcomes = np.zeros((2, model.n_steps, model.n_envs), np.float32)
+        self._compiled = programs.compiled(self.program(normalize_advantage=False))
         multiplications = model.n_envs * sum(
             int(np.prod(p.shape)) for p in self.network.places
             if p.name in {weight for weight, _ in self.network.actor}
@@ -61,14 +62,10 @@ class Core:
         """
         return Program(self.network, self._optimiser, self._ratios, **flags)
 
-    def begin(self, seed: int) -> None:
-        """Begin a rollout.
-
-        Args:
-            seed: Of the draws of its actions.
-        """
+    def begin(self) -> None:
+        """Begin a rollout."""
         self.weights.adopt()
-        self._sampler.begin(seed, self.network.unflatten(self.weights.values))
+        self._sampler.begin(len(self._seen) - 1, self.network.unflatten(self.weights.values))
         if self.acts_on_device:
             self._on_device = jax.device_put(self.weights.values)
 
@@ -81,7 +78,7 @@ class Core:
         """
         rows = self._features(observations, self._seen[step])
         if self.acts_on_device:
-            outputs = np.asarray(self._act(self._on_device, rows))
+            outputs = np.asarray(self._compiled.act(self._on_device, rows))
         else:
             outputs = self._actor(rows)
         actions = self._sampler(outputs)
@@ -102,22 +99,24 @@ class Core:
             dones: Of the last step.
         """
         self._features(after, self._seen[-1])
-        found = programs.compiled(self.program(normalize_advantage=False)).judge(
-            self.weights.values, self._seen, self._actions(buffer), buffer.rewards,
-            buffer.episode_starts, dones.astype(np.float32),
-            np.float32(buffer.gamma), np.float32(buffer.gae_lambda),
+        self._outcomes[0] = buffer.rewards
+        np.subtract(1.0, buffer.episode_starts[1:], out=self._outcomes[1, :-1])
+        np.subtract(1.0, dones, out=self._outcomes[1, -1])
+        found = self._compiled.judge(
+            self.weights.values, self._seen, self._actions(buffer), self._outcomes,
+            np.array([buffer.gamma, buffer.gae_lambda], np.float32),
         )  # fmt: skip
-        buffer.values[:], buffer.log_probs[:], buffer.advantages[:] = found
+        buffer.values[:], buffer.log_probs[:], buffer.advantages[:] = np.asarray(found)
         np.add(buffer.advantages, buffer.values, out=buffer.returns)
         buffer.pos, buffer.full = len(buffer.rewards), True
 
-    def batch(self, buffer: Any) -> Batch:
-        """A judged rollout as rows, step after step."""
+    def batch(self, buffer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A judged rollout as rows, step after step: features, actions, the rest of ``Batch``."""
         rows = buffer.rewards.size
-        return Batch(
+        rest = (buffer.advantages, buffer.returns, buffer.log_probs, buffer.values)
+        return (
             self._seen[:-1].reshape(rows, -1), self._actions(buffer).reshape(rows, -1),
-            buffer.advantages.reshape(-1), buffer.returns.reshape(-1),
-            buffer.log_probs.reshape(-1), buffer.values.reshape(-1),
+            np.stack([each.reshape(-1) for each in rest]),
         )  # fmt: skip
 
     def learn(self, program: Program, buffer: Any, order: np.ndarray, now: Numbers) -> Told:
@@ -133,14 +132,12 @@ class Core:
             What each minibatch said; those that were taken.
         """
         weights = self.weights
-        values, slots, steps, told = programs.compiled(program).learn(
-            weights.values, weights.slots, weights.steps, self.batch(buffer), order,
-            Numbers(*(np.float32(number) for number in now)),
-        )  # fmt: skip
-        weights.update(values, slots, steps)
-        found = Told(*(np.asarray(each) for each in told))
-        last = int(np.count_nonzero(np.broadcast_to(found.taken, found.loss.shape)))
-        return Told(*(each[:last] for each in found[:-1]))
+        state, steps, told = programs.compiled(program).learn(
+            weights.state, weights.steps, *self.batch(buffer), order, np.array(now, np.float32)
+        )
+        weights.update(state, steps)
+        found = np.asarray(told)
+        return Told(*found[found[:, -1] > 0].T)
 
     def _actions(self, buffer: Any) -> np.ndarray:
         kind = np.int32 if self.network.head.discrete else np.float32

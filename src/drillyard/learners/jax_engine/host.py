@@ -2,7 +2,7 @@
 
 A call of a compiled program costs tens of microseconds before it computes anything; a small
 network is done by then. Values and log-probabilities of a rollout are computed afterwards, at
-once (``programs``).
+once (``programs``). Random numbers come from torch's generator, which barriers seed anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from drillyard.learners.jax_engine.activations import HOST
 from drillyard.learners.jax_engine.network import LOG_STD, Head, Network
@@ -63,18 +64,17 @@ class Sampler:
         self._parts = [slice(int(end) - size, int(end))
                        for end, size in zip(ends, head.sizes, strict=True)]  # fmt: skip
         self._std = np.ones(head.outputs, np.float32)
-        self._rng = np.random.default_rng(0)
         self._noise: list[np.ndarray] = []
+        self._steps = 0
 
-    def begin(self, seed: int, parameters: dict[str, np.ndarray]) -> None:
+    def begin(self, steps: int, parameters: dict[str, np.ndarray]) -> None:
         """Begin a rollout.
 
         Args:
-            seed: Of its draws.
+            steps: That it has.
             parameters: Of the policy, which do not change meanwhile.
         """
-        self._rng = np.random.Generator(np.random.SFC64(seed))
-        self._noise = []
+        self._noise, self._steps = [], steps
         if self._head.kind == "gaussian":
             self._std = np.exp(parameters[LOG_STD])
 
@@ -95,16 +95,19 @@ class Sampler:
         return found
 
     def _block(self) -> np.ndarray:
-        width = self._head.outputs
-        shape = (max(1, BLOCK // (self._copies * width)), self._copies, width)
+        row = self._copies * self._head.outputs
+        steps = max(1, min(self._steps, BLOCK // row))
+        self._steps -= steps
+        shape = (steps, self._copies, self._head.outputs)
         if self._head.kind == "gaussian":
-            return self._rng.standard_normal(shape, np.float32)
+            return torch.randn(shape, dtype=torch.float32).numpy()
         # The largest of logits plus Gumbel noise is a draw from the softmax of the logits; a
         # logistic variable is the difference of two Gumbel ones (Maddison et al. 2014). Not in
         # float32: its smallest exponential variable is drawn once in sixteen million times.
+        drawn = torch.empty(shape, dtype=torch.float64).exponential_().log_()
         if self._head.kind == "bernoulli":
-            return self._rng.logistic(size=shape).astype(np.float32)
-        return -np.log(self._rng.standard_exponential(shape)).astype(np.float32)
+            drawn -= torch.empty(shape, dtype=torch.float64).exponential_().log_()
+        return drawn.neg_().float().numpy()
 
     def _gaussian(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
         noise *= self._std

@@ -2,8 +2,8 @@
 
 Constructor arguments, schedules, the loop over rollouts, callbacks, logged names, networks and
 their first weights are Stable-Baselines3's own code. Only ``collect_rollouts`` and ``train`` are
-replaced. Random numbers come from torch's generator (seeds of the actions of a rollout) and from
-NumPy's (orders of minibatches, drawn as Stable-Baselines3 draws them), which barriers seed anew.
+replaced. Random numbers come from torch's generator (actions) and from NumPy's (orders of
+minibatches, drawn as Stable-Baselines3 draws them), which barriers seed anew.
 
 Read against stable_baselines3 2.9 and jax 0.10.
 """
@@ -59,10 +59,9 @@ class _Compiled:
     ) -> bool:
         """As Stable-Baselines3's; values and log-probabilities are there at the end only."""
         core, box = self._core, isinstance(self.action_space, spaces.Box)
-        self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        core.begin(int(torch.randint(2**62, ()).item()))
+        core.begin()
         n_steps, cut = 0, []
         while n_steps < n_rollout_steps:
             actions = clipped_actions = core.act(n_steps, self._last_obs)
@@ -122,7 +121,6 @@ class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
 
     def train(self) -> None:
         """All epochs over the rollout in one compiled call."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         progress = self._current_progress_remaining
         clip_range = self.clip_range(progress)
@@ -173,7 +171,6 @@ class A2C(_Compiled, sb3.A2C):  # type: ignore[misc]
 
     def train(self) -> None:
         """One step of the optimiser over the whole rollout."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         order = np.arange(self.rollout_buffer.rewards.size, dtype=np.int32)[None]
         program = self._core.program(normalize_advantage=self.normalize_advantage)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-Slots = dict[str, Any]
+Slots = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def step(
         optimiser: Which one.
         values: Parameters.
         gradient: Of the loss, cut already.
-        slots: See ``weights.SLOTS``.
+        slots: What it keeps, in the order of ``weights.SLOTS``.
         steps: Taken so far, with this one.
         rate: Learning rate.
     """
@@ -57,15 +57,15 @@ def step(
         gradient = gradient + decay * values
     if optimiser.name == "RMSprop":
         keep = given["alpha"]
-        square = keep * slots["square_avg"] + (1 - keep) * gradient * gradient
+        square = keep * slots[0] + (1 - keep) * gradient * gradient
         values = values - rate * gradient / (jnp.sqrt(square) + given["eps"])
-        return values, {"square_avg": square}
+        return values, (square,)
     beta1, beta2 = given["betas"]
-    mean = slots["exp_avg"] + (1 - beta1) * (gradient - slots["exp_avg"])
-    square = beta2 * slots["exp_avg_sq"] + (1 - beta2) * gradient * gradient
+    mean = slots[0] + (1 - beta1) * (gradient - slots[0])
+    square = beta2 * slots[1] + (1 - beta2) * gradient * gradient
     spread = jnp.sqrt(square) / jnp.sqrt(_gone(beta2, steps)) + given["eps"]
     values = values - rate / _gone(beta1, steps) * mean / spread
-    return values, {"exp_avg": mean, "exp_avg_sq": square}
+    return values, (mean, square)
 
 
 def _gone(beta: float, steps: Any) -> Any:

@@ -69,8 +69,8 @@ class Told(NamedTuple):
     entropy_loss: Any
     clip_fraction: Any
     approx_kl: Any
-    taken: Any = True
-    """False: the updates of this rollout were at an end before."""
+    taken: Any = 1.0
+    """0: the updates of this rollout were at an end before."""
 
 
 def forward(network: Network, parameters: dict[str, Any], features: Any, of: str) -> Any:
@@ -119,21 +119,29 @@ def gradient(program: Program, values: Any, batch: Batch, now: Numbers) -> tuple
 
 
 def _learn(
-    program: Program, values: Any, slots: Any, steps: Any, batch: Batch, order: Any, now: Any
-) -> tuple[Any, ...]:
+    program: Program, kept: Any, steps: Any, features: Any, actions: Any, judged: Any, order: Any,
+    numbers: Any,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """All minibatches of a rollout, one after the other.
+
+    A call pays for each array that it is given or gives; so there are few.
 
     Args:
         program: What is computed.
-        values: Parameters, flat.
-        slots: Of the optimiser.
-        steps: Of the optimiser.
-        batch: The rollout.
+        kept: ``Weights.state``.
+        steps: ``Weights.steps``.
+        features: (rows, features).
+        actions: (rows, values of an action).
+        judged: The rest of a ``Batch``, (4, rows).
         order: Rows of each minibatch, (minibatches, rows).
-        now: ``Numbers``.
-    """
+        numbers: ``Numbers`` as an array.
 
-    def update(state: Any, part: Batch) -> tuple[Any, Told]:
+    Returns:
+        The new ``kept`` and ``steps``, and ``Told`` as an array, (minibatches, 7).
+    """
+    batch, now = Batch(features, actions, *judged), Numbers(*numbers)
+
+    def update(state: Any, part: Batch) -> tuple[Any, Any]:
         values, slots, steps, _ = state
         found, told = gradient(program, values, part, now)
         going = jnp.bool_(True)
@@ -146,35 +154,27 @@ def _learn(
         if program.limit_kl:
             state = jax.tree.map(lambda a, b: jnp.where(going, a, b), state,
                                  (values, slots, steps, going))  # fmt: skip
-        return state, told
+        return state, jnp.stack(told)
 
-    def minibatch(state: Any, rows: Any) -> tuple[Any, Told]:
+    def minibatch(state: Any, rows: Any) -> tuple[Any, Any]:
         part = Batch(*(each[rows] for each in batch))
         if not program.limit_kl:
             return update(state, part)
-        zero = jnp.float32(0)
-        nothing = Told(zero, zero, zero, zero, zero, zero, taken=jnp.bool_(False))
-        found: tuple[Any, Told] = jax.lax.cond(
-            state[-1], lambda: _typed(update(state, part)), lambda: (state, nothing)
+        nothing = jnp.zeros(len(Told._fields))
+        found: tuple[Any, Any] = jax.lax.cond(
+            state[-1], lambda: update(state, part), lambda: (state, nothing)
         )
         return found
 
-    begin = (values, slots, steps, jnp.bool_(True))
+    begin = (kept[0], tuple(kept[1:]), steps, jnp.bool_(True))
     (values, slots, steps, _), told = jax.lax.scan(minibatch, begin, order)
-    return values, slots, steps, told
-
-
-def _typed(found: tuple[Any, Told]) -> tuple[Any, Told]:
-    """Both branches of a condition have the same types."""
-    state, told = found
-    return state, told._replace(taken=jnp.bool_(True))
+    return jnp.stack([values, *slots]), steps, told
 
 
 def _judge(
-    program: Program, values: Any, features: Any, actions: Any, rewards: Any, starts: Any,
-    dones: Any, gamma: Any, gae_lambda: Any,
-) -> tuple[Any, Any, Any]:  # fmt: skip
-    """Values, log-probabilities and advantages of a rollout, (steps, copies) each.
+    program: Program, values: Any, features: Any, actions: Any, outcomes: Any, numbers: Any
+) -> Any:
+    """Values, log-probabilities and advantages of a rollout, (3, steps, copies).
 
     Generalised advantage estimation: Schulman et al., "High-dimensional continuous control using
     generalized advantage estimation" (2016), equation 16.
@@ -184,14 +184,12 @@ def _judge(
         values: Parameters, flat.
         features: (steps + 1, copies, features): the last row is that after the rollout.
         actions: (steps, copies, values of an action).
-        rewards: (steps, copies), with what is expected after a time limit.
-        starts: (steps, copies): 1 where an episode begins.
-        dones: (copies,): 1 where the last step ended an episode.
-        gamma: Discount.
-        gae_lambda: See the source.
+        outcomes: (2, steps, copies): rewards, with what is expected after a time limit; 1 where
+            the episode went on after the step.
+        numbers: Discount, and lambda of the source.
     """
     network, parameters = program.network, program.network.unflatten(values)
-    copies = features.shape[1]
+    copies, (rewards, going), (gamma, gae_lambda) = features.shape[1], outcomes, numbers
 
     def rows(each: tuple[Any, Any]) -> tuple[Any, Any]:
         seen, done = each
@@ -200,16 +198,17 @@ def _judge(
         return forward(network, parameters, seen, "critic")[:, 0], likely
 
     steps = len(actions)
-    group = max(
-        d for d in range(1, steps + 1) if not steps % d and d * copies <= max(ROWS, copies)
-    )
-    seen = features[:-1].reshape(steps // group, group * copies, -1)
-    done = actions.reshape(steps // group, group * copies, -1)
-    expected, likely = jax.lax.map(rows, (seen, done))
+    whole = features[:-1].reshape(steps * copies, -1), actions.reshape(steps * copies, -1)
+    if steps * copies <= ROWS:
+        expected, likely = rows(whole)
+    else:
+        expected, likely = jax.lax.map(
+            lambda each: jax.tree.map(lambda one: one[0], rows((each[0][None], each[1][None]))),
+            whole, batch_size=ROWS,
+        )  # fmt: skip
     expected, likely = expected.reshape(steps, copies), likely.reshape(steps, copies)
     last = forward(network, parameters, features[-1], "critic")[:, 0]
     after = jnp.concatenate([expected[1:], last[None]])
-    going = 1.0 - jnp.concatenate([starts[1:], dones[None]])
     deltas = rewards + gamma * after * going - expected
 
     def back(later: Any, here: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -217,8 +216,9 @@ def _judge(
         advantage = delta + gamma * gae_lambda * alive * later
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(back, jnp.zeros(copies), (deltas, going), reverse=True)
-    return expected, likely, advantages
+    begin = jnp.zeros(copies)
+    _, advantages = jax.lax.scan(back, begin, (deltas, going), reverse=True, unroll=8)
+    return jnp.stack([expected, likely, advantages])
 
 
 class Compiled(NamedTuple):

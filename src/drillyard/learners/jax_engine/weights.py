@@ -31,11 +31,14 @@ class Weights:
 
     def __init__(self, policy: Any, network: Network) -> None:
         self._policy, self._places = policy, network.places
-        self.values = np.zeros(network.size, np.float32)
+        self._slots = SLOTS[type(policy.optimizer).__name__]
+        self.state = np.zeros((1 + len(self._slots), network.size), np.float32)
+        """The parameters, and below them what the optimiser keeps of each, in ``SLOTS``' order."""
+        self.values = self.state[0]
         self.steps = np.zeros((), np.float32)
         """Steps that the optimiser has taken."""
-        kind = type(policy.optimizer).__name__
-        self.slots = {name: np.zeros(network.size, np.float32) for name in SLOTS[kind]}
+        begin = self.values.ctypes.data
+        self._addresses = [begin + place.start * self.values.itemsize for place in network.places]
         self.adopt()
         self._bind(policy.optimizer)
         # Loading a checkpoint gives an optimiser tensors of its own.
@@ -43,23 +46,23 @@ class Weights:
 
     def adopt(self) -> None:
         """Take in parameters that somebody gave other memory since the last time."""
-        for place, parameter in zip(self._places, self._policy.parameters(), strict=True):
-            here = self.values[place.start : place.stop]
-            if parameter.data_ptr() != here.ctypes.data:
+        parameters = list(self._policy.parameters())
+        for place, parameter, address in zip(
+            self._places, parameters, self._addresses, strict=True
+        ):
+            if parameter.data_ptr() != address:
+                here = self.values[place.start : place.stop]
                 here[:] = parameter.detach().numpy().reshape(-1)
                 parameter.data = torch.from_numpy(here).view(place.shape)
 
-    def update(self, values: Any, slots: dict[str, Any], steps: Any) -> None:
+    def update(self, state: Any, steps: Any) -> None:
         """Copy in what an update has computed.
 
         Args:
-            values: The parameters.
-            slots: What the optimiser keeps, by name.
+            state: See ``state``.
             steps: See ``steps``.
         """
-        np.copyto(self.values, values)
-        for name, vector in slots.items():
-            np.copyto(self.slots[name], vector)
+        np.copyto(self.state, state)
         self.steps[...] = steps
 
     def _bind(self, optimiser: Any) -> None:
@@ -68,7 +71,7 @@ class Weights:
             if "step" in state:
                 self.steps[...] = float(state["step"])
             state["step"] = torch.from_numpy(self.steps)
-            for name, vector in self.slots.items():
+            for name, vector in zip(self._slots, self.state[1:], strict=True):
                 here = vector[place.start : place.stop]
                 if name in state:
                     here[:] = state[name].detach().numpy().reshape(-1)

@@ -1,13 +1,14 @@
-"""``engine: jax`` over ``engine: sb3`` and over a plain script, and its update over its products.
+"""``engine: jax`` over plain scripts and over ``engine: sb3``, and its update over its products.
 
     python -m tests.benchmarks.compiled [ROUNDS [ROLLOUTS]]
 
 PPO with the same arguments on all sides, which take turns of some rollouts in one process with
 one thread. What is compiled is compiled before the first turn. Times are those of the processor,
-which a neighbour's load changes little. *Plain* is what a script without drillyard does:
-``DummyVecEnv`` with a ``Monitor`` around each copy. *Products* are the matrix products of all
-minibatches of a rollout, forwards and backwards, compiled alone: no update can take less time than
-these. Needs the extra ``jax``.
+which a neighbour's load changes little. *Plain* is what a script with Stable-Baselines3 and
+without drillyard does, *plain SBX* the same script with SBX: ``DummyVecEnv`` with a ``Monitor``
+around each copy. *Products* are the matrix products of all minibatches of a rollout, forwards and
+backwards, compiled alone: no update can take less time than these. Needs the extra ``jax``; the
+side of SBX needs the extra ``sbx``, and is left out without it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -27,11 +29,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from drillyard.learners.sb3_build import build
 from drillyard.simulators.make import make_env, make_vec
+from drillyard.spec.algorithms import engines
 from drillyard.spec.learning import SimulatorSpec
 
 from . import common
 
-SIDES = ("plain", "sb3", "jax")
+PLAIN_SBX = "plain SBX"
+SIDES = ("plain", *([PLAIN_SBX] if find_spec("sbx") else []), "sb3", "jax")
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,25 @@ WORLDS = {
 def model_of(side: str, world: World) -> Any:
     """A model that has learned from two rollouts."""
     spec, n = world.simulator, world.n_envs
-    if side == "plain":
+    if side in ("plain", PLAIN_SBX):
         venv = DummyVecEnv([lambda c=c: Monitor(make_env(spec, copy=c).env) for c in range(n)])
         venv.seed(1)
-        model = PPO("MlpPolicy", venv, seed=1, device="cpu", **world.args)
+        model = _kind(side)("MlpPolicy", venv, seed=1, device="cpu", **world.args,
+                            policy_kwargs={"net_arch": [64, 64]})  # fmt: skip
         model.set_logger(Logger(None, []))
     else:
         venv = make_vec(spec, n, 1, how="vectorised")
         model = build("ppo", None, world.args, venv, 1, "cpu", side)
     model.learn(2 * world.args["n_steps"] * n)
     return model
+
+
+def _kind(side: str) -> Any:
+    if side == "plain":
+        return PPO
+    import sbx  # not before JAX was told how many threads it has
+
+    return sbx.PPO
 
 
 def turn(model: Any, rollouts: int) -> float:
@@ -84,7 +97,7 @@ def compare(name: str, world: World, rounds: int, rollouts: int) -> None:
     models = {side: model_of(side, world) for side in SIDES}
     found = [{side: turn(models[side], rollouts) for side in SIDES} for _ in range(rounds)]
     rows = [(side, f"{statistics.median(f[side] for f in found):,.0f} steps/s") for side in SIDES]
-    for side in SIDES[:2]:
+    for side in SIDES[:-1]:
         ratios = [each["jax"] / each[side] for each in found]
         aim = f"; aim: at least {world.target:g}" if side == "plain" else ""
         rows.append((f"jax over {side}", f"{statistics.median(ratios):.2f} "
@@ -148,6 +161,9 @@ def main() -> None:
     given = [int(word) for word in sys.argv[1:]]
     rounds, rollouts = [*given, *(3, 4)[len(given) :]]
     torch.set_num_threads(1)
+    engines.prepare(1)
+    if PLAIN_SBX not in SIDES:
+        print("SBX is not installed, and is left out: pip install 'drillyard[sbx]'")
     for name, world in WORLDS.items():
         compare(name, world, rounds, rollouts)
 

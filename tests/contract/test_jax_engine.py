@@ -1,13 +1,17 @@
 """``learner.engine: jax`` keeps to the contract of learners. Where JAX is missing: skipped."""
 
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
 from drillyard.agents.base import load_policy
 from drillyard.agents.trained import trained
+from drillyard.errors import RunFailed
 from drillyard.mailbox.records import ExperimentRecord, Phase
 from drillyard.metrics import streams
 from drillyard.policies.export import CHECKED, TOLERANCE, export
@@ -19,6 +23,7 @@ from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
 from tests.contract.test_exact_resume import processes as processes
+from tests.patience import PATIENCE_S
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
@@ -171,3 +176,26 @@ def test_what_it_trained_leaves_as_onnx_and_is_played_without_jax(tmp_path):
     with trained(run.mailbox, run.run) as policy:
         made = export(policy, "onnx", tmp_path / "bundle")
     assert made.checked == CHECKED and made.largest_difference < TOLERANCE
+
+
+def test_a_program_of_its_own_is_trained_on_and_none_is_left(tmp_path):
+    program = Path(__file__).parents[1] / "unit" / "external_world.py"
+    external = {
+        "id": "external", "args": {
+            "command": [sys.executable, str(program)], "start_timeout_s": PATIENCE_S,
+            "step_timeout_s": PATIENCE_S, "environment": {"FAULTS": str(tmp_path / "happened")}},
+        "agent": {"observes": {"x": {"min": -20, "max": 20}},
+                  "acts": {"push": {"min": -1, "max": 1}}, "reward": "-abs(x)", "resets": ["x"]},
+    }  # fmt: skip
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    outcome = run_of(tmp_path / "a", simulator=external, train={"steps": 256}).phase(Phase.TRAIN)
+    assert outcome.summary["steps"] == 256 and outcome.summary["episodes"] > 0
+    left = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
+    assert not left, left
+
+
+def test_a_training_that_diverges_says_so_and_what_may_help(tmp_path):
+    run = run_of(tmp_path, args={**ROLLOUT, "learning_rate": 1e38})
+    with pytest.raises(RunFailed, match=r"became nan at step 64 \(seed 3\)") as caught:
+        run.phase(Phase.TRAIN)
+    assert "learning_rate" in caught.value.hint

@@ -6,11 +6,11 @@ layers over flat observations. The rest is refused by name. Needs neither torch 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from drillyard.errors import ConfigError
-from drillyard.registry import nearest
 from drillyard.spec.algorithms.signatures import ACTIVATIONS, ARGUMENTS, OPTIMISERS, class_name
 from drillyard.spec.learning import LearnerSpec
 
@@ -39,7 +39,7 @@ def problems(learner: LearnerSpec) -> Iterator[ConfigError]:
         if name in _SDE and value != ARGUMENTS[learner.algorithm][name]:
             yield ConfigError(
                 "is not offered with engine: jax", field=f"learner.args.{name}", value=value,
-                allowed=str(ARGUMENTS[learner.algorithm][name]), hint=WITHOUT,
+                allowed=json.dumps(ARGUMENTS[learner.algorithm][name]), hint=WITHOUT,
             )  # fmt: skip
     if learner.policy not in (None, *_POLICIES):
         yield ConfigError("is not offered with engine: jax", field="learner.policy",
@@ -54,7 +54,7 @@ def _of_network(field: str, name: str, value: Any, given: dict[str, Any]) -> Ite
     not_offered = "is not offered with engine: jax"
     if name not in _NETWORK:
         yield ConfigError(not_offered, field=field, value=value, allowed=", ".join(_NETWORK),
-                          hint=nearest(name, list(_NETWORK)) or WITHOUT)  # fmt: skip
+                          hint=WITHOUT)  # fmt: skip
     elif name == "activation_fn" and not _activation(value):
         able = [n for n, found in ACTIVATIONS.items() if found not in _WITH_WEIGHTS]
         yield ConfigError(not_offered, field=field, value=value, allowed=", ".join(able),

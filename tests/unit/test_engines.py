@@ -121,3 +121,25 @@ def test_images_are_refused_alone_and_in_mappings():
     })  # fmt: skip
     with pytest.raises(ConfigError, match="flat observations and mappings of them only"):
         RlWorkload().check(spec, None)
+
+
+def test_a_mistake_that_every_engine_refuses_is_said_once(tmp_path):
+    file = tmp_path / "it.yaml"
+    file.write_text(
+        "name: it\nsimulator: {id: CartPole-v1}\ntrain: {steps: 9}\nlearner:\n"
+        "  algorithm: ppo\n  engine: jax\n  args:\n    use_sde: 3\n    policy_kwargs:\n"
+        "      activation_fn: rleu\n      net_arhc: [3]\n"
+        "      optimizer_kwargs: {lr: 1, amsgrad: true, eps: small}\n"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load(file)
+    network = "learner.args.policy_kwargs"
+    found = {e.field: (e.line, e.hint) for e in caught.value.errors}
+    assert len(found) == len(caught.value.errors)
+    assert {field: line for field, (line, _) in found.items()} == {
+        "learner.args.use_sde": 8, f"{network}.activation_fn": 10, f"{network}.net_arhc": 11,
+        **dict.fromkeys((f"{network}.optimizer_kwargs.{n}" for n in ("lr", "amsgrad", "eps")), 12),
+    }  # fmt: skip
+    assert "'relu'" in found[f"{network}.activation_fn"][1]
+    assert "'net_arch'" in found[f"{network}.net_arhc"][1]
+    assert "learning_rate" in found[f"{network}.optimizer_kwargs.lr"][1]

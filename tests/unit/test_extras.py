@@ -56,6 +56,18 @@ def test_missing_packages_are_named_with_the_line_that_installs_them(
 
 
 @pytest.mark.usefixtures("without")
+def test_the_doctor_names_engines_that_are_not_installed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["doctor"])
+    said = "".join(capsys.readouterr())
+    for engine, package in (("jax", "jax"), ("sbx", "sbx-rl")):
+        (line,) = (each for each in said.splitlines() if f"engine {engine} " in each)
+        assert package in line and line.startswith("note")
+        assert f"pip install 'drillyard[{engine}]', where it is wanted" in said
+
+
+@pytest.mark.usefixtures("without")
 def test_what_can_be_listed_without_its_packages_is_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

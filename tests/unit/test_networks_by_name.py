@@ -130,6 +130,34 @@ def test_settings_of_optimisers_are_those_of_torch() -> None:
         assert hint in str(caught.value.errors[0].hint)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("Adam", "eps", "small"), ("Adam", "eps", -1e-8), ("Adam", "betas", 0.9),
+        ("Adam", "betas", [0.9, 2]), ("Adam", "betas", [0.9]), ("AdamW", "weight_decay", -1),
+        ("RMSprop", "alpha", -0.5), ("SGD", "momentum", -0.1), ("Adadelta", "rho", 1.5),
+        ("Rprop", "etas", [1.2, 0.5]), ("Adagrad", "lr_decay", -1),
+    ],
+)  # fmt: skip
+def test_values_that_torch_refuses_are_refused_before(name: str, setting: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError, IndexError)):
+        getattr(torch.optim, name)([torch.zeros(1)], lr=0.1, **{setting: value})
+    kwargs = {"optimizer_class": name, "optimizer_kwargs": {setting: value}}
+    with pytest.raises(ConfigErrors) as caught:
+        validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
+    (error,) = caught.value.errors
+    assert error.field == f"learner.args.policy_kwargs.optimizer_kwargs.{setting}"
+    assert error.allowed and error.hint
+
+
+@pytest.mark.parametrize("name", OPTIMISERS.values())
+def test_torchs_own_settings_pass(name: str) -> None:
+    parameters = inspect.signature(getattr(torch.optim, name)).parameters
+    own = {n: p.default for n, p in parameters.items() if n not in ("params", "lr")}
+    kwargs = {"optimizer_class": name, "optimizer_kwargs": own}
+    validate_arguments("ppo", {"policy_kwargs": kwargs}, Sizes(1, 10_000))
+
+
 def test_what_is_not_an_argument_says_why() -> None:
     for name, reason, instead in (
         ("criterion", "losses of these algorithms are fixed", "drillyard new learner"),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from drillyard.findings import Finding, Severity
+from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.system.optional_packages import install, missing
 
 _PACKAGES = {
@@ -81,6 +82,14 @@ def _packages() -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(Severity.OK, name, found)
+    for engine, name in PACKAGES.items():
+        if lacking := missing(engine):
+            yield Finding(
+                Severity.WARNING, f"engine {engine}", f"lacks {', '.join(lacking)}",
+                f"{install(engine)}, where it is wanted",
+            )  # fmt: skip
+        else:
+            yield Finding(Severity.OK, f"engine {engine}", f"{name} {version(name)}")
 
 
 def _store(store: str) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError, PluginError, UserError
 from drillyard.registry import names, nearest
 from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import LearnerSpec, TrainSpec
 from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret, redact
 
 _TRACKING_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "databricks", "azureml"}
@@ -271,16 +272,25 @@ def _requirements(spec: ExperimentSpec) -> Iterator[ConfigError]:
 
 
 def _learner(spec: ExperimentSpec) -> Iterator[ConfigError]:
-    from drillyard.spec.aliases import ours
-
     if spec.workload != "rl" or spec.learner is None:
         return
-    from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
     from drillyard.spec.algorithms.engines import validate_engine
-    from drillyard.spec.algorithms.signatures import ARGUMENTS
 
-    learner, train = spec.learner, spec.train
-    yield from _caught(lambda: validate_engine(learner), "learner.engine")
+    learner = spec.learner
+    of_arguments = list(_arguments(learner, spec.train))
+    wrong = {error.field for error in of_arguments}
+    # What no engine takes is said once.
+    for error in _caught(lambda: validate_engine(learner), "learner.engine"):
+        if error.field not in wrong:
+            yield error
+    yield from of_arguments
+
+
+def _arguments(learner: LearnerSpec, train: TrainSpec | None) -> Iterator[ConfigError]:
+    from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
+    from drillyard.spec.algorithms.signatures import ARGUMENTS
+    from drillyard.spec.aliases import ours
+
     if learner.algorithm not in ARGUMENTS:
         return  # a plug-in checks its own arguments, when its simulator is looked at
     for key in learner.args:

@@ -9,6 +9,7 @@ from typing import Any
 
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.registry import nearest
+from drillyard.spec.algorithms import optimisers
 from drillyard.spec.algorithms.signatures import (
     ACTION_SPACES,
     ACTIVATIONS,
@@ -16,7 +17,6 @@ from drillyard.spec.algorithms.signatures import (
     EXTRACTORS,
     MORE_POLICIES,
     ON_POLICY,
-    OPTIMISER_SETTINGS,
     OPTIMISERS,
     OTHER_POLICIES,
     POLICIES,
@@ -82,7 +82,9 @@ def check_policy_kwargs(field: str, value: Any, algorithm: str) -> Iterator[Conf
                 yield ConfigError("is not a mapping", field=where, value=given,
                                   allowed="arguments by name")  # fmt: skip
             elif key == "optimizer_kwargs":
-                yield from _optimiser(where, value.get("optimizer_class", "adam"), given or {})
+                yield from optimisers.problems(
+                    where, value.get("optimizer_class", "adam"), given or {}
+                )
         elif key in _FLAGS and not isinstance(given, bool):
             yield ConfigError("is not true or false", field=where, value=given)
 
@@ -98,18 +100,6 @@ def _named(field: str, value: Any, table: dict[str, str]) -> Iterator[ConfigErro
             allowed=", ".join(table) + ", or module:Class",
             hint=_written_as(str(value), table),
         )  # fmt: skip
-
-
-def _optimiser(field: str, name: Any, given: Mapping[str, Any]) -> Iterator[ConfigError]:
-    known = OPTIMISER_SETTINGS.get(str(class_name(name, OPTIMISERS)))
-    for key in given if known is not None else ():
-        if key not in (known or ()):
-            yield ConfigError(
-                f"{name} has no such setting", field=f"{field}.{key}", value=given[key],
-                allowed=", ".join(known or ()),
-                hint="write learner.args.learning_rate" if key == "lr"
-                else nearest(str(key), list(known or ())),
-            )  # fmt: skip
 
 
 def _written_as(value: str, table: dict[str, str]) -> str:

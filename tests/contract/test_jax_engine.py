@@ -61,7 +61,8 @@ CASES = {
         {"lesson": {"start": {"min": -2, "max": 2}}}]}}, "a2c", {**SMALL, "n_steps": 8},
         n_envs=2),
     "ppo-dict": case({"id": ANY, "args": {"observation": "dict", "action": "multidiscrete"}},
-                     "ppo", ROLLOUT, ["normalize"], n_envs=2),
+                     "ppo", ROLLOUT, [{"name": "normalize", "args": {
+                         "norm_obs_keys": ["z", "table"]}}], n_envs=2),
     "ppo-binary": case({"id": ANY, "args": {"action": "multibinary"}}, "ppo", ROLLOUT, [
         {"name": "frame_stack", "args": {"n": 3}}], n_envs=2),
     "ppo-vectorised": case({"id": "CartPole-v1"}, "ppo", ROLLOUT, ["normalize"], n_envs=3,

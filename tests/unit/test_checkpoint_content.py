@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 torch = pytest.importorskip("torch")
 
-from drillyard.agents.packing import npz_bytes, pack, unpack  # noqa: E402
+from drillyard.agents.packing import npz_arrays, npz_bytes, pack, unpack  # noqa: E402
 from drillyard.agents.spaces import space_from_json, space_to_json  # noqa: E402
 from drillyard.errors import Bug, CorruptObject  # noqa: E402
 from drillyard.learners import replay  # noqa: E402
@@ -18,6 +18,7 @@ from drillyard.learners.barriers import (  # noqa: E402
     preserved_randomness,
     reseed,
 )
+from drillyard.runs.checkpoint_files import examine  # noqa: E402
 
 
 def test_a_tree_comes_back_with_its_types():
@@ -107,6 +108,20 @@ def test_spaces_come_back():
         assert space_from_json(space_to_json(space)) == space
     with pytest.raises(CorruptObject):
         space_from_json({"kind": "Box"})
+
+
+@pytest.mark.parametrize("key", ["z", "tank level", "a/b", "Füllstand", ".."])
+def test_the_normalisation_of_a_mapping_is_a_file_of_ours(key):
+    kept = {f"obs_{name}.{key}": np.zeros(3) for name in ("mean", "var", "count")}
+    data = npz_bytes({**kept, "ret_mean": np.zeros(1)})
+    assert list(examine({"best-normalisation.npz": data})) == []
+    assert npz_arrays(data).keys() == {*kept, "ret_mean"}
+
+
+@pytest.mark.parametrize("name", ["../evil", "a.b", "obs_std.z", "obs_mean.", "x" * 65])
+def test_other_names_in_an_npz_are_refused(name):
+    ((file, problem),) = examine({"any.npz": npz_bytes({name: np.zeros(1)})})
+    assert file == "any.npz" and "has a member called" in problem.message
 
 
 def test_barriers_draw_from_seed_and_number_alone():

@@ -18,7 +18,9 @@ import numpy as np
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 100
-_MEMBER = re.compile(r"[A-Za-z0-9_]{1,64}\.npy\Z")
+_MEMBER = re.compile(r"(?:[A-Za-z0-9_]{1,64}|obs_(?:mean|var|count)\..{1,200})\.npy\Z", re.DOTALL)
+"""Names of ours. The normalisation of a mapping has its keys in them, which are the user's; no
+member is ever written to a disk."""
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _FLOATS: dict[str, Any] = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 STATE = "state.json"

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from drillyard.backend import console
+from drillyard.backend import HasConsole
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
 from drillyard_tasks.common import INFRASTRUCTURE
@@ -29,9 +29,8 @@ def provision(body: Body, driver: Driver) -> dict[str, Any]:
     """
     lease = body.join()
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
-    page = console(driver.backend, lease)
-    if page is not None:
-        _link(page, driver.mailbox.experiment)
+    if isinstance(driver.backend, HasConsole):
+        _link(driver.backend.console(lease), driver.mailbox.experiment)
     return {
         "lease": lease.lease_id,
         "backend": lease.backend,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from drillyard.backend import Backend, Cost, Lease, Liveness, Order, Part, Trait
+from drillyard.backend import Backend, Cost, Delays, Lease, Liveness, Order, Part, Trait
 from drillyard.errors import InfrastructureError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Store
@@ -60,6 +60,9 @@ class PaidBackend:
         cls.machines, cls.calls, cls.clock = {}, [], clock
         cls.listing_lag_s, cls.lose_deletes, cls.forbidden = 0.0, 0, False
         cls.words, cls.price = [], 2.0
+
+    def delays(self) -> Delays:
+        return Delays(listing_lag_s=self.listing_lag_s)
 
     def now(self) -> float:
         return self.clock.now()

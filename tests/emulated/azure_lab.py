@@ -82,7 +82,7 @@ def order_of(backend: AzureBackend, workers: int = 1, **more: Any) -> Order:
     """An order of a lease of its own."""
     lease = f"dy-{uuid.uuid4().hex[:9]}a"  # not digits alone, which Azure may refuse
     return Order(
-        lease_id=lease, experiment="faults", workers=workers, store_url=backend.store_url, **more
+        lease_id=lease, experiment="faults", workers=workers, store_url=backend.store_url(), **more
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness, Order, console, open_backend
+from drillyard.backend import Liveness, Order, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.findings import Severity
 from drillyard.testing.backend_suite import BackendSuite
@@ -36,7 +36,7 @@ def settings(azure):
 @pytest.fixture
 def backend(settings):
     made = AzureBackend(**settings)
-    made.prepare_store(made.store_url)
+    made.prepare_store(made.store_url())
     return made
 
 
@@ -44,7 +44,7 @@ def backend(settings):
 def order(backend):
     return Order(
         lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
-        store_url=backend.store_url,
+        store_url=backend.store_url(),
     )  # fmt: skip
 
 
@@ -266,6 +266,6 @@ def test_a_price_and_its_parts(backend, order):
 
 def test_the_studio_shows_a_leases_jobs(settings, order):
     backend = AzureBackend(**settings)
-    page = str(console(backend, backend._lease(order, 0.0)))
+    page = str(backend.console(backend._lease(order, 0.0)))
     assert page.startswith("https://ml.azure.com/experiments?wsid=/subscriptions/")
     assert page.endswith(f"/workspaces/{settings['workspace']}")

@@ -67,14 +67,14 @@ def settings(cloud: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 @pytest.fixture
 def backend(settings: dict[str, Any]) -> AzureBackend:
     made = AzureBackend(**settings)
-    made.prepare_store(made.store_url)
+    made.prepare_store(made.store_url())
     return made
 
 
 @pytest.fixture
 def order(backend: AzureBackend) -> Order:
     return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="x", store_url=backend.store_url
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="x", store_url=backend.store_url()
     )
 
 

@@ -59,7 +59,7 @@ def settings(here: GcpEmulator) -> dict[str, Any]:
 @pytest.fixture
 def backend(settings: dict[str, Any]) -> GcpBackend:
     made = GcpBackend(**settings)
-    made.prepare_store(made.store_url)
+    made.prepare_store(made.store_url())
     return made
 
 
@@ -67,7 +67,7 @@ def backend(settings: dict[str, Any]) -> GcpBackend:
 def order(backend: GcpBackend) -> Order:
     return Order(
         lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
-        store_url=backend.store_url,
+        store_url=backend.store_url(),
     )  # fmt: skip
 
 
@@ -108,14 +108,14 @@ class TestLateListings(BackendSuite):
     @pytest.fixture
     def backend(self, late: GcpEmulator, settings: dict[str, Any]) -> GcpBackend:
         made = GcpBackend(VirtualClock.of(late, self.SPEED), **settings)
-        made.prepare_store(made.store_url)
+        made.prepare_store(made.store_url())
         return made
 
     @pytest.fixture
     def order(self, backend: GcpBackend) -> Order:
         return Order(
             lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
-            store_url=backend.store_url,
+            store_url=backend.store_url(),
         )  # fmt: skip
 
     @pytest.mark.slow

@@ -157,11 +157,11 @@ def rented(lab: Lab) -> tuple[GcpBackend, Order]:
         project=lab.cloud.project, bucket=lab.bucket, listing_lag_s=0.0, idle_s=1.0,
         service_account=lab.cloud.service_account,
     )  # fmt: skip
-    backend.prepare_store(backend.store_url)
+    backend.prepare_store(backend.store_url())
     # Of this test alone: processes are found by it on the whole machine.
     order = Order(
         lease_id=f"dy-{secrets.token_hex(5)}", experiment="x", workers=2,
-        store_url=backend.store_url,
+        store_url=backend.store_url(),
     )  # fmt: skip
     return backend, order
 

@@ -58,20 +58,20 @@ def backend(cloud: GcpEmulator) -> GcpBackend:
 
     made = open_backend("gcp")
     assert isinstance(made, GcpBackend)
-    made.prepare_store(made.store_url)
+    made.prepare_store(made.store_url())
     return made
 
 
 def order(backend: GcpBackend, name: str, **more: Any) -> Order:
     given: dict[str, Any] = {
         "lease_id": f"dy-{uuid.uuid4().hex[:10]}", "experiment": name, "workers": 1,
-        "store_url": backend.store_url, "deadline": time.time() + HOUR, **more,
+        "store_url": backend.store_url(), "deadline": time.time() + HOUR, **more,
     }  # fmt: skip
     return Order(**given)
 
 
 def experiment(backend: GcpBackend, name: str) -> Mailbox:
-    mailbox = Mailbox(open_store(backend.store_url), name)
+    mailbox = Mailbox(open_store(backend.store_url()), name)
     mailbox.write(
         "experiment.json", ExperimentRecord(name=name, spec={}, identity="x", created_at=1)
     )
@@ -131,7 +131,7 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     compute.create(group, "foreign-machine")
     everything = (driven, done, kept, overdue.lease_id, limited.lease_id)
     until(lambda: len(cloud.state()["machines"]) == 6, what="six machines")
-    assert main(["protect", kept, "--until", "2h", "--store", backend.store_url]) == 0
+    assert main(["protect", kept, "--until", "2h", "--store", backend.store_url()]) == 0
     assert "(mailbox, machines)" in capsys.readouterr().out
 
     expired(capsys, done, overdue.lease_id)
@@ -154,7 +154,7 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
         ("protected", kept), *((a, x) for a in ("deleting", "deleted")
                                for x in (done, overdue.lease_id))}  # fmt: skip
     lock.release("done")
-    assert main(["protect", kept, "--off", "--store", backend.store_url]) == 0
+    assert main(["protect", kept, "--off", "--store", backend.store_url()]) == 0
     code, found = reaped(capsys, "--grace", "0s")
     assert {x for x, one in found.items() if one["deleted"]} == {kept, driven}
     compute.drop(group)
@@ -185,7 +185,7 @@ def test_without_the_right_to_delete_the_second_failure_is_told(
         "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.update",
     ])  # fmt: skip
     monkeypatch.setattr("drillyard.leases.reaper.reaper.CONFIRM_S", 1.0)
-    monkeypatch.setattr(GcpBackend, "teardown_s", 0.0)
+    monkeypatch.setattr("drillyard_backends.gcp.backend.TEARDOWN_S", 0.0)
     for failures in (1, 2):
         code, found = reaped(capsys, "--grace", "0s")
         assert code == 4, found

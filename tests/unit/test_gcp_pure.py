@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from drillyard.backend import Lease, Order, console
+from drillyard.backend import Lease, Order
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.backend import GcpBackend
@@ -272,4 +272,4 @@ def test_a_lease_has_a_page_in_googles_console():
     backend = GcpBackend(**GIVEN)
     lease = Lease(lease_id=ORDER.lease_id, backend="gcp", order=ORDER, created_at=0.0,
                   provider={"project": "lab-1234"})  # fmt: skip
-    assert str(console(backend, lease)).endswith("instanceGroups/list?project=lab-1234")
+    assert backend.console(lease).endswith("instanceGroups/list?project=lab-1234")

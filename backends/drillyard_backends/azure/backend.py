@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
-from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.errors import (
     ControlPlaneError,
     DrillyardError,
@@ -39,6 +39,7 @@ from drillyard_backends.azure.settings import AzureConfig, read_settings
 from drillyard_backends.azure.store import BlobStore
 
 log = logging.getLogger(__name__)
+SETUP_S = TEARDOWN_S = 600.0
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
 _FRESH_S = 4.0
 _RARELY_S = 30.0
@@ -58,14 +59,8 @@ class AzureBackend:
     """
 
     kind = "azure"
-    extra: ClassVar[str] = "azure"
-    """Brings its packages."""
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.SPOT, Trait.PAID, Trait.JOBS})
     Config = AzureConfig
-    teardown_s = 600.0
-    """A job that was cancelled takes a minute or two to end, a cluster some more."""
-    setup_s = 600.0
-    """So may a cluster take to be made."""
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
         self.config = read_settings(settings)
@@ -79,11 +74,6 @@ class AzureBackend:
         """Names of clusters that were there, or were deleted here: missing is gone."""
         self._begun: dict[str, float] = {}
         self._endpoints: tuple[float, list[tuple[Order, float]]] | None = None
-
-    @property
-    def listing_lag_s(self) -> float:
-        """How far the listings of jobs and clusters may lag behind; see the setting."""
-        return self.config.listing_lag_s
 
     @cached_property
     def _place(self) -> tuple[str, str]:
@@ -103,7 +93,17 @@ class AzureBackend:
                 hint="az ml workspace list shows what there is",
             ) from None
 
-    @property
+    @classmethod
+    def extra(cls) -> str:
+        """See ``NeedsExtra``."""
+        return "azure"
+
+    def delays(self) -> Delays:
+        """A cluster takes minutes to be made; a cancelled job and a cluster as long to end."""
+        return Delays(
+            setup_s=SETUP_S, teardown_s=TEARDOWN_S, listing_lag_s=self.config.listing_lag_s
+        )
+
     def store_url(self) -> str:
         """The mailbox where none was chosen: on the workspace's own datastore."""
         account, container = self._place

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
 from drillyard.errors import (
     ConfigError,
@@ -48,10 +48,8 @@ class DaskBackend:
     """
 
     kind = "dask"
-    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.TENDED})
+    traits: ClassVar[frozenset[Trait]] = frozenset()
     Config = DaskConfig
-    setup_s = 30.0
-    """What a cluster's processes take to start, beside the workers' own setup."""
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
         self.config = configured(self.kind, DaskConfig, settings)
@@ -64,6 +62,10 @@ class DaskBackend:
         self._unanswered_since: float | None = None
         if self.config.address is not None:
             self.traits = self.traits | {Trait.SHARED}  # type: ignore[misc]
+
+    def delays(self) -> Delays:
+        """A cluster's processes take a while to start, beside the workers' own setup."""
+        return Delays(setup_s=30.0)
 
     # -- verbs --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from drillyard.backend import Cost, Lease, Liveness, Order, Trait
+from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
@@ -39,6 +39,8 @@ from drillyard_backends.gcp.template import instance_template
 from drillyard_backends.gcp.view import FRESH_S, Viewer
 
 log = logging.getLogger(__name__)
+TEARDOWN_S = 600.0
+"""Google takes minutes to end a group."""
 TEARDOWN_WAIT_S = 20.0
 """How long one ``teardown`` waits for groups, so that their templates can go too."""
 
@@ -55,14 +57,8 @@ class GcpBackend:
     """
 
     kind = "gcp"
-    extra: ClassVar[str] = "gcp"
-    """Brings its packages."""
-    traits: ClassVar[frozenset[Trait]] = frozenset(
-        {Trait.PULLS, Trait.SPOT, Trait.PAID, Trait.TENDED}
-    )
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS, Trait.SPOT, Trait.PAID})
     Config = GcpConfig
-    teardown_s = 600.0
-    """Google takes minutes to end a group."""
 
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
         self.config = read_settings(settings)
@@ -73,17 +69,18 @@ class GcpBackend:
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
-    @property
-    def setup_s(self) -> float:
-        """The search may take as long as it is allowed to."""
-        return self.config.capacity_s
+    @classmethod
+    def extra(cls) -> str:
+        """See ``NeedsExtra``."""
+        return "gcp"
 
-    @property
-    def listing_lag_s(self) -> float:
-        """How far listings may lag behind."""
-        return self.config.listing_lag_s
+    def delays(self) -> Delays:
+        """The search for machines may take as long as it is allowed to."""
+        return Delays(
+            setup_s=self.config.capacity_s, teardown_s=TEARDOWN_S,
+            listing_lag_s=self.config.listing_lag_s,
+        )  # fmt: skip
 
-    @property
     def store_url(self) -> str:
         """The mailbox where none was chosen."""
         return self.config.store_url
@@ -113,7 +110,7 @@ class GcpBackend:
         if not url.startswith("gs://"):
             raise UserError(
                 f"machines on Google Cloud cannot reach the store {url}",
-                hint=f"leave --store and DRILLYARD_STORE out: it is {self.store_url} then",
+                hint=f"leave --store and DRILLYARD_STORE out: it is {self.store_url()} then",
             )
         store = GcsStore(url)
         if store.bucket_name == self.config.bucket:

@@ -41,8 +41,6 @@ class SshBackend:
     """
 
     kind = "ssh"
-    extra: ClassVar[str] = "ssh"
-    """Brings its packages."""
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS})
     Config = SshConfig
 
@@ -50,6 +48,11 @@ class SshBackend:
         self.config = configured(self.kind, SshConfig, settings)
         self._clock = clock
         self._hosts = [Host(text, self.config) for text in self.config.hosts]
+
+    @classmethod
+    def extra(cls) -> str:
+        """See ``NeedsExtra``."""
+        return "ssh"
 
     # -- verbs --------------------------------------------------------------------------------
 

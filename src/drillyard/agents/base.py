@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -33,17 +33,25 @@ class Policy(Protocol):
         """
 
 
+@runtime_checkable
+class Inherits(Protocol):
+    """A learner that says whether its training can go on from another one's checkpoint."""
+
+    inherits: bool
+    """True where ``train`` begins with ``checkpoints.inherited`` and ends at the step
+    ``run.lineage.ends_at`` with a checkpoint, so that populations can train with it."""
+
+
 class Learner(Protocol):
-    """An algorithm, registered under ``drillyard.learners``; made without arguments."""
+    """An algorithm, registered under ``drillyard.learners``; made without arguments.
+
+    What only some learners can do is ``Inherits`` and ``runs.phases.SpreadsRuns``.
+    """
 
     name: str
     resume: str
     """How an interrupted training ends: ``exact`` (as one that was left alone), ``statistically
     equal``, or ``restarts``."""
-    inherits: bool
-    """True where ``train`` begins with ``checkpoints.inherited`` and ends at the step
-    ``run.lineage.ends_at`` with a checkpoint, so that populations can train with it; where it is
-    missing, False."""
 
     def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
         """Verify arguments and spaces before anything runs.
@@ -51,9 +59,6 @@ class Learner(Protocol):
         Raises:
             UserError: They cannot work.
         """
-
-    def spread(self, spec: ExperimentSpec) -> int:
-        """On how many machines at once a training can be of use; without this method, on one."""
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Train; resumes from the last checkpoint by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from drillyard.backend.capabilities import NeedsExtra
 from drillyard.backend.port import Backend, Trait
 from drillyard.errors import UserError
 from drillyard.registry import load
@@ -20,7 +21,7 @@ def is_paid(text: str) -> bool:
         PluginError: No such backend.
     """
     factory = load("backends", text.partition("/")[0])
-    return Trait.PAID in getattr(factory, "traits", frozenset())
+    return Trait.PAID in factory.traits
 
 
 def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
@@ -41,7 +42,8 @@ def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
     factory = load("backends", kind)
     # In the middle of a run, or of a look for leaks, it would be found too late. A backend that
     # can list and end what it has rented without its packages names none, and says so in `check`.
-    must_have(getattr(factory, "extra", ""), f"backend {kind}")
+    if isinstance(factory, NeedsExtra):
+        must_have(factory.extra(), f"backend {kind}")
     found = resolve(text, settings)
     try:
         return cast(Backend, factory(**found.revealed()))

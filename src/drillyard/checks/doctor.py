@@ -172,13 +172,14 @@ def _backend(text: str) -> Iterator[Finding]:
 
 def _written(store: str, text: str) -> Iterator[Finding]:
     """One object written, read and deleted where a backend keeps its mailbox."""
-    from drillyard.backend import open_backend
+    from drillyard.backend import ProvidesStore, open_backend
     from drillyard.errors import DrillyardError
     from drillyard.mailbox import open_store
     from drillyard.mailbox.canary import sing
 
     try:
-        url = getattr(open_backend(text), "store_url", store) if text else store
+        backend = open_backend(text) if text else None
+        url = backend.store_url() if isinstance(backend, ProvidesStore) else store
         sing(open_store(url))
     except DrillyardError as error:
         yield Finding(Severity.ERROR, "store, tried", error.message, error.hint)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drillyard.backend import Backend, Lease, prepare_store
+from drillyard.backend import Backend, Lease, ProvidesStore
 from drillyard.driver import resume_checks
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.launcher import Launcher
@@ -122,7 +122,8 @@ class Driver:
         with self.times.of("prepare"):
             if ":" in self.spec.workload:
                 submit.on_path(self.loaded.folder)
-            prepare_store(self.backend, self.mailbox.store.url)
+            if isinstance(self.backend, ProvidesStore):
+                self.backend.prepare_store(self.mailbox.store.url)
             url = webhook.webhook(self.spec)
             bundle = submit.pack(self.loaded, self.mailbox)
             self._lock.check_free()

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from drillyard.backend import Backend, Lease, Liveness, Trait
+from drillyard.backend import Backend, Lease, Liveness, TendsLeases, Trait
 from drillyard.driver.launcher import Launcher
 from drillyard.driver.rental import Rental
 from drillyard.driver.stop_order import StopOrder
@@ -95,8 +95,8 @@ class Keeper:
         if lease is None or probe(self._backend, lease) is Liveness.GONE:
             self._lost(lease, states)
             return
-        if Trait.TENDED in self._backend.traits:
-            self._keep(lease, runs=len({s.ticket.run for s in todo}))
+        if isinstance(self._backend, TendsLeases):
+            self._keep(self._backend, lease, runs=len({s.ticket.run for s in todo}))
         if Trait.PULLS not in self._backend.traits and not self._stopping.given:
             self._launcher.launch(lease, todo)
 
@@ -118,14 +118,14 @@ class Keeper:
         self._lock.must_drive()
         self._rental.replace()
 
-    def _keep(self, lease: Lease, runs: int) -> None:
+    def _keep(self, backend: TendsLeases, lease: Lease, runs: int) -> None:
         """Let the backend replace machines, unless the lease is being ended or is over."""
         if self._over(lease):
             return
         with self._unless_ending(lease) as free:
             if free:
                 self._lock.must_drive()
-                self._backend.tend(lease, min(lease.order.workers, runs))
+                backend.tend(lease, min(lease.order.workers, runs))
 
     def _lost(self, lease: Lease | None, states: Mapping[str, TicketState]) -> None:
         if lease is not None and self._over(lease):

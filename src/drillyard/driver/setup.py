@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drillyard.backend import Backend, Lease, Liveness, setup_s
+from drillyard.backend import Backend, Lease, Liveness, delays_of
 from drillyard.driver.lease_supervisor import Keeper
 from drillyard.driver.work_list import Wanted
 from drillyard.errors import Bug, WorkerLost
@@ -51,7 +51,7 @@ class Setup:
         self._supervisor = supervisor
         self._work = work
         self._check_stopped = check_stopped
-        self._timeout_s = timeout_s + setup_s(backend)
+        self._timeout_s = timeout_s + delays_of(backend).setup_s
         self._deadline: float | None = None
         self._lease: Lease | None = None
         self._wait: SetupWait | None = None

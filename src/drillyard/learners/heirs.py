@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from drillyard.agents.base import Inherits
 from drillyard.errors import ConfigError
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
@@ -17,7 +18,7 @@ SHAPES = ("policy_kwargs", "buffer_size", "use_sde", "optimize_memory_usage",
 
 
 def check_heirs(spec: ExperimentSpec) -> None:
-    """See ``Workload.check_heirs``.
+    """See ``HandsRunsOn``.
 
     Args:
         spec: An ``rl`` study of a population.
@@ -28,8 +29,7 @@ def check_heirs(spec: ExperimentSpec) -> None:
     learner, train, study = spec.learner, spec.train, spec.study
     assert learner is not None and train is not None
     assert study is not None and study.population is not None
-    built_in = learner.algorithm in ARGUMENTS
-    if not built_in and not getattr(load("learners", learner.algorithm), "inherits", False):
+    if learner.algorithm not in ARGUMENTS and not _inherits(learner.algorithm):
         raise ConfigError(
             "does not go on from the weights of another training, as a population needs",
             field="learner.algorithm", value=learner.algorithm, allowed=", ".join(ARGUMENTS),
@@ -55,6 +55,11 @@ def check_heirs(spec: ExperimentSpec) -> None:
                 allowed=f"at most {train.steps // rollout} of {train.steps:,} steps",
                 hint="fewer generations, a larger train.steps, or a smaller n_steps",
             )  # fmt: skip
+
+
+def _inherits(algorithm: str) -> bool:
+    learner = load("learners", algorithm)
+    return isinstance(learner, Inherits) and learner.inherits
 
 
 def _refuse_shapes(spec: ExperimentSpec, *, on_policy: bool) -> None:

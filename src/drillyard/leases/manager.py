@@ -16,8 +16,8 @@ from drillyard.backend import (
     Liveness,
     Order,
     Trait,
+    delays_of,
     open_backend,
-    teardown_s,
 )
 from drillyard.backend.prices import allowance, over
 from drillyard.errors import (
@@ -161,7 +161,7 @@ class Tenancy:
         lease, backend = entry.lease, self._backend_of(entry)
         if entry.open:
             machine_logs.keep(self._mailbox, backend, lease)
-        return Release(backend, lease, timeout_s=timeout_s + teardown_s(backend))
+        return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
 
     def released(self, entry: Entry) -> None:
         """Write down that the provider lists a lease no more."""

@@ -13,6 +13,7 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs.parallelism import runs as listed_runs
 from drillyard.runs.parallelism import workers
+from drillyard.runs.phases import SpreadsRuns
 from drillyard.runs.submit import open_workload
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import SYSTEM, Clock
@@ -52,7 +53,7 @@ def order_of(
         code=code,
         requirements=list(spec.requirements),
         preload=workload.preload(spec),
-        spread=workload.spread(spec) if hasattr(workload, "spread") else 1,
+        spread=workload.spread(spec) if isinstance(workload, SpreadsRuns) else 1,
         # Whole, so that a reaper elsewhere needs nothing of this machine but secrets.
         settings=dict(settings),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drillyard.backend import Lease, open_backend
+from drillyard.backend import Lease, SimulatesPreemption, open_backend
 from drillyard.errors import NotFound, UserError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
@@ -40,13 +40,12 @@ def simulate_preemption(mailbox: Mailbox, run: str) -> Taken:
     worker = _worker(mailbox, run)
     lease = _lease(mailbox, worker)
     backend = open_backend(lease.backend, lease.order.settings)
-    take = getattr(backend, "simulate_preemption", None)
-    if take is None:
+    if not isinstance(backend, SimulatesPreemption):
         raise UserError(
             f"backend {lease.backend!r} has no machines that are taken away",
             hint="to try it at home: drillyard rehearse FILE --on gcp --fault preempt=1",
         )
-    take(lease, worker.host)
+    backend.simulate_preemption(lease, worker.host)
     return Taken(run, worker.host, lease.lease_id)
 
 

@@ -6,7 +6,7 @@ again and again, and believed only when the listing was empty for twice the prov
 
 from __future__ import annotations
 
-from drillyard.backend import Backend, Lease, listing_lag_s
+from drillyard.backend import Backend, Lease, delays_of
 from drillyard.errors import InfrastructureError, TeardownUnconfirmed, UserError
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps
@@ -30,7 +30,7 @@ class Release:
         self._backend = backend
         self._lease = lease
         self._timeout_s = timeout_s
-        self._settle_s = 2.0 * listing_lag_s(backend)
+        self._settle_s = 2.0 * delays_of(backend).listing_lag_s
         self._again_s = max(_ASK_AGAIN_S, self._settle_s / 2.0)
         self._pause_s = min(max(_POLL_S, self._settle_s / 8.0), _LONGEST_POLL_S)
         self._deadline: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from drillyard.backend import Backend, Lease, Liveness, Trait
+from drillyard.backend import Backend, Lease, Liveness, TendsLeases, Trait
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
@@ -97,7 +97,7 @@ class SetupWait:
 
     def _tended(self) -> int:
         """Let the backend mend what did not come; how many workers can be waited for."""
-        if Trait.TENDED in self._backend.traits:
+        if isinstance(self._backend, TendsLeases):
             try:
                 return self._backend.tend(self._lease, self._lease.order.workers)
             except NoCapacity:

@@ -47,13 +47,14 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
 
 
 def _backend_store(spec: ExperimentSpec) -> str | None:
-    from drillyard.backend import open_backend
+    from drillyard.backend import ProvidesStore, open_backend
     from drillyard.registry import load
 
     kind = spec.backend.partition("/")[0]
-    if not hasattr(load("backends", kind), "store_url"):
+    if not isinstance(load("backends", kind), ProvidesStore):
         return None  # nothing is opened for what has none
-    return str(open_backend(spec.backend, dict(spec.backends.get(kind, {}))).store_url)  # type: ignore[attr-defined]
+    backend = open_backend(spec.backend, dict(spec.backends.get(kind, {})))
+    return backend.store_url() if isinstance(backend, ProvidesStore) else None
 
 
 def experiments(store: Store) -> list[str]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from drillyard.errors import Stopped
 from drillyard.findings import Finding
@@ -122,7 +122,10 @@ class PhaseOutcome:
 
 
 class Workload(Protocol):
-    """A kind of work, registered under ``drillyard.workloads``; made without arguments."""
+    """A kind of work, registered under ``drillyard.workloads``; made without arguments.
+
+    What only some workloads can do is ``SpreadsRuns`` and ``HandsRunsOn``.
+    """
 
     kind: str
 
@@ -141,23 +144,31 @@ class Workload(Protocol):
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """Modules that a warm worker imports before its first ticket."""
 
-    def spread(self, spec: ExperimentSpec) -> int:
-        """On how many machines at once one run can be of use; without this method, on one."""
-
     def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
         """Choices to freeze into ``run.json`` when the run is first posted."""
-
-    def check_heirs(self, spec: ExperimentSpec) -> None:
-        """Refuse what no run can take over from another one, as populations need.
-
-        A workload without this method has nothing to take over.
-
-        Raises:
-            ConfigError: Why not.
-        """
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Do the work; resumes from the last checkpoint by itself."""
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """Measure the result."""
+
+
+@runtime_checkable
+class SpreadsRuns(Protocol):
+    """A workload, or a learner, whose single run can use several machines at once."""
+
+    def spread(self, spec: ExperimentSpec) -> int:
+        """On how many machines at once one run can be of use; at least 1."""
+
+
+@runtime_checkable
+class HandsRunsOn(Protocol):
+    """A workload whose run can go on from where another one ended, as populations need."""
+
+    def check_heirs(self, spec: ExperimentSpec) -> None:
+        """Refuse an experiment of which no run can take over from another one.
+
+        Raises:
+            ConfigError: Why not.
+        """

@@ -12,6 +12,7 @@ from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
 from drillyard.registry import load, nearest
+from drillyard.runs.phases import HandsRunsOn
 from drillyard.spec.binding import space as space_of
 from drillyard.spec.constraints import Constraint, parse_all
 from drillyard.spec.listed import OF_THE_TRIAL
@@ -141,7 +142,7 @@ def _refuse_childless(spec: ExperimentSpec) -> None:
         ConfigError: Why not.
     """
     workload = load("workloads", spec.workload)()
-    if not hasattr(workload, "check_heirs"):
+    if not isinstance(workload, HandsRunsOn):
         raise ConfigError(
             f"a {spec.workload!r} has no state that another run could go on from",
             field="study.chooser", value=POPULATION, allowed="pbt with workload: rl or mock",

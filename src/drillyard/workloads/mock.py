@@ -58,7 +58,7 @@ class MockWorkload:
         return {}
 
     def check_heirs(self, spec: ExperimentSpec) -> None:
-        """See ``Workload.check_heirs``: any mock goes on from any other."""
+        """See ``HandsRunsOn``: any mock goes on from any other."""
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Compute the score; a curve on the way where one is asked for."""

@@ -10,7 +10,7 @@ from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
 from drillyard.registry import importable, load
-from drillyard.runs.phases import PhaseOutcome, RunContext
+from drillyard.runs.phases import PhaseOutcome, RunContext, SpreadsRuns
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
@@ -104,18 +104,18 @@ class RlWorkload:
         return modules
 
     def spread(self, spec: ExperimentSpec) -> int:
-        """See ``Workload.spread``."""
+        """See ``SpreadsRuns``."""
         if spec.learner is None or spec.learner.algorithm in ARGUMENTS:
             return 1
         learner = load("learners", spec.learner.algorithm)()
-        return int(learner.spread(spec)) if hasattr(learner, "spread") else 1
+        return learner.spread(spec) if isinstance(learner, SpreadsRuns) else 1
 
     def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
         """See ``Workload.freeze``."""
         return freeze(spec, seed)
 
     def check_heirs(self, spec: ExperimentSpec) -> None:
-        """See ``Workload.check_heirs``."""
+        """See ``HandsRunsOn``."""
         from drillyard.learners.heirs import check_heirs
 
         check_heirs(spec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,15 @@ from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 
 M = TypeVar("M", bound=BaseModel)
+
+
+@runtime_checkable
+class FindsSettings(Protocol):
+    """A ``Config`` that reads what a provider's own tools keep on this machine."""
+
+    @classmethod
+    def found_here(cls) -> dict[str, dict[str, str]]:
+        """Where it was found, in words -> settings by name; nothing where nothing was found."""
 
 
 def configured(kind: str, model: type[M], given: Mapping[str, Any]) -> M:

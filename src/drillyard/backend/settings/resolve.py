@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
+from drillyard.backend.capabilities import HasSettings
+from drillyard.backend.settings.model import FindsSettings
 from drillyard.backend.settings.references import REFERENCE_WORDS, blocks, is_reference, reveal
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard.registry import load, nearest
@@ -67,8 +69,8 @@ def config_of(kind: str) -> type[BaseModel] | None:
     Raises:
         PluginError: No such backend.
     """
-    found = getattr(load("backends", kind), "Config", None)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    factory = load("backends", kind)
+    return factory.Config if isinstance(factory, HasSettings) else None
 
 
 def fields_of(kind: str) -> dict[str, FieldInfo]:
@@ -202,9 +204,9 @@ def _layers(
     if path is not None:
         yield str(path), _section(path, kind)
     # What a provider's own tools keep on this machine, where a backend knows them.
-    find = getattr(config_of(kind), "found_here", None)
-    if find is not None:
-        yield from find().items()
+    config = config_of(kind)
+    if isinstance(config, FindsSettings):
+        yield from config.found_here().items()
 
 
 def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class RllibLearner:
         ]  # fmt: skip
 
     def spread(self, spec: ExperimentSpec) -> int:
-        """See ``Learner.spread``: each worker may play on a machine of its own."""
+        """See ``SpreadsRuns``: each worker may play on a machine of its own."""
         assert spec.learner is not None
         return int(spec.learner.args.get(
             "num_env_runners", ARGUMENTS[self.name]["num_env_runners"]))  # fmt: skip

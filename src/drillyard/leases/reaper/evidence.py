@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from drillyard.backend import Backend, Lease, provider_now
+from drillyard.backend import Backend, HasClock, Lease
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper.judging import Facts
@@ -68,9 +68,8 @@ def _mailbox(lease: Lease) -> Mailbox | None:
 
 def _now(backend: Backend, mailbox: Mailbox | None, clock: Clock) -> float:
     try:
-        told = provider_now(backend)
-        if told is not None:
-            return told
+        if isinstance(backend, HasClock):
+            return backend.now()
         if mailbox is not None:
             return mailbox.store.now()
     except DrillyardError as error:

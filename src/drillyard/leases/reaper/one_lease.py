@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from drillyard.backend import Backend, Lease, teardown_s
+from drillyard.backend import Backend, Lease, delays_of
 from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger, forget_intent
 from drillyard.leases.reaper.audit import Audit
@@ -29,7 +29,7 @@ class LeaseReaping:
         clock: For the stamps.
         dry_run: Only look.
         grace_s: Seconds for which a useless lease is left alone.
-        confirm_s: How long to wait for the provider's listing, besides its own ``teardown_s``.
+        confirm_s: How long to wait for the provider's listing, besides its own delay.
         home: The local folder, ``DRILLYARD_HOME``.
 
     Attributes:
@@ -61,7 +61,7 @@ class LeaseReaping:
         self._evidence: Evidence | None = None
         self._judgement: Judgement | None = None
         self._release = Release(
-            backend, lease, timeout_s=confirm_s + teardown_s(backend)
+            backend, lease, timeout_s=confirm_s + delays_of(backend).teardown_s
         )  # fmt: skip
 
     def step(self, now: float) -> float | None:

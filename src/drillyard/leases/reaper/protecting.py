@@ -5,8 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 
-from drillyard.backend import Lease, open_backend
-from drillyard.backend import protect as mark
+from drillyard.backend import Lease, ProtectsLeases, open_backend
 from drillyard.errors import DrillyardError, NotFound
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.reaper.audit import Audit
@@ -53,7 +52,9 @@ def protect(
     if mailbox is not None:
         Ledger(mailbox, clock).protect(lease, until or 0.0, getpass.getuser())
         where.append("mailbox")
-    if mark(open_backend(known.backend, known.order.settings), known, until):
+    backend = open_backend(known.backend, known.order.settings)
+    if isinstance(backend, ProtectsLeases):
+        backend.protect(known, until)
         where.append("machines")
     Audit(clock=clock).write(
         "protected" if until else "unprotected", lease, until=until, where=where

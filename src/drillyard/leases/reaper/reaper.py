@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from drillyard.backend import Backend, Lease, Liveness, listing_lag_s, open_backend
+from drillyard.backend import Backend, Lease, Liveness, delays_of, open_backend
 from drillyard.errors import ConfigError, DrillyardError, PluginError
 from drillyard.leases.ledger import Intent, local_intents
 from drillyard.leases.lost_attempts import probe
@@ -211,7 +211,7 @@ def _settle(
     for intent in intents:
         lease = Lease(lease_id=intent.order.lease_id, backend=intent.backend, order=intent.order,
                       created_at=intent.written_at)  # fmt: skip
-        young = clock.now() - intent.written_at < grace_s + 2.0 * listing_lag_s(backend)
+        young = clock.now() - intent.written_at < grace_s + 2.0 * delays_of(backend).listing_lag_s
         if lease.lease_id in listed or young or probe(backend, lease) is not Liveness.GONE:
             continue
         facts = gather(backend, lease, clock)

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
+from drillyard.backend.translation import translating
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.scratch import RUNTIME
@@ -37,6 +38,7 @@ class LocalConfig(BaseSettings):
     )
 
 
+@translating()
 class LocalBackend:
     """Rents processes of this machine.
 

@@ -9,6 +9,8 @@
     │   ├── PluginError                2    no     a name that is not there, or does not import
     │   ├── IdentityChanged            2    no     same name, other experiment: the difference
     │   ├── AlreadyDriven              2    no     another driver is alive on this experiment
+    │   ├── AccessDenied               2    no     a right is missing: asking again does not help
+    │   │   └── SignInRefused          2    no     the provider does not know us (any more)
     │   └── NotFound                   2    no     no such run, experiment, file
     ├── ExperimentFailed               1    no     it ran, and it did not succeed
     │   ├── RunFailed                  1    no     the user's code raised, NaN, too many attempts
@@ -226,6 +228,14 @@ class IdentityChanged(UserError):
 
 class AlreadyDriven(UserError):
     """Another driver is alive on this experiment."""
+
+
+class AccessDenied(UserError):
+    """A right is missing. Asking again does not help until somebody grants it."""
+
+
+class SignInRefused(AccessDenied):
+    """A provider does not know us, or not any more."""
 
 
 class NotFound(UserError):

@@ -52,6 +52,8 @@ class PaidBackend:
     """So many teardowns say done and delete nothing."""
     forbidden: ClassVar[bool] = False
     """Deleting is refused."""
+    refusals: ClassVar[dict[str, list[Exception]]] = {}
+    """Lease -> what the next teardowns of it raise."""
     words: ClassVar[list[str]] = []
     skew_s: ClassVar[float] = 0.0
 
@@ -59,7 +61,7 @@ class PaidBackend:
     def reset(cls, clock: Clock = SYSTEM) -> None:
         cls.machines, cls.calls, cls.clock = {}, [], clock
         cls.listing_lag_s, cls.lose_deletes, cls.forbidden = 0.0, 0, False
-        cls.words, cls.price = [], 2.0
+        cls.words, cls.price, cls.refusals = [], 2.0, {}
 
     def delays(self) -> Delays:
         return Delays(listing_lag_s=self.listing_lag_s)
@@ -94,6 +96,9 @@ class PaidBackend:
 
     def teardown(self, lease: Lease) -> None:
         self.calls.append(("teardown", lease.lease_id))
+        refusals = self.refusals.get(lease.lease_id)
+        if refusals:
+            raise refusals.pop(0)
         if self.forbidden:
             raise InfrastructureError("403: deleting is not allowed")
         if self.lose_deletes:

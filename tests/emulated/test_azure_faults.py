@@ -1,5 +1,6 @@
 """What goes wrong on Azure, call by call; the jobs run nothing, so that each takes a moment."""
 
+import time
 import uuid
 
 import pytest
@@ -9,6 +10,8 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.backend import Liveness
 from drillyard.driver.lease_supervisor import limit_reached
 from drillyard.errors import ControlPlaneError, UserError
+from drillyard.leases.reaper import reap
+from drillyard.leases.release import vacate
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.rest import CONNECT_S, READ_S
@@ -141,6 +144,67 @@ def test_a_job_that_the_platform_cancels_is_submitted_again(azure, backend):
     backend._service.cancel(first)
     until(lambda: backend.probe(lease, "t0001-s1.train") is Liveness.GONE, what="its end")
     assert backend.launch(lease, "t0001-s1.train")["job"].endswith("-train-2")
+    gone(azure, backend, lease)
+
+
+def at_work(azure, backend):
+    """A lease with a job that runs."""
+    lease = rented(backend, order_of(backend))
+    job = backend.launch(lease, "t0001-s1.train")["job"]
+    until(lambda: statuses(azure, lease)[job] == "Running", what="the job")
+    backend._jobs[lease.lease_id].look(0.0)
+    return lease, job
+
+
+@pytest.mark.parametrize("status", [400, 409, 412, 500])
+def test_a_refused_cancel_does_not_keep_the_cluster(azure, backend, status):
+    """The first asks are in vain; the next ones help, and the command goes on."""
+    lease, job = at_work(azure, backend)
+    azure.fault(f"{job}/cancel", method="POST", status=status, message="not now", times=40)
+    with pytest.raises(ControlPlaneError, match="not now"):
+        backend.teardown(lease)
+    assert azure.log(f"DELETE .*computes/{lease.lease_id}")
+    azure.clear_faults()
+    vacate(backend, lease, timeout_s=60.0)
+    assert lease.lease_id not in azure.state()["computes"]
+    assert statuses(azure, lease)[job] == "Canceled"
+
+
+def test_one_lease_in_conflict_does_not_end_the_reaping(azure, backend, tmp_path, monkeypatch):
+    """The others are ended, and the next reaping ends that one, too."""
+    for name, value in backend.config.model_dump(exclude_unset=True).items():
+        if value is not None:
+            monkeypatch.setenv(f"DRILLYARD_AZURE_{name.upper()}", str(value))
+    monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path))
+    monkeypatch.setattr("drillyard_backends.azure.backend.TEARDOWN_S", 3.0)
+    past = time.time() - 3600.0
+    first, second = (rented(backend, order_of(backend, deadline=past)) for _ in range(2))
+    azure.fault(f"computes/{first.lease_id}", method="DELETE", status=409)
+    options = {"on": ["azure"], "grace_s": 0.0, "home": tmp_path, "confirm_s": 0.0}
+
+    def ended():
+        report = reap(**options)
+        return {o.lease.lease_id: o for o in report.outcomes}
+
+    found = ended()
+    assert found[second.lease_id].deleted is True
+    assert found[first.lease_id].deleted is False
+    assert found[first.lease_id].problem
+    azure.clear_faults()
+    assert ended()[first.lease_id].deleted is True
+
+
+def test_a_refused_cancel_gives_no_job_up_for_prepared_too_long(azure, settings):
+    """The look that times a node's preparing goes on, and tries again."""
+    backend = AzureBackend(**settings, preparing_s=1, build_s=0)
+    azure.ask("physics", stuck=1)
+    lease = rented(backend, order_of(backend))
+    job = backend.launch(lease, "t0001-s1.train")["job"]
+    until(lambda: statuses(azure, lease)[job] == "Preparing", what="the job")
+    azure.fault(f"{job}/cancel", method="POST", status=400, message="not now", times=1)
+    seen = backend._jobs[lease.lease_id]
+    until(lambda: seen.look(0.0) and seen.of("t0001-s1.train") is None, what="giving it up")
+    assert [e["status"] for e in azure.log(f"POST .*{job}/cancel")] == [400, 202]
     gone(azure, backend, lease)
 
 

@@ -10,9 +10,8 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness
+from drillyard.backend import ExplainsLosses, Liveness
 from drillyard.errors import TeardownUnconfirmed
-from drillyard.leases.lost_attempts import ExplainsLosses
 from drillyard.leases.release import vacate
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM

@@ -100,7 +100,7 @@ def test_who_may_not_read_the_subscription_can_plan_all_the_same(azure, settings
 def test_the_address_of_a_store_fits_into_a_tag(azure, settings):
     """A cluster's tag has at most 256 characters; the address of the mailbox is one."""
     backend = AzureBackend(**settings)
-    url = f"{backend.store_url}/".ljust(257, "x")
+    url = f"{backend.store_url()}/".ljust(257, "x")
     for length in (256, 257):
         order = order_of(backend).model_copy(update={"store_url": url[:length]})
         wrong = [f.message for f in backend.check(order) if f.severity is Severity.ERROR]

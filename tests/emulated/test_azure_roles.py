@@ -87,7 +87,7 @@ def settings(azure, tmp_path):
 def whole_way(azure, settings):
     """Everything that is asked for on the way of a lease, with a job that fails."""
     backend = AzureBackend(**settings)
-    backend.prepare_store(backend.store_url)
+    backend.prepare_store(backend.store_url())
     order = order_of(backend)
     found = backend.check(order)
     assert not [f for f in found if f.severity is not Severity.OK], found

@@ -353,6 +353,55 @@ def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     assert nothing_left(bodiless, order)
 
 
+# A machine, or a group, that Google is changing just now: 400 with one of two reasons, or 409.
+BUSY = [(400, "resourceNotReady"), (400, "resourceInUseByAnotherResource"), (409, "conflict")]
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_machine_that_deletes_itself_just_now_is_replaced_by_the_next_look(
+    bodiless: GcpEmulator, backend: GcpBackend, order: Order, status: int, reason: str
+) -> None:
+    """ "The resource is not ready" is no reason to end anything."""
+    lease = backend.provision(order)
+    names = [f"{order.lease_id}-w0-{generation}" for generation in range(2)]
+
+    def running() -> list[str]:
+        return [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
+
+    until(lambda: running() == names[:1], what=names[0])
+    for call in ("deleteInstances", "serialPort"):
+        bodiless.fault(call, status=status, reason=reason, times=1)
+    bodiless.happen("crash", names[0])
+    until(lambda: backend.tend(lease, 1) == 1 and running() == names[1:], what=names[1])
+    assert [rule["played"] for rule in bodiless.state()["faults"]] == [1, 1]
+    backend.teardown(lease)
+    until(lambda: nothing_left(bodiless, order), what="an empty project")
+
+
+@pytest.mark.parametrize(("status", "reason"), BUSY)
+def test_a_group_that_is_being_changed_keeps_no_other_alive(
+    bodiless: GcpEmulator, settings: dict[str, Any], order: Order, status: int, reason: str
+) -> None:
+    """The first of two groups cannot be deleted yet: the second goes, and the next ask helps."""
+    from drillyard.leases.release import vacate
+
+    where = ["europe-west1-b", "europe-west1-c"]
+    backend = GcpBackend(**{**settings, "zones": where})
+    lease = backend.provision(order)
+    until(lambda: machines(bodiless, order), what="a machine")
+    backend._groups.make(Place(where[1]), order.lease_id, order.lease_id)
+    bodiless.fault(
+        f"zones/{where[0]}/instanceGroupManagers/{order.lease_id}", method="DELETE",
+        status=status, reason=reason, times=2,
+    )  # fmt: skip
+    backend.teardown(lease)
+    until(lambda: [where[0] in g["key"] for g in bodiless.state()["groups"]
+                   if order.lease_id in g["key"]] == [True],
+          what="the end of the second")  # fmt: skip
+    vacate(backend, lease, timeout_s=60)
+    assert nothing_left(bodiless, order)
+
+
 def test_the_users_own_template_stays(
     bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order
 ) -> None:

@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Cost, Lease
+from drillyard.backend import Cost, Lease, Order
 from drillyard.cli.main import main
-from drillyard.errors import InfrastructureError, TeardownUnconfirmed, UserError
+from drillyard.errors import (
+    AccessDenied,
+    InfrastructureError,
+    NoCapacity,
+    NotFound,
+    SignInRefused,
+    TeardownUnconfirmed,
+    UserError,
+)
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.manager import Tenancy
 from drillyard.leases.orders import preview
@@ -213,6 +221,71 @@ def test_teardown_that_is_not_confirmed_says_so(_paid: FakeClock) -> None:
     lease = backend.provision(preview(spec(), "memory://lag"))
     with pytest.raises(TeardownUnconfirmed, match="403"):
         vacate(backend, lease, timeout_s=30.0, clock=_paid)
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        [UserError("400: the job has just ended")],
+        [InfrastructureError("409: it is being changed"), NotFound("404")],
+        [NoCapacity("quota"), UserError("400"), InfrastructureError("busy")],
+    ],
+    ids=str,
+)
+def test_a_refusal_leads_to_another_look(refusals: list[Exception], _paid: FakeClock) -> None:
+    backend = PaidBackend()
+    lease = backend.provision(preview(spec(), "memory://refused"))
+    PaidBackend.refusals = {lease.lease_id: list(refusals)}
+    began = _paid.now()
+    vacate(backend, lease, timeout_s=60.0, clock=_paid)
+    assert PaidBackend.alive() == []
+    asked = PaidBackend.calls.count(("teardown", lease.lease_id))
+    assert asked == len(refusals) + 1  # each once, in a second or two
+    assert _paid.now() - began < 10.0
+
+
+def test_what_is_refused_to_the_end_is_named(_paid: FakeClock) -> None:
+    """It is asked again, but not as fast as a loop can: a provider counts the questions."""
+    backend = PaidBackend()
+    lease = backend.provision(preview(spec(), "memory://refused"))
+    PaidBackend.refusals = {lease.lease_id: [UserError("400: no")] * 1000}
+    with pytest.raises(TeardownUnconfirmed, match="400: no"):
+        vacate(backend, lease, timeout_s=60.0, clock=_paid)
+    assert 50 <= PaidBackend.calls.count(("teardown", lease.lease_id)) <= 65
+
+
+@pytest.mark.parametrize("error", [AccessDenied("403", hint="grant it"), SignInRefused("401")])
+def test_a_missing_right_ends_the_waiting_at_once(error: Exception, _paid: FakeClock) -> None:
+    backend = PaidBackend()
+    lease = backend.provision(preview(spec(), "memory://refused"))
+    PaidBackend.refusals = {lease.lease_id: [error] * 1000}
+    began = _paid.now()
+    with pytest.raises(TeardownUnconfirmed, match=str(error)) as raised:
+        vacate(backend, lease, timeout_s=60.0, clock=_paid)
+    assert raised.value.hint
+    assert _paid.now() == began
+    assert PaidBackend.calls.count(("teardown", lease.lease_id)) == 1
+
+
+def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
+    _paid: FakeClock, tmp_path: Path
+) -> None:
+    """The teardown at the end asks for them again, and confirms it."""
+    mailbox = Mailbox(open_store("memory://again"), "m")
+    ledger = Ledger(mailbox, _paid, tmp_path / "home")
+    manager = Tenancy(mailbox, PaidBackend(), ledger, _paid)
+
+    def order(lease: str) -> Order:
+        return preview(spec(), "memory://again").model_copy(update={"lease_id": lease})
+
+    limits = spec(max_hours=1, max_cost=100)
+    first = manager.rent(limits, order)
+    PaidBackend.refusals = {first.lease_id: [InfrastructureError("409: it is being changed")]}
+    second = manager.replace(limits, order)
+    assert second.lease_id != first.lease_id
+    assert PaidBackend.alive() == [first.lease_id, second.lease_id]
+    manager.end_all(60.0, lambda: None)
+    assert PaidBackend.alive() == []
 
 
 def test_the_bill_has_a_row_an_interval(

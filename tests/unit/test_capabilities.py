@@ -17,7 +17,8 @@ HAS = {
     "local": {"HasSettings"},
     "dask": {"HasSettings", "HasDelays", "TendsLeases"},
     "ssh": {"HasSettings", "NeedsExtra"},
-    "azure": {"HasSettings", "NeedsExtra", "HasDelays", "ProvidesStore", "HasConsole"},
+    "azure": {"HasSettings", "NeedsExtra", "HasDelays", "ProvidesStore", "HasConsole",
+              "ExplainsLosses"},
     "gcp": {"HasSettings", "NeedsExtra", "HasDelays", "ProvidesStore", "HasConsole", "HasClock",
             "TendsLeases", "ProtectsLeases", "SimulatesPreemption"},
 }  # fmt: skip

@@ -6,13 +6,14 @@ from datetime import datetime
 import pytest
 
 from drillyard.backend import Lease, Order
-from drillyard.errors import ConfigError, ConfigErrors, UserError
+from drillyard.errors import ConfigError, ConfigErrors, ControlPlaneError, UserError
 from drillyard_backends.gcp import naming, prices
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.capacity import missing_machines
 from drillyard_backends.gcp.errors import NoRoom, quota_hint
 from drillyard_backends.gcp.groups import Group, Managed, Stage, stage
 from drillyard_backends.gcp.naming import Machine
+from drillyard_backends.gcp.own_group import OwnGroup
 from drillyard_backends.gcp.places import Candidate, Place, candidates, choices
 from drillyard_backends.gcp.settings import read_settings
 from drillyard_backends.gcp.store import GcsStore
@@ -266,6 +267,31 @@ def test_a_bucket_url_is_normalised():
 
 def test_words_of_a_candidate():
     assert Candidate(0, "n2", True, Place("z")).words == "n2 (Spot) in z"
+
+
+class Answers:
+    """A stand-in for the machine's session: the same answer to everything."""
+
+    def __init__(self, status: int) -> None:
+        self.status_code, self.text = status, "The resource is not ready"
+
+    def request(self, method: str, url: str, **more: object) -> "Answers":
+        return self
+
+    def json(self) -> dict[str, object]:
+        return {}
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_machine_whose_group_is_being_changed_is_not_the_last_of_it(status):
+    """No answer to "who is there" is not "nobody": the last machine deletes the whole group."""
+    group = OwnGroup("p", "zones/z/dy-1", "z", patience_s=0.0)
+    group.__dict__["session"] = Answers(status)
+    for ask in (group.members, group.incarnation):
+        with pytest.raises(ControlPlaneError, match="not ready"):
+            ask()
+    # Who asks for an end looks again by itself.
+    assert group.delete() and group.delete_machine("dy-1-w0-0")
 
 
 def test_a_lease_has_a_page_in_googles_console():

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from drillyard.backend import Cost, Order
+from drillyard.backend import Cost, Lease, Liveness, Order
 from drillyard.cli.main import main
+from drillyard.errors import AccessDenied, UserError
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.leases.reaper import Reaper, Report, Verdict, reap
 from drillyard.leases.reaper.audit import Audit
@@ -199,6 +200,51 @@ def test_repeated_failure_is_told_and_the_ledger_stays_open(
     assert main(["reap", "--on", "paid", "--json"]) == 0
     assert PaidBackend.alive() == []
     assert Audit().failures(lease) == 0
+
+
+def test_one_lease_that_cannot_be_ended_does_not_end_the_reaping(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its provider says, and whatever comes out of a library."""
+    boxes = [experiment(name, clock) for name in ("a", "b", "c")]
+    leases = [rented(box, clock) for box in boxes]
+    clock.advance(HOUR)
+    monkeypatch.setattr("drillyard.leases.reaper.reaper.CONFIRM_S", 0.2)
+    PaidBackend.refusals = {
+        leases[0]: [UserError("409: it is being changed")] * 99,
+        leases[1]: [RuntimeError("nobody has heard of this")] * 99,
+    }
+    report = reaped(clock)
+    found = {o.lease.lease_id: o for o in report.outcomes}
+    assert {lease: found[lease].deleted for lease in leases} == dict(
+        zip(leases, [False, False, True], strict=True)
+    )
+    assert "409" in found[leases[0]].problem and "nobody has heard" in found[leases[1]].problem
+    assert PaidBackend.alive() == leases[:2]
+    PaidBackend.refusals = {}
+    assert reaped(clock).good
+    assert PaidBackend.alive() == []
+
+
+def test_a_lease_that_nobody_may_look_at_does_not_end_the_reaping(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that only this machine remembers."""
+    mailbox = experiment("e", clock)
+    Ledger(mailbox, clock).intend(
+        Order(lease_id="dy-0123456789", experiment="e", store_url="aged://lab"), "paid", 1, Cost()
+    )
+    listed = rented(experiment("f", clock), clock)
+    clock.advance(HOUR)
+
+    def refuse(self: PaidBackend, lease: Lease, ticket_id: str | None = None) -> Liveness:
+        raise AccessDenied("403: you may not look")
+
+    monkeypatch.setattr(PaidBackend, "probe", refuse)
+    report = reap(None, clock=clock)
+    assert [o.deleted for o in report.outcomes if o.lease.lease_id == listed] == [True]
+    assert any("may not look" in text for text in report.problems.values()) and not report.good
+    assert [intent.order.lease_id for intent in local_intents()] == ["dy-0123456789"]
 
 
 def test_an_intent_whose_lease_never_came_is_closed(clock: FakeClock) -> None:

@@ -16,7 +16,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
+from drillyard.backend.translation import translating
 from drillyard.errors import (
+    AccessDenied,
     ControlPlaneError,
     DrillyardError,
     RunFailed,
@@ -31,7 +33,7 @@ from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.azure import clusters, environment, naming, plan, start, unfinished
 from drillyard_backends.azure.clusters import Cluster
-from drillyard_backends.azure.errors import Exists, Missing, at_work
+from drillyard_backends.azure.errors import Exists, Missing, translated
 from drillyard_backends.azure.job_body import body, order_key
 from drillyard_backends.azure.jobs import Job, Jobs, Patience
 from drillyard_backends.azure.service import Service
@@ -47,6 +49,7 @@ SETTLED_S = 120.0
 """For so long a new cluster may be answered as missing; after that, missing is gone."""
 
 
+@translating(translated)
 class AzureBackend:
     """Runs jobs in an Azure ML workspace.
 
@@ -144,7 +147,6 @@ class AzureBackend:
         sing(store)
         store.check_flat()
 
-    @at_work("rent")
     def provision(self, order: Order) -> Lease:
         """Ensure cluster and environment; leave order and wheel where the jobs read them."""
         environment.named(self.config, order)  # refused before anything is made
@@ -164,7 +166,6 @@ class AzureBackend:
             self._clusters.clear()
             return self._lease(order, self._clock.now())
 
-    @at_work("look at the lease")
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """Of the cluster; of a ticket: of the job that has its run."""
         if ticket_id is not None:
@@ -208,7 +209,6 @@ class AzureBackend:
         at_work = any(not job.over for job in self._of(lease.order).look())
         return Liveness.UNKNOWN if at_work else Liveness.GONE
 
-    @at_work("ask why a job ended")
     def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
         """A job whose low-priority node was taken away fails, or begins again by itself.
 
@@ -220,7 +220,6 @@ class AzureBackend:
             return Cause.PREEMPTION
         return Cause.INFRASTRUCTURE
 
-    @at_work("submit a job")
     def launch(self, lease: Lease, ticket_id: str) -> dict[str, Any]:
         """Submit the job of a ticket, unless one is at work on its run.
 
@@ -235,7 +234,9 @@ class AzureBackend:
             self._refuse_hopeless(lease.order, last)
         try:
             job = jobs.push(ticket_id)
-        except UserError as error:
+        except AccessDenied:
+            raise
+        except (UserError, Missing) as error:
             # Azure calls it a mistake of ours when a cluster went after the last look at it.
             with self._lock:
                 self._clusters.clear()
@@ -244,7 +245,6 @@ class AzureBackend:
             raise
         return {"job": job.name, "studio": job.url}
 
-    @at_work("cancel a job")
     def cancel(self, lease: Lease, ticket_id: str) -> None:
         """Cancel the jobs that were made for a ticket."""
         jobs = self._of(lease.order)
@@ -265,7 +265,6 @@ class AzureBackend:
             lines += [f"{job.name}: {line}" for line in self._kept(job)]
         yield from lines[since:]
 
-    @at_work("give back")
     def teardown(self, lease: Lease) -> None:
         """Cancel the lease's jobs, and delete the cluster that is its own.
 
@@ -287,7 +286,8 @@ class AzureBackend:
         with self._lock:
             self._clusters.clear()
         if failed:
-            raise failed[0]
+            # Asking again helps against anything but a missing right.
+            raise next((one for one in failed if isinstance(one, AccessDenied)), failed[0])
 
     def _end_jobs(self, lease: Lease, failed: list[DrillyardError]) -> bool:
         """Cancel what is not over; True when a job is left alone, and so must be its cluster."""
@@ -339,9 +339,8 @@ class AzureBackend:
     def leases(self) -> Iterator[Lease]:
         """Everything of ours in the workspace: jobs that are not over, clusters of leases."""
         found: dict[str, Lease] = {}
-        with at_work("list what is rented"):
-            there = [Cluster.of(one) for one in self._service.computes()]
-            jobs = [Job.of(one) for one in self._service.jobs(naming.MARK)]
+        there = [Cluster.of(one) for one in self._service.computes()]
+        jobs = [Job.of(one) for one in self._service.jobs(naming.MARK)]
         with self._lock:
             self._clusters.clear()  # this listing is newer
         things = [(one.tags, one.created_at) for one in there]
@@ -357,9 +356,8 @@ class AzureBackend:
                 over_at = one.created_at + plan.LONGEST_S  # no job of it can live then
                 order = Order(lease_id=lease_id, experiment="", store_url="", deadline=over_at)
                 found[lease_id] = self._lease(order, one.created_at)
-        with at_work("list what is rented"):
-            for order, made_at in self._half_made():
-                found.setdefault(order.lease_id, self._lease(order, made_at))
+        for order, made_at in self._half_made():
+            found.setdefault(order.lease_id, self._lease(order, made_at))
         yield from found.values()
 
     # -- inside -------------------------------------------------------------------------------

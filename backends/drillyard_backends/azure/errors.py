@@ -5,43 +5,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from drillyard.errors import ControlPlaneError, DrillyardError, NoCapacity, UserError
+from drillyard.errors import (
+    AccessDenied,
+    ControlPlaneError,
+    DrillyardError,
+    NoCapacity,
+    SignInRefused,
+    UserError,
+)
 from drillyard_backends.azure.login import SIGN_IN, refusal
 
+_LOOK_AGAIN = "the next look tells what became of it"
 _QUOTA = ("quota", "corequotaexceeded", "clustercorequotareached")
 
 
 class Missing(Exception):
-    """It is not there. Never leaves the package."""
+    """It is not there. Does not leave the package."""
 
 
 class Exists(Exception):
-    """Another one of that name is there. Never leaves the package."""
+    """Another one of that name is there, or it is being changed. Does not leave the package."""
 
 
-class SignInRefused(UserError):
-    """Entra, or Azure, does not know us (any more)."""
-
-
-class Forbidden(UserError):
-    """A right is missing; asking again does not help."""
-
-
-@contextlib.contextmanager
-def at_work(what: str) -> Iterator[None]:
-    """What is rented goes on when a sign-in ends meanwhile: that decides nothing.
-
-    Args:
-        what: What is tried, in words.
-
-    Raises:
-        ControlPlaneError: Instead of a refused sign-in.
-    """
-    try:
-        yield
-    except SignInRefused as error:
-        hint = f"{error.hint}; jobs go on, and the same command watches them again"
-        raise ControlPlaneError(f"{what}: {error.message}", hint=hint) from error
+class Forbidden(AccessDenied):
+    """A right is missing, of somebody whom Azure knows."""
 
 
 @contextlib.contextmanager
@@ -55,37 +42,61 @@ def seam(what: str) -> Iterator[None]:
         Missing: It is not there.
         Exists: The name is taken by something else.
         NoCapacity: A quota.
-        SignInRefused: Nobody knows us.
+        SignInRefused: Azure does not know us.
         Forbidden: A right is missing.
-        UserError: What else only the user can mend: a refused value.
+        UserError: What only the user can mend: a refused value.
         ControlPlaneError: Anything else; trying again may help.
     """
-    from azure.core import exceptions as azure
-
     try:
         yield
     except (DrillyardError, Missing, Exists):
         raise
-    except azure.ClientAuthenticationError as error:
-        # Also what azure-identity raises when no sign-in of its chain works.
-        raise SignInRefused(f"{what}: Azure did not accept the sign-in: {refusal(error)}",
-                            hint=SIGN_IN) from error  # fmt: skip
-    except azure.ResourceNotFoundError as error:
-        raise _absent(what, error) from error
-    except azure.HttpResponseError as error:
-        raise _of_status(what, error) from error
-    except (azure.AzureError, OSError) as error:
-        raise ControlPlaneError(
-            f"{what}: {_text(error)}", hint="it was tried again; is the network there?"
-        ) from error
     except Exception as error:
-        if not type(error).__module__.startswith("azure."):
+        ours = _of_library(error, what)
+        if ours is None:
             raise
+        raise ours from error
+
+
+def translated(error: Exception, what: str) -> DrillyardError | None:
+    """What may leave the package for what would leave it; None: not Azure's.
+
+    Args:
+        error: Of a call, or of this package.
+        what: What was tried, in words.
+    """
+    found = error if isinstance(error, Missing | Exists) else _of_library(error, what)
+    if isinstance(found, Missing):
+        return ControlPlaneError(f"{what}: Azure does not find it: {found}", hint=_LOOK_AGAIN)
+    if isinstance(found, Exists):
+        return ControlPlaneError(f"{what}: it is being changed: {found}", hint=_LOOK_AGAIN)
+    return found
+
+
+def _of_library(error: Exception, what: str) -> DrillyardError | Missing | Exists | None:
+    """See ``seam``; None for what comes from somewhere else."""
+    from azure.core import exceptions as azure
+
+    if isinstance(error, azure.ClientAuthenticationError):
+        # Also what azure-identity raises when no sign-in of its chain works.
+        return SignInRefused(
+            f"{what}: Azure did not accept the sign-in: {refusal(error)}", hint=SIGN_IN
+        )
+    if isinstance(error, azure.ResourceNotFoundError):
+        return _absent(what, error)
+    if isinstance(error, azure.HttpResponseError):
+        return _of_status(what, error)
+    if isinstance(error, azure.AzureError | OSError):
+        return ControlPlaneError(
+            f"{what}: {_text(error)}", hint="it was tried again; is the network there?"
+        )
+    if type(error).__module__.startswith("azure."):
         # azure-ai-ml checks what it is given before it sends it.
-        raise UserError(f"{what}: {_text(error)}") from error
+        return UserError(f"{what}: {_text(error)}")
+    return None
 
 
-def _absent(what: str, error: Exception) -> Exception:
+def _absent(what: str, error: Exception) -> UserError | Missing:
     code = _code(error)
     if code in ("SubscriptionNotFound", "InvalidSubscriptionId"):
         return UserError(f"{what}: {_text(error)}", hint="az account list shows what you may use")
@@ -94,7 +105,7 @@ def _absent(what: str, error: Exception) -> Exception:
     return Missing(_text(error))
 
 
-def _of_status(what: str, error: Exception) -> Exception:
+def _of_status(what: str, error: Exception) -> DrillyardError | Missing | Exists:
     status, text = getattr(error, "status_code", None), _text(error)
     if status == 404:
         return _absent(what, error)
@@ -108,7 +119,7 @@ def _of_status(what: str, error: Exception) -> Exception:
             hint="`drillyard plan` lists the missing rights; the role AzureML Data Scientist has "
             "most of them, AzureML Compute Operator those of clusters",
         )
-    if status == 409 or "already exists" in text:
+    if status == 409 or "already exists" in text or "already registered" in text:
         return Exists(text)
     if status is not None and 400 <= status < 500 and status not in (408, 429):
         return UserError(f"{what}: Azure refused it: {text}")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from drillyard.backend import Liveness, Order
-from drillyard.errors import ControlPlaneError, DrillyardError
+from drillyard.errors import AccessDenied, ControlPlaneError, DrillyardError
 from drillyard.system.clock import Clock
 from drillyard_backends.azure import naming
 from drillyard_backends.azure.clusters import stamp
-from drillyard_backends.azure.errors import Exists, Forbidden, Missing, SignInRefused
+from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.service import Service
 
 FRESH_S = 4.0
@@ -257,7 +257,7 @@ class Jobs:
         """Ask for the end of a job; gone, over and about to end are success.
 
         Raises:
-            Forbidden: The caller may not cancel jobs.
+            AccessDenied: The caller may not cancel jobs.
             ControlPlaneError: It was refused, and the job is at work; ask again.
         """
         with self._lock:
@@ -266,7 +266,7 @@ class Jobs:
             self._service.cancel(job.name)
         except Missing:
             return
-        except (Forbidden, SignInRefused):
+        except AccessDenied:
             raise
         except (Exists, DrillyardError) as refusal:
             # The service refuses it, with 400, 409 or 500, for a job that is about to end.

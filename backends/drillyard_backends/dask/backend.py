@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
+from drillyard.backend.translation import translating
 from drillyard.errors import (
     ConfigError,
     DrillyardError,
@@ -36,6 +37,7 @@ from drillyard_backends.dask.settings import DaskConfig, refuse_public
 from drillyard_backends.sessions import Sessions, default_runtime
 
 
+@translating()
 class DaskBackend:
     """Rents workers of a Dask cluster.
 

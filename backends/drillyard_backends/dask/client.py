@@ -5,6 +5,7 @@ Every call ends within a bound: a scheduler or worker that is stopped does not s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -122,7 +123,7 @@ class Door:
             yield
         except DrillyardError:
             raise
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if "SSL" in words or "certificate" in words.lower():
                 raise UserError(

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
+from drillyard.backend.translation import translating
 from drillyard.errors import ControlPlaneError, CorruptObject, DrillyardError, NotFound, UserError
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
@@ -27,7 +28,7 @@ from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
 from drillyard_backends.gcp.capacity import Keeper
-from drillyard_backends.gcp.errors import InUse, Missing
+from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
 from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
 from drillyard_backends.gcp.operations import Compute
 from drillyard_backends.gcp.places import Candidate, Place, candidates
@@ -45,6 +46,7 @@ TEARDOWN_WAIT_S = 20.0
 """How long one ``teardown`` waits for groups, so that their templates can go too."""
 
 
+@translating(translated)
 class GcpBackend:
     """Rents machines of Google Compute Engine.
 
@@ -325,7 +327,9 @@ class GcpBackend:
         for place, name in groups:
             try:
                 asked.append((place, name, self._groups.delete(place, name)))
-            except InUse:
+            except (InUse, Exists, ControlPlaneError) as error:
+                # The others go all the same: each of them costs money.
+                log.info("%s; asked for again later", error)
                 gone = False
         deadline = self._clock.monotonic() + TEARDOWN_WAIT_S
         for place, name, operation in asked:
@@ -333,7 +337,7 @@ class GcpBackend:
                 left_s = max(0.0, deadline - self._clock.monotonic())
                 try:
                     self._compute.wait(f"delete group {name}", operation, place, left_s)
-                except ControlPlaneError as error:
+                except (InUse, Exists, ControlPlaneError) as error:
                     log.info("%s; asked for again later", error)
                     gone = False
                 except Missing:
@@ -386,7 +390,7 @@ class GcpBackend:
             return ""
         try:
             return self._groups.serial(Place.parse(machine.address), machine.name)
-        except DrillyardError:
+        except (DrillyardError, Exists, InUse):
             return ""
 
     def _add(self, found: dict[str, Lease], name: str, created: str, template: Any) -> None:

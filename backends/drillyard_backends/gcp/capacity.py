@@ -8,7 +8,6 @@ new process begins the search anew and does no harm.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -221,12 +220,16 @@ class Keeper:
             gone = [*refused.get(group, []), *lost.get(group, [])]
             for machine in lost.get(group, []):
                 self._bury(group, machine)
-            if gone and len(gone) == len(machines) and not lost.get(group):
-                # Nothing ever lived there: the empty group must not stay behind.
-                with contextlib.suppress(InUse):
+            try:
+                if gone and len(gone) == len(machines) and not lost.get(group):
+                    # Nothing ever lived there: the empty group must not stay behind.
                     self._groups.delete(group.place, self._name(group))
-            elif gone:
-                self._groups.delete_machines(group.place, self._name(group), gone)
+                elif gone:
+                    self._groups.delete_machines(group.place, self._name(group), gone)
+            except (InUse, Exists) as error:
+                # One of them is deleting itself just now: what is left, the next look removes.
+                log.info("in %s: %s", group.place.name, error)
+                continue
             for machine in gone:
                 log.info("removed %s in %s: %s", machine.name, group.place.name,
                          machine.trouble or "it was taken away")  # fmt: skip

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from drillyard.errors import ControlPlaneError, DrillyardError, NoCapacity, UserError
+from drillyard.errors import (
+    AccessDenied,
+    ControlPlaneError,
+    DrillyardError,
+    NoCapacity,
+    SignInRefused,
+)
 
 NO_ROOM = frozenset({
     "ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
@@ -17,20 +23,23 @@ NO_ROOM = frozenset({
 """Codes that say: not here, not now; another zone or machine type may do."""
 _QUOTA_REASONS = {"quotaExceeded"}
 _BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
+_LOGIN = "gcloud auth application-default login renews them"
+_BUSY_CODES = {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "RESOURCE_NOT_READY"}
+"""The second is *assumed* of operations: requests are answered so (``resourceNotReady``)."""
 _RATE_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
 _QUOTA_NAME = re.compile(r"[Qq]uota '?(?P<name>[A-Z][A-Z0-9_]+)'?")
 
 
 class Missing(Exception):
-    """Nothing of that name. Never leaves the package."""
+    """Nothing of that name. Does not leave the package."""
 
 
 class Exists(Exception):
-    """Something of that name is there already. Never leaves the package."""
+    """Something of that name is there already. Does not leave the package."""
 
 
 class InUse(Exception):
-    """It cannot go yet: something else uses it. Never leaves the package."""
+    """It cannot go yet: something uses it, or is changing it. Does not leave the package."""
 
 
 class NoRoom(NoCapacity):
@@ -66,8 +75,8 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         project: For links.
 
     Returns:
-        ``Missing``, ``Exists``, ``InUse`` or ``NoRoom``, which this package handles, a
-        ``UserError`` for what only the user can mend, else a ``ControlPlaneError``.
+        ``Missing``, ``Exists``, ``InUse`` or ``NoRoom``, which this package handles, an
+        ``AccessDenied`` for what only the user can mend, else a ``ControlPlaneError``.
     """
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
@@ -83,24 +92,45 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         _reasons(error) & _BUSY_REASONS or "already being used by" in text
     ):
         return InUse(text)
+    if isinstance(error, api.Unauthorized):
+        return SignInRefused(f"{what}: Google did not accept the credentials: {text}", hint=_LOGIN)
     if isinstance(error, api.Forbidden):
         if _reasons(error) & _QUOTA_REASONS:
             return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
-        return UserError(
+        return AccessDenied(
             f"{what}: no permission: {text}",
             hint="`drillyard plan` lists the missing rights with the commands that grant them",
         )
     if isinstance(error, auth.DefaultCredentialsError):
-        return UserError(
+        return SignInRefused(
             f"{what}: no Google credentials are found here",
             hint="gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
         )
     if isinstance(error, auth.GoogleAuthError) and not retryable(error):
-        return UserError(
+        return SignInRefused(
             f"{what}: Google did not accept the credentials: {text}",
-            hint="gcloud auth application-default login renews them",
+            hint=_LOGIN,
         )
     return ControlPlaneError(f"{what}: {text}", hint="it was tried again; is Google Cloud well?")
+
+
+def translated(error: Exception, what: str) -> DrillyardError | None:
+    """What may leave the package for what would leave it; None: not Google's.
+
+    Args:
+        error: Of a library, or of this package.
+        what: What was tried, in words.
+    """
+    if type(error).__module__.partition(".")[0] in ("google", "requests"):
+        error = translate(error, what, "")
+    if isinstance(error, DrillyardError):
+        return error
+    look = "the next look tells what became of it"
+    if isinstance(error, Missing):
+        return ControlPlaneError(f"{what}: Google does not find it: {error}", hint=look)
+    if isinstance(error, Exists | InUse):
+        return ControlPlaneError(f"{what}: it is being changed: {error}", hint=look)
+    return None
 
 
 def of_operation(errors: Iterable[Any], what: str, project: str) -> Exception | None:
@@ -120,13 +150,13 @@ def of_operation(errors: Iterable[Any], what: str, project: str) -> Exception | 
         return Exists(text)
     if codes & {"RESOURCE_NOT_FOUND"}:
         return Missing(text)
-    if codes & {"RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"}:
+    if codes & _BUSY_CODES:
         return InUse(text)
     if codes & NO_ROOM:
         hint = quota_hint(text, project) if any("QUOTA" in code for code in codes) else None
         return NoRoom(f"{what}: {text}", hint=hint or "more zones or machine types help")
     if any("PERMISSION" in code for code in codes):
-        return UserError(f"{what}: {text}", hint="`drillyard plan` lists what is missing")
+        return AccessDenied(f"{what}: {text}", hint="`drillyard plan` lists what is missing")
     return ControlPlaneError(f"{what}: {text}")
 
 

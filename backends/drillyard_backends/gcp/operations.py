@@ -91,7 +91,7 @@ class Compute:
         """A client by its class's name; one of each.
 
         Raises:
-            UserError: No credentials.
+            SignInRefused: No credentials.
         """
         made: dict[str, Any] = self.__dict__.setdefault("_clients", {})
         if name not in made:
@@ -121,7 +121,7 @@ class Compute:
 
         Raises:
             Missing, Exists, InUse, NoRoom: See ``errors``.
-            UserError: Permission, credentials.
+            AccessDenied: Permission, credentials.
             ControlPlaneError: It did not get through.
         """
         retrying = Retrying(

@@ -23,7 +23,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from drillyard.errors import ControlPlaneError, UserError
+from drillyard.errors import ControlPlaneError, SignInRefused
 from drillyard.system.clock import SYSTEM, Clock
 
 COMPUTE = "https://compute.googleapis.com/compute/v1"
@@ -89,7 +89,7 @@ class Line(Protocol):
 
         Raises:
             ControlPlaneError: Nobody answered.
-            UserError: The credentials are not accepted.
+            SignInRefused: The credentials are not accepted.
         """
 
     @property
@@ -122,7 +122,7 @@ class Reader:
 
         Raises:
             ControlPlaneError: Nobody answered.
-            UserError: The credentials are not accepted.
+            SignInRefused: The credentials are not accepted.
         """
         whole = path if path.startswith("projects/") else f"projects/{self.project}/{path}"
         return self._ask("GET", f"{COMPUTE}/{whole.rstrip('/')}", list(params.items()))
@@ -231,13 +231,13 @@ class HttpsLine:
                 method, url, params=list(params), json=body, timeout=_TIMEOUT_S
             )
         except exceptions.DefaultCredentialsError as error:
-            raise UserError(
+            raise SignInRefused(
                 f"no Google credentials: {_first(error)}",
                 hint="gcloud auth application-default login; or set "
                 "GOOGLE_APPLICATION_CREDENTIALS to a key file",
             ) from None
         except exceptions.RefreshError as error:
-            raise UserError(
+            raise SignInRefused(
                 f"Google does not accept the credentials of "
                 f"{self.identity or 'your gcloud login'}: {_first(error)}",
                 hint="gcloud auth application-default login; and is this machine's clock right?",

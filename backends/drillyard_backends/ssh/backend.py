@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from drillyard.backend import Cost, Lease, Liveness, Order, Trait
 from drillyard.backend.settings.model import configured
+from drillyard.backend.translation import translating
 from drillyard.errors import DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox import open_store
@@ -29,6 +30,7 @@ _ORIGINAL = "drillyard_ssh_order"
 """Where a host's order keeps the order that it is a part of."""
 
 
+@translating()
 class SshBackend:
     """Rents processes of machines that one may log in to.
 

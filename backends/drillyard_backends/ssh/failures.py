@@ -6,7 +6,7 @@ import shlex
 import socket
 from typing import TYPE_CHECKING
 
-from drillyard.errors import DrillyardError, InfrastructureError, UserError
+from drillyard.errors import DrillyardError, InfrastructureError, SignInRefused, UserError
 
 if TYPE_CHECKING:
     import asyncssh
@@ -53,7 +53,7 @@ def translated(error: BaseException, address: Address, config: SshConfig) -> Dri
         return error
     if isinstance(error, asyncssh.PermissionDenied):
         tried = f"the key {config.key_file}" if config.key_file else "none of your keys"
-        return UserError(
+        return SignInRefused(
             f"{address} refuses the login: {tried} is accepted ({error.reason or error})"
             if config.key_file else
             f"{address} refuses the login: it accepts {tried} ({error.reason or error})",

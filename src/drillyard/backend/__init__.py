@@ -2,6 +2,7 @@
 
 from drillyard.backend.capabilities import (
     Delays,
+    ExplainsLosses,
     HasClock,
     HasConsole,
     HasDelays,
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "Cost",
     "Delays",
+    "ExplainsLosses",
     "HasClock",
     "HasConsole",
     "HasDelays",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from drillyard.backend.records import Lease
+from drillyard.mailbox.status import Cause
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -123,6 +124,24 @@ class ProtectsLeases(Protocol):
 
 
 @runtime_checkable
+class ExplainsLosses(Protocol):
+    """Its provider says why a machine is gone: preemptions have more attempts than other losses."""
+
+    def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
+        """What ended the work on a ticket, whose machine is gone.
+
+        ``PREEMPTION`` where the provider took the machine back, else ``INFRASTRUCTURE``.
+
+        Args:
+            lease: Of the machine.
+            ticket_id: What it worked on.
+
+        Raises:
+            InfrastructureError: Nobody answered.
+        """
+
+
+@runtime_checkable
 class SimulatesPreemption(Protocol):
     """Its machines can be taken away, and it can let that happen on purpose."""
 
@@ -166,5 +185,5 @@ def delays_of(backend: object) -> Delays:
 
 CAPABILITIES: tuple[type, ...] = (
     HasDelays, TendsLeases, ProvidesStore, HasClock, HasConsole, ProtectsLeases,
-    SimulatesPreemption, NeedsExtra, HasSettings,
+    ExplainsLosses, SimulatesPreemption, NeedsExtra, HasSettings,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from drillyard.backend.capabilities import NeedsExtra
 from drillyard.backend.port import Backend, Trait
+from drillyard.backend.translation import translating
 from drillyard.errors import UserError
 from drillyard.registry import load
 from drillyard.system.optional_packages import must_have
@@ -46,6 +47,7 @@ def open_backend(text: str, settings: dict[str, Any] | None = None) -> Backend:
         must_have(factory.extra(), f"backend {kind}")
     found = resolve(text, settings)
     try:
-        return cast(Backend, factory(**found.revealed()))
+        # A plug-in that was not decorated keeps the contract all the same.
+        return translating()(cast(type[Backend], factory))(**found.revealed())
     except UserError as error:
         raise blamed(error, found) from error.__cause__

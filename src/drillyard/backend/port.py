@@ -8,7 +8,9 @@ The contract, which ``drillyard.testing.BackendSuite`` checks on every implement
 - ``probe`` answers UNKNOWN when it could not find out. UNKNOWN is not GONE.
 - The driver has written its intent before ``provision``; a backend keeps no state of its own
   that a new process could not read back from the provider.
-- Foreign exceptions become ``InfrastructureError`` or ``UserError`` at one seam.
+- Every verb raises nothing but ``DrillyardError``; ``backend.translation`` is the seam. An answer
+  that says nothing of the lease (a conflict, a busy provider) is an ``InfrastructureError``: the
+  caller looks again. Only ``AccessDenied`` ends a teardown early.
 
 What only some providers can do is a protocol of its own in ``backend.capabilities``.
 """
@@ -50,8 +52,13 @@ class Trait(enum.StrEnum):
 class Backend(Protocol):
     """A place that rents capacity."""
 
-    kind: str
-    traits: frozenset[Trait]
+    @property
+    def kind(self) -> str:
+        """Its name in experiments; an attribute of the class."""
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """What it is like; an attribute of the class."""
 
     def check(self, order: Order | None = None) -> list[Finding]:
         """Login, quota, permissions (to delete, too), reachability; changes nothing.

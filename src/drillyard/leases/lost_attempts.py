@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-from drillyard.backend import Backend, Lease, Liveness
+from drillyard.backend import Backend, ExplainsLosses, Lease, Liveness
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
@@ -40,21 +39,6 @@ def probe(backend: Backend, lease: Lease, ticket: str | None = None) -> Liveness
     except InfrastructureError as error:
         log.info("cannot find out about lease %s now: %s", lease.lease_id, error)
         return Liveness.UNKNOWN
-
-
-@runtime_checkable
-class ExplainsLosses(Protocol):
-    """A backend whose provider says why a machine is gone."""
-
-    def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
-        """What ended the work on a ticket, whose machine is gone.
-
-        ``PREEMPTION`` where the provider took the machine back, else ``INFRASTRUCTURE``.
-
-        Args:
-            lease: Of the machine.
-            ticket_id: What it worked on.
-        """
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from drillyard.backend import (
     Backend,
@@ -22,6 +22,7 @@ from drillyard.backend import (
 from drillyard.backend.prices import allowance, over
 from drillyard.errors import (
     DrillyardError,
+    InfrastructureError,
     TeardownUnconfirmed,
     TimedOut,
     UserError,
@@ -83,7 +84,7 @@ class Tenancy:
         with self._lock:
             lost = self.lease
             if lost is not None:
-                self._backend.teardown(lost)  # remains of it: discs, groups, children
+                _ask_to_go(self._backend, lost)  # remains of it: discs, groups, children
                 self._ledger.gone(lost.lease_id, LOST, confirmed=False)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
@@ -94,7 +95,7 @@ class Tenancy:
             backend = self._backend_of(entry)
             alive = probe(backend, entry.lease)
             if entry.rented is not None and alive is Liveness.GONE:
-                backend.teardown(entry.lease)
+                _ask_to_go(backend, entry.lease)
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
             if entry.intent.backend != self._backend.kind or self._over(entry):
@@ -206,7 +207,7 @@ class Ending:
             entries = self._leases.unseen()
             if entries:
                 self._may()
-            self._open = [(one, self._leases.release(one, self._timeout_s)) for one in entries]
+            self._open = list(self._begun(entries))
         left: list[tuple[Entry, Release]] = []
         pauses: list[float] = []
         for entry, release in self._open:
@@ -227,3 +228,19 @@ class Ending:
             raise self._error
         self._leases.lease = None
         return None
+
+    def _begun(self, entries: list[Entry]) -> Iterator[tuple[Entry, Release]]:
+        """Where one cannot even be asked for (its backend does not open), the others are."""
+        for entry in entries:
+            try:
+                yield entry, self._leases.release(entry, self._timeout_s)
+            except DrillyardError as error:
+                self._error = self._error or error
+
+
+def _ask_to_go(backend: Backend, lease: Lease) -> None:
+    """Ask for the end of what is left of a lost lease; the teardown at the end confirms it."""
+    try:
+        backend.teardown(lease)
+    except InfrastructureError as error:
+        log.info("lease %s: %s; asked for again at the end", lease.lease_id, error)

@@ -7,12 +7,14 @@ again and again, and believed only when the listing was empty for twice the prov
 from __future__ import annotations
 
 from drillyard.backend import Backend, Lease, delays_of
-from drillyard.errors import InfrastructureError, TeardownUnconfirmed, UserError
+from drillyard.errors import AccessDenied, DrillyardError, TeardownUnconfirmed
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import run_steps
 
 _POLL_S = 0.1
 _ASK_AGAIN_S = 5.0
+_REFUSED_AGAIN_S = 1.0
+"""After an ask that failed: what stood in the way is often over in a moment."""
 _LONGEST_POLL_S = 5.0
 
 
@@ -35,7 +37,11 @@ class Release:
         self._pause_s = min(max(_POLL_S, self._settle_s / 8.0), _LONGEST_POLL_S)
         self._deadline: float | None = None
         self._absent_since: float | None = None
-        self._asked_at: float | None = None
+        self._trouble: DrillyardError | None = None
+        self._ask_at: float | None = None
+        """When to ask again; None: never asked."""
+        self._asked = False
+        """Once an ask was accepted, an empty listing can be believed."""
 
     def step(self, now: float) -> float | None:
         """Ask, look, and say when to look again; None once the end is confirmed.
@@ -45,28 +51,32 @@ class Release:
         """
         if self._deadline is None:
             self._deadline = now + self._timeout_s + self._settle_s
-        error: InfrastructureError | None = None
         try:
             # Also once while nothing is listed: what was just created may not be listed yet.
             if self._due(now):
+                self._ask_at = now + _REFUSED_AGAIN_S
                 self._backend.teardown(self._lease)
-                self._asked_at = now
-            listed = any(
-                found.lease_id == self._lease.lease_id for found in self._backend.leases()
-            )
-        except InfrastructureError as failure:
-            listed, error = True, failure  # not knowing is not gone
-        except UserError as refusal:  # a right that is missing: asking again does not help
+                self._ask_at, self._asked = now + self._again_s, True
+            if self._asked:
+                listed = self._listed()
+                self._trouble = None
+            else:
+                listed = True
+        except AccessDenied as refusal:  # asking again does not help
             raise self._unconfirmed(
                 str(refusal), refusal.hint or "grant what is missing; `drillyard reap` tries again"
             ) from refusal
+        except DrillyardError as failure:
+            # Not knowing is not gone. A refused cancel, a conflict with what goes on there by
+            # itself: the next look tells what became of it.
+            listed, self._trouble = True, failure
         if listed:
             self._absent_since = None
             if now >= self._deadline:
                 raise self._unconfirmed(
-                    str(error) if error else "the provider lists it still",
+                    str(self._trouble) if self._trouble else "the provider lists it still",
                     "results are safe; `drillyard reap` tries again, or the same command",
-                ) from error
+                ) from self._trouble
             return self._pause_s
         if self._absent_since is None:
             self._absent_since = now
@@ -76,9 +86,12 @@ class Release:
         return max(self._pause_s, self._settle_s / 4.0)
 
     def _due(self, now: float) -> bool:
-        if self._asked_at is None:
+        if self._ask_at is None:
             return True
-        return self._absent_since is None and now - self._asked_at >= self._again_s
+        return now >= self._ask_at and (self._absent_since is None or not self._asked)
+
+    def _listed(self) -> bool:
+        return any(found.lease_id == self._lease.lease_id for found in self._backend.leases())
 
     def _unconfirmed(self, why: str, hint: str) -> TeardownUnconfirmed:
         return TeardownUnconfirmed(

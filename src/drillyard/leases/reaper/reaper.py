@@ -41,7 +41,7 @@ class Reaper:
         grace_s: Seconds for which a useless lease is left alone.
         clock: For the audit log.
         home: The local folder, ``DRILLYARD_HOME``.
-        confirm_s: How long to wait for a provider's listing, besides its own ``teardown_s``.
+        confirm_s: How long to wait for a provider's listing, besides its own delay.
         each: Steps several leases; default one after the other.
 
     Attributes:
@@ -62,6 +62,7 @@ class Reaper:
         self.report = Report()
         self._sources = _backends(on, self.report, home)
         self._source: tuple[Backend, list[Intent]] | None = None
+        self._name = ""
         self._listed: set[str] = set()
         self._seen: set[tuple[str, str]] = set()
         self._leases: list[LeaseReaping] = []
@@ -98,9 +99,12 @@ class Reaper:
         self.report.outcomes += [lease.outcome for lease in self._leases if lease.outcome]
         backend, intents = self._source
         if not self._dry_run:
-            self.report.settled += _settle(
-                backend, intents, self._listed, self._grace_s, self._clock, self._home
-            )
+            try:
+                self.report.settled += _settle(
+                    backend, intents, self._listed, self._grace_s, self._clock, self._home
+                )
+            except DrillyardError as error:
+                self.report.problems[self._name] = str(error)
         self._source = None
         return 0.0
 
@@ -110,7 +114,7 @@ class Reaper:
         except DrillyardError as error:
             self.report.problems[text] = str(error)
             return
-        self._source = backend, intents
+        self._source, self._name = (backend, intents), text
         self._listed = {lease.lease_id for lease in listed}
         fresh = [one for one in listed if (backend.kind, one.lease_id) not in self._seen]
         self._seen |= {(backend.kind, one.lease_id) for one in fresh}
@@ -161,7 +165,7 @@ def reap(
         grace_s: Seconds for which a useless lease is left alone.
         clock: For waiting and the audit log.
         home: The local folder, ``DRILLYARD_HOME``.
-        confirm_s: How long to wait for a provider's listing, besides its own ``teardown_s``; None:
+        confirm_s: How long to wait for a provider's listing, besides its own delay; None:
             a minute.
 
     Returns:

@@ -1,14 +1,16 @@
 """The backend dask keeps the contract, on a cluster of its own and on one that it joins."""
 
+import asyncio
 import signal
 import socket
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from distributed import LocalCluster, Security
+from distributed import Client, LocalCluster, Security
 from distributed.diskutils import WorkSpace
 
 from drillyard.backend import Liveness
@@ -18,6 +20,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import marked, send
 from drillyard.testing.backend_suite import BackendSuite
+from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import Door, _clients, _end
 from drillyard_backends.dask.station import Station
@@ -48,8 +51,19 @@ def order(toy):
     return toy.order(idle_s=600.0)
 
 
+def broken(error):
+    """Neither the scheduler nor this machine's table of processes answers."""
+    return breaking(
+        error, (Client, "sync"), (Client, "submit"), (Client, "run"), (psutil, "process_iter"),
+        (subprocess, "Popen"),
+    )  # fmt: skip
+
+
 class TestOwned(BackendSuite):
     """The suite, on a cluster that is started for the lease."""
+
+    def broken(self, error):
+        return broken(error)
 
     @pytest.fixture
     def settings(self, tmp_path):
@@ -65,6 +79,16 @@ def cluster():
 
 class TestJoined(BackendSuite):
     """The suite, on a cluster that somebody else runs."""
+
+    def broken(self, error):
+        return broken(error)
+
+    def troubles(self, backend):
+        yield from super().troubles(backend)
+        # What a call ends with whose loop was closed meanwhile.
+        calls = [(Client, name) for name in ("sync", "submit", "run")]
+        yield Trouble("cancelled", breaking(asyncio.CancelledError(), *calls))
+        yield Trouble("no such field", breaking(KeyError("workers"), *calls))
 
     @pytest.fixture
     def settings(self, cluster):

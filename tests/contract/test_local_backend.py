@@ -15,6 +15,7 @@ from drillyard.findings import Severity
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import ProcessId
 from drillyard.testing.backend_suite import BackendSuite
+from drillyard.testing.backend_troubles import breaking
 from drillyard_backends.local import LocalBackend
 from tests.contract.test_worker import drive
 from tests.contract.toy import Toys
@@ -45,6 +46,10 @@ def order(toy):
 
 class TestLocalBackend(BackendSuite):
     """The suite, on this machine."""
+
+    def broken(self, error):
+        """The table of processes cannot be read, and none can be started."""
+        return breaking(error, (psutil, "process_iter"), (subprocess, "Popen"))
 
 
 def test_a_lease_is_found_without_its_files(backend, order, toy):

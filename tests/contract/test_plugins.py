@@ -80,6 +80,7 @@ FILLED = {
                     yield Lease(lease_id=order.lease_id, backend=self.kind, order=order,
                                 provider={"record": str(path)}, created_at=0.0)
         """,
+        8: "return AccessDenied(what) if isinstance(error, PermissionError) else None",
     },
 }
 

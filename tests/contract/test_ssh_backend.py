@@ -1,5 +1,6 @@
 """The backend ssh keeps the contract against a real OpenSSH server."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -15,13 +16,16 @@ from drillyard.findings import Severity
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import marked
 from drillyard.testing.backend_suite import BackendSuite
+from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.ssh.backend import SshBackend, store_there
-from drillyard_backends.ssh.connection import Connection
+from drillyard_backends.ssh.connection import Connection, Done
+from drillyard_backends.ssh.remote import ANSWER
 from drillyard_backends.ssh.settings import Address
 from tests.contract.toy import Toys
 from tests.patience import PATIENCE_S, until
 from tests.sshd import SSHD, Sshd
 
+asyncssh = pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
 
 
@@ -62,6 +66,36 @@ class TestSshBackend(BackendSuite):
     """The suite, on a machine behind a login."""
 
     at_once_s = 20.0  # a login and an interpreter's start, on a busy machine
+
+    def broken(self, error):
+        """The connection is there, and nothing comes through it; nor can another be made."""
+        return breaking(error, (asyncssh.SSHClientConnection, "run"), (asyncssh, "connect"))
+
+    def troubles(self, backend):
+        yield from super().troubles(backend)
+        yield Trouble("lost", self.broken(asyncssh.ConnectionLost("gone")))
+        for name, answer in ANSWERS.items():
+            yield Trouble(name, answering(answer))
+
+
+ANSWERS = {
+    "an answer that is cut": Done(0, f'Welcome!\n{ANSWER}{{"version": "1", "res', ""),
+    "an answer of another shape": Done(0, f'{ANSWER}{{"result": 5}}', ""),
+}
+"""What the other end may say instead of an answer."""
+
+
+def answering(answer):
+    """Whatever is asked, the other end says this."""
+    patch = pytest.MonkeyPatch()
+
+    @contextlib.contextmanager
+    def around():
+        with patch.context() as context:
+            context.setattr(Connection, "run", lambda self, *_args, **_more: answer)
+            yield
+
+    return around()
 
 
 def test_the_agent_outlives_the_server_and_is_adopted(backend, order, toy, server, tmp_path):

@@ -14,6 +14,7 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.azure_lab import named, needs_azurite, opened
+from tests.emulated.troubles import no_requests, refusals
 from tests.patience import until
 
 pytestmark = needs_azurite()
@@ -48,7 +49,6 @@ def order(backend):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 class TestAzureBackend(BackendSuite):
     @pytest.fixture(autouse=True)
     def _at_once(self, azure):
@@ -56,6 +56,22 @@ class TestAzureBackend(BackendSuite):
         azure.physics(conflicts=False)
         yield
         azure.physics(conflicts=True)
+
+    def broken(self, error):
+        return no_requests(error)
+
+    @pytest.fixture(autouse=True)
+    def _cloud(self, azure):
+        self.cloud = azure
+
+    def troubles(self, backend):
+        yield from super().troubles(backend)
+        yield from refusals(self.cloud, "management.azure.com.*MachineLearningServices")
+
+    @pytest.mark.slow
+    def test_another_process_needs_only_the_text(self, backend, order, settings):
+        """It imports azure-ai-ml three times."""
+        super().test_another_process_needs_only_the_text(backend, order, settings)
 
     @pytest.fixture
     def settings(self, settings):

@@ -27,6 +27,7 @@ from drillyard_backends.gcp.own_group import OwnGroup
 from drillyard_backends.gcp.places import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
+from tests.emulated.troubles import no_requests, refusals
 from tests.patience import until
 
 
@@ -72,6 +73,20 @@ def order(backend: GcpBackend) -> Order:
 
 
 class TestGcpBackend(BackendSuite):
+    def broken(self, error):
+        return no_requests(error)
+
+    def machine(self, lease):
+        return f"{lease.lease_id}-w0-0"
+
+    @pytest.fixture(autouse=True)
+    def _cloud(self, here):
+        self.cloud = here
+
+    def troubles(self, backend):
+        yield from super().troubles(backend)
+        yield from refusals(self.cloud, "compute.googleapis.com")
+
     @pytest.fixture
     def settings(self, settings):
         return settings
@@ -89,6 +104,12 @@ class TestLateListings(BackendSuite):
     """The same contract where listings are late by up to half a minute, on a clock of ours."""
 
     SPEED = 30.0
+
+    def broken(self, error):
+        return no_requests(error)
+
+    def machine(self, lease):
+        return f"{lease.lease_id}-w0-0"
 
     @pytest.fixture(scope="class")
     def late(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:

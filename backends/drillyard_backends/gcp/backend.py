@@ -99,7 +99,7 @@ class GcpBackend:
 
     def console(self, lease: Lease) -> str:
         """Google's page of the project's groups of machines."""
-        project = quote(str(lease.provider["project"]))
+        project = quote(str(lease.provider.get("project", self.config.project)))
         return f"https://console.cloud.google.com/compute/instanceGroups/list?project={project}"
 
     def prepare_store(self, url: str) -> None:

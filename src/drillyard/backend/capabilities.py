@@ -117,6 +117,8 @@ class ProtectsLeases(Protocol):
     def protect(self, lease: Lease, until: float | None) -> None:
         """Mark the machines of a lease; ``leases()`` then tells ``provider["protected_until"]``.
 
+        Of a provider whose listings are late, a machine that is not listed yet is not marked.
+
         Args:
             lease: Which; one that is gone is no error.
             until: Epoch seconds; None takes the mark away.
@@ -125,7 +127,7 @@ class ProtectsLeases(Protocol):
 
 @runtime_checkable
 class ExplainsLosses(Protocol):
-    """Its provider says why a machine is gone: preemptions have more attempts than other losses."""
+    """Its provider says why a machine is gone: preemptions have a larger budget of attempts."""
 
     def lost_to(self, lease: Lease, ticket_id: str) -> Cause:
         """What ended the work on a ticket, whose machine is gone.

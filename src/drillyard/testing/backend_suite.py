@@ -11,6 +11,9 @@ Use it from a plug-in's tests::
         def backend(self, settings): ...
         @pytest.fixture
         def order(self): ...         # of an experiment without tickets, in a store of its own
+        def broken(self, error): ... # where the provider is not reached by sockets and files
+
+Each capability that the backend has (``backend.capabilities``) is tested as well.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +30,9 @@ import pytest
 from drillyard.backend import Backend, Lease, Liveness, Order, Trait
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
+from drillyard.testing.backend_base import until
+from drillyard.testing.backend_capabilities import CapabilityTests
+from drillyard.testing.backend_troubles import TroubleTests
 
 _PROGRAM = """
 import json, sys, time
@@ -45,47 +50,8 @@ else:
 """
 
 
-def until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Poll until a condition holds.
-
-    Raises:
-        AssertionError: It did not within the time.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
-        time.sleep(0.05)
-
-
-class BackendSuite:
+class BackendSuite(CapabilityTests, TroubleTests):
     """Inherit, and supply the fixtures ``settings``, ``backend`` and ``order``."""
-
-    patience_s = 600.0
-    """How long this provider may take to start or to end something: ends a hang, says nothing
-    about speed."""
-    at_once_s = 60.0
-    """``provision`` must have returned by then: it does not wait for machines."""
-
-    @pytest.fixture(autouse=True)
-    def _leave_nothing(self, backend: Backend, order: Order) -> Any:
-        yield
-        for lease in list(backend.leases()):
-            if lease.lease_id == order.lease_id:
-                backend.teardown(lease)
-
-    def listed(self, backend: Backend, order: Order) -> list[Lease]:
-        """What the provider lists of an order."""
-        return [lease for lease in backend.leases() if lease.lease_id == order.lease_id]
-
-    def found(self, backend: Backend, order: Order) -> Lease:
-        """The one lease of an order, once the listing (which may be late) shows it."""
-        until(lambda: self.listed(backend, order), self.patience_s, "a lease in the listing")
-        (lease,) = self.listed(backend, order)
-        return lease
-
-    def gone(self, backend: Backend, order: Order) -> None:
-        """Wait until the provider lists nothing of an order."""
-        until(lambda: not self.listed(backend, order), self.patience_s, "an empty listing")
 
     def elsewhere(self, verb: str, backend: Backend, settings: Any, text: str) -> str:
         """Do a verb in a new process that has nothing but JSON."""

@@ -1,0 +1,166 @@
+"""The contract of each capability, tested where a backend has it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from importlib.metadata import metadata
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+
+from drillyard.backend import (
+    Backend,
+    ExplainsLosses,
+    HasClock,
+    HasConsole,
+    HasDelays,
+    HasSettings,
+    Lease,
+    Liveness,
+    NeedsExtra,
+    Order,
+    ProtectsLeases,
+    ProvidesStore,
+    SimulatesPreemption,
+    TendsLeases,
+)
+from drillyard.errors import NotFound
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.status import Cause
+from drillyard.system.optional_packages import missing
+from drillyard.testing.backend_base import BackendTests, until
+
+_2020 = 1577836800.0
+_UNTIL = 4_000_000_000.0
+
+
+def lacks(capability: type) -> NoReturn:
+    """Skip a test of what the backend cannot do."""
+    pytest.skip(f"this backend does not have the capability {capability.__name__}")
+
+
+class CapabilityTests(BackendTests):
+    """A test for each capability; those that the backend does not have are skipped."""
+
+    def machine(self, lease: Lease) -> str:
+        """A machine of a lease: override where machines have other names than their workers."""
+        mailbox = Mailbox(open_store(lease.order.store_url), lease.order.experiment)
+
+        def hosts() -> list[str]:
+            return [one.host for one in mailbox.workers() if one.lease == lease.lease_id]
+
+        until(hosts, self.patience_s, "a worker")
+        return hosts()[0]
+
+    def test_delays_are_seconds(self, backend: Backend) -> None:
+        """None of them is negative or without end."""
+        if not isinstance(backend, HasDelays):
+            lacks(HasDelays)
+        found = backend.delays()
+        for seconds in (found.setup_s, found.teardown_s, found.listing_lag_s):
+            assert seconds >= 0 and math.isfinite(seconds)
+
+    def test_a_tended_lease_comes_to_its_strength(self, backend: Backend, order: Order) -> None:
+        """And stays there: what is complete is not added to."""
+        if not isinstance(backend, TendsLeases):
+            lacks(TendsLeases)
+        lease = backend.provision(order)
+
+        def strength() -> int:
+            found = backend.tend(lease, order.workers)
+            assert 0 <= found <= order.workers
+            return found
+
+        until(lambda: strength() == order.workers, self.patience_s, "full strength")
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+        assert strength() == order.workers
+        self.found(backend, order)
+
+    def test_its_own_store_can_be_prepared_twice_and_used(self, backend: Backend) -> None:
+        """What is written there is read."""
+        if not isinstance(backend, ProvidesStore):
+            lacks(ProvidesStore)
+        url = backend.store_url()
+        for _ in range(2):
+            backend.prepare_store(url)
+        store = open_store(url)
+        store.put("conformance.txt", b"here")
+        try:
+            assert store.get("conformance.txt") == b"here"
+        finally:
+            store.delete("conformance.txt")
+
+    def test_its_clock_goes_forward(self, backend: Backend) -> None:
+        """Epoch seconds of this age; about a second of jitter is a provider's right."""
+        if not isinstance(backend, HasClock):
+            lacks(HasClock)
+        before, after = backend.now(), backend.now()
+        assert before > _2020 and after >= before - 2.0
+
+    def test_its_console_is_a_page(self, backend: Backend, order: Order) -> None:
+        """Also of a lease of which only the intent is known."""
+        if not isinstance(backend, HasConsole):
+            lacks(HasConsole)
+        lease = Lease(
+            lease_id=order.lease_id, backend=backend.kind, order=order, created_at=0.0
+        )  # fmt: skip
+        page = backend.console(lease)
+        assert urlsplit(page).scheme == "https" and urlsplit(page).hostname
+        assert page == page.strip() and " " not in page
+
+    def test_protection_is_listed_and_taken_away(self, backend: Backend, order: Order) -> None:
+        """Marking twice is as good as once; what is gone is no error."""
+        if not isinstance(backend, ProtectsLeases):
+            lacks(ProtectsLeases)
+        lease = backend.provision(order)
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+
+        def mark() -> object:
+            return self.found(backend, order).provider.get("protected_until")
+
+        def listed_with(moment: float | None) -> bool:
+            backend.protect(lease, moment)  # each time: a machine may not have been listed yet
+            return mark() == moment
+
+        for moment in (_UNTIL, None):
+            until(partial(listed_with, moment), self.patience_s, f"the mark {moment}")
+            assert self.found(backend, order).order.experiment == order.experiment
+        backend.teardown(lease)
+        self.gone(backend, order)
+        backend.protect(lease, _UNTIL)
+
+    def test_a_loss_has_one_of_two_causes(self, backend: Backend, order: Order) -> None:
+        """What never ran was not taken back, however often that is asked."""
+        if not isinstance(backend, ExplainsLosses):
+            lacks(ExplainsLosses)
+        lease = backend.provision(order)
+        for _ in range(2):
+            assert backend.lost_to(lease, "t0001-s1.train") is Cause.INFRASTRUCTURE
+
+    def test_a_machine_can_be_taken_away(self, backend: Backend, order: Order) -> None:
+        """By its name; one that is not there is named as such."""
+        if not isinstance(backend, SimulatesPreemption):
+            lacks(SimulatesPreemption)
+        lease = backend.provision(order)
+        until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
+        with pytest.raises(NotFound):
+            backend.simulate_preemption(lease, "no-such-machine")
+        backend.simulate_preemption(lease, self.machine(lease))
+        until(lambda: backend.probe(lease) is not Liveness.ALIVE, self.patience_s, "its end")
+
+    def test_its_extra_brings_its_packages(self, backend: Backend) -> None:
+        """One that drillyard has; without the packages this test could not run."""
+        if not isinstance(backend, NeedsExtra):
+            lacks(NeedsExtra)
+        extra = backend.extra()
+        assert extra in (metadata("drillyard").get_all("Provides-Extra") or [])
+        assert missing(extra) == []
+
+    def test_each_setting_is_described(self, backend: Backend) -> None:
+        """``drillyard configure`` asks for it with these words."""
+        if not isinstance(backend, HasSettings):
+            lacks(HasSettings)
+        fields = backend.Config.model_fields
+        assert [name for name, field in fields.items() if not field.description] == []

@@ -21,7 +21,7 @@ from drillyard.errors import ConfigError, PluginError
 
 KINDS = (
     "simulators", "learners", "baselines", "workloads", "backends", "stores", "trackers",
-    "commands", "blocks", "flows", "deployments", "endpoints", "rehearsals",
+    "choosers", "commands", "blocks", "flows", "deployments", "endpoints", "rehearsals",
 )  # fmt: skip
 NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")

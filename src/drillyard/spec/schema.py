@@ -20,6 +20,8 @@ def document() -> dict[str, Any]:
     known = found["$defs"]
     known["LearnerSpec"]["properties"]["algorithm"]["examples"] = names("learners")
     known["SimulatorSpec"]["properties"]["id"]["examples"] = names("simulators")
+    ours = known["StudySpec"]["properties"]["chooser"]["enum"]
+    ours += [name for name in names("choosers") if name not in ours]
     properties = found["properties"]
     properties["bench"] = bench.SCHEMA
     # Short forms, which the models turn into the long ones before they look.

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from drillyard.documents.document import KeyPath
 from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError, PluginError, UserError
-from drillyard.registry import names, nearest
+from drillyard.registry import load, names, nearest
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec, TrainSpec
 from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret, redact
@@ -114,10 +114,12 @@ def names_in(tree: Any) -> Iterator[ConfigError]:
     """Unknown names in a tree that has other faults too, so that all are told at once."""
     learner = tree.get("learner")
     algorithm = learner.get("algorithm") if isinstance(learner, dict) else None
+    study = tree.get("study")
     texts = {
         ("workloads", "workload"): tree.get("workload"),
         ("backends", "backend"): tree.get("backend"),
         ("learners", "learner.algorithm"): algorithm,
+        ("choosers", "study.chooser"): study.get("chooser") if isinstance(study, dict) else None,
     }
     for (kind, field), text in texts.items():
         if isinstance(text, str) and ":" not in text:
@@ -125,10 +127,11 @@ def names_in(tree: Any) -> Iterator[ConfigError]:
             yield from _registered(kind, name.lower() if kind == "learners" else name, field, text)
 
 
-def _registered(kind: str, name: str, field: str, shown: str | None = None
-                ) -> Iterator[ConfigError]:  # fmt: skip
+def _registered(
+    kind: str, name: str, field: str, shown: str | None = None, *, modules: bool = True
+) -> Iterator[ConfigError]:
     known = names(kind)
-    if ":" in name:
+    if ":" in name and modules:
         module, _, attribute = name.partition(":")
         if not module or not attribute or not all(p.isidentifier() for p in module.split(".")):
             yield ConfigError(
@@ -360,9 +363,12 @@ def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _study(spec: ExperimentSpec) -> Iterator[ConfigError]:
     if spec.study is None:
         return
-    from drillyard.studies.making import checked
-
-    yield from _caught(lambda: checked(spec), "study")
+    chooser = spec.study.chooser
+    # Registered names alone: it is asked before the folder of the experiment can be imported from.
+    unknown = list(_registered("choosers", chooser, "study.chooser", modules=False))
+    yield from unknown
+    if not unknown:
+        yield from _caught(lambda: load("choosers", chooser)().check(spec), "study")
 
 
 def _caught(call: Any, field: str) -> Iterator[ConfigError]:

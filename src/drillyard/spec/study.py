@@ -17,6 +17,8 @@ SMAC = "smac"
 """A model too, of a package of its own."""
 MODELS = ("tpe", "cma-es", "gp", "nsga2")
 """Choosers that learn from the trials before."""
+CHOOSERS = (*FIXED, "random", *MODELS, SMAC, POPULATION)
+"""Those of drillyard itself; a plug-in's join by the entry-point group ``drillyard.choosers``."""
 STARTUP = 10
 """So many trials of a model are drawn by chance before it is asked."""
 GENERATION = 20
@@ -147,19 +149,10 @@ class PopulationSpec(Strict):
 class StudySpec(Strict):
     """How trials are chosen. An experiment without it has one trial."""
 
-    chooser: Literal[
-        "list",
-        "manual",
-        "one-shot",
-        "grid",
-        "random",
-        "tpe",
-        "cma-es",
-        "gp",
-        "nsga2",
-        "smac",
-        "pbt",
-    ] = Field(description="Who chooses: you (list, manual, grid), chance, or a model of the past.")
+    chooser: str = Field(
+        description="Who chooses: you (list, manual, grid), chance, or a model of the past.",
+        json_schema_extra={"enum": list(CHOOSERS)},
+    )
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
         None, description="How many in all, also after a resume; default of `list`, `manual` and "
         "`grid`: all of them; `pbt` has members x generations."

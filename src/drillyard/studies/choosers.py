@@ -12,13 +12,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import StudySpec
 from drillyard.spec.tunables import Space, Tunable
+
+if TYPE_CHECKING:
+    from drillyard.mailbox import Mailbox
+    from drillyard.spec import ExperimentSpec
 
 GRID_POINTS = 5
 DRAWS = 2_000
@@ -84,6 +88,32 @@ class Chooser(Protocol):
 
     def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:
         """A trial has ended; told once, or again after a resume."""
+
+
+class ChooserKind(Protocol):
+    """What an entry point of ``drillyard.choosers`` names: a class, made without arguments."""
+
+    def check(self, spec: ExperimentSpec) -> None:
+        """Verify a study before anything runs; asks nobody, and creates nothing.
+
+        Args:
+            spec: With a ``study``.
+
+        Raises:
+            ConfigError: It cannot work; with the field, and what helps.
+        """
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """The chooser of a study that was checked.
+
+        Args:
+            spec: With a ``study``.
+            mailbox: Of the experiment; what was chosen is read from there by ``reconcile``.
+
+        Raises:
+            ConfigError: It cannot work.
+            InfrastructureError: What it needs cannot be reached.
+        """
 
 
 class Memoryless:

@@ -1,4 +1,4 @@
-"""From the ``study:`` section to a chooser; what cannot work is refused here."""
+"""The choosers of drillyard: from the ``study:`` section to a chooser, or to a refusal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from drillyard.runs.phases import HandsRunsOn
 from drillyard.spec.binding import space as space_of
 from drillyard.spec.constraints import Constraint, parse_all
 from drillyard.spec.listed import OF_THE_TRIAL
-from drillyard.spec.study import FIXED, MODELS, POPULATION, SMAC, StudySpec
+from drillyard.spec.study import FIXED, POPULATION, SMAC, StudySpec
 from drillyard.spec.work import MockSpec
 from drillyard.studies.choosers import (
     Chance,
     Choice,
     Chooser,
+    ChooserKind,
     Fixed,
     Listed,
     allowed,
@@ -40,6 +41,77 @@ if TYPE_CHECKING:
     from drillyard.spec.tunables import Space
 
 
+class _BuiltIn:
+    """What the choosers of drillyard share; registered under ``drillyard.choosers``."""
+
+    def check(self, spec: ExperimentSpec) -> None:
+        """See ``ChooserKind``."""
+        checked(spec)
+
+
+class Given(_BuiltIn):
+    """``list``, ``manual``, ``one-shot`` and ``grid``: the trials are known beforehand."""
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """See ``ChooserKind``."""
+        del mailbox
+        study = study_of(spec)
+        choices = fixed_choices(spec, *checked(spec))
+        if study.chooser == "list":
+            return Listed(choices, only(study, choices))
+        return Fixed(choices, circle=study.chooser == "manual" and study.trials is not None)
+
+
+class AtRandom(_BuiltIn):
+    """``random``."""
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """See ``ChooserKind``."""
+        del mailbox
+        study = study_of(spec)
+        return Chance(*checked(spec), study.seed, defaults_first=study.defaults_first)
+
+
+class Modelled(_BuiltIn):
+    """``tpe``, ``cma-es``, ``gp`` and ``nsga2``: Optuna learns from the trials before."""
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """See ``ChooserKind``; the default storage of the model's memory is created."""
+        from drillyard.studies.model import ModelChooser
+
+        study = study_of(spec)
+        space, constraints = checked(spec)
+        return ModelChooser(
+            study.chooser, space, objectives_of(spec), constraints,
+            url=study.storage or default_storage(mailbox), name=memory_name(mailbox),
+            seed=study.seed, defaults_first=study.defaults_first,
+        )  # fmt: skip
+
+
+class Smac(_BuiltIn):
+    """``smac``: a model of a package of its own."""
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """See ``ChooserKind``."""
+        from drillyard.studies.smac import SmacChooser
+
+        del mailbox
+        study = study_of(spec)
+        return SmacChooser(
+            *checked(spec), objectives_of(spec)[0],
+            seed=study.seed, defaults_first=study.defaults_first,
+        )  # fmt: skip
+
+
+class Populations(_BuiltIn):
+    """``pbt``: members that go on from each other."""
+
+    def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
+        """See ``ChooserKind``."""
+        del mailbox
+        return _population(spec, *checked(spec))
+
+
 def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
     """The chooser of a study.
 
@@ -49,34 +121,17 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
 
     Raises:
         ConfigError: The study cannot work.
+        PluginError: Its chooser is not installed here, or does not import.
         InfrastructureError: Its storage cannot be reached.
     """
-    study = spec.study
-    assert study is not None
-    space, constraints = checked(spec)
-    if study.chooser in FIXED:
-        choices = fixed_choices(spec, space, constraints)
-        if study.chooser == "list":
-            return Listed(choices, only(study, choices))
-        return Fixed(choices, circle=study.chooser == "manual" and study.trials is not None)
-    if study.chooser == POPULATION:
-        return _population(spec, space, constraints)
-    if study.chooser == SMAC:
-        from drillyard.studies.smac import SmacChooser
+    kind: ChooserKind = load("choosers", study_of(spec).chooser)()
+    return kind.make(spec, mailbox)
 
-        return SmacChooser(
-            space, constraints, objectives_of(spec)[0], seed=study.seed,
-            defaults_first=study.defaults_first,
-        )  # fmt: skip
-    if study.chooser not in MODELS:
-        return Chance(space, constraints, study.seed, defaults_first=study.defaults_first)
-    from drillyard.studies.model import ModelChooser
 
-    return ModelChooser(
-        study.chooser, space, objectives_of(spec), constraints,
-        url=study.storage or default_storage(mailbox), name=memory_name(mailbox),
-        seed=study.seed, defaults_first=study.defaults_first,
-    )  # fmt: skip
+def study_of(spec: ExperimentSpec) -> StudySpec:
+    """The ``study:`` of an experiment that has one."""
+    assert spec.study is not None
+    return spec.study
 
 
 def _population(

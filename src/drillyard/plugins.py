@@ -1,0 +1,138 @@
+"""Everything that the author of a plug-in imports, in one module.
+
+Backends, simulators, learners, baselines, workloads, stores and choosers are written against the
+names below; docs/plugins.md shows how. Other modules of drillyard may change between versions. The
+tests of a plug-in import their suite from ``drillyard.testing``.
+"""
+
+from __future__ import annotations
+
+from drillyard.agents.base import Inherits, Learner, Policy
+from drillyard.agents.spaces import space_from_json, space_to_json
+from drillyard.backend import (
+    Backend,
+    Cost,
+    Delays,
+    ExplainsLosses,
+    HasClock,
+    HasConsole,
+    HasDelays,
+    HasSettings,
+    Lease,
+    Liveness,
+    NeedsExtra,
+    Order,
+    ProtectsLeases,
+    ProvidesStore,
+    SimulatesPreemption,
+    TendsLeases,
+    Trait,
+)
+from drillyard.backend.settings.model import configured
+from drillyard.backend.translation import translating
+from drillyard.errors import (
+    AccessDenied,
+    BadValue,
+    ConfigError,
+    ControlPlaneError,
+    CorruptObject,
+    DrillyardError,
+    InfrastructureError,
+    NoCapacity,
+    NotFound,
+    PluginError,
+    RunFailed,
+    SignInRefused,
+    SimulatorError,
+    StoreUnavailable,
+    UserError,
+    WorkerLost,
+)
+from drillyard.findings import Finding, Severity
+from drillyard.mailbox import Mailbox, ObjectInfo, Store, open_store
+from drillyard.mailbox.records import AttemptStart, Manifest, Phase, TrialOutcome, TrialRecord
+from drillyard.metrics.streams import StreamWriter
+from drillyard.registry import nearest, register
+from drillyard.runs import checkpoints
+from drillyard.runs.phases import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
+from drillyard.simulators.channels import Channel
+from drillyard.simulators.make import make_env
+from drillyard.simulators.vectorised import VectorSimulator
+from drillyard.spec import ExperimentSpec
+from drillyard.studies.choosers import Choice, Chooser, ChooserKind, Memoryless
+from drillyard.studies.making import checked as checked_study
+from drillyard.system.clock import SYSTEM, Clock
+
+__all__ = [
+    "SYSTEM",
+    "AccessDenied",
+    "AttemptStart",
+    "Backend",
+    "BadValue",
+    "Channel",
+    "Choice",
+    "Chooser",
+    "ChooserKind",
+    "Clock",
+    "ConfigError",
+    "ControlPlaneError",
+    "CorruptObject",
+    "Cost",
+    "Delays",
+    "DrillyardError",
+    "ExperimentSpec",
+    "ExplainsLosses",
+    "Finding",
+    "HandsRunsOn",
+    "HasClock",
+    "HasConsole",
+    "HasDelays",
+    "HasSettings",
+    "InfrastructureError",
+    "Inherits",
+    "Learner",
+    "Lease",
+    "Liveness",
+    "Mailbox",
+    "Manifest",
+    "Memoryless",
+    "NeedsExtra",
+    "NoCapacity",
+    "NotFound",
+    "ObjectInfo",
+    "Order",
+    "Phase",
+    "PhaseOutcome",
+    "PluginError",
+    "Policy",
+    "ProtectsLeases",
+    "ProvidesStore",
+    "RunContext",
+    "RunFailed",
+    "Severity",
+    "SignInRefused",
+    "SimulatesPreemption",
+    "SimulatorError",
+    "SpreadsRuns",
+    "Store",
+    "StoreUnavailable",
+    "StreamWriter",
+    "TendsLeases",
+    "Trait",
+    "TrialOutcome",
+    "TrialRecord",
+    "UserError",
+    "VectorSimulator",
+    "WorkerLost",
+    "Workload",
+    "checked_study",
+    "checkpoints",
+    "configured",
+    "make_env",
+    "nearest",
+    "open_store",
+    "register",
+    "space_from_json",
+    "space_to_json",
+    "translating",
+]

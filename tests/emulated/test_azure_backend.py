@@ -270,7 +270,7 @@ def test_the_workspace_is_found_where_azure_ml_keeps_it(tmp_path, monkeypatch, s
     (tmp_path / "az").mkdir()
     mine = {"id": NOBODYS, "isDefault": True}
     (tmp_path / "az" / "azureProfile.json").write_text(json.dumps({"subscriptions": [mine]}))
-    made = open_backend("azure", {**settings, "resource_group": "g", "workspace": "ws"})
+    made = open_backend("azure", {**settings, "resource_group": "g", "workspace": "team"})
     assert made.config.subscription_id == NOBODYS
 
 

@@ -22,8 +22,11 @@ from drillyard_emulators.http.handle import GcpEmulator
 from tests.patience import until
 
 from .compute_client import Compute
+from .storage_client import a_client
 
 HOUR = 3600.0
+LOST = "gs://lost-bucket"
+"""A store that is deleted while machines work for it."""
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +125,17 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     driven = rented(backend, driven_box)
     done_box = experiment(backend, "done")
     done, kept = rented(backend, done_box), rented(backend, done_box)
-    overdue = order(backend, "lost", store_url="gs://no-such-bucket", deadline=time.time() - HOUR)
+    a_client(cloud).create_bucket(LOST.removeprefix("gs://"))
+    overdue = order(backend, "lost", store_url=LOST, deadline=time.time() - HOUR)
     backend.provision(overdue)
-    limited = order(backend, "lost", store_url="gs://no-such-bucket")
+    limited = order(backend, "lost", store_url=LOST)
     backend.provision(limited)
     compute = Compute(cloud)
     group = compute.group(compute.template())
     compute.create(group, "foreign-machine")
     everything = (driven, done, kept, overdue.lease_id, limited.lease_id)
     until(lambda: len(cloud.state()["machines"]) == 6, what="six machines")
+    a_client(cloud).bucket(LOST.removeprefix("gs://")).delete(force=True)
     assert main(["protect", kept, "--until", "2h", "--store", backend.store_url()]) == 0
     assert "(mailbox, machines)" in capsys.readouterr().out
 
@@ -201,7 +206,7 @@ def test_an_operation_that_google_no_longer_knows_proves_no_end(
     cloud: GcpEmulator, backend: GcpBackend
 ) -> None:
     """G-D28: it was taken for the end of the group, and the teardown went on to its template."""
-    url = backend.store_url
+    url = backend.store_url()
     backend.prepare_store(url)
     order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
     lease = backend.provision(order)

@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c re
 # The tests wait for real processes more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test again check lint types contracts format slow gpu lock clean
+.PHONY: help demo test quick again check lint types contracts format slow gpu lock clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -41,6 +41,12 @@ demo: $(VENV)/.demo ## train an agent on the reactor, see how it compares, open 
 
 test: $(VENV)/.dev $(VENV)/.azurite ## the default tests, in four processes
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+# The rules of all packages and of the documents, on two cores in about a minute.
+QUICK := tests/unit tests/docs tests/contract/test_stores.py
+
+quick: $(VENV)/.dev ## the tests that start no process and no server, and train nothing
+	$(BIN)/python -m pytest -n 2 --quick $(QUICK)
 
 again: $(VENV)/.dev ## the tests that failed last time, each by itself; names those that pass now as flaky
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none

@@ -12,20 +12,11 @@ from pathlib import Path
 import pytest
 
 from drillyard_flows import settings
-from tests.helpers.summary import pytest_unconfigure
 from tests.patience import PATIENCE_S
 from tests.prefect_homes import begin
-from tests.side_by_side import (
-    made_once,
-    pytest_collection_modifyitems,
-    pytest_xdist_make_scheduler,
-)
+from tests.side_by_side import made_once
 
-__all__ = [
-    "pytest_collection_modifyitems",
-    "pytest_unconfigure",
-    "pytest_xdist_make_scheduler",
-]
+pytest_plugins = ("tests.side_by_side", "tests.helpers.quick", "tests.helpers.summary")
 
 # Four processes on two cores: where each computes with two threads, they mostly wait for one
 # another while spinning (one recurrent network: 38 s of a core instead of 8). Read when torch and

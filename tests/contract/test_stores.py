@@ -42,6 +42,7 @@ class TestFileStore(StoreSuite):
         assert store.get("k") == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["k"], "the temporary file stays behind"
 
+    @pytest.mark.heavy
     def test_a_killed_writer_leaves_the_old_bytes_or_the_new_ones(self, tmp_path):
         store = FileStore(str(tmp_path))
         script = (

@@ -125,6 +125,7 @@ def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -137,6 +138,7 @@ def test_a_command_of_the_page(command: str, code: int, workshop: Path, server: 
     _runs(command, code, workshop)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("command", "code"),
     [pytest.param(*one, id=one[0]) for one in COMMANDS if one[0].startswith(LOOKS)],

@@ -38,6 +38,7 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "pages",
     [

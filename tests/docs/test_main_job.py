@@ -7,7 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import BIN
+
+pytestmark = pytest.mark.heavy
 
 
 def test_what_the_main_job_prints(finished_cstr: Path) -> None:

@@ -33,6 +33,7 @@ def test_compose_opens_the_proxy_alone_and_every_server_asks_for_a_password() ->
             assert not source.startswith("./") or (FOLDER / source).is_file()
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
 def test_units_are_understood_by_systemd(tmp_path: Path) -> None:
     units = sorted((FOLDER / "systemd").glob("*.service"))

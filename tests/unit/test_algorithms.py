@@ -32,6 +32,7 @@ def make():
         venv.close()
 
 
+@pytest.mark.heavy
 def test_double_dqn_rates_what_the_online_network_chooses(make):
     args = {"learning_starts": 8, "batch_size": 4, "policy_kwargs": {"net_arch": [8]}}
     model = make("double-dqn", args)
@@ -68,6 +69,7 @@ def test_a_duelling_network_is_value_and_advantages(make):
                           advantage - advantage.mean(dim=1, keepdim=True), atol=1e-6)  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_steps_are_drawn_by_their_priorities_and_weighted(make):
     args = {"learning_starts": 8, "batch_size": 4, "buffer_size": 64}
     model = make("prioritized-dqn", args)
@@ -141,6 +143,7 @@ def test_a_memory_is_each_copys_own_and_begins_with_the_episode(make):
     assert np.allclose(mixed[1], remembered[1], atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_ars_counts_the_steps_of_the_simulator(make):
     model = make("ars", {"n_delta": 2}, n_envs=2)
     lengths = []
@@ -186,6 +189,7 @@ def test_what_cannot_work_is_refused(algorithm, args, field):
     validate_arguments("qr-dqn", {"max_grad_norm": None}, Sizes(1, 1000))
 
 
+@pytest.mark.heavy
 def test_a_model_leaves_no_folder_of_its_logger(make, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     make("dqn", {"policy_kwargs": {"net_arch": [8]}})._setup_learn(8)

@@ -69,6 +69,7 @@ def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
     assert json.loads(files["assessment.json"])["policy"] == "hold"
 
 
+@pytest.mark.heavy
 def test_parts_are_the_whole(starts: Path) -> None:
     request = asked(str(TANK), starts, policy="random", max_steps=5)
     alone = assess(request)

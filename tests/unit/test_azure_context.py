@@ -66,6 +66,7 @@ def test_an_environment_of_too_large_a_folder_has_no_version(folder: Path) -> No
         environment.version(config, order)
 
 
+@pytest.mark.heavy
 def test_what_the_client_does_not_send_is_not_counted(folder: Path) -> None:
     """Of two files with rules the first alone counts, as for azure-ai-ml itself."""
     pytest.importorskip("azure.ai.ml")
@@ -134,6 +135,7 @@ def test_why_a_job_could_not_start_is_read_from_its_log() -> None:
     assert refusal([*begun, "ModuleNotFoundError: No module named 'azureml'"]) is None
 
 
+@pytest.mark.heavy
 def test_a_command_without_its_packages_ends_as_it_is_read() -> None:
     """The interpreter has no site-packages: what it prints is what ``refusal`` looks for."""
     alone = COMMAND.replace("python -c", f"{sys.executable} -I -S -c", 1)

@@ -136,6 +136,7 @@ def test_full_disk(place, capsys, monkeypatch):
     assert not answer["ok"]
 
 
+@pytest.mark.heavy
 def test_old_tracking_server(place, capsys):
     """Row 64: a server below the security floor is refused."""
 

@@ -27,6 +27,8 @@ from drillyard.worker.stall import StallWatch
 from drillyard.workloads.rl import RlWorkload
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.heavy
+
 BAD_FROM = 200
 """Steps of a copy, after the first checkpoint of 2 copies (at 256)."""
 

@@ -91,6 +91,7 @@ def test_the_copy_follows_a_run_and_takes_its_files_at_the_end(
     assert Boards(mailbox, [RUN], tmp_path / "tb").sync() == 0
 
 
+@pytest.mark.heavy
 def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_path: Path) -> None:
     lines(mailbox, 0, 3)
     place = f"{mailbox.store.url}/e"
@@ -128,6 +129,7 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
         child.wait(PATIENCE_S)
 
 
+@pytest.mark.heavy
 def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path) -> None:
     lines(mailbox, 0, 1)
     child = subprocess.Popen(

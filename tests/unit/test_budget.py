@@ -288,6 +288,7 @@ def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
     assert PaidBackend.alive() == []
 
 
+@pytest.mark.heavy
 def test_the_bill_has_a_row_an_interval(
     tmp_path: Path, _paid: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:

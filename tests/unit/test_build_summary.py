@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.patience import PATIENCE_S
+
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 TESTS = """

@@ -75,6 +75,7 @@ def test_rewards_are_their_formula_and_kpis_their_sums(reward: str) -> None:
     assert info["kpi_comfort_violation_pct"] == pytest.approx(100 * outside / 96)
 
 
+@pytest.mark.heavy
 def test_the_figures_in_the_docs_are_what_baselines_reach() -> None:
     spec = SimulatorSpec(id="building")
     reached = {}

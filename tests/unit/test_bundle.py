@@ -183,6 +183,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.heavy
 def test_requirements_bring_what_is_missing_and_no_more(tmp_path: Path, index: Path) -> None:
     site = install_requirements(["dy_root==2.0"], tmp_path / "w")
     assert sorted(p.name for p in site.glob("*.py")) == ["dy_leaf.py", "dy_root.py"]
@@ -194,6 +195,7 @@ def test_requirements_bring_what_is_missing_and_no_more(tmp_path: Path, index: P
     assert list(none.iterdir()) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("requirement", "words"),
     [
@@ -214,6 +216,7 @@ def test_a_requirement_that_fails_is_named(
     assert not list((tmp_path / "w").glob("packages-*")) if (tmp_path / "w").exists() else True
 
 
+@pytest.mark.heavy
 def test_install_returns_code_before_packages(
     tmp_path: Path, index: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ HEAVY = ["torch", "prefect", "mlflow", "gymnasium", "matplotlib", "scipy", "pyda
          "rich", "ruamel", "stable_baselines3", "drillyard.mailbox", "optuna"]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom drillyard.cli.main import main\nassert main(['--help']) == 0\n"
@@ -208,6 +209,7 @@ def plug_in(folder, name, module, group="drillyard.commands"):
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:register\n")
 
 
+@pytest.mark.heavy
 def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
     (tmp_path / "hello_plugin.py").write_text(
         "import typer\ndef register(app):\n    app.command('hello')(hello)\n"
@@ -249,6 +251,7 @@ def test_reading_makes_no_store(tmp_path, monkeypatch, capsys):
         store_url(None)
 
 
+@pytest.mark.heavy
 def test_ctrl_c_while_the_command_line_is_imported():
     code = (
         "import sys\n"

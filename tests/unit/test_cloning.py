@@ -57,6 +57,7 @@ def test_every_step_of_every_episode_is_kept(expert):
     env.close()
 
 
+@pytest.mark.heavy
 def test_a_policy_imitates_what_it_is_shown(expert):
     venv = make_vec(SimulatorSpec(id="cstr", wrappers=["normalize"]), 2, 0)
     try:
@@ -93,6 +94,7 @@ def spec_of(file, **learner):
     })  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_training_begins_by_imitating_and_resumes_as_ever(expert, tmp_path):
     spec = spec_of(expert)
     whole = OneRun(tmp_path / "whole", spec, RlWorkload())

@@ -86,6 +86,7 @@ def walk(venv: Any, steps: int) -> list[Any]:
     return [venv.step(actions.astype(np.float32)) for actions in given]
 
 
+@pytest.mark.heavy
 def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
     one, two, side = (make_vec(spec(REACTOR), 2, 5, how=how) for how in
                       ("one-by-one", "processes", "processes"))  # fmt: skip
@@ -110,6 +111,7 @@ def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
         side.close()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -134,6 +136,7 @@ def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[st
             os.kill(pid, 0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -166,12 +169,14 @@ def recorded(one: OneRun) -> Copies | None:
     return one.mailbox.read(f"runs/{one.run}/copies/run.json", Copies)
 
 
+@pytest.mark.heavy
 def test_a_short_training_goes_by_the_rule(tmp_path: Any) -> None:
     one = training(tmp_path)
     assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "one-by-one"
     assert recorded(one) == Copies(how="one-by-one")
 
 
+@pytest.mark.heavy
 def test_the_fastest_way_is_measured_once_and_kept(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +212,7 @@ class Lucky(Odd):
         return np.array([np.random.uniform()], np.float32), info
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", WORLDS)
 def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: str) -> None:
     """Bit by bit, over several episodes of each world that comes with drillyard."""
@@ -222,6 +228,7 @@ def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule() -> None:
     assert copies.trace(spec({"id": f"{__name__}:Odd"}), 2, "one-by-one", 3) is not None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("world", ["cstr", "CartPole-v1"])
 def test_no_speed_changes_what_is_trained(
     world: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
@@ -242,6 +249,7 @@ def test_no_speed_changes_what_is_trained(
     assert set(chosen) == {"one-by-one", "processes"}
 
 
+@pytest.mark.heavy
 def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real measurement: four copies that do nothing but wait, for a long training."""
     monkeypatch.setattr(copies, "MEASURE_S", 1.0)

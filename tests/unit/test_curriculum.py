@@ -67,6 +67,7 @@ def test_stages_go_up_and_down_by_their_own_episodes() -> None:
     assert at.state() == other.state()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("how", ["one-by-one", "vectorised", "processes"])
 def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how: Any) -> None:
     spec = adder(curriculum={"stages": STAGES})

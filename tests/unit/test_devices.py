@@ -77,6 +77,7 @@ def one_run(folder: Any, resources: dict[str, Any], **learner: Any) -> OneRun:
     return OneRun(folder, experiment(resources, **learner), RlWorkload())
 
 
+@pytest.mark.heavy
 def test_auto_measures_once_for_an_algorithm_a_network_and_a_batch(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_auto_measures_once_for_an_algorithm_a_network_and_a_batch(
     assert machine.built == ["cuda", "cpu"]
 
 
+@pytest.mark.heavy
 def test_a_gpu_that_wins_little_is_left_to_others(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_gpu_that_wins_little_is_left_to_others(
     assert machine.built == ["cpu"]
 
 
+@pytest.mark.heavy
 def test_a_resumed_training_stays_where_it_was(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +122,7 @@ def test_a_resumed_training_stays_where_it_was(
     assert (machine.built, machine.measured) == (["cpu", "cpu"], [])
 
 
+@pytest.mark.heavy
 def test_what_is_not_measured(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
     ars = {"algorithm": "ars", "args": {"n_delta": 2}}
@@ -134,6 +138,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> 
     assert "device to auto" in str(caught.value.hint)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("algorithm", MEASURED)
 def test_what_learns_can_be_measured(algorithm: str) -> None:
     world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
@@ -155,6 +160,7 @@ def test_masks_of_an_invented_world_have_the_length_that_is_asked_for() -> None:
         assert devices._Invented(spaces.Box(0, 1, (2,)), space).action_masks().shape == (n,)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("algorithm", BEAR_IT)
 def test_mixed_precision_computes_in_short_and_keeps_weights_whole(algorithm: str) -> None:
     world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
@@ -226,6 +232,7 @@ def test_what_can_be_had_passes() -> None:
     assert problems_of(fine) == []
 
 
+@pytest.mark.heavy
 def test_deterministic_operations_are_asked_for_while_it_trains(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +267,7 @@ def test_the_classes_of_both_precisions_have_one_name() -> None:
     assert numerics.mixed(CLASSES["dqn"]).__name__ == "DQN"
 
 
+@pytest.mark.heavy
 def test_no_folder_of_the_compiler_stays_behind(tmp_path: Any) -> None:
     code = """
 import os, sys, tempfile

@@ -140,6 +140,7 @@ def test_missing_ones_are_all_named(file: Path) -> None:
     )
 
 
+@pytest.mark.heavy
 def test_all_twelve_in_setup_run_and_teardown(file: Path, tmp_path: Path) -> None:
     loaded = example(file, tunables=["dummy_param_int=99", "dummy_param3=0.999"])
     mailbox = Mailbox(open_store(str(tmp_path / "store")), loaded.spec.name)

@@ -94,6 +94,7 @@ def table(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode())))
 
 
+@pytest.mark.heavy
 def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> None:
     mailbox, spec = trained
     ctx = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)
@@ -150,6 +151,7 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
     assert [s["step"] for s in seen] == sorted(s["step"] for s in seen)
 
 
+@pytest.mark.heavy
 def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path: Path) -> None:
     from drillyard.evaluation.assessment import Request, play
 
@@ -174,6 +176,7 @@ def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path:
     assert played.row["episode_return"] == pytest.approx(float(own[0]["episode_return"]), rel=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_agent_is_given_the_normalisation_it_was_trained_with(
     trained: Any, tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.heavy
+
 SMALL = {"policy_kwargs": {"net_arch": [16]}}
 REPLAY = {**SMALL, "learning_starts": 32, "buffer_size": 200, "batch_size": 16}
 ROLLOUT = {**SMALL, "n_steps": 32, "batch_size": 32}

@@ -60,6 +60,7 @@ def episode(env: Env, steps: int = 10) -> list[dict[str, Any]]:
     return infos
 
 
+@pytest.mark.heavy
 def test_a_process_is_a_world_like_any_other(made: Any) -> None:
     env = made()
     bad = [f for f in check_env_contract(env) if f.severity.value == "error"]
@@ -70,6 +71,7 @@ def test_a_process_is_a_world_like_any_other(made: Any) -> None:
     assert last["state_x"] == 8.0 and last["truncated"] and last["kpi_restarts"] == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fault", ["once-dies", "once-hangs", "once-fails", "once-babbles"])
 def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(
     made: Any, fault: str
@@ -84,6 +86,7 @@ def test_over_http_a_lost_step_cuts_the_episode_and_another_process_goes_on(
     assert episode(env)[-1]["state_x"] == 8.0
 
 
+@pytest.mark.heavy
 def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(made: Any) -> None:
     env = made("--http", protocol="http")
     env.reset(seed=1)
@@ -99,6 +102,7 @@ def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(mad
         made(protocol="htpp")
 
 
+@pytest.mark.heavy
 def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(
     made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +131,7 @@ def test_a_container_is_a_line_with_its_name_and_is_removed_by_it(
     assert "secret" not in ran
 
 
+@pytest.mark.heavy
 def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None:
     envs = [make_env(spec(tmp_path), copy=copy) for copy in range(3)]
     try:
@@ -144,6 +149,7 @@ def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None
     assert not any(psutil.pid_exists(p._process.pid) for p in processes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -174,6 +180,7 @@ def test_a_crash_costs_its_episode_and_no_more(
     assert f"copy 0: this is {fault}" in caplog.text, "what it prints is in the log of the run"
 
 
+@pytest.mark.heavy
 def test_a_crash_at_the_start_is_tried_again(made: Any) -> None:
     env = made("once-dies", "0")
     env.reset(seed=1, options={"x": 4})
@@ -181,6 +188,7 @@ def test_a_crash_at_the_start_is_tried_again(made: Any) -> None:
     assert episode(env, 1)[0]["kpi_restarts"] == 1
 
 
+@pytest.mark.heavy
 def test_too_many_crashes_end_the_run_with_its_last_words(made: Any) -> None:
     env = made("dies", "2", restarts_per_hour=2)
     env.reset(seed=1)
@@ -194,6 +202,7 @@ def test_too_many_crashes_end_the_run_with_its_last_words(made: Any) -> None:
     assert "restarts_per_hour" in str(caught.value.hint)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -210,6 +219,7 @@ def test_an_answer_that_is_wrong_ends_the_run(made: Any, fault: str, words: list
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fault", "args", "words"),
     [
@@ -230,6 +240,7 @@ def test_what_never_worked_is_an_error_of_the_file(
     assert str(caught.value.field).startswith("simulator.args")
 
 
+@pytest.mark.heavy
 def test_a_stranger_on_the_port_is_sent_away(made: Any, caplog: pytest.LogCaptureFixture) -> None:
     env = made("wrong-token")
     env.reset(seed=1, options={"x": 1})

@@ -39,6 +39,7 @@ def videos(files):
     return {n: d for n, d in found.items() if "/" not in n and not n.startswith("checkpoints.")}
 
 
+@pytest.mark.heavy
 def test_best_median_and_worst_as_mp4_and_gif(tmp_path):
     outcome, files = evaluated(tmp_path, "CartPole-v1")
     found = videos(files)
@@ -55,6 +56,7 @@ def test_best_median_and_worst_as_mp4_and_gif(tmp_path):
         assert frames(data, tmp_path) == lengths[episode]
 
 
+@pytest.mark.heavy
 def test_a_simulator_that_does_not_render_is_plotted(tmp_path):
     _, files = evaluated(tmp_path, "cstr")
     found = videos(files)
@@ -63,6 +65,7 @@ def test_a_simulator_that_does_not_render_is_plotted(tmp_path):
     assert all(Image.open(io.BytesIO(d)).size[0] > 500 for d in found.values())
 
 
+@pytest.mark.heavy
 def test_a_failed_video_fails_no_run(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("no codec")
@@ -77,6 +80,7 @@ def test_a_failed_video_fails_no_run(tmp_path, monkeypatch):
     assert outcome.summary["problems"][0] == "no video of the best episode: OSError: no codec"
 
 
+@pytest.mark.heavy
 def test_every_so_many_training_episodes_and_at_each_checkpoint(tmp_path):
     steps = {"steps": 192, "checkpoint_every": 64}
     outcome, files = evaluated(tmp_path / "a", "CartPole-v1", videos={"every": 2}, **steps)

@@ -14,6 +14,8 @@ import pytest
 
 from drillyard_backends.gcp.template import script
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/p/r/drillyard@sha256:" + "0" * 64
 SCRIPTS = [

@@ -101,12 +101,14 @@ def guarded(folder: Path, way: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.heavy
 def test_an_error_of_the_tree_arrives_with_its_message_and_hint(tmp_path: Path) -> None:
     found = guarded(tmp_path, "user")
     assert (found["type"], found["text"]) == ("UserError", "it cannot work")
     assert found["hint"] == "do it otherwise"
 
 
+@pytest.mark.heavy
 def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_path: Path) -> None:
     found = guarded(tmp_path, "config")
     assert found["type"] == "SimulatorError"
@@ -116,6 +118,7 @@ def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_pat
     assert found["hint"] == "none of the allowed is spelled like it: choose one of them"
 
 
+@pytest.mark.heavy
 def test_several_errors_arrive_each_with_its_class(tmp_path: Path) -> None:
     found = guarded(tmp_path, "several")
     assert found["type"] == "ConfigErrors" and found["hint"] == "mend it"
@@ -125,12 +128,14 @@ def test_several_errors_arrive_each_with_its_class(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.heavy
 def test_a_class_of_the_users_own_arrives_as_the_nearest_one_of_the_tree(tmp_path: Path) -> None:
     found = guarded(tmp_path, "own")
     assert (found["type"], found["hint"]) == ("SimulatorError", "mend the simulator")
     assert found["notes"] == ["step 7, copy 0"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("way", "kind", "text"),
     [
@@ -147,6 +152,7 @@ def test_a_foreign_exception_arrives_with_the_traceback_of_the_child(
     assert "in failing" in found["trace"] and "program.py" in found["trace"]
 
 
+@pytest.mark.heavy
 def test_a_result_that_cannot_be_sent_is_an_error_and_not_made_again(tmp_path: Path) -> None:
     found = guarded(tmp_path, "unsendable")
     assert "pickle" in found["text"]
@@ -159,6 +165,7 @@ def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_simulator_that_raises_is_tried_once_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "pump.py").write_text(BROKEN)
     done = drillyard(tmp_path, "new", "simulator", "dry-pump", "--from", "pump.py")
@@ -168,6 +175,7 @@ def test_a_simulator_that_raises_is_tried_once_by_the_command(tmp_path: Path) ->
     assert (tmp_path / "calls.txt").read_text() == "reset\n", "the simulator ran again"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("code", [0, 5])
 def test_a_simulator_that_leaves_the_program_is_refused(tmp_path: Path, code: int) -> None:
     (tmp_path / "leaves.py").write_text(f"import sys\nsys.exit({code})\n")
@@ -184,6 +192,7 @@ def config_errors() -> None:
     raise ConfigErrors([ConfigError("one", field="a", hint="mend it"), ConfigError("two")])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("raises", [a_config_error, config_errors])
 def test_errors_of_the_tree_come_home_from_any_pool_of_processes(
     raises: Callable[[], None],

@@ -45,6 +45,7 @@ train: {steps: 4096}
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("at", "check_s", "words"),
     [

@@ -36,6 +36,7 @@ def free() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.heavy
 def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> None:
     first = house.passwords()
     assert len(set(first.values())) == len(first) == 6 and house.passwords() == first
@@ -63,6 +64,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: 
     assert worker.environment["DRILLYARD_STORE"] == "/runs"
 
 
+@pytest.mark.heavy
 def test_ports_stay_and_a_taken_one_is_refused(house: House) -> None:
     chosen = {"prefect": free(), "mlflow": free()}
     assert house.ports(chosen) == chosen
@@ -74,6 +76,7 @@ def test_ports_stay_and_a_taken_one_is_refused(house: House) -> None:
             house.ports({"prefect": taken.getsockname()[1], "mlflow": None})
 
 
+@pytest.mark.heavy
 def test_a_member_is_started_once_and_stopped_with_its_children(house: House) -> None:
     program = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     member = Member("worker", [sys.executable, "-c", program], dict(os.environ))
@@ -84,6 +87,7 @@ def test_a_member_is_started_once_and_stopped_with_its_children(house: House) ->
     assert not leader.alive() and house.read()["processes"] == {}
 
 
+@pytest.mark.heavy
 def test_one_that_ends_at_once_is_said_with_its_log(house: House) -> None:
     member = Member("mlflow", [sys.executable, "-c", "raise SystemExit('no database')"],
                     dict(os.environ), lambda: "no answer")  # fmt: skip

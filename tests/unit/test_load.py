@@ -89,6 +89,7 @@ def test_errors_of_others_are_located(tmp_path):
     assert error.hint
 
 
+@pytest.mark.heavy
 def test_torch_is_not_imported(tmp_path):
     """A control plane has no torch: loading must not need it."""
     import subprocess

@@ -249,6 +249,7 @@ def test_schedules_of_the_user_s_own(module: str) -> None:
     assert function(3e-4) == 3e-4
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", sorted(OPTIMISERS))
 def test_every_optimiser_s_state_survives_a_checkpoint(name: str) -> None:
     more = {"momentum": 0.9} if name == "sgd" else {}  # without it, it has no state

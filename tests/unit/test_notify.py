@@ -93,6 +93,7 @@ def states(*found: Status) -> dict[str, TicketState]:
 DONE, FAILED, GONE, BUSY = Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.RUNNING
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("found", "told"),
     [
@@ -111,6 +112,7 @@ def test_each_outcome_is_told_once(
         assert sum(hook.told[0]["counts"].values()) == len(found)
 
 
+@pytest.mark.heavy
 def test_an_address_that_is_busy_is_asked_again_and_one_that_leads_elsewhere_is_not_followed(
     box: Mailbox, hook: Webhook
 ) -> None:
@@ -120,12 +122,14 @@ def test_an_address_that_is_busy_is_asked_again_and_one_that_leads_elsewhere_is_
     assert not notify.tell(box, states(FAILED), "me") and len(hook.told) == 1
 
 
+@pytest.mark.heavy
 def test_nobody_is_told_where_there_is_no_address(box: Mailbox, hook: Webhook) -> None:
     notify.keep(box, None)
     assert not notify.tell(box, states(DONE), "me")
     assert hook.told == []
 
 
+@pytest.mark.heavy
 def test_the_driver_tells_and_keeps_the_address_out_of_every_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: Webhook
 ) -> None:
@@ -140,6 +144,7 @@ def test_the_driver_tells_and_keeps_the_address_out_of_every_record(
     assert [p.name for p in files if hook.url.encode() in p.read_bytes()] == ["notify.json"]
 
 
+@pytest.mark.heavy
 def test_a_worker_tells_where_nobody_drives(
     tmp_path: Path, hook: Webhook, request: pytest.FixtureRequest
 ) -> None:

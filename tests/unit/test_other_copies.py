@@ -103,6 +103,7 @@ SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 40, "batch_size"
          "buffer_size": 400}  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("algorithm", "args"), [
     ("ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 2}),
     ("recurrent-ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 1,
@@ -122,6 +123,7 @@ def test_a_training_goes_on_with_other_copies_and_says_so(algorithm, args, tmp_p
     assert done["exactness"] == "statistically equal (number of copies changed)"
 
 
+@pytest.mark.heavy
 def test_other_settings_and_other_machines_stay_said(tmp_path, monkeypatch):
     """Whatever comes after: a run with two learning rates, or of two machines, is not exact."""
     one = OneRun(tmp_path, spec_of("a2c", 2, {}), RlWorkload())

@@ -39,6 +39,7 @@ def made(run, tmp_path_factory):
     return folder
 
 
+@pytest.mark.heavy
 def test_a_run_and_its_bundles_play_the_same(run, made):
     planned = assess.plan({"Cref_signal": {"values": [1, 2]}}, 4, 7)
     assert [p.options["Cref_signal"] for p in planned] == [1, 2, 1, 2]
@@ -68,6 +69,7 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
     assert "policy.onnx is missing" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"

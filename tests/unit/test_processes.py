@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from drillyard.system.processes import ProcessId, marked
+
+pytestmark = pytest.mark.heavy
 
 LARGE = "data = bytearray(b'x') * (512 << 20); print(flush=True); input()"
 

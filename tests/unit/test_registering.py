@@ -26,6 +26,7 @@ def evaluated(folder: Path, wrappers: list[object]) -> tuple[OneRun, dict[str, o
     return run, run.phase(Phase.EVALUATE).summary
 
 
+@pytest.mark.heavy
 def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +46,7 @@ def test_an_evaluation_leaves_a_bundle_that_is_registered_once(
     assert list(model.predict(states)[0]) == ["Tc_adjust"]
 
 
+@pytest.mark.heavy
 def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
     run, summary = evaluated(tmp_path, ["normalize", {"name": "frame_stack", "args": {"n": 2}}])
     (problem,) = summary["problems"]  # type: ignore[misc]
@@ -55,6 +57,7 @@ def test_what_cannot_be_exported_costs_no_result(tmp_path: Path) -> None:
     assert "drillyard promote export/t0001-s3 --name reactor" in told
 
 
+@pytest.mark.heavy
 def test_a_registration_that_was_cut_off_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

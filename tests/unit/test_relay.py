@@ -15,6 +15,8 @@ import pytest
 from drillyard_flows.servers.relay import addressee, handler
 from tests.smtp import mail_server, text
 
+pytestmark = pytest.mark.heavy
+
 
 @contextmanager
 def relay(address: str) -> Iterator[str]:

@@ -257,6 +257,7 @@ def test_choices_are_frozen():
         make_plan(spec(train={"episodes": 5}), {}, None)
 
 
+@pytest.mark.heavy
 def test_a_check_imports_no_torch():
     code = (
         "import sys; from drillyard.spec.experiment import ExperimentSpec as E\n"

@@ -25,6 +25,7 @@ with own_folder("resume") as folder:
 """
 
 
+@pytest.mark.heavy
 def test_what_a_killed_process_left_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def test_the_folder_of_a_container_that_shares_the_root_is_left_alone(tmp_path: 
         assert not folder.exists(), "a day later nobody works in it"
 
 
+@pytest.mark.heavy
 def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:
     child = CHILD.replace("own_folder", "short_folder").replace('"resume"', '"ray"')
     done = subprocess.run(
@@ -69,6 +71,7 @@ def test_what_a_killed_training_of_ray_left_is_swept_by_the_next_one() -> None:
         assert len(f"{mine}/{session}") <= 107
 
 
+@pytest.mark.heavy
 def test_sockets_fit_however_long_the_temporary_folder_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +87,7 @@ def test_sockets_fit_however_long_the_temporary_folder_is(
     assert tempfile.gettempdir() == str(long)
 
 
+@pytest.mark.heavy
 def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
     """The fork server's folders lie in the agent's own, and go when the lease is torn down."""
     import os
@@ -137,6 +141,7 @@ def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
         assert list(outside.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_the_folder_goes_before_the_interpreter_and_nobody_complains() -> None:
     """What machines print at their end is read by people: on a serial port, with `logs`."""
     program = """

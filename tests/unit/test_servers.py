@@ -48,12 +48,14 @@ def said(url: str) -> list[tuple[Severity, str]]:
     return [(found.severity, found.message) for found in servers.prefect(url)]
 
 
+@pytest.mark.heavy
 def test_one_that_fits_is_well() -> None:
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url)
     assert severity is Severity.OK and OURS in text
 
 
+@pytest.mark.heavy
 def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with prefect(f'"{OURS}"', "drillyard:right") as url:
         for pair in (None, "drillyard:wrong"):
@@ -66,6 +68,7 @@ def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> 
         assert said(url)[-1][0] is Severity.OK
 
 
+@pytest.mark.heavy
 def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with prefect(f'"{OURS}"', "drillyard:right") as url:
         for pair in (None, "drillyard:wrong"):
@@ -78,6 +81,7 @@ def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatc
         let_in(url + "/elsewhere")  # whatever else is wrong is not about the password
 
 
+@pytest.mark.heavy
 def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # To a server of this machine, 0.0.0.0 is another way; to drillyard it is another machine.
     with prefect(f'"{OURS}"') as url, prefect(f'"{OURS}"', "drillyard:right") as closed:
@@ -98,12 +102,14 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         guarded(url)
 
 
+@pytest.mark.heavy
 def test_another_version_and_another_clock_are_told() -> None:
     with prefect('"2.20.1"', at=1_000_000_000.0) as url:
         texts = [text for severity, text in said(url) if severity is Severity.WARNING]
     assert f"is version 2.20.1, here is {OURS}" in texts[0] and "s apart" in texts[1]
 
 
+@pytest.mark.heavy
 def test_an_address_that_is_no_api_is_told() -> None:
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url.removesuffix("/api") + "/elsewhere")

@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 from tests.patience import PATIENCE_S
 from tests.unit.test_export import CASES, trained_run
 
+pytestmark = pytest.mark.heavy
+
 OTHERS = ["torch", "gymnasium", "stable_baselines3", "sb3_contrib", "safetensors", "scipy",
           "mlflow", "prefect", "optuna", "matplotlib", "pandas", "onnx"]  # fmt: skip
 """What other extras bring."""

@@ -46,6 +46,7 @@ def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
     return records, outcomes
 
 
+@pytest.mark.heavy
 def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume() -> None:
     records, outcomes = searched(STARTUP + 3)
     assert [r.chooser for r in records] == ["defaults", *["random"] * 9, *["smac"] * 3]

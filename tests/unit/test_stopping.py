@@ -60,6 +60,7 @@ def experiment(simulator="cstr", args=None, algorithm="ppo", wrappers=("normaliz
     })  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_training_ends_early_and_says_why(tmp_path):
     spec = experiment(train={"stop": {"patience": 1, "epoch": 1, "min_improvement": 1e9}})
     done = OneRun(tmp_path, spec, RlWorkload()).phase(Phase.TRAIN).summary
@@ -68,6 +69,7 @@ def test_a_training_ends_early_and_says_why(tmp_path):
     assert done["episodes"] == 2
 
 
+@pytest.mark.heavy
 def test_the_k_best_are_kept_over_a_resume(tmp_path):
     more = {"keep_best": 3, "every": {"steps": 96, "episodes": 1}}
     spec = experiment(evaluate=more, train={"checkpoint_every": 192})
@@ -89,6 +91,7 @@ def test_the_k_best_are_kept_over_a_resume(tmp_path):
     assert {n: d for n, d in again.items() if n.startswith("policy/top/")} == tops
 
 
+@pytest.mark.heavy
 def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
     first = trained_run(tmp_path, "ppo", "cstr", ROLLOUT, ["normalize"])
     with trained(first.mailbox, first.run) as policy:

@@ -88,6 +88,7 @@ def verified(box: Mailbox, outcome: PhaseOutcome) -> None:
         box.read_file(outcome.files, name)
 
 
+@pytest.mark.heavy
 def test_what_people_look_for_is_where_they_look(box: Mailbox, tmp_path: Path) -> None:
     outcome = store_phase(context(box, tmp_path))
     folder = run_folder(box)
@@ -110,6 +111,7 @@ def test_what_people_look_for_is_where_they_look(box: Mailbox, tmp_path: Path) -
     assert outcome.summary["files"] == 14
 
 
+@pytest.mark.heavy
 def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
     store_phase(context(box, tmp_path))
     folder = run_folder(box)
@@ -127,6 +129,7 @@ def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
         assert next(csv.DictReader(file))["eval/mean_reward"] == "9.0"
 
 
+@pytest.mark.heavy
 def test_stable_baselines_reads_the_monitor(box: Mailbox, tmp_path: Path) -> None:
     monitor = pytest.importorskip("stable_baselines3.common.monitor")
     store_phase(context(box, tmp_path))
@@ -275,6 +278,7 @@ def test_a_place_that_flips_bits_is_found_out(
     assert not (tmp_path / "bad/cstr-ppo" / RUN / "manifest.json").exists()
 
 
+@pytest.mark.heavy
 def test_mlflow_as_a_target(box: Mailbox, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

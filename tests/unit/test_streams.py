@@ -73,6 +73,7 @@ def test_neighbouring_seeds_share_no_copy_of_the_simulator() -> None:
     assert len(set(beginnings(1, 8, streams=1)) & set(beginnings(2, 8, streams=1))) == 7
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("streams", [1, 2])
 def test_every_way_begins_with_the_same_numbers(streams: int) -> None:
     one, *others = (beginnings(3, 4, how, streams) for how in WAYS)
@@ -102,6 +103,7 @@ def test_the_first_draw_of_a_lesson_is_not_the_simulators_own() -> None:
     assert drawn == {1: True, 2: False}
 
 
+@pytest.mark.heavy
 def test_copies_in_processes_do_not_draw_the_same_global_numbers() -> None:
     found = []
     for _ in range(2):
@@ -132,6 +134,7 @@ def test_workers_of_ray_share_no_numbers() -> None:
     assert len(set(found)) == 6
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("how", WAYS)
 def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(
     tmp_path: Path, how: Way

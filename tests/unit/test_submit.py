@@ -30,6 +30,7 @@ def send(folder: Path, mailbox: Mailbox, **changes: object) -> submit.Plan:
     return plan
 
 
+@pytest.mark.heavy
 def test_a_plan_writes_nothing(tmp_path: Path, mailbox: Mailbox) -> None:
     loaded = tiny(tmp_path / "project")
     submit.plan(loaded, mailbox, submit.pack(loaded, mailbox))
@@ -37,6 +38,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, mailbox: Mailbox) -> None:
     assert not (tmp_path / "project" / "drillyard-runs").exists()
 
 
+@pytest.mark.heavy
 def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
     tmp_path: Path, mailbox: Mailbox
 ) -> None:
@@ -51,6 +53,7 @@ def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
     assert ready == ["t0001-s1.train", "t0001-s2.train"]
 
 
+@pytest.mark.heavy
 def test_run_json_is_frozen(tmp_path: Path, mailbox: Mailbox) -> None:
     send(tmp_path / "project", mailbox, resources={"threads": 3})
     first = mailbox.run("t0001-s1")
@@ -61,6 +64,7 @@ def test_run_json_is_frozen(tmp_path: Path, mailbox: Mailbox) -> None:
     assert mailbox.ticket("t0001-s1.train") == posted
 
 
+@pytest.mark.heavy
 def test_a_seed_that_was_begun_is_not_taken_back(tmp_path: Path, mailbox: Mailbox) -> None:
     send(tmp_path / "project", mailbox, seeds=[1, 2, 3])
     claim = Claim(ticket="t0001-s2.train", attempt=1, worker="w", token="x", claimed_at=0.0)
@@ -70,6 +74,7 @@ def test_a_seed_that_was_begun_is_not_taken_back(tmp_path: Path, mailbox: Mailbo
     assert left == {"t0001-s1", "t0001-s2"}
 
 
+@pytest.mark.heavy
 def test_the_record_says_where_everything_came_from(tmp_path: Path, mailbox: Mailbox) -> None:
     folder = tmp_path / "project"
     plan = send(folder, mailbox)
@@ -86,6 +91,7 @@ def test_the_record_says_where_everything_came_from(tmp_path: Path, mailbox: Mai
     assert again.record.created_at == record.created_at
 
 
+@pytest.mark.heavy
 def test_history_is_kept(tmp_path: Path, mailbox: Mailbox) -> None:
     send(tmp_path / "project", mailbox)
     mailbox.claim(Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="x", claimed_at=0.0))
@@ -97,6 +103,7 @@ def test_history_is_kept(tmp_path: Path, mailbox: Mailbox) -> None:
         send(tmp_path / "project", mailbox, train={"steps": 300, "n_envs": 2})
 
 
+@pytest.mark.heavy
 def test_git_commit_and_dirt(tmp_path: Path) -> None:
     folder = tmp_path / "repo"
     folder.mkdir()
@@ -113,6 +120,7 @@ def test_git_commit_and_dirt(tmp_path: Path) -> None:
     assert git_state(folder) == (commit, True)
 
 
+@pytest.mark.heavy
 def test_git_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(tmp_path) == (None, None)

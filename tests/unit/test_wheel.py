@@ -55,11 +55,13 @@ def entry_points(archive: zipfile.ZipFile) -> str:
     return archive.read(name).decode()
 
 
+@pytest.mark.heavy
 def test_the_wheel_contains_no_emulator(own: zipfile.ZipFile) -> None:
     assert packages(own) == {*wheel.PACKAGES, "drillyard-0.1.0.dist-info"}
     assert "emulat" not in entry_points(own)
 
 
+@pytest.mark.heavy
 def test_the_emulators_are_a_distribution_of_their_own(tmp_path: Path) -> None:
     archive = built(EMULATORS, tmp_path)
     assert packages(archive) == {"drillyard_emulators", "drillyard_emulators-0.1.0.dist-info"}
@@ -128,6 +130,7 @@ def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_worker_with_the_wheel_alone_runs_a_ticket(worker: Path, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(MOCK)
     done = run(worker, tmp_path, "-c", RUN, "a.yaml", "store")
@@ -140,6 +143,7 @@ def test_a_worker_with_the_wheel_alone_runs_a_ticket(worker: Path, tmp_path: Pat
     assert "No module named 'drillyard_emulators'" in done.stderr
 
 
+@pytest.mark.heavy
 def test_without_its_extra_rehearse_is_refused_with_the_line_that_installs_it(
     worker: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +181,7 @@ def test_an_environment_without_what_a_wheel_requires_is_named(tmp_path: Path) -
     assert from_wheel.missing(unpacked(tmp_path / "b", "Requires-Python: >=3.11")) == []
 
 
+@pytest.mark.heavy
 def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path: Path) -> None:
     file = tmp_path / "other.whl"
     with zipfile.ZipFile(file, "w") as archive:

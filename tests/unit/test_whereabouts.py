@@ -81,6 +81,7 @@ def dies(folder: Path) -> None:
         env.step(env.action_space.sample())
 
 
+@pytest.mark.heavy
 def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=dies, args=(tmp_path,))
     child.start()

@@ -45,12 +45,14 @@ def notes(bench: Bench) -> list[str]:
     return (bench.work / "notes").read_text().split()
 
 
+@pytest.mark.heavy
 def test_in_order_and_torn_down_in_reverse(tmp_path: Path) -> None:
     bench = Bench(tmp_path, composite(part("a"), part("b"), part("c")))
     bench.train()
     assert notes(bench) == ["+a", "+b", "+c", "a", "b", "c", "-c", "-b", "-a"]
 
 
+@pytest.mark.heavy
 def test_the_first_failed_run_stops_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, composite(part("a"), part("b", [["false"]]), part("c")))
     with pytest.raises(RunFailed, match="child 'b': `false` in `run` ended with code 1"):
@@ -58,6 +60,7 @@ def test_the_first_failed_run_stops_it(tmp_path: Path) -> None:
     assert notes(bench) == ["+a", "+b", "+c", "a", "-c", "-b", "-a"]
 
 
+@pytest.mark.heavy
 def test_only_what_was_set_up_is_torn_down(tmp_path: Path) -> None:
     bench = Bench(tmp_path, composite(part("a"), part("b", setup=[["false"]]), part("c")))
     with pytest.raises(RunFailed, match="child 'b': `false` in `setup`"):
@@ -65,6 +68,7 @@ def test_only_what_was_set_up_is_torn_down(tmp_path: Path) -> None:
     assert notes(bench) == ["+a", "-b", "-a"]
 
 
+@pytest.mark.heavy
 def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path: Path) -> None:
     bench = Bench(tmp_path, composite(part("a"), part("b", teardown=[["false"]])))
     with pytest.raises(RunFailed, match="child 'b'"):
@@ -72,6 +76,7 @@ def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path: Path) 
     assert notes(bench)[-1] == "-a"
 
 
+@pytest.mark.heavy
 def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
     bench = Bench(tmp_path, composite(
@@ -87,6 +92,7 @@ def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
     assert "children/b/results.json" in names
 
 
+@pytest.mark.heavy
 def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
     bench = Bench(tmp_path, composite(part("a", [say("score=1")], results=stdout),
@@ -98,6 +104,7 @@ def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path: Path) -> None
     assert notes(bench) == ["+a", "+b", "+c", "-c", "-b", "-a"]
 
 
+@pytest.mark.heavy
 def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
     """The parent's value wins over the child's own; siblings cannot leak into each other."""
 
@@ -115,6 +122,7 @@ def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
     assert b == {"y": "parent", "own": 6} | always
 
 
+@pytest.mark.heavy
 def test_composites_within_composites(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
     inner = {"name": "in", "workload": "composite", "prefix": True, "children": [
@@ -124,6 +132,7 @@ def test_composites_within_composites(tmp_path: Path) -> None:
     assert notes(bench) == ["+a", "+b", "+c", "c", "-c", "-b", "-a"]
 
 
+@pytest.mark.heavy
 def test_telemetry_of_children_goes_into_one_stream(tmp_path: Path) -> None:
     write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\n2,cpu,2\\n')"]
     bench = Bench(tmp_path, composite(part("a", [write], telemetry="t.csv"),
@@ -153,6 +162,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_children_from_files(tmp_path: Path) -> None:
     write(
         tmp_path / "parts" / "one.yaml",

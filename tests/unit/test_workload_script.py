@@ -35,6 +35,7 @@ def left() -> list[Any]:
 # -- results --------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_results_from_output(tmp_path: Path) -> None:
     """Every line that matches counts, the last of a name wins, and other lines do not matter."""
     lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
@@ -46,6 +47,7 @@ def test_results_from_output(tmp_path: Path) -> None:
     assert data["texts"] == {"name": "fast"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
@@ -70,6 +72,7 @@ def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) 
     assert found == wanted, "the file beats the output"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -95,12 +98,14 @@ def test_results_that_are_none(tmp_path: Path, name: str, text: str | None, word
         bench.train()
 
 
+@pytest.mark.heavy
 def test_output_without_a_match_fails(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([say("nothing")], results={"stdout": PATTERN}))
     with pytest.raises(RunFailed, match=r"no match of script\.results\.stdout"):
         bench.train()
 
 
+@pytest.mark.heavy
 def test_a_results_file_that_came_with_the_code_does_not_count(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([say("x")], results={"file": "r.csv"}),
                   files={"r.csv": "metric,value\nscore,1\n"})  # fmt: skip
@@ -122,6 +127,7 @@ def environment(bench: Bench) -> dict[str, str]:
     return json.loads((bench.work / "env.json").read_text())
 
 
+@pytest.mark.heavy
 def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
     values = {"lr": 0.001, "on": True, "text": 'a "b" $(c) ; d', "sizes": [1, 2]}
     tree = script([[PY, "-c", SHOW]], environment={"rename": {"lr": "LEARNING_RATE"}},
@@ -136,6 +142,7 @@ def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
     assert {k: stored[k] for k in values} == values
 
 
+@pytest.mark.heavy
 def test_chosen_parameters_only(tmp_path: Path) -> None:
     tree = script([[PY, "-c", SHOW]], environment={"parameters": ["a"]}) | parameters(a=1, bb=2)
     seen = environment(Bench(tmp_path, tree))
@@ -162,6 +169,7 @@ def test_variables_that_do_not_fit(
 # -- commands -------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_no_shell_sees_a_line(tmp_path: Path) -> None:
     """Metacharacters are words like any other."""
     lines = [
@@ -173,12 +181,14 @@ def test_no_shell_sees_a_line(tmp_path: Path) -> None:
     assert not (bench.work / "spoilt").exists()
 
 
+@pytest.mark.heavy
 def test_a_shell_where_it_is_asked_for(tmp_path: Path) -> None:
     tree = script(["for i in 1 2 3; do echo n=$i; done | tail -1"], shell=True,
                   results={"stdout": PATTERN})  # fmt: skip
     assert Bench(tmp_path, tree).metrics() == {"n": 3.0}
 
 
+@pytest.mark.heavy
 def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path: Path) -> None:
     files = {"own.py": "import sys; open('who', 'w').write(sys.executable + sys.argv[1])",
              "go.sh": "#!/bin/sh\necho $0 > went\n"}  # fmt: skip
@@ -189,6 +199,7 @@ def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path:
     assert sorted(p.name for p in bench.code.iterdir()) == ["go.sh", "own.py"]
 
 
+@pytest.mark.heavy
 def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
     code = "import sys; print('out'); print('disk is full', file=sys.stderr); sys.exit(3)"
     bench = Bench(tmp_path, script([[PY, "-c", code], ["touch", "later"]],
@@ -200,6 +211,7 @@ def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
     assert (bench.work / "torn").exists(), "teardown follows in any case"
 
 
+@pytest.mark.heavy
 def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([["false"], ["touch", "later"]], abort_on_error=False))
     with pytest.raises(RunFailed, match="ended with code 1"):
@@ -207,6 +219,7 @@ def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
     assert (bench.work / "later").exists()
 
 
+@pytest.mark.heavy
 def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([["touch", "ran"]], setup=[["false"]],
                                    teardown=[["false"], ["touch", "torn"]]))  # fmt: skip
@@ -216,12 +229,14 @@ def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
     assert (bench.work / "torn").exists(), "each line of teardown has its turn"
 
 
+@pytest.mark.heavy
 def test_a_failed_teardown_alone_fails(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([["true"]], teardown=[["false"]]))
     with pytest.raises(RunFailed, match="in `teardown`"):
         bench.train()
 
 
+@pytest.mark.heavy
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script(["no-such-program --fast"]))
     with pytest.raises(RunFailed, match="does not start"):
@@ -239,6 +254,7 @@ time.sleep({stay})
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("new", [False, True])
 def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool) -> None:
     files = {"spawn.py": SPAWN.format(new=new, stay=600)}
@@ -250,6 +266,7 @@ def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool
     assert (bench.work / "torn").exists()
 
 
+@pytest.mark.heavy
 def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
     """A process in the background survives its line, serves `run`, and is gone afterwards."""
     files = {"spawn.py": SPAWN.format(new=False, stay=0)}
@@ -260,6 +277,7 @@ def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
     assert not left()
 
 
+@pytest.mark.heavy
 def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
     files = {"spawn.py": SPAWN.format(new=True, stay=600)}
     bench = Bench(tmp_path, script(["spawn.py"], teardown=[["touch", "torn"]]), files)
@@ -279,6 +297,7 @@ def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
 # -- telemetry, transfers, files ------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_telemetry_keeps_its_own_times_and_is_followed(tmp_path: Path) -> None:
     code = """
 import time
@@ -307,6 +326,7 @@ with open("t.csv", "w", buffering=1) as file:
     ]
 
 
+@pytest.mark.heavy
 def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path) -> None:
     Bench(tmp_path, script([["true"]], telemetry="t.csv")).train()
     write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\nsoon,cpu,2\\n')"]
@@ -315,6 +335,7 @@ def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path)
         bench.train()
 
 
+@pytest.mark.heavy
 def test_uploads_and_downloads(tmp_path: Path) -> None:
     """Uploads after setup, downloads before results are read; folders whole."""
     share = tmp_path / "share"
@@ -331,6 +352,7 @@ def test_uploads_and_downloads(tmp_path: Path) -> None:
     assert Bench(tmp_path, tree).metrics() == {"seen": 2.0}
 
 
+@pytest.mark.heavy
 def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
     tree = script(
         [["rm", "-r", "d"]],
@@ -342,12 +364,14 @@ def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
     assert Bench(tmp_path, tree).metrics() == {"x": 4.0}
 
 
+@pytest.mark.heavy
 def test_a_download_of_nothing_fails(tmp_path: Path) -> None:
     tree = script([["true"]], download=[{"from": str(tmp_path / "nothing"), "to": "x"}])
     with pytest.raises(RunFailed, match="there is no"):
         Bench(tmp_path, tree).train()
 
 
+@pytest.mark.heavy
 def test_files_that_are_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]],
                                    keep=["m/*"]))  # fmt: skip
@@ -356,6 +380,7 @@ def test_files_that_are_kept(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_an_attempt_starts_in_a_fresh_folder(tmp_path: Path) -> None:
     tree = script([[PY, "-c", "import os; print('n=%d' % len(os.listdir()));open('x','w')"]],
                   results={"stdout": PATTERN})  # fmt: skip

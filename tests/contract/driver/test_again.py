@@ -20,6 +20,8 @@ from tests.contract.driver.lives import TICKETS, life
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_complete_experiment_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
     life(Driver(tiny(folder), mailbox, ThreadBackend()))

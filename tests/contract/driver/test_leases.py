@@ -26,6 +26,8 @@ from tests.contract.driver.lives import TICKETS
 from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
 from tests.patience import PATIENCE_S, until
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_lost_machine_is_replaced_and_its_attempt_counted(
     folder: Path, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch

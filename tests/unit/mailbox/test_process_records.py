@@ -173,6 +173,7 @@ def container_works():
     return subprocess.run([*CONTAINER, "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not container_works(), reason="no pid namespaces for this user (unshare)")
 def test_a_driver_in_a_container_on_this_host_is_not_taken_over(tmp_path):
     """Finding L3: same host name, its own pid table. Its pid is not ours to look up."""
@@ -194,6 +195,7 @@ def test_a_driver_in_a_container_on_this_host_is_not_taken_over(tmp_path):
             inside.kill()
 
 
+@pytest.mark.heavy
 def test_the_identity_of_this_system_is_known_here():
     if not sys.platform.startswith("linux"):
         pytest.skip("Linux tells it in /proc")

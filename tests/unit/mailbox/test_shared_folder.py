@@ -44,6 +44,7 @@ def half_written(folder: Path, boot: str) -> tuple[subprocess.Popen[str], Path]:
     return writer, Path(writer.stdout.readline().strip())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mine", [True, False])
 def test_only_dead_writers_of_this_very_system_are_swept(tmp_path, mine):
     """Finding L6: another machine's writer has a pid that is no process here."""
@@ -59,6 +60,7 @@ def test_only_dead_writers_of_this_very_system_are_swept(tmp_path, mine):
         assert path.exists() is not mine
 
 
+@pytest.mark.heavy
 def test_what_nobody_touched_for_a_day_is_swept_whoever_wrote_it(tmp_path):
     writer, path = half_written(tmp_path, "another machine")
     writer.kill()
@@ -138,6 +140,7 @@ for finding in disk(sys.argv[1]):
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 def test_a_claim_where_hard_links_are_refused_says_what_to_do(tmp_path, error):
     message, hint = without_links(error, CREATE, str(tmp_path)).splitlines()
@@ -146,6 +149,7 @@ def test_a_claim_where_hard_links_are_refused_says_what_to_do(tmp_path, error):
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("there", [True, False])
 def test_check_refuses_a_folder_without_hard_links(tmp_path, there):
     folder = tmp_path if there else tmp_path / "to" / "be made"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from drillyard.worker.loop import within
 from tests.patience import PATIENCE_S
 
@@ -30,6 +32,7 @@ def test_what_is_done_in_time_and_what_is_not():
     never.set()
 
 
+@pytest.mark.heavy
 def test_a_process_that_hangs_at_its_end_is_ended():
     with subprocess.Popen(
         [sys.executable, "-c", HANGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -19,6 +19,7 @@ HOLD = (
 )
 
 
+@pytest.mark.heavy
 def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back() -> None:
     with machine_share.ports("same") as mine, machine_share.ports("same") as second:
         assert len(mine) == machine_share.SIZE - 1
@@ -38,6 +39,7 @@ def test_nobody_is_given_the_ports_of_another_and_a_killed_one_gives_them_back()
             assert again == theirs
 
 
+@pytest.mark.heavy
 def test_a_block_with_a_port_that_is_in_use_is_passed_over() -> None:
     with machine_share.ports("same") as mine:
         taken = mine[5]

@@ -1,0 +1,85 @@
+"""``--quick``: the tests that start no process and no server, and train nothing.
+
+A test that does one of these is marked ``heavy``. With ``--quick`` heavy tests are left out, and
+one that should have been marked fails, so that the mark stays true.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.util
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+ACTS = {
+    "subprocess.Popen": "starts a process",
+    "os.fork": "starts a process",
+    "os.forkpty": "starts a process",
+    "os.posix_spawn": "starts a process",
+    "os.system": "starts a process",
+    "socket.bind": "starts a server",
+}
+"""Audit events of Python -> what they mean."""
+seen: set[str] = set()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.addoption("--quick", action="store_true", help="leave out the tests marked heavy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to what tests do."""
+    if not config.getoption("--quick"):
+        return
+    sys.addaudithook(lambda event, _: seen.add(ACTS[event]) if event in ACTS else None)
+    spawn = multiprocessing.util.spawnv_passfds  # raises no audit event
+
+    def noted(*given: Any) -> int:
+        seen.add("starts a process")
+        return spawn(*given)
+
+    multiprocessing.util.spawnv_passfds = noted
+    config.pluginmanager.register(Watch())
+
+
+class Watch:
+    """Deselects what is marked, and refuses what should have been."""
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave out heavy tests."""
+        heavy = [item for item in items if item.get_closest_marker("heavy")]
+        config.hook.pytest_deselected(items=heavy)
+        items[:] = [item for item in items if item not in set(heavy)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Forget what happened between two tests; notice trainings from now on."""
+        seen.clear()
+        _notice_training()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None]:
+        """Refuse a test that does what takes long."""
+        yield
+        if seen:
+            pytest.fail(f"this test {' and '.join(sorted(seen))}: mark it `heavy`", pytrace=False)
+
+
+def _notice_training() -> None:
+    """Wrap what every algorithm calls first, once its library is imported."""
+    module = sys.modules.get("stable_baselines3.common.base_class")
+    if module is None or hasattr(module.BaseAlgorithm._setup_learn, "noticed"):
+        return
+    real = module.BaseAlgorithm._setup_learn
+
+    def noticed(*given: Any, **more: Any) -> Any:
+        seen.add("trains")
+        return real(*given, **more)
+
+    noticed.noticed = True  # type: ignore[attr-defined]
+    module.BaseAlgorithm._setup_learn = noticed

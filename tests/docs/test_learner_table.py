@@ -36,7 +36,10 @@ def row(name):
 
 
 def exported(*kinds):
-    """What ``export`` asks first; tests/unit/test_export.py exports each that is called yes."""
+    """What ``export`` asks first.
+
+    Each that is called yes is exported by tests/unit/test_export.py.
+    """
     return "yes" if all(issubclass(kind, torch.nn.Module) for kind in kinds) else "no"
 
 

@@ -77,6 +77,7 @@ def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None
     assert "one in five fails" in said and "How often an equal challenger" in said
 
 
+@pytest.mark.heavy
 def test_what_is_not_installed_is_skipped_with_a_reason(
     tiny: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_missing_packages_are_named_with_the_line_that_installs_them(
     assert code == (4 if words[0] == "doctor" else ExitCode.USER_INPUT)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("without")
 def test_the_doctor_names_engines_that_are_not_installed(
     capsys: pytest.CaptureFixture[str],

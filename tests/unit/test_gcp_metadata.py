@@ -12,6 +12,8 @@ import pytest
 from drillyard_backends.gcp.metadata import Metadata
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.heavy
+
 
 class Server(http.server.ThreadingHTTPServer):
     """A machine that is taken away between two questions: nobody is waiting at that moment."""

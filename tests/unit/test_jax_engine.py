@@ -26,6 +26,8 @@ from tests.unit.test_sb3_arguments import OTHER_VALUES
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 from drillyard.learners.jax_engine import activations, programs
 
+pytestmark = pytest.mark.heavy
+
 WORLD = "tests.contract.spaces_world:AnySpaces"
 N_ENVS = 3
 ROLLOUT = {

@@ -12,11 +12,23 @@ from pathlib import Path
 import pytest
 
 from drillyard_flows import settings
-from tests.patience import PATIENCE_S
-from tests.prefect_homes import begin
-from tests.side_by_side import made_once
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.prefect_homes import begin
+from tests.helpers.quick import pytest_addoption, pytest_configure
+from tests.helpers.side_by_side import (
+    made_once,
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
+from tests.helpers.summary import pytest_unconfigure
 
-pytest_plugins = ("tests.side_by_side", "tests.helpers.quick", "tests.helpers.summary")
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_unconfigure",
+    "pytest_xdist_make_scheduler",
+]
 
 # Four processes on two cores: where each computes with two threads, they mostly wait for one
 # another while spinning (one recurrent network: 38 s of a core instead of 8). Read when torch and

@@ -16,7 +16,7 @@ import pytest
 
 from drillyard.mailbox.records import Phase
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.rented import Lab
+from tests.helpers.rented import Lab
 
 from . import common
 from .gcp_trainings import RUN, experiment

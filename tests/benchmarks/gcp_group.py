@@ -27,7 +27,7 @@ from typing import Any
 from drillyard.backend import open_backend
 from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
-from tests.contract.tiny_backend import tiny
+from tests.helpers.tiny_backend import tiny
 
 from . import common
 from .played_machines import unplayed

@@ -21,7 +21,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.rented import Lab
+from tests.helpers.rented import Lab
 
 from . import common
 

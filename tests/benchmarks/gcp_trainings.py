@@ -26,7 +26,7 @@ from drillyard.errors import ExitCode
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.results.fingerprint import fingerprint
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.rented import Lab
+from tests.helpers.rented import Lab
 
 from . import common
 from .gcp_leases import LAG_S, make_unlucky

@@ -32,7 +32,7 @@ from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.leases.reaper.reaper import GRACE_S, reap
 from drillyard.mailbox import Mailbox, Store, open_store
 from drillyard_emulators.http.handle import Emulator
-from tests.contract.tiny_backend import tiny
+from tests.helpers.tiny_backend import tiny
 
 from . import common
 from .virtual_clock import VirtualClock

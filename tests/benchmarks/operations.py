@@ -26,8 +26,8 @@ from typing import Any
 import psutil
 
 from tests.flows.conftest import ENDED, Bench
-from tests.operations.yard import Yard, yard
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.yard import Yard, yard
 
 from . import common
 

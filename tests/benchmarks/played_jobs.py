@@ -33,7 +33,7 @@ from drillyard_backends.azure.job import ORDER_KEY, STORE, TICKET
 from drillyard_emulators.azure.cloud import CONTAINER, Azure
 from drillyard_emulators.azure.model import Job
 from drillyard_emulators.http.emulator import parser, serve
-from tests.contract.tiny_backend import Worker, good_work
+from tests.helpers.tiny_backend import Worker, good_work
 
 POLL_S, BEAT_S = 1.0, 4.0
 TRAIN_S = 1.0

@@ -37,7 +37,7 @@ from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
 from drillyard_emulators.gcp.triggers import happen
 from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.wire import Refusal
-from tests.contract.tiny_backend import Worker, good_work
+from tests.helpers.tiny_backend import Worker, good_work
 
 from .virtual_clock import VirtualClock
 

@@ -17,7 +17,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from tests.contract import resume_runner
+from tests.helpers import resume_runner
 
 from . import common
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.common import BIN
-from tests.study_store import write_search
+from tests.helpers.study_store import write_search
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.unit.test_serving import GOOD, bundle_of, start
+from tests.unit.policies.test_serving import GOOD, bundle_of, start
 
 REQUESTS = 2000
 

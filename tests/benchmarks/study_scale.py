@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.common import BIN, table, timed
-from tests.study_store import METRIC, TUNABLES
+from tests.helpers.study_store import METRIC, TUNABLES
 
 LOOK_S = 0.1
 

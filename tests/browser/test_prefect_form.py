@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.flows.conftest import DRILLYARD, Api, Bench, api, bench  # noqa: F401
-from tests.patience import PATIENCE_S, until
+from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 PATIENCE_MS = 1000 * PATIENCE_S

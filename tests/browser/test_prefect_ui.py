@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.flows.conftest import Api, Bench, api  # noqa: F401  a fixture
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 pytestmark = pytest.mark.browser
 NAME = "seen"

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from drillyard.report import build
-from tests.fixtures_store import write_experiment
+from tests.helpers.fixtures_store import write_experiment
 
 pytestmark = pytest.mark.browser
 

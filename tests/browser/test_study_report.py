@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from drillyard.report import build
 from tests.browser.test_report import CONTRAST, opened
-from tests.study_store import write_search
+from tests.helpers.study_store import write_search
 
 pytestmark = pytest.mark.browser
 

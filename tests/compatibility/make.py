@@ -28,7 +28,7 @@ import psutil
 
 from tests.compatibility import old_code, stores
 from tests.compatibility.stores import CASES, Case
-from tests.patience import until
+from tests.helpers.patience import until
 
 NEUTRAL = Path("/tmp/drillyard-old")
 """Stores are made here, so that paths in their records name neither a machine nor a user."""

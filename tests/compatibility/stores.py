@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 HERE = Path(__file__).parent
 STORES = HERE / "stores"

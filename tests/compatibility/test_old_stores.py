@@ -26,7 +26,7 @@ import pytest
 from tests.compatibility import old_code, stores
 from tests.compatibility.make import traces
 from tests.compatibility.stores import CASES, Case
-from tests.side_by_side import made_once
+from tests.helpers.side_by_side import made_once
 
 Reached = dict[str, Any]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -3,7 +3,7 @@
 import pytest
 
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import Toys
+from tests.helpers.toy import Toys
 
 
 @pytest.fixture

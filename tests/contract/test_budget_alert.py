@@ -19,7 +19,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import Loaded
 from drillyard.testing.clock import FakeClock
 from drillyard_flows.events import BUDGET, Watch
-from tests.contract.paid_backend import PaidBackend
+from tests.helpers.paid_backend import PaidBackend
 
 HOUR_S = 3600.0
 SPEC = {

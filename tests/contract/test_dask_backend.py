@@ -25,8 +25,8 @@ from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import Door, _clients, _end
 from drillyard_backends.dask.station import Station
 from drillyard_backends.dask.versions import compare
-from tests.contract.toy import Toys
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.toy import Toys
 
 
 @pytest.fixture

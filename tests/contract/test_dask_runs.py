@@ -27,9 +27,9 @@ from drillyard.system.processes import marked, send
 from drillyard_backends.dask import stations
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
-from tests.contract.toy import WORKLOAD
-from tests.open_drivers import closing
-from tests.patience import PATIENCE_S, until
+from tests.helpers.open_drivers import closing
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.toy import WORKLOAD
 
 
 class Place:

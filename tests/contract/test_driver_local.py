@@ -23,9 +23,9 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import WORKLOAD
-from tests.open_drivers import closing
-from tests.patience import PATIENCE_S, until
+from tests.helpers.open_drivers import closing
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.toy import WORKLOAD
 
 TICKETS = [f"t0001-s{s}.{p}" for s in (1, 2) for p in ("train", "evaluate", "store")]
 

@@ -21,13 +21,13 @@ from drillyard.mailbox.records import Phase
 from drillyard.metrics import streams
 from drillyard.results.fingerprint import fingerprint, weights_fingerprint
 from drillyard.runs import checkpoints
-from tests.contract import resume_runner
-from tests.patience import PATIENCE_S
+from tests.helpers import resume_runner
+from tests.helpers.patience import PATIENCE_S
 
 RUN = resume_runner.RUN
-DRIFT = {"id": "tests.contract.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
+DRIFT = {"id": "tests.helpers.resume_worlds:Drift", "lesson": {"start": {"min": -1, "max": 1}}}
 DISCRETE = {**DRIFT, "args": {"discrete": True}}
-MASKED = {**DRIFT, "id": "tests.contract.resume_worlds:Masked"}
+MASKED = {**DRIFT, "id": "tests.helpers.resume_worlds:Masked"}
 EVERY = {"every": {"steps": 200, "episodes": 2}}
 
 
@@ -123,7 +123,7 @@ CASES = {
 def processes():
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(
-        ["stable_baselines3", "drillyard.learners.sb3", "tests.contract.resume_runner"]
+        ["stable_baselines3", "drillyard.learners.sb3", "tests.helpers.resume_runner"]
     )
     return forkserver
 

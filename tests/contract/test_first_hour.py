@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
 TANK = Path(__file__).parents[2] / "experiments" / "tank" / "tank.py"

@@ -20,8 +20,8 @@ from drillyard.system.processes import marked, send
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
-from tests.open_drivers import closing
-from tests.patience import PATIENCE_S
+from tests.helpers.open_drivers import closing
+from tests.helpers.patience import PATIENCE_S
 
 WORKLOAD = '''
 """Seed 1 crashes in native code, 2 leaves the process, 3 finds no room; the others are well."""

@@ -23,7 +23,7 @@ from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
 from tests.contract.test_exact_resume import processes as processes
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}

@@ -18,8 +18,8 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import breaking
 from drillyard_backends.local import LocalBackend
 from tests.contract.test_worker import drive
-from tests.contract.toy import Toys
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.toy import Toys
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from drillyard.authoring.scaffold import write
 from drillyard.errors import ConfigError, UserError
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
 

@@ -19,7 +19,7 @@ from drillyard.metrics.streams import read_stream
 from drillyard.results import accepted_file
 from drillyard.runs import checkpoints
 from tests.contract.test_study import RUNNER, write
-from tests.patience import until
+from tests.helpers.patience import until
 
 MOCK = {"chooser": "pbt", "population": {"members": 3, "generations": 3}}
 

@@ -65,7 +65,7 @@ def test_what_rllib_is_not_offered_with_is_refused(more, field):
 def test_a_world_that_it_does_not_fit_is_refused():
     assert check() and check("appo", "Pendulum-v1")
     with pytest.raises(SpaceMismatch, match="flat observations"):
-        check(simulator="tests.contract.resume_worlds:Drift",
+        check(simulator="tests.helpers.resume_worlds:Drift",
               world={"args": {"dict_observation": True}})  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.learner_suite import LearnerSuite
 from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
 from tests.contract.test_exact_resume import processes as processes
-from tests.unit.test_sb3_arguments import OTHER_VALUES
+from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("sbx", reason="extra `sbx`: pip install 'drillyard[sbx]'")
 ALGORITHMS = list(engines._LACKS)

@@ -21,9 +21,9 @@ from drillyard_backends.ssh.backend import SshBackend, store_there
 from drillyard_backends.ssh.connection import Connection, Done
 from drillyard_backends.ssh.remote import ANSWER
 from drillyard_backends.ssh.settings import Address
-from tests.contract.toy import Toys
-from tests.patience import PATIENCE_S, until
-from tests.sshd import SSHD, Sshd
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.sshd import SSHD, Sshd
+from tests.helpers.toy import Toys
 
 asyncssh = pytest.importorskip("asyncssh")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")

@@ -15,8 +15,8 @@ from drillyard.system.redaction import has_userinfo, redact
 from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.ssh.connection import Connection
 from drillyard_backends.ssh.store import split
-from tests.no_hard_links import refusing_links
-from tests.sshd import SSHD, Sshd
+from tests.helpers.no_hard_links import refusing_links
+from tests.helpers.sshd import SSHD, Sshd
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd (Debian: openssh-server)")
 

@@ -21,9 +21,9 @@ from drillyard.backend import Liveness, open_backend
 from drillyard.errors import InfrastructureError
 from drillyard.leases.ledger import Entry, Ledger
 from drillyard.mailbox import Mailbox, open_store
-from tests.contract.outage_store import impatient
-from tests.open_drivers import closing
-from tests.patience import PATIENCE_S, until
+from tests.helpers.open_drivers import closing
+from tests.helpers.outage_store import impatient
+from tests.helpers.patience import PATIENCE_S, until
 
 WORKLOAD = '''
 """Writes a point and a word of progress again and again, until the file `gate` is there."""
@@ -86,7 +86,7 @@ class Bench:
     def program(self, way: str) -> subprocess.CompletedProcess[str]:
         """The same in a process of its own, from Python or by the command line."""
         return subprocess.run(
-            [sys.executable, "-m", "tests.contract.outage_store", way, "gated.yaml", self.url],
+            [sys.executable, "-m", "tests.helpers.outage_store", way, "gated.yaml", self.url],
             cwd=self.project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
             text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip

@@ -23,9 +23,9 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.system.processes import marked
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
-RUNNER = Path(__file__).with_name("study_runner.py")
+RUNNER = Path(__file__).parents[1] / "helpers" / "study_runner.py"
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path: Path)
 
 
 def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path: Path) -> None:
-    shutil.copy(Path(__file__).with_name("rough_world.py"), tmp_path)
+    shutil.copy(Path(__file__).parents[1] / "helpers" / "rough_world.py", tmp_path)
     ways = ["no", "segfault", "exit", "no"]
     mailbox = run(
         tmp_path, {"chooser": "manual", "cycles": [{"breaks": way} for way in ways],

@@ -21,7 +21,7 @@ from drillyard.checks.experiment import check
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 

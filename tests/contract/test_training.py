@@ -16,13 +16,13 @@ from drillyard.metrics import streams
 from drillyard.runs import checkpoints
 from drillyard.runs.phases import StopSignal
 from drillyard.workloads.rl import RlWorkload
-from tests.contract import resume_runner
+from tests.helpers import resume_runner
 
 RUN = resume_runner.RUN
 PPO = {"n_steps": 32, "batch_size": 32}
 SMALL = {"learning_starts": 10, "buffer_size": 100, "batch_size": 8,
          "policy_kwargs": {"net_arch": [16]}}  # fmt: skip
-DRIFT = "tests.contract.resume_worlds:Drift"
+DRIFT = "tests.helpers.resume_worlds:Drift"
 
 
 def case(algorithm="ppo", args=None, simulator=None, **more):
@@ -158,10 +158,10 @@ def test_a_stop_keeps_the_last_checkpoint_and_writes_none(run):
     [("observation", r"observation\[2\] in copy 1"), ("reward", "reward in copy 1")],
 )
 def test_numbers_that_are_not_finite_stop_the_run(run, what, words):
-    from tests.contract.resume_worlds import Breaks
+    from tests.helpers.resume_worlds import Breaks
 
     Breaks.made = 0
-    world = {"id": "tests.contract.resume_worlds:Breaks", "args": {"what": what}}
+    world = {"id": "tests.helpers.resume_worlds:Breaks", "args": {"what": what}}
     context, train = run(case(simulator=world))
     with pytest.raises(RunFailed, match=rf"{words} at step 60 \(seed 7\)"):
         train()

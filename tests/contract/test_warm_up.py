@@ -9,8 +9,8 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import Toys
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.toy import Toys
 
 MODULE = """\
 import time

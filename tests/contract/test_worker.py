@@ -18,8 +18,8 @@ from drillyard.system.clock import SYSTEM
 from drillyard.system.processes import ProcessId
 from drillyard.worker.endings import failed
 from drillyard_backends.local import LocalBackend
-from tests.contract.toy import ended
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.toy import ended
 
 
 def test_a_run_goes_from_train_to_evaluate_and_the_agent_leaves_by_itself(toys, backend):

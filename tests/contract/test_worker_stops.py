@@ -12,8 +12,8 @@ from drillyard.backend import Liveness
 from drillyard.mailbox.records import Cancel
 from drillyard.mailbox.status import Cause, Status
 from drillyard.system.processes import ProcessId
-from tests.contract.toy import ended
-from tests.patience import until
+from tests.helpers.patience import until
+from tests.helpers.toy import ended
 
 
 def cancel(toy, drain=False):

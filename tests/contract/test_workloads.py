@@ -30,8 +30,8 @@ from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
 from drillyard_backends.local import LocalBackend
 from tests.conftest import BIN, ROOT
-from tests.open_drivers import closing
-from tests.patience import PATIENCE_S, until
+from tests.helpers.open_drivers import closing
+from tests.helpers.patience import PATIENCE_S, until
 
 WORK = """
 import os, subprocess, sys, time

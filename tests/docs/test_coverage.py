@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from . import runner
+from tests.helpers import documents as runner
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "coverage.md"

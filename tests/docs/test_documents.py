@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
-
-from . import runner
+from tests.helpers import documents as runner
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

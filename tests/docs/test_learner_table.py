@@ -38,7 +38,7 @@ def row(name):
 def exported(*kinds):
     """What ``export`` asks first.
 
-    Each that is called yes is exported by tests/unit/test_export.py.
+    Each that is called yes is exported by tests/unit/policies/test_export.py.
     """
     return "yes" if all(issubclass(kind, torch.nn.Module) for kind in kinds) else "no"
 

@@ -36,7 +36,7 @@ def at_cloud(cloud: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> GcpEmulator
 @pytest.fixture
 def bucket(cloud: GcpEmulator) -> Any:
     """A bucket of one test."""
-    from tests.emulated.storage_client import a_client
+    from tests.helpers.storage_client import a_client
 
     return a_client(cloud).create_bucket(f"b-{uuid.uuid4().hex[:12]}")
 
@@ -52,7 +52,7 @@ def quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulato
 @pytest.fixture
 def compute(cloud: GcpEmulator) -> Iterator[Any]:
     """Its clients; no fault is left in force."""
-    from tests.emulated.compute_client import Compute
+    from tests.helpers.compute_client import Compute
 
     yield Compute(cloud)
     cloud.clear_faults()

@@ -13,9 +13,9 @@ from drillyard.findings import Severity
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
-from tests.emulated.azure_lab import named, needs_azurite, opened
 from tests.emulated.troubles import no_requests, refusals
-from tests.patience import until
+from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
 NOBODYS = "00000000-0000-0000-0000-000000000000"

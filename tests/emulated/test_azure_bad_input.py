@@ -10,8 +10,8 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
 from drillyard_emulators.http.handle import AzureEmulator
-from tests.emulated.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
-from tests.patience import PATIENCE_S, until
+from tests.helpers.azure_lab import OWN_CLUSTER, AzureLab, at_work, needs_azurite, point, reactor
+from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = [needs_azurite(), pytest.mark.slow]
 CHANGES = "^(PUT|POST|PATCH|DELETE) management"

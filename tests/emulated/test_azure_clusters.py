@@ -10,7 +10,7 @@ from drillyard_backends.azure import backend as module
 from drillyard_backends.azure import clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.model import Physics
-from tests.emulated.azure_lab import (
+from tests.helpers.azure_lab import (
     gone,
     named,
     needs_azurite,
@@ -19,7 +19,7 @@ from tests.emulated.azure_lab import (
     rented,
     statuses,
 )  # fmt: skip
-from tests.patience import until
+from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"

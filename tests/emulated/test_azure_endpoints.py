@@ -16,9 +16,9 @@ from drillyard.policies.act import Policy
 from drillyard_backends.azure import endpoints
 from drillyard_backends.azure.endpoints import AzureEndpoints
 from drillyard_emulators.azure.model import Physics
-from tests.emulated.azure_lab import named, needs_azurite, opened
-from tests.patience import until
-from tests.unit.test_serving import GOOD, bundle_of
+from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.patience import until
+from tests.unit.policies.test_serving import GOOD, bundle_of
 
 pytestmark = needs_azurite()
 CHANGES = "^(PUT|DELETE) management"

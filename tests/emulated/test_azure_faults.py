@@ -15,7 +15,7 @@ from drillyard.leases.release import vacate
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.rest import CONNECT_S, READ_S
-from tests.emulated.azure_lab import (
+from tests.helpers.azure_lab import (
     gone,
     named,
     needs_azurite,
@@ -24,7 +24,7 @@ from tests.emulated.azure_lab import (
     rented,
     statuses,
 )  # fmt: skip
-from tests.patience import until
+from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
 

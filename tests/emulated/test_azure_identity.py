@@ -11,8 +11,8 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard_backends.azure import login
 from drillyard_emulators.azure.cloud import NODE, STRANGER
-from tests.emulated.azure_lab import needs_azurite, opened
-from tests.patience import PATIENCE_S
+from tests.helpers.azure_lab import needs_azurite, opened
+from tests.helpers.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
 PROGRAM = """

@@ -19,7 +19,7 @@ from drillyard_backends.azure import job as program
 from drillyard_backends.azure import job_body, jobs
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.model import Physics, seconds
-from tests.emulated.azure_lab import (
+from tests.helpers.azure_lab import (
     gone,
     named,
     needs_azurite,
@@ -28,7 +28,7 @@ from tests.emulated.azure_lab import (
     rented,
     statuses,
 )  # fmt: skip
-from tests.patience import until
+from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"

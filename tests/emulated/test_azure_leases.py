@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from tests.emulated.azure_lab import needs_azurite
 from tests.emulated.test_gcp_leases import swept
+from tests.helpers.azure_lab import needs_azurite
 
 pytestmark = needs_azurite()
 

@@ -20,8 +20,8 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.system.processes import end, marked
 from drillyard_emulators.http.handle import AzureEmulator
-from tests.emulated.azure_lab import needs_azurite
 from tests.emulated.test_gcp_live import GIVEN, Laptop, own, the_whole_way
+from tests.helpers.azure_lab import needs_azurite
 
 NEEDED = ("SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE")
 

@@ -18,8 +18,8 @@ from drillyard.tracking.mlflow_mirror import MlflowMirror
 from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
 from drillyard.tracking.server import LEFT_OUT, Server
 from drillyard_backends.azure.mlflow_store import address
-from tests.emulated.azure_lab import named, needs_azurite, opened
-from tests.patience import PATIENCE_S
+from tests.helpers.azure_lab import named, needs_azurite, opened
+from tests.helpers.patience import PATIENCE_S
 
 pytestmark = needs_azurite()
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")

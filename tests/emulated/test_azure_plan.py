@@ -14,8 +14,8 @@ from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.service import Service
 from drillyard_emulators.azure.access import EVERYTHING
 from drillyard_emulators.azure.cloud import STRANGER, identity_id
-from tests.emulated.azure_lab import named, needs_azurite, opened, order_of
-from tests.patience import until
+from tests.helpers.azure_lab import named, needs_azurite, opened, order_of
+from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 ML = "Microsoft.MachineLearningServices"

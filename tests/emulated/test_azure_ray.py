@@ -17,8 +17,8 @@ from drillyard.mailbox.records import Phase
 from drillyard.system.processes import ProcessId, marked, send
 from drillyard_emulators.http.handle import AzureEmulator
 from drillyard_emulators.http.machines import MACHINE_MARK
-from tests.emulated.azure_lab import AzureLab, at_work, needs_azurite, point
-from tests.patience import PATIENCE_S
+from tests.helpers.azure_lab import AzureLab, at_work, needs_azurite, point
+from tests.helpers.patience import PATIENCE_S
 
 pytestmark = [
     needs_azurite(), pytest.mark.slow,

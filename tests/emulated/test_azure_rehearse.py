@@ -12,10 +12,10 @@ pytest.importorskip("azure.ai.ml")
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
 from drillyard.results.fingerprint import fingerprint
-from tests.emulated.azure_lab import needs_azurite, reactor
-from tests.emulated.rented import DRILLYARD
 from tests.emulated.test_rehearse import BUDGET, rehearse
-from tests.patience import PATIENCE_S
+from tests.helpers.azure_lab import needs_azurite, reactor
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.rented import DRILLYARD
 
 pytestmark = needs_azurite()
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from drillyard.findings import Severity
 from drillyard_backends.azure import rights, surroundings
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.access import EVERYTHING
-from tests.emulated.azure_lab import gone, named, needs_azurite, opened, order_of, rented
-from tests.patience import until
+from tests.helpers.azure_lab import gone, named, needs_azurite, opened, order_of, rented
+from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 PLACE = Path(__file__).parents[2] / "deployments" / "azure"

@@ -24,9 +24,9 @@ from drillyard_backends import wheel
 from drillyard_backends.azure import context
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.http.handle import AzureEmulator
-from tests.emulated.azure_lab import AzureLab, named, needs_azurite, point
-from tests.environments import without_drillyard
-from tests.patience import until
+from tests.helpers.azure_lab import AzureLab, named, needs_azurite, point
+from tests.helpers.environments import without_drillyard
+from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
 ROOT = Path(__file__).parents[2]

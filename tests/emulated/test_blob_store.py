@@ -14,7 +14,7 @@ from drillyard.testing.store_suite import StoreSuite
 from drillyard_backends.azure import store as module
 from drillyard_backends.azure.storage_errors import StoreRefused
 from drillyard_backends.azure.store import BlobStore
-from tests.emulated.azure_lab import needs_azurite, opened
+from tests.helpers.azure_lab import needs_azurite, opened
 
 pytestmark = needs_azurite()
 

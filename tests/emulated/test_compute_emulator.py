@@ -19,8 +19,8 @@ from google.cloud import compute_v1
 from drillyard.system.processes import ProcessId, marked
 from drillyard_emulators.http.handle import GcpEmulator
 from drillyard_emulators.http.machines import MACHINE_MARK
-from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running
-from tests.patience import until
+from tests.helpers.compute_client import REGION, ZONE, Compute, a_name, machine, running
+from tests.helpers.patience import until
 
 SLEEPER = '#!/bin/bash\necho "hello from $HOSTNAME"\nexec sleep 600\n'
 
@@ -324,7 +324,7 @@ def test_nothing_outlives_a_killed_emulator(tmp_path: Path, victim: str) -> None
 import os, signal, sys, time
 from pathlib import Path
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.compute_client import Compute
+from tests.helpers.compute_client import Compute
 cloud = GcpEmulator(Path({str(tmp_path)!r}))
 cloud.physics(boot_s=0.0)
 compute = Compute(cloud)

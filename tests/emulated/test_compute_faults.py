@@ -10,8 +10,8 @@ from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.compute_client import REGION, ZONE, Compute, a_name, machine, running
-from tests.patience import until
+from tests.helpers.compute_client import REGION, ZONE, Compute, a_name, machine, running
+from tests.helpers.patience import until
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ pytest.importorskip("googleapiclient")
 
 from drillyard_emulators.gcp.discovery import discovery, traffic_problems
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.compute_client import REGION, ZONE, Compute
-from tests.patience import PATIENCE_S, until
+from tests.helpers.compute_client import REGION, ZONE, Compute
+from tests.helpers.patience import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from drillyard_backends.gcp.places import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.emulated.troubles import no_requests, refusals
-from tests.patience import until
+from tests.helpers.patience import until
 
 
 @pytest.fixture(scope="module")

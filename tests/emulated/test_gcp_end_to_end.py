@@ -20,11 +20,11 @@ from drillyard.results.fingerprint import fingerprint
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.contract.mirror.looking import LiveServer
-from tests.emulated.rented import Lab
-from tests.environments import link_others, without_drillyard
-from tests.patience import PATIENCE_S, until
-from tests.webhook import Webhook, webhook
+from tests.helpers.environments import link_others, without_drillyard
+from tests.helpers.mirrors import LiveServer
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.rented import Lab
+from tests.helpers.webhook import Webhook, webhook
 
 REACTOR = """
 schema: 1

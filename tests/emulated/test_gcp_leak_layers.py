@@ -23,7 +23,7 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.played_machines import unplayed
 from tests.benchmarks.virtual_clock import VirtualClock
-from tests.contract.tiny_backend import ThreadBackend, tiny
+from tests.helpers.tiny_backend import ThreadBackend, tiny
 
 SPEED, LAG_S, HOURS = 20.0, 20.0, 10
 LIMIT_S = HOURS * 3600.0

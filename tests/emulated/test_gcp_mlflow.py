@@ -12,8 +12,7 @@ from drillyard_backends.gcp.mlflow_server.names import Choices, choose, read_dat
 from drillyard_backends.gcp.mlflow_server.server import MlflowServer
 from drillyard_backends.gcp.mlflow_server.tokens import TOKENS
 from tests.conftest import ROOT
-
-from .mlflow_world import World
+from tests.helpers.mlflow_world import World
 
 URL = "https://drillyard-mlflow-123456789012.europe-west1.run.app"
 ME = "serviceAccount:user@emulated-project.iam.gserviceaccount.com"

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
-
-from .mlflow_machines import BIN
-from .mlflow_world import World
-from .test_gcp_mlflow import ME, URL
+from tests.emulated.test_gcp_mlflow import ME, URL
+from tests.helpers.mlflow_machines import BIN
+from tests.helpers.mlflow_world import World
+from tests.helpers.patience import PATIENCE_S
 
 CLIENT = """
 import os, sys, tempfile

@@ -17,8 +17,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp.leaving import UNHEARD_S, Leaver
 from drillyard_backends.gcp.own_group import OwnGroup
 from drillyard_emulators.http.handle import GcpEmulator
-
-from .compute_client import ZONE, Compute, a_name, running
+from tests.helpers.compute_client import ZONE, Compute, a_name, running
 
 BUSY = [(400, "resourceNotReady"), (409, "conflict")]
 

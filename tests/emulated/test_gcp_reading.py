@@ -16,10 +16,10 @@ import pytest
 
 from drillyard.mailbox import open_store
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.contract.toy import until
-from tests.patience import PATIENCE_S
-from tests.unit.test_boards import RUN as CURVE
-from tests.unit.test_boards import begun, lines
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.toy import until
+from tests.unit.tracking.test_boards import RUN as CURVE
+from tests.unit.tracking.test_boards import begun, lines
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 FILE = """schema: 1

@@ -19,10 +19,9 @@ from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.records import ExperimentRecord
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.patience import until
-
-from .compute_client import Compute
-from .storage_client import a_client
+from tests.helpers.compute_client import Compute
+from tests.helpers.patience import until
+from tests.helpers.storage_client import a_client
 
 HOUR = 3600.0
 LOST = "gs://lost-bucket"

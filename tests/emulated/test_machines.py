@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from drillyard_emulators.http.machines import EMULATOR_MARK, Machine
-from tests.patience import until
+from tests.helpers.patience import until
 
 
 def test_two_emulators_with_a_machine_of_one_number_leave_each_other_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Claim, ExperimentRecord, RunRecord, WorkerRecord
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.patience import until
+from tests.helpers.patience import until
 
 LEASE = "dy-00000000aa"
 

@@ -15,8 +15,8 @@ pytest.importorskip("google.cloud.compute_v1")
 from drillyard.errors import ConfigError
 from drillyard_emulators.gcp.rehearsal import FAULTS, GcpRehearsal
 from drillyard_emulators.rehearsal import Fault, parse_faults
-from tests.emulated.compute_client import Compute
-from tests.patience import PATIENCE_S
+from tests.helpers.compute_client import Compute
+from tests.helpers.patience import PATIENCE_S
 
 BUDGET = ("--set", "budget.max_hours=1", "--set", "budget.max_cost=1")
 BIN = Path(sys.executable).parent

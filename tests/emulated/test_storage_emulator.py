@@ -23,7 +23,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.storage_client import a_client, names, put
+from tests.helpers.storage_client import a_client, names, put
 
 
 class TestBuckets:

@@ -16,7 +16,7 @@ from google.cloud.storage import transfer_manager
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from drillyard_emulators.http.handle import GcpEmulator
-from tests.emulated.storage_client import put
+from tests.helpers.storage_client import put
 
 SOON = DEFAULT_RETRY.with_timeout(10.0)
 

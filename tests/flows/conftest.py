@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from drillyard_flows import server as embedded
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 DRILLYARD = str(Path(sys.executable).parent / "drillyard")
 

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.patience import PATIENCE_S
-
-from .conftest import Api
+from tests.flows.conftest import Api
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

@@ -12,8 +12,8 @@ import pytest
 
 from drillyard.backend.settings.resolve import fields_of
 from tests.flows.conftest import DRILLYARD
-from tests.patience import PATIENCE_S
-from tests.unit.test_configure import BACKENDS, REQUIRED
+from tests.helpers.patience import PATIENCE_S
+from tests.unit.backend.test_configure import BACKENDS, REQUIRED
 
 CLOUDY = """
 from pydantic import BaseModel, ConfigDict, Field, SecretStr

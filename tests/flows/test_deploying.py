@@ -15,7 +15,7 @@ import pytest
 from drillyard.checks.schedules import planned
 from drillyard.findings import Severity
 from tests.flows.conftest import DRILLYARD, Api
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Api, Bench, lease_processes
-from tests.patience import PATIENCE_S, until
+from tests.helpers.patience import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from drillyard.system.processes import ProcessId
 from drillyard_flows import hooks
 from tests.flows.conftest import Api, Bench, lease_processes
-from tests.patience import until
-from tests.prefect_homes import copied
+from tests.helpers.patience import until
+from tests.helpers.prefect_homes import copied
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.patience import until
-
-from .conftest import Api, Bench
+from tests.flows.conftest import Api, Bench
+from tests.helpers.patience import until
 
 
 def mock_file(bench: Bench, name: str, **resources: object) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.flows.conftest import Api, Bench
-from tests.patience import until
+from tests.helpers.patience import until
 
 MOCK = {
     "schema": 1, "name": "beating", "workload": "mock", "seeds": [1, 2],

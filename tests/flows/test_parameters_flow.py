@@ -10,7 +10,7 @@ import sys
 import mlflow
 
 from tests.flows.conftest import Api, Bench
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 FILE = """\
 name: named

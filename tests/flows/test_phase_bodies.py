@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Api, Bench, lease_processes
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 NAME = "bodies"
 CALL = """

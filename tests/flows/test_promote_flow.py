@@ -10,10 +10,9 @@ from pathlib import Path
 
 from drillyard.agents.trained import trained
 from drillyard.policies.export import export
-from tests.patience import PATIENCE_S
-from tests.unit.test_export import ROLLOUT, trained_run
-
-from .conftest import Api
+from tests.flows.conftest import Api
+from tests.helpers.patience import PATIENCE_S
+from tests.unit.policies.test_export import ROLLOUT, trained_run
 
 PROGRAM = """
 import json, sys

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests.flows.conftest import Api, Bench, lease_processes
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 PROGRAM = """
 import json, sys

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.patience import PATIENCE_S, until
-
-from .conftest import Api
+from tests.flows.conftest import Api
+from tests.helpers.patience import PATIENCE_S, until
 
 PROGRAM = """
 import json, sys
@@ -19,7 +18,7 @@ from drillyard.backend import Order
 from drillyard.errors import TeardownUnconfirmed
 from drillyard.leases.reaper import reaper
 from drillyard.testing.clock import FakeClock
-from tests.contract.paid_backend import PaidBackend
+from tests.helpers.paid_backend import PaidBackend
 from drillyard_flows.reap import reap
 
 reaper.CONFIRM_S = 0.2

@@ -23,7 +23,7 @@ from drillyard_flows.request import Request
 from drillyard_flows.server import Server
 from drillyard_flows.stage import PrefectStage
 from tests.flows.conftest import Api, Bench
-from tests.patience import PATIENCE_S, until
+from tests.helpers.patience import PATIENCE_S, until
 
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}
 

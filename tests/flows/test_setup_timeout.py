@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import Api
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = '''
 """Runs an experiment whose machines never say a word, by a clock that runs 600 times as fast."""
 import sys, time
-import tests.contract.paid_backend  # registers itself: its machines are entries in a dict
+import tests.helpers.paid_backend  # registers itself: its machines are entries in a dict
 from drillyard.system.clock import SystemClock
 
 FAST = 600.0

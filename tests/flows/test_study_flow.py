@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .conftest import Api, Bench
+from tests.flows.conftest import Api, Bench
 
 
 def study_file(bench: Bench, **study: object) -> str:

@@ -7,6 +7,7 @@ one that should have been marked fails, so that the mark stays true.
 from __future__ import annotations
 
 import multiprocessing.util
+import platform
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -34,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Listen to what tests do."""
     if not config.getoption("--quick"):
         return
+    # The standard library asks `uname` once for each process, and keeps the answer.
+    platform.platform()
+    platform.processor()
     sys.addaudithook(lambda event, _: seen.add(ACTS[event]) if event in ACTS else None)
     spawn = multiprocessing.util.spawnv_passfds  # raises no audit event
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .yard import Yard, yard
+from tests.helpers.yard import Yard, yard
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from tests.flows.test_reap_flow import PROGRAM as REAPER
-from tests.patience import PATIENCE_S, until
-from tests.smtp import text
-
-from .test_deaths import kill, member
-from .yard import Yard
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.smtp import text
+from tests.helpers.yard import Yard
+from tests.operations.test_deaths import kill, member
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]

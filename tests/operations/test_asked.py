@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.patience import until
-
-from .pages import browser, log_in, make_block
-from .yard import LOOK_EVERY_S, Yard
+from tests.helpers.pages import browser, log_in, make_block
+from tests.helpers.patience import until
+from tests.helpers.yard import LOOK_EVERY_S, Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -13,11 +13,10 @@ from playwright.sync_api import expect
 
 from drillyard.system.scratch import RUNTIME
 from tests.flows.conftest import lease_processes
-from tests.patience import until
-
-from .pages import browser, cancel, log_in
-from .test_deaths import SLOW, at_work
-from .yard import Yard
+from tests.helpers.pages import browser, cancel, log_in
+from tests.helpers.patience import until
+from tests.helpers.yard import Yard
+from tests.operations.test_deaths import SLOW, at_work
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

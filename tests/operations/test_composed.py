@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drillyard_flows.servers import postgresql
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 APART = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -36,7 +36,7 @@ def unshared() -> list[str]:
 def test_a_team_deploys_and_runs_through_the_proxy(tmp_path: Path) -> None:
     folder = tmp_path / "composed"
     done = subprocess.run(
-        [*unshared(), sys.executable, "-m", "tests.operations.composed", str(folder)],
+        [*unshared(), sys.executable, "-m", "tests.helpers.composed", str(folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
     )  # fmt: skip
     logs = {p.name: p.read_text()[-2000:] for p in folder.glob("*.log")}

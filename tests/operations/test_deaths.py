@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from drillyard.system.processes import ProcessId
-from tests.patience import until
-
-from .yard import Yard
+from tests.helpers.patience import until
+from tests.helpers.yard import Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SLOW = {"id": "world:Slow", "args": {"step_s": 0.01}}

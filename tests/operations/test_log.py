@@ -7,9 +7,8 @@ import time
 
 import pytest
 
-from tests.patience import until
-
-from .yard import Yard
+from tests.helpers.patience import until
+from tests.helpers.yard import Yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.patience import until
-
-from .pages import browser, fill_in, log_in, picture
-from .yard import Yard, down, yard
+from tests.helpers.pages import browser, fill_in, log_in, picture
+from tests.helpers.patience import until
+from tests.helpers.yard import Yard, down, yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(3600)]
 NAME = "cstr-ppo"

@@ -13,9 +13,8 @@ import pytest
 
 from drillyard_flows.servers import postgresql
 from tests.flows.conftest import DRILLYARD
-from tests.patience import PATIENCE_S
-
-from .yard import free_ports, plain_user
+from tests.helpers.patience import PATIENCE_S
+from tests.helpers.yard import free_ports, plain_user
 
 needed = pytest.mark.skipif(
     postgresql.programs() is None, reason="no PostgreSQL (Debian: apt-get install postgresql)"

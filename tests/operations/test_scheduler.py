@@ -8,9 +8,8 @@ import pytest
 
 from drillyard.checks.schedules import planned
 from drillyard.findings import Finding
-from tests.patience import until
-
-from .yard import LOOK_EVERY_S, Yard, yard
+from tests.helpers.patience import until
+from tests.helpers.yard import LOOK_EVERY_S, Yard, yard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 BROKEN = """

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from drillyard.mailbox import Mailbox, open_store
-from tests.contract.tiny_backend import ThreadBackend
-from tests.open_drivers import closing
+from tests.helpers.open_drivers import closing
+from tests.helpers.tiny_backend import ThreadBackend
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from drillyard.errors import (
 )
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
-from tests.contract.driver.lives import TICKETS, life
-from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
-from tests.patience import PATIENCE_S, until
+from tests.helpers.lives import TICKETS, life
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 pytestmark = pytest.mark.heavy
 

@@ -22,9 +22,9 @@ from drillyard.leases.ledger import local_intents
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord
 from drillyard.mailbox.status import Cause, Status
-from tests.contract.driver.lives import TICKETS
-from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
-from tests.patience import PATIENCE_S, until
+from tests.helpers.lives import TICKETS
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 pytestmark = pytest.mark.heavy
 

@@ -18,9 +18,9 @@ from drillyard.errors import (
 )
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import DriverLock
-from tests.contract.driver.lives import life
-from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
-from tests.patience import PATIENCE_S, until
+from tests.helpers.lives import life
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 CRASHING = """
 import os, sys
@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox, open_store
-from tests.contract.tiny_backend import ThreadBackend, tiny
+from tests.helpers.tiny_backend import ThreadBackend, tiny
 driver = Driver(tiny(Path({folder!r})), Mailbox(open_store({store!r}), "tiny"), ThreadBackend())
 assert len(driver.open()) == 6
 os.kill(os.getpid(), 9)

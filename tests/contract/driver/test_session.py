@@ -18,8 +18,8 @@ from drillyard.driver.session import drive
 from drillyard.errors import InfrastructureError, NoCapacity, Stopped
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TicketRecord
-from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
-from tests.patience import PATIENCE_S, until
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 RUN = ["train", "evaluate", "store"]
 

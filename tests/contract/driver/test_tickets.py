@@ -23,9 +23,9 @@ from drillyard.mailbox.records import Ending
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.logs import RunLogs
-from tests.contract.driver.lives import TICKETS, life
-from tests.contract.tiny_backend import ThreadBackend, Worker, good_work, tiny
-from tests.patience import PATIENCE_S, until
+from tests.helpers.lives import TICKETS, life
+from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tiny_backend import ThreadBackend, Worker, good_work, tiny
 
 
 def test_a_life_leaves_results_a_ledger_and_no_machine(folder: Path, mailbox: Mailbox) -> None:

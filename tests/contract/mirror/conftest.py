@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from drillyard.mailbox import Mailbox
-from tests.contract.mirror.looking import (
+from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.mirrors import (
     LiveServer,
     client,
 )
-from tests.fixtures_store import write_experiment
 
 
 @pytest.fixture(scope="module")

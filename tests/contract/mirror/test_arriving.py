@@ -22,7 +22,8 @@ from drillyard.metrics.streams import read_stream
 from drillyard.system.clock import SYSTEM
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
-from tests.contract.mirror.looking import (
+from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.mirrors import (
     RUN,
     Training,
     client,
@@ -31,7 +32,6 @@ from tests.contract.mirror.looking import (
     has_exactly,
     runs_of,
 )
-from tests.fixtures_store import write_experiment
 
 
 def test_a_finished_experiment_arrives_whole(store: Path, tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.system.processes import ProcessId
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
-from tests.contract.mirror.looking import (
+from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.mirrors import (
     RUN,
     Training,
     db,
     has_exactly,
     runs_of,
 )
-from tests.fixtures_store import write_experiment
-from tests.patience import PATIENCE_S, until
+from tests.helpers.patience import PATIENCE_S, until
 
 
 def test_many_mirrors_at_once_make_one_of_everything(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from drillyard.mailbox import Mailbox
 from drillyard.tracking import Mirror
 from drillyard.tracking.mlflow_mirror import MlflowMirror
-from tests.contract.mirror.looking import (
+from tests.helpers.fixtures_store import write_experiment
+from tests.helpers.mirrors import (
     RUN,
     LiveServer,
     Training,
@@ -16,8 +17,7 @@ from tests.contract.mirror.looking import (
     has_exactly,
     runs_of,
 )
-from tests.fixtures_store import write_experiment
-from tests.patience import until
+from tests.helpers.patience import until
 
 
 def test_hung_and_dead_servers_cost_bounded_time_and_no_points(

@@ -22,7 +22,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
-from tests.contract.tiny_backend import ThreadBackend
+from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
 TICKET = "t0001-s1.train"

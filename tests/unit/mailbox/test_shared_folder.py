@@ -15,14 +15,14 @@ from drillyard.checks.storage import disk
 from drillyard.findings import Severity
 from drillyard.mailbox.file import FileStore
 from drillyard.system import machine_identity
-from tests.no_hard_links import refusing_links
+from tests.helpers.no_hard_links import refusing_links
 
 DAY = 86_400.0
 HALF_WRITTEN = """
 import os, sys, time
 from drillyard.mailbox import file
 from drillyard.system import machine_identity
-from tests.no_hard_links import refusing_links
+from tests.helpers.no_hard_links import refusing_links
 machine_identity.boot_id = lambda: sys.argv[2]
 def stall(path, data):
     with open(path, "xb") as half:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from drillyard.worker.loop import within
-from tests.patience import PATIENCE_S
+from tests.helpers.patience import PATIENCE_S
 
 HANGS = """
 import sys, threading

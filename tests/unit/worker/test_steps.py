@@ -13,7 +13,7 @@ from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker.loop import LAST_STEP_S
 from drillyard.worker.push_worker import PushWorker
 from drillyard.worker.worker import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
-from tests.unit.worker.world import PlayedPusher, PlayedWorker, World
+from tests.helpers.worker_world import PlayedPusher, PlayedWorker, World
 
 EXIT_S = 30.0
 """From SIGTERM to the end of the process, at most."""

@@ -1,7 +1,7 @@
 """Algorithms of Stable-Baselines3 and sb3-contrib: arguments, defaults, spaces; as tables.
 
 A file is checked in a blink because neither torch nor Stable-Baselines3 is imported for it;
-``tests/unit/test_sb3_arguments.py`` compares the table with the installed signatures.
+``tests/unit/learners/test_sb3_arguments.py`` compares the table with the installed signatures.
 """
 
 from __future__ import annotations

@@ -1,0 +1,331 @@
+"""What ``plan`` and ``doctor`` say of a project: every fault in one list, with its command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.backend import Order
+from drillyard.errors import ConfigError
+from drillyard.findings import Finding, Severity
+from drillyard.testing.clock import FakeClock
+from drillyard_backends.gcp import plan, prices, quotas, reading, rights
+from drillyard_backends.gcp.settings import read_settings
+from tests.helpers.google_world import ACCOUNT, SETTINGS, World
+
+ROOT = Path(__file__).parents[3]
+
+
+def order(workers: int = 3, hours: float = 2.0, **changes: Any) -> Order:
+    given: dict[str, Any] = {
+        "lease_id": "dy-0123456789", "experiment": "e", "store_url": "gs://lab-runs",
+        "workers": workers, "deadline": time.time() + hours * 3600, **changes,
+    }  # fmt: skip
+    return Order(**given)
+
+
+def examined(world: World, wanted: Order | None = None, **settings: Any) -> list[Finding]:
+    config = read_settings({**SETTINGS, **settings})
+    found = plan.examine(config, wanted or order(), world, FakeClock(time.time()))
+    # Whatever was asked, nothing could have been changed by it.
+    assert all(a.startswith("GET ") or a.endswith(":testIamPermissions") for a in world.asked)
+    assert all(f.fix for f in found if f.severity is Severity.ERROR)
+    return found
+
+
+def faults(found: list[Finding]) -> list[Finding]:
+    return [f for f in found if f.severity is not Severity.OK]
+
+
+def test_a_project_that_is_ready_has_no_fault() -> None:
+    found = examined(World())
+    assert faults(found) == []
+    assert {f.subject for f in found} == {
+        "login", "apis", "rights", "service_account", "quota", "bucket"
+    }  # fmt: skip
+    assert faults(plan.examine(read_settings(SETTINGS), None, World())) == []
+
+
+def less(*missing: str) -> Callable[[World], None]:
+    return lambda world: world.allowed.difference_update(missing)
+
+
+def without(path: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        del world.compute[f"projects/lab-1234/{path}".rstrip("/")]
+
+    return change
+
+
+def quota(metric: str, limit: float, usage: float = 0.0) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        for one in world.compute["projects/lab-1234/regions/europe-west1"]["quotas"]:
+            if one["metric"] == metric:
+                one.update(limit=limit, usage=usage)
+
+    return change
+
+
+def setting(name: str, value: Any) -> Callable[[World], None]:
+    return lambda world: setattr(world, name, value)
+
+
+def changed_bucket(**fields: Any) -> Callable[[World], None]:
+    return lambda world: world.buckets["lab-runs"].update(fields)
+
+
+FAULTS: list[Any] = [
+    # catalogue row, what is wrong, settings, severity, subject, said, in the fix
+    (50, None, {}, "error", "quota", "N2_CPUS in europe-west1: 8000 needed, 64 free",
+     "metric=N2_CPUS", 1000),
+    (51, None, {"machine_types": ["n2-mega"]}, "error", "machine_types",
+     "'n2-mega' is in none of europe-west1-b, europe-west1-c", "n2-highcpu-8", 3),
+    (52, None, {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"}, "error",
+     "gpu_type", "nvidia-tesla-t4 is in none of", "zones that have it: us-central1-a", 3),
+    (52, None, {"gpu_type": "nvidia-tesla-t4"}, "error", "gpu_type",
+     "cannot be attached to n2-highcpu-8", "n1", 3),
+    (53, without("zones/europe-west1-b"), {}, "error", "zones",
+     "there is no zone 'europe-west1-b'", "gcloud compute zones list", 3),
+    (54, lambda w: w.buckets["lab-runs"].update(location="US-EAST1"), {}, "warning", "bucket",
+     "gs://lab-runs is in us-east1, machines run in europe-west1", "a bucket in europe-west1", 3),
+    (55, quota("N2_CPUS", 0), {}, "error", "quota", "0 free (0 of 0 used)",
+     "https://console.cloud.google.com/iam-admin/quotas?project=lab-1234&metric=N2_CPUS", 3),
+    (55, quota("INSTANCES", 50, 49), {}, "error", "quota", "INSTANCES in europe-west1", "raise",
+     3),
+    (56, setting("no_credentials", True), {}, "error", "login", "no Google credentials",
+     "gcloud auth", 3),
+    (56, without(""), {}, "error", "login",
+     "me@lab-1234.iam.gserviceaccount.com does not see project 'lab-1234'", "projects list", 3),
+    (57, less("compute.instances.delete", "compute.instanceGroupManagers.list"), {}, "error",
+     "rights", "nothing is created that could not be found and deleted again",
+     "deployments/gcp/role.yaml; } && gcloud projects add-iam-policy-binding lab-1234 "
+     "--member=serviceAccount:me@lab-1234.iam.gserviceaccount.com", 3),
+    (57, less("iam.serviceAccounts.actAs"), {}, "error", "service_account",
+     "iam.serviceAccounts.actAs is missing", "roles/iam.serviceAccountUser", 3),
+    (57, lambda w: w.accounts.clear(), {}, "error", "service_account",
+     f"there is no service account {ACCOUNT}", "machine-role.yaml", 3),
+    (58, less("storage.objects.delete"), {}, "error", "bucket",
+     "missing on gs://lab-runs: storage.objects.delete", "roles/storage.objectAdmin", 3),
+    (58, lambda w: w.buckets["lab-runs"].update(
+        retentionPolicy={"retentionPeriod": "9", "isLocked": True}), {},
+     "error", "bucket", "has a retention policy and it is locked", "another bucket", 3),
+    (58, lambda w: (w.buckets.clear(), w.allowed.discard("storage.buckets.create")), {}, "error",
+     "rights", "storage.buckets.create", "roles/storage.admin", 3),
+    (0, setting("off", {"compute.googleapis.com"}), {}, "error", "apis",
+     "not enabled in lab-1234: compute.googleapis.com",
+     "gcloud services enable compute.googleapis.com", 3),
+    (0, without("regions/europe-west1/subnetworks/default"), {}, "warning", "network",
+     "there is no subnetwork", "subnets list", 3),
+    (0, lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
+        privateIpGoogleAccess=False), {}, "warning", "network", "no Private Google Access",
+     "--enable-private-ip-google-access", 3),
+    (0, without("global/images/drillyard"), {}, "error", "image", "there is no image", "images",
+     3),
+    (0, None, {"image": None}, "error", "image", "nothing says where", "image", 3),
+    (0, None, {"template": "mine"}, "error", "template", "no instance template 'mine'", "list", 3),
+    (0, setting("offline", True), {}, "error", "login", "cannot be reached", "online", 3),
+    (0, changed_bucket(lifecycle={"rule": [
+        {"action": {"type": "Delete"}, "condition": {"age": 30}}]}), {}, "error", "bucket",
+     "deletes objects by a lifecycle rule", "another bucket", 3),
+    (0, changed_bucket(defaultEventBasedHold=True), {}, "error", "bucket", "holds each new object",
+     "--no-default-event-based-hold", 3),
+    (0, changed_bucket(billing={"requesterPays": True}), {}, "error", "bucket", "paid for by",
+     "--no-requester-pays", 3),
+    (0, changed_bucket(ipFilter={"mode": "Enabled"}), {}, "warning", "bucket", "certain networks",
+     "--clear-ip-filter", 3),
+    (0, changed_bucket(storageClass="COLDLINE"), {}, "warning", "bucket", "the class COLDLINE",
+     "STANDARD", 3),
+    (0, changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}), {}, "warning",
+     "bucket", "keeps what is overwritten for 7 days", "--clear-soft-delete", 3),
+    (0, lambda w: w.bucket_policy.clear(), {}, "warning", "bucket",
+     f"does not give {ACCOUNT} roles/storage.objectAdmin", f"--member=serviceAccount:{ACCOUNT}",
+     3),
+    (90, setting("skew_s", 75.0), {}, "error", "clock", "75 s ahead of Google's", "ntp", 3),
+    (90, setting("skew_s", -3600.0), {}, "error", "clock", "3600 s behind Google's", "ntp", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "settings", "severity", "subject", "said", "fix", "workers"), FAULTS
+)
+def test_what_is_missing_is_said_with_the_command_that_mends_it(
+    row: int, change: Callable[[World], None] | None, settings: dict[str, Any], severity: str,
+    subject: str, said: str, fix: str, workers: int,
+) -> None:  # fmt: skip
+    world = World()
+    if change is not None:
+        change(world)
+    found = faults(examined(world, order(workers), **settings))
+    mine = [f for f in found if f.subject == subject and said in f.message]
+    assert mine, found
+    assert mine[0].severity.value == severity
+    assert fix in (mine[0].fix or "")
+
+
+def test_lost_answers_are_asked_for_again() -> None:
+    assert faults(examined(World(lost=3))) == []
+    assert [f.subject for f in faults(examined(World(lost=4)))] == ["login"]
+
+
+def test_everything_that_is_missing_comes_in_one_list() -> None:
+    world = World()
+    less("compute.instances.delete", "iam.serviceAccounts.actAs", "storage.objects.list")(world)
+    quota("INSTANCES", 1)(world)
+    world.off = {"iam.googleapis.com"}
+    subjects = {f.subject for f in faults(examined(world))}
+    assert {"rights", "service_account", "bucket", "quota", "apis"} <= subjects
+
+
+def test_a_quota_that_another_region_has_is_no_error() -> None:
+    world = World()
+    path = "projects/lab-1234/zones/europe-west4-a"
+    world.compute[path] = {"status": "UP", "region": "r/regions/europe-west4"}
+    world.compute[f"{path}/machineTypes/n2-highcpu-8"] = {"guestCpus": 8}
+    world.compute["projects/lab-1234/regions/europe-west4"] = {
+        "quotas": [{"metric": "N2_CPUS", "limit": 99, "usage": 0}]
+    }
+    quota("N2_CPUS", 0)(world)
+    found = examined(world, zones=["europe-west1-b", "europe-west4-a"])
+    assert [f.severity.value for f in found if f.subject == "quota"] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "good"), [(0.005, False), (0.01, True), (2880, True), (2881, False)]
+)
+def test_the_life_that_google_allows(hours: float, good: bool) -> None:
+    found = examined(World(), order(hours=hours))
+    assert ("budget.max_hours" in {f.subject for f in faults(found)}) is not good
+
+
+def test_a_store_on_this_machine_is_refused_for_machines_elsewhere() -> None:
+    found = faults(examined(World(), order(store_url="/home/me/drillyard-runs")))
+    (one,) = [f for f in found if f.subject == "store"]
+    assert "cannot reach /home/me/drillyard-runs" in one.message
+    assert "--store gs://lab-runs" in (one.fix or "")
+
+
+def test_spot_gpus_have_a_quota_of_their_own() -> None:
+    machine = quotas.Machine("n1-standard-4", 4, "nvidia-tesla-t4", 1, spot=True)
+    limits = [{"metric": m, "limit": x, "usage": 0} for m, x in (
+        ("PREEMPTIBLE_NVIDIA_T4_GPUS", 0), ("NVIDIA_T4_GPUS", 8), ("CPUS", 99))]  # fmt: skip
+    short = list(quotas.short(machine, 2, "r", limits, []))
+    assert [s.metric for s in short] == ["PREEMPTIBLE_NVIDIA_T4_GPUS"]
+    assert quotas.gpu_metric("nvidia-l4") == "NVIDIA_L4_GPUS"
+    assert quotas.gpu_metric("nvidia-a100-80gb") == "NVIDIA_A100_80GB_GPUS"
+
+
+def test_the_estimate_is_that_of_the_dearest_choice() -> None:
+    config = read_settings({**SETTINGS, "on_demand_after": None})
+    spot = plan.estimate(config, order(3))
+    machine = prices.price("n2-highcpu-8", "europe-west1", True) or 0.0
+    disk = (prices.disk_price("pd-balanced", "europe-west1") or 0.0) * 20 / prices.HOURS_A_MONTH
+    assert spot.per_hour == pytest.approx(3 * (machine + disk))
+    assert spot.spot and spot.prices_of == prices.date()
+    assert [p.count for p in spot.parts] == [3, 3, 1, 1, 1]
+    assert sum(p.per_hour * p.count for p in spot.parts) == pytest.approx(spot.per_hour)
+    fallback = plan.estimate(read_settings(SETTINGS), order(3))
+    assert fallback.per_hour > spot.per_hour
+    assert "as Spot" in fallback.note and not fallback.spot
+
+
+def test_a_type_without_a_price_is_refused() -> None:
+    world = World()
+    world.compute["projects/lab-1234/zones/europe-west1-b/machineTypes/z9-big-1"] = {
+        "guestCpus": 1
+    }
+    found = faults(examined(world, machine_types=["z9-big-1"]))
+    assert any(f.subject == "prices" and "z9-big-1" in f.message for f in found)
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "said"),
+    [
+        (53, {"zones": ["us-east1"]}, "'us-east1' is a region: a zone is expected"),
+        (84, {"container": "europe-docker.pkg.dev/p/r/drillyard:latest"}, "by digest"),
+        (85, {"tags": ["$(reboot)"]}, "is no network tag"),
+        (85, {"labels": {"team": "$(reboot)"}}, "is no label"),
+        (86, {"labels": {"Team": "RL"}}, "is no label"),
+        (86, {"labels": {"team": "x" * 64}}, "is no label"),
+    ],
+)
+def test_settings_that_google_would_refuse_are_refused_before(
+    row: int, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said.replace("(", r"\(").replace("$", r"\$")):
+        read_settings({**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("role.yaml", rights.DRIVER), ("machine-role.yaml", rights.MACHINE)]
+)
+def test_the_roles_that_ship_are_what_is_asked_for(name: str, wanted: tuple[str, ...]) -> None:
+    import re
+
+    text = (ROOT / "deployments" / "gcp" / name).read_text()
+    assert tuple(re.findall(r"^- (\S+)$", text, re.M)) == wanted
+    said = rights.grant_role("role", name, wanted, "p-1", "user:me")
+    made = f"role --project=p-1 --file={ROOT}/deployments/gcp/{name}"
+    assert f"iam roles update {made} --quiet || gcloud iam roles create {made}; }}" in said
+    elsewhere = rights.grant_role("role", "elsewhere.yaml", wanted, "p-1", "user:me")
+    assert f"--permissions={','.join(wanted)}" in elsewhere
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"age": 30, "isLive": False},
+        {"numNewerVersions": 3},
+        {"age": 30, "matchesPrefix": ["tmp/"]},
+    ],
+)
+def test_a_rule_that_spares_the_mailbox_is_no_fault(condition: dict[str, Any]) -> None:
+    world = World()
+    rule = {"action": {"type": "Delete"}, "condition": condition}
+    abort = {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
+    world.buckets["lab-runs"]["lifecycle"] = {"rule": [rule, abort]}
+    assert faults(examined(world, prefix="runs")) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "said"),
+    [
+        (1, {}, "1 GPU a machine asked for (resources.gpus), and n2-highcpu-8 has none"),
+        (2, {"machine_types": ["g2-standard-4"]}, "2 GPUs a machine asked for"),
+        (1, {"machine_types": ["g2-standard-4"], "workers_per_machine": 2}, "g2-standard-4 has 1"),
+        (1, {"machine_types": ["g2-standard-4"]}, ""),
+        (1, {"template": "mine"}, ""),
+    ],
+)
+def test_gpus_that_machines_do_not_have_are_refused(
+    gpus: int, settings: dict[str, Any], said: str
+) -> None:
+    """M8: it was refused on the machine, after it was rented."""
+    world = World()
+    card = {"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}
+    for zone in ("europe-west1-b", "europe-west1-c"):
+        path = f"projects/lab-1234/zones/{zone}/machineTypes/g2-standard-4"
+        world.compute[path] = {"guestCpus": 4, "accelerators": [card]}
+    found = [f for f in examined(world, order(gpus=gpus), **settings) if f.subject == "gpus"]
+    assert [f.severity.value for f in found] == ["error"] * bool(said)
+    assert not said or said in found[0].message
+
+
+@pytest.mark.parametrize("own", [None, "billing-1"])
+def test_a_persons_login_asks_on_the_quota_of_the_project(
+    monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    """G-D6: the APIs about projects, identities and services refuse a login without one."""
+    import google.auth
+    from google.oauth2 import credentials, service_account
+
+    person = credentials.Credentials("token", quota_project_id=own)
+    monkeypatch.setattr(google.auth, "default", lambda **_: (person, None))
+    session = reading.HttpsLine("lab-1234")._signed()
+    assert session.credentials.quota_project_id == (own or "lab-1234")
+    machine = service_account.Credentials(None, "me@lab", "https://token")
+    monkeypatch.setattr(google.auth, "default", lambda **_: (machine, None))
+    assert reading.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None

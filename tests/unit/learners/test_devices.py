@@ -1,0 +1,286 @@
+"""Where a training computes, and how: chosen once, kept, and refused where it cannot be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from drillyard.errors import UserError
+from drillyard.learners import devices, numerics, sb3_build
+from drillyard.learners.algorithms import CLASSES
+from drillyard.learners.barriers import Marks
+from drillyard.learners.devices import Measured
+from drillyard.learners.exactness import exactness
+from drillyard.mailbox.records import Phase
+from drillyard.simulators.make import make_vec
+from drillyard.spec.algorithms.signatures import (
+    ACTION_SPACES,
+    ARGUMENTS,
+    FROM_EPISODES,
+    NOT_MIXED,
+    ON_POLICY,
+)
+from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.learning import LearnerSpec, SimulatorSpec
+from drillyard.spec.semantics import problems_of
+from drillyard.testing.phases import OneRun
+from drillyard.workloads.rl import RlWorkload
+from tests.helpers.patience import PATIENCE_S
+
+SMALL = {"batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
+SOON = {"learning_starts": 4}
+BEAR_IT = sorted(set(ARGUMENTS) - set(NOT_MIXED))
+MEASURED = sorted(set(ARGUMENTS) - FROM_EPISODES)
+
+
+def experiment(resources: dict[str, Any], **learner: Any) -> ExperimentSpec:
+    return ExperimentSpec.model_validate({
+        "schema": 1, "name": "x", "simulator": {"id": "cstr"},
+        "learner": {"algorithm": "ppo", "args": {"n_steps": 8, **SMALL}, **learner},
+        "train": {"steps": 16, "checkpoint_every": 8},
+        "tracking": {"mlflow": None, "tensorboard": False}, "resources": resources,
+    })  # fmt: skip
+
+
+class Machine:
+    """One with a GPU, as far as devices.py can tell: how fast each device is, and who asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **speeds: float) -> None:
+        self.there, self.speeds = True, speeds
+        self.measured: list[str] = []
+        self.built: list[str] = []
+        monkeypatch.setattr(devices, "usable", lambda: self.there)
+        monkeypatch.setattr(devices, "rate", self._rate)
+        build = sb3_build.build
+
+        def noted(*args: Any) -> Any:
+            self.built.append(args[5])
+            return build(*args[:5], "cpu", *args[6:])
+
+        monkeypatch.setattr(sb3_build, "build", noted)
+
+    def _rate(self, _learner: Any, _venv: Any, device: str, _limit_s: float) -> float:
+        self.measured.append(device)
+        return self.speeds[device]
+
+    def why(self, one: OneRun) -> Any:
+        return one.phase(Phase.TRAIN).summary["parameters"]["device_because"]
+
+
+def one_run(folder: Any, resources: dict[str, Any], **learner: Any) -> OneRun:
+    return OneRun(folder, experiment(resources, **learner), RlWorkload())
+
+
+@pytest.mark.heavy
+def test_auto_measures_once_for_an_algorithm_a_network_and_a_batch(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
+    one = one_run(tmp_path, {})
+    assert machine.why(one) == "measured steps/s: cpu 100, cuda 300"
+    assert (machine.built, machine.measured) == (["cuda"], ["cpu", "cuda"])
+    (key,) = [o.key for o in one.mailbox.store.list(one.mailbox.key("devices/"))]
+    kept = Measured.from_bytes(one.mailbox.store.get(key))
+    assert (kept.device, kept.steps_per_s) == ("cuda", {"cpu": 100.0, "cuda": 300.0})
+
+    machine.speeds["cuda"] = 1.0
+    again = experiment({}, args={"n_steps": 8, **SMALL, "learning_rate": 1e-4})
+    venv = make_vec(SimulatorSpec(id="cstr"), 1, 0)
+    work = devices._work(again.learner, venv)  # type: ignore[arg-type]
+    assert key.endswith(f"{work}.json")  # another rate of learning is the same work
+    other = one_run(tmp_path / "other", {}, args={"n_steps": 8, "policy_kwargs": {}})
+    assert devices._work(other.spec.learner, venv) != work  # type: ignore[arg-type]
+    assert machine.why(other).startswith("measured")
+    assert machine.built == ["cuda", "cpu"]
+
+
+@pytest.mark.heavy
+def test_a_gpu_that_wins_little_is_left_to_others(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, cpu=100.0, cuda=105.0)
+    machine.why(one_run(tmp_path, {}))
+    assert machine.built == ["cpu"]
+
+
+@pytest.mark.heavy
+def test_a_resumed_training_stays_where_it_was(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
+    machine.there = False
+    one = one_run(tmp_path, {})
+    assert machine.why(one) == "torch finds no GPU here"
+    machine.there = True
+    assert machine.why(one) == "where it began"
+    assert (machine.built, machine.measured) == (["cpu", "cpu"], [])
+
+
+@pytest.mark.heavy
+def test_what_is_not_measured(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, cpu=100.0, cuda=300.0)
+    ars = {"algorithm": "ars", "args": {"n_delta": 2}}
+    assert machine.why(one_run(tmp_path / "a", {}, **ars)) == "ars computes no gradients"
+    assert machine.why(one_run(tmp_path / "b", {"device": "cuda"})) == "as the experiment says"
+    assert (machine.built, machine.measured) == (["cpu", "cuda"], [])
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(devices, "usable", lambda: False)
+    with pytest.raises(UserError, match="finds no GPU here") as caught:
+        one_run(tmp_path, {"device": "cuda"}).phase(Phase.TRAIN)
+    assert "device to auto" in str(caught.value.hint)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("algorithm", MEASURED)
+def test_what_learns_can_be_measured(algorithm: str) -> None:
+    world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
+    small = {n: v for n, v in SMALL.items() if n in ARGUMENTS[algorithm]}
+    if algorithm in ON_POLICY:
+        small["n_steps"] = 8
+    venv = make_vec(SimulatorSpec(id=world), 2, 0)
+    before = torch.get_rng_state()
+    learner = LearnerSpec.model_validate({"algorithm": algorithm, "args": small})
+    with devices.preserved_randomness():
+        assert devices.rate(learner, venv, "cpu", 0.0) > 0
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_masks_of_an_invented_world_have_the_length_that_is_asked_for() -> None:
+    from gymnasium import spaces
+
+    for space, n in ((spaces.MultiDiscrete([2, 3]), 5), (spaces.MultiBinary(4), 8)):
+        assert devices._Invented(spaces.Box(0, 1, (2,)), space).action_masks().shape == (n,)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("algorithm", BEAR_IT)
+def test_mixed_precision_computes_in_short_and_keeps_weights_whole(algorithm: str) -> None:
+    world = "CartPole-v1" if "Box" not in ACTION_SPACES[algorithm] else "Pendulum-v1"
+    venv = make_vec(SimulatorSpec(id=world), 1, 0)
+    args = {**SMALL, "learning_starts": 8, "train_freq": 1, "target_update_interval": 1}
+    args = {n: v for n, v in args.items() if n in ARGUMENTS[algorithm]}
+    model = sb3_build.build(algorithm, None, args, venv, 0, "cpu", "sb3", "mixed")
+    seen, playing = [], []
+
+    def look(_module: Any, _given: Any, out: torch.Tensor) -> None:
+        (seen if torch.is_autocast_enabled("cpu") else playing).append(out.dtype)
+
+    for module in model.policy.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(look)
+    before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    model.learn(24)
+    after = model.policy.state_dict()
+    assert set(seen) == {torch.bfloat16}
+    assert set(playing) <= {torch.float32}
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert sb3_build.describe(algorithm, model)["precision"] == "mixed"
+
+
+def test_a_weight_is_not_remembered_in_short_over_two_steps() -> None:
+    """Autocast's own memory would show the second step of an update the weights of the first."""
+
+    class Two:
+        device = torch.device("cpu")
+        seen: list[float]
+
+        def train(self) -> None:
+            layer = torch.nn.Linear(1, 1, bias=False)
+            self.seen = []
+            for value in (1.0, 2.0):
+                with torch.no_grad():
+                    layer.weight.fill_(value)
+                self.seen.append(float(layer(torch.ones(1)).detach()))
+
+    found = numerics.mixed(Two)()
+    found.train()
+    assert found.seen == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("resources", "learner", "field", "words"),
+    [
+        ({"precision": "mixed"}, {"algorithm": "dqn", "args": SOON}, "precision", "on a GPU only"),
+        ({"precision": "mixed", "device": "cuda"}, {}, "precision", "noted while playing"),
+        ({"precision": "mixed", "device": "cuda"},
+         {"algorithm": "td3", "engine": "sbx", "args": SOON}, "precision", "not offered for td3"),
+        ({"deterministic": True}, {"algorithm": "sac", "engine": "sbx", "args": SOON},
+         "deterministic", "not offered for sac"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_with_the_reason(
+    resources: dict[str, Any], learner: dict[str, Any], field: str, words: str
+) -> None:
+    (problem,) = problems_of(experiment(resources, **learner))
+    assert problem.field == f"resources.{field}"
+    assert words in str(problem) and problem.hint
+
+
+def test_what_can_be_had_passes() -> None:
+    assert problems_of(experiment({"deterministic": True})) == []
+    fine = experiment({"precision": "mixed", "device": "cuda"}, algorithm="td3", args=SOON)
+    assert problems_of(fine) == []
+
+
+@pytest.mark.heavy
+def test_deterministic_operations_are_asked_for_while_it_trains(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    choose = devices.choose
+
+    def noted(*args: Any) -> Any:
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return choose(*args)
+
+    monkeypatch.setattr(devices, "choose", noted)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    one_run(tmp_path, {"deterministic": True}).phase(Phase.TRAIN)
+    one_run(tmp_path / "b", {}).phase(Phase.TRAIN)
+    assert asked == [True, False]
+
+
+def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
+    def promised(device: str, deterministic: bool) -> str:
+        marks = Marks()
+        context = SimpleNamespace(spec=experiment({"deterministic": deterministic}))
+        training: Any = SimpleNamespace(
+            marks=marks, silent=[], context=context
+        )  # fmt: skip
+        return exactness(training, SimpleNamespace(max_time_s=None), device)  # type: ignore[arg-type]
+
+    assert promised("cpu", False) == promised("cuda", True) == "exact"
+    assert "without resources.deterministic" in promised("cuda", False)
+
+
+def test_the_classes_of_both_precisions_have_one_name() -> None:
+    assert numerics.mixed(CLASSES["dqn"]).__name__ == "DQN"
+
+
+@pytest.mark.heavy
+def test_no_folder_of_the_compiler_stays_behind(tmp_path: Any) -> None:
+    code = """
+import os, sys, tempfile
+from gymnasium import spaces
+from drillyard.learners.sb3_build import untrained_policy
+assert "torch._dynamo" not in sys.modules
+untrained_policy("ppo", "MlpPolicy", {}, spaces.Box(0, 1, (2,)), spaces.Discrete(2))
+assert "torch._dynamo" in sys.modules
+print(os.listdir(tempfile.gettempdir()), os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCHINDUCTOR")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[] None"

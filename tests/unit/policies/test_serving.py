@@ -1,0 +1,189 @@
+"""A bundle behind HTTP: a real server, real requests."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from drillyard.agents.trained import trained
+from drillyard.cli.main import main
+from drillyard.policies.export import export
+from tests.conftest import ROOT
+from tests.helpers.patience import PATIENCE_S
+from tests.unit.policies.test_export import CASES, trained_run
+
+pytestmark = pytest.mark.heavy
+
+OTHERS = ["torch", "gymnasium", "stable_baselines3", "sb3_contrib", "safetensors", "scipy",
+          "mlflow", "prefect", "optuna", "matplotlib", "pandas", "onnx"]  # fmt: skip
+"""What other extras bring."""
+GOOD = {"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}
+
+
+def bundle_of(folder, algorithm):
+    run = trained_run(folder / "store", algorithm, *CASES[algorithm])
+    with trained(run.mailbox, run.run) as policy:
+        export(policy, "onnx", folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return bundle_of(tmp_path_factory.mktemp("served"), "ppo")
+
+
+def start(bundle, *words, program=("-m", "drillyard.cli.start"), **environment):
+    process = subprocess.Popen(
+        [sys.executable, *program, "serve", str(bundle), "--port", "0", *words],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    line = process.stdout.readline()  # written once the port is bound
+    return process, httpx.Client(base_url=line.split(" on ")[1].split()[0], timeout=PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def server(bundle):
+    process, client = start(bundle)
+    yield client
+    client.close()
+    process.terminate()
+    process.wait(PATIENCE_S)
+    process.stdout.close()
+
+
+def test_named_states_in_named_actions_out(server, bundle):
+    from drillyard.policies.act import Policy
+
+    answer = server.post("/act", json={"states": GOOD})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["actions"] == pytest.approx(Policy(bundle).act_named(GOOD))
+    batch = server.post("/act", json={"states": [GOOD, {**GOOD, "Tr": 310.0}]}).json()["actions"]
+    assert batch[0] == pytest.approx(answer.json()["actions"], abs=1e-4) and len(batch) == 2
+    assert server.get("/health").json() == {"status": "ok"}
+    spec = server.get("/spec").json()
+    assert spec["channels"]["action"] == [
+        {"name": "Tc_adjust", "unit": "K", "low": -10.0, "high": 10.0, "values": None}
+    ]
+    assert "drillyard_actions_total" in server.get("/metrics").text
+    assert "/act" in server.get("/openapi.json").json()["paths"]
+    assert server.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("states", "name", "word"),
+    [({**GOOD, "Tx": 1.0}, "Tx", "unknown"), ({"Tr": 300.0}, "Cr", "missing"),
+     ({**GOOD, "Tr": 700.0}, "Tr", "outside -600 to 600 K"), ({**GOOD, "Tr": "warm"}, "Tr", ""),
+     ({**GOOD, "Cr": float("nan")}, "Cr", "finite"), ([], "states", "1 to")],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_by_name(server, states, name, word):
+    body = json.dumps({"states": states})  # NaN as Python writes it
+    answer = server.post("/act", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    problems = answer.json()["detail"]
+    assert any(name in p["loc"] and word in p["msg"] for p in problems), problems
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"states": NaN}', '{"states": {}, "sure": NaN}', '{"states": {"Tr": true}}',
+     '{"states": {"Tr": "300"}}', '{"states": {"Tr": [NaN]}}', "no JSON", "[NaN"],
+)  # fmt: skip
+def test_whatever_is_sent_is_answered_and_counted(server, body):
+    def refused():
+        return float(
+            re.search(r"(?m)^drillyard_refused_total (\S+)", server.get("/metrics").text)[1]
+        )
+
+    before = refused()
+    answer = server.post("/act", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"][0]["msg"]
+    assert refused() == before + 1
+
+
+def test_many_at_once_get_their_own_answers(server):
+    def ask(reading):
+        sent = {**GOOD, "Tr": float(reading)}
+        return server.post("/act", json={"states": sent}).json()["actions"]["Tc_adjust"]
+
+    alone = [ask(t) for t in range(280, 320)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(280, 320))) == alone
+
+
+def test_a_memory_is_its_sessions_own(tmp_path):
+    bundle = bundle_of(tmp_path, "recurrent-ppo")
+    from fastapi.testclient import TestClient
+
+    from drillyard.policies.act import Policy
+    from drillyard.policies.serving import make_app
+
+    client, policy = TestClient(make_app(bundle)), Policy(bundle)
+    states = [{"observation_0": x, "observation_1": 0.5, "observation_2": -x} for x in (0.1, 0.9)]
+    assert client.post("/act", json={"states": states[0]}).status_code == 422
+
+    def ask(session, state, **more):
+        sent = {"states": state, "session": session, **more}
+        return client.post("/act", json=sent).json()["actions"]["action"]
+
+    expected = [policy.act_named(s)["action"] for s in (*states, *states)]
+    first = [ask("a", states[0]), ask("a", states[1])]
+    assert ask("b", states[0]) == pytest.approx(first[0])
+    assert [*first, ask("a", states[0]), ask("a", states[1])] == pytest.approx(expected)
+    assert ask("a", states[0], begin=True) == pytest.approx(first[0])
+
+
+def test_others_need_a_token_and_it_ends_gracefully(bundle, capsys, monkeypatch):
+    monkeypatch.delenv("DRILLYARD_SERVE_TOKEN", raising=False)
+    assert main(["serve", str(bundle), "--host", "0.0.0.0", "--port", "0"]) == 2
+    assert "token" in capsys.readouterr().err
+    process, client = start(bundle, DRILLYARD_SERVE_TOKEN="s3cret")
+    try:
+        assert client.post("/act", json={"states": GOOD}).status_code == 401
+        bearer = {"authorization": "Bearer s3cret"}
+        assert client.post("/act", json={"states": GOOD}, headers=bearer).status_code == 200
+        assert client.get("/health").status_code == 200
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+ALONE = f"""
+import sys
+sys.modules.update(dict.fromkeys({OTHERS!r}))  # importing them fails
+from drillyard.cli.start import main
+sys.exit(main())
+"""
+
+
+def test_the_containers_command_needs_the_extra_serve_alone(bundle):
+    text = (ROOT / "deployments" / "policy" / "Dockerfile").read_text()
+    assert 'DRILLYARD="drillyard[serve]"' in text and "USER nobody" in text
+    program, verb, place, *words = json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
+    assert (program, verb) == ("drillyard", "serve") and f"COPY ${{BUNDLE}} {place}" in text
+    token = {"DRILLYARD_SERVE_TOKEN": "s3cret"}
+    process, client = start(bundle, *words, program=("-c", ALONE), **token)
+    try:
+        assert client.get("/health").status_code == 200
+        bearer = {"authorization": "Bearer s3cret"}
+        assert client.post("/act", json={"states": GOOD}, headers=bearer).status_code == 200
+    finally:
+        client.close()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_what_is_no_bundle_is_refused(tmp_path, capsys):
+    assert main(["serve", str(tmp_path)]) == 2
+    assert "no bundle" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""The study section of a report: what it shows, and that its comparisons are right."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.file import FileStore
+from drillyard.mailbox.mailbox import run_id
+from drillyard.mailbox.records import Accepted, Phase, RunRecord
+from drillyard.mailbox.status import Status
+from drillyard.report import build, render
+from drillyard.report.comparing import compare
+from drillyard.report.study import importances, section
+from drillyard.results import collect, words
+from drillyard.results.trials import StudyResults, collect_trials
+from tests.helpers.study_store import METRIC, write_bench, write_list, write_search
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Mailbox:
+    return write_search(tmp_path_factory.mktemp("search"), 12)
+
+
+def test_the_page_of_a_search(search: Mailbox) -> None:
+    made = build(search)
+    assert made.local is not None
+    text = made.local.read_text()
+    study = collect_trials(search)
+    best, again = study.best, study.confirmed
+    assert best is not None
+    assert again is not None
+    for value in (best, again):
+        assert words.number(value.values[METRIC]) in text
+    for title in ("Optimisation history", "Parameter importances", "Slices",
+                  "Parallel coordinates", "Interquartile mean", "Performance profile",
+                  "Probability of improvement"):  # fmt: skip
+        assert f"<h3>{title}</h3>" in text
+    assert "mathdefault" not in text
+    rows = list(csv.DictReader((made.local.parent / "study_history.csv").open()))
+    assert len(rows) == 13
+    assert float(rows[0][METRIC]) == study.trials[0].values[METRIC]
+
+
+def test_importance_finds_the_parameter_that_matters(search: Mailbox) -> None:
+    found = importances(collect_trials(search), [])
+    assert next(iter(found)) == "level"
+    assert sum(found.values()) == pytest.approx(1.0)
+
+
+def test_algorithms_over_simulators_on_one_scale(tmp_path: Path) -> None:
+    mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
+    found = compare(mailbox, collect_trials(mailbox))
+    assert found is not None
+    assert found.names == ("ppo", "a2c")
+    assert found.tasks == ("CartPole-v1", "Pendulum-v1")
+    assert found.scaled
+    assert 0.5 < found.estimates["ppo"]["iqm"].value <= 1
+    assert found.estimates["a2c"]["iqm"].value < found.estimates["ppo"]["iqm"].low
+    pair = found.better[0]
+    assert (pair.one, pair.other, pair.improvement.value) == ("ppo", "a2c", 1.0)
+    table = section(mailbox, collect_trials(mailbox)).better
+    assert table is not None
+    assert table.rows[0][-1] == "better"
+    assert found.places == {"ppo": (1, 1), "a2c": (2, 2)}
+
+
+def test_two_runs_prove_nothing(tmp_path: Path) -> None:
+    mailbox = write_search(tmp_path, 6, seeds=(1, 2))
+    found = section(mailbox, collect_trials(mailbox))
+    assert found.better is None
+    assert "Interquartile mean" not in {drawn.title for drawn in found.drawn}
+    assert any("comparisons need three runs of each" in note for note in found.notes)
+
+
+def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_it(
+    search: Mailbox,
+) -> None:
+    study = collect_trials(search)
+    found = compare(search, study)
+    assert found is not None and found.chosen and found.again is not None
+    assert all(e.low is None for own in found.estimates.values() for e in own.values())
+    winner = section(search, study).scores
+    assert winner is not None
+    assert [row[0] for row in winner.rows] == ["in the search, optimistic: best of 10",
+                                               "on fresh seeds"]  # fmt: skip
+    assert winner.rows[0][winner.header.index("95 % interval")] == "-"
+    assert winner.rows[1][winner.header.index("seed numbers")] == "4, 5"
+    assert "circles" in comparing_caption(search, study).lower()
+
+
+def comparing_caption(mailbox: Mailbox, study: StudyResults) -> str:
+    drawn = {d.title: d for d in section(mailbox, study).drawn}
+    return drawn["Interquartile mean"].caption
+
+
+def test_five_equal_trials_with_three_seeds_are_not_called_better(tmp_path: Path) -> None:
+    wrong = 0
+    for number in range(30):
+        equal = dict.fromkeys("abcde", 10.0)
+        mailbox = write_list(tmp_path / str(number), equal, seeds=(1, 2, 3), draw=number)
+        found = compare(mailbox, collect_trials(mailbox))
+        assert found is not None
+        wrong += any(pair.word != "undecided" for pair in found.better)
+    assert wrong <= 4  # it was 72 % of studies
+
+
+def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
+    mailbox = write_search(tmp_path, 1)
+    fresh = Mailbox(FileStore(str(tmp_path / "fresh")), "search")
+    record = mailbox.experiment_record()
+    fresh.create("experiment.json", record)
+    found = section(fresh, collect_trials(fresh))
+    assert found.drawn == ()
+    assert "none has succeeded yet" in found.verdict
+    assert build(fresh).local is not None
+
+
+def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
+    mailbox = write_bench(tmp_path, {"ppo": (90, 9), "a2c": (40, 2)})
+    random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
+    for trial in collect_trials(mailbox).trials:
+        run, world = run_id(trial.number, 1), trial.parts["simulator"]["id"]
+        mailbox.create(f"runs/{run}/run.json", RunRecord(
+            run=run, experiment="bench", trial=trial.number, seed=1, parts=trial.parts,
+        ))  # fmt: skip
+        policies = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
+        mailbox.create(f"runs/{run}/evaluate.accepted.json", Accepted(
+            run=run, phase=Phase.EVALUATE, attempt=1, status=Status.SUCCEEDED, manifest="m",
+            manifest_sha256="0" * 64, started_at=1.0, ended_at=2.0,
+            summary={"policies": {
+                name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
+                for name, mean in policies.items()
+            }},
+        ))  # fmt: skip
+    results = collect(mailbox)
+    found = dict(results.by_simulator())
+    assert list(found) == ["CartPole-v1", "Pendulum-v1"]
+    for world, own in found.items():
+        assert [p.mean_return for p in own.baselines] == [random_returns[world]]
+        assert len(own.agents) == 2
+    files = render(mailbox, results, made_at=0.0)
+    assert {"evaluation_CartPole-v1.svg", "evaluation_Pendulum-v1.csv"} <= set(files)
+    assert "evaluation.svg" not in files
+    assert b"-1200.0" in files["evaluation_Pendulum-v1.csv"]
+    assert b"-1200.0" not in files["evaluation_CartPole-v1.csv"]
+    part = files["index.html"].decode().split('id="h-evaluation"')[1].split("</section>")[0]
+    assert part.index("<h3>CartPole-v1</h3>") < part.index("<h3>Pendulum-v1</h3>")

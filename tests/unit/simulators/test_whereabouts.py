@@ -1,0 +1,117 @@
+"""Where a simulator was when its process died; the same for all copies at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from drillyard.mailbox.records import Claim
+from drillyard.simulators.make import make_env, make_vec
+from drillyard.simulators.vectorised import OneOf
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.system import step_marker
+from drillyard.system.clock import SYSTEM
+from drillyard.worker.endings import of_exit
+from tests.helpers.patience import PATIENCE_S
+
+CLAIM = Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="t", claimed_at=0.0)
+
+
+class Batch:
+    """Episodes without an end; the third step raises."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, n: int) -> None:
+        self.n, self.steps = n, 0
+        self.rngs: list[Any] = [None] * n
+
+    def begin(self, copy: int, options: Any) -> None:
+        pass
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        if self.steps == 3:
+            raise ZeroDivisionError("the pump is dry")
+        return np.zeros(self.n), np.zeros(self.n, bool), np.zeros(self.n, bool)
+
+    def observe(self) -> Any:
+        return np.zeros((self.n, 1), np.float32)
+
+    def info(self, copy: int) -> dict[str, Any]:
+        return {}
+
+
+class One(OneOf):
+    """One copy of it, which ends its process where it would raise."""
+
+    simulator = vectorised = Batch
+
+    def step(self, action: Any) -> Any:
+        try:
+            return super().step(action)
+        except ZeroDivisionError:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+SPEC = SimulatorSpec.model_validate({"id": f"{__name__}:One"})
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(step_marker, "_memory", bytearray(len(step_marker._memory)))
+        yield
+
+
+def dies(folder: Path) -> None:
+    step_marker.keep_in(folder)
+    env = make_env(SPEC, copy=2)
+    env.reset(seed=7)
+    while True:
+        env.step(env.action_space.sample())
+
+
+@pytest.mark.heavy
+def test_the_step_is_known_after_the_process_died_in_it(tmp_path: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=dies, args=(tmp_path,))
+    child.start()
+    child.join(PATIENCE_S)
+    inside = step_marker.inside(tmp_path)
+    assert inside == "step 3 of an episode (copy 2, seed 7)"
+    ended = of_exit(CLAIM, SYSTEM, child.exitcode, out_of_memory=False, inside=inside)
+    assert ended.message == f"the process was ended by SIGKILL, in {inside}"
+    hung = of_exit(CLAIM, SYSTEM, -signal.SIGALRM, out_of_memory=False, inside=inside)
+    assert f", in {inside}, and was ended by budget.stall_s" in hung.message
+
+
+def test_outside_of_a_simulator_nothing_is_said(tmp_path: Path) -> None:
+    assert step_marker.inside(tmp_path) == ""
+    step_marker.keep_in(tmp_path)
+    env = make_env(SPEC)
+    env.reset(seed=7)
+    env.step(env.action_space.sample())
+    assert step_marker.inside() == step_marker.inside(tmp_path) == step_marker.of(0) == ""
+    step_marker.enter(0, 0, None)
+    assert step_marker.inside(tmp_path) == "the reset of an episode (copy 0, seed None)"
+    ended = of_exit(CLAIM, SYSTEM, 3, out_of_memory=False)
+    assert ended.message == "the process ended with code 3 before it had a result"
+
+
+def test_all_copies_at_once_are_named_together() -> None:
+    venv = make_vec(SPEC, 4, 7, how="vectorised")
+    venv.reset()
+    with pytest.raises(ZeroDivisionError) as caught:
+        for _ in range(3):
+            venv.step(np.zeros((4, 1), np.float32))
+    (note,) = caught.value.__notes__
+    assert note == "in the simulator, at step 3 of all 4 copies at once (seeds 7 to 10)"

@@ -1,0 +1,150 @@
+"""From a file to an experiment: the shipped files, JSON, plug-ins, records, speed."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.spec.load import load, load_resolved
+from tests.helpers.patience import PATIENCE_S
+
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
+MINIMAL = "name: x\nsimulator: {id: cstr}\nlearner: {algorithm: ppo}\ntrain: {steps: 10_000}\n"
+
+
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_experiments_load(file):
+    loaded = load(file)
+    assert loaded.folder == EXPERIMENTS
+    assert loaded.text.startswith("#")
+    assert loaded.provenance["name"].startswith(f"{file.name}:")
+
+
+def test_yaml_and_json_are_the_same_experiment(tmp_path):
+    (tmp_path / "a.yaml").write_text(MINIMAL)
+    (tmp_path / "a.json").write_text(
+        '{"name": "x", // a comment\n"simulator": {"id": "cstr"},\n'
+        '"learner": {"algorithm": "ppo"},'
+        '\n"train": {"steps": 1e4}}'
+    )
+    first, second = load(tmp_path / "a.yaml"), load(tmp_path / "a.json")
+    assert first.spec == second.spec
+    assert second.provenance["train.steps"] == "a.json:4"
+
+
+def test_preset_lies_under_the_file(tmp_path):
+    file = tmp_path / "a.yaml"
+    text = MINIMAL.replace("cstr", "CartPole-v1")
+    file.write_text(text.replace("{algorithm: ppo}", "{algorithm: PPO, args: {gamma: 0.5}}"))
+    loaded = load(file)
+    assert loaded.spec.learner is not None
+    assert loaded.spec.learner.args["gamma"] == 0.5
+    assert loaded.spec.learner.args["n_steps"] == 32
+    assert loaded.provenance["learner.args.gamma"] == "a.yaml:3"
+    assert loaded.provenance["learner.args.n_steps"] == "preset cartpole/ppo"
+    assert any("preset cartpole/ppo" in f.message for f in loaded.findings)
+    assert load(file, sets=["learner.preset=null"]).spec.learner.args == {"gamma": 0.5}
+    assert "n_steps" in load(file, sets=["learner.preset=cartpole/ppo"]).spec.learner.args
+    with pytest.raises(ConfigError, match="no such preset") as caught:
+        load(file, sets=["learner.preset=cartpol/ppo"])
+    assert "cartpole/ppo" in str(caught.value.hint)
+    file.write_text(text.replace("CartPole-v1", "simple-adder"))
+    assert load(file).spec.learner.args == {}
+
+
+def test_provenance_names_every_value(tmp_path):
+    (tmp_path / "a.yaml").write_text(MINIMAL)
+    loaded = load(tmp_path / "a.yaml")
+    from drillyard.authoring.explain import values
+
+    rows = values(loaded)
+    shown = {path for path, _, _ in rows}
+    assert shown == {*loaded.provenance, "train.copies"}  # what `auto` comes to is shown too
+    assert ("train.steps", 10_000, "a.yaml:4") in rows
+    assert ("backend", "local", "default") in rows
+
+
+def test_a_record_loads_again(tmp_path):
+    (tmp_path / "a.yaml").write_text(MINIMAL)
+    loaded = load(tmp_path / "a.yaml")
+    again = load_resolved(
+        json.loads(loaded.spec.model_dump_json(by_alias=True)),
+        folder=tmp_path, provenance=loaded.provenance, text=loaded.text,
+    )  # fmt: skip
+    assert again.spec == loaded.spec
+    assert again.provenance == loaded.provenance
+    with pytest.raises(ConfigError, match=r"experiment.json.*train.steps"):
+        load_resolved({"name": "x", "simulator": {"id": "cstr"}, "train": {"steps": 0},
+                       "learner": {"algorithm": "ppo"}}, folder=tmp_path)  # fmt: skip
+
+
+def test_errors_of_others_are_located(tmp_path):
+    (tmp_path / "a.yaml").write_text(MINIMAL.replace("ppo}", "ppo,\n  args: {gamma: 0.9}}"))
+    loaded = load(tmp_path / "a.yaml")
+    error = loaded.locate(ConfigError("is odd", field="learner.args.gamma"))
+    assert (error.file, error.line) == ("a.yaml", 4)
+    assert error.hint
+
+
+@pytest.mark.heavy
+def test_torch_is_not_imported(tmp_path):
+    """A control plane has no torch: loading must not need it."""
+    import subprocess
+
+    (tmp_path / "a.yaml").write_text(MINIMAL)
+    code = (
+        "import sys\nfrom drillyard.spec.load import load\n"
+        f"load({str(tmp_path / 'a.yaml')!r})\n"
+        "heavy = {'torch', 'stable_baselines3', 'gymnasium', 'prefect', 'mlflow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_thousand_parameters(tmp_path):
+    lines = "\n".join(f"    p_{n}: value-{n}-${{experiment_id}}" for n in range(1000))
+    (tmp_path / "a.yaml").write_text(f"{MINIMAL}parameters:\n  const_args:\n{lines}\n")
+    began = time.perf_counter()
+    loaded = load(tmp_path / "a.yaml")
+    print(f"1,000 parameters: {time.perf_counter() - began:.2f} s")
+    assert loaded.spec.parameters.const_args["p_999"] == "value-999-x"
+    assert loaded.provenance["parameters.const_args.p_999"] == (
+        "the experiment's name through ${experiment_id}"
+    )
+
+
+def test_several_errors_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text(MINIMAL + "seeds: [-1]\nbackends: 3\nevaluat: {}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path / "a.yaml")
+    assert [(e.line, e.field) for e in caught.value.errors] == [
+        (5, "seeds[0]"), (6, "backends"), (7, "evaluat")
+    ]  # fmt: skip
+    assert "'evaluate'" in str(caught.value.errors[2].hint)
+
+
+def test_a_missing_file_is_told_as_it_was_typed_with_what_lies_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "cstr.yaml").write_text("name: x\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^lab/cstr\.yml: no such file") as caught:
+        load("lab/cstr.yml")
+    assert caught.value.hint == "did you mean 'lab/cstr.yaml'?"
+
+
+def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
+    file = tmp_path / "exp.yaml"
+    file.write_text("name: x\nworkload: mock\n")
+    with pytest.raises(ConfigError, match="declares no parameter 'stpes'") as caught:
+        load(file, values={"stpes": "3"})
+    assert caught.value.hint == "a field of the file is changed by --set path=value"

@@ -1,0 +1,94 @@
+"""The benchmark of coverage runs, finds what is wrong, and the documents show what it found."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.coverage import comparisons, means, others, selection
+from tests.benchmarks.coverage.data import KINDS
+from tests.benchmarks.coverage.tables import Run
+
+PAGE = Path(__file__).parents[3] / "docs" / "report.md"
+
+
+@pytest.fixture
+def tiny() -> Run:
+    return Run(tries=400, pages=20)
+
+
+def test_the_document_shows_what_was_measured() -> None:
+    measured = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
+    table = PAGE.read_text().split("<!-- measured -->")[1].strip().split("\n\n")[0].splitlines()
+    sizes = re.findall(r"n = (\d+)", table[0])
+    rows = {cells[0]: cells[1:] for line in table[2:]
+            if (cells := [c.strip() for c in line.strip("|").split("|")])}  # fmt: skip
+    assert set(rows) == set(measured) == set(KINDS)
+    for kind, cells in rows.items():
+        wanted = ["" if n not in measured[kind] else f"{measured[kind][n]:.2f}" for n in sizes]
+        by_n = {int(n): share for n, share in measured[kind].items()}
+        wanted.append(means.from_when(list(by_n), list(by_n.values())))
+        assert cells == wanted, kind
+
+
+def test_truths_are_those_of_the_distributions() -> None:
+    for kind in KINDS.values():
+        values = kind.draw(np.random.default_rng(1), (400_000,))
+        noise = 4 * values.std() / np.sqrt(len(values))
+        assert values.mean() == pytest.approx(kind.mean, abs=noise), kind.name
+
+
+@pytest.mark.heavy
+def test_what_is_kept_is_what_the_rule_does_today() -> None:
+    """Fewer data sets than ``--write`` takes: a rule that has changed is seen, noise is not."""
+    kept = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
+    run = Run(tries=2_000)
+    means.means(run)
+    assert not run.missed
+    for kind, by_n in run.kept.items():
+        for n, share in by_n.items():
+            noise = run.noise(share, run.tries) + 0.005
+            assert kept[kind][str(n)] == pytest.approx(share, abs=noise), (kind, n)
+
+
+def test_an_interval_that_is_too_narrow_is_found(
+    tiny: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def narrow(strata: list[np.ndarray], **_: float) -> tuple[np.ndarray, np.ndarray]:
+        (values,) = strata
+        half = 1.6 * values.std(axis=-1) / np.sqrt(values.shape[-1])
+        return values.mean(axis=-1) - half, values.mean(axis=-1) + half
+
+    monkeypatch.setattr(means, "ends", narrow)
+    means.means(tiny)
+    assert any(text.startswith("means: normal, n = 3") for text in tiny.missed)
+    assert "Share of" in capsys.readouterr().out or tiny.missed
+
+
+@pytest.mark.heavy
+def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for section in (means.means, means.lessons, means.same_episodes, comparisons.profiles,
+                    selection.winner, selection.champion):  # fmt: skip
+        section(tiny)
+    said = capsys.readouterr().out
+    assert "one in five fails" in said and "How often an equal challenger" in said
+
+
+@pytest.mark.heavy
+def test_what_is_not_installed_is_skipped_with_a_reason(
+    tiny: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    told = {name: {"skipped": f"No module named {name}"} for name in
+            ("rliable", "scipy", "adastop")}  # fmt: skip
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+    python.chmod(0o755)
+    others.others(Run(tries=100, pages=4), str(python))
+    said = capsys.readouterr().out
+    assert "rliable: skipped: No module named rliable. python -m venv ENV" in said
+    assert "drillyard" in said

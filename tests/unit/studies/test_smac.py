@@ -1,0 +1,77 @@
+"""SMAC as a chooser: keeps to the rules, repeats itself after a resume, finds what is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.errors import ConfigError
+from drillyard.mailbox.records import TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.constraints import parse
+from drillyard.spec.study import ObjectiveSpec
+from drillyard.spec.tunables import Space
+from drillyard.studies import lowering, making
+from drillyard.studies.model import STARTUP
+from tests.unit.studies.test_studies import SPACE, study
+
+pytest.importorskip("smac", reason="the extra `smac` is not installed")
+
+from drillyard.studies.smac import SmacChooser
+
+GROUPS = ["shape", "server"]
+MIN = ObjectiveSpec(metric="evaluate/score", direction="min")
+
+
+def chooser() -> SmacChooser:
+    rules = [parse("batch <= 128 or kind != 'l'")]
+    return SmacChooser(Space.of(SPACE, GROUPS), rules, MIN, seed=3, defaults_first=True)
+
+
+def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
+    asked, records, outcomes = chooser(), list[TrialRecord](), dict[int, TrialOutcome]()
+    for number in range(1, trials + 1):
+        choice = asked.ask(number, [r.assignment for r in records])
+        assert choice is not None
+        record = TrialRecord(number=number, chooser=choice.chooser, seeds=[1], chosen_at=0.0,
+                             assignment=choice.assignment)  # fmt: skip
+        value = (record.assignment["level"] - 0.3) ** 2 + (record.assignment["kind"] != "s")
+        records.append(record)
+        outcomes[number] = TrialOutcome(
+            number=number, status=Status.SUCCEEDED, values={MIN.name: value}
+        )
+        asked.tell(record, outcomes[number])
+    return records, outcomes
+
+
+@pytest.mark.heavy
+def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume() -> None:
+    records, outcomes = searched(STARTUP + 3)
+    assert [r.chooser for r in records] == ["defaults", *["random"] * 9, *["smac"] * 3]
+    assert all(r.assignment["batch"] <= 128 or r.assignment["kind"] != "l" for r in records)
+    assert len({str(r.assignment) for r in records}) == len(records)
+    again = chooser()
+    again.reconcile(records[:-1], {n: o for n, o in outcomes.items() if n < len(records)})
+    choice = again.ask(len(records), [r.assignment for r in records[:-1]])
+    assert choice is not None and choice.assignment == records[-1].assignment
+    late = [outcomes[r.number].values[MIN.name] for r in records[STARTUP:]]
+    early = [outcomes[r.number].values[MIN.name] for r in records[:STARTUP]]
+    assert sum(late) / len(late) < sum(early) / len(early)
+
+
+def test_an_assignment_goes_there_and_back() -> None:
+    space = Space.of(SPACE, GROUPS)
+    known = lowering.configurations(space)
+    for changes in ({}, {"cache": 7, "kind": "s"}, {"cache": -1, "ratio": 1.0, "batch": 256}):
+        assignment: dict[str, Any] = space.assign(changes)
+        there = lowering.configured(space, known, assignment)
+        assert lowering.suggest(space, lowering.Given(dict(there))) == assignment
+
+
+def test_without_it_the_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as caught:
+        making.checked(study(tmp_path, chooser="smac").spec)
+    assert "drillyard[smac]" in str(caught.value.hint)

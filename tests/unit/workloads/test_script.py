@@ -1,0 +1,389 @@
+"""The workload `script`: real commands in this process's reach, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drillyard.errors import ConfigError, RunFailed, Stopped, TimedOut
+from drillyard.mailbox.records import Phase
+from drillyard.mailbox.status import Cause
+from drillyard.metrics.streams import read_stream
+from drillyard.system.processes import marked
+from drillyard.workloads.commands import MARK
+from tests.helpers.patience import until
+from tests.helpers.workload_bench import Bench, script
+
+PY = sys.executable
+PATTERN = r"^(\w+)=(\S+)$"
+
+
+def say(text: str) -> list[str]:
+    return [PY, "-c", f"print({text!r})"]
+
+
+def left() -> list[Any]:
+    """Living processes of scripts of this test."""
+    return list(marked(None, MARK))
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_results_from_output(tmp_path: Path) -> None:
+    """Every line that matches counts, the last of a name wins, and other lines do not matter."""
+    lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
+    bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
+    assert bench.metrics() == {"score": 2.5, "latency": 0.03}
+    data = json.loads(bench.read(bench.workload.train(
+        Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2)
+        .context(Phase.TRAIN)), "results.json"))  # fmt: skip
+    assert data["texts"] == {"name": "fast"}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("r.csv", "metric,value\nscore,0.5\nlatency,7\n", {"score": 0.5, "latency": 7}),
+        ("r.csv", "score,0.5\nlatency,7\n", {"score": 0.5, "latency": 7}),
+        ("r.csv", "\ufeffscore,latency\n0.5,7\n", {"score": 0.5, "latency": 7}),
+        ("r.csv", "a,b,c\r\n1,2,3\r\n\r\n", {"a": 1, "b": 2, "c": 3}),
+        ("r.csv", "score\n4\n", {"score": 4}),
+        ("r.json", '{"score": 0.5, "cpu": {"user": 1}, "ok": true}',
+         {"score": 0.5, "cpu/user": 1, "ok": 1}),
+        ("r.json", '[{"metric": "score", "value": 2}]', {"score": 2}),
+    ],
+)  # fmt: skip
+def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) -> None:
+    write = [PY, "-c", f"open({name!r}, 'w', newline='').write({text!r})"]
+    bench = Bench(tmp_path, script([write, say("score=9\nother=1")],
+                                   results={"file": name, "stdout": PATTERN}))  # fmt: skip
+    found = bench.metrics()
+    assert found.pop("other") == 1.0, "the output counts where the file is silent"
+    if "score" not in wanted:
+        assert found.pop("score") == 9.0
+    assert found == wanted, "the file beats the output"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("r.csv", None, "was not written"),
+        ("r.csv", "", "is empty"),
+        ("r.csv", "metric,value\n", "no values"),
+        ("r.csv", "a,b,c\n1,2,3\n4,5,6\n", "3 lines and no header"),
+        ("r.csv", "a,b,c\n1,2\n", "do not match"),
+        ("r.csv", "metric,value\na,1\na,2\n", "'a' twice"),
+        ("r.csv", "metric,value\na,1,2\n", "is not `metric,value`"),
+        ("r.json", "{", "is no JSON"),
+        ("r.json", "[1, 2]", "holds no object"),
+        ("r.json", "{}", "holds no value"),
+        ("r.json", '{"score": NaN}', "is nan"),
+        ("r.json", '{"score": 1e999}', "is inf"),
+        ("r.json", '{"score": "fast"}', "no result is a number"),
+    ],
+)  # fmt: skip
+def test_results_that_are_none(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    code = "pass" if text is None else f"open({name!r}, 'w').write({text!r})"
+    bench = Bench(tmp_path, script([[PY, "-c", code]], results={"file": name}))
+    with pytest.raises(RunFailed, match=words):
+        bench.train()
+
+
+@pytest.mark.heavy
+def test_output_without_a_match_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([say("nothing")], results={"stdout": PATTERN}))
+    with pytest.raises(RunFailed, match=r"no match of script\.results\.stdout"):
+        bench.train()
+
+
+@pytest.mark.heavy
+def test_a_results_file_that_came_with_the_code_does_not_count(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([say("x")], results={"file": "r.csv"}),
+                  files={"r.csv": "metric,value\nscore,1\n"})  # fmt: skip
+    with pytest.raises(RunFailed, match="was not written"):
+        bench.train()
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+SHOW = "import json, os; json.dump(dict(os.environ), open('env.json', 'w'))"
+
+
+def parameters(**values: Any) -> dict[str, Any]:
+    return {"parameters": {"const_args": values}}
+
+
+def environment(bench: Bench) -> dict[str, str]:
+    bench.train()
+    return json.loads((bench.work / "env.json").read_text())
+
+
+@pytest.mark.heavy
+def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
+    values = {"lr": 0.001, "on": True, "text": 'a "b" $(c) ; d', "sizes": [1, 2]}
+    tree = script([[PY, "-c", SHOW]], environment={"rename": {"lr": "LEARNING_RATE"}},
+                  parameters_file="in/p.json") | parameters(**values)  # fmt: skip
+    bench = Bench(tmp_path, tree)
+    seen = environment(bench)
+    assert seen["LEARNING_RATE"] == "0.001" and "lr" not in seen
+    assert (seen["on"], seen["text"], seen["sizes"]) == ("true", values["text"], "[1, 2]")
+    assert (seen["experiment_id"], seen["trial_id"]) == ("bench", "1")
+    assert seen["DRILLYARD_RUN"] == "t0001-s1" and seen["DRILLYARD_SEED"] == "1"
+    stored = json.loads(Path(seen["DRILLYARD_PARAMETERS"]).read_text())
+    assert {k: stored[k] for k in values} == values
+
+
+@pytest.mark.heavy
+def test_chosen_parameters_only(tmp_path: Path) -> None:
+    tree = script([[PY, "-c", SHOW]], environment={"parameters": ["a"]}) | parameters(a=1, bb=2)
+    seen = environment(Bench(tmp_path, tree))
+    assert seen["a"] == "1" and "bb" not in seen and "trial_id" not in seen
+
+
+@pytest.mark.parametrize(
+    ("more", "values", "words"),
+    [
+        ({"parameters": ["lrr"]}, {"lr": 1}, "no parameter 'lrr'"),
+        ({"rename": {"nothing": "X"}}, {"lr": 1}, "no parameter 'nothing'"),
+        ({"rename": {"lr": "size"}}, {"lr": 1, "size": 2}, "both the variable size"),
+        ({}, {"PATH": "x"}, "would replace the variable PATH"),
+    ],
+)
+def test_variables_that_do_not_fit(
+    tmp_path: Path, more: Any, values: dict[str, Any], words: str
+) -> None:
+    bench = Bench(tmp_path, script([say("x")], environment=more) | parameters(**values))
+    with pytest.raises(ConfigError, match=words):
+        bench.workload.check(bench.spec, bench.code)
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_no_shell_sees_a_line(tmp_path: Path) -> None:
+    """Metacharacters are words like any other."""
+    lines = [
+        "printf '%s=1' a;touch spoilt",
+        "echo $$(touch spoilt) | cat > spoilt && touch spoilt",
+    ]
+    bench = Bench(tmp_path, script(lines))
+    bench.train()
+    assert not (bench.work / "spoilt").exists()
+
+
+@pytest.mark.heavy
+def test_a_shell_where_it_is_asked_for(tmp_path: Path) -> None:
+    tree = script(["for i in 1 2 3; do echo n=$i; done | tail -1"], shell=True,
+                  results={"stdout": PATTERN})  # fmt: skip
+    assert Bench(tmp_path, tree).metrics() == {"n": 3.0}
+
+
+@pytest.mark.heavy
+def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path: Path) -> None:
+    files = {"own.py": "import sys; open('who', 'w').write(sys.executable + sys.argv[1])",
+             "go.sh": "#!/bin/sh\necho $0 > went\n"}  # fmt: skip
+    bench = Bench(tmp_path, script(["own.py 'a b'", "./go.sh"]), files)
+    bench.train()
+    assert (bench.work / "who").read_text() == f"{PY}a b"
+    assert (bench.work / "went").exists()
+    assert sorted(p.name for p in bench.code.iterdir()) == ["go.sh", "own.py"]
+
+
+@pytest.mark.heavy
+def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
+    code = "import sys; print('out'); print('disk is full', file=sys.stderr); sys.exit(3)"
+    bench = Bench(tmp_path, script([[PY, "-c", code], ["touch", "later"]],
+                                   teardown=[["touch", "torn"]]))  # fmt: skip
+    with pytest.raises(RunFailed, match="ended with code 3") as caught:
+        bench.train()
+    assert "disk is full" in str(caught.value)
+    assert not (bench.work / "later").exists()
+    assert (bench.work / "torn").exists(), "teardown follows in any case"
+
+
+@pytest.mark.heavy
+def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([["false"], ["touch", "later"]], abort_on_error=False))
+    with pytest.raises(RunFailed, match="ended with code 1"):
+        bench.train()
+    assert (bench.work / "later").exists()
+
+
+@pytest.mark.heavy
+def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([["touch", "ran"]], setup=[["false"]],
+                                   teardown=[["false"], ["touch", "torn"]]))  # fmt: skip
+    with pytest.raises(RunFailed, match="`false` in `setup`"):
+        bench.train()
+    assert not (bench.work / "ran").exists()
+    assert (bench.work / "torn").exists(), "each line of teardown has its turn"
+
+
+@pytest.mark.heavy
+def test_a_failed_teardown_alone_fails(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([["true"]], teardown=[["false"]]))
+    with pytest.raises(RunFailed, match="in `teardown`"):
+        bench.train()
+
+
+@pytest.mark.heavy
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script(["no-such-program --fast"]))
+    with pytest.raises(RunFailed, match="does not start"):
+        bench.train()
+    found = bench.workload.check(bench.spec, bench.code)
+    assert any("'no-such-program' is not on this machine" in f.message for f in found)
+
+
+SPAWN = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                         start_new_session={new})
+open("child", "w").write(str(child.pid))
+time.sleep({stay})
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("new", [False, True])
+def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool) -> None:
+    files = {"spawn.py": SPAWN.format(new=new, stay=600)}
+    bench = Bench(tmp_path, script(["spawn.py"], max_time_s=1.5, teardown=[["touch", "torn"]]),
+                  files)  # fmt: skip
+    with pytest.raises(TimedOut, match=r"not done after 1\.5 s"):
+        bench.train()
+    assert (bench.work / "child").exists() and not left()
+    assert (bench.work / "torn").exists()
+
+
+@pytest.mark.heavy
+def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
+    """A process in the background survives its line, serves `run`, and is gone afterwards."""
+    files = {"spawn.py": SPAWN.format(new=False, stay=0)}
+    look = "import os; os.kill(int(open('child').read()), 0); print('alive=1')"
+    bench = Bench(tmp_path, script([[PY, "-c", look]], setup=["spawn.py"],
+                                   results={"stdout": PATTERN}), files)  # fmt: skip
+    assert bench.metrics() == {"alive": 1.0}
+    assert not left()
+
+
+@pytest.mark.heavy
+def test_a_stop_ends_the_line_and_tears_down(tmp_path: Path) -> None:
+    files = {"spawn.py": SPAWN.format(new=True, stay=600)}
+    bench = Bench(tmp_path, script(["spawn.py"], teardown=[["touch", "torn"]]), files)
+
+    def stop() -> None:
+        until(lambda: (bench.work / "child").exists())
+        bench.stop.set(Cause.CANCELLED, "enough")
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Stopped, match="enough"):
+        bench.train()
+    thread.join()
+    assert (bench.work / "torn").exists() and not left()
+
+
+# -- telemetry, transfers, files ------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_telemetry_keeps_its_own_times_and_is_followed(tmp_path: Path) -> None:
+    code = """
+import time
+with open("t.csv", "w", buffering=1) as file:
+    file.write("timestamp,metric,value\\n")
+    file.write("2026-03-01T12:00:00Z,cpu,1\\n1772366401,cpu,2\\n")
+    file.write("2026-03-01T13:00:02+01:00,mem,7\\n")
+    while not __import__("os").path.exists("go"): time.sleep(0.02)
+    file.write("2026-03-01T12:00:03,cpu,3")
+"""
+    bench = Bench(tmp_path, script(["own.py"], telemetry="t.csv"), {"own.py": code})
+
+    def lines() -> list[Any]:
+        return read_stream(bench.mailbox, "t0001-s1", "telemetry")
+
+    thread = threading.Thread(target=bench.train)
+    thread.start()
+    until(lambda: len(lines()) == 3)
+    (bench.work / "go").touch()
+    thread.join()
+    assert [(i["step"], i["time"], i["metrics"]) for i in lines()] == [
+        (0, 1772366400.0, {"cpu": 1.0}),
+        (1, 1772366401.0, {"cpu": 2.0}),
+        (0, 1772366402.0, {"mem": 7.0}),
+        (2, 1772366403.0, {"cpu": 3.0}),
+    ]
+
+
+@pytest.mark.heavy
+def test_missing_telemetry_is_none_and_broken_telemetry_is_named(tmp_path: Path) -> None:
+    Bench(tmp_path, script([["true"]], telemetry="t.csv")).train()
+    write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\nsoon,cpu,2\\n')"]
+    bench = Bench(tmp_path, script([write], telemetry="t.csv"), attempt=2)
+    with pytest.raises(RunFailed, match="line 2 of the telemetry"):
+        bench.train()
+
+
+@pytest.mark.heavy
+def test_uploads_and_downloads(tmp_path: Path) -> None:
+    """Uploads after setup, downloads before results are read; folders whole."""
+    share = tmp_path / "share"
+    share.mkdir()
+    tree = script(
+        [[PY, "-c", "import os, sys; p = sys.argv[1]\n"
+          "open(p + '/r.csv', 'w').write('metric,value\\nseen,%d\\n' % len(os.listdir(p + '/d')))",
+          str(share)]],
+        setup=[["mkdir", "d"], ["touch", "d/a"], ["touch", "d/b"]],
+        upload=[{"from": "d", "to": f"{share}/d"}],
+        download=[{"from": f"{share}/r.csv", "to": "got/"}],
+        results={"file": "got/r.csv"},
+    )  # fmt: skip
+    assert Bench(tmp_path, tree).metrics() == {"seen": 2.0}
+
+
+@pytest.mark.heavy
+def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
+    tree = script(
+        [["rm", "-r", "d"]],
+        setup=[["mkdir", "d"], [PY, "-c", "open('d/r.csv', 'w').write('metric,value\\nx,4\\n')"]],
+        upload=[{"from": "d", "to": f"memory://share{tmp_path}/d"}],
+        download=[{"from": f"memory://share{tmp_path}/d", "to": "back"}],
+        results={"file": "back/r.csv"},
+    )  # fmt: skip
+    assert Bench(tmp_path, tree).metrics() == {"x": 4.0}
+
+
+@pytest.mark.heavy
+def test_a_download_of_nothing_fails(tmp_path: Path) -> None:
+    tree = script([["true"]], download=[{"from": str(tmp_path / "nothing"), "to": "x"}])
+    with pytest.raises(RunFailed, match="there is no"):
+        Bench(tmp_path, tree).train()
+
+
+@pytest.mark.heavy
+def test_files_that_are_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]],
+                                   keep=["m/*"]))  # fmt: skip
+    assert set(bench.train().files.files) == {
+        "results.json", "files/m/a.bin", "files/parameters.json",
+    }  # fmt: skip
+
+
+@pytest.mark.heavy
+def test_an_attempt_starts_in_a_fresh_folder(tmp_path: Path) -> None:
+    tree = script([[PY, "-c", "import os; print('n=%d' % len(os.listdir()));open('x','w')"]],
+                  results={"stdout": PATTERN})  # fmt: skip
+    first = Bench(tmp_path, tree).train()
+    second = Bench(tmp_path, tree, attempt=2).train()
+    assert first.summary["metrics"] == second.summary["metrics"] == {"n": 1.0}

@@ -7,12 +7,13 @@ one that should have been marked fails, so that the mark stays true.
 from __future__ import annotations
 
 import multiprocessing.util
-import platform
 import sys
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from drillyard.system.platform_info import platform_info
 
 ACTS = {
     "subprocess.Popen": "starts a process",
@@ -35,9 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Listen to what tests do."""
     if not config.getoption("--quick"):
         return
-    # The standard library asks `uname` once for each process, and keeps the answer.
-    platform.platform()
-    platform.processor()
+    # What this machine is, is asked of programs once, whichever test comes first.
+    platform_info()
     sys.addaudithook(lambda event, _: seen.add(ACTS[event]) if event in ACTS else None)
     spawn = multiprocessing.util.spawnv_passfds  # raises no audit event
 

@@ -314,6 +314,7 @@ def test_gpus_that_machines_do_not_have_are_refused(
     assert not said or said in found[0].message
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("own", [None, "billing-1"])
 def test_a_persons_login_asks_on_the_quota_of_the_project(
     monkeypatch: pytest.MonkeyPatch, own: str | None

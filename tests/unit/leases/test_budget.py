@@ -60,6 +60,7 @@ def spec(**budget: float) -> ExperimentSpec:
     )  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("command", ["check", "plan", "run"])
 @pytest.mark.parametrize(
     ("budget", "said"),
@@ -95,6 +96,7 @@ def test_max_hours_of_zero_is_refused_by_line(
     assert "m.yaml:7" in error and "budget.max_hours" in error
 
 
+@pytest.mark.heavy
 def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

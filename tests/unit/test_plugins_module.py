@@ -14,7 +14,7 @@ import pytest
 from drillyard import plugins
 from tests.helpers.patience import PATIENCE_S
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PUBLIC = (
     "drillyard", "drillyard.plugins", "drillyard.errors", "drillyard.testing",
     # For reading what an experiment reached; see docs/report.md and docs/resume.md.
@@ -98,6 +98,7 @@ def test_it_has_every_capability_and_every_group_that_plug_ins_write_classes_for
     )
 
 
+@pytest.mark.heavy
 def test_it_loads_nothing_heavy() -> None:
     code = (
         "import sys, drillyard.plugins\n"

@@ -57,7 +57,7 @@ class EvenStepsKind:
 
 
 if "even-steps" not in names("choosers"):
-    register("choosers", "even-steps", "tests.unit.spec.test_plugin_choosers:EvenStepsKind")
+    register("choosers", "even-steps", "tests.unit.studies.test_plugin_choosers:EvenStepsKind")
 
 
 def experiment(folder: Path, **study: Any) -> Path:
@@ -72,6 +72,7 @@ def experiment(folder: Path, **study: Any) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_a_study_asks_the_plugin_for_each_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +99,7 @@ def test_its_own_check_refuses_before_anything_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["even-step", "tests.unit.spec.test_plugin_choosers:EvenStepsKind"]
+    "name", ["even-step", "tests.unit.studies.test_plugin_choosers:EvenStepsKind"]
 )
 def test_a_chooser_that_is_not_registered_is_refused_with_the_nearest(
     tmp_path: Path, name: str

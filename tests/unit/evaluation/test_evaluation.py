@@ -211,6 +211,7 @@ def test_only_the_first_seed_evaluates_baselines(trained: Any, tmp_path: Path) -
     assert set(outcome.summary["policies"]) == {"agent"}
 
 
+@pytest.mark.heavy
 def test_a_stop_is_heard(trained: Any, tmp_path: Path) -> None:
     mailbox, spec = trained
     ctx = context(mailbox, spec, 3, Phase.EVALUATE, tmp_path)

@@ -23,6 +23,8 @@ from drillyard.policies.playable import of_bundle, of_run
 from drillyard.spec.learning import SimulatorSpec
 from tests.unit.policies.test_export import ROLLOUT, SMALL, trained_run
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -39,7 +41,6 @@ def made(run, tmp_path_factory):
     return folder
 
 
-@pytest.mark.heavy
 def test_a_run_and_its_bundles_play_the_same(run, made):
     planned = assess.plan({"Cref_signal": {"values": [1, 2]}}, 4, 7)
     assert [p.options["Cref_signal"] for p in planned] == [1, 2, 1, 2]
@@ -53,7 +54,6 @@ def test_a_run_and_its_bundles_play_the_same(run, made):
         assess.play(of_bundle(made / "onnx"), planned, SimulatorSpec(id="building"))
 
 
-@pytest.mark.heavy
 def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["evaluate", str(made / "onnx"), "--episodes", "3", "--baseline", "hold", "--json"]
@@ -70,7 +70,6 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
     assert "policy.onnx is missing" in capsys.readouterr().err
 
 
-@pytest.mark.heavy
 def test_the_champion_changes_only_for_a_better_one(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'registry.db'}"

@@ -1,7 +1,8 @@
 """The compiled part of PPO and A2C: advantages of a rollout, and all of its updates.
 
 Source: ``RolloutBuffer.compute_returns_and_advantage``, ``PPO.train`` and ``A2C.train`` of
-stable_baselines3 2.9; ``tests/unit/learners/test_jax_engine.py`` compares losses and gradients with these.
+stable_baselines3 2.9. ``tests/unit/learners/test_jax_engine.py`` compares losses and gradients
+with these.
 """
 
 from __future__ import annotations

@@ -92,7 +92,11 @@ def _main_job(folder: Path) -> None:
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     done = subprocess.run(
         [str(BIN / "drillyard"), "run", "experiments/cstr.yaml"],
-        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     (folder / "output.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from drillyard.mailbox.store import ObjectMissing
 T = TypeVar("T")
 
 
-class Taken(Exception):
+class KeyTaken(Exception):
     """A precondition failed: somebody was first. Never leaves the store."""
 
 
@@ -65,7 +65,7 @@ class BucketStore(ABC):
         """Write an object unless the key is taken; True when it is ours."""
         try:
             self._upload(key, data, over=False)
-        except Taken:
+        except KeyTaken:
             # Also what a lost answer looks like: the library asked again and met its own object.
             try:
                 return self.get(key) == data
@@ -75,7 +75,7 @@ class BucketStore(ABC):
 
     @abstractmethod
     def _upload(self, key: str, data: bytes, *, over: bool) -> None:
-        """Write an object; ``Taken`` where it is there and is not to be written over."""
+        """Write an object; ``KeyTaken`` where it is there and is not to be written over."""
 
     @abstractmethod
     def _connect(self) -> Any:

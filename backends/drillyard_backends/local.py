@@ -30,9 +30,10 @@ class LocalConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DRILLYARD_LOCAL_", extra="forbid")
 
     runtime: Path | None = Field(
-        None, description="Folder for logs and scratch files of agents; default: one of yours "
-        "under the system's temporary folder."
-    )  # fmt: skip
+        None,
+        description="Folder for logs and scratch files of agents; default: one of yours "
+        "under the system's temporary folder.",
+    )
     stop_grace_s: float = Field(
         10.0, ge=0, le=600, description="Seconds that running tickets get to flush at teardown."
     )
@@ -57,9 +58,12 @@ class LocalBackend:
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
         self.config = configured(self.kind, LocalConfig, settings)
         self._sessions = Sessions(
-            self.kind, self.config.runtime or default_runtime(), _agent,
-            self.config.stop_grace_s, clock,
-        )  # fmt: skip
+            self.kind,
+            self.config.runtime or default_runtime(),
+            _agent,
+            self.config.stop_grace_s,
+            clock,
+        )
 
     # -- verbs --------------------------------------------------------------------------------
 
@@ -70,12 +74,17 @@ class LocalBackend:
         )
         free = shutil.disk_usage(place).free
         findings = [
-            Finding(Severity.OK, "local",
-                    f"{free / 2**30:.1f} GiB free for scratch files in {place}")
-            if free > 1e9 else
-            Finding(Severity.WARNING, "local", f"only {free / 1e6:.0f} MB free in {place}",
-                    f"free some space, or set {RUNTIME} to a larger disk"),
-        ]  # fmt: skip
+            Finding(
+                Severity.OK, "local", f"{free / 2**30:.1f} GiB free for scratch files in {place}"
+            )
+            if free > 1e9
+            else Finding(
+                Severity.WARNING,
+                "local",
+                f"only {free / 1e6:.0f} MB free in {place}",
+                f"free some space, or set {RUNTIME} to a larger disk",
+            ),
+        ]
         if not os.access(place, os.W_OK):
             findings.append(
                 Finding(Severity.ERROR, "local", f"{place} cannot be written", f"set {RUNTIME}")
@@ -86,19 +95,21 @@ class LocalBackend:
         if asked > cores:
             findings.append(
                 Finding(
-                    Severity.WARNING, "resources",
+                    Severity.WARNING,
+                    "resources",
                     f"{order.workers} workers of {order.threads} threads share {cores} cores",
                     f"set resources.workers to {max(1, cores // order.threads)}",
                 )
-            )  # fmt: skip
+            )
         if order.gpus and sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
             findings.append(
                 Finding(
-                    Severity.ERROR, "resources.gpus",
+                    Severity.ERROR,
+                    "resources.gpus",
                     f"{order.gpus} GPUs are asked for, and this machine has no NVIDIA driver",
                     "set resources.gpus to 0 and device to auto, or choose another backend",
                 )
-            )  # fmt: skip
+            )
         return findings
 
     def provision(self, order: Order) -> Lease:
@@ -137,9 +148,14 @@ class LocalBackend:
 def _agent(order: Order, folder: Path) -> list[str]:
     """The program of a lease."""
     return [
-        sys.executable, "-m", "drillyard.worker",
-        "--order-file", str(folder / "order.json"), "--scratch", str(folder / "scratch"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "drillyard.worker",
+        "--order-file",
+        str(folder / "order.json"),
+        "--scratch",
+        str(folder / "scratch"),
+    ]
 
 
 def _cores() -> int:

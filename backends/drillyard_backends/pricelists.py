@@ -41,13 +41,17 @@ class PriceList:
             theirs = json.loads(Path(path).expanduser().read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"is no price list: {error}", field=self._override, value=path,
+                f"is no price list: {error}",
+                field=self._override,
+                value=path,
                 allowed="a JSON file with the keys of drillyard's own: " + ", ".join(ours),
-            ) from None  # fmt: skip
+            ) from None
         missing = [key for key in ours if key not in theirs and key != "note"]
         if missing:
             raise ConfigError(
-                f"the price list lacks {', '.join(missing)}", field=self._override, value=path,
+                f"the price list lacks {', '.join(missing)}",
+                field=self._override,
+                value=path,
                 hint="copy drillyard's own list and change the numbers",
-            )  # fmt: skip
+            )
         return dict(theirs)

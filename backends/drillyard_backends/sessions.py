@@ -156,11 +156,17 @@ class Sessions:
 
     def _lease(self, order: Order, agent: ProcessId) -> Lease:
         return Lease(
-            lease_id=order.lease_id, backend=self.kind, order=order,
-            provider={"host": platform.node(), "pid": agent.pid, "started": agent.started,
-                      "log": str(self.folder(order.lease_id) / "agent.log")},
+            lease_id=order.lease_id,
+            backend=self.kind,
+            order=order,
+            provider={
+                "host": platform.node(),
+                "pid": agent.pid,
+                "started": agent.started,
+                "log": str(self.folder(order.lease_id) / "agent.log"),
+            },
             created_at=self._clock.now(),
-        )  # fmt: skip
+        )
 
     def _living(self, lease_id: str) -> Lease | None:
         """The lease, if its agent is alive; found by its record, else in the process table."""
@@ -203,9 +209,14 @@ class Sessions:
         with open(folder / "agent.log", "ab") as log:
             try:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    start_new_session=True, cwd=folder, env=environment,
-                )  # fmt: skip
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    cwd=folder,
+                    env=environment,
+                )
             except OSError as error:
                 raise InfrastructureError(f"no process for the lease: {error}") from error
         _started.append(process)

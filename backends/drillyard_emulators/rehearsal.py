@@ -247,15 +247,22 @@ def parse_faults(texts: Sequence[str], known: Mapping[str, str]) -> list[Fault]:
         name, sign, value = text.partition("=")
         if name not in known:
             raise ConfigError(
-                "no such fault", file="command line", field="--fault", value=text,
+                "no such fault",
+                file="command line",
+                field="--fault",
+                value=text,
                 allowed=", ".join(f"{n}={v}" for n, v in known.items()),
                 hint=nearest(name, list(known)),
-            )  # fmt: skip
+            )
         if not sign or not value:
             raise ConfigError(
-                "has no value", file="command line", field="--fault", value=text,
-                allowed=f"{name}={known[name]}", hint=f"--fault {name}={known[name]}",
-            )  # fmt: skip
+                "has no value",
+                file="command line",
+                field="--fault",
+                value=text,
+                allowed=f"{name}={known[name]}",
+                hint=f"--fault {name}={known[name]}",
+            )
         found.append(Fault(name, value))
     return found
 
@@ -272,8 +279,11 @@ def number_of(fault: Fault, low: float, high: float) -> float:
         value = float("nan")
     if not low <= value <= high:
         raise ConfigError(
-            "is no such number", file="command line", field=f"--fault {fault.name}",
-            value=fault.value, allowed=f"{low:g} to {high:g}",
+            "is no such number",
+            file="command line",
+            field=f"--fault {fault.name}",
+            value=fault.value,
+            allowed=f"{low:g} to {high:g}",
             hint=f"--fault {fault.name}={max(low, min(high, 1)):g}",
-        )  # fmt: skip
+        )
     return value

@@ -19,7 +19,7 @@ from prefect.artifacts import (
 
 from drillyard.driver.driver import Driver
 from drillyard.mailbox import Mailbox
-from drillyard.results import collect, words
+from drillyard.results import collect, formatting
 from drillyard.results.model import ExperimentResults
 from drillyard_tasks.publisher import artifact_key
 
@@ -44,7 +44,7 @@ def publish(driver: Driver, report: str | None) -> str:
     verdict = ""
     try:
         results = collect(driver.mailbox, curves=False)
-        verdict = words.verdict(results)
+        verdict = formatting.verdict(results)
         _table(results)
         links = _links(driver, report)
         _curve(driver.mailbox, results, verdict, links)
@@ -66,7 +66,7 @@ def address(driver: Driver, report: str) -> str:
 
 def _page(driver: Driver) -> str | None:
     """The experiment at MLflow's server, once it was mirrored."""
-    from drillyard.tracking.notes import Notes
+    from drillyard.tracking.sync_state import Notes
     from drillyard.tracking.uris import resolve_uri
 
     mailbox = driver.mailbox
@@ -76,14 +76,14 @@ def _page(driver: Driver) -> str | None:
 
 def rows(results: ExperimentResults) -> list[dict[str, Any]]:
     """Agent and baselines, one row each."""
-    decimals = words.score_decimals(results.policies)
+    decimals = formatting.score_decimals(results.policies)
     return [
         {
             "policy": p.policy,
             "mean return": _rounded(p.mean_return),
             "95 % from": _rounded(p.interval.low) if p.interval else None,
             "95 % to": _rounded(p.interval.high) if p.interval else None,
-            "interval over": words.over(p, decimals),
+            "interval over": formatting.over(p, decimals),
         }
         for p in results.policies
     ] + [
@@ -92,7 +92,7 @@ def rows(results: ExperimentResults) -> list[dict[str, Any]]:
             "mean": _rounded(m.mean),
             "95 % from": _rounded(m.interval.low) if m.interval else None,
             "95 % to": _rounded(m.interval.high) if m.interval else None,
-            "over": words.over_seeds(m),
+            "over": formatting.over_seeds(m),
         }
         for m in results.metrics
     ]
@@ -128,7 +128,7 @@ def _curve(
         else:
             parts.append("The learning curve is too large for this page; it is in the report.")
     runs = [
-        f"| {r.run} | {r.status} | {r.step:,} | {words.count(r.steps_per_s)} | {r.resumes} |"
+        f"| {r.run} | {r.status} | {r.step:,} | {formatting.count(r.steps_per_s)} | {r.resumes} |"
         for r in results.runs[:MOST_RUNS]
     ]
     head = ["| run | status | steps | steps/s | resumes |", "|---|---|---|---|---|"]
@@ -157,9 +157,12 @@ def _links(driver: Driver, report: str | None) -> dict[str, str]:
     if report:
         how = f"`drillyard report {name} --store {store} --open` opens it"
         found["Report"] = _link(
-            "report", name, address(driver, report), f"Report of {name}",
+            "report",
+            name,
+            address(driver, report),
+            f"Report of {name}",
             f"`{report}` ({how} on that machine)",
-        )  # fmt: skip
+        )
     if uri is not None:
         shown = _page(driver) or mask(uri)
         how = f"`mlflow ui --backend-store-uri {shown}` shows it"

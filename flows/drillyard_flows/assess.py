@@ -69,16 +69,26 @@ def assess(
     plain_errors.install()
     there = [Path(out) / name for name in FILES if out and (Path(out) / name).exists()]
     if there:
-        raise UserError(f"{there[0]} is there already; nothing was played",
-                        hint="choose another folder")  # fmt: skip
-    request = asked(what, Path(conditions), policy=policy, which=which, max_steps=max_steps,
-                    success=success, seed=seed, store=store)  # fmt: skip
+        raise UserError(
+            f"{there[0]} is there already; nothing was played", hint="choose another folder"
+        )
+    request = asked(
+        what,
+        Path(conditions),
+        policy=policy,
+        which=which,
+        max_steps=max_steps,
+        success=success,
+        seed=seed,
+        store=store,
+    )
     found = [one for played in part.map(request.parts(workers)).result() for one in played]
     create_table_artifact(
-        key="drillyard-assessment", table=[one.row for one in found[:MOST_ROWS]],
+        key="drillyard-assessment",
+        table=[one.row for one in found[:MOST_ROWS]],
         description=f"{request.baseline or 'agent'} on {request.simulator['id']}: return and "
         "final state by initial condition",
-    )  # fmt: skip
+    )
     if out:
         Path(out).mkdir(parents=True, exist_ok=True)
         for name, text in texts(request, found).items():

@@ -146,19 +146,22 @@ class PrefectBlocks:
         if url is None:
             # Prefect would start one for this moment, and keep a secret where nobody looks for it.
             raise ConfigError(
-                "there is no Prefect server that keeps blocks", field=FIELD,
+                "there is no Prefect server that keeps blocks",
+                field=FIELD,
                 allowed="the address of a server that keeps running",
                 hint="drillyard up starts one; or without a block: drillyard configure BACKEND, "
                 "env:NAME, file:PATH",
-            )  # fmt: skip
+            )
         guarded(url)
 
     def settings(self, kind: str, name: str) -> tuple[dict[str, Any], set[str]]:
         """See ``Blocks.settings``."""
         found: BackendBlock = _loaded(
-            block_of(kind), name, f"backend {kind}/{name}",
+            block_of(kind),
+            name,
+            f"backend {kind}/{name}",
             f"drillyard configure {kind} --block {name}, or make it in Prefect's UI",
-        )  # fmt: skip
+        )
         return found.given()
 
     def secret(self, name: str) -> str:
@@ -186,9 +189,12 @@ class PrefectBlocks:
                 made.save(name, overwrite=True)
         except ValueError:
             raise ConfigError(
-                "is no name of a block", field="--block", value=name,
-                allowed="letters, digits and dashes", hint="--block prod",
-            ) from None  # fmt: skip
+                "is no name of a block",
+                field="--block",
+                value=name,
+                allowed="letters, digits and dashes",
+                hint="--block prod",
+            ) from None
         return f"{kind}/{name}"
 
 
@@ -205,6 +211,7 @@ def _loaded(kind: Any, name: str, shown: str, hint: str) -> Any:
             return kind.load(name)
     except ValueError:  # what Prefect says of a block that is not there
         raise ConfigError(
-            f"Prefect has no {kind._block_type_slug or 'secret'} block {name!r}", value=shown,
+            f"Prefect has no {kind._block_type_slug or 'secret'} block {name!r}",
+            value=shown,
             hint=hint,
-        ) from None  # fmt: skip
+        ) from None

@@ -25,9 +25,11 @@ from drillyard.cli.common import (
 
 OfflineOption = Annotated[
     bool,
-    typer.Option("--offline-ok", help="Go on when the Prefect API that PREFECT_API_URL names "
-                 "does not answer."),
-]  # fmt: skip
+    typer.Option(
+        "--offline-ok",
+        help="Go on when the Prefect API that PREFECT_API_URL names does not answer.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,10 +72,17 @@ def run(
     from drillyard_flows.running import run_file
 
     request = Request(
-        file=file, store=store, sets=sets or [], globals_=globals_ or [],
-        values=parameters(context), tunables=tunables or [], backend=on, name=name,
-        allow_change=allow_change, offline_ok=offline_ok,
-    )  # fmt: skip
+        file=file,
+        store=store,
+        sets=sets or [],
+        globals_=globals_ or [],
+        values=parameters(context),
+        tunables=tunables or [],
+        backend=on,
+        name=name,
+        allow_change=allow_change,
+        offline_ok=offline_ok,
+    )
     with as_typed(on, name):
         run_file(request, as_json=as_json)
 
@@ -91,8 +100,9 @@ def bench(
     from drillyard_flows.request import Request
     from drillyard_flows.running import bench_file
 
-    request = Request(file=file, store=store, sets=sets or [], backend=on, name=name,
-                      offline_ok=offline_ok)  # fmt: skip
+    request = Request(
+        file=file, store=store, sets=sets or [], backend=on, name=name, offline_ok=offline_ok
+    )
     with as_typed(on, name):
         bench_file(request, as_json=as_json)
 

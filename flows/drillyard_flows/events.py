@@ -66,9 +66,12 @@ def finished(driver: Driver, verdict: str, report: str | None) -> None:
 
         name, verdict = STUDY_FINISHED, words(collect_trials(driver.mailbox))
     emit(
-        name, driver, text=verdict or f"{driver.mailbox.experiment} is finished",
-        report=report or "none", cost=so_far(driver.mailbox),
-    )  # fmt: skip
+        name,
+        driver,
+        text=verdict or f"{driver.mailbox.experiment} is finished",
+        report=report or "none",
+        cost=so_far(driver.mailbox),
+    )
 
 
 class Watch:
@@ -116,16 +119,23 @@ class Watch:
         for limit, used, allowed, unit in self._budgets():
             if used >= SHARE * allowed and self._first("budget", limit):
                 self._send(
-                    BUDGET, self._driver, limit=limit, used=used, allowed=allowed,
+                    BUDGET,
+                    self._driver,
+                    limit=limit,
+                    used=used,
+                    allowed=allowed,
                     text=f"{used:.2f} of {allowed:g} {unit} ({limit}) are used",
-                )  # fmt: skip
+                )
         for state in self._driver.states().values():
             lost = state.status is Status.PREEMPTED
             if lost and self._first(state.ticket.ticket, state.attempt):
                 self._send(
-                    PREEMPTED, self._driver, run=state.ticket.run, attempt=state.attempt,
+                    PREEMPTED,
+                    self._driver,
+                    run=state.ticket.run,
+                    attempt=state.attempt,
                     text=f"{state.ticket.run} lost its machine; another attempt follows",
-                )  # fmt: skip
+                )
 
     def _first(self, kind: str, what: object) -> bool:
         new = (kind, what) not in self._told

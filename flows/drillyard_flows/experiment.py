@@ -179,10 +179,12 @@ def _check_kind(loaded: Loaded, study: bool) -> None:
     """Refuse a file that the other flow is for."""
     if (loaded.spec.study is not None) is not study:
         raise ConfigError(
-            "the file has no study" if study else "the file is a study", file=loaded.file.name,
-            field="study", allowed="a study" if study else "an experiment of one trial",
+            "the file has no study" if study else "the file is a study",
+            file=loaded.file.name,
+            field="study",
+            allowed="a study" if study else "an experiment of one trial",
             hint=f"start a deployment of the flow `{'experiment' if study else 'study'}`",
-        )  # fmt: skip
+        )
 
 
 def _tag(driver: Driver) -> None:

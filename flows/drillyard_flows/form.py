@@ -26,10 +26,11 @@ Amount = Annotated[float, Field(ge=0)]
 
 def _file(default: str, what: str) -> Any:
     return _field(
-        default, "Experiment",
+        default,
+        "Experiment",
         f"Path of {what} file, as the machine sees it that runs this; or a name of "
         "`drillyard list presets`.",
-    )  # fmt: skip
+    )
 
 
 FILE = _file("cstr/ppo", "an experiment")
@@ -37,9 +38,10 @@ STUDY_FILE = _file("cstr/ppo-search", "a study")
 SEEDS = _field(0, "Seeds", "How many: 3 means the seeds 1, 2 and 3. 0: as the file says.")
 STEPS = _field(0, "Training steps", "Environment steps a run. 0: as the file says.")
 BACKEND = _field(
-    "", "Backend",
+    "",
+    "Backend",
     "Where it runs: local, dask, or with the name of a block, gcp/prod. Empty: as the file says.",
-)  # fmt: skip
+)
 MAX_HOURS = _field(0.0, "Budget in hours", "0: as the file says.")
 MAX_COST = _field(0.0, "Budget in money", "All machines together. 0: as the file says.")
 NAME = _field("", "Name", "Of the experiment, instead of the file's. Another name is another one.")
@@ -51,8 +53,10 @@ TUNABLES = _field([], "Tunables", "name=value each.")
 
 
 _PLACES = {
-    "steps": "train.steps", "max_hours": "budget.max_hours", "max_cost": "budget.max_cost",
-}  # fmt: skip
+    "steps": "train.steps",
+    "max_hours": "budget.max_hours",
+    "max_cost": "budget.max_cost",
+}
 """Field of the form -> value of the experiment."""
 
 
@@ -72,8 +76,12 @@ def asked(given: Mapping[str, Any]) -> Request:
         if given.get(name):
             sets.append(f"{path}={given[name]}")
     return Request(
-        file=str(given.get("file") or ""), store=given.get("store") or None,
-        name=given.get("name") or None, sets=sets, globals_=given.get("globals_files") or [],
-        backend=given.get("backend") or None, values=pairs(given.get("parameters") or []),
+        file=str(given.get("file") or ""),
+        store=given.get("store") or None,
+        name=given.get("name") or None,
+        sets=sets,
+        globals_=given.get("globals_files") or [],
+        backend=given.get("backend") or None,
+        values=pairs(given.get("parameters") or []),
         tunables=given.get("tunables") or [],
-    )  # fmt: skip
+    )

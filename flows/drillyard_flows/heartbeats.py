@@ -39,9 +39,12 @@ class Heartbeats:
             "prefect.resource.name": flow_run.name,
         }
         related = [
-            {"prefect.resource.id": f"prefect.flow.{flow_run.flow_id}",
-             "prefect.resource.role": "flow", "prefect.resource.name": flow.name},
-        ]  # fmt: skip
+            {
+                "prefect.resource.id": f"prefect.flow.{flow_run.flow_id}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": flow.name,
+            },
+        ]
         # Prefect's settings live in the context: without it, events go to another server.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(

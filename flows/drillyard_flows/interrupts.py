@@ -21,7 +21,7 @@ class Interrupts:
     """Handles signals while the block runs. Only in a process's main thread.
 
     Args:
-        driver: Told to stop.
+        driver: Notification to stop.
         say: Gets sentences for the user.
         leave: Called before leaving at once.
     """

@@ -45,10 +45,15 @@ def slots(driver: Driver) -> Iterator[None]:
         said = False
         while True:
             try:
-                held.enter_context(concurrency(
-                    name, occupy=many, timeout_seconds=LOOK_S, strict=True,
-                    raise_on_lease_renewal_failure=False,  # what runs, runs
-                ))  # fmt: skip
+                held.enter_context(
+                    concurrency(
+                        name,
+                        occupy=many,
+                        timeout_seconds=LOOK_S,
+                        strict=True,
+                        raise_on_lease_renewal_failure=False,  # what runs, runs
+                    )
+                )
                 break
             except TimeoutError:
                 if not said:
@@ -68,14 +73,19 @@ def _must_suffice(name: str, many: int) -> None:
         except ObjectNotFound:
             known = sorted(one.name for one in client.read_global_concurrency_limits())
             raise ConfigError(
-                "Prefect has no such global concurrency limit", field=field, value=name,
+                "Prefect has no such global concurrency limit",
+                field=field,
+                value=name,
                 allowed=", ".join(known) or "none is made yet",
                 hint=f"make it: prefect gcl create {name} --limit {many}",
-            ) from None  # fmt: skip
+            ) from None
     if found.limit < many:
         raise ConfigError(
             f"has {found.limit} slots, and the experiment has {many} workers, so that it would "
-            "wait for ever", field=field, value=name, allowed=f"a limit of {many} at least",
+            "wait for ever",
+            field=field,
+            value=name,
+            allowed=f"a limit of {many} at least",
             hint=f"set resources.workers to {found.limit}, or raise it: prefect gcl update "
             f"{name} --limit {many}",
-        )  # fmt: skip
+        )

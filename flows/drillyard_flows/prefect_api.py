@@ -33,10 +33,11 @@ def connected() -> Iterator[SyncPrefectClient]:
     url = settings.configured_api()
     if url is None:
         raise ConfigError(
-            "there is no Prefect server to deploy to", field=FIELD,
+            "there is no Prefect server to deploy to",
+            field=FIELD,
             allowed="the address of a server that keeps running",
             hint="drillyard up starts one on this machine; in this shell, source its env.sh",
-        )  # fmt: skip
+        )
     guarded(url)
     settings.use_api(url)
     from prefect.client.orchestration import get_client
@@ -58,16 +59,20 @@ def guarded(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            "is no address of a server", field=FIELD, value=redact(url),
+            "is no address of a server",
+            field=FIELD,
+            value=redact(url),
             allowed="https://…/api, or http:// on this machine",
             hint="of `drillyard up`: source its env.sh",
-        )  # fmt: skip
+        )
     finding = servers.unguarded(url)
     if finding is not None:
         raise ConfigError(
-            finding.message, field=FIELD, hint=finding.fix,
+            finding.message,
+            field=FIELD,
+            hint=finding.fix,
             allowed="a server that asks for a password, or one of this machine",
-        )  # fmt: skip
+        )
 
 
 def let_in(url: str) -> None:

@@ -100,6 +100,11 @@ class _Tasks:
             refresh_cache=self._driver.mailbox.accepted(body.run, Phase(body.phase)) is None,
         )
         return task.submit(
-            body, self._driver, self._publisher, **self._place,
-            ticket=body.key, generation=self._driver.generation(body.key), wait_for=before,
-        )  # fmt: skip
+            body,
+            self._driver,
+            self._publisher,
+            **self._place,
+            ticket=body.key,
+            generation=self._driver.generation(body.key),
+            wait_for=before,
+        )

@@ -39,9 +39,9 @@ def promote(
         The decision, with its numbers.
 
     Raises:
-        UserError: See ``drillyard.policies.champions.promote``.
+        UserError: See ``drillyard.policies.promotion.promote``.
     """
-    from drillyard.policies.champions import promote as decide
+    from drillyard.policies.promotion import promote as decide
     from drillyard.policies.resolve import exported, registry
 
     plain_errors.install()
@@ -50,16 +50,19 @@ def promote(
         made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
     found = made.comparison
     row: dict[str, Any] = {
-        "model": name, "challenger": f"version {made.version}",
+        "model": name,
+        "challenger": f"version {made.version}",
         "champion": "none" if made.champion is None else f"version {made.champion}",
         "promoted": made.promoted,
-    }  # fmt: skip
+    }
     if found is not None:
         row |= {
-            "return": f"{found.challenger:.2f}", "champion's": f"{found.champion:.2f}",
+            "return": f"{found.challenger:.2f}",
+            "champion's": f"{found.champion:.2f}",
             "difference": f"{found.difference:.2f}",
-            "95 %": found.sure, "margin": margin,
-        }  # fmt: skip
+            "95 %": found.sure,
+            "margin": margin,
+        }
     create_table_artifact(table=[row], key="drillyard-promote", description="The decision")
     get_run_logger().info("%s: %s", name, row)
     return made.to_json()

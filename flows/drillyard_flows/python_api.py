@@ -30,9 +30,12 @@ def stage_of(loaded: Loaded) -> Stage:
     """
     asked = loaded.asked
     request = Request(
-        file=str(loaded.file), sets=asked.sets, globals_=asked.globals_, values=asked.values,
+        file=str(loaded.file),
+        sets=asked.sets,
+        globals_=asked.globals_,
+        values=asked.values,
         tunables=asked.tunables,
-    )  # fmt: skip
+    )
     return PrefectStage(request, acquire=_signed_in, release=lambda server: None, say=log.info)
 
 

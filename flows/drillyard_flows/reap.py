@@ -47,8 +47,9 @@ def reap(
     log = get_run_logger()
     report = end_expired(backends or None, dry_run=dry_run, grace_s=grace_minutes * 60.0)
     for one in report.outcomes:
-        log.info("%s: %s, %s", one.lease.lease_id, one.judgement.verdict.value,
-                 one.judgement.reason)  # fmt: skip
+        log.info(
+            "%s: %s, %s", one.lease.lease_id, one.judgement.verdict.value, one.judgement.reason
+        )
         if one.deleted:
             _emit(DELETED, one)
     for one in report.undeletable:
@@ -78,20 +79,29 @@ def _emit(event: str, one: Outcome) -> None:
             "drillyard.backend": lease.backend,
             "drillyard.experiment": lease.order.experiment,
         },
-        payload={"reason": one.judgement.reason, "problem": one.problem,
-                 "failures": one.failures, "store": lease.order.store_url},
-    )  # fmt: skip
+        payload={
+            "reason": one.judgement.reason,
+            "problem": one.problem,
+            "failures": one.failures,
+            "store": lease.order.store_url,
+        },
+    )
 
 
 def _show(report: Report) -> None:
     rows = [
-        {"lease": o.lease.lease_id, "backend": o.lease.backend,
-         "experiment": o.lease.order.experiment, "verdict": o.judgement.verdict.value,
-         "because": o.judgement.reason,
-         "done": {None: "left alone", True: "deleted", False: f"NOT deleted: {o.problem}"}[
-             o.deleted]}
+        {
+            "lease": o.lease.lease_id,
+            "backend": o.lease.backend,
+            "experiment": o.lease.order.experiment,
+            "verdict": o.judgement.verdict.value,
+            "because": o.judgement.reason,
+            "done": {None: "left alone", True: "deleted", False: f"NOT deleted: {o.problem}"}[
+                o.deleted
+            ],
+        }
         for o in report.outcomes
-    ]  # fmt: skip
+    ]
     if rows:
         create_table_artifact(table=rows, key="drillyard-reap", description="What the reaper saw")
 

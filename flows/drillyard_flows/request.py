@@ -81,9 +81,12 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
         name, sign, value = word.partition("=")
         if not sign or not name.strip():
             raise ConfigError(
-                f"{word!r} is not name=value", file="parameters", value=word,
-                allowed="name=value", hint="for example size=2000",
-            )  # fmt: skip
+                f"{word!r} is not name=value",
+                file="parameters",
+                value=word,
+                allowed="name=value",
+                hint="for example size=2000",
+            )
         found[name.strip()] = value
     return found
 

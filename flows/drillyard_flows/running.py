@@ -57,10 +57,12 @@ def bench_file(request: Request, *, as_json: bool) -> None:
     loaded = checked(request)
     if loaded.spec.study is None or loaded.spec.study.chooser != "list":
         raise ConfigError(
-            "the file compares nothing", file=loaded.file.name, field="bench",
+            "the file compares nothing",
+            file=loaded.file.name,
+            field="bench",
             allowed="`bench:` with algorithms and simulators, or a study of the chooser `list`",
             hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`, or use `run`",
-        )  # fmt: skip
+        )
     _run(loaded, request, as_json=as_json, started=started)
 
 
@@ -134,7 +136,7 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 
 
 def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
-    from drillyard_flows import ending
+    from drillyard_flows import summary
 
     _require_api(offline_ok=request.offline_ok)
     display = open_display(quiet=as_json, title=loaded.spec.name)
@@ -147,10 +149,10 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
             display.say(f"nothing to do: every run of {loaded.spec.name} is finished")
         report = outcome.report if outcome is not None else None
         if report is None:
-            report = ending.build_report(driver.mailbox, display.say)
+            report = summary.build_report(driver.mailbox, display.say)
     finally:
         display.close()
-    ending.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
+    summary.show(driver.mailbox, report, as_json=as_json, wall_s=time.monotonic() - started)
     if outcome is not None and outcome.error is not None:
         raise outcome.error
 

@@ -267,10 +267,14 @@ def main(argv: list[str]) -> None:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_level="error", access_log=False, lifespan="on",
-            timeout_graceful_shutdown=2, timeout_keep_alive=30,
+            app,
+            log_level="error",
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=30,
         )
-    )  # fmt: skip
+    )
 
     def stop() -> None:
         server.should_exit = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from drillyard.backend import open_backend
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import living
 from drillyard.mailbox.records import Cancel
@@ -78,7 +78,7 @@ def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
         return []
     newest = before[-1].intent
     backend = open_backend(newest.backend, newest.order.settings)
-    Tenancy(mailbox, backend, ledger).end_all(CONFIRM_S, lambda: None)
+    LeaseManager(mailbox, backend, ledger).end_all(CONFIRM_S, lambda: None)
     return [entry.lease.lease_id for entry in before]
 
 

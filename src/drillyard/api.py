@@ -76,9 +76,13 @@ def load(
             values[key] = as_text(value, key)
     assigned = [f"{name}={as_text(value, name)}" for name, value in (tunables or {}).items()]
     return load_file(
-        file, sets=sets, globals_=list(globals), values=values, tunables=assigned,
+        file,
+        sets=sets,
+        globals_=list(globals),
+        values=values,
+        tunables=assigned,
         command=["drillyard.load", str(file)],
-    )  # fmt: skip
+    )
 
 
 def run(
@@ -183,7 +187,7 @@ def _loaded(what: Any, folder: str | Path | None) -> Loaded:
 
 def _results(
     mailbox: Mailbox, report: bool, say: Callable[[str], None] | None
-) -> ExperimentResults:  # fmt: skip
+) -> ExperimentResults:
     from drillyard.results import collect
 
     if report:

@@ -129,9 +129,14 @@ class BadValue(ValueError):
     """
 
     def __init__(
-        self, message: str, *, allowed: str | None = None, hint: str | None = None,
-        value: Any = None, key: str | tuple[str, ...] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        message: str,
+        *,
+        allowed: str | None = None,
+        hint: str | None = None,
+        value: Any = None,
+        key: str | tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__(message)
         self.allowed, self.hint, self.value, self.key = allowed, hint, value, key
 

@@ -55,12 +55,12 @@ from drillyard.metrics.streams import StreamWriter
 from drillyard.registry import nearest, register
 from drillyard.runs import checkpoints
 from drillyard.runs.phases import HandsRunsOn, PhaseOutcome, RunContext, SpreadsRuns, Workload
+from drillyard.simulators.batch_protocol import VectorSimulator
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.make import make_env
-from drillyard.simulators.vectorised import VectorSimulator
 from drillyard.spec import ExperimentSpec
 from drillyard.studies.choosers import Choice, Chooser, ChooserKind, Memoryless
-from drillyard.studies.making import checked as checked_study
+from drillyard.studies.factory import checked as checked_study
 from drillyard.system.clock import SYSTEM, Clock
 
 __all__ = [

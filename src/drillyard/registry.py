@@ -20,9 +20,21 @@ from typing import Any
 from drillyard.errors import ConfigError, PluginError
 
 KINDS = (
-    "simulators", "learners", "baselines", "workloads", "backends", "stores", "trackers",
-    "choosers", "commands", "blocks", "flows", "deployments", "endpoints", "rehearsals",
-)  # fmt: skip
+    "simulators",
+    "learners",
+    "baselines",
+    "workloads",
+    "backends",
+    "stores",
+    "trackers",
+    "choosers",
+    "commands",
+    "blocks",
+    "flows",
+    "deployments",
+    "endpoints",
+    "rehearsals",
+)
 NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _CORE = "drillyard"
@@ -196,9 +208,10 @@ def _registered_by(module: str, kind: str) -> dict[str, str]:
     """Names of a kind that a module (or one inside it) registered -> their targets."""
     root = module.partition(".")[0]
     found = {
-        name: target for (k, name), target in _registered.items()
+        name: target
+        for (k, name), target in _registered.items()
         if k == kind and _registrants.get((k, name), "").partition(".")[0] == root
-    }  # fmt: skip
+    }
     for name, points in _points(kind).items():
         if points[0].value.partition(":")[0].partition(".")[0] == root:
             found.setdefault(name, points[0].value)
@@ -219,9 +232,12 @@ def importable(path: str, field: str) -> Any:
         return load_object(path)
     except PluginError as error:
         raise ConfigError(
-            error.message, field=field, value=path, allowed="module:Name that can be imported",
+            error.message,
+            field=field,
+            value=path,
+            allowed="module:Name that can be imported",
             hint=error.hint,
-        ) from error  # fmt: skip
+        ) from error
 
 
 def load_object(path: str) -> Any:
@@ -255,8 +271,9 @@ def _module(name: str) -> Any:
         raise PluginError(f"module {name!r} does not import: {error}{trace}", hint=hint) from error
 
 
-def _attribute(module: Any, module_name: str, attribute: str, also: list[str] | None = None
-               ) -> Any:  # fmt: skip
+def _attribute(
+    module: Any, module_name: str, attribute: str, also: list[str] | None = None
+) -> Any:
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):

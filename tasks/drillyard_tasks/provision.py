@@ -47,6 +47,6 @@ def _link(page: str, experiment: str) -> None:
     try:
         create_link_artifact(
             page, link_text=what, key=artifact_key("machines", experiment), description=what
-        )  # fmt: skip
+        )
     except Exception as error:  # a page without it must not end the work
         log.debug("no link to the machines: %s", error)

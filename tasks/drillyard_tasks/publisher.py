@@ -183,9 +183,12 @@ class Publisher:
                 one.log.log(level, "%s | %s", one.run, redact(said))
         if len(lines) > MOST_LINES:
             one.log.info(
-                "%s | and %d lines more: drillyard logs %s/%s", one.run,
-                len(lines) - MOST_LINES, one.experiment, one.run,
-            )  # fmt: skip
+                "%s | and %d lines more: drillyard logs %s/%s",
+                one.run,
+                len(lines) - MOST_LINES,
+                one.experiment,
+                one.run,
+            )
 
     @staticmethod
     def _create(one: _Watched) -> None:

@@ -28,9 +28,12 @@ SPEED = 1.0
 """Azurite stamps blobs with the time of this machine."""
 CUT, LOST, BUSY, FAILED = 0.10, 0.10, 0.03, 0.03
 SETTINGS = {
-    "SUBSCRIPTION_ID": Manager.subscription, "RESOURCE_GROUP": Manager.group,
-    "WORKSPACE": Manager.workspace, "IMAGE": "mcr.example/drillyard:1", "PREFIX": "leases",
-}  # fmt: skip
+    "SUBSCRIPTION_ID": Manager.subscription,
+    "RESOURCE_GROUP": Manager.group,
+    "WORKSPACE": Manager.workspace,
+    "IMAGE": "mcr.example/drillyard:1",
+    "PREFIX": "leases",
+}
 STORE = f"az://{ACCOUNT}/{CONTAINER}/leases"
 
 
@@ -73,12 +76,24 @@ def later(_: AzureEmulator, clock: VirtualClock, seconds: float) -> VirtualClock
 
 
 PLACE = Place(
-    backend="azure", store=STORE,
-    modules=("drillyard_backends.azure.backend", "azure.ai.ml", "azure.identity",
-             "azure.storage.blob", "requests"),
-    prepare=prepare, left=left, count=count, later=later,
-    start_within_s=20.0, away_s=20.0, typical_s=60.0, grace_s=0.0,
-)  # fmt: skip
+    backend="azure",
+    store=STORE,
+    modules=(
+        "drillyard_backends.azure.backend",
+        "azure.ai.ml",
+        "azure.identity",
+        "azure.storage.blob",
+        "requests",
+    ),
+    prepare=prepare,
+    left=left,
+    count=count,
+    later=later,
+    start_within_s=20.0,
+    away_s=20.0,
+    typical_s=60.0,
+    grace_s=0.0,
+)
 
 
 def sweep(number: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:

@@ -46,9 +46,13 @@ def timed(command: list[str], folder: Path, **env: str) -> Timed:
     """Run a command to its end and take the time of the whole process."""
     start = time.perf_counter()
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True,
+        command,
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(

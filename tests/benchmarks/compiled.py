@@ -54,10 +54,12 @@ WORLDS = {
     "CartPole-v1, 8 copies": World(SimulatorSpec(id="CartPole-v1"), 8, _SMALL, 6.0),
     "CartPole-v1, 64 copies": World(SimulatorSpec(id="CartPole-v1"), 64, _SMALL, 10.0),
     "cstr, 64 copies": World(
-        SimulatorSpec(id="cstr", lesson={"Cref_signal": {"values": [1, 2, 3, 4, 5]}}), 64,
-        _REACTOR, 4.5,
+        SimulatorSpec(id="cstr", lesson={"Cref_signal": {"values": [1, 2, 3, 4, 5]}}),
+        64,
+        _REACTOR,
+        4.5,
     ),
-}  # fmt: skip
+}
 
 
 def model_of(side: str, world: World) -> Any:
@@ -66,8 +68,14 @@ def model_of(side: str, world: World) -> Any:
     if side in ("plain", PLAIN_SBX):
         venv = DummyVecEnv([lambda c=c: Monitor(make_env(spec, copy=c).env) for c in range(n)])
         venv.seed(1)
-        model = _kind(side)("MlpPolicy", venv, seed=1, device="cpu", **world.args,
-                            policy_kwargs={"net_arch": [64, 64]})  # fmt: skip
+        model = _kind(side)(
+            "MlpPolicy",
+            venv,
+            seed=1,
+            device="cpu",
+            **world.args,
+            policy_kwargs={"net_arch": [64, 64]},
+        )
         model.set_logger(Logger(None, []))
     else:
         venv = make_vec(spec, n, 1, how="vectorised")
@@ -100,11 +108,20 @@ def compare(name: str, world: World, rounds: int, rollouts: int) -> None:
     for side in SIDES[:-1]:
         ratios = [each["jax"] / each[side] for each in found]
         aim = f"; aim: at least {world.target:g}" if side == "plain" else ""
-        rows.append((f"jax over {side}", f"{statistics.median(ratios):.2f} "
-                     f"({min(ratios):.2f} to {max(ratios):.2f}){aim}"))  # fmt: skip
+        rows.append(
+            (
+                f"jax over {side}",
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}){aim}",
+            )
+        )
     update, products = update_over_products(models["jax"], rounds)
-    rows.append(("update, its products", f"{update * 1e3:.1f} ms, {products * 1e3:.1f} ms: "
-                 f"{update / products:.2f}; aim: at most 2.5"))  # fmt: skip
+    rows.append(
+        (
+            "update, its products",
+            f"{update * 1e3:.1f} ms, {products * 1e3:.1f} ms: "
+            f"{update / products:.2f}; aim: at most 2.5",
+        )
+    )
     common.table(f"PPO on {name}: {world.args}", rows)
 
 
@@ -113,8 +130,10 @@ def update_over_products(model: Any, rounds: int) -> tuple[float, float]:
     core, rows = model._core, model.batch_size
     order = model._order(model.rollout_buffer.rewards.size)
     features = core.batch(model.rollout_buffer)[0][:rows]
-    layers = [[core.network.unflatten(core.weights.values)[weight].copy() for weight, _ in part]
-              for part in (core.network.actor, core.network.critic)]  # fmt: skip
+    layers = [
+        [core.network.unflatten(core.weights.values)[weight].copy() for weight, _ in part]
+        for part in (core.network.actor, core.network.critic)
+    ]
     alone = products(len(order))
     took: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 1):

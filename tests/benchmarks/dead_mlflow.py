@@ -57,11 +57,26 @@ def tracking(folder: Path) -> Iterator[Tracking]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-         "--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}",
-         "--artifacts-destination", str(folder / "artifacts")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{folder / 'server.db'}",
+            "--artifacts-destination",
+            str(folder / "artifacts"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     server = Tracking(f"http://127.0.0.1:{port}", process)
     try:
         deadline = time.monotonic() + 120
@@ -135,7 +150,7 @@ def main() -> None:
     rows = [
         (kind, f"{statistics.median(r):5.3f}   {' '.join(f'{x:.3f}' for x in r)}")
         for kind, r in ratios.items()
-    ]  # fmt: skip
+    ]
     common.table(f"steps/s beside a server over steps/s without, {steps} steps", rows)
     common.table("points that the server missed", arrivals)
 

@@ -17,8 +17,13 @@ from . import common
 
 STEPS = 100_000
 EPISODES = 50
-ARGS = {"num_env_runners": 2, "vf_loss_coeff": 0.05, "entropy_coeff": 0.0, "grad_clip": 30.0,
-        "fcnet_hiddens": [64, 64]}  # fmt: skip
+ARGS = {
+    "num_env_runners": 2,
+    "vf_loss_coeff": 0.05,
+    "entropy_coeff": 0.0,
+    "grad_clip": 30.0,
+    "fcnet_hiddens": [64, 64],
+}
 
 
 def measure(seed: int) -> tuple[float, dict[str, object]]:
@@ -28,12 +33,17 @@ def measure(seed: int) -> tuple[float, dict[str, object]]:
     from drillyard.testing.phases import OneRun
     from drillyard.workloads.rl import RlWorkload
 
-    spec = ExperimentSpec.model_validate({
-        "name": "impala", "simulator": {"id": "CartPole-v1"}, "seeds": [seed],
-        "learner": {"algorithm": "impala", "preset": None, "args": ARGS},
-        "train": {"steps": STEPS, "n_envs": 4}, "evaluate": {"episodes": EPISODES},
-        "tracking": {"tensorboard": False},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "impala",
+            "simulator": {"id": "CartPole-v1"},
+            "seeds": [seed],
+            "learner": {"algorithm": "impala", "preset": None, "args": ARGS},
+            "train": {"steps": STEPS, "n_envs": 4},
+            "evaluate": {"episodes": EPISODES},
+            "tracking": {"tensorboard": False},
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = OneRun(Path(folder), spec, RlWorkload())
         summary = run.phase(Phase.TRAIN).summary
@@ -47,8 +57,13 @@ def main() -> None:
     for seed in [int(a) for a in sys.argv[1:]] or [1, 2, 3]:
         mean, summary = measure(seed)
         returns.append(mean)
-        rows.append((f"seed {seed}", f"{mean:.1f} after {summary['steps']:,} steps at "
-                     f"{summary['steps_per_s']:.0f} steps/s"))  # fmt: skip
+        rows.append(
+            (
+                f"seed {seed}",
+                f"{mean:.1f} after {summary['steps']:,} steps at "
+                f"{summary['steps_per_s']:.0f} steps/s",
+            )
+        )
         print(*rows[-1], flush=True)
     rows.append(("mean", f"{statistics.mean(returns):.1f}"))
     common.table(f"IMPALA on CartPole-v1, {EPISODES} episodes", rows)

@@ -29,20 +29,26 @@ def one(engine: str, steps: int) -> None:
     from drillyard.testing.phases import OneRun
     from drillyard.workloads.rl import RlWorkload
 
-    spec = ExperimentSpec.model_validate({
-        "name": "engines", "simulator": {"id": "Pendulum-v1"}, "seeds": [1],
-        "learner": {"algorithm": "sac", "engine": engine, "preset": None},
-        "train": {"steps": steps, "log_interval": steps // 20, "checkpoint_every": steps},
-        "tracking": {"mlflow": None, "tensorboard": False},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "engines",
+            "simulator": {"id": "Pendulum-v1"},
+            "seeds": [1],
+            "learner": {"algorithm": "sac", "engine": engine, "preset": None},
+            "train": {"steps": steps, "log_interval": steps // 20, "checkpoint_every": steps},
+            "tracking": {"mlflow": None, "tensorboard": False},
+        }
+    )
     import torch
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run = OneRun(Path(folder), spec, RlWorkload())
         run.phase(Phase.TRAIN)
-        points = [(line["step"], line["metrics"]["time/elapsed_s"])
-                  for line in read_stream(run.mailbox, run.run, "timing")]  # fmt: skip
+        points = [
+            (line["step"], line["metrics"]["time/elapsed_s"])
+            for line in read_stream(run.mailbox, run.run, "timing")
+        ]
     first = next(p for p in points if p[0] >= steps / 4)
     last = points[-1]
     print(json.dumps([(last[0] - first[0]) / (last[1] - first[1]), points[0][1]]))
@@ -57,19 +63,33 @@ def main() -> None:
     found: dict[str, list[list[float]]] = {engine: [] for engine in ENGINES}
     for _ in range(rounds):
         for engine in ENGINES:
-            command = [sys.executable, "-m", "tests.benchmarks.engines", "--one", engine,
-                       str(steps)]  # fmt: skip
-            done = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True,
-                                  check=True)  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.engines",
+                "--one",
+                engine,
+                str(steps),
+            ]
+            done = subprocess.run(
+                command, cwd=common.ROOT, capture_output=True, text=True, check=True
+            )
             found[engine].append(json.loads(done.stdout.splitlines()[-1]))
     ratios = [b[0] / a[0] for a, b in zip(*found.values(), strict=True)]
     rows = [
-        (engine, f"{statistics.median(r for r, _ in each):.0f} steps/s; first point after "
-         f"{statistics.median(s for _, s in each):.1f} s")
+        (
+            engine,
+            f"{statistics.median(r for r, _ in each):.0f} steps/s; first point after "
+            f"{statistics.median(s for _, s in each):.1f} s",
+        )
         for engine, each in found.items()
-    ]  # fmt: skip
-    rows.append(("sbx over sb3", f"{statistics.median(ratios):.2f} "
-                 f"({', '.join(f'{r:.2f}' for r in ratios)})"))  # fmt: skip
+    ]
+    rows.append(
+        (
+            "sbx over sb3",
+            f"{statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})",
+        )
+    )
     common.table(f"SAC on Pendulum-v1, {steps:,} steps a training, {rounds} rounds", rows)
 
 

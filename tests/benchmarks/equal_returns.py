@@ -31,9 +31,16 @@ WITHIN = 0.05
 """Of the range; what the difference's interval is to lie within."""
 WORLDS: dict[str, dict[str, Any]] = {
     "cartpole": {
-        "simulator": {"id": "CartPole-v1"}, "train": {"steps": 100_000, "n_envs": 8},
-        "args": {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8,
-                 "gamma": 0.98, "learning_rate": "lin_1e-3"},
+        "simulator": {"id": "CartPole-v1"},
+        "train": {"steps": 100_000, "n_envs": 8},
+        "args": {
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "gae_lambda": 0.8,
+            "gamma": 0.98,
+            "learning_rate": "lin_1e-3",
+        },
     },
     "acrobot": {
         "simulator": {"id": "Acrobot-v1", "wrappers": ["normalize"]},
@@ -41,27 +48,46 @@ WORLDS: dict[str, dict[str, Any]] = {
         "args": {"n_steps": 256, "batch_size": 64, "n_epochs": 4, "gae_lambda": 0.94},
     },
     "pendulum": {
-        "simulator": {"id": "Pendulum-v1"}, "train": {"steps": 300_000, "n_envs": 4},
+        "simulator": {"id": "Pendulum-v1"},
+        "train": {"steps": 300_000, "n_envs": 4},
         "args": {"n_steps": 1024, "batch_size": 64, "gamma": 0.9, "learning_rate": 1e-3},
     },
     "cstr": {
-        "simulator": {"id": "cstr", "wrappers": ["normalize"],
-                      "lesson": {"Cref_signal": {"values": [1, 2, 3, 4, 5]}}},
+        "simulator": {
+            "id": "cstr",
+            "wrappers": ["normalize"],
+            "lesson": {"Cref_signal": {"values": [1, 2, 3, 4, 5]}},
+        },
         "train": {"steps": 200_000, "n_envs": 8},
-        "args": {"n_steps": 128, "batch_size": 256, "gamma": 0.95, "learning_rate": 1e-3,
-                 "policy_kwargs": {"log_std_init": -1.0}},
+        "args": {
+            "n_steps": 128,
+            "batch_size": 256,
+            "gamma": 0.95,
+            "learning_rate": 1e-3,
+            "policy_kwargs": {"log_std_init": -1.0},
+        },
         "lesson": {"Cref_signal": {"values": [1, 2, 3, 4]}},
     },
     "building": {
-        "simulator": {"id": "building", "wrappers": ["normalize"], "lesson": {
-            "day": {"min": 0, "max": 364, "int": True},
-            "temperature": {"normal": {"mean": 21, "std": 2}, "min": 15, "max": 27}}},
+        "simulator": {
+            "id": "building",
+            "wrappers": ["normalize"],
+            "lesson": {
+                "day": {"min": 0, "max": 364, "int": True},
+                "temperature": {"normal": {"mean": 21, "std": 2}, "min": 15, "max": 27},
+            },
+        },
         "train": {"steps": 400_000, "n_envs": 16},
-        "args": {"n_steps": 336, "batch_size": 448, "gamma": 0.98, "learning_rate": 1e-3,
-                 "policy_kwargs": {"log_std_init": -1.5}},
+        "args": {
+            "n_steps": 336,
+            "batch_size": 448,
+            "gamma": 0.98,
+            "learning_rate": 1e-3,
+            "policy_kwargs": {"log_std_init": -1.5},
+        },
         "lesson": {"day": {"values": [0, 45, 90, 135, 180, 225, 270, 315]}},
     },
-}  # fmt: skip
+}
 
 
 def trained(name: str, engine: str, seeds: int, share: float, workers: int, folder: Path) -> Any:
@@ -70,15 +96,19 @@ def trained(name: str, engine: str, seeds: int, share: float, workers: int, fold
     args = world["args"]
     rollout = args["n_steps"] * world["train"]["n_envs"]
     steps = max(1, round(world["train"]["steps"] * share / rollout)) * rollout
-    spec = ExperimentSpec.model_validate({
-        "name": f"{name}-{engine}", "simulator": world["simulator"],
-        "learner": {"algorithm": "ppo", "engine": engine, "preset": None, "args": args},
-        "train": {**world["train"], "steps": steps, "copies": "one-by-one"},
-        "evaluate": {"episodes": EPISODES, "lesson": world.get("lesson")},
-        "seeds": [*range(1, seeds + 1)], "baselines": ["random"],
-        "tracking": {"mlflow": None, "tensorboard": False},
-        "resources": {"workers": workers, "threads": 1, "device": "cpu"},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": f"{name}-{engine}",
+            "simulator": world["simulator"],
+            "learner": {"algorithm": "ppo", "engine": engine, "preset": None, "args": args},
+            "train": {**world["train"], "steps": steps, "copies": "one-by-one"},
+            "evaluate": {"episodes": EPISODES, "lesson": world.get("lesson")},
+            "seeds": [*range(1, seeds + 1)],
+            "baselines": ["random"],
+            "tracking": {"mlflow": None, "tensorboard": False},
+            "resources": {"workers": workers, "threads": 1, "device": "cpu"},
+        }
+    )
     done = drillyard.run(spec, folder=folder, store=folder / "store", report=False, flow=False)
     found = done.to_dict()
     rows = {each["policy"]: each["mean_return"] for each in found["policies"]}

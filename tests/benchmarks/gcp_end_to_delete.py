@@ -28,10 +28,7 @@ def one(lab: Lab, name: str) -> dict[str, float]:
     mailbox = lab.mailbox(name)
     accepted = {phase: mailbox.accepted(RUN, phase) for phase in Phase}
     ends = {phase: found.ended_at for phase, found in accepted.items() if found is not None}
-    (lease,) = {
-        info.key.split("/")[2]
-        for info in mailbox.store.list(mailbox.key("leases/"))
-    }  # fmt: skip
+    (lease,) = {info.key.split("/")[2] for info in mailbox.store.list(mailbox.key("leases/"))}
     asked = lab.cloud.log(f"^DELETE compute.*instanceGroupManagers/{lease}")
     gone = [m["gone"] for m in lab.cloud.state()["all_machines"] if lease in m["name"]]
     began = ends[Phase.TRAIN]
@@ -56,9 +53,10 @@ def main() -> None:
             found = [one(lab, f"e{number}") for number in range(rounds)]
         finally:
             lab.close()
-    common.table("seconds after the end of training", [
-        (what, ", ".join(f"{each[what]:.1f}" for each in found)) for what in found[0]
-    ])  # fmt: skip
+    common.table(
+        "seconds after the end of training",
+        [(what, ", ".join(f"{each[what]:.1f}" for each in found)) for what in found[0]],
+    )
 
 
 if __name__ == "__main__":

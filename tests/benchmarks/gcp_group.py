@@ -47,9 +47,13 @@ def drive(count: int, folder: Path, env: dict[str, str], clock: VirtualClock) ->
     for library in ("google.cloud.compute_v1", "google.cloud.storage"):
         importlib.import_module(library)  # a hundred MiB, however many machines
     loaded = tiny(
-        folder, name="group", backend="gcp", seeds=list(range(1, count + 1)),
-        resources={"workers": count}, budget={"max_hours": 12, "max_cost": 100_000},
-    )  # fmt: skip
+        folder,
+        name="group",
+        backend="gcp",
+        seeds=list(range(1, count + 1)),
+        resources={"workers": count},
+        budget={"max_hours": 12, "max_cost": 100_000},
+    )
     driver = Driver(loaded, Mailbox(open_store(STORE), "group"), open_backend("gcp"))
     memory, began = _peak_mib(), time.process_time()
     for ticket in driver.open():
@@ -71,10 +75,12 @@ def measure(count: int, folder: Path) -> list[tuple[str, str]]:
     with unplayed(folder / "cloud", SPEED) as cloud:
         cloud.ask("catalogue", images=["drillyard"], all_quotas=_plenty())
         mine = {
-            "PROJECT": cloud.project, "SERVICE_ACCOUNT": cloud.service_account,
+            "PROJECT": cloud.project,
+            "SERVICE_ACCOUNT": cloud.service_account,
             "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
-            "BUCKET": "group", "LISTING_LAG_S": "5",
-        }  # fmt: skip
+            "BUCKET": "group",
+            "LISTING_LAG_S": "5",
+        }
         env = {**cloud.env, **{f"DRILLYARD_GCP_{k}": v for k, v in mine.items()}}
         env["DRILLYARD_HOME"] = str(folder / "home")
         cloud.ask("play", store_url=STORE, train_s=TRAIN_S)

@@ -36,15 +36,17 @@ def make_unlucky(cloud: GcpEmulator) -> None:
     """Put the faults in force."""
     create = r"^POST .*(instanceTemplates|instanceGroupManagers|createInstances)(\?|$)"
     cloud.fault(create, lose=True, after=True, probability=LOST_CREATES)
-    for what, method in (("instanceGroupManagers/[^/]+(\\?|$)", "DELETE"),
-                         ("instanceTemplates/[^/]+(\\?|$)", "DELETE"),
-                         ("deleteInstances", "POST")):  # fmt: skip
+    for what, method in (
+        ("instanceGroupManagers/[^/]+(\\?|$)", "DELETE"),
+        ("instanceTemplates/[^/]+(\\?|$)", "DELETE"),
+        ("deleteInstances", "POST"),
+    ):
         cloud.fault(what, method=method, status=503, probability=DELETE_ERRORS)
     kinds = ("delete", "compute.instanceGroupManagers.deleteInstances")
     cloud.physics(
         listing_lag_s=LAG_S,
         false_done=[{"kind": kind, "probability": FALSE_DONE} for kind in kinds],
-    )  # fmt: skip
+    )
 
 
 def prepare() -> None:
@@ -76,12 +78,23 @@ def later(cloud: GcpEmulator, clock: VirtualClock, seconds: float) -> VirtualClo
 
 
 PLACE = Place(
-    backend="gcp", store=STORE,
-    modules=("drillyard_backends.gcp.backend", "google.cloud.compute_v1", "google.cloud.storage",
-             "google.auth", "requests"),
-    prepare=prepare, left=left, count=count, later=later,
-    start_within_s=120.0, away_s=300.0, typical_s=300.0,
-)  # fmt: skip
+    backend="gcp",
+    store=STORE,
+    modules=(
+        "drillyard_backends.gcp.backend",
+        "google.cloud.compute_v1",
+        "google.cloud.storage",
+        "google.auth",
+        "requests",
+    ),
+    prepare=prepare,
+    left=left,
+    count=count,
+    later=later,
+    start_within_s=120.0,
+    away_s=300.0,
+    typical_s=300.0,
+)
 
 
 def sweep(count: int, seed: int, folder: Path, speed: float = SPEED) -> Outcome:

@@ -62,21 +62,26 @@ def main() -> None:
             state, left = cloud.state(), lab.left()
             there = lab.mailbox("three")
             here = Mailbox(open_store(str(folder / "here")), "three")
-            same = [fingerprint(there, f"t0001-s{s}") == fingerprint(here, f"t0001-s{s}")
-                    for s in SEEDS]  # fmt: skip
+            same = [
+                fingerprint(there, f"t0001-s{s}") == fingerprint(here, f"t0001-s{s}")
+                for s in SEEDS
+            ]
             trained = [there.accepted(f"t0001-s{s}", Phase.TRAIN) for s in SEEDS]
             attempts = [accepted.attempt for accepted in trained if accepted is not None]
         finally:
             lab.close()
     taken = sum(machine["preempted"] for machine in state["all_machines"])
-    common.table("three trainings on three machines", [
-        ("from the command to its end", f"{took_s:.0f} s"),
-        ("the same three at home, one after the other", f"{at_home_s:.0f} s"),
-        ("machines", f"{len(state['all_machines'])}, {taken} of them taken away"),
-        ("attempts of each training", ", ".join(map(str, attempts))),
-        ("fingerprints equal to those at home", f"{sum(same)} of {len(SEEDS)}"),
-        ("machines, groups, disks left", str(sum(map(len, left.values())))),
-    ])  # fmt: skip
+    common.table(
+        "three trainings on three machines",
+        [
+            ("from the command to its end", f"{took_s:.0f} s"),
+            ("the same three at home, one after the other", f"{at_home_s:.0f} s"),
+            ("machines", f"{len(state['all_machines'])}, {taken} of them taken away"),
+            ("attempts of each training", ", ".join(map(str, attempts))),
+            ("fingerprints equal to those at home", f"{sum(same)} of {len(SEEDS)}"),
+            ("machines, groups, disks left", str(sum(map(len, left.values())))),
+        ],
+    )
     sys.exit(not (all(same) and taken and not left))
 
 

@@ -153,16 +153,19 @@ def main() -> None:
             lab.close()
     for line in (*lost, *trainings.trouble, *(f"{k}: {v}" for k, v in left.items())):
         print(line)
-    common.table("trainings with random faults", [
-        ("leases", str(count)),
-        ("drivers", f"{trainings.lives}, {trainings.kills} of them killed"),
-        ("machines", f"{len(state['all_machines'])}, {taken} of them to be taken away"),
-        ("faults", str(sum(rule["played"] for rule in state["faults"]))),
-        ("false DONE", str(sum(r["played"] for r in state["physics"]["false_done"]))),
-        ("results lost or different", f"{len(lost)} of {count}"),
-        ("machines, groups, disks left", str(sum(map(len, left.values())))),
-        ("drivers that broke or hung", str(len(trainings.trouble))),
-    ])  # fmt: skip
+    common.table(
+        "trainings with random faults",
+        [
+            ("leases", str(count)),
+            ("drivers", f"{trainings.lives}, {trainings.kills} of them killed"),
+            ("machines", f"{len(state['all_machines'])}, {taken} of them to be taken away"),
+            ("faults", str(sum(rule["played"] for rule in state["faults"]))),
+            ("false DONE", str(sum(r["played"] for r in state["physics"]["false_done"]))),
+            ("results lost or different", f"{len(lost)} of {count}"),
+            ("machines, groups, disks left", str(sum(map(len, left.values())))),
+            ("drivers that broke or hung", str(len(trainings.trouble))),
+        ],
+    )
     sys.exit(bool(lost or left or trainings.trouble))
 
 

@@ -50,8 +50,11 @@ def start(folder: Path, name: str) -> subprocess.Popen[str]:
     (folder / f"{name}.yaml").write_text(EXPERIMENT.format(name=name, seeds=SEEDS))
     return subprocess.Popen(
         [str(common.BIN / "drillyard"), "run", f"{name}.yaml"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def leases(folder: Path, name: str) -> list[str]:
@@ -79,16 +82,20 @@ def victims(folder: Path, name: str) -> list[tuple[str, ProcessId]]:
     return found
 
 
-def kill_some(folder: Path, name: str, run: subprocess.Popen[str], kills: int,
-              dice: random.Random) -> Counter[str]:  # fmt: skip
+def kill_some(
+    folder: Path, name: str, run: subprocess.Popen[str], kills: int, dice: random.Random
+) -> Counter[str]:
     """Kill at random moments until the number is reached or the run is over."""
     hit: Counter[str] = Counter()
     mailbox = Mailbox(open_store(str(folder / "drillyard-runs")), name)
     while run.poll() is None and sum(hit.values()) < kills:
         time.sleep(dice.uniform(0.2, 1.6))
         losses: Counter[str] = Counter(t for t, _, ended in mailbox.claims() if not ended)
-        if any(count > MOST_PER_TICKET for ticket, count in losses.items()
-               if mailbox.ending(ticket, count) is None):  # fmt: skip
+        if any(
+            count > MOST_PER_TICKET
+            for ticket, count in losses.items()
+            if mailbox.ending(ticket, count) is None
+        ):
             continue
         choices = [v for v in victims(folder, name) if hit[v[0]] < MOST[v[0]]]
         training = [v for v in choices if v[0] == "training"]
@@ -136,15 +143,21 @@ def main() -> None:
                 different += same != expected[seed]
             mine = [p for lease in leases(folder, f"hit-{n}") for p in marked(lease)]
             left += len(wait_gone(mine, timeout_s=90))
-            print(f"round {n}: {dict(hit)} killed so far, {lost} lost, {different} different, "
-                  f"{left} left alive", flush=True)  # fmt: skip
-    common.table("kill -9 of workers", [
-        ("killed", f"{sum(hit.values())} {dict(hit)}"),
-        ("results lost", f"{lost} of {runs}"),
-        ("fingerprints that differ", f"{different} of {runs}"),
-        ("processes left alive", str(left)),
-        ("commands given again after exit 4", str(again)),
-    ])  # fmt: skip
+            print(
+                f"round {n}: {dict(hit)} killed so far, {lost} lost, {different} different, "
+                f"{left} left alive",
+                flush=True,
+            )
+    common.table(
+        "kill -9 of workers",
+        [
+            ("killed", f"{sum(hit.values())} {dict(hit)}"),
+            ("results lost", f"{lost} of {runs}"),
+            ("fingerprints that differ", f"{different} of {runs}"),
+            ("processes left alive", str(left)),
+            ("commands given again after exit 4", str(again)),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -120,17 +120,24 @@ class Outcome:
 
 
 def drive(
-    place: Place, names: Sequence[str], folder: Path, env: dict[str, str], clock: VirtualClock,
-    seed: float, done: Connection,
-) -> None:  # fmt: skip
+    place: Place,
+    names: Sequence[str],
+    folder: Path,
+    env: dict[str, str],
+    clock: VirtualClock,
+    seed: float,
+    done: Connection,
+) -> None:
     """Be the driver of some experiments; say each one's exit code as it ends."""
     place.prepare()
     os.environ.update(env)
     clock.install()
     logging.basicConfig(
-        filename=folder / "drivers.log", level=logging.INFO, force=True,
+        filename=folder / "drivers.log",
+        level=logging.INFO,
+        force=True,
         format="%(asctime)s %(process)d %(threadName)s %(message)s",
-    )  # fmt: skip
+    )
     for noisy in ("google", "urllib3", "azure"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     dice, never = random.Random(seed), threading.Event()
@@ -169,9 +176,12 @@ def _exit_code(name: str, folder: Path, store: Store, backend: Backend) -> int:
 def live(name: str, folder: Path, store: Store, backend: Backend) -> None:
     """A driver's life, as flow and ``drillyard.run`` lead it."""
     loaded = tiny(
-        folder / name, name=name, backend=backend.kind, seeds=[1],
+        folder / name,
+        name=name,
+        backend=backend.kind,
+        seeds=[1],
         budget={"max_hours": HOURS, "max_cost": 1000},
-    )  # fmt: skip
+    )
     driver = Driver(loaded, Mailbox(store, name), backend)
     todo = driver.open()
     if not todo:
@@ -359,19 +369,23 @@ def main(sweep: Callable[[int, int, Path, float], Outcome], speed: float, left: 
             seconds = time.monotonic() - began
             print(
                 f"{total.leases} leases, {total.kills} kills, {len(total.lost)} results lost, "
-                f"{len(total.left)} things left, {seconds:.0f} s", flush=True,
-            )  # fmt: skip
+                f"{len(total.left)} things left, {seconds:.0f} s",
+                flush=True,
+            )
     bad = [*total.lost, *total.left, *total.trouble]
     for line in bad:
         print(line)
-    common.table("leases with random faults", [
-        ("leases", f"{total.leases}, {total.abandoned} of them left to themselves"),
-        ("driver processes", f"{total.lives}, {total.kills} of them killed"),
-        ("drives of an experiment that were killed", str(total.killed)),
-        ("machines taken away", str(total.cuts)),
-        *((kind, str(number)) for kind, number in total.faults.items()),
-        ("results lost", f"{len(total.lost)} of {total.results}"),
-        (f"{left} left", str(len(total.left))),
-        ("drivers that broke or hung", str(len(total.trouble))),
-    ])  # fmt: skip
+    common.table(
+        "leases with random faults",
+        [
+            ("leases", f"{total.leases}, {total.abandoned} of them left to themselves"),
+            ("driver processes", f"{total.lives}, {total.kills} of them killed"),
+            ("drives of an experiment that were killed", str(total.killed)),
+            ("machines taken away", str(total.cuts)),
+            *((kind, str(number)) for kind, number in total.faults.items()),
+            ("results lost", f"{len(total.lost)} of {total.results}"),
+            (f"{left} left", str(len(total.left))),
+            ("drivers that broke or hung", str(len(total.trouble))),
+        ],
+    )
     sys.exit(bool(bad))

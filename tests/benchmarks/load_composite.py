@@ -60,12 +60,15 @@ def main() -> None:
         explain = "import sys; from drillyard.cli.main import main; sys.exit(main(sys.argv[1:]))"
         subprocess.run(
             [sys.executable, "-c", explain, "explain", str(file)],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         whole = time.perf_counter() - began
-    print(f"{CHILDREN} children, {CHILDREN * EACH:,} parameters: load and explain "
-          f"{found[0]:.2f} s (worst {found[-1]:.2f} s; target < {TARGET_S:g} s); "
-          f"the whole process of `drillyard explain` {whole:.2f} s")  # fmt: skip
+    print(
+        f"{CHILDREN} children, {CHILDREN * EACH:,} parameters: load and explain "
+        f"{found[0]:.2f} s (worst {found[-1]:.2f} s; target < {TARGET_S:g} s); "
+        f"the whole process of `drillyard explain` {whole:.2f} s"
+    )
 
 
 if __name__ == "__main__":

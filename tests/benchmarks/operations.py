@@ -67,10 +67,13 @@ def started(folder: Path) -> None:
             alert = team.alert(f"wrong{number} Failed")
             at = team.hook.told_at[team.hook.told.index(alert)]
             told.append(at - datetime.fromisoformat(ended).timestamp())
-    common.table("local process worker, 1 warm-up and 3 rounds", [
-        ("asked for -> first training step (board)", spread(begun[1:])),
-        ("flow run failed -> the webhook was told", spread(told[1:])),
-    ])  # fmt: skip
+    common.table(
+        "local process worker, 1 warm-up and 3 rounds",
+        [
+            ("asked for -> first training step (board)", spread(begun[1:])),
+            ("flow run failed -> the webhook was told", spread(told[1:])),
+        ],
+    )
 
 
 def many(folder: Path, limit: int = MANY) -> None:
@@ -82,10 +85,18 @@ def many(folder: Path, limit: int = MANY) -> None:
         for number in range(MANY):
             name = f"many{number:02d}"
             file = team.bench.folder / f"{name}.json"
-            file.write_text(json.dumps({
-                "schema": 1, "name": name, "workload": "mock", "seeds": [1],
-                "mock": {"metrics": ["score"]}, "tracking": {"mlflow": None},
-            }))  # fmt: skip
+            file.write_text(
+                json.dumps(
+                    {
+                        "schema": 1,
+                        "name": name,
+                        "workload": "mock",
+                        "seeds": [1],
+                        "mock": {"metrics": ["score"]},
+                        "tracking": {"mlflow": None},
+                    }
+                )
+            )
             runs[team.start(file)] = name
         asked = time.time()
         most = 0
@@ -105,13 +116,17 @@ def many(folder: Path, limit: int = MANY) -> None:
             for name in runs.values()
         )
         left = sum(not gone for n in runs.values() for gone in team.bench.leases(n).values())
-    common.table(f"{MANY} flow runs asked for at once, one server on PostgreSQL, one worker", [
-        ("final states", str(dict(states))), ("results stored", f"{stored} of {MANY}"),
-        ("leases that are not gone", str(left)),
-        ("most of them at work at once", f"{most}, allowed {limit}"),
-        ("to ask for them", f"{asked - began:.0f} s"),
-        ("and until all had ended", f"{took:.0f} s"),
-    ])  # fmt: skip
+    common.table(
+        f"{MANY} flow runs asked for at once, one server on PostgreSQL, one worker",
+        [
+            ("final states", str(dict(states))),
+            ("results stored", f"{stored} of {MANY}"),
+            ("leases that are not gone", str(left)),
+            ("most of them at work at once", f"{most}, allowed {limit}"),
+            ("to ask for them", f"{asked - began:.0f} s"),
+            ("and until all had ended", f"{took:.0f} s"),
+        ],
+    )
 
 
 def states_of(team: Yard, runs: list[str]) -> Counter[str]:
@@ -133,8 +148,9 @@ def streaming(folder: Path, every_s: int = 10) -> None:
     bench = Bench(folder)
     # Slow, so that the training itself computes next to nothing.
     world = {"id": "world:Slow", "args": {"step_s": 0.02, "talk": 50 * every_s}}
-    file = bench.write("talk", simulator=world,
-                       train={"steps": 10_000_000, "checkpoint_every": 1_000_000})  # fmt: skip
+    file = bench.write(
+        "talk", simulator=world, train={"steps": 10_000_000, "checkpoint_every": 1_000_000}
+    )
     off, home = folder / "off", folder / "home"
     command = [sys.executable, "-c", IN_TURNS, str(off), *bench.command("run", file)[1:]]
     environ = {**os.environ, "PREFECT_HOME": str(home)}
@@ -162,10 +178,13 @@ def streaming(folder: Path, every_s: int = 10) -> None:
         bench.run("cancel", "talk")
     extra = statistics.mean(used["with"]) - statistics.mean(used["without"])
     title = f"CPU time of command and server in turns of {WINDOW_S:g} s, a line in {every_s} s"
-    common.table(title, [
-        *((side, spread(found)) for side, found in used.items()),
-        ("difference of training time", f"{100 * extra / WINDOW_S:.2f} %"),
-    ])  # fmt: skip
+    common.table(
+        title,
+        [
+            *((side, spread(found)) for side, found in used.items()),
+            ("difference of training time", f"{100 * extra / WINDOW_S:.2f} %"),
+        ],
+    )
 
 
 def own_s(process: psutil.Process) -> float:

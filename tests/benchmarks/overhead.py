@@ -84,8 +84,9 @@ def running_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     server = subprocess.Popen(
         [str(common.BIN / "python"), "-m", "prefect", "server", "start", "--port", str(port)],
         env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "0"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}/api"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

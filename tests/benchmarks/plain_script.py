@@ -46,17 +46,27 @@ def main() -> None:
     callback: BaseCallback = Marks()
     if every:
         callback = EvalCallback(
-            make_vec_env(n_envs=1, seed=seed + 1000, **make), eval_freq=every // 8,
-            n_eval_episodes=10, verbose=0, best_model_save_path="best",
-        )  # fmt: skip
+            make_vec_env(n_envs=1, seed=seed + 1000, **make),
+            eval_freq=every // 8,
+            n_eval_episodes=10,
+            verbose=0,
+            best_model_save_path="best",
+        )
     model = PPO("MlpPolicy", env, n_steps=512, batch_size=256, seed=seed, device="cpu")
     model.set_logger(Logger(None, []))  # its own leaves an empty folder
     start = time.perf_counter()
     model.learn(steps, callback=callback)
     seconds = time.perf_counter() - start
     model.save("final")
-    print(json.dumps({"steps": model.num_timesteps, "learn_s": seconds,
-                      "steps_per_s": model.num_timesteps / seconds}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "steps": model.num_timesteps,
+                "learn_s": seconds,
+                "steps_per_s": model.num_timesteps / seconds,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

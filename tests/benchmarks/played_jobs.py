@@ -39,8 +39,9 @@ POLL_S, BEAT_S = 1.0, 4.0
 TRAIN_S = 1.0
 _BLOB = re.compile(
     r"<Name>([^<]+)</Name>.*?<Last-Modified>([^<]+)</Last-Modified>.*?"
-    r"<Content-Length>(\d+)</Content-Length>", re.S,
-)  # fmt: skip
+    r"<Content-Length>(\d+)</Content-Length>",
+    re.S,
+)
 
 
 class BlobsInside:
@@ -140,9 +141,15 @@ class Player(Worker):
     def say(self, state: str, message: str = "") -> None:
         """Its word in the mailbox, under the name that Azure knows it by."""
         record = WorkerRecord(
-            worker=self.worker, lease=self.order.lease_id, state=state, slots=1, message=message,
-            host=self._job.name, written_at=SYSTEM.now(), ready_at=SYSTEM.now(),
-        )  # fmt: skip
+            worker=self.worker,
+            lease=self.order.lease_id,
+            state=state,
+            slots=1,
+            message=message,
+            host=self._job.name,
+            written_at=SYSTEM.now(),
+            ready_at=SYSTEM.now(),
+        )
         self.mailbox.write(f"workers/{self.worker}.json", record)
 
     def run(self) -> None:

@@ -29,8 +29,8 @@ from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.gcp import naming
-from drillyard_backends.gcp.leaving import Leaver
-from drillyard_backends.gcp.own_group import OwnGroup
+from drillyard_backends.gcp.instance_group_self import OwnGroup
+from drillyard_backends.gcp.self_delete import Leaver
 from drillyard_emulators.gcp.cloud import Cloud, main
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
@@ -151,9 +151,13 @@ class Player(Worker):
     """
 
     def __init__(
-        self, instance: Instance, bucket: BucketInside, group: OwnGroup, look: Look,
+        self,
+        instance: Instance,
+        bucket: BucketInside,
+        group: OwnGroup,
+        look: Look,
         train_s: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         order = Order.from_bytes(instance.metadata[naming.ORDER_KEY].encode())
         self._instance, self._group = instance, group
         number = str(instance.instance_id)
@@ -167,10 +171,16 @@ class Player(Worker):
         """Its word in the mailbox: of one slot, under the name that the provider knows it by."""
         self._beats += 1
         record = WorkerRecord(
-            worker=self.worker, lease=self.order.lease_id, state=state, slots=1, message=message,
-            host=self._instance.name, beat=self._beats,
-            written_at=SYSTEM.now(), ready_at=SYSTEM.now(),
-        )  # fmt: skip
+            worker=self.worker,
+            lease=self.order.lease_id,
+            state=state,
+            slots=1,
+            message=message,
+            host=self._instance.name,
+            beat=self._beats,
+            written_at=SYSTEM.now(),
+            ready_at=SYSTEM.now(),
+        )
         self.mailbox.write(f"workers/{self.worker}.json", record)
 
     def run(self) -> None:

@@ -33,11 +33,13 @@ def case(seed: int) -> dict[str, object]:
 
     preset = next(e for e in table() if e["name"] == "pendulum/sac")["values"]
     return {
-        "simulator": {"id": "Pendulum-v1"}, "seeds": [seed],
+        "simulator": {"id": "Pendulum-v1"},
+        "seeds": [seed],
         "learner": {"algorithm": "sac", "preset": None, **preset["learner"]},
         "train": {"steps": STEPS, "checkpoint_every": 500},
-        "evaluate": {"episodes": EPISODES}, "tracking": {"tensorboard": False},
-    }  # fmt: skip
+        "evaluate": {"episodes": EPISODES},
+        "tracking": {"tensorboard": False},
+    }
 
 
 def trained(store: Path, seed: int, kills: int) -> tuple[float, int]:
@@ -48,8 +50,9 @@ def trained(store: Path, seed: int, kills: int) -> tuple[float, int]:
     for attempt in range(1, kills + 2):
         # Each attempt but the last lives for some steps, whether or not a checkpoint was written.
         die_at = dice.randint(300, 1800) if attempt <= kills else None
-        process = processes.Process(target=resume_runner.train,
-                                    args=(str(store), case(seed), attempt, die_at))  # fmt: skip
+        process = processes.Process(
+            target=resume_runner.train, args=(str(store), case(seed), attempt, die_at)
+        )
         process.start()
         process.join()
         wanted = 0 if die_at is None else -9
@@ -96,8 +99,12 @@ def main() -> None:
         for side, each in both.items()
     ]
     ends = t_interval(both["left alone"]) or (float("nan"), float("nan"))
-    rows.append(("interval of their mean, left alone",
-                 f"{ends[0]:.1f} to {ends[1]:.1f}; {resumes} resumes"))  # fmt: skip
+    rows.append(
+        (
+            "interval of their mean, left alone",
+            f"{ends[0]:.1f} to {ends[1]:.1f}; {resumes} resumes",
+        )
+    )
     common.table(f"SAC on Pendulum-v1, {STEPS:,} steps, {KILLS} kills a seed", rows)
 
 

@@ -20,10 +20,15 @@ from drillyard.spec.presets import table
 from . import common
 
 STEPS = {
-    "cartpole/ppo": 50_000, "cartpole/a2c": 200_000, "cartpole/dqn": 50_000,
-    "pendulum/sac": 12_000, "pendulum/td3": 10_000, "pendulum/tqc": 12_000,
-    "cstr/ppo": 200_000, "cstr/sac": 20_000,
-}  # fmt: skip
+    "cartpole/ppo": 50_000,
+    "cartpole/a2c": 200_000,
+    "cartpole/dqn": 50_000,
+    "pendulum/sac": 12_000,
+    "pendulum/td3": 10_000,
+    "pendulum/tqc": 12_000,
+    "cstr/ppo": 200_000,
+    "cstr/sac": 20_000,
+}
 SEEDS = [1, 2, 3]
 EPISODES = 50
 CSTR = {
@@ -58,10 +63,19 @@ def measure(
     simulator, steps = when["simulators"][-1], STEPS[name]
     simulator = "cstr" if "Cstr" in simulator else simulator
     path = folder / f"{name.replace('/', '-')}.yaml"
-    path.write_text(FILE.format(
-        slug=path.stem, simulator=simulator, algorithm=when["algorithm"], name=name, steps=steps,
-        episodes=EPISODES, seeds=SEEDS, workers=workers, engine=engine,
-    ))  # fmt: skip
+    path.write_text(
+        FILE.format(
+            slug=path.stem,
+            simulator=simulator,
+            algorithm=when["algorithm"],
+            name=name,
+            steps=steps,
+            episodes=EPISODES,
+            seeds=SEEDS,
+            workers=workers,
+            engine=engine,
+        )
+    )
     extra = CSTR if simulator == "cstr" else {}
     began = time.monotonic()
     found = drillyard.run(

@@ -24,8 +24,12 @@ def main() -> None:
     trials = parser.parse_args().trials
     with tempfile.TemporaryDirectory() as folder:
         write_search(Path(folder), trials, seeds=(1,))
-        for options in (["--top", "5"], ["--json"], ["--csv", "-"],
-                        ["--parquet", str(Path(folder) / "x.parquet")]):  # fmt: skip
+        for options in (
+            ["--top", "5"],
+            ["--json"],
+            ["--csv", "-"],
+            ["--parquet", str(Path(folder) / "x.parquet")],
+        ):
             command = [str(BIN / "drillyard"), "results", "search", "--store", folder]
             began = time.monotonic()
             subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)

@@ -84,13 +84,20 @@ def main() -> None:
     options = parser.parse_args()
     trials = options.trials
     spec = {
-        "schema": 1, "name": "scale", "workload": "mock", "seeds": [1],
+        "schema": 1,
+        "name": "scale",
+        "workload": "mock",
+        "seeds": [1],
         "mock": {"range": [0, 100], "noise": 0.05},
         "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
         "resources": {"workers": options.workers},
-        "study": {"chooser": options.chooser, "trials": trials, "confirm": 0,
-                  "objectives": [{"metric": METRIC, "direction": "min"}]},
-    }  # fmt: skip
+        "study": {
+            "chooser": options.chooser,
+            "trials": trials,
+            "confirm": 0,
+            "objectives": [{"metric": METRIC, "direction": "min"}],
+        },
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "scale.json").write_text(json.dumps(spec))

@@ -52,9 +52,14 @@ class Gap:
 
 
 def ours(
-    folder: Path, runs: int, steps: int, workers: int, chooser: str, backend: str,
+    folder: Path,
+    runs: int,
+    steps: int,
+    workers: int,
+    chooser: str,
+    backend: str,
     name: str = "",
-) -> tuple[float, list[Gap]]:  # fmt: skip
+) -> tuple[float, list[Gap]]:
     """Seconds from the first claim to the last ending, and the gaps between tickets."""
     name = name or f"throughput-{workers}"
     text = EXPERIMENT.format(name=name, steps=steps, every=10 * steps, seeds=[1])

@@ -41,9 +41,16 @@ study: {{chooser: random, trials: {trials}, defaults_first: false, confirm: 0}}
 def ours(folder: Path, trials: int, steps: int) -> float:
     """Seconds of `drillyard run`."""
     settings = ", ".join(f"{k}: {v}" for k, v in SETTINGS.items())
-    (folder / "tuners.yaml").write_text(EXPERIMENT.format(
-        settings=settings, steps=steps, episodes=EPISODES, low=LOW, high=HIGH, trials=trials,
-    ))  # fmt: skip
+    (folder / "tuners.yaml").write_text(
+        EXPERIMENT.format(
+            settings=settings,
+            steps=steps,
+            episodes=EPISODES,
+            low=LOW,
+            high=HIGH,
+            trials=trials,
+        )
+    )
     seconds = drillyard(folder, "run", "tuners.yaml").seconds
     print(f"drillyard: {seconds:.1f} s", file=sys.stderr, flush=True)
     done = [t for t in results(folder, "tuners")["trials"] if t["status"] == "SUCCEEDED"]  # type: ignore[attr-defined]

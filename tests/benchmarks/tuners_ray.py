@@ -19,10 +19,14 @@ def objective(config: dict) -> None:
 
     torch.set_num_threads(1)
     model = PPO(
-        "MlpPolicy", Monitor(gymnasium.make("CartPole-v1")), learning_rate=config["lr"],
-        n_steps=config["n_steps"], batch_size=config["batch_size"], n_epochs=config["n_epochs"],
+        "MlpPolicy",
+        Monitor(gymnasium.make("CartPole-v1")),
+        learning_rate=config["lr"],
+        n_steps=config["n_steps"],
+        batch_size=config["batch_size"],
+        n_epochs=config["n_epochs"],
         device="cpu",
-    )  # fmt: skip
+    )
     model.learn(config["steps"])
     world = Monitor(gymnasium.make("CartPole-v1"))
     tune.report({"return": evaluate_policy(model, world, config["episodes"])[0]})
@@ -36,15 +40,18 @@ def main() -> None:
     found = tune.Tuner(
         tune.with_resources(objective, {"cpu": 1}),
         param_space={
-            "lr": tune.loguniform(float(low), float(high)), "steps": int(steps),
-            "episodes": int(episodes), "n_steps": int(n_steps), "batch_size": int(batch_size),
+            "lr": tune.loguniform(float(low), float(high)),
+            "steps": int(steps),
+            "episodes": int(episodes),
+            "n_steps": int(n_steps),
+            "batch_size": int(batch_size),
             "n_epochs": int(n_epochs),
         },
         tune_config=tune.TuneConfig(
             num_samples=int(trials), metric="return", mode="max", max_concurrent_trials=2
         ),
         run_config=tune.RunConfig(storage_path=str(Path.cwd() / "ray"), verbose=0),
-    ).fit()  # fmt: skip
+    ).fit()
     print("best", found.get_best_result().metrics["return"])
     print(f"finished {len(found) - found.num_errors} trials")
 

@@ -49,9 +49,12 @@ class Side:
         """Begin; its processes are known by a word in their environment."""
         with open(self.output, "wb") as out:
             self.process = subprocess.Popen(
-                self.command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT,
+                self.command,
+                cwd=self.folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env, MARK: self.word},
-            )  # fmt: skip
+            )
 
     def processes(self) -> list[psutil.Process]:
         """All that live and carry the word."""

@@ -102,15 +102,19 @@ def compare(settings: dict[str, Any], seeds: range, steps: int, all_: float) -> 
         ours = learn(make_vec(SPEC, N, seed, how="vectorised"), seed, steps, settings)
         found.append((theirs, ours))
         sides = [f"{rate:,.0f} steps/s, return {score:.1f}" for rate, score in (theirs, ours)]
-        print(f"seed {seed}: plain {sides[0]}; at once {sides[1]}; ratio "
-              f"{ours[0] / theirs[0]:.2f}", flush=True)  # fmt: skip
+        print(
+            f"seed {seed}: plain {sides[0]}; at once {sides[1]}; ratio {ours[0] / theirs[0]:.2f}",
+            flush=True,
+        )
     ratio = statistics.median(ours[0] / theirs[0] for theirs, ours in found)
     plain_us, ours_us = (statistics.median(1e6 / side[i][0] for side in found) for i in (0, 1))
     # A simulator that costs nothing would leave the learner, which is the same on both sides.
     ceiling = plain_us / (ours_us - 1e6 / all_)
-    print(f"PPO: ratio {ratio:.2f}; with a simulator that takes no time {ceiling:.2f}: of "
-          f"{ours_us:.1f} us a step the simulators take {1e6 / all_:.1f}, of {plain_us:.1f} plain "
-          f"{plain_us - ours_us + 1e6 / all_:.1f}")  # fmt: skip
+    print(
+        f"PPO: ratio {ratio:.2f}; with a simulator that takes no time {ceiling:.2f}: of "
+        f"{ours_us:.1f} us a step the simulators take {1e6 / all_:.1f}, of {plain_us:.1f} plain "
+        f"{plain_us - ours_us + 1e6 / all_:.1f}"
+    )
     for side, name in enumerate(("plain", "at once")):
         returns = [pair[side][1] for pair in found]
         low, high = t_interval(returns) or (min(returns), max(returns))

@@ -39,13 +39,30 @@ def zoo(venv: Path, folder: Path) -> float:
     """Summed steps/s of two zoo runs side by side."""
     runs = [
         subprocess.Popen(
-            [str(venv / "bin" / "python"), "-m", "rl_zoo3.train", "--algo", "ppo", "--env",
-             "CartPole-v1", "-n", str(STEPS), "--seed", str(seed), "--eval-freq", "-1",
-             "-f", str(folder / f"zoo-{seed}")],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
+            [
+                str(venv / "bin" / "python"),
+                "-m",
+                "rl_zoo3.train",
+                "--algo",
+                "ppo",
+                "--env",
+                "CartPole-v1",
+                "-n",
+                str(STEPS),
+                "--seed",
+                str(seed),
+                "--eval-freq",
+                "-1",
+                "-f",
+                str(folder / f"zoo-{seed}"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
         )
         for seed in (1, 2)
-    ]  # fmt: skip
+    ]
     total = 0.0
     for run in runs:
         output = run.communicate()[0]
@@ -74,8 +91,12 @@ def main() -> None:
         for n in range(rounds):
             theirs, mine = zoo(venv, folder), ours(folder, n)
             ratios.append(mine / theirs)
-            rows.append((f"round {n}", f"zoo {theirs:7.0f}   drillyard {mine:7.0f}   "
-                                       f"ratio {mine / theirs:5.2f}"))  # fmt: skip
+            rows.append(
+                (
+                    f"round {n}",
+                    f"zoo {theirs:7.0f}   drillyard {mine:7.0f}   ratio {mine / theirs:5.2f}",
+                )
+            )
     rows.append(("median ratio", f"{statistics.median(ratios):5.2f}"))
     common.table("steps/s summed over two runs side by side, PPO on CartPole-v1", rows)
 

@@ -24,18 +24,29 @@ BIN = Path(sys.executable).parent
 def yard(api: Api, bench: Bench) -> Iterator[Bench]:  # noqa: F811
     """A folder whose deployments are on the server, with a worker."""
     environ = {
-        **os.environ, "PREFECT_API_URL": api.url, "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "DRILLYARD_STORE": str(bench.store), "PREFECT_HOME": str(bench.folder / "home"),
-    }  # fmt: skip
+        **os.environ,
+        "PREFECT_API_URL": api.url,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "DRILLYARD_STORE": str(bench.store),
+        "PREFECT_HOME": str(bench.folder / "home"),
+    }
     subprocess.run(
-        [DRILLYARD, "deploy"], check=True, env=environ, cwd=bench.folder, timeout=PATIENCE_S,
+        [DRILLYARD, "deploy"],
+        check=True,
+        env=environ,
+        cwd=bench.folder,
+        timeout=PATIENCE_S,
         capture_output=True,
-    )  # fmt: skip
+    )
     with open(bench.folder / "worker.log", "w") as log:
         worker = subprocess.Popen(
             [BIN / "prefect", "worker", "start", "--pool", "drillyard-local", "--type", "process"],
-            env=environ, cwd=bench.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=environ,
+            cwd=bench.folder,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
     try:
         yield bench
     finally:
@@ -45,8 +56,11 @@ def yard(api: Api, bench: Bench) -> Iterator[Bench]:  # noqa: F811
 
 def test_a_form_is_filled_and_its_run_completes(api: Api, yard: Bench, chromium: str) -> None:  # noqa: F811
     file = yard.write("asked")
-    found = [d for d in api.post("/deployments/filter", {})
-             if d["entrypoint"] == "drillyard_flows.experiment:experiment"]  # fmt: skip
+    found = [
+        d
+        for d in api.post("/deployments/filter", {})
+        if d["entrypoint"] == "drillyard_flows.experiment:experiment"
+    ]
     base = api.url.removesuffix("/api")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -42,10 +42,16 @@ def seen(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     assert done.returncode == 0, done.stderr
     # A link that a browser can follow needs a server that has an address.
     subprocess.run(
-        [sys.executable, "-c", "from drillyard_flows.artifacts import _link\n"
-         "_link('mlflow', 'seen', 'http://127.0.0.1:5000/', 'Tracking of seen', '')"],
-        check=True, timeout=PATIENCE_S, env={**os.environ, "PREFECT_API_URL": api.url},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from drillyard_flows.artifacts import _link\n"
+            "_link('mlflow', 'seen', 'http://127.0.0.1:5000/', 'Tracking of seen', '')",
+        ],
+        check=True,
+        timeout=PATIENCE_S,
+        env={**os.environ, "PREFECT_API_URL": api.url},
+    )
     base = api.url.removesuffix("/api")
     run = api.flow_run(NAME)
     pages = {
@@ -84,8 +90,9 @@ def test_the_learning_curve_is_a_picture_that_loads(page: Page, seen: dict[str, 
     page.goto(seen["learning-curve"])
     picture = page.get_by_alt_text("Learning curve: return over steps")
     expect(picture).to_be_visible()
-    width, height = picture.evaluate("i => i.decode().then(() => [i.naturalWidth, "
-                                     "i.naturalHeight])")  # fmt: skip
+    width, height = picture.evaluate(
+        "i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])"
+    )
     assert width > 400 and height > 150
     shows(page, "The agent reaches a mean return of")
 

@@ -47,9 +47,15 @@ def test_no_request_no_complaint_every_section(browser: Browser, report: Path) -
     assert page.title() == "cstr-ppo: results"
     headings = page.locator("section > h2").all_inner_texts()
     assert headings == [
-        "Learning curves", "Final evaluation", "One evaluation episode", "Runs", "Time and cost",
-        "Configuration", "Reproducing it", "How the intervals were made",
-    ]  # fmt: skip
+        "Learning curves",
+        "Final evaluation",
+        "One evaluation episode",
+        "Runs",
+        "Time and cost",
+        "Configuration",
+        "Reproducing it",
+        "How the intervals were made",
+    ]
     assert page.locator("figure svg:visible").count() == 3
     captions = page.locator("table:visible caption").all_inner_texts()
     assert "Wall-clock time of each phase" in captions

@@ -23,11 +23,16 @@ OBSERVATIONS = {
     "discrete": spaces.Discrete(6),
     "multidiscrete": spaces.MultiDiscrete([3, 4]),
     "multibinary": spaces.MultiBinary(4),
-    "dict": spaces.Dict({
-        "z": _FLAT, "a": spaces.Discrete(3), "m": spaces.MultiDiscrete([2, 3]),
-        "b": spaces.MultiBinary(2), "table": spaces.Box(-1.0, 1.0, (2, 2), np.float32),
-    }),
-}  # fmt: skip
+    "dict": spaces.Dict(
+        {
+            "z": _FLAT,
+            "a": spaces.Discrete(3),
+            "m": spaces.MultiDiscrete([2, 3]),
+            "b": spaces.MultiBinary(2),
+            "table": spaces.Box(-1.0, 1.0, (2, 2), np.float32),
+        }
+    ),
+}
 
 
 class AnySpaces(gym.Env):

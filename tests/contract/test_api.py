@@ -143,9 +143,10 @@ def test_a_callback_stops_and_the_same_call_goes_on(folder, way):
     assert points[:60] == list(range(1, 61))
     mailbox = Mailbox(open_store("drillyard-runs"), "count")
     starts = sorted(
-        i.key for i in mailbox.store.list(mailbox.key("runs/t0001-s1/attempts/"))
+        i.key
+        for i in mailbox.store.list(mailbox.key("runs/t0001-s1/attempts/"))
         if i.key.endswith("start.json")
-    )  # fmt: skip
+    )
     assert len(starts) == 2
     second = AttemptStart.from_bytes(mailbox.store.get(starts[1]))
     assert second.resumed_step and second.resumed_step >= 5
@@ -160,8 +161,9 @@ def test_two_calls_side_by_side_from_threads(folder):
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(call, (1, 2)))
     assert [(r.name, r.status, r.runs[0].seed) for r in found] == [
-        ("side1", "SUCCEEDED", 1), ("side2", "SUCCEEDED", 2),
-    ]  # fmt: skip
+        ("side1", "SUCCEEDED", 1),
+        ("side2", "SUCCEEDED", 2),
+    ]
     assert all(nothing_rented(folder, r.name) for r in found)
 
 
@@ -193,9 +195,13 @@ def test_a_changed_specification_runs_as_another_experiment(folder):
 
 def test_overrides_are_those_of_the_command_line(folder):
     loaded = drillyard.load(
-        "count.yaml", globals=["{steps: 7}"], step_s=0.5, seeds=[3], resources={"workers": 1},
+        "count.yaml",
+        globals=["{steps: 7}"],
+        step_s=0.5,
+        seeds=[3],
+        resources={"workers": 1},
         tracking__tensorboard=False,
-    )  # fmt: skip
+    )
     assert loaded.spec.parameters.const_args == {"steps": 7, "step_s": 0.5, "fail": 0}
     assert (loaded.spec.seeds, loaded.spec.resources.workers) == ([3], 1)
     assert loaded.spec.tracking.tensorboard is False

@@ -142,29 +142,53 @@ def objects() -> bytes:
 
 Spoilt = Callable[[Path], bytes]
 CASES: list[tuple[int, str, Spoilt, list[str]]] = [
-    (71, "tensors.safetensors", lambda p: (newest(p) / "tensors.safetensors").read_bytes()[:-9],
-     ["is no safetensors file", "ends at byte"]),
-    (71, "tensors.safetensors", lambda _: b"<!DOCTYPE html><html>log in</html>",
-     ["it is an HTML page"]),
+    (
+        71,
+        "tensors.safetensors",
+        lambda p: (newest(p) / "tensors.safetensors").read_bytes()[:-9],
+        ["is no safetensors file", "ends at byte"],
+    ),
+    (
+        71,
+        "tensors.safetensors",
+        lambda _: b"<!DOCTYPE html><html>log in</html>",
+        ["it is an HTML page"],
+    ),
     (71, "arrays.npz", lambda _: b"not a zip", ["is no .npz", "not a zip"]),
     (71, "state.json", lambda _: b"{", ["is no JSON"]),
     (72, "tensors.safetensors", lambda _: b"\x80\x04\x95evil", ["holds a pickle"]),
     (72, "arrays.npz", lambda _: objects(), ["a00000.npy holds Python objects"]),
-    (73, "arrays.npz", lambda _: npz({"a.npy": b"0" * 10**7}, zipfile.ZIP_DEFLATED),
-     ["unpacks to 10,000,000 bytes"]),
-    (73, "arrays.npz", lambda _: npz({f"a{i}.npy": b"" for i in range(10_001)}),
-     ["10,001 members"]),
+    (
+        73,
+        "arrays.npz",
+        lambda _: npz({"a.npy": b"0" * 10**7}, zipfile.ZIP_DEFLATED),
+        ["unpacks to 10,000,000 bytes"],
+    ),
+    (
+        73,
+        "arrays.npz",
+        lambda _: npz({f"a{i}.npy": b"" for i in range(10_001)}),
+        ["10,001 members"],
+    ),
     (73, "arrays.npz", lambda _: npz({"../../evil.npy": b""}), ["'../../evil.npy'"]),
-    (74, "tensors.safetensors", with_nan,
-     ["not finite", "shape (64, 2)", "model.modules.policy."]),
-]  # fmt: skip
+    (
+        74,
+        "tensors.safetensors",
+        with_nan,
+        ["not finite", "shape (64, 2)", "model.modules.policy."],
+    ),
+]
 
 
 @pytest.mark.parametrize(("number", "name", "data", "words"), CASES)
 def test_a_checkpoint_that_must_not_be_read(
-    place: Path, capsys: pytest.CaptureFixture[str], number: int, name: str, data: Spoilt,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    name: str,
+    data: Spoilt,
     words: list[str],
-) -> None:  # fmt: skip
+) -> None:
     spoil(place, name, data(place))
     text = refused(place, capsys, "resume", "broken")
     for word in (*words, f"the checkpoint of {RUN} at step 192: {name}", "delete the folder"):
@@ -204,8 +228,13 @@ def test_tensors_of_other_shapes(place: Path, capsys: pytest.CaptureFixture[str]
     """Row 74: which tensor, its shape and the one that the model has."""
     spoil(place, "tensors.safetensors", narrower(place))
     text = refused(place, capsys, "resume", "broken")
-    for word in (f"the checkpoint of {RUN} at step 192: tensors.safetensors", "0.weight",
-                 "[64, 1]", "[64, 2]", "delete the folder"):  # fmt: skip
+    for word in (
+        f"the checkpoint of {RUN} at step 192: tensors.safetensors",
+        "0.weight",
+        "[64, 1]",
+        "[64, 2]",
+        "delete the folder",
+    ):
         assert word in text
 
 

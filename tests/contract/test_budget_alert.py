@@ -13,7 +13,7 @@ import drillyard
 from drillyard.backend import open_backend
 from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import preview
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import Loaded
@@ -23,9 +23,14 @@ from tests.helpers.paid_backend import PaidBackend
 
 HOUR_S = 3600.0
 SPEC = {
-    "schema": 1, "name": "m", "workload": "mock", "backend": "paid", "seeds": [1],
-    "budget": {"max_hours": 1.0, "max_cost": 100.0}, "tracking": {"mlflow": None},
-}  # fmt: skip
+    "schema": 1,
+    "name": "m",
+    "workload": "mock",
+    "backend": "paid",
+    "seeds": [1],
+    "budget": {"max_hours": 1.0, "max_cost": 100.0},
+    "tracking": {"mlflow": None},
+}
 
 
 class Before:
@@ -42,7 +47,7 @@ class Before:
 
     def command(self) -> None:
         """Another command begins."""
-        self.tenancy = Tenancy(
+        self.leases = LeaseManager(
             self.mailbox, open_backend("paid", {}), Ledger(self.mailbox, self.clock), self.clock
         )
 
@@ -51,14 +56,14 @@ class Before:
         return order.model_copy(update={"lease_id": lease})
 
     def rents(self) -> None:
-        self.tenancy.rent(self.loaded.spec, self._order)
+        self.leases.rent(self.loaded.spec, self._order)
 
     def loses(self) -> None:
         """The provider takes the machine, and the command rents another one."""
-        lease = self.tenancy.lease
+        lease = self.leases.lease
         assert lease is not None
         PaidBackend.machines[lease.lease_id].gone_at = self.clock.now()
-        self.tenancy.replace(self.loaded.spec, self._order)
+        self.leases.replace(self.loaded.spec, self._order)
 
     def passes(self, minutes: float) -> None:
         self.clock.advance(minutes * 60.0)
@@ -119,7 +124,7 @@ def test_machines_of_a_command_that_came_to_its_end_do_not_count(tmp_path: Path)
     before = Before(tmp_path, hours_ago=60 / 60)
     before.rents()
     before.passes(55)
-    before.tenancy.end_all(60.0, lambda: None)
+    before.leases.end_all(60.0, lambda: None)
     before.passes(5)
     assert alerts_of_a_new_driver(before) == []
 
@@ -132,7 +137,7 @@ def test_a_limit_that_was_reached_between_two_looks_is_told_after_the_end(tmp_pa
     before.passes(50)
     watch = Watch(driver, lambda event, _, **said: told.append(said["limit"]))
     before.passes(0.1)
-    before.tenancy.end_all(60.0, lambda: None)
+    before.leases.end_all(60.0, lambda: None)
     watch.look()
     assert told == ["budget.max_hours"]
 

@@ -22,9 +22,9 @@ from drillyard.system.processes import marked, send
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard.testing.backend_troubles import Trouble, breaking
 from drillyard_backends.dask.backend import DaskBackend
-from drillyard_backends.dask.client import Door, _clients, _end
-from drillyard_backends.dask.station import Station
+from drillyard_backends.dask.client import SchedulerAddress, _clients, _end
 from drillyard_backends.dask.versions import compare
+from drillyard_backends.dask.worker_proxy import WorkerProxy
 from tests.helpers.patience import until
 from tests.helpers.toy import Toys
 
@@ -54,9 +54,13 @@ def order(toy):
 def broken(error):
     """Neither the scheduler nor this machine's table of processes answers."""
     return breaking(
-        error, (Client, "sync"), (Client, "submit"), (Client, "run"), (psutil, "process_iter"),
+        error,
+        (Client, "sync"),
+        (Client, "submit"),
+        (Client, "run"),
+        (psutil, "process_iter"),
         (subprocess, "Popen"),
-    )  # fmt: skip
+    )
 
 
 class TestOwned(BackendSuite):
@@ -72,8 +76,9 @@ class TestOwned(BackendSuite):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
-                      memory_limit=0) as one:  # fmt: skip
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as one:
         yield one
 
 
@@ -130,9 +135,18 @@ def test_a_name_that_leads_to_a_public_address_is_refused(monkeypatch, toy):
 
 
 def test_versions_that_differ_are_a_table():
-    here = {"python": "3.11.7", "drillyard": "1", "dask": "2", "torch": "2.10", "numpy": None,
-            "distributed": "2", "cloudpickle": "3", "msgpack": "1",
-            "stable-baselines3": "2", "gymnasium": "1"}  # fmt: skip
+    here = {
+        "python": "3.11.7",
+        "drillyard": "1",
+        "dask": "2",
+        "torch": "2.10",
+        "numpy": None,
+        "distributed": "2",
+        "cloudpickle": "3",
+        "msgpack": "1",
+        "stable-baselines3": "2",
+        "gymnasium": "1",
+    }
     same = {**here, "python": "3.11.2.final.0"}
     assert compare(here, {"tcp://a:1": same}) == []
     other = {**same, "drillyard": None, "torch": "2.11", "python": "3.12.1.final.0"}
@@ -140,9 +154,11 @@ def test_versions_that_differ_are_a_table():
     assert (error.severity, warning.severity) == (Severity.ERROR, Severity.WARNING)
     rows = [line.split() for line in error.message.splitlines()[1:]]
     assert rows == [
-        ["python", "drillyard"], ["here", "3.11.7", "1"],
-        ["tcp://a:1", "3.11.2.final.0", "1"], ["tcp://b:1", "3.12.1.final.0", "-"],
-    ]  # fmt: skip
+        ["python", "drillyard"],
+        ["here", "3.11.7", "1"],
+        ["tcp://a:1", "3.11.2.final.0", "1"],
+        ["tcp://b:1", "3.12.1.final.0", "-"],
+    ]
     assert "drillyard==1" in error.fix
     assert "2.11" in warning.message
 
@@ -157,8 +173,12 @@ def test_a_mailbox_that_workers_do_not_share_is_refused(cluster, toy):
 
 def own_addresses():
     """This machine's IPv4 addresses, one more of the loopback among them."""
-    found = {a.address for one in psutil.net_if_addrs().values() for a in one
-             if a.family is socket.AF_INET}  # fmt: skip
+    found = {
+        a.address
+        for one in psutil.net_if_addrs().values()
+        for a in one
+        if a.family is socket.AF_INET
+    }
     return found | {"127.0.0.2"}
 
 
@@ -180,7 +200,7 @@ def test_an_own_cluster_listens_at_home_only_and_wants_a_certificate(tmp_path, t
     foreign = {name: getattr(stranger, name) for name in names}
     for address, security in ((door.address, foreign), (door.address.replace("tls", "tcp"), {})):
         with pytest.raises(DrillyardError):
-            Door(address, security, 2.0).client()
+            SchedulerAddress(address, security, 2.0).client()
     backend.teardown(lease)
     assert list(marked(toy.lease)) == []
 
@@ -210,7 +230,7 @@ def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):
 
     gate = tmp_path / "gate"
     run = toy.post(gate=str(gate))
-    station = Station(toy.order(idle_s=60.0), "0", 1, base, {})
+    station = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base, {})
     with ThreadPoolExecutor() as pool:
         word = pool.submit(station.do, f"{run}.train")
         toy.pid_of(run, 1)
@@ -222,7 +242,7 @@ def test_what_dask_cleans_up_is_never_where_an_agent_works(tmp_path, toy):
         until(lambda: not station.alive)
         a_worker_starts()
         assert list(base.glob("drillyard-*")) == []
-        again = Station(toy.order(idle_s=60.0), "0", 1, base, {})
+        again = WorkerProxy(toy.order(idle_s=60.0), "0", 1, base, {})
     again.end()
     assert list(base.glob("drillyard-*")) == []
 

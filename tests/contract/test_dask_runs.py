@@ -24,7 +24,7 @@ from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.processes import marked, send
-from drillyard_backends.dask import stations
+from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from tests.helpers.open_drivers import closing
@@ -54,8 +54,12 @@ class Place:
             (folder / "toy_dask.py").write_text(WORKLOAD)
             (folder / "helper.py").write_text('WORD = "word"\n')
             parameters = {"marks": str(self.marks), "gate": str(self.gate)}
-            values = {"name": "toy", "workload": "toy_dask:Toy",
-                      "parameters": {"const_args": parameters}, **values}  # fmt: skip
+            values = {
+                "name": "toy",
+                "workload": "toy_dask:Toy",
+                "parameters": {"const_args": parameters},
+                **values,
+            }
         file = folder / "it.yaml"
         file.write_text("schema: 1\n")
         spec = ExperimentSpec.model_validate(values)
@@ -101,7 +105,7 @@ def one_that_works(driver: Driver) -> int:
 
     def found() -> str | None:
         door = driver.backend._door(lease)  # type: ignore[attr-defined]
-        mine = stations.of_lease(door, lease.lease_id)
+        mine = worker_proxies.of_lease(door, lease.lease_id)
         return next((a for a, one in sorted(mine.items()) if one["tickets"]), None)
 
     return dask_workers(driver)[until(found)]
@@ -139,11 +143,15 @@ def test_mock_runs_with_a_worker_killed(place: Place, runs: int) -> None:
 def test_8_real_runs_with_a_worker_killed(place: Place) -> None:
     """Nothing is lost, and the run of the dead worker goes on from its checkpoint."""
     driver = place.driver(
-        name="cstr", workload="rl", seeds=list(range(1, 9)), simulator={"id": "cstr"},
+        name="cstr",
+        workload="rl",
+        seeds=list(range(1, 9)),
+        simulator={"id": "cstr"},
         learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 256}},
-        train={"steps": 8192, "n_envs": 4, "checkpoint_every": 1024}, evaluate={"episodes": 2},
+        train={"steps": 8192, "n_envs": 4, "checkpoint_every": 1024},
+        evaluate={"episodes": 2},
         resources={"workers": 2, "threads": 1, "device": "cpu"},
-    )  # fmt: skip
+    )
     driver.open()
     driver.provision()
     driver.setup(PATIENCE_S)
@@ -172,9 +180,10 @@ def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place: Place) 
     place.pid_of("t0001-s2", 1)
     child = place.pid_of("t0001-s1", 1)
     worker = next(
-        pid for pid in dask_workers(driver).values()
+        pid
+        for pid in dask_workers(driver).values()
         if child in {p.pid for p in psutil.Process(pid).children(recursive=True)}
-    )  # fmt: skip
+    )
     family = [psutil.Process(worker), *psutil.Process(worker).children(recursive=True)]
     for process in family:
         process.kill()
@@ -217,9 +226,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_without_a_driver_the_cluster_goes_on_and_is_adopted(place: Place) -> None:
     """After ``kill -9`` of the driver: all that was posted is done, and the next one collects."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(place.tmp)], cwd=Path(__file__).parents[2],
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, str(place.tmp)],
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
     place.gate.touch()
     until(lambda: all(place.mailbox.accepted(f"t0001-s{s}", Phase.STORE) for s in (1, 2, 3)))
@@ -244,9 +255,12 @@ class Cluster:
 
         def start(*command: str) -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                [*dask, *command, *common], stdout=log, stderr=log, cwd=tmp,
+                [*dask, *command, *common],
+                stdout=log,
+                stderr=log,
+                cwd=tmp,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
         self.scheduler = start("scheduler", *host, "--port", "0")
         until(file.exists)

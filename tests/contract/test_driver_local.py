@@ -44,10 +44,14 @@ class Place:
 
     def loaded(self, **parameters: Any) -> Loaded:
         values = {"marks": str(self.marks), "gate": str(self.gate), **parameters}
-        spec = ExperimentSpec.model_validate({
-            "name": "toy", "workload": "toy_driven:Toy", "seeds": [1, 2],
-            "parameters": {"const_args": values},
-        })  # fmt: skip
+        spec = ExperimentSpec.model_validate(
+            {
+                "name": "toy",
+                "workload": "toy_driven:Toy",
+                "seeds": [1, 2],
+                "parameters": {"const_args": values},
+            }
+        )
         file = self.folder / "toy.yaml"
         file.write_text("schema: 1\nworkload: toy_driven:Toy\n")
         return Loaded(spec=spec, provenance={}, file=file, folder=self.folder, text="")

@@ -49,74 +49,198 @@ WARM = {
     "batch_size": 32,
 }
 CASES = {
-    "ppo": case(DRIFT, "ppo", {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR,
-                               "clip_range": "lin_0.2"}, ["normalize"], n_envs=2),
-    "ppo-vectorised": case({"id": "building", "args": {"days": 1}, "lesson": {
-        "day": {"min": 0, "max": 364, "int": True}}}, "ppo", {"n_steps": 16, "batch_size": 32},
-        ["normalize"], n_envs=3, copies="vectorised"),
-    "ppo-cartpole": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 16, "batch_size": 32},
-        ["normalize"], n_envs=3, copies="vectorised"),
-    "ppo-processes": case(DRIFT, "ppo", {"n_steps": 32, "batch_size": 32}, ["normalize"],
-        n_envs=2, copies="processes"),
-    "a2c-curriculum": case({**DISCRETE, "metrics": {"far": "max"}, "curriculum": {"stages": [
-        {"lesson": {"start": 0}, "promote": {"steps": 150}},
-        {"lesson": {"noise": 0.3}, "promote": {"mean_return": -1e9, "episodes": 4},
-         "demote": {"mean_return": -2e9, "episodes": 4}},
-        {"lesson": {"start": {"min": -2, "max": 2}}}]}}, "a2c", {"n_steps": 8}, n_envs=2),
-    "ppo-sde-stack": case(DRIFT, "ppo", {"n_steps": 64, "batch_size": 32, "use_sde": True},
-                          [{"name": "frame_stack", "args": {"n": 3}}]),
-    "ppo-dict": case({**DRIFT, "args": {"dict_observation": True}}, "ppo",
-                     {"n_steps": 64, "batch_size": 32}, ["normalize"]),
-    "a2c": case(DISCRETE, "a2c", {"n_steps": 8, "learning_rate": LINEAR}, ["normalize"],
-                n_envs=3),
-    "dqn": case(DISCRETE, "dqn", {**WARM, "buffer_size": 250, "target_update_interval": 100,
-                                  "exploration_fraction": 0.8}, ["normalize"]),
+    "ppo": case(
+        DRIFT,
+        "ppo",
+        {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR, "clip_range": "lin_0.2"},
+        ["normalize"],
+        n_envs=2,
+    ),
+    "ppo-vectorised": case(
+        {
+            "id": "building",
+            "args": {"days": 1},
+            "lesson": {"day": {"min": 0, "max": 364, "int": True}},
+        },
+        "ppo",
+        {"n_steps": 16, "batch_size": 32},
+        ["normalize"],
+        n_envs=3,
+        copies="vectorised",
+    ),
+    "ppo-cartpole": case(
+        {"id": "CartPole-v1"},
+        "ppo",
+        {"n_steps": 16, "batch_size": 32},
+        ["normalize"],
+        n_envs=3,
+        copies="vectorised",
+    ),
+    "ppo-processes": case(
+        DRIFT,
+        "ppo",
+        {"n_steps": 32, "batch_size": 32},
+        ["normalize"],
+        n_envs=2,
+        copies="processes",
+    ),
+    "a2c-curriculum": case(
+        {
+            **DISCRETE,
+            "metrics": {"far": "max"},
+            "curriculum": {
+                "stages": [
+                    {"lesson": {"start": 0}, "promote": {"steps": 150}},
+                    {
+                        "lesson": {"noise": 0.3},
+                        "promote": {"mean_return": -1e9, "episodes": 4},
+                        "demote": {"mean_return": -2e9, "episodes": 4},
+                    },
+                    {"lesson": {"start": {"min": -2, "max": 2}}},
+                ]
+            },
+        },
+        "a2c",
+        {"n_steps": 8},
+        n_envs=2,
+    ),
+    "ppo-sde-stack": case(
+        DRIFT,
+        "ppo",
+        {"n_steps": 64, "batch_size": 32, "use_sde": True},
+        [{"name": "frame_stack", "args": {"n": 3}}],
+    ),
+    "ppo-dict": case(
+        {**DRIFT, "args": {"dict_observation": True}},
+        "ppo",
+        {"n_steps": 64, "batch_size": 32},
+        ["normalize"],
+    ),
+    "a2c": case(DISCRETE, "a2c", {"n_steps": 8, "learning_rate": LINEAR}, ["normalize"], n_envs=3),
+    "dqn": case(
+        DISCRETE,
+        "dqn",
+        {**WARM, "buffer_size": 250, "target_update_interval": 100, "exploration_fraction": 0.8},
+        ["normalize"],
+    ),
     "dqn-n-step": case(DISCRETE, "dqn", {**WARM, "n_steps": 3, "buffer_size": 3000}, n_envs=2),
-    "dqn-lean": case(DISCRETE, "dqn", {
-        **WARM, "buffer_size": 200, "optimize_memory_usage": True,
-        "replay_buffer_kwargs": {"handle_timeout_termination": False}}),
+    "dqn-lean": case(
+        DISCRETE,
+        "dqn",
+        {
+            **WARM,
+            "buffer_size": 200,
+            "optimize_memory_usage": True,
+            "replay_buffer_kwargs": {"handle_timeout_termination": False},
+        },
+    ),
     "ddpg": case(DRIFT, "ddpg", {**WARM, "action_noise": "normal"}, ["normalize"], n_envs=2),
-    "td3": case(DRIFT, "td3", {**WARM, "action_noise": {"name": "ornstein-uhlenbeck",
-                                                        "sigma": 0.3}}, ["normalize"]),
-    "td3-episodes": case(DRIFT, "td3", {
-        **WARM, "train_freq": [1, "episode"], "gradient_steps": 20,
-        "action_noise": "ornstein-uhlenbeck"}),
+    "td3": case(
+        DRIFT,
+        "td3",
+        {**WARM, "action_noise": {"name": "ornstein-uhlenbeck", "sigma": 0.3}},
+        ["normalize"],
+    ),
+    "td3-episodes": case(
+        DRIFT,
+        "td3",
+        {
+            **WARM,
+            "train_freq": [1, "episode"],
+            "gradient_steps": 20,
+            "action_noise": "ornstein-uhlenbeck",
+        },
+    ),
     "sac": case(DRIFT, "sac", {**WARM, "buffer_size": 300}, ["normalize"]),
     "sac-sde": case(DRIFT, "sac", {**WARM, "use_sde": True, "ent_coef": "auto_0.5"}),
-    "double-dqn": case(DISCRETE, "double-dqn", {
-        **WARM, "buffer_size": 250, "target_update_interval": 100}, ["normalize"], n_envs=2),
+    "double-dqn": case(
+        DISCRETE,
+        "double-dqn",
+        {**WARM, "buffer_size": 250, "target_update_interval": 100},
+        ["normalize"],
+        n_envs=2,
+    ),
     "dueling-dqn": case(DISCRETE, "dueling-dqn", {**WARM, "buffer_size": 250}, ["normalize"]),
-    "prioritized-dqn": case(DISCRETE, "prioritized-dqn", {**WARM, "buffer_size": 250},
-                            ["normalize"], n_envs=2),
-    "rainbow": case(DISCRETE, "rainbow", {
-        **WARM, "buffer_size": 3000, "n_steps": 3, "target_update_interval": 100}),
-    "qr-dqn": case(DISCRETE, "qr-dqn", {
-        **WARM, "policy_kwargs": {"net_arch": [24], "n_quantiles": 8},
-        "target_update_interval": 100, "n_steps": 3}),
-    "trpo": case(DRIFT, "trpo", {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR},
-                 ["normalize"], n_envs=2),
-    "recurrent-ppo": case(DRIFT, "recurrent-ppo", {
-        "n_steps": 32, "batch_size": 32, "n_epochs": 2, "learning_rate": LINEAR,
-        "policy_kwargs": {"lstm_hidden_size": 8}}, ["normalize"], n_envs=2),
+    "prioritized-dqn": case(
+        DISCRETE, "prioritized-dqn", {**WARM, "buffer_size": 250}, ["normalize"], n_envs=2
+    ),
+    "rainbow": case(
+        DISCRETE,
+        "rainbow",
+        {**WARM, "buffer_size": 3000, "n_steps": 3, "target_update_interval": 100},
+    ),
+    "qr-dqn": case(
+        DISCRETE,
+        "qr-dqn",
+        {
+            **WARM,
+            "policy_kwargs": {"net_arch": [24], "n_quantiles": 8},
+            "target_update_interval": 100,
+            "n_steps": 3,
+        },
+    ),
+    "trpo": case(
+        DRIFT,
+        "trpo",
+        {"n_steps": 32, "batch_size": 32, "learning_rate": LINEAR},
+        ["normalize"],
+        n_envs=2,
+    ),
+    "recurrent-ppo": case(
+        DRIFT,
+        "recurrent-ppo",
+        {
+            "n_steps": 32,
+            "batch_size": 32,
+            "n_epochs": 2,
+            "learning_rate": LINEAR,
+            "policy_kwargs": {"lstm_hidden_size": 8},
+        },
+        ["normalize"],
+        n_envs=2,
+    ),
     "maskable-ppo": case(MASKED, "maskable-ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
-    "tqc": case(DRIFT, "tqc", {**WARM, "use_sde": True, "buffer_size": 300,
-                               "policy_kwargs": {"net_arch": [24], "n_quantiles": 5}},
-                ["normalize"]),
+    "tqc": case(
+        DRIFT,
+        "tqc",
+        {
+            **WARM,
+            "use_sde": True,
+            "buffer_size": 300,
+            "policy_kwargs": {"net_arch": [24], "n_quantiles": 5},
+        },
+        ["normalize"],
+    ),
     "crossq": case(DRIFT, "crossq", {**WARM, "action_noise": "normal"}, n_envs=2),
-    "ars": case(DRIFT, "ars", {"n_delta": 2, "learning_rate": LINEAR, "delta_std": "lin_0.1"},
-                ["normalize"], n_envs=2, steps=2400, checkpoint_every=400),
-    "reset-recurrent-ppo": case({"id": "CartPole-v1"}, "recurrent-ppo", {
-        "n_steps": 32, "batch_size": 32, "n_epochs": 2,
-        "policy_kwargs": {"lstm_hidden_size": 8}}, n_envs=2),
+    "ars": case(
+        DRIFT,
+        "ars",
+        {"n_delta": 2, "learning_rate": LINEAR, "delta_std": "lin_0.1"},
+        ["normalize"],
+        n_envs=2,
+        steps=2400,
+        checkpoint_every=400,
+    ),
+    "reset-recurrent-ppo": case(
+        {"id": "CartPole-v1"},
+        "recurrent-ppo",
+        {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 8}},
+        n_envs=2,
+    ),
     "reset-ars": case({"id": "CartPole-v1"}, "ars", {"n_delta": 2}),
     "reset-ppo": case({"id": "CartPole-v1"}, "ppo", {"n_steps": 32, "batch_size": 32}, n_envs=2),
     "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {"learning_rate": LINEAR}, ["normalize"]),
     "reset-dqn": case({"id": "CartPole-v1"}, "dqn", {**WARM, "n_steps": 2, "buffer_size": 250}),
     "reset-ddpg": case({"id": "Pendulum-v1"}, "ddpg", {**WARM, "action_noise": "normal"}),
-    "reset-td3": case({"id": "Pendulum-v1"}, "td3", {
-        **WARM, "action_noise": "ornstein-uhlenbeck"}, ["normalize"], n_envs=2),
+    "reset-td3": case(
+        {"id": "Pendulum-v1"},
+        "td3",
+        {**WARM, "action_noise": "ornstein-uhlenbeck"},
+        ["normalize"],
+        n_envs=2,
+    ),
     "reset-sac": case({"id": "Pendulum-v1"}, "sac", WARM, ["normalize"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +288,17 @@ def copies(case):
     return case["train"].get("n_envs", 1)
 
 
-KINDS = {"ppo", "ppo-vectorised", "a2c-curriculum", "dqn", "sac", "recurrent-ppo", "ars",
-         "reset-ppo", "reset-td3"}  # fmt: skip
+KINDS = {
+    "ppo",
+    "ppo-vectorised",
+    "a2c-curriculum",
+    "dqn",
+    "sac",
+    "recurrent-ppo",
+    "ars",
+    "reset-ppo",
+    "reset-td3",
+}
 """On and off policy, with and without a memory, noise and a simulator that can be saved: what the
 others are made of. Those run on demand."""
 
@@ -332,8 +465,10 @@ def test_the_training_curve_does_not_notice_evaluations(processes, left_alone, t
     for name in ("ppo", "sac"):
         on = CASES[name]
         off = {**on, "evaluate": {}}
-        more = {**on, "evaluate": {"every": {"after_episodes": 2, "episodes": 5},
-                                   "deterministic": False}}  # fmt: skip
+        more = {
+            **on,
+            "evaluate": {"every": {"after_episodes": 2, "episodes": 5}, "deterministic": False},
+        }
         found, curves = [left_alone(name)], []
         for number, variant in enumerate((off, more)):
             store = tmp_path / f"{name}{number}"
@@ -342,8 +477,9 @@ def test_the_training_curve_does_not_notice_evaluations(processes, left_alone, t
         for mailbox in found:
             lines = streams.read_stream(mailbox, RUN, "train")
             lines += streams.read_stream(mailbox, RUN, "episodes")
-            curves.append(([streams.canonical(x) for x in lines],
-                           weights_fingerprint(mailbox, RUN)))  # fmt: skip
+            curves.append(
+                ([streams.canonical(x) for x in lines], weights_fingerprint(mailbox, RUN))
+            )
         assert curves[0] == curves[1] == curves[2]
 
 

@@ -18,9 +18,15 @@ TANK = Path(__file__).parents[2] / "experiments" / "tank" / "tank.py"
 
 def typed(line: str, folder: Path) -> str:
     done = subprocess.run(
-        line, shell=True, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S,
-        check=False, env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+        line,
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+    )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     return done.stdout
 

@@ -27,12 +27,18 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 
 def one_run(folder: Path, algorithm: str, **resources: Any) -> OneRun:
-    spec = ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "simulator": {"id": "cstr"}, "resources": resources,
-        "learner": {"algorithm": algorithm, **LEARNERS[algorithm]},
-        "train": {"steps": 512, "checkpoint_every": 128}, "evaluate": {"episodes": 2},
-        "tracking": {"mlflow": None, "tensorboard": False},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "simulator": {"id": "cstr"},
+            "resources": resources,
+            "learner": {"algorithm": algorithm, **LEARNERS[algorithm]},
+            "train": {"steps": 512, "checkpoint_every": 128},
+            "evaluate": {"episodes": 2},
+            "tracking": {"mlflow": None, "tensorboard": False},
+        }
+    )
     return OneRun(folder, spec, RlWorkload())
 
 

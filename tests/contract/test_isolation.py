@@ -81,10 +81,14 @@ def test_runs_that_crash_leave_their_neighbours_alone(
     folder.mkdir()
     (folder / "rough_workload.py").write_text(WORKLOAD)
     (folder / "it.yaml").write_text("schema: 1\n")
-    spec = ExperimentSpec.model_validate({
-        "name": "rough", "workload": "rough_workload:Rough", "seeds": [1, 2, 3, 4, 5, 6],
-        "resources": {"workers": 2, "threads": 3},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "rough",
+            "workload": "rough_workload:Rough",
+            "seeds": [1, 2, 3, 4, 5, 6],
+            "resources": {"workers": 2, "threads": 3},
+        }
+    )
     loaded = Loaded(spec=spec, provenance={}, file=folder / "it.yaml", folder=folder, text="")
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "rough")
     driver = Driver(loaded, mailbox, kind(runtime=runtime))

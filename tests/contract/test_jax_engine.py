@@ -21,8 +21,15 @@ from drillyard.spec import ExperimentSpec
 from drillyard.testing.learner_suite import LearnerSuite
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
-from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
-from tests.contract.test_exact_resume import processes as processes
+from tests.contract.test_exact_resume import (
+    DISCRETE,
+    DRIFT,
+    RUN,
+    box,
+    case,
+    summary,
+    train,
+)
 from tests.helpers.patience import PATIENCE_S
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
@@ -30,12 +37,17 @@ SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
 
 
 def experiment(simulator, algorithm, args, steps, **train):
-    return ExperimentSpec.model_validate({
-        "name": "suite", "simulator": simulator,
-        "learner": {"algorithm": algorithm, "engine": "jax", "args": args, "preset": None},
-        "train": {"steps": steps, "checkpoint_every": 64, **train}, "evaluate": {"episodes": 2},
-        "tracking": {"tensorboard": False}, "seeds": [1],
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "suite",
+            "simulator": simulator,
+            "learner": {"algorithm": algorithm, "engine": "jax", "args": args, "preset": None},
+            "train": {"steps": steps, "checkpoint_every": 64, **train},
+            "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False},
+            "seeds": [1],
+        }
+    )
 
 
 class TestPpo(LearnerSuite):
@@ -54,22 +66,44 @@ class TestA2c(LearnerSuite):
 ANY = "tests.contract.spaces_world:AnySpaces"
 ROLLOUT = {**SMALL, "n_steps": 32, "batch_size": 32, "n_epochs": 2, "learning_rate": "lin_1e-3"}
 CASES = {
-    "ppo": case(DRIFT, "ppo", {**ROLLOUT, "clip_range_vf": 0.2, "target_kl": 0.01}, ["normalize"],
-                n_envs=2),
-    "a2c-curriculum": case({**DISCRETE, "metrics": {"far": "max"}, "curriculum": {"stages": [
-        {"lesson": {"start": 0}, "promote": {"steps": 150}},
-        {"lesson": {"start": {"min": -2, "max": 2}}}]}}, "a2c", {**SMALL, "n_steps": 8},
-        n_envs=2),
-    "ppo-dict": case({"id": ANY, "args": {"observation": "dict", "action": "multidiscrete"}},
-                     "ppo", ROLLOUT, [{"name": "normalize", "args": {
-                         "norm_obs_keys": ["z", "table"]}}], n_envs=2),
-    "ppo-binary": case({"id": ANY, "args": {"action": "multibinary"}}, "ppo", ROLLOUT, [
-        {"name": "frame_stack", "args": {"n": 3}}], n_envs=2),
-    "ppo-vectorised": case({"id": "CartPole-v1"}, "ppo", ROLLOUT, ["normalize"], n_envs=3,
-                           copies="vectorised"),
+    "ppo": case(
+        DRIFT, "ppo", {**ROLLOUT, "clip_range_vf": 0.2, "target_kl": 0.01}, ["normalize"], n_envs=2
+    ),
+    "a2c-curriculum": case(
+        {
+            **DISCRETE,
+            "metrics": {"far": "max"},
+            "curriculum": {
+                "stages": [
+                    {"lesson": {"start": 0}, "promote": {"steps": 150}},
+                    {"lesson": {"start": {"min": -2, "max": 2}}},
+                ]
+            },
+        },
+        "a2c",
+        {**SMALL, "n_steps": 8},
+        n_envs=2,
+    ),
+    "ppo-dict": case(
+        {"id": ANY, "args": {"observation": "dict", "action": "multidiscrete"}},
+        "ppo",
+        ROLLOUT,
+        [{"name": "normalize", "args": {"norm_obs_keys": ["z", "table"]}}],
+        n_envs=2,
+    ),
+    "ppo-binary": case(
+        {"id": ANY, "args": {"action": "multibinary"}},
+        "ppo",
+        ROLLOUT,
+        [{"name": "frame_stack", "args": {"n": 3}}],
+        n_envs=2,
+    ),
+    "ppo-vectorised": case(
+        {"id": "CartPole-v1"}, "ppo", ROLLOUT, ["normalize"], n_envs=3, copies="vectorised"
+    ),
     "ppo-processes": case(DRIFT, "ppo", ROLLOUT, ["normalize"], n_envs=2, copies="processes"),
     "reset-a2c": case({"id": "CartPole-v1"}, "a2c", {**SMALL, "use_rms_prop": False}, n_envs=2),
-}  # fmt: skip
+}
 KINDS = {"ppo", "a2c-curriculum"}
 """The others run on demand."""
 for each in CASES.values():
@@ -121,27 +155,46 @@ class Watching(BaseCallback):
 
 
 def run_of(folder, engine="jax", algorithm="ppo", simulator=None, args=None, **parts):
-    learner = {"algorithm": algorithm, "args": args or ROLLOUT, "preset": None,
-               "engine": engine, **parts.pop("learner", {})}  # fmt: skip
-    spec = ExperimentSpec.model_validate({
-        "name": "mine", "simulator": simulator or {**DRIFT, "wrappers": ["normalize"]},
-        "learner": learner, "train": {"steps": 640, "n_envs": 2, **parts.pop("train", {})},
-        "tracking": {"tensorboard": False}, "evaluate": {"episodes": 2}, "seeds": [3], **parts,
-    })  # fmt: skip
+    learner = {
+        "algorithm": algorithm,
+        "args": args or ROLLOUT,
+        "preset": None,
+        "engine": engine,
+        **parts.pop("learner", {}),
+    }
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "mine",
+            "simulator": simulator or {**DRIFT, "wrappers": ["normalize"]},
+            "learner": learner,
+            "train": {"steps": 640, "n_envs": 2, **parts.pop("train", {})},
+            "tracking": {"tensorboard": False},
+            "evaluate": {"episodes": 2},
+            "seeds": [3],
+            **parts,
+        }
+    )
     RlWorkload().check(spec, None)
     run = OneRun(folder, spec, RlWorkload())
-    run.mailbox.create("experiment.json", ExperimentRecord(
-        name=spec.name, spec=spec.model_dump(mode="json", by_alias=True), identity="",
-        created_at=0.0))  # fmt: skip
+    run.mailbox.create(
+        "experiment.json",
+        ExperimentRecord(
+            name=spec.name,
+            spec=spec.model_dump(mode="json", by_alias=True),
+            identity="",
+            created_at=0.0,
+        ),
+    )
     return run
 
 
 def test_callbacks_early_stopping_and_the_best_policies(tmp_path):
     run = run_of(
-        tmp_path, learner={"callbacks": [f"{__name__}:Watching"]},
+        tmp_path,
+        learner={"callbacks": [f"{__name__}:Watching"]},
         train={"stop": {"patience": 1, "epoch": 1, "min_improvement": 1e9}},
         evaluate={"episodes": 2, "keep_best": 2, "every": {"steps": 64, "episodes": 2}},
-    )  # fmt: skip
+    )
     outcome = run.phase(Phase.TRAIN)
     assert outcome.summary["ended_by"] == "patience" and outcome.summary["steps"] < 640
     assert len(outcome.summary["top"]) == 2 and outcome.summary["best"]
@@ -182,12 +235,20 @@ def test_what_it_trained_leaves_as_onnx_and_is_played_without_jax(tmp_path):
 def test_a_program_of_its_own_is_trained_on_and_none_is_left(tmp_path):
     program = Path(__file__).parents[1] / "unit" / "external_world.py"
     external = {
-        "id": "external", "args": {
-            "command": [sys.executable, str(program)], "start_timeout_s": PATIENCE_S,
-            "step_timeout_s": PATIENCE_S, "environment": {"FAULTS": str(tmp_path / "happened")}},
-        "agent": {"observes": {"x": {"min": -20, "max": 20}},
-                  "acts": {"push": {"min": -1, "max": 1}}, "reward": "-abs(x)", "resets": ["x"]},
-    }  # fmt: skip
+        "id": "external",
+        "args": {
+            "command": [sys.executable, str(program)],
+            "start_timeout_s": PATIENCE_S,
+            "step_timeout_s": PATIENCE_S,
+            "environment": {"FAULTS": str(tmp_path / "happened")},
+        },
+        "agent": {
+            "observes": {"x": {"min": -20, "max": 20}},
+            "acts": {"push": {"min": -1, "max": 1}},
+            "reward": "-abs(x)",
+            "resets": ["x"],
+        },
+    }
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     outcome = run_of(tmp_path / "a", simulator=external, train={"steps": 256}).phase(Phase.TRAIN)
     assert outcome.summary["steps"] == 256 and outcome.summary["episodes"] > 0

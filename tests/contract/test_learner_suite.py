@@ -7,12 +7,17 @@ from drillyard.testing.learner_suite import LearnerSuite
 
 
 def experiment(simulator, algorithm, args, steps):
-    return ExperimentSpec.model_validate({
-        "name": "suite", "simulator": {"id": simulator},
-        "learner": {"algorithm": algorithm, "args": args, "preset": None},
-        "train": {"steps": steps, "checkpoint_every": 64}, "evaluate": {"episodes": 2},
-        "tracking": {"tensorboard": False}, "seeds": [1],
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "suite",
+            "simulator": {"id": simulator},
+            "learner": {"algorithm": algorithm, "args": args, "preset": None},
+            "train": {"steps": steps, "checkpoint_every": 64},
+            "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False},
+            "seeds": [1],
+        }
+    )
 
 
 class TestPpo(LearnerSuite):

@@ -14,15 +14,21 @@ from drillyard.tracking.mlflow_mirror import MlflowMirror
 from tests.contract.test_study import run
 
 SCRIPT = {
-    "workload": "script", "mock": None, "seeds": [1, 2], "script": {
+    "workload": "script",
+    "mock": None,
+    "seeds": [1, 2],
+    "script": {
         "run": ["test $kind = a", "echo score $level$seed"],
         "results": {"stdout": r"(\w+) ([\d.]+)"},
     },
-}  # fmt: skip
+}
 CYCLES = [
-    {"level": 0.5, "kind": "a"}, {"level": 0.1, "kind": "b"}, {"level": 0.3, "kind": "a"},
-    {"level": 0.4, "kind": "a"}, {"level": 0.2, "kind": "a"},
-]  # fmt: skip
+    {"level": 0.5, "kind": "a"},
+    {"level": 0.1, "kind": "b"},
+    {"level": 0.3, "kind": "a"},
+    {"level": 0.4, "kind": "a"},
+    {"level": 0.2, "kind": "a"},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +75,9 @@ def test_a_study_is_a_parent_its_trials_children_its_seeds_grandchildren(tmp_pat
     # A trial has what was chosen for it, and is worth what it is worth over its seeds.
     first = there.runs["t0001"]
     assert (first.data.params["parameters.level"], first.data.params["chooser"]) == (
-        "0.5", "manual",
-    )  # fmt: skip
+        "0.5",
+        "manual",
+    )
     assert there.curve("t0001", "objective/evaluate/score") == [(2, 0.515)]
     assert there.curve("t0001", "evaluate/score") == [(2, 0.515)]
     assert there.runs["t0002"].info.status == "FAILED"
@@ -100,8 +107,11 @@ def test_a_study_is_a_parent_its_trials_children_its_seeds_grandchildren(tmp_pat
 
 
 def test_seeds_that_were_added_count_in_their_trial(tmp_path: Path) -> None:
-    study = {"chooser": "manual", "cycles": [{"level": 0.5}, {"level": 0.5001}],
-             "auto": {"start": 3, "most": 4}}  # fmt: skip
+    study = {
+        "chooser": "manual",
+        "cycles": [{"level": 0.5}, {"level": 0.5001}],
+        "auto": {"start": 3, "most": 4},
+    }
     mock = {"range": [0, 100], "noise": 0.03}
     box = run(tmp_path, study, seeds="auto", mock=mock)
     uri = resolve_uri("auto", box.store.url, environ={})

@@ -121,19 +121,31 @@ def installed(package: Path, target: Path) -> dict[str, str]:
     assert built.returncode == 0, built.stderr
     (wheel,) = wheels.glob("*.whl")
     put = subprocess.run(
-        [*pip, "install", "--no-deps", "--no-build-isolation", "--target", str(target),
-         str(wheel)],
+        [
+            *pip,
+            "install",
+            "--no-deps",
+            "--no-build-isolation",
+            "--target",
+            str(target),
+            str(wheel),
+        ],
         **quiet,
-    )  # fmt: skip
+    )
     assert put.returncode == 0, put.stderr
     return {**os.environ, "PYTHONPATH": str(target)}
 
 
 def drillyard(env, *words, folder=None, code=0):
     done = subprocess.run(
-        [str(BIN / "drillyard"), *words], env=env, cwd=folder, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [str(BIN / "drillyard"), *words],
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -141,8 +153,13 @@ def drillyard(env, *words, folder=None, code=0):
 def suite(package: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"],
-        cwd=package, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        cwd=package,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(FILLED))
@@ -183,9 +200,14 @@ def test_a_plugged_in_workload_runs_by_its_name(tmp_path):
         "print(found.status)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.stdout.strip() == "SUCCEEDED", done.stdout + done.stderr
     (metrics,) = (tmp_path / "store/sums/runs/t0001-s4/attempts").rglob("metrics.json")
     expected = 3 * sum((4 + step) / 10 for step in range(20))
@@ -263,8 +285,9 @@ def test_a_throw_away_package_with_a_broken_part(tmp_path):
         assert "Traceback (most recent call last)" in said, said
         assert "broken.py" in said and "assert limit == 4" in said
         assert "odds-and-ends is broken" in said and "install" not in said.split("fix:")[0]
-    done = drillyard(env, "check", "e.yaml", "--set", "learner.algorithm=needy", folder=tmp_path,
-                     code=2)  # fmt: skip
+    done = drillyard(
+        env, "check", "e.yaml", "--set", "learner.algorithm=needy", folder=tmp_path, code=2
+    )
     assert "install not_on_this_machine" in done.stdout
     assert "assert limit == 4" in drillyard(env, "polish", code=2).stderr
     assert "Traceback" not in drillyard(env, "polisch", code=2).stderr
@@ -282,11 +305,31 @@ def test_a_scaffold_never_overwrites(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("learner", n) for n in ("Ppo", "_x", "x_", "x-", "1x", "a--b", "a b", "", "../x", "ä",
-                              "class", "json", "drillyard", "drillyard-x", "ppo", "numpy",
-                              "a" * 60, "tests")]
+    [
+        ("learner", n)
+        for n in (
+            "Ppo",
+            "_x",
+            "x_",
+            "x-",
+            "1x",
+            "a--b",
+            "a b",
+            "",
+            "../x",
+            "ä",
+            "class",
+            "json",
+            "drillyard",
+            "drillyard-x",
+            "ppo",
+            "numpy",
+            "a" * 60,
+            "tests",
+        )
+    ]
     + [("simulator", "cstr"), ("backend", "local"), ("workload", "rl")],
-)  # fmt: skip
+)
 def test_illegal_names_are_refused_with_all_rules(kind, name, tmp_path):
     with pytest.raises(ConfigError) as error:
         write(kind, name, tmp_path)

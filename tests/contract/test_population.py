@@ -59,21 +59,39 @@ def test_a_population_whose_driver_is_killed_chooses_the_same(tmp_path: Path) ->
 
 def rl(folder: Path) -> Path:
     spec = {
-        "schema": 1, "name": "p", "simulator": {"id": "simple-adder"},
-        "learner": {"algorithm": "ppo", "preset": None,
-                    "args": {"learning_rate": "$lr", "n_steps": 64, "batch_size": 64,
-                             "n_epochs": 2}},
-        "train": {"steps": 512}, "evaluate": {"episodes": 2, "policy": "final"},
-        "seeds": [5], "baselines": [], "tracking": {"mlflow": None, "tensorboard": False},
+        "schema": 1,
+        "name": "p",
+        "simulator": {"id": "simple-adder"},
+        "learner": {
+            "algorithm": "ppo",
+            "preset": None,
+            "args": {"learning_rate": "$lr", "n_steps": 64, "batch_size": 64, "n_epochs": 2},
+        },
+        "train": {"steps": 512},
+        "evaluate": {"episodes": 2, "policy": "final"},
+        "seeds": [5],
+        "baselines": [],
+        "tracking": {"mlflow": None, "tensorboard": False},
         "parameters": {
-            "tunables": {"net": {"params": {
-                "lr": {"type": "float", "range": [1e-4, 1e-1], "log": True, "default": 1e-3},
-            }}},
+            "tunables": {
+                "net": {
+                    "params": {
+                        "lr": {
+                            "type": "float",
+                            "range": [1e-4, 1e-1],
+                            "log": True,
+                            "default": 1e-3,
+                        },
+                    }
+                }
+            },
             "tunable_params": ["net"],
         },
-        "study": {"chooser": "pbt", "population": {
-            "members": 2, "generations": 2, "quantile": 0.5, "resample": 0}},
-    }  # fmt: skip
+        "study": {
+            "chooser": "pbt",
+            "population": {"members": 2, "generations": 2, "quantile": 0.5, "resample": 0},
+        },
+    }
     (folder / "p.json").write_text(json.dumps(spec))
     return folder / "p.json"
 
@@ -102,8 +120,9 @@ def test_the_winner_plays_fresh_episodes_with_the_weights_that_are_inherited(
         return mailbox.manifest(trained).files["policy_final.safetensors"].sha256
 
     def seeds(number: int) -> list[int]:
-        data = accepted_file(mailbox, f"t{number:04d}-s5", Phase.EVALUATE,
-                             "evaluation/episodes.json")  # fmt: skip
+        data = accepted_file(
+            mailbox, f"t{number:04d}-s5", Phase.EVALUATE, "evaluation/episodes.json"
+        )
         assert data is not None
         return [episode["seed"] for episode in json.loads(data)]
 

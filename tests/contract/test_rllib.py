@@ -33,12 +33,18 @@ with_ray = [
 
 def spec_of(algorithm="impala", simulator="CartPole-v1", requirements=("ray==2.60.0",), **more):
     learner = {"algorithm": algorithm, "preset": None, **more.pop("learner", {})}
-    return ExperimentSpec.model_validate({
-        "name": "rllib", "seeds": [1], "simulator": {"id": simulator, **more.pop("world", {})},
-        "learner": learner, "train": {"steps": 3000, **more.pop("train", {})},
-        "evaluate": {"episodes": 4, **more.pop("evaluate", {})},
-        "requirements": list(requirements), "tracking": {"tensorboard": False},
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "rllib",
+            "seeds": [1],
+            "simulator": {"id": simulator, **more.pop("world", {})},
+            "learner": learner,
+            "train": {"steps": 3000, **more.pop("train", {})},
+            "evaluate": {"episodes": 4, **more.pop("evaluate", {})},
+            "requirements": list(requirements),
+            "tracking": {"tensorboard": False},
+        }
+    )
 
 
 def check(*args, **kwargs):
@@ -52,10 +58,12 @@ def check(*args, **kwargs):
         ({"train": {"stop": {"patience": 3}}}, "train.stop"),
         ({"learner": {"policy": "MlpPolicy"}}, "learner.policy"),
         ({"learner": {"init_from": "run:t0001-s1"}}, "learner.init_from"),
-        ({"evaluate": {"every": {"after_episodes": 5, "episodes": 2}}},
-         "evaluate.every.after_episodes"),
+        (
+            {"evaluate": {"every": {"after_episodes": 5, "episodes": 2}}},
+            "evaluate.every.after_episodes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_rllib_is_not_offered_with_is_refused(more, field):
     with pytest.raises(ConfigError) as caught:
         check(**more)
@@ -65,17 +73,26 @@ def test_what_rllib_is_not_offered_with_is_refused(more, field):
 def test_a_world_that_it_does_not_fit_is_refused():
     assert check() and check("appo", "Pendulum-v1")
     with pytest.raises(SpaceMismatch, match="flat observations"):
-        check(simulator="tests.helpers.resume_worlds:Drift",
-              world={"args": {"dict_observation": True}})  # fmt: skip
+        check(
+            simulator="tests.helpers.resume_worlds:Drift",
+            world={"args": {"dict_observation": True}},
+        )
 
 
 @pytest.mark.parametrize(
     ("args", "name"),
-    [({"learning_rate": 1e-3}, "learning_rate"), ({"lr": -1}, "lr"), ({"gamma": 1.5}, "gamma"),
-     ({"num_env_runners": 0}, "num_env_runners"), ({"fcnet_hiddens": []}, "fcnet_hiddens"),
-     ({"fcnet_activation": "gelu"}, "fcnet_activation"), ({"clip_param": 0.1}, "clip_param"),
-     ({"vf_share_layers": 1}, "vf_share_layers"), ({"lr": float("nan")}, "lr")],
-)  # fmt: skip
+    [
+        ({"learning_rate": 1e-3}, "learning_rate"),
+        ({"lr": -1}, "lr"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"num_env_runners": 0}, "num_env_runners"),
+        ({"fcnet_hiddens": []}, "fcnet_hiddens"),
+        ({"fcnet_activation": "gelu"}, "fcnet_activation"),
+        ({"clip_param": 0.1}, "clip_param"),
+        ({"vf_share_layers": 1}, "vf_share_layers"),
+        ({"lr": float("nan")}, "lr"),
+    ],
+)
 def test_arguments_that_cannot_work_are_refused(args, name):
     with pytest.raises(ConfigErrors) as caught:
         validate("impala", args)
@@ -102,10 +119,12 @@ def test_a_run_spreads_over_as_many_machines_as_it_has_workers():
 def test_a_network_acts_within_its_space():
     seen, acted = spaces.Box(-1, 1, (3,)), spaces.Box(np.array([-2.0, 0]), np.array([2.0, 9]))
     tensors = {
-        "encoder.encoder.net.mlp.0.weight": torch.eye(3), "pi.net.mlp.0.bias": torch.zeros(4),
-        "encoder.encoder.net.mlp.0.bias": torch.zeros(3), "pi.net.mlp.0.weight": torch.zeros(4, 3),
+        "encoder.encoder.net.mlp.0.weight": torch.eye(3),
+        "pi.net.mlp.0.bias": torch.zeros(4),
+        "encoder.encoder.net.mlp.0.bias": torch.zeros(3),
+        "pi.net.mlp.0.weight": torch.zeros(4, 3),
         "pi.log_std_clip_param_const": torch.tensor([20.0]),
-    }  # fmt: skip
+    }
     network = Network(seen, acted, tensors, "tanh")
     one, _ = network.predict(np.zeros(3), deterministic=True)
     assert one.tolist() == [0.0, 4.5] and one.dtype == np.float32  # the middle of the range
@@ -126,15 +145,18 @@ class TestWithRay:
             real = {n: getattr(model if n in NETWORK else config, n) for n in table}
             assert real == table
 
-    @pytest.mark.parametrize(("algorithm", "simulator"), [
-        ("impala", "CartPole-v1"), ("appo", "Pendulum-v1")])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("algorithm", "simulator"), [("impala", "CartPole-v1"), ("appo", "Pendulum-v1")]
+    )
     def test_a_stopped_training_goes_on_from_its_checkpoint(self, algorithm, simulator, tmp_path):
         args = {"fcnet_hiddens": [32], "num_env_runners": 1, "entropy_coeff": 0.02}
         spec = spec_of(
-            algorithm, simulator, learner={"args": args},
+            algorithm,
+            simulator,
+            learner={"args": args},
             train={"steps": 6000, "checkpoint_every": 1500, "n_envs": 2},
             evaluate={"every": {"steps": 2000, "episodes": 2}},
-        )  # fmt: skip
+        )
         run, stop = OneRun(tmp_path, spec, RlWorkload()), StopSignal()
 
         class AfterACheckpoint(StopSignal):

@@ -15,8 +15,15 @@ from drillyard.spec.algorithms import engines
 from drillyard.spec.algorithms.signatures import ACTION_SPACES, ARGUMENTS, ON_POLICY, OURS
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.testing.learner_suite import LearnerSuite
-from tests.contract.test_exact_resume import DISCRETE, DRIFT, RUN, box, case, summary, train
-from tests.contract.test_exact_resume import processes as processes
+from tests.contract.test_exact_resume import (
+    DISCRETE,
+    DRIFT,
+    RUN,
+    box,
+    case,
+    summary,
+    train,
+)
 from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("sbx", reason="extra `sbx`: pip install 'drillyard[sbx]'")
@@ -28,12 +35,22 @@ OFF_POLICY = {**SMALL, "learning_starts": 40, "batch_size": 16, "buffer_size": 3
 class TestSac(LearnerSuite):
     @pytest.fixture
     def spec(self):
-        return ExperimentSpec.model_validate({
-            "name": "suite", "simulator": {**DRIFT, "wrappers": ["normalize"]},
-            "learner": {"algorithm": "sac", "engine": "sbx", "args": OFF_POLICY, "preset": None},
-            "train": {"steps": 300, "checkpoint_every": 64}, "evaluate": {"episodes": 2},
-            "tracking": {"tensorboard": False}, "seeds": [1],
-        })  # fmt: skip
+        return ExperimentSpec.model_validate(
+            {
+                "name": "suite",
+                "simulator": {**DRIFT, "wrappers": ["normalize"]},
+                "learner": {
+                    "algorithm": "sac",
+                    "engine": "sbx",
+                    "args": OFF_POLICY,
+                    "preset": None,
+                },
+                "train": {"steps": 300, "checkpoint_every": 64},
+                "evaluate": {"episodes": 2},
+                "tracking": {"tensorboard": False},
+                "seeds": [1],
+            }
+        )
 
 
 def small(algorithm):
@@ -87,13 +104,21 @@ def model_of(algorithm, args):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_is_told_is_what_the_built_model_has(algorithm):
-    special = {"policy_kwargs", "train_freq", "action_noise", "replay_buffer_kwargs",
-               "optimize_memory_usage", "target_update_interval"}  # fmt: skip
+    special = {
+        "policy_kwargs",
+        "train_freq",
+        "action_noise",
+        "replay_buffer_kwargs",
+        "optimize_memory_usage",
+        "target_update_interval",
+    }
     given = {
-        name: (not ARGUMENTS[algorithm][name]) if OTHER_VALUES[name] is None
+        name: (not ARGUMENTS[algorithm][name])
+        if OTHER_VALUES[name] is None
         else OTHER_VALUES[name]
-        for name in engines.taken(algorithm) if name not in special
-    } | {"policy_kwargs": {"net_arch": [12, 12], "activation_fn": "elu"}}  # fmt: skip
+        for name in engines.taken(algorithm)
+        if name not in special
+    } | {"policy_kwargs": {"net_arch": [12, 12], "activation_fn": "elu"}}
     if "buffer_size" in given:
         given["n_steps"] = 2
     found = describe(algorithm, model_of(algorithm, given))
@@ -109,8 +134,10 @@ def test_a_silent_file_means_the_same_with_both_engines():
         venv = make_vec(SimulatorSpec(id="CartPole-v1" if discrete else "Pendulum-v1"), 1, 0)
         try:
             args = {"buffer_size": 500} if algorithm not in ON_POLICY else {}
-            ours, theirs = (describe(algorithm, build(algorithm, None, args, venv, 1, "cpu", e))
-                            for e in ("sb3", "sbx"))  # fmt: skip
+            ours, theirs = (
+                describe(algorithm, build(algorithm, None, args, venv, 1, "cpu", e))
+                for e in ("sb3", "sbx")
+            )
         finally:
             venv.close()
         taken = set(engines.taken(algorithm)) & ours.keys() - {"policy_kwargs", "action_noise"}

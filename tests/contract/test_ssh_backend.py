@@ -47,9 +47,11 @@ def toy(tmp_path):
 @pytest.fixture
 def settings(server, tmp_path):
     return {
-        **server.settings, "python": sys.executable, "runtime": str(tmp_path / "runtime"),
+        **server.settings,
+        "python": sys.executable,
+        "runtime": str(tmp_path / "runtime"),
         "stop_grace_s": 5.0,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -257,10 +259,15 @@ def test_nobody_answers(settings):
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"hosts": []}, "hosts"), ({"hosts": ["a", "me@a:22"]}, "hosts"),
-     ({"hosts": ["a b"]}, "hosts"), ({"hosts": ["a:99999"]}, "hosts"),
-     ({"stop_grace_s": -1}, "stop_grace_s"), ({"trust_everything": True}, "trust_everything")],
-)  # fmt: skip
+    [
+        ({"hosts": []}, "hosts"),
+        ({"hosts": ["a", "me@a:22"]}, "hosts"),
+        ({"hosts": ["a b"]}, "hosts"),
+        ({"hosts": ["a:99999"]}, "hosts"),
+        ({"stop_grace_s": -1}, "stop_grace_s"),
+        ({"trust_everything": True}, "trust_everything"),
+    ],
+)
 def test_bad_settings(settings, change, field):
     with pytest.raises(ConfigError) as error:
         SshBackend(**(settings | change))
@@ -300,12 +307,16 @@ def test_kill_9_of_the_driver_and_the_same_command_adopts(server, tmp_path, sett
     mine.mkdir()
     (mine / "far.yaml").write_text(GATED.replace("@DIR@", str(tmp_path)))
     command = [
-        str(Path(sys.executable).parent / "drillyard"), "run", "far.yaml", "--offline-ok",
-        "--store", f"sftp://{server.address}/~/far-runs",
+        str(Path(sys.executable).parent / "drillyard"),
+        "run",
+        "far.yaml",
+        "--offline-ok",
+        "--store",
+        f"sftp://{server.address}/~/far-runs",
         *("--set", f'backends.ssh.hosts=["{server.address}"]'),
         *("--set", f"backends.ssh.python={sys.executable}"),
         *("--set", f"backends.ssh.runtime={settings['runtime']}"),
-    ]  # fmt: skip
+    ]
     backend = SshBackend(**settings)
     with open(tmp_path / "first.txt", "wb") as out:
         first = subprocess.Popen(command, cwd=mine, stdout=out, stderr=out)

@@ -134,9 +134,18 @@ def test_under_the_home_of_the_user_there(server, log_in):
 
 
 @pytest.mark.parametrize(
-    "url", ["sftp://", "sftp://host", "sftp://host/", "sftp://me:s3cret@host/x", "sftp://h/a/../b",
-            "sftp://host:99999/x", "sftp://a b/x", "sftp://host/x?y=1"],
-)  # fmt: skip
+    "url",
+    [
+        "sftp://",
+        "sftp://host",
+        "sftp://host/",
+        "sftp://me:s3cret@host/x",
+        "sftp://h/a/../b",
+        "sftp://host:99999/x",
+        "sftp://a b/x",
+        "sftp://host/x?y=1",
+    ],
+)
 def test_bad_urls(url):
     with pytest.raises(UserError) as error:
         split(url)
@@ -174,10 +183,12 @@ def test_a_disk_there_without_hard_links_is_said(tmp_path, monkeypatch, error):
     program = tmp_path / "sftp"
     program.write_text(
         REFUSES.format(
-            python=sys.executable, refusing=refusing_links(error), server=SFTP_SERVER,
+            python=sys.executable,
+            refusing=refusing_links(error),
+            server=SFTP_SERVER,
             home=tmp_path,
         )
-    )  # fmt: skip
+    )
     program.chmod(0o755)
     server = Sshd(tmp_path / "sshd", sftp=str(program)).start()
     try:

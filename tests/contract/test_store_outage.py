@@ -87,9 +87,13 @@ class Bench:
         """The same in a process of its own, from Python or by the command line."""
         return subprocess.run(
             [sys.executable, "-m", "tests.helpers.outage_store", way, "gated.yaml", self.url],
-            cwd=self.project, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-            text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            cwd=self.project,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
 
     def leases(self) -> list[Entry]:
         return Ledger(self.mailbox).entries()

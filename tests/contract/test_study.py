@@ -35,18 +35,25 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, study: dict[str, Any], **more: Any) -> Path:
     spec: dict[str, Any] = {
-        "schema": 1, "name": "s", "workload": "mock", "mock": {"range": [0, 100]},
+        "schema": 1,
+        "name": "s",
+        "workload": "mock",
+        "mock": {"range": [0, 100]},
         "parameters": {
-            "tunables": {"g": {"params": {
-                "level": {"type": "float", "range": [0, 1], "default": 0.5},
-                "kind": {"type": "categorical", "values": ["a", "b"], "default": "a"},
-            }}},
+            "tunables": {
+                "g": {
+                    "params": {
+                        "level": {"type": "float", "range": [0, 1], "default": 0.5},
+                        "kind": {"type": "categorical", "values": ["a", "b"], "default": "a"},
+                    }
+                }
+            },
             "tunable_params": ["g"],
         },
         "tracking": {"mlflow": None},
         "study": {"objectives": [{"metric": "evaluate/score", "direction": "min"}], **study},
         **more,
-    }  # fmt: skip
+    }
     path = folder / "s.json"
     path.write_text(json.dumps(spec))
     return path
@@ -67,9 +74,11 @@ def nothing_rented(mailbox: Mailbox) -> bool:
 def killed_again_and_again(folder: Path, trials: int, kills: int, seed: int) -> Mailbox:
     """A study whose driver is killed at random moments; the mailbox after its end."""
     path = write(
-        folder, {"chooser": "tpe", "trials": trials, "confirm": 0},
-        mock={"range": [0, 100], "duration_s": 0.05}, seeds=[1],
-    )  # fmt: skip
+        folder,
+        {"chooser": "tpe", "trials": trials, "confirm": 0},
+        mock={"range": [0, 100], "duration_s": 0.05},
+        seeds=[1],
+    )
     mailbox = Mailbox(open_store(str(folder / "runs")), "s")
     chance = random.Random(seed)
     command = [sys.executable, str(RUNNER), str(path), str(folder / "runs")]
@@ -114,7 +123,7 @@ def each_trial_once(mailbox: Mailbox, trials: int) -> None:
     from optuna.trial import TrialState
 
     path = mailbox.store.path(mailbox.key("memory.db"))  # type: ignore[attr-defined]
-    from drillyard.studies.making import memory_name
+    from drillyard.studies.factory import memory_name
 
     memory = load_study(study_name=memory_name(mailbox), storage=f"sqlite:///{path}")
     told = [t for t in memory.trials if t.state is TrialState.COMPLETE]
@@ -156,10 +165,13 @@ def test_the_same_file_goes_on_to_more_trials_and_then_does_nothing(tmp_path: Pa
 def test_a_study_on_a_dask_cluster(tmp_path: Path) -> None:
     """One cluster of two workers for all trials, and nothing of it afterwards."""
     mailbox = run(
-        tmp_path, {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
-        backend="dask", backends={"dask": {"runtime": str(tmp_path / "runtime")}},
-        resources={"workers": 2}, seeds=[1],
-    )  # fmt: skip
+        tmp_path,
+        {"chooser": "grid", "grid": {"level": [0.2, 0.4, 0.6]}, "confirm": 0},
+        backend="dask",
+        backends={"dask": {"runtime": str(tmp_path / "runtime")}},
+        resources={"workers": 2},
+        seeds=[1],
+    )
     records, outcomes, _ = mailbox.trials()
     scores = [outcomes[r.number].values["evaluate/score"] for r in records]
     assert len(records) == len(set(scores)) == 6  # three levels of two kinds
@@ -170,10 +182,17 @@ def test_a_study_on_a_dask_cluster(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_stays_failed_and_too_many_stop_the_study(tmp_path: Path) -> None:
-    fails = {"workload": "script", "mock": None, "script": {
-        "run": ["""python -c "import sys; sys.exit('$kind' == 'b')" """,
-                """python -c "print('score', $level)" """],
-        "results": {"stdout": r"(\w+) ([\d.]+)"}}}  # fmt: skip
+    fails = {
+        "workload": "script",
+        "mock": None,
+        "script": {
+            "run": [
+                """python -c "import sys; sys.exit('$kind' == 'b')" """,
+                """python -c "print('score', $level)" """,
+            ],
+            "results": {"stdout": r"(\w+) ([\d.]+)"},
+        },
+    }
     grid = {"chooser": "grid", "grid": {"level": [0.25, 0.75]}, "confirm": 0}
     mailbox = run(tmp_path, grid, **fails)
     _, outcomes, _ = mailbox.trials()
@@ -191,17 +210,37 @@ def test_a_simulator_that_kills_its_process_touches_no_other_trial(tmp_path: Pat
     shutil.copy(Path(__file__).parents[1] / "helpers" / "rough_world.py", tmp_path)
     ways = ["no", "segfault", "exit", "no"]
     mailbox = run(
-        tmp_path, {"chooser": "manual", "cycles": [{"breaks": way} for way in ways],
-                   "objectives": [], "max_failures": 3},
-        workload="rl", mock=None, seeds=[1], baselines=[],
+        tmp_path,
+        {
+            "chooser": "manual",
+            "cycles": [{"breaks": way} for way in ways],
+            "objectives": [],
+            "max_failures": 3,
+        },
+        workload="rl",
+        mock=None,
+        seeds=[1],
+        baselines=[],
         simulator={"id": "rough_world:RoughWorld", "args": {"breaks": "$breaks"}},
         learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 32, "batch_size": 32}},
-        train={"steps": 64}, evaluate={"episodes": 1},
+        train={"steps": 64},
+        evaluate={"episodes": 1},
         resources={"workers": 2, "threads": 3, "device": "cpu"},
-        parameters={"tunables": {"g": {"params": {"breaks": {
-            "type": "categorical", "values": ["no", "segfault", "exit"], "default": "no"}}}},
-            "tunable_params": ["g"]},
-    )  # fmt: skip
+        parameters={
+            "tunables": {
+                "g": {
+                    "params": {
+                        "breaks": {
+                            "type": "categorical",
+                            "values": ["no", "segfault", "exit"],
+                            "default": "no",
+                        }
+                    }
+                }
+            },
+            "tunable_params": ["g"],
+        },
+    )
     _, outcomes, _ = mailbox.trials()
     good = Status.SUCCEEDED
     assert [outcomes[n].status for n in (1, 2, 3, 4)] == [good, Status.FAILED, Status.FAILED, good]
@@ -221,14 +260,18 @@ def test_cycles_that_were_begun_may_not_change(tmp_path: Path) -> None:
     run(tmp_path, {"chooser": "manual", "cycles": [*cycles, {"level": 0.3}]})
     _, outcomes, _ = mailbox.trials()
     assert [round(o.values["evaluate/score"], 6) for _, o in sorted(outcomes.items())] == [
-        0.5, 2.0, 4.5,
-    ]  # fmt: skip
+        0.5,
+        2.0,
+        4.5,
+    ]
 
 
 def test_only_some_of_a_list_then_the_others(tmp_path: Path) -> None:
     def done(**only: Any) -> dict[str, int]:
-        listed = [{"label": name, "values": {"level": level}}
-                  for name, level in (("low", 0.1), ("middle", 0.5), ("high", 0.9))]  # fmt: skip
+        listed = [
+            {"label": name, "values": {"level": level}}
+            for name, level in (("low", 0.1), ("middle", 0.5), ("high", 0.9))
+        ]
         mailbox = run(tmp_path, {"chooser": "list", "experiments": listed, **only}, seeds=[1])
         records, outcomes, _ = mailbox.trials()
         assert {o.status for o in outcomes.values()} == {Status.SUCCEEDED}
@@ -253,10 +296,17 @@ def test_a_budget_stops_the_study_and_is_shown(tmp_path: Path) -> None:
 
 def test_bad_trials_are_given_up_at_a_step_and_stay_so(tmp_path: Path) -> None:
     levels = [0.1, 0.15, 0.9, 0.95, 0.2]
-    slow = {"mock": {"range": [0, 100], "duration_s": 2.0, "points": 40}, "seeds": [1],
-            "resources": {"workers": 2}}  # fmt: skip
-    study = {"chooser": "manual", "cycles": [{"level": v} for v in levels], "max_failures": 1,
-             "pruner": {"type": "median", "startup_trials": 2}}  # fmt: skip
+    slow = {
+        "mock": {"range": [0, 100], "duration_s": 2.0, "points": 40},
+        "seeds": [1],
+        "resources": {"workers": 2},
+    }
+    study = {
+        "chooser": "manual",
+        "cycles": [{"level": v} for v in levels],
+        "max_failures": 1,
+        "pruner": {"type": "median", "startup_trials": 2},
+    }
     mailbox = run(tmp_path, study, **slow)
     _, outcomes, _ = mailbox.trials()
     status = {levels[n - 1]: o.status for n, o in outcomes.items()}
@@ -276,11 +326,15 @@ def test_bad_trials_are_given_up_at_a_step_and_stay_so(tmp_path: Path) -> None:
 def test_a_trial_that_loses_seed_against_seed_spares_its_other_seeds(tmp_path: Path) -> None:
     mailbox = run(
         tmp_path,
-        {"chooser": "manual", "cycles": [{"level": 0.1}, {"level": 0.9}],
-         "pruner": {"type": "wilcoxon", "p": 0.2}},
-        mock={"range": [0, 100], "noise": 0.01, "duration_s": 0.6}, seeds=list(range(1, 9)),
+        {
+            "chooser": "manual",
+            "cycles": [{"level": 0.1}, {"level": 0.9}],
+            "pruner": {"type": "wilcoxon", "p": 0.2},
+        },
+        mock={"range": [0, 100], "noise": 0.01, "duration_s": 0.6},
+        seeds=list(range(1, 9)),
         resources={"workers": 1},
-    )  # fmt: skip
+    )
     _, outcomes, _ = mailbox.trials()
     assert [outcomes[n].status for n in (1, 2)] == [Status.SUCCEEDED, Status.PRUNED]
     assert "seed against seed" in outcomes[2].message
@@ -290,8 +344,11 @@ def test_a_trial_that_loses_seed_against_seed_spares_its_other_seeds(tmp_path: P
 
 def test_seeds_are_added_until_the_two_best_are_told_apart(tmp_path: Path) -> None:
     def compared(name: str, levels: list[float]) -> tuple[str, list[int]]:
-        study = {"chooser": "manual", "cycles": [{"level": v} for v in levels],
-                 "auto": {"start": 3, "most": 6}}  # fmt: skip
+        study = {
+            "chooser": "manual",
+            "cycles": [{"level": v} for v in levels],
+            "auto": {"start": 3, "most": 6},
+        }
         path = write(
             tmp_path, study, name=name, seeds="auto", mock={"range": [0, 100], "noise": 0.03}
         )

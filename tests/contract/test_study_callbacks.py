@@ -23,19 +23,29 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, **study: Any) -> Path:
     spec = {
-        "schema": 1, "name": "s", "workload": "mock", "seeds": [1, 2],
+        "schema": 1,
+        "name": "s",
+        "workload": "mock",
+        "seeds": [1, 2],
         "mock": {"range": [0, 100], "points": POINTS, "duration_s": 0.5},
         "parameters": {
-            "tunables": {"g": {"params": {
-                "level": {"type": "float", "range": [0, 1], "default": 0.5},
-            }}},
+            "tunables": {
+                "g": {
+                    "params": {
+                        "level": {"type": "float", "range": [0, 1], "default": 0.5},
+                    }
+                }
+            },
             "tunable_params": ["g"],
         },
         "tracking": {"mlflow": None},
-        "study": {"objectives": [{"metric": "evaluate/score", "direction": "min"}],
-                  "chooser": "manual", "cycles": [{"level": v} for v in (0.1, 0.2, 0.3)],
-                  **study},
-    }  # fmt: skip
+        "study": {
+            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+            "chooser": "manual",
+            "cycles": [{"level": v} for v in (0.1, 0.2, 0.3)],
+            **study,
+        },
+    }
     path = folder / "s.json"
     path.write_text(json.dumps(spec))
     return path
@@ -52,8 +62,13 @@ def test_every_point_of_every_trial_once_and_while_it_runs(tmp_path: Path) -> No
             early.add(point.run)
 
     def run() -> None:
-        drillyard.run(written(tmp_path, confirm=2), store=tmp_path / "runs", callbacks=watch,
-                      flow=False, report=False)  # fmt: skip
+        drillyard.run(
+            written(tmp_path, confirm=2),
+            store=tmp_path / "runs",
+            callbacks=watch,
+            flow=False,
+            report=False,
+        )
 
     run()
     runs = {record.run: record.seed for record in mailbox.runs()}
@@ -76,8 +91,13 @@ def test_a_callback_stops_a_study_at_its_second_trial(tmp_path: Path) -> None:
         return not point.run.startswith("t0002")
 
     levels = [{"level": n / 50} for n in range(50)]
-    results = drillyard.run(written(tmp_path, cycles=levels, confirm=0), store=tmp_path / "runs",
-                            flow=False, callbacks=watch, report=False)  # fmt: skip
+    results = drillyard.run(
+        written(tmp_path, cycles=levels, confirm=0),
+        store=tmp_path / "runs",
+        flow=False,
+        callbacks=watch,
+        report=False,
+    )
     assert results.status == "CANCELLED"
     mailbox = Mailbox(open_store(str(tmp_path / "runs")), "s")
     assert mailbox.accepted(run_id(50, 1), Phase.TRAIN) is None

@@ -43,19 +43,39 @@ def postgres() -> Iterator[str]:
     data = folder / "data"
     subprocess.run(
         [FOLDERS[-1] / "initdb", "-D", data, "-A", "trust", "-U", "study", "--no-sync"],
-        check=True, capture_output=True, cwd=folder, env=environment, **who,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        env=environment,
+        **who,
+    )
     server = subprocess.Popen(
-        [FOLDERS[-1] / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port),
-         "-k", folder, "-c", "fsync=off"],
-        cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **who,
-    )  # fmt: skip
+        [
+            FOLDERS[-1] / "postgres",
+            "-D",
+            data,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-k",
+            folder,
+            "-c",
+            "fsync=off",
+        ],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **who,
+    )
     try:
         deadline = time.monotonic() + PATIENCE_S
         while subprocess.run(
             [FOLDERS[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port)],
-            capture_output=True, check=False,
-        ).returncode:  # fmt: skip
+            capture_output=True,
+            check=False,
+        ).returncode:
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         yield f"postgresql://127.0.0.1:{port}/postgres"
@@ -67,14 +87,31 @@ def postgres() -> Iterator[str]:
 
 def write(folder: Path, url: str, trials: int, name: str = "s") -> Path:
     path = folder / "s.json"
-    path.write_text(json.dumps({
-        "schema": 1, "name": name, "workload": "mock", "tracking": {"mlflow": None},
-        "parameters": {"tunables": {"g": {"params": {
-            "level": {"type": "float", "range": [0, 1], "default": 0.5}}}},
-            "tunable_params": ["g"]},
-        "study": {"chooser": "tpe", "trials": trials, "storage": url, "confirm": 0,
-                  "objectives": [{"metric": "evaluate/score", "direction": "min"}]},
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": name,
+                "workload": "mock",
+                "tracking": {"mlflow": None},
+                "parameters": {
+                    "tunables": {
+                        "g": {
+                            "params": {"level": {"type": "float", "range": [0, 1], "default": 0.5}}
+                        }
+                    },
+                    "tunable_params": ["g"],
+                },
+                "study": {
+                    "chooser": "tpe",
+                    "trials": trials,
+                    "storage": url,
+                    "confirm": 0,
+                    "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+                },
+            }
+        )
+    )
     return path
 
 
@@ -83,7 +120,7 @@ def test_a_study_goes_on_from_its_memory_in_a_database(
 ) -> None:
     from optuna import load_study
 
-    from drillyard.studies.making import memory_name
+    from drillyard.studies.factory import memory_name
     from drillyard.studies.model import driver_url
 
     monkeypatch.setenv("PGUSER", "study")

@@ -20,8 +20,12 @@ from tests.helpers import resume_runner
 
 RUN = resume_runner.RUN
 PPO = {"n_steps": 32, "batch_size": 32}
-SMALL = {"learning_starts": 10, "buffer_size": 100, "batch_size": 8,
-         "policy_kwargs": {"net_arch": [16]}}  # fmt: skip
+SMALL = {
+    "learning_starts": 10,
+    "buffer_size": 100,
+    "batch_size": 8,
+    "policy_kwargs": {"net_arch": [16]},
+}
 DRIFT = "tests.helpers.resume_worlds:Drift"
 
 
@@ -49,9 +53,7 @@ def _starter(tmp_path):
     def start(case, attempt=1, **more):
         scratch = tmp_path / f"scratch{attempt}"
         scratch.mkdir(exist_ok=True)
-        context = resume_runner.context(
-            tmp_path / "store", case, attempt, scratch=scratch, **more
-        )  # fmt: skip
+        context = resume_runner.context(tmp_path / "store", case, attempt, scratch=scratch, **more)
         return context, lambda: RlWorkload().train(context)
 
     return start
@@ -59,24 +61,29 @@ def _starter(tmp_path):
 
 def contents(context, outcome):
     store = context.mailbox.store
-    return {
-        n: store.get(context.mailbox.key(e.key)) for n, e in outcome.files.files.items()
-    }  # fmt: skip
+    return {n: store.get(context.mailbox.key(e.key)) for n, e in outcome.files.files.items()}
 
 
 @pytest.mark.parametrize(
     ("algorithm", "args", "simulator"),
     [
-        ("ppo", {"n_steps": 32, "batch_size": 32, "use_sde": True,
-                 "policy_kwargs": {"net_arch": {"pi": [16], "vf": [8]}, "activation_fn": "elu"}},
-         {"wrappers": ["normalize"]}),
+        (
+            "ppo",
+            {
+                "n_steps": 32,
+                "batch_size": 32,
+                "use_sde": True,
+                "policy_kwargs": {"net_arch": {"pi": [16], "vf": [8]}, "activation_fn": "elu"},
+            },
+            {"wrappers": ["normalize"]},
+        ),
         ("a2c", {}, {"args": {"dict_observation": True}}),
         ("dqn", SMALL, {"args": {"discrete": True}}),
         ("ddpg", SMALL, {}),
         ("td3", SMALL, {}),
         ("sac", {**SMALL, "use_sde": True}, {}),
     ],
-)  # fmt: skip
+)
 def test_a_policy_is_rebuilt_without_a_pickle(run, monkeypatch, algorithm, args, simulator):
     import stable_baselines3 as sb3
 
@@ -115,8 +122,9 @@ def test_a_policy_is_rebuilt_without_a_pickle(run, monkeypatch, algorithm, args,
     evaluations = streams.read_stream(context.mailbox, RUN, "evaluation", 1)
     best = max(evaluations, key=lambda x: x["metrics"]["eval/mean_reward"])
     assert outcome.summary["best"] == {
-        "step": best["step"], "mean_return": best["metrics"]["eval/mean_reward"],
-    }  # fmt: skip
+        "step": best["step"],
+        "mean_return": best["metrics"]["eval/mean_reward"],
+    }
 
 
 def test_another_policys_weights_are_refused(run):
@@ -139,8 +147,13 @@ def test_a_stop_keeps_the_last_checkpoint_and_writes_none(run):
             stop.set(Cause.CANCELLED, "enough")
 
     context, train = run(
-        case(args={"n_steps": 64, "batch_size": 32}, train={"steps": 2000, "n_envs": 2,
-             "checkpoint_every": 128}), stop=stop, progress=progress)  # fmt: skip
+        case(
+            args={"n_steps": 64, "batch_size": 32},
+            train={"steps": 2000, "n_envs": 2, "checkpoint_every": 128},
+        ),
+        stop=stop,
+        progress=progress,
+    )
     with pytest.raises(Stopped, match="enough"):
         train()
     found = checkpoints.found(context.mailbox, RUN)
@@ -206,10 +219,13 @@ class Counting:
 def test_users_callbacks(run):
     Counting.points.clear()
     learner = {
-        "algorithm": "a2c", "args": {},
-        "callbacks": [f"{__name__}:Counting",
-                      "stable_baselines3.common.callbacks:StopTrainingOnNoModelImprovement"],
-    }  # fmt: skip
+        "algorithm": "a2c",
+        "args": {},
+        "callbacks": [
+            f"{__name__}:Counting",
+            "stable_baselines3.common.callbacks:StopTrainingOnNoModelImprovement",
+        ],
+    }
     context, train = run(case(learner=learner))
     with pytest.raises(TypeError):  # needs arguments: the user's own mistake, in his words
         train()
@@ -366,12 +382,14 @@ def test_old_checkpoints_go_and_what_they_share_stays(run, algorithm):
             assert box.store.stat(box.key(entry.key)).size == entry.size
     named = {
         box.key(e.key)
-        for s, a in kept for e in checkpoints.read_meta(box, RUN, a, s).files.values()
-    }  # fmt: skip
+        for s, a in kept
+        for e in checkpoints.read_meta(box, RUN, a, s).files.values()
+    }
     there = {
-        i.key for i in box.store.list(box.key(f"runs/{RUN}/attempts/"))
+        i.key
+        for i in box.store.list(box.key(f"runs/{RUN}/attempts/"))
         if "/checkpoints/" in i.key and not i.key.endswith("manifest.json")
-    }  # fmt: skip
+    }
     assert there == named
     assert checkpoints.latest(box, RUN).meta.step == kept[0][0]
 

@@ -253,10 +253,16 @@ def drive(toy, alive=True):
     toy.mailbox.write(
         "driver/1.json",
         DriverRecord(
-            number=1, host=platform.node(), pid=me.pid, pid_started=me.started, token="t",
-            started_at=0.0, written_at=0.0, ended_at=None if alive else 1.0,
+            number=1,
+            host=platform.node(),
+            pid=me.pid,
+            pid_started=me.started,
+            token="t",
+            started_at=0.0,
+            written_at=0.0,
+            ended_at=None if alive else 1.0,
         ),
-    )  # fmt: skip
+    )
 
 
 def test_a_living_driver_keeps_the_agent_warm(toys, backend):

@@ -275,10 +275,12 @@ def test_a_killed_composite_resumes_its_policy(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("name", "experiment", "metrics"),
-    [pytest.param("script", "sorting", {"moved", "seconds", "sorted"}, marks=pytest.mark.slow),
-     pytest.param("mock", "mock-score", {"cost", "score"}, marks=pytest.mark.slow),
-     ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"})],
-)  # fmt: skip
+    [
+        pytest.param("script", "sorting", {"moved", "seconds", "sorted"}, marks=pytest.mark.slow),
+        pytest.param("mock", "mock-score", {"cost", "score"}, marks=pytest.mark.slow),
+        ("composite", "pipeline", {"sorting/moved", "sorting/sorted", "checksum", "score"}),
+    ],
+)
 def test_ready_made_experiments(
     tmp_path: Path, name: str, experiment: str, metrics: set[str]
 ) -> None:
@@ -289,8 +291,14 @@ def test_ready_made_experiments(
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
 
     def drillyard(*words: str) -> str:
-        done = subprocess.run([str(BIN / "drillyard"), *words], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=PATIENCE_S, check=False)  # fmt: skip
+        done = subprocess.run(
+            [str(BIN / "drillyard"), *words],
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -310,8 +318,10 @@ def test_ready_made_experiments(
         assert {f"evaluate/{m}" for m in metrics} <= set(run.data.metrics)
 
 
-SCRIPT = {"run": [[sys.executable, "-c", "print('n=1'); import time; time.sleep(0.2)"]],
-          "results": {"stdout": r"(\w+)=(\d+)"}}  # fmt: skip
+SCRIPT = {
+    "run": [[sys.executable, "-c", "print('n=1'); import time; time.sleep(0.2)"]],
+    "results": {"stdout": r"(\w+)=(\d+)"},
+}
 
 
 class TestScript(WorkloadSuite):
@@ -341,6 +351,8 @@ class TestComposite(WorkloadSuite):
 
     @pytest.fixture
     def spec(self) -> ExperimentSpec:
-        children = [{"name": "a", "workload": "script", "script": SCRIPT},
-                    {"name": "b", "workload": "mock"}]  # fmt: skip
+        children = [
+            {"name": "a", "workload": "script", "script": SCRIPT},
+            {"name": "b", "workload": "mock"},
+        ]
         return ExperimentSpec(name="suite", workload="composite", children=children)

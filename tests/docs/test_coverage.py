@@ -61,9 +61,10 @@ OLDER = re.findall(r"(?m)^\| (\d+) \| (.+?) \| (.*?) ?\|$", PAGE.read_text())
 SHOWN = {
     command.line
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    for block in runner.blocks(page.read_text()) if block.language == "console"
+    for block in runner.blocks(page.read_text())
+    if block.language == "console"
     for command in runner.commands(block.body)
-}  # fmt: skip
+}
 RUN = {
     (r.command, r.code): r
     for r in reversed(ROWS)
@@ -79,9 +80,17 @@ LONG = (
 )
 """How commands begin that compute for a quarter of a minute and more, or need one that does."""
 LOOKS = (
-    "drillyard check ", "drillyard explain ", "drillyard schema", "drillyard plan ",
-    "drillyard list", "drillyard results ", "drillyard logs ", "drillyard cost", "find ", "ls ",
-)  # fmt: skip
+    "drillyard check ",
+    "drillyard explain ",
+    "drillyard schema",
+    "drillyard plan ",
+    "drillyard list",
+    "drillyard results ",
+    "drillyard logs ",
+    "drillyard cost",
+    "find ",
+    "ls ",
+)
 """How commands begin that need no server, and leave everything as it was."""
 FIRST = {
     next(c for c, n in COMMANDS if (c.split()[:2], n) == kind)
@@ -130,9 +139,10 @@ def workshop(finished_cstr: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     ("command", "code"),
     [
         pytest.param(*one, id=one[0], marks=pytest.mark.slow if one[0].startswith(LONG) else ())
-        for one in COMMANDS if not one[0].startswith(LOOKS)
+        for one in COMMANDS
+        if not one[0].startswith(LOOKS)
     ],
-)  # fmt: skip
+)
 def test_a_command_of_the_page(command: str, code: int, workshop: Path, server: None) -> None:
     """In the page's order: a later one may use what an earlier one made."""
     _runs(command, code, workshop)

@@ -18,13 +18,18 @@ GO_ON = {"answers.md": "studies.md"}
 """Page -> the page that it goes on with, in the same folder: nothing is made twice."""
 PAGES = [
     [page, *(other for other in DOCUMENTS if GO_ON.get(other.name) == page.name)]
-    for page in DOCUMENTS if page.name not in GO_ON
-]  # fmt: skip
+    for page in DOCUMENTS
+    if page.name not in GO_ON
+]
 LONG = ("python.md", "rehearse.md", "studies.md")
 """Pages whose commands train for minutes of a core, and whose features have tests of their own."""
 # `make …` is what runs these tests: running it from here would never end.
-ELSEWHERE = {"make demo": ".ci/run and a fresh clone", "make test": "this very run",
-             "make slow": "on demand", "make check": ".ci/run"}  # fmt: skip
+ELSEWHERE = {
+    "make demo": ".ci/run and a fresh clone",
+    "make test": "this very run",
+    "make slow": "on demand",
+    "make check": ".ci/run",
+}
 
 
 def test_there_are_documents() -> None:
@@ -82,9 +87,13 @@ def _works(document: Path, folder: Path) -> None:
             path.unlink()
         elif block.language == "python" and not block.file:
             done = subprocess.run(
-                [sys.executable, "-c", block.body], cwd=folder, capture_output=True, text=True,
-                timeout=PATIENCE_S, check=False,
-            )  # fmt: skip
+                [sys.executable, "-c", block.body],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
             assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
 
 

@@ -21,18 +21,27 @@ def row(name):
     kind = load("learners", name)
     what = kind.__doc__.strip().split("\n")[0].rstrip(".").split("; ")[0]
     if name in RLLIB:
-        return (f"| `{name}` | {what} | RLlib | rollouts of workers | Box, Discrete | flat | "
-                f"{kind.resume} | {exported(Network)} |")  # fmt: skip
-    library = next(LIBRARIES[m] for k in CLASSES[name].__mro__
-                   if (m := k.__module__.split(".")[0]) in LIBRARIES)  # fmt: skip
-    source = "rollouts" if name in ON_POLICY else (
-        "whole episodes" if name in FROM_EPISODES else "a replay buffer"
-    )  # fmt: skip
+        return (
+            f"| `{name}` | {what} | RLlib | rollouts of workers | Box, Discrete | flat | "
+            f"{kind.resume} | {exported(Network)} |"
+        )
+    library = next(
+        LIBRARIES[m]
+        for k in CLASSES[name].__mro__
+        if (m := k.__module__.split(".")[0]) in LIBRARIES
+    )
+    source = (
+        "rollouts"
+        if name in ON_POLICY
+        else ("whole episodes" if name in FROM_EPISODES else "a replay buffer")
+    )
     seen = ", ".join(SEEN[p] for p in own_policies(name))
     actions = ", ".join(ACTION_SPACES[name])
     onnx = exported(*CLASSES[name].policy_aliases.values())
-    return (f"| `{name}` | {what} | {library} | {source} | {actions} | {seen} | {kind.resume} "
-            f"| {onnx} |")  # fmt: skip
+    return (
+        f"| `{name}` | {what} | {library} | {source} | {actions} | {seen} | {kind.resume} "
+        f"| {onnx} |"
+    )
 
 
 def exported(*kinds):

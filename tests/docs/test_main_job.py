@@ -44,8 +44,10 @@ def test_the_numbers_are_the_same_everywhere(finished_cstr: Path) -> None:
     """`results --json` says what the table said, and the evaluation files add up to it."""
     done = subprocess.run(
         [str(BIN / "drillyard"), "results", "cstr-ppo", "--json", "--store", str(finished_cstr)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = json.loads(done.stdout)
     returns = []
     for run in ("t0001-s1", "t0001-s2"):
@@ -59,9 +61,17 @@ def test_the_numbers_are_the_same_everywhere(finished_cstr: Path) -> None:
 def test_what_people_look_for_is_there(finished_cstr: Path) -> None:
     """Files of a run under the names that other tools expect."""
     run = finished_cstr / "cstr-ppo" / "runs" / "t0001-s1"
-    for name in ("policy/best_model.zip", "policy/final_model.zip", "policy/policy.safetensors",
-                 "policy/spaces.json", "metrics.csv", "progress.csv", "monitor.csv",
-                 "platform.json", "evaluation/episodes.csv"):  # fmt: skip
+    for name in (
+        "policy/best_model.zip",
+        "policy/final_model.zip",
+        "policy/policy.safetensors",
+        "policy/spaces.json",
+        "metrics.csv",
+        "progress.csv",
+        "monitor.csv",
+        "platform.json",
+        "evaluation/episodes.csv",
+    ):
         assert (run / name).stat().st_size > 0, name
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
     assert (finished_cstr / "mlflow.db").exists()

@@ -45,7 +45,10 @@ def test_units_are_understood_by_systemd(tmp_path: Path) -> None:
         text = re.sub(r"/opt/drillyard/bin/\w+", "/bin/true", text)
         (tmp_path / unit.name).write_text(re.sub(r"(?m)^(User|EnvironmentFile)=.*\n", "", text))
     done = subprocess.run(
-        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))], text=True,
-        capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
+        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))],
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0 and "Unknown" not in done.stderr, done.stderr

@@ -44,9 +44,11 @@ def backend(settings):
 @pytest.fixture
 def order(backend):
     return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}",
+        experiment="suite",
+        workers=1,
         store_url=backend.store_url(),
-    )  # fmt: skip
+    )
 
 
 class TestAzureBackend(BackendSuite):
@@ -112,8 +114,9 @@ def test_a_second_submission_creates_nothing_and_a_job_is_one_call(azure, settin
     again.launch(lease, "t0001-s2.train")
     puts = azure.log(CHANGES, mark)
     assert [e["path"].rpartition("/")[2] for e in puts] == [
-        f"{lease.lease_id}-t0001-s1-train-1", f"{lease.lease_id}-t0001-s2-train-1",
-    ]  # fmt: skip
+        f"{lease.lease_id}-t0001-s1-train-1",
+        f"{lease.lease_id}-t0001-s2-train-1",
+    ]
     # A new process that lost the answer finds the job that is there.
     assert open_backend("azure", settings).launch(lease, "t0001-s1.train")["job"] == handle["job"]
     again.teardown(lease)
@@ -212,8 +215,9 @@ def test_an_image_that_cannot_be_built_is_said_with_its_log(azure, settings, ord
     with pytest.raises(WorkerLost, match="could not be built") as raised:
         backend.launch(lease, "t0001-s1.train")
     assert raised.value.hint
-    assert any("No matching" in t or "Could not find a version" in t
-               for t in backend.logs(lease, handle))  # fmt: skip
+    assert any(
+        "No matching" in t or "Could not find a version" in t for t in backend.logs(lease, handle)
+    )
     backend.teardown(lease)
 
 

@@ -58,9 +58,16 @@ def refused(lab, *arguments, **settings):
         ({"INSTANCE_COUNT": "4", "MAX_NODES": "2"}, {}, "a job of 4 nodes never starts", 2),
         ({}, {"login": True}, "az login", 2),
     ],
-    ids=["unknown size", "quota 0", "missing right", "missing workspace", "wrong subscription",
-         "node count", "expired login"],
-)  # fmt: skip
+    ids=[
+        "unknown size",
+        "quota 0",
+        "missing right",
+        "missing workspace",
+        "wrong subscription",
+        "node count",
+        "expired login",
+    ],
+)
 def test_what_can_be_known_before_is_refused_and_changes_nothing(
     lab, settings, world, words, code
 ):

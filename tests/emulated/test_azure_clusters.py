@@ -18,7 +18,7 @@ from tests.helpers.azure_lab import (
     order_of,
     rented,
     statuses,
-)  # fmt: skip
+)
 from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
@@ -174,10 +174,17 @@ def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
         user_assigned_identities=[ManagedIdentityConfiguration(resource_id=config.identity)],
     )
     theirs = AmlCompute(
-        name="theirs", size=config.vm_size, min_instances=0, max_instances=1,
-        idle_time_before_scale_down=config.node_idle_s, tier="low_priority", identity=identity,
-        tags=ours["tags"], location="westeurope", ssh_public_access_enabled=False,
-    )  # fmt: skip
+        name="theirs",
+        size=config.vm_size,
+        min_instances=0,
+        max_instances=1,
+        idle_time_before_scale_down=config.node_idle_s,
+        tier="low_priority",
+        identity=identity,
+        tags=ours["tags"],
+        location="westeurope",
+        ssh_public_access_enabled=False,
+    )
     mark = max((e["number"] for e in azure.log("")), default=0)
     backend._service.client.compute.begin_create_or_update(theirs).result()
     (sent,) = [e["asked"] for e in azure.log("^PUT management", mark)]
@@ -189,7 +196,8 @@ def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
     mine = ours["properties"]["properties"]
     theirs_idle = inner["scaleSettings"].pop("nodeIdleTimeBeforeScaleDown")
     assert (theirs_idle, mine["scaleSettings"].pop("nodeIdleTimeBeforeScaleDown")) == (
-        "PT2M", "PT120S",
-    )  # fmt: skip
+        "PT2M",
+        "PT120S",
+    )
     assert {name: inner[name] for name in mine} == mine
     backend._service.delete_compute("theirs")

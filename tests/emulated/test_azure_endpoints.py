@@ -262,9 +262,10 @@ def test_what_a_killed_deploy_left_is_found_and_ended_by_the_reaper(
 def _given():
     prefix = "DRILLYARD_AZURE_"
     return {
-        name.removeprefix(prefix).lower(): value for name, value in os.environ.items()
+        name.removeprefix(prefix).lower(): value
+        for name, value in os.environ.items()
         if name.startswith(prefix) and value
-    }  # fmt: skip
+    }
 
 
 def test_an_endpoint_of_somebody_else_is_left_alone(azure, bundle, service, capsys):

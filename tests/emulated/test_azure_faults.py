@@ -11,7 +11,7 @@ from drillyard.backend import Liveness
 from drillyard.driver.lease_supervisor import limit_reached
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.leases.reaper import reap
-from drillyard.leases.release import vacate
+from drillyard.leases.release import release_confirmed
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.rest import CONNECT_S, READ_S
@@ -23,7 +23,7 @@ from tests.helpers.azure_lab import (
     order_of,
     rented,
     statuses,
-)  # fmt: skip
+)
 from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
@@ -58,9 +58,10 @@ def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azu
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "rule", [{"status": 429}, {"status": 503}, {"status": 500}, {"method": "GET", "lose": True}],
+    "rule",
+    [{"status": 429}, {"status": 503}, {"status": 500}, {"method": "GET", "lose": True}],
     ids=["429", "503", "500", "lost questions"],
-)  # fmt: skip
+)
 def test_a_service_that_is_busy_is_asked_again(azure, backend, rule):
     """Every third call: one cluster, one job, and nothing left."""
     azure.fault("management", probability=0.3, **rule)
@@ -165,7 +166,7 @@ def test_a_refused_cancel_does_not_keep_the_cluster(azure, backend, status):
         backend.teardown(lease)
     assert azure.log(f"DELETE .*computes/{lease.lease_id}")
     azure.clear_faults()
-    vacate(backend, lease, timeout_s=60.0)
+    release_confirmed(backend, lease, timeout_s=60.0)
     assert lease.lease_id not in azure.state()["computes"]
     assert statuses(azure, lease)[job] == "Canceled"
 
@@ -214,8 +215,9 @@ def test_tokens_that_run_out_are_renewed(azure, backend):
     azure.ask("entra", life_s=2)
     credential.cache_clear()
     try:
-        lease = rented(AzureBackend(**backend.config.model_dump(exclude_unset=True)),
-                       order_of(backend))  # fmt: skip
+        lease = rented(
+            AzureBackend(**backend.config.model_dump(exclude_unset=True)), order_of(backend)
+        )
         asked = len(azure.log("login.*/token"))
         until(
             lambda: bool(list(backend.leases())) and len(azure.log("login.*/token")) > asked,

@@ -38,9 +38,13 @@ def on_a_node(azure, identity, **changes):
     env = {**azure.ask("node", identity=identity), **changes}
     url = f"az://{azure.account}/{azure.container}/identity"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, url], env={"PATH": os.environ["PATH"], **env},
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, url],
+        env={"PATH": os.environ["PATH"], **env},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

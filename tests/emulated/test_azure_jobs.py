@@ -12,7 +12,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import ExplainsLosses, Liveness
 from drillyard.errors import TeardownUnconfirmed
-from drillyard.leases.release import vacate
+from drillyard.leases.release import release_confirmed
 from drillyard.mailbox.status import Cause
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure import job as program
@@ -27,7 +27,7 @@ from tests.helpers.azure_lab import (
     order_of,
     rented,
     statuses,
-)  # fmt: skip
+)
 from tests.helpers.patience import until
 
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
@@ -183,11 +183,16 @@ def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
     ours = wide._entity(order, name, TICKET)
     path = "azureml://datastores/workspaceblobstore/paths/jobs/faults/runs/t0001-s1"
     made = command(
-        name=name, display_name="t0001-s1", experiment_name="faults", command=ours["command"],
-        environment=ours["environmentId"], compute=ours["computeId"], tags=ours["tags"],
+        name=name,
+        display_name="t0001-s1",
+        experiment_name="faults",
+        command=ours["command"],
+        environment=ours["environmentId"],
+        compute=ours["computeId"],
+        tags=ours["tags"],
         environment_variables=ours["environmentVariables"],
         outputs={"results": Output(type="uri_folder", path=path, mode="direct")},
-    )  # fmt: skip
+    )
     made.resources = JobResourceConfiguration(instance_count=2)
     made.distribution = PyTorchDistribution(process_count_per_instance=1)
     limit_s = seconds(ours["limits"].pop("timeout"))
@@ -270,7 +275,7 @@ def test_jobs_of_other_people_and_of_unknown_kinds_change_nothing(azure, backend
     assert lease.lease_id in found and theirs.lease_id in found
     fresh = another(backend)
     assert fresh.probe(lease, TICKET) is Liveness.ALIVE
-    vacate(fresh, lease, timeout_s=60.0)
+    release_confirmed(fresh, lease, timeout_s=60.0)
     assert statuses(azure, lease)[name] == "Canceled"
     assert statuses(azure, theirs)[stranger] == "Running"
     gone(azure, fresh, theirs)
@@ -307,7 +312,7 @@ def test_only_a_missing_right_ends_a_teardown_and_the_cluster_is_asked_for(azure
     lease, _ = running(azure, backend)
     azure.ask("manager", denied=[CANCEL])
     with pytest.raises(TeardownUnconfirmed, match="no permission"):
-        vacate(backend, lease, timeout_s=600.0)
+        release_confirmed(backend, lease, timeout_s=600.0)
     until(lambda: lease.lease_id not in azure.state()["computes"], what="the cluster's end")
     azure.ask("manager", denied=[])
     gone(azure, backend, lease)

@@ -31,10 +31,12 @@ def emulated(tmp_path: Path) -> Iterator[Laptop]:
     with tempfile.TemporaryDirectory(prefix="dy") as folder, AzureEmulator(Path(folder)) as cloud:
         where = cloud.workspace
         settings = {
-            "SUBSCRIPTION_ID": where["subscription_id"], "IMAGE": "mcr.example/drillyard:1",
-            "RESOURCE_GROUP": where["resource_group"], "WORKSPACE": where["workspace_name"],
+            "SUBSCRIPTION_ID": where["subscription_id"],
+            "IMAGE": "mcr.example/drillyard:1",
+            "RESOURCE_GROUP": where["resource_group"],
+            "WORKSPACE": where["workspace_name"],
             "IDENTITY": cloud.identity,
-        }  # fmt: skip
+        }
         more = {f"DRILLYARD_AZURE_{k}": v for k, v in settings.items()}
         env = cloud.environ(**more, HOME=str(tmp_path), **own(tmp_path))
         yield Laptop(tmp_path, env, 600.0)

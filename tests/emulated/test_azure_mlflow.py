@@ -13,8 +13,8 @@ from drillyard.checks.experiment import check
 from drillyard.errors import ConfigError, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
-from drillyard.tracking.facts import NAME_TAG
 from drillyard.tracking.mlflow_mirror import MlflowMirror
+from drillyard.tracking.params_and_tags import NAME_TAG
 from drillyard.tracking.points import AZURE_NAMES, Point, as_in_azure
 from drillyard.tracking.server import LEFT_OUT, Server
 from drillyard_backends.azure.mlflow_store import address
@@ -59,15 +59,20 @@ def test_the_curves_of_a_run_are_charted_in_the_workspace(azure, settings, tmp_p
     (tmp_path / "charted.yaml").write_text(FILE)
     azure.fault("/mlflow/.*log-batch", lose=True, after=True, times=1)
     subprocess.run(
-        [DRILLYARD, "run", "charted.yaml", "--store", "here"], cwd=tmp_path, check=True,
+        [DRILLYARD, "run", "charted.yaml", "--store", "here"],
+        cwd=tmp_path,
+        check=True,
         timeout=PATIENCE_S,
-    )  # fmt: skip
+    )
     report = MlflowMirror(Mailbox(open_store("here"), "charted"), "azureml://").sync()
     assert report.complete, report
     client = mlflow.MlflowClient("azureml://")
     experiment = client.get_experiment_by_name("charted")
-    (run,) = [r for r in client.search_runs([experiment.experiment_id])
-              if r.data.tags[NAME_TAG] == "t0001-s1"]  # fmt: skip
+    (run,) = [
+        r
+        for r in client.search_runs([experiment.experiment_id])
+        if r.data.tags[NAME_TAG] == "t0001-s1"
+    ]
     assert run.info.status == "FINISHED"
     for ours, theirs in AZURE_NAMES.items():
         points = curve(client, run.info.run_id, ours)
@@ -134,5 +139,7 @@ def test_files_in_the_workspace_are_refused(tmp_path):
 def test_curves_have_their_names_in_azure_beside_ours():
     points = [Point("rollout/episodes", 7.0, 1, 2), Point("train/loss", 1.0, 1, 2)]
     assert list(as_in_azure(points)) == [
-        points[0], Point("episodes_total", 7.0, 1, 2), points[1],
-    ]  # fmt: skip
+        points[0],
+        Point("episodes_total", 7.0, 1, 2),
+        points[1],
+    ]

@@ -21,8 +21,12 @@ pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 ML = "Microsoft.MachineLearningServices"
 DAY_S = 24 * 3600.0
 USUAL = {
-    "everywhere": 100, "quotas": {}, "quota_form": "reported", "denied": [], "more_of_sizes": {},
-}  # fmt: skip
+    "everywhere": 100,
+    "quotas": {},
+    "quota_form": "reported",
+    "denied": [],
+    "more_of_sizes": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +168,21 @@ def test_a_gpu_that_a_size_does_not_have_is_refused_before_a_node_is_rented(azur
 def priced(low, dedicated, currency="USD"):
     """What the service tells of a size, in the form of its specification's example."""
     tiers = {"LowPriority": low, "Standard": dedicated}
-    return {"Standard_F4s_v2": {"estimatedVMPrices": {
-        "billingCurrency": currency, "unitOfMeasure": "OneHour", "values": [
-            {"retailPrice": 99.0, "osType": "Windows", "vmTier": "Standard"},
-            *({"retailPrice": p, "osType": "Linux", "vmTier": t} for t, p in tiers.items()),
-        ],
-    }}}  # fmt: skip
+    return {
+        "Standard_F4s_v2": {
+            "estimatedVMPrices": {
+                "billingCurrency": currency,
+                "unitOfMeasure": "OneHour",
+                "values": [
+                    {"retailPrice": 99.0, "osType": "Windows", "vmTier": "Standard"},
+                    *(
+                        {"retailPrice": p, "osType": "Linux", "vmTier": t}
+                        for t, p in tiers.items()
+                    ),
+                ],
+            }
+        }
+    }
 
 
 def test_a_price_that_the_service_tells_higher_than_the_table_is_said(azure, settings):
@@ -201,9 +214,12 @@ def test_a_size_that_clusters_cannot_have_is_refused(azure, settings):
 
 SCIENTIST = {
     "actions": [f"{ML}/workspaces/*/{verb}" for verb in ("read", "action", "delete", "write")],
-    "notActions": [f"{ML}/workspaces/write", f"{ML}/workspaces/computes/*/write",
-                   f"{ML}/workspaces/computes/*/delete"],
-}  # fmt: skip
+    "notActions": [
+        f"{ML}/workspaces/write",
+        f"{ML}/workspaces/computes/*/write",
+        f"{ML}/workspaces/computes/*/delete",
+    ],
+}
 OPERATOR = {"actions": [f"{ML}/workspaces/computes/*"], "notActions": []}
 
 

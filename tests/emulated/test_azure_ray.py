@@ -21,9 +21,10 @@ from tests.helpers.azure_lab import AzureLab, at_work, needs_azurite, point
 from tests.helpers.patience import PATIENCE_S
 
 pytestmark = [
-    needs_azurite(), pytest.mark.slow,
+    needs_azurite(),
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="extra `rllib`: see above"),
-]  # fmt: skip
+]
 FILE = """schema: 1
 name: spread
 workload: rl

@@ -26,9 +26,17 @@ THREE = reactor("three", 768, "[1, 2, 3]", "workers: 2, ")
 def test_an_experiment_with_bad_luck(tmp_path):
     """The file knows nothing of Azure: all of it is rehearsed, and nothing is left."""
     done = rehearse(
-        tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "azure", *BUDGET, "--json",
-        "--fault", "lost=0.05", "--set", "backends.azure.compute=null",
-    )  # fmt: skip
+        tmp_path,
+        str(ROOT / "experiments" / "mock.yaml"),
+        "--on",
+        "azure",
+        *BUDGET,
+        "--json",
+        "--fault",
+        "lost=0.05",
+        "--set",
+        "backends.azure.compute=null",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["left"] == [] and account["refused_hosts"] == []
@@ -42,17 +50,27 @@ def test_an_experiment_with_bad_luck(tmp_path):
 def test_three_seeds_of_which_one_loses_its_node_are_those_of_a_laptop(tmp_path, fault):
     (tmp_path / "three.yaml").write_text(THREE)
     done = rehearse(
-        tmp_path, "three.yaml", "--on", "azure", "--json", "--fault", f"{fault}=1",
-        "--keep", "kept",
-    )  # fmt: skip
+        tmp_path,
+        "three.yaml",
+        "--on",
+        "azure",
+        "--json",
+        "--fault",
+        f"{fault}=1",
+        "--keep",
+        "kept",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["left"] == [] and account["faults"] == [{"fault": f"{fault}=1", "played": 1}]
     assert account["made"] == 4
     subprocess.run(
-        [DRILLYARD, "run", "three.yaml", "--store", "here"], cwd=tmp_path, timeout=PATIENCE_S,
-        check=True, env={**os.environ, "DRILLYARD_HOME": str(tmp_path / ".local")},
-    )  # fmt: skip
+        [DRILLYARD, "run", "three.yaml", "--store", "here"],
+        cwd=tmp_path,
+        timeout=PATIENCE_S,
+        check=True,
+        env={**os.environ, "DRILLYARD_HOME": str(tmp_path / ".local")},
+    )
     there = Mailbox(open_store(str(tmp_path / "kept" / "store")), "three")
     here = Mailbox(open_store(str(tmp_path / "here")), "three")
     for seed in (1, 2, 3):
@@ -67,9 +85,18 @@ def test_two_nodes_of_one_job_do_the_runs_and_are_given_back(tmp_path):
     """One job; both nodes are taken away at once, and both go on from their checkpoints."""
     (tmp_path / "three.yaml").write_text(THREE)
     done = rehearse(
-        tmp_path, "three.yaml", "--on", "azure", "--json", "--fault", "cut=1", "--keep", "kept",
-        "--set", "backends.azure.instance_count=2",
-    )  # fmt: skip
+        tmp_path,
+        "three.yaml",
+        "--on",
+        "azure",
+        "--json",
+        "--fault",
+        "cut=1",
+        "--keep",
+        "kept",
+        "--set",
+        "backends.azure.instance_count=2",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["left"] == [] and account["made"] == 4

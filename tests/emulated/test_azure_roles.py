@@ -45,9 +45,11 @@ OPERATIONS = {
 FOR_THE_SERVICE = {
     # Asked of whoever submits a job by "Manage access to Azure Machine Learning workspaces"
     # (learn.microsoft.com, "Submitting any type of run (V2)"): the service asks for them itself.
-    *rights.SUBMIT, f"{rights.ML}/environments/read", f"{rights.ML}/experiments/read",
+    *rights.SUBMIT,
+    f"{rights.ML}/environments/read",
+    f"{rights.ML}/experiments/read",
     f"{rights.ML}/metadata/codes/*/write",
-}  # fmt: skip
+}
 
 
 def role(name):
@@ -70,9 +72,12 @@ def azure(tmp_path_factory):
 def granted(azure):
     """Who drives has the roles of the files, and may assign the nodes' identity."""
     azure.ask(
-        "access", workspace=[permission("role.json")], denied=[],
-        subscription=[permission("quota-role.json")], identity=[{"actions": [rights.ASSIGN]}],
-    )  # fmt: skip
+        "access",
+        workspace=[permission("role.json")],
+        denied=[],
+        subscription=[permission("quota-role.json")],
+        identity=[{"actions": [rights.ASSIGN]}],
+    )
     azure.ask("access")
     yield azure
     azure.ask("access", workspace=[EVERYTHING], subscription=[EVERYTHING], identity=[EVERYTHING])

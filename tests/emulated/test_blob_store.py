@@ -112,10 +112,12 @@ def test_a_conflict_that_is_none_of_ours_is_an_error_of_the_store(
     store.put("k", b"1")
     azure.fault(f"{store.container}.*/k", status=status, reason=code)
     for attempt in (
-        lambda: store.put("k", b"2"), lambda: store.delete("k"), lambda: store.get("k"),
+        lambda: store.put("k", b"2"),
+        lambda: store.delete("k"),
+        lambda: store.get("k"),
         lambda: store.upload("k", tmp_path / "file"),
         lambda: store.download("k", tmp_path / "copy"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(StoreUnavailable):
             attempt()
 
@@ -153,8 +155,16 @@ def test_an_account_with_real_folders_is_refused_before_anything_is_kept_there(s
     assert azure.ask("objects", container=store.container) == []
 
 
-@pytest.mark.parametrize("url", ["az://a/b", "az://Account/container", "az://acc/con--tainer",
-                                 "az://account", "az://account/container/../x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "az://a/b",
+        "az://Account/container",
+        "az://acc/con--tainer",
+        "az://account",
+        "az://account/container/../x",
+    ],
+)
 def test_what_is_no_container_is_refused(url):
     with pytest.raises(UserError):
         BlobStore(url)

@@ -41,10 +41,14 @@ def test_a_script_that_a_process_holds_open_still_runs(tmp_path: Path) -> None:
         (disk / "shutdown-script").open("w"),
     ):
         one = Machine(
-            "m", uuid.uuid4().hex, disk, tmp_path / "serial", dict(os.environ),
+            "m",
+            uuid.uuid4().hex,
+            disk,
+            tmp_path / "serial",
+            dict(os.environ),
             "#!/usr/bin/env bash\ntrap 'exit 0' TERM\necho hello\nwhile :; do sleep 0.05; done\n",
             "#!/bin/bash\necho bye\n",
-        )  # fmt: skip
+        )
         until(lambda: "hello" in one.serial.read_text())
         one.shut_down(60.0, ended.set)
         assert ended.wait(60.0)
@@ -143,11 +147,14 @@ class TestLife:
         group = compute.group(compute.template())
         name, key = a_name(), str(uuid.uuid4())
         request = compute_v1.CreateInstancesInstanceGroupManagerRequest(
-            project=compute.project, zone=ZONE, instance_group_manager=group, request_id=key,
+            project=compute.project,
+            zone=ZONE,
+            instance_group_manager=group,
+            request_id=key,
             instance_group_managers_create_instances_request_resource={
                 "instances": [{"name": name}]
             },
-        )  # fmt: skip
+        )
         first = compute.instance_group_managers.create_instances_unary(request=request)
         second = compute.instance_group_managers.create_instances_unary(request=request)
         assert first.name == second.name and set(compute.managed(group)) == {name}
@@ -161,9 +168,10 @@ class TestLife:
             compute.create(group, "same-name")
         with pytest.raises(errors.Conflict):
             compute.instance_group_managers.insert_unary(
-                project=compute.project, zone=ZONE,
+                project=compute.project,
+                zone=ZONE,
                 instance_group_manager_resource={"name": group, "instance_template": template},
-            )  # fmt: skip
+            )
         compute.drop(group)
 
 
@@ -337,8 +345,11 @@ time.sleep(60)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert process.stdout is not None and process.stdin is not None
     pid, number = process.stdout.readline().split()
     emulator = ProcessId.of(int(pid))

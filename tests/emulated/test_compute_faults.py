@@ -61,9 +61,11 @@ class TestCapacity:
     ) -> None:
         cloud.physics(stockouts=[{"zone": ZONE}])
         request = compute_v1.InsertInstanceRequest(
-            project=compute.project, zone=ZONE, instance_resource={"name": a_name()},
+            project=compute.project,
+            zone=ZONE,
+            instance_resource={"name": a_name()},
             source_instance_template=compute.template(),
-        )  # fmt: skip
+        )
         done = compute.wait(compute.instances.insert_unary(request=request))
         assert done.error.errors[0].code.startswith("ZONE_RESOURCE_POOL_EXHAUSTED")
 

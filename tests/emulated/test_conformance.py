@@ -33,11 +33,13 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
         here = {**project, "zone": ZONE}
         one = compute.instances.get(**here, instance="m-1")
         compute.instances.set_labels_unary(
-            **here, instance="m-1",
+            **here,
+            instance="m-1",
             instances_set_labels_request_resource={
-                "labels": {"x": "y"}, "label_fingerprint": one.label_fingerprint,
+                "labels": {"x": "y"},
+                "label_fingerprint": one.label_fingerprint,
             },
-        )  # fmt: skip
+        )
         compute.instances.get_serial_port_output(**here, instance="m-1")
         compute.instances.simulate_maintenance_event_unary(**here, instance="m-2")
         list(compute.listed("labels.a=b"))
@@ -47,11 +49,12 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpEmulator]:
         list(compute.instance_group_managers.list_errors(**here, instance_group_manager=group))
         compute.instance_group_managers.get(**here, instance_group_manager=group)
         compute.instance_group_managers.set_instance_template_unary(
-            **here, instance_group_manager=group,
+            **here,
+            instance_group_manager=group,
             instance_group_managers_set_instance_template_request_resource={
                 "instance_template": f"projects/{compute.project}/{template}"
             },
-        )  # fmt: skip
+        )
         compute.instance_group_managers.resize_unary(**here, instance_group_manager=group, size=3)
         compute.remove(group, "m-1")
         list(compute.instance_templates.list(**project))
@@ -120,22 +123,26 @@ def test_neither_side_invents(toured: GcpEmulator) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4", "gpu_count": 2},
-         '"guestAccelerators": [{"acceleratorCount": 2, "acceleratorType": "nvidia-tesla-t4"}]'),
+        (
+            {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4", "gpu_count": 2},
+            '"guestAccelerators": [{"acceleratorCount": 2, "acceleratorType": "nvidia-tesla-t4"}]',
+        ),
         ({"machine_types": ["a2-highgpu-1g"]}, '"install-nvidia-driver", "value": "True"'),
-        ({"public_ip": True, "tags": ["lab"], "subnetwork": "regions/r/subnetworks/s"},
-         '"type": "ONE_TO_ONE_NAT"'),
+        (
+            {"public_ip": True, "tags": ["lab"], "subnetwork": "regions/r/subnetworks/s"},
+            '"type": "ONE_TO_ONE_NAT"',
+        ),
         ({"container": f"eu.gcr.io/p/i@sha256:{'0' * 64}", "spot": False}, "cos-stable"),
     ],
-)  # fmt: skip
+)
 def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str) -> None:
     """As the library writes them, against the schema of the method that takes them."""
     from google.cloud import compute_v1
 
     from drillyard.backend import Order
-    from drillyard_backends.gcp.places import candidates
     from drillyard_backends.gcp.settings import read_settings
     from drillyard_backends.gcp.template import instance_template
+    from drillyard_backends.gcp.zones import candidates
 
     account = "worker@lab-1234.iam.gserviceaccount.com"
     config = read_settings(
@@ -144,13 +151,18 @@ def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str
     order = Order(lease_id="dy-0123456789", experiment="x", store_url="gs://lab-runs", gpus=1)
     body = instance_template(order, config, candidates(config)[0], "dy-0123456789", 0.0)
     text = compute_v1.InstanceTemplate.to_json(
-        compute_v1.InstanceTemplate(body), use_integers_for_enums=False,
+        compute_v1.InstanceTemplate(body),
+        use_integers_for_enums=False,
         including_default_value_fields=False,
-    )  # fmt: skip
+    )
     insert = {
-        "method": "POST", "path": "/compute/v1/projects/lab-1234/global/instanceTemplates",
-        "query": "", "status": 200, "asked": json.loads(text), "answered": {"name": "op"},
-    }  # fmt: skip
+        "method": "POST",
+        "path": "/compute/v1/projects/lab-1234/global/instanceTemplates",
+        "query": "",
+        "status": 200,
+        "asked": json.loads(text),
+        "answered": {"name": "op"},
+    }
     assert discovery("compute.v1").problems(insert) == []
     assert said in json.dumps(json.loads(text), sort_keys=True)
 
@@ -169,9 +181,13 @@ def test_templates_of_every_kind_are_googles(settings: dict[str, Any], said: str
 def test_the_check_sees_inventions(change: dict[str, Any], text: str) -> None:
     """Otherwise the test above would prove nothing."""
     good = {
-        "method": "GET", "path": "/compute/v1/projects/p/zones/z/instances/i", "query": "",
-        "status": 200, "asked": None, "answered": {"name": "i", "status": "RUNNING"},
-    }  # fmt: skip
+        "method": "GET",
+        "path": "/compute/v1/projects/p/zones/z/instances/i",
+        "query": "",
+        "status": 200,
+        "asked": None,
+        "answered": {"name": "i", "status": "RUNNING"},
+    }
     compute = discovery("compute.v1")
     assert compute.problems(good) == []
     (found,) = compute.problems({**good, **change})

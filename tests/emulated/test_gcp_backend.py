@@ -22,9 +22,9 @@ from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp import records, rights
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.groups import Group, Managed, Stage
+from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 from drillyard_backends.gcp.naming import Machine
-from drillyard_backends.gcp.own_group import OwnGroup
-from drillyard_backends.gcp.places import Place, candidates
+from drillyard_backends.gcp.zones import Place, candidates
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.emulated.troubles import no_requests, refusals
@@ -50,11 +50,13 @@ def here(world: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpEmu
 @pytest.fixture
 def settings(here: GcpEmulator) -> dict[str, Any]:
     return {
-        "project": here.project, "bucket": f"lab-{uuid.uuid4().hex[:8]}",
-        "service_account": here.service_account, "listing_lag_s": 0.0,
+        "project": here.project,
+        "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+        "service_account": here.service_account,
+        "listing_lag_s": 0.0,
         # Machines without work must not leave before a slow test has looked at them.
         "idle_s": 3600,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -67,9 +69,11 @@ def backend(settings: dict[str, Any]) -> GcpBackend:
 @pytest.fixture
 def order(backend: GcpBackend) -> Order:
     return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+        lease_id=f"dy-{uuid.uuid4().hex[:10]}",
+        experiment="suite",
+        workers=1,
         store_url=backend.store_url(),
-    )  # fmt: skip
+    )
 
 
 class TestGcpBackend(BackendSuite):
@@ -122,9 +126,11 @@ class TestLateListings(BackendSuite):
         for name, value in late.env.items():
             monkeypatch.setenv(name, value)
         return {
-            "project": late.project, "bucket": f"lab-{uuid.uuid4().hex[:8]}",
-            "service_account": late.service_account, "listing_lag_s": 30.0,
-        }  # fmt: skip
+            "project": late.project,
+            "bucket": f"lab-{uuid.uuid4().hex[:8]}",
+            "service_account": late.service_account,
+            "listing_lag_s": 30.0,
+        }
 
     @pytest.fixture
     def backend(self, late: GcpEmulator, settings: dict[str, Any]) -> GcpBackend:
@@ -135,9 +141,11 @@ class TestLateListings(BackendSuite):
     @pytest.fixture
     def order(self, backend: GcpBackend) -> Order:
         return Order(
-            lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="suite", workers=1,
+            lease_id=f"dy-{uuid.uuid4().hex[:10]}",
+            experiment="suite",
+            workers=1,
             store_url=backend.store_url(),
-        )  # fmt: skip
+        )
 
     @pytest.mark.slow
     def test_another_process_needs_only_the_text(self, backend, order, settings):
@@ -205,9 +213,14 @@ def test_no_room_anywhere_ends_with_every_reason(
 ) -> None:
     bodiless.physics(stockouts=[{"zone": "europe-west1-b"}, {"zone": "europe-west1-c"}])
     hasty = GcpBackend(
-        **{**settings, "stockout_s": 0.2, "capacity_s": 3, "spot": False,
-           "zones": ["europe-west1-b", "europe-west1-c"]}
-    )  # fmt: skip
+        **{
+            **settings,
+            "stockout_s": 0.2,
+            "capacity_s": 3,
+            "spot": False,
+            "zones": ["europe-west1-b", "europe-west1-c"],
+        }
+    )
     lease = hasty.provision(order)
     said: list[str] = []
 
@@ -236,9 +249,15 @@ def test_fewer_machines_than_asked_for(
     """A quota has room for two of three: they begin, or the lease is given up, by policy."""
     bodiless.ask("catalogue", quotas={"europe-west1": {"N2_CPUS": 16}})
     hasty = GcpBackend(
-        **{**settings, "stockout_s": 0.2, "capacity_s": 3, "spot": False, "partial": partial,
-           "zones": ["europe-west1-b"]}
-    )  # fmt: skip
+        **{
+            **settings,
+            "stockout_s": 0.2,
+            "capacity_s": 3,
+            "spot": False,
+            "partial": partial,
+            "zones": ["europe-west1-b"],
+        }
+    )
     order = three(order)
     lease = hasty.provision(order)
     try:
@@ -282,9 +301,12 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order,
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
     workers: int,
-) -> None:  # fmt: skip
+) -> None:
     """The others go on; where there is none, the lease is given up in words."""
     policy = GcpBackend(**{**settings, "replacements": 1})
     order = order.model_copy(update={"workers": workers})
@@ -364,13 +386,13 @@ def test_lost_answers_and_busy_servers_make_no_second_machine(
 def test_a_false_done_and_a_late_listing_do_not_end_the_teardown(
     bodiless: GcpEmulator, backend: GcpBackend, order: Order
 ) -> None:
-    """What ``vacate`` relies on: the listing says the truth, and asking again helps."""
-    from drillyard.leases.release import vacate
+    """What ``release_confirmed`` relies on: the listing says the truth, and asking again helps."""
+    from drillyard.leases.release import release_confirmed
 
     lease = backend.provision(order)
     until(lambda: machines(bodiless, order), what="a machine")
     bodiless.physics(false_done=[{"kind": "delete", "match": order.lease_id, "times": 1}])
-    vacate(backend, lease, timeout_s=60)
+    release_confirmed(backend, lease, timeout_s=60)
     assert nothing_left(bodiless, order)
 
 
@@ -404,7 +426,7 @@ def test_a_group_that_is_being_changed_keeps_no_other_alive(
     bodiless: GcpEmulator, settings: dict[str, Any], order: Order, status: int, reason: str
 ) -> None:
     """The first of two groups cannot be deleted yet: the second goes, and the next ask helps."""
-    from drillyard.leases.release import vacate
+    from drillyard.leases.release import release_confirmed
 
     where = ["europe-west1-b", "europe-west1-c"]
     backend = GcpBackend(**{**settings, "zones": where})
@@ -412,14 +434,25 @@ def test_a_group_that_is_being_changed_keeps_no_other_alive(
     until(lambda: machines(bodiless, order), what="a machine")
     backend._groups.make(Place(where[1]), order.lease_id, order.lease_id)
     bodiless.fault(
-        f"zones/{where[0]}/instanceGroupManagers/{order.lease_id}", method="DELETE",
-        status=status, reason=reason, times=2,
-    )  # fmt: skip
+        f"zones/{where[0]}/instanceGroupManagers/{order.lease_id}",
+        method="DELETE",
+        status=status,
+        reason=reason,
+        times=2,
+    )
     backend.teardown(lease)
-    until(lambda: [where[0] in g["key"] for g in bodiless.state()["groups"]
-                   if order.lease_id in g["key"]] == [True],
-          what="the end of the second")  # fmt: skip
-    vacate(backend, lease, timeout_s=60)
+    until(
+        lambda: (
+            [
+                where[0] in g["key"]
+                for g in bodiless.state()["groups"]
+                if order.lease_id in g["key"]
+            ]
+            == [True]
+        ),
+        what="the end of the second",
+    )
+    release_confirmed(backend, lease, timeout_s=60)
     assert nothing_left(bodiless, order)
 
 
@@ -457,9 +490,12 @@ def test_protection_is_a_label_that_the_listing_tells(
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
-    bodiless: GcpEmulator, settings: dict[str, Any], backend: GcpBackend, order: Order,
+    bodiless: GcpEmulator,
+    settings: dict[str, Any],
+    backend: GcpBackend,
+    order: Order,
     restarted: bool,
-) -> None:  # fmt: skip
+) -> None:
     """G5: no page says whether its row stays. A new driver knows earlier machines by record."""
     bodiless.physics(notice_s=0.2, lost_stay_listed=False)
     lease = backend.provision(order)
@@ -520,8 +556,11 @@ def test_a_delete_that_is_refused_for_now_ends_no_waiting(
         return f"{order.lease_id}-w0-1" in [m["name"] for m in machines(bodiless, order)]
 
     until(replaced, 60, "its successor")
-    until(lambda: backend.tend(lease, 1) == 1 and first not in str(machines(bodiless, order)), 60,
-          "the end of the crashed one")  # fmt: skip
+    until(
+        lambda: backend.tend(lease, 1) == 1 and first not in str(machines(bodiless, order)),
+        60,
+        "the end of the crashed one",
+    )
     backend.teardown(lease)
     until(lambda: nothing_left(bodiless, order), 60, "an empty project")
 
@@ -645,8 +684,10 @@ def test_the_roles_that_ship_are_enough_to_rent_and_to_end(
 ) -> None:
     """G-D5: with them groups could be made, and not be deleted."""
     user = f"user@{bodiless.project}.iam.gserviceaccount.com"
-    has = {user: [*role("role.yaml"), *rights.BUCKET],
-           bodiless.service_account: role("machine-role.yaml")}  # fmt: skip
+    has = {
+        user: [*role("role.yaml"), *rights.BUCKET],
+        bodiless.service_account: role("machine-role.yaml"),
+    }
     bodiless.ask("project", granted={k: [p for p in v if p != lacking] for k, v in has.items()})
     try:
         if lacking:
@@ -665,7 +706,7 @@ def test_the_roles_that_ship_are_enough_to_rent_and_to_end(
         until(lambda: nothing_left(bodiless, order), 60, "an empty project")
         alone = order.model_copy(update={"lease_id": f"dy-{uuid.uuid4().hex[:10]}"})
         backend.provision(alone)
-        group = OwnGroup(
+        group = InstanceGroupSelf(
             bodiless.project, f"zones/europe-west1-b/{alone.lease_id}", "europe-west1-b", 5.0
         )
         group.__dict__["session"] = machine_session(bodiless)

@@ -58,9 +58,13 @@ def local_hashes(lab: Lab, file: Path, runs: list[str]) -> dict[str, str]:
     program = "import drillyard, sys; drillyard.run(sys.argv[1], store=sys.argv[2], flow=False)"
     done = subprocess.run(
         [sys.executable, "-c", program, str(file), str(store)],
-        cwd=lab.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        cwd=lab.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
         env={**os.environ, "HOME": str(lab.folder), "DRILLYARD_HOME": str(lab.folder / ".local")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     mailbox = Mailbox(open_store(str(store)), "reactor")
     return {run: fingerprint(mailbox, run) for run in runs}
@@ -154,15 +158,20 @@ def test_the_lid_is_closed_and_one_machine_dies_without_a_word(
 @pytest.fixture
 def rented(lab: Lab) -> tuple[GcpBackend, Order]:
     backend = GcpBackend(
-        project=lab.cloud.project, bucket=lab.bucket, listing_lag_s=0.0, idle_s=1.0,
+        project=lab.cloud.project,
+        bucket=lab.bucket,
+        listing_lag_s=0.0,
+        idle_s=1.0,
         service_account=lab.cloud.service_account,
-    )  # fmt: skip
+    )
     backend.prepare_store(backend.store_url())
     # Of this test alone: processes are found by it on the whole machine.
     order = Order(
-        lease_id=f"dy-{secrets.token_hex(5)}", experiment="x", workers=2,
+        lease_id=f"dy-{secrets.token_hex(5)}",
+        experiment="x",
+        workers=2,
         store_url=backend.store_url(),
-    )  # fmt: skip
+    )
     return backend, order
 
 
@@ -191,7 +200,7 @@ def test_a_machine_without_drillyard_says_so_and_goes(
     until(
         lambda: any("no /nowhere/bin/python" in line for line in backend.logs(lease)),
         what="the serial port",
-    )  # fmt: skip
+    )
     until(lambda: not lab.cloud.state()["machines"], what="no machine")
     backend.teardown(lease)
     assert lab.left() == {}
@@ -224,10 +233,22 @@ def test_a_machine_installs_from_a_wheelhouse(
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
-         "--disable-pip-version-check", "-w", str(wheels), str(Path(__file__).parents[2])],
-        check=True, timeout=PATIENCE_S,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "-w",
+            str(wheels),
+            str(Path(__file__).parents[2]),
+        ],
+        check=True,
+        timeout=PATIENCE_S,
+    )
     _pack_pip(wheels)
     listing = json.loads(wheelhouse.index(wheels, ""))
     listing["install"] = ["--no-deps", "drillyard"]

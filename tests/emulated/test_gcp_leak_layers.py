@@ -62,9 +62,12 @@ def driver(folder: Path, backend: Backend) -> Driver:
     """Of the one experiment of these tests, opened."""
     where = backend.kind if backend.kind == "gcp" else "local"
     loaded = tiny(
-        folder / "user", name="e", backend=where, seeds=[1],
+        folder / "user",
+        name="e",
+        backend=where,
+        seeds=[1],
         budget={"max_hours": HOURS, "max_cost": 100},
-    )  # fmt: skip
+    )
     made = Driver(loaded, Mailbox(open_store(STORE), "e"), backend)
     made.open()
     return made

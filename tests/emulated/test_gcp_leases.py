@@ -15,8 +15,11 @@ def swept(module: str, *words: str) -> dict[str, str]:
     """What a sweep printed, by label; it found nothing lost, left or hung."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.benchmarks.{module}", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     table = (row.strip().partition("  ") for row in done.stdout.splitlines())
     return {label: value.strip() for label, _, value in table}

@@ -57,9 +57,14 @@ class Laptop:
     def run(self, *words: str, code: int = 0) -> str:
         """A command's output; it must end with ``code``."""
         done = subprocess.run(
-            [DRILLYARD, *words], cwd=self.folder, env=dict(self.env), capture_output=True,
-            text=True, timeout=self.patience_s, check=False,
-        )  # fmt: skip
+            [DRILLYARD, *words],
+            cwd=self.folder,
+            env=dict(self.env),
+            capture_output=True,
+            text=True,
+            timeout=self.patience_s,
+            check=False,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         self.errors = done.stderr
         return done.stdout
@@ -76,10 +81,12 @@ def emulated(tmp_path: Path) -> Iterator[Laptop]:
     with tempfile.TemporaryDirectory(prefix="dy") as folder, GcpEmulator(Path(folder)) as cloud:
         cloud.ask("catalogue", images=["drillyard"])
         settings = {
-            "PROJECT": cloud.project, "BUCKET": f"live-{uuid.uuid4().hex[:8]}",
-            "SERVICE_ACCOUNT": cloud.service_account, "LISTING_LAG_S": "0.2",
+            "PROJECT": cloud.project,
+            "BUCKET": f"live-{uuid.uuid4().hex[:8]}",
+            "SERVICE_ACCOUNT": cloud.service_account,
+            "LISTING_LAG_S": "0.2",
             "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
-        }  # fmt: skip
+        }
         more = {f"DRILLYARD_GCP_{k}": v for k, v in settings.items()}
         env = cloud.environ(**more, HOME=str(tmp_path), **own(tmp_path))
         yield Laptop(tmp_path, env, 280.0)

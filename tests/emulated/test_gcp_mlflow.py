@@ -65,8 +65,17 @@ def said(verb, *words):
     return lines
 
 
-ALL = {"account", "bucket", "secret", "instance", "database", "dbuser", "repository", "build",
-       "service"}  # fmt: skip
+ALL = {
+    "account",
+    "bucket",
+    "secret",
+    "instance",
+    "database",
+    "dbuser",
+    "repository",
+    "build",
+    "service",
+}
 
 
 def test_up_makes_everything_and_is_closed(world, server):
@@ -140,10 +149,19 @@ def test_an_up_that_was_killed_at_any_call_goes_on(world, server, monkeypatch):
 
 
 CREATIONS = (
-    "services:batchEnable", "/serviceAccounts", "storage/v1/b", "/secrets", ":addVersion",
-    "/instances", "/databases", "/users", "/repositories", "/builds", "/services",
+    "services:batchEnable",
+    "/serviceAccounts",
+    "storage/v1/b",
+    "/secrets",
+    ":addVersion",
+    "/instances",
+    "/databases",
+    "/users",
+    "/repositories",
+    "/builds",
+    "/services",
     ":setIamPolicy",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("status", [None, 503])
@@ -210,8 +228,10 @@ def test_a_new_recipe_is_deployed_and_a_larger_tier_set(world, server, monkeypat
     monkeypatch.setattr(Choices, "image_tag", "r-another")
     done = said(made(tier="db-custom-1-3840").up)
     assert (done["image"], done["server"], done["database"]) == (
-        "built", "deployed anew", "changed",
-    )  # fmt: skip
+        "built",
+        "deployed anew",
+        "changed",
+    )
     assert world.things["instance drillyard-mlflow"]["settings"]["tier"] == "db-custom-1-3840"
     assert said(made().up)["database"] == "kept"  # no --tier keeps what it has
 
@@ -253,15 +273,19 @@ def test_delete_data_leaves_nothing(world, server):
 @pytest.mark.parametrize("kind", ["bucket", "secret", "instance", "repository", "account"])
 def test_what_others_made_is_left_alone(world, server, kind):
     place = "projects/emulated-project"
-    world.enabled |= {f"{n}.googleapis.com" for n in
-                      ("run", "iam", "sqladmin", "secretmanager", "artifactregistry")}  # fmt: skip
+    world.enabled |= {
+        f"{n}.googleapis.com"
+        for n in ("run", "iam", "sqladmin", "secretmanager", "artifactregistry")
+    }
     foreign = {
         "secret": (f"{place}/secrets/drillyard-mlflow-backend-store", {}),
         "instance": ("drillyard-mlflow", {"state": "RUNNABLE", "settings": {}}),
         "repository": (f"{place}/locations/europe-west1/repositories/drillyard-mlflow", {}),
-        "account": ("drillyard-mlflow@emulated-project.iam.gserviceaccount.com",
-                    {"description": "somebody's"}),
-    }  # fmt: skip
+        "account": (
+            "drillyard-mlflow@emulated-project.iam.gserviceaccount.com",
+            {"description": "somebody's"},
+        ),
+    }
     if kind == "bucket":
         from drillyard_emulators.gcp.gcs.documents import new_bucket
 
@@ -325,9 +349,17 @@ def test_a_project_that_is_none(world):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"project": "X"}, {"region": "europe-west1-b"}, {"name": "a"}, {"name": "UPPER-case"},
-            {"tier": "large"}, {"members": ("allUsers",)}, {"members": ("me@x.org",)}],
-)  # fmt: skip
+    "bad",
+    [
+        {"project": "X"},
+        {"region": "europe-west1-b"},
+        {"name": "a"},
+        {"name": "UPPER-case"},
+        {"tier": "large"},
+        {"members": ("allUsers",)},
+        {"members": ("me@x.org",)},
+    ],
+)
 def test_bad_choices(bad):
     with pytest.raises(UserError) as error:
         choose(**{"project": "emulated-project", "region": "europe-west1", **bad})
@@ -348,8 +380,11 @@ def test_a_token_goes_to_its_server_and_nowhere_else(world):
     from drillyard_backends.gcp.mlflow_server.tokens import mlflow_auth
 
     sign = mlflow_auth().get_auth()
-    for url, signed in ((f"{URL}/x", True), ("https://example.org/x", False),
-                        (URL.replace("https", "http"), False),
-                        ("https://run.app.example.org", False)):  # fmt: skip
+    for url, signed in (
+        (f"{URL}/x", True),
+        ("https://example.org/x", False),
+        (URL.replace("https", "http"), False),
+        ("https://run.app.example.org", False),
+    ):
         request = sign(requests.Request("GET", url).prepare())
         assert ("Authorization" in request.headers) is signed, url

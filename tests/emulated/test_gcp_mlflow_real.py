@@ -46,18 +46,33 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
 
     def drillyard(*words, code=0):
         done = subprocess.run(
-            [str(Path(sys.executable).parent / "drillyard"), "mlflow", "gcp", *words,
-             "--project", "emulated-project", "--region", "europe-west1"],
-            capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                str(Path(sys.executable).parent / "drillyard"),
+                "mlflow",
+                "gcp",
+                *words,
+                "--project",
+                "emulated-project",
+                "--region",
+                "europe-west1",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def client(what, *, ok=True, **more):
         done = subprocess.run(
-            [sys.executable, "-c", CLIENT, what], cwd=tmp_path, capture_output=True, text=True,
-            timeout=PATIENCE_S, env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
-        )  # fmt: skip
+            [sys.executable, "-c", CLIENT, what],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env={**os.environ, "MLFLOW_TRACKING_URI": URL, **more},
+        )
         assert ("done" in done.stdout) is ok, done.stdout + done.stderr
         return done.stderr
 
@@ -70,8 +85,9 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
         client("write", MLFLOW_TRACKING_AUTH=auth)
         assert "403" in client("read", ok=False, MLFLOW_TRACKING_AUTH="")
         (bucket,) = world.storage.buckets.values()
-        assert any(o.name.endswith("big.bin") and len(o.data) == 3_000_000
-                   for o in bucket.live.values())  # fmt: skip
+        assert any(
+            o.name.endswith("big.bin") and len(o.data) == 3_000_000 for o in bucket.live.values()
+        )
         assert world.postgres.sql("SELECT count(*) FROM metrics", "mlflow") == [(20,)]
         assert json.loads(drillyard("status", "--json"))["ok"] is True
         drillyard("down")

@@ -14,8 +14,8 @@ from drillyard.backend import Order
 from drillyard.errors import ControlPlaneError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.testing.clock import FakeClock
-from drillyard_backends.gcp.leaving import UNHEARD_S, Leaver
-from drillyard_backends.gcp.own_group import OwnGroup
+from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.self_delete import UNHEARD_S, SelfDelete
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import ZONE, Compute, a_name, running
 
@@ -40,8 +40,8 @@ def pair(compute: Compute) -> Iterator[tuple[str, str, str]]:
     compute.drop(group)
 
 
-def own(compute: Compute, group: str, patience_s: float = 30.0) -> OwnGroup:
-    return OwnGroup(compute.project, f"zones/{ZONE}/{group}", ZONE, patience_s)
+def own(compute: Compute, group: str, patience_s: float = 30.0) -> InstanceGroupSelf:
+    return InstanceGroupSelf(compute.project, f"zones/{ZONE}/{group}", ZONE, patience_s)
 
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
@@ -67,16 +67,19 @@ def test_a_listing_that_stays_refused_makes_nobody_the_last(
         hasty.members()
     url = f"file://{tmp_path}"
     order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
-    leaver = Leaver(Mailbox(open_store(url), "e"), order, hasty, first, "1")
+    leaver = SelfDelete(Mailbox(open_store(url), "e"), order, hasty, first, "1")
     assert not leaver.last()
     assert not leaver._alone()
 
 
 @pytest.mark.parametrize(("status", "reason"), BUSY)
 def test_a_delete_that_is_under_way_is_success_and_is_logged(
-    compute: Compute, pair: tuple[str, str, str], caplog: pytest.LogCaptureFixture,
-    status: int, reason: str,
-) -> None:  # fmt: skip
+    compute: Compute,
+    pair: tuple[str, str, str],
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    reason: str,
+) -> None:
     group, first, _ = pair
     compute.cloud.fault(
         "deleteInstances", status=status, reason=reason, message="not now", times=1
@@ -105,7 +108,7 @@ def test_a_machine_that_may_not_end_itself_does_not_ask_for_ever(
     url = f"file://{tmp_path}"
     order = Order(lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="e", store_url=url)
     clock = FakeClock()
-    leaver = Leaver(
+    leaver = SelfDelete(
         Mailbox(open_store(url), "e"), order, own(compute, group, 0.1), first, "1", clock
     )
     began = clock.monotonic()

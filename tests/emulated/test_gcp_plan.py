@@ -96,32 +96,63 @@ REFUSED: list[Any] = [
     (48, ["--set", "budget.max_hours=0.001"], {}, "lives between 30 s and 120 days"),
     (49, ["--set", "budget.max_cost=null"], {}, "max_cost"),
     (49, ["--set", "budget.max_cost=1"], {}, "more than max_cost = 1"),
-    (50, ["--set", "resources.workers=1000", "--set", "seeds={many}", "--set",
-          "budget.max_cost=9999"], {}, "no room for 1000 machines"),
+    (
+        50,
+        [
+            "--set",
+            "resources.workers=1000",
+            "--set",
+            "seeds={many}",
+            "--set",
+            "budget.max_cost=9999",
+        ],
+        {},
+        "no room for 1000 machines",
+    ),
     (51, ["--set", "backends.gcp.machine_types=[n9-mega]"], {}, "'n9-mega' is in none of"),
-    (52, ["--set", "backends.gcp.machine_types=[n1-standard-4]", "--set",
-          "backends.gcp.gpu_type=nvidia-mega"], {}, "nvidia-mega is in none of"),
+    (
+        52,
+        [
+            "--set",
+            "backends.gcp.machine_types=[n1-standard-4]",
+            "--set",
+            "backends.gcp.gpu_type=nvidia-mega",
+        ],
+        {},
+        "nvidia-mega is in none of",
+    ),
     (52, ["--set", "backends.gcp.gpu_type=nvidia-tesla-t4"], {}, "cannot be attached"),
     (53, ["--set", "backends.gcp.zones=[us-east1]"], {}, "is a region: a zone is expected"),
     (53, ["--set", "backends.gcp.zones=[mars-west1-a]"], {}, "there is no zone 'mars-west1-a'"),
-    (55, [], {"quotas": {"europe-west1": {"PREEMPTIBLE_CPUS": 0, "N2_CPUS": 0}}},
-     "raise N2_CPUS"),
-    (56, [], {"environment": {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"}},
-     "no Google credentials"),
+    (55, [], {"quotas": {"europe-west1": {"PREEMPTIBLE_CPUS": 0, "N2_CPUS": 0}}}, "raise N2_CPUS"),
+    (
+        56,
+        [],
+        {"environment": {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"}},
+        "no Google credentials",
+    ),
     (56, ["--set", "backends.gcp.project=other-project"], {}, "does not see project"),
     (57, [], {"denied": ["compute.instances.delete"]}, "compute.instances.delete"),
     (57, [], {"denied": ["compute.instanceGroupManagers.list"]}, "could not be found and deleted"),
     (57, [], {"accounts": []}, "there is no service account"),
-    (58, [], {"bucket": {"retentionPolicy": {"retentionPeriod": "9", "isLocked": True}}},
-     "has a retention policy and it is locked"),
+    (
+        58,
+        [],
+        {"bucket": {"retentionPolicy": {"retentionPeriod": "9", "isLocked": True}}},
+        "has a retention policy and it is locked",
+    ),
     (58, [], {"owner": "somebody"}, "cannot be read"),
     (59, ["--store", "ftp://host/place"], {}, "scheme 'ftp'"),
     (59, ["--store", "file:///etc"], {}, "is a folder of the system"),
     (60, ["--store", "gs://lab-runs/../x"], {}, "leads out of its folder"),
     (60, ["--store", "gs://lab-runs/%2e%2e/x"], {}, "leads out of its folder"),
     (61, ["--store", "http://169.254.169.254/"], {}, "an address of machine metadata"),
-    (61, ["--set", "tracking.mlflow=http://metadata.google.internal/"], {},
-     "an address of machine metadata"),
+    (
+        61,
+        ["--set", "tracking.mlflow=http://metadata.google.internal/"],
+        {},
+        "an address of machine metadata",
+    ),
     (62, ["--set", "tracking.mlflow=http://user:pw@host"], {}, "a user name or password"),
     (83, ["--set", "requirements=[git+http://host/x]"], {}, "is not pinned"),
     (84, ["--set", "backends.gcp.container=host/image:latest"], {}, "by digest"),
@@ -131,17 +162,31 @@ REFUSED: list[Any] = [
     (86, ["--set", f"backends.gcp.labels={{team: {'x' * 64}}}"], {}, "each at most 63 long"),
     (0, [], {"disabled": ["compute.googleapis.com"]}, "compute.googleapis.com"),
     (0, ["--store", "./here"], {}, "machines of Google Cloud cannot reach"),
-    (0, ["--set", "backends.gcp.image=projects/lab-1234/global/images/none", "--set",
-         "backends.gcp.image_family=null"], {}, "there is no image"),
+    (
+        0,
+        [
+            "--set",
+            "backends.gcp.image=projects/lab-1234/global/images/none",
+            "--set",
+            "backends.gcp.image_family=null",
+        ],
+        {},
+        "there is no image",
+    ),
     (90, [], {"skew_s": 120.0}, "s ahead of Google's: its credentials"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("row", "words", "world", "said"), REFUSED)
 def test_refused_with_no_call_that_changes_anything(
-    row: int, words: list[str], world: dict[str, Any], said: str, bench: GcpEmulator,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    row: int,
+    words: list[str],
+    world: dict[str, Any],
+    said: str,
+    bench: GcpEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     if "quotas" in world:
         bench.ask("catalogue", quotas=world["quotas"])
     if "accounts" in world or "denied" in world or "disabled" in world:
@@ -187,7 +232,12 @@ def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(
     cost = found["cost"]
     assert 0 < cost["per_hour"] < 2.5 and cost["total"] == pytest.approx(2 * cost["per_hour"])
     assert {p["what"].split()[0] for p in cost["parts"]} == {
-        "machine", "disk", "managed", "instance", "bucket"}  # fmt: skip
+        "machine",
+        "disk",
+        "managed",
+        "instance",
+        "bucket",
+    }
     assert changes(bench, since) == []
     state = bench.state()
     assert not state["groups"] and not state["templates"] and not state["machines"]
@@ -206,12 +256,19 @@ def test_a_bucket_far_away_is_a_warning_and_strict_refuses_it(
 def test_doctor_asks_without_a_file(
     bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (("PROJECT", "lab-1234"), ("BUCKET", "lab-runs"),
-                        ("SERVICE_ACCOUNT", bench.service_account),
-                        ("IMAGE_FAMILY", "projects/debian-cloud/global/images/family/debian-12")):  # fmt: skip  # noqa: E501
+    for name, value in (
+        ("PROJECT", "lab-1234"),
+        ("BUCKET", "lab-runs"),
+        ("SERVICE_ACCOUNT", bench.service_account),
+        ("IMAGE_FAMILY", "projects/debian-cloud/global/images/family/debian-12"),
+    ):
         monkeypatch.setenv(f"DRILLYARD_GCP_{name}", value)
-    bench.ask("project", denied=["compute.instances.delete", "storage.objects.delete"],
-              disabled=[], accounts=accounts(bench))  # fmt: skip
+    bench.ask(
+        "project",
+        denied=["compute.instances.delete", "storage.objects.delete"],
+        disabled=[],
+        accounts=accounts(bench),
+    )
     bucket(bench, "lab-runs")
     since = now(bench)
     assert main(["doctor", "--on", "gcp", "--json"]) == 4
@@ -226,8 +283,11 @@ def test_a_bucket_is_tried_before_a_machine_is_made(
     bench: GcpEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rights look good, and a policy of somebody else refuses: no machine is asked for."""
-    for name, value in (("PROJECT", "lab-1234"), ("BUCKET", "tried-runs"),
-                        ("SERVICE_ACCOUNT", bench.service_account)):  # fmt: skip
+    for name, value in (
+        ("PROJECT", "lab-1234"),
+        ("BUCKET", "tried-runs"),
+        ("SERVICE_ACCOUNT", bench.service_account),
+    ):
         monkeypatch.setenv(f"DRILLYARD_GCP_{name}", value)
     bucket(bench, "tried-runs")
     assert main(["doctor", "--on", "gcp", "--write", "--json"]) in (0, 4)
@@ -235,8 +295,12 @@ def test_a_bucket_is_tried_before_a_machine_is_made(
     assert [f["message"] for f in tried] == ["gs://tried-runs: written, read and deleted"]
     assert list(bench.ask("objects", bucket="tried-runs")) == []
 
-    bench.fault("DELETE storage.googleapis.com/storage/v1/b/tried-runs/o/canary", status=403,
-                reason="retentionPolicyNotMet", message="under a hold")  # fmt: skip
+    bench.fault(
+        "DELETE storage.googleapis.com/storage/v1/b/tried-runs/o/canary",
+        status=403,
+        reason="retentionPolicyNotMet",
+        message="under a hold",
+    )
     since = now(bench)
     assert main(["run", "g.yaml", "--set", "backends.gcp.bucket=tried-runs"]) == 4
     said = " ".join("".join(capsys.readouterr()).split())

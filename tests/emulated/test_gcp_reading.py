@@ -51,10 +51,14 @@ def place(shared_cloud: GcpEmulator, tmp_path_factory: pytest.TempPathFactory) -
         os.environ.clear()
         os.environ.update(before)
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "adder.yaml", url], cwd=folder, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
+        [sys.executable, "-c", RUN, "adder.yaml", url],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
         env=shared_cloud.environ(HOME=str(folder), DRILLYARD_HOME=str(folder / "home")),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return f"{url}/adder"
 
@@ -79,9 +83,14 @@ def test_every_reading_command_works_from_another_machine(
 
     def said(*words: str, code: int = 0) -> str:
         done = subprocess.run(
-            [DRILLYARD, *words], cwd=tmp_path, env=env, capture_output=True, text=True,
-            timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            [DRILLYARD, *words],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -120,8 +129,10 @@ def test_tensorboard_shows_new_points_of_a_run_in_a_bucket_while_it_works(
     lines(mailbox, 0, 3)
     child = subprocess.Popen(
         [DRILLYARD, "tensorboard", f"{url}/e/{CURVE}", "--port", "0", "--folder", str(tmp_path)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     try:
         assert child.stdout is not None
         child.stdout.readline()

@@ -40,11 +40,16 @@ def cloud(
     world: GcpEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[GcpEmulator]:
     settings = {
-        "PROJECT": world.project, "BUCKET": f"lab-{uuid.uuid4().hex[:8]}",
-        "SERVICE_ACCOUNT": world.service_account, "LISTING_LAG_S": "0.5",
+        "PROJECT": world.project,
+        "BUCKET": f"lab-{uuid.uuid4().hex[:8]}",
+        "SERVICE_ACCOUNT": world.service_account,
+        "LISTING_LAG_S": "0.5",
         "ZONES": '["europe-west1-b"]',
-    }  # fmt: skip
-    for name, value in {**world.env, **{f"DRILLYARD_GCP_{k}": v for k, v in settings.items()}}.items():  # fmt: skip  # noqa: E501
+    }
+    for name, value in {
+        **world.env,
+        **{f"DRILLYARD_GCP_{k}": v for k, v in settings.items()},
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -66,9 +71,13 @@ def backend(cloud: GcpEmulator) -> GcpBackend:
 
 def order(backend: GcpBackend, name: str, **more: Any) -> Order:
     given: dict[str, Any] = {
-        "lease_id": f"dy-{uuid.uuid4().hex[:10]}", "experiment": name, "workers": 1,
-        "store_url": backend.store_url(), "deadline": time.time() + HOUR, **more,
-    }  # fmt: skip
+        "lease_id": f"dy-{uuid.uuid4().hex[:10]}",
+        "experiment": name,
+        "workers": 1,
+        "store_url": backend.store_url(),
+        "deadline": time.time() + HOUR,
+        **more,
+    }
     return Order(**given)
 
 
@@ -112,7 +121,7 @@ def expired(capsys: pytest.CaptureFixture[str], *leases: str) -> None:
             for x in leases
         ),
         what="leases that have expired",
-    )  # fmt: skip
+    )
 
 
 def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
@@ -141,9 +150,12 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     expired(capsys, done, overdue.lease_id)
     code, found = reaped(capsys, "--dry-run", "--grace", "0s")
     assert {lease: one["verdict"] for lease, one in found.items()} == {
-        driven: "live", done: "expired", kept: "protected", overdue.lease_id: "expired",
+        driven: "live",
+        done: "expired",
+        kept: "protected",
+        overdue.lease_id: "expired",
         limited.lease_id: "live",
-    }  # fmt: skip
+    }
     assert all(left(cloud, lease) for lease in everything)
 
     code, found = reaped(capsys, "--grace", "0s")
@@ -155,8 +167,9 @@ def test_what_has_expired_goes_and_what_lives_is_protected_or_foreign_stays(
     assert gone[kept] is None and gone[done] is not None and gone[done].confirmed
     audit = [json.loads(x) for x in Path("home/audit.jsonl").read_text().splitlines()]
     assert {(x["action"], x["lease"]) for x in audit} == {
-        ("protected", kept), *((a, x) for a in ("deleting", "deleted")
-                               for x in (done, overdue.lease_id))}  # fmt: skip
+        ("protected", kept),
+        *((a, x) for a in ("deleting", "deleted") for x in (done, overdue.lease_id)),
+    }
     lock.release("done")
     assert main(["protect", kept, "--off", "--store", backend.store_url()]) == 0
     code, found = reaped(capsys, "--grace", "0s")
@@ -178,16 +191,23 @@ def test_late_listings_and_deletes_that_were_not_are_waited_out(
 
 
 def test_without_the_right_to_delete_the_second_failure_is_told(
-    cloud: GcpEmulator, backend: GcpBackend, capsys: pytest.CaptureFixture[str],
+    cloud: GcpEmulator,
+    backend: GcpBackend,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     mailbox = experiment(backend, "e")
     lease = rented(backend, mailbox)
     until(lambda: cloud.state()["machines"], what="a machine")
     expired(capsys, lease)
-    cloud.ask("project", disabled=[], denied=[
-        "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.update",
-    ])  # fmt: skip
+    cloud.ask(
+        "project",
+        disabled=[],
+        denied=[
+            "compute.instanceGroupManagers.delete",
+            "compute.instanceGroupManagers.update",
+        ],
+    )
     monkeypatch.setattr("drillyard.leases.reaper.reaper.CONFIRM_S", 1.0)
     monkeypatch.setattr("drillyard_backends.gcp.backend.TEARDOWN_S", 0.0)
     for failures in (1, 2):

@@ -10,10 +10,13 @@ from tests.helpers.patience import until
 def test_two_emulators_with_a_machine_of_one_number_leave_each_other_alone(tmp_path: Path) -> None:
     def switched_on(emulator: str) -> Machine:
         return Machine(
-            "m", "4000000000000000001", tmp_path / emulator, tmp_path / f"{emulator}.serial",
+            "m",
+            "4000000000000000001",
+            tmp_path / emulator,
+            tmp_path / f"{emulator}.serial",
             {**os.environ, EMULATOR_MARK: emulator},
             "#!/usr/bin/env bash\necho hello\nwhile :; do sleep 0.05; done\n",
-        )  # fmt: skip
+        )
 
     one, other = switched_on("one"), switched_on("other")
     try:

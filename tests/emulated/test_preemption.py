@@ -32,14 +32,19 @@ def test_the_machine_of_a_run_is_taken_away(
         cloud.ask("catalogue", images=["*"])
         cloud.physics(boot_s=0.0, processes=False)
         settings = {
-            "project": cloud.project, "bucket": "unused-bucket",
+            "project": cloud.project,
+            "bucket": "unused-bucket",
             "service_account": cloud.service_account,
             "image": f"projects/{cloud.project}/global/images/drillyard",
-        }  # fmt: skip
+        }
         order = Order(
-            lease_id=LEASE, experiment="taken", store_url=str(tmp_path), workers=2,
-            deadline=time.time() + 3600, settings=settings,
-        )  # fmt: skip
+            lease_id=LEASE,
+            experiment="taken",
+            store_url=str(tmp_path),
+            workers=2,
+            deadline=time.time() + 3600,
+            settings=settings,
+        )
         lease: Lease = GcpBackend(**settings).provision(order)
         state = cloud.wait(
             lambda state: [m["status"] for m in state["machines"]] == ["RUNNING"] * 2

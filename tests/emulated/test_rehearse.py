@@ -26,17 +26,32 @@ ROOT = Path(__file__).parents[2]
 def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "drillyard"), "rehearse", *words],
-        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
 
 
 def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     """The file knows nothing of Google: all of it is rehearsed, kept, and gone."""
     done = rehearse(
-        tmp_path, str(ROOT / "experiments" / "mock.yaml"), "--on", "gcp", *BUDGET, "--json",
-        "--fault", "stockout=europe-west1-b", "--fault", "lost=0.05", "--fault", "boot=1",
-        "--keep", "kept",
-    )  # fmt: skip
+        tmp_path,
+        str(ROOT / "experiments" / "mock.yaml"),
+        "--on",
+        "gcp",
+        *BUDGET,
+        "--json",
+        "--fault",
+        "stockout=europe-west1-b",
+        "--fault",
+        "lost=0.05",
+        "--fault",
+        "boot=1",
+        "--keep",
+        "kept",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     account = json.loads(done.stdout)
     assert account["left"] == [] and account["refused_hosts"] == []
@@ -46,8 +61,11 @@ def test_an_experiment_with_bad_luck(tmp_path: Path) -> None:
     assert played["stockout=europe-west1-b"] >= 1 and played["boot=1"] == 1
     kept = subprocess.run(
         [str(BIN / "drillyard"), "results", "--store", "kept/store"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "SUCCEEDED" in kept.stdout
 
 
@@ -115,8 +133,10 @@ def test_bad_faults_are_refused_before_anything_starts(
 
 def test_every_fault_is_understood(tmp_path: Path) -> None:
     values = {"stockout": "us-east1-b", "quota": "CPUS:8", "lag": "3", "skew": "60"}
-    faults = [Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
-              for name, what in FAULTS.items()]  # fmt: skip
+    faults = [
+        Fault(name, values.get(name, "0.5" if "SHARE" in what else "2"))
+        for name, what in FAULTS.items()
+    ]
     rehearsal = GcpRehearsal("gcp", {}, faults, tmp_path)
     try:
         # Asked without the emulator's proxy, so that the faults themselves are not met.

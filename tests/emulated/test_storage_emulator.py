@@ -323,8 +323,11 @@ print(json.dumps([bucket.blob("k").download_as_text(), outside]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, bucket.name],
-        env=cloud.environ(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=cloud.environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout) == ["v", False]
     assert "example.com" in cloud.state()["refused_hosts"]
     callers = {entry["caller"] for entry in cloud.log(f"storage.googleapis.com.*{bucket.name}")}

@@ -98,9 +98,11 @@ class Api:
         if self.auth:
             headers["Authorization"] = f"Basic {base64.b64encode(self.auth.encode()).decode()}"
         request = urllib.request.Request(
-            self.url + path, None if body is None else json.dumps(body).encode(), headers,
+            self.url + path,
+            None if body is None else json.dumps(body).encode(),
+            headers,
             method=method,
-        )  # fmt: skip
+        )
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -190,9 +192,14 @@ class Bench:
             open(self.folder / f"{number}.err", "w") as err,
         ):
             return subprocess.Popen(
-                self.command(*words), stdout=out, stderr=err, text=True, cwd=self.folder,
-                stdin=subprocess.DEVNULL, env={**os.environ, "DRILLYARD_DEBUG": "1", **environ},
-            )  # fmt: skip
+                self.command(*words),
+                stdout=out,
+                stderr=err,
+                text=True,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "DRILLYARD_DEBUG": "1", **environ},
+            )
 
     def said(self, number: int = 0) -> str:
         """Both outputs of a command started before."""
@@ -205,9 +212,14 @@ class Bench:
     ) -> subprocess.CompletedProcess[str]:
         """A command, waited for."""
         return subprocess.run(
-            self.command(*words), capture_output=True, text=True, cwd=self.folder,
-            timeout=timeout_s, env={**os.environ, "DRILLYARD_DEBUG": "1", **environ}, check=False,
-        )  # fmt: skip
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            timeout=timeout_s,
+            env={**os.environ, "DRILLYARD_DEBUG": "1", **environ},
+            check=False,
+        )
 
     def ended(self, child: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> int:
         """Exit code of a command in the background."""

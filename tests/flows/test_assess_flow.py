@@ -28,17 +28,23 @@ def test_conditions_in_parallel_tasks_and_a_table(api: Api, tmp_path: Path) -> N
     program = tmp_path / "assessing_by_flow.py"
     program.write_text(PROGRAM)
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path / "out")], capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": api.url},
-    )  # fmt: skip
+        [sys.executable, str(program), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_API_URL": api.url},
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["episodes"] == 3
     with (tmp_path / "out" / "assessment.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["config_wanted"] for row in rows] == ["0.5", "0.5", "1.4"]
-    (artifact,) = api.post("/artifacts/filter", {"artifacts": {"key": {"any_": [
-        "drillyard-assessment"]}}})  # fmt: skip
+    (artifact,) = api.post(
+        "/artifacts/filter", {"artifacts": {"key": {"any_": ["drillyard-assessment"]}}}
+    )
     table = json.loads(artifact["data"])
     assert [row["episode_id"] for row in table] == [0, 1, 2]
     runs = api.post("/task_runs/filter", {"task_runs": {"name": {"like_": "conditions from"}}})

@@ -76,13 +76,20 @@ sys.stdout.write("\\n" + json.dumps({
 def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path) -> None:
     (tmp_path / "cloudy.py").write_text(CLOUDY)
     env = {
-        **os.environ, "PREFECT_API_URL": api.url, "DRILLYARD_CONFIG_DIR": str(tmp_path),
-        "PREFECT_LOGGING_LEVEL": "CRITICAL", "PYTHONPATH": str(tmp_path),
-    }  # fmt: skip
+        **os.environ,
+        "PREFECT_API_URL": api.url,
+        "DRILLYARD_CONFIG_DIR": str(tmp_path),
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PYTHONPATH": str(tmp_path),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["values"] == {"stop_grace_s": 33} and told["opened"] == 33
@@ -108,15 +115,23 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(
 ) -> None:
     """By options and by answers; what is wrong or missing is told, and never as a bug."""
     env = {
-        **os.environ, "PREFECT_API_URL": api.url, "DRILLYARD_CONFIG_DIR": str(tmp_path),
+        **os.environ,
+        "PREFECT_API_URL": api.url,
+        "DRILLYARD_CONFIG_DIR": str(tmp_path),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    }  # fmt: skip
+    }
 
     def configure(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [DRILLYARD, "configure", kind, *words], env=env, cwd=tmp_path, input=typed,
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            [DRILLYARD, "configure", kind, *words],
+            env=env,
+            cwd=tmp_path,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
 
     given = REQUIRED[kind] or {"stop_grace_s": "7"}
     sets = [word for name, text in given.items() for word in ("--set", f"{name}={text}")]
@@ -129,9 +144,14 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(
     for way in ("option", "answer"):
         env_kind = f"{kind}/{way}-{kind}"
         shown = subprocess.run(
-            [DRILLYARD, "configure", env_kind, "--json"], env=env, cwd=tmp_path,
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            [DRILLYARD, "configure", env_kind, "--json"],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         found = {row["name"]: row["from"] for row in json.loads(shown.stdout)}
         assert {found[name] for name in given} == {f"Prefect block {way}-{kind}"}
     if len(REQUIRED[kind]) > 1:
@@ -152,14 +172,21 @@ def test_a_server_that_is_away_or_none_is_said(
     tmp_path: Path, url: str, kind: str, said: str
 ) -> None:
     env = {
-        **os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "home"),
-        "PREFECT_CLIENT_MAX_RETRIES": "0", "DRILLYARD_CONFIG_DIR": str(tmp_path),
-    }  # fmt: skip
+        **os.environ,
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_CLIENT_MAX_RETRIES": "0",
+        "DRILLYARD_CONFIG_DIR": str(tmp_path),
+    }
     env = {name: value for name, value in env.items() if value}
     program = "from drillyard.backend.settings.resolve import resolve; resolve('local/bench')"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert kind in done.stderr and said in done.stderr
     assert not (tmp_path / "home" / "prefect.db").exists()  # none was started for it

@@ -28,20 +28,27 @@ class Deployer:
 
     def __call__(self, *words: str, code: int = 0) -> Any:
         done = subprocess.run(
-            [DRILLYARD, *words, "--json"], capture_output=True, text=True, timeout=PATIENCE_S,
-            cwd=self._folder, check=False,
+            [DRILLYARD, *words, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            cwd=self._folder,
+            check=False,
             env={**os.environ, "PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
-        )  # fmt: skip
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return {(row["kind"], row["name"]): row["what"] for row in json.loads(done.stdout)}
 
     def deployment(self, name: str, flow: str) -> dict[str, Any]:
         """A deployment as the server has it."""
         (flow_id,) = [f["id"] for f in self._api.post("/flows/filter", {}) if f["name"] == flow]
-        return dict(next(
-            d for d in self._api.post("/deployments/filter", {})
-            if d["name"] == name and d["flow_id"] == flow_id
-        ))  # fmt: skip
+        return dict(
+            next(
+                d
+                for d in self._api.post("/deployments/filter", {})
+                if d["name"] == name and d["flow_id"] == flow_id
+            )
+        )
 
 
 def findings(api: Api) -> list[tuple[Severity, str, str, str | None]]:
@@ -69,8 +76,11 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
         a for a in api.post("/automations/filter", {}) if "failed or crashed" in a["name"]
     ]
     assert failed["actions"][0]["type"] == "send-notification"
-    (block,) = [b for b in api.post("/block_documents/filter", {})
-                if b["id"] == failed["actions"][0]["block_document_id"]]  # fmt: skip
+    (block,) = [
+        b
+        for b in api.post("/block_documents/filter", {})
+        if b["id"] == failed["actions"][0]["block_document_id"]
+    ]
     assert block["name"] == "drillyard-alerts" and "127.0.0.1:9" not in json.dumps(block)
 
     # Somebody switches the nightly run on, and changes what it does.
@@ -107,8 +117,11 @@ def test_all_of_it_once_and_away_again(api: Api, tmp_path: Path) -> None:
 def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT, check=True, timeout=PATIENCE_S, capture_output=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        timeout=PATIENCE_S,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -117,9 +130,14 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
         "print(found, *(p.name for p in sorted(found.rglob('*.yaml'))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=PATIENCE_S, text=True,
-        capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        check=True,
+        timeout=PATIENCE_S,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )
     assert done.stdout.startswith(str(tmp_path / "site/drillyard_flows/deploying/files"))
     for name in ("prefect.yaml", "work-pools.yaml", "run-failed.yaml", "dead-run.yaml"):
         assert name in done.stdout
@@ -129,10 +147,13 @@ def test_the_wheel_brings_the_files(tmp_path: Path) -> None:
 def test_prefects_own_command_takes_the_same_file(api: Api) -> None:
     def prefect(*words: str) -> None:
         subprocess.run(
-            [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words], cwd=ROOT,
-            check=True, timeout=PATIENCE_S, capture_output=True,
+            [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words],
+            cwd=ROOT,
+            check=True,
+            timeout=PATIENCE_S,
+            capture_output=True,
             env={**os.environ, "PREFECT_API_URL": api.url},
-        )  # fmt: skip
+        )
 
     prefect("work-pool", "create", "drillyard-local", "--type", "process", "--overwrite")
     prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")

@@ -29,15 +29,23 @@ def lab(api: Api, bench: Bench) -> Iterator[str]:
     script = bench.folder / "lab.py"
     script.write_text(SERVE)
     environ = {
-        **os.environ, "PREFECT_API_URL": api.url, "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
-        "DRILLYARD_STORE": str(bench.store), "PREFECT_HOME": str(bench.folder / "home"),
-    }  # fmt: skip
+        **os.environ,
+        "PREFECT_API_URL": api.url,
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "DRILLYARD_STORE": str(bench.store),
+        "PREFECT_HOME": str(bench.folder / "home"),
+    }
     with open(bench.folder / "lab.log", "w") as log:
         child = subprocess.Popen(
-            [sys.executable, str(script)], env=environ, cwd=bench.folder, stdout=log, stderr=log,
+            [sys.executable, str(script)],
+            env=environ,
+            cwd=bench.folder,
+            stdout=log,
+            stderr=log,
             stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
     try:
         found = until(
             lambda: [
@@ -46,7 +54,7 @@ def lab(api: Api, bench: Bench) -> Iterator[str]:
                 if d["name"] == "lab" and not d["paused"] and d["entrypoint"]
             ],
             what="a deployment",
-        )  # fmt: skip
+        )
         yield found[0]["id"]
     finally:
         child.terminate()

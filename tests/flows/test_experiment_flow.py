@@ -112,9 +112,11 @@ def test_finished_runs_come_from_the_cache_which_is_not_believed_about_damage(
     assert tasks["provision"]["state"]["name"] == tasks["teardown"]["state"]["name"] == "Completed"
     claims = sorted(p.name for p in (folder / "claims").glob("*train*"))
     assert [c for c in claims if "ended" not in c] == [
-        "t0001-s1.train.1.json", "t0001-s2.train.1.json", "t0001-s2.train.2.json",
+        "t0001-s1.train.1.json",
+        "t0001-s2.train.1.json",
+        "t0001-s2.train.2.json",
         "t0001-s3.train.1.json",
-    ]  # fmt: skip
+    ]
     accepted = json.loads((folder / "runs/t0001-s2/train.accepted.json").read_text())
     assert accepted["attempt"] == 2
 

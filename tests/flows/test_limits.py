@@ -10,10 +10,17 @@ from tests.helpers.patience import until
 
 def mock_file(bench: Bench, name: str, **resources: object) -> str:
     path = bench.folder / f"{name}.json"
-    path.write_text(json.dumps({
-        "schema": 1, "name": name, "workload": "mock", "tracking": {"mlflow": None},
-        "resources": {"workers": 2, **resources},
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": name,
+                "workload": "mock",
+                "tracking": {"mlflow": None},
+                "resources": {"workers": 2, **resources},
+            }
+        )
+    )
     return str(path)
 
 

@@ -9,9 +9,13 @@ from tests.flows.conftest import Api, Bench
 from tests.helpers.patience import until
 
 MOCK = {
-    "schema": 1, "name": "beating", "workload": "mock", "seeds": [1, 2],
-    "mock": {"metrics": ["score"]}, "tracking": {"mlflow": None},
-}  # fmt: skip
+    "schema": 1,
+    "name": "beating",
+    "workload": "mock",
+    "seeds": [1, 2],
+    "mock": {"metrics": ["score"]},
+    "tracking": {"mlflow": None},
+}
 
 
 def test_heartbeats_arrive_and_machines_go_with_the_last_result(api: Api, tmp_path: Path) -> None:

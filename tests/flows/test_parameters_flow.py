@@ -45,10 +45,15 @@ def test_each_run_has_its_own_values_and_name(api: Api, bench: Bench) -> None:
         folder = bench.store / "named/runs" / f"t0001-s{seed}"
         record = json.loads((folder / "run.json").read_text())
         assert record["parameters"] == {
-            "experiment_id": "named", "trial_id": 1, "trial_runner_id": 1 if seed == 0 else 2,
-            "run_id": f"t0001-s{seed}", "seed": seed, "width": 42, "depth": 3,
+            "experiment_id": "named",
+            "trial_id": 1,
+            "trial_runner_id": 1 if seed == 0 else 2,
+            "run_id": f"t0001-s{seed}",
+            "seed": seed,
+            "width": 42,
+            "depth": 3,
             "folder": f"out/named/t0001-s{seed}",
-        }  # fmt: skip
+        }
         accepted = json.loads((folder / "train.accepted.json").read_text())
         assert accepted["summary"]["metrics"] == {"width": 42, "seed": seed}
     flow = api.flow_run("named")
@@ -68,10 +73,14 @@ def test_each_run_has_its_own_values_and_name(api: Api, bench: Bench) -> None:
     assert "parameters.tunable_values.width: 42 -> 43" in changed.stderr
     # What the form of Prefect's UI shows is enough to start the same again: nothing is left to do.
     again = subprocess.run(
-        [sys.executable, "-c", AGAIN, json.dumps(flow["parameters"])], cwd=bench.folder,
-        env={**os.environ, "PREFECT_API_URL": api.url}, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", AGAIN, json.dumps(flow["parameters"])],
+        cwd=bench.folder,
+        env={**os.environ, "PREFECT_API_URL": api.url},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert again.returncode == 0, again.stderr
     assert set(json.loads(again.stdout)["runs"]) == {"t0001-s0", "t0001-s7"}
     assert len(list((bench.store / "named" / "leases").iterdir())) == 1

@@ -67,16 +67,29 @@ def flown(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]
     file = bench.write(NAME, evaluate={"episodes": 3}, baselines=["random"])
     done = subprocess.run(
         [sys.executable, "-c", CALL, str(file), str(bench.store), NAME],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=bench.folder,
-        env={**os.environ, "PREFECT_API_URL": api.url, "PREFECT_LOGGING_TO_API_BATCH_INTERVAL":
-             "0.3", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=bench.folder,
+        env={
+            **os.environ,
+            "PREFECT_API_URL": api.url,
+            "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.3",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        },
+    )
     leases = bench.store / NAME / "leases"
     left = {p.name: lease_processes(p.name) for p in leases.glob("*")}
     yield Flown(
-        done.returncode, done.stdout, done.stderr, bench.store / NAME,
-        api.logs(api.flow_run(NAME)), left,
-    )  # fmt: skip
+        done.returncode,
+        done.stdout,
+        done.stderr,
+        bench.store / NAME,
+        api.logs(api.flow_run(NAME)),
+        left,
+    )
     bench.run("cancel", NAME)
 
 

@@ -31,10 +31,14 @@ def test_the_decision_is_a_table_in_prefect(api: Api, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "bundle"), uri], check=False,
-        capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path,
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "bundle"), uri],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        cwd=tmp_path,
         env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout.splitlines()[-1])
     assert first["promoted"] and not second["promoted"] and second["champion"] == 1

@@ -47,9 +47,13 @@ def program(bench: Bench, name: str, text: str, **env: str) -> object:
     clean = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     done = subprocess.run(
         [sys.executable, "-c", text, f"{name}.yaml", str(bench.store)],
-        cwd=bench.folder, env={**clean, **env}, capture_output=True, text=True, timeout=PATIENCE_S,
+        cwd=bench.folder,
+        env={**clean, **env},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -62,8 +66,13 @@ def test_six_tasks_as_by_the_command_and_none_where_told(api: Api, bench: Bench)
     run = api.flow_run("called")
     assert run["state"]["type"] == "COMPLETED"
     assert {name.split()[0].split("-")[0] for name in api.tasks(run)} == {
-        "provision", "setup", "train", "evaluate", "store", "teardown",
-    }  # fmt: skip
+        "provision",
+        "setup",
+        "train",
+        "evaluate",
+        "store",
+        "teardown",
+    }
     assert run["parameters"]["tunables"] == ["level=0.25"]
     assert run["parameters"]["sets"] == ["seeds=[5]"]
     assert api.flow_run("again")["state"]["type"] == "COMPLETED"

@@ -47,11 +47,19 @@ print(json.dumps([failed, looked, found, PaidBackend.alive()]))
 def test_it_deletes_shows_and_raises_the_event(api: Api, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False, cwd=root,
-        env={**os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": root,
-             "DRILLYARD_HOME": str(tmp_path)},
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=root,
+        env={
+            **os.environ,
+            "PREFECT_API_URL": api.url,
+            "PYTHONPATH": root,
+            "DRILLYARD_HOME": str(tmp_path),
+        },
+    )
     assert done.returncode == 0, done.stderr
     failed, looked, found, alive = json.loads(done.stdout.splitlines()[-1])
     assert len(failed) == 2 and all("dy-0000000001" in f and "403" in f for f in failed)

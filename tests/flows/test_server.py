@@ -68,9 +68,13 @@ def test_what_fails_in_a_server_is_in_its_log_and_not_on_a_terminal(tmp_path: Pa
         ({**os.environ, **settings.quiet_environment()}, False),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environ, capture_output=True, text=True,
-            timeout=PATIENCE_S, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", program],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=True,
+        )
         assert ("no run is planned" in done.stderr) is told
 
 

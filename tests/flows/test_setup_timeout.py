@@ -42,9 +42,13 @@ except Exception as error:
     sys.exit(4)
 '''
 SPEC = {
-    "schema": 1, "workload": "mock", "backend": "paid", "seeds": [1],
-    "budget": {"max_hours": 1, "max_cost": 100}, "tracking": {"mlflow": None},
-}  # fmt: skip
+    "schema": 1,
+    "workload": "mock",
+    "backend": "paid",
+    "seeds": [1],
+    "budget": {"max_hours": 1, "max_cost": 100},
+    "tracking": {"mlflow": None},
+}
 WAYS = ("command", "flow", "python")
 SAID = re.compile(r"had no ready worker after (\d+) s")
 
@@ -55,19 +59,26 @@ def waited_s(api: Api, tmp_path: Path) -> Iterator[dict[str, int]]:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "silent.json").write_text(json.dumps(SPEC))
     env = {
-        **os.environ, "PREFECT_API_URL": api.url, "PYTHONPATH": str(ROOT),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        **os.environ,
+        "PREFECT_API_URL": api.url,
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
         "DRILLYARD_HOME": str(tmp_path / "home"),
-    }  # fmt: skip
+    }
     found: dict[str, int] = {}
     with ExitStack() as stack:
         started = {
             way: subprocess.Popen(
                 [sys.executable, "program.py", way, "silent.json", str(tmp_path / "store")],
-                cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                cwd=tmp_path,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             for way in WAYS
-        }  # fmt: skip
+        }
         for child in started.values():
             stack.callback(child.wait)
             stack.callback(child.kill)

@@ -9,18 +9,43 @@ from tests.flows.conftest import Api, Bench
 
 def study_file(bench: Bench, **study: object) -> str:
     path = bench.folder / "s.json"
-    path.write_text(json.dumps({
-        "schema": 1, "name": "s", "workload": "script",
-        "script": {"run": ["""python -c "import sys; sys.exit('$kind' == 'b')" """,
-                           """python -c "print('score', 1)" """],
-                   "results": {"stdout": r"(\w+) ([\d.]+)"}},
-        "parameters": {"tunables": {"g": {"params": {
-            "kind": {"type": "categorical", "values": ["a", "b", "c"], "default": "a"}}}},
-            "tunable_params": ["g"]},
-        "tracking": {"mlflow": None},
-        "study": {"chooser": "grid", "objectives": [{"metric": "evaluate/score"}],
-                  "confirm": 1, **study},
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": "s",
+                "workload": "script",
+                "script": {
+                    "run": [
+                        """python -c "import sys; sys.exit('$kind' == 'b')" """,
+                        """python -c "print('score', 1)" """,
+                    ],
+                    "results": {"stdout": r"(\w+) ([\d.]+)"},
+                },
+                "parameters": {
+                    "tunables": {
+                        "g": {
+                            "params": {
+                                "kind": {
+                                    "type": "categorical",
+                                    "values": ["a", "b", "c"],
+                                    "default": "a",
+                                }
+                            }
+                        }
+                    },
+                    "tunable_params": ["g"],
+                },
+                "tracking": {"mlflow": None},
+                "study": {
+                    "chooser": "grid",
+                    "objectives": [{"metric": "evaluate/score"}],
+                    "confirm": 1,
+                    **study,
+                },
+            }
+        )
+    )
     return str(path)
 
 
@@ -32,14 +57,19 @@ def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api: Api, bench: B
     tasks = {name: t["state_type"] for name, t in api.tasks(run).items()}
     phases = {name: tasks.pop(name) for name in list(tasks) if "-s" in name}
     assert tasks == {
-        "provision": "COMPLETED", "setup": "COMPLETED", "teardown": "COMPLETED",
-        "trial t0001": "COMPLETED", "trial t0002": "FAILED", "trial t0003": "COMPLETED",
+        "provision": "COMPLETED",
+        "setup": "COMPLETED",
+        "teardown": "COMPLETED",
+        "trial t0001": "COMPLETED",
+        "trial t0002": "FAILED",
+        "trial t0003": "COMPLETED",
         "trial t0004": "COMPLETED",
-    }  # fmt: skip
+    }
     assert {name: phases[name] for name in phases if "t0001-s1" in name} == {
-        "train t0001-s1": "COMPLETED", "evaluate t0001-s1": "COMPLETED",
+        "train t0001-s1": "COMPLETED",
+        "evaluate t0001-s1": "COMPLETED",
         "store t0001-s1": "COMPLETED",
-    }  # fmt: skip
+    }
     assert phases["train t0002-s1"] == "FAILED" and "evaluate t0002-s1" not in phases
     assert set(bench.leases("s").values()) == {True}
     assert len(bench.leases("s")) == 1

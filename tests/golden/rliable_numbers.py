@@ -31,19 +31,25 @@ def main() -> None:
     }
 
     def aggregates(x: np.ndarray) -> np.ndarray:
-        return np.array([
-            metrics.aggregate_iqm(x), metrics.aggregate_mean(x), metrics.aggregate_median(x),
-            metrics.aggregate_optimality_gap(x),
-        ])  # fmt: skip
+        return np.array(
+            [
+                metrics.aggregate_iqm(x),
+                metrics.aggregate_mean(x),
+                metrics.aggregate_median(x),
+                metrics.aggregate_optimality_gap(x),
+            ]
+        )
 
     points, intervals = library.get_interval_estimates(
         scores, aggregates, reps=REPS, random_state=np.random.RandomState(1)
     )
     pairs = {f"{x},{y}": (scores[x], scores[y]) for x in scores for y in scores if x != y}
     better, better_intervals = library.get_interval_estimates(
-        pairs, metrics.probability_of_improvement, reps=2_000,
+        pairs,
+        metrics.probability_of_improvement,
+        reps=2_000,
         random_state=np.random.RandomState(2),
-    )  # fmt: skip
+    )
     np.random.seed(3)
     profiles, bands = library.create_performance_profile(scores, np.array(TAUS), reps=2_000)
     found = {

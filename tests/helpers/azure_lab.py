@@ -12,7 +12,7 @@ import pytest
 
 from drillyard.backend import Lease, Liveness, Order
 from drillyard.errors import UserError
-from drillyard.leases.release import vacate
+from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import Mailbox
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_emulators.azure.blobs import find
@@ -43,10 +43,13 @@ def named(cloud: AzureEmulator, **more: Any) -> dict[str, Any]:
     """Settings of the backend that name the emulated workspace."""
     where = cloud.workspace
     return {
-        "subscription_id": where["subscription_id"], "resource_group": where["resource_group"],
-        "workspace": where["workspace_name"], "identity": cloud.identity, "listing_lag_s": "0",
+        "subscription_id": where["subscription_id"],
+        "resource_group": where["resource_group"],
+        "workspace": where["workspace_name"],
+        "identity": cloud.identity,
+        "listing_lag_s": "0",
         **more,
-    }  # fmt: skip
+    }
 
 
 def reactor(name: str, steps: int, seeds: str = "[1]", workers: str = "", more: str = "") -> str:
@@ -95,7 +98,7 @@ def rented(backend: AzureBackend, order: Order) -> Lease:
 
 def gone(azure: AzureEmulator, backend: AzureBackend, lease: Lease) -> None:
     """End a lease as the driver does; by the emulator's own books nothing of it is left."""
-    vacate(backend, lease, timeout_s=60.0)
+    release_confirmed(backend, lease, timeout_s=60.0)
     state = azure.state()
     assert lease.lease_id not in state["computes"]
     nodes = [n for n in state["nodes"] if n["job"].startswith(lease.lease_id)]
@@ -119,11 +122,14 @@ class AzureLab(Lab):
         where = self.cloud.workspace
         self.prefix = f"lab-{os.urandom(4).hex()}"
         return {
-            "SUBSCRIPTION_ID": where["subscription_id"], "PREFIX": self.prefix,
-            "RESOURCE_GROUP": where["resource_group"], "WORKSPACE": where["workspace_name"],
-            "IMAGE": "mcr.example/drillyard:1", "IDENTITY": self.cloud.identity,
+            "SUBSCRIPTION_ID": where["subscription_id"],
+            "PREFIX": self.prefix,
+            "RESOURCE_GROUP": where["resource_group"],
+            "WORKSPACE": where["workspace_name"],
+            "IMAGE": "mcr.example/drillyard:1",
+            "IDENTITY": self.cloud.identity,
             "LISTING_LAG_S": "0",
-        }  # fmt: skip
+        }
 
     @property
     def store(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from drillyard_flows.servers import postgresql
+from drillyard_flows.local_stack import postgresql
 from tests.helpers.patience import PATIENCE_S, until
 
 SERVERS = Path(__file__).parents[2] / "deployments" / "servers"
@@ -32,15 +32,21 @@ HOME = "/home/drillyard"
 SITE, MLFLOW_SITE = "prefect.localhost", "mlflow.localhost"
 """Names for which Caddy makes certificates itself."""
 GIVEN = {
-    "SITE": SITE, "MLFLOW_SITE": MLFLOW_SITE, "DATABASE_PASSWORD": "of-the-database",
-    "PREFECT_PASSWORD": "of-prefect", "MLFLOW_PASSWORD": "of-mlflow-it-is-long",
+    "SITE": SITE,
+    "MLFLOW_SITE": MLFLOW_SITE,
+    "DATABASE_PASSWORD": "of-the-database",
+    "PREFECT_PASSWORD": "of-prefect",
+    "MLFLOW_PASSWORD": "of-mlflow-it-is-long",
     "MLFLOW_SECRET_KEY": "signs-sessions",
     "PREFECT_ENCRYPTION_KEY": urlsafe_b64encode(os.urandom(32)).decode(),
-}  # fmt: skip
+}
 MOCK = {
-    "schema": 1, "name": "composed", "workload": "mock", "seeds": [1, 2],
+    "schema": 1,
+    "name": "composed",
+    "workload": "mock",
+    "seeds": [1, 2],
     "mock": {"metrics": ["score"]},
-}  # fmt: skip
+}
 
 
 class Composed:
@@ -86,9 +92,13 @@ class Composed:
     def start(self, name: str, command: list[str], environ: dict[str, str]) -> None:
         with open(self.folder / f"{name}.log", "w") as log:
             subprocess.Popen(
-                command, env=environ, cwd=self.home, stdout=log, stderr=log,
+                command,
+                env=environ,
+                cwd=self.home,
+                stdout=log,
+                stderr=log,
                 stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
 
     def database(self) -> None:
         """PostgreSQL with its user, its database and what its image runs at the first start."""
@@ -100,19 +110,42 @@ class Composed:
         secret = self.folder / "password"
         secret.write_text(given["POSTGRES_PASSWORD"])
         done = subprocess.run(
-            [*plain, f"{programs}/initdb", "-D", str(data), "-U", user, "-A", "scram-sha-256",
-             "--pwfile", str(secret)], capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                *plain,
+                f"{programs}/initdb",
+                "-D",
+                str(data),
+                "-U",
+                user,
+                "-A",
+                "scram-sha-256",
+                "--pwfile",
+                str(secret),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
-        self.start("database", [*plain, f"{programs}/postgres", "-D", str(data), "-c",
-                                "unix_socket_directories="], dict(os.environ))  # fmt: skip
-        environ = {**os.environ, "PGPASSWORD": given["POSTGRES_PASSWORD"], "PGHOST": "database",
-                   "PATH": f"{programs}:{os.environ['PATH']}"}  # fmt: skip
+        self.start(
+            "database",
+            [*plain, f"{programs}/postgres", "-D", str(data), "-c", "unix_socket_directories="],
+            dict(os.environ),
+        )
+        environ = {
+            **os.environ,
+            "PGPASSWORD": given["POSTGRES_PASSWORD"],
+            "PGHOST": "database",
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        }
         psql = ["psql", "-U", user, "-v", "ON_ERROR_STOP=1", "-q"]
         until(lambda: _good(["pg_isready"], environ), what="the database")
         subprocess.run(["createdb", "-U", user, given["POSTGRES_DB"]], env=environ, check=True)
-        subprocess.run([*psql, "-d", given["POSTGRES_DB"], "-f", str(SERVERS / "databases.sql")],
-                       env=environ, check=True)  # fmt: skip
+        subprocess.run(
+            [*psql, "-d", given["POSTGRES_DB"], "-f", str(SERVERS / "databases.sql")],
+            env=environ,
+            check=True,
+        )
         healthy = self.services["database"]["healthcheck"]["test"]
         until(lambda: _good(healthy[1:], environ), what="a healthy database")
 
@@ -122,8 +155,11 @@ class Composed:
         environ = {**given, "XDG_DATA_HOME": str(self.folder)}
         adapted = subprocess.run(
             ["caddy", "adapt", "--config", str(self.folder / "proxy" / "Caddyfile")],
-            env=environ, check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            env=environ,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         config = json.loads(adapted)
         config["apps"]["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
         config["admin"] = {"disabled": True}
@@ -172,12 +208,15 @@ def _used(composed: Composed) -> dict[str, Any]:
     work.mkdir()
     (work / "composed.json").write_text(json.dumps(MOCK))
     environ = {
-        **os.environ, **composed.trust, "HOME": str(composed.folder),
+        **os.environ,
+        **composed.trust,
+        "HOME": str(composed.folder),
         "PREFECT_API_URL": f"https://{SITE}/api",
         "PREFECT_API_AUTH_STRING": f"drillyard:{GIVEN['PREFECT_PASSWORD']}",
-        "MLFLOW_TRACKING_URI": f"https://{MLFLOW_SITE}", "MLFLOW_TRACKING_USERNAME": "drillyard",
+        "MLFLOW_TRACKING_URI": f"https://{MLFLOW_SITE}",
+        "MLFLOW_TRACKING_USERNAME": "drillyard",
         "MLFLOW_TRACKING_PASSWORD": GIVEN["MLFLOW_PASSWORD"],
-    }  # fmt: skip
+    }
     os.environ.update(composed.trust)
     until(lambda: _status(f"https://{SITE}/api/health") == 200, what="Prefect")
     until(lambda: _status(f"https://{MLFLOW_SITE}/health") == 200, what="MLflow")
@@ -185,13 +224,25 @@ def _used(composed: Composed) -> dict[str, Any]:
     for name, words in {
         "doctor": [BIN / "drillyard", "doctor"],
         "deploy": [BIN / "drillyard", "deploy"],
-        "run": [BIN / "prefect", "deployment", "run", "experiment/nightly", "-p",
-                f"file={work / 'composed.json'}", "--watch"],
-    }.items():  # fmt: skip
+        "run": [
+            BIN / "prefect",
+            "deployment",
+            "run",
+            "experiment/nightly",
+            "-p",
+            f"file={work / 'composed.json'}",
+            "--watch",
+        ],
+    }.items():
         done = subprocess.run(
-            [str(word) for word in words], env=environ, cwd=work, capture_output=True, text=True,
-            timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+            [str(word) for word in words],
+            env=environ,
+            cwd=work,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         said[name] = {"code": done.returncode, "text": done.stdout + done.stderr}
     find = f"https://{MLFLOW_SITE}/api/2.0/mlflow/experiments/get-by-name?experiment_name=composed"
     login = ("drillyard", GIVEN["MLFLOW_PASSWORD"])

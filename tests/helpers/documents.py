@@ -90,9 +90,14 @@ def run(command: str, folder: Path, env: dict[str, str], *, shell: bool = False)
         return command_line.shown(command, folder, env)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env={**os.environ, **env, "PATH": path},
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**os.environ, **env, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -21,8 +21,9 @@ def without_drillyard(prefix: Path) -> Path:
     """
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(prefix)],
-        check=True, timeout=PATIENCE_S,
-    )  # fmt: skip
+        check=True,
+        timeout=PATIENCE_S,
+    )
     names = {"base": str(prefix), "platbase": str(prefix)}
     link_others(Path(sysconfig.get_path("purelib", vars=names)))
     return prefix / "bin" / "python"

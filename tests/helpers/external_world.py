@@ -72,10 +72,15 @@ class World:
             else:
                 break_down(kind, say)
             return
-        say(json.dumps({
-            "states": {"x": self.x, "pid": os.getpid(), "steps": self.steps},
-            "terminated": abs(self.x) > 20, "truncated": self.steps >= 10,
-        }))  # fmt: skip
+        say(
+            json.dumps(
+                {
+                    "states": {"x": self.x, "pid": os.getpid(), "steps": self.steps},
+                    "terminated": abs(self.x) > 20,
+                    "truncated": self.steps >= 10,
+                }
+            )
+        )
 
 
 def main() -> None:

@@ -66,13 +66,15 @@ class FakeClock:
 def spec_of(name: str, seeds: list[int], **changes: Any) -> ExperimentSpec:
     """The reactor's experiment file, resolved."""
     values: dict[str, Any] = {
-        "schema": 1, "name": name,
+        "schema": 1,
+        "name": name,
         "simulator": {"id": "cstr", "lesson": {"Cref_signal": {"values": [1, 2, 3, 4]}}},
         "learner": {"algorithm": "ppo", "args": {"learning_rate": 3e-4, "n_steps": 512}},
         "train": {"steps": STEPS, "n_envs": 8, "checkpoint_every": 20_000},
         "evaluate": {"episodes": 40, "every": {"steps": 5_000, "episodes": 10}},
-        "seeds": seeds, "baselines": ["hold", "random", "p-controller"],
-    }  # fmt: skip
+        "seeds": seeds,
+        "baselines": ["hold", "random", "p-controller"],
+    }
     return ExperimentSpec.model_validate({**values, **changes})
 
 
@@ -110,17 +112,33 @@ def write_experiment(
     mailbox = open_box(root, name)
     spec = spec_of(name, list(seeds), **changes)
     dumped = spec.model_dump(mode="json", by_alias=True)
-    mailbox.create("experiment.json", ExperimentRecord(
-        name=name, spec=dumped, provenance={
-            "learner.args.learning_rate": "cstr.yaml, line 9",
-            "learner.args.n_steps": "preset cstr/ppo", "train.steps": "--set train.steps",
-            "seeds": "cstr.yaml, line 14", "evaluate.deterministic": "default",
-        },
-        identity="3f" * 32, code="ab" * 32, git_commit="0123456789abcdef0123456789abcdef01234567",
-        git_dirty=True, command=["drillyard", "run", "cstr.yaml", "--set", f"train.steps={STEPS}"],
-        versions={"python": "3.11.9", "drillyard": "0.1.0", "torch": "2.13.0+cpu",
-                  "stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}, created_at=T0,
-    ))  # fmt: skip
+    mailbox.create(
+        "experiment.json",
+        ExperimentRecord(
+            name=name,
+            spec=dumped,
+            provenance={
+                "learner.args.learning_rate": "cstr.yaml, line 9",
+                "learner.args.n_steps": "preset cstr/ppo",
+                "train.steps": "--set train.steps",
+                "seeds": "cstr.yaml, line 14",
+                "evaluate.deterministic": "default",
+            },
+            identity="3f" * 32,
+            code="ab" * 32,
+            git_commit="0123456789abcdef0123456789abcdef01234567",
+            git_dirty=True,
+            command=["drillyard", "run", "cstr.yaml", "--set", f"train.steps={STEPS}"],
+            versions={
+                "python": "3.11.9",
+                "drillyard": "0.1.0",
+                "torch": "2.13.0+cpu",
+                "stable-baselines3": "2.9.2",
+                "gymnasium": "1.4.0",
+            },
+            created_at=T0,
+        ),
+    )
     done = len(seeds) if finished is None else finished
     for index, seed in enumerate(seeds):
         run = run_id(1, seed)
@@ -145,8 +163,11 @@ def _post(mailbox: Mailbox, run: str, order: int) -> None:
     before: list[str] = []
     for phase in PHASES:
         ticket = ticket_id(run, phase)
-        mailbox.post(TicketRecord(ticket=ticket, run=run, phase=phase, after=before, order=order,
-                                  posted_at=T0))  # fmt: skip
+        mailbox.post(
+            TicketRecord(
+                ticket=ticket, run=run, phase=phase, after=before, order=order, posted_at=T0
+            )
+        )
         before = [ticket]
 
 
@@ -161,9 +182,15 @@ def _train(
     best = (0, -math.inf)
     for step in range(600, upto + 1, 600):
         clock.time += 1.0
-        writer.append("train", step, {
-            "rollout/ep_rew_mean": _learning(step, level - 6, seed) + rng.gauss(0, 0.8),
-            "rollout/ep_len_mean": 88.0 + rng.random(), "train/loss": 1 / step})  # fmt: skip
+        writer.append(
+            "train",
+            step,
+            {
+                "rollout/ep_rew_mean": _learning(step, level - 6, seed) + rng.gauss(0, 0.8),
+                "rollout/ep_len_mean": 88.0 + rng.random(),
+                "train/loss": 1 / step,
+            },
+        )
         if evaluations and step % 4800 == 0:
             value = _learning(step, level, seed) + rng.gauss(0, 2.0)
             best = max(best, (step, value), key=lambda b: b[1])
@@ -175,18 +202,36 @@ def _train(
         text = "\n".join(lines) + "\n"
         mailbox.store.put(mailbox.key(f"{folder}/logs/{seq:012d}.txt"), text.encode())
     if upto < STEPS:
-        mailbox.write(f"board/{run}.json", Board(
-            run=run, phase=Phase.TRAIN, attempt=1, worker="w0", step=upto, total=STEPS,
-            episodes=upto // 91, episode_return=63.4, steps_per_s=1510.0, eta_s=13.2, beat=40,
-            checkpoint_step=upto - 1000, written_at=T0 + 80))  # fmt: skip
+        mailbox.write(
+            f"board/{run}.json",
+            Board(
+                run=run,
+                phase=Phase.TRAIN,
+                attempt=1,
+                worker="w0",
+                step=upto,
+                total=STEPS,
+                episodes=upto // 91,
+                episode_return=63.4,
+                steps_per_s=1510.0,
+                eta_s=13.2,
+                beat=40,
+                checkpoint_step=upto - 1000,
+                written_at=T0 + 80,
+            ),
+        )
         return
     summary = {
-        "steps": STEPS, "episodes": STEPS // 91, "wall_s": 38.4 + seed,
-        "steps_per_s": STEPS / (38.4 + seed), "resumes": 1 if seed == 2 else 0, "episodes_cut": 0,
+        "steps": STEPS,
+        "episodes": STEPS // 91,
+        "wall_s": 38.4 + seed,
+        "steps_per_s": STEPS / (38.4 + seed),
+        "resumes": 1 if seed == 2 else 0,
+        "episodes_cut": 0,
         "parameters": {"learning_rate": 3e-4, "n_steps": 512, "gamma": 0.99},
         "best": {"step": best[0], "mean_return": best[1]} if evaluations else None,
         "exactness": "exact",
-    }  # fmt: skip
+    }
     _accept(mailbox, run, Phase.TRAIN, {}, summary, T0 + 10, T0 + 110 + seed, claimed=True)
 
 
@@ -212,10 +257,19 @@ def _evaluate(
         for index in range(40):
             signal = index % 4 + 1
             value = mean + 2.2 * (signal - 2.5) + rng.gauss(0, 2.5)
-            own.append({"policy": policy, "episode": index, "seed": 1000 + index,
-                        "options": {"Cref_signal": signal}, "return": value, "length": 91,
-                        "terminated": False, "truncated": True,
-                        "metrics": {"kpi_rms_conc_error": 0.4}})  # fmt: skip
+            own.append(
+                {
+                    "policy": policy,
+                    "episode": index,
+                    "seed": 1000 + index,
+                    "options": {"Cref_signal": signal},
+                    "return": value,
+                    "length": 91,
+                    "terminated": False,
+                    "truncated": True,
+                    "metrics": {"kpi_rms_conc_error": 0.4},
+                }
+            )
         policies[policy] = _summary(own)
         episodes += own
         files[f"trajectories/{policy.replace(':', '.')}.csv"] = _trajectory(policy, mean).encode()
@@ -223,12 +277,21 @@ def _evaluate(
         p.replace(":", "."): {"options": {"Cref_signal": 1}, "return": m}
         for p, m in levels.items()
     }
-    files["trajectories/meta.json"] = json.dumps({
-        **meta,
-        "units": {"state_Tr": "K", "state_Cr": "kmol/m³", "state_Cref": "kmol/m³",
-                  "state_Tc": "K", "state_Tc_adjust": "K", "action_0": "10 K", "t": "step"},
-        "reference": {"state_Cr": "state_Cref"},
-    }).encode()  # fmt: skip
+    files["trajectories/meta.json"] = json.dumps(
+        {
+            **meta,
+            "units": {
+                "state_Tr": "K",
+                "state_Cr": "kmol/m³",
+                "state_Cref": "kmol/m³",
+                "state_Tc": "K",
+                "state_Tc_adjust": "K",
+                "action_0": "10 K",
+                "t": "step",
+            },
+            "reference": {"state_Cr": "state_Cref"},
+        }
+    ).encode()
     files["evaluation/episodes.json"] = json.dumps(episodes).encode()
     used = {"policies": policies, "policy_used": "best"}
     _accept(mailbox, run, Phase.EVALUATE, files, used, T0 + 112, T0 + 126 + seed)
@@ -245,16 +308,32 @@ def _summary(own: list[dict[str, Any]]) -> dict[str, Any]:
         for s in signals
         if (v := [e["return"] for e in own if e["options"]["Cref_signal"] == s])
     }
-    return {"mean_return": mean, "std_return": std, "n_episodes": n, "mean_length": 91.0,
-            "ci95": [mean - half, mean + half], "by_option": {"Cref_signal": by},
-            "metrics": {"kpi_rms_conc_error": (90 - mean) / 50}}  # fmt: skip
+    return {
+        "mean_return": mean,
+        "std_return": std,
+        "n_episodes": n,
+        "mean_length": 91.0,
+        "ci95": [mean - half, mean + half],
+        "by_option": {"Cref_signal": by},
+        "metrics": {"kpi_rms_conc_error": (90 - mean) / 50},
+    }
 
 
 def _trajectory(policy: str, level: float) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["t", "state_Tr", "state_Cr", "state_Cref", "state_Tc", "state_Tc_adjust",
-                     "action_0", "reward"])  # fmt: skip
+    writer.writerow(
+        [
+            "t",
+            "state_Tr",
+            "state_Cr",
+            "state_Cref",
+            "state_Tc",
+            "state_Tc_adjust",
+            "action_0",
+            "reward",
+        ]
+    )
     rng, cr, tc = random.Random(policy), 8.5698, 292.0
     skill = level / 80
     for t in range(91):
@@ -269,15 +348,24 @@ def _trajectory(policy: str, level: float) -> str:
 
 def _fail(mailbox: Mailbox, run: str) -> None:
     mailbox.claim(_claim(run, Phase.TRAIN))
-    mailbox.end(Ending(
-        ticket=ticket_id(run, Phase.TRAIN), attempt=1, status=Status.FAILED,
-        cause=Cause.USER_ERROR, message="the reward was NaN at step 1,204 of copy 3",
-        hint="look at the simulator's reward", by="w0", ended_at=T0 + 30))  # fmt: skip
+    mailbox.end(
+        Ending(
+            ticket=ticket_id(run, Phase.TRAIN),
+            attempt=1,
+            status=Status.FAILED,
+            cause=Cause.USER_ERROR,
+            message="the reward was NaN at step 1,204 of copy 3",
+            hint="look at the simulator's reward",
+            by="w0",
+            ended_at=T0 + 30,
+        )
+    )
 
 
 def _claim(run: str, phase: Phase) -> Claim:
-    return Claim(ticket=ticket_id(run, phase), attempt=1, worker="w0", token=new_token(),
-                 claimed_at=T0 + 9)  # fmt: skip
+    return Claim(
+        ticket=ticket_id(run, phase), attempt=1, worker="w0", token=new_token(), claimed_at=T0 + 9
+    )
 
 
 def _accept(
@@ -301,26 +389,58 @@ def _accept(
     }
     manifest = Manifest(files=entries)
     mailbox.write(f"{folder}/manifest.json", manifest)
-    mailbox.accept(claim, Accepted(
-        run=run, phase=phase, attempt=1, status=Status.SUCCEEDED,
-        manifest=f"{folder}/manifest.json", manifest_sha256=sha256_hex(manifest.to_bytes()),
-        summary=summary, started_at=started_at, ended_at=ended_at))  # fmt: skip
-    mailbox.end(Ending(ticket=claim.ticket, attempt=1, status=Status.SUCCEEDED, by="w0",
-                       ended_at=ended_at))  # fmt: skip
+    mailbox.accept(
+        claim,
+        Accepted(
+            run=run,
+            phase=phase,
+            attempt=1,
+            status=Status.SUCCEEDED,
+            manifest=f"{folder}/manifest.json",
+            manifest_sha256=sha256_hex(manifest.to_bytes()),
+            summary=summary,
+            started_at=started_at,
+            ended_at=ended_at,
+        ),
+    )
+    mailbox.end(
+        Ending(ticket=claim.ticket, attempt=1, status=Status.SUCCEEDED, by="w0", ended_at=ended_at)
+    )
 
 
 def _driver(mailbox: Mailbox, *, ended: bool) -> None:
-    mailbox.create("driver/1.json", DriverRecord(
-        number=1, host="h", pid=1, pid_started=0.0, token="t", started_at=T0,
-        written_at=T0 + 131, ended_at=T0 + 131 if ended else None,
-        outcome="done" if ended else None))  # fmt: skip
-    order = Order(lease_id="dy-0123456789", experiment=mailbox.experiment,
-                  store_url=mailbox.store.url, workers=2)  # fmt: skip
+    mailbox.create(
+        "driver/1.json",
+        DriverRecord(
+            number=1,
+            host="h",
+            pid=1,
+            pid_started=0.0,
+            token="t",
+            started_at=T0,
+            written_at=T0 + 131,
+            ended_at=T0 + 131 if ended else None,
+            outcome="done" if ended else None,
+        ),
+    )
+    order = Order(
+        lease_id="dy-0123456789",
+        experiment=mailbox.experiment,
+        store_url=mailbox.store.url,
+        workers=2,
+    )
     folder = f"leases/{order.lease_id}"
-    mailbox.create(f"{folder}/intent.json", Intent(
-        order=order, backend="local", ordinal=1, cost=FREE, written_at=T0 + 2))  # fmt: skip
-    mailbox.create(f"{folder}/rented.json", Rented(written_at=T0 + 3, lease=Lease(
-        lease_id=order.lease_id, backend="local", order=order, created_at=T0 + 3)))  # fmt: skip
+    mailbox.create(
+        f"{folder}/intent.json",
+        Intent(order=order, backend="local", ordinal=1, cost=FREE, written_at=T0 + 2),
+    )
+    mailbox.create(
+        f"{folder}/rented.json",
+        Rented(
+            written_at=T0 + 3,
+            lease=Lease(lease_id=order.lease_id, backend="local", order=order, created_at=T0 + 3),
+        ),
+    )
     if ended:
         mailbox.create(
             f"{folder}/gone.json",
@@ -329,5 +449,7 @@ def _driver(mailbox: Mailbox, *, ended: bool) -> None:
     seconds = {"prepare": 1.4, "provision": 0.6, "setup": 5.2} | (
         {"teardown": 0.7} if ended else {}
     )
-    mailbox.store.put(mailbox.key("timings/1.json"),
-                      json.dumps({"schema_version": 1, "seconds": seconds}).encode())  # fmt: skip
+    mailbox.store.put(
+        mailbox.key("timings/1.json"),
+        json.dumps({"schema_version": 1, "seconds": seconds}).encode(),
+    )

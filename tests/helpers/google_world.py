@@ -9,14 +9,17 @@ from typing import Any
 
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard_backends.gcp import rights
-from drillyard_backends.gcp.reading import Answer
+from drillyard_backends.gcp.read_only_client import Answer
 
 ACCOUNT = "runner@lab-1234.iam.gserviceaccount.com"
 SETTINGS: dict[str, Any] = {
-    "project": "lab-1234", "bucket": "lab-runs", "service_account": ACCOUNT,
-    "zones": ["europe-west1-b", "europe-west1-c"], "machine_types": ["n2-highcpu-8"],
+    "project": "lab-1234",
+    "bucket": "lab-runs",
+    "service_account": ACCOUNT,
+    "zones": ["europe-west1-b", "europe-west1-c"],
+    "machine_types": ["n2-highcpu-8"],
     "image": "projects/lab-1234/global/images/drillyard",
-}  # fmt: skip
+}
 
 
 def _quota(**limits: float) -> list[dict[str, Any]]:
@@ -29,9 +32,13 @@ class World:
 
     identity: str = "serviceAccount:me@lab-1234.iam.gserviceaccount.com"
     allowed: set[str] = field(
-        default_factory=lambda: {*rights.DRIVER, *rights.BUCKET, "iam.serviceAccounts.actAs",
-                                 "storage.buckets.create"}
-    )  # fmt: skip
+        default_factory=lambda: {
+            *rights.DRIVER,
+            *rights.BUCKET,
+            "iam.serviceAccounts.actAs",
+            "storage.buckets.create",
+        }
+    )
     off: set[str] = field(default_factory=set)
     compute: dict[str, dict[str, Any]] = field(default_factory=dict)
     buckets: dict[str, dict[str, Any]] = field(
@@ -56,9 +63,16 @@ class World:
         self.compute = {
             "projects/lab-1234": {"quotas": _quota(CPUS_ALL_REGIONS=1000, GPUS_ALL_REGIONS=0)},
             "projects/lab-1234/regions/europe-west1": {
-                "quotas": _quota(CPUS=72, N2_CPUS=64, INSTANCES=50, INSTANCE_GROUP_MANAGERS=20,
-                                 SSD_TOTAL_GB=500, PREEMPTIBLE_CPUS=0, NVIDIA_T4_GPUS=1,
-                                 PREEMPTIBLE_NVIDIA_T4_GPUS=0)
+                "quotas": _quota(
+                    CPUS=72,
+                    N2_CPUS=64,
+                    INSTANCES=50,
+                    INSTANCE_GROUP_MANAGERS=20,
+                    SSD_TOTAL_GB=500,
+                    PREEMPTIBLE_CPUS=0,
+                    NVIDIA_T4_GPUS=1,
+                    PREEMPTIBLE_NVIDIA_T4_GPUS=0,
+                )
             },
             "projects/lab-1234/regions/europe-west1/subnetworks/default": {
                 "privateIpGoogleAccess": True
@@ -69,7 +83,7 @@ class World:
                     "zones/us-central1-a": {"acceleratorTypes": [{"name": "nvidia-tesla-t4"}]}
                 }
             },
-        }  # fmt: skip
+        }
         for zone in ("europe-west1-b", "europe-west1-c"):
             path = f"projects/lab-1234/zones/{zone}"
             self.compute[path] = {"status": "UP", "region": ".../regions/europe-west1"}
@@ -105,8 +119,10 @@ class World:
                 (404, {"error": {"message": "was not found"}}) if found is None else (200, found)
             )
         if host.startswith("serviceusage"):
-            services = [{"name": v, "state": "DISABLED" if v.rpartition("/")[2] in self.off
-                         else "ENABLED"} for _, v in params]  # fmt: skip
+            services = [
+                {"name": v, "state": "DISABLED" if v.rpartition("/")[2] in self.off else "ENABLED"}
+                for _, v in params
+            ]
             return 200, {"services": services}
         if path.endswith(":testIamPermissions"):
             return 200, {"permissions": [p for p in body["permissions"] if p in self.allowed]}

@@ -81,19 +81,32 @@ class Training:
     def __init__(self, box: Mailbox, scratch: Path, attempt: int = 1, **resume: Any) -> None:
         self.box, self.attempt = box, attempt
         offsets = resume.pop("offsets", None)
-        self.claim = Claim(ticket=ticket_id(RUN, Phase.TRAIN), attempt=attempt, worker="w",
-                           token=str(attempt), claimed_at=time.time())  # fmt: skip
+        self.claim = Claim(
+            ticket=ticket_id(RUN, Phase.TRAIN),
+            attempt=attempt,
+            worker="w",
+            token=str(attempt),
+            claimed_at=time.time(),
+        )
         assert box.claim(self.claim)
         folder = box.attempt_path(RUN, Phase.TRAIN, attempt)
-        box.write(f"{folder}/start.json",
-                  AttemptStart(attempt=attempt, started_at=time.time(), **resume))  # fmt: skip
+        box.write(
+            f"{folder}/start.json", AttemptStart(attempt=attempt, started_at=time.time(), **resume)
+        )
         self.writer = StreamWriter(box, RUN, attempt, offsets)
         self.beat()
 
     def beat(self) -> None:
-        self.box.write(f"board/{RUN}.json", Board(
-            run=RUN, phase=Phase.TRAIN, attempt=self.attempt, worker="w",
-            written_at=time.time()))  # fmt: skip
+        self.box.write(
+            f"board/{RUN}.json",
+            Board(
+                run=RUN,
+                phase=Phase.TRAIN,
+                attempt=self.attempt,
+                worker="w",
+                written_at=time.time(),
+            ),
+        )
 
     def steps(self, first: int, last: int) -> dict[str, int]:
         for step in range(first, last + 1):
@@ -105,9 +118,17 @@ class Training:
         return self.writer.flush()
 
     def end(self, status: Status, cause: Cause | None, message: str = "") -> None:
-        self.box.end(Ending(
-            ticket=self.claim.ticket, attempt=self.attempt, status=status, cause=cause,
-            message=message, by="w", ended_at=time.time()))  # fmt: skip
+        self.box.end(
+            Ending(
+                ticket=self.claim.ticket,
+                attempt=self.attempt,
+                status=status,
+                cause=cause,
+                message=message,
+                by="w",
+                ended_at=time.time(),
+            )
+        )
 
 
 def free_port() -> int:
@@ -127,14 +148,30 @@ class LiveServer:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--backend-store-uri",
-             f"sqlite:///{self.folder}/server.db", "--artifacts-destination",
-             str(self.folder / "artifacts"), "--port", str(self.port), "--workers", "1"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--backend-store-uri",
+                f"sqlite:///{self.folder}/server.db",
+                "--artifacts-destination",
+                str(self.folder / "artifacts"),
+                "--port",
+                str(self.port),
+                "--workers",
+                "1",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
             cwd=self.folder,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true",
-                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        )  # fmt: skip
+            env={
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+        )
         until(self.answers)
 
     def answers(self) -> bool:

@@ -40,19 +40,32 @@ class Postgres:
         password.chmod(0o644)
         data = self.folder / "data"
         self._run(
-            "initdb", "-D", str(data), "-U", "admin", "-A", "scram-sha-256", "--no-sync",
+            "initdb",
+            "-D",
+            str(data),
+            "-U",
+            "admin",
+            "-A",
+            "scram-sha-256",
+            "--no-sync",
             f"--pwfile={password}",
-        )  # fmt: skip
+        )
         options = f"-c listen_addresses='' -c fsync=off -k {self.sockets}"
-        self._run("pg_ctl", "-D", str(data), "-l", str(self.folder / "log"), "-w", "-o", options,
-                  "start")  # fmt: skip
+        self._run(
+            "pg_ctl", "-D", str(data), "-l", str(self.folder / "log"), "-w", "-o", options, "start"
+        )
         self.sql("CREATE ROLE cloudsqlsuperuser")
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run(
-            [str(BIN / program), *words], check=True, user=self._user, cwd=self.folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [str(BIN / program), *words],
+            check=True,
+            user=self._user,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
 
     def sql(self, text: str, database: str = "postgres") -> list[Any]:
         """Run a statement as the administrator."""
@@ -95,9 +108,12 @@ def built(script: str, folder: Path, uri: str) -> Path:
     (tools / "docker").write_text(DOCKER)
     (tools / "docker").chmod(0o755)
     subprocess.run(
-        ["bash", "-c", script], check=True, cwd=folder, stdin=subprocess.DEVNULL,
+        ["bash", "-c", script],
+        check=True,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
         env={"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+    )
     assert (folder / "built-as").read_text().strip() == uri
     return folder
 
@@ -120,10 +136,14 @@ class Machine:
         self._log = folder / "server.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "entrypoint.py"], cwd=image, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
+                [sys.executable, "entrypoint.py"],
+                cwd=image,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={**clean, **env, "PORT": str(self.port), "HOST": "127.0.0.1"},
-            )  # fmt: skip
+            )
 
     def wait_healthy(self, path: str, timeout_s: float = PATIENCE_S) -> str | None:
         """None when it answers; else its last words."""

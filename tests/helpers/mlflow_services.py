@@ -69,10 +69,15 @@ class Services:
 
     def _serviceusage_services_batchGet(self, given: dict[str, str], _: Any, query: str) -> Any:
         names = [unquote(n) for n in re.findall(r"names=([^&]*)", query)]
-        return {"services": [
-            {"name": n, "state": "ENABLED" if n.rpartition("/")[2] in self.enabled else "DISABLED"}
-            for n in names
-        ]}  # fmt: skip
+        return {
+            "services": [
+                {
+                    "name": n,
+                    "state": "ENABLED" if n.rpartition("/")[2] in self.enabled else "DISABLED",
+                }
+                for n in names
+            ]
+        }
 
     def _serviceusage_services_batchEnable(self, given: Any, body: Any, _: str) -> Any:
         self.enabled |= set(body["serviceIds"])
@@ -253,8 +258,11 @@ class Services:
     def _artifactregistry_projects_locations_repositories_packages_tags_get(
         self, given: Any, *_: Any
     ) -> Any:
-        found = re.fullmatch(r"projects/([^/]+)/locations/([^/]+)/repositories/([^/]+)/packages/"
-                             r"([^/]+)/tags/([^/]+)", given["name"])  # fmt: skip
+        found = re.fullmatch(
+            r"projects/([^/]+)/locations/([^/]+)/repositories/([^/]+)/packages/"
+            r"([^/]+)/tags/([^/]+)",
+            given["name"],
+        )
         assert found is not None
         uri = f"{found[2]}-docker.pkg.dev/{found[1]}/{found[3]}/{found[4]}:{found[5]}"
         if uri not in self.images:

@@ -28,8 +28,16 @@ from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Respo
 from tests.helpers.mlflow_machines import Machine, Postgres
 from tests.helpers.mlflow_services import Services
 
-APIS = ("run.v2", "sqladmin.v1", "secretmanager.v1", "artifactregistry.v1", "cloudbuild.v1",
-        "serviceusage.v1", "iam.v1", "cloudresourcemanager.v1")  # fmt: skip
+APIS = (
+    "run.v2",
+    "sqladmin.v1",
+    "secretmanager.v1",
+    "artifactregistry.v1",
+    "cloudbuild.v1",
+    "serviceusage.v1",
+    "iam.v1",
+    "cloudresourcemanager.v1",
+)
 MUTATING = re.compile(r"insert|create|patch|update|delete|set|add|Enable", re.IGNORECASE)
 
 
@@ -68,8 +76,11 @@ class World(Services):
         self.faults = Faults()
         host = f"drillyard-mlflow-{self.project.number}.europe-west1.run.app"
         apps: dict[str, App] = {discovery(name).host: self._api(name) for name in APIS}
-        apps |= {"storage.googleapis.com": self._bucket_api(), host: self._front,
-                 "oauth2.googleapis.com": self._tokens()}  # fmt: skip
+        apps |= {
+            "storage.googleapis.com": self._bucket_api(),
+            host: self._front,
+            "oauth2.googleapis.com": self._tokens(),
+        }
         rights = rights_services(self.project)
         apps["iamcredentials.googleapis.com"] = rights["iamcredentials.googleapis.com"]
         authority = Authority()
@@ -80,11 +91,16 @@ class World(Services):
         key = folder / "key.json"
         key.write_text(json.dumps(key_file(self.project)))
         self.env = {
-            "HTTPS_PROXY": self.proxy.url, "https_proxy": self.proxy.url,
-            "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
-            "REQUESTS_CA_BUNDLE": bundle, "HTTPLIB2_CA_CERTS": bundle, "SSL_CERT_FILE": bundle,
-            "GOOGLE_APPLICATION_CREDENTIALS": str(key), "NO_GCE_CHECK": "true",
-        }  # fmt: skip
+            "HTTPS_PROXY": self.proxy.url,
+            "https_proxy": self.proxy.url,
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "REQUESTS_CA_BUNDLE": bundle,
+            "HTTPLIB2_CA_CERTS": bundle,
+            "SSL_CERT_FILE": bundle,
+            "GOOGLE_APPLICATION_CREDENTIALS": str(key),
+            "NO_GCE_CHECK": "true",
+        }
 
     def fault(self, match: str, **rule: Any) -> None:
         """Something goes wrong."""
@@ -147,10 +163,16 @@ class World(Services):
         if method is None:
             raise Refusal(404, "notFound", f"no method {request.method} {request.path}")
         self.calls.append(method.method_id)
-        problems = api.problems({
-            "method": request.method, "path": request.path, "query": request.query_text,
-            "asked": request.json() if request.body else None, "answered": None, "status": 0,
-        })  # fmt: skip
+        problems = api.problems(
+            {
+                "method": request.method,
+                "path": request.path,
+                "query": request.query_text,
+                "asked": request.json() if request.body else None,
+                "answered": None,
+                "status": 0,
+            }
+        )
         asked = f"{request.query_text} {request.json() if request.body else ''}"
         if method.method_id.endswith("getIamPolicy") and not re.search(
             r"equestedPolicyVersion\W*3", asked
@@ -206,9 +228,10 @@ class World(Services):
         secret = container["env"][0]["valueSource"]["secretKeyRef"]["secret"]
         place = f"projects/{self.project.project_id}/secrets/{secret}"
         for resource, role in (
-            (place, "roles/secretmanager.secretAccessor"), ("project", "roles/cloudsql.client"),
+            (place, "roles/secretmanager.secretAccessor"),
+            ("project", "roles/cloudsql.client"),
             (f"b/{self.project.project_id}-drillyard-mlflow", "roles/storage.objectUser"),
-        ):  # fmt: skip
+        ):
             if not self.may(resource, role, member):
                 return f"{account} lacks {role}"
         if container["image"] not in self.images:
@@ -224,9 +247,10 @@ class World(Services):
         if self.machine is not None:
             self.machine.stop()
         self.machine = Machine(
-            self.images[container["image"]], self.folder,
+            self.images[container["image"]],
+            self.folder,
             {**env, "STORAGE_EMULATOR_HOST": f"http://{self._plain.address}"},
-        )  # fmt: skip
+        )
         return self.machine.wait_healthy(container["startupProbe"]["httpGet"]["path"])
 
     def _front(self, request: Request) -> Response:
@@ -237,9 +261,11 @@ class World(Services):
         name = key.partition(" ")[2]
         said = claims(request.headers.get("authorization", "").removeprefix("Bearer "))
         invokers = {
-            m for b in self.policies.get(name, {}).get("bindings", [])
-            if b["role"] == "roles/run.invoker" for m in b["members"]
-        }  # fmt: skip
+            m
+            for b in self.policies.get(name, {}).get("bindings", [])
+            if b["role"] == "roles/run.invoker"
+            for m in b["members"]
+        }
         url = f"https://{request.host}"
         known = said.get("aud") == url and said.get("exp", 0) > time.time()
         if "allUsers" not in invokers and not (
@@ -262,8 +288,13 @@ class World(Services):
             said = claims(form.get("assertion", ""))
             if "target_audience" not in said:
                 return usual(request)
-            payload = {"aud": said["target_audience"], "email": said["iss"], "sub": "1",
-                       "iat": int(time.time()), "exp": int(time.time()) + 3600}  # fmt: skip
+            payload = {
+                "aud": said["target_audience"],
+                "email": said["iss"],
+                "sub": "1",
+                "iat": int(time.time()),
+                "exp": int(time.time()) + 3600,
+            }
             parts = [{"alg": "RS256", "typ": "JWT"}, payload, {"not": "signed"}]
             coded = (base64.urlsafe_b64encode(json.dumps(p).encode()).decode() for p in parts)
             return Response.of({"id_token": ".".join(c.rstrip("=") for c in coded)})

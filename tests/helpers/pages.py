@@ -21,9 +21,10 @@ def browser(chromium: str, environ: dict[str, str]) -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=chromium, timeout=PATIENCE_MS,
+            executable_path=chromium,
+            timeout=PATIENCE_MS,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )  # fmt: skip
+        )
         context = started.new_context(
             viewport=SIZE,  # type: ignore[arg-type]
             http_credentials={

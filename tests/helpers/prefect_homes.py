@@ -17,9 +17,11 @@ def begin(home: Path) -> None:
     """Start our own server in a home, so that its database is made."""
     start = "from drillyard_flows import server; s = server.acquire(); s.wait(); s.release()"
     subprocess.run(
-        [sys.executable, "-c", start], env={**os.environ, "PREFECT_HOME": str(home)},
-        timeout=PATIENCE_S, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", start],
+        env={**os.environ, "PREFECT_HOME": str(home)},
+        timeout=PATIENCE_S,
+        check=True,
+    )
 
 
 def copied(like: Path, home: Path) -> Path:

@@ -45,10 +45,12 @@ class Lab:
         self.bucket = f"lab-{os.urandom(4).hex()}"
         cloud.ask("catalogue", images=["drillyard"])
         return {
-            "PROJECT": cloud.project, "BUCKET": self.bucket, "LISTING_LAG_S": "0.2",
+            "PROJECT": cloud.project,
+            "BUCKET": self.bucket,
+            "LISTING_LAG_S": "0.2",
             "SERVICE_ACCOUNT": cloud.service_account,
             "IMAGE": f"projects/{cloud.project}/global/images/drillyard",
-        }  # fmt: skip
+        }
 
     def write(self, text: str) -> Path:
         """An experiment file."""
@@ -61,14 +63,22 @@ class Lab:
         given = {f"DRILLYARD_{self.kind}_{k}": v for k, v in {**self.settings, **settings}.items()}
         folder = str(self.folder)
         env = self.cloud.environ(
-            **given, HOME=folder, DRILLYARD_HOME=f"{folder}/.drillyard",
-            DRILLYARD_CONFIG_DIR=f"{folder}/.drillyard", PREFECT_HOME=f"{folder}/.prefect",
-        )  # fmt: skip
+            **given,
+            HOME=folder,
+            DRILLYARD_HOME=f"{folder}/.drillyard",
+            DRILLYARD_CONFIG_DIR=f"{folder}/.drillyard",
+            PREFECT_HOME=f"{folder}/.prefect",
+        )
         with (self.folder / "said.txt").open("ab") as said:
             child = subprocess.Popen(
-                [*self.command, *arguments], cwd=self.folder, env=env, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [*self.command, *arguments],
+                cwd=self.folder,
+                env=env,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
         self._children.append(child)
         return child
 

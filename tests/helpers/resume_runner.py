@@ -42,16 +42,26 @@ def context(store_url, case, attempt, die_at=None, **more):
     mailbox = Mailbox(open_store(str(store_url)), spec.name)
     mailbox.create(
         f"runs/{RUN}/run.json",
-        RunRecord(run=RUN, experiment=spec.name, seed=spec.seeds[0], device="cpu",
-                  choices=RlWorkload().freeze(spec, spec.seeds[0])),
-    )  # fmt: skip
+        RunRecord(
+            run=RUN,
+            experiment=spec.name,
+            seed=spec.seeds[0],
+            device="cpu",
+            choices=RlWorkload().freeze(spec, spec.seeds[0]),
+        ),
+    )
     claim = Claim(ticket=f"{RUN}.train", attempt=attempt, worker="w", token="t", claimed_at=0.0)
     mailbox.claim(claim)
     arguments = {"stop": Deadly(), "scratch": Path(tempfile.mkdtemp()), **more}
     return RunContext(
-        spec=spec, run=mailbox.run(RUN), phase=Phase.TRAIN, attempt=attempt, claim=claim,
-        mailbox=mailbox, **arguments,
-    )  # fmt: skip
+        spec=spec,
+        run=mailbox.run(RUN),
+        phase=Phase.TRAIN,
+        attempt=attempt,
+        claim=claim,
+        mailbox=mailbox,
+        **arguments,
+    )
 
 
 def accept(run_context, outcome):
@@ -64,10 +74,18 @@ def accept(run_context, outcome):
     mailbox.write(path, outcome.files)
     mailbox.accept(
         run_context.claim,
-        Accepted(run=RUN, phase=Phase.TRAIN, attempt=run_context.attempt, status=outcome.status,
-                 manifest=path, manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-                 summary=outcome.summary, started_at=0.0, ended_at=1.0),
-    )  # fmt: skip
+        Accepted(
+            run=RUN,
+            phase=Phase.TRAIN,
+            attempt=run_context.attempt,
+            status=outcome.status,
+            manifest=path,
+            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+            summary=outcome.summary,
+            started_at=0.0,
+            ended_at=1.0,
+        ),
+    )
 
 
 def train(store_url, case, attempt, die_at=None, run_context=None):

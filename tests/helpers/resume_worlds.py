@@ -44,9 +44,11 @@ class Drift(gym.Env):
 
     def state(self):
         return {
-            "x": self.x.copy(), "t": self.t, "noise": self.noise,
+            "x": self.x.copy(),
+            "t": self.t,
+            "noise": self.noise,
             "rng": rng_state(self.np_random),
-        }  # fmt: skip
+        }
 
     def load_state(self, state):
         self.x, self.t, self.noise = state["x"].copy(), state["t"], state["noise"]

@@ -18,10 +18,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 LOOKS = "tests/docs/test_coverage.py::test_a_command_that_looks"
 FIRST = (
-    "tests/docs/test_coverage.py::test_a_command_of_the_page", "tests/emulated/", "tests/flows/",
-    "tests/compatibility/", "tests/contract/", "tests/docs/test_documents.py", "tests/operations/",
+    "tests/docs/test_coverage.py::test_a_command_of_the_page",
+    "tests/emulated/",
+    "tests/flows/",
+    "tests/compatibility/",
+    "tests/contract/",
+    "tests/docs/test_documents.py",
+    "tests/operations/",
     "tests/browser/",
-)  # fmt: skip
+)
 """In this order they are begun, then the others. The first makes what all documents wait for."""
 LAST = LOOKS
 """Many that take seconds, so that all processes end together."""

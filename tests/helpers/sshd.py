@@ -82,18 +82,24 @@ class Sshd:
         config = self.folder / "sshd_config"
         config.write_text(
             CONFIG.format(
-                port=self.port, folder=self.folder, home=self.home,
-                path=os.environ["PATH"], sftp=self._sftp,
+                port=self.port,
+                folder=self.folder,
+                home=self.home,
+                path=os.environ["PATH"],
+                sftp=self._sftp,
             )
-        )  # fmt: skip
+        )
         if os.getuid() == 0:
             # Where sshd's privilege separation wants a folder that only boot makes.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         with open(self.folder / "sshd.log", "ab") as log:
             self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [SSHD, "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + PATIENCE_S
         while True:
             with (

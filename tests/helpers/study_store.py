@@ -31,17 +31,25 @@ TUNABLES = {
         "params": {
             "level": {"type": "float", "range": [0.0, 1.0], "default": 0.5},
             "batch": {"type": "int", "range": [16, 256], "log": True, "default": 64},
-            "kind": {"type": "categorical", "values": ["small", "medium", "large"],
-                     "default": "medium"},
+            "kind": {
+                "type": "categorical",
+                "values": ["small", "medium", "large"],
+                "default": "medium",
+            },
         }
     }
-}  # fmt: skip
+}
 
 
 def write_search(
-    root: Path, trials: int, *, seeds: tuple[int, ...] = (1, 2, 3), runs: bool = True,
-    two: bool = False, name: str = "search",
-) -> Mailbox:  # fmt: skip
+    root: Path,
+    trials: int,
+    *,
+    seeds: tuple[int, ...] = (1, 2, 3),
+    runs: bool = True,
+    two: bool = False,
+    name: str = "search",
+) -> Mailbox:
     """A search that is over: trial 3 failed, trial 4 was pruned, the winner ran again.
 
     Args:
@@ -57,51 +65,98 @@ def write_search(
     objectives = [{"metric": METRIC, "direction": "max"}]
     if two:
         objectives.append({"metric": "evaluate/cost", "direction": "min"})
-    spec = ExperimentSpec.model_validate({
-        "schema": 1, "name": name, "workload": "mock", "mock": {"metrics": ["score"]},
-        "seeds": list(seeds), "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
-        "study": {"chooser": "nsga2" if two else "tpe", "trials": trials, "confirm": 2,
-                  "objectives": objectives},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": name,
+            "workload": "mock",
+            "mock": {"metrics": ["score"]},
+            "seeds": list(seeds),
+            "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
+            "study": {
+                "chooser": "nsga2" if two else "tpe",
+                "trials": trials,
+                "confirm": 2,
+                "objectives": objectives,
+            },
+        }
+    )
     _experiment(mailbox, spec)
     best: tuple[float, int] = (-math.inf, 0)
     for n in range(1, trials + 1):
-        chosen = {"level": rng.random(), "batch": rng.choice([16, 32, 64, 128]),
-                  "kind": rng.choice(["small", "medium", "large"])}  # fmt: skip
+        chosen = {
+            "level": rng.random(),
+            "batch": rng.choice([16, 32, 64, 128]),
+            "kind": rng.choice(["small", "medium", "large"]),
+        }
         status = {3: Status.FAILED, 4: Status.PRUNED}.get(n, Status.SUCCEEDED)
         score = _trial(mailbox, n, chosen, seeds, status, rng, runs=runs, two=two)
         if status is Status.SUCCEEDED:
             best = max(best, (score, n))
     fresh = (max(seeds) + 1, max(seeds) + 2)
     level = {"level": 0.9, "batch": 64, "kind": "large"}
-    _trial(mailbox, trials + 1, level, fresh, Status.SUCCEEDED, rng, of=best[1], runs=runs,
-           two=two)  # fmt: skip
-    mailbox.write_study_state(StudyState(
-        phase="over", chosen=trials, succeeded=trials - 2, failed=1, pruned=1, best=best[1],
-        confirmed=trials + 1, budgets={"trials": {"used": trials, "limit": trials}},
-        front=[best[1]] if two else [],
-    ))  # fmt: skip
+    _trial(
+        mailbox, trials + 1, level, fresh, Status.SUCCEEDED, rng, of=best[1], runs=runs, two=two
+    )
+    mailbox.write_study_state(
+        StudyState(
+            phase="over",
+            chosen=trials,
+            succeeded=trials - 2,
+            failed=1,
+            pruned=1,
+            best=best[1],
+            confirmed=trials + 1,
+            budgets={"trials": {"used": trials, "limit": trials}},
+            front=[best[1]] if two else [],
+        )
+    )
     return mailbox
 
 
 def _experiment(mailbox: Mailbox, spec: ExperimentSpec) -> None:
-    mailbox.create("experiment.json", ExperimentRecord(
-        name=spec.name, spec=spec.model_dump(mode="json", by_alias=True), identity="3f" * 32,
-        created_at=T0, command=["drillyard", "run", "search.yaml"],
-    ))  # fmt: skip
+    mailbox.create(
+        "experiment.json",
+        ExperimentRecord(
+            name=spec.name,
+            spec=spec.model_dump(mode="json", by_alias=True),
+            identity="3f" * 32,
+            created_at=T0,
+            command=["drillyard", "run", "search.yaml"],
+        ),
+    )
 
 
 def _trial(
-    mailbox: Mailbox, number: int, chosen: dict[str, Any], seeds: tuple[int, ...],
-    status: Status, rng: random.Random, *, of: int | None = None, runs: bool, two: bool,
-    parts: dict[str, Any] | None = None, label: str = "", level: float | None = None,
-    metric: str = METRIC, spread: float = 3.0,
-) -> float:  # fmt: skip
+    mailbox: Mailbox,
+    number: int,
+    chosen: dict[str, Any],
+    seeds: tuple[int, ...],
+    status: Status,
+    rng: random.Random,
+    *,
+    of: int | None = None,
+    runs: bool,
+    two: bool,
+    parts: dict[str, Any] | None = None,
+    label: str = "",
+    level: float | None = None,
+    metric: str = METRIC,
+    spread: float = 3.0,
+) -> float:
     began = T0 + 10 * number
-    mailbox.choose(TrialRecord(
-        number=number, chooser="confirm" if of else "list" if label else "tpe", of=of,
-        assignment=chosen, seeds=list(seeds), chosen_at=began, label=label, parts=parts or {},
-    ))  # fmt: skip
+    mailbox.choose(
+        TrialRecord(
+            number=number,
+            chooser="confirm" if of else "list" if label else "tpe",
+            of=of,
+            assignment=chosen,
+            seeds=list(seeds),
+            chosen_at=began,
+            label=label,
+            parts=parts or {},
+        )
+    )
     mean = level if level is not None else 100 * (1 - (chosen["level"] - 0.7) ** 2)
     by = {str(s): mean + rng.gauss(0, spread) for s in seeds}
     score = sum(by.values()) / len(by)
@@ -112,12 +167,18 @@ def _trial(
         values["evaluate/cost"] = sum(price.values()) / len(price)
         single["evaluate/cost"] = price
     known = status in (Status.SUCCEEDED, Status.PRUNED)
-    mailbox.end_trial(TrialOutcome(
-        number=number, status=status, values=values if known else {},
-        by_seed=single if known else {}, started_at=began, ended_at=began + 9,
-        message="" if good else "the score was NaN" if not known else "worse than half",
-        cause=Cause.USER_ERROR if not known else None,
-    ))  # fmt: skip
+    mailbox.end_trial(
+        TrialOutcome(
+            number=number,
+            status=status,
+            values=values if known else {},
+            by_seed=single if known else {},
+            started_at=began,
+            ended_at=began + 9,
+            message="" if good else "the score was NaN" if not known else "worse than half",
+            cause=Cause.USER_ERROR if not known else None,
+        )
+    )
     if runs:
         for seed in seeds:
             _run(mailbox, number, seed, began, metrics=by[str(seed)] if good else None)
@@ -126,20 +187,43 @@ def _trial(
 
 def _run(mailbox: Mailbox, number: int, seed: int, began: float, metrics: float | None) -> None:
     run = run_id(number, seed)
-    _write(mailbox, f"runs/{run}/run.json", RunRecord(
-        run=run, experiment=mailbox.experiment, trial=number, seed=seed))  # fmt: skip
+    _write(
+        mailbox,
+        f"runs/{run}/run.json",
+        RunRecord(run=run, experiment=mailbox.experiment, trial=number, seed=seed),
+    )
     for phase in (Phase.TRAIN, Phase.EVALUATE):
         ticket = f"{run}.{phase.value}"
-        _write(mailbox, f"claims/{ticket}.1.json", Claim(
-            ticket=ticket, attempt=1, worker=f"w{seed % 2}", token="t", claimed_at=began,
-        ))  # fmt: skip
+        _write(
+            mailbox,
+            f"claims/{ticket}.1.json",
+            Claim(
+                ticket=ticket,
+                attempt=1,
+                worker=f"w{seed % 2}",
+                token="t",
+                claimed_at=began,
+            ),
+        )
         if metrics is None:
             return
-        _write(mailbox, f"runs/{run}/{phase.value}.accepted.json", Accepted(
-            run=run, phase=phase, attempt=1, status=Status.SUCCEEDED, manifest="m",
-            manifest_sha256="0" * 64, started_at=began + 1, ended_at=began + 8,
-            summary={"metrics": {"score": metrics}} if phase is Phase.EVALUATE else {"steps": 500},
-        ))  # fmt: skip
+        _write(
+            mailbox,
+            f"runs/{run}/{phase.value}.accepted.json",
+            Accepted(
+                run=run,
+                phase=phase,
+                attempt=1,
+                status=Status.SUCCEEDED,
+                manifest="m",
+                manifest_sha256="0" * 64,
+                started_at=began + 1,
+                ended_at=began + 8,
+                summary={"metrics": {"score": metrics}}
+                if phase is Phase.EVALUATE
+                else {"steps": 500},
+            ),
+        )
 
 
 def _write(mailbox: Mailbox, path: str, record: Record) -> None:
@@ -152,41 +236,91 @@ def write_bench(root: Path, levels: dict[str, tuple[float, float]]) -> Mailbox:
     simulators = ("CartPole-v1", "Pendulum-v1")
     parts = [
         {"label": f"{a} on {s}", "learner": {"algorithm": a}, "simulator": {"id": s}}
-        for s in simulators for a in levels
-    ]  # fmt: skip
-    _experiment(mailbox, ExperimentSpec.model_validate({
-        "schema": 1, "name": "bench", "simulator": {"id": simulators[0]},
-        "learner": {"algorithm": next(iter(levels))}, "train": {"steps": 1000},
-        "seeds": [1, 2, 3, 4, 5], "study": {"chooser": "list", "experiments": parts},
-    }))  # fmt: skip
+        for s in simulators
+        for a in levels
+    ]
+    _experiment(
+        mailbox,
+        ExperimentSpec.model_validate(
+            {
+                "schema": 1,
+                "name": "bench",
+                "simulator": {"id": simulators[0]},
+                "learner": {"algorithm": next(iter(levels))},
+                "train": {"steps": 1000},
+                "seeds": [1, 2, 3, 4, 5],
+                "study": {"chooser": "list", "experiments": parts},
+            }
+        ),
+    )
     rng = random.Random(0)
     for n, part in enumerate(parts, start=1):
         algorithm = str(part["label"]).split()[0]
         level = levels[algorithm][simulators.index(part["simulator"]["id"])]  # type: ignore[index]
         own = {k: v for k, v in part.items() if k != "label"}
-        _trial(mailbox, n, {}, (1, 2, 3, 4, 5), Status.SUCCEEDED, rng, runs=False, two=False,
-               parts=own, label=str(part["label"]), level=level, metric="evaluate/return",
-               spread=level / 50)  # fmt: skip
+        _trial(
+            mailbox,
+            n,
+            {},
+            (1, 2, 3, 4, 5),
+            Status.SUCCEEDED,
+            rng,
+            runs=False,
+            two=False,
+            parts=own,
+            label=str(part["label"]),
+            level=level,
+            metric="evaluate/return",
+            spread=level / 50,
+        )
     mailbox.write_study_state(StudyState(phase="over", chosen=len(parts)))
     return mailbox
 
 
 def write_list(
-    root: Path, levels: dict[str, float], *, seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
-    over: str = "mean", draw: int = 0,
-) -> Mailbox:  # fmt: skip
+    root: Path,
+    levels: dict[str, float],
+    *,
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
+    over: str = "mean",
+    draw: int = 0,
+) -> Mailbox:
     """A list of experiments on one simulator that is over: label -> its level, spread 1."""
     mailbox = Mailbox(FileStore(str(root)), "list")
     metric = "evaluate/return"
-    _experiment(mailbox, ExperimentSpec.model_validate({
-        "schema": 1, "name": "list", "simulator": {"id": "CartPole-v1"},
-        "learner": {"algorithm": "ppo"}, "train": {"steps": 1000}, "seeds": list(seeds),
-        "study": {"chooser": "list", "experiments": [{"label": name} for name in levels],
-                  "objectives": [{"metric": metric, "over": over}]},
-    }))  # fmt: skip
+    _experiment(
+        mailbox,
+        ExperimentSpec.model_validate(
+            {
+                "schema": 1,
+                "name": "list",
+                "simulator": {"id": "CartPole-v1"},
+                "learner": {"algorithm": "ppo"},
+                "train": {"steps": 1000},
+                "seeds": list(seeds),
+                "study": {
+                    "chooser": "list",
+                    "experiments": [{"label": name} for name in levels],
+                    "objectives": [{"metric": metric, "over": over}],
+                },
+            }
+        ),
+    )
     rng = random.Random(draw)
     for n, (label, level) in enumerate(levels.items(), start=1):
-        _trial(mailbox, n, {}, seeds, Status.SUCCEEDED, rng, runs=False, two=False, label=label,
-               level=level, metric=metric, spread=1.0)  # fmt: skip
+        _trial(
+            mailbox,
+            n,
+            {},
+            seeds,
+            Status.SUCCEEDED,
+            rng,
+            runs=False,
+            two=False,
+            label=label,
+            level=level,
+            metric=metric,
+            spread=1.0,
+        )
     mailbox.write_study_state(StudyState(phase="over", chosen=len(levels)))
     return mailbox

@@ -76,9 +76,14 @@ class Worker(threading.Thread):
 
     def say(self, state: str, message: str = "") -> None:
         record = WorkerRecord(
-            worker=self.worker, lease=self.order.lease_id, state=state, slots=self.order.workers,
-            host="elsewhere", message=message, written_at=SYSTEM.now(),
-        )  # fmt: skip
+            worker=self.worker,
+            lease=self.order.lease_id,
+            state=state,
+            slots=self.order.workers,
+            host="elsewhere",
+            message=message,
+            written_at=SYSTEM.now(),
+        )
         self.mailbox.write(f"workers/{self.worker}.json", record)
 
     def die(self) -> None:
@@ -99,8 +104,13 @@ class Worker(threading.Thread):
 
     def one(self, ticket: TicketRecord, attempt: int) -> None:
         now = SYSTEM.now()
-        claim = Claim(ticket=ticket.ticket, attempt=attempt, worker=self.worker,
-                      token=new_token(), claimed_at=now)  # fmt: skip
+        claim = Claim(
+            ticket=ticket.ticket,
+            attempt=attempt,
+            worker=self.worker,
+            token=new_token(),
+            claimed_at=now,
+        )
         if not self.mailbox.claim(claim):
             return
         try:
@@ -118,10 +128,15 @@ class Worker(threading.Thread):
         manifest = Manifest(files={"result.txt": entry}).to_bytes()
         self.mailbox.store.put(self.mailbox.key(f"{folder}/manifest.json"), manifest)
         accepted = Accepted(
-            run=ticket.run, phase=ticket.phase, attempt=attempt, status=Status.SUCCEEDED,
-            manifest=f"{folder}/manifest.json", manifest_sha256=sha256_hex(manifest),
-            started_at=now, ended_at=SYSTEM.now(),
-        )  # fmt: skip
+            run=ticket.run,
+            phase=ticket.phase,
+            attempt=attempt,
+            status=Status.SUCCEEDED,
+            manifest=f"{folder}/manifest.json",
+            manifest_sha256=sha256_hex(manifest),
+            started_at=now,
+            ended_at=SYSTEM.now(),
+        )
         try:
             if self.mailbox.accept(claim, accepted):
                 self.finish(claim, Status.SUCCEEDED, None, "")
@@ -130,9 +145,16 @@ class Worker(threading.Thread):
 
     def finish(self, claim: Claim, status: Status, cause: Cause | None, message: str) -> None:
         self.mailbox.end(
-            Ending(ticket=claim.ticket, attempt=claim.attempt, status=status, cause=cause,
-                   message=message, by=self.worker, ended_at=SYSTEM.now())
-        )  # fmt: skip
+            Ending(
+                ticket=claim.ticket,
+                attempt=claim.attempt,
+                status=status,
+                cause=cause,
+                message=message,
+                by=self.worker,
+                ended_at=SYSTEM.now(),
+            )
+        )
 
 
 class ThreadBackend:
@@ -218,6 +240,10 @@ def tiny(folder: Path, **changes: Any) -> Loaded:
     if not (folder / "world.py").exists():
         (folder / "world.py").write_text("GRAVITY = 9.81\n")
     return Loaded(
-        spec=spec, provenance={"train.steps": "tiny.yaml:3"}, file=file, folder=folder,
-        text=file.read_text(), command=["drillyard", "run", str(file)],
-    )  # fmt: skip
+        spec=spec,
+        provenance={"train.steps": "tiny.yaml:3"},
+        file=file,
+        folder=folder,
+        text=file.read_text(),
+        command=["drillyard", "run", str(file)],
+    )

@@ -102,10 +102,13 @@ class Toys:
         self.mailbox.create(
             "experiment.json",
             ExperimentRecord(
-                name="toy", spec=self.spec.model_dump(mode="json"), identity="x",
-                code=self.code, created_at=0.0,
+                name="toy",
+                spec=self.spec.model_dump(mode="json"),
+                identity="x",
+                code=self.code,
+                created_at=0.0,
             ),
-        )  # fmt: skip
+        )
 
     def post(self, seed: int = 1, phases=(Phase.TRAIN,), threads: int = 1, **parameters) -> str:
         run = run_id(1, seed)
@@ -121,10 +124,14 @@ class Toys:
             ticket = ticket_id(run, phase)
             self.mailbox.post(
                 TicketRecord(
-                    ticket=ticket, run=run, phase=phase, after=before[-1:],
-                    order=seed * 10 + number, posted_at=0.0,
+                    ticket=ticket,
+                    run=run,
+                    phase=phase,
+                    after=before[-1:],
+                    order=seed * 10 + number,
+                    posted_at=0.0,
                 )
-            )  # fmt: skip
+            )
             before.append(ticket)
         return run
 

@@ -239,9 +239,13 @@ class PlayedTicket:
                     return 0.5
                 if self._hand_in is None:
                     self._hand_in = HandIn(
-                        self._mailbox, self.job.claim, self.job.ticket,
-                        PhaseOutcome(files=Manifest()), self._began_at, self._clock,
-                    )  # fmt: skip
+                        self._mailbox,
+                        self.job.claim,
+                        self.job.ticket,
+                        PhaseOutcome(files=Manifest()),
+                        self._began_at,
+                        self._clock,
+                    )
                 self._ending = self._hand_in()
             self._mailbox.end(self._ending)
         except Superseded:
@@ -350,9 +354,14 @@ class PlayedWorker:
         values = {"idle_s": 5.0, **(order or {})}
         rented = Order(lease_id=LEASE, experiment="x", store_url=world.url, **values)
         self.worker = make(
-            rented, Path("/nowhere"), slots, world.clock, machine=self.machine,
-            store=world.store, **options,
-        )  # fmt: skip
+            rented,
+            Path("/nowhere"),
+            slots,
+            world.clock,
+            machine=self.machine,
+            store=world.store,
+            **options,
+        )
         self.ended_at: float | None = None
         self._beat = world.add("heartbeat", self.worker.heart.step)
         self.machine.worker = world.add("worker", self.worker.step)

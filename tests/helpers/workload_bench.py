@@ -26,8 +26,15 @@ class Bench:
         attempt: Number of the attempt.
     """
 
-    def __init__(self, tmp: Path, tree: dict[str, Any], files: dict[str, str] | None = None,
-                 seed: int = 1, trial: int = 1, attempt: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tmp: Path,
+        tree: dict[str, Any],
+        files: dict[str, str] | None = None,
+        seed: int = 1,
+        trial: int = 1,
+        attempt: int = 1,
+    ) -> None:
         self.spec = ExperimentSpec.model_validate({"name": "bench", **tree})
         self.mailbox = Mailbox(MemoryStore(f"memory://{tmp}"), "bench")
         self.code = tmp / "code"
@@ -36,9 +43,14 @@ class Bench:
             (self.code / name).write_text(text)
         self.workload = load("workloads", self.spec.workload)()
         parameters = run_parameters(self.spec, run="t0001-s1", seed=seed, trial=trial)
-        self.run = RunRecord(run="t0001-s1", experiment="bench", seed=seed, trial=trial,
-                             parameters=parameters,
-                             choices=self.workload.freeze(self.spec, seed))  # fmt: skip
+        self.run = RunRecord(
+            run="t0001-s1",
+            experiment="bench",
+            seed=seed,
+            trial=trial,
+            parameters=parameters,
+            choices=self.workload.freeze(self.spec, seed),
+        )
         self.scratch = tmp / f"scratch-{attempt}"
         self.scratch.mkdir()
         self.attempt = attempt
@@ -49,12 +61,24 @@ class Bench:
         return self.scratch / "work"
 
     def context(self, phase: Phase) -> RunContext:
-        claim = Claim(ticket=f"t0001-s1.{phase.value}", attempt=self.attempt, worker="w",
-                      token=f"token-{self.attempt}", claimed_at=0.0)  # fmt: skip
+        claim = Claim(
+            ticket=f"t0001-s1.{phase.value}",
+            attempt=self.attempt,
+            worker="w",
+            token=f"token-{self.attempt}",
+            claimed_at=0.0,
+        )
         return RunContext(
-            spec=self.spec, run=self.run, phase=phase, attempt=self.attempt, claim=claim,
-            mailbox=self.mailbox, scratch=self.scratch, code=self.code, stop=self.stop,
-        )  # fmt: skip
+            spec=self.spec,
+            run=self.run,
+            phase=phase,
+            attempt=self.attempt,
+            claim=claim,
+            mailbox=self.mailbox,
+            scratch=self.scratch,
+            code=self.code,
+            stop=self.stop,
+        )
 
     def train(self) -> PhaseOutcome:
         context = self.context(Phase.TRAIN)
@@ -63,11 +87,18 @@ class Bench:
         self.mailbox.write(path, outcome.files)
         self.mailbox.create(
             "runs/t0001-s1/train.accepted.json",
-            Accepted(run="t0001-s1", phase=Phase.TRAIN, attempt=self.attempt,
-                     status=outcome.status, manifest=path,
-                     manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-                     summary=outcome.summary, started_at=SYSTEM.now(), ended_at=SYSTEM.now()),
-        )  # fmt: skip
+            Accepted(
+                run="t0001-s1",
+                phase=Phase.TRAIN,
+                attempt=self.attempt,
+                status=outcome.status,
+                manifest=path,
+                manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+                summary=outcome.summary,
+                started_at=SYSTEM.now(),
+                ended_at=SYSTEM.now(),
+            ),
+        )
         return outcome
 
     def metrics(self) -> dict[str, float]:

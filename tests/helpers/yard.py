@@ -23,7 +23,7 @@ from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.tls import Authority
 from drillyard_emulators.http.wire import Request, Response
 from drillyard_flows.deploying.alerts import SLACK
-from drillyard_flows.servers.house import House
+from drillyard_flows.local_stack.stack import House
 from tests.flows.conftest import DRILLYARD, Api, Bench, lease_processes
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.smtp import Mailbox, mail_server
@@ -74,9 +74,14 @@ class Yard:
 
     def _run(self, *words: str | Path, code: int = 0) -> str:
         done = subprocess.run(
-            list(map(str, words)), capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-            cwd=self.bench.folder, env={**os.environ, **self.environ},
-        )  # fmt: skip
+            list(map(str, words)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+            cwd=self.bench.folder,
+            env={**os.environ, **self.environ},
+        )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -143,9 +148,10 @@ class Yard:
         body = {"filter": {"event": {"name": [event]}, "order": "DESC"}, "limit": 1}
         # The server tells first, and writes the event into its database when it comes to it.
         (found,) = until(
-            lambda: self.api.post("/events/filter", body)["events"], what=event,
+            lambda: self.api.post("/events/filter", body)["events"],
+            what=event,
             every_s=LOOK_EVERY_S,
-        )  # fmt: skip
+        )
         at = self.hook.told_at[self.hook.told.index(told)]
         late = at - datetime.fromisoformat(found["occurred"]).timestamp()
         print(f"{told['subject']}: told {late:.1f} s after {event}")
@@ -166,9 +172,10 @@ class Yard:
     def _no_process(self, leases: Iterable[str]) -> None:
         for lease in leases:
             until(
-                lambda: not lease_processes(lease), what="no process of the lease",  # noqa: B023
+                lambda: not lease_processes(lease),
+                what="no process of the lease",
                 every_s=LOOK_EVERY_S,
-            )  # fmt: skip
+            )
 
 
 def free_ports(count: int) -> list[int]:
@@ -198,14 +205,19 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
     if known is None:
         names = ("prefect", "mlflow", "relay", "postgresql")
         ports = [
-            word for name, port in zip(names, free_ports(len(names)), strict=True)
+            word
+            for name, port in zip(names, free_ports(len(names)), strict=True)
             for word in (f"--{name}-port", str(port))
-        ]  # fmt: skip
+        ]
     command = bench.command("up", "--folder", folder, *ports, *words)
     done = subprocess.run(
-        [*(plain_user() if "postgresql" in words else []), *command], capture_output=True,
-        text=True, check=False, cwd=bench.folder, env={**os.environ, **environ},
-    )  # fmt: skip
+        [*(plain_user() if "postgresql" in words else []), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=bench.folder,
+        env={**os.environ, **environ},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return exports(folder / "env.sh")
 
@@ -224,9 +236,12 @@ def plain_user() -> list[str]:
 def down(bench: Bench, folder: Path) -> str:
     """``drillyard down``."""
     done = subprocess.run(
-        [DRILLYARD, "down", "--folder", str(folder)], capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [DRILLYARD, "down", "--folder", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -24,10 +24,19 @@ ROOT = Path(__file__).parents[2]
 def mock(team: Yard, name: str, **more: Any) -> Path:
     """An experiment of a second."""
     file = team.bench.folder / f"{name}.json"
-    file.write_text(json.dumps({
-        "schema": 1, "name": name, "workload": "mock", "seeds": [1, 2],
-        "mock": {"metrics": ["score"]}, "tracking": {"mlflow": None}, **more,
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": name,
+                "workload": "mock",
+                "seeds": [1, 2],
+                "mock": {"metrics": ["score"]},
+                "tracking": {"mlflow": None},
+                **more,
+            }
+        )
+    )
     return file
 
 
@@ -62,11 +71,17 @@ def test_an_experiment_that_is_finished_has_its_result_in_the_text(team: Yard) -
 def test_a_study_that_is_finished_has_its_best_in_the_text(team: Yard) -> None:
     tunables = {"g": {"params": {"level": {"type": "float", "range": [0, 1], "default": 0.5}}}}
     file = mock(
-        team, "sought", seeds=[1],
+        team,
+        "sought",
+        seeds=[1],
         parameters={"tunables": tunables, "tunable_params": ["g"]},
-        study={"chooser": "random", "trials": 2, "confirm": 0,
-               "objectives": [{"metric": "evaluate/score", "direction": "min"}]},
-    )  # fmt: skip
+        study={
+            "chooser": "random",
+            "trials": 2,
+            "confirm": 0,
+            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+        },
+    )
     team.start(file, flow="study")
     told = team.alert("sought is finished")
     team.delay_s(told, "drillyard.study.finished")
@@ -75,9 +90,14 @@ def test_a_study_that_is_finished_has_its_best_in_the_text(team: Yard) -> None:
 
 def test_80_percent_of_a_budget(team: Yard) -> None:
     file = mock(
-        team, "dear", workload="script", mock=None, script={"run": ["sleep 60"]}, seeds=[1],
+        team,
+        "dear",
+        workload="script",
+        mock=None,
+        script={"run": ["sleep 60"]},
+        seeds=[1],
         budget={"max_hours": 0.005},
-    )  # fmt: skip
+    )
     team.start(file)
     told = team.alert("dear has used 80 % of a budget")
     team.delay_s(told, "drillyard.budget.reached")
@@ -99,11 +119,18 @@ def test_a_run_that_is_late(team: Yard) -> None:
 
 def test_a_machine_that_could_not_be_deleted(team: Yard) -> None:
     subprocess.run(
-        [sys.executable, "-c", REAPER], check=True, cwd=ROOT, timeout=PATIENCE_S,
+        [sys.executable, "-c", REAPER],
+        check=True,
+        cwd=ROOT,
+        timeout=PATIENCE_S,
         capture_output=True,
-        env={**os.environ, **team.environ, "PYTHONPATH": str(ROOT),
-             "DRILLYARD_HOME": str(team.bench.folder / "reaper")},
-    )  # fmt: skip
+        env={
+            **os.environ,
+            **team.environ,
+            "PYTHONPATH": str(ROOT),
+            "DRILLYARD_HOME": str(team.bench.folder / "reaper"),
+        },
+    )
     told = team.alert("dy-0000000001 could not be deleted")
     team.delay_s(told, "drillyard.lease.undeletable")
     assert "403" in told["text"] and "2 times in a row" in told["text"]

@@ -82,6 +82,7 @@ def newest(team: Yard, name: str) -> dict[str, object]:
     """The flow run of an experiment, once it has its name."""
     found = until(
         lambda: team.api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}}),
-        what=f"a flow run {name}", every_s=LOOK_EVERY_S,
-    )  # fmt: skip
+        what=f"a flow run {name}",
+        every_s=LOOK_EVERY_S,
+    )
     return dict(found[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard_flows.servers import postgresql
+from drillyard_flows.local_stack import postgresql
 from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +37,12 @@ def test_a_team_deploys_and_runs_through_the_proxy(tmp_path: Path) -> None:
     folder = tmp_path / "composed"
     done = subprocess.run(
         [*unshared(), sys.executable, "-m", "tests.helpers.composed", str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        check=False,
+    )
     logs = {p.name: p.read_text()[-2000:] for p in folder.glob("*.log")}
     assert done.returncode == 0, (done.stderr, logs)
     found = json.loads(done.stdout.splitlines()[-1])

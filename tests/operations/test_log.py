@@ -29,8 +29,10 @@ def test_lines_of_workers_are_in_the_flow_runs_log_once(team: Yard) -> None:
 
     until(over, what="the end", every_s=0.25)
     until(lambda: len(lines(team, run)) >= 512 // 32, what="the last lines")
-    print(f"a line is in the log {sorted(late.values())[len(late) // 2]:.1f} s after it was "
-          f"printed, the slowest {max(late.values()):.1f} s")  # fmt: skip
+    print(
+        f"a line is in the log {sorted(late.values())[len(late) // 2]:.1f} s after it was "
+        f"printed, the slowest {max(late.values()):.1f} s"
+    )
     said = lines(team, run)
     assert len(said) == len(set(said))
     assert {int(step) for step, _ in said} >= set(range(32, 513, 32))

@@ -54,8 +54,9 @@ def test_a_new_users_morning(team: Yard, chromium: str, pictures: Path) -> None:
         picture(page, pictures / "deployments.png")
 
         deployment = team.deployment("experiment")
-        fill_in(page, team.ui, deployment, Experiment="cstr/ppo", Seeds="2",
-                Training_steps="100000")  # fmt: skip
+        fill_in(
+            page, team.ui, deployment, Experiment="cstr/ppo", Seeds="2", Training_steps="100000"
+        )
         picture(page, pictures / "form.png")
         asked = {"deployments": {"id": {"any_": [deployment]}}}
 

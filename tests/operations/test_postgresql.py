@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard_flows.servers import postgresql
+from drillyard_flows.local_stack import postgresql
 from tests.flows.conftest import DRILLYARD
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.yard import free_ports, plain_user
@@ -24,9 +24,9 @@ needed = pytest.mark.skipif(
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from drillyard_flows.servers import postgresql
-from drillyard_flows.servers.house import House
-from drillyard_flows.servers.starting import start, stop
+from drillyard_flows.local_stack import postgresql
+from drillyard_flows.local_stack.stack import House
+from drillyard_flows.local_stack.starting import start, stop
 house = House.at(Path(sys.argv[1]))
 with house.locked():
     member = postgresql.member(house, int(sys.argv[2]), dict(os.environ))
@@ -52,8 +52,11 @@ def test_it_is_made_once_asks_for_a_password_and_keeps_its_data(tmp_path: Path) 
     (port,) = free_ports(1)
     done = subprocess.run(
         [*plain_user(), sys.executable, "-c", PROGRAM, str(tmp_path / "up"), str(port)],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found, again, names = json.loads(done.stdout.splitlines()[-1])
     assert found == [True, False, True, False] and again
@@ -67,7 +70,10 @@ def test_it_is_made_once_asks_for_a_password_and_keeps_its_data(tmp_path: Path) 
 def test_root_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     done = subprocess.run(
         [DRILLYARD, "up", "--folder", str(tmp_path / "up"), "--database", "postgresql"],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 2 and "root" in done.stderr, done.stderr
     assert not (tmp_path / "up").exists()

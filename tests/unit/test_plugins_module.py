@@ -16,12 +16,17 @@ from tests.helpers.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = (
-    "drillyard", "drillyard.plugins", "drillyard.errors", "drillyard.testing",
+    "drillyard",
+    "drillyard.plugins",
+    "drillyard.errors",
+    "drillyard.testing",
     # For reading what an experiment reached; see docs/report.md and docs/resume.md.
-    "drillyard.mailbox", "drillyard.results", "drillyard.statistics",
+    "drillyard.mailbox",
+    "drillyard.results",
+    "drillyard.statistics",
     # A distribution of its own, for the tests of people who work with clouds.
     "drillyard_emulators.http.handle",
-)  # fmt: skip
+)
 FOR_CONTRIBUTORS = {"architecture.md", "benchmarks.md", "coverage.md"}
 HEAVY = ("torch", "prefect", "stable_baselines3", "mlflow", "optuna", "pandas", "google", "azure")
 _IMPORT = re.compile(r"^\s*(?:from\s+(drillyard[\w.]*)\s+import|import\s+(drillyard[\w.]*))", re.M)
@@ -31,9 +36,11 @@ _NAMED = re.compile(r"`(drillyard(?:\.[a-z_]+)+)(?:\.[A-Z]\w*)?[`(]")
 def texts() -> Iterator[tuple[str, str]]:
     """(file, text) of every template, document and example."""
     for folder, pattern in (
-        ("src/drillyard/authoring/scaffold/templates", "*.j2"), ("docs", "*.md"),
-        ("experiments", "*.py"), (".", "README.md"),
-    ):  # fmt: skip
+        ("src/drillyard/authoring/scaffold/templates", "*.j2"),
+        ("docs", "*.md"),
+        ("experiments", "*.py"),
+        (".", "README.md"),
+    ):
         for path in sorted((ROOT / folder).rglob(pattern) if folder != "." else [ROOT / pattern]):
             if path.name not in FOR_CONTRIBUTORS and path.parent.name != "decisions":
                 yield str(path.relative_to(ROOT)), path.read_text()
@@ -83,9 +90,10 @@ def test_it_promises_what_it_imports() -> None:
     tree = ast.parse(Path(plugins.__file__).read_text())
     imported = {
         alias.asname or alias.name
-        for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
         for alias in node.names
-    }  # fmt: skip
+    }
     assert imported == set(plugins.__all__)
 
 
@@ -103,9 +111,12 @@ def test_it_loads_nothing_heavy() -> None:
     code = (
         "import sys, drillyard.plugins\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
-    )  # fmt: skip
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
         check=False,
-    )  # fmt: skip
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

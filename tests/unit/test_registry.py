@@ -57,11 +57,16 @@ def test_two_objects_by_one_name_are_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "name", "target", "word"),
-    [("learner", "x", "m:X", "no kind"), ("learners", "X", "m:X", "illegal name"),
-     ("learners", "", "m:X", "illegal name"), ("learners", "x/y", "m:X", "illegal name"),
-     ("learners", "x", "m.X", "module:Attribute"), ("learners", "ppo", "m:X", "already"),
-     ("learners", "taken", "m:Y", "already")],
-)  # fmt: skip
+    [
+        ("learner", "x", "m:X", "no kind"),
+        ("learners", "X", "m:X", "illegal name"),
+        ("learners", "", "m:X", "illegal name"),
+        ("learners", "x/y", "m:X", "illegal name"),
+        ("learners", "x", "m.X", "module:Attribute"),
+        ("learners", "ppo", "m:X", "already"),
+        ("learners", "taken", "m:Y", "already"),
+    ],
+)
 def test_what_cannot_be_registered(kind, name, target, word):
     registry.register("learners", "taken", "m:X")
     registry.register("learners", "taken", "m:X")  # the same again is no news
@@ -99,9 +104,12 @@ def point(name, value, package):
 
 
 def test_two_packages_with_one_name_are_told(monkeypatch):
-    points = [point("twin", "a:X", "pack-a"), point("twin", "b:X", "pack-b"),
-              point("ppo", "c:X", "pack-c"),
-              point("ppo", "collections:OrderedDict", "drillyard")]  # fmt: skip
+    points = [
+        point("twin", "a:X", "pack-a"),
+        point("twin", "b:X", "pack-b"),
+        point("ppo", "c:X", "pack-c"),
+        point("ppo", "collections:OrderedDict", "drillyard"),
+    ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     registry._points.cache_clear()
     try:

@@ -35,10 +35,13 @@ def conda() -> str:
     major, minor, _ = python_version_tuple()
     pins = [f"{name}=={version(name)}" for name in PINNED]
     packages = [*pins, "azureml-inference-server-http"]
-    return json.dumps({
-        "name": "drillyard-policy", "channels": ["conda-forge"],
-        "dependencies": [f"python={major}.{minor}", "pip", {"pip": packages}],
-    })  # fmt: skip
+    return json.dumps(
+        {
+            "name": "drillyard-policy",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={major}.{minor}", "pip", {"pip": packages}],
+        }
+    )
 
 
 class Assets:
@@ -56,9 +59,14 @@ class Assets:
         """Id of the model of a bundle."""
         key = self._upload("models", files)
         uri = f"{self._service.datastore_uri}/paths/{self._inside(key)}"
-        return self._ensure(f"models/{name}/versions/{hashed(files)}", {
-            "modelUri": uri, "modelType": "custom_model", "tags": dict(tags),
-        })  # fmt: skip
+        return self._ensure(
+            f"models/{name}/versions/{hashed(files)}",
+            {
+                "modelUri": uri,
+                "modelType": "custom_model",
+                "tags": dict(tags),
+            },
+        )
 
     def code(self, name: str, files: Mapping[str, bytes]) -> str:
         """Id of the folder with the scoring script."""
@@ -71,9 +79,14 @@ class Assets:
         """Id of the environment that has what ``act.py`` needs."""
         text = conda()
         number = hashed({"image": IMAGE.encode(), "conda": text.encode()})
-        return self._ensure(f"environments/{name}/versions/{number}", {
-            "image": IMAGE, "condaFile": text, "osType": "Linux",
-        })  # fmt: skip
+        return self._ensure(
+            f"environments/{name}/versions/{number}",
+            {
+                "image": IMAGE,
+                "condaFile": text,
+                "osType": "Linux",
+            },
+        )
 
     def _upload(self, kind: str, files: Mapping[str, bytes]) -> str:
         key = f"{kind}/{hashed(files)}"

@@ -24,7 +24,7 @@ from drillyard.errors import (
     RunFailed,
     UserError,
     WorkerLost,
-)  # fmt: skip
+)
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.canary import sing
@@ -376,23 +376,30 @@ class AzureBackend:
 
     def _lease(self, order: Order, created_at: float) -> Lease:
         provider = {
-            "workspace": self._service.root, "compute": clusters.name_of(self.config, order),
-        }  # fmt: skip
+            "workspace": self._service.root,
+            "compute": clusters.name_of(self.config, order),
+        }
         return Lease(
-            lease_id=order.lease_id, backend=self.kind, order=order, provider=provider,
+            lease_id=order.lease_id,
+            backend=self.kind,
+            order=order,
+            provider=provider,
             created_at=created_at,
-        )  # fmt: skip
+        )
 
     def _of(self, order: Order) -> Jobs:
         with self._lock:
             if order.lease_id not in self._jobs:
                 c = self.config
                 self._jobs[order.lease_id] = Jobs(
-                    self._service, order,
+                    self._service,
+                    order,
                     lambda name, ticket: self._entity(order, name, ticket),
-                    self._clock, Patience(c.preparing_s, c.build_s),
-                    clusters.runs_of_a_job(c, order), lambda: self._stuck(order),
-                )  # fmt: skip
+                    self._clock,
+                    Patience(c.preparing_s, c.build_s),
+                    clusters.runs_of_a_job(c, order),
+                    lambda: self._stuck(order),
+                )
             return self._jobs[order.lease_id]
 
     def _entity(self, order: Order, name: str, ticket: str) -> dict[str, Any]:

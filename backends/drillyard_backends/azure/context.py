@@ -56,20 +56,22 @@ def examine(folder: Path) -> Iterator[Finding]:
         names = ", ".join(f"{name} ({found[name] / 1e6:.2f} MB)" for name in biggest)
         count = f"{len(found)}{' or more' if len(found) == 10 * MOST_FILES else ''}"
         yield Finding(
-            Severity.ERROR, "build",
+            Severity.ERROR,
+            "build",
             f"{folder} has {count} files of {size / 1e6:.2f} MB (biggest: {names}), and Azure ML "
             f"builds images of at most {MOST_FILES} files and {MOST_BYTES / 1e6:g} MB",
             f"list what the Dockerfile does not need in {folder / IGNORE_FILES[0]}, or let the "
             "Dockerfile download it; drillyard's own wheel comes to jobs by itself",
-        )  # fmt: skip
+        )
         return
     for name in found:
         if Path(name).match("drillyard-*.whl"):
             yield Finding(
-                Severity.WARNING, "build",
+                Severity.WARNING,
+                "build",
                 f"{folder / name} is not used: jobs get the drillyard that runs here",
                 "delete it, and do not install drillyard in the Dockerfile (docs/azure.md)",
-            )  # fmt: skip
+            )
 
 
 def check(folder: Path) -> None:

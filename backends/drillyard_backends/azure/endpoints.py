@@ -84,28 +84,37 @@ class AzureEndpoints:
         prefix = f"/{self.config.prefix}".rstrip("/")
         assets = Assets(self._service, BlobStore(f"az://{account}/{container}{prefix}"))
         tags = {
-            **self.config.tags, naming.MARK: MARK, naming.OWNER_TAG: user_name(),
-            naming.EXPERIMENT_TAG: str(index["experiment"]), "drillyard-run": str(index["run"]),
-        }  # fmt: skip
+            **self.config.tags,
+            naming.MARK: MARK,
+            naming.OWNER_TAG: user_name(),
+            naming.EXPERIMENT_TAG: str(index["experiment"]),
+            "drillyard-run": str(index["run"]),
+        }
         say("register model, script and environment")
         properties = {
-            "endpointComputeType": "Managed", "instanceType": size, "properties": {},
+            "endpointComputeType": "Managed",
+            "instanceType": size,
+            "properties": {},
             "model": assets.model(_model_name(index), files, tags),
             "codeConfiguration": {
-                "codeId": assets.code("drillyard-score", script), "scoringScript": "score.py",
+                "codeId": assets.code("drillyard-score", script),
+                "scoringScript": "score.py",
             },
             "environmentId": assets.environment("drillyard-policy"),
-            "environmentVariables": {}, "scaleSettings": {"scaleType": "Default"},
-        }  # fmt: skip
+            "environmentVariables": {},
+            "scaleSettings": {"scaleType": "Default"},
+        }
 
         def endpoint(traffic: Mapping[str, int]) -> dict[str, Any]:
             # Whoever finds the mark later knows that nobody makes it any more: see ``unfinished``.
             until = str(int(self._clock.now() + UNTIL_S))
             marked = {**tags, naming.UNTIL_TAG: until}
             return {
-                "location": location, "tags": marked, "identity": {"type": "SystemAssigned"},
+                "location": location,
+                "tags": marked,
+                "identity": {"type": "SystemAssigned"},
                 "properties": {"authMode": "Key", "properties": {}, "traffic": dict(traffic)},
-            }  # fmt: skip
+            }
 
         new, traffic = f"{path}/deployments/{version}", _traffic(before)
         try:
@@ -114,10 +123,16 @@ class AzureEndpoints:
             self._put(name, path, endpoint(traffic))
             self._wait(path)
             say(f"deploy {index['experiment']}/{index['run']} on a {size}; this takes minutes")
-            self._put(name, new, {
-                "location": location, "tags": tags, "properties": properties,
-                "sku": {"name": "Default", "capacity": 1},
-            })  # fmt: skip
+            self._put(
+                name,
+                new,
+                {
+                    "location": location,
+                    "tags": tags,
+                    "properties": properties,
+                    "sku": {"name": "Default", "capacity": 1},
+                },
+            )
             self._wait(new)
             say("ask it a question whose answer is known")
             self._ask(name, version, folder)
@@ -148,12 +163,18 @@ class AzureEndpoints:
     def _check(self, name: str) -> None:
         if not _NAME.match(name):
             raise ConfigError(
-                "is no name of an endpoint", file="command line", field="--name", value=name,
+                "is no name of an endpoint",
+                file="command line",
+                field="--name",
+                value=name,
                 allowed="3 to 32 of a-z 0-9 -, a letter first",
                 hint=f"--name {_proposal(name)}",
-            )  # fmt: skip
-        found = [f for f in plan.examine_endpoint(self._service, self.config)
-                 if f.severity is Severity.ERROR]  # fmt: skip
+            )
+        found = [
+            f
+            for f in plan.examine_endpoint(self._service, self.config)
+            if f.severity is Severity.ERROR
+        ]
         if not found:
             return
         if any(f.infrastructure for f in found):
@@ -328,11 +349,14 @@ class AzureEndpoints:
         url = str(self._service.ask(self._path(name))["properties"]["scoringUri"])
         where = f"--workspace-name {c.workspace} --resource-group {c.resource_group}"
         return Deployed(
-            name=name, url=url, version=version, made=made,
+            name=name,
+            url=url,
+            version=version,
+            made=made,
             per_hour=prices.price(c.endpoint_size, low_priority=False),
             currency=prices.currency(),
             key_command=f"az ml online-endpoint get-credentials --name {name} {where}",
-        )  # fmt: skip
+        )
 
 
 def _traffic(endpoint: Mapping[str, Any] | None) -> dict[str, int]:
@@ -358,5 +382,7 @@ def _same(said: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         return False
     return all(
         math.isclose(said[n], v, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-        if isinstance(v, float) else said[n] == v for n, v in known.items()
-    )  # fmt: skip
+        if isinstance(v, float)
+        else said[n] == v
+        for n, v in known.items()
+    )

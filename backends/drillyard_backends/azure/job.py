@@ -32,7 +32,7 @@ from drillyard.system.redaction import log_to, register_environment
 from drillyard.worker.loop import run_worker
 from drillyard.worker.push_worker import PushWorker, SocketPusher
 from drillyard.worker.worker import Worker
-from drillyard_backends.azure.together import BesideAgent, together_on
+from drillyard_backends.azure.multi_node import HelperNodeWorker, together_on
 
 STORE, ORDER_KEY, TICKET = "DRILLYARD_JOB_STORE", "DRILLYARD_JOB_ORDER", "DRILLYARD_JOB_TICKET"
 LOW_PRIORITY, GRACE = "DRILLYARD_JOB_LOW_PRIORITY", "DRILLYARD_JOB_GRACE_S"
@@ -48,7 +48,7 @@ def _lost_to() -> Cause:
     return Cause.PREEMPTION if low else Cause.INFRASTRUCTURE
 
 
-class JobAgent(PushWorker):
+class JobWorker(PushWorker):
     """An agent that Azure starts again, under the same name, where the node was taken away."""
 
     @property
@@ -57,7 +57,7 @@ class JobAgent(PushWorker):
         return _lost_to()
 
 
-class NodeAgent(Worker):
+class NodeWorker(Worker):
     """One of several in a job: each looks for runs, and the job ends when none finds any."""
 
     @property
@@ -120,14 +120,14 @@ def main() -> int:
         make: Callable[..., Worker]
         if together and rank != "0":
             make = functools.partial(
-                BesideAgent, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
+                HelperNodeWorker, ticket=os.environ[TICKET], term_grace_s=grace_s, paid=True
             )
         elif width > 1 and not together:
-            make = functools.partial(NodeAgent, term_grace_s=grace_s, paid=True)
+            make = functools.partial(NodeWorker, term_grace_s=grace_s, paid=True)
         else:
             ear = hand(os.environ[TICKET])
             pusher = SocketPusher(ear)
-            make = functools.partial(JobAgent, pusher=pusher, term_grace_s=grace_s)
+            make = functools.partial(JobWorker, pusher=pusher, term_grace_s=grace_s)
         # What a child leaves behind is not this program's end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with (

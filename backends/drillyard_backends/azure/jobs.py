@@ -65,9 +65,13 @@ class Job:
         studio = (said.get("services") or {}).get("Studio") or {}
         made = (document.get("systemData") or {}).get("createdAt")
         return cls(
-            str(document.get("name", "")), tags.get(naming.TICKET_TAG, ""),
-            str(said.get("status") or ""), str(studio.get("endpoint") or ""), tags, stamp(made),
-        )  # fmt: skip
+            str(document.get("name", "")),
+            tags.get(naming.TICKET_TAG, ""),
+            str(said.get("status") or ""),
+            str(studio.get("endpoint") or ""),
+            tags,
+            stamp(made),
+        )
 
     @property
     def run(self) -> str:
@@ -204,8 +208,9 @@ class Jobs:
             shared = self._with_room(ticket)
             if shared is not None:
                 return shared
-            number = 1 + max((j.number for j in self._known.values() if j.ticket == ticket),
-                             default=0)  # fmt: skip
+            number = 1 + max(
+                (j.number for j in self._known.values() if j.ticket == ticket), default=0
+            )
             while True:
                 job = self._submit(ticket, number)
                 if job is not None:
@@ -294,8 +299,12 @@ class Jobs:
             except DrillyardError as error:
                 log.info("job %s cannot be cancelled now: %s", job.name, error)
                 continue
-            log.warning("job %s was %s for more than %.0f s, and was cancelled",
-                        job.name, job.status, limit_s)  # fmt: skip
+            log.warning(
+                "job %s was %s for more than %.0f s, and was cancelled",
+                job.name,
+                job.status,
+                limit_s,
+            )
             if reason != _SILENT:
                 # Nothing of it has begun. A job that does not respond may be at work: it is
                 # followed by another one only when the service says that it is over.

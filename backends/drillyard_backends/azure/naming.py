@@ -39,10 +39,15 @@ def tags(order: Order, own: Mapping[str, str], **more: str) -> dict[str, str]:
     """
     found = {
         # Whether an empty value would be kept is not documented.
-        **own, MARK: "lease", order.lease_id: "1", LEASE_TAG: order.lease_id,
-        EXPERIMENT_TAG: order.experiment, STORE_TAG: order.store_url, OWNER_TAG: user_name(),
+        **own,
+        MARK: "lease",
+        order.lease_id: "1",
+        LEASE_TAG: order.lease_id,
+        EXPERIMENT_TAG: order.experiment,
+        STORE_TAG: order.store_url,
+        OWNER_TAG: user_name(),
         **more,
-    }  # fmt: skip
+    }
     if order.deadline is not None:
         found[UNTIL_TAG] = str(int(order.deadline))
     return found
@@ -55,6 +60,8 @@ def outline(tags: Mapping[str, str]) -> Order | None:
         return None
     until = tags.get(UNTIL_TAG, "")
     return Order(
-        lease_id=lease_id, experiment=tags.get(EXPERIMENT_TAG, ""),
-        store_url=tags.get(STORE_TAG, ""), deadline=float(until) if until.isdigit() else None,
-    )  # fmt: skip
+        lease_id=lease_id,
+        experiment=tags.get(EXPERIMENT_TAG, ""),
+        store_url=tags.get(STORE_TAG, ""),
+        deadline=float(until) if until.isdigit() else None,
+    )

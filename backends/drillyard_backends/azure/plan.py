@@ -22,7 +22,7 @@ from drillyard_backends.azure import (
     rights,
     room,
     surroundings,
-)  # fmt: skip
+)
 from drillyard_backends.azure.clusters import Cluster, name_of
 from drillyard_backends.azure.errors import Missing
 from drillyard_backends.azure.service import Service
@@ -117,20 +117,35 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     count = min(wanted, config.max_nodes or wanted)
     price = prices.price(config.vm_size, config.low_priority) or 0.0
     kind = "low priority" if config.low_priority else "dedicated"
-    note = "kept: idle it has no nodes, and costs its load balancer" if config.compute else (
-        "deleted at the end")  # fmt: skip
+    note = (
+        "kept: idle it has no nodes, and costs its load balancer"
+        if config.compute
+        else ("deleted at the end")
+    )
     parts = [
-        Part(what=f"node {config.vm_size} ({kind})", name=name_of(config, order), count=count,
-             per_hour=price, note="comes and goes with the jobs"),
+        Part(
+            what=f"node {config.vm_size} ({kind})",
+            name=name_of(config, order),
+            count=count,
+            per_hour=price,
+            note="comes and goes with the jobs",
+        ),
         Part(what="compute cluster", name=name_of(config, order), note=f"if not there; {note}"),
         Part(what="environment", name=config.environment or environment.NAME, note="stays"),
-        Part(what="job", name=f"{order.lease_id}-…", count=-(-count // config.instance_count),
-             note="one for each run" if config.instance_count == 1 else "of several nodes"),
-    ]  # fmt: skip
+        Part(
+            what="job",
+            name=f"{order.lease_id}-…",
+            count=-(-count // config.instance_count),
+            note="one for each run" if config.instance_count == 1 else "of several nodes",
+        ),
+    ]
     return Cost(
-        per_hour=count * price, currency=prices.currency(), prices_of=prices.date(),
-        spot=config.low_priority, parts=parts,
-    )  # fmt: skip
+        per_hour=count * price,
+        currency=prices.currency(),
+        prices_of=prices.date(),
+        spot=config.low_priority,
+        parts=parts,
+    )
 
 
 def asked(
@@ -142,16 +157,27 @@ def asked(
         for one in ask():
             found.append(one)
     except Missing as error:
-        found.append(Finding(
-            Severity.ERROR, subject if subject != "login" else "workspace",
-            f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
-            f"{error}", "az ml workspace list shows what there is",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                Severity.ERROR,
+                subject if subject != "login" else "workspace",
+                f"no workspace {config.workspace!r} in resource group {config.resource_group!r}: "
+                f"{error}",
+                "az ml workspace list shows what there is",
+            )
+        )
     except UserError as error:
         found.append(Finding(Severity.ERROR, subject, error.message, error.hint or "mend it"))
     except InfrastructureError as error:
-        found.append(Finding(Severity.ERROR, subject, error.message, error.hint or "try again",
-                             infrastructure=True))  # fmt: skip
+        found.append(
+            Finding(
+                Severity.ERROR,
+                subject,
+                error.message,
+                error.hint or "try again",
+                infrastructure=True,
+            )
+        )
     return found
 
 
@@ -163,24 +189,30 @@ def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Fi
     if not SHORTEST_S <= life_s + 1.0 <= longest_s + 60.0:
         kind = "a low-priority job" if config.low_priority else "a job"
         yield Finding(
-            Severity.ERROR, "budget.max_hours",
+            Severity.ERROR,
+            "budget.max_hours",
             f"{life_s:,.0f} s: {kind} of Azure ML lives between a minute and "
             f"{longest_s / _DAY_S:.0f} days",
             f"set budget.max_hours between 0.02 and {longest_s / 3600:.0f}",
-        )  # fmt: skip
+        )
 
 
 def _store(order: Order | None) -> Iterator[Finding]:
     if order is not None and not order.store_url.startswith("az://"):
         yield Finding(
-            Severity.ERROR, "store", f"jobs on Azure cannot reach {order.store_url}",
+            Severity.ERROR,
+            "store",
+            f"jobs on Azure cannot reach {order.store_url}",
             "leave --store and DRILLYARD_STORE out: the workspace's own is used then",
-        )  # fmt: skip
+        )
     elif order is not None and len(order.store_url) > LONGEST_TAG:
         yield Finding(
-            Severity.ERROR, "store", f"its address has {len(order.store_url)} characters, and the "
-            f"tag of a cluster, where it stands, has at most {LONGEST_TAG}", "a shorter prefix",
-        )  # fmt: skip
+            Severity.ERROR,
+            "store",
+            f"its address has {len(order.store_url)} characters, and the "
+            f"tag of a cluster, where it stands, has at most {LONGEST_TAG}",
+            "a shorter prefix",
+        )
 
 
 def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
@@ -188,19 +220,24 @@ def _width(config: AzureConfig, order: Order | None) -> Iterator[Finding]:
     width, most = config.instance_count, config.max_nodes
     busy = width if order is None else order.spread if order.spread > 1 else order.workers
     if width > busy:
-        more = "more seeds and resources.workers" if order is None or order.spread == 1 else (
-            "more workers of the learner (num_env_runners)")  # fmt: skip
+        more = (
+            "more seeds and resources.workers"
+            if order is None or order.spread == 1
+            else ("more workers of the learner (num_env_runners)")
+        )
         yield Finding(
-            Severity.ERROR, "instance_count",
+            Severity.ERROR,
+            "instance_count",
             f"a job would have {width} nodes, and {busy} of them have something to do",
             f"instance_count: {busy}; or {more}",
-        )  # fmt: skip
+        )
     if most is not None and width > most:
         yield Finding(
-            Severity.ERROR, "instance_count",
+            Severity.ERROR,
+            "instance_count",
             f"a job of {width} nodes never starts on a cluster of {most} (max_nodes)",
             f"instance_count: {most}; or max_nodes: {width}",
-        )  # fmt: skip
+        )
 
 
 def _context(config: AzureConfig) -> Iterator[Finding]:
@@ -213,11 +250,12 @@ def _priced(config: AzureConfig) -> Iterator[Finding]:
     """What the price list does not know cannot be kept within a budget."""
     if prices.price(config.vm_size, config.low_priority) is None:
         yield Finding(
-            Severity.ERROR, "prices",
+            Severity.ERROR,
+            "prices",
             f"the price list of {prices.date()} has no {config.vm_size}, so max_cost could not be "
             "kept",
             f"another vm_size; or add its price: {prices.OVERRIDE}=FILE (see docs/azure.md)",
-        )  # fmt: skip
+        )
 
 
 def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:
@@ -228,32 +266,42 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
     wrong: list[tuple[str, str]] = []
     if cluster.state in (*clusters.BROKEN, "deleting"):
         said = f": {cluster.errors[0]}" if cluster.errors else ""
-        wrong.append((
-            f"cluster {name} is in state {cluster.state}{said}",
-            f"az ml compute show --name {name} says why; {before} mends a failed one; {other}",
-        ))  # fmt: skip
+        wrong.append(
+            (
+                f"cluster {name} is in state {cluster.state}{said}",
+                f"az ml compute show --name {name} says why; {before} mends a failed one; {other}",
+            )
+        )
     elif cluster.errors:
         yield Finding(
-            Severity.WARNING, "compute", f"cluster {name} says: {cluster.errors[0]}",
+            Severity.WARNING,
+            "compute",
+            f"cluster {name} says: {cluster.errors[0]}",
             f"az ml compute show --name {name}; {other}",
-        )  # fmt: skip
+        )
     if cluster.size.lower() != config.vm_size.lower():
-        wrong.append((
-            f"cluster {name} is there with nodes {cluster.size}, and vm_size is {config.vm_size}",
-            f"vm_size: {cluster.size}; {other}",
-        ))  # fmt: skip
+        wrong.append(
+            (
+                f"cluster {name} is there with nodes {cluster.size}, and vm_size is {config.vm_size}",
+                f"vm_size: {cluster.size}; {other}",
+            )
+        )
     if cluster.low_priority is not config.low_priority:
         kind = "low_priority" if cluster.low_priority else "dedicated"
-        wrong.append((
-            f"cluster {name} is there as {kind}, and low_priority is "
-            f"{str(config.low_priority).lower()}",
-            f"low_priority: {str(not config.low_priority).lower()}; {other}",
-        ))  # fmt: skip
+        wrong.append(
+            (
+                f"cluster {name} is there as {kind}, and low_priority is "
+                f"{str(config.low_priority).lower()}",
+                f"low_priority: {str(not config.low_priority).lower()}; {other}",
+            )
+        )
     if most < workers:
-        wrong.append((
-            f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
-            f"resources.workers: {most}; or {before} --max-instances {workers}",
-        ))  # fmt: skip
+        wrong.append(
+            (
+                f"{workers} nodes are needed, and cluster {name} has {most} nodes at the most",
+                f"resources.workers: {most}; or {before} --max-instances {workers}",
+            )
+        )
     for message, fix in wrong:
         yield Finding(Severity.ERROR, "compute", message, fix)
     if not wrong:
@@ -267,25 +315,30 @@ def _identity(cluster: Cluster | None, config: AzureConfig) -> Iterator[Finding]
         if config.identity is None:
             # Nobody can have given a role to an identity that does not exist yet.
             yield Finding(
-                Severity.ERROR, "identity", "a cluster that is made would have a new identity, "
+                Severity.ERROR,
+                "identity",
+                "a cluster that is made would have a new identity, "
                 "which may not use the store: every job would fail",
                 "set identity to a user-assigned one with Storage Blob Data Contributor; or make "
                 "the cluster first, give that role to its identity, and name it as compute",
-            )  # fmt: skip
+            )
         return
     if not cluster.identity:
         yield Finding(
-            Severity.ERROR, "identity", f"cluster {cluster.name} has no identity: its jobs could "
-            "not use the store",
+            Severity.ERROR,
+            "identity",
+            f"cluster {cluster.name} has no identity: its jobs could not use the store",
             f"az ml compute update --name {cluster.name} --identity-type UserAssigned "
             "--user-assigned-identities ID",
-        )  # fmt: skip
+        )
     elif config.identity is not None and config.identity.lower() not in cluster.identities:
         there = ", ".join(sorted(cluster.identities)) or "its own"
         yield Finding(
-            Severity.ERROR, "identity", f"cluster {cluster.name} has another identity: {there}",
+            Severity.ERROR,
+            "identity",
+            f"cluster {cluster.name} has another identity: {there}",
             "set identity to that one, or null; or another name as compute",
-        )  # fmt: skip
+        )
 
 
 def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
@@ -293,9 +346,11 @@ def _new(config: AzureConfig, name: str) -> Iterator[Finding]:
     yield Finding(Severity.OK, "compute", f"cluster {name} will be made")
     if not _SURE_NAME.match(name):
         yield Finding(
-            Severity.WARNING, "compute", f"Azure may refuse {name} as the name of a new cluster",
+            Severity.WARNING,
+            "compute",
+            f"Azure may refuse {name} as the name of a new cluster",
             "3 to 24 of A-Z a-z 0-9 -, a letter first, and not only digits after the last -",
-        )  # fmt: skip
+        )
     yield from _identity(None, config)
 
 
@@ -318,8 +373,10 @@ def _environment(service: Service, config: AzureConfig, order: Order | None) -> 
             yield Finding(Severity.OK, "environment", f"{text} will be made, its image built")
         else:
             yield Finding(
-                Severity.ERROR, "environment", f"there is no environment {text}",
+                Severity.ERROR,
+                "environment",
+                f"there is no environment {text}",
                 "az ml environment list shows what there is",
-            )  # fmt: skip
+            )
     else:
         yield Finding(Severity.OK, "environment", f"{text} is there")

@@ -52,7 +52,8 @@ def told(size: Mapping[str, Any], low_priority: bool) -> float | None:
         return None
     tier = "LowPriority" if low_priority else "Standard"
     prices = [
-        float(one.get("retailPrice") or 0.0) for one in found.get("values") or []
+        float(one.get("retailPrice") or 0.0)
+        for one in found.get("values") or []
         if (one.get("osType"), one.get("vmTier")) == ("Linux", tier)
-    ]  # fmt: skip
+    ]
     return max(prices, default=0.0) or None

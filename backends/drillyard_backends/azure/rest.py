@@ -107,15 +107,21 @@ class Rest:
             return dict(answer.json())
 
     def _send(
-        self, method: str, url: str, what: str, query: Mapping[str, str],
-        document: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        method: str,
+        url: str,
+        what: str,
+        query: Mapping[str, str],
+        document: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         with seam(what):
             from azure.core.rest import HttpRequest
 
             body = None if document is None else dict(document)
-            request = HttpRequest(method, url, params=dict(query) or None, json=body,
-                                  headers=headers)  # fmt: skip
+            request = HttpRequest(
+                method, url, params=dict(query) or None, json=body, headers=headers
+            )
             answer = self._line.send_request(request)
             answer.raise_for_status()
             found = answer.json() if answer.content else {}

@@ -14,9 +14,14 @@ from drillyard_backends.azure.settings import AzureConfig
 
 ML = "Microsoft.MachineLearningServices/workspaces"
 RUN = [
-    f"{ML}/read", f"{ML}/jobs/read", f"{ML}/jobs/write", f"{ML}/jobs/cancel/action",
-    f"{ML}/computes/read", f"{ML}/environments/versions/read", f"{ML}/datastores/read",
-]  # fmt: skip
+    f"{ML}/read",
+    f"{ML}/jobs/read",
+    f"{ML}/jobs/write",
+    f"{ML}/jobs/cancel/action",
+    f"{ML}/computes/read",
+    f"{ML}/environments/versions/read",
+    f"{ML}/datastores/read",
+]
 """To run on a cluster and in an environment that are there."""
 CLUSTER = [f"{ML}/computes/write", f"{ML}/computes/delete"]
 """To make a cluster, and to delete a lease's own."""
@@ -24,21 +29,31 @@ ENVIRONMENT = [f"{ML}/environments/versions/write"]
 BUILD = [f"{ML}/datastores/listsecrets/action"]
 """For azure-ai-ml to upload a build folder."""
 SUBMIT = [
-    f"{ML}/environments/write", f"{ML}/environments/build/action",
-    f"{ML}/environments/readSecrets/action", f"{ML}/metadata/artifacts/write",
+    f"{ML}/environments/write",
+    f"{ML}/environments/build/action",
+    f"{ML}/environments/readSecrets/action",
+    f"{ML}/metadata/artifacts/write",
     f"{ML}/experiments/runs/read",
-]  # fmt: skip
+]
 """What the service's guide asks of who submits jobs, beyond the calls that drillyard makes."""
 ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 """On the identity of a cluster that is made."""
 ENDPOINT = [
-    f"{ML}/read", f"{ML}/datastores/read",
-    *(f"{ML}/{kind}/versions/{right}" for kind in ("models", "codes", "environments")
-      for right in ("read", "write")),
-    *(f"{ML}/onlineEndpoints/{part}{right}" for part in ("", "deployments/")
-      for right in ("read", "write", "delete")),
-    f"{ML}/onlineEndpoints/listKeys/action", f"{ML}/onlineEndpoints/deployments/getLogs/action",
-]  # fmt: skip
+    f"{ML}/read",
+    f"{ML}/datastores/read",
+    *(
+        f"{ML}/{kind}/versions/{right}"
+        for kind in ("models", "codes", "environments")
+        for right in ("read", "write")
+    ),
+    *(
+        f"{ML}/onlineEndpoints/{part}{right}"
+        for part in ("", "deployments/")
+        for right in ("read", "write", "delete")
+    ),
+    f"{ML}/onlineEndpoints/listKeys/action",
+    f"{ML}/onlineEndpoints/deployments/getLogs/action",
+]
 
 
 def of_runs(service: Service, config: AzureConfig, *, made: bool) -> Iterator[Finding]:
@@ -69,21 +84,27 @@ def _checked(service: Service, wanted: list[str], usual: list[str]) -> Iterator[
         missing = service.denied([*wanted, *usual])
     except Forbidden as error:
         yield Finding(
-            Severity.WARNING, "rights", f"they cannot be checked: {error.message}",
+            Severity.WARNING,
+            "rights",
+            f"they cannot be checked: {error.message}",
             "grant Microsoft.Authorization/permissions/read (deployments/azure/role.json)",
-        )  # fmt: skip
+        )
         return
     needed = [one for one in missing if one in wanted]
     if needed:
         yield Finding(
-            Severity.ERROR, "rights", f"missing in the workspace: {', '.join(needed)}",
+            Severity.ERROR,
+            "rights",
+            f"missing in the workspace: {', '.join(needed)}",
             _granting(service, needed),
-        )  # fmt: skip
+        )
     elif missing:
         yield Finding(
-            Severity.WARNING, "rights", "Azure ML's guide asks for more of who submits jobs: "
-            f"{', '.join(missing)}", _granting(service, missing),
-        )  # fmt: skip
+            Severity.WARNING,
+            "rights",
+            f"Azure ML's guide asks for more of who submits jobs: {', '.join(missing)}",
+            _granting(service, missing),
+        )
     else:
         yield Finding(Severity.OK, "rights", f"all {len(wanted) + len(usual)} that are needed")
 
@@ -94,21 +115,27 @@ def _assignable(service: Service, identity: str) -> Iterator[Finding]:
         missing = service.denied([ASSIGN], identity)
     except Missing as error:
         yield Finding(
-            Severity.ERROR, "identity", f"there is no {identity}: {error}",
+            Severity.ERROR,
+            "identity",
+            f"there is no {identity}: {error}",
             "az identity list --query [].id shows what there is",
-        )  # fmt: skip
+        )
         return
     except Forbidden as error:
         yield Finding(
-            Severity.WARNING, "identity", f"whether you may assign it cannot be checked: "
-            f"{error.message}", _assigning(identity),
-        )  # fmt: skip
+            Severity.WARNING,
+            "identity",
+            f"whether you may assign it cannot be checked: {error.message}",
+            _assigning(identity),
+        )
         return
     if missing:
         yield Finding(
-            Severity.ERROR, "identity", f"you may not assign it: {ASSIGN} is missing",
+            Severity.ERROR,
+            "identity",
+            f"you may not assign it: {ASSIGN} is missing",
             _assigning(identity),
-        )  # fmt: skip
+        )
     else:
         yield Finding(Severity.OK, "identity", identity.rpartition("/")[2])
 

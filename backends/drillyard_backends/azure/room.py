@@ -39,9 +39,15 @@ def of_nodes(
 
 
 def of_size(
-    service: Service, location: str, name: str, field: str, nodes: int, *,
-    low_priority: bool, gpus: int = 0,
-) -> Iterator[Finding]:  # fmt: skip
+    service: Service,
+    location: str,
+    name: str,
+    field: str,
+    nodes: int,
+    *,
+    low_priority: bool,
+    gpus: int = 0,
+) -> Iterator[Finding]:
     """Of machines of one size.
 
     Args:
@@ -59,15 +65,19 @@ def of_size(
     except Forbidden as error:
         # They are asked at the subscription, where a role in the workspace does not count.
         yield Finding(
-            Severity.WARNING, "quota", f"size and quota cannot be checked: {error.message}",
+            Severity.WARNING,
+            "quota",
+            f"size and quota cannot be checked: {error.message}",
             f"grant {' and '.join(READS)} on the subscription (deployments/azure/quota-role.json)",
-        )  # fmt: skip
+        )
         return
     if size is None:
         yield Finding(
-            Severity.ERROR, field, f"{name} is not to be had in {location}",
+            Severity.ERROR,
+            field,
+            f"{name} is not to be had in {location}",
             f"az ml compute list-sizes --location {location} shows what is",
-        )  # fmt: skip
+        )
         return
     yield from _suits(size, name, field, low_priority, gpus)
     if field == "vm_size":
@@ -83,21 +93,28 @@ def _suits(
     kinds = [str(one).lower() for one in size.get("supportedComputeTypes") or []]
     if field == "vm_size" and kinds and "amlcompute" not in kinds:
         yield Finding(
-            Severity.ERROR, field, f"{name} cannot be had in a compute cluster, only as "
-            f"{', '.join(size['supportedComputeTypes'])}", "another vm_size",
-        )  # fmt: skip
+            Severity.ERROR,
+            field,
+            f"{name} cannot be had in a compute cluster, only as "
+            f"{', '.join(size['supportedComputeTypes'])}",
+            "another vm_size",
+        )
     if low_priority and size.get("lowPriorityCapable") is False:
         yield Finding(
-            Severity.WARNING, field, f"Azure ML says that {name} is not had at low priority: its "
-            "nodes may never come", "low_priority: false; or another vm_size",
-        )  # fmt: skip
+            Severity.WARNING,
+            field,
+            f"Azure ML says that {name} is not had at low priority: its nodes may never come",
+            "low_priority: false; or another vm_size",
+        )
     there = size.get("gpus")
     if gpus and there is not None and int(there) < gpus:
         has = f"has {there}" if int(there) else "has none"
         yield Finding(
-            Severity.ERROR, "gpus", f"each run needs {gpus} GPU, and a node {name} {has}",
+            Severity.ERROR,
+            "gpus",
+            f"each run needs {gpus} GPU, and a node {name} {has}",
             "a vm_size with GPUs (Standard_NC4as_T4_v3, say); or resources.device: cpu",
-        )  # fmt: skip
+        )
 
 
 def _dearer(size: Mapping[str, Any], name: str, low_priority: bool) -> Iterator[Finding]:
@@ -106,17 +123,23 @@ def _dearer(size: Mapping[str, Any], name: str, low_priority: bool) -> Iterator[
     if listed is None or told is None or told <= DEARER * listed:
         return
     yield Finding(
-        Severity.ERROR if told > MUCH_DEARER * listed else Severity.WARNING, "prices",
+        Severity.ERROR if told > MUCH_DEARER * listed else Severity.WARNING,
+        "prices",
         f"Azure tells {told:g} {prices.currency()} an hour for {name}, and the price list of "
         f"{prices.date()} has {listed:g}: max_cost would be passed by {told / listed:.1f} times",
         f"{prices.OVERRIDE}=FILE with that price (see docs/azure.md); or another vm_size",
-    )  # fmt: skip
+    )
 
 
 def _fits(
-    usages: list[quota.Row], size: Mapping[str, Any], location: str, field: str, nodes: int,
-    cores: int, low_priority: bool,
-) -> Iterator[Finding]:  # fmt: skip
+    usages: list[quota.Row],
+    size: Mapping[str, Any],
+    location: str,
+    field: str,
+    nodes: int,
+    cores: int,
+    low_priority: bool,
+) -> Iterator[Finding]:
     family = str(size.get("family") or "")
     rows = quota.of(usages, family, low_priority=low_priority)
     kind = "low-priority" if low_priority else f"dedicated {family}"
@@ -124,9 +147,11 @@ def _fits(
     known = [row for row in rows if row.family or low_priority]
     if not known or not cores:
         yield Finding(
-            Severity.WARNING, "quota", f"Azure lists no quota of {kind} cores in {location}: "
-            "nodes may never come", ask,
-        )  # fmt: skip
+            Severity.WARNING,
+            "quota",
+            f"Azure lists no quota of {kind} cores in {location}: nodes may never come",
+            ask,
+        )
     wanted = nodes * cores
     limited = [(row.free, row.limit, row.name) for row in rows]
     least = min(((f, n, name) for f, n, name in limited if f is not None), default=None)

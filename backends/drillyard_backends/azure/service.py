@@ -133,10 +133,16 @@ class Service(Rest):
             # It says "experimental" of its own classes, at every call.
             logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)
             return MLClient(
-                credential(), self._config.subscription_id, self._config.resource_group,
-                self._config.workspace, enable_telemetry=False, show_progress=False,
-                connection_timeout=CONNECT_S, read_timeout=READ_S, timeout=int(LONGEST_CALL_S),
-            )  # fmt: skip
+                credential(),
+                self._config.subscription_id,
+                self._config.resource_group,
+                self._config.workspace,
+                enable_telemetry=False,
+                show_progress=False,
+                connection_timeout=CONNECT_S,
+                read_timeout=READ_S,
+                timeout=int(LONGEST_CALL_S),
+            )
 
     @property
     def client(self) -> Any:

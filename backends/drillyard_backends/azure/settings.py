@@ -64,9 +64,10 @@ class AzureConfig(BaseSettings):
     )
     prefix: str = Field("drillyard", description="Folder of the container.")
     compute: str | None = Field(
-        "drillyard", description="Name of the compute cluster; made if it is not there, and kept. "
+        "drillyard",
+        description="Name of the compute cluster; made if it is not there, and kept. "
         "null: one of the lease's own, deleted with it.",
-    )  # fmt: skip
+    )
     vm_size: str = Field("Standard_F4s_v2", description="Size of the cluster's nodes.")
     max_nodes: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Most nodes of a cluster that is made; default: `resources.workers`."
@@ -94,9 +95,10 @@ class AzureConfig(BaseSettings):
         False, description="Make the environment anew, also when its content is known already."
     )
     identity: str | None = Field(
-        None, description="Resource id of the user-assigned identity of a cluster that is made; "
+        None,
+        description="Resource id of the user-assigned identity of a cluster that is made; "
         "default: the cluster's own. It needs Storage Blob Data Contributor on the account.",
-    )  # fmt: skip
+    )
     stop_grace_s: Annotated[float, Field(ge=1, le=25)] = Field(
         20.0, description="What a run gets to flush when its node is taken away."
     )
@@ -104,9 +106,10 @@ class AzureConfig(BaseSettings):
         1800.0, description="How long a node may prepare a job, until another job is tried."
     )
     build_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        3600.0, description="How much longer that may take while no job of a lease has run: the "
+        3600.0,
+        description="How much longer that may take while no job of a lease has run: the "
         "image may be being built.",
-    )  # fmt: skip
+    )
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
         15.0, description="How far Azure's listings may lag behind."
     )

@@ -8,14 +8,23 @@ from collections.abc import Iterator
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.azure.login import SIGN_IN, refusal
-from drillyard_backends.buckets import Taken, first_line
+from drillyard_backends.buckets import KeyTaken, first_line
 
-_NO_RIGHT = ("AuthorizationFailure", "AuthorizationPermissionMismatch", "AuthorizationFailed",
-             "InsufficientAccountPermissions", "PublicAccessNotPermitted")  # fmt: skip
-_GRANT = ("grant Storage Blob Data Contributor on the account to this identity; a new role takes "
-          "up to an hour")  # fmt: skip
-_NETWORK = ("the account's network rules keep this machine out, which no role mends: allow its "
-            "network or address (az storage account network-rule)")  # fmt: skip
+_NO_RIGHT = (
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "AuthorizationFailed",
+    "InsufficientAccountPermissions",
+    "PublicAccessNotPermitted",
+)
+_GRANT = (
+    "grant Storage Blob Data Contributor on the account to this identity; a new role takes "
+    "up to an hour"
+)
+_NETWORK = (
+    "the account's network rules keep this machine out, which no role mends: allow its "
+    "network or address (az storage account network-rule)"
+)
 
 
 class StoreRefused(StoreUnavailable):
@@ -38,7 +47,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
 
     Raises:
         ObjectMissing: The object is not there (but its container is).
-        Taken: A condition of ours failed.
+        KeyTaken: A condition of ours failed.
         Changed: One of the library's failed.
         CorruptObject: The bytes have another checksum than the answer says.
         StoreRefused: No sign-in, or no right.
@@ -59,7 +68,7 @@ def seam(url: str, key: str = "", *, conditional: bool = False) -> Iterator[None
         ) from error
     except (azure.ResourceExistsError, azure.ResourceModifiedError) as error:
         if conditional:
-            raise Taken from None
+            raise KeyTaken from None
         if getattr(error, "status_code", None) == 412 and "lease" not in _code(error).lower():
             raise Changed(f"store {url}: {key} is being written: {first_line(error)}") from error
         raise StoreUnavailable(

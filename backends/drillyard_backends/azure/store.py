@@ -20,11 +20,11 @@ from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.storage_errors import Changed, seam
 from drillyard_backends.buckets import (
     BucketStore,
-    Taken,
+    KeyTaken,
     again_when_damaged,
     content_type,
     into_place,
-)  # fmt: skip
+)
 
 T = TypeVar("T")
 _URL = re.compile(
@@ -140,7 +140,7 @@ class BlobStore(BucketStore):
                 if self._bucket.exists():
                     return False
                 self._bucket.create_container()
-        except Taken:
+        except KeyTaken:
             return False
         return True
 
@@ -160,8 +160,9 @@ class BlobStore(BucketStore):
         if folder in shown:
             with contextlib.suppress(StoreUnavailable):
                 self.delete(folder)
-            raise UserError(f"the storage account {self.account} {NO_FOLDERS[0]}",
-                            hint=NO_FOLDERS[1])  # fmt: skip
+            raise UserError(
+                f"the storage account {self.account} {NO_FOLDERS[0]}", hint=NO_FOLDERS[1]
+            )
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -183,17 +184,24 @@ class BlobStore(BucketStore):
             session = requests.Session()
             session.mount("https://", requests.adapters.HTTPAdapter(4, 32))
             return ContainerClient(
-                f"https://{self.account}.blob.core.windows.net", self.container, credential(),
+                f"https://{self.account}.blob.core.windows.net",
+                self.container,
+                credential(),
                 transport=RequestsTransport(session=session, session_owner=False),
                 retry_policy=Tries(
-                    initial_backoff=0.5, increment_base=1.7, retry_total=RETRIES,
+                    initial_backoff=0.5,
+                    increment_base=1.7,
+                    retry_total=RETRIES,
                     random_jitter_range=0.3,
                 ),
-                connection_timeout=_TIMEOUT_S[0], read_timeout=_TIMEOUT_S[1],
-                max_single_get_size=CHUNK, max_chunk_get_size=CHUNK,
-                max_single_put_size=CHUNK, max_block_size=CHUNK,
+                connection_timeout=_TIMEOUT_S[0],
+                read_timeout=_TIMEOUT_S[1],
+                max_single_get_size=CHUNK,
+                max_chunk_get_size=CHUNK,
+                max_single_put_size=CHUNK,
+                max_block_size=CHUNK,
                 raw_response_hook=self._read_clock,
-            )  # fmt: skip
+            )
 
     def _read_clock(self, answer: Any) -> None:
         self._dates.read(answer.http_response.headers.get("Date", ""))

@@ -17,9 +17,10 @@ from drillyard_backends.azure.store import NO_FOLDERS
 
 LOCKS = "Microsoft.Authorization/locks"
 READS = [
-    f"{LOCKS}/read", "Microsoft.Storage/storageAccounts/read",
+    f"{LOCKS}/read",
+    "Microsoft.Storage/storageAccounts/read",
     "Microsoft.Storage/storageAccounts/blobServices/read",
-]  # fmt: skip
+]
 
 
 def of_locks(service: Service) -> Iterator[Finding]:
@@ -40,11 +41,12 @@ def of_locks(service: Service) -> Iterator[Finding]:
             continue  # of another resource
         level = (lock.get("properties") or {}).get("level", "a lock")
         yield Finding(
-            Severity.WARNING, "lock",
+            Severity.WARNING,
+            "lock",
             f"{level} lock {lock.get('name')} on {scope.rpartition('/')[2]}: Azure ML says that "
             "clusters do not scale under a lock, so idle nodes may stay, and cost",
             f"az lock delete --ids {where}; or another workspace, in a group without one",
-        )  # fmt: skip
+        )
 
 
 def of_store(
@@ -71,10 +73,11 @@ def of_store(
     policy = (kept.get("properties") or {}).get("deleteRetentionPolicy") or {}
     if policy.get("enabled"):
         yield Finding(
-            Severity.WARNING, "store",
+            Severity.WARNING,
+            "store",
             f"{name} has soft delete on: what is overwritten or deleted is kept, and billed, for "
             f"{policy.get('days', 'some')} days, and each run overwrites its heartbeat every few "
             "seconds",
             f"az storage account blob-service-properties update --account-name {name} "
             "--enable-delete-retention false; or `account` and `container` of another one",
-        )  # fmt: skip
+        )

@@ -57,8 +57,11 @@ def end(service: Service, wanted: str) -> None:
             if not traffic:
                 service.delete(path)
                 return
-            idle = [str(d["name"]) for d in service.pages(f"{path}/deployments")
-                    if d["name"] not in traffic]  # fmt: skip
+            idle = [
+                str(d["name"])
+                for d in service.pages(f"{path}/deployments")
+                if d["name"] not in traffic
+            ]
             for name in idle:
                 service.delete(f"{path}/deployments/{name}")
             if not idle:
@@ -76,12 +79,15 @@ def unmarked(endpoint: Mapping[str, Any]) -> dict[str, Any]:
     tags = {k: v for k, v in (endpoint.get("tags") or {}).items() if k != naming.UNTIL_TAG}
     properties = endpoint.get("properties") or {}
     return {
-        "location": endpoint["location"], "tags": tags, "identity": {"type": "SystemAssigned"},
+        "location": endpoint["location"],
+        "tags": tags,
+        "identity": {"type": "SystemAssigned"},
         "properties": {
-            "authMode": properties.get("authMode", "Key"), "properties": {},
+            "authMode": properties.get("authMode", "Key"),
+            "properties": {},
             "traffic": dict(properties.get("traffic") or {}),
         },
-    }  # fmt: skip
+    }
 
 
 def _ours(service: Service) -> Iterator[Mapping[str, Any]]:

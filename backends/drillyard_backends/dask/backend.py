@@ -29,8 +29,8 @@ from drillyard.findings import Finding, Severity
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.optional_packages import install
-from drillyard_backends.dask import stations, versions
-from drillyard_backends.dask.client import Door
+from drillyard_backends.dask import versions, worker_proxies
+from drillyard_backends.dask.client import SchedulerAddress
 from drillyard_backends.dask.cluster import SETTINGS, door_of
 from drillyard_backends.dask.pushing import Pusher
 from drillyard_backends.dask.settings import DaskConfig, refuse_public
@@ -57,9 +57,12 @@ class DaskBackend:
         self.config = configured(self.kind, DaskConfig, settings)
         self._clock = clock
         self._sessions = Sessions(
-            self.kind, self.config.runtime or default_runtime("dask"), self._program,
-            self.config.stop_grace_s, clock,
-        )  # fmt: skip
+            self.kind,
+            self.config.runtime or default_runtime("dask"),
+            self._program,
+            self.config.stop_grace_s,
+            clock,
+        )
         self._pushers: dict[str, Pusher] = {}
         self._unanswered_since: float | None = None
         if self.config.address is not None:
@@ -74,8 +77,7 @@ class DaskBackend:
     def check(self, order: Order | None = None) -> list[Finding]:
         """Dask itself; of a cluster to join its address, versions and workers; changes nothing."""
         if importlib.util.find_spec("distributed") is None:
-            return [Finding(Severity.ERROR, "dask", "Dask is not installed here",
-                            install("dask"))]  # fmt: skip
+            return [Finding(Severity.ERROR, "dask", "Dask is not installed here", install("dask"))]
         if self.config.address is None:
             return self._check_here()
         self._refuse_public()
@@ -84,22 +86,39 @@ class DaskBackend:
             findings = versions.look(door)
             workers = door.workers()
         except InfrastructureError as error:
-            return [Finding(Severity.ERROR, "dask", str(error), error.hint or "start the cluster",
-                            infrastructure=True)]  # fmt: skip
+            return [
+                Finding(
+                    Severity.ERROR,
+                    "dask",
+                    str(error),
+                    error.hint or "start the cluster",
+                    infrastructure=True,
+                )
+            ]
         threads = sum(int(w["nthreads"]) for w in workers.values())
         findings.append(
-            Finding(Severity.OK, "dask", f"{len(workers)} workers, {threads} threads at "
-                    f"{self.config.address}")
-            if workers else
-            Finding(Severity.WARNING, "dask", f"no workers at {self.config.address}",
-                    "start some: dask worker ADDRESS")
-        )  # fmt: skip
-        if order is not None and order.gpus and not stations.able(order, workers):
+            Finding(
+                Severity.OK,
+                "dask",
+                f"{len(workers)} workers, {threads} threads at {self.config.address}",
+            )
+            if workers
+            else Finding(
+                Severity.WARNING,
+                "dask",
+                f"no workers at {self.config.address}",
+                "start some: dask worker ADDRESS",
+            )
+        )
+        if order is not None and order.gpus and not worker_proxies.able(order, workers):
             findings.append(
-                Finding(Severity.ERROR, "resources.gpus",
-                        f"no Dask worker declares {order.gpus} of the resource GPU",
-                        f"dask worker ADDRESS --resources GPU={order.gpus}")
-            )  # fmt: skip
+                Finding(
+                    Severity.ERROR,
+                    "resources.gpus",
+                    f"no Dask worker declares {order.gpus} of the resource GPU",
+                    f"dask worker ADDRESS --resources GPU={order.gpus}",
+                )
+            )
         return findings
 
     def provision(self, order: Order) -> Lease:
@@ -123,7 +142,7 @@ class DaskBackend:
         if door is None:
             return Liveness.PENDING
         try:
-            found = stations.of_lease(door, lease.lease_id)
+            found = worker_proxies.of_lease(door, lease.lease_id)
             if ticket_id is not None:
                 handed = any(ticket_id in one["tickets"] for one in found.values())
                 return Liveness.ALIVE if handed else Liveness.GONE
@@ -176,7 +195,7 @@ class DaskBackend:
             lines += self._sessions.logs(lease)
         door = self._door(lease)
         if door is not None:
-            lines += stations.logs(door, lease.lease_id)
+            lines += worker_proxies.logs(door, lease.lease_id)
         yield from lines[since:]
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
@@ -198,7 +217,7 @@ class DaskBackend:
         tickets = _tickets(lease)
         if tickets:
             self._pusher(lease).cancel_all(tickets)
-        stations.close(door, lease.lease_id)
+        worker_proxies.close(door, lease.lease_id)
         self._pushers.pop(lease.lease_id, None)
 
     def leases(self) -> Iterator[Lease]:
@@ -211,7 +230,7 @@ class DaskBackend:
         if self.config.address is None:
             return
         found: dict[str, Order] = {}
-        for mine in stations.living(self._joined()).values():
+        for mine in worker_proxies.living(self._joined()).values():
             for one in mine:
                 order = Order.model_validate(one["order"])
                 found.setdefault(order.lease_id, order)
@@ -232,19 +251,26 @@ class DaskBackend:
         free = shutil.disk_usage(place).free
         words = f"{free / 2**30:.1f} GiB free for a cluster's files in {place}"
         return [
-            Finding(Severity.OK, "dask", words) if free > 1e9 else
-            Finding(Severity.WARNING, "dask", f"only {words}",
-                    "set runtime of backends.dask to a larger disk"),
-        ]  # fmt: skip
+            Finding(Severity.OK, "dask", words)
+            if free > 1e9
+            else Finding(
+                Severity.WARNING,
+                "dask",
+                f"only {words}",
+                "set runtime of backends.dask to a larger disk",
+            ),
+        ]
 
     def _refuse_public(self) -> None:
         try:
             refuse_public(self.config.address or "")
         except ValueError as error:
             raise ConfigError(
-                str(error), field="backends.dask.address", value=self.config.address,
+                str(error),
+                field="backends.dask.address",
+                value=self.config.address,
                 hint="tls://, with tls_ca_file, tls_cert and tls_key",
-            ) from None  # fmt: skip
+            ) from None
 
     def _program(self, order: Order, folder: Path) -> list[str]:
         """The program that holds a cluster of our own."""
@@ -252,21 +278,28 @@ class DaskBackend:
         (folder / "scheduler.json").unlink(missing_ok=True)
         return [sys.executable, "-m", "drillyard_backends.dask.cluster", str(folder)]
 
-    def _joined(self) -> Door:
+    def _joined(self) -> SchedulerAddress:
         assert self.config.address is not None
-        return Door(self.config.address, self.config.security, self.config.connect_timeout_s)
+        return SchedulerAddress(
+            self.config.address, self.config.security, self.config.connect_timeout_s
+        )
 
     def _joined_lease(self, order: Order, created_at: float) -> Lease:
         return Lease(
-            lease_id=order.lease_id, backend=self.kind, order=order,
-            provider={"address": self.config.address}, created_at=created_at,
-        )  # fmt: skip
+            lease_id=order.lease_id,
+            backend=self.kind,
+            order=order,
+            provider={"address": self.config.address},
+            created_at=created_at,
+        )
 
-    def _door(self, lease: Lease) -> Door | None:
+    def _door(self, lease: Lease) -> SchedulerAddress | None:
         """How a lease's scheduler is reached; None before it listens, or when it is gone."""
         address = lease.provider.get("address")
         if address is not None:
-            return Door(str(address), self.config.security, self.config.connect_timeout_s)
+            return SchedulerAddress(
+                str(address), self.config.security, self.config.connect_timeout_s
+            )
         return door_of(self._sessions.folder(lease.lease_id), self.config.connect_timeout_s)
 
     def _pusher(self, lease: Lease) -> Pusher:
@@ -279,24 +312,24 @@ class DaskBackend:
             pusher = self._pushers[lease.lease_id] = Pusher(door, lease.order, limit)
         return pusher
 
-    def _open_more(self, door: Door, order: Order, wanted: int) -> int:
+    def _open_more(self, door: SchedulerAddress, order: Order, wanted: int) -> int:
         """Open stations until they have room for as many runs as wanted.
 
         Returns:
             Runs that can go side by side; 0 without a worker.
         """
-        workers = stations.able(order, door.workers())
-        have = stations.of_lease(door, order.lease_id)
-        room = sum(stations.slots(order, w) for a, w in workers.items() if a in have)
+        workers = worker_proxies.able(order, door.workers())
+        have = worker_proxies.of_lease(door, order.lease_id)
+        room = sum(worker_proxies.slots(order, w) for a, w in workers.items() if a in have)
         more = {}
         for address, worker in workers.items():
             if room >= wanted:
                 break
             if address not in have:
                 more[address] = worker
-                room += stations.slots(order, worker)
+                room += worker_proxies.slots(order, worker)
         if self.config.address is not None:  # of our own cluster, its program opens them
-            stations.open_on(door, order, more)
+            worker_proxies.open_on(door, order, more)
         return min(room, wanted)
 
 

@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Door:
+class SchedulerAddress:
     """How a scheduler is reached.
 
     Attributes:
@@ -63,9 +63,11 @@ class Door:
                 _end(client)
             with self.seam():
                 client = _clients[self._key] = Client(
-                    self.address, timeout=self.timeout_s, set_as_default=False,
+                    self.address,
+                    timeout=self.timeout_s,
+                    set_as_default=False,
                     security=Security(**self.security) if self.security else None,
-                )  # fmt: skip
+                )
             return client
 
     def forget(self) -> None:
@@ -102,10 +104,13 @@ class Door:
         with self.seam():
             return dict(
                 client.run(
-                    function, *args, workers=workers, on_error="return",
+                    function,
+                    *args,
+                    workers=workers,
+                    on_error="return",
                     callback_timeout=timeout_s or self.timeout_s,
                 )
-            )  # fmt: skip
+            )
 
     def versions(self, packages: list[str]) -> dict[str, dict[str, Any]]:
         """Worker -> package -> its version there, also where drillyard is not installed."""

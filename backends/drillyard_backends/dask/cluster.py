@@ -26,8 +26,8 @@ from drillyard.mailbox.driver_lock import driven
 from drillyard.mailbox.records import WorkerRecord
 from drillyard.registry import load
 from drillyard.system.redaction import log_to, redact, register_environment
-from drillyard_backends.dask import stations
-from drillyard_backends.dask.client import Door
+from drillyard_backends.dask import worker_proxies
+from drillyard_backends.dask.client import SchedulerAddress
 from drillyard_backends.dask.gpus import shares
 from drillyard_backends.dask.settings import DaskConfig
 
@@ -38,13 +38,13 @@ POLL_S = 1.0
 log = logging.getLogger(__name__)
 
 
-def door_of(folder: Path, timeout_s: float) -> Door | None:
+def door_of(folder: Path, timeout_s: float) -> SchedulerAddress | None:
     """How the cluster of a lease is reached; None before its scheduler listens."""
     try:
         found = json.loads((folder / DOOR).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Door(found["address"], found["security"], timeout_s)
+    return SchedulerAddress(found["address"], found["security"], timeout_s)
 
 
 def start(config: DaskConfig, order: Order, folder: Path) -> Any:
@@ -88,10 +88,16 @@ def _local(order: Order, folder: Path) -> Any:
             file.write(getattr(security, name))
         files[name] = str(path)
     cluster = LocalCluster(
-        n_workers=order.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
-        security=security, memory_limit=0, local_directory=str(folder / "scratch"),
-        resources={stations.GPU: order.gpus} if order.gpus else {}, silence_logs=logging.WARNING,
-    )  # fmt: skip
+        n_workers=order.workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        security=security,
+        memory_limit=0,
+        local_directory=str(folder / "scratch"),
+        resources={worker_proxies.GPU: order.gpus} if order.gpus else {},
+        silence_logs=logging.WARNING,
+    )
     cluster.drillyard_security = {"require_encryption": True, **files}
     return cluster
 
@@ -100,7 +106,7 @@ def _security(cluster: Any, config: DaskConfig) -> dict[str, Any]:
     return dict(getattr(cluster, "drillyard_security", None) or config.security)
 
 
-class Keeper:
+class ClusterHolder:
     """Keeps a cluster until its lease is over.
 
     Args:
@@ -110,7 +116,7 @@ class Keeper:
         local: The cluster is on this machine.
     """
 
-    def __init__(self, order: Order, door: Door, *, local: bool) -> None:
+    def __init__(self, order: Order, door: SchedulerAddress, *, local: bool) -> None:
         self._order = order
         self._door = door
         self._local = local
@@ -127,13 +133,15 @@ class Keeper:
             if self._order.deadline is not None and time.time() >= self._order.deadline:
                 return "its deadline has come"
             try:
-                workers = stations.able(self._order, self._door.workers())
+                workers = worker_proxies.able(self._order, self._door.workers())
                 new = {a: w for a, w in workers.items() if a not in opened}
                 if new:
-                    stations.open_on(self._door, self._order, new, self._environment(new))
+                    worker_proxies.open_on(self._door, self._order, new, self._environment(new))
                     opened |= new.keys()
                     useful_at = time.monotonic()
-                busy = self._driven() or bool(stations.of_lease(self._door, self._order.lease_id))
+                busy = self._driven() or bool(
+                    worker_proxies.of_lease(self._door, self._order.lease_id)
+                )
             except InfrastructureError as error:
                 log.warning("%s", error)
                 busy = False
@@ -153,10 +161,12 @@ class Keeper:
     def fail(self, error: DrillyardError) -> None:
         """Tell whoever waits for workers why there are none."""
         record = WorkerRecord(
-            worker=f"{self._order.lease_id}-cluster", lease=self._order.lease_id, state="failed",
+            worker=f"{self._order.lease_id}-cluster",
+            lease=self._order.lease_id,
+            state="failed",
             message=redact(f"{error}{f' ({error.hint})' if error.hint else ''}"),
             written_at=time.time(),
-        )  # fmt: skip
+        )
         with contextlib.suppress(DrillyardError):
             self._mailbox.write(f"workers/{record.worker}.json", record)
 
@@ -174,12 +184,12 @@ def main(arguments: list[str] | None = None) -> int:
     cluster: Any = None
     try:
         cluster = start(config, order, folder)
-        door = Door(cluster.scheduler_address, _security(cluster, config), 30.0)
+        door = SchedulerAddress(cluster.scheduler_address, _security(cluster, config), 30.0)
         text = json.dumps({"address": door.address, "security": door.security})
         (folder / f".{DOOR}").write_text(text, encoding="utf-8")
         os.replace(folder / f".{DOOR}", folder / DOOR)
         log.info("the scheduler listens at %s", door.address)
-        keeper = Keeper(order, door, local=config.cluster is None)
+        keeper = ClusterHolder(order, door, local=config.cluster is None)
         try:
             log.info("closing: %s", keeper.keep())
         except DrillyardError as error:
@@ -197,10 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _close_stations(door: Door, order: Order) -> None:
+def _close_stations(door: SchedulerAddress, order: Order) -> None:
     """Let what runs flush, before the workers are ended."""
     try:
-        stations.close(door, order.lease_id)
+        worker_proxies.close(door, order.lease_id)
     except DrillyardError as error:
         log.warning("%s", error)
     door.forget()

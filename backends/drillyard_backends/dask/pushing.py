@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from drillyard.backend import Order
 from drillyard.errors import InfrastructureError
-from drillyard_backends.dask import station
-from drillyard_backends.dask.client import Door
-from drillyard_backends.dask.stations import GPU
+from drillyard_backends.dask import worker_proxy
+from drillyard_backends.dask.client import SchedulerAddress
+from drillyard_backends.dask.worker_proxies import GPU
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -30,7 +30,7 @@ class Pusher:
             to go on. A cluster that is not ours alone gets no more than the runs side by side.
     """
 
-    def __init__(self, door: Door, order: Order, limit: int | None) -> None:
+    def __init__(self, door: SchedulerAddress, order: Order, limit: int | None) -> None:
         self._door = door
         self._order = order
         self._limit = limit
@@ -91,12 +91,16 @@ class Pusher:
             while self._waiting and (self._limit is None or pending < self._limit):
                 ticket = self._waiting.popleft()
                 future = client.submit(
-                    station.work, self._order.model_dump_json(), ticket,
-                    key=key(self._order.lease_id, ticket), retries=0, pure=False,
+                    worker_proxy.work,
+                    self._order.model_dump_json(),
+                    ticket,
+                    key=key(self._order.lease_id, ticket),
+                    retries=0,
+                    pure=False,
                     # Leases that share a cluster take turns: the n-th of each is as urgent.
                     priority=-pending,
                     resources={GPU: self._order.gpus} if self._order.gpus else None,
-                )  # fmt: skip
+                )
                 # It goes on when this process is gone.
                 fire_and_forget(future)
                 self._futures[ticket] = future

@@ -23,13 +23,15 @@ class DaskConfig(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DRILLYARD_DASK_", extra="forbid")
 
     address: str | None = Field(
-        None, description=f"Scheduler of a cluster to join: {ADDRESS_WORDS}. Default: a cluster "
+        None,
+        description=f"Scheduler of a cluster to join: {ADDRESS_WORDS}. Default: a cluster "
         "is started on this machine, and ended with the lease.",
-    )  # fmt: skip
+    )
     cluster: str | None = Field(
-        None, description="A cluster class to start, as module:Class (dask_jobqueue:SLURMCluster, "
+        None,
+        description="A cluster class to start, as module:Class (dask_jobqueue:SLURMCluster, "
         "dask_kubernetes.operator:KubeCluster, …); it is scaled to resources.workers.",
-    )  # fmt: skip
+    )
     args: dict[str, Any] = Field(
         default_factory=dict, description="Arguments of the cluster class."
     )
@@ -39,21 +41,30 @@ class DaskConfig(BaseSettings):
     tls_cert: Path | None = Field(None, description="Our certificate, to be let in.")
     tls_key: Path | None = Field(None, description="Key of our certificate.")
     connect_timeout_s: float = Field(
-        10.0, gt=0, le=300, description="Seconds until a scheduler that does not answer is given "
-        "up for this time.",
-    )  # fmt: skip
+        10.0,
+        gt=0,
+        le=300,
+        description="Seconds until a scheduler that does not answer is given up for this time.",
+    )
     no_workers_timeout_s: float = Field(
-        60.0, gt=0, le=86400, description="Seconds without an answer of the scheduler, or without "
+        60.0,
+        gt=0,
+        le=86400,
+        description="Seconds without an answer of the scheduler, or without "
         "any worker, after which the lease is given up. Longer for clusters that must grow first.",
-    )  # fmt: skip
+    )
     runtime: Path | None = Field(
-        None, description="Folder for logs and scratch files of clusters that are started here; "
+        None,
+        description="Folder for logs and scratch files of clusters that are started here; "
         "default: one of yours under the system's temporary folder.",
-    )  # fmt: skip
+    )
     stop_grace_s: float = Field(
-        20.0, ge=0, le=600, description="Seconds that a cluster gets to end at teardown; tickets "
+        20.0,
+        ge=0,
+        le=600,
+        description="Seconds that a cluster gets to end at teardown; tickets "
         "flush within eight of them.",
-    )  # fmt: skip
+    )
 
     @field_validator("address")
     @classmethod
@@ -61,8 +72,10 @@ class DaskConfig(BaseSettings):
         if value is not None:
             host = split(value)[1]
             if host in _EVERYWHERE:
-                raise ValueError("0.0.0.0 is where servers listen, not where one is reached; "
-                                 "name the scheduler's own address")  # fmt: skip
+                raise ValueError(
+                    "0.0.0.0 is where servers listen, not where one is reached; "
+                    "name the scheduler's own address"
+                )
             if is_address(host):
                 refuse_public(value)
         return value
@@ -80,8 +93,11 @@ class DaskConfig(BaseSettings):
             raise ValueError("address joins a cluster and cluster starts one: give one of them")
         if self.args and self.cluster is None:
             raise ValueError("args are those of a cluster class: name it with cluster")
-        files = {"tls_ca_file": self.tls_ca_file, "tls_cert": self.tls_cert,
-                 "tls_key": self.tls_key}  # fmt: skip
+        files = {
+            "tls_ca_file": self.tls_ca_file,
+            "tls_cert": self.tls_cert,
+            "tls_key": self.tls_key,
+        }
         missing = [name for name, path in files.items() if path is None]
         if 0 < len(missing) < len(files):
             raise ValueError(f"TLS takes all three files: {', '.join(missing)} not given")

@@ -7,13 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from drillyard.findings import Finding, Severity
-from drillyard_backends.dask.client import Door
+from drillyard_backends.dask.client import SchedulerAddress
 
 MUST_AGREE = ("drillyard", "distributed", "dask", "cloudpickle", "msgpack")
 SHOULD_AGREE = ("torch", "stable-baselines3", "gymnasium", "numpy")
 
 
-def look(door: Door) -> list[Finding]:
+def look(door: SchedulerAddress) -> list[Finding]:
     """Compare every worker's versions with ours.
 
     Raises:
@@ -62,12 +62,13 @@ def compare(
         if differing:
             findings.append(
                 Finding(
-                    severity, "dask versions",
+                    severity,
+                    "dask versions",
                     f"versions differ and {what}:\n{table(differing, here, workers)}",
                     "install the same versions on the workers: pip install "
                     + " ".join(f"{n}=={here[n]}" for n in differing if n != "python"),
                 )
-            )  # fmt: skip
+            )
     return findings
 
 

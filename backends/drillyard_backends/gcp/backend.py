@@ -27,17 +27,17 @@ from drillyard.system.safe_names import LEASE
 from drillyard_backends import wheel
 from drillyard_backends.gcp import naming, plan, records
 from drillyard_backends.gcp.bucket import ensure_bucket
-from drillyard_backends.gcp.capacity import Keeper
+from drillyard_backends.gcp.capacity import CapacityReconciler
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, translated
 from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
+from drillyard_backends.gcp.lease_view import FRESH_S, Viewer
 from drillyard_backends.gcp.operations import Compute
-from drillyard_backends.gcp.places import Candidate, Place, candidates
 from drillyard_backends.gcp.preemption import preempt
-from drillyard_backends.gcp.reading import Reader
+from drillyard_backends.gcp.read_only_client import Reader
 from drillyard_backends.gcp.settings import GcpConfig, read_settings
 from drillyard_backends.gcp.store import GcsStore
 from drillyard_backends.gcp.template import instance_template
-from drillyard_backends.gcp.view import FRESH_S, Viewer
+from drillyard_backends.gcp.zones import Candidate, Place, candidates
 
 log = logging.getLogger(__name__)
 TEARDOWN_S = 600.0
@@ -65,7 +65,7 @@ class GcpBackend:
     def __init__(self, clock: Clock = SYSTEM, **settings: Any) -> None:
         self.config = read_settings(settings)
         self._clock = clock
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, CapacityReconciler] = {}
         self._viewers: dict[str, Viewer] = {}
         self._mailboxes: dict[tuple[str, str], Mailbox | None] = {}
         self._locks: dict[str, threading.RLock] = {}
@@ -79,9 +79,10 @@ class GcpBackend:
     def delays(self) -> Delays:
         """The search for machines may take as long as it is allowed to."""
         return Delays(
-            setup_s=self.config.capacity_s, teardown_s=TEARDOWN_S,
+            setup_s=self.config.capacity_s,
+            teardown_s=TEARDOWN_S,
             listing_lag_s=self.config.listing_lag_s,
-        )  # fmt: skip
+        )
 
     def store_url(self) -> str:
         """The mailbox where none was chosen."""
@@ -223,13 +224,15 @@ class GcpBackend:
             )
             there = [(g.place, self._name(order, g.variant)) for g in viewer.look()]
             there += [
-                (found.place, found.name) for found in self._groups.listed()
+                (found.place, found.name)
+                for found in self._groups.listed()
                 if any(f"{found.name}-".startswith(f"{base}-") for base in bases)
-            ]  # fmt: skip
+            ]
             there += [
                 (c.place, naming.group_name(base, c.variant))
-                for base in bases - {self._base(order)} for c in candidates(self.config)
-            ]  # fmt: skip
+                for base in bases - {self._base(order)}
+                for c in candidates(self.config)
+            ]
             digits = self._base(order).rpartition("-")[2]
             told = (_group_of(machine) for machine in machines)
             there += [found for found in told if found is not None and digits in found[1]]
@@ -238,8 +241,9 @@ class GcpBackend:
             if self._delete_groups([groups[key] for key in sorted(groups)]):
                 for machine in machines:
                     self._groups.delete_instance(machine)
-                own = {naming.group_name(b, c.variant) for b in bases
-                       for c in candidates(self.config)}  # fmt: skip
+                own = {
+                    naming.group_name(b, c.variant) for b in bases for c in candidates(self.config)
+                }
                 for name in sorted(own | {name for _, name in groups}):
                     self._groups.delete_template(name)
             viewer.forget()
@@ -298,10 +302,12 @@ class GcpBackend:
 
     def _lease(self, order: Order, created_at: float) -> Lease:
         return Lease(
-            lease_id=order.lease_id, backend=self.kind, order=order,
+            lease_id=order.lease_id,
+            backend=self.kind,
+            order=order,
             provider={"project": self.config.project, "group": self._base(order)},
             created_at=created_at,
-        )  # fmt: skip
+        )
 
     def _viewer(self, order: Order) -> Viewer:
         with self._lock:
@@ -311,14 +317,17 @@ class GcpBackend:
                 )
             return self._viewers[order.lease_id]
 
-    def _keeper(self, order: Order) -> Keeper:
+    def _keeper(self, order: Order) -> CapacityReconciler:
         if order.lease_id not in self._keepers:
-            self._keepers[order.lease_id] = Keeper(
-                self._groups, self.config, order,
+            self._keepers[order.lease_id] = CapacityReconciler(
+                self._groups,
+                self.config,
+                order,
                 lambda candidate, name: self._prepare(order, candidate, name),
                 lambda group, machine: self._bury(order, group, machine),
-                lambda: records.begun(self._mailbox(order), order.lease_id), self._clock,
-            )  # fmt: skip
+                lambda: records.begun(self._mailbox(order), order.lease_id),
+                self._clock,
+            )
         return self._keepers[order.lease_id]
 
     def _delete_groups(self, groups: list[tuple[Place, str]]) -> bool:
@@ -427,9 +436,11 @@ def _outline(lease_id: str, labels: Any) -> Order:
     """What labels tell of an order: enough to end the lease, and to know whether it is over."""
     until = labels.get(naming.UNTIL_LABEL, "")
     return Order(
-        lease_id=lease_id, experiment=labels.get(naming.EXPERIMENT_LABEL, ""), store_url="",
+        lease_id=lease_id,
+        experiment=labels.get(naming.EXPERIMENT_LABEL, ""),
+        store_url="",
         deadline=float(until) if until.isdigit() else None,
-    )  # fmt: skip
+    )
 
 
 def _epoch(stamp: str) -> float:

@@ -80,12 +80,13 @@ def _grant(bucket: Any, service_account: str) -> None:
     try:
         policy = bucket.get_iam_policy(requested_policy_version=3)
         missing = [
-            role for role in MACHINE_ROLES
+            role
+            for role in MACHINE_ROLES
             if not any(
                 one["role"] == role and member in one["members"] and not one.get("condition")
                 for one in policy.bindings
             )
-        ]  # fmt: skip
+        ]
         if missing:
             policy.version = 3
             policy.bindings += [{"role": role, "members": {member}} for role in missing]

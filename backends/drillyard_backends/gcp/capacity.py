@@ -19,8 +19,8 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, NoRoom
 from drillyard_backends.gcp.groups import Group, Groups, Managed, Stage
-from drillyard_backends.gcp.places import Candidate, candidates, choices
 from drillyard_backends.gcp.settings import GcpConfig
+from drillyard_backends.gcp.zones import Candidate, candidates, choices
 
 ROUND_PAUSE_S = 30.0
 """After all candidates were tried in vain, before they are tried again."""
@@ -45,7 +45,7 @@ class Search:
     settled_for: int = 0
 
 
-class Keeper:
+class CapacityReconciler:
     """Keeps one lease.
 
     Args:
@@ -120,9 +120,11 @@ class Keeper:
         self._remember(view)
         self._remove(view, refused, lost)
         counted = [
-            m for g, ms in view.items() for m in ms
+            m
+            for g, ms in view.items()
+            for m in ms
             if m.stage is not Stage.GOING and m not in [*refused.get(g, []), *lost.get(g, [])]
-        ]  # fmt: skip
+        ]
         have, missing = len(counted), wanted - len(counted)
         if missing <= 0:
             # One that is coming may be refused yet: what was tried counts until all are up.
@@ -231,8 +233,12 @@ class Keeper:
                 log.info("in %s: %s", group.place.name, error)
                 continue
             for machine in gone:
-                log.info("removed %s in %s: %s", machine.name, group.place.name,
-                         machine.trouble or "it was taken away")  # fmt: skip
+                log.info(
+                    "removed %s in %s: %s",
+                    machine.name,
+                    group.place.name,
+                    machine.trouble or "it was taken away",
+                )
 
     # -- making -------------------------------------------------------------------------------
 
@@ -283,7 +289,8 @@ class Keeper:
         self._prepare(candidate, name)
         self._groups.make(group.place, name, self._order.lease_id, repair=self._config.repair)
         self._groups.make_machines(
-            group.place, name,
+            group.place,
+            name,
             {
                 machine.name(self._base): {
                     naming.WORKER_KEY: str(machine.index),
@@ -291,7 +298,7 @@ class Keeper:
                 }
                 for machine in machines
             },
-        )  # fmt: skip
+        )
         log.info("asked for %d x %s", len(machines), candidate.words)
 
     def _give_up(self, have: int, wanted: int, search: Search) -> int:
@@ -314,8 +321,11 @@ class Keeper:
             f"{self._config.replacements} times and are not replaced any more"
         )
         if have == 0 or self._config.partial == "all":
-            raise NoRoom(said, hint="`drillyard logs` has their last words; see backends.gcp."
-                         "replacements and on_demand_after")  # fmt: skip
+            raise NoRoom(
+                said,
+                hint="`drillyard logs` has their last words; see backends.gcp."
+                "replacements and on_demand_after",
+            )
         if not self._said_worn:
             log.warning("%s", said)
         self._said_worn = True

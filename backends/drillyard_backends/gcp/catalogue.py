@@ -11,7 +11,7 @@ from drillyard.findings import Finding, Severity
 from drillyard.registry import nearest
 from drillyard_backends.gcp import quotas
 from drillyard_backends.gcp.quotas import Machine
-from drillyard_backends.gcp.reading import Answer, Reader
+from drillyard_backends.gcp.read_only_client import Answer, Reader
 
 if TYPE_CHECKING:
     from drillyard_backends.gcp.settings import GcpConfig
@@ -38,9 +38,11 @@ def zones(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Findi
         said = reader.compute(f"zones/{zone}")
         if said.status == 404:
             yield Finding(
-                Severity.ERROR, "zones", f"there is no zone {zone!r} for {config.project}",
+                Severity.ERROR,
+                "zones",
+                f"there is no zone {zone!r} for {config.project}",
                 f"gcloud compute zones list --project={config.project}",
-            )  # fmt: skip
+            )
         elif not said.good:
             yield refused("zones", f"look zone {zone} up", said, config.project)
             return
@@ -71,14 +73,18 @@ def machine_types(
                 found.machines[zone, name] = _machine(name, said.body, config, gpus)
         if lacking and len(lacking) == len(found.zones):
             yield Finding(
-                Severity.ERROR, "machine_types", f"{name!r} is in none of {', '.join(lacking)}",
+                Severity.ERROR,
+                "machine_types",
+                f"{name!r} is in none of {', '.join(lacking)}",
                 _other_types(reader, name, lacking[0], config.project),
-            )  # fmt: skip
+            )
         elif lacking:
             yield Finding(
-                Severity.WARNING, "machine_types", f"{name} is not in {', '.join(lacking)}",
+                Severity.WARNING,
+                "machine_types",
+                f"{name} is not in {', '.join(lacking)}",
                 "those zones will be passed over",
-            )  # fmt: skip
+            )
 
 
 def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterator[Finding]:
@@ -90,9 +96,11 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
         attachable = machine.family == "n1" and machine.name not in found.bringing
         if not attachable and (machine.name not in found.bringing or machine.gpu_type != name):
             yield Finding(
-                Severity.ERROR, "gpu_type", f"{name} cannot be attached to {machine.name}",
+                Severity.ERROR,
+                "gpu_type",
+                f"{name} cannot be attached to {machine.name}",
                 "GPUs are attached to n1 machines; a2, a3 and g2 bring their own",
-            )  # fmt: skip
+            )
             return
     there, most = [], 0
     for zone in found.zones:
@@ -107,18 +115,27 @@ def accelerators(reader: Reader, config: GcpConfig, found: Catalogue) -> Iterato
     if not there and found.zones:
         having = _zones_with(reader, name)
         yield Finding(
-            Severity.ERROR, "gpu_type", f"{name} is in none of {', '.join(found.zones)}",
-            f"zones that have it: {', '.join(having)}" if having
+            Severity.ERROR,
+            "gpu_type",
+            f"{name} is in none of {', '.join(found.zones)}",
+            f"zones that have it: {', '.join(having)}"
+            if having
             else f"gcloud compute accelerator-types list --project={config.project}",
-        )  # fmt: skip
+        )
     elif most and count > most:
         yield Finding(
-            Severity.ERROR, "gpu_count", f"{count} {name} on a machine; at most {most} can be",
+            Severity.ERROR,
+            "gpu_count",
+            f"{count} {name} on a machine; at most {most} can be",
             f"set gpu_count to {most} or less",
-        )  # fmt: skip
+        )
     for zone in set(found.zones) - set(there) if there else ():
-        yield Finding(Severity.WARNING, "gpu_type", f"{name} is not in {zone}",
-                      "that zone will be passed over")  # fmt: skip
+        yield Finding(
+            Severity.WARNING,
+            "gpu_type",
+            f"{name} is not in {zone}",
+            "that zone will be passed over",
+        )
         for key in [k for k in found.machines if k[0] == zone]:
             del found.machines[key]
 
@@ -136,12 +153,13 @@ def enough_gpus(config: GcpConfig, gpus: int, found: Catalogue) -> Iterator[Find
     for machine in {m.name: m for m in found.machines.values()}.values():
         if machine.gpus < gpus:
             yield Finding(
-                Severity.ERROR, "gpus",
+                Severity.ERROR,
+                "gpus",
                 f"{gpus} GPU{'s' if gpus > 1 else ''} a machine asked for (resources.gpus), and "
                 f"{machine.name} has {machine.gpus or 'none'}",
                 "machine_types that bring GPUs (a2, a3, g2); or gpu_type and gpu_count, with n1 "
                 "machines; or resources.gpus: 0",
-            )  # fmt: skip
+            )
 
 
 def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Iterator[Finding]:
@@ -167,11 +185,12 @@ def room(reader: Reader, config: GcpConfig, count: int, found: Catalogue) -> Ite
                 tight.setdefault(one.metric, []).append(f"{name}: {one}")
     for metric, lines in tight.items():
         yield Finding(
-            Severity.WARNING if fits else Severity.ERROR, "quota",
+            Severity.WARNING if fits else Severity.ERROR,
+            "quota",
             f"no room for {count} machine{'s' if count > 1 else ''}: " + "; ".join(lines),
             f"raise {metric}: {quotas.link(config.project, metric)}"
             + ("" if fits else "; or fewer resources.workers"),
-        )  # fmt: skip
+        )
     if not tight:
         yield Finding(Severity.OK, "quota", f"room for {count} machine{'s' if count > 1 else ''}")
 
@@ -180,22 +199,29 @@ def refused(subject: str, what: str, said: Answer, project: str) -> Finding:
     """Google would not answer a question about Compute Engine."""
     enable = f"gcloud services enable compute.googleapis.com --project={project}"
     return Finding(
-        Severity.ERROR, subject, f"cannot {what}: {said.message}",
+        Severity.ERROR,
+        subject,
+        f"cannot {what}: {said.message}",
         enable if said.api_off else "see `rights` in this list",
-    )  # fmt: skip
+    )
 
 
 def _machine(name: str, body: Any, config: GcpConfig, gpus: int) -> Machine:
     bare = Machine(
-        name, int(body.get("guestCpus", 0)), disk_gb=config.disk_gb, disk_type=config.disk_type,
-        spot=config.spot, public_ip=config.public_ip,
-    )  # fmt: skip
+        name,
+        int(body.get("guestCpus", 0)),
+        disk_gb=config.disk_gb,
+        disk_type=config.disk_type,
+        spot=config.spot,
+        public_ip=config.public_ip,
+    )
     own = body.get("accelerators") or []
     if own:
         return replace(
-            bare, gpu_type=str(own[0].get("guestAcceleratorType")),
+            bare,
+            gpu_type=str(own[0].get("guestAcceleratorType")),
             gpus=int(own[0].get("guestAcceleratorCount", 1)),
-        )  # fmt: skip
+        )
     if config.gpu_type is not None:
         return replace(bare, gpu_type=config.gpu_type, gpus=config.gpu_count or max(1, gpus))
     return bare

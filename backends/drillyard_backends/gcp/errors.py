@@ -15,11 +15,18 @@ from drillyard.errors import (
     SignInRefused,
 )
 
-NO_ROOM = frozenset({
-    "ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
-    "QUOTA_EXCEEDED", "CONDITION_NOT_MET", "REGION_QUOTA_EXCEEDED", "STOCKOUT",
-    "INSTANCE_POOL_EXHAUSTED", "UNSUPPORTED_OPERATION",
-})  # fmt: skip
+NO_ROOM = frozenset(
+    {
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "QUOTA_EXCEEDED",
+        "CONDITION_NOT_MET",
+        "REGION_QUOTA_EXCEEDED",
+        "STOCKOUT",
+        "INSTANCE_POOL_EXHAUSTED",
+        "UNSUPPORTED_OPERATION",
+    }
+)
 """Codes that say: not here, not now; another zone or machine type may do."""
 _QUOTA_REASONS = {"quotaExceeded"}
 _BUSY_REASONS = {"resourceInUseByAnotherResource", "resourceNotReady"}
@@ -61,9 +68,14 @@ def retryable(error: BaseException) -> bool:
         return bool(getattr(error, "retryable", False))
     return isinstance(
         error,
-        api.TooManyRequests | api.ServerError | api.RetryError | auth.TransportError
-        | requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError,
-    )  # fmt: skip
+        api.TooManyRequests
+        | api.ServerError
+        | api.RetryError
+        | auth.TransportError
+        | requests.ConnectionError
+        | requests.Timeout
+        | requests.exceptions.ChunkedEncodingError,
+    )
 
 
 def translate(error: Exception, what: str, project: str) -> Exception:

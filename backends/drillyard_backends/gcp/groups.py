@@ -17,11 +17,17 @@ from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp import naming
 from drillyard_backends.gcp.errors import Exists, InUse, Missing, of_operation
 from drillyard_backends.gcp.operations import Compute, request_id
-from drillyard_backends.gcp.places import Place
+from drillyard_backends.gcp.zones import Place
 
 _GOING = {"DELETING", "ABANDONING", "STOPPING", "SUSPENDING"}
-_COMING = {"CREATING", "CREATING_WITHOUT_RETRIES", "RECREATING", "RESTARTING", "STARTING",
-           "RESUMING"}  # fmt: skip
+_COMING = {
+    "CREATING",
+    "CREATING_WITHOUT_RETRIES",
+    "RECREATING",
+    "RESTARTING",
+    "STARTING",
+    "RESUMING",
+}
 _ENDING = {"STOPPING", "PENDING_STOP", "DEPROVISIONING", "SUSPENDING"}
 _ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
 _ADDRESS = "https://www.googleapis.com/compute/v1/"
@@ -38,7 +44,7 @@ class Stage(enum.StrEnum):
     GOING = "going"
     """Being stopped or deleted: it may flush still."""
     LOST = "lost"
-    """Taken away, crashed or stopped, and nobody makes it again."""
+    """KeyTaken away, crashed or stopped, and nobody makes it again."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,11 @@ class Groups:
             try:
                 compute.change(
                     f"create template {name}",
-                    compute.client("InstanceTemplatesClient").insert_unary, None,
-                    project=compute.project, instance_template_resource=dict(body),
-                )  # fmt: skip
+                    compute.client("InstanceTemplatesClient").insert_unary,
+                    None,
+                    project=compute.project,
+                    instance_template_resource=dict(body),
+                )
             except Exists:
                 if self._is_of(name, body) or not self.delete_template(name):
                     return
@@ -137,17 +145,21 @@ class Groups:
         """
         compute = self._compute
         return compute.call(
-            f"read template {name}", compute.client("InstanceTemplatesClient").get,
-            project=compute.project, instance_template=name,
-        )  # fmt: skip
+            f"read template {name}",
+            compute.client("InstanceTemplatesClient").get,
+            project=compute.project,
+            instance_template=name,
+        )
 
     def templates(self) -> list[Any]:
         """Every template that has a name of ours."""
         compute = self._compute
         return compute.pages(
-            "list templates", compute.client("InstanceTemplatesClient").list,
-            project=compute.project, filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
-        )  # fmt: skip
+            "list templates",
+            compute.client("InstanceTemplatesClient").list,
+            project=compute.project,
+            filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
+        )
 
     def delete_template(self, name: str) -> bool:
         """Delete a template; False while a group uses it."""
@@ -155,9 +167,11 @@ class Groups:
         try:
             compute.change(
                 f"delete template {name}",
-                compute.client("InstanceTemplatesClient").delete_unary, None,
-                project=compute.project, instance_template=name,
-            )  # fmt: skip
+                compute.client("InstanceTemplatesClient").delete_unary,
+                None,
+                project=compute.project,
+                instance_template=name,
+            )
         except Missing:
             return True
         except InUse:
@@ -188,15 +202,17 @@ class Groups:
             zones = [{"zone": f"projects/{compute.project}/zones/{z}"} for z in place.zones]
             body["distribution_policy"] = {"zones": zones, "target_shape": "ANY"}
             body["update_policy"] = {
-                "type_": "OPPORTUNISTIC", "instance_redistribution_type": "NONE",
-            }  # fmt: skip
+                "type_": "OPPORTUNISTIC",
+                "instance_redistribution_type": "NONE",
+            }
         with contextlib.suppress(Exists):
             compute.change(
                 f"create group {name} in {place.name}",
-                compute.managers(place).insert_unary, place,
+                compute.managers(place).insert_unary,
+                place,
                 instance_group_manager_resource=body,
                 **compute.where(place),
-            )  # fmt: skip
+            )
 
     def delete(self, place: Place, name: str) -> Any | None:
         """Ask for the end of a group and all its machines.
@@ -210,26 +226,33 @@ class Groups:
         compute = self._compute
         with contextlib.suppress(Missing):
             return compute.call(
-                f"delete group {name} in {place.name}", compute.managers(place).delete_unary,
-                instance_group_manager=name, request_id=request_id(), **compute.where(place),
-            )  # fmt: skip
+                f"delete group {name} in {place.name}",
+                compute.managers(place).delete_unary,
+                instance_group_manager=name,
+                request_id=request_id(),
+                **compute.where(place),
+            )
         return None
 
     def listed(self) -> list[Listed]:
         """Every group that has a name of ours, wherever it is."""
         compute = self._compute
         scopes = compute.pages(
-            "list groups", compute.client("InstanceGroupManagersClient").aggregated_list,
-            project=compute.project, filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
-        )  # fmt: skip
+            "list groups",
+            compute.client("InstanceGroupManagersClient").aggregated_list,
+            project=compute.project,
+            filter=f"name eq {self._prefix}-[0-9a-f]{{10}}.*",
+        )
         return [
             Listed(
-                group.name, Place.parse(scope), group.creation_timestamp,
+                group.name,
+                Place.parse(scope),
+                group.creation_timestamp,
                 group.instance_template.rsplit("/", 1)[-1],
             )
             for scope, content in scopes
             for group in content.instance_group_managers
-        ]  # fmt: skip
+        ]
 
     # -- machines -----------------------------------------------------------------------------
 
@@ -242,9 +265,11 @@ class Groups:
         compute = self._compute
         found = compute.pages(
             f"list the machines of {name} in {place.name}",
-            compute.managers(place).list_managed_instances, instance_group_manager=name,
-            max_results=BATCH, **compute.where(place),
-        )  # fmt: skip
+            compute.managers(place).list_managed_instances,
+            instance_group_manager=name,
+            max_results=BATCH,
+            **compute.where(place),
+        )
         return [m for item in found if (m := self._managed(item)) is not None]
 
     def _managed(self, item: Any) -> Managed | None:
@@ -254,14 +279,23 @@ class Groups:
         if machine is None:
             return None
         # Where there is a machine, the errors of its last attempt are history.
-        trouble = None if item.instance_status else of_operation(
-            item.last_attempt.errors.errors, f"create machine {name}", self._compute.project
-        )  # fmt: skip
+        trouble = (
+            None
+            if item.instance_status
+            else of_operation(
+                item.last_attempt.errors.errors, f"create machine {name}", self._compute.project
+            )
+        )
         number = str(item.id or "")
         return Managed(
-            name, machine, stage(item.current_action, item.instance_status), address, trouble,
-            number, bool(item.instance_status),
-        )  # fmt: skip
+            name,
+            machine,
+            stage(item.current_action, item.instance_status),
+            address,
+            trouble,
+            number,
+            bool(item.instance_status),
+        )
 
     def make_machines(
         self, place: Place, name: str, metadata: Mapping[str, Mapping[str, str]]
@@ -289,11 +323,12 @@ class Groups:
         try:
             compute.change(
                 f"create {len(metadata)} machines in {place.name}",
-                compute.managers(place).create_instances_unary, place,
+                compute.managers(place).create_instances_unary,
+                place,
                 instance_group_manager=name,
                 **{f"{kind}instance_group_managers_create_instances_request_resource": body},
                 **compute.where(place),
-            )  # fmt: skip
+            )
         except (Exists, ControlPlaneError):
             # Another process may have asked for some of them; one such name refuses the rest.
             there = {m.name for m in self.machines(place, name)}
@@ -320,21 +355,24 @@ class Groups:
             with contextlib.suppress(Missing, InUse, Exists):
                 compute.change(
                     f"delete {len(batch)} machines in {place.name}",
-                    compute.managers(place).delete_instances_unary, place,
+                    compute.managers(place).delete_instances_unary,
+                    place,
                     instance_group_manager=name,
                     **{f"{kind}instance_group_managers_delete_instances_request_resource": body},
                     **compute.where(place),
-                )  # fmt: skip
+                )
 
     def delete_instance(self, instance: Any) -> None:
         """Ask for the end of a machine that no group has; one that is going already is fine."""
         compute = self._compute
         with contextlib.suppress(Missing, InUse, Exists):
             compute.call(
-                f"delete {instance.name}", compute.client("InstancesClient").delete_unary,
-                instance=instance.name, request_id=request_id(),
+                f"delete {instance.name}",
+                compute.client("InstancesClient").delete_unary,
+                instance=instance.name,
+                request_id=request_id(),
                 **compute.where(Place.parse(instance.zone)),
-            )  # fmt: skip
+            )
 
     def serial(self, place: Place, machine: str, start: int = 0) -> str:
         """What a machine wrote to its serial port; empty when it is gone.
@@ -349,8 +387,10 @@ class Groups:
             output = compute.call(
                 f"read the log of {machine}",
                 compute.client("InstancesClient").get_serial_port_output,
-                instance=machine, start=start, **compute.where(place),
-            )  # fmt: skip
+                instance=machine,
+                start=start,
+                **compute.where(place),
+            )
         except Missing:
             return ""
         return str(output.contents)
@@ -363,21 +403,26 @@ class Groups:
             labels[key] = value
         with contextlib.suppress(Missing):
             compute.change(
-                f"label {instance.name}", compute.client("InstancesClient").set_labels_unary,
-                place, instance=instance.name,
+                f"label {instance.name}",
+                compute.client("InstancesClient").set_labels_unary,
+                place,
+                instance=instance.name,
                 instances_set_labels_request_resource={
-                    "labels": labels, "label_fingerprint": instance.label_fingerprint,
+                    "labels": labels,
+                    "label_fingerprint": instance.label_fingerprint,
                 },
                 **compute.where(place),
-            )  # fmt: skip
+            )
 
     def instances(self, filter_: str) -> Iterator[Any]:
         """Instances of the project by a filter."""
         compute = self._compute
         scopes = compute.pages(
-            "list machines", compute.client("InstancesClient").aggregated_list,
-            project=compute.project, filter=filter_,
-        )  # fmt: skip
+            "list machines",
+            compute.client("InstancesClient").aggregated_list,
+            project=compute.project,
+            filter=filter_,
+        )
         for _, content in scopes:
             yield from content.instances
 

@@ -32,10 +32,10 @@ from drillyard.system.scratch import temporary_below
 from drillyard.worker.loop import exit_after, run, within
 from drillyard.worker.worker import Worker
 from drillyard_backends.gcp import naming, records
-from drillyard_backends.gcp.burying import Gravedigger
-from drillyard_backends.gcp.leaving import Leaver
+from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.lost_attempts import NeighbourAttempts
 from drillyard_backends.gcp.metadata import Metadata
-from drillyard_backends.gcp.own_group import OwnGroup
+from drillyard_backends.gcp.self_delete import SelfDelete
 
 DEADLINE_MARGIN_S = 60.0
 """Before Google's own limit: what flushing and uploading may take."""
@@ -103,7 +103,7 @@ class Machine:
         self._scratch = scratch
         self._log = scratch / "machine.log"
         self._mailbox = Mailbox(open_store(identity.order.store_url), identity.order.experiment)
-        self._group = OwnGroup(identity.project, identity.group, identity.zone)
+        self._group = InstanceGroupSelf(identity.project, identity.group, identity.zone)
 
     def run(self, metadata: Metadata) -> int:
         """Work, then end this machine. Returns only when it is being stopped."""
@@ -111,12 +111,15 @@ class Machine:
         scratch.mkdir(parents=True, exist_ok=True)
         self._say_started()
         settings = self._me.settings
-        digger = Gravedigger(self._mailbox, self._group, f"machine {self._me.name}")
+        digger = NeighbourAttempts(self._mailbox, self._group, f"machine {self._me.name}")
         worker = Worker(
-            self._order(), scratch, int(settings.get("slots", 1)),
-            term_grace_s=float(settings.get("stop_grace_s", 20.0)), paid=True,
+            self._order(),
+            scratch,
+            int(settings.get("slots", 1)),
+            term_grace_s=float(settings.get("stop_grace_s", 20.0)),
+            paid=True,
             close_lost=digger.look,
-        )  # fmt: skip
+        )
         metadata.when_preempted(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
             with temporary_below(scratch):
@@ -141,9 +144,11 @@ class Machine:
 
     def _say_started(self) -> None:
         started = records.Started(
-            machine=self._me.name, number=self._me.number, group=self._me.group,
+            machine=self._me.name,
+            number=self._me.number,
+            group=self._me.group,
             written_at=time.time(),
-        )  # fmt: skip
+        )
         path = f"leases/{self._me.order.lease_id}/machines/{self._me.name}.json"
         with contextlib.suppress(InfrastructureError):
             self._mailbox.write(path, started)
@@ -159,7 +164,9 @@ class Machine:
 
         signal.signal(signal.SIGTERM, on_term)
         exit_after(ended, EXIT_S)
-        leaver = Leaver(self._mailbox, self._me.order, self._group, self._me.name, self._me.number)
+        leaver = SelfDelete(
+            self._mailbox, self._me.order, self._group, self._me.name, self._me.number
+        )
         leaver.say(reason)
         leaver.wait(ended)
         last = leaver.last()

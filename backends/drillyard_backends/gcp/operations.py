@@ -20,7 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from drillyard.errors import ControlPlaneError
 from drillyard_backends.gcp.errors import Missing, of_operation, retryable, translate
-from drillyard_backends.gcp.places import Place
+from drillyard_backends.gcp.zones import Place
 
 PATIENCE_S = 60.0
 """How long one call is repeated."""
@@ -103,7 +103,11 @@ class Compute:
 
     def managers(self, place: Place) -> Any:
         """The client of managed groups in a place."""
-        kind = "RegionInstanceGroupManagersClient" if place.regional else "InstanceGroupManagersClient"  # fmt: skip  # noqa: E501
+        kind = (
+            "RegionInstanceGroupManagersClient"
+            if place.regional
+            else "InstanceGroupManagersClient"
+        )
         return self.client(kind)
 
     def where(self, place: Place) -> dict[str, str]:
@@ -191,9 +195,11 @@ class Compute:
                 raise ControlPlaneError(f"{what}: not done after {within_s:.0f} s")
             try:
                 operation = self.call(
-                    what, lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}),
-                    operation=operation.name, **where,
-                )  # fmt: skip
+                    what,
+                    lambda **more: client.wait(**{**more, "timeout": WAIT_TIMEOUT_S}),
+                    operation=operation.name,
+                    **where,
+                )
             except Missing as lost:
                 # Operations are kept for a while only: that one is gone says nothing of its thing.
                 raise ControlPlaneError(f"{what}: Google no longer knows how it ended") from lost

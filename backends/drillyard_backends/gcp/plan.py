@@ -12,9 +12,9 @@ from drillyard.backend import Cost, Order, Part
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.findings import Finding, Severity
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends.gcp import catalogue, prices, rights, surroundings
+from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
-from drillyard_backends.gcp.reading import Line, Reader
+from drillyard_backends.gcp.read_only_client import Line, Reader
 from drillyard_backends.gcp.settings import GcpConfig
 
 SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
@@ -22,9 +22,11 @@ SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
 
 
 def examine(
-    config: GcpConfig, order: Order | None = None, line: Line | None = None,
+    config: GcpConfig,
+    order: Order | None = None,
+    line: Line | None = None,
     clock: Clock = SYSTEM,
-) -> list[Finding]:  # fmt: skip
+) -> list[Finding]:
     """Everything that stands in the way, in one list.
 
     Args:
@@ -38,12 +40,13 @@ def examine(
     found: list[Finding] = []
     if order is not None:
         found += _life(order, clock)
-        found += surroundings.store(config, order.store_url)
+        found += prerequisites.store(config, order.store_url)
     found += _priced(config)
     # Without a right clock and a login every other question would be answered by the same error.
     for first in (
-        lambda: surroundings.clock(reader, config), lambda: _login(reader, config),
-    ):  # fmt: skip
+        lambda: prerequisites.clock(reader, config),
+        lambda: _login(reader, config),
+    ):
         asked = list(_asked("login", first))
         found += asked
         if any(f.severity is Severity.ERROR for f in asked):
@@ -54,7 +57,7 @@ def examine(
         return list(dict.fromkeys(there.zones.values()))
 
     def in_project() -> Iterable[Finding]:
-        new = not surroundings.bucket_is_there(reader, config.bucket)
+        new = not prerequisites.bucket_is_there(reader, config.bucket)
         return rights.project(reader, config, new_bucket=new)
 
     gpus = order.gpus * config.workers_per_machine if order else 0
@@ -67,9 +70,9 @@ def examine(
         ("gpu_type", lambda: catalogue.accelerators(reader, config, there)),
         ("gpus", lambda: catalogue.enough_gpus(config, gpus, there)),
         ("quota", lambda: catalogue.room(reader, config, count, there)),
-        ("bucket", lambda: surroundings.bucket(reader, config, regions())),
-        ("network", lambda: surroundings.network(reader, config, regions())),
-        ("image", lambda: surroundings.image(reader, config)),
+        ("bucket", lambda: prerequisites.bucket(reader, config, regions())),
+        ("network", lambda: prerequisites.network(reader, config, regions())),
+        ("image", lambda: prerequisites.image(reader, config)),
     ]
     for subject, ask in questions:
         found += _asked(subject, ask)
@@ -89,9 +92,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
         order: What would be rented.
     """
     count, regions = machines(config, order), _regions(config)
-    fallback = config.spot and (
-        config.on_demand_after is not None or config.on_demand_when_full
-    )  # fmt: skip
+    fallback = config.spot and (config.on_demand_after is not None or config.on_demand_when_full)
     spot = config.spot and not fallback
     per_machine, name = _dearest(config, order, regions, spot)
     cheap, _ = _dearest(config, order, regions, config.spot)
@@ -107,30 +108,51 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
     group = f"{config.group_prefix}-{order.lease_id.removeprefix('dy-')}"
     kind = "Spot" if config.spot else "on-demand"
     parts = [
-        Part(what=f"machine {name} ({kind})", name=f"{group}-w0-0 …", count=count, where=where,
-             per_hour=per_machine),
-        Part(what=f"disk {config.disk_type} {config.disk_gb} GB", count=count, where=where,
-             per_hour=disk_hour, note="goes with its machine"),
+        Part(
+            what=f"machine {name} ({kind})",
+            name=f"{group}-w0-0 …",
+            count=count,
+            where=where,
+            per_hour=per_machine,
+        ),
+        Part(
+            what=f"disk {config.disk_type} {config.disk_gb} GB",
+            count=count,
+            where=where,
+            per_hour=disk_hour,
+            note="goes with its machine",
+        ),
         Part(what="managed instance group", name=group, where=where),
         Part(what="instance template", name=group, where="global"),
-        Part(what="bucket", name=f"gs://{config.bucket}", where=config.bucket_location,
-             note="if it is not there; stays"),
-    ]  # fmt: skip
+        Part(
+            what="bucket",
+            name=f"gs://{config.bucket}",
+            where=config.bucket_location,
+            note="if it is not there; stays",
+        ),
+    ]
     return Cost(
-        per_hour=count * (per_machine + disk_hour), currency=prices.currency(),
-        prices_of=prices.date(), note=note, spot=spot, parts=parts,
-    )  # fmt: skip
+        per_hour=count * (per_machine + disk_hour),
+        currency=prices.currency(),
+        prices_of=prices.date(),
+        note=note,
+        spot=spot,
+        parts=parts,
+    )
 
 
 def _dearest(config: GcpConfig, order: Order, regions: list[str], spot: bool) -> tuple[float, str]:
     """(price an hour with its GPUs, machine type)."""
     gpus = (config.gpu_count or max(1, order.gpus)) if config.gpu_type else 0
     found = [
-        ((prices.price(name, region, spot) or 0.0)
-         + gpus * (prices.gpu_price(config.gpu_type or "", region, spot) or 0.0), name)
+        (
+            (prices.price(name, region, spot) or 0.0)
+            + gpus * (prices.gpu_price(config.gpu_type or "", region, spot) or 0.0),
+            name,
+        )
         for name in config.machine_types
         for region in regions
-    ]  # fmt: skip
+    ]
     return max(found)
 
 
@@ -146,11 +168,12 @@ def _priced(config: GcpConfig) -> Iterator[Finding]:
         unknown.append(config.gpu_type)
     if unknown:
         yield Finding(
-            Severity.ERROR, "prices",
+            Severity.ERROR,
+            "prices",
             f"the price list of {prices.date()} has no {', '.join(unknown)}, so max_cost could "
             "not be kept",
             f"another type; or add its price: {prices.OVERRIDE}=FILE (see docs/google-cloud.md)",
-        )  # fmt: skip
+        )
 
 
 def _life(order: Order, clock: Clock) -> Iterator[Finding]:
@@ -159,10 +182,11 @@ def _life(order: Order, clock: Clock) -> Iterator[Finding]:
     life_s = order.deadline - clock.now()
     if not SHORTEST_S <= life_s + 1.0 <= LONGEST_S + 60.0:
         yield Finding(
-            Severity.ERROR, "budget.max_hours",
+            Severity.ERROR,
+            "budget.max_hours",
             f"{life_s:,.0f} s: a machine of Google Cloud lives between 30 s and 120 days",
             "set budget.max_hours between 0.01 and 2880",
-        )  # fmt: skip
+        )
 
 
 def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
@@ -177,11 +201,12 @@ def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         yield Finding(Severity.OK, "login", f"{who} in project {config.project}")
     else:
         yield Finding(
-            Severity.ERROR, "login",
+            Severity.ERROR,
+            "login",
             f"{who} does not see project {config.project!r}: {said.message}",
             "is backends.gcp.project right, and the identity? gcloud projects list; gcloud auth "
             "application-default login",
-        )  # fmt: skip
+        )
 
 
 def _asked(subject: str, ask: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drillyard_backends.gcp.operations import Compute, request_id
-from drillyard_backends.gcp.places import Place
+from drillyard_backends.gcp.zones import Place
 
 
 def preempt(compute: Compute, place: Place, machine: str) -> None:
@@ -21,5 +21,7 @@ def preempt(compute: Compute, place: Place, machine: str) -> None:
     compute.call(
         f"simulate the preemption of {machine}",
         compute.client("InstancesClient").simulate_maintenance_event_unary,
-        instance=machine, request_id=request_id(), **compute.where(place),
-    )  # fmt: skip
+        instance=machine,
+        request_id=request_id(),
+        **compute.where(place),
+    )

@@ -8,9 +8,16 @@ from typing import Any
 from urllib.parse import quote
 
 _FAMILIES_OF_THEIR_OWN = {
-    "n2": "N2_CPUS", "n2d": "N2D_CPUS", "t2d": "T2D_CPUS", "c2": "C2_CPUS", "c2d": "C2D_CPUS",
-    "c3": "C3_CPUS", "m1": "M1_CPUS", "m2": "M2_CPUS", "a2": "A2_CPUS",
-}  # fmt: skip
+    "n2": "N2_CPUS",
+    "n2d": "N2D_CPUS",
+    "t2d": "T2D_CPUS",
+    "c2": "C2_CPUS",
+    "c2d": "C2D_CPUS",
+    "c3": "C3_CPUS",
+    "m1": "M1_CPUS",
+    "m2": "M2_CPUS",
+    "a2": "A2_CPUS",
+}
 """Machine family -> its metric; e2, n1, f1 and g1 share CPUS, newer ones are not in this list."""
 _SHARED = ("e2", "n1", "f1", "g1")
 
@@ -113,9 +120,10 @@ def demands(
             has such, else against the ordinary ones.
     """
     found: dict[str, float] = {
-        "INSTANCES": count, "INSTANCE_GROUP_MANAGERS": 1, _cpu_metric(machine, limits):
-        machine.cpus * count,
-    }  # fmt: skip
+        "INSTANCES": count,
+        "INSTANCE_GROUP_MANAGERS": 1,
+        _cpu_metric(machine, limits): machine.cpus * count,
+    }
     if machine.gpus and machine.gpu_type:
         metric = gpu_metric(machine.gpu_type)
         own = f"PREEMPTIBLE_{metric}"

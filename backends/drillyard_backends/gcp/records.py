@@ -58,9 +58,10 @@ class Holder:
             where a listed machine may be it.
         """
         mine = [
-            (number, stage) for name, number, stage in listed
+            (number, stage)
+            for name, number, stage in listed
             if name == self.name and stage is not Stage.LOST
-        ]  # fmt: skip
+        ]
         if not mine or (self.succeeded and len(mine) == 1):
             return Liveness.GONE
         if self.succeeded:
@@ -114,7 +115,7 @@ def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
 
 
 def machine_logs(order: Order) -> dict[str, str]:
-    """Last words of machines of a lease that are gone: name -> text."""
+    """GroupDeleter words of machines of a lease that are gone: name -> text."""
     mailbox = mailbox_of(order)
     if mailbox is None:
         return {}

@@ -7,57 +7,95 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drillyard.findings import Finding, Severity
-from drillyard_backends.gcp.reading import Answer, Reader
+from drillyard_backends.gcp.read_only_client import Answer, Reader
 
 if TYPE_CHECKING:
     from drillyard_backends.gcp.settings import GcpConfig
 
 APIS = ("compute.googleapis.com", "storage.googleapis.com")
 LOOKING_APIS = (
-    "cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com",
-)  # fmt: skip
+    "cloudresourcemanager.googleapis.com",
+    "iam.googleapis.com",
+    "serviceusage.googleapis.com",
+)
 """Only ``plan`` and ``doctor`` ask these."""
 
 DELETING = (
-    "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.list",
-    "compute.instanceGroups.delete", "compute.instanceTemplates.delete",
-    "compute.instances.delete", "compute.instances.list",
-)  # fmt: skip
+    "compute.instanceGroupManagers.delete",
+    "compute.instanceGroupManagers.list",
+    "compute.instanceGroups.delete",
+    "compute.instanceTemplates.delete",
+    "compute.instances.delete",
+    "compute.instances.list",
+)
 """Without these nothing is created: what could not be deleted, or not be found, would leak."""
-DRIVER = tuple(sorted((
-    *DELETING,
-    "compute.acceleratorTypes.get", "compute.acceleratorTypes.list",
-    "compute.disks.create", "compute.disks.setLabels",
-    "compute.globalOperations.get", "compute.images.get", "compute.images.getFromFamily",
-    "compute.images.useReadOnly",
-    "compute.instanceGroupManagers.create", "compute.instanceGroupManagers.get",
-    "compute.instanceGroupManagers.update", "compute.instanceGroupManagers.use",
-    "compute.instanceGroups.create", "compute.instanceGroups.get", "compute.instanceGroups.use",
-    "compute.instanceTemplates.create", "compute.instanceTemplates.get",
-    "compute.instanceTemplates.list", "compute.instanceTemplates.useReadOnly",
-    "compute.instances.create", "compute.instances.get",
-    "compute.instances.getSerialPortOutput", "compute.instances.setLabels",
-    "compute.instances.setMetadata", "compute.instances.setServiceAccount",
-    "compute.instances.setTags", "compute.instances.simulateMaintenanceEvent",
-    "compute.machineTypes.get", "compute.machineTypes.list", "compute.networks.get",
-    "compute.networks.use", "compute.projects.get", "compute.regionOperations.get",
-    "compute.regions.get", "compute.subnetworks.get", "compute.subnetworks.use",
-    "compute.zoneOperations.get", "compute.zones.get",
-    "iam.serviceAccounts.get", "resourcemanager.projects.get", "serviceusage.services.get",
-    "serviceusage.services.use",
-)))  # fmt: skip
+DRIVER = tuple(
+    sorted(
+        (
+            *DELETING,
+            "compute.acceleratorTypes.get",
+            "compute.acceleratorTypes.list",
+            "compute.disks.create",
+            "compute.disks.setLabels",
+            "compute.globalOperations.get",
+            "compute.images.get",
+            "compute.images.getFromFamily",
+            "compute.images.useReadOnly",
+            "compute.instanceGroupManagers.create",
+            "compute.instanceGroupManagers.get",
+            "compute.instanceGroupManagers.update",
+            "compute.instanceGroupManagers.use",
+            "compute.instanceGroups.create",
+            "compute.instanceGroups.get",
+            "compute.instanceGroups.use",
+            "compute.instanceTemplates.create",
+            "compute.instanceTemplates.get",
+            "compute.instanceTemplates.list",
+            "compute.instanceTemplates.useReadOnly",
+            "compute.instances.create",
+            "compute.instances.get",
+            "compute.instances.getSerialPortOutput",
+            "compute.instances.setLabels",
+            "compute.instances.setMetadata",
+            "compute.instances.setServiceAccount",
+            "compute.instances.setTags",
+            "compute.instances.simulateMaintenanceEvent",
+            "compute.machineTypes.get",
+            "compute.machineTypes.list",
+            "compute.networks.get",
+            "compute.networks.use",
+            "compute.projects.get",
+            "compute.regionOperations.get",
+            "compute.regions.get",
+            "compute.subnetworks.get",
+            "compute.subnetworks.use",
+            "compute.zoneOperations.get",
+            "compute.zones.get",
+            "iam.serviceAccounts.get",
+            "resourcemanager.projects.get",
+            "serviceusage.services.get",
+            "serviceusage.services.use",
+        )
+    )
+)
 """Of who runs ``drillyard`` (``deployments/gcp/role.yaml``), in the project."""
 MACHINE = (
-    "compute.instanceGroupManagers.delete", "compute.instanceGroupManagers.get",
-    "compute.instanceGroupManagers.update", "compute.instanceGroups.delete",
+    "compute.instanceGroupManagers.delete",
+    "compute.instanceGroupManagers.get",
+    "compute.instanceGroupManagers.update",
+    "compute.instanceGroups.delete",
     "compute.instances.delete",
-    "compute.zoneOperations.get", "compute.regionOperations.get",
-)  # fmt: skip
+    "compute.zoneOperations.get",
+    "compute.regionOperations.get",
+)
 """Of the machines (``deployments/gcp/machine-role.yaml``): they delete themselves."""
 BUCKET = (
-    "storage.buckets.get", "storage.objects.create", "storage.objects.delete",
-    "storage.objects.get", "storage.objects.list",
-)  # fmt: skip
+    "storage.buckets.get",
+    "storage.objects.create",
+    "storage.objects.delete",
+    "storage.objects.get",
+    "storage.objects.list",
+)
 ROLE, MACHINE_ROLE = "drillyardDriver", "drillyardMachine"
 
 
@@ -95,15 +133,18 @@ def apis(reader: Reader) -> Iterator[Finding]:
     needed = [name for name in off if name in APIS]
     if needed:
         yield Finding(
-            Severity.ERROR, "apis", f"not enabled in {reader.project}: {', '.join(needed)}",
+            Severity.ERROR,
+            "apis",
+            f"not enabled in {reader.project}: {', '.join(needed)}",
             f"gcloud services enable {' '.join(off)} --project={reader.project}",
-        )  # fmt: skip
+        )
     elif off:
         yield Finding(
-            Severity.WARNING, "apis",
+            Severity.WARNING,
+            "apis",
             f"not enabled in {reader.project}, so that less can be checked: {', '.join(off)}",
             f"gcloud services enable {' '.join(off)} --project={reader.project}",
-        )  # fmt: skip
+        )
     else:
         yield Finding(Severity.OK, "apis", f"enabled in {reader.project}")
 
@@ -124,28 +165,32 @@ def project(reader: Reader, config: GcpConfig, *, new_bucket: bool) -> Iterator[
     said = reader.project_rights(wanted)
     if not said.good:
         yield _unasked(
-            "rights", f"which rights there are in project {reader.project!r}", said, reader,
-            LOOKING_APIS[0], Severity.ERROR,
-        )  # fmt: skip
+            "rights",
+            f"which rights there are in project {reader.project!r}",
+            said,
+            reader,
+            LOOKING_APIS[0],
+            Severity.ERROR,
+        )
         return
     missing = lacking(wanted, said)
     if not missing:
         yield Finding(Severity.OK, "rights", f"all {len(wanted)} in project {reader.project}")
         return
     fatal = [name for name in missing if name in DELETING]
-    because = (
-        "; nothing is created that could not be found and deleted again" if fatal else ""
-    )  # fmt: skip
+    because = "; nothing is created that could not be found and deleted again" if fatal else ""
     yield Finding(
-        Severity.ERROR, "rights",
+        Severity.ERROR,
+        "rights",
         f"missing in project {reader.project}: {', '.join(missing)}{because}",
         grant_role(ROLE, "role.yaml", DRIVER, reader.project, reader.member)
         + (
             f" && gcloud projects add-iam-policy-binding {reader.project} --member="
             f"{reader.member} --role=roles/storage.admin"
-            if "storage.buckets.create" in missing else ""
+            if "storage.buckets.create" in missing
+            else ""
         ),
-    )  # fmt: skip
+    )
 
 
 def account(reader: Reader, email: str) -> Iterator[Finding]:
@@ -158,32 +203,46 @@ def account(reader: Reader, email: str) -> Iterator[Finding]:
     if said.status == 404:
         name = email.partition("@")[0]
         yield Finding(
-            Severity.ERROR, "service_account", f"there is no service account {email}",
+            Severity.ERROR,
+            "service_account",
+            f"there is no service account {email}",
             f"gcloud iam service-accounts create {name} --project={reader.project} && "
             + machine_grants(reader.project, email),
-        )  # fmt: skip
+        )
         return
     if said.good and said.body.get("disabled"):
         yield Finding(
-            Severity.ERROR, "service_account", f"{email} is disabled",
+            Severity.ERROR,
+            "service_account",
+            f"{email} is disabled",
             f"gcloud iam service-accounts enable {email}",
-        )  # fmt: skip
+        )
         return
     may = reader.account_rights(email, ["iam.serviceAccounts.actAs"])
     if not may.good:
-        yield _unasked("service_account", f"whether {email} may be used", may, reader,
-                       LOOKING_APIS[1], Severity.ERROR, grant)  # fmt: skip
+        yield _unasked(
+            "service_account",
+            f"whether {email} may be used",
+            may,
+            reader,
+            LOOKING_APIS[1],
+            Severity.ERROR,
+            grant,
+        )
     elif lacking(["iam.serviceAccounts.actAs"], may):
         yield Finding(
-            Severity.ERROR, "service_account",
-            f"iam.serviceAccounts.actAs is missing on {email}: machines cannot be given it", grant,
-        )  # fmt: skip
+            Severity.ERROR,
+            "service_account",
+            f"iam.serviceAccounts.actAs is missing on {email}: machines cannot be given it",
+            grant,
+        )
     else:
         yield Finding(
-            Severity.OK, "service_account",
+            Severity.OK,
+            "service_account",
             f"{email} may be given to machines; its own rights ({MACHINE_ROLE}, and objects of "
             "the bucket) cannot be asked for from here",
-        )  # fmt: skip
+        )
 
 
 def machine_grants(project_id: str, email: str) -> str:
@@ -210,12 +269,16 @@ def _unasked(
     """Google would not say."""
     enable = f"gcloud services enable {api} --project={reader.project}"
     if said.api_off:
-        return Finding(severity, subject, f"{api} is not enabled, so it is not known {what}",
-                       enable)  # fmt: skip
+        return Finding(
+            severity, subject, f"{api} is not enabled, so it is not known {what}", enable
+        )
     who = reader.member.partition(":")[2].strip('"')
     who = "your gcloud login" if who.startswith("$(") else who
     return Finding(
-        severity, subject, f"Google does not tell {who} {what}: {said.message}",
-        fix or f"is {reader.project!r} the right project, and {who} the right identity? "
+        severity,
+        subject,
+        f"Google does not tell {who} {what}: {said.message}",
+        fix
+        or f"is {reader.project!r} the right project, and {who} the right identity? "
         "gcloud auth application-default login; gcloud projects list",
-    )  # fmt: skip
+    )

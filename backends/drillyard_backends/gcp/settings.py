@@ -23,10 +23,16 @@ _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]\Z")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")
-_FOLDER = re.compile(r"[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*(?:/[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*)*\Z")  # fmt: skip  # noqa: E501
+_FOLDER = re.compile(
+    r"[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*(?:/[A-Za-z0-9_=~+@,-][A-Za-z0-9._=~+@,-]*)*\Z"
+)
 _ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9.-]+\Z")
-_IMAGE = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/[^/\s]+\Z")  # fmt: skip  # noqa: E501
-_FAMILY = re.compile(r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/family/[^/\s]+\Z")  # fmt: skip  # noqa: E501
+_IMAGE = re.compile(
+    r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/[^/\s]+\Z"
+)
+_FAMILY = re.compile(
+    r"(?:https://www\.googleapis\.com/compute/v1/)?projects/[^/\s]+/global/images/family/[^/\s]+\Z"
+)
 _CONTAINER = re.compile(r"[A-Za-z0-9._:/-]+@sha256:[0-9a-f]{64}\Z")
 _TYPE = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
 _FORMS = {
@@ -56,12 +62,14 @@ class GcpConfig(BaseSettings):
     )
     zones: list[str] = Field(
         default_factory=lambda: ["europe-west1-b", "europe-west1-c", "europe-west1-d"],
-        min_length=1, description="Zones, the first that has room is taken.",
-    )  # fmt: skip
+        min_length=1,
+        description="Zones, the first that has room is taken.",
+    )
     machine_types: list[str] = Field(
-        default_factory=lambda: ["n2-highcpu-8"], min_length=1,
+        default_factory=lambda: ["n2-highcpu-8"],
+        min_length=1,
         description="Machine types, tried in this order in all zones.",
-    )  # fmt: skip
+    )
     regional: bool = Field(
         False, description="One group over the zones of a region; Google picks the zone."
     )
@@ -87,9 +95,10 @@ class GcpConfig(BaseSettings):
     )
     spot: bool = Field(True, description="Cheaper machines that may be taken away.")
     on_demand_after: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        3, description="Losses of a Spot machine after which an on-demand one replaces it; null: "
+        3,
+        description="Losses of a Spot machine after which an on-demand one replaces it; null: "
         "never.",
-    )  # fmt: skip
+    )
     on_demand_when_full: bool = Field(
         False, description="Rent on-demand machines where no Spot machine is to be had."
     )
@@ -106,23 +115,26 @@ class GcpConfig(BaseSettings):
         "start", description="With fewer machines than asked for: `start`, or `all` or nothing."
     )
     repair: bool = Field(
-        False, description="Let the group itself make a lost machine again, also with nobody "
+        False,
+        description="Let the group itself make a lost machine again, also with nobody "
         "driving (a machine that fails for ever is made for ever, until the deadline).",
-    )  # fmt: skip
+    )
     network: str = Field("default", description="Name of the VPC network.")
     subnetwork: str | None = Field(None, description="`regions/R/subnetworks/NAME`.")
     public_ip: bool = Field(
-        False, description="Off: the subnet needs Private Google Access, and nothing is reachable "
+        False,
+        description="Off: the subnet needs Private Google Access, and nothing is reachable "
         "from outside.",
-    )  # fmt: skip
+    )
     tags: list[str] = Field(default_factory=list, description="Network tags, for firewalls.")
     labels: dict[str, str] = Field(
         default_factory=dict, description="Labels of your own on every machine."
     )
     template: str | None = Field(
-        None, description="Name of an instance template that machines are like; never changed, "
+        None,
+        description="Name of an instance template that machines are like; never changed, "
         "never deleted.",
-    )  # fmt: skip
+    )
     group_prefix: str = Field("dy", description="Groups are called `<prefix>-<10 hex>`.")
     idle_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         60.0, description="A machine with nothing to do leaves after this time."
@@ -134,9 +146,10 @@ class GcpConfig(BaseSettings):
         20.0, description="What a run gets to flush when its machine is taken away (30 s notice)."
     )
     mlflow: str | None = Field(
-        None, description="MLflow server as the machines reach it: http(s)://…; they send curves "
+        None,
+        description="MLflow server as the machines reach it: http(s)://…; they send curves "
         "there when nobody drives.",
-    )  # fmt: skip
+    )
     listing_lag_s: Annotated[float, Field(ge=0, le=300)] = Field(
         15.0, description="How far Google's listings may lag behind."
     )
@@ -202,11 +215,18 @@ class GcpConfig(BaseSettings):
         _need(_FOLDER, self.prefix or None, "prefix", "folders of A-Z a-z 0-9 . _ - between /")
         _need(_IMAGE, self.image, "image", "projects/P/global/images/NAME")
         _need(_FAMILY, self.image_family, "image_family", "projects/P/global/images/family/NAME")
-        _need(_CONTAINER, self.container, "container", "an image by digest, NAME@sha256:<64 hex>: a tag may change under you")  # fmt: skip  # noqa: E501
+        _need(
+            _CONTAINER,
+            self.container,
+            "container",
+            "an image by digest, NAME@sha256:<64 hex>: a tag may change under you",
+        )
         _need(_TYPE, self.gpu_type, "gpu_type", "such as nvidia-tesla-t4")
         _need(_NAME, self.template, "template", "the template's name")
         if len(self.group_prefix) > 30 or not _NAME.match(self.group_prefix):
-            raise ValueError(f"group_prefix: {self.group_prefix!r}: 1 to 30 of a-z 0-9 -, a letter first")  # fmt: skip  # noqa: E501
+            raise ValueError(
+                f"group_prefix: {self.group_prefix!r}: 1 to 30 of a-z 0-9 -, a letter first"
+            )
         problem = outside(self.mlflow)
         if problem:
             raise ValueError(f"mlflow: {problem}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from drillyard.errors import CorruptObject, DrillyardError, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
-from drillyard_backends.buckets import Taken, first_line
+from drillyard_backends.buckets import KeyTaken, first_line
 
 _NO_BUCKET = "bucket does not exist"
 
@@ -22,7 +22,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
 
     Raises:
         ObjectMissing: The object is not there (but its bucket is).
-        Taken: A precondition failed.
+        KeyTaken: A precondition failed.
         CorruptObject: The bytes have another checksum than the bucket says.
         StoreUnavailable: Anything else.
     """
@@ -43,7 +43,7 @@ def seam(url: str, key: str = "") -> Iterator[None]:
             ) from error
         raise ObjectMissing(key) from None
     except api.PreconditionFailed:
-        raise Taken from None
+        raise KeyTaken from None
     except storage.DataCorruption as error:
         raise CorruptObject(f"store {url}: {key} was damaged on its way: {error}") from error
     except api.Forbidden as error:
@@ -62,9 +62,12 @@ def seam(url: str, key: str = "") -> Iterator[None]:
             hint="gcloud auth application-default login renews them",
         ) from error
     except (
-        api.GoogleAPICallError, api.RetryError, storage.InvalidResponse,
-        requests.RequestException, OSError,
-    ) as error:  # fmt: skip
+        api.GoogleAPICallError,
+        api.RetryError,
+        storage.InvalidResponse,
+        requests.RequestException,
+        OSError,
+    ) as error:
         where = f" at {key}" if key else ""
         raise StoreUnavailable(
             f"store {url}{where}: {first_line(error)}",

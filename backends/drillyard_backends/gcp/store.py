@@ -98,9 +98,11 @@ class GcsStore(BucketStore):
         size = path.stat().st_size  # a missing file is the caller's error, not the bucket's
         with seam(self.url, key):
             blob.upload_from_filename(
-                str(path), checksum="crc32c", timeout=_TIMEOUT_S,
+                str(path),
+                checksum="crc32c",
+                timeout=_TIMEOUT_S,
                 retry=_retry(PATIENCE_S + 30.0 * (size / CHUNK)),
-            )  # fmt: skip
+            )
 
     def download(self, key: str, path: Path) -> None:
         """Read an object into a file, atomically; its checksum is verified."""
@@ -109,9 +111,11 @@ class GcsStore(BucketStore):
         def read(temporary: Path) -> None:
             with seam(self.url, key):
                 blob.download_to_filename(
-                    str(temporary), checksum="crc32c", timeout=_TIMEOUT_S,
+                    str(temporary),
+                    checksum="crc32c",
+                    timeout=_TIMEOUT_S,
                     retry=_retry(10 * PATIENCE_S),
-                )  # fmt: skip
+                )
 
         into_place(path, read)
 
@@ -152,9 +156,13 @@ class GcsStore(BucketStore):
         conditions = {} if over else {"if_generation_match": 0}
         with seam(self.url, key):
             blob.upload_from_string(
-                data, content_type=content_type(key), checksum="crc32c", timeout=_TIMEOUT_S,
-                retry=_retry(PATIENCE_S), **conditions,
-            )  # fmt: skip
+                data,
+                content_type=content_type(key),
+                checksum="crc32c",
+                timeout=_TIMEOUT_S,
+                retry=_retry(PATIENCE_S),
+                **conditions,
+            )
 
     def _pages(self, prefix: str, fields: str, **more: Any) -> Any:
         bucket = self._bucket
@@ -162,10 +170,14 @@ class GcsStore(BucketStore):
             return _Seamed(
                 self.url,
                 bucket.client.list_blobs(
-                    bucket, prefix=self._prefix + prefix, fields=fields, timeout=_TIMEOUT_S,
-                    retry=_retry(PATIENCE_S), **more,
+                    bucket,
+                    prefix=self._prefix + prefix,
+                    fields=fields,
+                    timeout=_TIMEOUT_S,
+                    retry=_retry(PATIENCE_S),
+                    **more,
                 ),
-            )  # fmt: skip
+            )
 
 
 class _Seamed:

@@ -10,8 +10,8 @@ from typing import Any
 
 from drillyard.backend import Order
 from drillyard_backends.gcp import naming
-from drillyard_backends.gcp.places import Candidate
 from drillyard_backends.gcp.settings import DEFAULT_IMAGE_FAMILY, GcpConfig
+from drillyard_backends.gcp.zones import Candidate
 
 MIN_LIFE_S = 30
 MAX_LIFE_S = 120 * 86_400

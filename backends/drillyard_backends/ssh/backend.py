@@ -66,8 +66,11 @@ class SshBackend:
             try:
                 return host.check(shares.get(host), _folder(order) if order else None)
             except DrillyardError as error:
-                return [Finding(Severity.ERROR, f"ssh {host}", str(error),
-                                error.hint or "look at the host")]  # fmt: skip
+                return [
+                    Finding(
+                        Severity.ERROR, f"ssh {host}", str(error), error.hint or "look at the host"
+                    )
+                ]
 
         return [finding for found in self._all(self._hosts, look) for finding in found]
 
@@ -82,7 +85,9 @@ class SshBackend:
 
         leases = self._all(shares, start)
         return Lease(
-            lease_id=order.lease_id, backend=self.kind, order=order,
+            lease_id=order.lease_id,
+            backend=self.kind,
+            order=order,
             provider={
                 "hosts": [
                     {"address": str(host), "agent": lease.provider}
@@ -90,7 +95,7 @@ class SshBackend:
                 ]
             },
             created_at=self._clock.now(),
-        )  # fmt: skip
+        )
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
         """ALIVE while an agent runs; UNKNOWN when a host that may have one does not answer."""
@@ -146,10 +151,12 @@ class SshBackend:
                 hosts.append({"address": str(host), "agent": lease.provider})
                 original = lease.order.settings.get(_ORIGINAL)
                 found[lease.lease_id] = Lease(
-                    lease_id=lease.lease_id, backend=self.kind,
+                    lease_id=lease.lease_id,
+                    backend=self.kind,
                     order=Order.model_validate(original) if original else lease.order,
-                    provider={"hosts": hosts}, created_at=lease.created_at,
-                )  # fmt: skip
+                    provider={"hosts": hosts},
+                    created_at=lease.created_at,
+                )
         yield from (found[lease_id] for lease_id in sorted(found))
 
     def estimate(self, order: Order) -> Cost:
@@ -187,9 +194,12 @@ class SshBackend:
 
         def part(lease: Lease, host: Host) -> Lease:
             return Lease(
-                lease_id=lease.lease_id, backend="local", created_at=lease.created_at,
-                order=_part(order, host, order.workers), provider={},
-            )  # fmt: skip
+                lease_id=lease.lease_id,
+                backend="local",
+                created_at=lease.created_at,
+                order=_part(order, host, order.workers),
+                provider={},
+            )
 
         return part
 

@@ -156,8 +156,13 @@ class Connection:
     def _tried(self, work: Callable[[], Coroutine[Any, Any, T]], *, again: bool) -> T:
         import asyncssh
 
-        broken = (asyncssh.DisconnectError, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection,
-                  asyncssh.ChannelOpenError, ConnectionError)  # fmt: skip
+        broken = (
+            asyncssh.DisconnectError,
+            asyncssh.SFTPConnectionLost,
+            asyncssh.SFTPNoConnection,
+            asyncssh.ChannelOpenError,
+            ConnectionError,
+        )
         give_up = time.monotonic() + _TRY_S
         pause = _PAUSE_S
         while True:
@@ -224,12 +229,17 @@ class Connection:
         try:
             return await asyncio.wait_for(
                 asyncssh.connect(
-                    address.host, client_factory=Client, password_auth=False,
-                    kbdint_auth=False, keepalive_interval=_KEEPALIVE_S, keepalive_count_max=3,
-                    connect_timeout=config.connect_timeout_s, **options,
+                    address.host,
+                    client_factory=Client,
+                    password_auth=False,
+                    kbdint_auth=False,
+                    keepalive_interval=_KEEPALIVE_S,
+                    keepalive_count_max=3,
+                    connect_timeout=config.connect_timeout_s,
+                    **options,
                 ),
                 config.connect_timeout_s,
-            )  # fmt: skip
+            )
         except asyncssh.HostKeyNotVerifiable as error:
             raise unverified(address, config, seen[0] if seen else None, any(trusted)) from error
 

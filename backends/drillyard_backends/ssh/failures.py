@@ -55,19 +55,21 @@ def translated(error: BaseException, address: Address, config: SshConfig) -> Dri
         tried = f"the key {config.key_file}" if config.key_file else "none of your keys"
         return SignInRefused(
             f"{address} refuses the login: {tried} is accepted ({error.reason or error})"
-            if config.key_file else
-            f"{address} refuses the login: it accepts {tried} ({error.reason or error})",
+            if config.key_file
+            else f"{address} refuses the login: it accepts {tried} ({error.reason or error})",
             hint="try `ssh " + _words(address) + " true`; set backends.ssh.key_file or "
             "backends.ssh.user, or add your public key to ~/.ssh/authorized_keys there",
-        )  # fmt: skip
+        )
     if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
         return UserError(
             f"the key file {config.key_file or 'of ~/.ssh'} cannot be used: {error}",
             hint="a key with a passphrase works through ssh-agent: ssh-add FILE",
         )
     if isinstance(error, asyncssh.ConfigParseError):
-        return UserError(f"the SSH configuration cannot be read: {error}",
-                         hint="mend ~/.ssh/config, or set backends.ssh.config_file")  # fmt: skip
+        return UserError(
+            f"the SSH configuration cannot be read: {error}",
+            hint="mend ~/.ssh/config, or set backends.ssh.config_file",
+        )
     if isinstance(error, socket.gaierror):
         return InfrastructureError(
             f"no machine of the name {address.host!r} is known",

@@ -45,10 +45,14 @@ class Host:
         seen = said["result"]
         found = [
             Finding(Severity.OK, name, f"drillyard {said['version']}, Python {seen['python']}")
-            if said["version"] == __version__ else
-            Finding(Severity.WARNING, name, f"drillyard {said['version']} there, {__version__} "
-                    "here", f"install {__version__} there")
-        ]  # fmt: skip
+            if said["version"] == __version__
+            else Finding(
+                Severity.WARNING,
+                name,
+                f"drillyard {said['version']} there, {__version__} here",
+                f"install {__version__} there",
+            )
+        ]
         if seen["folder"] is False:
             shared = f"there is no folder {folder}: it must be on a disk that both machines share"
             fix = f"--store sftp://{self.address}/~/drillyard-runs"
@@ -65,8 +69,12 @@ class Host:
 
     def probe(self, lease_id: str) -> Liveness:
         """Is the agent of a lease alive here?"""
-        lease = Lease(lease_id=lease_id, backend="local", created_at=0.0,
-                      order=Order(lease_id=lease_id, experiment="", store_url=""))  # fmt: skip
+        lease = Lease(
+            lease_id=lease_id,
+            backend="local",
+            created_at=0.0,
+            order=Order(lease_id=lease_id, experiment="", store_url=""),
+        )
         return Liveness(self._ask("probe", lease=_json(lease))["result"])
 
     def logs(self, lease: Lease) -> list[str]:
@@ -122,9 +130,9 @@ class Host:
             )
         last = (done.err.strip().splitlines() or [f"it ended with code {done.code}"])[-1]
         return InfrastructureError(
-            f"{self} gave no answer: {last}", hint=f"try there: {python} -m drillyard_backends.ssh"
-            ".remote < /dev/null",
-        )  # fmt: skip
+            f"{self} gave no answer: {last}",
+            hint=f"try there: {python} -m drillyard_backends.ssh.remote < /dev/null",
+        )
 
 
 def _json(record: Order | Lease | None) -> dict[str, Any] | None:

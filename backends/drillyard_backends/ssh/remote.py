@@ -37,8 +37,10 @@ def answer(text: str) -> dict[str, Any]:
         said["result"] = _VERBS[request["verb"]](request)
     except DrillyardError as error:
         said["error"] = {
-            "kind": type(error).__name__, "message": str(error), "hint": error.hint,
-        }  # fmt: skip
+            "kind": type(error).__name__,
+            "message": str(error),
+            "hint": error.hint,
+        }
     return said
 
 
@@ -117,9 +119,13 @@ def _leases(request: dict[str, Any]) -> Any:
 
 
 _VERBS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "check": _check, "provision": _provision, "probe": _probe, "logs": _logs,
-    "teardown": _teardown, "leases": _leases,
-}  # fmt: skip
+    "check": _check,
+    "provision": _provision,
+    "probe": _probe,
+    "logs": _logs,
+    "teardown": _teardown,
+    "leases": _leases,
+}
 
 
 def main() -> None:

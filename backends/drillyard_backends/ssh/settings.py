@@ -63,20 +63,24 @@ class SshConfig(BaseSettings):
         None, description="Private key; default: SSH's agent, ~/.ssh/config, ~/.ssh/id_*."
     )
     known_hosts: Path | None = Field(
-        None, description="Keys of hosts that are trusted; default ~/.ssh/known_hosts. There is "
-        "no setting that trusts an unknown one."
-    )  # fmt: skip
+        None,
+        description="Keys of hosts that are trusted; default ~/.ssh/known_hosts. There is "
+        "no setting that trusts an unknown one.",
+    )
     config_file: Path | None = Field(
         None, description="OpenSSH client configuration; default ~/.ssh/config."
     )
     python: str = Field(
-        "python3", min_length=1, description="The interpreter there that has drillyard, for "
-        "example ~/drillyard/bin/python."
-    )  # fmt: skip
+        "python3",
+        min_length=1,
+        description="The interpreter there that has drillyard, for "
+        "example ~/drillyard/bin/python.",
+    )
     runtime: str | None = Field(
-        None, description="Folder there for logs and scratch files of agents; default: one of "
-        "the user's under the system's temporary folder."
-    )  # fmt: skip
+        None,
+        description="Folder there for logs and scratch files of agents; default: one of "
+        "the user's under the system's temporary folder.",
+    )
     stop_grace_s: float = Field(
         10.0, ge=0, le=600, description="Seconds that running tickets get to flush at teardown."
     )

@@ -178,11 +178,19 @@ class SftpStore:
         async def work(sftp: asyncssh.SFTPClient) -> int:
             found: list[ObjectInfo] = []
             await _walk(
-                sftp, self._path(check_key(experiment)), "", "", found,
-                asyncio.Semaphore(_AT_ONCE), hidden=True,
-            )  # fmt: skip
-            old = [i for i in found if i.key.rsplit("/")[-1].startswith(_TMP)
-                   and i.updated_at < oldest]  # fmt: skip
+                sftp,
+                self._path(check_key(experiment)),
+                "",
+                "",
+                found,
+                asyncio.Semaphore(_AT_ONCE),
+                hidden=True,
+            )
+            old = [
+                i
+                for i in found
+                if i.key.rsplit("/")[-1].startswith(_TMP) and i.updated_at < oldest
+            ]
             for info in old:
                 await sftp.remove(f"{self._path(experiment)}/{info.key}")
             return len(old)
@@ -208,9 +216,11 @@ class SftpStore:
         return self._do("clock", work)
 
     def _do(
-        self, key: str, work: Callable[[asyncssh.SFTPClient], Awaitable[T]],
+        self,
+        key: str,
+        work: Callable[[asyncssh.SFTPClient], Awaitable[T]],
         size: int | None = None,
-    ) -> T:  # fmt: skip
+    ) -> T:
         """The one place where SFTP's errors become ours."""
         import asyncssh
 
@@ -237,12 +247,20 @@ def split(url: str) -> tuple[Address, str]:
     parts = urlsplit(url)
     folder = unquote(parts.path).rstrip("/")
     if parts.query or parts.fragment or ":" in parts.netloc.rpartition("@")[0]:
-        raise ConfigError("is no place of objects", value="sftp://…", allowed=wanted,
-                          hint="SSH logs in by key; leave the password out")  # fmt: skip
+        raise ConfigError(
+            "is no place of objects",
+            value="sftp://…",
+            allowed=wanted,
+            hint="SSH logs in by key; leave the password out",
+        )
     folder = folder.removeprefix("/") if folder.startswith("/~/") else folder
     if not folder.strip("/~") or ".." in folder.split("/"):
-        raise ConfigError("names no folder", value=url, allowed=wanted,
-                          hint="for example sftp://lab.example.org/~/drillyard-runs")  # fmt: skip
+        raise ConfigError(
+            "names no folder",
+            value=url,
+            allowed=wanted,
+            hint="for example sftp://lab.example.org/~/drillyard-runs",
+        )
     try:
         return Address.parse(parts.netloc), folder
     except ValueError as error:
@@ -321,9 +339,14 @@ async def _temporary(sftp: asyncssh.SFTPClient, target: str) -> AsyncIterator[st
 
 
 async def _walk(
-    sftp: asyncssh.SFTPClient, folder: str, prefix: str, start: str, found: list[ObjectInfo],
-    limit: asyncio.Semaphore, hidden: bool = False,
-) -> None:  # fmt: skip
+    sftp: asyncssh.SFTPClient,
+    folder: str,
+    prefix: str,
+    start: str,
+    found: list[ObjectInfo],
+    limit: asyncio.Semaphore,
+    hidden: bool = False,
+) -> None:
     import asyncssh
 
     async with limit:

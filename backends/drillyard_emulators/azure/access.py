@@ -74,9 +74,14 @@ class Access:
         """What the service lists for a scope."""
         found: list[dict[str, Any]] = getattr(self, scope)
         return [
-            {**one, "notActions": [*(one.get("notActions") or []), *sorted(self.denied)],
-             "dataActions": [], "notDataActions": []} for one in found
-        ]  # fmt: skip
+            {
+                **one,
+                "notActions": [*(one.get("notActions") or []), *sorted(self.denied)],
+                "dataActions": [],
+                "notDataActions": [],
+            }
+            for one in found
+        ]
 
     def need(self, scope: str, name: str) -> None:
         """Refuse a call whose operation is in no role.
@@ -88,7 +93,8 @@ class Access:
         if any(allows(one, name) for one in self.given(scope)):
             return
         raise Denied(
-            403, "AuthorizationFailed",
+            403,
+            "AuthorizationFailed",
             f"The client does not have authorization to perform action '{name}' over scope "
             f"'{scope}' or the scope is invalid.",
-        )  # fmt: skip
+        )

@@ -16,8 +16,9 @@ _LOCKS = re.compile(
 )
 _STORAGE = re.compile(
     r"(?P<id>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Storage/"
-    r"storageAccounts/(?P<name>[^/]+))(?P<service>/blobServices/default)?\Z", re.I,
-)  # fmt: skip
+    r"storageAccounts/(?P<name>[^/]+))(?P<service>/blobServices/default)?\Z",
+    re.I,
+)
 
 
 @dataclass
@@ -56,16 +57,22 @@ class Around:
     def _lock(scope: str, level: str) -> dict[str, Any]:
         place = f"{scope}/providers/Microsoft.Authorization/locks/kept"
         return {
-            "id": place, "name": "kept", "type": "Microsoft.Authorization/locks",
+            "id": place,
+            "name": "kept",
+            "type": "Microsoft.Authorization/locks",
             "properties": {"level": level, "notes": "by policy"},
-        }  # fmt: skip
+        }
 
     def _account(self, place: str) -> dict[str, Any]:
         properties: dict[str, Any] = {"provisioningState": "Succeeded"}
         if self.blobs.hierarchical:
             properties["isHnsEnabled"] = True  # without one the answer does not name it
-        return {"id": place, "name": self.blobs.account, "kind": "StorageV2",
-                "properties": properties}  # fmt: skip
+        return {
+            "id": place,
+            "name": self.blobs.account,
+            "kind": "StorageV2",
+            "properties": properties,
+        }
 
     def _service(self) -> dict[str, Any]:
         policy: dict[str, Any] = {"enabled": self.kept_days > 0}

@@ -56,8 +56,10 @@ class Assets:
         self._workspace = workspace
         self._too_large_to_build = world.nodes.too_large
         self._kept: dict[str, dict[str, dict[str, Any]]] = {
-            "environments": world.environments, "models": {}, "codes": {},
-        }  # fmt: skip
+            "environments": world.environments,
+            "models": {},
+            "codes": {},
+        }
 
     def environments(self, request: Request, parts: list[str]) -> Response:
         """``environments/NAME/versions/VERSION``."""
@@ -79,16 +81,24 @@ class Assets:
         there = {"workspaceblobstore": mine.container, "workspaceartifactstore": mine.artifacts}
         stores = {
             name: {
-                "id": f"{mine.root}/datastores/{name}", "name": name,
-                "type": f"{_ML}/datastores", "systemData": mine.stamp(),
+                "id": f"{mine.root}/datastores/{name}",
+                "name": name,
+                "type": f"{_ML}/datastores",
+                "systemData": mine.stamp(),
                 "properties": {
-                    "datastoreType": "AzureBlob", "isDefault": name == "workspaceblobstore",
-                    "accountName": mine.account, "containerName": container,
-                    "endpoint": "core.windows.net", "protocol": "https",
-                    "credentials": {"credentialsType": "AccountKey"}, "tags": {}, "properties": {},
+                    "datastoreType": "AzureBlob",
+                    "isDefault": name == "workspaceblobstore",
+                    "accountName": mine.account,
+                    "containerName": container,
+                    "endpoint": "core.windows.net",
+                    "protocol": "https",
+                    "credentials": {"credentialsType": "AccountKey"},
+                    "tags": {},
+                    "properties": {},
                 },
-            } for name, container in there.items()
-        }  # fmt: skip
+            }
+            for name, container in there.items()
+        }
         if not parts:
             return Response.of({"value": list(stores.values())})
         if parts[0] not in stores:
@@ -145,8 +155,13 @@ class Assets:
                 self._too_large_to_build.add(key)
         if key not in there:
             raise Denied(404, "UserError", f"{kind[:-1]} {name}:{parts[2]} was not found.")
-        return Response.of({
-            "id": f"{mine.root}/{kind}/{name}/versions/{parts[2]}", "name": parts[2],
-            "type": f"{_ML}/{kind}/versions", "properties": {**there[key], **_ADDED[kind]},
-            "systemData": mine.stamp(),
-        }, 201 if request.method == "PUT" else 200)  # fmt: skip
+        return Response.of(
+            {
+                "id": f"{mine.root}/{kind}/{name}/versions/{parts[2]}",
+                "name": parts[2],
+                "type": f"{_ML}/{kind}/versions",
+                "properties": {**there[key], **_ADDED[kind]},
+                "systemData": mine.stamp(),
+            },
+            201 if request.method == "PUT" else 200,
+        )

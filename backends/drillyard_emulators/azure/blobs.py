@@ -86,14 +86,29 @@ class Blobs:
         self._errors = (folder / "azurite" / "azurite.log").open("wb")
         # In memory: a rehearsal's mailbox is small, and nothing of it is to stay.
         command = [
-            *find(), "--blobHost", "127.0.0.1", "--blobPort", "0", "--cert", str(certificate[0]),
-            "--key", str(certificate[1]), "--oauth", "basic", "--skipApiVersionCheck",
-            "--disableTelemetry", "--inMemoryPersistence",
-        ]  # fmt: skip
+            *find(),
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            "0",
+            "--cert",
+            str(certificate[0]),
+            "--key",
+            str(certificate[1]),
+            "--oauth",
+            "basic",
+            "--skipApiVersionCheck",
+            "--disableTelemetry",
+            "--inMemoryPersistence",
+        ]
         self._process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=self._errors, env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{self.key}"},
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{self.key}"},
+        )
         self._port = self._wait()
         threading.Thread(target=self._drain, daemon=True, name="azurite").start()
 
@@ -233,6 +248,7 @@ def _with_folders(listing: bytes, query: Mapping[str, str]) -> bytes:
     shown = b"".join(
         b"<Blob><Name>%b</Name><Properties><Last-Modified>Mon, 01 Jan 2024 00:00:00 GMT"
         b"</Last-Modified><Content-Length>0</Content-Length></Properties></Blob>" % name
-        for name in sorted(folders) if name.startswith(prefix)
-    )  # fmt: skip
+        for name in sorted(folders)
+        if name.startswith(prefix)
+    )
     return listing.replace(b"<Blobs>", b"<Blobs>" + shown, 1)

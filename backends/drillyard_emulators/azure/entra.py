@@ -74,22 +74,30 @@ class Entra:
         """``login.microsoftonline.com``."""
         base = f"https://{HOST}/{TENANT}"
         if request.path.endswith("/.well-known/openid-configuration"):
-            return Response.of({
-                "issuer": f"{base}/v2.0",
-                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                "token_endpoint": f"{base}/oauth2/v2.0/token",
-                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-                "tenant_region_scope": "EU",
-                "cloud_instance_name": "microsoftonline.com",
-            })  # fmt: skip
+            return Response.of(
+                {
+                    "issuer": f"{base}/v2.0",
+                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                    "token_endpoint": f"{base}/oauth2/v2.0/token",
+                    "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                    "tenant_region_scope": "EU",
+                    "cloud_instance_name": "microsoftonline.com",
+                }
+            )
         if request.path.endswith("/discovery/instance"):
-            return Response.of({
-                "tenant_discovery_endpoint": f"{base}/v2.0/.well-known/openid-configuration",
-                "api-version": "1.1",
-                "metadata": [{
-                    "preferred_network": HOST, "preferred_cache": HOST, "aliases": [HOST],
-                }],
-            })  # fmt: skip
+            return Response.of(
+                {
+                    "tenant_discovery_endpoint": f"{base}/v2.0/.well-known/openid-configuration",
+                    "api-version": "1.1",
+                    "metadata": [
+                        {
+                            "preferred_network": HOST,
+                            "preferred_cache": HOST,
+                            "aliases": [HOST],
+                        }
+                    ],
+                }
+            )
         if not request.path.endswith("/oauth2/v2.0/token"):
             return refused(404, "NotFound", "no such page")
         form = dict(parse_qsl(request.body.decode("latin-1")))
@@ -99,10 +107,13 @@ class Entra:
         if trouble:
             return Response.of({"error": "invalid_client", "error_description": trouble}, 401)
         resource = form.get("scope", "").split()[0].removesuffix("/.default")
-        return Response.of({
-            "token_type": "Bearer", "expires_in": int(self.life_s),
-            "access_token": self.issue(resource, CLIENT),
-        })  # fmt: skip
+        return Response.of(
+            {
+                "token_type": "Bearer",
+                "expires_in": int(self.life_s),
+                "access_token": self.issue(resource, CLIENT),
+            }
+        )
 
     def identity(self, resource: str) -> Identity | None:
         """A user-assigned identity, by its resource id."""
@@ -132,11 +143,16 @@ class Entra:
             self.refused += 1
             return refused(400, "invalid_request", "No managed identity of that client id here")
         request.caller = job
-        return Response.of({
-            "access_token": self.issue(request.query.get("resource", ""), job, identity.stores),
-            "expires_on": int(time.time() + self.life_s),
-            "token_type": "Bearer", "resource": request.query.get("resource", ""),
-        })  # fmt: skip
+        return Response.of(
+            {
+                "access_token": self.issue(
+                    request.query.get("resource", ""), job, identity.stores
+                ),
+                "expires_on": int(time.time() + self.life_s),
+                "token_type": "Bearer",
+                "resource": request.query.get("resource", ""),
+            }
+        )
 
     def issue(self, resource: str, who: str, stores: bool = True) -> str:
         """A token; nobody checks its signature here.
@@ -150,9 +166,15 @@ class Entra:
         said = {
             "aud": resource.rstrip("/") or resource,
             "iss": f"https://sts.windows.net/{TENANT}/",
-            "iat": now, "nbf": now - 300, "exp": now + max(1, int(self.life_s)),
-            "oid": who, "appid": who, "tid": TENANT, "stores": stores, "jti": secrets.token_hex(8),
-        }  # fmt: skip
+            "iat": now,
+            "nbf": now - 300,
+            "exp": now + max(1, int(self.life_s)),
+            "oid": who,
+            "appid": who,
+            "tid": TENANT,
+            "stores": stores,
+            "jti": secrets.token_hex(8),
+        }
         return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
 
     def who(self, request: Request, resource: str) -> str | None:

@@ -35,12 +35,14 @@ SIZES = {
 }
 _WORKSPACE = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/resourceGroups/(?P<g>[^/]+)/providers/"
-    r"Microsoft\.MachineLearningServices/workspaces/(?P<w>[^/]+)(?P<rest>/.*)?\Z", re.I,
-)  # fmt: skip
+    r"Microsoft\.MachineLearningServices/workspaces/(?P<w>[^/]+)(?P<rest>/.*)?\Z",
+    re.I,
+)
 _IDENTITY = re.compile(
     r"(?P<id>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/"
-    r"userAssignedIdentities/[^/]+)(?P<rest>/.*)?\Z", re.I,
-)  # fmt: skip
+    r"userAssignedIdentities/[^/]+)(?P<rest>/.*)?\Z",
+    re.I,
+)
 _CLUSTER = re.compile(r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+\Z)[a-zA-Z0-9\-]{2,23}\Z")
 """The specification's pattern of names in ``workspaces/computes``."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}\Z")
@@ -49,8 +51,9 @@ _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 _PERMISSIONS = ["providers", "Microsoft.Authorization", "permissions"]
 _LOCATION = re.compile(
     r"/subscriptions/(?P<s>[^/]+)/providers/Microsoft\.MachineLearningServices/locations/"
-    r"(?P<l>[^/]+)/(?P<rest>.*)\Z", re.I,
-)  # fmt: skip
+    r"(?P<l>[^/]+)/(?P<rest>.*)\Z",
+    re.I,
+)
 
 
 class Manager:
@@ -97,8 +100,13 @@ class Manager:
         """Jobs of other people, as the service lists them."""
         assets = Assets(self, world)
         self.online = Online(self, assets, blobs, machine_env)
-        more = (assets.datastores, assets.environments, assets.models, assets.codes,
-                self.online.onlineendpoints)  # fmt: skip
+        more = (
+            assets.datastores,
+            assets.environments,
+            assets.models,
+            assets.codes,
+            self.online.onlineendpoints,
+        )
         self._kinds = {serve.__name__: serve for serve in more}
 
     def __call__(self, request: Request) -> Response:
@@ -177,20 +185,28 @@ class Manager:
     def _workspace(self, request: Request, _: list[str]) -> Response:
         storage = f"/subscriptions/{self.subscription}/resourceGroups/{self.group}/providers/"
         host = f"{self.location}.api.azureml.ms"
-        return Response.of({
-            "id": self.root, "name": self.workspace, "location": self.location,
-            "type": f"{ML}/workspaces", "kind": "Default", "tags": {},
-            "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
-            "properties": {
-                "friendlyName": self.workspace, "provisioningState": "Succeeded",
-                "storageAccount": f"{storage}Microsoft.Storage/storageAccounts/{self.account}",
-                "keyVault": f"{storage}Microsoft.Keyvault/vaults/rehearsal",
-                "containerRegistry": None, "workspaceId": "1",
-                "discoveryUrl": f"https://{host}/discovery",
-                "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{self.root}",
-                "publicNetworkAccess": "Enabled",
-            },
-        })  # fmt: skip
+        return Response.of(
+            {
+                "id": self.root,
+                "name": self.workspace,
+                "location": self.location,
+                "type": f"{ML}/workspaces",
+                "kind": "Default",
+                "tags": {},
+                "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
+                "properties": {
+                    "friendlyName": self.workspace,
+                    "provisioningState": "Succeeded",
+                    "storageAccount": f"{storage}Microsoft.Storage/storageAccounts/{self.account}",
+                    "keyVault": f"{storage}Microsoft.Keyvault/vaults/rehearsal",
+                    "containerRegistry": None,
+                    "workspaceId": "1",
+                    "discoveryUrl": f"https://{host}/discovery",
+                    "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{self.root}",
+                    "publicNetworkAccess": "Enabled",
+                },
+            }
+        )
 
     def _computes(self, request: Request, parts: list[str]) -> Response:
         world = self.world
@@ -229,37 +245,54 @@ class Manager:
 
     def _compute(self, compute: Compute) -> dict[str, Any]:
         document = compute.document
-        nodes = [n for n in self.world.nodes.all
-                 if n["compute"] == compute.name and n["gone"] is None]  # fmt: skip
+        nodes = [
+            n for n in self.world.nodes.all if n["compute"] == compute.name and n["gone"] is None
+        ]
         unready = sum(not node["ready"] for node in nodes)
         # The service writes sizes in capitals.
         inner = {
-            **compute.settings, "vmSize": str(compute.settings.get("vmSize", "")).upper(),
-            "allocationState": "Steady", "currentNodeCount": len(nodes),
-            "targetNodeCount": len(nodes), "nodeStateCounts": {
-                "preparingNodeCount": unready, "runningNodeCount": len(nodes) - unready,
-                "idleNodeCount": 0, "unusableNodeCount": 0, "leavingNodeCount": 0,
+            **compute.settings,
+            "vmSize": str(compute.settings.get("vmSize", "")).upper(),
+            "allocationState": "Steady",
+            "currentNodeCount": len(nodes),
+            "targetNodeCount": len(nodes),
+            "nodeStateCounts": {
+                "preparingNodeCount": unready,
+                "runningNodeCount": len(nodes) - unready,
+                "idleNodeCount": 0,
+                "unusableNodeCount": 0,
+                "leavingNodeCount": 0,
                 "preemptedNodeCount": 0,
             },
             "errors": [{"error": error} for error in compute.errors] or None,
-        }  # fmt: skip
+        }
         kind, identities = compute.identity
         named = {one: {"clientId": "c", "principalId": "p"} for one in identities}
         made = rfc3339(compute.made).replace("Z", "0000+00:00")
         return {
-            "id": f"{self.root}/computes/{compute.name}", "name": compute.name,
-            "type": f"{ML}/workspaces/computes", "location": self.location,
+            "id": f"{self.root}/computes/{compute.name}",
+            "name": compute.name,
+            "type": f"{ML}/workspaces/computes",
+            "location": self.location,
             "tags": (document.get("tags") or {}) if self.world.physics.cluster_tags else None,
-            "identity": None if kind == "none" else {
-                "type": document["identity"]["type"], "principalId": "p", "tenantId": "t",
+            "identity": None
+            if kind == "none"
+            else {
+                "type": document["identity"]["type"],
+                "principalId": "p",
+                "tenantId": "t",
                 "userAssignedIdentities": named or None,
             },
             "properties": {
-                **document["properties"], "provisioningState": compute.state,
-                "createdOn": made, "modifiedOn": made,
-                "isAttachedCompute": False, "provisioningErrors": None, "properties": inner,
+                **document["properties"],
+                "provisioningState": compute.state,
+                "createdOn": made,
+                "modifiedOn": made,
+                "isAttachedCompute": False,
+                "provisioningErrors": None,
+                "properties": inner,
             },
-        }  # fmt: skip
+        }
 
     def _jobs(self, request: Request, parts: list[str]) -> Response:
         world = self.world
@@ -286,24 +319,34 @@ class Manager:
         """Jobs as a listing shows them: active ones, unless others are asked for."""
         tag, view = query.get("tag"), query.get("listViewType", "ActiveOnly")
         kept = {"All": (False, True), "ArchivedOnly": (True,)}.get(view, (False,))
-        found = [self._job(job, shown) for job, shown in self.world.listed_jobs()
-                 if job.archived in kept]  # fmt: skip
+        found = [
+            self._job(job, shown)
+            for job, shown in self.world.listed_jobs()
+            if job.archived in kept
+        ]
         if tag is None or not self.world.physics.tag_filter:
             return [*self.foreign, *found]
-        return [one for one in [*self.foreign, *found]
-                if tag in ((one.get("properties") or {}).get("tags") or {})]  # fmt: skip
+        return [
+            one
+            for one in [*self.foreign, *found]
+            if tag in ((one.get("properties") or {}).get("tags") or {})
+        ]
 
     def _job(self, job: Job, shown: str | None = None) -> dict[str, Any]:
         studio = f"https://ml.azure.com/runs/{job.name}?wsid={self.root}"
         services = {"Studio": {"jobServiceType": "Studio", "endpoint": studio}}
         return {
-            "id": f"{self.root}/jobs/{job.name}", "name": job.name,
-            "type": f"{ML}/workspaces/jobs", "systemData": self.stamp(job.made),
+            "id": f"{self.root}/jobs/{job.name}",
+            "name": job.name,
+            "type": f"{ML}/workspaces/jobs",
+            "systemData": self.stamp(job.made),
             "properties": {
-                **job.properties, "status": shown or job.shown, "services": services,
+                **job.properties,
+                "status": shown or job.shown,
+                "services": services,
                 "isArchived": job.archived,
             },
-        }  # fmt: skip
+        }
 
     def _operations(self, request: Request, parts: list[str]) -> Response:
         """What is going on: the end of a long-running operation."""
@@ -328,24 +371,47 @@ class Manager:
 
     def _used(self, low_priority: bool) -> int:
         cores = {size.lower(): cores for size, (cores, _, _) in self.sizes.items()}
-        there = [n for n in self.world.nodes.all
-                 if n["gone"] is None and n["low_priority"] is low_priority]  # fmt: skip
+        there = [
+            n
+            for n in self.world.nodes.all
+            if n["gone"] is None and n["low_priority"] is low_priority
+        ]
         return sum(cores.get(str(node["size"]).lower(), 0) for node in there)
 
     def _of_location(self, request: Request, rest: str) -> Response:
         if rest.lower() == "vmsizes":
-            return self.page(request, [
-                {"name": name, "family": family, "vCPUs": cores, "gpus": int("_NC" in name),
-                 "osVhdSizeMB": 1, "maxResourceVolumeMB": 1, "memoryGB": memory,
-                 "lowPriorityCapable": True, "premiumIO": True, "supportedComputeTypes":
-                 ["AmlCompute", "ComputeInstance"], **self.more_of_sizes.get(name, {})}
-                for name, (cores, memory, family) in self.sizes.items()
-            ])  # fmt: skip
+            return self.page(
+                request,
+                [
+                    {
+                        "name": name,
+                        "family": family,
+                        "vCPUs": cores,
+                        "gpus": int("_NC" in name),
+                        "osVhdSizeMB": 1,
+                        "maxResourceVolumeMB": 1,
+                        "memoryGB": memory,
+                        "lowPriorityCapable": True,
+                        "premiumIO": True,
+                        "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
+                        **self.more_of_sizes.get(name, {}),
+                    }
+                    for name, (cores, memory, family) in self.sizes.items()
+                ],
+            )
         if rest.lower() == "usages":
             families = {family for _, _, family in self.sizes.values()}
-            return self.page(request, usages.rows(
-                self.quota_form, self.subscription, self.root, families, self._limit, self._used
-            ))  # fmt: skip
+            return self.page(
+                request,
+                usages.rows(
+                    self.quota_form,
+                    self.subscription,
+                    self.root,
+                    families,
+                    self._limit,
+                    self._used,
+                ),
+            )
         raise Denied(404, "NotFound", f"{rest} is not emulated")
 
     def _going_on(self, answer: Response, what: str) -> Response:
@@ -361,8 +427,12 @@ class Manager:
     def stamp(self, when: float | None = None) -> dict[str, str]:
         """Who made something, and when."""
         text = rfc3339(self.world.clock.now() if when is None else when)
-        return {"createdAt": text, "createdBy": "someone", "createdByType": "User",
-                "lastModifiedAt": text}  # fmt: skip
+        return {
+            "createdAt": text,
+            "createdBy": "someone",
+            "createdByType": "User",
+            "lastModifiedAt": text,
+        }
 
 
 def history(manager: Manager, world: World, entra: Entra) -> Callable[[Request], Response]:

@@ -52,9 +52,12 @@ class Mlflow:
                     {"error_code": "INVALID_PARAMETER_VALUE", "message": too_much}, 400
                 )
             answer = self._server.open(
-                request.path[len(head) :], method=request.method, data=request.body,
-                query_string=request.query_text, content_type=kind,
-            )  # fmt: skip
+                request.path[len(head) :],
+                method=request.method,
+                data=request.body,
+                query_string=request.query_text,
+                content_type=kind,
+            )
             return Response(
                 answer.status_code, answer.get_data(), {"Content-Type": answer.content_type}
             )

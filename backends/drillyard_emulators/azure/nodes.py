@@ -88,12 +88,17 @@ class Nodes:
             job.nodes = [
                 {
                     "name": f"{job.name}/{job.times}" + (f".{rank}" if job.width > 1 else ""),
-                    "job": job.name, "compute": compute.name,
-                    "size": compute.settings.get("vmSize"), "low_priority": compute.low_priority,
-                    "born": self._clock.now(), "gone": None, "ended_by": "", "ready": True,
+                    "job": job.name,
+                    "compute": compute.name,
+                    "size": compute.settings.get("vmSize"),
+                    "low_priority": compute.low_priority,
+                    "born": self._clock.now(),
+                    "gone": None,
+                    "ended_by": "",
+                    "ready": True,
                 }
                 for rank in range(job.width)
-            ]  # fmt: skip
+            ]
             self.all += job.nodes
             if self._physics.unready > 0:
                 self._physics.unready -= 1
@@ -241,14 +246,22 @@ class Nodes:
         name = f"{job.name}-{job.times}" + (f".{rank}" if job.width > 1 else "")
         serial = self._folder / "serial" / f"{name}.log"
         job.log.append(serial)
-        ranks = {} if job.width == 1 else {
-            "NODE_RANK": str(rank), "WORLD_SIZE": str(job.width),
-            "MASTER_ADDR": _HOST, "MASTER_PORT": str(port),
-        }  # fmt: skip
+        ranks = (
+            {}
+            if job.width == 1
+            else {
+                "NODE_RANK": str(rank),
+                "WORLD_SIZE": str(job.width),
+                "MASTER_ADDR": _HOST,
+                "MASTER_PORT": str(port),
+            }
+        )
         variables = {
-            **self._environment(job), **dict(job.properties.get("environmentVariables") or {}),
-            **ranks, "AZUREML_RUN_ID": job.name,
-        }  # fmt: skip
+            **self._environment(job),
+            **dict(job.properties.get("environmentVariables") or {}),
+            **ranks,
+            "AZUREML_RUN_ID": job.name,
+        }
         command = f"#!/bin/bash\n{job.properties['command']}\n"
         return Machine(
             job.name, name, self._folder / "machines" / name, serial, variables, command

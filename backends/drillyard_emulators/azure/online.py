@@ -139,12 +139,13 @@ class Online:
         return {
             "endpoints": {
                 name: {
-                    "state": one.state, "traffic": one.traffic,
+                    "state": one.state,
+                    "traffic": one.traffic,
                     "deployments": {d: v.state for d, v in one.deployments.items()},
                 }
                 for name, one in self._there.items()
             }
-        }  # fmt: skip
+        }
 
     def close(self) -> None:
         """End what answers."""
@@ -197,16 +198,22 @@ class Online:
         host = f"{name}.{self._home.location}.inference.ml.azure.com"
         properties = {"mirrorTraffic": {}, **one.document["properties"]}
         return {
-            "id": f"{self._home.root}/onlineEndpoints/{name}", "name": name, "type": _ML,
-            "location": self._home.location, "kind": "Managed",
-            "tags": one.document.get("tags") or {}, "systemData": self._home.stamp(),
+            "id": f"{self._home.root}/onlineEndpoints/{name}",
+            "name": name,
+            "type": _ML,
+            "location": self._home.location,
+            "kind": "Managed",
+            "tags": one.document.get("tags") or {},
+            "systemData": self._home.stamp(),
             "identity": {"type": "SystemAssigned", "principalId": "p", "tenantId": "t"},
             "properties": {
-                **properties, "provisioningState": one.state,
-                "scoringUri": f"https://{host}/score", "swaggerUri": f"https://{host}/swagger.json",
+                **properties,
+                "provisioningState": one.state,
+                "scoringUri": f"https://{host}/score",
+                "swaggerUri": f"https://{host}/swagger.json",
                 "publicNetworkAccess": "Enabled",
             },
-        }  # fmt: skip
+        }
 
     # -- deployments --------------------------------------------------------------------------
 
@@ -272,9 +279,10 @@ class Online:
         script = made.document["properties"]["codeConfiguration"]["scoringScript"]
         made.log = self._blobs.folder / "serial" / f"{name}.log"
         env = {
-            **self._machine_env(name), "AZUREML_MODEL_DIR": str(folder / "model"),
+            **self._machine_env(name),
+            "AZUREML_MODEL_DIR": str(folder / "model"),
             **(made.document["properties"].get("environmentVariables") or {}),
-        }  # fmt: skip
+        }
         command = f"#!/bin/bash\nexec python -m {_SERVER} {folder / 'code' / script} port\n"
         machine = self._blobs.folder / "machines" / name
         made.machine = Machine(name, name, machine, made.log, env, command)
@@ -300,8 +308,11 @@ class Online:
         one = self._there[name].deployments[which]
         return {
             "id": f"{self._home.root}/onlineEndpoints/{name}/deployments/{which}",
-            "name": which, "type": f"{_ML}/deployments", "location": self._home.location,
-            "tags": one.document.get("tags") or {}, "systemData": self._home.stamp(),
+            "name": which,
+            "type": f"{_ML}/deployments",
+            "location": self._home.location,
+            "tags": one.document.get("tags") or {},
+            "systemData": self._home.stamp(),
             "sku": one.document.get("sku"),
             "properties": {**one.document["properties"], "provisioningState": one.state},
-        }  # fmt: skip
+        }

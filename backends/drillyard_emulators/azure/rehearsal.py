@@ -84,9 +84,10 @@ class AzureRehearsal(OnEmulator):
         self._cloud = AzureEmulator(folder, seed=seed)
         try:
             mine = {
-                theirs: self._values[ours] for ours, theirs in _ADDRESS.items()
+                theirs: self._values[ours]
+                for ours, theirs in _ADDRESS.items()
                 if self._values.get(ours)
-            }  # fmt: skip
+            }
             self._cloud.ask("manager", **mine)
             if environment := self._values.get("environment"):
                 name, _, version = str(environment).partition(":")
@@ -108,13 +109,14 @@ class AzureRehearsal(OnEmulator):
             "workspace": there["workspace_name"],
             "identity": self._cloud.identity,
             **_QUICK,
-        }  # fmt: skip
+        }
         if not any(self._values.get(name) for name in _SOURCES):
             chosen["image"] = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
         own = {
-            f"DRILLYARD_AZURE_{name.upper()}": value for name, value in chosen.items()
+            f"DRILLYARD_AZURE_{name.upper()}": value
+            for name, value in chosen.items()
             if not self._values.get(name)
-        }  # fmt: skip
+        }
         return {**self._cloud.env, **own}
 
     def arguments(self) -> list[str]:
@@ -134,8 +136,11 @@ class AzureRehearsal(OnEmulator):
         """What is there and should not be; a cluster that is kept, with no job, stays."""
         over = ("Completed", "Failed", "Canceled")
         jobs = [f"jobs/{n}" for n, job in state["jobs"].items() if job["status"] not in over]
-        own = [f"computes/{name}" for name, one in state["computes"].items()
-               if "drillyard-lease" in one["tags"]]  # fmt: skip
+        own = [
+            f"computes/{name}"
+            for name, one in state["computes"].items()
+            if "drillyard-lease" in one["tags"]
+        ]
         nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
         return sorted([*jobs, *own, *nodes])
 
@@ -169,9 +174,10 @@ class AzureRehearsal(OnEmulator):
     def _filled(self) -> dict[str, str]:
         start = "DRILLYARD_AZURE_"
         return {
-            name.removeprefix(start).lower(): value for name, value in self.env().items()
+            name.removeprefix(start).lower(): value
+            for name, value in self.env().items()
             if name.startswith(start)
-        }  # fmt: skip
+        }
 
 
 def _call(fault: Fault) -> tuple[str, dict[str, Any]]:

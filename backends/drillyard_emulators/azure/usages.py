@@ -14,9 +14,13 @@ _ML = "Microsoft.MachineLearningServices"
 
 
 def rows(
-    form: str, subscription: str, workspace: str, families: Iterable[str],
-    limit: Callable[[str], int], used: Callable[[bool], int],
-) -> list[dict[str, Any]]:  # fmt: skip
+    form: str,
+    subscription: str,
+    workspace: str,
+    families: Iterable[str],
+    limit: Callable[[str], int],
+    used: Callable[[bool], int],
+) -> list[dict[str, Any]]:
     """All rows of a region.
 
     Args:
@@ -31,19 +35,31 @@ def rows(
 
     def row(kind: str, name: str, current: int, most: int, where: str = root) -> dict[str, Any]:
         return {
-            "id": where, "type": f"{_ML}/{kind}/usages", "currentValue": current, "limit": most,
-            "name": {"value": name, "localizedValue": name}, "unit": "Count",
-        }  # fmt: skip
+            "id": where,
+            "type": f"{_ML}/{kind}/usages",
+            "currentValue": current,
+            "limit": most,
+            "name": {"value": name, "localizedValue": name},
+            "unit": "Count",
+        }
 
     low, dedicated = limit("lowPriorityCores"), limit("totalDedicatedCores")
     documented = form == "documented"
     found = [
         row("totalCores", "Clusters", 7, 100),
-        row("dedicatedCores", "Total Cluster Dedicated Regional vCPUs" if documented
-            else "TotalDedicatedCores", used(False), dedicated),
-        row("lowPriorityCores", "Total Cluster LowPriority Regional vCPUs" if documented
-            else "TotalLowPriorityCores", used(True), low),
-    ]  # fmt: skip
+        row(
+            "dedicatedCores",
+            "Total Cluster Dedicated Regional vCPUs" if documented else "TotalDedicatedCores",
+            used(False),
+            dedicated,
+        ),
+        row(
+            "lowPriorityCores",
+            "Total Cluster LowPriority Regional vCPUs" if documented else "TotalLowPriorityCores",
+            used(True),
+            low,
+        ),
+    ]
     for family in sorted(families):
         names = {
             one: f"{_spaced(family)} Cluster {one} vCPUs" if documented else family

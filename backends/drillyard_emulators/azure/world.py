@@ -192,15 +192,20 @@ class World:
                 },
                 "environments": sorted(self.environments),
                 "jobs": {
-                    j.name: {"status": j.shown, "error": j.error, "times": j.times,
-                             "tags": j.tags, "experiment": j.properties.get("experimentName")}
+                    j.name: {
+                        "status": j.shown,
+                        "error": j.error,
+                        "times": j.times,
+                        "tags": j.tags,
+                        "experiment": j.properties.get("experimentName"),
+                    }
                     for j in self.jobs.values()
                 },
                 "nodes": [
                     {**n, "lived_s": (n["gone"] or now) - n["born"]} for n in self.nodes.all
                 ],
                 "physics": self.physics.model_dump(),
-            }  # fmt: skip
+            }
 
     def close(self) -> None:
         """Cut every node."""

@@ -172,9 +172,13 @@ class _Prices:
         from drillyard.registry import load
 
         settings = {
-            **self._values, "machine_types": [machine_type], "zones": [zone], "spot": spot,
-            "on_demand_after": None, "on_demand_when_full": False,
-        }  # fmt: skip
+            **self._values,
+            "machine_types": [machine_type],
+            "zones": [zone],
+            "spot": spot,
+            "on_demand_after": None,
+            "on_demand_when_full": False,
+        }
         order = Order(lease_id="dy-0000000000", experiment="rehearsal", store_url="")
         try:
             cost = load("backends", self._kind)(**settings).estimate(order)
@@ -213,23 +217,33 @@ def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     if name == "skew":
         return "physics", {"skew_s": number_of(fault, -86_400, 86_400)}
     if name == "false-done":
-        return "physics", {"false_done": [
-            {"kind": kind, "probability": number_of(fault, 0, 0.9)}
-            for kind in ("delete", "compute.instanceGroupManagers.deleteInstances")
-        ]}  # fmt: skip
+        return "physics", {
+            "false_done": [
+                {"kind": kind, "probability": number_of(fault, 0, 0.9)}
+                for kind in ("delete", "compute.instanceGroupManagers.deleteInstances")
+            ]
+        }
     if name == "stockout":
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", fault.value):
             raise ConfigError(
-                "is no zone", file="command line", field="--fault stockout", value=fault.value,
-                allowed="a zone", hint="--fault stockout=europe-west1-b",
-            )  # fmt: skip
+                "is no zone",
+                file="command line",
+                field="--fault stockout",
+                value=fault.value,
+                allowed="a zone",
+                hint="--fault stockout=europe-west1-b",
+            )
         return "physics", {"stockouts": [{"zone": fault.value}]}
     metric, _, limit = fault.value.partition(":")
     if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
         raise ConfigError(
-            "is no quota", file="command line", field="--fault quota", value=fault.value,
-            allowed="METRIC:LIMIT", hint="--fault quota=PREEMPTIBLE_CPUS:8",
-        )  # fmt: skip
+            "is no quota",
+            file="command line",
+            field="--fault quota",
+            value=fault.value,
+            allowed="METRIC:LIMIT",
+            hint="--fault quota=PREEMPTIBLE_CPUS:8",
+        )
     return "catalogue", {"all_quotas": {metric: float(limit)}}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from drillyard_emulators.http.wire import App, Lost, Refusal, Request, Response
+from drillyard_emulators.http.wire import App, ConnectionLost, Refusal, Request, Response
 
 _REASONS = {403: "rateLimitExceeded", 429: "rateLimitExceeded", 503: "backendError"}
 
@@ -101,7 +101,7 @@ class Faults:
             if rule.after or rule.truncate is not None or rule.flip:
                 return self._spoil(app(request), rule)
             if rule.lose:
-                raise Lost
+                raise ConnectionLost
             return app(request) if rule.status is None else self._error(rule)
 
         return served
@@ -130,7 +130,7 @@ class Faults:
 
     def _spoil(self, answer: Response, rule: FaultRule) -> Response:
         if rule.lose:
-            raise Lost
+            raise ConnectionLost
         if rule.status is not None:
             return self._error(rule)
         if rule.flip and answer.body:

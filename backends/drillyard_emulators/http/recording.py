@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from drillyard_emulators.http.clock import EmulatedClock
-from drillyard_emulators.http.wire import App, Lost, Request, Response
+from drillyard_emulators.http.wire import App, ConnectionLost, Request, Response
 
 _KEPT = 200_000
 
@@ -56,7 +56,7 @@ class Recorder:
         def served(request: Request) -> Response:
             try:
                 answer = app(request)
-            except Lost:
+            except ConnectionLost:
                 self._keep(request, None)
                 raise
             self._keep(request, answer)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 _BODY_LIMIT = 8 << 30
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The answer never arrives: the connection is closed instead."""
 
 
@@ -151,7 +151,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         quick_ack(self.request)
         try:
             answer = self.app(self._read())
-        except Lost:
+        except ConnectionLost:
             self.close_connection = True
             with contextlib.suppress(OSError):
                 self.request.shutdown(socket.SHUT_RDWR)

@@ -56,16 +56,20 @@ def make(address: str) -> UUID:
     problem = problem_of(url)
     if problem is not None:
         raise ConfigError(
-            problem, file="--alerts", value="***",
+            problem,
+            file="--alerts",
+            value="***",
             allowed="https://…, http:// on this machine alone, env:NAME or file:PATH",
             hint="--alerts file:~/.slack-webhook",
-        )  # fmt: skip
+        )
     block = (
         SlackWebhook(url=SecretStr(url))
         if urlsplit(url).hostname == SLACK
         else CustomWebhookNotificationBlock(
-            name=NAME, url="{{address}}", secrets=SecretDict({"address": url}),
+            name=NAME,
+            url="{{address}}",
+            secrets=SecretDict({"address": url}),
             json_data={"subject": "{{subject}}", "text": "{{body}}"},
         )
-    )  # fmt: skip
+    )
     return UUID(str(block.save(NAME, overwrite=True)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drillyard_flows.deploying.files import Wanted
+from drillyard_flows.deploying.files import DesiredDeployment
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,7 +26,7 @@ class Change:
     what: str
 
 
-def parts(wanted: Wanted, folder: Path, alerts: UUID | None) -> list[Part]:
+def parts(wanted: DesiredDeployment, folder: Path, alerts: UUID | None) -> list[Part]:
     """In the order in which they need each other.
 
     Args:

@@ -12,10 +12,11 @@ from drillyard.cli.common import JsonOption, print_json
 FolderOption = Annotated[
     Path,
     typer.Option(
-        "--folder", metavar="PATH",
+        "--folder",
+        metavar="PATH",
         help="Where flow runs start on the worker's machine: relative paths in forms begin here.",
     ),
-]  # fmt: skip
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -130,16 +130,24 @@ class Deployment:
         for given in self._wanted.get("schedules") or []:
             slug = given.get("slug")
             try:
-                made.append(DeploymentScheduleCreate.model_validate({
-                    "schedule": {k: v for k, v in given.items() if k in _SCHEDULES},
-                    "active": switched.get(slug, given.get("active", True)),
-                    "slug": slug, "parameters": given.get("parameters") or {},
-                }))  # fmt: skip
+                made.append(
+                    DeploymentScheduleCreate.model_validate(
+                        {
+                            "schedule": {k: v for k, v in given.items() if k in _SCHEDULES},
+                            "active": switched.get(slug, given.get("active", True)),
+                            "slug": slug,
+                            "parameters": given.get("parameters") or {},
+                        }
+                    )
+                )
             except ValidationError as error:
                 raise ConfigError(
-                    error.errors()[0]["msg"], file="prefect.yaml", field="schedules",
-                    value=slug, hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
-                ) from None  # fmt: skip
+                    error.errors()[0]["msg"],
+                    file="prefect.yaml",
+                    field="schedules",
+                    value=slug,
+                    hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
+                ) from None
         return made
 
 

@@ -17,7 +17,7 @@ from drillyard.registry import load, names
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredDeployment:
     """What the files say."""
 
     pools: list[dict[str, Any]] = field(default_factory=list)
@@ -31,13 +31,13 @@ def own_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "deployments"
 
 
-def wanted() -> Wanted:
+def wanted() -> DesiredDeployment:
     """The files of every installed package.
 
     Raises:
         ConfigError: A file that cannot be read, or a name that is there twice.
     """
-    found = Wanted()
+    found = DesiredDeployment()
     for name in names("deployments"):
         folder = Path(load("deployments", name)())
         found.pools.extend(_entries(folder / "work-pools.yaml", "work_pools"))
@@ -67,6 +67,8 @@ def _once(found: list[str]) -> None:
     for name in found:
         if found.count(name) > 1:
             raise ConfigError(
-                "two packages bring the same name", value=name, allowed="each name once",
+                "two packages bring the same name",
+                value=name,
+                allowed="each name once",
                 hint="uninstall one of them: `drillyard list plugins`",
-            )  # fmt: skip
+            )

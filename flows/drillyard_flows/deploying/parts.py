@@ -106,9 +106,11 @@ class WorkPool:
         if found.type != self._type:
             raise ConfigError(
                 f"the server has a work pool of this name and the type {found.type}",
-                field="work_pools.type", value=self._type, allowed=found.type,
+                field="work_pools.type",
+                value=self._type,
+                allowed=found.type,
                 hint=f"prefect work-pool delete {self.name}",
-            )  # fmt: skip
+            )
         return changed(found.model_dump(), self._wanted)
 
     def apply(self, client: SyncPrefectClient) -> None:
@@ -192,10 +194,11 @@ class Automation:
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigError(
-                first["msg"], file=f"automations: {self.name}",
+                first["msg"],
+                file=f"automations: {self.name}",
                 field=".".join(str(part) for part in first["loc"]),
                 hint="the format is that of `prefect automation create --from-file`",
-            ) from None  # fmt: skip
+            ) from None
 
 
 def _action(wanted: Mapping[str, Any], alerts: UUID | None) -> dict[str, Any]:

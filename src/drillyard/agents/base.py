@@ -102,8 +102,11 @@ class LoadedPolicy:
 def policy_file_names(which: Which) -> tuple[str, ...]:
     """Names in the manifest of ``train`` that ``load_policy`` reads; the last may be missing."""
     return (
-        LEARNER_FILE, SPACES_FILE, f"policy_{which}.safetensors", f"normalisation_{which}.npz",
-    )  # fmt: skip
+        LEARNER_FILE,
+        SPACES_FILE,
+        f"policy_{which}.safetensors",
+        f"normalisation_{which}.npz",
+    )
 
 
 def load_policy(files: Mapping[str, bytes], which: Which = "best") -> LoadedPolicy:

@@ -102,8 +102,11 @@ def _out(value: Any, arrays: dict[str, np.ndarray], tensors: dict[str, torch.Ten
     if isinstance(value, dict):
         if all(isinstance(k, str) and not k.startswith("$") for k in value):
             return {k: _out(v, arrays, tensors) for k, v in value.items()}
-        return {"$items": [[_out(k, arrays, tensors), _out(v, arrays, tensors)]
-                           for k, v in value.items()]}  # fmt: skip
+        return {
+            "$items": [
+                [_out(k, arrays, tensors), _out(v, arrays, tensors)] for k, v in value.items()
+            ]
+        }
     raise Bug(f"a {type(value).__name__} cannot go into a checkpoint")
 
 

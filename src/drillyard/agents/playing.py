@@ -43,9 +43,12 @@ class Playing:
         if self._masked:
             masks["action_masks"] = np.stack(self._venv.env_method("action_masks"))
         actions, self._memory = self._policy.predict(
-            observations, state=self._memory, episode_start=starts,
-            deterministic=self._deterministic, **masks,
-        )  # fmt: skip
+            observations,
+            state=self._memory,
+            episode_start=starts,
+            deterministic=self._deterministic,
+            **masks,
+        )
         return np.asarray(actions)
 
 

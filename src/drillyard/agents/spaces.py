@@ -20,9 +20,12 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
         return {"kind": "Dict", "spaces": {k: space_to_json(s) for k, s in space.items()}}
     if isinstance(space, spaces.Box):
         return {
-            "kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape),
-            "low": _bounds(space.low), "high": _bounds(space.high),
-        }  # fmt: skip
+            "kind": "Box",
+            "dtype": str(space.dtype),
+            "shape": list(space.shape),
+            "low": _bounds(space.low),
+            "high": _bounds(space.high),
+        }
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):

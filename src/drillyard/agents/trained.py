@@ -89,19 +89,26 @@ def load_trained(
     """
     record, accepted = mailbox.experiment_record(), mailbox.accepted(run, Phase.TRAIN)
     if accepted is None:
-        raise NotFound(f"{mailbox.experiment}/{run} has no finished training",
-                       hint="see `drillyard status`")  # fmt: skip
+        raise NotFound(
+            f"{mailbox.experiment}/{run} has no finished training", hint="see `drillyard status`"
+        )
     if evaluation is None:
         evaluated = mailbox.accepted(run, Phase.EVALUATE)
         evaluation = dict(evaluated.summary) if evaluated is not None else {}
     files, which = policy_files(mailbox, run, wanted)
     own = mailbox.run(run)
     return Trained(
-        experiment=mailbox.experiment, run=run, seed=own.seed, which=which,
-        spec=bound(ExperimentSpec.model_validate(record.spec), own), files=files,
-        policy=load_policy(files, which), training=dict(accepted.summary),
-        evaluation=evaluation, versions=dict(record.versions),
-    )  # fmt: skip
+        experiment=mailbox.experiment,
+        run=run,
+        seed=own.seed,
+        which=which,
+        spec=bound(ExperimentSpec.model_validate(record.spec), own),
+        files=files,
+        policy=load_policy(files, which),
+        training=dict(accepted.summary),
+        evaluation=evaluation,
+        versions=dict(record.versions),
+    )
 
 
 @contextmanager

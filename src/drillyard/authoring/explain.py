@@ -23,9 +23,11 @@ _PARAMETER = re.compile(
 )
 _LAST = re.compile(r"children\[\d+\]\.\Z")
 _FROM_RUN = {
-    "trial_id": "the trial", "trial_runner_id": "the trial", "run_id": "each run",
+    "trial_id": "the trial",
+    "trial_runner_id": "the trial",
+    "run_id": "each run",
     "seed": "each run's seed",
-}  # fmt: skip
+}
 
 
 def values(loaded: Loaded) -> list[tuple[str, Any, str]]:
@@ -75,10 +77,16 @@ def runs(loaded: Loaded) -> list[dict[str, Any]]:
         if spec.run_name:
             own = bind(spec, {**parameters, "run_id": run, "seed": seed})
             name = run_name(own, run=run, seed=seed, at=_now())
-        found.append({
-            "run": run, "name": name, "seed": seed, "phases": ["train", "evaluate", "store"],
-            "backend": spec.backend, "parameters": parameters,
-        })  # fmt: skip
+        found.append(
+            {
+                "run": run,
+                "name": name,
+                "seed": seed,
+                "phases": ["train", "evaluate", "store"],
+                "backend": spec.backend,
+                "parameters": parameters,
+            }
+        )
     return found
 
 
@@ -104,15 +112,20 @@ def tree(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
         name: {"value": value, "from": origins.find(name, "")} for name, value in given.items()
     }
     return {
-        "name": spec.name, "workload": spec.workload, "parameters": shown,
+        "name": spec.name,
+        "workload": spec.workload,
+        "parameters": shown,
         "children": _children(spec, "", given, shown, origins),
-    }  # fmt: skip
+    }
 
 
 def _children(
-    parent: Any, scope: str, given: Mapping[str, Any], above: Mapping[str, Any],
+    parent: Any,
+    scope: str,
+    given: Mapping[str, Any],
+    above: Mapping[str, Any],
     origins: _Origins,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     from drillyard.spec.binding import child_parameters
 
     found = []
@@ -126,10 +139,14 @@ def _children(
             if inherited and above[name]["from"] == origin:
                 origin += f", from {parent.name}"
             shown[name] = {"value": value, "from": origin}
-        found.append({
-            "name": child.name, "workload": child.workload, "parameters": shown,
-            "children": _children(child, here, own, shown, origins),
-        })  # fmt: skip
+        found.append(
+            {
+                "name": child.name,
+                "workload": child.workload,
+                "parameters": shown,
+                "children": _children(child, here, own, shown, origins),
+            }
+        )
     return found
 
 

@@ -32,15 +32,26 @@ SCHEMA_COMMENT = f"# yaml-language-server: $schema={SCHEMA_FILE}"
 _NOT_HERE = frozenset({"children", "script", "mock", "per_run"})
 """Fields of other workloads, and what drillyard itself writes."""
 _KINDS = {
-    "string": "text", "array": "a list", "object": "a mapping", "null": "null",
-    "integer": "a whole number", "number": "a number",
-}  # fmt: skip
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+    "integer": "a whole number",
+    "number": "a number",
+}
 _UNITS = {
-    "steps": "environment steps", "episodes": "episodes", "max_time_s": "seconds",
-    "checkpoint_every": "environment steps", "log_interval": "environment steps",
-    "after_episodes": "episodes", "max_hours": "hours", "threads": "threads", "workers": "runs",
-    "n_envs": "copies", "gpus": "GPUs",
-}  # fmt: skip
+    "steps": "environment steps",
+    "episodes": "episodes",
+    "max_time_s": "seconds",
+    "checkpoint_every": "environment steps",
+    "log_interval": "environment steps",
+    "after_episodes": "episodes",
+    "max_hours": "hours",
+    "threads": "threads",
+    "workers": "runs",
+    "n_envs": "copies",
+    "gpus": "GPUs",
+}
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,11 @@ def generate(
     path = None if out is None else Path(out)
     if path is not None and path.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(
-            "is no YAML file", file=str(path), allowed="a name that ends with .yaml",
+            "is no YAML file",
+            file=str(path),
+            allowed="a name that ends with .yaml",
             hint="comments are what this is for, and JSON has none",
-        )  # fmt: skip
+        )
     algorithm = algorithm if ":" in algorithm else algorithm.lower()
     _must_fit(algorithm, simulator, path.parent if path else Path())
     there = path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
@@ -106,27 +119,30 @@ def generate(
     return made
 
 
-def _completed(
-    path: Path, there: str, algorithm: str, simulator: str, steps: int
-) -> Generated:  # fmt: skip
+def _completed(path: Path, there: str, algorithm: str, simulator: str, steps: int) -> Generated:
     from drillyard.spec.load import load
 
     spec = load(path).spec  # a file that is wrong is mended by hand, with its errors
     if spec.learner is None or spec.simulator is None or spec.train is None:
         raise ConfigError(
-            f"is an experiment of the workload {spec.workload!r}", file=str(path),
-            field="workload", hint="choose another file with -o",
-        )  # fmt: skip
+            f"is an experiment of the workload {spec.workload!r}",
+            file=str(path),
+            field="workload",
+            hint="choose another file with -o",
+        )
     for asked, has, where in (
         (algorithm, spec.learner.algorithm, "learner.algorithm"),
         (simulator, spec.simulator.id, "simulator.id"),
     ):
         if asked != has:
             raise ConfigError(
-                f"the file is there and is about {has!r}, not {asked!r}", file=str(path),
-                field=where, value=has, allowed="the same, to complete the file",
+                f"the file is there and is about {has!r}, not {asked!r}",
+                file=str(path),
+                field=where,
+                value=has,
+                allowed="the same, to complete the file",
                 hint="choose another file with -o; this one was not touched",
-            )  # fmt: skip
+            )
     entries = _entries(
         algorithm, simulator, spec.name, spec.train.steps or steps, spec.learner, spec
     )
@@ -138,9 +154,13 @@ def _completed(
 
 
 def _entries(
-    algorithm: str, simulator: str, name: str, steps: int,
-    learner: LearnerSpec | None = None, spec: ExperimentSpec | None = None,
-) -> list[Entry]:  # fmt: skip
+    algorithm: str,
+    simulator: str,
+    name: str,
+    steps: int,
+    learner: LearnerSpec | None = None,
+    spec: ExperimentSpec | None = None,
+) -> list[Entry]:
     """Everything that a file of this algorithm and world can say.
 
     Args:
@@ -189,9 +209,7 @@ def _tuned(tuned: dict[str, Any], part: str) -> dict[str, Any]:
     return {k: v for k, v in tuned.get(part, {}).items() if k != "id"}
 
 
-def _arguments(
-    algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int
-) -> dict[str, Any]:  # fmt: skip
+def _arguments(algorithm: str, tuned: dict[str, Any], steps: int, n_envs: int) -> dict[str, Any]:
     own = tuned.get("learner", {}).get("args", {})
     found = {k: v for k, v in ARGUMENTS.get(algorithm, {}).items() if k not in OURS}
     found.update(own)
@@ -312,14 +330,19 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
     """Refuse names that nobody knows, and an algorithm that cannot act in the world."""
     if ":" not in algorithm and algorithm not in names("learners"):
         raise ConfigError(
-            f"unknown learner {algorithm!r}", field="learner.algorithm", value=algorithm,
-            allowed=", ".join(names("learners")), hint=nearest(algorithm, names("learners")),
-        )  # fmt: skip
+            f"unknown learner {algorithm!r}",
+            field="learner.algorithm",
+            value=algorithm,
+            allowed=", ".join(names("learners")),
+            hint=nearest(algorithm, names("learners")),
+        )
     if ":" in simulator and not re.fullmatch(r"[\w.]+:[\w.-]+", simulator):
         raise ConfigError(
-            "is no `module:Class`", field="simulator.id", value=simulator,
+            "is no `module:Class`",
+            field="simulator.id",
+            value=simulator,
             allowed="a registered name, a Gymnasium id, or module:Class",
-        )  # fmt: skip
+        )
     if algorithm not in ARGUMENTS:
         return  # a plug-in's `check` knows, and `drillyard check` asks it
     from drillyard.simulators.make import make_env

@@ -186,6 +186,14 @@ def delays_of(backend: object) -> Delays:
 
 
 CAPABILITIES: tuple[type, ...] = (
-    HasDelays, TendsLeases, ProvidesStore, HasClock, HasConsole, ProtectsLeases,
-    ExplainsLosses, SimulatesPreemption, NeedsExtra, HasSettings,
-)  # fmt: skip
+    HasDelays,
+    TendsLeases,
+    ProvidesStore,
+    HasClock,
+    HasConsole,
+    ProtectsLeases,
+    ExplainsLosses,
+    SimulatesPreemption,
+    NeedsExtra,
+    HasSettings,
+)

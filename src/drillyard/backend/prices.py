@@ -33,9 +33,12 @@ def cost(
     if hours is None and per_hour > 0:
         note = f"{note}; no limit in time" if note else "no limit in time"
     return Cost(
-        per_hour=per_hour, total=per_hour * (hours or 0.0), currency=currency,
-        prices_of=prices_of, note=note,
-    )  # fmt: skip
+        per_hour=per_hour,
+        total=per_hour * (hours or 0.0),
+        currency=currency,
+        prices_of=prices_of,
+        note=note,
+    )
 
 
 def over(cost: Cost, seconds: float) -> Cost:

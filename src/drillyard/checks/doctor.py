@@ -13,9 +13,14 @@ from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.system.optional_packages import install, missing
 
 _PACKAGES = {
-    "prefect": "control", "fastapi": "control", "mlflow": "control", "gymnasium": "rl",
-    "stable-baselines3": "rl", "torch": "rl", "safetensors": "rl",
-}  # fmt: skip
+    "prefect": "control",
+    "fastapi": "control",
+    "mlflow": "control",
+    "gymnasium": "rl",
+    "stable-baselines3": "rl",
+    "torch": "rl",
+    "safetensors": "rl",
+}
 """Package -> the extra that brings it."""
 _FASTAPI_LIMIT = (0, 155)
 """prefect 3.8.8 cannot start its server from here on."""
@@ -32,10 +37,17 @@ def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[
         write: Write, read and delete one object in each of their stores.
     """
     checks: list[Callable[[], Iterator[Finding]]] = [
-        _python, _packages, lambda: _store(store), _git, _prefect, _mlflow, _backends, _plugins,
+        _python,
+        _packages,
+        lambda: _store(store),
+        _git,
+        _prefect,
+        _mlflow,
+        _backends,
+        _plugins,
         *(functools.partial(_backend, text) for text in on),
         *(functools.partial(_written, store, text) for text in (on or [""]) if write),
-    ]  # fmt: skip
+    ]
     found: list[Finding] = []
     for one in checks:
         try:
@@ -55,9 +67,10 @@ def _python() -> Iterator[Finding]:
 
     memory = psutil.virtual_memory()
     yield Finding(
-        Severity.OK, "machine",
+        Severity.OK,
+        "machine",
         f"{cores} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-    )  # fmt: skip
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -72,22 +85,28 @@ def _packages() -> Iterator[Finding]:
         numbers = tuple(int(p) for p in found.split("+")[0].split(".")[:2] if p.isdigit())
         if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
             yield Finding(
-                Severity.ERROR, name, f"{found}: Prefect cannot start its server with it",
+                Severity.ERROR,
+                name,
+                f"{found}: Prefect cannot start its server with it",
                 "pip install 'fastapi>=0.139,<0.151'",
-            )  # fmt: skip
+            )
         elif name == "torch" and numbers < _TORCH_FLOOR:
             yield Finding(
-                Severity.ERROR, name, f"{found} can run code from weight files",
+                Severity.ERROR,
+                name,
+                f"{found} can run code from weight files",
                 "pip install 'torch>=2.10'",
-            )  # fmt: skip
+            )
         else:
             yield Finding(Severity.OK, name, found)
     for engine, name in PACKAGES.items():
         if lacking := missing(engine):
             yield Finding(
-                Severity.WARNING, f"engine {engine}", f"lacks {', '.join(lacking)}",
+                Severity.WARNING,
+                f"engine {engine}",
+                f"lacks {', '.join(lacking)}",
                 f"{install(engine)}, where it is wanted",
-            )  # fmt: skip
+            )
         else:
             yield Finding(Severity.OK, f"engine {engine}", f"{name} {version(name)}")
 
@@ -149,11 +168,15 @@ def _backends() -> Iterator[Finding]:
         if name != "local":
             lacking = missing(name) if package == "drillyard" else []
             yield (
-                Finding(Severity.WARNING, f"backend {name}", f"lacks {', '.join(lacking)}",
-                        f"{install(name)}, where it is wanted")
-                if lacking else
-                Finding(Severity.OK, f"backend {name}", f"installed ({package})")
-            )  # fmt: skip
+                Finding(
+                    Severity.WARNING,
+                    f"backend {name}",
+                    f"lacks {', '.join(lacking)}",
+                    f"{install(name)}, where it is wanted",
+                )
+                if lacking
+                else Finding(Severity.OK, f"backend {name}", f"installed ({package})")
+            )
             continue
         yield from _backend(name)
 

@@ -95,7 +95,7 @@ def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding
         UserError: There is no such simulator.
     """
     from drillyard.simulators.check import check_simulator, measure_speed
-    from drillyard.simulators.trying import try_limits
+    from drillyard.simulators.stress_test import try_limits
 
     def look() -> list[Finding]:
         found = check_simulator(simulator, speed=False)
@@ -122,14 +122,18 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
         return watched(look, limit_s, "importing it")
     except (Silence, Death) as ended:
         raise SimulatorError(
-            str(ended), field="simulator.id", allowed="a simulator that can be stepped",
+            str(ended),
+            field="simulator.id",
+            allowed="a simulator that can be stepped",
             hint="mend the simulator",
-        ) from ended  # fmt: skip
+        ) from ended
     except SystemExit as end:
         raise SimulatorError(
-            f"your code called sys.exit({end.code!r})", field="simulator.id",
-            allowed="a simulator that can be stepped", hint="raise an exception instead",
-        ) from end  # fmt: skip
+            f"your code called sys.exit({end.code!r})",
+            field="simulator.id",
+            allowed="a simulator that can be stepped",
+            hint="raise an exception instead",
+        ) from end
 
 
 def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
@@ -138,15 +142,23 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
     try:
         return watched(look, limit_s, "importing it")
     except Silence as silence:
-        return [Finding(
-            Severity.ERROR, "simulator", f"{silence}",
-            "mend the simulator; where it needs that long: --set budget.check_s=120",
-        )]  # fmt: skip
+        return [
+            Finding(
+                Severity.ERROR,
+                "simulator",
+                f"{silence}",
+                "mend the simulator; where it needs that long: --set budget.check_s=120",
+            )
+        ]
     except Death as death:
-        return [Finding(
-            Severity.ERROR, "simulator", str(death),
-            "native code of the simulator crashed, or it called os._exit; a run would end so too",
-        )]  # fmt: skip
+        return [
+            Finding(
+                Severity.ERROR,
+                "simulator",
+                str(death),
+                "native code of the simulator crashed, or it called os._exit; a run would end so too",
+            )
+        ]
 
 
 def _world(loaded: Loaded, speed: bool) -> list[Finding]:
@@ -188,7 +200,7 @@ def _limits(loaded: Loaded) -> list[Finding]:
     if loaded.spec.simulator is None:
         return []
     from drillyard.simulators.check import measure_speed
-    from drillyard.simulators.trying import try_limits
+    from drillyard.simulators.stress_test import try_limits
 
     found = try_limits(loaded.spec.simulator)
     if any(f.severity is Severity.ERROR for f in found):
@@ -235,12 +247,15 @@ def _study(loaded: Loaded) -> list[Finding]:
         text += "fresh episodes" if study.population else fresh
     found = [Finding(Severity.OK, "study", text)]
     if study.planned and study.planned <= study.by_chance:
-        found.append(Finding(
-            Severity.WARNING, "study.trials",
-            f"{study.chooser} never chooses: its first {study.by_chance} trials are drawn by "
-            f"chance, and there are {study.planned}",
-            f"raise study.trials above {study.by_chance}, or write `chooser: random`",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                Severity.WARNING,
+                "study.trials",
+                f"{study.chooser} never chooses: its first {study.by_chance} trials are drawn by "
+                f"chance, and there are {study.planned}",
+                f"raise study.trials above {study.by_chance}, or write `chooser: random`",
+            )
+        )
     if study.storage is None or study.chooser not in MODELS:
         return found
     from drillyard.studies.model import check_storage
@@ -248,8 +263,11 @@ def _study(loaded: Loaded) -> list[Finding]:
     try:
         check_storage(study.storage)
     except InfrastructureError as error:
-        found.append(Finding(Severity.ERROR, "study.storage", error.message, error.hint,
-                             infrastructure=True))  # fmt: skip
+        found.append(
+            Finding(
+                Severity.ERROR, "study.storage", error.message, error.hint, infrastructure=True
+            )
+        )
     return found
 
 
@@ -267,15 +285,24 @@ def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> li
     except UserError as error:
         missing = _missing_module(error)
         if missing is not None and loaded.spec.requirements:
-            return [Finding(
-                Severity.WARNING, subject,
-                f"not checked: {missing!r} is not installed here; setup installs `requirements:` "
-                "on the workers",
-            )]  # fmt: skip
+            return [
+                Finding(
+                    Severity.WARNING,
+                    subject,
+                    f"not checked: {missing!r} is not installed here; setup installs `requirements:` "
+                    "on the workers",
+                )
+            ]
         return [as_finding(error, subject)]
     except SystemExit as end:
-        return [Finding(Severity.ERROR, subject, f"your code called sys.exit({end.code!r})",
-                        "raise an exception instead; it is shown as the reason")]  # fmt: skip
+        return [
+            Finding(
+                Severity.ERROR,
+                subject,
+                f"your code called sys.exit({end.code!r})",
+                "raise an exception instead; it is shown as the reason",
+            )
+        ]
 
 
 def _missing_module(error: BaseException | None) -> str | None:

@@ -20,26 +20,29 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
     budget = f"{train.steps:,} steps" if train.steps else f"{train.episodes:,} episodes"
     runs = len(spec.seeds)
     yield Finding(
-        Severity.OK, "budget",
+        Severity.OK,
+        "budget",
         f"{runs} run{'s' if runs > 1 else ''} of {budget}, {train.n_envs} "
         f"cop{'ies' if train.n_envs > 1 else 'y'} of the simulator each",
-    )  # fmt: skip
+    )
     rollout = _rollout(loaded)
     every = train.checkpoint_every
     if every and rollout and every % rollout:
         rounded = -(-every // rollout) * rollout
         yield Finding(
-            Severity.OK, "checkpoints",
+            Severity.OK,
+            "checkpoints",
             f"every {every:,} steps becomes the next rollout boundary: {rounded:,} steps "
             f"(a rollout is {rollout:,} steps)",
-        )  # fmt: skip
+        )
     yield from _never(loaded)
     if train.max_time_s is not None:
         yield Finding(
-            Severity.WARNING, "budget",
+            Severity.WARNING,
+            "budget",
             "train.max_time_s stops by the clock: such a run is not reproducible",
             "use train.steps alone for results that can be repeated",
-        )  # fmt: skip
+        )
 
 
 def _never(loaded: Loaded) -> Iterator[Finding]:
@@ -49,18 +52,20 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
         return
     if train.checkpoint_every is not None and train.checkpoint_every > train.steps:
         yield Finding(
-            Severity.WARNING, "train.checkpoint_every",
+            Severity.WARNING,
+            "train.checkpoint_every",
             f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
             "checkpoint is written, and a run that is killed starts over",
             f"for example {max(1, train.steps // 10):,}; null takes a tenth of the budget",
-        )  # fmt: skip
+        )
     if every is not None and every.steps is not None and every.steps > train.steps:
         yield Finding(
-            Severity.WARNING, "evaluate.every.steps",
+            Severity.WARNING,
+            "evaluate.every.steps",
             f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
             "evaluation during training, and the best policy is the final one",
             "give fewer steps, or every: null",
-        )  # fmt: skip
+        )
 
 
 def _rollout(loaded: Loaded) -> int | None:

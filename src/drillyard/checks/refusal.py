@@ -47,16 +47,22 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         error = loaded.locate(error)
     if error.field == "backend" and error.file == "--set":
         # Chosen on the command line, perhaps by `--on`: what is wrong stands in no file.
-        error = ConfigError(error.message, field=finding.subject.partition(":")[0],
-                            hint=error.hint)  # fmt: skip
+        error = ConfigError(
+            error.message, field=finding.subject.partition(":")[0], hint=error.hint
+        )
     if error.value is None and error.field is not None:
         error = error.but(value=_value(loaded, error.field))
     error = error.but(
         allowed=error.allowed or _ALLOWED.get(str(error.field)),
         hint=error.hint or "see `drillyard explain` for where each value comes from",
     )
-    return replace(finding, subject=error.field or finding.subject, message=error.said(),
-                   fix=error.hint, error=error)  # fmt: skip
+    return replace(
+        finding,
+        subject=error.field or finding.subject,
+        message=error.said(),
+        fix=error.hint,
+        error=error,
+    )
 
 
 def _first(field: str) -> str:
@@ -87,8 +93,9 @@ def refuse(findings: Sequence[Finding]) -> None:
     """
     found = [f for f in findings if f.severity is Severity.ERROR]
     if found and all(f.infrastructure for f in found):
-        raise ControlPlaneError("\n".join(str(f.error or f.message) for f in found),
-                                hint=found[0].fix)  # fmt: skip
+        raise ControlPlaneError(
+            "\n".join(str(f.error or f.message) for f in found), hint=found[0].fix
+        )
     errors = [f.error or ConfigError(f.message, field=f.subject, hint=f.fix) for f in found]
     if len(errors) == 1:
         raise errors[0]

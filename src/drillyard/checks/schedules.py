@@ -33,8 +33,10 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
         answer = servers.ask(
             f"{url.rstrip('/')}{path}",
             {"Content-Type": "application/json", **servers.prefect_login()},
-            servers.SERVER_TIMEOUT_S, data=json.dumps(body).encode(), most_bytes=_MOST_BYTES,
-        )  # fmt: skip
+            servers.SERVER_TIMEOUT_S,
+            data=json.dumps(body).encode(),
+            most_bytes=_MOST_BYTES,
+        )
         return json.loads(answer.text), answer.at or time.time()
 
     try:
@@ -45,26 +47,36 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
         for one in found:
             if not any(_endless(s, now - settled_s) for s in one["schedules"]):
                 continue
-            ahead, _ = ask("/flow_runs/count", {"flow_runs": {
-                "deployment_id": {"any_": [one["id"]]},
-                "state": {"type": {"any_": ["SCHEDULED"]}},
-                "expected_start_time": {"after_": datetime.fromtimestamp(now, UTC).isoformat()},
-            }})  # fmt: skip
+            ahead, _ = ask(
+                "/flow_runs/count",
+                {
+                    "flow_runs": {
+                        "deployment_id": {"any_": [one["id"]]},
+                        "state": {"type": {"any_": ["SCHEDULED"]}},
+                        "expected_start_time": {
+                            "after_": datetime.fromtimestamp(now, UTC).isoformat()
+                        },
+                    }
+                },
+            )
             if not ahead:
                 flow = str(one.get("entrypoint") or "").rpartition(":")[2]
                 idle.append(f"{flow}/{one['name']}".lstrip("/"))
     except OSError as error:
         yield Finding(
-            Severity.WARNING, "prefect schedules", f"cannot be read: {error}",
+            Severity.WARNING,
+            "prefect schedules",
+            f"cannot be read: {error}",
             "look at the server's log, then ask again",
-        )  # fmt: skip
+        )
         return
     if idle:
         yield Finding(
-            Severity.ERROR, "prefect schedules",
+            Severity.ERROR,
+            "prefect schedules",
             f"are on, and the server plans no run of {', '.join(sorted(idle))}",
             "its scheduler does not work: look at the server's log; of `up`: logs/prefect.log",
-        )  # fmt: skip
+        )
 
 
 def _endless(schedule: Mapping[str, Any], before: float) -> bool:

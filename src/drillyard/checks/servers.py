@@ -53,9 +53,11 @@ def prefect(url: str) -> Iterator[Finding]:
     problem = reach(f"{api}/health")
     if problem is not None:
         yield Finding(
-            Severity.ERROR, "prefect api", f"{shown} cannot be reached: {problem}",
+            Severity.ERROR,
+            "prefect api",
+            f"{shown} cannot be reached: {problem}",
             "start that server, or unset PREFECT_API_URL",
-        )  # fmt: skip
+        )
         return
     open_ = unguarded(url)
     if open_ is not None:
@@ -66,12 +68,15 @@ def prefect(url: str) -> Iterator[Finding]:
     except urllib.error.HTTPError as error:
         closed = error.code in (401, 403)
         yield Finding(
-            Severity.ERROR, "prefect api",
-            f"{shown} does not let us in ({error.code})" if closed else
-            f"{shown} is no API of Prefect ({error.code})",
+            Severity.ERROR,
+            "prefect api",
+            f"{shown} does not let us in ({error.code})"
+            if closed
+            else f"{shown} is no API of Prefect ({error.code})",
             "user:password stands in PREFECT_API_AUTH_STRING; of `up`: source its env.sh"
-            if closed else "the address ends in /api",
-        )  # fmt: skip
+            if closed
+            else "the address ends in /api",
+        )
         return
     except OSError as error:
         reason = getattr(error, "reason", None) or error
@@ -95,11 +100,12 @@ def unguarded(url: str) -> Finding | None:
     if not answers_strangers(f"{url.rstrip('/')}/admin/version"):
         return None
     return Finding(
-        Severity.ERROR, "prefect api",
+        Severity.ERROR,
+        "prefect api",
         f"{redact(url)} answers without a password and is not on this machine",
         # As an assignment it would be taken for a secret, and masked.
         "start it with user:password in PREFECT_SERVER_API_AUTH_STRING, behind a proxy with TLS",
-    )  # fmt: skip
+    )
 
 
 def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
@@ -110,15 +116,18 @@ def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
         ours = version
     if version.split(".")[:2] != ours.split(".")[:2]:
         yield Finding(
-            Severity.WARNING, "prefect api", f"{shown} is version {version}, here is {ours}",
+            Severity.WARNING,
+            "prefect api",
+            f"{shown} is version {version}, here is {ours}",
             "use the same on both sides; the server is never the older one",
-        )  # fmt: skip
+        )
     if answer.at is not None and abs(answer.at - time.time()) > _SKEW_S:
         yield Finding(
-            Severity.WARNING, "prefect api",
+            Severity.WARNING,
+            "prefect api",
             f"its clock and this machine's are {abs(answer.at - time.time()):.0f} s apart",
             "let both take the time from the network",
-        )  # fmt: skip
+        )
     yield Finding(Severity.OK, "prefect api", f"{shown} answers (Prefect {version})")
 
 
@@ -136,30 +145,35 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         yield Finding(
-            Severity.WARNING if offline_ok else Severity.ERROR, "tracking.mlflow",
+            Severity.WARNING if offline_ok else Severity.ERROR,
+            "tracking.mlflow",
             f"{shown} cannot be reached: {reason}"
             + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
-            None if offline_ok else "start the server; or go on with --offline-ok and send the "
+            None
+            if offline_ok
+            else "start the server; or go on with --offline-ok and send the "
             "points later with `drillyard sync`",
             infrastructure=True,
-        )  # fmt: skip
+        )
         return
     numbers = tuple(int(p) for p in version.strip().split(".")[:2] if p.isdigit())
     if numbers and numbers < _MLFLOW_FLOOR:
         yield Finding(
-            Severity.ERROR, "tracking.mlflow",
+            Severity.ERROR,
+            "tracking.mlflow",
             f"{shown} runs MLflow {version.strip()}, which has known security holes",
             f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
-        )  # fmt: skip
+        )
         return
     if host not in _LOOPBACK and answers_strangers(
         f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     ):
         yield Finding(
-            Severity.ERROR, "tracking.mlflow",
+            Severity.ERROR,
+            "tracking.mlflow",
             f"{shown} answers without a password and is not on this machine",
             "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
-        )  # fmt: skip
+        )
         return
     yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
 
@@ -181,9 +195,12 @@ def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]
     except DrillyardError as error:
         away = isinstance(error, InfrastructureError)
         yield Finding(
-            Severity.WARNING if away and offline_ok else Severity.ERROR, "tracking.mlflow",
-            f"{uri}: {error.message}", error.hint, infrastructure=away,
-        )  # fmt: skip
+            Severity.WARNING if away and offline_ok else Severity.ERROR,
+            "tracking.mlflow",
+            f"{uri}: {error.message}",
+            error.hint,
+            infrastructure=away,
+        )
     else:
         yield Finding(Severity.OK, "tracking.mlflow", f"{uri} answers")
 

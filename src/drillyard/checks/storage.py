@@ -37,24 +37,27 @@ def disk(store: str, runs: int = 1, *, claims: bool = True) -> Iterator[Finding]
     free, needed = shutil.disk_usage(there).free, _FREE_PER_RUN * min(runs, 64)
     if free < needed:
         yield Finding(
-            Severity.ERROR, "store",
+            Severity.ERROR,
+            "store",
             f"{free:,} bytes are free at {there}, and two checkpoints of each run need about "
             f"{needed:,} bytes",
             "make room, or name another place with --store",
-        )  # fmt: skip
+        )
     elif not os.access(there, os.W_OK | os.X_OK):
         yield Finding(
-            Severity.ERROR, "store", f"{there} cannot be written to",
+            Severity.ERROR,
+            "store",
+            f"{there} cannot be written to",
             "change its permissions, or name another place with --store",
-        )  # fmt: skip
+        )
     elif claims and (refusal := links_refused(there)) is not None:
         yield Finding(
-            Severity.ERROR, "store",
-            f"{there} is on a file system without hard links ({refusal}), and claims "
-            "need them",
+            Severity.ERROR,
+            "store",
+            f"{there} is on a file system without hard links ({refusal}), and claims need them",
             "name a folder on another disk with --store: ext4, XFS, Btrfs, APFS, NTFS and NFS "
             "have them",
-        )  # fmt: skip
+        )
     else:
         yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
 

@@ -28,12 +28,17 @@ def register(app: typer.Typer) -> None:
 
 def assess(
     what: Annotated[
-        str, typer.Argument(metavar="NAME|NAME/RUN|FILE", help="An experiment or a run that was "
-                            "trained; or an experiment file, for a baseline.")
+        str,
+        typer.Argument(
+            metavar="NAME|NAME/RUN|FILE",
+            help="An experiment or a run that was trained; or an experiment file, for a baseline.",
+        ),
     ],
     conditions: Annotated[
-        Path, typer.Option("--conditions", metavar="FILE", help="CSV, JSON or YAML: a list of "
-                           "reset values.")
+        Path,
+        typer.Option(
+            "--conditions", metavar="FILE", help="CSV, JSON or YAML: a list of reset values."
+        ),
     ],
     policy: PolicyOption = "agent",
     which: Annotated[
@@ -43,8 +48,12 @@ def assess(
         int | None, typer.Option("--max-steps", min=1, help="End episodes after so many steps.")
     ] = None,
     success: Annotated[
-        str, typer.Option("--success", metavar="EXPRESSION", help="Of final states, "
-                          "episode_return, length, terminated, truncated.")
+        str,
+        typer.Option(
+            "--success",
+            metavar="EXPRESSION",
+            help="Of final states, episode_return, length, terminated, truncated.",
+        ),
     ] = "",
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes side by side.")
@@ -55,7 +64,7 @@ def assess(
     ] = Path("assessment"),
     store: StoreOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Play an episode from each condition: a table, a page, CSV of results and of every step."""
     from drillyard.errors import UserError
     from drillyard.evaluation.assessment import FILES, summary
@@ -67,10 +76,20 @@ def assess(
     check_folder(out, "--out")
     there = [out / name for name in FILES if (out / name).exists()]
     if there:
-        raise UserError(f"{there[0]} is there already; nothing was played",
-                        hint="choose another folder with --out")  # fmt: skip
-    request = asked(what, conditions, policy=policy, which=which, max_steps=max_steps,
-                    success=success, seed=seed, store=store)  # fmt: skip
+        raise UserError(
+            f"{there[0]} is there already; nothing was played",
+            hint="choose another folder with --out",
+        )
+    request = asked(
+        what,
+        conditions,
+        policy=policy,
+        which=which,
+        max_steps=max_steps,
+        success=success,
+        seed=seed,
+        store=store,
+    )
     found = play_all(request, workers)
     with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)

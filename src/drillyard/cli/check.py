@@ -40,8 +40,11 @@ def check_command(
     context: typer.Context,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE|SIMULATOR", help="The experiment file; or a simulator alone: "
-                       "a built-in, a Gymnasium id, module:Class."),
+        typer.Argument(
+            metavar="FILE|SIMULATOR",
+            help="The experiment file; or a simulator alone: "
+            "a built-in, a Gymnasium id, module:Class.",
+        ),
     ],
     sets: SetOption = None,
     globals_: GlobalsOption = None,
@@ -52,11 +55,14 @@ def check_command(
     offline_ok: OfflineOption = False,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="FILE.svg|FILE.png", help="Draw an episode under the "
-                     "first baseline and at random."),
+        typer.Option(
+            "--picture",
+            metavar="FILE.svg|FILE.png",
+            help="Draw an episode under the first baseline and at random.",
+        ),
     ] = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Verify an experiment without running it: file, names, spaces, simulator, disk."""
     from drillyard.checks.experiment import check, check_alone, is_simulator
     from drillyard.cli.failures import fields_of
@@ -75,10 +81,16 @@ def check_command(
     findings = check(
         loaded, store=store_url(store, loaded.spec), offline_ok=offline_ok, speed=True
     )
-    _tell(loaded.spec.name, findings, "can be run", as_json, {
-        "file": str(loaded.file),
-        "errors": [fields_of(f.error) for f in findings if f.error is not None],
-    })  # fmt: skip
+    _tell(
+        loaded.spec.name,
+        findings,
+        "can be run",
+        as_json,
+        {
+            "file": str(loaded.file),
+            "errors": [fields_of(f.error) for f in findings if f.error is not None],
+        },
+    )
     if picture is not None and loaded.spec.simulator is not None:
         from drillyard.system.import_path import importable
 
@@ -88,17 +100,26 @@ def check_command(
 
 
 def _tell(
-    name: str, findings: Sequence[Finding], good_word: str, as_json: bool,
+    name: str,
+    findings: Sequence[Finding],
+    good_word: str,
+    as_json: bool,
     more: dict[str, object] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """The findings and a verdict; does not return where there are errors."""
     from drillyard.findings import Severity
 
     errors = [f for f in findings if f.severity is Severity.ERROR]
     notes = sum(f.severity is Severity.WARNING for f in findings)
     if as_json:
-        print_json({"name": name, "ok": not errors, **(more or {}),
-                    "findings": [finding_json(f) for f in findings]})  # fmt: skip
+        print_json(
+            {
+                "name": name,
+                "ok": not errors,
+                **(more or {}),
+                "findings": [finding_json(f) for f in findings],
+            }
+        )
     else:
         print_findings(findings)
         word = good_word if not errors else "cannot be run as it is"
@@ -114,8 +135,13 @@ def _check_picture(path: Path) -> None:
     from drillyard.system.output_files import check_file
 
     if path.suffix.lower() not in (".svg", ".png"):
-        raise ConfigError("is no picture", file="--picture", value=str(path),
-                          allowed="FILE.svg, FILE.png", hint="name it episode.svg")  # fmt: skip
+        raise ConfigError(
+            "is no picture",
+            file="--picture",
+            value=str(path),
+            allowed="FILE.svg, FILE.png",
+            hint="name it episode.svg",
+        )
     check_file(path, "--picture")
 
 

@@ -52,10 +52,11 @@ GlobalsOption = Annotated[
 TunableOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--tunable", metavar="NAME=VALUE",
+        "--tunable",
+        metavar="NAME=VALUE",
         help="Value of an active tunable instead of its default; may be repeated.",
     ),
-]  # fmt: skip
+]
 OnOption = Annotated[
     str | None,
     typer.Option("--on", metavar="BACKEND", help="Backend instead of the file's: gcp, gcp/prod."),
@@ -63,10 +64,13 @@ OnOption = Annotated[
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="URL", envvar="DRILLYARD_STORE", show_default=DEFAULT_STORE,
+        "--store",
+        metavar="URL",
+        envvar="DRILLYARD_STORE",
+        show_default=DEFAULT_STORE,
         help="Where results are kept.",
     ),
-]  # fmt: skip
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 OwnNameOption = Annotated[
     str | None, typer.Option("--name", help="Experiment name instead of the file's.")
@@ -96,25 +100,33 @@ def parameters(context: typer.Context) -> dict[str, str]:
         word = words.pop(0)
         if not word.startswith("--") or len(word) < 3:
             raise ConfigError(
-                "stands alone", file="command line", value=word, allowed="--name value",
+                "stands alone",
+                file="command line",
+                value=word,
+                allowed="--name value",
                 hint="parameters follow the file: drillyard check FILE --name value",
-            )  # fmt: skip
+            )
         name, sign, value = word[2:].partition("=")
         if not sign:
             if not words or words[0].startswith("--"):
                 raise ConfigError(
                     f"no such option --{name}, and as a parameter it has no value",
-                    file="command line", value=word, allowed="--name value",
+                    file="command line",
+                    value=word,
+                    allowed="--name value",
                     hint=nearest(name, options),
-                )  # fmt: skip
+                )
             value = words.pop(0)
         first = seen.setdefault(name.replace("-", "_"), value)
         if first != value:
             raise ConfigError(
-                f"is given twice, differently: {first} and {value}", file="command line",
-                field=f"--{name}", value=value, allowed="one value a parameter",
+                f"is given twice, differently: {first} and {value}",
+                file="command line",
+                field=f"--{name}",
+                value=value,
+                allowed="one value a parameter",
                 hint=f"keep one of --{name} {first} and --{name} {value}",
-            )  # fmt: skip
+            )
         found[name] = value
     return found
 
@@ -131,8 +143,13 @@ def no_parameters(context: typer.Context) -> None:
     from drillyard.registry import nearest
 
     for name, value in parameters(context).items():
-        raise ConfigError("no such option", file="command line", field=f"--{name}", value=value,
-                          hint=nearest(name, _options(context)))  # fmt: skip
+        raise ConfigError(
+            "no such option",
+            file="command line",
+            field=f"--{name}",
+            value=value,
+            hint=nearest(name, _options(context)),
+        )
 
 
 def _options(context: typer.Context) -> list[str]:
@@ -195,8 +212,10 @@ def load_file(
     from drillyard.spec.load import load
 
     all_sets = [
-        *(sets or []), *([f"name={name}"] if name else []), *([f"backend={on}"] if on else [])
-    ]  # fmt: skip
+        *(sets or []),
+        *([f"name={name}"] if name else []),
+        *([f"backend={on}"] if on else []),
+    ]
     with as_typed(on, name):
         return load(
             file,
@@ -237,9 +256,11 @@ def _finite(value: Any) -> Any:
 def finding_json(finding: Finding) -> dict[str, Any]:
     """A finding as a program reads it."""
     return {
-        "severity": finding.severity.value, "subject": finding.subject,
-        "message": finding.message, "fix": finding.fix,
-    }  # fmt: skip
+        "severity": finding.severity.value,
+        "subject": finding.subject,
+        "message": finding.message,
+        "fix": finding.fix,
+    }
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -23,23 +23,33 @@ def register(app: typer.Typer) -> None:
 def cost(
     name: Annotated[
         str | None,
-        typer.Argument(help="Name of the experiment, or its place (gs://bucket/name); default: "
-                       "all of the store."),
+        typer.Argument(
+            help="Name of the experiment, or its place (gs://bucket/name); default: "
+            "all of the store."
+        ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show what machines have cost: a row an interval; without a name for the whole store."""
     from drillyard.leases.spending import spending
 
     found = [spending(mailbox) for mailbox in _mailboxes(name, store)]
     if as_json:
-        print_json([
-            {"schema_version": 1, "experiment": s.experiment, "total": s.total,
-             "currency": s.currency, "max_cost": s.max_cost, "left": s.left,
-             "intervals": [asdict(i) for i in s.intervals]}
-            for s in found
-        ])  # fmt: skip
+        print_json(
+            [
+                {
+                    "schema_version": 1,
+                    "experiment": s.experiment,
+                    "total": s.total,
+                    "currency": s.currency,
+                    "max_cost": s.max_cost,
+                    "left": s.left,
+                    "intervals": [asdict(i) for i in s.intervals],
+                }
+                for s in found
+            ]
+        )
         return
     from drillyard.cli.output import print_grid
 
@@ -66,20 +76,34 @@ def grid(found: list[Spending]) -> Grid:
     from drillyard.results.table import Grid
 
     rows = tuple(_row(i) for one in found for i in one.intervals)
-    header = ("experiment", "lease", "backend", "machines", "began", "ended", "for", "an hour",
-              "cost")  # fmt: skip
+    header = (
+        "experiment",
+        "lease",
+        "backend",
+        "machines",
+        "began",
+        "ended",
+        "for",
+        "an hour",
+        "cost",
+    )
     return Grid("machines", header, rows, frozenset({3, 6, 7, 8}))
 
 
 def _row(row: Interval) -> tuple[str, ...]:
-    from drillyard.results import words
+    from drillyard.results import formatting
 
-    ended = "may be running" if row.ended_at is None else words.moment(row.ended_at)
+    ended = "may be running" if row.ended_at is None else formatting.moment(row.ended_at)
     if row.ended_at is not None and not row.confirmed:
         ended += " (unseen)"
     return (
-        row.experiment, row.lease, row.backend + (" Spot" if row.spot else ""), str(row.machines),
-        words.moment(row.began_at), ended, words.duration(row.seconds),
-        f"{row.per_hour:,.3f}" if row.per_hour else words.NOTHING,
-        f"{row.cost:,.2f} {row.currency}" if row.per_hour else words.NOTHING,
-    )  # fmt: skip
+        row.experiment,
+        row.lease,
+        row.backend + (" Spot" if row.spot else ""),
+        str(row.machines),
+        formatting.moment(row.began_at),
+        ended,
+        formatting.duration(row.seconds),
+        f"{row.per_hour:,.3f}" if row.per_hour else formatting.NOTHING,
+        f"{row.cost:,.2f} {row.currency}" if row.per_hour else formatting.NOTHING,
+    )

@@ -66,12 +66,14 @@ def evaluate(
     from drillyard.cli.output import print_grid
     from drillyard.results.table import Grid
 
-    print_grid(Grid(
-        f"{found.name} on {world.id}, {episodes} fresh episodes (seed {seed})",
-        ("policy", "mean return", "95 % over episodes", "mean length"),
-        tuple(_row(n, r) for n, r in sorted(rows.items(), key=lambda x: -x[1]["mean_return"])),
-        frozenset({1, 2, 3}),
-    ))  # fmt: skip
+    print_grid(
+        Grid(
+            f"{found.name} on {world.id}, {episodes} fresh episodes (seed {seed})",
+            ("policy", "mean return", "95 % over episodes", "mean length"),
+            tuple(_row(n, r) for n, r in sorted(rows.items(), key=lambda x: -x[1]["mean_return"])),
+            frozenset({1, 2, 3}),
+        )
+    )
 
 
 def _row(name: str, one: dict[str, Any]) -> tuple[str, ...]:

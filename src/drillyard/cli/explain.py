@@ -57,14 +57,16 @@ def explain(
     tree = explaining.tree(loaded, runs[0]["parameters"])
     settings, problem = explaining.settings(loaded)
     if as_json:
-        print_json({
-            "name": loaded.spec.name,
-            "values": {path: {"value": value, "from": origin} for path, value, origin in rows},
-            "backend": {"name": loaded.spec.backend, "settings": settings, "problem": problem},
-            "tree": tree,
-            "runs": runs,
-            "findings": [finding_json(f) for f in loaded.findings],
-        })  # fmt: skip
+        print_json(
+            {
+                "name": loaded.spec.name,
+                "values": {path: {"value": value, "from": origin} for path, value, origin in rows},
+                "backend": {"name": loaded.spec.backend, "settings": settings, "problem": problem},
+                "tree": tree,
+                "runs": runs,
+                "findings": [finding_json(f) for f in loaded.findings],
+            }
+        )
         return
     out = console()
     hidden = _print_values(out, rows, everything=all_)
@@ -110,8 +112,10 @@ def _print_settings(
     if not rows and problem is None:
         return
     out.print(f"settings of {backend}:", markup=False)
-    lines = [(f"{r['name']} = {'-' if r['value'] is None else _shown(r['value'])}", r["from"])
-             for r in rows]  # fmt: skip
+    lines = [
+        (f"{r['name']} = {'-' if r['value'] is None else _shown(r['value'])}", r["from"])
+        for r in rows
+    ]
     _print_lines(out, lines, "  ")
     if problem is not None:
         out.print(f"  cannot be opened: {problem}", markup=False)
@@ -120,8 +124,10 @@ def _print_settings(
 
 def _print_tree(out: Console, node: dict[str, Any], indent: str = "  ") -> None:
     """Parameters of an experiment, below them its children in their order."""
-    lines = [(f"{name} = {_shown(p['value'])}", p["from"])
-             for name, p in sorted(node["parameters"].items())]  # fmt: skip
+    lines = [
+        (f"{name} = {_shown(p['value'])}", p["from"])
+        for name, p in sorted(node["parameters"].items())
+    ]
     _print_lines(out, lines, indent)
     for child in node["children"]:
         out.print(f"{indent}- {child['name']} ({child['workload']})", markup=False)

@@ -48,8 +48,8 @@ def export(
 ) -> None:
     """Write a policy as a folder that needs neither drillyard nor the simulator."""
     from drillyard.agents.trained import trained
+    from drillyard.policies.best_run import choose
     from drillyard.policies.card import said_difference
-    from drillyard.policies.choose import choose
     from drillyard.results.collect import collect
     from drillyard.runs.locate import find_runs
 

@@ -90,10 +90,14 @@ def fields_of(error: ConfigError) -> dict[str, Any]:
     if isinstance(value, float) and (value != value or abs(value) == float("inf")):
         value = str(value)
     return {
-        "file": error.file, "line": error.line, "field": error.field, "message": error.message,
+        "file": error.file,
+        "line": error.line,
+        "field": error.field,
+        "message": error.message,
         "value": value if isinstance(value, bool | int | float | str | None) else repr(value),
-        "allowed": error.allowed, "hint": error.hint,
-    }  # fmt: skip
+        "allowed": error.allowed,
+        "hint": error.hint,
+    }
 
 
 def _say(error: DrillyardError) -> None:

@@ -10,11 +10,29 @@ SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
     "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
     "See what came out": ("results", "report", "assess", "tensorboard", "sync", "cost"),
-    "Use a policy": ("export", "serve", "evaluate", "record", "promote", "import",
-                     "deploy-policy", "undeploy-policy"),
-    "Machines and servers": ("doctor", "configure", "up", "down", "deploy", "undeploy", "reap",
-                             "protect", "simulate-preemption", "mlflow"),
-}  # fmt: skip
+    "Use a policy": (
+        "export",
+        "serve",
+        "evaluate",
+        "record",
+        "promote",
+        "import",
+        "deploy-policy",
+        "undeploy-policy",
+    ),
+    "Machines and servers": (
+        "doctor",
+        "configure",
+        "up",
+        "down",
+        "deploy",
+        "undeploy",
+        "reap",
+        "protect",
+        "simulate-preemption",
+        "mlflow",
+    ),
+}
 """Heading to commands, in the order in which they are shown."""
 OTHERS = "Others"
 """Where the commands of plug-ins stand."""

@@ -33,14 +33,25 @@ def import_(
     from drillyard.system.import_path import importable
 
     if algorithm not in ARGUMENTS:
-        raise ConfigError("no such algorithm", file="command line", field="--algorithm",
-                          value=algorithm, allowed=", ".join(ARGUMENTS),
-                          hint=nearest(algorithm, list(ARGUMENTS)))  # fmt: skip
+        raise ConfigError(
+            "no such algorithm",
+            file="command line",
+            field="--algorithm",
+            value=algorithm,
+            allowed=", ".join(ARGUMENTS),
+            hint=nearest(algorithm, list(ARGUMENTS)),
+        )
     try:
         given: Any = json5.loads(args)
     except ValueError as error:
-        raise ConfigError(f"is no JSON: {error}", file="command line", field="--args", value=args,
-                          allowed="learner.args", hint="quote it: '{…}'") from error  # fmt: skip
+        raise ConfigError(
+            f"is no JSON: {error}",
+            file="command line",
+            field="--args",
+            value=args,
+            allowed="learner.args",
+            hint="quote it: '{…}'",
+        ) from error
     with importable(Path.cwd()):
         from drillyard.learners.import_sb3 import import_zip
 

@@ -80,11 +80,19 @@ def runs(mailbox: Mailbox) -> list[dict[str, Any]]:
     results = collect(mailbox, curves=False)
     learner = results.spec.get("learner") or {}
     return [
-        {"experiment": results.name, "run": r.run, "status": r.status, "phase": r.phase,
-         "workload": results.spec.get("workload"), "algorithm": learner.get("algorithm"),
-         "step": r.step, "mean_return": r.mean_return, "attempts": r.attempts}
+        {
+            "experiment": results.name,
+            "run": r.run,
+            "status": r.status,
+            "phase": r.phase,
+            "workload": results.spec.get("workload"),
+            "algorithm": learner.get("algorithm"),
+            "step": r.step,
+            "mean_return": r.mean_return,
+            "attempts": r.attempts,
+        }
         for r in results.runs
-    ]  # fmt: skip
+    ]
 
 
 def entries(what: What) -> list[dict[str, Any]]:
@@ -95,23 +103,37 @@ def entries(what: What) -> list[dict[str, Any]]:
         from drillyard.spec.presets import studies, table
 
         return [
-            {"name": e["name"], "algorithm": e["when"]["algorithm"],
-             "simulators": ", ".join(e["when"]["simulators"]), "measured": e["measured"]}
+            {
+                "name": e["name"],
+                "algorithm": e["when"]["algorithm"],
+                "simulators": ", ".join(e["when"]["simulators"]),
+                "measured": e["measured"],
+            }
             for e in table()
         ] + [
-            {"name": e["name"], "algorithm": e["algorithm"],
-             "simulators": ", ".join(e["simulators"]), "measured": e["about"]}
+            {
+                "name": e["name"],
+                "algorithm": e["algorithm"],
+                "simulators": ", ".join(e["simulators"]),
+                "measured": e["about"],
+            }
             for e in studies()
-        ]  # fmt: skip
+        ]
     if what is What.STATUSES:
         from drillyard.mailbox.status import TABLE
 
         return [
-            {"name": status.value, "number": meaning.number, "ended": status.ended,
-             "prefect": meaning.prefect, "mlflow": meaning.mlflow, "optuna": meaning.optuna,
-             "exit_code": int(meaning.exit_code)}
+            {
+                "name": status.value,
+                "number": meaning.number,
+                "ended": status.ended,
+                "prefect": meaning.prefect,
+                "mlflow": meaning.mlflow,
+                "optuna": meaning.optuna,
+                "exit_code": int(meaning.exit_code),
+            }
             for status, meaning in TABLE.items()
-        ]  # fmt: skip
+        ]
     if what is What.PLUGINS:
         return [
             {"name": row["name"], "kind": kind, **row}

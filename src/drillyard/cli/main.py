@@ -16,10 +16,35 @@ import typer
 from drillyard.cli import failures
 from drillyard.cli.helping import Sections
 
-MODULES = ("generate", "check", "plan", "preempt", "explain", "schema", "list",
-           "doctor", "status", "logs", "results", "report", "runs", "sync", "cost", "reap",
-           "tensorboard", "export", "serve", "deploy_policy", "evaluate", "promote",
-           "import_", "configure", "new", "assess", "record")  # fmt: skip
+MODULES = (
+    "generate",
+    "check",
+    "plan",
+    "preempt",
+    "explain",
+    "schema",
+    "list",
+    "doctor",
+    "status",
+    "logs",
+    "results",
+    "report",
+    "runs",
+    "sync",
+    "cost",
+    "reap",
+    "tensorboard",
+    "export",
+    "serve",
+    "deploy_policy",
+    "evaluate",
+    "promote",
+    "import_",
+    "configure",
+    "new",
+    "assess",
+    "record",
+)
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 OF_EXTRAS = {"rehearse": "Run an experiment on an emulated cloud on this machine."}
 """Commands that the extra of the same name brings, with their help where it is not installed."""
@@ -49,10 +74,14 @@ def build() -> tuple[typer.Typer, dict[str, str]]:
         (the application, entry points that did not load -> why).
     """
     app = typer.Typer(
-        name="drillyard", cls=Sections, no_args_is_help=True, add_completion=True,
+        name="drillyard",
+        cls=Sections,
+        no_args_is_help=True,
+        add_completion=True,
         rich_markup_mode=None,
-        pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
-    )  # fmt: skip
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.callback()(_root)
     for name in MODULES:
         path = f"drillyard.cli.{name}"

@@ -39,10 +39,14 @@ def new(
     ] = Path(),
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="FILE.py[:CLASS]", help="simulator: write an experiment "
-                     "and a test around this one, which stays as it is."),
+        typer.Option(
+            "--from",
+            metavar="FILE.py[:CLASS]",
+            help="simulator: write an experiment "
+            "and a test around this one, which stays as it is.",
+        ),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a package for a plug-in: entry point, module with marked parts, conformance tests.
 
     Of a simulator: one that works, with an experiment; or, with --from, the experiment for one in
@@ -53,9 +57,13 @@ def new(
 
     if source is not None:
         if kind is not Kind.SIMULATOR:
-            raise ConfigError("goes with a simulator", file="--from", value=source,
-                              allowed="drillyard new simulator NAME --from FILE.py",
-                              hint="leave it out")  # fmt: skip
+            raise ConfigError(
+                "goes with a simulator",
+                file="--from",
+                value=source,
+                allowed="drillyard new simulator NAME --from FILE.py",
+                hint="leave it out",
+            )
         made = _around(name, source)
         _tell(made, f"in {made.module}, correct what was guessed")
         for word in ("check", "run"):
@@ -89,8 +97,13 @@ def _around(name: str, source: str) -> Scaffold:
     text, _, wanted = source.partition(":")
     file = Path(text)
     if not (file.is_file() and file.suffix == ".py"):
-        raise ConfigError("is no Python file", file="--from", value=text, allowed="FILE.py, or "
-                          "FILE.py:Class", hint="name the file of the simulator")  # fmt: skip
+        raise ConfigError(
+            "is no Python file",
+            file="--from",
+            value=text,
+            allowed="FILE.py, or FILE.py:Class",
+            hint="name the file of the simulator",
+        )
     check_name("simulator", name)
     with importable(file.parent.resolve()):
         found = guarded(lambda: look(file, wanted or None), LOOK_S)

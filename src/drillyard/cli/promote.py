@@ -36,8 +36,8 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Register a policy; champion when it beats the one there is on the same episodes."""
-    from drillyard.policies.champions import promote as decide
     from drillyard.policies.model_registry import must_be_name
+    from drillyard.policies.promotion import promote as decide
     from drillyard.policies.resolve import exported, registry
     from drillyard.statistics.comparing import MIN_PAIRS
     from drillyard.system.import_path import importable
@@ -58,7 +58,9 @@ def promote(
             + (f"; fewer than {MIN_PAIRS} episodes decide nothing" * (found.episodes < MIN_PAIRS))
         )
     typer.echo(
-        f"{name}: version {made.version} is champion" if made.promoted
-        else f"{name}: version {made.champion} is champion already" if found is None
+        f"{name}: version {made.version} is champion"
+        if made.promoted
+        else f"{name}: version {made.champion} is champion already"
+        if found is None
         else f"{name}: version {made.champion} stays champion"
-    )  # fmt: skip
+    )

@@ -58,15 +58,22 @@ def as_dict(report: Report, dry_run: bool) -> dict[str, Any]:
         "schema_version": 1,
         "dry_run": dry_run,
         "leases": [
-            {"lease": o.lease.lease_id, "backend": o.lease.backend,
-             "experiment": o.lease.order.experiment, "store": o.lease.order.store_url,
-             "verdict": o.judgement.verdict.value, "reason": o.judgement.reason,
-             "deleted": o.deleted, "problem": o.problem, "failures": o.failures}
+            {
+                "lease": o.lease.lease_id,
+                "backend": o.lease.backend,
+                "experiment": o.lease.order.experiment,
+                "store": o.lease.order.store_url,
+                "verdict": o.judgement.verdict.value,
+                "reason": o.judgement.reason,
+                "deleted": o.deleted,
+                "problem": o.problem,
+                "failures": o.failures,
+            }
             for o in report.outcomes
         ],
         "settled": report.settled,
         "problems": report.problems,
-    }  # fmt: skip
+    }
 
 
 def show(report: Report, dry_run: bool) -> None:
@@ -92,10 +99,16 @@ def grid(report: Report, dry_run: bool) -> Grid:
     from drillyard.results.table import Grid
 
     rows = tuple(
-        (o.lease.lease_id, o.lease.backend, o.lease.order.experiment, o.judgement.verdict.value,
-         o.judgement.reason, _deed(o, dry_run))
+        (
+            o.lease.lease_id,
+            o.lease.backend,
+            o.lease.order.experiment,
+            o.judgement.verdict.value,
+            o.judgement.reason,
+            _deed(o, dry_run),
+        )
         for o in report.outcomes
-    )  # fmt: skip
+    )
     header = ("lease", "backend", "experiment", "verdict", "because", "done")
     return Grid("leases", header, rows, frozenset())
 
@@ -125,9 +138,11 @@ def protect_command(
 
     if (until is None) != off:
         raise ConfigError(
-            "give --until TIME or --off", file="command line", allowed="one of them",
+            "give --until TIME or --off",
+            file="command line",
+            allowed="one of them",
             hint="drillyard protect LEASE --until 24h",
-        )  # fmt: skip
+        )
     now = SYSTEM.now()
     end = None if until is None else moment(until, now)
     where = protect(lease, end, store=store, on=on)
@@ -151,9 +166,13 @@ def seconds(text: str, option: str) -> float:
     match = _SPAN.match(text.strip())
     if match is None:
         raise ConfigError(
-            "is no span of time", file="command line", field=option, value=text,
-            allowed="a number with s, min, h or d", hint="for example 10min",
-        )  # fmt: skip
+            "is no span of time",
+            file="command line",
+            field=option,
+            value=text,
+            allowed="a number with s, min, h or d",
+            hint="for example 10min",
+        )
     return float(match["number"]) * _UNITS[match["unit"]]
 
 
@@ -175,7 +194,11 @@ def moment(text: str, now: float) -> float:
         found = 0.0
     if found <= now:
         raise ConfigError(
-            "is no moment in the future", file="command line", field="--until", value=text,
-            allowed="a span from now, or ISO 8601 in UTC", hint="24h, or 2030-01-31T08:00",
-        )  # fmt: skip
+            "is no moment in the future",
+            file="command line",
+            field="--until",
+            value=text,
+            allowed="a span from now, or ISO 8601 in UTC",
+            hint="24h, or 2030-01-31T08:00",
+        )
     return found

@@ -22,41 +22,57 @@ def register(app: typer.Typer) -> None:
 
 def record(
     what: Annotated[
-        str, typer.Argument(metavar="FILE|NAME|NAME/RUN", help="An experiment file, for a "
-                            "baseline; or an experiment or run that was trained.")
+        str,
+        typer.Argument(
+            metavar="FILE|NAME|NAME/RUN",
+            help="An experiment file, for a baseline; or an experiment or run that was trained.",
+        ),
     ],
     policy: PolicyOption = "agent",
     episodes: Annotated[
         int, typer.Option("--episodes", min=1, max=100_000, help="How many.")
     ] = 50,
     seed: SeedOption = 1,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.npz", help="Where they go.")
-    ] = Path("demonstrations.npz"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="Where they go.")] = Path(
+        "demonstrations.npz"
+    ),
     store: StoreOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Play episodes and keep every observation and action, for `learner.clone_from`."""
     from drillyard.errors import ConfigError, UserError
     from drillyard.system.output_files import check_file, write_whole
 
     if out.suffix != ".npz":
         raise ConfigError(
-            "is no name of demonstrations", file="--out", value=str(out),
-            allowed="a name that ends with .npz", hint=f"--out {out}.npz",
-        )  # fmt: skip
+            "is no name of demonstrations",
+            file="--out",
+            value=str(out),
+            allowed="a name that ends with .npz",
+            hint=f"--out {out}.npz",
+        )
     if out.exists():
-        raise UserError(f"{out} is there already; nothing was played",
-                        hint="choose another name with --out")  # fmt: skip
+        raise UserError(
+            f"{out} is there already; nothing was played", hint="choose another name with --out"
+        )
     check_file(out, "--out")
     found, mean = _played(what, policy, episodes, seed, store)
     write_whole(out, found.to_bytes(), "--out")
     if as_json:
-        print_json({"policy": policy, "episodes": episodes, "steps": len(found.actions),
-                    "mean_return": mean, "file": str(out)})  # fmt: skip
+        print_json(
+            {
+                "policy": policy,
+                "episodes": episodes,
+                "steps": len(found.actions),
+                "mean_return": mean,
+                "file": str(out),
+            }
+        )
         return
-    typer.echo(f"{episodes} episodes of {policy}, {len(found.actions):,} steps, mean return "
-               f"{mean:.2f}\nwrote {out}")  # fmt: skip
+    typer.echo(
+        f"{episodes} episodes of {policy}, {len(found.actions):,} steps, mean return "
+        f"{mean:.2f}\nwrote {out}"
+    )
 
 
 def _played(

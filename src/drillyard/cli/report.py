@@ -35,8 +35,13 @@ def report(
 
     made = build(open_mailbox(name, store), out)
     if as_json:
-        print_json({"index": made.index, "files": list(made.keys),
-                    "warnings": list(made.results.warnings)})  # fmt: skip
+        print_json(
+            {
+                "index": made.index,
+                "files": list(made.keys),
+                "warnings": list(made.results.warnings),
+            }
+        )
     else:
         typer.echo(made.index)
         for warning in made.results.warnings:

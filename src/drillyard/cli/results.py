@@ -46,8 +46,11 @@ def results(
     from drillyard.runs.locate import open_mailbox
 
     if as_json and csv is not None:
-        raise ConfigError("--json and --csv exclude each other", file="command line",
-                          hint="leave one of them out")  # fmt: skip
+        raise ConfigError(
+            "--json and --csv exclude each other",
+            file="command line",
+            hint="leave one of them out",
+        )
     mailbox = open_mailbox(name, store)
     if is_study(mailbox.experiment_record()):
         _study(mailbox, top, as_json=as_json, csv=csv, parquet=parquet)
@@ -55,8 +58,9 @@ def results(
     if parquet is not None:
         raise ConfigError(
             f"--parquet is for studies, and {mailbox.experiment!r} is a plain experiment",
-            file="command line", hint="use --csv",
-        )  # fmt: skip
+            file="command line",
+            hint="use --csv",
+        )
     _experiment(mailbox, top, as_json=as_json, csv=csv)
 
 

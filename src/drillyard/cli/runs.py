@@ -28,17 +28,22 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
         print_json(rows)
         return
     from drillyard.cli.output import print_grid
-    from drillyard.results import words
+    from drillyard.results import formatting
     from drillyard.results.table import Grid
 
     if not rows:
         typer.echo("no experiments")
         return
     cells = tuple(
-        (r["name"], r["status"], f"{r['runs_finished']} / {r['runs']}",
-         words.number(r["mean_return"]), words.moment(r["created_at"]))
+        (
+            r["name"],
+            r["status"],
+            f"{r['runs_finished']} / {r['runs']}",
+            formatting.number(r["mean_return"]),
+            formatting.moment(r["created_at"]),
+        )
         for r in rows
-    )  # fmt: skip
+    )
     header = ("experiment", "status", "runs", "mean return", "started")
     print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, frozenset({2, 3})))
 
@@ -58,9 +63,16 @@ def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
     opened = open_store(url)
     rows = []
     for name in experiments(opened):
-        row: dict[str, Any] = {"name": name, "store": opened.url, "status": "UNKNOWN", "runs": 0,
-                               "runs_finished": 0, "mean_return": None, "created_at": None,
-                               "problem": None}  # fmt: skip
+        row: dict[str, Any] = {
+            "name": name,
+            "store": opened.url,
+            "status": "UNKNOWN",
+            "runs": 0,
+            "runs_finished": 0,
+            "mean_return": None,
+            "created_at": None,
+            "problem": None,
+        }
         try:
             found = collect(Mailbox(opened, name), curves=False)
         except CorruptObject as error:

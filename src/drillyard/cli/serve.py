@@ -38,17 +38,21 @@ def serve(
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):
         raise ConfigError(
-            "is open to others, and nobody would be asked for a token", file="command line",
-            field="--host", value=host, allowed="127.0.0.1, or any address with a token",
+            "is open to others, and nobody would be asked for a token",
+            file="command line",
+            field="--host",
+            value=host,
+            allowed="127.0.0.1, or any address with a token",
             hint=f"put a secret into {TOKEN}; requests bring it as a bearer token",
-        )  # fmt: skip
+        )
     try:
         import uvicorn
 
         from drillyard.policies.serving import make_app
     except ImportError as error:
-        raise PluginError(f"serving needs a package that is not installed: {error}",
-                          hint=install("serve")) from error  # fmt: skip
+        raise PluginError(
+            f"serving needs a package that is not installed: {error}", hint=install("serve")
+        ) from error
     with resolve.bundle(bundle, None) as folder:
         app = make_app(folder or Path(bundle), token)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)

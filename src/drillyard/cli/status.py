@@ -59,22 +59,43 @@ def surroundings(mailbox: Mailbox) -> dict[str, Any]:
             "heartbeat_age_s": mailbox.age(f"driver/{driver.number}.json"),
         },
         "workers": [
-            {"worker": w.worker, "state": w.state, "host": w.host, "message": w.message,
-             "heartbeat_age_s": mailbox.age(f"workers/{w.worker}.json")}
+            {
+                "worker": w.worker,
+                "state": w.state,
+                "host": w.host,
+                "message": w.message,
+                "heartbeat_age_s": mailbox.age(f"workers/{w.worker}.json"),
+            }
             for w in workers
         ],
         "cancelled": None if cancel is None else {"reason": cancel.reason, "by": cancel.by},
-    }  # fmt: skip
+    }
 
 
 def as_dict(results: ExperimentResults, around: dict[str, Any]) -> dict[str, Any]:
     """The status for a program."""
     whole = results.to_dict()
     kept = (
-        "run", "trial", "seed", "status", "phase", "step", "total", "episodes", "episode_return",
-        "steps_per_s", "eta_s", "wall_s", "heartbeat_age_s", "worker", "attempts", "resumes",
-        "mean_return", "message", "hint",
-    )  # fmt: skip
+        "run",
+        "trial",
+        "seed",
+        "status",
+        "phase",
+        "step",
+        "total",
+        "episodes",
+        "episode_return",
+        "steps_per_s",
+        "eta_s",
+        "wall_s",
+        "heartbeat_age_s",
+        "worker",
+        "attempts",
+        "resumes",
+        "mean_return",
+        "message",
+        "hint",
+    )
     return {
         "schema_version": 1,
         "experiment": results.name,
@@ -89,20 +110,35 @@ def as_dict(results: ExperimentResults, around: dict[str, Any]) -> dict[str, Any
 
 def grid(results: ExperimentResults) -> Grid:
     """One line a run."""
-    from drillyard.results import words
+    from drillyard.results import formatting
     from drillyard.results.table import Grid, steps
 
     rows = tuple(
         (
-            r.run, r.status, r.phase or words.NOTHING, steps(r), words.count(r.steps_per_s),
-            words.number(_shown_return(r)), words.duration(r.eta_s),
-            _ago(r.heartbeat_age_s), str(r.attempts),
+            r.run,
+            r.status,
+            r.phase or formatting.NOTHING,
+            steps(r),
+            formatting.count(r.steps_per_s),
+            formatting.number(_shown_return(r)),
+            formatting.duration(r.eta_s),
+            _ago(r.heartbeat_age_s),
+            str(r.attempts),
         )
         for r in results.runs
-    )  # fmt: skip
-    header = ("run", "status", "phase", "steps", "steps/s", "return", "time left", "heartbeat",
-              "attempts")  # fmt: skip
-    title = f"{results.name}: {results.status}, {words.learner(results)}"
+    )
+    header = (
+        "run",
+        "status",
+        "phase",
+        "steps",
+        "steps/s",
+        "return",
+        "time left",
+        "heartbeat",
+        "attempts",
+    )
+    title = f"{results.name}: {results.status}, {formatting.learner(results)}"
     return Grid(title, header, rows, frozenset(range(3, 9)))
 
 
@@ -112,9 +148,11 @@ def _shown_return(run: RunResult) -> float | None:
 
 
 def _ago(seconds: float | None) -> str:
-    from drillyard.results import words
+    from drillyard.results import formatting
 
-    return words.NOTHING if seconds is None else f"{words.duration(max(0.0, seconds))} ago"
+    return (
+        formatting.NOTHING if seconds is None else f"{formatting.duration(max(0.0, seconds))} ago"
+    )
 
 
 def study_lines(study: dict[str, Any] | None) -> list[str]:
@@ -158,8 +196,9 @@ def remarks(results: ExperimentResults, around: dict[str, Any]) -> list[str]:
             lines.append(f"worker {worker['worker']} on {worker['host']}: {worker['message']}")
     lines += study_lines(around["study"])
     if around["cancelled"]:
-        lines.append(f"stop requested by {around['cancelled']['by']}: "
-                     f"{around['cancelled']['reason']}")  # fmt: skip
+        lines.append(
+            f"stop requested by {around['cancelled']['by']}: {around['cancelled']['reason']}"
+        )
     driver = around["driver"]
     if driver is not None:
         age = driver["heartbeat_age_s"]

@@ -87,14 +87,24 @@ def _serve(boards: Boards, port: int) -> None:
     from drillyard.tracking.tensorboard_server import PARENT
 
     command = [
-        sys.executable, "-m", "drillyard.tracking.tensorboard_server",
-        "--logdir", str(boards.folder),
-        "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "5",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "drillyard.tracking.tensorboard_server",
+        "--logdir",
+        str(boards.folder),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--reload_interval",
+        "5",
+    ]
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, PARENT: str(os.getpid())},
-    )  # fmt: skip
+    )
     typer.echo(f"TensorBoard: http://127.0.0.1:{port}/ (Ctrl-C ends it)")
     never = threading.Event()
     try:

@@ -52,7 +52,9 @@ def refuse_hidden(text: str, shown: str) -> None:
         before = text.replace("\r\n", "\n")[: hidden[0]]
         column = len(before) - (before.rfind("\n") + 1) + 1
         raise ConfigError(
-            f"column {column}: character {hidden[1]} cannot be seen", file=shown,
-            line=before.count("\n") + 1, allowed="visible characters, spaces and line ends",
+            f"column {column}: character {hidden[1]} cannot be seen",
+            file=shown,
+            line=before.count("\n") + 1,
+            allowed="visible characters, spaces and line ends",
             hint="delete that character and type the text anew",
-        )  # fmt: skip
+        )

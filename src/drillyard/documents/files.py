@@ -48,9 +48,11 @@ def read_text(path: Path, shown: str) -> str:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ConfigError(
-                f"is {size:,} bytes long", file=shown, allowed=f"at most {MAX_BYTES:,} bytes",
+                f"is {size:,} bytes long",
+                file=shown,
+                allowed=f"at most {MAX_BYTES:,} bytes",
                 hint="an experiment file is short; data belong into files beside it",
-            )  # fmt: skip
+            )
         data = path.read_bytes()
     except FileNotFoundError:
         typed = shown if path.is_absolute() else str(path)
@@ -64,9 +66,11 @@ def read_text(path: Path, shown: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"is not a text file: byte 0x{data[error.start]:02x} is not UTF-8", file=shown,
-            line=line, hint="save it as UTF-8 text",
-        ) from None  # fmt: skip
+            f"is not a text file: byte 0x{data[error.start]:02x} is not UTF-8",
+            file=shown,
+            line=line,
+            hint="save it as UTF-8 text",
+        ) from None
 
 
 def beside(path: Path, typed: str) -> str:

@@ -13,9 +13,7 @@ from drillyard.errors import ConfigError
 MAX_JSON5_BYTES = 64 * 1024
 """The JSON5 reader is slow; beyond this size only comments are allowed over plain JSON."""
 
-_TOKEN = re.compile(
-    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|\t', re.DOTALL
-)  # fmt: skip
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|\t', re.DOTALL)
 
 
 def parse_json(text: str, shown: str) -> Document:
@@ -73,8 +71,9 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise ConfigError(f"key {key!r} stands there twice", file=shown,
-                                  hint="keep one of the two")  # fmt: skip
+                raise ConfigError(
+                    f"key {key!r} stands there twice", file=shown, hint="keep one of the two"
+                )
             found[key] = value
         return found
 
@@ -86,10 +85,12 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
         if len(text) > MAX_JSON5_BYTES:
             at = error if isinstance(error, json.JSONDecodeError) else None
             raise ConfigError(
-                f"not JSON: {error}", file=shown, line=at.lineno if at else None,
+                f"not JSON: {error}",
+                file=shown,
+                line=at.lineno if at else None,
                 allowed=f"beyond {MAX_JSON5_BYTES:,} bytes: plain JSON with comments",
                 hint="quote keys with double quotes and drop trailing commas",
-            ) from None  # fmt: skip
+            ) from None
     import json5
 
     try:
@@ -97,7 +98,8 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
     except (ValueError, RecursionError) as error:
         found = re.match(r"<string>:(\d+) (.*)", str(error), re.DOTALL)
         raise ConfigError(
-            f"not JSON: {found[2] if found else error}", file=shown,
+            f"not JSON: {found[2] if found else error}",
+            file=shown,
             line=int(found[1]) if found else None,
             hint="look at commas, quotes and brackets of that line and the one before",
-        ) from None  # fmt: skip
+        ) from None

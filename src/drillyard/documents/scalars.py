@@ -150,21 +150,25 @@ def must_be_clean(value: Any, path: tuple[str | int, ...] = ()) -> list[ConfigEr
             word = "not a number" if math.isnan(item) else "not finite"
             found.append(
                 ConfigError(
-                    f"{word}, or out of the range of a number" if word != "not a number"
+                    f"{word}, or out of the range of a number"
+                    if word != "not a number"
                     else "is not a number",
-                    field=dotted(here), value=item, allowed="a finite number, at most 1.8e308",
+                    field=dotted(here),
+                    value=item,
+                    allowed="a finite number, at most 1.8e308",
                     hint="write a finite number",
                 )
-            )  # fmt: skip
+            )
         elif isinstance(item, str) and (hidden := hidden_character(item)):
             found.append(
                 ConfigError(
                     f"character {hidden[1]} at position {hidden[0] + 1} cannot be seen",
-                    field=dotted(here), value=item.encode("ascii", "backslashreplace").decode(),
+                    field=dotted(here),
+                    value=item.encode("ascii", "backslashreplace").decode(),
                     allowed="visible characters, spaces, tabs and line ends",
                     hint="delete that character and type the text anew",
                 )
-            )  # fmt: skip
+            )
         elif isinstance(item, dict):
             stack.extend((v, (*here, k)) for k, v in item.items())
             for key in item:

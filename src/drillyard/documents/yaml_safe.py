@@ -64,17 +64,28 @@ def events(text: str, shown: str) -> Iterator[Any]:
         problem = str(error.problem or error.context or "not YAML").replace("\t", "\\t")
         tab = "'\\t'" in problem
         raise ConfigError(
-            f"{column}not YAML: {problem}", file=shown, line=line,
-            hint="indent with spaces: a tab is not allowed" if tab
+            f"{column}not YAML: {problem}",
+            file=shown,
+            line=line,
+            hint="indent with spaces: a tab is not allowed"
+            if tab
             else "look at indentation, colons and quotes of that line and the one before",
-        ) from None  # fmt: skip
-    except (YAMLError, ValueError, RecursionError, AssertionError, AttributeError, LookupError,
-            TypeError) as error:  # fmt: skip
+        ) from None
+    except (
+        YAMLError,
+        ValueError,
+        RecursionError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+    ) as error:
         # The parser itself stumbles over some broken input; the user's file is what is wrong.
         raise ConfigError(
             f"not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            file=shown, hint="look at quotes and brackets",
-        ) from None  # fmt: skip
+            file=shown,
+            hint="look at quotes and brackets",
+        ) from None
 
 
 @dataclass
@@ -167,9 +178,10 @@ class Builder:
         anchor = self._anchors.get(event.anchor)
         if anchor is None:
             raise self._error(
-                f"*{event.anchor} stands for nothing before it, or for itself", event,
+                f"*{event.anchor} stands for nothing before it, or for itself",
+                event,
                 hint=f"define &{event.anchor} above",
-            )  # fmt: skip
+            )
         self._count(anchor.nodes, event)
         if self._at_key():
             raise self._error("an alias as a key", event, hint="write the key out")
@@ -208,8 +220,11 @@ class Builder:
                                 self.marks.setdefault(frame.path + below, mark)
         if frame.anchor:
             depth = len(frame.path)
-            inside = {p[depth:]: m for p, m in self.marks.items()
-                     if len(p) > depth and p[:depth] == frame.path}  # fmt: skip
+            inside = {
+                p[depth:]: m
+                for p, m in self.marks.items()
+                if len(p) > depth and p[:depth] == frame.path
+            }
             self._anchors[frame.anchor] = _Anchor(frame.value, self._nodes - frame.first, inside)
         if self._merging():
             self._merge(_Anchor(frame.value, 0, {}), event)
@@ -237,10 +252,12 @@ class Builder:
             self.problems.append(
                 ConfigError(
                     f"stands there twice: line {first} and line {event.start_mark.line + 1}",
-                    file=self.shown, line=event.start_mark.line + 1, field=dotted(path),
+                    file=self.shown,
+                    line=event.start_mark.line + 1,
+                    field=dotted(path),
                     hint="keep one of the two",
                 )
-            )  # fmt: skip
+            )
         else:
             self.marks[path] = self._mark(event, None)
         frame.key, frame.waits_for_key = raw, False
@@ -254,9 +271,11 @@ class Builder:
         frame = self._frames[-1]
         if self._merging():
             raise ConfigError(
-                "`<<` takes a mapping", file=self.shown, line=mark.line if mark else None,
+                "`<<` takes a mapping",
+                file=self.shown,
+                line=mark.line if mark else None,
                 hint="write `<<: *anchor` where &anchor is a mapping",
-            )  # fmt: skip
+            )
         path = self._path()
         if isinstance(frame.value, list):
             frame.value.append(value)
@@ -307,17 +326,21 @@ class Builder:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             raise self._error(
-                "has too many values, counted with aliases expanded", event,
-                allowed=f"at most {MAX_NODES:,}", hint="write aliases of aliases out, or less",
-            )  # fmt: skip
+                "has too many values, counted with aliases expanded",
+                event,
+                allowed=f"at most {MAX_NODES:,}",
+                hint="write aliases of aliases out, or less",
+            )
 
     def _tag(self, event: Any) -> None:
         if event.tag is not None:
             raise self._error(
-                f"tag {event.tag} is not allowed", event, field=self._here(),
+                f"tag {event.tag} is not allowed",
+                event,
+                field=self._here(),
                 allowed="plain mappings, lists, text, numbers, booleans",
                 hint="delete the tag; quote what is text",
-            )  # fmt: skip
+            )
 
     def _error(self, message: str, event: Any, **more: Any) -> ConfigError:
         mark = event.start_mark

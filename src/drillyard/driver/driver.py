@@ -14,8 +14,8 @@ from drillyard.backend import Backend, Lease, ProvidesStore
 from drillyard.driver import resume_checks
 from drillyard.driver.heartbeat import Heartbeat
 from drillyard.driver.launcher import Launcher
-from drillyard.driver.lease_supervisor import Keeper
-from drillyard.driver.reconcile import carry_out
+from drillyard.driver.lease_supervisor import LeaseSupervisor
+from drillyard.driver.reconcile import reconcile
 from drillyard.driver.rental import Rental
 from drillyard.driver.setup import SETUP_TIMEOUT_S, Setup
 from drillyard.driver.stop_order import StopOrder
@@ -23,7 +23,7 @@ from drillyard.driver.teardown import TEARDOWN_TIMEOUT_S, Teardown
 from drillyard.driver.timings import PhaseTimes
 from drillyard.driver.verified_results import VerifiedResults
 from drillyard.driver.watcher import Paced, Tender, Watcher
-from drillyard.driver.work_list import Wanted
+from drillyard.driver.work_list import WorkList
 from drillyard.errors import (
     DrillyardError,
     InfrastructureError,
@@ -31,8 +31,8 @@ from drillyard.errors import (
     TimedOut,
 )
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.lost_attempts import Undertaker
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.lost_attempts import LostAttemptCloser
+from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox import Mailbox, pace
 from drillyard.mailbox.driver_lock import DriverLock, host
 from drillyard.mailbox.records import Accepted, Board, TicketRecord, WorkerRecord
@@ -56,7 +56,7 @@ class Driver:
         mailbox: Where it is driven through; named as the experiment.
         backend: Where capacity is rented.
         clock: For waiting, deadlines and times in records.
-        on_line: Told in a sentence what the driver does.
+        on_line: Notification in a sentence what the driver does.
         allow_change: Go on although the settings of training changed (``--allow-change``).
     """
 
@@ -81,19 +81,33 @@ class Driver:
         self.stopping = StopOrder(mailbox, clock)
         self._lock = DriverLock(mailbox, clock)
         self._watcher = Watcher(mailbox, clock)
-        self._wanted = Wanted(
-            self.spec, mailbox, self._watcher.states, stopped=self.stopping.seen,
-            spent=self.ledger.spent, say=self._on_line, clock=clock,
-        )  # fmt: skip
+        self._wanted = WorkList(
+            self.spec,
+            mailbox,
+            self._watcher.states,
+            stopped=self.stopping.seen,
+            spent=self.ledger.spent,
+            say=self._on_line,
+            clock=clock,
+        )
         self.study = self._wanted.study
-        self._tenancy = Tenancy(mailbox, backend, self.ledger, clock)
-        self._rental = Rental(self.spec, mailbox, backend, self._tenancy, self._wanted)
-        self._undertaker = Undertaker(mailbox, backend, self.ledger, f"driver on {host()}", clock)
-        self._keeper = Keeper(
-            self._tenancy, self._rental, backend, self._lock, self._wanted,
-            Launcher(mailbox, backend, clock), self._undertaker, self.stopping,
-            say=self._on_line, clock=clock,
-        )  # fmt: skip
+        self._leases = LeaseManager(mailbox, backend, self.ledger, clock)
+        self._rental = Rental(self.spec, mailbox, backend, self._leases, self._wanted)
+        self._closer = LostAttemptCloser(
+            mailbox, backend, self.ledger, f"driver on {host()}", clock
+        )
+        self._keeper = LeaseSupervisor(
+            self._leases,
+            self._rental,
+            backend,
+            self._lock,
+            self._wanted,
+            Launcher(mailbox, backend, clock),
+            self._closer,
+            self.stopping,
+            say=self._on_line,
+            clock=clock,
+        )
         heartbeat = Heartbeat(self._lock, self._watcher.fail)
         self._heartbeat = Loop("drillyard-heartbeat", heartbeat.step, clock)
         self._loops: list[Loop] = []
@@ -129,19 +143,28 @@ class Driver:
             self._lock.check_free()
             plan = self._plan(bundle)  # refuse before anything is created
             resume_checks.refuse(
-                self.loaded, self.mailbox, plan.before, plan.record.versions,
+                self.loaded,
+                self.mailbox,
+                plan.before,
+                plan.record.versions,
                 [run for run, _, _ in submit.runs(self._wanted.trials())],
                 allow_change=self._allow_change,
-            )  # fmt: skip
+            )
             self._lock.take(list(self.loaded.command))
             self._heartbeat.start()
             try:
                 webhook.keep(self.mailbox, url, self.clock)
-                todo = carry_out(
-                    self._plan(bundle), self.spec, self.mailbox, self._undertaker,
-                    self._end_leases, self._wanted.trials, self._wanted.settled, self._on_line,
+                todo = reconcile(
+                    self._plan(bundle),
+                    self.spec,
+                    self.mailbox,
+                    self._closer,
+                    self._end_leases,
+                    self._wanted.trials,
+                    self._wanted.settled,
+                    self._on_line,
                     self.clock,
-                )  # fmt: skip
+                )
                 if self.study is not None:
                     self.study.begin()
                     todo = [s.ticket for s in self._wanted.read().values() if not s.status.ended]
@@ -173,9 +196,14 @@ class Driver:
     def begin_setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> Setup:
         """The wait for the workers, to be taken step by step; see ``Setup``."""
         return Setup(
-            self.mailbox, self.backend, self._tenancy, self._keeper, self._wanted,
-            self.stopping.check, timeout_s,
-        )  # fmt: skip
+            self.mailbox,
+            self.backend,
+            self._leases,
+            self._keeper,
+            self._wanted,
+            self.stopping.check,
+            timeout_s,
+        )
 
     def setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> list[WorkerRecord]:
         """Wait for the workers to be ready; a lease that dies meanwhile is replaced twice.
@@ -245,7 +273,7 @@ class Driver:
     def begin_teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> Teardown:
         """The teardown, to be taken step by step; see ``Teardown``."""
         return Teardown(
-            self._tenancy, self._keeper, self._lock.must_drive, self._on_line, timeout_s
+            self._leases, self._keeper, self._lock.must_drive, self._on_line, timeout_s
         )
 
     def teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> None:
@@ -302,7 +330,7 @@ class Driver:
     @property
     def lease(self) -> Lease | None:
         """What is rented now."""
-        return self._tenancy.lease
+        return self._leases.lease
 
     @property
     def trouble(self) -> DrillyardError | None:
@@ -379,4 +407,4 @@ class Driver:
             webhook.tell(self.mailbox, states, f"driver on {host()}", self.clock)
 
     def _end_leases(self) -> None:
-        self._tenancy.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)
+        self._leases.end_all(TEARDOWN_TIMEOUT_S, self._lock.must_drive)

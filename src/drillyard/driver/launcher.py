@@ -98,7 +98,10 @@ class Launcher:
         there = self._mailbox.read(path, Launch)
         if there is None or (there.lease, there.handle) != (lease.lease_id, handle):
             record = Launch(
-                ticket=ticket, attempt=attempt, lease=lease.lease_id, handle=handle,
+                ticket=ticket,
+                attempt=attempt,
+                lease=lease.lease_id,
+                handle=handle,
                 written_at=self._clock.now(),
-            )  # fmt: skip
+            )
             self._mailbox.write(path, record)

@@ -10,10 +10,10 @@ from drillyard.backend import Backend, Lease, Liveness, TendsLeases, Trait
 from drillyard.driver.launcher import Launcher
 from drillyard.driver.rental import Rental
 from drillyard.driver.stop_order import StopOrder
-from drillyard.driver.work_list import Wanted
+from drillyard.driver.work_list import WorkList
 from drillyard.errors import DrillyardError, TimedOut, WorkerLost
-from drillyard.leases.lost_attempts import Undertaker, probe
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.lost_attempts import LostAttemptCloser, probe
+from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.status import RETRIES, Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -25,42 +25,42 @@ _LAST_WORDS = 3
 """Lines of a backend's log that are told of a lease that did nothing."""
 
 
-class Keeper:
+class LeaseSupervisor:
     """Looks after the lease of one driver, in the watcher's second thread.
 
     Args:
-        tenancy: Has the lease.
+        leases: Has the lease.
         rental: Rents another lease in place of the one that is gone.
         backend: Where it is rented.
         lock: Of the driver: who lost it keeps nothing.
         wanted: What the lease is for.
         launcher: Starts tickets where workers do not pull them.
-        undertaker: Ends what machines that vanished still hold.
+        closer: Ends what machines that vanished still hold.
         stopping: Whether this driver was asked to stop: then nothing is replaced.
-        say: Told in a sentence what is done.
+        say: Notification in a sentence what is done.
         clock: For deadlines.
     """
 
     def __init__(
         self,
-        tenancy: Tenancy,
+        leases: LeaseManager,
         rental: Rental,
         backend: Backend,
         lock: DriverLock,
-        wanted: Wanted,
+        wanted: WorkList,
         launcher: Launcher,
-        undertaker: Undertaker,
+        closer: LostAttemptCloser,
         stopping: StopOrder,
         *,
         say: Callable[[str], None],
         clock: Clock,
     ) -> None:
-        self._tenancy = tenancy
+        self._leases = leases
         self._backend = backend
         self._lock = lock
         self._wanted = wanted
         self._launcher = launcher
-        self._undertaker = undertaker
+        self._closer = closer
         self._rental = rental
         self._stopping = stopping
         self._say = say
@@ -83,8 +83,8 @@ class Keeper:
             WorkerLost: Leases were lost again and again.
             Superseded: Another driver took over.
         """
-        self._undertaker.bury_lost(states)
-        lease = self._tenancy.lease
+        self._closer.close_lost(states)
+        lease = self._leases.lease
         todo = [s for s in self._wanted.of(states).values() if not s.status.ended]
         if not self.set_up or not todo:
             return
@@ -143,7 +143,7 @@ class Keeper:
             yield False
             return
         try:
-            yield self.set_up and self._tenancy.lease is lease and not self._stopping.given
+            yield self.set_up and self._leases.lease is lease and not self._stopping.given
         finally:
             self.ending.release()
 

@@ -197,8 +197,9 @@ def failures(mailbox: Mailbox, states: Mapping[str, TicketState]) -> DrillyardEr
     more = f"\n  and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
     text = (
         f"{len(failed)} of {len(runs)} runs of {mailbox.experiment} have no result\n"
-        + "\n".join(lines[:MOST_LINES]) + more
-    )  # fmt: skip
+        + "\n".join(lines[:MOST_LINES])
+        + more
+    )
     first = min(failed)
     shows = f"{command('logs', mailbox, first)} shows what it said"
     hint = failed[first].hint

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from drillyard.driver import reopen
 from drillyard.errors import UserError
-from drillyard.leases.lost_attempts import Undertaker
+from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import PHASES, Phase, TicketRecord
 from drillyard.mailbox.status import Status
@@ -23,11 +23,11 @@ from drillyard.system.clock import SYSTEM, Clock
 DONE = frozenset({Status.SUCCEEDED, Status.PRUNED})
 
 
-def carry_out(
+def reconcile(
     plan: submit.Plan,
     spec: ExperimentSpec,
     mailbox: Mailbox,
-    undertaker: Undertaker,
+    closer: LostAttemptCloser,
     end_leases: Callable[[], None],
     trials: Callable[[], list[submit.Trial]],
     settled: Callable[[], set[int]],
@@ -40,12 +40,12 @@ def carry_out(
         plan: From ``submit.plan``, made under the driver's lock.
         spec: The resolved experiment.
         mailbox: Where.
-        undertaker: Buries what dead workers still hold.
+        closer: Buries what dead workers still hold.
         end_leases: Ends all capacity of the experiment; called when settings changed, because a
             worker that lives may hold the old ones.
         trials: What is to be posted; asked after what nobody has begun was forgotten.
         settled: Trials whose failure stands: their endings are not forgiven.
-        say: Told in a sentence what is done again.
+        say: Notification in a sentence what is done again.
         clock: For times in records.
 
     Returns:
@@ -54,7 +54,7 @@ def carry_out(
     Raises:
         UserError: Settings changed while a worker holds a ticket.
     """
-    undertaker.bury_lost(ticket_states(mailbox))
+    closer.close_lost(ticket_states(mailbox))
     states = ticket_states(mailbox)
     if plan.changes:
         _refuse_while_working(mailbox, states)
@@ -68,8 +68,9 @@ def carry_out(
     mailbox.store.delete(mailbox.key("control/cancel.json"))
     states = ticket_states(mailbox)
     stands = {t for t, _, _ in submit.tickets(p for p in posted if p.number in settled())}
-    over = [t for t, s in states.items()
-            if s.status.ended and s.status not in DONE and t not in stands]  # fmt: skip
+    over = [
+        t for t, s in states.items() if s.status.ended and s.status not in DONE and t not in stands
+    ]
     reopen.forgive(mailbox, over)
     wanted = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
     return [s.ticket for t, s in states.items() if t in wanted and s.status not in DONE]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from drillyard.backend import Backend, Lease, Order
 from drillyard.backend.settings.resolve import settings_of
-from drillyard.driver.work_list import Wanted
-from drillyard.leases.manager import Tenancy
+from drillyard.driver.work_list import WorkList
+from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import order_of
 from drillyard.mailbox import Mailbox
 from drillyard.spec import ExperimentSpec
@@ -27,8 +27,8 @@ class Rental:
         spec: ExperimentSpec,
         mailbox: Mailbox,
         backend: Backend,
-        leases: Tenancy,
-        work: Wanted,
+        leases: LeaseManager,
+        work: WorkList,
     ) -> None:
         self._spec = spec
         self._mailbox = mailbox

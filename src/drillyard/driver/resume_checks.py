@@ -65,14 +65,21 @@ def refuse(
     """
     if before is None:
         return
-    latest = {run: found[0] for run in runs
-              if mailbox.accepted(run, Phase.TRAIN) is None
-              and (found := checkpoints.found(mailbox, run))}  # fmt: skip
+    latest = {
+        run: found[0]
+        for run in runs
+        if mailbox.accepted(run, Phase.TRAIN) is None
+        and (found := checkpoints.found(mailbox, run))
+    }
     if not latest:
         return
-    other = [f"{name}: {before.versions[name]} -> {now[name]}" for name in LIBRARIES
-             if name in before.versions and name in now
-             and _major(before.versions[name]) != _major(now[name])]  # fmt: skip
+    other = [
+        f"{name}: {before.versions[name]} -> {now[name]}"
+        for name in LIBRARIES
+        if name in before.versions
+        and name in now
+        and _major(before.versions[name]) != _major(now[name])
+    ]
     if other and not allow_change:
         raise IdentityChanged(
             f"{mailbox.experiment!r} was begun with other versions, and a resume would not be "
@@ -86,8 +93,10 @@ def refuse(
         checkpoint = _read(mailbox, run, attempt, step)
         if checkpoint is None:
             continue  # damaged: an older one is taken
-        bad = [checkpoints.refusal(checkpoint.meta, name, problem)
-                 for name, problem in examine(checkpoint.files)]  # fmt: skip
+        bad = [
+            checkpoints.refusal(checkpoint.meta, name, problem)
+            for name, problem in examine(checkpoint.files)
+        ]
         problems += bad
         if not bad and checkpoint.files.keys() == checkpoint.meta.files.keys():
             readable.append(checkpoint)

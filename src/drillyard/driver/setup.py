@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drillyard.backend import Backend, Lease, Liveness, delays_of
-from drillyard.driver.lease_supervisor import Keeper
-from drillyard.driver.work_list import Wanted
+from drillyard.driver.lease_supervisor import LeaseSupervisor
+from drillyard.driver.work_list import WorkList
 from drillyard.errors import Bug, WorkerLost
 from drillyard.leases.lost_attempts import probe
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.manager import LeaseManager
 from drillyard.leases.setup_wait import SetupWait
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
@@ -37,9 +37,9 @@ class Setup:
         self,
         mailbox: Mailbox,
         backend: Backend,
-        leases: Tenancy,
-        supervisor: Keeper,
-        work: Wanted,
+        leases: LeaseManager,
+        supervisor: LeaseSupervisor,
+        work: WorkList,
         check_stopped: Callable[[], None],
         timeout_s: float = SETUP_TIMEOUT_S,
     ) -> None:

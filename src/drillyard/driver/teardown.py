@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drillyard.driver.lease_supervisor import Keeper
+from drillyard.driver.lease_supervisor import LeaseSupervisor
 from drillyard.errors import Superseded
-from drillyard.leases.manager import Ending, Tenancy
+from drillyard.leases.manager import Ending, LeaseManager
 
 TEARDOWN_TIMEOUT_S = 60.0
 _BUSY_S = 0.1
@@ -25,8 +25,8 @@ class Teardown:
 
     def __init__(
         self,
-        leases: Tenancy,
-        supervisor: Keeper,
+        leases: LeaseManager,
+        supervisor: LeaseSupervisor,
         may: Callable[[], None],
         say: Callable[[str], None],
         timeout_s: float = TEARDOWN_TIMEOUT_S,

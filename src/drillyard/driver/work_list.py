@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drillyard.studies.search import Search
 
 
-class Wanted:
+class WorkList:
     """The trials of an experiment, as its driver sees them.
 
     Args:
@@ -29,7 +29,7 @@ class Wanted:
         watched: The states of all tickets as they were seen last; none before anybody looked.
         stopped: True once the experiment was asked to stop.
         spent: What it has cost so far.
-        say: Told in a sentence what a study decides.
+        say: Notification in a sentence what a study decides.
         clock: For times in records.
     """
 
@@ -55,9 +55,15 @@ class Wanted:
             from drillyard.studies.search import Search  # a plain experiment needs none of it
 
             self.study = Search(
-                spec, mailbox, states=self._all_states, post=self._post, stopped=stopped,
-                spent=spent, say=say, clock=clock,
-            )  # fmt: skip
+                spec,
+                mailbox,
+                states=self._all_states,
+                post=self._post,
+                stopped=stopped,
+                spent=spent,
+                say=say,
+                clock=clock,
+            )
 
     # -- trials -------------------------------------------------------------------------------
 

@@ -117,17 +117,22 @@ def play(request: Request) -> list[Assessed]:
             sys.path[:0] = _code(request, mailbox, Path(scratch))
             spec = SimulatorSpec.model_validate(request.simulator)
             judge = _judge(request.success)
-            planned = [Planned(i, request.seed + request.first + i, dict(options))
-                       for i, options in enumerate(request.conditions)]  # fmt: skip
+            planned = [
+                Planned(i, request.seed + request.first + i, dict(options))
+                for i, options in enumerate(request.conditions)
+            ]
             if request.baseline is not None:
                 found = run_baseline(request.baseline, spec, planned, trajectory="all")
             else:
                 assert mailbox is not None
                 policy, _ = load_agent(mailbox, request.run, request.which)  # type: ignore[arg-type]
                 found = run_episodes(
-                    spec, policy.playing(request.deterministic), planned,
-                    normalisation=policy.normalisation, trajectory="all",
-                )  # fmt: skip
+                    spec,
+                    policy.playing(request.deterministic),
+                    planned,
+                    normalisation=policy.normalisation,
+                    trajectory="all",
+                )
         finally:
             sys.path[:] = before
     return assessed(found, judge, request.first)
@@ -167,8 +172,11 @@ def _judge(text: str) -> Judge:
     rule = success_rule(text)
 
     def judged(row: dict[str, Any], _: dict[str, float]) -> bool:
-        states = {key.removeprefix("state_"): value for key, value in row.items()
-                  if key.startswith("state_")}  # fmt: skip
+        states = {
+            key.removeprefix("state_"): value
+            for key, value in row.items()
+            if key.startswith("state_")
+        }
         given = {**states, **{key: row[key] for key in _ENDS}}
         try:
             return bool(rule.value(given))
@@ -195,18 +203,26 @@ def success_rule(text: str) -> Expression:
 
 
 def _wrong(text: str, what: str, allowed: str) -> UserError:
-    return ConfigError(what, file="--success", value=text, allowed=allowed,
-                       hint="for example: abs(level - 0.5) < 0.05")  # fmt: skip
+    return ConfigError(
+        what,
+        file="--success",
+        value=text,
+        allowed=allowed,
+        hint="for example: abs(level - 0.5) < 0.05",
+    )
 
 
 def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: Any) -> Assessed:
     config = {f"config_{key}": value for key, value in episode.options.items()}
     final = {key: value for key, value in steps[-1].items() if key.startswith("state_")}
     row: dict[str, Any] = {
-        "episode_id": number, **config, "episode_return": episode.episode_return,
-        "length": episode.length, "terminated": episode.terminated,
+        "episode_id": number,
+        **config,
+        "episode_return": episode.episode_return,
+        "length": episode.length,
+        "terminated": episode.terminated,
         "truncated": episode.truncated,
-    }  # fmt: skip
+    }
     success = judge({**row, **final}, episode.metrics)
     total, logs = 0.0, []
     for step_id, step in enumerate(steps):
@@ -215,11 +231,18 @@ def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: A
         shown = {
             key: value for key, value in step.items() if key.startswith(("state_", "action_"))
         }
-        logs.append({
-            **shown, **config, "reward": step["reward"], "reward_cumsum": total,
-            "terminated": last and episode.terminated, "truncated": last and episode.truncated,
-            "episode_id": number, "step_id": step_id,
-        })  # fmt: skip
+        logs.append(
+            {
+                **shown,
+                **config,
+                "reward": step["reward"],
+                "reward_cumsum": total,
+                "terminated": last and episode.terminated,
+                "truncated": last and episode.truncated,
+                "episode_id": number,
+                "step_id": step_id,
+            }
+        )
     return Assessed({**row, "success": success, **episode.metrics, **final}, logs)
 
 
@@ -234,9 +257,11 @@ def summary(found: Sequence[Assessed]) -> dict[str, Any]:
     said = [one.row["success"] for one in found if one.row["success"] is not None]
     n = len(found)
     return {
-        "episodes": n, "mean_return": math.fsum(returns) / n,
-        "min_return": min(returns), "max_return": max(returns),
+        "episodes": n,
+        "mean_return": math.fsum(returns) / n,
+        "min_return": min(returns),
+        "max_return": max(returns),
         "mean_length": sum(one.row["length"] for one in found) / n,
         "terminated": sum(one.row["terminated"] for one in found) / n,
         "success": sum(said) / len(said) if said else None,
-    }  # fmt: skip
+    }

@@ -15,7 +15,7 @@ import numpy as np
 from drillyard.agents.baselines import Baseline, make_baseline
 from drillyard.errors import RunFailed
 from drillyard.simulators.make import make_env, make_vec, raw_world
-from drillyard.simulators.vector import load_normalisation
+from drillyard.simulators.vec_state import load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
@@ -58,10 +58,16 @@ class Episode:
     def to_json(self) -> dict[str, Any]:
         """As ``evaluation/episodes.json`` has it."""
         return {
-            "policy": self.policy, "episode": self.episode, "seed": self.seed,
-            "options": self.options, "return": self.episode_return, "length": self.length,
-            "terminated": self.terminated, "truncated": self.truncated, "metrics": self.metrics,
-        }  # fmt: skip
+            "policy": self.policy,
+            "episode": self.episode,
+            "seed": self.seed,
+            "options": self.options,
+            "return": self.episode_return,
+            "length": self.length,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+            "metrics": self.metrics,
+        }
 
 
 @dataclass
@@ -244,8 +250,9 @@ def run_episodes(
                 steps = rows.get(upcoming[at])
                 if steps is not None:
                     seen = info.get("terminal_observation", _one(observations, at))
-                    steps.append(_row(len(steps) + 1, info, seen, actions[at], rewards[at],
-                                      metadata))  # fmt: skip
+                    steps.append(
+                        _row(len(steps) + 1, info, seen, actions[at], rewards[at], metadata)
+                    )
             for copy in np.flatnonzero(dones):
                 index = upcoming[copy]
                 if index < len(planned):
@@ -278,8 +285,9 @@ def run_baseline(
     """
     raw = raw_world(spec)
     policy = BaselinePolicy(name, raw, min(COPIES, len(planned)))
-    return run_episodes(raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step,
-                        around=around)  # fmt: skip
+    return run_episodes(
+        raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step, around=around
+    )
 
 
 def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
@@ -293,10 +301,16 @@ def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
     }
     metrics |= {key: float(value) for key, value in info.get("metrics", {}).items()}
     return Episode(
-        policy=name, episode=planned.episode, seed=planned.seed, options=planned.options,
-        episode_return=float(info["episode"]["r"]), length=int(info["episode"]["l"]),
-        terminated=not truncated, truncated=truncated, metrics=metrics,
-    )  # fmt: skip
+        policy=name,
+        episode=planned.episode,
+        seed=planned.seed,
+        options=planned.options,
+        episode_return=float(info["episode"]["r"]),
+        length=int(info["episode"]["l"]),
+        terminated=not truncated,
+        truncated=truncated,
+        metrics=metrics,
+    )
 
 
 def _row(

@@ -19,9 +19,16 @@ AGENT = "agent"
 
 
 def asked(
-    what: str, conditions: Path, *, policy: str = AGENT, which: str = "best",
-    max_steps: int | None = None, success: str = "", seed: int = 1, store: str | None = None,
-) -> Request:  # fmt: skip
+    what: str,
+    conditions: Path,
+    *,
+    policy: str = AGENT,
+    which: str = "best",
+    max_steps: int | None = None,
+    success: str = "",
+    seed: int = 1,
+    store: str | None = None,
+) -> Request:
     """Check what is asked for. Plays nothing.
 
     Args:
@@ -43,8 +50,13 @@ def asked(
     if success:
         success_rule(success)
     if which not in ("best", "final"):
-        raise ConfigError("is no policy of a run", file="--which", value=which,
-                          allowed="best, final", hint="leave it out")  # fmt: skip
+        raise ConfigError(
+            "is no policy of a run",
+            file="--which",
+            value=which,
+            allowed="best, final",
+            hint="leave it out",
+        )
     baseline = None if policy == AGENT else policy
     if Path(what).is_file():
         request = _of_file(Path(what), baseline)
@@ -66,8 +78,9 @@ def asked(
             finally:
                 env.close()
     given = {**request, "simulator": spec.model_dump(mode="json")}
-    return Request(conditions=listed, baseline=baseline, seed=seed, success=success,
-                   which=which, **given)  # type: ignore[arg-type]  # fmt: skip
+    return Request(
+        conditions=listed, baseline=baseline, seed=seed, success=success, which=which, **given
+    )  # type: ignore[arg-type]
 
 
 def no_agent(command: str) -> ConfigError:
@@ -77,10 +90,12 @@ def no_agent(command: str) -> ConfigError:
         command: Of drillyard.
     """
     return ConfigError(
-        "a file has no trained agent", file="--policy", value=AGENT,
+        "a file has no trained agent",
+        file="--policy",
+        value=AGENT,
         allowed="a baseline: hold, random, …; or the name of a trained experiment",
         hint=f"drillyard {command} NAME for the agent, or --policy hold",
-    )  # fmt: skip
+    )
 
 
 def _of_file(file: Path, baseline: str | None) -> dict[str, object]:
@@ -96,12 +111,18 @@ def _of_store(what: str, store: str | None) -> dict[str, object]:
     mailbox, runs = find_runs(what, store)
     trained = [run for run in runs if mailbox.accepted(run, Phase.TRAIN) is not None]
     if not trained:
-        raise NotFound(f"no run of {what} is trained",
-                       hint="`drillyard status` shows where they are")  # fmt: skip
+        raise NotFound(
+            f"no run of {what} is trained", hint="`drillyard status` shows where they are"
+        )
     spec = ExperimentSpec.model_validate(mailbox.experiment_record().spec)
     own = world(bound(spec, mailbox.run(trained[0])))
-    return {"simulator": own.model_dump(mode="json"), "folder": None, "store": mailbox.store.url,
-            "experiment": mailbox.experiment, "run": trained[0]}  # fmt: skip
+    return {
+        "simulator": own.model_dump(mode="json"),
+        "folder": None,
+        "store": mailbox.store.url,
+        "experiment": mailbox.experiment,
+        "run": trained[0],
+    }
 
 
 def world(spec: ExperimentSpec) -> SimulatorSpec:
@@ -111,6 +132,10 @@ def world(spec: ExperimentSpec) -> SimulatorSpec:
         ConfigError: It has none.
     """
     if spec.simulator is None:
-        raise ConfigError("has no simulator", field="simulator", allowed="an `rl` experiment",
-                          hint="name one that trains an agent")  # fmt: skip
+        raise ConfigError(
+            "has no simulator",
+            field="simulator",
+            allowed="an `rl` experiment",
+            hint="name one that trains an agent",
+        )
     return spec.simulator

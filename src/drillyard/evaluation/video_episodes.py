@@ -36,7 +36,7 @@ class Take:
 
 
 @dataclass
-class Films:
+class Videos:
     """What came of it.
 
     Attributes:
@@ -56,8 +56,8 @@ class Films:
             log.warning("%s", self.problems[-1])
 
 
-class Studio:
-    """Films episodes of one simulator.
+class EpisodeRecorder:
+    """Videos episodes of one simulator.
 
     Args:
         simulator: The world.
@@ -76,9 +76,12 @@ class Studio:
         """Play an episode and look at it."""
         camera = _Camera(policy.playing(self._deterministic), looks=self.fps is not None)
         played = run_episodes(
-            self._simulator, camera, [planned], normalisation=policy.normalisation,
+            self._simulator,
+            camera,
+            [planned],
+            normalisation=policy.normalisation,
             trajectory=True,
-        )  # fmt: skip
+        )
         return Take(played.episodes[0].episode_return, camera.frames, played.trajectory)
 
     def files(self, stem: str, takes: dict[str, Take]) -> dict[str, bytes]:
@@ -100,9 +103,13 @@ class Studio:
 
 
 def film(
-    simulator: SimulatorSpec, policy: LoadedPolicy, deterministic: bool,
-    planned: Sequence[Planned], played: Played, earlier: Callable[[], dict[str, LoadedPolicy]],
-) -> Films:  # fmt: skip
+    simulator: SimulatorSpec,
+    policy: LoadedPolicy,
+    deterministic: bool,
+    planned: Sequence[Planned],
+    played: Played,
+    earlier: Callable[[], dict[str, LoadedPolicy]],
+) -> Videos:
     """Play three episodes of an evaluation again, and the first with each earlier policy.
 
     Args:
@@ -116,9 +123,9 @@ def film(
     Returns:
         Files below ``videos/``, and what went wrong.
     """
-    made = Films()
+    made = Videos()
     try:
-        studio = Studio(simulator, deterministic)
+        studio = EpisodeRecorder(simulator, deterministic)
     except Exception as error:
         made.problems.append(f"no video: {type(error).__name__}: {error}")
         return made
@@ -137,7 +144,7 @@ def film(
 
 
 def _montage(
-    studio: Studio, policies: dict[str, LoadedPolicy], planned: Planned
+    studio: EpisodeRecorder, policies: dict[str, LoadedPolicy], planned: Planned
 ) -> dict[str, bytes]:
     """The same episode by each policy; nothing where there is one only."""
     if len(policies) < 2:

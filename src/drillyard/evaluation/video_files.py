@@ -56,8 +56,14 @@ def gif(frames: Sequence[np.ndarray], fps: int) -> bytes:
         picture.thumbnail((_GIF_PIXELS, _GIF_PIXELS))
         pictures.append(picture)
     file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], loop=0,
-                     duration=int(1000 * every / fps))  # fmt: skip
+    pictures[0].save(
+        file,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        loop=0,
+        duration=int(1000 * every / fps),
+    )
     return file.getvalue()
 
 
@@ -83,9 +89,7 @@ def plot(episodes: Mapping[str, Sequence[Row]]) -> bytes:
     columns = list(dict.fromkeys(c for rows in episodes.values() for r in rows for c in r))
     groups = [g for p in _PREFIXES if (g := [c for c in columns if c.startswith(p)])]
     figure = Figure(figsize=(max(8, 5 * len(episodes)), 2.2 * len(groups)), layout="constrained")
-    grid = figure.subplots(
-        len(groups), len(episodes), sharex="col", sharey="row", squeeze=False
-    )  # fmt: skip
+    grid = figure.subplots(len(groups), len(episodes), sharex="col", sharey="row", squeeze=False)
     for column, (title, rows) in enumerate(episodes.items()):
         for axis, group in zip(grid[:, column], groups, strict=True):
             for name in group[:_MOST_CURVES]:

@@ -69,10 +69,14 @@ class ARS(sb3_contrib.ARS):  # type: ignore[misc]
         copy, dones = _locals["i"], np.zeros(n_envs, dtype=bool)
         dones[copy] = _locals["dones"][copy]
         self.num_timesteps += 1
-        callback.update_locals({
-            "rewards": _locals["rewards"], "new_obs": _locals["new_observations"],
-            "dones": dones, "infos": _locals["infos"],
-        })  # fmt: skip
+        callback.update_locals(
+            {
+                "rewards": _locals["rewards"],
+                "new_obs": _locals["new_observations"],
+                "dones": dones,
+                "infos": _locals["infos"],
+            }
+        )
         callback.on_step()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -80,11 +84,22 @@ class ARS(sb3_contrib.ARS):  # type: ignore[misc]
 
 
 CLASSES: dict[str, Any] = {
-    "ppo": sb3.PPO, "a2c": sb3.A2C, "dqn": sb3.DQN, "ddpg": sb3.DDPG, "td3": sb3.TD3,
-    "sac": sb3.SAC, "double-dqn": DoubleDQN, "dueling-dqn": rainbow.DuelingDQN,
-    "prioritized-dqn": rainbow.PrioritizedDQN, "rainbow": rainbow.Rainbow,
-    "trpo": sb3_contrib.TRPO, "ars": ARS,
-    "tqc": sb3_contrib.TQC, "qr-dqn": sb3_contrib.QRDQN, "crossq": sb3_contrib.CrossQ,
-    "recurrent-ppo": sb3_contrib.RecurrentPPO, "maskable-ppo": sb3_contrib.MaskablePPO,
-}  # fmt: skip
+    "ppo": sb3.PPO,
+    "a2c": sb3.A2C,
+    "dqn": sb3.DQN,
+    "ddpg": sb3.DDPG,
+    "td3": sb3.TD3,
+    "sac": sb3.SAC,
+    "double-dqn": DoubleDQN,
+    "dueling-dqn": rainbow.DuelingDQN,
+    "prioritized-dqn": rainbow.PrioritizedDQN,
+    "rainbow": rainbow.Rainbow,
+    "trpo": sb3_contrib.TRPO,
+    "ars": ARS,
+    "tqc": sb3_contrib.TQC,
+    "qr-dqn": sb3_contrib.QRDQN,
+    "crossq": sb3_contrib.CrossQ,
+    "recurrent-ppo": sb3_contrib.RecurrentPPO,
+    "maskable-ppo": sb3_contrib.MaskablePPO,
+}
 """Name -> class."""

@@ -14,7 +14,7 @@ from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.errors import CorruptObject
 from drillyard.learners.sb3_state import weights
 from drillyard.mailbox.records import FileEntry
-from drillyard.simulators.vector import normalisation
+from drillyard.simulators.vec_state import normalisation
 
 WEIGHTS, STATISTICS = "best.safetensors", "best-normalisation.npz"
 

@@ -114,8 +114,10 @@ def user_callbacks(wanted: Sequence[CallbackSpec]) -> list[Any]:
         )
         if not good:
             raise ConfigError(
-                "is no callback class", field=f"learner.callbacks[{number}]", value=one.id,
+                "is no callback class",
+                field=f"learner.callbacks[{number}]",
+                value=one.id,
                 allowed="a subclass of stable_baselines3's BaseCallback, or a class with on_point",
-            )  # fmt: skip
+            )
         made.append(kind(**reveal(one.args)))
     return made

@@ -31,15 +31,21 @@ def _must_be(found: Any, field: str, path: str) -> None:
     base = _BASES.get(field.rpartition(".")[2])
     if base is None:
         if not (inspect.isfunction(found) or inspect.isclass(found)):
-            raise ConfigError("is no function written in Python", field=field, value=path,
-                              allowed="module:function of your own")  # fmt: skip
+            raise ConfigError(
+                "is no function written in Python",
+                field=field,
+                value=path,
+                allowed="module:function of your own",
+            )
     elif not inspect.isclass(found) or base not in {c.__name__ for c in found.__mro__}:
         raise ConfigError(
             f"is {'another class' if inspect.isclass(found) else 'a ' + type(found).__name__}, "
-            f"not one of the kind {base}", field=field,
-            value=path, allowed=f"module:Class, a subclass of {base}",
+            f"not one of the kind {base}",
+            field=field,
+            value=path,
+            allowed=f"module:Class, a subclass of {base}",
             hint=f"name a class that descends from {base}, or leave it out",
-        )  # fmt: skip
+        )
 
 
 def check_learner(
@@ -82,9 +88,13 @@ def check_learner(
         rollout = int(steps) * train.n_envs
         if total % rollout:
             ends = -(-total // rollout) * rollout
-            findings.append(Finding(
-                Severity.WARNING, "train.steps",
-                f"training goes on to step {ends}, the end of a rollout of n_steps x n_envs = "
-                f"{rollout}", f"set train.steps to {ends}, or n_steps to a divisor",
-            ))  # fmt: skip
+            findings.append(
+                Finding(
+                    Severity.WARNING,
+                    "train.steps",
+                    f"training goes on to step {ends}, the end of a rollout of n_steps x n_envs = "
+                    f"{rollout}",
+                    f"set train.steps to {ends}, or n_steps to a divisor",
+                )
+            )
     return findings

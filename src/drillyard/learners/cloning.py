@@ -47,16 +47,20 @@ def check(learner: LearnerSpec, simulator: SimulatorSpec, observation: Any, acti
         raise ConfigError(
             f"is not offered with {learner.algorithm}"
             + (f" by {learner.engine}" if learner.engine == SBX else ""),
-            field="learner.clone_from", value=learner.clone_from.trajectories,
-            allowed=", ".join(ABLE), hint=f"write algorithm: {ABLE[0]}, or delete `clone_from:`",
-        )  # fmt: skip
+            field="learner.clone_from",
+            value=learner.clone_from.trajectories,
+            allowed=", ".join(ABLE),
+            hint=f"write algorithm: {ABLE[0]}, or delete `clone_from:`",
+        )
     stacked = "frame_stack" in [w.name for w in simulator.wrappers]
     if stacked or getattr(observation, "shape", None) is None or len(observation.shape) != 1:
         raise ConfigError(
-            "is offered for flat observations without stacked frames", field="learner.clone_from",
-            value=str(observation), allowed="a Box of one dimension",
+            "is offered for flat observations without stacked frames",
+            field="learner.clone_from",
+            value=str(observation),
+            allowed="a Box of one dimension",
             hint="wrap the simulator (flatten_observation, history), and record with it",
-        )  # fmt: skip
+        )
     found = demonstrations(learner.clone_from)
     found.must_fit(observation, action)
     episodes = len(np.unique(found.episodes))
@@ -75,10 +79,12 @@ def demonstrations(spec: CloneSpec) -> Demonstrations:
     path = next((p for p in places if p.is_file()), None)
     if path is None:
         raise ConfigError(
-            "there is no such file", field=FIELD, value=spec.trajectories,
+            "there is no such file",
+            field=FIELD,
+            value=spec.trajectories,
             allowed="a file beside the experiment's",
             hint="`drillyard record` makes one; lay it beside the experiment",
-        )  # fmt: skip
+        )
     return read(path)
 
 

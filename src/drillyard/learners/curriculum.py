@@ -53,9 +53,10 @@ class Curriculum:
             return False
         last = np.array(self._ended)[-rule.episodes :].mean(axis=0)
         found, wanted = (
-            (last[0], rule.mean_return) if rule.success_rate is None else
-            (last[1], rule.success_rate)
-        )  # fmt: skip
+            (last[0], rule.mean_return)
+            if rule.success_rate is None
+            else (last[1], rule.success_rate)
+        )
         assert wanted is not None  # a rule has one of the three
         return bool(found >= wanted if up else found <= wanted)
 

@@ -54,8 +54,10 @@ class Demonstrations:
         Raises:
             SpaceMismatch: With both spaces, or with both shapes.
         """
-        for what, now, made in (("observation", observation, self.observations),
-                                ("action", action, self.actions)):  # fmt: skip
+        for what, now, made in (
+            ("observation", observation, self.observations),
+            ("action", action, self.actions),
+        ):
             then = self.spaces[what] if self.spaces is not None else None
             width, wide = (int(np.prod(shape)) for shape in (made.shape[1:], now.shape or ()))
             same = then == space_to_json(now) if then else width == wide
@@ -63,10 +65,12 @@ class Demonstrations:
                 shown = space_from_json(then) if then else f"{width} columns"
                 raise SpaceMismatch(
                     f"the demonstrations have the {what} space {shown}, and this simulator has "
-                    f"{now}", field=FIELD, allowed=str(shown),
+                    f"{now}",
+                    field=FIELD,
+                    allowed=str(shown),
                     hint="record them with the same simulator and wrappers; `normalize` may "
                     "differ",
-                )  # fmt: skip
+                )
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -132,8 +136,14 @@ def play(
     if isinstance(policy, str):
         played = run_baseline(policy, simulator, planned, around=around)
     else:
-        played = run_episodes(simulator, policy.player(True), planned, name=policy.name,
-                              normalisation=policy.normalisation, around=around)  # fmt: skip
+        played = run_episodes(
+            simulator,
+            policy.player(True),
+            planned,
+            name=policy.name,
+            normalisation=policy.normalisation,
+            around=around,
+        )
     return gathered(recorders), sum(e.episode_return for e in played.episodes) / episodes
 
 
@@ -150,8 +160,9 @@ def gathered(recorders: Sequence[Recorder]) -> Demonstrations:
         "action": space_to_json(env.action_space),
     }
     episodes, seen, done, rewards = zip(*steps, strict=True)
-    return Demonstrations(np.stack(seen), np.stack(done), np.array(rewards), np.array(episodes),
-                          spaces)  # fmt: skip
+    return Demonstrations(
+        np.stack(seen), np.stack(done), np.array(rewards), np.array(episodes), spaces
+    )
 
 
 def read(path: Path) -> Demonstrations:
@@ -196,13 +207,16 @@ def _of_table(path: Path) -> Demonstrations:
         return np.array([[float(row[n]) for n in names] for row in rows])
 
     one = {n: np.array([float(row.get(n) or 0) for row in rows]) for n in ("reward", "episode")}
-    return Demonstrations(columns("observation_"), columns("action_"), one["reward"],
-                          one["episode"], None)  # fmt: skip
+    return Demonstrations(
+        columns("observation_"), columns("action_"), one["reward"], one["episode"], None
+    )
 
 
 def _wrong(path: Path, what: str) -> ConfigError:
     return ConfigError(
-        what, field=FIELD, value=path.name,
+        what,
+        field=FIELD,
+        value=path.name,
         allowed="a file of `drillyard record`, or a .csv with observation_0 … and action_0 …",
         hint="drillyard record FILE --policy BASELINE --out expert.npz",
-    )  # fmt: skip
+    )

@@ -38,8 +38,16 @@ MARGIN = 1.1
 """A GPU that is faster by less than this is left to others."""
 EPISODE = 100
 BUFFER = 20_000
-_SIZES = ("policy_kwargs", "batch_size", "n_steps", "n_epochs", "train_freq", "gradient_steps",
-          "cg_max_steps", "n_critic_updates")  # fmt: skip
+_SIZES = (
+    "policy_kwargs",
+    "batch_size",
+    "n_steps",
+    "n_epochs",
+    "train_freq",
+    "gradient_steps",
+    "cg_max_steps",
+    "n_critic_updates",
+)
 """Arguments that say how much is computed. Others may differ: populations vary them."""
 
 
@@ -84,9 +92,12 @@ def choose(context: RunContext, venv: Any, checkpoint: Checkpoint | None) -> tup
 
 
 def _chosen(
-    context: RunContext, learner: LearnerSpec, venv: Any, checkpoint: Checkpoint | None,
+    context: RunContext,
+    learner: LearnerSpec,
+    venv: Any,
+    checkpoint: Checkpoint | None,
     there: bool,
-) -> tuple[Device, str]:  # fmt: skip
+) -> tuple[Device, str]:
     asked = context.run.device
     if asked != "auto":
         return ("cuda" if asked == "cuda" else "cpu"), "as the experiment says"
@@ -113,10 +124,12 @@ def _chosen(
 def _work(learner: LearnerSpec, venv: Any) -> str:
     """Names what is computed: algorithm, network, batch, spaces, copies."""
     told = {
-        "algorithm": learner.algorithm, "policy": learner.policy, "copies": venv.num_envs,
+        "algorithm": learner.algorithm,
+        "policy": learner.policy,
+        "copies": venv.num_envs,
         "args": {name: learner.args[name] for name in _SIZES if name in learner.args},
         "spaces": [space_to_json(venv.observation_space), space_to_json(venv.action_space)],
-    }  # fmt: skip
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

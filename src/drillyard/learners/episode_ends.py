@@ -10,7 +10,7 @@ import numpy as np
 from drillyard.learners.curriculum import Curriculum
 from drillyard.metrics.streams import StreamWriter
 from drillyard.simulators.state import State
-from drillyard.simulators.vector import set_lesson
+from drillyard.simulators.vec_state import set_lesson
 from drillyard.spec.learning import SimulatorSpec
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,11 @@ class EpisodeEnds:
             self.restarts += int(info.get("kpi_restarts", 0))
             drawn = info.get("lesson")
             self._writer.append(
-                "episodes", step,
+                "episodes",
+                step,
                 {"return": float(end["r"]), "length": int(end["l"]), "env": int(copy), **own},
                 **({"lesson": drawn} if drawn else {}),
-            )  # fmt: skip
+            )
             if "log" in info:
                 self._writer.append("steps", step, {"env": int(copy)}, log=info["log"])
             for name, value in own.items():

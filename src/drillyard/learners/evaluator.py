@@ -16,7 +16,7 @@ from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
 from drillyard.runs.phases import StopSignal
 from drillyard.simulators.make import make_vec
-from drillyard.simulators.vector import load_normalisation, normalisation
+from drillyard.simulators.vec_state import load_normalisation, normalisation
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 
@@ -94,9 +94,12 @@ class Evaluator:
         self._deterministic = deterministic
         self._stop = stop
         self._venv = make_vec(
-            simulator, max(1, min(episodes, copies, MAX_COPIES)), 0, training=False,
+            simulator,
+            max(1, min(episodes, copies, MAX_COPIES)),
+            0,
+            training=False,
             around=self._around,
-        )  # fmt: skip
+        )
 
     def _around(self, env: gym.Env[Any, Any], _copy: int) -> gym.Env[Any, Any]:
         self._copies.append(_Fixed(env))

@@ -52,9 +52,13 @@ def same_platform(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def note_changes(
-    marks: Marks, tree: Mapping[str, Any], platform: Mapping[str, Any], settings: str | None,
-    step: int, own: bool,
-) -> None:  # fmt: skip
+    marks: Marks,
+    tree: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    settings: str | None,
+    step: int,
+    own: bool,
+) -> None:
     """Mark a resumed training for good that differs from one that was left alone.
 
     Args:

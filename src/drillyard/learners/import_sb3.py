@@ -67,28 +67,45 @@ def import_zip(
     if other is not None:
         raise ConfigError(
             f"is of another network: {other} is {then.get(other, 'not there')} in it, and "
-            f"{now.get(other, 'not there')} of {algorithm} on {simulator.id}", file=str(path),
+            f"{now.get(other, 'not there')} of {algorithm} on {simulator.id}",
+            file=str(path),
             allowed="the algorithm, simulator and policy_kwargs that it was trained with",
             hint="say them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",
-        )  # fmt: skip
-    spaces = {"schema_version": 1, **spaces_of(model), "channels": {
-        kind: [c.to_json() for c in own]
-        for kind, own in channels_of(simulator, model.observation_space).items()}}  # fmt: skip
+        )
+    spaces = {
+        "schema_version": 1,
+        **spaces_of(model),
+        "channels": {
+            kind: [c.to_json() for c in own]
+            for kind, own in channels_of(simulator, model.observation_space).items()
+        },
+    }
     described = {
-        "schema_version": 1, "library": "stable-baselines3", "algorithm": algorithm,
-        "policy": auto_policy(observation, algorithm), "args": dict(args),
-    }  # fmt: skip
+        "schema_version": 1,
+        "library": "stable-baselines3",
+        "algorithm": algorithm,
+        "policy": auto_policy(observation, algorithm),
+        "args": dict(args),
+    }
     facts = {
-        "format": "safetensors", "drillyard": VERSION, "experiment": "imported",
-        "run": path.stem, "policy": "final", "step": 0, "algorithm": algorithm, "seed": None,
-        "simulator": simulator.model_dump(mode="json"), "lesson": {},
-    }  # fmt: skip
+        "format": "safetensors",
+        "drillyard": VERSION,
+        "experiment": "imported",
+        "run": path.stem,
+        "policy": "final",
+        "step": 0,
+        "algorithm": algorithm,
+        "seed": None,
+        "simulator": simulator.model_dump(mode="json"),
+        "lesson": {},
+    }
     files = {
         LEARNER_FILE: json.dumps(described, indent=1).encode(),
         SPACES_FILE: json.dumps(spaces, indent=1, ensure_ascii=False).encode(),
         "policy_final.safetensors": save_tensors(
-            {n: t.contiguous().clone() for n, t in tensors.items()}),
-    }  # fmt: skip
+            {n: t.contiguous().clone() for n, t in tensors.items()}
+        ),
+    }
     bundles.write(folder, files, facts)
 
 
@@ -112,6 +129,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 def _refused(path: Path, why: Exception | str) -> ConfigError:
     return ConfigError(
         f"holds no tensors that can be read without running anything: {str(why)[:200]}",
-        file=str(path), allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
+        file=str(path),
+        allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
         hint="save it with model.save(…)",
-    )  # fmt: skip
+    )

@@ -68,9 +68,11 @@ def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
 
 
 def make_plan(
-    spec: ExperimentSpec, choices: Mapping[str, Any], horizon: int | None,
+    spec: ExperimentSpec,
+    choices: Mapping[str, Any],
+    horizon: int | None,
     stop_at: int | None = None,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """The plan of a run.
 
     Args:
@@ -117,9 +119,10 @@ def total_steps(train: TrainSpec, horizon: int | None) -> int:
     if horizon is None:
         raise ConfigError(
             "the simulator's episodes have no longest length, so a budget in episodes has no end",
-            field="train.episodes", value=train.episodes,
+            field="train.episodes",
+            value=train.episodes,
             hint="give train.steps, or add the wrapper time_limit {max_episode_steps: …}",
-        )  # fmt: skip
+        )
     rounds = -(-(train.episodes or 1) // train.n_envs)
     return rounds * train.n_envs * horizon
 

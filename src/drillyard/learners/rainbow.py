@@ -73,9 +73,10 @@ class DuelingDQN(sb3.DQN):  # type: ignore[misc]
     """DQN that learns apart what a state is worth and what an action adds."""
 
     policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": DuelingMlpPolicy, "CnnPolicy": DuelingCnnPolicy,
+        "MlpPolicy": DuelingMlpPolicy,
+        "CnnPolicy": DuelingCnnPolicy,
         "MultiInputPolicy": DuelingMultiInputPolicy,
-    }  # fmt: skip
+    }
 
 
 class _SumTree:
@@ -185,10 +186,15 @@ class PrioritizedDQN(sb3.DQN):  # type: ignore[misc]
         if self.replay_buffer_class is None:
             several = {"n_steps": self.n_steps, "gamma": self.gamma} if self.n_steps > 1 else {}
             self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, **several}
-            self.replay_buffer_class = PrioritizedNStepBuffer if several else (
-                PrioritizedDictBuffer if hasattr(self.observation_space, "spaces")
-                else PrioritizedReplayBuffer
-            )  # fmt: skip
+            self.replay_buffer_class = (
+                PrioritizedNStepBuffer
+                if several
+                else (
+                    PrioritizedDictBuffer
+                    if hasattr(self.observation_space, "spaces")
+                    else PrioritizedReplayBuffer
+                )
+            )
         with warnings.catch_warnings():
             # `n_steps` is not ignored, as SB3 says of buffers that are not its own: it is above.
             warnings.filterwarnings("ignore", "`n_steps=", UserWarning)

@@ -92,8 +92,11 @@ def restore(
     elif buffer.optimize_memory_usage:
         raise ConfigError(
             "a replay buffer that saves memory cannot be laid out for another number of copies",
-            field="train.n_envs", value=now, allowed=str(then), hint=f"write n_envs: {then}",
-        )  # fmt: skip
+            field="train.n_envs",
+            value=now,
+            allowed=str(then),
+            hint=f"write n_envs: {then}",
+        )
     elif rows:
         # As long a ring as theirs was, for as many copies, and then laid out anew.
         theirs = max(1, size * now // then)

@@ -39,9 +39,14 @@ def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
     venv = make_vec(spec.simulator, 1, 0)
     try:
         model = sb3_build.build(
-            spec.learner.algorithm, spec.learner.policy, spec.learner.args, venv, None, "cpu",
+            spec.learner.algorithm,
+            spec.learner.policy,
+            spec.learner.args,
+            venv,
+            None,
+            "cpu",
             spec.learner.engine,
-        )  # fmt: skip
+        )
         tree = tree_of(checkpoint, model)
         model._setup_learn(1)
         restore(checkpoint, model, tree, observations=False)
@@ -106,6 +111,7 @@ def _same_spaces(checkpoint: Checkpoint, model: Any) -> None:
             raise SpaceMismatch(
                 f"the checkpoint of {checkpoint.meta.run} was made with the {what} space {then}, "
                 f"and the simulator has {today} now",
-                field="simulator.id", allowed=str(then),
+                field="simulator.id",
+                allowed=str(then),
                 hint="bring the simulator back as it was, or choose a new name (--set name=…)",
-            )  # fmt: skip
+            )

@@ -13,19 +13,19 @@ from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
 from drillyard.findings import Finding
-from drillyard.learners import cloning, devices, numerics, sb3_build, warm_start
-from drillyard.learners.beginning import announce
+from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
 from drillyard.learners.callbacks import TrainingCallback, user_callbacks
 from drillyard.learners.check import check_learner
-from drillyard.learners.copies import choose
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.event_files import EventFiles
 from drillyard.learners.exactness import exactness, platform_of
-from drillyard.learners.films import TrainingFilms
+from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
-from drillyard.learners.result import result_files
+from drillyard.learners.result_files import result_files
 from drillyard.learners.sb3_state import device_of, unfinite_tensor
 from drillyard.learners.training import Finished, Training
+from drillyard.learners.training_videos import TrainingVideos
+from drillyard.learners.vec_mode import choose
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
@@ -60,7 +60,7 @@ class Sb3Learner:
             RunFailed: The simulator or the learner produced numbers that are not finite.
             UserError: The device that was asked for is not there.
         """
-        with numerics.deterministic(context.spec.resources.deterministic):
+        with determinism.deterministic(context.spec.resources.deterministic):
             return self._train(context)
 
     def _train(self, context: RunContext) -> PhaseOutcome:
@@ -75,9 +75,13 @@ class Sb3Learner:
         n_envs = spec.train.n_envs
         how = choose(context, simulator, n_envs, begun=checkpoint is not None)
         venv = make_vec(
-            simulator, n_envs, context.run.seed, gamma=None if gamma is None else float(gamma),
-            how=how, streams=context.run.streams,
-        )  # fmt: skip
+            simulator,
+            n_envs,
+            context.run.seed,
+            gamma=None if gamma is None else float(gamma),
+            how=how,
+            streams=context.run.streams,
+        )
         evaluator = None
         try:
             plan = make_plan(
@@ -85,9 +89,15 @@ class Sb3Learner:
             )
             device, why = devices.choose(context, venv, checkpoint)
             model = sb3_build.build(
-                self.name, learner.policy, learner.args, venv, context.run.seed,
-                device, learner.engine, spec.resources.precision,
-            )  # fmt: skip
+                self.name,
+                learner.policy,
+                learner.args,
+                venv,
+                context.run.seed,
+                device,
+                learner.engine,
+                spec.resources.precision,
+            )
             if learner.init_from is not None and checkpoint is None:
                 context.log.info("beginning from %s", learner.init_from)
                 warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
@@ -98,9 +108,13 @@ class Sb3Learner:
             if plan.evaluate_episodes:
                 lesson = spec.evaluate.lesson
                 evaluator = Evaluator(
-                    simulator, simulator.lesson_of_stage(-1) if lesson is None else lesson,
-                    plan.evaluate_episodes, n_envs, spec.evaluate.deterministic, context.stop,
-                )  # fmt: skip
+                    simulator,
+                    simulator.lesson_of_stage(-1) if lesson is None else lesson,
+                    plan.evaluate_episodes,
+                    n_envs,
+                    spec.evaluate.deterministic,
+                    context.stop,
+                )
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
             outcome.summary["parameters"] |= {"copies": how, "device_because": why}
             return outcome
@@ -110,10 +124,15 @@ class Sb3Learner:
                 evaluator.close()
 
     def _learn(
-        self, context: RunContext, plan: Plan, model: Any, venv: Any,
-        evaluator: Evaluator | None, checkpoint: Checkpoint | None,
+        self,
+        context: RunContext,
+        plan: Plan,
+        model: Any,
+        venv: Any,
+        evaluator: Evaluator | None,
+        checkpoint: Checkpoint | None,
         cloned: dict[str, Any] | None,
-    ) -> PhaseOutcome:  # fmt: skip
+    ) -> PhaseOutcome:
         learner, _ = _parts(context.spec)
         events = None
         # Lines of another run are not this one's: its curves begin where it took over.
@@ -122,18 +141,21 @@ class Sb3Learner:
         if context.spec.tracking.tensorboard:
             events = EventFiles(
                 context.mailbox, context.run.run, context.attempt, offsets, context.clock
-            )  # fmt: skip
+            )
         writer = StreamWriter(
-            context.mailbox, context.run.run, context.attempt, offsets=offsets,
+            context.mailbox,
+            context.run.run,
+            context.attempt,
+            offsets=offsets,
             clock=context.clock,
             on_flushed=events.take if events is not None else None,
-        )  # fmt: skip
+        )
         users = user_callbacks(learner.callbacks)
         filmed = context.spec.evaluate.videos
         films = None
         if filmed is not None and filmed.every is not None:
             # Last, so that a checkpoint's list of the user's own fits with and without.
-            users.append(films := TrainingFilms(context, filmed.every, Rebuilt))
+            users.append(films := TrainingVideos(context, filmed.every, Rebuilt))
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, platform_of(model)
         )
@@ -148,9 +170,11 @@ class Sb3Learner:
             try:
                 # SB3 adds what was done before to what it is given.
                 model.learn(
-                    plan.total_steps - start_step, callback, log_interval=None,
+                    plan.total_steps - start_step,
+                    callback,
+                    log_interval=None,
                     reset_num_timesteps=checkpoint is None,
-                )  # fmt: skip
+                )
             except Finished:
                 callback.on_training_end()
             except ValueError as error:
@@ -210,10 +234,13 @@ class Sb3Learner:
             CorruptObject: The weights are those of another network.
         """
         policy = sb3_build.untrained_policy(
-            self.name, description["policy"], description["args"],
-            space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
+            self.name,
+            description["policy"],
+            description["args"],
+            space_from_json(spaces["observation"]),
+            space_from_json(spaces["action"]),
             description.get("engine", "sb3"),
-        )  # fmt: skip
+        )
         try:
             policy.load_state_dict(load_tensors(weights))
         except Exception as error:

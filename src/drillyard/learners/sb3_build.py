@@ -16,7 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners.algorithms import CLASSES
-from drillyard.learners.numerics import import_compiler, mixed
+from drillyard.learners.determinism import import_compiler, mixed
 from drillyard.registry import load_object
 from drillyard.spec.algorithms import engines, schedules
 from drillyard.spec.algorithms.arguments import clean
@@ -69,8 +69,11 @@ def build(
             model = kind(
                 policy_class(algorithm, policy or auto_policy(venv.observation_space, algorithm)),
                 venv,
-                seed=seed, device=device, verbose=0, **arguments(args, venv.action_space),
-            )  # fmt: skip
+                seed=seed,
+                device=device,
+                verbose=0,
+                **arguments(args, venv.action_space),
+            )
         # Its own logger would make a folder in the temporary one, and leave it there empty.
         model.set_logger(Logger(folder=None, output_formats=[]))
         return model
@@ -102,9 +105,13 @@ def library(engine: str) -> Any:
 
 
 def untrained_policy(
-    algorithm: str, name: str, args: Mapping[str, Any], observation: Any, action: Any,
+    algorithm: str,
+    name: str,
+    args: Mapping[str, Any],
+    observation: Any,
+    action: Any,
     engine: str = "sb3",
-) -> Any:  # fmt: skip
+) -> Any:
     """The network of an algorithm, for weights that are known.
 
     Args:
@@ -183,8 +190,11 @@ def _noise(given: Any, shape: tuple[int, ...]) -> Any:
 def describe(algorithm: str, model: Any) -> dict[str, Any]:
     """Parameters as the built model really has them, as JSON."""
     own: dict[str, Any] = model.described() if hasattr(model, "described") else {}
-    names = [n for n in ARGUMENTS[algorithm]
-             if n != "policy_kwargs" and n not in own and hasattr(model, n)]  # fmt: skip
+    names = [
+        n
+        for n in ARGUMENTS[algorithm]
+        if n != "policy_kwargs" and n not in own and hasattr(model, n)
+    ]
     found = {name: _plain(getattr(model, name)) for name in names}
     found["stats_window_size"] = model._stats_window_size
     found["learning_rate"] = _plain(model.lr_schedule)
@@ -236,8 +246,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, Callable):  # type: ignore[arg-type]
-        return _ends(value) if not hasattr(value, "noise_prev") and not hasattr(
-            value, "base_noise") and not hasattr(value, "_sigma") else repr(value)  # fmt: skip
+        return (
+            _ends(value)
+            if not hasattr(value, "noise_prev")
+            and not hasattr(value, "base_noise")
+            and not hasattr(value, "_sigma")
+            else repr(value)
+        )
     return str(value)
 
 

@@ -3,7 +3,7 @@
 Read against stable_baselines3 and sb3_contrib 2.9: ``common/base_class.py``,
 ``on_policy_algorithm.py``, ``off_policy_algorithm.py``, ``noise.py``, and each algorithm. The
 replay buffer has a module of its own (``replay``), the simulators too
-(``drillyard.simulators.vector``).
+(``drillyard.simulators.vec_state``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,22 @@ import torch
 
 from drillyard.errors import CorruptObject
 
-_COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate",
-             "_current_progress_remaining")  # fmt: skip
-_LIKE_PARAMETERS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg",
-                    "grad_avg"}  # fmt: skip
+_COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
+_LIKE_PARAMETERS = {
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "momentum_buffer",
+    "square_avg",
+    "grad_avg",
+}
 """What PyTorch's optimisers keep for each parameter, in its shape."""
 
 Tree = dict[str, Any]
@@ -81,8 +93,9 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
     model.ep_success_buffer.clear()
     model.ep_success_buffer.extend(tree["successes"])
     if observations:
-        for noise, value in zip((n for n in _noises(model) if hasattr(n, "noise_prev")),
-                                tree["noise"], strict=True):  # fmt: skip
+        for noise, value in zip(
+            (n for n in _noises(model) if hasattr(n, "noise_prev")), tree["noise"], strict=True
+        ):
             noise.noise_prev = np.array(value)
         for tensor, value in zip(_memory(model), tree.get("memory", ()), strict=True):
             tensor.copy_(value)

@@ -23,9 +23,14 @@ from drillyard.learners import sb3_build
 from drillyard.spec.algorithms import engines
 
 CLASSES: dict[str, Any] = {
-    "ppo": sbx.PPO, "dqn": sbx.DQN, "ddpg": sbx.DDPG, "td3": sbx.TD3, "sac": sbx.SAC,
-    "tqc": sbx.TQC, "crossq": sbx.CrossQ,
-}  # fmt: skip
+    "ppo": sbx.PPO,
+    "dqn": sbx.DQN,
+    "ddpg": sbx.DDPG,
+    "td3": sbx.TD3,
+    "sac": sbx.SAC,
+    "tqc": sbx.TQC,
+    "crossq": sbx.CrossQ,
+}
 _STATES = ("actor_state", "qf_state", "qf1_state", "qf2_state", "vf_state")
 """Attributes of a policy: each a network with its optimiser."""
 _OF_NETWORKS = ("params", "target_params", "batch_stats", "target_batch_stats")
@@ -156,10 +161,11 @@ class _Optimisers:
         """Optimisers and their steps; of the entropy coefficient its value, too."""
         whole = {n: serialization.to_state_dict(getattr(o, n)) for n, o in self._holders()}
         return {
-            name: _arrays({k: v for k, v in tree.items()
-                           if name == _ENTROPY or k not in _OF_NETWORKS})
+            name: _arrays(
+                {k: v for k, v in tree.items() if name == _ENTROPY or k not in _OF_NETWORKS}
+            )
             for name, tree in whole.items()
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, trees: Tree) -> None:
         """Put them back.
@@ -199,10 +205,12 @@ class _Model:
         """What ``sb3_build.describe`` would not find where PyTorch's models have it."""
         policy: Any = self.policy  # type: ignore[attr-defined]
         found = {
-            "engine": engines.SBX, "device": jax.default_backend(),
-            "net_arch": _widths(policy), "optimizer_class": policy.optimizer_class.__name__,
+            "engine": engines.SBX,
+            "device": jax.default_backend(),
+            "net_arch": _widths(policy),
+            "optimizer_class": policy.optimizer_class.__name__,
             "activation_fn": policy.activation_fn.__name__,
-        }  # fmt: skip
+        }
         if hasattr(self, "ent_coef_init"):
             found["ent_coef"] = self.ent_coef_init
         if hasattr(policy, "top_quantiles_to_drop_per_net"):
@@ -213,8 +221,11 @@ class _Model:
 def _widths(policy: Any) -> Any:
     if hasattr(policy, "n_units"):
         return [policy.n_units, policy.n_units]
-    parts = {part: list(getattr(policy, f"net_arch_{part}")) for part in ("pi", "qf", "vf")
-             if hasattr(policy, f"net_arch_{part}")}  # fmt: skip
+    parts = {
+        part: list(getattr(policy, f"net_arch_{part}"))
+        for part in ("pi", "qf", "vf")
+        if hasattr(policy, f"net_arch_{part}")
+    }
     same = all(widths == parts["pi"] for widths in parts.values())
     return parts["pi"] if same else parts
 

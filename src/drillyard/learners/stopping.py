@@ -56,8 +56,12 @@ class EarlyStopping:
 
     def state(self) -> State:
         """Where it is."""
-        return {"epoch": list(self._epoch), "best": self._best, "without": self._without,
-                "reason": self.reason}  # fmt: skip
+        return {
+            "epoch": list(self._epoch),
+            "best": self._best,
+            "without": self._without,
+            "reason": self.reason,
+        }
 
     def load_state(self, state: State | None) -> None:
         """Go on from a state; None: of a checkpoint that is older than early stopping."""

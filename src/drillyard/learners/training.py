@@ -17,18 +17,18 @@ from drillyard.learners.barriers import (
     reseed,
 )
 from drillyard.learners.best import Best
+from drillyard.learners.best_k import BestPolicies
 from drillyard.learners.committing import Committer, prune
 from drillyard.learners.episode_ends import EpisodeEnds
 from drillyard.learners.evaluator import Evaluator
 from drillyard.learners.exactness import note_changes, settings_of
 from drillyard.learners.plan import Plan
 from drillyard.learners.stopping import EarlyStopping
-from drillyard.learners.top import Top
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.phases import RunContext
-from drillyard.simulators import vector
+from drillyard.simulators import vec_state
 
 FLUSH_EVERY_S = 5.0
 
@@ -53,16 +53,23 @@ class Training:
     """
 
     def __init__(
-        self, context: RunContext, plan: Plan, model: Any, venv: Any, writer: StreamWriter,
-        evaluator: Evaluator | None, checkpoint: Checkpoint | None, users: list[Any],
+        self,
+        context: RunContext,
+        plan: Plan,
+        model: Any,
+        venv: Any,
+        writer: StreamWriter,
+        evaluator: Evaluator | None,
+        checkpoint: Checkpoint | None,
+        users: list[Any],
         platform: dict[str, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.context = context
         self.plan = plan
         self.seed = context.run.seed
         self.marks = Marks()
         self.best = Best()
-        self.top = Top(context.spec.evaluate.keep_best)
+        self.top = BestPolicies(context.spec.evaluate.keep_best)
         self._stopping = EarlyStopping(context.spec.train)
         self.silent: list[str] = []
         self.interval = plan.checkpoint_every
@@ -99,7 +106,7 @@ class Training:
     def begin(self) -> None:
         """Called once SB3 has set up its learning and reset the simulators."""
         plan = self.plan
-        self.silent = vector.silent_layers(self._venv)
+        self.silent = vec_state.silent_layers(self._venv)
         self.interval = plan.barrier_interval(bool(self.silent), self._model.n_envs)
         if self._checkpoint is not None:
             self._restore(self._checkpoint)
@@ -148,10 +155,13 @@ class Training:
         returns, limit = [e["r"] for e in self._model.ep_info_buffer], self.plan.max_time_s
         left_s = None if limit is None else max(0.0, limit - self.elapsed_s)
         self.context.progress(
-            step=step, total=self.plan.total_steps, episodes=self.marks.episodes,
+            step=step,
+            total=self.plan.total_steps,
+            episodes=self.marks.episodes,
             episode_return=float(np.mean(returns)) if returns else None,
-            checkpoint_step=self._checkpoint_step, time_left_s=left_s,
-        )  # fmt: skip
+            checkpoint_step=self._checkpoint_step,
+            time_left_s=left_s,
+        )
         now = self.context.clock.monotonic()
         if flush and now - self._flushed >= FLUSH_EVERY_S:
             self._flushed = now
@@ -297,8 +307,8 @@ class Training:
         tree = {
             "marks": self.marks.to_json(),
             "model": sb3_state.capture(self._model),
-            "simulators": None if self.silent else vector.vec_state(self._venv),
-            "normalisation": vector.normalisation(self._venv),
+            "simulators": None if self.silent else vec_state.vec_state(self._venv),
+            "normalisation": vec_state.normalisation(self._venv),
             "best": self.best.to_json(),
             "top": self.top.to_json(),
             "stopping": self._stopping.state(),
@@ -326,16 +336,27 @@ class Training:
         """Write a checkpoint in another thread; it exists when that is done, and not before."""
         offsets, barrier = self._writer.offsets(), self.marks.barrier
         now = self.context.clock.now()
-        info = {"silent_layers": [*self.silent], "episodes_cut": self.marks.episodes_cut,
-                "interval": self.interval, "spaces": resumable.spaces_of(self._model),
-                "device": sb3_state.device_of(self._model)}  # fmt: skip
+        info = {
+            "silent_layers": [*self.silent],
+            "episodes_cut": self.marks.episodes_cut,
+            "interval": self.interval,
+            "spaces": resumable.spaces_of(self._model),
+            "device": sb3_state.device_of(self._model),
+        }
 
         def commit() -> None:
             self._writer.flush()  # its lines, and perhaps later ones, which a resume cuts off
             meta = checkpoints.save(
-                self.context.mailbox, self.context.run.run, self.context.attempt, step, barrier,
-                files, offsets, now, info=info,
-            )  # fmt: skip
+                self.context.mailbox,
+                self.context.run.run,
+                self.context.attempt,
+                step,
+                barrier,
+                files,
+                offsets,
+                now,
+                info=info,
+            )
             self._stored = dict(meta.files)
             self._checkpoint_step = step
             self.context.log.info("checkpoint at step %d", step)
@@ -384,9 +405,9 @@ class Training:
         keeps = not self.silent and not self._anew
         resumable.restore(checkpoint, model, tree, observations=keeps)
         if tree["simulators"] is not None and keeps:
-            vector.load_vec_state(self._venv, tree["simulators"])
+            vec_state.load_vec_state(self._venv, tree["simulators"])
         if tree["normalisation"] is not None:
-            vector.load_normalisation(self._venv, tree["normalisation"])
+            vec_state.load_normalisation(self._venv, tree["normalisation"])
         buffer = getattr(model, "replay_buffer", None)
         if buffer is not None:
             segments = {n: d for n, d in checkpoint.files.items() if replay.is_segment(n)}

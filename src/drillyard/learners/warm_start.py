@@ -45,51 +45,74 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
     if source.startswith("run:"):
         match = _RUN.match(source.removeprefix("run:"))
         if match is None:
-            raise ConfigError("names no run", field=FIELD, value=source, allowed=_ALLOWED,
-                              hint="`drillyard status NAME` lists runs")  # fmt: skip
+            raise ConfigError(
+                "names no run",
+                field=FIELD,
+                value=source,
+                allowed=_ALLOWED,
+                hint="`drillyard status NAME` lists runs",
+            )
         if own is None:
             return {}
-        return policy_files(_experiment(own.store, match["name"] or own.experiment),
-                            match["run"], "best")[0]  # fmt: skip
+        return policy_files(
+            _experiment(own.store, match["name"] or own.experiment), match["run"], "best"
+        )[0]
     if source.startswith("models:/"):
         return _registered(source)
     if "://" in source:
         place, _, run = source.rpartition("/")
         store, _, name = place.rpartition("/")
         if _RUN.match(run) is None or not name:
-            raise ConfigError("names no run in a store", field=FIELD, value=source,
-                              allowed=_ALLOWED, hint="end it with NAME/t0001-s1")  # fmt: skip
+            raise ConfigError(
+                "names no run in a store",
+                field=FIELD,
+                value=source,
+                allowed=_ALLOWED,
+                hint="end it with NAME/t0001-s1",
+            )
         return policy_files(_experiment(open_store(store), name), run, "best")[0]
     return _bundle(source)
 
 
 def _experiment(store: Store, name: str) -> Mailbox:
     if store.stat(f"{name}/experiment.json") is None:
-        raise NotFound(f"{FIELD}: no experiment {name!r} in {store.url}",
-                       hint="`drillyard list experiments` shows what is there")  # fmt: skip
+        raise NotFound(
+            f"{FIELD}: no experiment {name!r} in {store.url}",
+            hint="`drillyard list experiments` shows what is there",
+        )
     return Mailbox(store, name)
 
 
 def _bundle(source: str) -> dict[str, bytes]:
     # Beside the experiment file: it travels with the user's code, which is on the path.
-    places = [Path(source)] if Path(source).is_absolute() else [
-        Path(p) / source for p in ("", *sys.path)]  # fmt: skip
+    places = (
+        [Path(source)]
+        if Path(source).is_absolute()
+        else [Path(p) / source for p in ("", *sys.path)]
+    )
     folder = next((p for p in places if p.is_dir()), None)
     if folder is None:
-        raise NotFound(f"{FIELD}: there is no folder {source}",
-                       hint=f"give {_ALLOWED}; `drillyard export` makes a bundle")  # fmt: skip
+        raise NotFound(
+            f"{FIELD}: there is no folder {source}",
+            hint=f"give {_ALLOWED}; `drillyard export` makes a bundle",
+        )
     return _weights(folder, source)
 
 
 def _registered(source: str) -> dict[str, bytes]:
     """A bundle of MLflow's registry, at the tracking URI that the environment names."""
-    from drillyard.policies.champions import fetch
+    from drillyard.policies.promotion import fetch
     from drillyard.tracking.uris import AUTO, resolve_uri
 
     uri = resolve_uri(AUTO, os.environ.get("DRILLYARD_STORE", DEFAULT_STORE))
     if uri is None:
-        raise ConfigError("there is no registry to look in", field=FIELD, value=source,
-                          allowed=_ALLOWED, hint="set MLFLOW_TRACKING_URI")  # fmt: skip
+        raise ConfigError(
+            "there is no registry to look in",
+            field=FIELD,
+            value=source,
+            allowed=_ALLOWED,
+            hint="set MLFLOW_TRACKING_URI",
+        )
     with tempfile.TemporaryDirectory(prefix="drillyard-model-") as scratch:
         return _weights(fetch(source, uri, Path(scratch)), source)
 
@@ -99,8 +122,13 @@ def _weights(folder: Path, source: str) -> dict[str, bytes]:
 
     files = bundles.read(folder)[1]
     if LEARNER_FILE not in files:
-        raise ConfigError("is a bundle without weights to train on", field=FIELD, value=source,
-                          allowed=_ALLOWED, hint="export it again")  # fmt: skip
+        raise ConfigError(
+            "is a bundle without weights to train on",
+            field=FIELD,
+            value=source,
+            allowed=_ALLOWED,
+            hint="export it again",
+        )
     return files
 
 
@@ -124,9 +152,10 @@ def must_have(
         then = space_from_json(recorded)
         raise SpaceMismatch(
             f"the earlier policy has the {what} space {then}, and this simulator has {now}",
-            field=FIELD, allowed=str(then),
+            field=FIELD,
+            allowed=str(then),
             hint="take a policy of the same simulator with the same wrappers",
-        )  # fmt: skip
+        )
 
 
 def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
@@ -148,7 +177,7 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     from safetensors.torch import load as load_tensors
 
     from drillyard.agents.packing import npz_arrays
-    from drillyard.simulators.vector import load_normalisation, normalisation
+    from drillyard.simulators.vec_state import load_normalisation, normalisation
 
     must_have(files, "observation", model.observation_space)
     must_have(files, "action", model.action_space)
@@ -156,11 +185,13 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     if (statistics is None) != (normalisation(venv) is None):
         has = "was normalised" if statistics is not None else "was not normalised"
         raise SpaceMismatch(
-            f"the earlier policy {has}, and this simulator is otherwise", field=FIELD,
+            f"the earlier policy {has}, and this simulator is otherwise",
+            field=FIELD,
             allowed="the same wrappers",
-            hint="add `normalize` to simulator.wrappers" if statistics is not None
+            hint="add `normalize` to simulator.wrappers"
+            if statistics is not None
             else "take `normalize` out of simulator.wrappers",
-        )  # fmt: skip
+        )
     tensors = load_tensors(next(d for n, d in files.items() if n.startswith("policy_")))
     now = {n: tuple(t.shape) for n, t in model.policy.state_dict().items()}
     then = {n: tuple(t.shape) for n, t in tensors.items()}
@@ -169,10 +200,11 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
         name = other[0]
         raise ConfigError(
             f"the earlier policy has another network: {name} is {then.get(name, 'not there')} in "
-            f"it, and {now.get(name, 'not there')} here ({len(other)} such tensors)", field=FIELD,
+            f"it, and {now.get(name, 'not there')} here ({len(other)} such tensors)",
+            field=FIELD,
             allowed="the same algorithm, policy and policy_kwargs",
             hint="write the same learner.algorithm and learner.args.policy_kwargs",
-        )  # fmt: skip
+        )
     model.policy.load_state_dict(tensors)
     if hasattr(model, "weights"):  # ARS moves a vector of them
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()

@@ -42,12 +42,13 @@ def missing(spec: ExperimentSpec) -> list[ConfigError]:
     return [
         ConfigError(
             f"is mandatory on {spec.backend!r}, which costs money: {what}",
-            field=f"budget.{name}", allowed="a number above 0",
+            field=f"budget.{name}",
+            allowed="a number above 0",
             hint=f"write `budget: {{{name}: {example}}}`, or --set budget.{name}={example}",
         )
         for name, (what, example) in _FIELDS.items()
         if getattr(spec.budget, name) is None
-    ]  # fmt: skip
+    ]
 
 
 def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
@@ -103,10 +104,11 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
     if most is not None and cost.total > most:
         fits = most / cost.per_hour
         yield Finding(
-            Severity.ERROR, "budget.max_cost",
+            Severity.ERROR,
+            "budget.max_cost",
             f"{bill} {cost.currency}{of}, which is more than max_cost = {most:g}",
             f"set budget.max_cost to {cost.total:.2f}, or budget.max_hours to {fits:.2g}, or "
             "fewer resources.workers",
-        )  # fmt: skip
+        )
     else:
         yield Finding(Severity.OK, "budget", f"at most {bill} {cost.currency}{of}")

@@ -93,9 +93,11 @@ class Entry:
         if self.rented is not None:
             return self.rented.lease
         return Lease(
-            lease_id=self.intent.order.lease_id, backend=self.intent.backend,
-            order=self.intent.order, created_at=self.intent.written_at,
-        )  # fmt: skip
+            lease_id=self.intent.order.lease_id,
+            backend=self.intent.backend,
+            order=self.intent.order,
+            created_at=self.intent.written_at,
+        )
 
     @property
     def open(self) -> bool:
@@ -160,9 +162,12 @@ class Ledger:
             StoreUnavailable: It could not be written down, so nothing may be rented.
         """
         intent = Intent(
-            order=order, backend=backend, ordinal=ordinal, cost=cost,
+            order=order,
+            backend=backend,
+            ordinal=ordinal,
+            cost=cost,
             written_at=self._clock.now(),
-        )  # fmt: skip
+        )
         _write_synced(self._local(order.lease_id), intent.to_bytes())
         self._mailbox.write(f"leases/{order.lease_id}/intent.json", intent)
         return intent
@@ -184,9 +189,14 @@ class Ledger:
         if entry is not None and entry.gone is None:
             now = self._clock.now()
             record = Gone(
-                lease_id=lease, reason=reason, lived_s=entry.lived_s(now), cost=entry.spent(now),
-                currency=entry.intent.cost.currency, confirmed=confirmed, written_at=now,
-            )  # fmt: skip
+                lease_id=lease,
+                reason=reason,
+                lived_s=entry.lived_s(now),
+                cost=entry.spent(now),
+                currency=entry.intent.cost.currency,
+                confirmed=confirmed,
+                written_at=now,
+            )
             self._mailbox.write(f"leases/{lease}/gone.json", record)
         self._local(lease).unlink(missing_ok=True)
 

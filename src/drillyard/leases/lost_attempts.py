@@ -57,7 +57,7 @@ class _Loss:
     cause: Cause = Cause.INFRASTRUCTURE
 
 
-class Undertaker:
+class LostAttemptCloser:
     """Buries attempts whose worker is dead.
 
     Args:
@@ -87,7 +87,7 @@ class Undertaker:
         self._claims: dict[tuple[str, int], Claim] = {}
         self._seen: WorkerCache = {}
 
-    def bury_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
+    def close_lost(self, states: Mapping[str, TicketState]) -> list[TicketState]:
         """End every lost attempt.
 
         Args:
@@ -164,9 +164,12 @@ class Undertaker:
         done = accepted is not None and accepted.attempt == claim.attempt
         lost = Status.PREEMPTED if loss.cause is Cause.PREEMPTION else Status.FAILED
         return Ending(
-            ticket=claim.ticket, attempt=claim.attempt,
+            ticket=claim.ticket,
+            attempt=claim.attempt,
             status=Status.SUCCEEDED if done else lost,
-            cause=None if done else loss.cause, message=loss.reason,
+            cause=None if done else loss.cause,
+            message=loss.reason,
             hint=None if done else "the next attempt goes on from the last checkpoint",
-            by=self._by, ended_at=self._clock.now(),
-        )  # fmt: skip
+            by=self._by,
+            ended_at=self._clock.now(),
+        )

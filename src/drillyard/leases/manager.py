@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 MIN_LIFE_S = 5.0
 
 
-class Tenancy:
+class LeaseManager:
     """The leases of one experiment, as one driver handles them.
 
     Args:
@@ -123,9 +123,12 @@ class Tenancy:
         order = make(name)
         cost = self._backend.estimate(order)
         allowed = allowance(
-            max_hours=spec.budget.max_hours, max_cost=spec.budget.max_cost,
-            per_hour=cost.per_hour, used_s=self._used_s, used_cost=self._ledger.spent(),
-        )  # fmt: skip
+            max_hours=spec.budget.max_hours,
+            max_cost=spec.budget.max_cost,
+            per_hour=cost.per_hour,
+            used_s=self._used_s,
+            used_cost=self._ledger.spent(),
+        )
         if allowed is not None:
             life_s, limit = allowed
             if life_s < MIN_LIFE_S:
@@ -190,7 +193,7 @@ class Ending:
         may: Raises when this driver may no longer act.
     """
 
-    def __init__(self, leases: Tenancy, timeout_s: float, may: Callable[[], None]) -> None:
+    def __init__(self, leases: LeaseManager, timeout_s: float, may: Callable[[], None]) -> None:
         self._leases = leases
         self._timeout_s = timeout_s
         self._may = may

@@ -74,9 +74,12 @@ def preview(spec: ExperimentSpec, store_url: str, clock: Clock = SYSTEM) -> Orde
         store_url = mailbox.store.url
         lease = Ledger(mailbox).next_lease()[1]
     order = order_of(
-        spec, lease=lease, store_url=store_url, runs=listed_runs(spec) or workers(spec),
+        spec,
+        lease=lease,
+        store_url=store_url,
+        runs=listed_runs(spec) or workers(spec),
         settings=settings_of(spec, kind),
-    )  # fmt: skip
+    )
     hours = spec.budget.max_hours
     deadline = None if hours is None else clock.now() + hours * 3600.0
     return order.model_copy(update={"deadline": deadline})

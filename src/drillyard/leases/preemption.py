@@ -12,7 +12,7 @@ from drillyard.mailbox.records import WorkerRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PreemptedMachine:
     """A machine that was taken away.
 
     Attributes:
@@ -26,7 +26,7 @@ class Taken:
     lease: str
 
 
-def simulate_preemption(mailbox: Mailbox, run: str) -> Taken:
+def simulate_preemption(mailbox: Mailbox, run: str) -> PreemptedMachine:
     """Let the provider take away the machine that works on a run; returns at once.
 
     Args:
@@ -46,7 +46,7 @@ def simulate_preemption(mailbox: Mailbox, run: str) -> Taken:
             hint="to try it at home: drillyard rehearse FILE --on gcp --fault preempt=1",
         )
     backend.simulate_preemption(lease, worker.host)
-    return Taken(run, worker.host, lease.lease_id)
+    return PreemptedMachine(run, worker.host, lease.lease_id)
 
 
 def _worker(mailbox: Mailbox, run: str) -> WorkerRecord:

@@ -100,7 +100,9 @@ class Release:
         )
 
 
-def vacate(backend: Backend, lease: Lease, *, timeout_s: float, clock: Clock = SYSTEM) -> None:
+def release_confirmed(
+    backend: Backend, lease: Lease, *, timeout_s: float, clock: Clock = SYSTEM
+) -> None:
     """End a lease, confirmed by the provider's own listing; see ``Release``.
 
     Raises:

@@ -109,12 +109,19 @@ def _intervals(mailbox: Mailbox) -> Iterator[Interval]:
         cost, gone, order = entry.intent.cost, entry.gone, entry.lease.order
         began = entry.intent.written_at
         yield Interval(
-            experiment=mailbox.experiment, lease=order.lease_id, backend=entry.intent.backend,
-            machines=order.workers, began_at=began,
+            experiment=mailbox.experiment,
+            lease=order.lease_id,
+            backend=entry.intent.backend,
+            machines=order.workers,
+            began_at=began,
             ended_at=None if gone is None else began + gone.lived_s,
-            seconds=entry.lived_s(now), per_hour=cost.per_hour,
-            cost=gone.cost if gone is not None else entry.spent(now), currency=cost.currency,
-            spot=cost.spot, prices_of=cost.prices_of, limit_at=order.deadline,
+            seconds=entry.lived_s(now),
+            per_hour=cost.per_hour,
+            cost=gone.cost if gone is not None else entry.spent(now),
+            currency=cost.currency,
+            spot=cost.spot,
+            prices_of=cost.prices_of,
+            limit_at=order.deadline,
             confirmed=gone is not None and gone.confirmed,
             reason=gone.reason if gone is not None else "",
-        )  # fmt: skip
+        )

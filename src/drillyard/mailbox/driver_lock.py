@@ -65,10 +65,17 @@ class DriverLock:
             number = self.check_free() + 1
             now = self._clock.now()
             record = DriverRecord(
-                number=number, host=host(), pid=me.pid, pid_started=me.started,
-                boot_id=boot_id(), pid_namespace=pid_namespace(),
-                token=new_token(), command=command, started_at=now, written_at=now,
-            )  # fmt: skip
+                number=number,
+                host=host(),
+                pid=me.pid,
+                pid_started=me.started,
+                boot_id=boot_id(),
+                pid_namespace=pid_namespace(),
+                token=new_token(),
+                command=command,
+                started_at=now,
+                written_at=now,
+            )
             # Held before it is written: another thread of this process may read it at once.
             _HELD.add(record.token)
             try:

@@ -37,8 +37,10 @@ from drillyard.mailbox.store import ObjectInfo, ObjectMissing, keys, stamp
 
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
 _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
-    "": TrialRecord, ".outcome": TrialOutcome, ".more": MoreSeeds,
-}  # fmt: skip
+    "": TrialRecord,
+    ".outcome": TrialOutcome,
+    ".more": MoreSeeds,
+}
 TrialCache = dict[str, tuple[ObjectInfo, TrialRecord | TrialOutcome | MoreSeeds]]
 """What ``Mailbox.trials`` has read, by key."""
 WorkerCache = dict[str, tuple[ObjectInfo, WorkerRecord]]

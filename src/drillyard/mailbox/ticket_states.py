@@ -206,10 +206,14 @@ def _ending(mailbox: Mailbox, cache: StateCache, ticket: str, attempt: int) -> E
         ending = mailbox.ending(ticket, attempt)
         if ending is None:  # listed a moment ago and gone: somebody tidied up by hand
             return Ending(
-                ticket=ticket, attempt=attempt, status=Status.FAILED,
-                cause=Cause.INFRASTRUCTURE, message="the record of this ending was removed",
-                by="attempts", ended_at=0.0,
-            )  # fmt: skip
+                ticket=ticket,
+                attempt=attempt,
+                status=Status.FAILED,
+                cause=Cause.INFRASTRUCTURE,
+                message="the record of this ending was removed",
+                by="attempts",
+                ended_at=0.0,
+            )
         cache.endings[key] = ending
     return cache.endings[key]
 
@@ -289,8 +293,17 @@ def _used_up(endings: list[Ending]) -> Ending | None:
     return None
 
 
-_WORST_FIRST = (Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.PRUNED, Status.RUNNING,
-                Status.PREEMPTED, Status.READY, Status.PENDING, Status.SUCCEEDED)  # fmt: skip
+_WORST_FIRST = (
+    Status.FAILED,
+    Status.TIMED_OUT,
+    Status.CANCELLED,
+    Status.PRUNED,
+    Status.RUNNING,
+    Status.PREEMPTED,
+    Status.READY,
+    Status.PENDING,
+    Status.SUCCEEDED,
+)
 
 
 def run_status(states: Mapping[str, TicketState], run: str) -> Status:

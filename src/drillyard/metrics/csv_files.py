@@ -33,8 +33,11 @@ def write_long(lines: Sequence[Line], path: Path) -> None:
         lines: The ``telemetry`` stream.
         path: The file.
     """
-    rows = ([line.get("time"), name, value]
-            for line in lines for name, value in line["metrics"].items())  # fmt: skip
+    rows = (
+        [line.get("time"), name, value]
+        for line in lines
+        for name, value in line["metrics"].items()
+    )
     _write(path, ["timestamp", "metric", "value"], rows)
 
 
@@ -48,10 +51,15 @@ def write_episodes(lines: Sequence[Line], path: Path, started_at: float) -> None
     """
     names, keys = _names(lines), _lesson_keys(lines)
     rows = (
-        [number, line["step"], _seconds(line, started_at),
-         *(line["metrics"].get(n) for n in names), *_drawn(line, keys)]
+        [
+            number,
+            line["step"],
+            _seconds(line, started_at),
+            *(line["metrics"].get(n) for n in names),
+            *_drawn(line, keys),
+        ]
         for number, line in enumerate(lines, 1)
-    )  # fmt: skip
+    )
     _write(path, ["episode", "step", "time_s", *names, *(f"lesson_{k}" for k in keys)], rows)
 
 
@@ -69,10 +77,14 @@ def write_monitor(lines: Sequence[Line], path: Path, started_at: float, world: s
     """
     keys = _lesson_keys(lines)
     rows = (
-        [line["metrics"].get("return"), line["metrics"].get("length"), _seconds(line, started_at),
-         *_drawn(line, keys)]
+        [
+            line["metrics"].get("return"),
+            line["metrics"].get("length"),
+            _seconds(line, started_at),
+            *_drawn(line, keys),
+        ]
         for line in lines
-    )  # fmt: skip
+    )
     head = json.dumps({"t_start": started_at, "env_id": world})
     _write(path, ["r", "l", "t", *keys], rows, first=f"#{head}\n")
 

@@ -113,9 +113,14 @@ class Feed:
                     for line in read_stream(self._mailbox, run, stream)[first:]:
                         self._seen[(run, stream)] = line["seq"] + 1
                         yield Point(
-                            self._mailbox.experiment, run, self._seeds[run], stream, line["step"],
-                            line["metrics"], line["time"],
-                        )  # fmt: skip
+                            self._mailbox.experiment,
+                            run,
+                            self._seeds[run],
+                            stream,
+                            line["step"],
+                            line["metrics"],
+                            line["time"],
+                        )
                 self._segments[run] = segments
             if state.status.ended:  # seen before its lines were read, so that none comes after
                 self._complete.add(run)

@@ -25,11 +25,19 @@ Log = Mapping[str, Any]
 """As ``CsvLogger`` puts it into ``info["log"]``."""
 
 PROGRESS = (
-    "episode_num", "cumulative_reward", "mean_reward", "cumulative_power_consumption",
-    "mean_power_consumption", "cumulative_comfort_penalty", "mean_comfort_penalty",
-    "cumulative_power_penalty", "mean_power_penalty", "comfort_violation (%)",
-    "length(timesteps)", "time_elapsed(seconds)",
-)  # fmt: skip
+    "episode_num",
+    "cumulative_reward",
+    "mean_reward",
+    "cumulative_power_consumption",
+    "mean_power_consumption",
+    "cumulative_comfort_penalty",
+    "mean_comfort_penalty",
+    "cumulative_power_penalty",
+    "mean_power_penalty",
+    "comfort_violation (%)",
+    "length(timesteps)",
+    "time_elapsed(seconds)",
+)
 TRAJECTORY = ("episode_id", "step_id", "state", "action", "reward", "terminated", "truncated")
 CALENDAR = ("month", "day", "hour")
 PENALTIES = {"power_penalty": "reward_energy", "comfort_penalty": "reward_comfort"}
@@ -70,8 +78,16 @@ def _monitor(logs: Sequence[Log], scaled: bool) -> str:
     first = logs[0]
     calendar = sorted(first["rows"][0].get("calendar", {}), key=CALENDAR.index)
     penalties = {n: term for n, term in PENALTIES.items() if term in first["rows"][-1]["reward_"]}
-    header = ["timestep", *calendar, *first["observation_names"], *first["action_names"],
-              "time (seconds)", "reward", *penalties, "done"]  # fmt: skip
+    header = [
+        "timestep",
+        *calendar,
+        *first["observation_names"],
+        *first["action_names"],
+        "time (seconds)",
+        "reward",
+        *penalties,
+        "done",
+    ]
 
     def cells(log: Log, number: int, row: Mapping[str, Any]) -> list[Any]:
         seen, done = row["observation"], row.get("action", [None] * len(log["action_names"]))
@@ -80,9 +96,16 @@ def _monitor(logs: Sequence[Log], scaled: bool) -> str:
             done = _physical(done, log["action_units"])
         ends = row.get("ends")
         paid = [row["reward_"].get(term) if ends else None for term in penalties.values()]
-        return [number, *(row["calendar"][name] for name in calendar), *seen, *done,
-                number * log["step_seconds"], row.get("reward"), *paid,
-                None if ends is None else any(ends)]  # fmt: skip
+        return [
+            number,
+            *(row["calendar"][name] for name in calendar),
+            *seen,
+            *done,
+            number * log["step_seconds"],
+            row.get("reward"),
+            *paid,
+            None if ends is None else any(ends),
+        ]
 
     return _text(header, (cells(log, n, row) for log in logs for n, row in enumerate(log["rows"])))
 
@@ -101,10 +124,11 @@ def _progress(logs: Sequence[Log]) -> Iterator[list[Any]]:
         n = len(steps)
         row: list[Any] = [number]
         for values in (
-            [s["reward"] for s in steps], [s["state_"].get("state_power") for s in steps],
+            [s["reward"] for s in steps],
+            [s["state_"].get("state_power") for s in steps],
             [s["reward_"].get(PENALTIES["comfort_penalty"]) for s in steps],
             [s["reward_"].get(PENALTIES["power_penalty"]) for s in steps],
-        ):  # fmt: skip
+        ):
             total = None if None in values else math.fsum(values)
             row += [total, None if total is None else total / n]
         comfort = [s["reward_"].get(PENALTIES["comfort_penalty"]) for s in steps]
@@ -119,8 +143,15 @@ def _states(logs: Sequence[Log]) -> str:
         config = {f"config_{key}": value for key, value in log["config"].items()}
         for step, row in enumerate(log["rows"][1:]):
             done = _physical(row["action"], log["action_units"])
-            rows.append({**row["state_"], **dict(zip(names, done, strict=True)), **config,
-                         "EpisodeIndex": episode, "IterationIndex": step})  # fmt: skip
+            rows.append(
+                {
+                    **row["state_"],
+                    **dict(zip(names, done, strict=True)),
+                    **config,
+                    "EpisodeIndex": episode,
+                    "IterationIndex": step,
+                }
+            )
     last = ("EpisodeIndex", "IterationIndex")
     columns = [c for c in dict.fromkeys(k for row in rows for k in row) if c not in last]
     kinds = ("state_", "action_", "config_")
@@ -133,8 +164,14 @@ def _trajectory(logs: Iterable[Log]) -> Iterator[list[Any]]:
     for episode, log in enumerate(logs):
         before = log["rows"][0]
         for step, row in enumerate(log["rows"][1:]):
-            yield [episode, step, json.dumps(before["observation"]), json.dumps(row["action"]),
-                   row["reward"], *row["ends"]]  # fmt: skip
+            yield [
+                episode,
+                step,
+                json.dumps(before["observation"]),
+                json.dumps(row["action"]),
+                row["reward"],
+                *row["ends"],
+            ]
             before = row
 
 

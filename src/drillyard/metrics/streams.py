@@ -176,10 +176,10 @@ def _last_attempt(mailbox: Mailbox, run: str) -> int | None:
         return accepted.attempt
     prefix = mailbox.key(f"runs/{run}/attempts/{Phase.TRAIN.value}-")
     numbers = {
-        int(info.key[len(prefix):].split("/", 1)[0])
+        int(info.key[len(prefix) :].split("/", 1)[0])
         for info in mailbox.store.list(prefix)
         if info.key.endswith("/start.json")
-    }  # fmt: skip
+    }
     return max(numbers, default=None)
 
 

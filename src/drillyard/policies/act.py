@@ -32,8 +32,9 @@ class Policy:
             tensor[:, copy] = 0
         self.memory = self.memory if copy is not None else []
 
-    def act(self, observation: Any, deterministic: bool = True, rng: Any = None,
-            masks: Any = None) -> Any:  # fmt: skip
+    def act(
+        self, observation: Any, deterministic: bool = True, rng: Any = None, masks: Any = None
+    ) -> Any:
         """The action for one observation, or those for a batch; ``masks``: which are possible."""
         space = self.spaces["observation"]
         parts = space["spaces"] if space["kind"] == "Dict" else {"": space}
@@ -58,8 +59,9 @@ class Policy:
         action, *self.memory = self._session.run(None, feed)
         return action[0] if single else action
 
-    def act_named(self, states: Any, deterministic: bool = True, rng: Any = None,
-                  masks: Any = None) -> Any:  # fmt: skip
+    def act_named(
+        self, states: Any, deterministic: bool = True, rng: Any = None, masks: Any = None
+    ) -> Any:
         """Actions by name, in their units, from states by name, in theirs; a list for a batch."""
         rows = [states] if isinstance(states, dict) else states
         space = self.spaces["observation"]
@@ -72,8 +74,13 @@ class Policy:
         acted = self.act(given.get("", given), deterministic, rng, masks)
         actions = np.asarray(acted).reshape(len(rows), -1)
         out = _rescaled(actions, own := channels["action"], self.spaces["action"], False)
-        named = [{c["name"]: c["values"][int(v)] if c["values"] else v.item()
-                  for c, v in zip(own, row, strict=True)} for row in out]  # fmt: skip
+        named = [
+            {
+                c["name"]: c["values"][int(v)] if c["values"] else v.item()
+                for c, v in zip(own, row, strict=True)
+            }
+            for row in out
+        ]
         return named[0] if isinstance(states, dict) else named
 
     def _typed(self, name: str, values: Any) -> Any:
@@ -91,8 +98,10 @@ def _rescaled(values: Any, channels: Any, space: Any, inwards: bool) -> Any:
     out = np.array(values, np.float64 if space["kind"] == "Box" else values.dtype)
     for i, channel in enumerate(channels if space["kind"] == "Box" else ()):
         if channel["low"] is not None:
-            bounds = [np.broadcast_to(np.array(space[e], float), space["shape"]).ravel()[i]
-                      for e in ("low", "high")]  # fmt: skip
+            bounds = [
+                np.broadcast_to(np.array(space[e], float), space["shape"]).ravel()[i]
+                for e in ("low", "high")
+            ]
             ends = ((channel["low"], channel["high"]), bounds)
             (a, b), (c, d) = ends if inwards else ends[::-1]
             out[:, i] = c + (out[:, i] - a) / (b - a) * (d - c)

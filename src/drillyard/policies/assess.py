@@ -11,7 +11,7 @@ import numpy as np
 
 from drillyard.evaluation.episodes import Planned, Played, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
-from drillyard.policies.playable import Playable
+from drillyard.policies.loaded import LoadedBundle
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import draw_in_order
 from drillyard.statistics import Ends, above, mean_interval
@@ -32,9 +32,11 @@ def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:
 
 
 def play(
-    policy: Playable, planned: Sequence[Planned], simulator: SimulatorSpec | None = None,
+    policy: LoadedBundle,
+    planned: Sequence[Planned],
+    simulator: SimulatorSpec | None = None,
     deterministic: bool = True,
-) -> Played:  # fmt: skip
+) -> Played:
     """Play episodes with a stored policy.
 
     Raises:
@@ -44,9 +46,13 @@ def play(
     world = simulator or policy.simulator
     policy.must_fit(world)
     return run_episodes(
-        world, policy.player(deterministic), planned, name=policy.name,
-        normalisation=policy.normalisation, trajectory=True,
-    )  # fmt: skip
+        world,
+        policy.player(deterministic),
+        planned,
+        name=policy.name,
+        normalisation=policy.normalisation,
+        trajectory=True,
+    )
 
 
 def beside(
@@ -90,7 +96,7 @@ class Comparison:
 
 
 def compare(
-    challenger: Playable, champion: Playable, episodes: int, seed: int, margin: float
+    challenger: LoadedBundle, champion: LoadedBundle, episodes: int, seed: int, margin: float
 ) -> Comparison:
     """Play the same fresh episodes with both, in the challenger's world.
 
@@ -114,6 +120,12 @@ def compare(
     differences = [a.episode_return - b.episode_return for a, b in pairs]
     means = [math.fsum(e.episode_return for e in p.episodes) / episodes for p in (own, other)]
     return Comparison(
-        episodes, seed, means[0], means[1], math.fsum(differences) / episodes,
-        mean_interval(differences), margin, above(differences, margin),
-    )  # fmt: skip
+        episodes,
+        seed,
+        means[0],
+        means[1],
+        math.fsum(differences) / episodes,
+        mean_interval(differences),
+        margin,
+        above(differences, margin),
+    )

@@ -32,9 +32,10 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
     """
     must_be_new(folder)
     index = {
-        "schema_version": SCHEMA_VERSION, **facts,
+        "schema_version": SCHEMA_VERSION,
+        **facts,
         "files": {n: {"sha256": sha256_hex(c), "size": len(c)} for n, c in files.items()},
-    }  # fmt: skip
+    }
     with writing(folder, "--out"):
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
         try:
@@ -55,8 +56,7 @@ def must_be_new(folder: Path) -> None:
         UserError: It is there already, its parent is not, or it may not be written to.
     """
     if folder.exists():
-        raise UserError(f"{folder} is there already",
-                        hint="name another with --out, or delete it")  # fmt: skip
+        raise UserError(f"{folder} is there already", hint="name another with --out, or delete it")
     check_file(folder, "--out")
 
 
@@ -67,9 +67,10 @@ def identity(index: Mapping[str, Any]) -> str:
         index: Of its bundle.
     """
     parts = {
-        name: entry["sha256"] for name, entry in index["files"].items()
+        name: entry["sha256"]
+        for name, entry in index["files"].items()
         if name == LEARNER_FILE or name.endswith((".safetensors", ".npz"))
-    }  # fmt: skip
+    }
     return sha256_hex(json.dumps(parts, sort_keys=True).encode())
 
 
@@ -80,8 +81,13 @@ def must_act(folder: Path, index: Mapping[str, Any]) -> None:
         ConfigError: It holds no ONNX.
     """
     if index.get("format") != "onnx":
-        raise ConfigError("is no ONNX bundle", file=str(folder), value=index.get("format"),
-                          allowed="onnx", hint="export it with --format onnx")  # fmt: skip
+        raise ConfigError(
+            "is no ONNX bundle",
+            file=str(folder),
+            value=index.get("format"),
+            allowed="onnx",
+            hint="export it with --format onnx",
+        )
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -95,9 +101,11 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     path = folder / INDEX
     if not path.is_file():
         why = f"it has no {INDEX}" if folder.is_dir() else "there is no such folder"
-        raise NotFound(f"{folder} is no bundle of drillyard: {why}",
-                       hint="`drillyard export` makes one; models of other programs go through "
-                       "`drillyard import`")  # fmt: skip
+        raise NotFound(
+            f"{folder} is no bundle of drillyard: {why}",
+            hint="`drillyard export` makes one; models of other programs go through "
+            "`drillyard import`",
+        )
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         wanted = {str(n): str(e["sha256"]) for n, e in index["files"].items()}
@@ -112,6 +120,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         except OSError:
             raise CorruptObject(f"{folder / name} is missing from the bundle") from None
         if sha256_hex(files[name]) != sha:
-            raise CorruptObject(f"{folder / name} was changed: its sha256 is not the index's",
-                                hint="export it again")  # fmt: skip
+            raise CorruptObject(
+                f"{folder / name} was changed: its sha256 is not the index's",
+                hint="export it again",
+            )
     return index, files

@@ -14,15 +14,17 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from drillyard.agents.trained import Trained
-from drillyard.results import words
+from drillyard.results import formatting
 from drillyard.results.model import ExperimentResults, LeaseCost, PolicyScore
 from drillyard.results.policies import AGENT, Evaluated, scores
 
 
 def model_card(
-    trained: Trained, facts: Mapping[str, Any], described: Mapping[str, Any],
+    trained: Trained,
+    facts: Mapping[str, Any],
+    described: Mapping[str, Any],
     results: ExperimentResults | None,
-) -> str:  # fmt: skip
+) -> str:
     """The text of ``README.md``.
 
     Args:
@@ -78,15 +80,28 @@ def _metadata(trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
     if agent is not None:
         score = f"{agent['mean_return']:.2f} +/- {agent['std_return']:.2f}"
-        found["model-index"] = [{
-            "name": trained.algorithm,
-            "results": [{
-                "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-                "dataset": {"name": world, "type": world},
-                "metrics": [{"type": "mean_reward", "value": score, "name": "mean_reward",
-                             "verified": False}],
-            }],
-        }]  # fmt: skip
+        found["model-index"] = [
+            {
+                "name": trained.algorithm,
+                "results": [
+                    {
+                        "task": {
+                            "type": "reinforcement-learning",
+                            "name": "reinforcement-learning",
+                        },
+                        "dataset": {"name": world, "type": world},
+                        "metrics": [
+                            {
+                                "type": "mean_reward",
+                                "value": score,
+                                "name": "mean_reward",
+                                "verified": False,
+                            }
+                        ],
+                    }
+                ],
+            }
+        ]
     return found
 
 
@@ -100,7 +115,7 @@ def _where_from(trained: Trained, facts: Mapping[str, Any]) -> str:
 
 def _measured(
     trained: Trained, facts: Mapping[str, Any], results: ExperimentResults | None
-) -> str:  # fmt: skip
+) -> str:
     own = trained.evaluation.get("policies", {})
     if AGENT not in own:
         return "Not evaluated."
@@ -116,7 +131,7 @@ def _measured(
     if "chosen" in facts and not same:
         again = scores([Evaluated(1, trained.seed, {AGENT: facts["chosen"]["fresh"]})])
     whose = "this policy" if _evaluated(trained) else "the other policy of this run"
-    decimals = words.score_decimals([mine, *again, *rows])
+    decimals = formatting.score_decimals([mine, *again, *rows])
     table = ["| policy | mean return | 95 % interval | over |", "|---|---|---|---|"]
     if again:  # it was chosen by this number: an interval around it would be too high, too
         mine = replace(mine, interval=None)
@@ -154,8 +169,8 @@ def _split(found: Sequence[PolicyScore]) -> tuple[list[PolicyScore], list[Policy
 
 def _row(name: str, one: PolicyScore, decimals: int) -> str:
     return (
-        f"| {name} | {words.fixed(one.mean_return, decimals)} "
-        f"| {words.interval(one.interval, decimals)} | {words.over(one, decimals)} |"
+        f"| {name} | {formatting.fixed(one.mean_return, decimals)} "
+        f"| {formatting.interval(one.interval, decimals)} | {formatting.over(one, decimals)} |"
     )
 
 
@@ -185,9 +200,11 @@ fresh episodes, and `init_from: FOLDER` begins a training with it."""
 
 def said_difference(largest: float) -> str:
     """How far apart two policies' actions were at most, in words."""
-    return f"largest difference {largest:.1g} of half the action's range" if largest else (
-        "no difference"
-    )  # fmt: skip
+    return (
+        f"largest difference {largest:.1g} of half the action's range"
+        if largest
+        else ("no difference")
+    )
 
 
 def _channels(described: Mapping[str, Any]) -> str:
@@ -204,23 +221,30 @@ def _configuration(trained: Trained) -> str:
     spec = trained.spec
     assert spec.simulator is not None and spec.train is not None and spec.learner is not None
     versions = ", ".join(f"{name} {version}" for name, version in trained.versions.items())
-    return "```yaml\n" + _yaml({
-        "simulator": spec.simulator.model_dump(mode="json"),
-        "learner": spec.learner.model_dump(mode="json"),
-        "train": spec.train.model_dump(mode="json", exclude_none=True),
-        "evaluate": spec.evaluate.model_dump(mode="json", exclude_none=True),
-        "seeds": spec.seeds,
-    }) + "```" + (f"\n\nVersions: {versions}." if versions else "")  # fmt: skip
+    return (
+        "```yaml\n"
+        + _yaml(
+            {
+                "simulator": spec.simulator.model_dump(mode="json"),
+                "learner": spec.learner.model_dump(mode="json"),
+                "train": spec.train.model_dump(mode="json", exclude_none=True),
+                "evaluate": spec.evaluate.model_dump(mode="json", exclude_none=True),
+                "seeds": spec.seeds,
+            }
+        )
+        + "```"
+        + (f"\n\nVersions: {versions}." if versions else "")
+    )
 
 
 def _cost(trained: Trained, costs: Sequence[LeaseCost]) -> str:
     training = trained.training
-    time = words.duration(float(training.get("elapsed_s", 0.0)))
+    time = formatting.duration(float(training.get("elapsed_s", 0.0)))
     said = f"The training took {time}; reproducibility: {training.get('exactness', 'not known')}."
     sums: dict[str, float] = {}
     for one in costs:
         sums[one.currency] = sums.get(one.currency, 0.0) + one.total
     if not sums:
         return said
-    money = ", ".join(words.money(total, currency) for currency, total in sums.items())
+    money = ", ".join(formatting.money(total, currency) for currency, total in sums.items())
     return f"{said} Machines for the whole experiment: {money}."

@@ -45,8 +45,9 @@ def _numbered(kind: str, space: spaces.Space[Any], names: Sequence[str]) -> list
     if isinstance(space, spaces.Dict):
         return [
             Channel(c.name.replace(kind, key, 1))
-            for key, part in space.items() for c in _numbered(kind, part, ())
-        ]  # fmt: skip
+            for key, part in space.items()
+            for c in _numbered(kind, part, ())
+        ]
     n = int(np.prod(space.shape)) if space.shape else 1
     if n > 64:
         return []  # an image: nobody names its pixels

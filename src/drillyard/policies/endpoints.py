@@ -111,11 +111,14 @@ def serveable(folder: Path) -> dict[str, Any]:
     bundles.must_act(folder, index)
     spaces = json.loads(files["spaces.json"])
     if not spaces["channels"]["observation"]:
-        raise UserError(f"the policy in {folder} sees images, and an endpoint takes named numbers",
-                        hint="use act.py of the bundle")  # fmt: skip
+        raise UserError(
+            f"the policy in {folder} sees images, and an endpoint takes named numbers",
+            hint="use act.py of the bundle",
+        )
     if spaces["memory"]:
         raise UserError(
             f"the policy in {folder} remembers, and a managed endpoint keeps nothing between two "
-            "questions", hint="`drillyard serve` has sessions",
-        )  # fmt: skip
+            "questions",
+            hint="`drillyard serve` has sessions",
+        )
     return index

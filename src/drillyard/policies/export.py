@@ -21,14 +21,14 @@ from drillyard.agents.trained import Trained
 from drillyard.errors import PluginError, RunFailed, UserError
 from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
+from drillyard.policies.best_run import Choice
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
-from drillyard.policies.choose import Choice
+from drillyard.policies.loaded import of_run
 from drillyard.policies.network import Plain
-from drillyard.policies.playable import of_run
 from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
-from drillyard.simulators.vector import freeze_normalisation, load_normalisation
+from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec.algorithms.engines import SBX
 from drillyard.system.optional_packages import install
 from drillyard.system.version import VERSION
@@ -56,9 +56,12 @@ class Exported:
 
 
 def export(
-    trained: Trained, format_: Format, folder: Path, results: ExperimentResults | None = None,
+    trained: Trained,
+    format_: Format,
+    folder: Path,
+    results: ExperimentResults | None = None,
     chosen: Choice | None = None,
-) -> Exported:  # fmt: skip
+) -> Exported:
     """Write a bundle.
 
     Args:
@@ -79,9 +82,10 @@ def export(
     observed = space_from_json(json.loads(trained.files[SPACES_FILE])["observation"])
     channels = channels_of(trained.spec.simulator, observed)
     described: dict[str, Any] = {
-        **json.loads(trained.files[SPACES_FILE]), "schema_version": 2,
+        **json.loads(trained.files[SPACES_FILE]),
+        "schema_version": 2,
         "channels": {kind: [c.to_json() for c in own] for kind, own in channels.items()},
-    }  # fmt: skip
+    }
     # The weights in every bundle: a training can begin with it.
     files = dict(trained.files)
     difference, checked = None, 0
@@ -97,10 +101,11 @@ def export(
         plain = Plain(network, trained.policy.normalisation)
         onnx = to_onnx(plain)
         described |= {
-            "noise": plain.signature.noise and {
-                "kind": plain.signature.noise, "size": plain.signature.noise_size},
-            "memory": plain.signature.memory, "masks": plain.signature.masks,
-        }  # fmt: skip
+            "noise": plain.signature.noise
+            and {"kind": plain.signature.noise, "size": plain.signature.noise_size},
+            "memory": plain.signature.memory,
+            "masks": plain.signature.masks,
+        }
         loader = Path(__file__).with_name("act.py").read_bytes()
         files |= {"policy.onnx": onnx, "act.py": loader}
     files[SPACES_FILE] = json.dumps(described, indent=1, ensure_ascii=False).encode()
@@ -113,12 +118,19 @@ def export(
                 hint="use --format safetensors, and report it",
             )
     facts = {
-        "format": format_, "drillyard": VERSION, "experiment": trained.experiment,
-        "run": trained.run, "policy": trained.which, "step": trained.step,
-        "algorithm": trained.algorithm, "seed": trained.seed, "checked": checked,
-        "largest_difference": difference, "lesson": lesson_of(trained.spec),
+        "format": format_,
+        "drillyard": VERSION,
+        "experiment": trained.experiment,
+        "run": trained.run,
+        "policy": trained.which,
+        "step": trained.step,
+        "algorithm": trained.algorithm,
+        "seed": trained.seed,
+        "checked": checked,
+        "largest_difference": difference,
+        "lesson": lesson_of(trained.spec),
         "simulator": trained.spec.simulator.model_dump(mode="json"),
-    }  # fmt: skip
+    }
     if chosen is not None and chosen.of > 1:
         facts["chosen"] = {"of": chosen.of, "fresh": _on_fresh_episodes(trained)}
     files["README.md"] = model_card(trained, facts, described, results).encode()
@@ -153,9 +165,15 @@ def to_onnx(plain: Plain) -> bytes:
             # The exporter by tracing: a policy has no branch that depends on its input.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                plain, tuple(inputs), file, input_names=names, output_names=outputs,
-                dynamic_axes=along, opset_version=OPSET, dynamo=False,
-            )  # fmt: skip
+                plain,
+                tuple(inputs),
+                file,
+                input_names=names,
+                output_names=outputs,
+                dynamic_axes=along,
+                opset_version=OPSET,
+                dynamo=False,
+            )
             return file.read_bytes()
     except Exception as error:
         raise UserError(
@@ -165,8 +183,10 @@ def to_onnx(plain: Plain) -> bytes:
 
 def _must_have_onnx() -> None:
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
-        raise PluginError("exporting to ONNX needs packages that are not installed",
-                          hint=f"{install('export')}, or use --format safetensors")  # fmt: skip
+        raise PluginError(
+            "exporting to ONNX needs packages that are not installed",
+            hint=f"{install('export')}, or use --format safetensors",
+        )
 
 
 def _example(plain: Plain) -> tuple[list[torch.Tensor], list[str]]:

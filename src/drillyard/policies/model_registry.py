@@ -59,9 +59,12 @@ def register(folder: Path, name: str, uri: str) -> Registered:
     must_be_name(name)
     if is_azure(uri):
         raise ConfigError(
-            "the workspace's MLflow keeps no files of ours", field="--tracking", value=uri,
-            allowed="another server", hint="`drillyard deploy-policy` registers a model there",
-        )  # fmt: skip
+            "the workspace's MLflow keeps no files of ours",
+            field="--tracking",
+            value=uri,
+            allowed="another server",
+            hint="`drillyard deploy-policy` registers a model there",
+        )
     index, _ = bundles.read(folder)
     bundles.must_act(folder, index)
     word = {POLICY_TAG: bundles.identity(index)}
@@ -74,18 +77,20 @@ def register(folder: Path, name: str, uri: str) -> Registered:
             return Registered(name, found[0], run_id, new=False)
     tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
     shown = f"policy {index['run']}"
-    run_id = earlier[0] if earlier else server.create(
-        experiment, shown, {**tags, **word}, SYSTEM.now()
-    )  # fmt: skip
+    run_id = (
+        earlier[0] if earlier else server.create(experiment, shown, {**tags, **word}, SYSTEM.now())
+    )
     with translated(uri), quietly(), at(uri):
         import mlflow
 
         with mlflow.start_run(run_id=run_id):
             made = mlflow.pyfunc.log_model(
-                name="policy", python_model=str(_MODEL),
-                artifacts={"bundle": str(folder.absolute())}, registered_model_name=name,
+                name="policy",
+                python_model=str(_MODEL),
+                artifacts={"bundle": str(folder.absolute())},
+                registered_model_name=name,
                 pip_requirements=["numpy", "onnxruntime", "mlflow"],
-            )  # fmt: skip
+            )
     return Registered(name, int(made.registered_model_version), run_id, new=True)
 
 
@@ -96,9 +101,14 @@ def must_be_name(name: str, field: str = "--name") -> None:
         ConfigError: It has other characters.
     """
     if not re.match(MODEL_NAME, name):
-        raise ConfigError("cannot be the name of a model", file="command line", field=field,
-                          value=name, allowed="letters, digits, _ . -",
-                          hint="reactor, or cstr-ppo")  # fmt: skip
+        raise ConfigError(
+            "cannot be the name of a model",
+            file="command line",
+            field=field,
+            value=name,
+            allowed="letters, digits, _ . -",
+            hint="reactor, or cstr-ppo",
+        )
 
 
 def _versions(uri: str, name: str, run_id: str) -> list[int]:

@@ -47,8 +47,11 @@ class Plain(torch.nn.Module):
     def __init__(self, policy: Any, statistics: Mapping[str, np.ndarray] | None) -> None:
         super().__init__()
         self.policy = policy
-        self.keys = list(policy.observation_space.spaces) if isinstance(
-            policy.observation_space, spaces.Dict) else None  # fmt: skip
+        self.keys = (
+            list(policy.observation_space.spaces)
+            if isinstance(policy.observation_space, spaces.Dict)
+            else None
+        )
         self._statistics = _folded(policy.observation_space, statistics or {})
         self.signature = _signature(policy)
 
@@ -132,11 +135,15 @@ def _signature(policy: Any) -> Signature:
     if masked and not isinstance(space, spaces.Discrete):
         raise UserError(
             f"a policy with masks over {space} cannot be exported to ONNX: the masks are not one "
-            "row of actions", hint="use --format safetensors",
-        )  # fmt: skip
+            "row of actions",
+            hint="use --format safetensors",
+        )
     masks = int(space.n) if masked else None
-    random = isinstance(policy, ActorCriticPolicy) or masked or hasattr(
-        getattr(policy, "actor", None), "get_action_dist_params")  # fmt: skip
+    random = (
+        isinstance(policy, ActorCriticPolicy)
+        or masked
+        or hasattr(getattr(policy, "actor", None), "get_action_dist_params")
+    )
     if not random:
         return Signature(None, 0, memory, masks)
     if isinstance(space, spaces.Box):

@@ -9,8 +9,8 @@ from pathlib import Path
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.records import Phase
-from drillyard.policies.choose import choose
-from drillyard.policies.enclosing import FOLDER
+from drillyard.policies.best_run import choose
+from drillyard.policies.export_in_run import FOLDER
 from drillyard.policies.model_registry import register
 from drillyard.tracking.uris import is_azure
 

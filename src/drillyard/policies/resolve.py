@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drillyard.agents.base import Which
     from drillyard.agents.trained import Trained
     from drillyard.mailbox import Mailbox
-    from drillyard.policies.playable import Playable
+    from drillyard.policies.loaded import LoadedBundle
 
 MODELS = "models:/"
 
@@ -34,10 +34,14 @@ def registry(tracking: str, store: str | None) -> str:
 
     uri = resolve_uri(tracking, store_url(store))
     if uri is None:
-        raise ConfigError("there is no registry: a bucket cannot hold a database",
-                          file="command line", field="--tracking", value=tracking,
-                          allowed="a URI of MLflow",
-                          hint="name a server, or set MLFLOW_TRACKING_URI")  # fmt: skip
+        raise ConfigError(
+            "there is no registry: a bucket cannot hold a database",
+            file="command line",
+            field="--tracking",
+            value=tracking,
+            allowed="a URI of MLflow",
+            hint="name a server, or set MLFLOW_TRACKING_URI",
+        )
     return uri
 
 
@@ -58,7 +62,7 @@ def bundle(policy: str, store: str | None) -> Iterator[Path | None]:
     from drillyard.policies.bundles import INDEX
 
     if policy.startswith(MODELS):
-        from drillyard.policies.champions import fetch
+        from drillyard.policies.promotion import fetch
 
         with tempfile.TemporaryDirectory(prefix="drillyard-model-") as scratch:
             yield fetch(policy, registry("auto", store), Path(scratch))
@@ -94,9 +98,9 @@ def exported(policy: str, store: str | None, which: Which = "best") -> Iterator[
 
 
 @contextmanager
-def playable(policy: str, store: str | None) -> Iterator[Playable]:
+def playable(policy: str, store: str | None) -> Iterator[LoadedBundle]:
     """Ready to play."""
-    from drillyard.policies.playable import of_bundle, of_run
+    from drillyard.policies.loaded import of_bundle, of_run
 
     with bundle(policy, store) as folder:
         if folder is not None:
@@ -116,7 +120,7 @@ def _run(
         NotFound: There is no such run.
     """
     from drillyard.agents.trained import trained
-    from drillyard.policies.choose import choose
+    from drillyard.policies.best_run import choose
     from drillyard.runs.locate import find_runs
 
     mailbox, runs = find_runs(policy, store)

@@ -71,13 +71,17 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
     bundles.must_act(folder, index)
     spaces = json.loads((folder / "spaces.json").read_text(encoding="utf-8"))
     if not spaces["channels"]["observation"]:
-        raise ConfigError("sees images, and this server takes named numbers", file=str(folder),
-                          hint="use act.py of the bundle")  # fmt: skip
+        raise ConfigError(
+            "sees images, and this server takes named numbers",
+            file=str(folder),
+            hint="use act.py of the bundle",
+        )
     served = _Served(folder, spaces)
     app = FastAPI(
         title=f"{index['algorithm']} of {index['experiment']}/{index['run']}",
-        description="A policy of drillyard.", version=str(index["drillyard"]),
-    )  # fmt: skip
+        description="A policy of drillyard.",
+        version=str(index["drillyard"]),
+    )
     allowed = [Depends(_bearer(token))] if token else []
 
     # On the loop itself, one after the other: a thread takes longer to begin than the network.
@@ -130,9 +134,11 @@ class _Served:
         self._count = Counter("drillyard_actions", "Actions given.", registry=self.registry)
         self.refused = Counter("drillyard_refused", "Questions refused.", registry=self.registry)
         self._time = Histogram(
-            "drillyard_act_seconds", "Time of the network.", registry=self.registry,
+            "drillyard_act_seconds",
+            "Time of the network.",
+            registry=self.registry,
             buckets=_BUCKETS,
-        )  # fmt: skip
+        )
 
     def answer(self, question: Question) -> Any:
         """Actions by name. For one thread: a session's memory is the policy's meanwhile.

@@ -118,14 +118,23 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
     for world in worlds:
         curves, own, episode = world.curves, world.results, world.episode
         if curves:
-            add(world.file("learning_curve"), partial(pictures.learning_curve, curves, own),
-                data.learning_curve_csv(curves))  # fmt: skip
+            add(
+                world.file("learning_curve"),
+                partial(pictures.learning_curve, curves, own),
+                data.learning_curve_csv(curves),
+            )
         if own.policies:
-            add(world.file("evaluation"), partial(pictures.evaluation, own),
-                data.evaluation_csv(own))  # fmt: skip
+            add(
+                world.file("evaluation"),
+                partial(pictures.evaluation, own),
+                data.evaluation_csv(own),
+            )
         if episode is not None and episode.panels:
-            add(world.file("episode"), partial(pictures.episode, episode),
-                data.episode_csv(episode))  # fmt: skip
+            add(
+                world.file("episode"),
+                partial(pictures.episode, episode),
+                data.episode_csv(episode),
+            )
     section = None
     if results.spec.get("study"):
         from drillyard.report import study
@@ -137,8 +146,13 @@ def render(mailbox: Mailbox, results: ExperimentResults, *, made_at: float) -> d
     if results.metrics:
         files["metrics.csv"] = metrics_csv(results).encode()
     text = html.page(
-        results, worlds=worlds, pictures=drawn, warnings=warnings, made_at=made_at, study=section,
-    )  # fmt: skip
+        results,
+        worlds=worlds,
+        pictures=drawn,
+        warnings=warnings,
+        made_at=made_at,
+        study=section,
+    )
     files["index.html"] = text.encode()
     return files
 

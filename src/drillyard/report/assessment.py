@@ -9,7 +9,7 @@ from importlib.resources import files
 from drillyard.evaluation.assessment import FILES, Assessed, Request, summary
 from drillyard.evaluation.summary import csv_text
 from drillyard.report import pictures
-from drillyard.results import words
+from drillyard.results import formatting
 from drillyard.results.table import Grid
 from drillyard.system.version import VERSION
 
@@ -23,15 +23,23 @@ def grid(request: Request, found: Sequence[Assessed]) -> Grid:
     states = [key for key in found[0].row if key.startswith("state_")]
     header = ("episode", "conditions", "return", "steps", "ended", "success", *states)
     rows = tuple(
-        (str(one.row["episode_id"]),
-         ", ".join(f"{k.removeprefix('config_')}={v:g}" if isinstance(v, float) else
-                   f"{k.removeprefix('config_')}={v}"
-                   for k, v in one.row.items() if k.startswith("config_")),
-         words.number(one.row["episode_return"]), str(one.row["length"]),
-         "terminated" if one.row["terminated"] else "truncated", _ENDED[one.row["success"]],
-         *(words.number(one.row.get(key)) for key in states))
+        (
+            str(one.row["episode_id"]),
+            ", ".join(
+                f"{k.removeprefix('config_')}={v:g}"
+                if isinstance(v, float)
+                else f"{k.removeprefix('config_')}={v}"
+                for k, v in one.row.items()
+                if k.startswith("config_")
+            ),
+            formatting.number(one.row["episode_return"]),
+            str(one.row["length"]),
+            "terminated" if one.row["terminated"] else "truncated",
+            _ENDED[one.row["success"]],
+            *(formatting.number(one.row.get(key)) for key in states),
+        )
         for one in found
-    )  # fmt: skip
+    )
     right = frozenset(range(2, 4)) | frozenset(range(6, 6 + len(states)))
     return Grid(f"{request.baseline or 'agent'} on {request.simulator['id']}", header, rows, right)
 
@@ -47,8 +55,8 @@ def verdict(found: Sequence[Assessed], left: int = 0) -> str:
     more = f", {left} more in the files" if left else ""
     share = "-" if total["success"] is None else f"{total['success']:.0%}"
     return (
-        f"{total['episodes']} episodes{more}: mean return {words.number(total['mean_return'])} "
-        f"({words.number(total['min_return'])} to {words.number(total['max_return'])}), "
+        f"{total['episodes']} episodes{more}: mean return {formatting.number(total['mean_return'])} "
+        f"({formatting.number(total['min_return'])} to {formatting.number(total['max_return'])}), "
         f"success {share}"
     )
 
@@ -76,17 +84,23 @@ def page(request: Request, found: Sequence[Assessed]) -> str:
     return template.render(
         version=VERSION,
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
-        grid=grid(request, found[:SHOWN]), left=max(0, len(found) - SHOWN),
-        verdict=verdict(found), caption=caption,
+        grid=grid(request, found[:SHOWN]),
+        left=max(0, len(found) - SHOWN),
+        verdict=verdict(found),
+        caption=caption,
         picture=Markup(pictures.paths(columns).inline),
-    )  # fmt: skip
+    )
 
 
 def texts(request: Request, found: Sequence[Assessed]) -> dict[str, str]:
     """Name -> text of ``assessment.csv``, ``assessment_logs.csv``, ``.json`` and ``.html``."""
-    what = {"policy": request.baseline or "agent", "simulator": request.simulator["id"],
-            "experiment": request.experiment or None, "run": request.run or None,
-            "seed": request.seed}  # fmt: skip
+    what = {
+        "policy": request.baseline or "agent",
+        "simulator": request.simulator["id"],
+        "experiment": request.experiment or None,
+        "run": request.run or None,
+        "seed": request.seed,
+    }
     return {
         FILES[0]: csv_text([one.row for one in found]),
         FILES[1]: csv_text([step for one in found for step in one.steps]),

@@ -18,7 +18,7 @@ from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase
-from drillyard.results import words
+from drillyard.results import formatting
 from drillyard.results.policies import AGENT
 from drillyard.results.trials import COMPARED, RETURN, StudyResults, TrialRow
 
@@ -121,8 +121,10 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
     level = st.together(len(agents))
     estimates = {who: st.aggregates(own, confidence=level) for who, own in agents.items()}
     if study.chosen_by_score:
-        estimates = {who: {k: replace(e, low=None, high=None) for k, e in own.items()}
-                     for who, own in estimates.items()}  # fmt: skip
+        estimates = {
+            who: {k: replace(e, low=None, high=None) for k, e in own.items()}
+            for who, own in estimates.items()
+        }
     order = sorted(agents, key=lambda who: -estimates[who]["iqm"].value)
     values = [v for own in agents.values() for task in own for v in task]
     low, high = min(values), max(values)
@@ -139,26 +141,43 @@ def compare(mailbox: Mailbox, study: StudyResults) -> Comparison | None:
     comparisons = len(order) * len(rivals)
     at_once = st.together(len(found) + comparisons)
     better = [
-        Pair(x, y, st.probability_of_improvement(agents[x], agents[y], at_once), v.difference,
-             v.p, v.word)
+        Pair(
+            x,
+            y,
+            st.probability_of_improvement(agents[x], agents[y], at_once),
+            v.difference,
+            v.p,
+            v.word,
+        )
         for (x, y), v in found.items()
-    ]  # fmt: skip
+    ]
     better += [
         _beside(x, b, agents[x], own, at_once, 1 - st.ERROR * OF_BASELINES / comparisons)
-        for x in order for b, own in rivals.items()
-    ]  # fmt: skip
+        for x in order
+        for b, own in rivals.items()
+    ]
     return Comparison(
-        names=tuple(order), tasks=tasks, scaled=bool(scales), score=score, estimates=estimates,
+        names=tuple(order),
+        tasks=tasks,
+        scaled=bool(scales),
+        score=score,
+        estimates=estimates,
         profiles={who: st.performance_profile(own, steps) for who, own in agents.items()},
-        better=tuple(better), places=st.places(order, found), chosen=study.chosen_by_score,
+        better=tuple(better),
+        places=st.places(order, found),
+        chosen=study.chosen_by_score,
         again=_again(study) if len(tasks) == 1 else None,
-    )  # fmt: skip
+    )
 
 
 def _beside(
-    x: str, baseline: str, own: list[list[float]], levels: list[tuple[float, ...]],
-    at_once: float, confidence: float,
-) -> Pair:  # fmt: skip
+    x: str,
+    baseline: str,
+    own: list[list[float]],
+    levels: list[tuple[float, ...]],
+    at_once: float,
+    confidence: float,
+) -> Pair:
     """Runs beside a baseline, which is not trained: it is decided where intervals stand apart.
 
     Args:
@@ -174,7 +193,7 @@ def _beside(
     mean, low, high = (sum(ends) / len(levels) for ends in zip(*levels, strict=True))
     ends = st.strata_interval(own, confidence=confidence)
     word = "undecided"
-    few = min(map(len, own)) * len(own) < words.DECIDES
+    few = min(map(len, own)) * len(own) < formatting.DECIDES
     if ends is not None and not few and (ends[0] > high or ends[1] < low):
         word = "better" if ends[0] > high else "worse"
     improvement = st.Estimate(share.share[0], share.low[0], share.high[0])
@@ -194,10 +213,12 @@ def _again(study: StudyResults) -> st.Estimate | None:
 def _named(study: StudyResults, chosen: list[TrialRow]) -> list[tuple[str, str]]:
     """(who, task) of each trial: algorithm and simulator, where that tells all of them apart."""
     pairs = [
-        (str(_part(study, t, "learner").get("algorithm", "")),
-         str(_part(study, t, "simulator").get("id", "")))
+        (
+            str(_part(study, t, "learner").get("algorithm", "")),
+            str(_part(study, t, "simulator").get("id", "")),
+        )
         for t in chosen
-    ]  # fmt: skip
+    ]
     if study.chooser == "list" and len(set(pairs)) == len(pairs) and all(a for a, _ in pairs):
         return pairs
     return [(t.title, "") for t in chosen]
@@ -238,9 +259,10 @@ def _level(summary: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def _scale(
-    task: str, scores: dict[str, dict[str, list[float]]],
+    task: str,
+    scores: dict[str, dict[str, list[float]]],
     fixed: dict[str, tuple[float, float, float]],
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     values = [v for by in scores.values() for v in by[task]]
     return scaled_by(values, fixed["random"][0] if "random" in fixed else None)
 

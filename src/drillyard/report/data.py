@@ -146,10 +146,12 @@ def _mean_curve(
     grid = sorted({s for points in seeds.values() for s, _ in points if start <= s <= end})
     if len(grid) > 400:
         grid = [int(s) for s in np.linspace(grid[0], grid[-1], 400).round()]
-    columns = np.array([
-        np.interp(grid, [s for s, _ in points], [v for _, v in points])
-        for points in seeds.values()
-    ])  # fmt: skip
+    columns = np.array(
+        [
+            np.interp(grid, [s for s, _ in points], [v for _, v in points])
+            for points in seeds.values()
+        ]
+    )
     mean = columns.mean(axis=0)
     low, high, band = mean, mean, ""
     if len(seeds) == 2 or (len(seeds) > 2 and role == "searched" and ranked > 1):
@@ -161,9 +163,14 @@ def _mean_curve(
         band = f"95 % interval over {len(seeds)} seeds"
         band += f" (all {at_once} trials at once)" if at_once > 1 else ""
     return MeanCurve(
-        kind, seeds, tuple(grid), mean=tuple(map(float, mean)), low=tuple(map(float, low)),
-        high=tuple(map(float, high)), band=band,
-    )  # fmt: skip
+        kind,
+        seeds,
+        tuple(grid),
+        mean=tuple(map(float, mean)),
+        low=tuple(map(float, low)),
+        high=tuple(map(float, high)),
+        band=band,
+    )
 
 
 def episode(mailbox: Mailbox, results: ExperimentResults, warnings: list[str]) -> Episode | None:
@@ -254,9 +261,11 @@ def episode_of(
         elif column == "reward":
             shown.append(Panel(column, "reward", units.get(column, ""), None, "reward"))
     return Episode(
-        policies, tuple(shown), units.get("t", "step"),
+        policies,
+        tuple(shown),
+        units.get("t", "step"),
         {p: m for p in policies if isinstance(m := meta.get(_file_name(p)), dict)},
-    )  # fmt: skip
+    )
 
 
 def _title(kind: str, name: str) -> str:
@@ -307,9 +316,7 @@ def episode_csv(found: Episode) -> str:
     rows: list[tuple[object, ...]] = []
     for policy, values in found.policies.items():
         length = max((len(v) for v in values.values()), default=0)
-        rows += [
-            (policy, *(_at(values.get(c), i) for c in columns)) for i in range(length)
-        ]  # fmt: skip
+        rows += [(policy, *(_at(values.get(c), i) for c in columns)) for i in range(length)]
     return to_csv(("policy", *columns), rows)
 
 

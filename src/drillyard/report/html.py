@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from drillyard.report import worlds_on_page
+from drillyard.report import simulator_sections
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.pictures import Picture
-from drillyard.report.worlds_on_page import Shown, shown
-from drillyard.results import ExperimentResults, metrics_grid, runs_grid, words
+from drillyard.report.simulator_sections import Shown, shown
+from drillyard.results import ExperimentResults, formatting, metrics_grid, runs_grid
 from drillyard.results.model import PolicyScore
 from drillyard.results.policies import BEFORE
 from drillyard.results.table import Grid
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from drillyard.report.study import StudySection
 
 SECTIONS = (
-    ("learning", "Learning curves"), ("evaluation", "Final evaluation"), ("episode", "Episode"),
-    ("runs", "Runs"), ("time", "Time and cost"), ("configuration", "Configuration"),
-    ("reproduce", "Reproducing it"), ("intervals", "Intervals"),
-)  # fmt: skip
+    ("learning", "Learning curves"),
+    ("evaluation", "Final evaluation"),
+    ("episode", "Episode"),
+    ("runs", "Runs"),
+    ("time", "Time and cost"),
+    ("configuration", "Configuration"),
+    ("reproduce", "Reproducing it"),
+    ("intervals", "Intervals"),
+)
 BAD = ("FAILED", "TIMED_OUT", "CANCELLED", "still listed")
 DEFAULT = "default"
 
@@ -67,8 +72,10 @@ def page(
         version=VERSION,
         css=css,
         name=results.name,
-        learner=words.learner(results),
-        verdict=(study.verdict if study else words.verdict(results)).replace("95 %", "95\u00a0%"),
+        learner=formatting.learner(results),
+        verdict=(study.verdict if study else formatting.verdict(results)).replace(
+            "95 %", "95\u00a0%"
+        ),
         meta=_meta(results),
         warnings=list(warnings),
         sections=(("study", "Study"),) * bool(study) + _sections(results),
@@ -78,7 +85,7 @@ def page(
         metrics_csv=bool(results.metrics),
         metrics=metrics_grid(results) if results.metrics or not results.learns else None,
         bad=BAD,
-        worlds=[worlds_on_page.of(world, pictures, Markup) for world in worlds],
+        worlds=[simulator_sections.of(world, pictures, Markup) for world in worlds],
         runs=runs_grid(results),
         messages=[(r.run, r.message, r.hint) for r in results.runs if r.message],
         run_notes=_run_notes(results),
@@ -92,16 +99,26 @@ def page(
         facts=_facts(results),
         fingerprints=_fingerprints(results),
         method=method(results, [c for world in worlds for c in world.curves]),
-        made=words.moment(made_at),
+        made=formatting.moment(made_at),
     )
 
 
 def _study(study: StudySection | None, results: ExperimentResults, markup: Any) -> list[Shown]:
-    return [
-        shown(d.title, d.picture, f"{d.title} of {results.name}: {d.caption} {study.verdict}",
-               d.caption, d.name, markup)
-        for d in study.drawn
-    ] if study else []  # fmt: skip
+    return (
+        [
+            shown(
+                d.title,
+                d.picture,
+                f"{d.title} of {results.name}: {d.caption} {study.verdict}",
+                d.caption,
+                d.name,
+                markup,
+            )
+            for d in study.drawn
+        ]
+        if study
+        else []
+    )
 
 
 def _sections(results: ExperimentResults) -> tuple[tuple[str, str], ...]:
@@ -123,13 +140,13 @@ def _command(words_typed: Sequence[str]) -> str:
 def _meta(results: ExperimentResults) -> list[str]:
     runs = results.runs
     done = sum(r.status == "SUCCEEDED" for r in runs)
-    n = words.plural(len(runs), "run")
+    n = formatting.plural(len(runs), "run")
     items = [results.status if not runs else f"{results.status}: {done} of {n} finished"]
     if results.learns and (steps := sum(r.step for r in runs)):
         items.append(f"{steps:,} environment steps")
     if results.ended_at is not None:
-        items.append(f"{words.duration(results.worked_s)} in all")
-    items.append(f"started {words.moment(results.created_at)}")
+        items.append(f"{formatting.duration(results.worked_s)} in all")
+    items.append(f"started {formatting.moment(results.created_at)}")
     return items
 
 
@@ -137,15 +154,23 @@ def _run_notes(results: ExperimentResults) -> list[str]:
     notes = []
     for run in results.runs:
         if run.resumes:
-            cut = f", {words.plural(run.episodes_cut, 'episode')} cut" if run.episodes_cut else ""
+            cut = (
+                f", {formatting.plural(run.episodes_cut, 'episode')} cut"
+                if run.episodes_cut
+                else ""
+            )
             exact = f"; {run.exactness}" if run.exactness else ""
-            notes.append(f"{run.run} was resumed {words.plural(run.resumes, 'time')}{cut}{exact}.")
+            notes.append(
+                f"{run.run} was resumed {formatting.plural(run.resumes, 'time')}{cut}{exact}."
+            )
         elif run.exactness and run.exactness != "exact":
             notes.append(f"{run.run}: {run.exactness}.")
         if run.simulator_restarts:
-            lost = words.plural(run.simulator_restarts, "time")
-            notes.append(f"{run.run}: a process of its simulator was lost {lost} while training, "
-                         "with the episode under way.")  # fmt: skip
+            lost = formatting.plural(run.simulator_restarts, "time")
+            notes.append(
+                f"{run.run}: a process of its simulator was lost {lost} while training, "
+                "with the episode under way."
+            )
     used = {r.policy_used for r in results.runs if r.policy_used}
     if "best" in used:
         notes.append(
@@ -159,7 +184,7 @@ def _run_notes(results: ExperimentResults) -> list[str]:
 
 def _phases(results: ExperimentResults) -> Grid:
     rows = tuple(
-        (p.phase, words.duration(p.longest_s), words.duration(p.seconds), str(p.count))
+        (p.phase, formatting.duration(p.longest_s), formatting.duration(p.seconds), str(p.count))
         for p in results.phases
     )
     return Grid("phases", ("phase", "longest", "summed", "times"), rows, frozenset({1, 2, 3}))
@@ -167,11 +192,16 @@ def _phases(results: ExperimentResults) -> Grid:
 
 def _costs(results: ExperimentResults) -> Grid:
     rows = tuple(
-        (c.lease, c.backend, str(c.workers), words.duration(c.seconds),
-         words.money(c.total, c.currency) + (f" ({c.note})" if c.note else ""),
-         "gone" if c.gone else "still listed")
+        (
+            c.lease,
+            c.backend,
+            str(c.workers),
+            formatting.duration(c.seconds),
+            formatting.money(c.total, c.currency) + (f" ({c.note})" if c.note else ""),
+            "gone" if c.gone else "still listed",
+        )
         for c in results.costs
-    )  # fmt: skip
+    )
     header = ("lease", "backend", "workers", "life", "cost", "now")
     return Grid("costs", header, rows, frozenset({2, 3}))
 
@@ -185,8 +215,9 @@ def configuration(results: ExperimentResults) -> tuple[Grid, Grid]:
         row = (path, _text(value), source)
         (defaults if source == DEFAULT else chosen).append(row)
     header, none = ("value", "is", "from"), frozenset[int]()
-    return Grid("chosen", header, tuple(chosen), none), Grid("default", header, tuple(defaults),
-                                                            none)  # fmt: skip
+    return Grid("chosen", header, tuple(chosen), none), Grid(
+        "default", header, tuple(defaults), none
+    )
 
 
 def _source(provenance: dict[str, str], path: str) -> str:
@@ -238,7 +269,8 @@ def _facts(results: ExperimentResults) -> list[tuple[str, str]]:
         seeds = ", ".join(dict.fromkeys(str(r.seed) for r in results.runs))
         facts.append(("seeds", seeds))
         kinds = dict.fromkeys(
-            words.plural(r.threads, "thread") + ("" if r.device == "auto" else f" on {r.device}")
+            formatting.plural(r.threads, "thread")
+            + ("" if r.device == "auto" else f" on {r.device}")
             for r in results.runs
         )
         facts.append(("each run", ", ".join(kinds)))
@@ -278,10 +310,13 @@ def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]
     if results.baselines:
         texts.append(
             "A baseline is not trained, so its interval is over its evaluation episodes. "
-            + ("All other policies" if any(a.role == "confirms" for a in agents)
-               else "All policies")
+            + (
+                "All other policies"
+                if any(a.role == "confirms" for a in agents)
+                else "All policies"
+            )
             + " are evaluated on the same episode seeds and start values."
-        )  # fmt: skip
+        )
         if any(b.interval is None for b in results.baselines):
             texts.append(
                 "A baseline has no interval where it returns the same in all episodes that share "
@@ -307,7 +342,7 @@ def method(results: ExperimentResults, curves: Sequence[MeanCurve]) -> list[str]
 
 
 def _of_the_agent(agent: PolicyScore) -> str:
-    seeds = words.plural(len(agent.seeds), "seed")
+    seeds = formatting.plural(len(agent.seeds), "seed")
     if agent.interval is not None and agent.interval.over == "seeds":
         text = (
             f"The agent's interval is a 95 % interval of the mean over {seeds}: it says what "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from drillyard.errors import UserError
 from drillyard.report.data import CURVES, Episode, MeanCurve
-from drillyard.results import ExperimentResults, words
+from drillyard.results import ExperimentResults, formatting
 from drillyard.results.policies import AGENT
 from drillyard.system.optional_packages import install
 
@@ -29,24 +29,51 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, SURFACE = "#16181d", "#5c6370", "#e3e5ea", "#fefefe"
 BLUE, ORANGE, GREY = "#0064a8", "#b85600", "#868d99"
 VARIABLES = {
-    INK: "--ink", MUTED: "--muted", GRID: "--grid", SURFACE: "--surface", BLUE: "--agent",
-    ORANGE: "--reference", GREY: "--baseline",
-}  # fmt: skip
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    SURFACE: "--surface",
+    BLUE: "--agent",
+    ORANGE: "--reference",
+    GREY: "--baseline",
+}
 """Colour of a file -> CSS variable of the page. No two are alike, so that this can be undone."""
 
 WIDTH_IN = 8.8
 _STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED, "axes.facecolor": "none", "figure.facecolor": SURFACE,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.7, "axes.axisbelow": True,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0,
-    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.titlesize": 9.5,
-    "axes.titlelocation": "left", "axes.titleweight": "bold", "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round", "legend.frameon": False, "legend.fontsize": 8.5,
-    "svg.hashsalt": "drillyard", "axes.unicode_minus": True, "path.simplify": True,
-    "text.parse_math": False, "figure.dpi": 100,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "figure.facecolor": SURFACE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "drillyard",
+    "axes.unicode_minus": True,
+    "path.simplify": True,
+    "text.parse_math": False,
+    "figure.dpi": 100,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +96,26 @@ def learning_curve(curves: Sequence[MeanCurve], results: ExperimentResults) -> P
 
     def draw() -> Figure:
         figure, axes = _subplots(
-            1, len(curves), figsize=(WIDTH_IN, 3.5), pads=(0.04, 0.12), sharey=True,
+            1,
+            len(curves),
+            figsize=(WIDTH_IN, 3.5),
+            pads=(0.04, 0.12),
+            sharey=True,
             squeeze=False,
-        )  # fmt: skip
+        )
         baselines = _within(curves, results)
         for index, (axis, curve) in enumerate(zip(axes[0], curves, strict=True)):
             _draw_curve(axis, curve)
             last = index == len(curves) - 1
             for name, level in _spread(baselines, axis) if last else ():
-                axis.annotate(name[0], (1.01, level), xycoords=("axes fraction", "data"),
-                              va="center", fontsize=8.5, color=MUTED)  # fmt: skip
+                axis.annotate(
+                    name[0],
+                    (1.01, level),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=8.5,
+                    color=MUTED,
+                )
             for _, value in baselines:
                 axis.axhline(value, color=GREY, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         axes[0][0].set_ylabel("return of an episode")
@@ -100,8 +137,15 @@ def _draw_curve(axis: Axes, curve: MeanCurve) -> None:
     axis.plot(curve.steps, curve.mean, color=BLUE, linewidth=2, marker=marker, markersize=3.5)
     axis.set_title(CURVES[curve.kind].capitalize(), pad=20)
     note = f"mean of {len(curve.seeds)} seeds; band: {curve.band}" if several else "one seed"
-    axis.annotate(note, (0, 1), xycoords="axes fraction", xytext=(0, 6), color=MUTED,
-                  textcoords="offset points", fontsize=8.5)  # fmt: skip
+    axis.annotate(
+        note,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 6),
+        color=MUTED,
+        textcoords="offset points",
+        fontsize=8.5,
+    )
     axis.set_xlabel("environment steps")
     axis.set_xlim(left=0)
     axis.xaxis.set_major_locator(MaxNLocator(6))
@@ -150,25 +194,44 @@ def evaluation(results: ExperimentResults) -> Picture:
 
     def draw() -> Figure:
         figure, axis = _subplots(figsize=(WIDTH_IN, 0.75 + 0.42 * len(policies)))
-        decimals = words.score_decimals(policies)
+        decimals = formatting.score_decimals(policies)
         ends = _columns(
-            [["mean", *(words.fixed(p.mean_return, decimals) for p in policies)],
-             ["95 % interval", *(words.interval(p.interval, decimals) for p in policies)]]
-        )  # fmt: skip
+            [
+                ["mean", *(formatting.fixed(p.mean_return, decimals) for p in policies)],
+                ["95 % interval", *(formatting.interval(p.interval, decimals) for p in policies)],
+            ]
+        )
         for row, p in enumerate(policies):
             colour = GREY if p.baseline else BLUE
             if p.interval is not None:
-                axis.plot([p.interval.low, p.interval.high], [row, row], color=colour,
-                          linewidth=9, alpha=0.3, solid_capstyle="butt")  # fmt: skip
+                axis.plot(
+                    [p.interval.low, p.interval.high],
+                    [row, row],
+                    color=colour,
+                    linewidth=9,
+                    alpha=0.3,
+                    solid_capstyle="butt",
+                )
             elif len(p.seeds) > 1:
-                axis.plot([min(p.seeds.values()), max(p.seeds.values())], [row, row],
-                          color=colour, linewidth=1.2, alpha=0.6)  # fmt: skip
+                axis.plot(
+                    [min(p.seeds.values()), max(p.seeds.values())],
+                    [row, row],
+                    color=colour,
+                    linewidth=1.2,
+                    alpha=0.6,
+                )
             if len(p.seeds) > 1:
-                axis.plot(list(p.seeds.values()), [row + 0.3] * len(p.seeds), "|",
-                          markersize=6, color=colour, markeredgewidth=1.2)  # fmt: skip
+                axis.plot(
+                    list(p.seeds.values()),
+                    [row + 0.3] * len(p.seeds),
+                    "|",
+                    markersize=6,
+                    color=colour,
+                    markeredgewidth=1.2,
+                )
             axis.plot([p.mean_return], [row], "o", markersize=5, color=colour)
-            _beside(axis, row, words.fixed(p.mean_return, decimals), ends[0], not p.baseline)
-            _beside(axis, row, words.interval(p.interval, decimals), ends[1], not p.baseline)
+            _beside(axis, row, formatting.fixed(p.mean_return, decimals), ends[0], not p.baseline)
+            _beside(axis, row, formatting.interval(p.interval, decimals), ends[1], not p.baseline)
         axis.set_yticks(range(len(policies)), [p.policy for p in policies])
         for label, p in zip(axis.get_yticklabels(), policies, strict=True):
             label.set_color(MUTED if p.baseline else INK)
@@ -195,9 +258,17 @@ def _columns(texts: Sequence[Sequence[str]]) -> list[float]:
 
 
 def _beside(axis: Axes, row: float, text: str, end: float, strong: bool) -> None:
-    axis.annotate(text, (1, row), xycoords=("axes fraction", "data"), xytext=(end, 0),
-                  textcoords="offset points", va="center", ha="right", annotation_clip=False,
-                  color=INK if strong else MUTED)  # fmt: skip
+    axis.annotate(
+        text,
+        (1, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(end, 0),
+        textcoords="offset points",
+        va="center",
+        ha="right",
+        annotation_clip=False,
+        color=INK if strong else MUTED,
+    )
 
 
 def episode(found: Episode) -> Picture:
@@ -207,9 +278,13 @@ def episode(found: Episode) -> Picture:
     def draw() -> Figure:
         rows = math.ceil(len(panels) / 2)
         figure, axes = _subplots(
-            rows, 2, figsize=(WIDTH_IN, 0.55 + 1.55 * rows), pads=(0.09, 0.12), sharex=True,
+            rows,
+            2,
+            figsize=(WIDTH_IN, 0.55 + 1.55 * rows),
+            pads=(0.09, 0.12),
+            sharex=True,
             squeeze=False,
-        )  # fmt: skip
+        )
         flat = [axes[r][c] for r in range(rows) for c in range(2)]
         for index, axis in enumerate(flat):
             if index >= len(panels):
@@ -220,8 +295,9 @@ def episode(found: Episode) -> Picture:
                 axis.set_xlabel(f"time ({found.time_unit})")
                 axis.tick_params(labelbottom=True)
         handles, labels = _legend(flat[: len(panels)])
-        figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=2.2,
-                      borderaxespad=0.3)  # fmt: skip
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=3, handlelength=2.2, borderaxespad=0.3
+        )
         return figure
 
     return _render(draw, "ep")
@@ -245,8 +321,13 @@ def paths(columns: dict[str, list[tuple[list[float], bool]]]) -> Picture:
             axis.set_visible(False)
         for axis, (name, lines) in zip(flat, chosen, strict=False):
             for values, good in lines:
-                axis.plot(range(1, len(values) + 1), values, linewidth=1.0, alpha=0.8,
-                          color=BLUE if good else ORANGE)  # fmt: skip
+                axis.plot(
+                    range(1, len(values) + 1),
+                    values,
+                    linewidth=1.0,
+                    alpha=0.8,
+                    color=BLUE if good else ORANGE,
+                )
             axis.set_title(name.removeprefix("state_"), pad=4)
             axis.set_xlabel("step")
             axis.margins(x=0)
@@ -264,12 +345,24 @@ def _draw_panel(axis: Axes, found: Episode, index: int) -> None:
     for name, columns in reversed(found.policies.items()):
         if panel.column in columns:
             agent = name == first
-            axis.plot(_time(columns), columns[panel.column], label=name, drawstyle=style,
-                      color=BLUE if agent else GREY, linewidth=1.7 if agent else 1.2)  # fmt: skip
+            axis.plot(
+                _time(columns),
+                columns[panel.column],
+                label=name,
+                drawstyle=style,
+                color=BLUE if agent else GREY,
+                linewidth=1.7 if agent else 1.2,
+            )
     own = found.policies[first]
     if panel.reference in own:
-        axis.plot(_time(own), own[panel.reference], label="reference", color=ORANGE,
-                  linewidth=1.3, linestyle=(0, (4, 2)))  # fmt: skip
+        axis.plot(
+            _time(own),
+            own[panel.reference],
+            label="reference",
+            color=ORANGE,
+            linewidth=1.3,
+            linestyle=(0, (4, 2)),
+        )
     unit = f"  ({panel.unit})" if panel.unit else ""
     axis.set_title(panel.title + unit, pad=4)
     axis.yaxis.set_major_locator(MaxNLocator(4))

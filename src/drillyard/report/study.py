@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from drillyard.mailbox import Mailbox
 from drillyard.report import comparing, study_pictures
 from drillyard.report.pictures import Picture
-from drillyard.results import study_table, words
+from drillyard.results import formatting, study_table
 from drillyard.results.table import Grid, to_csv
 from drillyard.results.trials import StudyResults
 from drillyard.spec import ExperimentSpec
@@ -66,20 +66,26 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     elif len(ranked) > 1:
         notes.append(f"Nothing is compared: {comparing.TOO_FEW}.")
     return StudySection(
-        verdict=study_table.verdict(study), trials=study_table.trials_grid(study, SHOWN),
-        scores=_winner(study), better=_better(found) if found else None,
-        places=_places(found) if found else None, drawn=tuple(drawn), notes=tuple(notes),
-    )  # fmt: skip
+        verdict=study_table.verdict(study),
+        trials=study_table.trials_grid(study, SHOWN),
+        scores=_winner(study),
+        better=_better(found) if found else None,
+        places=_places(found) if found else None,
+        drawn=tuple(drawn),
+        notes=tuple(notes),
+    )
 
 
 def _history(study: StudyResults) -> Drawn:
     name = study.first.name
     rows = [(t.id, t.status, t.values.get(name), t.of) for t in study.trials]
     return Drawn(
-        "study_history", "Optimisation history",
+        "study_history",
+        "Optimisation history",
         f"{name} of each trial in the order of choice; the line is the best so far.",
-        study_pictures.history(study), to_csv(("trial", "status", name, "confirms"), rows),
-    )  # fmt: skip
+        study_pictures.history(study),
+        to_csv(("trial", "status", name, "confirms"), rows),
+    )
 
 
 def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> list[Drawn]:
@@ -90,26 +96,38 @@ def _of_parameters(study: StudyResults, names: list[str], notes: list[str]) -> l
     weights = importances(study, notes)
     if weights:
         names = [n for n in weights if n in names] + [n for n in names if n not in weights]
-        drawn.append(Drawn(
-            "study_importances", "Parameter importances",
-            "How much of the difference between trials each parameter explains, by Optuna.",
-            study_pictures.importances(weights),
-            to_csv(("parameter", "importance"), list(weights.items())),
-        ))  # fmt: skip
+        drawn.append(
+            Drawn(
+                "study_importances",
+                "Parameter importances",
+                "How much of the difference between trials each parameter explains, by Optuna.",
+                study_pictures.importances(weights),
+                to_csv(("parameter", "importance"), list(weights.items())),
+            )
+        )
     metric = study.first.name
     rows = [(t.id, t.values[metric], *(t.assignment[n] for n in names)) for t in study.ranked()]
     table = to_csv(("trial", metric, *names), rows)
     log = {n for n, t in tunables.items() if t.log}
-    drawn.append(Drawn(
-        "study_slices", "Slices", f"{metric} over each parameter; blue: the winner.",
-        study_pictures.slices(study, names, log), table,
-    ))  # fmt: skip
+    drawn.append(
+        Drawn(
+            "study_slices",
+            "Slices",
+            f"{metric} over each parameter; blue: the winner.",
+            study_pictures.slices(study, names, log),
+            table,
+        )
+    )
     if len(names) > 1:
-        drawn.append(Drawn(
-            "study_parallel", "Parallel coordinates",
-            "A line a trial, from its parameters to its score; blue: the best tenth.",
-            study_pictures.parallel(study, names), table,
-        ))  # fmt: skip
+        drawn.append(
+            Drawn(
+                "study_parallel",
+                "Parallel coordinates",
+                "A line a trial, from its parameters to its score; blue: the best tenth.",
+                study_pictures.parallel(study, names),
+                table,
+            )
+        )
     return drawn
 
 
@@ -142,8 +160,9 @@ def importances(study: StudyResults, notes: list[str]) -> dict[str, float]:
 def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
     rows = [
         (who, kind, e.value, e.low, e.high)
-        for who in found.names for kind, e in found.estimates[who].items()
-    ]  # fmt: skip
+        for who in found.names
+        for kind, e in found.estimates[who].items()
+    ]
     shares = [
         (who, *point)
         for who in found.names
@@ -151,15 +170,22 @@ def _of_comparison(found: comparing.Comparison) -> list[Drawn]:
         for point in zip(p.thresholds, p.share, p.low, p.high, strict=True)
     ]
     return [
-        Drawn("study_iqm", "Interquartile mean", _of_iqm(found),
-              study_pictures.estimates(found),
-              to_csv(("name", "aggregate", "value", "low", "high"), rows)),
-        Drawn("study_profile", "Performance profile",
-              "For every score, the share of runs that are above it; higher is better. Band: 95 % "
-              "interval at that score.",
-              study_pictures.profile(found),
-              to_csv(("name", "score", "share", "low", "high"), shares)),
-    ]  # fmt: skip
+        Drawn(
+            "study_iqm",
+            "Interquartile mean",
+            _of_iqm(found),
+            study_pictures.estimates(found),
+            to_csv(("name", "aggregate", "value", "low", "high"), rows),
+        ),
+        Drawn(
+            "study_profile",
+            "Performance profile",
+            "For every score, the share of runs that are above it; higher is better. Band: 95 % "
+            "interval at that score.",
+            study_pictures.profile(found),
+            to_csv(("name", "score", "share", "low", "high"), shares),
+        ),
+    ]
 
 
 def _of_iqm(found: comparing.Comparison) -> str:
@@ -175,40 +201,55 @@ def _winner(study: StudyResults) -> Grid | None:
     if best is None or not (study.chosen_by_score or again is not None):
         return None
     name = study.first.name
-    rows = [(f"in the search, optimistic: best of {len(study.ranked())}", best, words.NOTHING)]
+    rows = [
+        (f"in the search, optimistic: best of {len(study.ranked())}", best, formatting.NOTHING)
+    ]
     if again is not None:
-        rows.append((f"on {study.fresh}", again, words.interval(study.interval(again))))
+        rows.append((f"on {study.fresh}", again, formatting.interval(study.interval(again))))
     cells = tuple(
-        (what, t.id, words.number(t.values.get(name)), sure, study_table.extent(t, name),
-         ", ".join(map(str, t.seeds)))
+        (
+            what,
+            t.id,
+            formatting.number(t.values.get(name)),
+            sure,
+            study_table.extent(t, name),
+            ", ".join(map(str, t.seeds)),
+        )
         for what, t, sure in rows
-    )  # fmt: skip
+    )
     header = ("score", "trial", name, "95 % interval", "range of seeds", "seed numbers")
     return Grid("winner", header, cells, frozenset({2}))
 
 
 def _better(found: comparing.Comparison) -> Grid:
-    decimals = words.shared_decimals(pair.difference for pair in found.better)
+    decimals = formatting.shared_decimals(pair.difference for pair in found.better)
     rows = tuple(
         (
             pair.one,
             pair.other,
             f"{pair.improvement.value:.2f}",
             _interval(pair.improvement),
-            words.fixed(pair.difference, decimals),
-            words.NOTHING if pair.p is None else f"{pair.p:.3f}",
+            formatting.fixed(pair.difference, decimals),
+            formatting.NOTHING if pair.p is None else f"{pair.p:.3f}",
             pair.word,
         )
         for pair in found.better
     )
-    header = ("this", "better than", "probability", "95 %, all at once", "difference", "p",
-              "so it is")  # fmt: skip
+    header = (
+        "this",
+        "better than",
+        "probability",
+        "95 %, all at once",
+        "difference",
+        "p",
+        "so it is",
+    )
     return Grid("better", header, rows, frozenset({2, 3, 4, 5}))
 
 
 def _interval(found: Estimate) -> str:
     if found.low is None or found.high is None:
-        return words.NOTHING
+        return formatting.NOTHING
     return f"{found.low:.2f} to {found.high:.2f}"
 
 

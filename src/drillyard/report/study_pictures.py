@@ -36,14 +36,25 @@ def history(study: StudyResults) -> Picture:
 
     def draw() -> Figure:
         figure, axis = _subplots(figsize=(WIDTH_IN, 3.0))
-        good = [t for t in study.searched
-                if t.status == Status.SUCCEEDED and name in t.values]  # fmt: skip
+        good = [t for t in study.searched if t.status == Status.SUCCEEDED and name in t.values]
         cut = [t for t in study.searched if t.status == Status.PRUNED and name in t.values]
-        axis.plot([t.number for t in good], [t.values[name] for t in good], "o", color=GREY,
-                  markersize=4, label="trial")  # fmt: skip
+        axis.plot(
+            [t.number for t in good],
+            [t.values[name] for t in good],
+            "o",
+            color=GREY,
+            markersize=4,
+            label="trial",
+        )
         if cut:
-            axis.plot([t.number for t in cut], [t.values[name] for t in cut], "x", color=MUTED,
-                      markersize=5, label="pruned")  # fmt: skip
+            axis.plot(
+                [t.number for t in cut],
+                [t.values[name] for t in cut],
+                "x",
+                color=MUTED,
+                markersize=5,
+                label="pruned",
+            )
         best, reached = -math.inf, []
         for t in good:
             best = max(best, sign * t.values[name])
@@ -51,8 +62,9 @@ def history(study: StudyResults) -> Picture:
         axis.step([t.number for t in good], reached, where="post", color=BLUE, label="best so far")
         again = study.confirmed
         if again is not None:
-            axis.axhline(again.values[name], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.3,
-                         label=AGAIN)  # fmt: skip
+            axis.axhline(
+                again.values[name], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.3, label=AGAIN
+            )
         axis.set_xlabel("trial")
         axis.set_ylabel(name)
         figure.legend(loc="outside upper left", ncols=4)
@@ -69,8 +81,14 @@ def importances(found: dict[str, float]) -> Picture:
         figure, axis = _subplots(figsize=(WIDTH_IN, 0.7 + 0.34 * len(names)))
         axis.barh(range(len(names)), [found[n] for n in names], color=BLUE, height=0.6)
         for row, n in enumerate(names):
-            axis.annotate(f"{found[n]:.2f}", (found[n], row), xytext=(5, 0), va="center",
-                          textcoords="offset points", color=MUTED)  # fmt: skip
+            axis.annotate(
+                f"{found[n]:.2f}",
+                (found[n], row),
+                xytext=(5, 0),
+                va="center",
+                textcoords="offset points",
+                color=MUTED,
+            )
         axis.set_yticks(range(len(names)), names)
         axis.invert_yaxis()
         axis.yaxis.grid(False)
@@ -89,8 +107,14 @@ def slices(study: StudyResults, names: list[str], log: set[str]) -> Picture:
     def draw() -> Figure:
         columns = min(3, len(names))
         rows = math.ceil(len(names) / columns)
-        figure, axes = _subplots(rows, columns, figsize=(WIDTH_IN, 0.3 + 2.1 * rows), sharey=True,
-                                 squeeze=False, pads=(0.09, 0.08))  # fmt: skip
+        figure, axes = _subplots(
+            rows,
+            columns,
+            figsize=(WIDTH_IN, 0.3 + 2.1 * rows),
+            sharey=True,
+            squeeze=False,
+            pads=(0.09, 0.08),
+        )
         flat = [a for row in axes for a in row]
         for axis, n in zip(flat, names, strict=False):
             place, labels = _places([t.assignment.get(n) for t in ranked])
@@ -130,14 +154,33 @@ def parallel(study: StudyResults, names: list[str]) -> Picture:
             texts.append(ends)
         for i in reversed(range(len(ranked))):
             top = i < strong
-            axis.plot(range(len(lines)), [line[i] for line in lines],
-                      color=BLUE if top else GREY, linewidth=1.6 if top else 0.6,
-                      alpha=1 if top else 0.5)  # fmt: skip
+            axis.plot(
+                range(len(lines)),
+                [line[i] for line in lines],
+                color=BLUE if top else GREY,
+                linewidth=1.6 if top else 0.6,
+                alpha=1 if top else 0.5,
+            )
         for x, (low_text, high_text) in enumerate(texts):
-            axis.annotate(low_text, (x, 0), xytext=(0, -10), textcoords="offset points",
-                          ha="center", va="top", color=MUTED, fontsize=8)  # fmt: skip
-            axis.annotate(high_text, (x, 1), xytext=(0, 6), textcoords="offset points",
-                          ha="center", color=MUTED, fontsize=8)  # fmt: skip
+            axis.annotate(
+                low_text,
+                (x, 0),
+                xytext=(0, -10),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                color=MUTED,
+                fontsize=8,
+            )
+            axis.annotate(
+                high_text,
+                (x, 1),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                color=MUTED,
+                fontsize=8,
+            )
         axis.set_xticks(range(len(lines)), [*names, metric])
         axis.tick_params(axis="x", pad=16)
         axis.set_yticks([])
@@ -169,11 +212,23 @@ def estimates(found: Comparison) -> Picture:
         for row, (who, iqm) in enumerate(lines):
             colour = ORANGE if who == AGAIN else BLUE if row == 0 else GREY
             if iqm.low is not None:
-                axis.plot([iqm.low, iqm.high], [row, row], color=colour, linewidth=9, alpha=0.3,
-                          solid_capstyle="butt")  # fmt: skip
+                axis.plot(
+                    [iqm.low, iqm.high],
+                    [row, row],
+                    color=colour,
+                    linewidth=9,
+                    alpha=0.3,
+                    solid_capstyle="butt",
+                )
             hollow = found.chosen and who != AGAIN
-            axis.plot([iqm.value], [row], "o", color=colour, markersize=5,
-                      fillstyle="none" if hollow else "full")  # fmt: skip
+            axis.plot(
+                [iqm.value],
+                [row],
+                "o",
+                color=colour,
+                markersize=5,
+                fillstyle="none" if hollow else "full",
+            )
         axis.set_yticks(range(len(lines)), [who for who, _ in lines])
         axis.invert_yaxis()
         axis.yaxis.grid(False)

@@ -28,8 +28,10 @@ def trial_picture(spec: SimulatorSpec, baseline: str) -> pictures.Picture:
     metadata = played[baseline].metadata
     meta = {"units": metadata.get("units", {}), "reference": metadata.get("reference", {})}
     columns = {
-        name: {column: [row.get(column, float("nan")) for row in found.trajectory]
-               for column in found.trajectory[0]}
+        name: {
+            column: [row.get(column, float("nan")) for row in found.trajectory]
+            for column in found.trajectory[0]
+        }
         for name, found in played.items()
-    }  # fmt: skip
+    }
     return pictures.episode(episode_of(columns, meta, {}))

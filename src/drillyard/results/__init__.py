@@ -1,6 +1,7 @@
 """What an experiment reached: collected from its folder, shown as tables, JSON and CSV."""
 
 from drillyard.results.collect import accepted_file, collect, overall
+from drillyard.results.formatting import verdict
 from drillyard.results.model import (
     ExperimentResults,
     Interval,
@@ -24,7 +25,6 @@ from drillyard.results.table import (
     runs_table,
     score_grids,
 )
-from drillyard.results.words import verdict
 
 __all__ = [
     "ExperimentResults",

@@ -25,6 +25,7 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.metrics.streams import read_stream
+from drillyard.results.cost_and_time import costs, phase_times, worked_s
 from drillyard.results.metrics import metric_scores, of_summary
 from drillyard.results.model import (
     ExperimentResults,
@@ -35,7 +36,6 @@ from drillyard.results.model import (
     trains,
 )
 from drillyard.results.policies import AGENT, Evaluated, role_of, scores
-from drillyard.results.spent import costs, phase_times, worked_s
 
 TRAINING_METRIC = "rollout/ep_rew_mean"
 EVALUATION_METRIC = "eval/mean_reward"
@@ -59,9 +59,11 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     records = sorted(mailbox.runs(), key=lambda r: (r.trial, order.get(r.seed, len(order)), r.run))
     accepted = {r.run: _accepted(mailbox, r.run, warnings) for r in records}
     warnings += [
-        f"{run}: {problem}" for run, found in accepted.items() for one in found.values()
+        f"{run}: {problem}"
+        for run, found in accepted.items()
+        for one in found.values()
         for problem in one.summary.get("problems", ())
-    ]  # fmt: skip
+    ]
     runs = tuple(
         _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
         for r in records
@@ -127,9 +129,15 @@ def overall(statuses: list[Status]) -> Status:
     if not statuses:
         return Status.PENDING
     for status in (
-        Status.RUNNING, Status.PREEMPTED, Status.READY, Status.PENDING, Status.FAILED,
-        Status.TIMED_OUT, Status.CANCELLED, Status.UNKNOWN,
-    ):  # fmt: skip
+        Status.RUNNING,
+        Status.PREEMPTED,
+        Status.READY,
+        Status.PENDING,
+        Status.FAILED,
+        Status.TIMED_OUT,
+        Status.CANCELLED,
+        Status.UNKNOWN,
+    ):
         if status in statuses:
             return status
     return Status.SUCCEEDED if Status.SUCCEEDED in statuses else statuses[0]
@@ -195,8 +203,14 @@ def _run(
     train = accepted.get(Phase.TRAIN)
     summary = train.summary if train is not None else {}
     agent = _policies(accepted.get(Phase.EVALUATE)).get(AGENT, {})
-    decided = next((s.ending for s in own if s.ending is not None and s.status.ended
-                    and s.status is not Status.SUCCEEDED), None)  # fmt: skip
+    decided = next(
+        (
+            s.ending
+            for s in own
+            if s.ending is not None and s.status.ended and s.status is not Status.SUCCEEDED
+        ),
+        None,
+    )
     working = board is not None and status is Status.RUNNING
     training = board if board and board.phase is Phase.TRAIN else None
     # Where nothing learns, the board counts the parts of the work, and only while it is done.

@@ -107,8 +107,9 @@ class MlflowCopies:
         self.shown = f"mlflow at {mask(uri)}"
         if is_azure(uri):
             raise UserError(
-                f"{self.shown} keeps no files of ours", hint="store: [{url: az://…}] does",
-            )  # fmt: skip
+                f"{self.shown} keeps no files of ours",
+                hint="store: [{url: az://…}] does",
+            )
         self._bounded = bounded_http
         with self._bounded(_MLFLOW_TIMEOUT_S):
             self._server, self._run_id = MlflowMirror(context.mailbox, uri).ensure_run(
@@ -247,8 +248,9 @@ def copy(target: Target, files: Mapping[str, FileEntry], context: RunContext) ->
             "run": context.run.run,
             "files": {n: {"sha256": e.sha256, "size": e.size} for n, e in files.items()},
         },
-        indent=1, sort_keys=True,
-    )  # fmt: skip
+        indent=1,
+        sort_keys=True,
+    )
     local = scratch / "out" / "manifest.json"
     local.parent.mkdir(parents=True, exist_ok=True)
     local.write_text(listing)
@@ -266,7 +268,7 @@ def copy(target: Target, files: Mapping[str, FileEntry], context: RunContext) ->
 
 def _write_verified(
     target: Target, name: str, entry: FileEntry, path: Path, scratch: Path
-) -> None:  # fmt: skip
+) -> None:
     for _ in range(_TRIES):
         try:
             target.write(name, path)

@@ -35,7 +35,12 @@ def metric_scores(
             found.setdefault((trial, name), {})[seed] = value
     ranked = Counter(name for trial, name in found if roles.get(trial) != "confirms")
     return tuple(
-        MetricScore(name, sum(v.values()) / len(v),
-                    over_trial(list(v.values()), roles.get(trial, ""), ranked[name]), v, trial)
+        MetricScore(
+            name,
+            sum(v.values()) / len(v),
+            over_trial(list(v.values()), roles.get(trial, ""), ranked[name]),
+            v,
+            trial,
+        )
         for (trial, name), v in found.items()
-    )  # fmt: skip
+    )

@@ -210,12 +210,16 @@ class ExperimentResults:
         if len(names) < 2:
             return [("", self)]
         return [
-            (name, dataclasses.replace(
-                self, runs=tuple(r for r in self.runs if r.simulator == name),
-                policies=tuple(p for p in self.policies if p.simulator == name),
-            ))
+            (
+                name,
+                dataclasses.replace(
+                    self,
+                    runs=tuple(r for r in self.runs if r.simulator == name),
+                    policies=tuple(p for p in self.policies if p.simulator == name),
+                ),
+            )
             for name in names
-        ]  # fmt: skip
+        ]
 
     @property
     def learns(self) -> bool:

@@ -65,9 +65,9 @@ def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
         for trial, own in trials.items()
     ]
     found += [_baseline(world, name, one) for (world, name), one in baselines.items()]
-    return tuple(sorted(
-        found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy)
-    ))  # fmt: skip
+    return tuple(
+        sorted(found, key=lambda p: (worlds.index(p.simulator), -_rank(p.mean_return), p.policy))
+    )
 
 
 def role_of(chooser: str, of: int | None) -> Role:

@@ -79,9 +79,11 @@ def store_phase(context: RunContext) -> PhaseOutcome:
         context.progress(message=f"copying {len(chosen)} files to {target.shown}")
         copies.append(copy(target, chosen, context))
         context.log.info(
-            "stored in %s: %d files written, %d were there", target.shown,
-            copies[-1]["written"], copies[-1]["skipped"],
-        )  # fmt: skip
+            "stored in %s: %d files written, %d were there",
+            target.shown,
+            copies[-1]["written"],
+            copies[-1]["skipped"],
+        )
     summary = {
         "files": len(files),
         "bytes": sum(e.size for e in files.values()),
@@ -150,9 +152,7 @@ def _public_name(name: str, used: str) -> str | None:
     return None if head in ("attempts", "run.json") or name.endswith(".accepted.json") else name
 
 
-def _derived(
-    mailbox: Mailbox, run: str, trained: Accepted, context: RunContext
-) -> list[Part]:  # fmt: skip
+def _derived(mailbox: Mailbox, run: str, trained: Accepted, context: RunContext) -> list[Part]:
     from drillyard.metrics import csv_files
 
     def stream(name: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from drillyard.errors import UserError
 from drillyard.mailbox.status import Status
-from drillyard.results import words
+from drillyard.results import formatting
 from drillyard.results.table import Grid, to_csv
 from drillyard.results.trials import COMPARED, StudyResults, TrialRow, columns
 from drillyard.system.optional_packages import install
@@ -43,20 +43,34 @@ def trials_grid(study: StudyResults, top: int | None = None) -> Grid:
     certain = next((i for i in intervals.values() if i is not None), None)
     how = RANGE if certain is None else AT_ONCE if certain.among > 1 else "95 % interval"
     header = (
-        "trial", *(("label",) if labelled else ()), *(o.name for o in study.objectives),
-        how, "seeds", "status", "chosen by", *names,
-    )  # fmt: skip
+        "trial",
+        *(("label",) if labelled else ()),
+        *(o.name for o in study.objectives),
+        how,
+        "seeds",
+        "status",
+        "chosen by",
+        *names,
+    )
     decimals = {
-        o.name: words.shared_decimals(t.values.get(o.name) for t in rows) for o in study.objectives
+        o.name: formatting.shared_decimals(t.values.get(o.name) for t in rows)
+        for o in study.objectives
     }
     body = tuple(
-        (t.id, *((t.label,) if labelled else ()),
-         *(words.fixed(t.values.get(o.name), decimals[o.name]) for o in study.objectives),
-         words.interval(intervals[t.number], decimals[first]) if certain is not None
-         else extent(t, first, decimals[first]), str(len(t.seeds)), t.status,
-         t.chooser, *(value(t.assignment.get(n)) for n in names))
+        (
+            t.id,
+            *((t.label,) if labelled else ()),
+            *(formatting.fixed(t.values.get(o.name), decimals[o.name]) for o in study.objectives),
+            formatting.interval(intervals[t.number], decimals[first])
+            if certain is not None
+            else extent(t, first, decimals[first]),
+            str(len(t.seeds)),
+            t.status,
+            t.chooser,
+            *(value(t.assignment.get(n)) for n in names),
+        )
         for t in rows
-    )  # fmt: skip
+    )
     start = 2 if labelled else 1
     numbers = range(start, start + len(study.objectives) + 2)
     by_chance = len(header) - len(names) - 1
@@ -67,10 +81,12 @@ def extent(t: TrialRow, objective: str, decimals: int | None = None) -> str:
     """The smallest and the largest value of its seeds; nothing for a single one."""
     values = list(t.by_seed.get(objective, {}).values())
     if len(values) < 2:
-        return words.NOTHING
+        return formatting.NOTHING
     if decimals is None:
-        decimals = words.shared_decimals(values)
-    return f"{words.fixed(min(values), decimals)} to {words.fixed(max(values), decimals)}"
+        decimals = formatting.shared_decimals(values)
+    return (
+        f"{formatting.fixed(min(values), decimals)} to {formatting.fixed(max(values), decimals)}"
+    )
 
 
 def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
@@ -80,7 +96,7 @@ def _shown(study: StudyResults, top: int | None) -> list[TrialRow]:
 def title(study: StudyResults, shown: int) -> str:
     """What the table is: ``search: the best 5 of 40 trials by evaluate/return (most is best)``."""
     first = study.first
-    total = words.plural(len(study.searched), "trial")
+    total = formatting.plural(len(study.searched), "trial")
     if not study.ranked():
         return f"{study.name}: {shown:,} of {total}, none of which has succeeded"
     order = "most" if first.direction == "max" else "least"
@@ -123,7 +139,7 @@ def varied(study: StudyResults) -> list[str]:
 def value(found: Any) -> str:
     """A parameter's value, short."""
     if isinstance(found, bool) or found is None:
-        return words.NOTHING if found is None else str(found).lower()
+        return formatting.NOTHING if found is None else str(found).lower()
     if isinstance(found, int):
         return str(found)
     if isinstance(found, float):
@@ -137,7 +153,7 @@ def counts(study: StudyResults) -> str:
     for t in study.searched:
         found[t.status] = found.get(t.status, 0) + 1
     each = ", ".join(f"{n:,} {status}" for status, n in sorted(found.items(), key=lambda i: -i[1]))
-    return f"{words.plural(len(study.searched), 'trial')}: {each or 'none chosen yet'}"
+    return f"{formatting.plural(len(study.searched), 'trial')}: {each or 'none chosen yet'}"
 
 
 def verdict(study: StudyResults) -> str:
@@ -148,27 +164,29 @@ def verdict(study: StudyResults) -> str:
         return counts(study) + ("; none succeeded." if ended else "; none has succeeded yet.")
     if len(study.simulators) > 1:
         return (
-            f"{words.plural(len(study.searched), 'experiment')} on {len(study.simulators)} "
+            f"{formatting.plural(len(study.searched), 'experiment')} on {len(study.simulators)} "
             f"simulators, which have no common scale: the report compares them. {counts(study)}."
         )
     name = study.first.name
-    text = f"{_called(best)} won with {name} {words.number(best.values[name])}"
-    text += f" over {words.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
+    text = f"{_called(best)} won with {name} {formatting.number(best.values[name])}"
+    text += f" over {formatting.plural(len(best.by_seed.get(name, best.seeds)), 'seed')}"
     if study.chosen_by_score:
-        text += f", which is optimistic: the best of {words.plural(len(study.ranked()), 'trial')}"
+        text += (
+            f", which is optimistic: the best of {formatting.plural(len(study.ranked()), 'trial')}"
+        )
     else:
         text += _told_apart(study)
     if study.state.front and len(study.objectives) > 1:
         text = (
-            f"{words.plural(len(study.state.front), 'trial')} that no other one beats in every "
+            f"{formatting.plural(len(study.state.front), 'trial')} that no other one beats in every "
             f"objective; the best {name} is that of {_called(best)}: "
-            f"{words.number(best.values[name])}"
+            f"{formatting.number(best.values[name])}"
         )
     again = study.confirmed
     if again is not None:
         text += (
             f"; run again on {_fresh(study, again)} it reached "
-            f"{words.number(again.values.get(name))}, which is the score to report"
+            f"{formatting.number(again.values.get(name))}, which is the score to report"
         )
     elif best.of is None and study.state.phase == "confirm":
         text += f"; it is being run again on {study.fresh}"
@@ -195,7 +213,7 @@ def _told_apart(study: StudyResults) -> str:
 
 
 def _fresh(study: StudyResults, again: TrialRow) -> str:
-    seeds = words.plural(len(again.seeds), "fresh seed")
+    seeds = formatting.plural(len(again.seeds), "fresh seed")
     return study.fresh if study.fresh == "fresh episodes" else seeds
 
 

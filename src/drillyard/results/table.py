@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drillyard.results import words
+from drillyard.results import formatting
 from drillyard.results.model import ExperimentResults, PolicyScore, RunResult
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Grid:
         silent = {
             i
             for i in range(len(self.header))
-            if all(r[i] in ("", words.NOTHING) for r in self.rows)
+            if all(r[i] in ("", formatting.NOTHING) for r in self.rows)
         }
         narrower = self._without(silent) if self.rows else self
         return narrower if narrower._natural() <= width else narrower._without(narrower.spare)
@@ -55,7 +55,7 @@ class Grid:
         return sum(
             max(len(row[i]) for row in (*self.rows, self._heading()))
             for i in range(len(self.header))
-        ) + 2 * len(self.header)  # fmt: skip
+        ) + 2 * len(self.header)
 
     def _without(self, columns: Set[int]) -> Grid:
         kept = [i for i in range(len(self.header)) if i not in columns]
@@ -64,10 +64,12 @@ class Grid:
             return frozenset(n for n, i in enumerate(kept) if i in own)
 
         return Grid(
-            self.title, tuple(self.header[i] for i in kept),
+            self.title,
+            tuple(self.header[i] for i in kept),
             tuple(tuple(row[i] for i in kept) for row in self.rows),
-            moved(self.right), moved(self.spare),
-        )  # fmt: skip
+            moved(self.right),
+            moved(self.spare),
+        )
 
     def _heading(self) -> tuple[str, ...]:
         return tuple(
@@ -83,16 +85,28 @@ def policies_grid(results: ExperimentResults) -> Grid:
     """
     if not results.learns:
         return metrics_grid(results)
-    header = ("policy", "mean return", "95 % interval", "interval over", "steps", "steps/s",
-              "training")  # fmt: skip
-    decimals = words.score_decimals(results.policies)
+    header = (
+        "policy",
+        "mean return",
+        "95 % interval",
+        "interval over",
+        "steps",
+        "steps/s",
+        "training",
+    )
+    decimals = formatting.score_decimals(results.policies)
     rows = [
-        (p.policy, words.fixed(p.mean_return, decimals), words.interval(p.interval, decimals),
-         words.over(p, decimals), *_effort(results, p))
+        (
+            p.policy,
+            formatting.fixed(p.mean_return, decimals),
+            formatting.interval(p.interval, decimals),
+            formatting.over(p, decimals),
+            *_effort(results, p),
+        )
         for p in results.policies
-    ]  # fmt: skip
+    ]
     if not rows:
-        rows = [("agent", words.NOTHING, words.NOTHING, "not evaluated yet", "", "", "")]
+        rows = [("agent", formatting.NOTHING, formatting.NOTHING, "not evaluated yet", "", "", "")]
     return Grid(
         _title(results), header, tuple(rows), frozenset({1, 2, 4, 5, 6}), frozenset({4, 5, 6})
     )
@@ -108,22 +122,36 @@ def metrics_grid(results: ExperimentResults) -> Grid:
     """One line a metric: mean over seeds, interval, the values where they are few."""
     several = len({m.trial for m in results.metrics}) > 1
     rows = [
-        (f"{m.metric} t{m.trial:04d}" if several else m.metric, words.number(m.mean),
-         words.interval(m.interval), words.over_seeds(m))
+        (
+            f"{m.metric} t{m.trial:04d}" if several else m.metric,
+            formatting.number(m.mean),
+            formatting.interval(m.interval),
+            formatting.over_seeds(m),
+        )
         for m in results.metrics
-    ]  # fmt: skip
+    ]
     if not rows:
         done = any(r.status == "SUCCEEDED" for r in results.runs)
-        rows = [("no metrics" if done else "metrics", words.NOTHING, words.NOTHING,
-                 "none were asked for" if done else "not measured yet")]  # fmt: skip
-    return Grid(_title(results), ("metric", "mean", "95 % interval", "over"), tuple(rows),
-                frozenset({1, 2}))  # fmt: skip
+        rows = [
+            (
+                "no metrics" if done else "metrics",
+                formatting.NOTHING,
+                formatting.NOTHING,
+                "none were asked for" if done else "not measured yet",
+            )
+        ]
+    return Grid(
+        _title(results),
+        ("metric", "mean", "95 % interval", "over"),
+        tuple(rows),
+        frozenset({1, 2}),
+    )
 
 
 def _title(results: ExperimentResults) -> str:
-    title = f"{results.name}: {words.learner(results)}"
+    title = f"{results.name}: {formatting.learner(results)}"
     if results.ended_at is not None:
-        title += f", {words.duration(results.worked_s)} in all"
+        title += f", {formatting.duration(results.worked_s)} in all"
     return title
 
 
@@ -138,8 +166,8 @@ def _effort(results: ExperimentResults, p: PolicyScore) -> tuple[str, str, str]:
         text = f"{len(runs)} x {text}"
     speeds = [r.steps_per_s for r in runs if r.steps_per_s]
     times = [r.wall_s for r in runs if r.wall_s is not None]
-    speed = f"{sum(speeds) / len(speeds):,.0f}" if speeds else words.NOTHING
-    return text, speed, words.duration(max(times, default=None))
+    speed = f"{sum(speeds) / len(speeds):,.0f}" if speeds else formatting.NOTHING
+    return text, speed, formatting.duration(max(times, default=None))
 
 
 def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:
@@ -154,16 +182,30 @@ def runs_grid(results: ExperimentResults, top: int | None = None) -> Grid:
         chosen = best_runs(results, top)
     if not results.learns:
         return _measured_runs(chosen)
-    decimals = words.shared_decimals(r.mean_return for r in chosen)
+    decimals = formatting.shared_decimals(r.mean_return for r in chosen)
     rows = tuple(
         (
-            r.run, r.status, steps(r), words.count(r.steps_per_s), words.duration(r.wall_s),
-            words.fixed(r.mean_return, decimals), str(r.resumes), str(r.attempts),
+            r.run,
+            r.status,
+            steps(r),
+            formatting.count(r.steps_per_s),
+            formatting.duration(r.wall_s),
+            formatting.fixed(r.mean_return, decimals),
+            str(r.resumes),
+            str(r.attempts),
         )
         for r in chosen
-    )  # fmt: skip
-    header = ("run", "status", "steps", "steps/s", "training", "mean return", "resumes",
-              "attempts")  # fmt: skip
+    )
+    header = (
+        "run",
+        "status",
+        "steps",
+        "steps/s",
+        "training",
+        "mean return",
+        "resumes",
+        "attempts",
+    )
     return Grid("runs", header, rows, frozenset(range(2, 8)))
 
 
@@ -171,10 +213,15 @@ def _measured_runs(runs: Sequence[RunResult]) -> Grid:
     """The runs of a workload that trains no policy, with the first few metrics."""
     names = list(dict.fromkeys(name for r in runs for name in r.metrics))[:_METRIC_COLUMNS]
     rows = tuple(
-        (r.run, r.status, words.duration(r.wall_s),
-         *(words.number(r.metrics.get(n)) for n in names), str(r.attempts))
+        (
+            r.run,
+            r.status,
+            formatting.duration(r.wall_s),
+            *(formatting.number(r.metrics.get(n)) for n in names),
+            str(r.attempts),
+        )
         for r in runs
-    )  # fmt: skip
+    )
     header = ("run", "status", "time", *names, "attempts")
     return Grid("runs", header, rows, frozenset(range(2, len(header))))
 
@@ -221,17 +268,26 @@ def rich_table(grid: Grid, width: int | None = None) -> Table:
 
     if width is not None:
         grid = grid.within(width)
-    table = Table(title=Text(grid.title), title_justify="left", title_style="bold",
-                  box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
-                  header_style="bold")  # fmt: skip
+    table = Table(
+        title=Text(grid.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        header_style="bold",
+    )
     for index, name in enumerate(grid.header):
         number = index in grid.right
         # A number that is cut in two is misread, so only columns with spaces wrap. Where the rest
         # does not fit even so, "…" says that something is missing.
         whole = name in UNBROKEN or (number and not any(" " in row[index] for row in grid.rows))
-        table.add_column("\n".join(name.rsplit(" ", 1)) if number else name, no_wrap=whole,
-                         justify="right" if number else "left",
-                         overflow="ellipsis" if whole else "fold")  # fmt: skip
+        table.add_column(
+            "\n".join(name.rsplit(" ", 1)) if number else name,
+            no_wrap=whole,
+            justify="right" if number else "left",
+            overflow="ellipsis" if whole else "fold",
+        )
     agent = grid.header[0] == "policy"
     for row in grid.rows:
         style = "bold" if agent and row[0].split(" ")[0] == "agent" else None
@@ -256,10 +312,21 @@ def plain_table(grid: Grid) -> str:
 
 
 POLICY_COLUMNS = (
-    "experiment", "policy", "baseline", "trial", "mean_return", "ci95_low", "ci95_high",
-    "interval_over", "interval_method", "n_seeds", "n_episodes", "std_return", "mean_length",
+    "experiment",
+    "policy",
+    "baseline",
+    "trial",
+    "mean_return",
+    "ci95_low",
+    "ci95_high",
+    "interval_over",
+    "interval_method",
+    "n_seeds",
+    "n_episodes",
+    "std_return",
+    "mean_length",
     "simulator",
-)  # fmt: skip
+)
 
 
 def policies_csv(results: ExperimentResults) -> str:
@@ -274,14 +341,29 @@ def policies_csv(results: ExperimentResults) -> str:
 
 def metrics_csv(results: ExperimentResults) -> str:
     """One line a metric and trial, full precision."""
-    header = ("experiment", "metric", "trial", "mean", "ci95_low", "ci95_high",
-              "interval_method", "n_seeds")  # fmt: skip
+    header = (
+        "experiment",
+        "metric",
+        "trial",
+        "mean",
+        "ci95_low",
+        "ci95_high",
+        "interval_method",
+        "n_seeds",
+    )
     rows = (
-        (results.name, m.metric, m.trial, m.mean, m.interval.low if m.interval else None,
-         m.interval.high if m.interval else None, m.interval.method if m.interval else None,
-         len(m.seeds))
+        (
+            results.name,
+            m.metric,
+            m.trial,
+            m.mean,
+            m.interval.low if m.interval else None,
+            m.interval.high if m.interval else None,
+            m.interval.method if m.interval else None,
+            len(m.seeds),
+        )
         for m in results.metrics
-    )  # fmt: skip
+    )
     return to_csv(header, rows)
 
 
@@ -289,27 +371,65 @@ def policy_row(experiment: str, p: PolicyScore) -> tuple[object, ...]:
     """One line of ``policies_csv``."""
     i = p.interval
     return (
-        experiment, p.policy, int(p.baseline), p.trial, p.mean_return,
-        i.low if i else None, i.high if i else None, i.over if i else None,
-        i.method if i else None, len(p.seeds), p.n_episodes, p.std_return, p.mean_length,
+        experiment,
+        p.policy,
+        int(p.baseline),
+        p.trial,
+        p.mean_return,
+        i.low if i else None,
+        i.high if i else None,
+        i.over if i else None,
+        i.method if i else None,
+        len(p.seeds),
+        p.n_episodes,
+        p.std_return,
+        p.mean_length,
         p.simulator,
-    )  # fmt: skip
+    )
 
 
 def runs_csv(results: ExperimentResults, top: int | None = None) -> str:
     """One line a run as CSV, full precision."""
     header = (
-        "experiment", "run", "trial", "seed", "status", "steps", "total_steps", "steps_per_s",
-        "wall_s", "mean_return", "policy_used", "best_step", "best_mean_return", "resumes",
-        "attempts", "exactness",
-    )  # fmt: skip
+        "experiment",
+        "run",
+        "trial",
+        "seed",
+        "status",
+        "steps",
+        "total_steps",
+        "steps_per_s",
+        "wall_s",
+        "mean_return",
+        "policy_used",
+        "best_step",
+        "best_mean_return",
+        "resumes",
+        "attempts",
+        "exactness",
+    )
     chosen = results.runs if top is None else best_runs(results, top)
     rows = (
-        (results.name, r.run, r.trial, r.seed, r.status, r.step, r.total, r.steps_per_s, r.wall_s,
-         r.mean_return, r.policy_used, (r.best or {}).get("step"),
-         (r.best or {}).get("mean_return"), r.resumes, r.attempts, r.exactness)
+        (
+            results.name,
+            r.run,
+            r.trial,
+            r.seed,
+            r.status,
+            r.step,
+            r.total,
+            r.steps_per_s,
+            r.wall_s,
+            r.mean_return,
+            r.policy_used,
+            (r.best or {}).get("step"),
+            (r.best or {}).get("mean_return"),
+            r.resumes,
+            r.attempts,
+            r.exactness,
+        )
         for r in chosen
-    )  # fmt: skip
+    )
     return to_csv(header, rows)
 
 

@@ -114,10 +114,12 @@ class StudyResults:
         from drillyard.statistics import verdicts
 
         name, sign = self.first.name, self.first.sign
-        return verdicts({
-            t.id: [[sign * v for v in t.by_seed.get(name, {}).values()]]
-            for t in self.ranked()[:COMPARED]
-        })  # fmt: skip
+        return verdicts(
+            {
+                t.id: [[sign * v for v in t.by_seed.get(name, {}).values()]]
+                for t in self.ranked()[:COMPARED]
+            }
+        )
 
     def interval(self, t: TrialRow) -> Interval | None:
         """95 % interval of the first objective over the seeds of a trial.
@@ -169,14 +171,17 @@ class StudyResults:
             trials: Only these; default all, best first.
         """
         return {
-            "schema_version": 1, "name": self.name, "store": self.store, "chooser": self.chooser,
+            "schema_version": 1,
+            "name": self.name,
+            "store": self.store,
+            "chooser": self.chooser,
             "objectives": [o.model_dump(mode="json") for o in self.objectives],
             "state": self.state.model_dump(mode="json"),
             "trials": [
                 {"trial": t.id, **dataclasses.asdict(t)}
                 for t in (self.top() if trials is None else trials)
             ],
-        }  # fmt: skip
+        }
 
 
 def is_study(record: ExperimentRecord) -> bool:
@@ -220,20 +225,39 @@ def _objectives(spec: dict[str, Any]) -> tuple[ObjectiveSpec, ...]:
 def _row(view: TrialView) -> TrialRow:
     t, o = view.record, view.outcome
     return TrialRow(
-        number=t.number, label=t.label, chooser=t.chooser, assignment=t.assignment, of=t.of,
-        parts=t.parts, seeds=tuple(view.seeds), status=view.status.value, values=view.values,
-        by_seed=view.by_seed, steps=o.steps if o else 0,
-        started_at=o.started_at if o else None, ended_at=o.ended_at if o else None,
+        number=t.number,
+        label=t.label,
+        chooser=t.chooser,
+        assignment=t.assignment,
+        of=t.of,
+        parts=t.parts,
+        seeds=tuple(view.seeds),
+        status=view.status.value,
+        values=view.values,
+        by_seed=view.by_seed,
+        steps=o.steps if o else 0,
+        started_at=o.started_at if o else None,
+        ended_at=o.ended_at if o else None,
         message=o.message if o else "",
-    )  # fmt: skip
+    )
 
 
 # -- one row a seed -------------------------------------------------------------------------------
 
 FIXED_COLUMNS = (
-    "trial", "label", "chooser", "confirms", "seed", "status", "started_at", "ended_at", "worker",
-    "steps", "cost", "currency",
-)  # fmt: skip
+    "trial",
+    "label",
+    "chooser",
+    "confirms",
+    "seed",
+    "status",
+    "started_at",
+    "ended_at",
+    "worker",
+    "steps",
+    "cost",
+    "currency",
+)
 
 
 def run_rows(
@@ -258,16 +282,25 @@ def run_rows(
             ended = detail.get("ended_at", t.ended_at)
             cost, currency = rates.cost(detail.get("worker"), started, ended)
             yield {
-                "trial": t.id, "label": t.label, "chooser": t.chooser,
-                "confirms": trial_id(t.of) if t.of is not None else None, "seed": seed,
-                "status": detail.get("status", t.status), "started_at": started,
-                "ended_at": ended, "worker": detail.get("worker"), "steps": detail.get("steps"),
-                "cost": cost, "currency": currency,
+                "trial": t.id,
+                "label": t.label,
+                "chooser": t.chooser,
+                "confirms": trial_id(t.of) if t.of is not None else None,
+                "seed": seed,
+                "status": detail.get("status", t.status),
+                "started_at": started,
+                "ended_at": ended,
+                "worker": detail.get("worker"),
+                "steps": detail.get("steps"),
+                "cost": cost,
+                "currency": currency,
                 **{f"parameters.{k}": v for k, v in t.assignment.items()},
-                **{f"objective.{o.name}": t.by_seed.get(o.name, {}).get(str(seed))
-                   for o in study.objectives},
+                **{
+                    f"objective.{o.name}": t.by_seed.get(o.name, {}).get(str(seed))
+                    for o in study.objectives
+                },
                 **{f"metrics.{k}": v for k, v in detail.get("metrics", {}).items()},
-            }  # fmt: skip
+            }
 
 
 class _Runs:

@@ -53,8 +53,10 @@ def examine(files: Mapping[str, bytes]) -> Iterator[tuple[str, Problem]]:
 
 def _one(name: str, data: bytes) -> Problem | None:
     if data[:2] in _PICKLES:
-        return Problem("holds a pickle, which can run anything",
-                       "JSON, .npz and .safetensors as drillyard writes them")  # fmt: skip
+        return Problem(
+            "holds a pickle, which can run anything",
+            "JSON, .npz and .safetensors as drillyard writes them",
+        )
     if name.endswith(".json"):
         return _json(data)
     if name.endswith(".npz"):
@@ -86,8 +88,9 @@ def _npz(data: bytes) -> Problem | None:
                 if member.compress_type != zipfile.ZIP_STORED:
                     return Problem(
                         f"{shown} unpacks to {member.file_size:,} bytes of "
-                        f"{member.compress_size:,}", allowed,
-                    )  # fmt: skip
+                        f"{member.compress_size:,}",
+                        allowed,
+                    )
                 with archive.open(member) as file:
                     if b"'descr': '|O'" in file.read(256):
                         return Problem(f"{shown} holds Python objects, a pickle", allowed)
@@ -117,8 +120,10 @@ def _safetensors(data: bytes) -> Problem | None:
             if bad.size:
                 return Problem(
                     f"{bad.size:,} of {numbers.size:,} numbers are not finite; shape "
-                    f"{tuple(entry['shape'])}, the first is {numbers[bad[0]]}", allowed, name,
-                )  # fmt: skip
+                    f"{tuple(entry['shape'])}, the first is {numbers[bad[0]]}",
+                    allowed,
+                    name,
+                )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Problem(f"is no safetensors file ({_looks(data)}): {error}", allowed)
     return None

@@ -91,9 +91,15 @@ def save(
         for name, source in files.items()
     }
     meta = CheckpointMeta(
-        run=run, attempt=attempt, step=step, barrier=barrier, files=entries,
-        stream_offsets=dict(stream_offsets), info=dict(info or {}), written_at=written_at,
-    )  # fmt: skip
+        run=run,
+        attempt=attempt,
+        step=step,
+        barrier=barrier,
+        files=entries,
+        stream_offsets=dict(stream_offsets),
+        info=dict(info or {}),
+        written_at=written_at,
+    )
     mailbox.write(f"{folder}/manifest.json", meta)
     return meta
 
@@ -143,9 +149,8 @@ def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
     metas = [read_meta(mailbox, run, number, step) for step, number in needed & set(there)]
     named = {mailbox.key(entry.key) for meta in metas for entry in meta.files.values()}
     old = [
-        (k, one) for k, one in files
-        if one not in needed and k not in named and one[1] <= attempt
-    ]  # fmt: skip
+        (k, one) for k, one in files if one not in needed and k not in named and one[1] <= attempt
+    ]
     # Manifests first: from then on these checkpoints do not exist, and nobody reads half of one.
     for key, _ in sorted(old, key=lambda found: not found[0].endswith("/manifest.json")):
         mailbox.store.delete(key)
@@ -169,8 +174,9 @@ def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
             meta = read_meta(mailbox, run, attempt, step)
             return Checkpoint(meta, {n: mailbox.read_entry(e) for n, e in meta.files.items()})
         except CorruptObject as error:
-            log.warning("checkpoint of %s at step %d is damaged, taking an older one: %s",
-                        run, step, error)  # fmt: skip
+            log.warning(
+                "checkpoint of %s at step %d is damaged, taking an older one: %s", run, step, error
+            )
     return None
 
 
@@ -222,7 +228,9 @@ def refusal(meta: CheckpointMeta, name: str, problem: Problem) -> CheckpointRefu
     key = entry.key if entry is not None else name
     return CheckpointRefused(
         f"the checkpoint of {meta.run} at step {meta.step:,}: {name} {problem.message}",
-        file=key, field=problem.field, allowed=problem.allowed,
+        file=key,
+        field=problem.field,
+        allowed=problem.allowed,
         hint=f"delete the folder {key.rpartition('/')[0]} in the experiment's folder, and the "
         "checkpoint before it is taken; models of other programs are not resumed from",
-    )  # fmt: skip
+    )

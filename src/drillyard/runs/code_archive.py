@@ -29,20 +29,70 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectMissing
 from drillyard.runs.requirements import install_requirements, locked
 
-SUFFIXES = frozenset({
-    ".py", ".pyi", ".json", ".json5", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".txt", ".csv",
-    ".tsv", ".npy", ".npz", ".safetensors", ".onnx", ".xml", ".mjcf", ".urdf", ".stl", ".obj",
-    ".fmu", ".epw", ".idf", ".sql", ".sh", ".so", ".pyd", ".dll", ".dylib",
-    # Simulators that are programs of their own.
-    ".pl", ".pm", ".js", ".mjs", ".lua", ".rb", ".r", ".jl", ".m", ".tcl", ".jar", ".exe",
-})  # fmt: skip
+SUFFIXES = frozenset(
+    {
+        ".py",
+        ".pyi",
+        ".json",
+        ".json5",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".ini",
+        ".cfg",
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".npy",
+        ".npz",
+        ".safetensors",
+        ".onnx",
+        ".xml",
+        ".mjcf",
+        ".urdf",
+        ".stl",
+        ".obj",
+        ".fmu",
+        ".epw",
+        ".idf",
+        ".sql",
+        ".sh",
+        ".so",
+        ".pyd",
+        ".dll",
+        ".dylib",
+        # Simulators that are programs of their own.
+        ".pl",
+        ".pm",
+        ".js",
+        ".mjs",
+        ".lua",
+        ".rb",
+        ".r",
+        ".jl",
+        ".m",
+        ".tcl",
+        ".jar",
+        ".exe",
+    }
+)
 MAX_BYTES = 64 << 20
 MAX_FILES = 10_000
 IGNORE_FILE = ".drillyardignore"
-_SKIPPED = frozenset({
-    "__pycache__", "node_modules", "site-packages", "drillyard-runs", "mlruns", "mlartifacts",
-    "venv", "env", "build", "dist",
-})  # fmt: skip
+_SKIPPED = frozenset(
+    {
+        "__pycache__",
+        "node_modules",
+        "site-packages",
+        "drillyard-runs",
+        "mlruns",
+        "mlartifacts",
+        "venv",
+        "env",
+        "build",
+        "dist",
+    }
+)
 _SETTINGS = frozenset({".yaml", ".yml", ".json", ".json5"})
 _EXPERIMENT = re.compile(rb"""(?:^|[{,])\s*["']?schema["']?\s*:\s*\d""", re.MULTILINE)
 _NAMED = re.compile(rb"""(?:^|[{,])\s*["']?(simulator|workload|study)["']?\s*:""", re.MULTILINE)

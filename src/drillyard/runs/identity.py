@@ -90,8 +90,11 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
     evaluation["baseline_seed"] = spec.seeds[0] if spec.baselines else None
     storing = {"store": whole["store"]}
     return {
-        "training": training, "budget": budget, "evaluation": evaluation, "storing": storing,
-    }  # fmt: skip
+        "training": training,
+        "budget": budget,
+        "evaluation": evaluation,
+        "storing": storing,
+    }
 
 
 def as_written(spec: ExperimentSpec) -> dict[str, Any]:

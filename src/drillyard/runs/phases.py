@@ -166,7 +166,7 @@ class SpreadsRuns(Protocol):
 class HandsRunsOn(Protocol):
     """A workload whose run can go on from where another one ended, as populations need."""
 
-    def check_heirs(self, spec: ExperimentSpec) -> None:
+    def check_lineage(self, spec: ExperimentSpec) -> None:
         """Refuse an experiment of which no run can take over from another one.
 
         Raises:

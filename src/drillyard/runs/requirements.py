@@ -89,9 +89,13 @@ def _pip(arguments: list[str], wanted: list[str]) -> None:
     command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
     try:
         done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise UserError(
             f"installing {', '.join(wanted)} took more than {_TIMEOUT_S / 60:.0f} minutes"

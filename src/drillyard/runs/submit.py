@@ -110,9 +110,11 @@ def begun(mailbox: Mailbox) -> bool:
 
 def unfreeze(mailbox: Mailbox) -> None:
     """Forget trials, runs and tickets that nobody has begun: they are posted with new settings."""
-    for info in [*mailbox.store.list(mailbox.key("queue/")),
-                 *mailbox.store.list(mailbox.key("trials/")),
-                 *mailbox.store.list(mailbox.key("runs/"))]:  # fmt: skip
+    for info in [
+        *mailbox.store.list(mailbox.key("queue/")),
+        *mailbox.store.list(mailbox.key("trials/")),
+        *mailbox.store.list(mailbox.key("runs/")),
+    ]:
         whole = info.key.startswith((mailbox.key("queue/"), mailbox.key("trials/")))
         if whole or info.key.endswith("/run.json"):
             mailbox.store.delete(info.key)
@@ -146,9 +148,12 @@ def plan(
     changes = identity.difference(before.identity_parts, parts) if before else []
     if begun(mailbox):
         identity.refuse(
-            loaded.spec.name, changes, allow_change=allow_change, where=loaded.provenance.get,
+            loaded.spec.name,
+            changes,
+            allow_change=allow_change,
+            where=loaded.provenance.get,
             code=lambda: bundles.changed(mailbox, before.code if before else None, bundle),
-        )  # fmt: skip
+        )
     commit, dirty = git_state(loaded.folder)
     now = clock.now()
     history = list(before.history) if before else []
@@ -242,9 +247,13 @@ def post_trials(
             if ticket not in there:
                 order = _ORDER[phase] + position
                 record = TicketRecord(
-                    ticket=ticket, run=run, phase=phase, after=list(before), order=order,
+                    ticket=ticket,
+                    run=run,
+                    phase=phase,
+                    after=list(before),
+                    order=order,
                     posted_at=clock.now(),
-                )  # fmt: skip
+                )
                 mailbox.post(record)
             before.append(ticket)
 
@@ -296,14 +305,23 @@ def run_record(
     runner = position % workers(spec) + 1
     spec = with_parts(spec, trial.parts)
     record = RunRecord(
-        run=run, experiment=spec.name, trial=trial.number, seed=seed,
+        run=run,
+        experiment=spec.name,
+        trial=trial.number,
+        seed=seed,
         threads=spec.resources.threads,
         parameters=run_parameters(
-            spec, run=run, seed=seed, trial=trial.number, runner=runner,
+            spec,
+            run=run,
+            seed=seed,
+            trial=trial.number,
+            runner=runner,
             assignment=trial.assignment,
         ),
-        device=spec.resources.device, parts=dict(trial.parts), lineage=trial.lineage,
-    )  # fmt: skip
+        device=spec.resources.device,
+        parts=dict(trial.parts),
+        lineage=trial.lineage,
+    )
     own = bound(spec, record)
     name = run_name(own, run=run, seed=seed, trial=record.trial, at=clock.now())
     return record.model_copy(update={"name": name, "choices": workload.freeze(own, seed)})

@@ -51,7 +51,7 @@ class Address(Record):
     written_at: float
 
 
-class Told(Record):
+class Notification(Record):
     """``notified/<hash of the outcome>.json``: somebody was told, or is being told, of it."""
 
     by: str
@@ -77,10 +77,12 @@ def webhook(spec: ExperimentSpec) -> str | None:
     problem = problem_of(url)
     if problem is not None:
         raise ConfigError(
-            problem, field="notify", value=spec.notify if url != spec.notify else redact(url),
+            problem,
+            field="notify",
+            value=spec.notify if url != spec.notify else redact(url),
             allowed="https://host/path, or http:// on this machine alone",
             hint="the whole address stands in the variable that is referred to",
-        )  # fmt: skip
+        )
     return url
 
 
@@ -144,7 +146,7 @@ def tell(
             return False
         register_secret(address.url)
         key = sha256_hex(json.dumps(told, sort_keys=True).encode())[:16]
-        if not mailbox.create(f"notified/{key}.json", Told(by=by, written_at=clock.now())):
+        if not mailbox.create(f"notified/{key}.json", Notification(by=by, written_at=clock.now())):
             return False
         _post(address.url, {**told, "at": clock.now()})
     except (OSError, ValueError, InfrastructureError) as error:
@@ -165,13 +167,15 @@ def _more_to_choose(mailbox: Mailbox, posted: int) -> bool:
 
 def _post(url: str, document: Mapping[str, Any]) -> None:
     request = urllib.request.Request(
-        url, data=json.dumps(document).encode(),
+        url,
+        data=json.dumps(document).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "drillyard"},
-    )  # fmt: skip
+    )
     opener = urllib.request.build_opener(_NoRedirect)
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(PATIENCE_S),
         wait=wait_exponential(multiplier=0.5, max=8.0),
-        retry=retry_if_exception_type(OSError), reraise=True,
-    )  # fmt: skip
+        retry=retry_if_exception_type(OSError),
+        reraise=True,
+    )
     retrying(lambda: opener.open(request, timeout=TIMEOUT_S).close())

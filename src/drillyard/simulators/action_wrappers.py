@@ -39,17 +39,21 @@ class FlattenAction(_Stateless):
         super().__init__(env)
         space = env.action_space
         if not isinstance(space, spaces.Dict | spaces.Tuple):
-            raise SpaceMismatch(f"flatten_action needs Dict or Tuple actions, not {space}",
-                                hint="delete flatten_action")  # fmt: skip
+            raise SpaceMismatch(
+                f"flatten_action needs Dict or Tuple actions, not {space}",
+                hint="delete flatten_action",
+            )
         self._keys = list(space) if isinstance(space, spaces.Dict) else None
         parts: list[Any] = list(space.values() if isinstance(space, spaces.Dict) else space)
         self._parts = parts
         floats = [p for p in parts if isinstance(p, spaces.Box) and p.dtype.kind == "f"]
         if len(floats) == len(parts):
-            low, high = (np.concatenate([getattr(p, end).ravel() for p in parts])
-                         for end in ("low", "high"))  # fmt: skip
-            self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32),
-                                           dtype=np.float32)  # fmt: skip
+            low, high = (
+                np.concatenate([getattr(p, end).ravel() for p in parts]) for end in ("low", "high")
+            )
+            self.action_space = spaces.Box(
+                low.astype(np.float32), high.astype(np.float32), dtype=np.float32
+            )
             self._starts = None
         elif floats:
             raise SpaceMismatch(
@@ -70,8 +74,11 @@ class FlattenAction(_Stateless):
             at += size
             if self._starts is not None:
                 mine = mine + self._starts[number]
-            made.append(part.dtype.type(mine[0]) if isinstance(part, spaces.Discrete)
-                        else mine.reshape(part.shape).astype(part.dtype))  # fmt: skip
+            made.append(
+                part.dtype.type(mine[0])
+                if isinstance(part, spaces.Discrete)
+                else mine.reshape(part.shape).astype(part.dtype)
+            )
         return tuple(made) if self._keys is None else dict(zip(self._keys, made, strict=True))
 
 
@@ -113,8 +120,12 @@ class DiscretiseAction(_Stateless):
         super().__init__(env)
         self._box = _bounded(env, "discretise_action")
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-            raise ConfigError("at least 2 values are needed", value=bins, allowed="2 and more",
-                              hint="write bins: 5")  # fmt: skip
+            raise ConfigError(
+                "at least 2 values are needed",
+                value=bins,
+                allowed="2 and more",
+                hint="write bins: 5",
+            )
         self._bins = bins
         n = int(np.prod(self._box.shape))
         self.action_space = (

@@ -54,15 +54,18 @@ class VecAdder:
     def info(self, copy: int) -> dict[str, Any]:
         """See ``VectorSimulator.info``."""
         return {
-            "state_value": float(self._value[copy]), "state_goal": GOAL,
+            "state_value": float(self._value[copy]),
+            "state_goal": GOAL,
             "state_addend": int(self._addend[copy]),
-        }  # fmt: skip
+        }
 
     def state(self) -> State:
         """See ``VectorSimulator.state``."""
         return {
-            "value": self._value.copy(), "addend": self._addend.copy(), "steps": self._steps.copy()
-        }  # fmt: skip
+            "value": self._value.copy(),
+            "addend": self._addend.copy(),
+            "steps": self._steps.copy(),
+        }
 
     def load_state(self, state: State) -> None:
         """See ``VectorSimulator.load_state``."""

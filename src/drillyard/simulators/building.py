@@ -11,9 +11,9 @@ from gymnasium import spaces
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators import building_physics as physics
+from drillyard.simulators.batch_protocol import OneOf, number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
-from drillyard.simulators.vectorised import OneOf, number_of
 
 HEATING_C, COOLING_C = (15.0, 23.5), (22.0, 30.0)
 """Ranges of the set points."""
@@ -21,13 +21,25 @@ ENERGY_SCALE, COMFORT_SCALE = 1e-4, 1.0
 """Cost of a W and of a K."""
 REWARDS = ("linear", "exponential")
 RANGES: dict[str, tuple[float, float]] = {
-    "day": (0, 364), "temperature": (5.0, 40.0), "weather": (0.0, 3.0),
-}  # fmt: skip
+    "day": (0, 364),
+    "temperature": (5.0, 40.0),
+    "weather": (0.0, 3.0),
+}
 _DEFAULTS = {"day": 0, "temperature": 21.0, "weather": 1.0}
 _LOW = np.array([-1, -1, -1, -1, -25.0, 0.0, 5.0, 0.0, 15.0, 15.0])
 _HIGH = np.array([1, 1, 1, 1, 45.0, 1000.0, 45.0, 1.0, 30.0, 30.0])
-_SEEN = ("hour_sin", "hour_cos", "year_sin", "year_cos", "outdoor", "sun", "indoor", "people",
-         "comfort_low", "comfort_high")  # fmt: skip
+_SEEN = (
+    "hour_sin",
+    "hour_cos",
+    "year_sin",
+    "year_cos",
+    "outdoor",
+    "sun",
+    "indoor",
+    "people",
+    "comfort_low",
+    "comfort_high",
+)
 _UNITS = ("1", "1", "1", "1", "°C", "W/m²", "°C", "1", "°C", "°C")
 _SUMS = ("power", "energy", "comfort", "outside", "reward")
 
@@ -40,17 +52,28 @@ class VecBuilding:
     ) -> None:
         if reward not in REWARDS:
             raise ConfigError(
-                "unknown reward", field="simulator.args.reward", value=reward,
-                allowed=", ".join(REWARDS), hint=nearest(str(reward), list(REWARDS)),
-            )  # fmt: skip
+                "unknown reward",
+                field="simulator.args.reward",
+                value=reward,
+                allowed=", ".join(REWARDS),
+                hint=nearest(str(reward), list(REWARDS)),
+            )
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 365:
-            raise ConfigError("an episode has whole days", field="simulator.args.days", value=days,
-                              allowed="1 to 365", hint="write days: 7")  # fmt: skip
+            raise ConfigError(
+                "an episode has whole days",
+                field="simulator.args.days",
+                value=days,
+                allowed="1 to 365",
+                hint="write days: 7",
+            )
         if not 0.0 <= energy_weight <= 1.0:
             raise ConfigError(
-                "a share is expected", field="simulator.args.energy_weight", value=energy_weight,
-                allowed="0 to 1", hint="0.5 weighs energy and comfort alike",
-            )  # fmt: skip
+                "a share is expected",
+                field="simulator.args.energy_weight",
+                value=energy_weight,
+                allowed="0 to 1",
+                hint="0.5 weighs energy and comfort alike",
+            )
         self.observation_space = spaces.Box(-1.0, 1.0, (10,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.max_episode_steps = days * physics.STEPS_PER_DAY
@@ -92,9 +115,14 @@ class VecBuilding:
         comfort = -(1.0 - self._weight) * COMFORT_SCALE * cost
         rewards = energy + comfort
         self._last = {
-            "power": power, "energy": energy, "comfort": comfort, "reward": rewards,
-            "outside": (beyond > 0).astype(np.float64), "heating": heating, "cooling": cooling,
-        }  # fmt: skip
+            "power": power,
+            "energy": energy,
+            "comfort": comfort,
+            "reward": rewards,
+            "outside": (beyond > 0).astype(np.float64),
+            "heating": heating,
+            "cooling": cooling,
+        }
         for name in _SUMS:
             self._sums[name] = self._sums[name] + self._last[name]
         self._day = self._day + 1.0 / physics.STEPS_PER_DAY
@@ -107,10 +135,21 @@ class VecBuilding:
         outside, radiation, people = self._weather()
         low, high = physics.comfort(self._day)
         hour, year = 2.0 * np.pi * (self._day % 1.0), 2.0 * np.pi * self._day / 365.0
-        values = np.stack([
-            np.sin(hour), np.cos(hour), np.sin(year), np.cos(year), outside, radiation,
-            self._indoor, people, low, high,
-        ], axis=1)  # fmt: skip
+        values = np.stack(
+            [
+                np.sin(hour),
+                np.cos(hour),
+                np.sin(year),
+                np.cos(year),
+                outside,
+                radiation,
+                self._indoor,
+                people,
+                low,
+                high,
+            ],
+            axis=1,
+        )
         scaled = 2.0 * (values - _LOW) / (_HIGH - _LOW) - 1.0
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return seen
@@ -122,9 +161,12 @@ class VecBuilding:
         last, sums = self._last, self._sums
         steps = max(int(self._steps[copy]), 1)
         return {
-            "state_indoor": float(self._indoor[copy]), "state_outdoor": float(outside[copy]),
-            "state_sun": float(radiation[copy]), "state_occupied": float(people[copy]),
-            "state_comfort_low": float(low[copy]), "state_comfort_high": float(high[copy]),
+            "state_indoor": float(self._indoor[copy]),
+            "state_outdoor": float(outside[copy]),
+            "state_sun": float(radiation[copy]),
+            "state_occupied": float(people[copy]),
+            "state_comfort_low": float(low[copy]),
+            "state_comfort_high": float(high[copy]),
             "state_heating": float(last["heating"][copy]),
             "state_cooling": float(last["cooling"][copy]),
             "state_power": float(last["power"][copy]),
@@ -138,7 +180,7 @@ class VecBuilding:
             "kpi_mean_power_penalty": float(sums["energy"][copy]) / steps,
             "kpi_cumulative_power_penalty": float(sums["energy"][copy]),
             "kpi_comfort_violation_pct": 100.0 * float(sums["outside"][copy]) / steps,
-        }  # fmt: skip
+        }
 
     def calendar(self, copy: int) -> dict[str, int]:
         """Month, day and hour of a copy."""
@@ -147,12 +189,15 @@ class VecBuilding:
     def state(self) -> State:
         """See ``VectorSimulator.state``."""
         return {
-            "day": self._day.copy(), "indoor": self._indoor.copy(), "steps": self._steps.copy(),
-            "swings": self._swings.copy(), "phases": self._phases.copy(),
+            "day": self._day.copy(),
+            "indoor": self._indoor.copy(),
+            "steps": self._steps.copy(),
+            "swings": self._swings.copy(),
+            "phases": self._phases.copy(),
             "clear": self._clear.copy(),
             "last": {name: array.copy() for name, array in self._last.items()},
             "sums": {name: array.copy() for name, array in self._sums.items()},
-        }  # fmt: skip
+        }
 
     def load_state(self, state: State) -> None:
         """See ``VectorSimulator.load_state``."""
@@ -215,13 +260,18 @@ class BuildingEnv(OneOf):
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": [],
         "units": {
-            "state_indoor": "°C", "state_outdoor": "°C", "state_sun": "W/m²",
-            "state_comfort_low": "°C", "state_comfort_high": "°C", "state_heating": "°C",
-            "state_cooling": "°C", "state_power": "W",
+            "state_indoor": "°C",
+            "state_outdoor": "°C",
+            "state_sun": "W/m²",
+            "state_comfort_low": "°C",
+            "state_comfort_high": "°C",
+            "state_heating": "°C",
+            "state_cooling": "°C",
+            "state_power": "W",
         },
         "reference": {"state_indoor": "state_comfort_low"},
         "actions": ["heating", "cooling"],
-    }  # fmt: skip
+    }
     reset_keys: ClassVar[tuple[str, ...]] = tuple(RANGES)
     hold_action = np.array([0.0, 0.0], np.float32)
     step_seconds = physics.STEP_S
@@ -238,9 +288,12 @@ class BuildingEnv(OneOf):
         }
 
     def __init__(
-        self, days: int = 7, reward: str = "linear", energy_weight: float = 0.5,
+        self,
+        days: int = 7,
+        reward: str = "linear",
+        energy_weight: float = 0.5,
         render_mode: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(render_mode, days=days, reward=reward, energy_weight=energy_weight)
         self.max_episode_steps = self._all.max_episode_steps
 

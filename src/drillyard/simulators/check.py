@@ -276,7 +276,7 @@ def measure_speed(spec: SimulatorSpec) -> Finding:
     Of one copy, and of 64 at once over arrays where the simulator can.
     """
     with busy("importing the learner's libraries"):
-        import drillyard.simulators.vector  # noqa: F401  what `make_vec` imports takes seconds
+        import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
     said = f"{_speed(spec, 1):,.0f} steps/s on one core, one copy"
     if can_vectorise(spec):
         with busy("compiling what steps all copies at once"):

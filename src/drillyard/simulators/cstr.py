@@ -18,6 +18,7 @@ from gymnasium import spaces
 
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
+from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.cstr_physics import (
     CR_HIGH_CONVERSION,
@@ -28,7 +29,6 @@ from drillyard.simulators.cstr_physics import (
     reference,
 )
 from drillyard.simulators.state import State, load_rng, rng_state
-from drillyard.simulators.vectorised import number_of
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,12 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         rules = ["held", "first-sub-interval"]
         if coolant_rule not in rules:
             raise ConfigError(
-                "unknown coolant rule", field="simulator.args.coolant_rule", value=coolant_rule,
-                allowed=", ".join(rules), hint=nearest(str(coolant_rule), rules),
-            )  # fmt: skip
+                "unknown coolant rule",
+                field="simulator.args.coolant_rule",
+                value=coolant_rule,
+                allowed=", ".join(rules),
+                hint=nearest(str(coolant_rule), rules),
+            )
         self.render_mode = render_mode
         self._held = coolant_rule == "held"
         self._time, self._steps, self._squares = 0.0, 0, 0.0
@@ -139,8 +142,12 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def channels(self) -> dict[str, list[Channel]]:
         """See the tables above."""
-        seen = (("Tr", "K", 600.0), ("Cr", "kmol/m³", 10.0), ("Cref", "kmol/m³", 10.0),
-                ("Tc", "K", 600.0))  # fmt: skip
+        seen = (
+            ("Tr", "K", 600.0),
+            ("Cr", "kmol/m³", 10.0),
+            ("Cref", "kmol/m³", 10.0),
+            ("Tc", "K", 600.0),
+        )
         return {
             "observation": [Channel(name, unit, -scale, scale) for name, unit, scale in seen],
             "action": [Channel("Tc_adjust", "K", -10.0, 10.0)],
@@ -195,11 +202,18 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
     def state(self) -> State:
         """Everything that the next steps depend on."""
         return {
-            "cr": self._cr, "tr": self._tr, "tc": self._tc, "cref": self._cref,
-            "measured_cr": self._measured_cr, "measured_tr": self._measured_tr,
-            "time": self._time, "steps": self._steps, "squares": self._squares,
-            "options": dict(self._options), "rng": rng_state(self.np_random),
-        }  # fmt: skip
+            "cr": self._cr,
+            "tr": self._tr,
+            "tc": self._tc,
+            "cref": self._cref,
+            "measured_cr": self._measured_cr,
+            "measured_tr": self._measured_tr,
+            "time": self._time,
+            "steps": self._steps,
+            "squares": self._squares,
+            "options": dict(self._options),
+            "rng": rng_state(self.np_random),
+        }
 
     def load_state(self, state: State) -> None:
         """Go on from a state."""
@@ -245,9 +259,11 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _observation(self) -> np.ndarray:
         values = (
-            self._measured_tr / 600.0, self._measured_cr / 10.0, self._cref / 10.0,
+            self._measured_tr / 600.0,
+            self._measured_cr / 10.0,
+            self._cref / 10.0,
             self._tc / 600.0,
-        )  # fmt: skip
+        )
         return np.array([min(max(v, -1.0), 1.0) for v in values], dtype=np.float32)
 
     def _info(self, change: float) -> dict[str, Any]:

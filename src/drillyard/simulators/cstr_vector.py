@@ -13,14 +13,19 @@ from drillyard.simulators import cstr_compiled as columns
 from drillyard.simulators import cstr_physics as physics
 from drillyard.simulators.state import State
 
-_RANGES = np.array([
-    physics.CR_LOW_CONVERSION - physics.CR_HIGH_CONVERSION,
-    physics.TR_HIGH_CONVERSION - physics.TR_LOW_CONVERSION,
-])  # fmt: skip
+_RANGES = np.array(
+    [
+        physics.CR_LOW_CONVERSION - physics.CR_HIGH_CONVERSION,
+        physics.TR_HIGH_CONVERSION - physics.TR_LOW_CONVERSION,
+    ]
+)
 _INFO = {
-    "state_Tr": columns.TR_SEEN, "state_Cr": columns.CR_SEEN, "state_Cref": columns.CREF,
-    "state_Tc": columns.TC, "state_Tc_adjust": columns.CHANGE,
-}  # fmt: skip
+    "state_Tr": columns.TR_SEEN,
+    "state_Cr": columns.CR_SEEN,
+    "state_Cref": columns.CREF,
+    "state_Tc": columns.TC,
+    "state_Tc_adjust": columns.CHANGE,
+}
 _NEVER = 1e9
 
 
@@ -52,8 +57,21 @@ class VecCstr:
         self._noisy[copy], self._steps[copy], self._noise[copy] = noise > 0.0, 0, 0.0
         row = self._at[copy]
         # Columns as `cstr_compiled` has them.
-        row[:] = (cr, tr, tc, cr, cr, tr, 0.0, 0.0, 0.0, begin, noise, values["step_time"],
-                  values["edo_solver_n_its"])  # fmt: skip
+        row[:] = (
+            cr,
+            tr,
+            tc,
+            cr,
+            cr,
+            tr,
+            0.0,
+            0.0,
+            0.0,
+            begin,
+            noise,
+            values["step_time"],
+            values["edo_solver_n_its"],
+        )
         if noise:
             self._draw([copy])
             row[[columns.CR_SEEN, columns.TR_SEEN]] += self._noise[copy]

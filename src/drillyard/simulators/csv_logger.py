@@ -40,14 +40,20 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
         for name in wanted:
             if name not in FILES:
                 raise ConfigError(
-                    "no such log", value=name, allowed=", ".join(FILES),
+                    "no such log",
+                    value=name,
+                    allowed=", ".join(FILES),
                     hint=nearest(str(name), list(FILES)),
-                )  # fmt: skip
+                )
         base = layers(env)[-1]
         own = getattr(base, "step_seconds", 1.0) if step_seconds is None else step_seconds
         if isinstance(own, bool) or not isinstance(own, int | float) or not 0 < own < 1e9:
-            raise ConfigError("step_seconds is a time", value=own, allowed="seconds above 0",
-                              hint="delete it for the simulator's own")  # fmt: skip
+            raise ConfigError(
+                "step_seconds is a time",
+                value=own,
+                allowed="seconds above 0",
+                hint="delete it for the simulator's own",
+            )
         self._head = {"files": wanted, "step_seconds": float(own), **_names(base)}
         self._calendar = getattr(base, "calendar", None)
         self._config: dict[str, Any] = {}
@@ -66,8 +72,11 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
         """Step, and keep it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         row = self._row(observation, info)
-        row |= {"action": _flat(action), "reward": float(reward),
-                "ends": [bool(terminated), bool(truncated)]}  # fmt: skip
+        row |= {
+            "action": _flat(action),
+            "reward": float(reward),
+            "ends": [bool(terminated), bool(truncated)],
+        }
         self._rows.append(row)
         if terminated or truncated:
             info["log"] = {**self._head, "config": self._config, "rows": self._rows}
@@ -76,8 +85,9 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
     def _row(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
         row: dict[str, Any] = {"observation": _flat(observation)}
         for kind in ("state_", "reward_"):
-            row[kind] = {k: float(v) for k, v in info.items()
-                         if k.startswith(kind) and np.ndim(v) == 0}  # fmt: skip
+            row[kind] = {
+                k: float(v) for k, v in info.items() if k.startswith(kind) and np.ndim(v) == 0
+            }
         if self._calendar is not None:
             row["calendar"] = self._calendar()
         return row

@@ -19,7 +19,7 @@ import numpy as np
 
 from drillyard.errors import RunFailed, SimulatorError
 from drillyard.registry import nearest
-from drillyard.simulators.external_process import ExternalProcess, Lost
+from drillyard.simulators.external_process import ConnectionLost, ExternalProcess
 from drillyard.simulators.external_wires import WIRES
 from drillyard.system.watchdog import busy
 
@@ -62,23 +62,38 @@ class External:
     ) -> None:
         words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
         if protocol not in WIRES:
-            raise SimulatorError("is no such protocol", field="simulator.args.protocol",
-                                 value=protocol, allowed=", ".join(WIRES),
-                                 hint=nearest(str(protocol), list(WIRES)))  # fmt: skip
+            raise SimulatorError(
+                "is no such protocol",
+                field="simulator.args.protocol",
+                value=protocol,
+                allowed=", ".join(WIRES),
+                hint=nearest(str(protocol), list(WIRES)),
+            )
         self._protocol, self._container = protocol, None if image is None else container_tool()
         if not words and image is None:
-            raise SimulatorError("is empty", field="simulator.args.command", value=command,
-                                 allowed="a program and its arguments",
-                                 hint="for example: perl tank.pl")  # fmt: skip
-        limits = {"start_timeout_s": start_timeout_s, "step_timeout_s": step_timeout_s,
-                  "restarts_per_hour": restarts_per_hour}  # fmt: skip
+            raise SimulatorError(
+                "is empty",
+                field="simulator.args.command",
+                value=command,
+                allowed="a program and its arguments",
+                hint="for example: perl tank.pl",
+            )
+        limits = {
+            "start_timeout_s": start_timeout_s,
+            "step_timeout_s": step_timeout_s,
+            "restarts_per_hour": restarts_per_hour,
+        }
         for name, value in limits.items():
             least = 0 if name == "restarts_per_hour" else 1e-3
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or value < least:
-                raise SimulatorError("is no such limit", field=f"simulator.args.{name}",
-                                     value=value, allowed=f"a number from {least:g} on",
-                                     hint=f"delete `{name}:` for the default")  # fmt: skip
+                raise SimulatorError(
+                    "is no such limit",
+                    field=f"simulator.args.{name}",
+                    value=value,
+                    allowed=f"a number from {least:g} on",
+                    hint=f"delete `{name}:` for the default",
+                )
         self._environment = {str(k): str(v) for k, v in (environment or {}).items()}
         if self._container is not None and image is not None:
             words = container_command(self._container, image, words, self._environment)
@@ -111,7 +126,7 @@ class External:
                     {"type": "EpisodeStart", "config": _plain(config), "seed": self._seed}
                 )
                 return self._taken(answer)
-            except Lost as lost:
+            except ConnectionLost as lost:
                 self._restart(lost)
 
     def step(self, actions: dict[str, Any]) -> Mapping[str, Any]:
@@ -119,7 +134,7 @@ class External:
         self._steps += 1
         try:
             return self._taken(self._ask({"type": "EpisodeStep", "actions": _plain(actions)}))
-        except Lost as lost:
+        except ConnectionLost as lost:
             self._restart(lost)
             self._ends = (False, True)
             return self._states
@@ -160,12 +175,12 @@ class External:
             )
         states = answer.get("states")
         if not isinstance(states, dict):
-            raise Lost(f"answered without `states`: {str(answer)[:80]}")
+            raise ConnectionLost(f"answered without `states`: {str(answer)[:80]}")
         self._states = states
         self._ends = (bool(answer.get("terminated")), bool(answer.get("truncated")))
         return states
 
-    def _restart(self, lost: Lost) -> None:
+    def _restart(self, lost: ConnectionLost) -> None:
         assert self._process is not None
         words = self._process.last_words()
         said = f"; its last words:{words}" if words else ""
@@ -173,11 +188,13 @@ class External:
         self._process, self._connected = None, False
         if not self._ever_connected:
             raise SimulatorError(
-                f"{lost}{said}", field="simulator.args.command",
-                value=" ".join(self._command), allowed="a program that connects to "
+                f"{lost}{said}",
+                field="simulator.args.command",
+                value=" ".join(self._command),
+                allowed="a program that connects to "
                 "127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)",
                 hint="docs/external-simulators.md shows a whole one",
-            )  # fmt: skip
+            )
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] >= HOUR_S:
             self._restarts.popleft()
@@ -190,8 +207,14 @@ class External:
                 f"{self._place()}: it {lost}{said}",
                 hint="mend it; or allow more: simulator.args.restarts_per_hour",
             )
-        log.warning("the simulator was lost at %s: it %s; started again (%d of %d in an hour)%s",
-                    self._place(), lost, n, self._per_hour, said)  # fmt: skip
+        log.warning(
+            "the simulator was lost at %s: it %s; started again (%d of %d in an hour)%s",
+            self._place(),
+            lost,
+            n,
+            self._per_hour,
+            said,
+        )
         # It starts while the learner goes on; the next episode waits for it.
         self.use_copy(self._copy)
 
@@ -216,10 +239,11 @@ def container_tool() -> str:
             return tool
     raise SimulatorError(
         "needs a container, and neither docker nor podman is on PATH",
-        field="simulator.args.image", allowed="a machine with docker or podman",
+        field="simulator.args.image",
+        allowed="a machine with docker or podman",
         hint="install one, run the simulator as a "
         "`command:` without a container, or choose a backend whose machines have it",
-    )  # fmt: skip
+    )
 
 
 def container_command(
@@ -232,8 +256,19 @@ def container_command(
     """
     names = ["DRILLYARD_PORT", "DRILLYARD_TOKEN", "DRILLYARD_COPY", *environment]
     given = [word for name in names for word in ("--env", name)]
-    return [tool, "run", "--rm", "--init", "--network", "host", "--name", "drillyard-{name}",
-            *given, image, *words]  # fmt: skip
+    return [
+        tool,
+        "run",
+        "--rm",
+        "--init",
+        "--network",
+        "host",
+        "--name",
+        "drillyard-{name}",
+        *given,
+        image,
+        *words,
+    ]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

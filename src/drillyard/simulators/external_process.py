@@ -42,7 +42,7 @@ GRACE_S = 2.0
 log = logging.getLogger("drillyard.simulator")
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The process died, hangs or talks nonsense; the message says which."""
 
 
@@ -64,9 +64,13 @@ class ExternalProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], copy: int, environment: dict[str, str],
-        protocol: str = "lines", container: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        command: Sequence[str],
+        copy: int,
+        environment: dict[str, str],
+        protocol: str = "lines",
+        container: str | None = None,
+    ) -> None:
         self._copy = copy
         # Below the temporary folder of the attempt, which goes even after kill -9.
         self._folder = Path(tempfile.mkdtemp(prefix=f"simulator-{copy}-"))
@@ -74,8 +78,12 @@ class ExternalProcess:
         self._said: deque[str] = deque(maxlen=LAST_WORDS)
         self.wire: Wire = WIRES[protocol]()
         self._removal: list[str] = []
-        given = {"port": str(self.wire.port), "token": self._token,
-                 "copy": str(copy), "folder": str(self._folder)}  # fmt: skip
+        given = {
+            "port": str(self.wire.port),
+            "token": self._token,
+            "copy": str(copy),
+            "folder": str(self._folder),
+        }
         name = secrets.token_hex(6)
         words = [_filled(word, given) for word in command]
         if container is not None:
@@ -86,17 +94,23 @@ class ExternalProcess:
         names = {f"DRILLYARD_{name.upper()}": value for name, value in given.items()}
         try:
             self._process = subprocess.Popen(
-                words, cwd=self._folder, env={**os.environ, **environment, **names},
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                words,
+                cwd=self._folder,
+                env={**os.environ, **environment, **names},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
         except OSError as error:
             self.wire.close()
             shutil.rmtree(self._folder, ignore_errors=True)
             raise SimulatorError(
-                f"cannot be started: {error.strerror or error}", field="simulator.args.command",
-                value=" ".join(command), allowed="a program on PATH or a file beside the "
-                "experiment, and its arguments", hint="is it installed where the run works?",
-            ) from error  # fmt: skip
+                f"cannot be started: {error.strerror or error}",
+                field="simulator.args.command",
+                value=" ".join(command),
+                allowed="a program on PATH or a file beside the experiment, and its arguments",
+                hint="is it installed where the run works?",
+            ) from error
         self._reader = threading.Thread(target=self._read_output, daemon=True)
         self._reader.start()
 
@@ -104,40 +118,40 @@ class ExternalProcess:
         """Wait until the process has connected and answered.
 
         Raises:
-            Lost: It ended, or did not come in time.
+            ConnectionLost: It ended, or did not come in time.
         """
         deadline = time.monotonic() + timeout_s
         while not self.wire.meet(self._token, max(deadline - time.monotonic(), LOOK_S)):
             if self._process.poll() is not None:
-                raise Lost(f"{self._ending()} before it connected")
+                raise ConnectionLost(f"{self._ending()} before it connected")
             if time.monotonic() >= deadline:
                 how = "connect to" if isinstance(self.wire, Lines) else "listen at"
-                raise Lost(f"did not {how} port {self.wire.port} within {timeout_s:g} s")
+                raise ConnectionLost(f"did not {how} port {self.wire.port} within {timeout_s:g} s")
         self.ask({"type": "Idle"}, max(deadline - time.monotonic(), LOOK_S))
 
     def ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Say something, and give back the answer.
 
         Raises:
-            Lost: No answer, or none that is a JSON object.
+            ConnectionLost: No answer, or none that is a JSON object.
         """
         what = message["type"]
         try:
             line = self.wire.ask(message, timeout_s)
         except TimeoutError as error:
-            raise Lost(f"did not answer {what} within {timeout_s:g} s") from error
+            raise ConnectionLost(f"did not answer {what} within {timeout_s:g} s") from error
         except OSError:
             line = b""
         if not line:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)  # so that its exit code can be told
-            raise Lost(f"{self._ending()} instead of answering {what}")
+            raise ConnectionLost(f"{self._ending()} instead of answering {what}")
         try:
             answer = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise Lost(f"answered {what} with {line[:80]!r}, which is no JSON object")
+            raise ConnectionLost(f"answered {what} with {line[:80]!r}, which is no JSON object")
         return answer
 
     def last_words(self) -> str:

@@ -134,7 +134,7 @@ def by_rule(at_once: bool, spec: SimulatorSpec) -> Way:
 
 def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Any:
     from drillyard.simulators.horizon import horizon
-    from drillyard.simulators.vector_env import VectorisedEnv
+    from drillyard.simulators.sb3_vec_env import VectorisedEnv
 
     check_wrappers(spec)
     one = _bare(spec, 0)  # explains arguments that do not fit
@@ -159,7 +159,7 @@ def load_vectorised(spec: SimulatorSpec) -> Callable[..., Any] | None:
     """
     kind = simulator_class(spec)
     if kind is None:
-        from drillyard.simulators.gymnasium_vector import adapter
+        from drillyard.simulators.gymnasium_adapter import adapter
 
         return adapter(spec.id)
     found = getattr(kind, "vectorised", None)
@@ -225,9 +225,10 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
 
 _FOREIGN = {
     "Eplus-": (
-        "sinergym", "'sinergym>=3.6' (Python 3.12 or newer) and EnergyPlus, which it drives"
+        "sinergym",
+        "'sinergym>=3.6' (Python 3.12 or newer) and EnergyPlus, which it drives",
     )
-}  # fmt: skip
+}
 """Beginning of Gymnasium ids -> package whose import registers them; what is to be installed."""
 
 
@@ -246,10 +247,12 @@ def _register_foreign(id_: str) -> None:
             raise ConfigError(
                 f"is one of {package}'s, which cannot be imported: {type(error).__name__}: "
                 f"{error}",
-                field="simulator.id", value=id_, allowed=", ".join(names("simulators")),
+                field="simulator.id",
+                value=id_,
+                allowed=", ".join(names("simulators")),
                 hint=f"pip install {wanted}; and name it in `requirements:`, so that "
                 "workers have it",
-            ) from error  # fmt: skip
+            ) from error
 
 
 def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
@@ -257,21 +260,28 @@ def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
     if is_env and spec.agent is not None:
         raise ConfigError(
             "is for simulators that are no gymnasium.Env, and this one is",
-            field="simulator.agent", value=spec.id, allowed="none here", hint="delete `agent:`",
-        )  # fmt: skip
+            field="simulator.agent",
+            value=spec.id,
+            allowed="none here",
+            hint="delete `agent:`",
+        )
     if is_env or (isinstance(found, type) and spec.agent is not None):
         return found  # type: ignore[no-any-return]
     if isinstance(found, type) and all(
         callable(getattr(found, m, None)) for m in ("reset", "step", "terminated", "truncated")
     ):
         raise SimulatorError(
-            "is a plain simulator: what does the agent see, do and earn?", field="simulator.agent",
-            value=spec.id, allowed="a table with observes, acts and reward, or module:Class",
+            "is a plain simulator: what does the agent see, do and earn?",
+            field="simulator.agent",
+            value=spec.id,
+            allowed="a table with observes, acts and reward, or module:Class",
             hint="drillyard new simulator NAME --from FILE.py writes one",
-        )  # fmt: skip
-    what = f"the class {found.__module__}.{found.__qualname__}" if isinstance(found, type) else (
-        f"a {type(found).__name__}"
-    )  # fmt: skip
+        )
+    what = (
+        f"the class {found.__module__}.{found.__qualname__}"
+        if isinstance(found, type)
+        else (f"a {type(found).__name__}")
+    )
     raise SimulatorError(
         f"is {what}, not a subclass of gymnasium.Env",
         field="simulator.id",
@@ -329,9 +339,12 @@ def _refuse_unknown(made: Any, args: dict[str, Any], field: str, skip: Collectio
     for name, value in args.items():
         if name not in known:
             raise ConfigError(
-                "no such argument", field=f"{field}.{name}", value=value,
-                allowed=", ".join(known) or "none", hint=nearest(name, known),
-            )  # fmt: skip
+                "no such argument",
+                field=f"{field}.{name}",
+                value=value,
+                allowed=", ".join(known) or "none",
+                hint=nearest(name, known),
+            )
 
 
 def _wrap(env: Env, wrapper: Wrapper) -> Env:
@@ -385,9 +398,12 @@ def _refuse_names(args: dict[str, Any], known: Collection[str], field: str) -> N
     for name, value in args.items():
         if name not in known:
             raise ConfigError(
-                "no such argument", field=f"{field}.{name}", value=value,
-                allowed=", ".join(known), hint=nearest(name, list(known)),
-            )  # fmt: skip
+                "no such argument",
+                field=f"{field}.{name}",
+                value=value,
+                allowed=", ".join(known),
+                hint=nearest(name, list(known)),
+            )
 
 
 __all__ = [

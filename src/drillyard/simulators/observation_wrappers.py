@@ -41,9 +41,11 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(
-        self, env: Env, low: Sequence[float] | float | None = None,
+        self,
+        env: Env,
+        low: Sequence[float] | float | None = None,
         high: Sequence[float] | float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(env)
         box = _flat_box(env, "rescale_observation")
         try:
@@ -52,8 +54,9 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
         except ValueError as error:
             raise ConfigError(
                 f"low and high have one number, or one for each of the {box.shape[0]} parts",
-                value=[low, high], hint=f"write {box.shape[0]} numbers",
-            ) from error  # fmt: skip
+                value=[low, high],
+                hint=f"write {box.shape[0]} numbers",
+            ) from error
         self._low, self._high = ends
         bad = ~(np.isfinite(self._low) & np.isfinite(self._high)) | (self._low > self._high)
         if bad.any():
@@ -61,8 +64,9 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
             raise ConfigError(
                 f"part {index} of the observation has no range",
                 value=[float(self._low[index]), float(self._high[index])],
-                allowed="two finite numbers, low below high", hint="give low and high",
-            )  # fmt: skip
+                allowed="two finite numbers, low below high",
+                hint="give low and high",
+            )
         self.observation_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
 
     def _see(self, observation: Any) -> np.ndarray:
@@ -111,12 +115,14 @@ class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
         longest = max_episode_steps or horizon(env)
         if longest is None:
             raise ConfigError(
-                "nobody says how long an episode is", hint="give max_episode_steps, or put "
-                "time_limit before time_aware",
-            )  # fmt: skip
+                "nobody says how long an episode is",
+                hint="give max_episode_steps, or put time_limit before time_aware",
+            )
         self._longest, self._steps = int(longest), 0
-        low, high = (np.append(end, ends).astype(np.float32)
-                     for end, ends in ((box.low, 0.0), (box.high, 1.0)))  # fmt: skip
+        low, high = (
+            np.append(end, ends).astype(np.float32)
+            for end, ends in ((box.low, 0.0), (box.high, 1.0))
+        )
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
     def _see(self, observation: Any) -> np.ndarray:
@@ -162,8 +168,12 @@ class History(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         box = _flat_box(env, "history")
         if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-            raise ConfigError("a history has at least 2 observations", value=n,
-                              allowed="2 and more", hint="write n: 5")  # fmt: skip
+            raise ConfigError(
+                "a history has at least 2 observations",
+                value=n,
+                allowed="2 and more",
+                hint="write n: 5",
+            )
         self._rows = np.zeros((n, *box.shape), box.dtype)
         low, high = np.tile(box.low, n), np.tile(box.high, n)
         self.observation_space = spaces.Box(low, high, dtype=box.dtype.type)

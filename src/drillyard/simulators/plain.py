@@ -76,11 +76,12 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         for method in ("reset", "step", "terminated", "truncated"):
             if not callable(getattr(simulator, method, None)):
                 raise SimulatorError(
-                    f"has no method {method}()", field="simulator.id",
+                    f"has no method {method}()",
+                    field="simulator.id",
                     value=type(simulator).__name__,
                     allowed="reset(config), step(actions), terminated(), truncated()",
                     hint="docs/plain-simulators.md shows a whole one",
-                )  # fmt: skip
+                )
         self._simulator = simulator
         self._spec, self._reward = resolve_agent(agent)
         self._copy = copy
@@ -100,10 +101,15 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         # What the simulator was given has the unit; `action_<name>` is the agent's, from -1 to 1.
         units |= {f"state_{name}": a.unit for name, a in self._spec.acts.items()}
         self.metadata = {
-            "render_modes": [], "units": units, "actions": list(self._spec.acts),
-            "reference": {f"state_{n}": f"state_{o.reference}"
-                          for n, o in self._spec.observes.items() if o.reference},
-        }  # fmt: skip
+            "render_modes": [],
+            "units": units,
+            "actions": list(self._spec.acts),
+            "reference": {
+                f"state_{n}": f"state_{o.reference}"
+                for n, o in self._spec.observes.items()
+                if o.reference
+            },
+        }
         if callable(getattr(simulator, "use_copy", None)):
             simulator.use_copy(copy)
 
@@ -114,11 +120,13 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         """
         seen = [Channel(n, o.unit, o.min, o.max) for n, o in self._spec.observes.items()]
         done = [
-            Channel(n, a.unit, values=a.values) if a.values is not None
-            else Channel(n, a.unit, a.min, a.max) if a.change is None
+            Channel(n, a.unit, values=a.values)
+            if a.values is not None
+            else Channel(n, a.unit, a.min, a.max)
+            if a.change is None
             else Channel(n, a.unit, -a.change, a.change)
             for n, a in self._spec.acts.items()
-        ]  # fmt: skip
+        ]
         return {"observation": seen, "action": done}
 
     def reset(
@@ -152,8 +160,9 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
             name = str(error.args[0])
             raise RunFailed(
                 f"the reward asks for {name!r}, which the simulator did not return "
-                f"{self._place()}", hint=nearest(name, [*map(str, states), *ENDS]),
-            ) from error  # fmt: skip
+                f"{self._place()}",
+                hint=nearest(name, [*map(str, states), *ENDS]),
+            ) from error
         except (ArithmeticError, ValueError, TypeError) as error:
             raise RunFailed(
                 f"the reward has no value {self._place()}: {error}; states {dict(states)}",
@@ -182,15 +191,17 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
             # Most often the name of an action: those of the file are what it was given.
             raise RunFailed(
                 f"the simulator found nothing under {error} {self._place()}; `acts` gives it "
-                f"{', '.join(actions)}", hint=nearest(str(error.args[0]), list(actions)),
-            ) from error  # fmt: skip
+                f"{', '.join(actions)}",
+                hint=nearest(str(error.args[0]), list(actions)),
+            ) from error
 
     def _checked(self, states: Any) -> States:
         if not isinstance(states, Mapping):
             raise RunFailed(
                 f"the simulator returned a {type(states).__name__}, not states by name, "
-                f"{self._place()}", hint="return a dict: {\"level\": 0.5}",
-            )  # fmt: skip
+                f"{self._place()}",
+                hint='return a dict: {"level": 0.5}',
+            )
         for name in self._logged:
             if name not in states:
                 raise RunFailed(
@@ -231,10 +242,13 @@ class StatefulPlainEnv(PlainEnv):
     def state(self) -> State:
         """The simulator's own, and the adapter's."""
         return {
-            "simulator": self._simulator.state(), "actuators": self._actuators.state(),
-            "steps": self._steps, "clipped": self._clipped, "seed": self._seed,
+            "simulator": self._simulator.state(),
+            "actuators": self._actuators.state(),
+            "steps": self._steps,
+            "clipped": self._clipped,
+            "seed": self._seed,
             "rng": rng_state(self.np_random),
-        }  # fmt: skip
+        }
 
     def load_state(self, state: State) -> None:
         """Go on from a state."""
@@ -273,9 +287,13 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
     kind = importable(agent.id, field)
     made = kind() if isinstance(kind, type) else kind
     if not callable(getattr(made, "reward", None)):
-        raise ConfigError("has no reward(states, terminated, truncated)", field=field,
-                          value=agent.id, allowed="observes, acts, reward()",
-                          hint="docs/plain-simulators.md shows a whole one")  # fmt: skip
+        raise ConfigError(
+            "has no reward(states, terminated, truncated)",
+            field=field,
+            value=agent.id,
+            allowed="observes, acts, reward()",
+            hint="docs/plain-simulators.md shows a whole one",
+        )
     names = ("observes", "acts", "logs", "resets", "max_episode_steps")
     table = {name: getattr(made, name) for name in names if hasattr(made, name)}
     try:
@@ -283,10 +301,12 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", field=field, value=agent.id,
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            field=field,
+            value=agent.id,
             allowed="class attributes as `simulator.agent` has them in a file",
             hint="docs/plain-simulators.md shows a whole one",
-        ) from error  # fmt: skip
+        ) from error
 
     def computed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:
         found = made.reward(states, terminated, truncated)

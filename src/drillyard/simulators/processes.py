@@ -58,8 +58,9 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
         except BaseException as error:
             self.close()
             if isinstance(error, EOFError):  # at the first question, which the first copy is asked
-                raise RunFailed("the process of copy 0 ended while it was made",
-                                hint=_CHECK) from error  # fmt: skip
+                raise RunFailed(
+                    "the process of copy 0 ended while it was made", hint=_CHECK
+                ) from error
             raise
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:

@@ -40,8 +40,12 @@ class RewardScale(_Stateless):
         for name, value in (("factor", factor), ("shift", shift)):
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not math.isfinite(value) or (name == "factor" and value == 0):
-                raise ConfigError(f"{name} is a finite number, and factor not 0", value=value,
-                                  allowed="a number", hint="write factor: 0.1")  # fmt: skip
+                raise ConfigError(
+                    f"{name} is a finite number, and factor not 0",
+                    value=value,
+                    allowed="a number",
+                    hint="write factor: 0.1",
+                )
         self._factor, self._shift = float(factor), float(shift)
 
     def step(self, action: Any) -> StepResult:
@@ -65,8 +69,12 @@ class RewardTerms(_Stateless):
     def __init__(self, env: Env, weights: Mapping[str, float]) -> None:
         super().__init__(env)
         if not isinstance(weights, Mapping) or not weights:
-            raise ConfigError("needs weights by name", value=weights,
-                              allowed="{name: number}", hint="weights: {comfort: 1}")  # fmt: skip
+            raise ConfigError(
+                "needs weights by name",
+                value=weights,
+                allowed="{name: number}",
+                hint="weights: {comfort: 1}",
+            )
         self._weights = {name: float(weight) for name, weight in weights.items()}
 
     def step(self, action: Any) -> StepResult:
@@ -77,9 +85,10 @@ class RewardTerms(_Stateless):
             if name not in terms:
                 raise ConfigError(
                     "the simulator has no such reward term",
-                    field="simulator.wrappers.reward_terms.args.weights", value=name,
+                    field="simulator.wrappers.reward_terms.args.weights",
+                    value=name,
                     allowed=", ".join(sorted(terms)) or "none: it has no reward_<name> in info",
                     hint=nearest(name, sorted(terms)),
-                )  # fmt: skip
+                )
         reward = math.fsum(weight * terms[name] for name, weight in self._weights.items())
         return observation, reward, terminated, truncated, info

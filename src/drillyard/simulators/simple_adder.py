@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
+from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.state import State, load_rng, rng_state
-from drillyard.simulators.vectorised import number_of
 
 GOAL = 50.0
 STEPS = 10
@@ -67,9 +67,12 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
         forms = ["discrete", "box"]
         if actions not in forms:
             raise ConfigError(
-                "unknown form of actions", field="simulator.args.actions", value=actions,
-                allowed=", ".join(forms), hint=nearest(str(actions), forms),
-            )  # fmt: skip
+                "unknown form of actions",
+                field="simulator.args.actions",
+                value=actions,
+                allowed=", ".join(forms),
+                hint=nearest(str(actions), forms),
+            )
         self.render_mode = render_mode
         self._discrete = actions == "discrete"
         reach = STEPS * LARGEST_ADDEND

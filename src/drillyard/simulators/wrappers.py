@@ -111,8 +111,11 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         self._seed: int | None = None
         space = env.observation_space
         parts = space.items() if isinstance(space, gym.spaces.Dict) else [("", space)]
-        self._parts = [(key, part.shape, part.dtype) for key, part in parts
-                       if isinstance(part, gym.spaces.Box)]  # fmt: skip
+        self._parts = [
+            (key, part.shape, part.dtype)
+            for key, part in parts
+            if isinstance(part, gym.spaces.Box)
+        ]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -39,13 +39,15 @@ class Act(Strict):
     max: float | None = Field(None, description="What 1 of the agent means.")
     values: list[Any] | None = Field(None, description="A choice instead of a range.")
     change: float | None = Field(
-        None, gt=0, description="The agent changes the value by at most this much a step, "
-        "within min and max.",
-    )  # fmt: skip
+        None,
+        gt=0,
+        description="The agent changes the value by at most this much a step, within min and max.",
+    )
     start: float | None = Field(
-        None, description="With `change`: the value at an episode's begin; default: the state of "
+        None,
+        description="With `change`: the value at an episode's begin; default: the state of "
         "the same name, else the middle.",
-    )  # fmt: skip
+    )
     unit: str = Field("1", description="For tables and plots.")
 
     @model_validator(mode="after")
@@ -53,21 +55,29 @@ class Act(Strict):
         if self.values is not None:
             given = [n for n in ("min", "max", "change", "start") if getattr(self, n) is not None]
             if given or len(self.values) < 2:
-                raise BadValue("`values` stands alone, and has at least two", allowed="{values: "
-                               "[a, b]}, or {min, max}", hint="keep one of the two")  # fmt: skip
+                raise BadValue(
+                    "`values` stands alone, and has at least two",
+                    allowed="{values: [a, b]}, or {min, max}",
+                    hint="keep one of the two",
+                )
             return self
         if self.min is None or self.max is None:
             raise BadValue(
-                "needs min and max, or values", hint="write {min: 0, max: 1}",
+                "needs min and max, or values",
+                hint="write {min: 0, max: 1}",
                 allowed="{min, max} (with change, start), or {values: [a, b]}",
-            )  # fmt: skip
+            )
         _below(self.min, self.max)
         if self.start is not None and not (
             self.change is not None and self.min <= self.start <= self.max
         ):
-            raise BadValue("`start` goes with `change`, and lies within min and max",
-                           value=self.start, key="start", allowed="{min, max, change, start}",
-                           hint="leave out `start`, or write `change` too")  # fmt: skip
+            raise BadValue(
+                "`start` goes with `change`, and lies within min and max",
+                value=self.start,
+                key="start",
+                allowed="{min, max, change, start}",
+                hint="leave out `start`, or write `change` too",
+            )
         return self
 
 
@@ -75,9 +85,10 @@ class AgentSpec(Strict):
     """A simulator that knows nothing of reinforcement learning, as an agent's world."""
 
     id: str | None = Field(
-        None, description="`module:Class` with `observes`, `acts` and `reward(states, terminated, "
+        None,
+        description="`module:Class` with `observes`, `acts` and `reward(states, terminated, "
         "truncated)` instead of the rest.",
-    )  # fmt: skip
+    )
     observes: dict[str, Observed] = Field(
         default_factory=dict, description="State -> range and unit, in the observation's order."
     )
@@ -120,28 +131,40 @@ class AgentSpec(Strict):
         table = [n for n in ("observes", "acts", "reward") if getattr(self, n)]
         if self.id is not None:
             if ":" not in self.id or len(self.model_fields_set) > 1:
-                raise BadValue("a class says everything itself", value=self.id, key="id",
-                               allowed="agent: module:Class, or a table without id",
-                               hint="move the table into the class, or delete `id`")  # fmt: skip
+                raise BadValue(
+                    "a class says everything itself",
+                    value=self.id,
+                    key="id",
+                    allowed="agent: module:Class, or a table without id",
+                    hint="move the table into the class, or delete `id`",
+                )
             return self
         for name in ("observes", "acts", "reward"):
             if name not in table:
-                raise BadValue(f"needs `{name}:`", key=name,
-                               allowed="observes, acts and reward, or agent: module:Class",
-                               hint=f"write {_EXAMPLES[name]}")  # fmt: skip
+                raise BadValue(
+                    f"needs `{name}:`",
+                    key=name,
+                    allowed="observes, acts and reward, or agent: module:Class",
+                    hint=f"write {_EXAMPLES[name]}",
+                )
         chosen = [name for name, act in self.acts.items() if act.values is not None]
         if chosen and len(chosen) < len(self.acts):
-            raise BadValue(f"{', '.join(chosen)}: choices and ranges do not mix", key="acts",
-                           allowed="all with values, or all with min and max",
-                           hint="write the ranges as values")  # fmt: skip
+            raise BadValue(
+                f"{', '.join(chosen)}: choices and ranges do not mix",
+                key="acts",
+                allowed="all with values, or all with min and max",
+                hint="write the ranges as values",
+            )
         known = [*self.observes, *self.logs, *self.acts]
         for name, state in self.observes.items():
             if state.reference is not None and state.reference not in known:
                 raise BadValue(
-                    "is neither observed nor logged", value=state.reference,
-                    key=("observes", name, "reference"), allowed=", ".join(known),
+                    "is neither observed nor logged",
+                    value=state.reference,
+                    key=("observes", name, "reference"),
+                    allowed=", ".join(known),
                     hint=nearest(state.reference, known),
-                )  # fmt: skip
+                )
         return self
 
     def terms(self) -> dict[str, Expression]:
@@ -162,5 +185,6 @@ def _read(reward: str) -> Expression:
 
 def _below(low: float, high: float) -> None:
     if not low < high:
-        raise BadValue("min is not below max", value=[low, high], allowed="min below max",
-                       hint="swap the two")  # fmt: skip
+        raise BadValue(
+            "min is not below max", value=[low, high], allowed="min below max", hint="swap the two"
+        )

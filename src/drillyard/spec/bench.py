@@ -18,15 +18,19 @@ SCHEMA: dict[str, Any] = {
     "required": list(KEYS),
     "properties": {
         "algorithms": {
-            "description": "Names, or `learner:` parts.", "type": "array", "minItems": 1,
+            "description": "Names, or `learner:` parts.",
+            "type": "array",
+            "minItems": 1,
             "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/LearnerSpec"}]},
         },
         "simulators": {
-            "description": "Names, or `simulator:` parts.", "type": "array", "minItems": 1,
+            "description": "Names, or `simulator:` parts.",
+            "type": "array",
+            "minItems": 1,
             "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/SimulatorSpec"}]},
         },
     },
-}  # fmt: skip
+}
 """JSON Schema of the section, which the model of an experiment does not know: it is expanded."""
 
 
@@ -62,10 +66,14 @@ def expand(merged: Merged) -> None:
     merged.tree.setdefault("learner", dict(learners[0]))
     merged.tree.setdefault("simulator", dict(simulators[0]))
     study["experiments"] = [
-        {"label": f"{learner['algorithm']} on {simulator['id']}", "learner": dict(learner),
-         "simulator": dict(simulator)}
-        for simulator in simulators for learner in learners
-    ]  # fmt: skip
+        {
+            "label": f"{learner['algorithm']} on {simulator['id']}",
+            "learner": dict(learner),
+            "simulator": dict(simulator),
+        }
+        for simulator in simulators
+        for learner in learners
+    ]
     place = merged.place(("bench",))
     if place is not None:
         merged.places[("study", "experiments")] = place
@@ -90,6 +98,11 @@ def _wrong(merged: Merged, path: tuple[str | int, ...], value: Any, allowed: str
     place = merged.place(("bench", *path))
     field = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
     return ConfigError(
-        "is no benchmark", file=place.file if place else None, line=place.line if place else None,
-        field=field, value=value, allowed=allowed, hint=f"write `{EXAMPLE}`",
-    )  # fmt: skip
+        "is no benchmark",
+        file=place.file if place else None,
+        line=place.line if place else None,
+        field=field,
+        value=value,
+        allowed=allowed,
+        hint=f"write `{EXAMPLE}`",
+    )

@@ -96,9 +96,10 @@ def bind(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
         except KeyError as error:
             raise ConfigError(
                 f"the run has no parameter {error.args[0]!r}",
-                field=".".join(str(p) for p in one.at), value=one.text,
+                field=".".join(str(p) for p in one.at),
+                value=one.text,
                 hint="name it under parameters.required_args",
-            ) from None  # fmt: skip
+            ) from None
     try:
         return type(spec).model_validate(tree)
     except ValidationError as error:
@@ -106,9 +107,11 @@ def bind(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
         where = ".".join(str(p) for p in first["loc"])
         texts = {".".join(str(p) for p in one.at): one.text for one in late}
         raise ConfigError(
-            f"does not take what this run gives it: {first['msg']}", field=where,
-            value=first["input"], hint=f"it reads {texts.get(where, 'a parameter')}",
-        ) from None  # fmt: skip
+            f"does not take what this run gives it: {first['msg']}",
+            field=where,
+            value=first["input"],
+            hint=f"it reads {texts.get(where, 'a parameter')}",
+        ) from None
 
 
 def with_parts(spec: ExperimentSpec, parts: Mapping[str, Any]) -> ExperimentSpec:
@@ -130,9 +133,11 @@ def with_parts(spec: ExperimentSpec, parts: Mapping[str, Any]) -> ExperimentSpec
         first = error.errors(include_url=False)[0]
         where = ".".join(str(p) for p in first["loc"])
         raise ConfigError(
-            f"a listed experiment cannot be: {first['msg']}", field=where, value=first["input"],
+            f"a listed experiment cannot be: {first['msg']}",
+            field=where,
+            value=first["input"],
             hint="see study.experiments",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:

@@ -132,9 +132,13 @@ def _as_late(value: Any, path: KeyPath, parent: Parameters) -> Any:
 
 
 def _open(
-    item: Any, here: KeyPath, places: dict[KeyPath, Place], folder: Path, merged: Merged,
+    item: Any,
+    here: KeyPath,
+    places: dict[KeyPath, Place],
+    folder: Path,
+    merged: Merged,
     found: Children,
-) -> tuple[Merged, Path] | None:  # fmt: skip
+) -> tuple[Merged, Path] | None:
     """A child's own values, and the folder that its files lie in; None: the model says why."""
     file = item if isinstance(item, str) else item.get("file") if isinstance(item, dict) else None
     if not isinstance(file, str):
@@ -155,16 +159,20 @@ def _open(
     if not isinstance(document.value, dict):
         found.problems.append(
             ConfigError(
-                "is no child", file=file, line=1, allowed="a mapping of keys",
+                "is no child",
+                file=file,
+                line=1,
+                allowed="a mapping of keys",
                 hint="begin with `name:` and `workload:`",
             )
-        )  # fmt: skip
+        )
         return None
     child = Merged()
     known = {f.alias or name for name, f in ChildSpec.model_fields.items()}
     for_all = [k for k in document.value if k not in known and k in fields()]
-    child.lay(replace(document, value={k: v for k, v in document.value.items()
-                                       if k not in for_all}))  # fmt: skip
+    child.lay(
+        replace(document, value={k: v for k, v in document.value.items() if k not in for_all})
+    )
     if isinstance(item, dict):
         over = {k: v for k, v in item.items() if k != "file"}
         child.lay(Document(over, {}, at.file))
@@ -172,11 +180,12 @@ def _open(
     if for_all:
         found.findings.append(
             Finding(
-                Severity.OK, f"children[{here[1]}]",
+                Severity.OK,
+                f"children[{here[1]}]",
                 f"{', '.join(for_all)} of {file}: the composite's own are used",
                 "set them in the composite",
             )
-        )  # fmt: skip
+        )
     return child, (folder / file).parent
 
 
@@ -194,7 +203,10 @@ def _write_back(
 def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
     place = merged.place(here) or Place("")
     return ConfigError(
-        "children are nested too deep", file=place.file, line=place.line, field="children",
+        "children are nested too deep",
+        file=place.file,
+        line=place.line,
+        field="children",
         allowed=f"at most {MAX_DEPTH} composites inside one another",
         hint="a file that names itself as its child never ends",
-    )  # fmt: skip
+    )

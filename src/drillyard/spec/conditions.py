@@ -50,12 +50,18 @@ def checked(found: Any, shown: str) -> list[Condition]:
         size = (
             f"a list of {len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
         )
-        raise ConfigError(f"is {size}, not a list of conditions", file=shown, allowed=_ALLOWED,
-                          hint=hint)  # fmt: skip
+        raise ConfigError(
+            f"is {size}, not a list of conditions", file=shown, allowed=_ALLOWED, hint=hint
+        )
     for number, one in enumerate(found, 1):
         if not isinstance(one, Mapping):
-            raise ConfigError(f"condition {number} is no mapping", file=shown, value=one,
-                              allowed=_ALLOWED, hint=hint)  # fmt: skip
+            raise ConfigError(
+                f"condition {number} is no mapping",
+                file=shown,
+                value=one,
+                allowed=_ALLOWED,
+                hint=hint,
+            )
     return [{str(k).removeprefix("config_"): v for k, v in one.items()} for one in found]
 
 
@@ -86,27 +92,39 @@ def known_keys(found: list[Condition], known: Collection[str] | None, shown: str
         for key in one:
             if known is not None and key not in known:
                 raise ConfigError(
-                    f"condition {number}: the simulator has no reset key {key!r}", file=shown,
-                    value=one, allowed=", ".join(sorted(known)) or "none",
+                    f"condition {number}: the simulator has no reset key {key!r}",
+                    file=shown,
+                    value=one,
+                    allowed=", ".join(sorted(known)) or "none",
                     hint=nearest(key, sorted(known)),
-                )  # fmt: skip
+                )
 
 
 def _rows(file: Path) -> list[Condition]:
     reader = csv.reader(io.StringIO(read_text(file, file.name)))
     header = next(reader, [])
     if not header or len({name.strip() for name in header}) != len(header) or "" in header:
-        raise ConfigError("has no header of distinct names", file=file.name, line=1,
-                          value=",".join(header), allowed=_ALLOWED,
-                          hint="the first line names the keys: level,wanted")  # fmt: skip
+        raise ConfigError(
+            "has no header of distinct names",
+            file=file.name,
+            line=1,
+            value=",".join(header),
+            allowed=_ALLOWED,
+            hint="the first line names the keys: level,wanted",
+        )
     found = []
     for row in reader:
         if not row:
             continue
         if len(row) != len(header):
-            raise ConfigError(f"has {len(row)} cells, the header {len(header)}", file=file.name,
-                              line=reader.line_num, value=",".join(row), allowed=_ALLOWED,
-                              hint="an empty cell leaves a key out: 0.2,,1")  # fmt: skip
+            raise ConfigError(
+                f"has {len(row)} cells, the header {len(header)}",
+                file=file.name,
+                line=reader.line_num,
+                value=",".join(row),
+                allowed=_ALLOWED,
+                hint="an empty cell leaves a key out: 0.2,,1",
+            )
         cells = zip(header, row, strict=True)
         found.append({name.strip(): _value(cell.strip()) for name, cell in cells if cell.strip()})
     return found

@@ -50,10 +50,12 @@ class Constraint:
         except (TypeError, ValueError, OverflowError) as error:
             read = {name: assignment[name] for name in sorted(self.names)}
             raise ConfigError(
-                f"cannot be computed for {read}: {error}", field="study.constraints",
-                value=self.text, allowed="a condition that every assignment has an answer to",
+                f"cannot be computed for {read}: {error}",
+                field="study.constraints",
+                value=self.text,
+                allowed="a condition that every assignment has an answer to",
                 hint="compare numbers with numbers and texts with texts",
-            ) from None  # fmt: skip
+            ) from None
 
 
 def parse(text: str) -> Constraint:
@@ -64,8 +66,12 @@ def parse(text: str) -> Constraint:
     """
     expression = read_expression(text, "condition", "n_steps % batch == 0")
     if not expression.names:
-        raise BadValue("names no tunable", value=text, allowed=ALLOWED,
-                       hint="it would hold always or never: delete it")  # fmt: skip
+        raise BadValue(
+            "names no tunable",
+            value=text,
+            allowed=ALLOWED,
+            hint="it would hold always or never: delete it",
+        )
     return Constraint(expression)
 
 
@@ -84,9 +90,11 @@ def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
         constraint = parse(text)
         for name in sorted(constraint.names - set(known)):
             raise ConfigError(
-                f"{name!r} is no active tunable", field=f"study.constraints[{number}]",
-                value=text, allowed=", ".join(sorted(known)) or "no tunable is active",
+                f"{name!r} is no active tunable",
+                field=f"study.constraints[{number}]",
+                value=text,
+                allowed=", ".join(sorted(known)) or "no tunable is active",
                 hint=nearest(name, sorted(known)),
-            )  # fmt: skip
+            )
         found.append(constraint)
     return found

@@ -26,13 +26,15 @@ class RuleSpec(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [n for n in ("mean_return", "success_rate", "steps") if
-                 getattr(self, n) is not None]  # fmt: skip
+        given = [
+            n for n in ("mean_return", "success_rate", "steps") if getattr(self, n) is not None
+        ]
         if len(given) != 1:
             raise BadValue(
                 "give exactly one of `mean_return`, `success_rate` and `steps`",
-                allowed="mean_return, success_rate or steps", hint="write {mean_return: 50}",
-            )  # fmt: skip
+                allowed="mean_return, success_rate or steps",
+                hint="write {mean_return: 50}",
+            )
         return self
 
 
@@ -58,17 +60,26 @@ class CurriculumSpec(Strict):
     @model_validator(mode="after")
     def _a_way_up(self) -> Self:
         if len(self.stages) < 2:
-            raise BadValue("has at least two stages", allowed="two and more", key="stages",
-                           hint="one stage alone is `simulator.lesson`")  # fmt: skip
+            raise BadValue(
+                "has at least two stages",
+                allowed="two and more",
+                key="stages",
+                hint="one stage alone is `simulator.lesson`",
+            )
         for number, stage in enumerate(self.stages):
             last = number == len(self.stages) - 1
             if (stage.promote is None) != last:
                 raise BadValue(
-                    f"stage {number}: " + ("is the last: nothing to be promoted to" if last else
-                                           "has no `promote`: nobody would leave it"),
-                    allowed="promote in every stage but the last", key="stages",
+                    f"stage {number}: "
+                    + (
+                        "is the last: nothing to be promoted to"
+                        if last
+                        else "has no `promote`: nobody would leave it"
+                    ),
+                    allowed="promote in every stage but the last",
+                    key="stages",
                     hint="delete `promote`" if last else "write promote: {mean_return: 50}",
-                )  # fmt: skip
+                )
             self._check_demotion(number, stage)
         return self
 
@@ -78,15 +89,22 @@ class CurriculumSpec(Strict):
             return
         if number == 0 or down.steps is not None:
             raise BadValue(
-                f"stage {number}: " + ("the first has nothing below it" if number == 0 else
-                                       "steps alone are no reason to go back"),
+                f"stage {number}: "
+                + (
+                    "the first has nothing below it"
+                    if number == 0
+                    else "steps alone are no reason to go back"
+                ),
                 allowed="demote: {mean_return} or {success_rate}, not in the first stage",
-                key="stages", hint="delete `demote`",
-            )  # fmt: skip
+                key="stages",
+                hint="delete `demote`",
+            )
         for name in ("mean_return", "success_rate"):
             low, high = getattr(down, name), getattr(up, name, None)
             if low is not None and high is not None and low >= high:
                 raise BadValue(
-                    f"stage {number}: demotes at {low} and promotes at {high}", key="stages",
-                    allowed="demote below promote", hint="lower the one of `demote`",
-                )  # fmt: skip
+                    f"stage {number}: demotes at {low} and promotes at {high}",
+                    key="stages",
+                    allowed="demote below promote",
+                    hint="lower the one of `demote`",
+                )

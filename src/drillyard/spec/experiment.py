@@ -32,8 +32,14 @@ NAME_RULE = (
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _CHILD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)),
-             *(f"lpt{i}" for i in range(10))}  # fmt: skip
+_RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"com{i}" for i in range(10)),
+    *(f"lpt{i}" for i in range(10)),
+}
 
 
 class Parts(Strict):
@@ -55,18 +61,22 @@ class Parts(Strict):
     script: ScriptSpec | None = Field(None, description="Commands that do the work.")
     mock: MockSpec | None = Field(None, description="A synthetic score.")
     children: list[ChildSpec] = Field(
-        default_factory=list, description="Parts of a `composite`, done in this order; each a "
-        "mapping, or a file beside this one."
-    )  # fmt: skip
+        default_factory=list,
+        description="Parts of a `composite`, done in this order; each a "
+        "mapping, or a file beside this one.",
+    )
     parameters: ParametersSpec = Field(
         default_factory=lambda: ParametersSpec(),
         description="Named values, used as `$name` anywhere in the file.",
     )
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
         serialize_by_alias=True,
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _workload_parts(self) -> Self:
@@ -88,27 +98,36 @@ class Parts(Strict):
                     and getattr(self, part)
                 ):
                     raise BadValue(
-                        f"a `{self.workload}` experiment has no `{part}:`", key=part,
+                        f"a `{self.workload}` experiment has no `{part}:`",
+                        key=part,
                         allowed=", ".join(f"`{n}:`" for n in needed) or "none of the parts",
                         hint=f"delete `{part}:`, or write the `workload:` that has it",
-                    )  # fmt: skip
+                    )
         names = [child.name for child in self.children]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise BadValue(f"two children are called {twice[0]!r}", key="children",
-                           allowed="a name of its own for each child",
-                           hint=f"call the second one {twice[0]}-2")  # fmt: skip
+            raise BadValue(
+                f"two children are called {twice[0]!r}",
+                key="children",
+                allowed="a name of its own for each child",
+                hint=f"call the second one {twice[0]}-2",
+            )
         return self
 
 
 EXAMPLES = {
-    "simulator": "{id: cstr}", "learner": "{algorithm: ppo}", "train": "{steps: 100_000}",
-    "script": "{run: [python train.py]}", "children": "[first.yaml, second.yaml]",
-}  # fmt: skip
+    "simulator": "{id: cstr}",
+    "learner": "{algorithm: ppo}",
+    "train": "{steps: 100_000}",
+    "script": "{run: [python train.py]}",
+    "children": "[first.yaml, second.yaml]",
+}
 NEEDED = {
-    "rl": ("simulator", "learner", "train"), "script": ("script",), "mock": (),
+    "rl": ("simulator", "learner", "train"),
+    "script": ("script",),
+    "mock": (),
     "composite": ("children",),
-}  # fmt: skip
+}
 OPTIONAL = {"mock": ("mock",)}
 
 
@@ -116,17 +135,19 @@ class ChildSpec(Parts):
     """A part of a composite: what it does, and which parameters it wants from its parent."""
 
     prefix: bool | str = Field(
-        False, description="Put before its metrics: `true` takes `<name>/`; a text is taken as "
-        "it is."
-    )  # fmt: skip
+        False,
+        description="Put before its metrics: `true` takes `<name>/`; a text is taken as it is.",
+    )
 
     @field_validator("name")
     @classmethod
     def _legal_name(cls, value: str) -> str:
         if not _CHILD_NAME.match(value) or value in _RESERVED:
-            raise BadValue("is no legal name of a child",
-                           allowed="small letters, digits, - and _, the first a letter or digit",
-                           hint="for example prepare, train or train-2")  # fmt: skip
+            raise BadValue(
+                "is no legal name of a child",
+                allowed="small letters, digits, - and _, the first a letter or digit",
+                hint="for example prepare, train or train-2",
+            )
         return value
 
     @property
@@ -141,14 +162,17 @@ class ExperimentSpec(Parts):
     """One experiment: the resolved file."""
 
     seeds: list[Seed] = Field(
-        default_factory=lambda: [1], min_length=1, max_length=10_000,
+        default_factory=lambda: [1],
+        min_length=1,
+        max_length=10_000,
         description="One run each, otherwise the same.",
-    )  # fmt: skip
+    )
     run_name: str | None = Field(
-        None, description="What Prefect and MLflow call a run: `{algorithm}-{simulator}-{budget}-"
+        None,
+        description="What Prefect and MLflow call a run: `{algorithm}-{simulator}-{budget}-"
         "s{seed}-{date}`; also {name}, {workload}, {trial}, {run}, {backend}, {time}. Null: its "
         "id, `t0001-s42`.",
-    )  # fmt: skip
+    )
     backend: str = Field("local", description="`local`, `kind`, or `kind/block-name`.")
     backends: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings per backend kind."
@@ -174,9 +198,10 @@ class ExperimentSpec(Parts):
         default_factory=list, description="Pinned packages that setup installs on every worker."
     )
     notify: str | None = Field(
-        None, description="Webhook that is told (POST, JSON) when the experiment has ended, by a "
+        None,
+        description="Webhook that is told (POST, JSON) when the experiment has ended, by a "
         "worker where nobody drives: `https://…`, or a reference `${env:NAME}`, which is kept.",
-    )  # fmt: skip
+    )
     on_driver_loss: Literal["finish", "stop"] = Field(
         "finish", description="What workers do when nobody drives any more."
     )
@@ -194,14 +219,16 @@ class ExperimentSpec(Parts):
         if not isinstance(study, dict):
             raise BadValue(
                 "`seeds: auto` adds seeds until two trials are told apart, and there is one trial",
-                key="seeds", allowed="a list of seeds, or a `study:` beside it",
+                key="seeds",
+                allowed="a list of seeds, or a `study:` beside it",
                 hint="write `seeds: [1, 2, 3]`",
-            )  # fmt: skip
+            )
         auto = MoreSeedsSpec.model_validate(study.get("auto") or {})
         return {
-            **value, "seeds": list(range(1, auto.start + 1)),
+            **value,
+            "seeds": list(range(1, auto.start + 1)),
             "study": {**study, "auto": auto.model_dump()},
-        }  # fmt: skip
+        }
 
     @field_validator("name")
     @classmethod
@@ -225,21 +252,28 @@ class ExperimentSpec(Parts):
         own = {"run", "seed"}
         if names is not None and len(self.seeds) > 1 and not own & set(fields_of(names)):
             raise BadValue(
-                "`run_name` calls several runs the same: add {seed}", key="run_name",
-                allowed="a text with {seed} or {run} in it", hint=f"write {names}-s{{seed}}",
-            )  # fmt: skip
+                "`run_name` calls several runs the same: add {seed}",
+                key="run_name",
+                allowed="a text with {seed} or {run} in it",
+                hint=f"write {names}-s{{seed}}",
+            )
         return self
 
     @field_validator("seeds")
     @classmethod
     def _no_seed_twice(cls, value: list[int]) -> list[int]:
-        twice = sorted({s for s in value if value.count(s) > 1}) if len(value) < 2000 else (
-            [] if len(set(value)) == len(value) else ["…"]
-        )  # fmt: skip
+        twice = (
+            sorted({s for s in value if value.count(s) > 1})
+            if len(value) < 2000
+            else ([] if len(set(value)) == len(value) else ["…"])
+        )
         if twice:
-            raise BadValue(f"seed {twice[0]} stands there twice", value=str(value)[:120],
-                           allowed="each seed once",
-                           hint=f"write {str(list(dict.fromkeys(value)))[:80]}")  # fmt: skip
+            raise BadValue(
+                f"seed {twice[0]} stands there twice",
+                value=str(value)[:120],
+                allowed="each seed once",
+                hint=f"write {str(list(dict.fromkeys(value)))[:80]}",
+            )
         return value
 
 

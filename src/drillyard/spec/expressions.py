@@ -20,18 +20,35 @@ MAX_LENGTH = 500
 ALLOWED = "names, numbers, texts, + - * / // % **, comparisons, and, or, not, in, if else"
 _MAX_POWER = 64
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "min": min, "max": max, "abs": abs, "round": round, "log": math.log, "exp": math.exp,
-    "sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "tanh": math.tanh,
-}  # fmt: skip
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "round": round,
+    "log": math.log,
+    "exp": math.exp,
+    "sqrt": math.sqrt,
+    "sin": math.sin,
+    "cos": math.cos,
+    "tanh": math.tanh,
+}
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-}  # fmt: skip
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
 
 
 @dataclass(frozen=True)
@@ -72,14 +89,19 @@ def read_expression(text: str, what: str, example: str) -> Expression:
         BadValue: It is none, or holds more than the list above.
     """
     if len(text) > MAX_LENGTH:
-        raise BadValue("is too long", value=text[:60] + "…", allowed=f"{MAX_LENGTH} characters",
-                       hint=f"write several, for example `{example}`")  # fmt: skip
+        raise BadValue(
+            "is too long",
+            value=text[:60] + "…",
+            allowed=f"{MAX_LENGTH} characters",
+            hint=f"write several, for example `{example}`",
+        )
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise BadValue(f"is no {what}: {said}", value=text, allowed=ALLOWED,
-                       hint=f"for example `{example}`") from None  # fmt: skip
+        raise BadValue(
+            f"is no {what}: {said}", value=text, allowed=ALLOWED, hint=f"for example `{example}`"
+        ) from None
     names: set[str] = set()
     _check(tree, text, names, what)
     return Expression(text, frozenset(names), tree)
@@ -114,8 +136,9 @@ def _check(node: ast.expr, text: str, names: set[str], what: str) -> None:
         case _:
             shown = ast.unparse(node)
             hint = "compare with ==" if "=" in shown else "leave it out"
-            raise BadValue(f"holds {shown!r}, which no {what} may", value=text,
-                           allowed=ALLOWED, hint=hint)  # fmt: skip
+            raise BadValue(
+                f"holds {shown!r}, which no {what} may", value=text, allowed=ALLOWED, hint=hint
+            )
 
 
 def _value(node: ast.expr, given: Mapping[str, Any]) -> Any:

@@ -66,10 +66,11 @@ def plain(value: Any, shown: str) -> Any:
     if callable(getattr(value, "model_dump", None)):
         return value.model_dump(mode="json", by_alias=True)
     raise ConfigError(
-        f"an object of {type(value).__name__} cannot stand in an experiment", field=shown,
+        f"an object of {type(value).__name__} cannot stand in an experiment",
+        field=shown,
         allowed="numbers, texts, lists, mappings, and classes that a worker can import",
         hint="give the class and its arguments instead of the object",
-    )  # fmt: skip
+    )
 
 
 def import_path(thing: Any, shown: str) -> str:
@@ -94,8 +95,9 @@ def import_path(thing: Any, shown: str) -> str:
             reason = f"is not what {module}:{name} gives"
     if reason:
         raise ConfigError(
-            f"a worker could not import it: {name} {reason}", field=shown,
+            f"a worker could not import it: {name} {reason}",
+            field=shown,
             allowed="a class at the top of a module beside the experiment file, or installed",
             hint=f"move {name.rpartition('.')[2]} into a module of its own and import it",
-        )  # fmt: skip
+        )
     return f"{module}:{name}"

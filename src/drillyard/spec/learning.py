@@ -52,18 +52,23 @@ class SimulatorSpec(Strict):
     )
 
     curriculum: CurriculumSpec | None = Field(
-        None, exclude_if=_is_none, description="Stages of growing difficulty, each with a lesson "
-        "laid over this one."
-    )  # fmt: skip
+        None,
+        exclude_if=_is_none,
+        description="Stages of growing difficulty, each with a lesson laid over this one.",
+    )
     metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = Field(
-        default_factory=dict, exclude_if=lambda value: not value, description="Keys of the "
+        default_factory=dict,
+        exclude_if=lambda value: not value,
+        description="Keys of the "
         "simulator's `info` that become metrics of training and evaluation: key -> how an "
         "episode's values become one.",
-    )  # fmt: skip
+    )
     agent: AgentSpec | None = Field(
-        None, exclude_if=_is_none, description="For a simulator that is no Gymnasium environment: "
+        None,
+        exclude_if=_is_none,
+        description="For a simulator that is no Gymnasium environment: "
         "what the agent sees, does and is paid for; a table, or `module:Class`.",
-    )  # fmt: skip
+    )
 
     def lesson_of_stage(self, stage: int) -> dict[str, Any]:
         """The lesson of a stage of the curriculum; -1 for the last, which is what is aimed at."""
@@ -93,9 +98,11 @@ class CallbackSpec(Strict):
 class CloneSpec(Strict):
     """Behaviour cloning: a policy imitates demonstrations before it learns by itself."""
 
-    trajectories: str = Field(description="A file of `drillyard record` (.npz), or a table (.csv) "
-                              "with columns `observation_0` … and `action_0` …; beside this "
-                              "file.")  # fmt: skip
+    trajectories: str = Field(
+        description="A file of `drillyard record` (.npz), or a table (.csv) "
+        "with columns `observation_0` … and `action_0` …; beside this "
+        "file."
+    )
     epochs: PositiveInt = Field(20, description="How often each step of them is learned from.")
     batch_size: PositiveInt = Field(64, description="Steps of an update.")
     learning_rate: Annotated[float, Field(gt=0, le=1), NotBool] = Field(
@@ -106,32 +113,40 @@ class CloneSpec(Strict):
 class LearnerSpec(Strict):
     """What learns."""
 
-    algorithm: str = Field(description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
-                           "plug-in's `module:Class`.")  # fmt: skip
+    algorithm: str = Field(
+        description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
+        "plug-in's `module:Class`."
+    )
     engine: Literal["sb3", "sbx", "jax"] = Field(
-        "sb3", exclude_if=lambda engine: engine == "sb3", description="Who computes it: "
+        "sb3",
+        exclude_if=lambda engine: engine == "sb3",
+        description="Who computes it: "
         "Stable-Baselines3 and sb3-contrib (PyTorch); `jax` (extra `jax`), which compiles `ppo` "
         "and `a2c`; or SBX (JAX; extra `sbx`).",
-    )  # fmt: skip
+    )
     preset: str | None = Field(
         "auto", description="`auto` takes a tuned preset when one fits; null takes none."
     )
     policy: str | None = Field(
-        None, description="`MlpPolicy`, `CnnPolicy`, `MultiInputPolicy`; null lets the "
-        "observation decide."
-    )  # fmt: skip
+        None,
+        description="`MlpPolicy`, `CnnPolicy`, `MultiInputPolicy`; null lets the "
+        "observation decide.",
+    )
     args: dict[str, Any] = Field(
         default_factory=dict, description="Arguments by Stable-Baselines3's own names."
     )
     init_from: str | None = Field(
-        None, exclude_if=_is_none, description="Begin with the weights and normalisation of an "
+        None,
+        exclude_if=_is_none,
+        description="Begin with the weights and normalisation of an "
         "earlier policy: `run:NAME/t0001-s1`, a bundle's folder, `gs://bucket/NAME/t0001-s1`, or "
         "`models:/NAME@champion`.",
-    )  # fmt: skip
+    )
     clone_from: CloneSpec | None = Field(
-        None, exclude_if=_is_none, description="Imitate demonstrations before training: "
-        "`{trajectories: expert.npz}`.",
-    )  # fmt: skip
+        None,
+        exclude_if=_is_none,
+        description="Imitate demonstrations before training: `{trajectories: expert.npz}`.",
+    )
     callbacks: list[CallbackSpec] = Field(
         default_factory=list,
         description="`module:Class` each, or `{id: module:Class, args: {…}}`.",
@@ -175,8 +190,11 @@ class StopSpec(Strict):
     @model_validator(mode="after")
     def _some_reason(self) -> StopSpec:
         if self.patience is None and self.mean_return is None:
-            raise BadValue("gives no reason to stop", allowed="patience: …, or mean_return: …",
-                           hint="write `patience: 10`, or delete `stop:`")  # fmt: skip
+            raise BadValue(
+                "gives no reason to stop",
+                allowed="patience: …, or mean_return: …",
+                hint="write `patience: 10`, or delete `stop:`",
+            )
         return self
 
 
@@ -194,11 +212,13 @@ class TrainSpec(Strict):
         1, description="Copies of the simulator that are stepped together."
     )
     copies: Literal["auto"] | Way = Field(
-        "auto", exclude_if=lambda value: value == "auto", description="How they are stepped: all "
+        "auto",
+        exclude_if=lambda value: value == "auto",
+        description="How they are stepped: all "
         "at once over arrays, where the simulator can, one after the other, or in processes side "
         "by side; `auto`: at once from 16 copies on, else one after the other, or in processes "
         "where that is faster and gives the same numbers.",
-    )  # fmt: skip
+    )
     checkpoint_every: PositiveInt | None = Field(
         None, description="Steps between checkpoints; default a tenth of the budget."
     )
@@ -215,9 +235,11 @@ class TrainSpec(Strict):
     @model_validator(mode="after")
     def _one_budget(self) -> TrainSpec:
         if (self.steps is None) == (self.episodes is None):
-            raise BadValue("give exactly one of `steps` and `episodes`",
-                           allowed="steps: …, or episodes: …",
-                           hint="write `steps: 100_000`, or delete one of the two")  # fmt: skip
+            raise BadValue(
+                "give exactly one of `steps` and `episodes`",
+                allowed="steps: …, or episodes: …",
+                hint="write `steps: 100_000`, or delete one of the two",
+            )
         return self
 
 
@@ -233,9 +255,11 @@ class EverySpec(Strict):
     @model_validator(mode="after")
     def _one_interval(self) -> EverySpec:
         if (self.steps is None) == (self.after_episodes is None):
-            raise BadValue("give exactly one of `steps` and `after_episodes`",
-                           allowed="steps: …, or after_episodes: …",
-                           hint="write `steps: 20_000`, or delete one of the two")  # fmt: skip
+            raise BadValue(
+                "give exactly one of `steps` and `after_episodes`",
+                allowed="steps: …, or after_episodes: …",
+                hint="write `steps: 20_000`, or delete one of the two",
+            )
         return self
 
 
@@ -243,9 +267,10 @@ class VideosSpec(Strict):
     """Videos of episodes."""
 
     every: PositiveInt | None = Field(
-        None, description="Also while training: after every so many training episodes, an episode "
-        "of the policy as it is then."
-    )  # fmt: skip
+        None,
+        description="Also while training: after every so many training episodes, an episode "
+        "of the policy as it is then.",
+    )
 
 
 def _films(value: Any) -> Any:
@@ -274,20 +299,27 @@ class EvaluateSpec(Strict):
         BeforeValidator(_films, json_schema_input_type=bool | VideosSpec | None),
         PlainSerializer(_films_as_written),
     ] = Field(
-        None, exclude_if=_is_none, description="`true`: keep the best, median and worst episode "
+        None,
+        exclude_if=_is_none,
+        description="`true`: keep the best, median and worst episode "
         "as mp4 and gif (as a plot where the simulator does not render), and one episode of each "
         "checkpoint one after the other; `{every: 50}`: also while training.",
-    )  # fmt: skip
+    )
     keep_best: Annotated[int, Field(ge=0, le=1000), NotBool] = Field(
-        0, exclude_if=lambda value: value == 0, description="Keep so many of the best policies of "
+        0,
+        exclude_if=lambda value: value == 0,
+        description="Keep so many of the best policies of "
         "these evaluations, named with step and return.",
-    )  # fmt: skip
+    )
     conditions: list[dict[str, Any]] | None = Field(
-        None, exclude_if=_is_none, description="Initial conditions that are played too, each "
+        None,
+        exclude_if=_is_none,
+        description="Initial conditions that are played too, each "
         "once, every step kept: a list of reset values, or a CSV, JSON or YAML file beside "
         "this one.",
-    )  # fmt: skip
+    )
     lesson: dict[str, Any] | None = Field(
-        None, description="Reset values for evaluation; default: those of training. A list of "
-        "`values` is gone through in order, so that each comes equally often."
-    )  # fmt: skip
+        None,
+        description="Reset values for evaluation; default: those of training. A list of "
+        "`values` is gone through in order, so that each comes equally often.",
+    )

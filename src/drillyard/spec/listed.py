@@ -18,8 +18,17 @@ from drillyard.spec.precedence import Merged
 if TYPE_CHECKING:
     from drillyard.spec.experiment import ExperimentSpec
 
-PARTS = ("workload", "simulator", "learner", "train", "evaluate", "baselines", "script", "mock",
-         "children")  # fmt: skip
+PARTS = (
+    "workload",
+    "simulator",
+    "learner",
+    "train",
+    "evaluate",
+    "baselines",
+    "script",
+    "mock",
+    "children",
+)
 OF_THE_TRIAL = ("label", "seeds", "values")
 """Keys of a listed experiment that are no parts of an experiment."""
 _CHOICES = {"learner": "algorithm", "simulator": "id"}
@@ -50,11 +59,13 @@ def document(number: int, item: Mapping[str, Any], merged: Merged) -> Document:
     for key in item:
         if key not in (*PARTS, *OF_THE_TRIAL):
             raise ConfigError(
-                f"a listed experiment has no {key!r}", file=place.file if place else None,
-                line=place.line if place else None, field=f"study.experiments[{number}].{key}",
+                f"a listed experiment has no {key!r}",
+                file=place.file if place else None,
+                line=place.line if place else None,
+                field=f"study.experiments[{number}].{key}",
                 allowed=", ".join((*OF_THE_TRIAL, *PARTS)),
                 hint=nearest(str(key), [*OF_THE_TRIAL, *PARTS]),
-            )  # fmt: skip
+            )
     parts = {k: copy.deepcopy(v) for k, v in item.items() if k in PARTS}
     if "seeds" in item:
         parts["seeds"] = item["seeds"]

@@ -157,14 +157,19 @@ def _load(
     except ValidationError as error:
         told = [e.field for e in problems if e.field]
         # NaN is refused twice; a child whose file is missing has nothing else either.
-        problems += [e for e in translate(error, merged, path.name)
-                     if not any(f"{e.field}.".startswith(f"{f}.") for f in told)]  # fmt: skip
+        problems += [
+            e
+            for e in translate(error, merged, path.name)
+            if not any(f"{e.field}.".startswith(f"{f}.") for f in told)
+        ]
         _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
     _raise(problems)
     spec = listed.with_resolved(
-        spec, items, laid,
+        spec,
+        items,
+        laid,
         lambda layer: _load(file, sets, globals_, values, tunables, command, layer).spec,
-    )  # fmt: skip
+    )
     _raise([_located(e, merged, path.name) for e in problems_of(spec)])
     return Loaded(
         spec=spec,
@@ -224,16 +229,22 @@ def load_resolved(
 def _mapping(document: Document, what: str) -> Document:
     if document.value is None:
         raise ConfigError(
-            "is empty", file=document.file, line=1, allowed=f"a mapping of keys: {what}",
+            "is empty",
+            file=document.file,
+            line=1,
+            allowed=f"a mapping of keys: {what}",
             hint="begin with `name: my-experiment`, or copy one of experiments/",
-        )  # fmt: skip
+        )
     if not isinstance(document.value, dict):
         kind = "a list" if isinstance(document.value, list) else "a single value"
         raise ConfigError(
-            f"expected a mapping of keys, found {kind}", file=document.file, line=1,
+            f"expected a mapping of keys, found {kind}",
+            file=document.file,
+            line=1,
             value=document.value if kind != "a list" else None,
-            allowed=f"a mapping of keys: {what}", hint="write `key: value` lines",
-        )  # fmt: skip
+            allowed=f"a mapping of keys: {what}",
+            hint="write `key: value` lines",
+        )
     return document
 
 
@@ -274,10 +285,12 @@ def _with_preset(
     under.places.update(merged.places)
     return under, [
         Finding(
-            Severity.OK, "preset", f"{layer.file} gives what the file leaves open",
+            Severity.OK,
+            "preset",
+            f"{layer.file} gives what the file leaves open",
             "learner.preset: null takes none; `drillyard explain` shows each value",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _overlay(base: dict[str, Any], over: dict[str, Any], path: KeyPath, merged: Merged) -> None:
@@ -296,10 +309,13 @@ def _not_for_people(merged: Merged) -> list[ConfigError]:
     place = merged.place(("parameters", "per_run")) or Place("")
     return [
         ConfigError(
-            "is written by drillyard", file=place.file, line=place.line,
-            field="parameters.per_run", hint="delete it; write $name where a value is wanted",
+            "is written by drillyard",
+            file=place.file,
+            line=place.line,
+            field="parameters.per_run",
+            hint="delete it; write $name where a value is wanted",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _keep_per_run(merged: Merged, parameters: Parameters) -> None:
@@ -317,13 +333,14 @@ def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
     known = sorted({*(n for s in scopes for n in s.constants), *fields()})
     return [
         Finding(
-            Severity.WARNING, "globals",
+            Severity.WARNING,
+            "globals",
             f"{key!r} ({place}) is used by nothing in this experiment",
             "declare it under parameters.required_args, or look at " + nearest(key, known),
         )
         for key, (_, place) in sorted(outside.globals.items())
         if key not in declared
-    ]  # fmt: skip
+    ]
 
 
 def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
@@ -372,8 +389,11 @@ def visible(spec: ExperimentSpec) -> dict[str, Any]:
 def _provenance(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
     found: dict[str, str] = {}
     dumped = visible(spec)
-    late = {tuple(p.at): p.text for p in spec.parameters.per_run or ()
-            if set(names_of(p.text)) & set(GIVEN)}  # fmt: skip
+    late = {
+        tuple(p.at): p.text
+        for p in spec.parameters.per_run or ()
+        if set(names_of(p.text)) & set(GIVEN)
+    }
     for path in leaves(dumped):
         place = _origin(path, merged)
         found[dotted(path)] = str(place) if place else "default"

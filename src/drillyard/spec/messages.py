@@ -53,8 +53,11 @@ def _one(item: Any, path: KeyPath, merged: Merged, file: str) -> ConfigError:
     kind, value = item["type"], item["input"]
     place = merged.place(path) or Place(file)
     raw = place.raw
-    where: dict[str, Any] = {"file": place.file or file, "line": place.line,
-                             "field": dotted(path) or None}  # fmt: skip
+    where: dict[str, Any] = {
+        "file": place.file or file,
+        "line": place.line,
+        "field": dotted(path) or None,
+    }
     allowed = describe(path)
     if kind == "extra_forbidden":
         return _unknown(path, where)
@@ -64,39 +67,55 @@ def _one(item: Any, path: KeyPath, merged: Merged, file: str) -> ConfigError:
         return _of_our_own(item["ctx"]["error"], path, value, raw, merged, where)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return ConfigError(
-            "expected a mapping of keys", value=_short(value), allowed=allowed,
-            hint=_mapping_hint(path, value), **where,
-        )  # fmt: skip
+            "expected a mapping of keys",
+            value=_short(value),
+            allowed=allowed,
+            hint=_mapping_hint(path, value),
+            **where,
+        )
     message = _MESSAGES.get(kind, item["msg"][0].lower() + item["msg"][1:])
     shown = raw if raw is not None and isinstance(value, float) else _short(value)
     return ConfigError(
-        message, value="null" if value is None else shown, allowed=allowed,
-        hint=_hint(path, value, raw), **where,
-    )  # fmt: skip
+        message,
+        value="null" if value is None else shown,
+        allowed=allowed,
+        hint=_hint(path, value, raw),
+        **where,
+    )
 
 
 def _of_our_own(
-    error: ValueError, path: KeyPath, value: Any, raw: str | None, merged: Merged,
+    error: ValueError,
+    path: KeyPath,
+    value: Any,
+    raw: str | None,
+    merged: Merged,
     where: dict[str, Any],
-) -> ConfigError:  # fmt: skip
+) -> ConfigError:
     shown = None if isinstance(value, dict | list) else value
     if not isinstance(error, BadValue):
-        return ConfigError(str(error), value=shown, allowed=describe(path),
-                           hint=_hint(path, value, raw), **where)  # fmt: skip
+        return ConfigError(
+            str(error), value=shown, allowed=describe(path), hint=_hint(path, value, raw), **where
+        )
     if error.key is not None and isinstance(value, dict):
         keys = (error.key,) if isinstance(error.key, str) else error.key
         path = (*path, *keys)
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         place = merged.place(path)
-        where = {"file": place.file if place else where["file"], "field": dotted(path),
-                 "line": place.line if place else None}  # fmt: skip
+        where = {
+            "file": place.file if place else where["file"],
+            "field": dotted(path),
+            "line": place.line if place else None,
+        }
         shown = _short(value)
     return ConfigError(
-        str(error), value=shown if error.value is None else error.value,
-        allowed=error.allowed or describe(path), hint=error.hint or _hint(path, value, raw),
+        str(error),
+        value=shown if error.value is None else error.value,
+        allowed=error.allowed or describe(path),
+        hint=error.hint or _hint(path, value, raw),
         **where,
-    )  # fmt: skip
+    )
 
 
 _MESSAGES = {
@@ -202,9 +221,13 @@ def instead(path: KeyPath, value: Any = None) -> str:
     high = next((s["maximum"] for s in spans if "maximum" in s), None)
     above = next((s["exclusiveMinimum"] for s in spans if "exclusiveMinimum" in s), None)
     default = schema.get("default")
-    without = "" if default is None or default in ({}, []) else (
-        f"leave it out to have {str(default).lower() if isinstance(default, bool) else default}"
-    )  # fmt: skip
+    without = (
+        ""
+        if default is None or default in ({}, [])
+        else (
+            f"leave it out to have {str(default).lower() if isinstance(default, bool) else default}"
+        )
+    )
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is not None and low is not None and number < low:
         return f"write {low} or more" + (f"; {without}" if without else "")
@@ -313,8 +336,11 @@ def _range(schema: dict[str, Any]) -> str:
 
 
 def _plural(words: str) -> str:
-    for one, many in (("a whole number", "whole numbers"), ("a number", "numbers"),
-                      ("a mapping", "mappings")):  # fmt: skip
+    for one, many in (
+        ("a whole number", "whole numbers"),
+        ("a number", "numbers"),
+        ("a mapping", "mappings"),
+    ):
         if words.startswith(one):
             return many + words[len(one) :]
     return "texts" if words == "text" else words

@@ -25,10 +25,30 @@ from drillyard.spec.tunable_groups import active_groups, all_groups
 from drillyard.spec.tunables import NAME, Tunable
 
 OPTION_NAMES = {
-    "set", "globals", "globals_", "store", "json", "on", "name", "help", "detach", "offline_ok",
-    "allow_change", "strict", "tunable", "verbose", "quiet", "version", "install_completion",
-    "show_completion", "force", "yes", "out", "env", "all",
-}  # fmt: skip
+    "set",
+    "globals",
+    "globals_",
+    "store",
+    "json",
+    "on",
+    "name",
+    "help",
+    "detach",
+    "offline_ok",
+    "allow_change",
+    "strict",
+    "tunable",
+    "verbose",
+    "quiet",
+    "version",
+    "install_completion",
+    "show_completion",
+    "force",
+    "yes",
+    "out",
+    "env",
+    "all",
+}
 """Options of commands that take a file; a parameter of that name could not be given."""
 GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
 """Parameters that each run gives, and nobody else can."""
@@ -82,8 +102,9 @@ def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: 
         for key, value in document.value.items():
             if key not in known:
                 found[key] = (value, Place(document.file, document.line((key,))))
-    line = {text.replace("-", "_"): (typed(word), Place(f"--{text}"))
-            for text, word in values.items()}  # fmt: skip
+    line = {
+        text.replace("-", "_"): (typed(word), Place(f"--{text}")) for text, word in values.items()
+    }
     return Outside(found, line, assigned(merged))
 
 
@@ -122,15 +143,24 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
     problems += _clashes({**outside.parent, **outside.globals, **outside.line, **found}, tunables)
     problems += _not_ours({**outside.globals, **outside.line, **found})
     found = {k: v for k, v in found.items() if k not in GIVEN and k not in tunables}
-    always = {"experiment_id": (merged.get("name"), Place("the experiment's name")),
-              **_given_by_run(merged)}  # fmt: skip
+    always = {
+        "experiment_id": (merged.get("name"), Place("the experiment's name")),
+        **_given_by_run(merged),
+    }
     missing = [k for k in required if k not in found and k not in tunables and k not in always]
     if missing:
         problems.append(_missing(missing, merged))
     late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
     # A child's experiment is its parent's; what runs give, nobody else can.
-    known = {**always, **outside.parent, **outside.globals, **outside.line, **late, **found,
-             **{k: always[k] for k in GIVEN}}  # fmt: skip
+    known = {
+        **always,
+        **outside.parent,
+        **outside.globals,
+        **outside.line,
+        **late,
+        **found,
+        **{k: always[k] for k in GIVEN},
+    }
     names = Names(known, inactive=_inactive(groups, active))
     return Parameters(
         names, {k: v for k, (v, _) in found.items()}, declared, tunables, active, problems
@@ -196,9 +226,10 @@ def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[
     return [
         _undeclared(text, word, declared)
         for text, word in values.items()
-        if (key := text.replace("-", "_")) not in declared and key not in tunables
+        if (key := text.replace("-", "_")) not in declared
+        and key not in tunables
         and key not in (*GIVEN, "experiment_id")
-    ]  # fmt: skip
+    ]
 
 
 def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[ConfigError]:
@@ -206,14 +237,17 @@ def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[Con
     known = sorted({name for s in scopes for name in s.tunables})
     return [
         ConfigError(
-            f"{name!r} is no active tunable", file=place.file, line=place.line,
-            field=f"parameters.tunable_values.{name}", value=value,
+            f"{name!r} is no active tunable",
+            file=place.file,
+            line=place.line,
+            field=f"parameters.tunable_values.{name}",
+            value=value,
             allowed=", ".join(known) or "no group of tunables is active",
             hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
         )
         for name, (value, place) in outside.assigned.items()
         if name not in known
-    ]  # fmt: skip
+    ]
 
 
 # -- steps ----------------------------------------------------------------------------------------
@@ -255,15 +289,22 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
     seeds = merged.get("seeds")
     seed = seeds[0] if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 1
     first = {"trial_id": 1, "trial_runner_id": 1, "run_id": run_id(1, seed), "seed": seed}
-    where = {"trial_id": "the trial", "trial_runner_id": "the trial", "run_id": "each run",
-             "seed": "each run's seed"}  # fmt: skip
+    where = {
+        "trial_id": "the trial",
+        "trial_runner_id": "the trial",
+        "run_id": "each run",
+        "seed": "each run's seed",
+    }
     return {k: (Late(v, f"${{{k}}}"), Place(where[k])) for k, v in first.items()}
 
 
 def _tunables(
-    active: Sequence[str], groups: Mapping[str, Any], outside: Outside, merged: Merged,
+    active: Sequence[str],
+    groups: Mapping[str, Any],
+    outside: Outside,
+    merged: Merged,
     problems: list[ConfigError],
-) -> dict[str, Origin]:  # fmt: skip
+) -> dict[str, Origin]:
     found: dict[str, Origin] = {}
     group_of: dict[str, str] = {}
     for group in active:
@@ -276,10 +317,15 @@ def _tunables(
                 problems.append(
                     ConfigError(
                         f"tunable {name!r} stands in two active groups, {group_of[name]!r} and "
-                        f"{group!r}", file=place.file, line=place.line, field=".".join(path),
-                        value=name, allowed="one group a tunable", hint="rename one of them",
+                        f"{group!r}",
+                        file=place.file,
+                        line=place.line,
+                        field=".".join(path),
+                        value=name,
+                        allowed="one group a tunable",
+                        hint="rename one of them",
                     )
-                )  # fmt: skip
+                )
                 continue
             group_of[name] = group
             found[name] = _value_of(name, raw, group, place, outside, problems)
@@ -320,28 +366,33 @@ def _clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> lis
     return [
         ConfigError(
             f"{name!r} is an active tunable, and this constant would override what trials give it",
-            file=found[name][1].file, line=found[name][1].line,
-            field=f"parameters.const_args.{name}", value=_shown(found[name][0]),
+            file=found[name][1].file,
+            line=found[name][1].line,
+            field=f"parameters.const_args.{name}",
+            value=_shown(found[name][0]),
             allowed="a name that no active tunable has",
             hint=f"to give the tunable this value, write --tunable {name}=…; or take its group "
             "out of tunable_params",
         )
         for name in sorted(set(found) & set(tunables))
-    ]  # fmt: skip
+    ]
 
 
 def _not_ours(found: Mapping[str, Origin]) -> list[ConfigError]:
     hints = {"seed": "write `seeds: [1, 2]`, one run each", "run_id": "rename the parameter"}
     return [
         ConfigError(
-            f"{name!r} is given by each run", file=found[name][1].file, line=found[name][1].line,
-            field=f"parameters.const_args.{name}", value=_shown(found[name][0]),
+            f"{name!r} is given by each run",
+            file=found[name][1].file,
+            line=found[name][1].line,
+            field=f"parameters.const_args.{name}",
+            value=_shown(found[name][0]),
             allowed="names that drillyard does not give: not " + ", ".join(GIVEN),
             hint=hints.get(name, "rename the parameter") + "; required_args may name it",
         )
         for name in GIVEN
         if name in found
-    ]  # fmt: skip
+    ]
 
 
 def _missing(missing: list[str], merged: Merged) -> ConfigError:
@@ -349,20 +400,23 @@ def _missing(missing: list[str], merged: Merged) -> ConfigError:
     several = "s" if len(missing) > 1 else ""
     return ConfigError(
         f"missing required parameter{several}: {', '.join(missing)}",
-        file=at.file, line=at.line, field="parameters.required_args",
+        file=at.file,
+        line=at.line,
+        field="parameters.required_args",
         allowed="a value from the command line, globals, const_args or a tunable",
         hint="give " + " ".join(f"--{name} …" for name in missing),
-    )  # fmt: skip
+    )
 
 
 def _undeclared(text: str, word: str, declared: set[str]) -> ConfigError:
     near = [found] if (found := nearest(text, sorted(declared))).startswith("did you") else []
     return ConfigError(
         f"the file declares no parameter {text!r}, and there is no such option",
-        file=f"--{text}", value=word,
+        file=f"--{text}",
+        value=word,
         allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
         hint="; ".join([*near, "a field of the file is changed by --set path=value"]),
-    )  # fmt: skip
+    )
 
 
 def _shown(value: Any) -> Any:

@@ -55,8 +55,9 @@ class Merged:
         """Lay a layer over what is there; its values win."""
         self._lay(self.tree, document.value, (), document)
 
-    def _lay(self, into: dict[str, Any], over: dict[str, Any], path: KeyPath, document: Document
-             ) -> None:  # fmt: skip
+    def _lay(
+        self, into: dict[str, Any], over: dict[str, Any], path: KeyPath, document: Document
+    ) -> None:
         for key, value in over.items():
             here = (*path, key)
             if isinstance(value, dict) and value:
@@ -116,9 +117,12 @@ def command_line(sets: Sequence[str], below: dict[str, Any]) -> Document:
         path = parse_dotted(path_text.strip())
         if not sign or not path:
             raise ConfigError(
-                f"{text!r} is not path=value", file="--set", value=text,
-                allowed="--set path=value", hint="for example --set train.steps=5000",
-            )  # fmt: skip
+                f"{text!r} is not path=value",
+                file="--set",
+                value=text,
+                allowed="--set path=value",
+                hint="for example --set train.steps=5000",
+            )
         if words.setdefault(path, word) != word:
             raise _twice("--set", dotted(path), words[path], word)
         _put(tree, path, typed(word), below, text)
@@ -143,9 +147,12 @@ def tunable_line(assignments: Sequence[str]) -> Document:
         name = name.strip().replace("-", "_")
         if not sign or not name.isidentifier():
             raise ConfigError(
-                f"{text!r} is not name=value", file="--tunable", value=text,
-                allowed="--tunable name=value", hint="for example --tunable lr=1e-4",
-            )  # fmt: skip
+                f"{text!r} is not name=value",
+                file="--tunable",
+                value=text,
+                allowed="--tunable name=value",
+                hint="for example --tunable lr=1e-4",
+            )
         given = marks.setdefault(("parameters", "tunable_values", name), Mark(0, 0, word))
         if given.raw != word:
             raise _twice("--tunable", name, str(given.raw), word)
@@ -156,10 +163,13 @@ def tunable_line(assignments: Sequence[str]) -> Document:
 
 def _twice(option: str, name: str, first: str, second: str) -> ConfigError:
     return ConfigError(
-        f"is given twice, differently: {first} and {second}", file=option, field=name,
-        value=second, allowed="one value a name",
+        f"is given twice, differently: {first} and {second}",
+        file=option,
+        field=name,
+        value=second,
+        allowed="one value a name",
         hint=f"keep one of {option} {name}={first} and {option} {name}={second}",
-    )  # fmt: skip
+    )
 
 
 def _put(tree: dict[str, Any], path: KeyPath, value: Any, below: Any, text: str) -> None:
@@ -188,9 +198,12 @@ def _into(item: Any, part: str | int, path: KeyPath, text: str) -> Any:
 
 def _no_item(path: KeyPath, text: str) -> ConfigError:
     return ConfigError(
-        "there is no such item to set", file="--set", field=dotted(path), value=text,
+        "there is no such item to set",
+        file="--set",
+        field=dotted(path),
+        value=text,
         hint="set the whole list: --set 'seeds=[1, 2, 3]'",
-    )  # fmt: skip
+    )
 
 
 def _look(tree: Any, path: KeyPath) -> Any:

@@ -48,19 +48,21 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
         return None
     for entry in table():
         when = entry["when"]
-        fits = (
-            str(algorithm).lower() == when["algorithm"]
-            and any(fnmatchcase(str(simulator), s) for s in when["simulators"])
-        )  # fmt: skip
+        fits = str(algorithm).lower() == when["algorithm"] and any(
+            fnmatchcase(str(simulator), s) for s in when["simulators"]
+        )
         if (preset == "auto" and fits) or preset == entry["name"]:
             return Document(entry["values"], {}, f"preset {entry['name']}")
     if preset == "auto":
         return None
     known = [e["name"] for e in table()]
     raise ConfigError(
-        "no such preset", field="learner.preset", value=preset,
-        allowed="auto, null, " + ", ".join(known), hint=nearest(preset, ["auto", *known]),
-    )  # fmt: skip
+        "no such preset",
+        field="learner.preset",
+        value=preset,
+        allowed="auto, null, " + ", ".join(known),
+        hint=nearest(preset, ["auto", *known]),
+    )
 
 
 _BUDGET = re.compile(r"after ([\d,]+) steps")

@@ -26,9 +26,20 @@ _REFERENCE = re.compile(
 PER_RUN = ("run_id", "seed")
 """Known only when a run starts; passed on only where declared or referenced."""
 EARLY = (
-    "schema", "name", "workload", "seeds", "backend", "backends", "resources", "budget",
-    "tracking", "requirements", "on_driver_loss", "study", "notify",
-)  # fmt: skip
+    "schema",
+    "name",
+    "workload",
+    "seeds",
+    "backend",
+    "backends",
+    "resources",
+    "budget",
+    "tracking",
+    "requirements",
+    "on_driver_loss",
+    "study",
+    "notify",
+)
 """Fields that are read before any run starts, and are the same for all of them."""
 
 
@@ -131,9 +142,12 @@ class Names:
             names = " and ".join(f"${n}" for n in names_of(text))
             self._problem(
                 f"{names}: known only when a run starts, and this is the same for all runs",
-                path, place, text, hint="leave it out here; paths that hold it may stand in "
+                path,
+                place,
+                text,
+                hint="leave it out here; paths that hold it may stand in "
                 "simulator, learner, train, evaluate, store and in parameters",
-            )  # fmt: skip
+            )
         else:
             self.late[path] = text
 
@@ -197,10 +211,13 @@ class Names:
                 return "$"
             if found["broken"]:
                 return self._problem(
-                    f"{found[0]} is no reference", path, place, text,
+                    f"{found[0]} is no reference",
+                    path,
+                    place,
+                    text,
                     allowed="$name, ${name}, ${env:NAME}, and $$ for a dollar sign",
                     hint="write $$ for a dollar sign",
-                )  # fmt: skip
+                )
             if found["env"]:
                 origins.append(Place(place.file, place.line, None, found[0]))
                 return self._environment(found["env"], path, place, secret, typed_env, found[0])
@@ -209,20 +226,26 @@ class Names:
                 # Its value would be recorded under a key that nobody masks.
                 return self._problem(
                     f"{found[0]} is a secret, and this value would be written into records",
-                    path, place, text,
+                    path,
+                    place,
+                    text,
                     allowed="secrets only under keys such as `password`, `token`, `api_key`",
                     hint="name the key so, and the reference is kept instead of the value",
-                )  # fmt: skip
+                )
             value, origin = self._name(name, path, place, seen, text)
             if isinstance(value, dict | list) and not whole:
                 kind = "list" if isinstance(value, list) else "mapping"
                 return self._problem(
-                    f"${name} is a {kind} and cannot stand inside a text", path, place, text,
+                    f"${name} is a {kind} and cannot stand inside a text",
+                    path,
+                    place,
+                    text,
                     hint=f"write {found[0]} alone",
-                )  # fmt: skip
+                )
             if origin is not None:
-                origins.append(Place(origin.file, origin.line, origin.raw, origin.through
-                                     or found[0]))  # fmt: skip
+                origins.append(
+                    Place(origin.file, origin.line, origin.raw, origin.through or found[0])
+                )
             return value
 
         if whole:
@@ -237,10 +260,13 @@ class Names:
         value = os.environ.get(name)
         if value is None:
             return self._problem(
-                f"the environment has no variable {name}", path, place, text,
+                f"the environment has no variable {name}",
+                path,
+                place,
+                text,
                 allowed="the name of a variable that is set",
                 hint=f"set it: export {name}=…",
-            )  # fmt: skip
+            )
         if secret:
             register_secret(value)
             return text
@@ -248,10 +274,13 @@ class Names:
             register_secret(value)
             return self._problem(
                 f"the variable {name} holds a secret, and this value would be written into "
-                "records", path, place, text,
+                "records",
+                path,
+                place,
+                text,
                 allowed="secrets only under keys such as `password`, `token`, `api_key`",
                 hint="name the key so, and the reference is kept instead of the value",
-            )  # fmt: skip
+            )
         return typed(value) if typed_env else value
 
     def _name(
@@ -260,21 +289,31 @@ class Names:
         if name in seen:
             circle = " -> ".join(f"${n}" for n in (*seen[seen.index(name) :], name))
             return self._problem(
-                f"goes in a circle: {circle}", path, place, text,
+                f"goes in a circle: {circle}",
+                path,
+                place,
+                text,
                 hint="give one of them a value",
-            ), None  # fmt: skip
+            ), None
         if name not in self.values:
             if name in self.inactive:
                 return self._problem(
                     f"${name} is a tunable of the group {self.inactive[name]!r}, which is not "
-                    "active", path, place, text, hint="name it in parameters.tunable_params",
-                ), None  # fmt: skip
+                    "active",
+                    path,
+                    place,
+                    text,
+                    hint="name it in parameters.tunable_params",
+                ), None
             return self._problem(
-                f"${name} is not declared", path, place, text,
+                f"${name} is not declared",
+                path,
+                place,
+                text,
                 allowed=", ".join(f"${n}" for n in _sorted(self.values)) or "no names",
                 hint=nearest(name, _sorted(self.values))
                 + "; declare it under parameters.const_args, or write $$ for a dollar sign",
-            ), None  # fmt: skip
+            ), None
         self.used.add(name)
         value, origin = self.values[name]
         if isinstance(value, Late):
@@ -284,14 +323,27 @@ class Names:
             origin = deeper or origin
         return value, origin
 
-    def _problem(self, message: str, path: KeyPath, place: Place, text: str, *,
-                 hint: str, allowed: str | None = None) -> str:  # fmt: skip
+    def _problem(
+        self,
+        message: str,
+        path: KeyPath,
+        place: Place,
+        text: str,
+        *,
+        hint: str,
+        allowed: str | None = None,
+    ) -> str:
         self.problems.append(
             ConfigError(
-                message, file=place.file, line=place.line, field=dotted(path), value=text,
-                allowed=allowed, hint=hint,
+                message,
+                file=place.file,
+                line=place.line,
+                field=dotted(path),
+                value=text,
+                allowed=allowed,
+                hint=hint,
             )
-        )  # fmt: skip
+        )
         return text
 
 
@@ -366,9 +418,10 @@ def reveal(value: Any, lookup: Callable[[str], str | None] = os.environ.get) -> 
         secret = lookup(found["env"])
         if secret is None:
             raise ConfigError(
-                f"the environment has no variable {found['env']}", value=found[0],
+                f"the environment has no variable {found['env']}",
+                value=found[0],
                 hint="set it where the worker runs",
-            )  # fmt: skip
+            )
         register_secret(secret)
         return secret
 

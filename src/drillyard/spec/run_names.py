@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 
 LIMIT = 100
 FIELDS: dict[str, str] = {
-    "name": "the experiment", "workload": "rl, script, mock, composite, …",
-    "algorithm": "the learner's", "simulator": "its id", "budget": "200000-steps, 50-episodes",
-    "seed": "of the run, also 0", "trial": "from 1", "run": "t0001-s42", "backend": "its kind",
-    "date": "2026-01-31, UTC", "time": "235959, UTC",
-}  # fmt: skip
+    "name": "the experiment",
+    "workload": "rl, script, mock, composite, …",
+    "algorithm": "the learner's",
+    "simulator": "its id",
+    "budget": "200000-steps, 50-episodes",
+    "seed": "of the run, also 0",
+    "trial": "from 1",
+    "run": "t0001-s42",
+    "backend": "its kind",
+    "date": "2026-01-31, UTC",
+    "time": "235959, UTC",
+}
 """What a template may hold -> what it stands for."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
@@ -38,14 +45,16 @@ def fields_of(template: str) -> list[str]:
     for field in found:
         if field not in FIELDS:
             raise BadValue(
-                f"there is no field {{{field}}}", allowed=", ".join(f"{{{f}}}" for f in FIELDS),
+                f"there is no field {{{field}}}",
+                allowed=", ".join(f"{{{f}}}" for f in FIELDS),
                 hint=nearest(field, list(FIELDS)),
-            )  # fmt: skip
+            )
     if set("{}") & set(_FIELD.sub("", template)):
         raise BadValue(
-            "has a brace that belongs to no field", allowed="{field} without spaces, closed",
+            "has a brace that belongs to no field",
+            allowed="{field} without spaces, closed",
             hint="write {seed}, without spaces",
-        )  # fmt: skip
+        )
     return list(found)
 
 
@@ -69,12 +78,18 @@ def run_name(
         return None
     when = datetime.fromtimestamp(at, UTC)
     values: dict[str, Any] = {
-        "name": spec.name, "workload": spec.workload, "run": run, "seed": seed, "trial": trial,
+        "name": spec.name,
+        "workload": spec.workload,
+        "run": run,
+        "seed": seed,
+        "trial": trial,
         "algorithm": _last(spec.learner.algorithm if spec.learner else spec.workload),
         "simulator": _last(spec.simulator.id if spec.simulator else "none"),
-        "budget": _budget(spec), "backend": spec.backend.partition("/")[0],
-        "date": f"{when:%Y-%m-%d}", "time": f"{when:%H%M%S}",
-    }  # fmt: skip
+        "budget": _budget(spec),
+        "backend": spec.backend.partition("/")[0],
+        "date": f"{when:%Y-%m-%d}",
+        "time": f"{when:%H%M%S}",
+    }
     # Parts are made legal first, so that an id such as ALE/Pong-v5 costs no hash.
     plain = {name: re.sub(r"[^A-Za-z0-9._=-]+", "-", str(v)) for name, v in values.items()}
     return file_name(_FIELD.sub(lambda m: plain[m[1]], spec.run_name), LIMIT)

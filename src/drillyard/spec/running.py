@@ -17,34 +17,41 @@ class ResourcesSpec(Strict):
     """What runs are given."""
 
     workers: Annotated[int, Field(ge=1, le=10_000), NotBool] | None = Field(
-        None, description="Runs side by side; default: 2, and where machines are rented one a "
+        None,
+        description="Runs side by side; default: 2, and where machines are rented one a "
         "run that is known beforehand.",
-    )  # fmt: skip
+    )
     threads: Annotated[int, Field(ge=1, le=1024), NotBool] = Field(
         1, description="Threads of a run."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where tensors live; `auto`: where the learner is faster, measured "
+        "auto",
+        description="Where tensors live; `auto`: where the learner is faster, measured "
         "once where there is a GPU.",
-    )  # fmt: skip
+    )
     gpus: Annotated[int, Field(ge=0, le=64), NotBool] = Field(
         0,
         description="GPUs a run is given, shared in turn where there are fewer; refused in "
         "setup when they are not usable.",
     )
     precision: Literal["full", "mixed"] = Field(
-        "full", exclude_if=lambda value: value == "full", description="`mixed`: updates compute "
+        "full",
+        exclude_if=lambda value: value == "full",
+        description="`mixed`: updates compute "
         "in bfloat16 what bears it; for `device: cuda` and algorithms that rate actions.",
-    )  # fmt: skip
+    )
     deterministic: bool = Field(
-        False, exclude_if=lambda value: not value, description="Only operations that give the "
-        "same twice, on a GPU too; slower there.",
-    )  # fmt: skip
+        False,
+        exclude_if=lambda value: not value,
+        description="Only operations that give the same twice, on a GPU too; slower there.",
+    )
     limit: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, exclude_if=lambda value: value is None, description="Name of a global concurrency "
+        None,
+        exclude_if=lambda value: value is None,
+        description="Name of a global concurrency "
         "limit in Prefect: the experiment begins when as many of its slots are free as there are "
         "workers, and holds them until its teardown.",
-    )  # fmt: skip
+    )
 
 
 class BudgetSpec(Strict):
@@ -57,13 +64,14 @@ class BudgetSpec(Strict):
         None, description="Most that machines may cost, in the price list's currency."
     )
     stall_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
-        600.0, description="Longest time without an environment step, in seconds: a training or "
+        600.0,
+        description="Longest time without an environment step, in seconds: a training or "
         "evaluation that hangs ends as TIMED_OUT; null: it may take for ever.",
-    )  # fmt: skip
+    )
     check_s: Annotated[float, Field(gt=0), NotBool] | None = Field(
-        20.0, description="The same for one reset or step while the simulator is checked before "
-        "a run.",
-    )  # fmt: skip
+        20.0,
+        description="The same for one reset or step while the simulator is checked before a run.",
+    )
 
 
 class StoreTarget(Strict):
@@ -78,14 +86,17 @@ class TrackingSpec(Strict):
     """Where curves are mirrored to."""
 
     mlflow: str | None = Field(
-        "auto", description="`auto`: MLFLOW_TRACKING_URI or the store's own `mlflow.db`; a URI; "
-        "null: off."
-    )  # fmt: skip
+        "auto",
+        description="`auto`: MLFLOW_TRACKING_URI or the store's own `mlflow.db`; a URI; "
+        "null: off.",
+    )
     tensorboard: bool = Field(True, description="Write TensorBoard event files too.")
     register_as: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)] | None = Field(
-        None, exclude_if=lambda value: value is None, description="Name of a model in MLflow's "
+        None,
+        exclude_if=lambda value: value is None,
+        description="Name of a model in MLflow's "
         "registry: once every run is finished, the best policy becomes a version of it.",
-    )  # fmt: skip
+    )
 
 
 class PerRun(Strict):

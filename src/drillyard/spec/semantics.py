@@ -23,9 +23,20 @@ from drillyard.system.redaction import has_userinfo, is_secret_key, looks_secret
 _TRACKING_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "databricks", "azureml"}
 _METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data", "metadata.azure.com"}
 _SYSTEM_FOLDERS = (
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root/.ssh", "/run", "/sbin", "/sys",
-    "/usr", "/var/lib", "/var/run",
-)  # fmt: skip
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/proc",
+    "/root/.ssh",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib",
+    "/var/run",
+)
 _REFERENCE = re.compile(r"(?:\$\{(?:env|file):[^}]+\}|(?:env|file|secret):[^\s:][^\s]*)\Z")
 _PINNED = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,\s-]+\])?\s*===?\s*[A-Za-z0-9.!+_-]+\Z"
@@ -48,8 +59,16 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
     """
     found: list[ConfigError] = []
     for part in (
-        _names, _stores, _tracking, _notify, _requirements, _learner, _numerics, _lessons, _study,
-    ):  # fmt: skip
+        _names,
+        _stores,
+        _tracking,
+        _notify,
+        _requirements,
+        _learner,
+        _numerics,
+        _lessons,
+        _study,
+    ):
         found.extend(part(spec))
     return found
 
@@ -71,18 +90,22 @@ def secrets_in(tree: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
         key = next((p for p in reversed(path) if isinstance(p, str)), "")
         if is_secret_key(key) or (looks_secret(tree) and not has_userinfo(tree)):
             yield ConfigError(
-                "a secret stands in the file", field=dotted(path), value="***",
+                "a secret stands in the file",
+                field=dotted(path),
+                value="***",
                 allowed="a reference: ${env:NAME}",
                 hint=f"put it into the environment and write {key}: ${{env:{key.upper()}}}; and "
                 "change the secret, now that it was in a file",
-            )  # fmt: skip
+            )
         elif has_userinfo(tree):
             yield ConfigError(
-                "a URL with a user name or password in it", field=dotted(path),
-                value=redact(tree), allowed="a URL without credentials",
+                "a URL with a user name or password in it",
+                field=dotted(path),
+                value=redact(tree),
+                allowed="a URL without credentials",
                 hint="give them in the environment (for MLflow: MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD)",
-            )  # fmt: skip
+            )
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -98,14 +121,20 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
     for number, name in enumerate(spec.baselines):
         if name in spec.baselines[:number]:
             yield ConfigError(
-                "stands there twice", field=f"baselines[{number}]", value=name,
-                allowed="each baseline once", hint="delete one of them",
-            )  # fmt: skip
+                "stands there twice",
+                field=f"baselines[{number}]",
+                value=name,
+                allowed="each baseline once",
+                hint="delete one of them",
+            )
         if name == "agent":
             yield ConfigError(
-                "is what the trained policy is called", field=f"baselines[{number}]", value=name,
-                allowed="any other name", hint="register it under another name",
-            )  # fmt: skip
+                "is what the trained policy is called",
+                field=f"baselines[{number}]",
+                value=name,
+                allowed="any other name",
+                hint="register it under another name",
+            )
     for kind in spec.backends:
         yield from _registered("backends", kind, f"backends.{kind}")
 
@@ -135,14 +164,20 @@ def _registered(
         module, _, attribute = name.partition(":")
         if not module or not attribute or not all(p.isidentifier() for p in module.split(".")):
             yield ConfigError(
-                "is no `module:Class`", field=field, value=name,
-                allowed="a registered name, or module:Class", hint=nearest(name, known),
-            )  # fmt: skip
+                "is no `module:Class`",
+                field=field,
+                value=name,
+                allowed="a registered name, or module:Class",
+                hint=nearest(name, known),
+            )
     elif name not in known:
         yield ConfigError(
-            f"unknown {kind[:-1]} {name!r}", field=field, value=shown or name,
-            allowed=", ".join(known) or "none are installed", hint=nearest(name.lower(), known),
-        )  # fmt: skip
+            f"unknown {kind[:-1]} {name!r}",
+            field=field,
+            value=shown or name,
+            allowed=", ".join(known) or "none are installed",
+            hint=nearest(name.lower(), known),
+        )
 
 
 # -- places that are written to -------------------------------------------------------------------
@@ -168,9 +203,11 @@ def check_store_url(url: str) -> None:
     """
     if has_userinfo(url):
         raise ConfigError(
-            "a URL with a user name or password in it", value=redact(url),
-            allowed="a URL without credentials", hint="give credentials in the environment",
-        )  # fmt: skip
+            "a URL with a user name or password in it",
+            value=redact(url),
+            allowed="a URL without credentials",
+            hint="give credentials in the environment",
+        )
     if not url.strip():
         raise ConfigError("is empty", value=url, allowed="a folder or URL", hint="./results")
     decoded = unquote(unquote(url))
@@ -178,25 +215,32 @@ def check_store_url(url: str) -> None:
     allowed = ["a folder", "mlflow", *(f"{n}://…" for n in names("stores") if n != "memory")]
     if scheme and scheme not in names("stores") and scheme != "mlflow":
         reason = (
-            "an address of machine metadata" if is_metadata(url)
+            "an address of machine metadata"
+            if is_metadata(url)
             else f"scheme {scheme!r} is not one that can be written to"
-        )  # fmt: skip
+        )
         raise ConfigError(
-            reason, value=url, allowed=", ".join(allowed),
+            reason,
+            value=url,
+            allowed=", ".join(allowed),
             hint=nearest(scheme, names("stores")) + "; `drillyard list plugins` shows them",
-        )  # fmt: skip
+        )
     remote = scheme not in ("", "file")
     path = decoded.split("://", 1)[-1] if scheme else decoded
     if ".." in re.split(r"[/\\]", path) and (remote or scheme == "file" or decoded != url):
         raise ConfigError(
-            "leads out of its folder", value=url, allowed="a path without `..`",
+            "leads out of its folder",
+            value=url,
+            allowed="a path without `..`",
             hint="write the folder that is meant",
-        )  # fmt: skip
+        )
     if not remote and any(path == f or path.startswith(f + "/") for f in _SYSTEM_FOLDERS):
         raise ConfigError(
-            "is a folder of the system", value=url, allowed="a folder of yours",
+            "is a folder of the system",
+            value=url,
+            allowed="a folder of yours",
             hint="./drillyard-runs, or a folder in your home",
-        )  # fmt: skip
+        )
 
 
 def is_metadata(url: str) -> bool:
@@ -206,8 +250,9 @@ def is_metadata(url: str) -> bool:
         return True
     try:
         # Also the decimal and hexadecimal forms of an address: 2852039166, 0xa9fea9fe.
-        address = ipaddress.ip_address(int(host, 0) if re.match(r"(0x[0-9a-f]+|\d+)\Z", host)
-                                       else host)  # fmt: skip
+        address = ipaddress.ip_address(
+            int(host, 0) if re.match(r"(0x[0-9a-f]+|\d+)\Z", host) else host
+        )
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None) or address
@@ -218,31 +263,40 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
     uri, name = spec.tracking.mlflow, spec.tracking.register_as
     if name is not None and (uri is None or spec.workload != "rl"):
         yield ConfigError(
-            "needs an MLflow server" if uri is None else "is for policies", value=name,
-            field="tracking.register_as", allowed="workload: rl, with tracking.mlflow",
+            "needs an MLflow server" if uri is None else "is for policies",
+            value=name,
+            field="tracking.register_as",
+            allowed="workload: rl, with tracking.mlflow",
             hint="delete `register_as:`, or `mlflow: null`",
-        )  # fmt: skip
+        )
     if uri in (None, "auto"):
         return
     assert uri is not None
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if is_metadata(uri):
         yield ConfigError(
-            "an address of machine metadata", field="tracking.mlflow", value=uri,
-            allowed="the address of an MLflow server", hint="for example http://127.0.0.1:5000",
-        )  # fmt: skip
+            "an address of machine metadata",
+            field="tracking.mlflow",
+            value=uri,
+            allowed="the address of an MLflow server",
+            hint="for example http://127.0.0.1:5000",
+        )
     elif scheme not in _TRACKING_SCHEMES:
         yield ConfigError(
-            "is no tracking URI", field="tracking.mlflow", value=uri,
+            "is no tracking URI",
+            field="tracking.mlflow",
+            value=uri,
             allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
             hint="null switches MLflow off; auto writes mlflow.db into the store",
-        )  # fmt: skip
+        )
     elif scheme == "azureml" and any(target.url == "mlflow" for target in spec.store):
         yield ConfigError(
             "keeps no files for who has not Microsoft's client, and `store` has `mlflow`",
-            field="tracking.mlflow", value=uri, allowed="another server, or another target",
+            field="tracking.mlflow",
+            value=uri,
+            allowed="another server, or another target",
             hint="store: [{url: az://account/container/folder}]",
-        )  # fmt: skip
+        )
 
 
 def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
@@ -253,10 +307,12 @@ def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
     problem = "is half a reference" if "${" in spec.notify else problem_of(spec.notify)
     if problem is not None:
         yield ConfigError(
-            problem, field="notify", value=redact(spec.notify),
+            problem,
+            field="notify",
+            value=redact(spec.notify),
             allowed="https://host/path, http:// on this machine alone, or ${env:NAME}",
             hint="put the whole address into the environment and write notify: ${env:WEBHOOK}",
-        )  # fmt: skip
+        )
 
 
 def _requirements(spec: ExperimentSpec) -> Iterator[ConfigError]:
@@ -265,10 +321,12 @@ def _requirements(spec: ExperimentSpec) -> Iterator[ConfigError]:
             package = re.match(r"[A-Za-z0-9._-]+", line)
             bare = package[0] if package and "://" not in line else "name"
             yield ConfigError(
-                "is not pinned", field=f"requirements[{number}]", value=redact(line),
+                "is not pinned",
+                field=f"requirements[{number}]",
+                value=redact(line),
                 allowed="name==version from the package index; no URLs, no ranges",
                 hint=f"write {bare}==1.2.3, so that every worker installs the same",
-            )  # fmt: skip
+            )
 
 
 # -- what other modules know ----------------------------------------------------------------------
@@ -301,10 +359,12 @@ def _arguments(learner: LearnerSpec, train: TrainSpec | None) -> Iterator[Config
         own = key in ARGUMENTS[learner.algorithm]
         if theirs and theirs != f"learner.args.{key}" and not own:
             yield ConfigError(
-                f"unknown argument {key!r}", field=f"learner.args.{key}", value=key,
+                f"unknown argument {key!r}",
+                field=f"learner.args.{key}",
+                value=key,
                 allowed="Stable-Baselines3's own argument names",
                 hint=f"did you mean {theirs!r}?",
-            )  # fmt: skip
+            )
             return
     if train is None:
         return
@@ -322,23 +382,32 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
     name = learner.algorithm if learner is not None else spec.workload
     if resources.deterministic and not ours:
         yield ConfigError(
-            f"is not offered for {name}", field="resources.deterministic", value=True,
-            allowed="with the built-in algorithms and `engine: sb3`", hint="leave it out",
-        )  # fmt: skip
+            f"is not offered for {name}",
+            field="resources.deterministic",
+            value=True,
+            allowed="with the built-in algorithms and `engine: sb3`",
+            hint="leave it out",
+        )
     if resources.precision == "full":
         return
     bears = [each for each in ARGUMENTS if each not in NOT_MIXED]
     why = NOT_MIXED.get(name) if ours else f"it is not offered for {name}"
     if why is not None:
         yield ConfigError(
-            f"is not for this learner: {why}", field="resources.precision", value="mixed",
-            allowed=f"with {', '.join(bears)} and `engine: sb3`", hint="leave it out",
-        )  # fmt: skip
+            f"is not for this learner: {why}",
+            field="resources.precision",
+            value="mixed",
+            allowed=f"with {', '.join(bears)} and `engine: sb3`",
+            hint="leave it out",
+        )
     elif resources.device != "cuda":
         yield ConfigError(
-            "saves time on a GPU only", field="resources.precision", value="mixed",
-            allowed="with resources.device: cuda", hint="leave it out, or set the device",
-        )  # fmt: skip
+            "saves time on a GPU only",
+            field="resources.precision",
+            value="mixed",
+            allowed="with resources.device: cuda",
+            hint="leave it out, or set the device",
+        )
 
 
 def _lessons(spec: ExperimentSpec) -> Iterator[ConfigError]:

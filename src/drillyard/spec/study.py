@@ -23,8 +23,13 @@ STARTUP = 10
 """So many trials of a model are drawn by chance before it is asked."""
 GENERATION = 20
 """Trials of a generation of ``nsga2``."""
-BY_CHANCE = {"tpe": STARTUP, "gp": STARTUP, SMAC: STARTUP, "cma-es": STARTUP + 6,
-             "nsga2": STARTUP + GENERATION}  # fmt: skip
+BY_CHANCE = {
+    "tpe": STARTUP,
+    "gp": STARTUP,
+    SMAC: STARTUP,
+    "cma-es": STARTUP + 6,
+    "nsga2": STARTUP + GENERATION,
+}
 """Chooser -> trials that no earlier result changes: the first generation is drawn by chance, too.
 
 That of ``cma-es`` has six trials for two parameters, and more for more of them.
@@ -67,9 +72,10 @@ class PrunerSpec(Strict):
         "among the best of its rung; `wilcoxon`: worse than the best trial, seed against seed."
     )
     metric: str | None = Field(
-        None, description="The curve that is compared; default: `eval/mean_reward` of an rl "
-        "experiment, else the metric of the objective."
-    )  # fmt: skip
+        None,
+        description="The curve that is compared; default: `eval/mean_reward` of an rl "
+        "experiment, else the metric of the objective.",
+    )
     startup_trials: Annotated[int, Field(ge=0), NotBool] = Field(
         4, description="median: so many trials are never cut short."
     )
@@ -127,18 +133,21 @@ class PopulationSpec(Strict):
     generations: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
         description="Into how many equal parts `train.steps` are cut; after each of them the "
         "members are compared."
-    )  # fmt: skip
+    )
     quantile: Annotated[float, Field(gt=0, le=0.5), NotBool] = Field(
-        0.25, description="This share of the worst go on from one of as many best ones; at least "
-        "one does."
-    )  # fmt: skip
+        0.25,
+        description="This share of the worst go on from one of as many best ones; at least "
+        "one does.",
+    )
     resample: Annotated[float, Field(ge=0, le=1), NotBool] = Field(
         0.25, description="How probable it is that a value of such a member is drawn anew."
     )
     factors: list[PositiveFloat] = Field(
-        default_factory=lambda: [0.8, 1.2], min_length=1, description="Otherwise it is multiplied "
-        "by one of these; a category becomes one of its neighbours in `values`."
-    )  # fmt: skip
+        default_factory=lambda: [0.8, 1.2],
+        min_length=1,
+        description="Otherwise it is multiplied "
+        "by one of these; a category becomes one of its neighbours in `values`.",
+    )
 
     @property
     def trials(self) -> int:
@@ -154,13 +163,15 @@ class StudySpec(Strict):
         json_schema_extra={"enum": list(CHOOSERS)},
     )
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), NotBool] | None = Field(
-        None, description="How many in all, also after a resume; default of `list`, `manual` and "
-        "`grid`: all of them; `pbt` has members x generations."
-    )  # fmt: skip
+        None,
+        description="How many in all, also after a resume; default of `list`, `manual` and "
+        "`grid`: all of them; `pbt` has members x generations.",
+    )
     objectives: list[ObjectiveSpec] = Field(
-        default_factory=list, description="What is best; several: a front of compromises. Default "
-        "of an rl experiment: evaluate/return, max."
-    )  # fmt: skip
+        default_factory=list,
+        description="What is best; several: a front of compromises. Default "
+        "of an rl experiment: evaluate/return, max.",
+    )
     defaults_first: bool = Field(
         True, description="The first trial of random, pbt and the models has the defaults."
     )
@@ -168,43 +179,49 @@ class StudySpec(Strict):
         default_factory=list, description="What an assignment must fulfil: `n_steps % batch == 0`."
     )
     experiments: list[dict[str, Any]] = Field(
-        default_factory=list, description="list: parts of an experiment each, laid over the file, "
-        "and `label`."
-    )  # fmt: skip
+        default_factory=list,
+        description="list: parts of an experiment each, laid over the file, and `label`.",
+    )
     only: list[str | PositiveInt] = Field(
-        default_factory=list, description="list: only these of the experiments are begun, by "
-        "label, or by number from 1; default: all."
-    )  # fmt: skip
+        default_factory=list,
+        description="list: only these of the experiments are begun, by "
+        "label, or by number from 1; default: all.",
+    )
     cycles: list[dict[str, Any]] = Field(
         default_factory=list, description="manual: values of tunables, gone through in a circle."
     )
     grid: dict[str, list[Any] | PositiveInt] = Field(
-        default_factory=dict, description="grid: a tunable's values, or how many; default 5 of a "
-        "number, all of a categorical."
-    )  # fmt: skip
+        default_factory=dict,
+        description="grid: a tunable's values, or how many; default 5 of a "
+        "number, all of a categorical.",
+    )
     population: PopulationSpec | None = Field(
-        None, description="pbt: how many members, how often they are compared.",
+        None,
+        description="pbt: how many members, how often they are compared.",
         exclude_if=lambda value: value is None,
-    )  # fmt: skip
+    )
     pruner: PrunerSpec | None = Field(None, description="Gives bad trials up early.")
     budget: StudyBudget = Field(
         default_factory=lambda: StudyBudget(), description="Ends the study early."
     )
     max_failures: PositiveInt | None = Field(
-        None, description="So many failed trials stop the study; default: a quarter of `trials`, "
-        "3 at least."
-    )  # fmt: skip
+        None,
+        description="So many failed trials stop the study; default: a quarter of `trials`, "
+        "3 at least.",
+    )
     confirm: Annotated[int, Field(ge=0, le=1000), NotBool] | None = Field(
-        None, description="Fresh seeds on which the winner is run again; 0: not; default: as many "
-        "as `seeds`, and none for list, manual and one-shot."
-    )  # fmt: skip
+        None,
+        description="Fresh seeds on which the winner is run again; 0: not; default: as many "
+        "as `seeds`, and none for list, manual and one-shot.",
+    )
     auto: MoreSeedsSpec | None = Field(
         None, description="Adds seeds until the comparison is decided; `seeds: auto` is the same."
     )
     storage: str | None = Field(
-        None, description="Where Optuna keeps what it learned: `postgresql://host/database`, or "
-        "`sqlite:///file.db`; null: a file beside the results."
-    )  # fmt: skip
+        None,
+        description="Where Optuna keeps what it learned: `postgresql://host/database`, or "
+        "`sqlite:///file.db`; null: a file beside the results.",
+    )
     seed: Seed = Field(0, description="Of the chooser: the same seed chooses the same.")
 
     @field_validator("storage")
@@ -212,10 +229,11 @@ class StudySpec(Strict):
     def _a_database(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("sqlite:///", "postgresql://")):
             raise BadValue(
-                "is no database of a study", value=value,
+                "is no database of a study",
+                value=value,
                 allowed="postgresql://host:port/database, sqlite:///file.db, or null",
                 hint="null keeps it beside the results",
-            )  # fmt: skip
+            )
         return value
 
     @field_validator("constraints")
@@ -233,47 +251,65 @@ class StudySpec(Strict):
         for key, chooser in belongs.items():
             if getattr(self, key) and self.chooser != chooser:
                 raise BadValue(
-                    f"`{key}:` belongs to the chooser {chooser}", key=key,
+                    f"`{key}:` belongs to the chooser {chooser}",
+                    key=key,
                     allowed=f"chooser: {chooser}",
                     hint=f"write `chooser: {chooser}`, or delete it",
-                )  # fmt: skip
+                )
         for key, chooser in (("experiments", "list"), ("cycles", "manual")):
             if self.chooser == chooser and not getattr(self, key):
                 raise BadValue(
-                    f"the chooser {chooser} needs `{key}:`", key="chooser",
+                    f"the chooser {chooser} needs `{key}:`",
+                    key="chooser",
                     allowed=f"a list under `{key}:`",
                     hint="add `experiments: [{learner: {algorithm: ppo}}, …]`"
-                    if chooser == "list" else "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`",
-                )  # fmt: skip
+                    if chooser == "list"
+                    else "add `cycles: [{lr: 0.001}, {lr: 0.0001}]`",
+                )
         self._population_fits()
         if self.trials is None and self.chooser not in (*FIXED, POPULATION):
             raise BadValue(
                 f"the chooser {self.chooser} never ends by itself: say how many `trials`",
-                key="chooser", allowed="trials: a number", hint="add `trials: 40`",
-            )  # fmt: skip
+                key="chooser",
+                allowed="trials: a number",
+                hint="add `trials: 40`",
+            )
         if self.storage is not None and self.chooser not in MODELS:
             raise BadValue(
-                f"the chooser {self.chooser} learns nothing that could be kept", key="storage",
-                allowed="with tpe, gp, nsga2 and cma-es", hint="delete `storage:`",
-            )  # fmt: skip
+                f"the chooser {self.chooser} learns nothing that could be kept",
+                key="storage",
+                allowed="with tpe, gp, nsga2 and cma-es",
+                hint="delete `storage:`",
+            )
         if self.auto is not None and self.auto.start > self.auto.most:
-            raise BadValue("begins with more seeds than its cap", key="auto",
-                           allowed="start <= most", hint="raise `most`")  # fmt: skip
+            raise BadValue(
+                "begins with more seeds than its cap",
+                key="auto",
+                allowed="start <= most",
+                hint="raise `most`",
+            )
         names = [o.name for o in self.objectives]
         if len(set(names)) != len(names):
-            raise BadValue("an objective stands there twice", key="objectives",
-                           allowed="each metric once", hint="delete one of them")  # fmt: skip
+            raise BadValue(
+                "an objective stands there twice",
+                key="objectives",
+                allowed="each metric once",
+                hint="delete one of them",
+            )
         if len(names) > 1 and self.chooser in ("cma-es", SMAC):
             raise BadValue(
-                f"{self.chooser} has one objective only", key="objectives",
+                f"{self.chooser} has one objective only",
+                key="objectives",
                 allowed="one objective, or the chooser nsga2, tpe or gp",
                 hint="write `chooser: nsga2`",
-            )  # fmt: skip
+            )
         if len(names) > 1 and self.pruner is not None:
             raise BadValue(
-                "a pruner compares by one objective", key="pruner",
-                allowed="one objective", hint="delete `pruner:`, or keep one objective",
-            )  # fmt: skip
+                "a pruner compares by one objective",
+                key="pruner",
+                allowed="one objective",
+                hint="delete `pruner:`, or keep one objective",
+            )
         return self
 
     def _population_fits(self) -> None:
@@ -281,16 +317,19 @@ class StudySpec(Strict):
         if self.chooser != POPULATION:
             if self.population is not None:
                 raise BadValue(
-                    "`population:` belongs to the chooser pbt", key="population",
-                    allowed="chooser: pbt", hint="write `chooser: pbt`, or delete it",
-                )  # fmt: skip
+                    "`population:` belongs to the chooser pbt",
+                    key="population",
+                    allowed="chooser: pbt",
+                    hint="write `chooser: pbt`, or delete it",
+                )
             return
         if self.population is None:
             raise BadValue(
-                "the chooser pbt needs `population:`", key="chooser",
+                "the chooser pbt needs `population:`",
+                key="chooser",
                 allowed="population: {members: …, generations: …}",
                 hint="add `population: {members: 8, generations: 10}`",
-            )  # fmt: skip
+            )
         without = {
             "trials": "has members x generations trials",
             "pruner": "gives up nobody: bad members go on from good ones",
@@ -301,14 +340,19 @@ class StudySpec(Strict):
         for key, why in without.items():
             if getattr(self, key):
                 raise BadValue(
-                    f"the chooser pbt {why}", key=key, value=getattr(self, key),
-                    allowed=f"pbt without `{key}`", hint=f"delete `{key}:`",
-                )  # fmt: skip
+                    f"the chooser pbt {why}",
+                    key=key,
+                    value=getattr(self, key),
+                    allowed=f"pbt without `{key}`",
+                    hint=f"delete `{key}:`",
+                )
         if len(self.objectives) > 1:
             raise BadValue(
-                "the chooser pbt compares by one objective", key="objectives",
-                allowed="one objective", hint="keep one of them, or write `chooser: nsga2`",
-            )  # fmt: skip
+                "the chooser pbt compares by one objective",
+                key="objectives",
+                allowed="one objective",
+                hint="keep one of them, or write `chooser: nsga2`",
+            )
 
     @property
     def planned(self) -> int | None:

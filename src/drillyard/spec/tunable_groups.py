@@ -42,28 +42,35 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
         if not isinstance(document.value, dict):
             problems.append(
                 ConfigError(
-                    "holds no groups of tunables", file=name, line=1,
+                    "holds no groups of tunables",
+                    file=name,
+                    line=1,
                     allowed="{group: {cost, params: {name: {type, range or values, default}}}}",
                     hint="begin with `group:`, and `params:` below it",
                 )
-            )  # fmt: skip
+            )
             continue
         for group, body in document.value.items():
             if group in groups and groups[group] != body:
                 problems.append(
                     ConfigError(
-                        "is declared twice, differently", file=name,
-                        line=document.line((group,)), field=f"parameters.tunables.{group}",
-                        value=group, allowed="one declaration a group",
+                        "is declared twice, differently",
+                        file=name,
+                        line=document.line((group,)),
+                        field=f"parameters.tunables.{group}",
+                        value=group,
+                        allowed="one declaration a group",
                         hint="rename one of them, or delete it",
                     )
-                )  # fmt: skip
+                )
             groups.setdefault(group, body)
         merged.places.update(
-            {("parameters", "tunables", *path): Place(name, mark.line, mark.raw)
-             for path, mark in document.marks.items()
-             if path and ("parameters", "tunables", *path) not in merged.places}
-        )  # fmt: skip
+            {
+                ("parameters", "tunables", *path): Place(name, mark.line, mark.raw)
+                for path, mark in document.marks.items()
+                if path and ("parameters", "tunables", *path) not in merged.places
+            }
+        )
     if files and isinstance(merged.tree.get("parameters"), dict):
         merged.tree["parameters"]["tunables"] = groups
     return groups
@@ -122,8 +129,9 @@ def _by_reference(name: Any, mapping: Any, place: Place, problems: list[ConfigEr
             field="parameters.tunable_params",
             value=name,
             allowed=", ".join(known) or "globals have no tunable_params_map",
-            hint=nearest(key, known) if known
+            hint=nearest(key, known)
+            if known
             else "give it in a globals file: tunable_params_map: {" + key + ": [group]}",
         )
-    )  # fmt: skip
+    )
     return []

@@ -26,9 +26,11 @@ def inside(value: str) -> str:
     """
     path = PurePosixPath(value.replace("\\", "/"))
     if not value.strip() or path.is_absolute() or ".." in path.parts:
-        raise BadValue("is no path inside the working folder",
-                       allowed="a path without `..` that does not begin with /",
-                       hint="for example results/metrics.csv")  # fmt: skip
+        raise BadValue(
+            "is no path inside the working folder",
+            allowed="a path without `..` that does not begin with /",
+            hint="for example results/metrics.csv",
+        )
     return value
 
 
@@ -58,9 +60,10 @@ class EnvironmentSpec(Strict):
         "all", description="Which parameters become variables, by name."
     )
     rename: dict[str, str] = Field(
-        default_factory=dict, description="Parameter: variable. Other parameters keep their "
-        "names, with `_` for what a variable cannot hold."
-    )  # fmt: skip
+        default_factory=dict,
+        description="Parameter: variable. Other parameters keep their "
+        "names, with `_` for what a variable cannot hold.",
+    )
 
     @field_validator("rename")
     @classmethod
@@ -69,8 +72,9 @@ class EnvironmentSpec(Strict):
             if not _VARIABLE.match(variable):
                 raise BadValue(
                     f"{variable!r} is no name of an environment variable",
-                    allowed="letters, digits and _, no digit first", hint="for example MY_RATE",
-                )  # fmt: skip
+                    allowed="letters, digits and _, no digit first",
+                    hint="for example MY_RATE",
+                )
         return value
 
 
@@ -78,13 +82,15 @@ class ResultsSpec(Strict):
     """Where the metrics of a script are found."""
 
     stdout: str | None = Field(
-        None, description="Regular expression with two groups, name and value; each match in the "
-        "output of `run` is a metric. `^` and `$` are the ends of lines."
-    )  # fmt: skip
+        None,
+        description="Regular expression with two groups, name and value; each match in the "
+        "output of `run` is a metric. `^` and `$` are the ends of lines.",
+    )
     file: str | None = Field(
-        None, description="A .csv (lines `metric,value`, or names above one row of values) or "
-        ".json file in the working folder. It wins over the output."
-    )  # fmt: skip
+        None,
+        description="A .csv (lines `metric,value`, or names above one row of values) or "
+        ".json file in the working folder. It wins over the output.",
+    )
 
     @field_validator("stdout")
     @classmethod
@@ -95,15 +101,16 @@ class ResultsSpec(Strict):
             groups = re.compile(value).groups
         except re.error as error:
             raise BadValue(
-                f"is no regular expression: {error}", allowed="a regular expression of Python",
+                f"is no regular expression: {error}",
+                allowed="a regular expression of Python",
                 hint="escape brackets that are meant as they are: \\\\( and \\\\[",
-            ) from None  # fmt: skip
+            ) from None
         if groups != 2:
             raise BadValue(
                 f"has {groups} groups; two are needed, the metric's name and value",
                 allowed="a regular expression with two groups",
                 hint="for example '(\\w+)=([-+0-9.e]+)'",
-            )  # fmt: skip
+            )
         return value
 
     @field_validator("file")
@@ -113,8 +120,11 @@ class ResultsSpec(Strict):
             value is not None
             and PurePosixPath(inside(value)).suffix.lower() not in RESULT_SUFFIXES
         ):
-            raise BadValue("is no .csv or .json file", allowed="a .csv or .json file",
-                           hint="for example metrics.json")  # fmt: skip
+            raise BadValue(
+                "is no .csv or .json file",
+                allowed="a .csv or .json file",
+                hint="for example metrics.json",
+            )
         return value
 
 
@@ -127,13 +137,15 @@ class ScriptSpec(Strict):
         default_factory=list, description="Commands after `run`, also when something failed."
     )
     shell: bool = Field(
-        False, description="Give each line to `sh -c`. Otherwise a line is split into words and "
-        "no shell sees it."
-    )  # fmt: skip
+        False,
+        description="Give each line to `sh -c`. Otherwise a line is split into words and "
+        "no shell sees it.",
+    )
     abort_on_error: bool = Field(
-        True, description="Skip the lines behind one that failed. A run with a failed line fails "
-        "in any case."
-    )  # fmt: skip
+        True,
+        description="Skip the lines behind one that failed. A run with a failed line fails "
+        "in any case.",
+    )
     environment: EnvironmentSpec = Field(
         default_factory=lambda: EnvironmentSpec(), description="Parameters as variables."
     )
@@ -150,9 +162,9 @@ class ScriptSpec(Strict):
         default_factory=list, description="Copied out of the working folder after `setup`."
     )
     download: list[Download] = Field(
-        default_factory=list, description="Copied into the working folder after `run`, before "
-        "results are read."
-    )  # fmt: skip
+        default_factory=list,
+        description="Copied into the working folder after `run`, before results are read.",
+    )
     keep: list[str] = Field(
         default_factory=list, description="Globs of files in the working folder that are results."
     )
@@ -173,13 +185,19 @@ class ScriptSpec(Strict):
                     f"{line!r} cannot be split: {str(error).lower()}",
                     allowed="words, quoted as in a shell, or a list of words",
                     hint="close the quotes, or write a list: [python, train.py]",
-                ) from None  # fmt: skip
+                ) from None
             if not words or not words[0].strip():
-                raise BadValue("holds an empty command", allowed="commands with a word at least",
-                               hint="delete the empty line")  # fmt: skip
+                raise BadValue(
+                    "holds an empty command",
+                    allowed="commands with a word at least",
+                    hint="delete the empty line",
+                )
             if any("\0" in word for word in words):
-                raise BadValue("holds a command with a null character",
-                               allowed="visible characters", hint="delete it")  # fmt: skip
+                raise BadValue(
+                    "holds a command with a null character",
+                    allowed="visible characters",
+                    hint="delete it",
+                )
         return value
 
     @field_validator("parameters_file", "telemetry")
@@ -193,10 +211,11 @@ class ScriptSpec(Strict):
             for line in (*self.setup, *self.run, *self.teardown):
                 if not isinstance(line, str):
                     raise BadValue(
-                        f"{line!r} is a list of words, and `shell` wants lines", key="shell",
+                        f"{line!r} is a list of words, and `shell` wants lines",
+                        key="shell",
                         allowed="lines of text with `shell: true`",
                         hint=f"write {shlex.join(line)!r}, or shell: false",
-                    )  # fmt: skip
+                    )
         return self
 
 
@@ -213,9 +232,10 @@ class MockSpec(Strict):
         0.0, description="Standard deviation of the noise, in parts of the range; 0: none."
     )
     seed: Seed | Literal["random"] | None = Field(
-        None, description="Of the noise: a number; null takes the run's own seed; `random` is "
-        "another one each time."
-    )  # fmt: skip
+        None,
+        description="Of the noise: a number; null takes the run's own seed; `random` is "
+        "another one each time.",
+    )
     points: Annotated[int, Field(ge=0, le=100_000), NotBool] = Field(
         0, description="Points of a curve that rises to the score, for pruning; 0: none."
     )
@@ -227,8 +247,11 @@ class MockSpec(Strict):
     @classmethod
     def _names(cls, value: list[str]) -> list[str]:
         if any(not name.strip() for name in value) or len(set(value)) < len(value):
-            raise BadValue("holds an empty name, or one twice", allowed="each name once",
-                           hint="for example [score, loss]")  # fmt: skip
+            raise BadValue(
+                "holds an empty name, or one twice",
+                allowed="each name once",
+                hint="for example [score, loss]",
+            )
         return value
 
     @field_validator("range")
@@ -236,10 +259,12 @@ class MockSpec(Strict):
     def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] >= value[1]:
             raise BadValue(
-                "the second number must be greater than the first", allowed="[lowest, highest]",
-                hint=f"write [{value[1]:g}, {value[0]:g}]" if value[0] > value[1]
+                "the second number must be greater than the first",
+                allowed="[lowest, highest]",
+                hint=f"write [{value[1]:g}, {value[0]:g}]"
+                if value[0] > value[1]
                 else "for example [0, 1]",
-            )  # fmt: skip
+            )
         return value
 
 

@@ -60,8 +60,10 @@ def improvement_ends(
         y: The same of the other.
         confidence: 0 to 1.
     """
-    each = [(np.sign(a[..., :, None] - b[..., None, :]).mean(axis=(-2, -1)) + 1) / 2
-            for a, b in zip(x, y, strict=True)]  # fmt: skip
+    each = [
+        (np.sign(a[..., :, None] - b[..., None, :]).mean(axis=(-2, -1)) + 1) / 2
+        for a, b in zip(x, y, strict=True)
+    ]
     sizes = [(a.shape[-1], b.shape[-1]) for a, b in zip(x, y, strict=True)]
     value = np.mean(each, axis=0)
     degrees = max(1, sum(m + n - 2 for m, n in sizes))
@@ -120,11 +122,14 @@ def paired(x: Mapping[Hashable, float], y: Mapping[Hashable, float]) -> Paired |
         return None
     interval = mean_interval(differences)
     return Paired(
-        n=len(differences), difference=math.fsum(differences) / len(differences),
-        low=interval[0] if interval else None, high=interval[1] if interval else None,
-        wins=sum(d > 0 for d in differences), ties=sum(d == 0 for d in differences),
+        n=len(differences),
+        difference=math.fsum(differences) / len(differences),
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        wins=sum(d > 0 for d in differences),
+        ties=sum(d == 0 for d in differences),
         p=_wilcoxon(differences),
-    )  # fmt: skip
+    )
 
 
 def above(differences: Sequence[float], margin: float = 0.0) -> bool:

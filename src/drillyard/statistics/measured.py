@@ -34,5 +34,7 @@ def measured(n: int) -> dict[str, float]:
         n: At least 3; measured was the largest number that is not above it.
     """
     table = _table()
-    return {words: table[kind][max(k for k in table[kind] if k <= max(n, 3))]
-            for kind, words in KINDS.items()}  # fmt: skip
+    return {
+        words: table[kind][max(k for k in table[kind] if k <= max(n, 3))]
+        for kind, words in KINDS.items()
+    }

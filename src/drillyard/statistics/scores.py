@@ -101,9 +101,11 @@ def _gap_ends(strata: Sequence[Any], target: float, confidence: float) -> tuple[
 
 
 AGGREGATES: dict[str, Callable[[Sequence[Any], float], Any]] = {
-    "iqm": lambda strata, _: _iqm(strata), "mean": _mean, "median": _median,
+    "iqm": lambda strata, _: _iqm(strata),
+    "mean": _mean,
+    "median": _median,
     "optimality_gap": _gap,
-}  # fmt: skip
+}
 """Name -> tasks' runs and target to the number."""
 _ENDS: dict[str, Callable[[Sequence[Any], float, float], tuple[Any, Any]]] = {
     "iqm": lambda strata, _, confidence: iqm_ends(strata, confidence),

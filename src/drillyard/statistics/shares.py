@@ -60,8 +60,9 @@ def shares_above(strata: Sequence[Any], thresholds: Any) -> Any:
         thresholds: At which to look; the last axis of what comes back.
     """
     at = np.asarray(thresholds, dtype=np.float64)
-    return np.mean([(np.asarray(task)[..., None, :] > at[:, None]).mean(axis=-1)
-                    for task in strata], axis=0)  # fmt: skip
+    return np.mean(
+        [(np.asarray(task)[..., None, :] > at[:, None]).mean(axis=-1) for task in strata], axis=0
+    )
 
 
 def performance_profile(
@@ -81,9 +82,11 @@ def performance_profile(
     own = shares_above(strata, thresholds)
     low, high = share_ends(own, effective([len(task) for task in strata]), confidence)
     return Profile(
-        tuple(map(float, thresholds)), tuple(map(float, own)), tuple(map(float, low)),
+        tuple(map(float, thresholds)),
+        tuple(map(float, own)),
+        tuple(map(float, low)),
         tuple(map(float, high)),
-    )  # fmt: skip
+    )
 
 
 def must_have_runs(strata: Sequence[Any]) -> None:

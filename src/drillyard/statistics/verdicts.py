@@ -138,8 +138,9 @@ def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -
 
 def _dealt_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
     """Of two whose runs do not vary: the ways of dealing that keep them apart, of all ways."""
-    ways = [math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True)
-            if a[0] != b[0]]  # fmt: skip
+    ways = [
+        math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True) if a[0] != b[0]
+    ]
     return min(1.0, 2 / math.prod(ways)) if ways else 1.0
 
 

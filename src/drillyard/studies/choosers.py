@@ -278,18 +278,22 @@ def cells(
             from drillyard.registry import nearest
 
             raise ConfigError(
-                f"{name!r} is no active tunable", field=f"study.grid.{name}", value=wanted[name],
+                f"{name!r} is no active tunable",
+                field=f"study.grid.{name}",
+                value=wanted[name],
                 allowed=", ".join(sorted(space.tunables)) or "no group of tunables is active",
                 hint=nearest(name, sorted(space.tunables)),
-            )  # fmt: skip
+            )
     order = sorted(space.tunables, key=lambda n: -space.groups[space.group_of[n]].cost)
     axes = [_axis(name, space.tunables[name], wanted.get(name)) for name in order]
     count = math.prod(len(axis) for axis in axes)
     if count > MAX_CELLS:
         raise ConfigError(
-            f"the grid has {count:,} cells", field="study.grid", allowed=f"at most {MAX_CELLS:,}",
+            f"the grid has {count:,} cells",
+            field="study.grid",
+            allowed=f"at most {MAX_CELLS:,}",
             hint="give fewer points: `grid: {name: 3}`, or choose `random`",
-        )  # fmt: skip
+        )
     found = []
     for values in itertools.product(*axes):
         chosen = dict(zip(order, values, strict=True))

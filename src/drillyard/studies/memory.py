@@ -43,11 +43,12 @@ def in_memory(
         if state is TrialState.COMPLETE and len(values) != len(wanted):
             state = TrialState.FAIL
         trial = create_trial(
-            state=state, values=values if state is TrialState.COMPLETE else None,
+            state=state,
+            values=values if state is TrialState.COMPLETE else None,
             params={n: view.assignment[n] for n in shapes if n in view.assignment},
             distributions={n: s for n, s in shapes.items() if n in view.assignment},
             user_attrs={"trial": view.number},
-        )  # fmt: skip
+        )
         if view.outcome.started_at is not None:
             trial.datetime_start = _when(view.outcome.started_at)
         if view.outcome.ended_at is not None:

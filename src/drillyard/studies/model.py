@@ -25,7 +25,7 @@ from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import GENERATION, STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
-from drillyard.studies import lowering
+from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Choice, allowed, drawn, key_of
 from drillyard.system.optional_packages import install
 
@@ -56,10 +56,17 @@ class ModelChooser:
     total: int | None = None
 
     def __init__(
-        self, kind: str, space: Space, objectives: Sequence[ObjectiveSpec],
-        constraints: Sequence[Constraint], *, url: str | None, name: str, seed: int,
+        self,
+        kind: str,
+        space: Space,
+        objectives: Sequence[ObjectiveSpec],
+        constraints: Sequence[Constraint],
+        *,
+        url: str | None,
+        name: str,
+        seed: int,
         defaults_first: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._kind = kind
         self._space = space
         self._objectives = objectives
@@ -84,9 +91,12 @@ class ModelChooser:
             else:
                 storage = RDBStorage(driver_url(url), engine_kwargs=_engine(url))
             return optuna.create_study(
-                storage=storage, study_name=name, directions=directions, load_if_exists=True,
+                storage=storage,
+                study_name=name,
+                directions=directions,
+                load_if_exists=True,
                 sampler=self._sampler(1),
-            )  # fmt: skip
+            )
         except Exception as error:
             raise foreign(error, url) from error
 
@@ -100,18 +110,23 @@ class ModelChooser:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if self._kind == "tpe":
                 return samplers.TPESampler(
-                    seed=seed, n_startup_trials=0, multivariate=True, group=True,
+                    seed=seed,
+                    n_startup_trials=0,
+                    multivariate=True,
+                    group=True,
                     constant_liar=True,
-                )  # fmt: skip
+                )
             if self._kind == "gp":
                 return samplers.GPSampler(seed=seed, n_startup_trials=0)
             if self._kind == "nsga2":
                 return samplers.NSGAIISampler(seed=seed, population_size=GENERATION)
             source = [t for t in self._past if t.values] if len(self._past) >= STARTUP else None
             return samplers.CmaEsSampler(
-                seed=seed, n_startup_trials=0, warn_independent_sampling=False,
+                seed=seed,
+                n_startup_trials=0,
+                warn_independent_sampling=False,
                 source_trials=source,
-            )  # fmt: skip
+            )
 
     # -- the contract of a chooser ------------------------------------------------------------
 
@@ -164,7 +179,7 @@ class ModelChooser:
                 keys = {key_of(a) for a in before}
                 for _ in range(TRIES):
                     trial = self._study.ask()
-                    found = lowering.suggest(self._space, trial)
+                    found = optuna_space.suggest(self._space, trial)
                     if allowed(found, self._constraints) and key_of(found) not in keys:
                         return Choice(found, self._kind, memory=trial.number)
                     self._close(trial.number)
@@ -181,8 +196,9 @@ class ModelChooser:
         from optuna.trial import TrialState, create_trial
 
         state = {
-            Status.SUCCEEDED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED,
-        }.get(outcome.status, TrialState.FAIL)  # fmt: skip
+            Status.SUCCEEDED: TrialState.COMPLETE,
+            Status.PRUNED: TrialState.PRUNED,
+        }.get(outcome.status, TrialState.FAIL)
         values = [outcome.values[o.name] for o in self._objectives if o.name in outcome.values]
         whole = len(values) == len(self._objectives)
         if state is TrialState.COMPLETE and not whole:
@@ -197,22 +213,26 @@ class ModelChooser:
                 told = values if state is TrialState.COMPLETE else None
                 self._study.tell(number, told, state=state)
             elif record.number not in self._told:
-                parameters, shapes = lowering.params(self._space, record.assignment)
-                self._study.add_trial(create_trial(
-                    state=state, params=parameters, distributions=shapes,
-                    values=values if state is TrialState.COMPLETE else None,
-                    user_attrs={TRIAL: record.number},
-                ))  # fmt: skip
+                parameters, shapes = optuna_space.params(self._space, record.assignment)
+                self._study.add_trial(
+                    create_trial(
+                        state=state,
+                        params=parameters,
+                        distributions=shapes,
+                        values=values if state is TrialState.COMPLETE else None,
+                        user_attrs={TRIAL: record.number},
+                    )
+                )
             self._told.add(record.number)
 
     # -- inside -------------------------------------------------------------------------------
 
     def _given(self, assignment: Assignment, chooser: str) -> Choice:
         """Note in the memory what somebody else chose."""
-        parameters, _ = lowering.params(self._space, assignment)
+        parameters, _ = optuna_space.params(self._space, assignment)
         self._study.enqueue_trial(parameters)
         trial = self._study.ask()
-        lowering.suggest(self._space, trial)
+        optuna_space.suggest(self._space, trial)
         return Choice(assignment, chooser, memory=trial.number)
 
     def _reach(self, number: int, step: int, value: float) -> None:
@@ -223,7 +243,7 @@ class ModelChooser:
         optuna.trial.Trial(self._study, found._trial_id).report(value, step)
 
     def _params(self, record: TrialRecord) -> dict[str, Any]:
-        return lowering.params(self._space, record.assignment)[0]
+        return optuna_space.params(self._space, record.assignment)[0]
 
     def _close(self, number: int) -> None:
         from optuna.trial import TrialState
@@ -281,8 +301,7 @@ def foreign(error: Exception, url: str | None) -> Exception:
         return error
     if isinstance(error, ImportError):
         package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
-        return UserError(f"study.storage needs {package}",
-                         hint=install("postgres"))  # fmt: skip
+        return UserError(f"study.storage needs {package}", hint=install("postgres"))
     said = redact(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
     where = f" ({redact(url)})" if url else ""
     return InfrastructureError(

@@ -39,9 +39,10 @@ def objectives_of(spec: ExperimentSpec) -> list[ObjectiveSpec]:
         return [ObjectiveSpec(metric="evaluate/return")]
     raise ConfigError(
         f"a study of the workload {spec.workload!r} does not know what is best",
-        field="study.objectives", allowed="a list of {metric, direction}",
+        field="study.objectives",
+        allowed="a list of {metric, direction}",
         hint="add `objectives: [{metric: evaluate/score, direction: max}]`",
-    )  # fmt: skip
+    )
 
 
 def evaluated(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -59,9 +60,10 @@ def evaluated(summary: Mapping[str, Any]) -> dict[str, float]:
         found["return"] = agent.get("mean_return")
     found |= summary.get("metrics") or {}
     return {
-        str(k): float(v) for k, v in found.items()
+        str(k): float(v)
+        for k, v in found.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
-    }  # fmt: skip
+    }
 
 
 def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
@@ -84,9 +86,11 @@ def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> d
         if ended and metric in measured:
             value = measured[metric]
         else:
-            points = [] if objective.metric.startswith(EVALUATION) else curve(
-                mailbox, run, objective.metric
-            )  # fmt: skip
+            points = (
+                []
+                if objective.metric.startswith(EVALUATION)
+                else curve(mailbox, run, objective.metric)
+            )
             if not points:
                 known = sorted({f"{EVALUATION}{name}" for name in measured})
                 raise RunFailed(
@@ -173,8 +177,9 @@ def aggregate(
     return {o.name: over_seeds(list(single[o.name].values()), o.over) for o in objectives}, single
 
 
-def dominates(a: Mapping[str, float], b: Mapping[str, float], objectives: Sequence[ObjectiveSpec]
-              ) -> bool:  # fmt: skip
+def dominates(
+    a: Mapping[str, float], b: Mapping[str, float], objectives: Sequence[ObjectiveSpec]
+) -> bool:
     """True where ``a`` is nowhere worse than ``b`` and somewhere better."""
     differences = [o.sign * (a[o.name] - b[o.name]) for o in objectives]
     return all(d >= 0 for d in differences) and any(d > 0 for d in differences)

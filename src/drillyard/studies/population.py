@@ -37,9 +37,16 @@ class Population:
     adaptive = True
 
     def __init__(
-        self, settings: PopulationSpec, space: Space, constraints: Sequence[Constraint],
-        objective: ObjectiveSpec, *, steps: int | None, seed: int, defaults_first: bool,
-    ) -> None:  # fmt: skip
+        self,
+        settings: PopulationSpec,
+        space: Space,
+        constraints: Sequence[Constraint],
+        objective: ObjectiveSpec,
+        *,
+        steps: int | None,
+        seed: int,
+        defaults_first: bool,
+    ) -> None:
         self.total: int | None = settings.trials
         self._settings = settings
         self._space = space
@@ -74,9 +81,11 @@ class Population:
         lineage = Lineage(member=member, generation=generation, ends_at=self.ends_at(generation))
         if generation == 1:
             assignment, chooser = self._first(index, list(taken))
-            return None if assignment is None else Choice(
-                assignment, chooser, label=_label(lineage), lineage=lineage
-            )  # fmt: skip
+            return (
+                None
+                if assignment is None
+                else Choice(assignment, chooser, label=_label(lineage), lineage=lineage)
+            )
         found = self._parent(generation, member)
         if found is None:
             return None  # everybody has failed
@@ -107,8 +116,10 @@ class Population:
             ends_at = self.ends_at(generation)
             found = record.lineage
             if found is None or (found.generation, found.member, found.ends_at) != (
-                generation, member, ends_at,
-            ):  # fmt: skip
+                generation,
+                member,
+                ends_at,
+            ):
                 return record
         return None
 
@@ -162,10 +173,11 @@ class Population:
         for _ in range(DRAWS):
             fresh = self._space.draw(random)
             found = {
-                name: fresh[name] if random.random() < self._settings.resample
+                name: fresh[name]
+                if random.random() < self._settings.resample
                 else moved(name, tunable, assignment[name], random, self._settings.factors)
                 for name, tunable in self._space.tunables.items()
-            }  # fmt: skip
+            }
             if allowed(found, self._constraints):
                 return found
         return assignment

@@ -158,7 +158,7 @@ class Judge:
             (number, of_run(self._mailbox, run, [self._objective])[self._objective.name])
             for number, run in enumerate(runs)
             if self._mailbox.accepted(run, Phase.EVALUATE) is not None
-        ]  # fmt: skip
+        ]
 
     def _words(self, step: int, value: float) -> str:
         if self._pruner.type == "wilcoxon":
@@ -167,7 +167,9 @@ class Judge:
                 f"below the best trial, seed against seed, over {seeds} seeds "
                 f"(pruner wilcoxon, p {self._pruner.p:g})"
             )
-        how = "worse than the median of the trials" if self._pruner.type == "median" else (
-            "not among the best of its rung"
-        )  # fmt: skip
+        how = (
+            "worse than the median of the trials"
+            if self._pruner.type == "median"
+            else ("not among the best of its rung")
+        )
         return f"{self._metric} {value:.6g} at step {step:,} is {how}"

@@ -22,15 +22,15 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs.parallelism import runs as listed_runs
 from drillyard.runs.parallelism import workers
 from drillyard.runs.submit import Trial
+from drillyard.studies import messages
 from drillyard.studies import state as states_of
-from drillyard.studies import telling
-from drillyard.studies.account import Account
-from drillyard.studies.afterwards import Afterwards
-from drillyard.studies.book import Book
+from drillyard.studies.budget import Account
 from drillyard.studies.choosers import Chooser, Fixed
-from drillyard.studies.judging import judged
-from drillyard.studies.making import make_chooser, refuse_changed
+from drillyard.studies.confirmation import Confirmation
+from drillyard.studies.factory import make_chooser, refuse_changed
 from drillyard.studies.objectives import objectives_of
+from drillyard.studies.outcome import judged
+from drillyard.studies.trial_log import TrialLog
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.loops import Loop
 
@@ -81,9 +81,9 @@ class Search:
         self._stop_asked = stopped
         self._say = say
         self._clock = clock
-        self._book = Book(mailbox, spec.seeds, post, clock)
+        self._book = TrialLog(mailbox, spec.seeds, post, clock)
         self._account = Account(self.study, self.objectives, self._book, mailbox, spent, clock)
-        self._after = Afterwards(self.study, self.objectives, self._book, say)
+        self._after = Confirmation(self.study, self.objectives, self._book, say)
         self._chooser: Chooser | None = None
         self._told: set[int] = set()
         self._exhausted = False
@@ -171,7 +171,7 @@ class Search:
         return max(0, left) * per_trial + at_work
 
     def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
-        """See ``Book.follow``."""
+        """See ``TrialLog.follow``."""
         return self._book.follow(seen, timeout_s)
 
     def has_ended(self, trial: int) -> bool:
@@ -204,7 +204,7 @@ class Search:
         state = self._account.state
         if state is None or not states_of.failed_too_often(state):
             return None
-        return telling.too_often(state, self._book.outcomes, self.study)
+        return messages.too_often(state, self._book.outcomes, self.study)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -276,9 +276,7 @@ class Search:
         if ended and any(s.status is Status.CANCELLED for s in found):
             return  # gone on with by the next command
         reached = self._judge.reached(number) if self._judge is not None else None
-        outcome = judged(
-            self._mailbox, record, runs, found, self.objectives, self._clock, reached
-        )  # fmt: skip
+        outcome = judged(self._mailbox, record, runs, found, self.objectives, self._clock, reached)
         if number not in self._told:
             # What it is worth is known before its files are stored: the next choice may use it.
             assert self._chooser is not None
@@ -292,7 +290,7 @@ class Search:
             if self._account.failed_too_often:
                 self._withdraw(states)
             state = self._write_state("search" if record.search else "confirm")
-            self._say(telling.line(record, outcome, state, self._most, self.objectives[0].name))
+            self._say(messages.line(record, outcome, state, self._most, self.objectives[0].name))
 
     def _prune(self) -> None:
         """Give up what does badly; its workers stop, and nobody begins what is left of it."""
@@ -303,10 +301,12 @@ class Search:
         before = self._mailbox.reopened()
         book = self._book
         working = {
-            n: book.seeds[n] for n in book.open
-            if book.record(n).search and n not in self._told
+            n: book.seeds[n]
+            for n in book.open
+            if book.record(n).search
+            and n not in self._told
             and not any(run in before.pruned for run in book.runs(n).values())
-        }  # fmt: skip
+        }
         self._give_up({given.trial: given.reason for given in self._judge.look(working)})
 
     def _withdraw(self, states: Mapping[str, TicketState]) -> None:
@@ -351,9 +351,11 @@ class Search:
             choice = chooser.ask(len(search) + 1, [r.assignment for r in search])
             if choice is None:
                 self._exhausted = True
-                account.reason = None if isinstance(chooser, Fixed) else (
-                    "no further assignment is left that is new and allowed"
-                )  # fmt: skip
+                account.reason = (
+                    None
+                    if isinstance(chooser, Fixed)
+                    else ("no further assignment is left that is new and allowed")
+                )
                 return
             self._book.freeze(choice, kept=chooser.kept)
 

@@ -17,7 +17,7 @@ from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import Constraint
 from drillyard.spec.study import STARTUP, ObjectiveSpec
 from drillyard.spec.tunables import Space
-from drillyard.studies import lowering
+from drillyard.studies import optuna_space
 from drillyard.studies.choosers import Assignment, Chance, Choice, allowed, key_of
 from drillyard.studies.model import TRIES
 
@@ -37,9 +37,14 @@ class SmacChooser:
     total: int | None = None
 
     def __init__(
-        self, space: Space, constraints: Sequence[Constraint], objective: ObjectiveSpec, *,
-        seed: int, defaults_first: bool,
-    ) -> None:  # fmt: skip
+        self,
+        space: Space,
+        constraints: Sequence[Constraint],
+        objective: ObjectiveSpec,
+        *,
+        seed: int,
+        defaults_first: bool,
+    ) -> None:
         self._space = space
         self._constraints = constraints
         self._objective = objective
@@ -87,21 +92,27 @@ class SmacChooser:
         from smac import Scenario
         from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
-        known = lowering.configurations(self._space)
+        known = optuna_space.configurations(self._space)
         with tempfile.TemporaryDirectory(prefix="drillyard-smac-") as folder:  # it insists on one
             scenario = Scenario(
-                known, deterministic=True, n_trials=2**31, output_directory=folder,
+                known,
+                deterministic=True,
+                n_trials=2**31,
+                output_directory=folder,
                 seed=(self._seed * 1_000_003 + index) % 2**31,
-            )  # fmt: skip
+            )
             smac = Smac(
-                scenario, lambda config, seed=0: 0.0, overwrite=True, logging_level=False,
+                scenario,
+                lambda config, seed=0: 0.0,
+                overwrite=True,
+                logging_level=False,
                 initial_design=Smac.get_initial_design(scenario, n_configs=0),
                 intensifier=Smac.get_intensifier(scenario, max_config_calls=1),
                 config_selector=Smac.get_config_selector(scenario, retrain_after=1),
-            )  # fmt: skip
+            )
             for _, (assignment, cost) in sorted(self._past.items()):
-                told = lowering.configured(self._space, known, assignment)
+                told = optuna_space.configured(self._space, known, assignment)
                 smac.tell(TrialInfo(told, seed=0), TrialValue(cost=cost), save=False)
             for _ in range(TRIES):
                 asked: Any = smac.ask().config
-                yield lowering.suggest(self._space, lowering.Given(dict(asked)))
+                yield optuna_space.suggest(self._space, optuna_space.Given(dict(asked)))

@@ -19,10 +19,13 @@ def ranked(
     """Succeeded trials of the search, best first by the first objective; earlier ones first."""
     first = objectives[0]
     found = [
-        outcomes[r.number] for r in records
-        if r.search and r.number in outcomes and outcomes[r.number].status is Status.SUCCEEDED
+        outcomes[r.number]
+        for r in records
+        if r.search
+        and r.number in outcomes
+        and outcomes[r.number].status is Status.SUCCEEDED
         and all(o.name in outcomes[r.number].values for o in objectives)
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda o: (-first.sign * o.values[first.name], o.number))
 
 
@@ -31,9 +34,10 @@ def front_of(found: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec])
     if len(objectives) < 2:
         return []
     return sorted(
-        a.number for a in found
+        a.number
+        for a in found
         if not any(dominates(b.values, a.values, objectives) for b in found)
-    )  # fmt: skip
+    )
 
 
 def plateau_length(
@@ -179,11 +183,17 @@ def state_of(
     best = found[0] if found else None
     confirming = [r for r in records if r.of is not None and best and r.of == best.number]
     return StudyState(
-        phase=phase, chosen=len(search), succeeded=counts[Status.SUCCEEDED],
-        failed=counts[Status.FAILED] + counts[Status.TIMED_OUT], pruned=counts[Status.PRUNED],
-        cancelled=counts[Status.CANCELLED], best=best.number if best else None,
-        best_values=best.values if best else {}, front=front_of(found, objectives),
-        budgets=budgets, stopped=stopped,
+        phase=phase,
+        chosen=len(search),
+        succeeded=counts[Status.SUCCEEDED],
+        failed=counts[Status.FAILED] + counts[Status.TIMED_OUT],
+        pruned=counts[Status.PRUNED],
+        cancelled=counts[Status.CANCELLED],
+        best=best.number if best else None,
+        best_values=best.values if best else {},
+        front=front_of(found, objectives),
+        budgets=budgets,
+        stopped=stopped,
         seeds_rule=seeds_rule,
         confirmed=confirming[-1].number if confirming else None,
-    )  # fmt: skip
+    )

@@ -66,8 +66,10 @@ def must_have(extra: str, what: str) -> None:
         PluginError: With their names, and how to install them.
     """
     if lacking := missing(extra):
-        raise PluginError(f"{what} needs packages that are not installed: {', '.join(lacking)}",
-                          hint=install(extra))  # fmt: skip
+        raise PluginError(
+            f"{what} needs packages that are not installed: {', '.join(lacking)}",
+            hint=install(extra),
+        )
 
 
 def _there(package: str) -> bool:

@@ -12,9 +12,15 @@ from pathlib import Path
 from drillyard.errors import ConfigError, StoreUnavailable
 
 _NAMED = {
-    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.EROFS,
-}  # fmt: skip
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.EROFS,
+}
 """What another name would mend; a full disk, for one, is no fault of the name."""
 
 
@@ -113,6 +119,9 @@ def _check(folder: Path, path: Path, option: str) -> None:
 
 def _refused(path: Path, option: str, why: str) -> ConfigError:
     return ConfigError(
-        why, field=option, value=str(path), allowed="a place that can be written to",
+        why,
+        field=option,
+        value=str(path),
+        allowed="a place that can be written to",
         hint="make the folder first, or name another place",
-    )  # fmt: skip
+    )

@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = (
-    "drillyard", "numpy", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mlflow",
-    "prefect", "pydantic", "scipy", "safetensors",
-)  # fmt: skip
+    "drillyard",
+    "numpy",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "mlflow",
+    "prefect",
+    "pydantic",
+    "scipy",
+    "safetensors",
+)
 _TIMEOUT_S = 5.0
 
 
@@ -95,9 +104,14 @@ def _ask(command: list[str]) -> str | None:
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

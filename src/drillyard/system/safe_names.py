@@ -10,8 +10,14 @@ import getpass
 import hashlib
 import re
 
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)),
-             *(f"lpt{i}" for i in range(10))}  # fmt: skip
+_RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"com{i}" for i in range(10)),
+    *(f"lpt{i}" for i in range(10)),
+}
 LEASE = re.compile(r"dy-[0-9a-f]{10}\Z")
 
 

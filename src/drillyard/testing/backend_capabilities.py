@@ -103,9 +103,7 @@ class CapabilityTests(BackendTests):
         """Also of a lease of which only the intent is known."""
         if not isinstance(backend, HasConsole):
             lacks(HasConsole)
-        lease = Lease(
-            lease_id=order.lease_id, backend=backend.kind, order=order, created_at=0.0
-        )  # fmt: skip
+        lease = Lease(lease_id=order.lease_id, backend=backend.kind, order=order, created_at=0.0)
         page = backend.console(lease)
         assert urlsplit(page).scheme == "https" and urlsplit(page).hostname
         assert page == page.strip() and " " not in page

@@ -57,8 +57,11 @@ class BackendSuite(CapabilityTests, TroubleTests):
         """Do a verb in a new process that has nothing but JSON."""
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, verb, backend.kind, json.dumps(settings), text],
-            capture_output=True, text=True, timeout=self.patience_s, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=self.patience_s,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -75,8 +78,10 @@ class BackendSuite(CapabilityTests, TroubleTests):
         lease = backend.provision(order)
         assert time.monotonic() - before < self.at_once_s
         assert (lease.lease_id, lease.backend, lease.order) == (
-            order.lease_id, backend.kind, order,
-        )  # fmt: skip
+            order.lease_id,
+            backend.kind,
+            order,
+        )
         until(lambda: backend.probe(lease) is Liveness.ALIVE, self.patience_s, "ALIVE")
         assert self.found(backend, order).lease_id == order.lease_id
 

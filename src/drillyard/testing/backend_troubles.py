@@ -69,9 +69,13 @@ class TroubleTests(BackendTests):
     def broken(self, error: Exception) -> Iterator[None]:
         """Everything below the verbs raises an error: connections, processes, files."""
         with breaking(
-            error, (socket.socket, "connect"), (socket, "create_connection"),
-            (subprocess, "Popen"), (builtins, "open"), (io, "open"),
-        ):  # fmt: skip
+            error,
+            (socket.socket, "connect"),
+            (socket, "create_connection"),
+            (subprocess, "Popen"),
+            (builtins, "open"),
+            (io, "open"),
+        ):
             yield
 
     def calls(self, backend: Backend, lease: Lease) -> dict[str, Callable[[], object]]:

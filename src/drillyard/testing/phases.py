@@ -58,12 +58,15 @@ class OneRun:
         self.mailbox.create(
             f"runs/{self.run}/run.json",
             RunRecord(
-                run=self.run, experiment=spec.name, seed=spec.seeds[0],
+                run=self.run,
+                experiment=spec.name,
+                seed=spec.seeds[0],
                 parameters=parameters or dict(spec.parameters.const_args),
-                device=spec.resources.device, streams=STREAMS,
+                device=spec.resources.device,
+                streams=STREAMS,
                 choices=workload.freeze(spec, spec.seeds[0]),
             ),
-        )  # fmt: skip
+        )
 
     def phase(
         self, phase: Phase, stop: StopSignal | None = None, code: Path | None = None
@@ -82,24 +85,39 @@ class OneRun:
         scratch = self.folder / f"scratch-{phase.value}-{attempt}"
         scratch.mkdir(parents=True)
         claim = Claim(
-            ticket=ticket_id(self.run, phase), attempt=attempt, worker="suite",
-            token=str(attempt), claimed_at=0.0,
-        )  # fmt: skip
+            ticket=ticket_id(self.run, phase),
+            attempt=attempt,
+            worker="suite",
+            token=str(attempt),
+            claimed_at=0.0,
+        )
         self.mailbox.claim(claim)
         context = RunContext(
-            spec=self.spec, run=self.mailbox.run(self.run), phase=phase, attempt=attempt,
-            claim=claim, mailbox=self.mailbox, scratch=scratch, code=code,
+            spec=self.spec,
+            run=self.mailbox.run(self.run),
+            phase=phase,
+            attempt=attempt,
+            claim=claim,
+            mailbox=self.mailbox,
+            scratch=scratch,
+            code=code,
             stop=stop or StopSignal(),
-        )  # fmt: skip
+        )
         done = self.workload.train if phase is Phase.TRAIN else self.workload.evaluate
         outcome = done(context)
         path = f"{context.folder}/manifest.json"
         self.mailbox.write(path, outcome.files)
         accepted = Accepted(
-            run=self.run, phase=phase, attempt=attempt, status=outcome.status, manifest=path,
-            manifest_sha256=sha256_hex(outcome.files.to_bytes()), summary=outcome.summary,
-            started_at=0.0, ended_at=1.0,
-        )  # fmt: skip
+            run=self.run,
+            phase=phase,
+            attempt=attempt,
+            status=outcome.status,
+            manifest=path,
+            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+            summary=outcome.summary,
+            started_at=0.0,
+            ended_at=1.0,
+        )
         self.mailbox.accept(claim, accepted)
         return outcome
 

@@ -194,15 +194,21 @@ class Mirror:
 
         assert self._uri is not None
         return subprocess.Popen(
-            [sys.executable, "-m", "drillyard.tracking", self._mailbox.store.url,
-             self._mailbox.experiment, *arguments],
+            [
+                sys.executable,
+                "-m",
+                "drillyard.tracking",
+                self._mailbox.store.url,
+                self._mailbox.experiment,
+                *arguments,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=child_environment({**os.environ, URI_VARIABLE: self._uri}),
             start_new_session=True,  # a Ctrl-C at the terminal is the driver's to handle
-        )  # fmt: skip
+        )
 
     def _read(self, child: subprocess.Popen[str]) -> None:
         out: IO[str] | None = child.stdout

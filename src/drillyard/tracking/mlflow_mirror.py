@@ -23,8 +23,7 @@ from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunReco
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.redaction import redact_tree
-from drillyard.tracking import facts, words
-from drillyard.tracking.notes import PARENT, RunNote
+from drillyard.tracking import params_and_tags, status_map
 from drillyard.tracking.points import (
     Point,
     as_in_azure,
@@ -36,14 +35,26 @@ from drillyard.tracking.points import (
 from drillyard.tracking.remote_runs import Mirrored, RemoteRuns
 from drillyard.tracking.server import RemoteRun, Server
 from drillyard.tracking.sync_report import SyncReport
-from drillyard.tracking.trial_level import TrialLevel
+from drillyard.tracking.sync_state import PARENT, RunNote
+from drillyard.tracking.trial_runs import TrialLevel
 from drillyard.tracking.uris import is_azure, mask
 
 log = logging.getLogger(__name__)
 
-RUN_ARTIFACTS = ("policy/*", "evaluation/*", "trajectories/*", "metrics.csv", "evaluations.csv",
-                 "monitor.csv", "platform.json", "results.json", "telemetry.csv", "files/*",
-                 "children/*", "videos/*")  # fmt: skip
+RUN_ARTIFACTS = (
+    "policy/*",
+    "evaluation/*",
+    "trajectories/*",
+    "metrics.csv",
+    "evaluations.csv",
+    "monitor.csv",
+    "platform.json",
+    "results.json",
+    "telemetry.csv",
+    "files/*",
+    "children/*",
+    "videos/*",
+)
 MAX_ARTIFACT_BYTES = 20 << 20
 """Larger files stay in the store; a tag says so."""
 
@@ -146,7 +157,7 @@ class MlflowMirror:
             self._records[name] = self._mailbox.run(name)
         runs = [self._records[name] for name in sorted(self._records)]
         alive = self._alive()
-        standing = {r.run: words.word(states, r.run, alive) for r in runs}
+        standing = {r.run: status_map.word(states, r.run, alive) for r in runs}
         sent.runs = len(runs)
         undone = [r for r in runs if not (trust and self._remote.is_done(r.run, standing[r.run]))]
 
@@ -166,19 +177,27 @@ class MlflowMirror:
         if study:
             sent.points += self._trials.mirror(record, standing, parent, alive=alive, trust=trust)
             state = self._mailbox.study_state()
-            word = words.study_word(list(standing.values()), state, alive)
+            word = status_map.study_word(list(standing.values()), state, alive)
             self._mirror_parent(
-                record, parent, word, self._trials.study_points(),
-                self._trials.study_tags(state), sent,
-            )  # fmt: skip
+                record,
+                parent,
+                word,
+                self._trials.study_points(),
+                self._trials.study_tags(state),
+                sent,
+            )
             self._register(record, word, sent, trust)
             return
         evaluated = [
-            a for r in runs if standing[r.run] == "FINISHED"
+            a
+            for r in runs
+            if standing[r.run] == "FINISHED"
             if (a := self._mailbox.accepted(r.run, Phase.EVALUATE)) is not None
-        ]  # fmt: skip
-        word = words.parent_word(list(standing.values()))
-        self._mirror_parent(record, parent, word, facts.parent_points(evaluated), {}, sent)
+        ]
+        word = status_map.parent_word(list(standing.values()))
+        self._mirror_parent(
+            record, parent, word, params_and_tags.parent_points(evaluated), {}, sent
+        )
         self._register(record, word, sent, trust)
 
     def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
@@ -202,7 +221,7 @@ class MlflowMirror:
         sent: _Sent,
     ) -> None:
         server, mine = self._remote.server, self._remote.known(PARENT)
-        self._remote.tell(mine, remote, facts.experiment_params(record), tags)
+        self._remote.tell(mine, remote, params_and_tags.experiment_params(record), tags)
         sent.points += server.send_points(remote, changed(points, remote.floors, remote.values))
         files = {} if is_azure(self._uri) else self._parent_files(record)
         note = mine.note or RunNote(run=PARENT, run_id=remote.run_id)
@@ -218,18 +237,25 @@ class MlflowMirror:
                 artifacts[name] = sha256_hex(data)
                 sent.artifacts += 1
         self._remote.set_status(remote, word, None)
-        self._remote.write_note(mine, note.model_copy(update={
-            "artifacts": artifacts, "status": word, "points": len(remote.floors),
-            "link": self._remote.link(PARENT),
-            "done": word not in ("RUNNING", "SCHEDULED"),
-        }))  # fmt: skip
+        self._remote.write_note(
+            mine,
+            note.model_copy(
+                update={
+                    "artifacts": artifacts,
+                    "status": word,
+                    "points": len(remote.floors),
+                    "link": self._remote.link(PARENT),
+                    "done": word not in ("RUNNING", "SCHEDULED"),
+                }
+            ),
+        )
 
     def _parent_files(self, record: ExperimentRecord) -> dict[str, bytes]:
         """The experiment as it was resolved, and its report."""
         spec = json.dumps(redact_tree(record.spec), indent=1, sort_keys=True)
         files: dict[str, bytes] = {"experiment.json": spec.encode()}
         for info in self._mailbox.store.list(self._mailbox.key("report/")):
-            name = info.key[len(self._mailbox.key("")):]  # fmt: skip
+            name = info.key[len(self._mailbox.key("")) :]
             if info.size <= MAX_ARTIFACT_BYTES:
                 files[name] = self._mailbox.store.get(info.key)
         return files
@@ -250,20 +276,20 @@ class MlflowMirror:
         note = mine.note or RunNote(run=run.run, run_id=remote.run_id)
         accepted = {p: self._mailbox.accepted(run.run, p) for p in Phase}
         trained, evaluated = accepted[Phase.TRAIN], accepted[Phase.EVALUATE]
-        tags = words.ending_tags(states, run.run)
-        self._remote.tell(mine, remote, facts.run_params(record, run, trained), tags)
+        tags = status_map.ending_tags(states, run.run)
+        self._remote.tell(mine, remote, params_and_tags.run_params(record, run, trained), tags)
         if word == "RUNNING":
             self._remote.set_status(remote, word, None)
 
-        attempt = newest_attempt(self._mailbox, run.run, words.claimed(states, run.run))
+        attempt = newest_attempt(self._mailbox, run.run, status_map.claimed(states, run.run))
         if attempt is not None:
             sent_points = self._send_curves(attempt, mine, remote)
         else:
             sent_points = 0
-        ends: list[Point] = facts.train_points(trained) if trained else []
+        ends: list[Point] = params_and_tags.train_points(trained) if trained else []
         if evaluated is not None:
             step = int(trained.summary.get("steps") or 0) if trained else 0
-            ends += facts.evaluation_points(evaluated, step)
+            ends += params_and_tags.evaluation_points(evaluated, step)
         sent_points += server.send_points(remote, not_sent(ends, remote.floors))
         sent.points += sent_points
 
@@ -305,7 +331,7 @@ class MlflowMirror:
         manifest = self._mailbox.manifest(stored)
         if "platform.json" in manifest.files:
             platform = json.loads(self._mailbox.read_file(manifest, "platform.json"))
-            self._remote.server.send_tags(remote, facts.platform_tags(platform))
+            self._remote.server.send_tags(remote, params_and_tags.platform_tags(platform))
         if is_azure(self._uri):
             place = f"{self._mailbox.store.url}/{self._mailbox.key(f'runs/{stored.run}/')}"
             self._remote.server.send_tags(remote, {"drillyard.results": place})
@@ -334,14 +360,14 @@ class MlflowMirror:
 
     def _experiment(self, record: ExperimentRecord) -> RemoteRun:
         """The run on the server above all others."""
-        tags = facts.experiment_tags(record, self._mailbox.store.url)
+        tags = params_and_tags.experiment_tags(record, self._mailbox.store.url)
         return self._remote.ensure(PARENT, record.name, tags, record.created_at)
 
     def _ensure(self, record: ExperimentRecord, run: RunRecord, parent: RemoteRun) -> RemoteRun:
         """A run on the server, below its trial where there is a study."""
         if _is_study(record):
             parent = self._trials.ensure(record, run.trial, parent)
-        tags = facts.run_tags(record, run, self._mailbox.store.url)
+        tags = params_and_tags.run_tags(record, run, self._mailbox.store.url)
         return self._remote.ensure(run.run, run.name or run.run, tags, None, parent)
 
     def _alive(self) -> bool:

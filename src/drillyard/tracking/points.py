@@ -94,10 +94,11 @@ def changed(
         values: Key -> the value there.
     """
     return [
-        p for p in points
+        p
+        for p in points
         if p.step > (floor := floors.get(p.key, -1))
         or (p.step == floor and p.value != values.get(p.key))
-    ]  # fmt: skip
+    ]
 
 
 @dataclass

@@ -13,10 +13,10 @@ from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard.tracking import facts
-from drillyard.tracking.notes import Notes, RunNote
+from drillyard.tracking import params_and_tags
 from drillyard.tracking.points import StreamTail
 from drillyard.tracking.server import RemoteRun, Server, artifact_folder
+from drillyard.tracking.sync_state import Notes, RunNote
 from drillyard.tracking.uris import local_folder
 
 
@@ -99,16 +99,23 @@ class RemoteRuns:
         remote = None if noted is None else server.run(noted)
         if remote is None:
             word = self._notes.mailbox_id()
-            tags = {**tags, facts.MAILBOX_TAG: word, facts.NAME_TAG: name}
+            tags = {**tags, params_and_tags.MAILBOX_TAG: word, params_and_tags.NAME_TAG: name}
             if parent is not None:
-                tags[facts.PARENT_TAG] = parent.run_id
+                tags[params_and_tags.PARENT_TAG] = parent.run_id
             found = server.find(
-                self._experiment_id, {facts.MAILBOX_TAG: word, facts.NAME_TAG: name}
+                self._experiment_id,
+                {params_and_tags.MAILBOX_TAG: word, params_and_tags.NAME_TAG: name},
             )
-            own = found[0] if found else server.create(
-                self._experiment_id, shown, tags,
-                self._clock.now() if started_at is None else started_at,
-            )  # fmt: skip
+            own = (
+                found[0]
+                if found
+                else server.create(
+                    self._experiment_id,
+                    shown,
+                    tags,
+                    self._clock.now() if started_at is None else started_at,
+                )
+            )
             counts = self._notes.track(name, own, replace=noted is not None)
             if counts != own and not found:
                 server.delete(own)  # another mirror was first
@@ -119,7 +126,7 @@ class RemoteRuns:
                     hint="sync again",
                 )
         if parent is not None:  # one that an older version made may hang elsewhere
-            server.send_tags(remote, {facts.PARENT_TAG: parent.run_id})
+            server.send_tags(remote, {params_and_tags.PARENT_TAG: parent.run_id})
         note = self._notes.read(name)
         mine.remote = remote
         mine.note = note if note is not None and note.run_id == remote.run_id else None

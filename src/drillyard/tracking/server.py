@@ -159,9 +159,11 @@ class Server:
         clauses = " and ".join(f"tags.`{k}` = '{v}'" for k, v in tags.items())
         with self._translated():
             found = self._client.search_runs(
-                [experiment_id], filter_string=clauses, max_results=100,
+                [experiment_id],
+                filter_string=clauses,
+                max_results=100,
                 order_by=["attributes.start_time ASC"],
-            )  # fmt: skip
+            )
         return [str(r.info.run_id) for r in found]
 
     def create(

@@ -167,9 +167,10 @@ class _Live:
         ]
         if values:
             self._open().add_event(
-                Event(wall_time=line["time"], step=int(line["step"]),
-                      summary=Summary(value=values))
-            )  # fmt: skip
+                Event(
+                    wall_time=line["time"], step=int(line["step"]), summary=Summary(value=values)
+                )
+            )
 
     def _open(self) -> Any:
         if self._writer is None:

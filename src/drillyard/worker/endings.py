@@ -24,9 +24,13 @@ def succeeded(
 ) -> Ending:
     """The ending of an attempt whose result was accepted."""
     return Ending(
-        ticket=claim.ticket, attempt=claim.attempt, status=status or Status.SUCCEEDED,
-        message=message, by=claim.worker, ended_at=clock.now(),
-    )  # fmt: skip
+        ticket=claim.ticket,
+        attempt=claim.attempt,
+        status=status or Status.SUCCEEDED,
+        message=message,
+        by=claim.worker,
+        ended_at=clock.now(),
+    )
 
 
 def failed(
@@ -44,11 +48,16 @@ def failed(
     """
     status = Status.PREEMPTED if cause is Cause.PREEMPTION else STATUS_OF[cause]
     return Ending(
-        ticket=claim.ticket, attempt=claim.attempt, status=status, cause=cause,
-        message=redact(message), hint=redact(hint) if hint else None,
+        ticket=claim.ticket,
+        attempt=claim.attempt,
+        status=status,
+        cause=cause,
+        message=redact(message),
+        hint=redact(hint) if hint else None,
         traceback=redact(trace)[-_MAX_TRACEBACK:] if trace else None,
-        by=claim.worker, ended_at=clock.now(),
-    )  # fmt: skip
+        by=claim.worker,
+        ended_at=clock.now(),
+    )
 
 
 def of_error(
@@ -115,16 +124,21 @@ def of_exit(
     where = f", in {inside}" if inside else ""
     if out_of_memory and exitcode in (-int(signal.SIGKILL), 137):
         return failed(
-            claim, clock, Cause.OUT_OF_MEMORY, "the system ended the process: out of memory",
+            claim,
+            clock,
+            Cause.OUT_OF_MEMORY,
+            "the system ended the process: out of memory",
             hint="use fewer copies of the simulator, a smaller buffer, or fewer workers",
-        )  # fmt: skip
+        )
     if exitcode == -int(signal.SIGALRM):
         return failed(
-            claim, clock, Cause.TIME_LIMIT,
+            claim,
+            clock,
+            Cause.TIME_LIMIT,
             f"it hangs in code that never lets go of the interpreter{where}, and was ended by "
             "budget.stall_s",
             hint="the log says where each thread stands; `drillyard check` steps the simulator",
-        )  # fmt: skip
+        )
     if exitcode is not None and exitcode < 0:
         try:
             name = signal.Signals(-exitcode).name
@@ -134,6 +148,9 @@ def of_exit(
     else:
         message = f"the process ended with code {exitcode} before it had a result{where}"
     return failed(
-        claim, clock, Cause.INFRASTRUCTURE, message,
+        claim,
+        clock,
+        Cause.INFRASTRUCTURE,
+        message,
         hint="the log of the attempt has its last words; native code of a simulator may crash so",
-    )  # fmt: skip
+    )

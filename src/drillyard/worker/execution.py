@@ -129,10 +129,13 @@ def _stall_watch(
     def end(message: str) -> None:
         dump_stacks()
         ending = endings.failed(
-            job.claim, context.clock, Cause.TIME_LIMIT, message,
+            job.claim,
+            context.clock,
+            Cause.TIME_LIMIT,
+            message,
             hint="the log says where each thread stands; `drillyard check` steps the simulator; "
             "where a step may take that long: a larger budget.stall_s, or null",
-        )  # fmt: skip
+        )
         sidecar.finish(ending.status)
         with contextlib.suppress(DrillyardError):
             shipper.ship(everything=True)

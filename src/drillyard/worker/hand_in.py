@@ -40,10 +40,16 @@ class HandIn:
         )
         # Made once: a second call with another time would not know its own record again.
         self._accepted = Accepted(
-            run=ticket.run, phase=ticket.phase, attempt=claim.attempt, status=outcome.status,
-            manifest=self._path, manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-            summary=outcome.summary, started_at=started_at, ended_at=clock.now(),
-        )  # fmt: skip
+            run=ticket.run,
+            phase=ticket.phase,
+            attempt=claim.attempt,
+            status=outcome.status,
+            manifest=self._path,
+            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+            summary=outcome.summary,
+            started_at=started_at,
+            ended_at=clock.now(),
+        )
 
     def __call__(self) -> Ending:
         """Write the manifest and have it accepted.

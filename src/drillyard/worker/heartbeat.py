@@ -40,10 +40,18 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._every_s = max(BEAT_S, 2 * pace(mailbox.store))
         self._record = WorkerRecord(
-            worker=worker, lease=order.lease_id, slots=slots, environments=order.environments,
-            host=host(), pid=me.pid, pid_started=me.started, boot_id=boot_id(),
-            pid_namespace=pid_namespace(), code=order.code, written_at=clock.now(),
-        )  # fmt: skip
+            worker=worker,
+            lease=order.lease_id,
+            slots=slots,
+            environments=order.environments,
+            host=host(),
+            pid=me.pid,
+            pid_started=me.started,
+            boot_id=boot_id(),
+            pid_namespace=pid_namespace(),
+            code=order.code,
+            written_at=clock.now(),
+        )
 
     @property
     def record(self) -> WorkerRecord:

@@ -152,7 +152,10 @@ class OrphanCloser:
                 ending = endings.succeeded(claim, self._clock, message, accepted.status)
             else:
                 ending = endings.failed(
-                    claim, self._clock, self._cause, message,
+                    claim,
+                    self._clock,
+                    self._cause,
+                    message,
                     hint="the next attempt goes on from the last checkpoint",
-                )  # fmt: skip
+                )
             self._mailbox.end(ending.model_copy(update={"by": self._record.worker}))

@@ -11,8 +11,15 @@ from drillyard.mailbox.status import Status
 from drillyard.system.clock import Clock
 
 _WINDOW_S = 30.0
-_KNOWN = ("step", "total", "episodes", "episode_return", "checkpoint_step", "message",
-          "time_left_s")  # fmt: skip
+_KNOWN = (
+    "step",
+    "total",
+    "episodes",
+    "episode_return",
+    "checkpoint_step",
+    "message",
+    "time_left_s",
+)
 
 
 class ProgressKeeper:

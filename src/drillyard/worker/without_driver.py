@@ -73,7 +73,8 @@ class DriverWatch:
         if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
             order = Cancel(
                 reason="nobody drives this experiment any more (on_driver_loss: stop)",
-                by=self._worker, written_at=self._clock.now(),
-            )  # fmt: skip
+                by=self._worker,
+                written_at=self._clock.now(),
+            )
             if self._mailbox.create("control/cancel.json", order):
                 log.warning("%s", order.reason)

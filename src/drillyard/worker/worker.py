@@ -97,9 +97,13 @@ class Worker:
         self._outbox = EndingOutbox(self._mailbox, self.id, clock)
         self.heart = Heartbeat(self._mailbox, order, self.id, self.machine.slots, clock)
         self._orphan_closer = OrphanCloser(
-            self._mailbox, ProcessId.current(), self.heart.record, self._orphans, clock,
+            self._mailbox,
+            ProcessId.current(),
+            self.heart.record,
+            self._orphans,
+            clock,
             self.predecessor_lost_to,
-        )  # fmt: skip
+        )
         self._next_orphan_look: float | None = 0.0
         self._running = RunningTickets(self.machine)
         self._driver = DriverWatch(self._mailbox, self.id, clock, close_lost)
@@ -255,9 +259,12 @@ class Worker:
             if not self._takes(state) or state.claimable is None:
                 continue
             claim = Claim(
-                ticket=name, attempt=state.claimable, worker=self.id, token=new_token(),
+                ticket=name,
+                attempt=state.claimable,
+                worker=self.id,
+                token=new_token(),
                 claimed_at=self.clock.now(),
-            )  # fmt: skip
+            )
             try:
                 if not self._mailbox.claim(claim):
                     continue

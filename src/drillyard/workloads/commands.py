@@ -100,9 +100,7 @@ class Stage:
             if left:
                 end(left, grace_s)
 
-    def _line(
-        self, name: str, line: Line, deadline: float | None, limit_s: float | None
-    ) -> None:  # fmt: skip
+    def _line(self, name: str, line: Line, deadline: float | None, limit_s: float | None) -> None:
         shown = line if isinstance(line, str) else shlex.join(line)
         self.log(f"{name}: {shown}")
         self._tail.clear()
@@ -133,10 +131,13 @@ class Stage:
         arguments = ["sh", "-c", str(line)] if self.shell else self._arguments(line)
         try:
             return subprocess.Popen(
-                arguments, cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                arguments,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={**self.environment, MARK: self.mark, RUN_MARK: self.run_mark},
-            )  # fmt: skip
+            )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RunFailed(
@@ -180,8 +181,10 @@ class Stage:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
             # By descent as well: a program may have cleared its environment.
-            family = [psutil.Process(process.pid),
-                      *psutil.Process(process.pid).children(recursive=True)]  # fmt: skip
+            family = [
+                psutil.Process(process.pid),
+                *psutil.Process(process.pid).children(recursive=True),
+            ]
             ids = [ProcessId.of(p.pid) for p in family]
             end({*(i for i in ids if i), *marked(self.mark, MARK)}, TERM_GRACE_S)
         self.end_all(0.0)
@@ -217,8 +220,10 @@ def end_earlier(run_mark: str) -> int:
 
 
 _LIMITS = {
-    "setup": "setup_max_time_s", "run": "max_time_s", "teardown": "teardown_max_time_s",
-}  # fmt: skip
+    "setup": "setup_max_time_s",
+    "run": "max_time_s",
+    "teardown": "teardown_max_time_s",
+}
 
 
 def _how(code: int) -> str:

@@ -141,8 +141,10 @@ class CompositeWorkload:
             texts.add(part, outcome.summary.get("texts"))
         summary.setdefault("parameters", dict(context.run.parameters))
         summary |= {
-            "wall_s": time.monotonic() - began, "children_s": times, "metrics": metrics.values,
-        }  # fmt: skip
+            "wall_s": time.monotonic() - began,
+            "children_s": times,
+            "metrics": metrics.values,
+        }
         if context.child:
             files |= save_metrics(context, metrics.values, texts.values)
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
@@ -280,10 +282,11 @@ def _only_one_policy(spec: ExperimentSpec) -> None:
     found = list(_training(spec.children, ""))
     if len(found) > 1:
         raise ConfigError(
-            f"the children {found[0]!r} and {found[1]!r} both train a policy", field="children",
+            f"the children {found[0]!r} and {found[1]!r} both train a policy",
+            field="children",
             allowed="any number of script, mock and composite children, and one other",
             hint="make two experiments, or run the second one as a script",
-        )  # fmt: skip
+        )
 
 
 def _training(children: list[ChildSpec], above: str) -> Iterator[str]:

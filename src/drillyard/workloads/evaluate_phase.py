@@ -34,7 +34,7 @@ from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec.experiment import ExperimentSpec
 
 if TYPE_CHECKING:
-    from drillyard.evaluation.video_episodes import Films
+    from drillyard.evaluation.video_episodes import Videos
 
 AGENT = "agent"
 
@@ -94,7 +94,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         files |= {name: context.save(name, data) for name, data in films.files.items()}
         problems += films.problems
     if spec.tracking.register_as is not None:
-        from drillyard.policies.enclosing import enclosed
+        from drillyard.policies.export_in_run import enclosed
 
         bundle, problem = enclosed(context, which, summary)
         files |= bundle
@@ -109,8 +109,10 @@ def _assess(
 ) -> list[Assessed]:
     """An episode from each of ``evaluate.conditions``, with the seeds of the evaluation."""
     conditions = context.spec.evaluate.conditions or []
-    given = [Planned(i, seeded.seed, dict(options)) for i, (seeded, options) in enumerate(
-        zip(cycle(planned), conditions, strict=False))]  # fmt: skip
+    given = [
+        Planned(i, seeded.seed, dict(options))
+        for i, (seeded, options) in enumerate(zip(cycle(planned), conditions, strict=False))
+    ]
     on_step = _watch(context, name, 0, len(given))
     found = assessed(_play(context.spec, name, policy, given, "all", on_step))
     context.log.info("assessed %s: %d conditions", name, len(given))
@@ -118,9 +120,12 @@ def _assess(
 
 
 def _films(
-    context: RunContext, policy: LoadedPolicy, trained: Mapping[str, bytes],
-    planned: Sequence[Planned], played: Played,
-) -> Films:  # fmt: skip
+    context: RunContext,
+    policy: LoadedPolicy,
+    trained: Mapping[str, bytes],
+    planned: Sequence[Planned],
+    played: Played,
+) -> Videos:
     """Videos of the agent, and of what it was at its checkpoints."""
     from drillyard.agents.earlier import earlier
     from drillyard.evaluation.video_episodes import film
@@ -136,16 +141,24 @@ def _films(
 
 
 def _play(
-    spec: ExperimentSpec, name: str, policy: LoadedPolicy, planned: Sequence[Planned],
-    trajectory: bool | Literal["all"], on_step: Callable[[int], None],
-) -> Played:  # fmt: skip
+    spec: ExperimentSpec,
+    name: str,
+    policy: LoadedPolicy,
+    planned: Sequence[Planned],
+    trajectory: bool | Literal["all"],
+    on_step: Callable[[int], None],
+) -> Played:
     assert spec.simulator is not None
     if name != AGENT:
         return run_baseline(name, spec.simulator, planned, trajectory=trajectory, on_step=on_step)
     return run_episodes(
-        spec.simulator, _acting(policy, spec.evaluate.deterministic, planned), planned,
-        normalisation=policy.normalisation, trajectory=trajectory, on_step=on_step,
-    )  # fmt: skip
+        spec.simulator,
+        _acting(policy, spec.evaluate.deterministic, planned),
+        planned,
+        normalisation=policy.normalisation,
+        trajectory=trajectory,
+        on_step=on_step,
+    )
 
 
 def _acting(policy: LoadedPolicy, deterministic: bool, planned: Sequence[Planned]) -> Any:
@@ -214,6 +227,14 @@ def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
 
 
 __all__ = [
-    "AGENT", "Episode", "Planned", "Played", "evaluate_phase", "plan",
-    "result_files", "run_baseline", "run_episodes", "summarise",
-]  # fmt: skip
+    "AGENT",
+    "Episode",
+    "Planned",
+    "Played",
+    "evaluate_phase",
+    "plan",
+    "result_files",
+    "run_baseline",
+    "run_episodes",
+    "summarise",
+]

@@ -26,18 +26,23 @@ RESULTS = "results.json"
 def announce(context: RunContext) -> None:
     """Say that this attempt took over from nothing; readers of streams look for it."""
     start = AttemptStart(
-        attempt=context.attempt, worker=context.claim.worker, host=platform.node(),
+        attempt=context.attempt,
+        worker=context.claim.worker,
+        host=platform.node(),
         started_at=context.clock.now(),
-    )  # fmt: skip
+    )
     context.mailbox.write(f"{context.folder}/start.json", start)
 
 
 def writer(context: RunContext) -> StreamWriter:
     """A writer that goes on behind what other children of a composite have written."""
     return StreamWriter(
-        context.mailbox, context.run.run, context.attempt,
-        offsets=context.lines, clock=context.clock,
-    )  # fmt: skip
+        context.mailbox,
+        context.run.run,
+        context.attempt,
+        offsets=context.lines,
+        clock=context.clock,
+    )
 
 
 def finished(context: RunContext, streams: StreamWriter) -> None:

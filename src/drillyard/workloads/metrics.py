@@ -76,8 +76,11 @@ def split(values: Values) -> tuple[dict[str, float], dict[str, str]]:
 
 
 def _csv(path: Path, text: str) -> Values:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())
-            if any(cell.strip() for cell in row)]  # fmt: skip
+    rows = [
+        [cell.strip() for cell in row]
+        for row in csv.reader(text.splitlines())
+        if any(cell.strip() for cell in row)
+    ]
     first = rows[0]
     if tuple(c.lower() for c in first) == LONG_HEADER:
         return _long(path, rows[1:])
@@ -85,9 +88,10 @@ def _csv(path: Path, text: str) -> Values:
         return _long(path, rows)
     if len(rows) != 2:
         _fail(
-            path, f"has {len(rows)} lines and no header `metric,value`",
+            path,
+            f"has {len(rows)} lines and no header `metric,value`",
             "write lines `metric,value`, or names above exactly one row of values",
-        )  # fmt: skip
+        )
     if len(rows[1]) != len(first) or len(set(first)) != len(first) or not all(first):
         _fail(path, "has names and values that do not match", "write one value under each name")
     return {name: number(value) for name, value in zip(first, rows[1], strict=True)}
@@ -97,8 +101,11 @@ def _long(path: Path, rows: list[list[str]]) -> Values:
     found: Values = {}
     for row in rows:
         if len(row) != 2 or not row[0]:
-            _fail(path, f"has a line that is not `metric,value`: {','.join(row)!r}",
-                  "write a name and a value on each line")  # fmt: skip
+            _fail(
+                path,
+                f"has a line that is not `metric,value`: {','.join(row)!r}",
+                "write a name and a value on each line",
+            )
         if row[0] in found:
             _fail(path, f"has {row[0]!r} twice", "write each metric once")
         found[row[0]] = number(row[1])
@@ -112,8 +119,9 @@ def _json(path: Path, text: str) -> Values:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         _fail(path, f"is no JSON: {error}", 'write an object: {"score": 0.5}')
-    if isinstance(tree, list) and all(isinstance(i, dict) and set(i) == set(LONG_HEADER)
-                                      for i in tree):  # fmt: skip
+    if isinstance(tree, list) and all(
+        isinstance(i, dict) and set(i) == set(LONG_HEADER) for i in tree
+    ):
         tree = {str(item["metric"]): item["value"] for item in tree}
     if not isinstance(tree, dict):
         _fail(path, "holds no object", 'write an object: {"score": 0.5}')

@@ -41,10 +41,14 @@ class MockWorkload:
         del folder
         n = len(space(spec).tunables)
         if not n:
-            return [Finding(
-                Severity.WARNING, "mock", "no tunable is active: the score is the lowest one",
-                "name groups under parameters.tunable_params",
-            )]  # fmt: skip
+            return [
+                Finding(
+                    Severity.WARNING,
+                    "mock",
+                    "no tunable is active: the score is the lowest one",
+                    "name groups under parameters.tunable_params",
+                )
+            ]
         return [Finding(Severity.OK, "mock", f"a score of {n} tunable{'s' if n > 1 else ''}")]
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
@@ -57,7 +61,7 @@ class MockWorkload:
         del spec, seed
         return {}
 
-    def check_heirs(self, spec: ExperimentSpec) -> None:
+    def check_lineage(self, spec: ExperimentSpec) -> None:
         """See ``HandsRunsOn``: any mock goes on from any other."""
 
     def train(self, context: RunContext) -> PhaseOutcome:
@@ -86,10 +90,11 @@ class MockWorkload:
         return PhaseOutcome(
             files=Manifest(files=save_metrics(context, metrics, {})),
             summary={
-                "wall_s": time.monotonic() - began, "metrics": metrics,
+                "wall_s": time.monotonic() - began,
+                "metrics": metrics,
                 "parameters": dict(context.run.parameters),
             },
-        )  # fmt: skip
+        )
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """See ``Workload.evaluate``."""

@@ -72,11 +72,14 @@ class RlWorkload:
             findings += _earlier(learner.init_from, action)
         films = spec.evaluate.videos
         if films is not None and films.every is not None and not built_in:
-            findings.append(Finding(
-                Severity.WARNING, "evaluate.videos.every",
-                f"{learner.algorithm} makes no videos while training, the evaluation does",
-                "delete `every:`",
-            ))  # fmt: skip
+            findings.append(
+                Finding(
+                    Severity.WARNING,
+                    "evaluate.videos.every",
+                    f"{learner.algorithm} makes no videos while training, the evaluation does",
+                    "delete `every:`",
+                )
+            )
         if learner.clone_from is not None:
             from drillyard.learners.cloning import check as check_cloning
 
@@ -92,9 +95,15 @@ class RlWorkload:
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """See ``Workload.preload``."""
         # Making an optimiser imports torch._dynamo (1.4 s): once for all tickets, not once each.
-        modules = ["torch", "torch._dynamo", "stable_baselines3", "sb3_contrib",
-                   "drillyard.learners.sb3",
-                   "drillyard.workloads.evaluate_phase", "scipy.special"]  # fmt: skip
+        modules = [
+            "torch",
+            "torch._dynamo",
+            "stable_baselines3",
+            "sb3_contrib",
+            "drillyard.learners.sb3",
+            "drillyard.workloads.evaluate_phase",
+            "scipy.special",
+        ]
         if spec.learner is not None and spec.learner.engine == SBX:
             modules.append(SBX)  # it starts no thread before its first computation
         if spec.tracking.tensorboard:
@@ -114,11 +123,11 @@ class RlWorkload:
         """See ``Workload.freeze``."""
         return freeze(spec, seed)
 
-    def check_heirs(self, spec: ExperimentSpec) -> None:
+    def check_lineage(self, spec: ExperimentSpec) -> None:
         """See ``HandsRunsOn``."""
-        from drillyard.learners.heirs import check_heirs
+        from drillyard.learners.lineage_checks import check_lineage
 
-        check_heirs(spec)
+        check_lineage(spec)
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """See ``Workload.train``."""
@@ -145,10 +154,12 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
     except TypeError as error:
         names = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD]
         raise ConfigError(
-            f"do not fit: {error}", field=field, value=", ".join(args) or None,
+            f"do not fit: {error}",
+            field=field,
+            value=", ".join(args) or None,
             allowed=", ".join(names) or "nothing",
             hint="write `{id: module:Class, args: {name: value}}` with the constructor's names",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _earlier(source: str, action: Any) -> list[Finding]:
@@ -175,10 +186,11 @@ def _must_mask(env: Any, algorithm: str) -> None:
     if not env.has_wrapper_attr("action_masks"):
         raise SpaceMismatch(
             f"{algorithm} asks the simulator which actions are possible, and it does not say",
-            field="learner.algorithm", value=algorithm,
+            field="learner.algorithm",
+            value=algorithm,
             allowed="a simulator with a method action_masks(): a boolean for each action",
             hint="write the method (or a wrapper that has it), or choose ppo",
-        )  # fmt: skip
+        )
 
 
 def _copies(spec: ExperimentSpec) -> list[Finding]:
@@ -192,10 +204,11 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
     if train.copies == "vectorised" and not able:
         raise ConfigError(
             "the simulator cannot step all copies at once, or a wrapper stands around each copy",
-            field="train.copies", value=train.copies,
+            field="train.copies",
+            value=train.copies,
             allowed="auto, one-by-one, processes",
             hint="delete `copies:`, or the wrappers but normalize and frame_stack",
-        )  # fmt: skip
+        )
     if not able:
         return []
     at_once = bool(freeze(spec, 0).get("vectorised"))
@@ -210,9 +223,12 @@ def _budget(spec: ExperimentSpec, longest: int | None) -> list[Finding]:
     total = total_steps(train, longest)
     if train.episodes is None:
         return [Finding(Severity.OK, "train", f"{total:,} environment steps")]
-    return [Finding(
-        Severity.OK, "train",
-        f"{train.episodes:,} episodes of at most {longest} steps: at most {total:,} steps; "
-        "schedules fall over these, and training ends at the first rollout boundary at which "
-        "the episodes are done",
-    )]  # fmt: skip
+    return [
+        Finding(
+            Severity.OK,
+            "train",
+            f"{train.episodes:,} episodes of at most {longest} steps: at most {total:,} steps; "
+            "schedules fall over these, and training ends at the first rollout boundary at which "
+            "the episodes are done",
+        )
+    ]

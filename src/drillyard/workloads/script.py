@@ -51,21 +51,27 @@ class ScriptWorkload:
         """
         script = _script(spec)
         variables.names(script.environment, _known(spec))
-        findings = [Finding(
-            Severity.OK, "script",
-            f"{len(script.setup)} lines of setup, {len(script.run)} of run, "
-            f"{len(script.teardown)} of teardown",
-        )]  # fmt: skip
+        findings = [
+            Finding(
+                Severity.OK,
+                "script",
+                f"{len(script.setup)} lines of setup, {len(script.run)} of run, "
+                f"{len(script.teardown)} of teardown",
+            )
+        ]
         if not script.shell:
             for stage in ("setup", "run", "teardown"):
                 for number, line in enumerate(getattr(script, stage)):
                     findings += _program(f"script.{stage}[{number}]", words_of(line), folder)
         if script.results.stdout is None and script.results.file is None:
-            findings.append(Finding(
-                Severity.WARNING, "script.results",
-                "neither `stdout` nor `file` is given: this run has no metrics",
-                "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
-            ))  # fmt: skip
+            findings.append(
+                Finding(
+                    Severity.WARNING,
+                    "script.results",
+                    "neither `stdout` nor `file` is given: this run has no metrics",
+                    "give a pattern, script.results.stdout: '^(\\w+)=(\\S+)$', or a file",
+                )
+            )
         return findings
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
@@ -148,9 +154,10 @@ class ScriptWorkload:
         found, texts = _results(script, folder, stage.output)
         files = save_metrics(context, found, texts) | self._kept(context, script, folder)
         summary: dict[str, Any] = {
-            "wall_s": time.monotonic() - began, "metrics": found,
+            "wall_s": time.monotonic() - began,
+            "metrics": found,
             "parameters": dict(context.run.parameters),
-        }  # fmt: skip
+        }
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
     def teardown(self, context: RunContext, *, failed: bool = False) -> None:
@@ -167,9 +174,9 @@ class ScriptWorkload:
         stage = _stage(context, script)
         hurried = context.stop.requested
         stage.stop = None  # what was set up is cleaned up, also when a stop was asked for
-        limit = min(script.teardown_max_time_s, _HURRY_S) if hurried else (
-            script.teardown_max_time_s
-        )  # fmt: skip
+        limit = (
+            min(script.teardown_max_time_s, _HURRY_S) if hurried else (script.teardown_max_time_s)
+        )
         try:
             if script.teardown and _begun(context).exists():
                 # Every line has its chance: each may give back something else.
@@ -182,9 +189,7 @@ class ScriptWorkload:
         finally:
             stage.end_all()
 
-    def _kept(
-        self, context: RunContext, script: ScriptSpec, folder: Path
-    ) -> dict[str, FileEntry]:  # fmt: skip
+    def _kept(self, context: RunContext, script: ScriptSpec, folder: Path) -> dict[str, FileEntry]:
         own = [n for n in (script.results.file, script.parameters_file) if n is not None]
         files: dict[str, FileEntry] = {}
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()):
@@ -229,11 +234,14 @@ def _script(spec: ExperimentSpec) -> ScriptSpec:
 def _stage(context: RunContext, script: ScriptSpec) -> Stage:
     run, folder = context.run, work_folder(context)
     facts = {
-        "DRILLYARD_EXPERIMENT": run.experiment, "DRILLYARD_RUN": run.run,
-        "DRILLYARD_SEED": str(run.seed), "DRILLYARD_TRIAL": str(run.trial),
-        "DRILLYARD_ATTEMPT": str(context.attempt), "DRILLYARD_CHILD": context.child,
+        "DRILLYARD_EXPERIMENT": run.experiment,
+        "DRILLYARD_RUN": run.run,
+        "DRILLYARD_SEED": str(run.seed),
+        "DRILLYARD_TRIAL": str(run.trial),
+        "DRILLYARD_ATTEMPT": str(context.attempt),
+        "DRILLYARD_CHILD": context.child,
         "DRILLYARD_PARAMETERS": str(folder / script.parameters_file),
-    }  # fmt: skip
+    }
     return Stage(
         folder=folder,
         environment=variables.environment(script.environment, run.parameters, facts),
@@ -293,14 +301,21 @@ def _program(field: str, words: list[str], folder: Path | None) -> list[Finding]
     if program.endswith(".py") or "/" in program:
         if folder is not None and not (folder / program).is_file():
             there = sorted(p.name for p in folder.glob(f"*{Path(program).suffix or '.sh'}"))
-            return [Finding(
-                Severity.WARNING, field,
-                f"{program} is not in the experiment's folder; does `setup` make it?",
-                f"files there: {', '.join(there[:10]) or 'none of this kind'}",
-            )]  # fmt: skip
+            return [
+                Finding(
+                    Severity.WARNING,
+                    field,
+                    f"{program} is not in the experiment's folder; does `setup` make it?",
+                    f"files there: {', '.join(there[:10]) or 'none of this kind'}",
+                )
+            ]
     elif shutil.which(program) is None:
-        return [Finding(
-            Severity.WARNING, field, f"the program {program!r} is not on this machine",
-            "the workers need it; built-ins of a shell need `shell: true`",
-        )]  # fmt: skip
+        return [
+            Finding(
+                Severity.WARNING,
+                field,
+                f"the program {program!r} is not on this machine",
+                "the workers need it; built-ins of a shell need `shell: true`",
+            )
+        ]
     return []

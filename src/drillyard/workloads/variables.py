@@ -16,9 +16,19 @@ from drillyard.spec.work import EnvironmentSpec
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_]")
 _TAKEN = {
-    "PATH", "HOME", "PWD", "SHELL", "IFS", "ENV", "BASH_ENV", "PYTHONPATH", "PYTHONHOME",
-    "LD_PRELOAD", "LD_LIBRARY_PATH", "TMPDIR",
-}  # fmt: skip
+    "PATH",
+    "HOME",
+    "PWD",
+    "SHELL",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+}
 """A parameter that happens to be called so would break every program; a rename may say it."""
 
 
@@ -44,26 +54,29 @@ def names(spec: EnvironmentSpec, known: Iterable[str]) -> dict[str, str]:
         unknown = [name for name in asked if name not in there]
         if unknown:
             raise ConfigError(
-                f"there is no parameter {unknown[0]!r}", field=f"script.environment.{field}",
+                f"there is no parameter {unknown[0]!r}",
+                field=f"script.environment.{field}",
                 allowed=", ".join(sorted(there)) or "no parameter is declared",
                 hint=nearest(unknown[0], there) + "; declare it under parameters",
-            )  # fmt: skip
+            )
     found: dict[str, str] = {}
     for name in dict.fromkeys([*chosen, *spec.rename]):
         word = spec.rename.get(name) or variable(name)
         if word in _TAKEN and name not in spec.rename:
             raise ConfigError(
                 f"the parameter {name!r} would replace the variable {word} that programs need",
-                field="script.environment.parameters", value=name,
+                field="script.environment.parameters",
+                value=name,
                 hint=f"rename it: script.environment.rename: {{{name}: MY_{word}}}",
-            )  # fmt: skip
+            )
         if word in found.values():
             other = next(n for n, w in found.items() if w == word)
             raise ConfigError(
                 f"{other!r} and {name!r} are both the variable {word}",
-                field="script.environment", value=name,
+                field="script.environment",
+                value=name,
                 hint=f"rename one: script.environment.rename: {{{name}: {word}_2}}",
-            )  # fmt: skip
+            )
         found[name] = word
     return found
 

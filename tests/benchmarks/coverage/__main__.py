@@ -17,14 +17,23 @@ from tests.benchmarks.coverage.tables import Run, Section
 
 FILE = Path(drillyard.__file__).parent / "statistics" / "measured.json"
 SECTIONS: dict[str, Section] = {
-    "means": means.means, "at-once": means.at_once, "lessons": means.lessons,
-    "same-episodes": means.same_episodes, "aggregates": means.aggregates,
-    "improvement": comparisons.improvement, "profiles": comparisons.profiles,
-    "verdicts": comparisons.verdicts, "power": comparisons.power, "bench": comparisons.bench,
-    "search": comparisons.search_top, "winner": selection.winner,
-    "champion": selection.champion, "baselines": selection.baselines,
-    "more-seeds": selection.more_seeds, "pruning": comparisons.pruning,
-}  # fmt: skip
+    "means": means.means,
+    "at-once": means.at_once,
+    "lessons": means.lessons,
+    "same-episodes": means.same_episodes,
+    "aggregates": means.aggregates,
+    "improvement": comparisons.improvement,
+    "profiles": comparisons.profiles,
+    "verdicts": comparisons.verdicts,
+    "power": comparisons.power,
+    "bench": comparisons.bench,
+    "search": comparisons.search_top,
+    "winner": selection.winner,
+    "champion": selection.champion,
+    "baselines": selection.baselines,
+    "more-seeds": selection.more_seeds,
+    "pruning": comparisons.pruning,
+}
 QUICK = Run(tries=2_000, pages=100)
 
 
@@ -34,8 +43,12 @@ def main() -> int:
         prog="python -m tests.benchmarks.coverage", description=__doc__
     )
     names = [*SECTIONS, "others"]
-    parser.add_argument("tables", nargs="*", metavar="TABLE",
-                        help=f"only these, of {', '.join(names)}; default: all")  # fmt: skip
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"only these, of {', '.join(names)}; default: all",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer tries")
     parser.add_argument("--write", action="store_true", help="keep what pages quote")
     parser.add_argument("--python", help="of an environment with rliable and adastop")
@@ -44,8 +57,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no table {', '.join(unknown)}; there are {', '.join(names)}")
     run = QUICK if given.quick else Run()
-    print(f"{run.tries:,} data sets of what is computed at once, {run.pages:,} of what is not; "
-          "some tables take a part of them, or more", flush=True)  # fmt: skip
+    print(
+        f"{run.tries:,} data sets of what is computed at once, {run.pages:,} of what is not; "
+        "some tables take a part of them, or more",
+        flush=True,
+    )
     every: dict[str, Section] = {**SECTIONS, "others": partial(others.others, python=given.python)}
     with np.errstate(all="ignore"):
         for name in given.tables or names:

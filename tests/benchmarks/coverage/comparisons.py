@@ -25,10 +25,12 @@ def improvement(run: Run) -> None:
     """Probability that a run of the one is better, over one and five tasks."""
     sizes, rows = ((3, 3), (5, 5), (10, 10), (20, 20), (3, 10)), []
     cases = {
-        "normal, equal": (0.0, 1.0), "normal, 1 apart": (1.0, 1.0),
-        "normal, 2 apart": (2.0, 1.0), "one varies three times as much": (0.0, 3.0),
+        "normal, equal": (0.0, 1.0),
+        "normal, 1 apart": (1.0, 1.0),
+        "normal, 2 apart": (2.0, 1.0),
+        "one varies three times as much": (0.0, 3.0),
         "one varies ten times as much": (0.0, 10.0),
-    }  # fmt: skip
+    }
     for k, (name, (gap, spread)) in enumerate(cases.items()):
         for tasks in (1, 5):
             row: list[object] = [name, tasks]
@@ -40,13 +42,18 @@ def improvement(run: Run) -> None:
                 share, _ = hits((low, high), ndtr(gap / np.hypot(1, spread)))
                 mark = ""
                 if spread == 1:
-                    mark = run.must(share >= LOW - run.noise(0.95, tries),
-                                    f"improvement: {name}, {m}, {n}: {share:.3f}")  # fmt: skip
+                    mark = run.must(
+                        share >= LOW - run.noise(0.95, tries),
+                        f"improvement: {name}, {m}, {n}: {share:.3f}",
+                    )
                 row.append(f"{share:.2f}{mark}")
             rows.append(row)
-    show("Probability of improvement: share of 95 % intervals that hold the truth",
-         ("runs", "tasks", *(f"{m} and {n}" for m, n in sizes)), rows,
-         "0.93 at least; it is bounded, so it may hold more often.")  # fmt: skip
+    show(
+        "Probability of improvement: share of 95 % intervals that hold the truth",
+        ("runs", "tasks", *(f"{m} and {n}" for m, n in sizes)),
+        rows,
+        "0.93 at least; it is bounded, so it may hold more often.",
+    )
 
 
 def profiles(run: Run) -> None:
@@ -65,9 +72,12 @@ def profiles(run: Run) -> None:
                 mark = run.must(share >= LOW, f"profile: {truth}, n = {n}: {share:.3f}")
                 row.append(f"{share:.2f}{mark}")
             rows.append(row)
-    show("Performance profile: share of bands that hold the truth at a score",
-         ("share of runs", "tasks", *sizes), rows,
-         "0.93 at least; it is bounded, so it may hold more often.")  # fmt: skip
+    show(
+        "Performance profile: share of bands that hold the truth at a score",
+        ("share of runs", "tasks", *sizes),
+        rows,
+        "0.93 at least; it is bounded, so it may hold more often.",
+    )
 
 
 CASES = {
@@ -76,16 +86,31 @@ CASES = {
     "one in five fails": lambda rng, k, n: KINDS["one in five fails"].draw(rng, (k, n)),
     "yes or no": lambda rng, k, n: (rng.random((k, n)) < 0.5).astype(float),
     "half vary three times as much": lambda rng, k, n: (
-        rng.normal(size=(k, n)) * np.where(np.arange(k) % 2, 3, 1)[:, None]),
+        rng.normal(size=(k, n)) * np.where(np.arange(k) % 2, 3, 1)[:, None]
+    ),
     "half vary ten times as much": lambda rng, k, n: (
-        rng.normal(size=(k, n)) * np.where(np.arange(k) % 2, 10, 1)[:, None]),
+        rng.normal(size=(k, n)) * np.where(np.arange(k) % 2, 10, 1)[:, None]
+    ),
     "one is far better": lambda rng, k, n: (
-        rng.normal(size=(k, n)) + 50 * (np.arange(k) == 0)[:, None]),
+        rng.normal(size=(k, n)) + 50 * (np.arange(k) == 0)[:, None]
+    ),
     "yes or no, one is far better": lambda rng, k, n: (
-        (rng.random((k, n)) < 0.5) + 50.0 * (np.arange(k) == 0)[:, None]),
-}  # fmt: skip
-GRID = ((2, 3), (2, 4), (2, 5), (2, 10), (5, 3), (5, 5), (5, 10), (10, 5), (20, 3), (20, 5),
-        (20, 10))  # fmt: skip
+        (rng.random((k, n)) < 0.5) + 50.0 * (np.arange(k) == 0)[:, None]
+    ),
+}
+GRID = (
+    (2, 3),
+    (2, 4),
+    (2, 5),
+    (2, 10),
+    (5, 3),
+    (5, 5),
+    (5, 10),
+    (10, 5),
+    (20, 3),
+    (20, 5),
+    (20, 10),
+)
 
 
 HEADER = ("candidates x seeds", *(f"{k} x {n}" for k, n in GRID))
@@ -104,16 +129,25 @@ def verdicts(run: Run) -> None:
             pages = 2 * run.pages if k == 2 else run.pages // (2 if k < 10 else 5)
             for page in range(pages):
                 found = _verdicts(draw(rng, k, n), page)
-                wrong += any(v.word != "undecided" for (a, b), v in found.items()
-                             if "far better" not in name or "0" not in (a, b))  # fmt: skip
+                wrong += any(
+                    v.word != "undecided"
+                    for (a, b), v in found.items()
+                    if "far better" not in name or "0" not in (a, b)
+                )
             share = wrong / pages
-            mark = run.must(share <= ERROR + run.noise(ERROR, pages),
-                            f"verdicts: {name}, {k} candidates, n = {n}: {share:.3f}")  # fmt: skip
+            mark = run.must(
+                share <= ERROR + run.noise(ERROR, pages),
+                f"verdicts: {name}, {k} candidates, n = {n}: {share:.3f}",
+            )
             row.append(f"{share:.3f}{mark}")
         rows.append(row)
-    show("Share of pages that call any of the equal ones better", HEADER, rows,
-         f"At most 0.05 on the whole page. Of two candidates {2 * run.pages:,} pages, of five "
-         f"{run.pages // 2}, of more {run.pages // 5}.")  # fmt: skip
+    show(
+        "Share of pages that call any of the equal ones better",
+        HEADER,
+        rows,
+        f"At most 0.05 on the whole page. Of two candidates {2 * run.pages:,} pages, of five "
+        f"{run.pages // 2}, of more {run.pages // 5}.",
+    )
 
 
 def power(run: Run) -> None:
@@ -131,8 +165,11 @@ def power(run: Run) -> None:
                 right += np.mean([found["0", str(i)].word == "better" for i in range(1, k)])
             row.append(f"{right / pages:.2f}")
         rows.append(row)
-    show("Power: share of the others that one candidate, better by so much, is told apart from",
-         HEADER, rows)  # fmt: skip
+    show(
+        "Power: share of the others that one candidate, better by so much, is told apart from",
+        HEADER,
+        rows,
+    )
 
 
 def _verdicts(values: np.ndarray, page: int) -> dict[tuple[str, str], st.Verdict]:
@@ -148,25 +185,38 @@ def bench(run: Run) -> None:
         pages = max(100, run.pages // 4)
         for page in range(pages):
             # a and b are equal, c is better by 3 deviations, each task has a scale of its own.
-            raw = {name: [10.0**t * (rng.normal(size=n) + 3 * (name == "c")) for t in range(tasks)]
-                   for name in "abcd"}  # fmt: skip
-            scales = [scaled_by([v for own in raw.values() for v in own[t]])
-                      for t in range(tasks)]  # fmt: skip
-            scores = {name: [((task - low) / (high - low)).tolist()
-                             for task, (low, high) in zip(own, scales, strict=True)]
-                      for name, own in raw.items()}  # fmt: skip
+            raw = {
+                name: [10.0**t * (rng.normal(size=n) + 3 * (name == "c")) for t in range(tasks)]
+                for name in "abcd"
+            }
+            scales = [scaled_by([v for own in raw.values() for v in own[t]]) for t in range(tasks)]
+            scores = {
+                name: [
+                    ((task - low) / (high - low)).tolist()
+                    for task, (low, high) in zip(own, scales, strict=True)
+                ]
+                for name, own in raw.items()
+            }
             found = st.verdicts(scores, dealt=DEALT, seed=page)
             wrong += any(v.word != "undecided" for pair, v in found.items() if "c" not in pair)
             places = st.places(list(scores), found)
-            misplaced += places["c"][0] != 1 or any(places[x][1] < 4 or places[x][0] > 2
-                                                   for x in "abd")  # fmt: skip
+            misplaced += places["c"][0] != 1 or any(
+                places[x][1] < 4 or places[x][0] > 2 for x in "abd"
+            )
         share = wrong / pages
-        mark = run.must(max(share, misplaced / pages) <= ERROR + run.noise(ERROR, pages),
-                        f"bench: {tasks} tasks, n = {n}: {share:.3f}")  # fmt: skip
-        rows.append([f"{tasks} simulators, {n} seeds", f"{share:.3f}{mark}",
-                     f"{misplaced / pages:.3f}"])  # fmt: skip
-    show("A benchmark of four algorithms, of which three are equal",
-         ("", "equal ones told apart", "a wrong place"), rows, "At most 0.05.")  # fmt: skip
+        mark = run.must(
+            max(share, misplaced / pages) <= ERROR + run.noise(ERROR, pages),
+            f"bench: {tasks} tasks, n = {n}: {share:.3f}",
+        )
+        rows.append(
+            [f"{tasks} simulators, {n} seeds", f"{share:.3f}{mark}", f"{misplaced / pages:.3f}"]
+        )
+    show(
+        "A benchmark of four algorithms, of which three are equal",
+        ("", "equal ones told apart", "a wrong place"),
+        rows,
+        "At most 0.05.",
+    )
 
 
 def search_top(run: Run) -> None:
@@ -180,11 +230,17 @@ def search_top(run: Run) -> None:
             found = _verdicts(best, page)
             wrong += any(v.word != "undecided" for v in found.values())
         share = wrong / pages
-        mark = run.must(share <= ERROR + run.noise(ERROR, pages),
-                        f"search: {trials} trials, n = {n}: {share:.3f}")  # fmt: skip
+        mark = run.must(
+            share <= ERROR + run.noise(ERROR, pages),
+            f"search: {trials} trials, n = {n}: {share:.3f}",
+        )
         rows.append([f"{trials} trials, {n} seeds", f"{share:.3f}{mark}"])
-    show("The best five of a search of equal trials: pages that call one better",
-         ("", "share"), rows, "At most 0.05.")  # fmt: skip
+    show(
+        "The best five of a search of equal trials: pages that call one better",
+        ("", "share"),
+        rows,
+        "At most 0.05.",
+    )
 
 
 def pruning(run: Run) -> None:
@@ -214,12 +270,17 @@ def pruning(run: Run) -> None:
                     cut = trial.should_prune()
                     if cut:
                         break
-                study.tell(trial, None if cut else float(values.mean()),
-                           state=optuna.trial.TrialState.PRUNED if cut else None)  # fmt: skip
+                study.tell(
+                    trial,
+                    None if cut else float(values.mean()),
+                    state=optuna.trial.TrialState.PRUNED if cut else None,
+                )
                 if number >= 5:
                     given, judged = given + cut, judged + 1
         rows.append([name, f"{given / judged:.2f}"])
-    show("Pruning: share of equal trials that are given up, the sixth to the twelfth of a study",
-         ("rule", "given up"), rows,
-         "No target: pruning saves time and claims nothing; equal trials are cut by chance.",
-    )  # fmt: skip
+    show(
+        "Pruning: share of equal trials that are given up, the sixth to the twelfth of a study",
+        ("rule", "given up"),
+        rows,
+        "No target: pruning saves time and claims nothing; equal trials are cut by chance.",
+    )

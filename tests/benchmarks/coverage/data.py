@@ -55,19 +55,33 @@ KINDS = {
         Kind("heavy tails", "Student's t, 3 degrees", lambda rng, s: rng.standard_t(3, s), 0),
         Kind("a little skewed", "gamma, shape 4", lambda rng, s: rng.gamma(4, size=s), 4),
         Kind("skewed", "exponential", lambda rng, s: rng.exponential(size=s), 1),
-        Kind("very skewed", "log-normal, sigma 1", lambda rng, s: rng.lognormal(0, 1, s),
-             math.exp(0.5)),
-        Kind("two groups", "two normal ones, ten deviations apart, one half each",
-             lambda rng, s: rng.normal(size=s) + 10 * (rng.random(s) < 0.5), 5),
+        Kind(
+            "very skewed",
+            "log-normal, sigma 1",
+            lambda rng, s: rng.lognormal(0, 1, s),
+            math.exp(0.5),
+        ),
+        Kind(
+            "two groups",
+            "two normal ones, ten deviations apart, one half each",
+            lambda rng, s: rng.normal(size=s) + 10 * (rng.random(s) < 0.5),
+            5,
+        ),
         Kind("three in ten fail", "100 or 20, with a deviation of 5", _failing(0.3), 76),
         Kind("one in five fails", "100 or 20, with a deviation of 5", _failing(0.2), 84),
         Kind("one in ten fails", "100 or 20, with a deviation of 5", _failing(0.1), 92),
-        Kind("capped", "normal (470, 50), at most 500",
-             lambda rng, s: np.minimum(500, rng.normal(470, 50, s)), CAPPED, bounded=True),
-        Kind("near its bound", "beta (5, 1)", lambda rng, s: rng.beta(5, 1, s), 5 / 6,
-             bounded=True),
+        Kind(
+            "capped",
+            "normal (470, 50), at most 500",
+            lambda rng, s: np.minimum(500, rng.normal(470, 50, s)),
+            CAPPED,
+            bounded=True,
+        ),
+        Kind(
+            "near its bound", "beta (5, 1)", lambda rng, s: rng.beta(5, 1, s), 5 / 6, bounded=True
+        ),
         Kind("yes or no, half", "1 or 0", _kinds(0.5), 0.5, bounded=True),
         Kind("yes or no, a fifth", "1 or 0", _kinds(0.2), 0.2, bounded=True),
     )
-}  # fmt: skip
+}
 """All of them; the first is the one that every interval has to fit from three values on."""

@@ -42,21 +42,28 @@ def rliable(data):
         for values in data[key][:OF_RLIABLE]:  # (tasks, runs)
             scores = {"x": values.T}
             _, ends = library.get_interval_estimates(
-                scores, lambda x: np.array([metrics.aggregate_mean(x), metrics.aggregate_iqm(x)]),
-                reps=BY_RLIABLE, random_state=np.random.RandomState(0),
-            )  # fmt: skip
+                scores,
+                lambda x: np.array([metrics.aggregate_mean(x), metrics.aggregate_iqm(x)]),
+                reps=BY_RLIABLE,
+                random_state=np.random.RandomState(0),
+            )
             own.append(ends["x"].T.tolist())
         intervals[key] = own
     better = {}
     for key in [k for k in data.files if k.startswith("better normal")]:
         own = []
         for values in data[key][: OF_RLIABLE // 4]:  # (candidates, runs)
-            pairs = {f"{i},{j}": (values[i][:, None], values[j][:, None])
-                     for i in range(len(values)) for j in range(i + 1, len(values))}  # fmt: skip
+            pairs = {
+                f"{i},{j}": (values[i][:, None], values[j][:, None])
+                for i in range(len(values))
+                for j in range(i + 1, len(values))
+            }
             _, ends = library.get_interval_estimates(
-                pairs, metrics.probability_of_improvement, reps=BY_RLIABLE,
+                pairs,
+                metrics.probability_of_improvement,
+                reps=BY_RLIABLE,
                 random_state=np.random.RandomState(0),
-            )  # fmt: skip
+            )
             own.append(any(e[0][0] > 0.5 or e[1][0] < 0.5 for e in ends.values()))
         better[key] = own
     return {"version": version("rliable"), "intervals": intervals, "better": better}
@@ -72,8 +79,9 @@ def scipy(data):
     for key in [k for k in data.files if k.startswith("mean") and data[k].shape[1] == 1]:
         own = []
         for (values,) in data[key]:
-            ends = bootstrap((values,), np.mean, n_resamples=REPS, method="BCa",
-                             rng=np.random.default_rng(0)).confidence_interval  # fmt: skip
+            ends = bootstrap(
+                (values,), np.mean, n_resamples=REPS, method="BCa", rng=np.random.default_rng(0)
+            ).confidence_interval
             own.append([float(ends.low), float(ends.high)])
         intervals[key] = own
     return {"version": package.__version__, "intervals": intervals}

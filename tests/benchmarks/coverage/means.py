@@ -49,17 +49,32 @@ def means(run: Run) -> None:
                 run.must(LOW <= share <= HIGH, f"means: {kind.name}, n = {n}: {share:.3f}")
         kept = {n: round(c, 3) for n, c in zip(sizes, covered, strict=True) if np.isfinite(c)}
         run.kept[kind.name] = kept
-        rows.append([kind.name, *("" if np.isnan(c) else f"{c:.2f}" for c in covered),
-                     from_when(list(kept), list(kept.values()))])  # fmt: skip
+        rows.append(
+            [
+                kind.name,
+                *("" if np.isnan(c) else f"{c:.2f}" for c in covered),
+                from_when(list(kept), list(kept.values())),
+            ]
+        )
         if min(shown) < 0.999:
             shown_rows.append([kind.name, *(f"{s:.2f}" for s in shown)])
-    show("Mean over seeds, or over episodes: share of 95 % intervals that hold the truth",
-         ("values", *sizes, "0.93"), rows,
-         "Two values have no interval. Normal data have to be between 0.93 and 0.98.")  # fmt: skip
-    show("Share of data sets that have an interval, where it is not all of them (values that are "
-         "all alike have none)", ("values", *sizes), shown_rows)  # fmt: skip
-    show("How much wider than Student's t, median, normal data", ("", *sizes),
-         [["width", *(f"{w:.2f}" for w in widths)]])  # fmt: skip
+    show(
+        "Mean over seeds, or over episodes: share of 95 % intervals that hold the truth",
+        ("values", *sizes, "0.93"),
+        rows,
+        "Two values have no interval. Normal data have to be between 0.93 and 0.98.",
+    )
+    show(
+        "Share of data sets that have an interval, where it is not all of them (values that are "
+        "all alike have none)",
+        ("values", *sizes),
+        shown_rows,
+    )
+    show(
+        "How much wider than Student's t, median, normal data",
+        ("", *sizes),
+        [["width", *(f"{w:.2f}" for w in widths)]],
+    )
 
 
 def at_once(run: Run) -> None:
@@ -80,19 +95,27 @@ def at_once(run: Run) -> None:
                 share = float(fine.all(axis=1).mean())
                 mark = ""
                 if k == 0:
-                    mark = run.must(LOW <= share <= 0.985,
-                                    f"at once: {lines} lines, n = {n}: {share:.3f}")  # fmt: skip
+                    mark = run.must(
+                        LOW <= share <= 0.985, f"at once: {lines} lines, n = {n}: {share:.3f}"
+                    )
                 row += [f"{share:.2f}{mark}", f"{alone.mean():.2f}"]
             rows.append(row)
-    show("A list: all lines hold at once (left); the top line by itself would hold (right)",
-         ("values", "lines", *(x for n in sizes for x in (f"n = {n}", "top alone"))), rows,
-    )  # fmt: skip
+    show(
+        "A list: all lines hold at once (left); the top line by itself would hold (right)",
+        ("values", "lines", *(x for n in sizes for x in (f"n = {n}", "top alone"))),
+        rows,
+    )
 
 
 def _of_tasks(
-    run: Run, number: int, title: str, found: Callable[[list[np.ndarray]], tuple[Any, Any]],
-    truth: Callable[[Kind, int], float], *notes: str, from_: int = 3,
-) -> None:  # fmt: skip
+    run: Run,
+    number: int,
+    title: str,
+    found: Callable[[list[np.ndarray]], tuple[Any, Any]],
+    truth: Callable[[Kind, int], float],
+    *notes: str,
+    from_: int = 3,
+) -> None:
     sizes, rows = (3, 4, 5, 6, 8, 10, 15, 20, 50), []
     for k, kind in enumerate(KINDS.values()):
         if kind.name.startswith("yes") or kind.name in ("uniform", "a little skewed"):
@@ -106,10 +129,13 @@ def _of_tasks(
                 covered.append(share)
                 if k == 0 and n >= from_:
                     noise = run.noise(0.95, run.tries // 4)
-                    run.must(LOW - noise <= share <= HIGH + noise,
-                             f"{title}: {tasks} tasks, n = {n}: {share:.3f}")  # fmt: skip
-            rows.append([kind.name, tasks, *(f"{c:.2f}" for c in covered),
-                         from_when(sizes, covered)])  # fmt: skip
+                    run.must(
+                        LOW - noise <= share <= HIGH + noise,
+                        f"{title}: {tasks} tasks, n = {n}: {share:.3f}",
+                    )
+            rows.append(
+                [kind.name, tasks, *(f"{c:.2f}" for c in covered), from_when(sizes, covered)]
+            )
     show(title, ("values", "tasks", *sizes, "0.93"), rows, *notes)
 
 
@@ -124,8 +150,14 @@ def aggregates(run: Run) -> None:
             known[kind.name] = float(values[1_000_000:3_000_000].mean())
         return known[kind.name]
 
-    _of_tasks(run, 5, "Interquartile mean over tasks, n runs of each", iqm_ends, middle,
-              "The truth is the interquartile mean of the distribution.")  # fmt: skip
+    _of_tasks(
+        run,
+        5,
+        "Interquartile mean over tasks, n runs of each",
+        iqm_ends,
+        middle,
+        "The truth is the interquartile mean of the distribution.",
+    )
 
 
 def lessons(run: Run) -> None:
@@ -139,8 +171,11 @@ def lessons(run: Run) -> None:
         flat, _ = hits(ends([np.concatenate(data, axis=1)]), levels.mean())
         mark = run.must(LOW <= share <= HIGH, f"lessons: {number} episodes: {share:.3f}")
         rows.append([number, f"{share:.3f}{mark}", f"{flat:.3f}"])
-    show("Mean over episodes that go through four values of a lesson",
-         ("episodes", "by value", "as if by chance"), rows)  # fmt: skip
+    show(
+        "Mean over episodes that go through four values of a lesson",
+        ("episodes", "by value", "as if by chance"),
+        rows,
+    )
 
 
 def same_episodes(run: Run) -> None:
@@ -154,8 +189,11 @@ def same_episodes(run: Run) -> None:
             found = ends([rng.normal(size=(run.tries, n)) + shared])
             row += [f"{hits(found, shared[:, 0])[0]:.2f}", f"{hits(found, 0.0)[0]:.2f}"]
         rows.append(row)
-    show("What an interval over seeds is about: the mean on the same episodes (left), on others "
-         "(right)",
-         ("error of the episodes", *(x for n in (3, 5, 10) for x in (f"n = {n}", "others"))), rows,
-         "The error that the chosen episodes bring to all seeds alike, in deviations between "
-         "seeds: more episodes make it smaller.")  # fmt: skip
+    show(
+        "What an interval over seeds is about: the mean on the same episodes (left), on others "
+        "(right)",
+        ("error of the episodes", *(x for n in (3, 5, 10) for x in (f"n = {n}", "others"))),
+        rows,
+        "The error that the chosen episodes bring to all seeds alike, in deviations between "
+        "seeds: more episodes make it smaller.",
+    )

@@ -46,8 +46,12 @@ def others(run: Run, python: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.npz"
         np.savez(path, **data)
-        done = subprocess.run([python or sys.executable, str(FOREIGN), str(path)],
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [python or sys.executable, str(FOREIGN), str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         print(f"\nothers: skipped: {python}: {done.stderr.strip().splitlines()[-1:]}")
         return
@@ -88,13 +92,19 @@ def _means(data: dict[str, np.ndarray], theirs: dict[str, dict[str, Any]], tries
         row = ["normal", f"{_called(what, theirs)}, interquartile mean"]
         for n in SIZES:
             key = f"mean normal {n}"
-            own = (np.array(iqm_ends([data[key][:, 0]])).T if what == "drillyard"
-                   else [e[1] for e in theirs[what]["intervals"][key]])  # fmt: skip
+            own = (
+                np.array(iqm_ends([data[key][:, 0]])).T
+                if what == "drillyard"
+                else [e[1] for e in theirs[what]["intervals"][key]]
+            )
             row.append(_held(own, KINDS["normal"].mean))
         rows.append(row)
-    show(f"The same {tries} data sets: share of 95 % intervals of a mean that hold the truth",
-         ("values", "by", *(f"n = {n}" for n in SIZES)), rows,
-         f"rliable: the first {OF_RLIABLE} of them, with {BY_RLIABLE} resamples.")  # fmt: skip
+    show(
+        f"The same {tries} data sets: share of 95 % intervals of a mean that hold the truth",
+        ("values", "by", *(f"n = {n}" for n in SIZES)),
+        rows,
+        f"rliable: the first {OF_RLIABLE} of them, with {BY_RLIABLE} resamples.",
+    )
 
 
 def _called(what: str, theirs: dict[str, dict[str, Any]]) -> str:
@@ -123,15 +133,20 @@ def _pages(data: dict[str, np.ndarray], theirs: dict[str, dict[str, Any]], tries
                 row.append(f"{wrong:.2f}")
             if any(cell for cell in row[2:]):
                 rows.append(row)
-    show(f"The same {tries} pages of equal candidates: share that calls any of them better",
-         ("values", "by", *(f"{k} x {n}" for k, n in PAGES)), rows,
-         "rliable: a pair whose interval of the probability of improvement leaves out one half. "
-         "AdaStop: one look at all runs, alpha 0.05. "
-         f"rliable: the first {OF_RLIABLE // 4}; AdaStop: {OF_ADASTOP}.",
-    )  # fmt: skip
+    show(
+        f"The same {tries} pages of equal candidates: share that calls any of them better",
+        ("values", "by", *(f"{k} x {n}" for k, n in PAGES)),
+        rows,
+        "rliable: a pair whose interval of the probability of improvement leaves out one half. "
+        "AdaStop: one look at all runs, alpha 0.05. "
+        f"rliable: the first {OF_RLIABLE // 4}; AdaStop: {OF_ADASTOP}.",
+    )
 
 
 def _wrong(values: np.ndarray, name: str) -> bool:
     found = st.verdicts({str(i): [v.tolist()] for i, v in enumerate(values)}, dealt=DEALT)
-    return any(v.word != "undecided" for pair, v in found.items()
-               if "far better" not in name or "0" not in pair)  # fmt: skip
+    return any(
+        v.word != "undecided"
+        for pair, v in found.items()
+        if "far better" not in name or "0" not in pair
+    )

@@ -42,8 +42,9 @@ class Run:
         return "" if fulfilled else "!"
 
 
-def show(title: str, header: Sequence[object], rows: Sequence[Sequence[object]], *notes: str
-         ) -> None:  # fmt: skip
+def show(
+    title: str, header: Sequence[object], rows: Sequence[Sequence[object]], *notes: str
+) -> None:
     """Print a table."""
     cells = [[_cell(c) for c in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]

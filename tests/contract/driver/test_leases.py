@@ -42,7 +42,7 @@ def test_a_lost_machine_is_replaced_and_its_attempt_counted(
 
     backend = ThreadBackend(dies_once)
     driver = Driver(tiny(folder), mailbox, backend)
-    driver._undertaker._silent_s = 0.3
+    driver._closer._silent_s = 0.3
     driver.open()
     driver.provision()
     driver.setup(PATIENCE_S)
@@ -177,8 +177,10 @@ def test_a_used_up_budget_rents_nothing(folder: Path, mailbox: Mailbox) -> None:
     assert order.deadline_of == "budget.max_cost = 100"
     driver.teardown()
     intent = driver.ledger.entries()[0].intent
-    mailbox.write(f"leases/{order.lease_id}/intent.json",
-                  intent.model_copy(update={"written_at": time.time() - 60}))  # fmt: skip
+    mailbox.write(
+        f"leases/{order.lease_id}/intent.json",
+        intent.model_copy(update={"written_at": time.time() - 60}),
+    )
     gone = driver.ledger.entries()[0].gone
     assert gone is not None
     mailbox.write(f"leases/{order.lease_id}/gone.json", gone.model_copy(update={"lived_s": 60.0}))

@@ -59,12 +59,12 @@ def test_silence_alone_buries_nobody(folder: Path, mailbox: Mailbox) -> None:
         return good_work(worker, ticket, attempt)
 
     driver = Driver(tiny(folder), mailbox, ThreadBackend(slow))
-    driver._undertaker._silent_s = 0.0
+    driver._closer._silent_s = 0.0
     driver.open()
     driver.provision()
     driver.setup(PATIENCE_S)
     until(lambda: any(mailbox.claims()))
-    (running,) = driver._undertaker.bury_lost(ticket_states(mailbox))
+    (running,) = driver._closer.close_lost(ticket_states(mailbox))
     assert running.ticket.ticket == "t0001-s1.train"
     assert not any(ended for *_, ended in mailbox.claims())
     hold.set()
@@ -102,9 +102,16 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder: Path, mailbox:
     driver.open()
     for attempt in range(1, 7):
         mailbox.end(
-            Ending(ticket="t0001-s1.train", attempt=attempt, status=Status.FAILED,
-                   cause=Cause.INFRASTRUCTURE, message="killed by SIGKILL", by="x", ended_at=0.0)
-        )  # fmt: skip
+            Ending(
+                ticket="t0001-s1.train",
+                attempt=attempt,
+                status=Status.FAILED,
+                cause=Cause.INFRASTRUCTURE,
+                message="killed by SIGKILL",
+                by="x",
+                ended_at=0.0,
+            )
+        )
     with pytest.raises(WorkerLost, match=r"killed by SIGKILL.*used up"):
         driver.wait("t0001-s1.train", PATIENCE_S)
 

@@ -24,12 +24,21 @@ from drillyard.runs.checkpoint_files import examine  # noqa: E402
 def test_a_tree_comes_back_with_its_types():
     shared = torch.arange(4.0)
     tree = {
-        "none": None, "flag": True, "big": 2**100, "text": "ä", "float": 0.1, "inf": float("inf"),
-        "scalar": np.float32(0.1), "array": np.arange(6, dtype=np.int16).reshape(2, 3),
-        "empty": {}, "list": [1, (2.0, np.bool_(True))], 3: "by number", "views": [shared, shared],
+        "none": None,
+        "flag": True,
+        "big": 2**100,
+        "text": "ä",
+        "float": 0.1,
+        "inf": float("inf"),
+        "scalar": np.float32(0.1),
+        "array": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "empty": {},
+        "list": [1, (2.0, np.bool_(True))],
+        3: "by number",
+        "views": [shared, shared],
         "optimiser": {"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.999)},
         "$odd": 1,
-    }  # fmt: skip
+    }
     back = unpack(pack(tree))
     assert list(back) == list(tree)
     for key in ("none", "flag", "big", "text", "float", "inf", "empty", "$odd", 3):
@@ -69,9 +78,14 @@ def test_a_ring_comes_back_from_its_segments(cuts, lean):
 
     def make():
         return ReplayBuffer(
-            20, spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,)), "cpu", n_envs=2,
-            optimize_memory_usage=lean, handle_timeout_termination=not lean,
-        )  # fmt: skip
+            20,
+            spaces.Box(-1, 1, (2,)),
+            spaces.Box(-1, 1, (1,)),
+            "cpu",
+            n_envs=2,
+            optimize_memory_usage=lean,
+            handle_timeout_termination=not lean,
+        )
 
     one, stored, before = make(), {}, 0
     assert one.buffer_size == 10

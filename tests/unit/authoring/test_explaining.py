@@ -94,8 +94,14 @@ def stormy(monkeypatch, tmp_path):
 
 
 def test_every_source_of_a_setting_is_named(stormy, capsys):
-    words = ["explain", "weather.yaml", "--set", "backends.stormy.size=32",
-             "--globals", "{backends: {stormy: {labels: {team: snow}}}}"]  # fmt: skip
+    words = [
+        "explain",
+        "weather.yaml",
+        "--set",
+        "backends.stormy.size=32",
+        "--globals",
+        "{backends: {stormy: {labels: {team: snow}}}}",
+    ]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["backend"]
     assert found["name"] == "stormy/prod" and found["problem"] is None
@@ -135,17 +141,26 @@ def test_the_tree_tells_what_each_child_is_given_and_from_where(capsys):
     def of(node):
         return {n: (p["value"], p["from"]) for n, p in node["parameters"].items()}
 
-    always = {"experiment_id": ("family", "family.yaml:1"), "trial_id": (1, "the trial"),
-              "trial_runner_id": (1, "the trial")}  # fmt: skip
+    always = {
+        "experiment_id": ("family", "family.yaml:1"),
+        "trial_id": (1, "the trial"),
+        "trial_runner_id": (1, "the trial"),
+    }
     gain = "family.yaml:6 through the default of knobs.gain"
     assert of(top)["own"][0] == "family/1" and "${trial_id}" in of(top)["own"][1]
     assert {n: found for n, found in of(top).items() if n != "own"} == {
-        **always, "size": (6, "--size"), "gain": (1.5, gain), "depth": (7, "--tunable"),
-    }  # fmt: skip
+        **always,
+        "size": (6, "--size"),
+        "gain": (1.5, gain),
+        "depth": (7, "--tunable"),
+    }
     assert of(first) == {
-        **always, "size": (6, "--size, from family"), "gain": (1.5, f"{gain}, from family"),
-        "colour": ("red", "family.yaml:13"), "depth": (7, "--tunable, from family"),
-    }  # fmt: skip
+        **always,
+        "size": (6, "--size, from family"),
+        "gain": (1.5, f"{gain}, from family"),
+        "colour": ("red", "family.yaml:13"),
+        "depth": (7, "--tunable, from family"),
+    }
     assert of(inner) == {**always, "colour": ("blue", "family.yaml:19")}
 
     assert main(["explain", "family.yaml"]) == 0

@@ -18,8 +18,16 @@ from drillyard.spec.algorithms.signatures import ARGUMENTS, OURS
 from drillyard.spec.load import load
 from drillyard.spec.precedence import leaves
 
-PAIRS = [("ppo", "CartPole-v1"), ("a2c", "cstr"), ("dqn", "CartPole-v1"), ("ddpg", "cstr"),
-         ("td3", "cstr"), ("sac", "cstr"), ("ppo", "cstr"), ("dqn", "simple-adder")]  # fmt: skip
+PAIRS = [
+    ("ppo", "CartPole-v1"),
+    ("a2c", "cstr"),
+    ("dqn", "CartPole-v1"),
+    ("ddpg", "cstr"),
+    ("td3", "cstr"),
+    ("sac", "cstr"),
+    ("ppo", "cstr"),
+    ("dqn", "simple-adder"),
+]
 
 
 def test_every_argument_has_a_meaning():
@@ -108,13 +116,17 @@ def test_edits_and_comments_stay_letter_by_letter(tmp_path):
 
 @pytest.mark.parametrize(
     ("algorithm", "simulator", "out", "word"),
-    [("dqn", "CartPole-v1", "e.yaml", "is about 'ppo'"),
-     ("ppo", "cstr", "e.yaml", "'CartPole-v1'"),
-     ("ppox", "CartPole-v1", "n.yaml", "unknown learner"),
-     ("ppo", "CartPole-v9", "n.yaml", "CartPole-v9"), ("dqn", "cstr", "n.yaml", "Discrete"),
-     ("ppo", "CartPole-v1", "n.json", "no YAML file"), ("ppo", "a b:c", "n.yaml", "module:Class"),
-     ("ppo", "CartPole-v1", "no/folder/n.yaml", "no folder")],
-)  # fmt: skip
+    [
+        ("dqn", "CartPole-v1", "e.yaml", "is about 'ppo'"),
+        ("ppo", "cstr", "e.yaml", "'CartPole-v1'"),
+        ("ppox", "CartPole-v1", "n.yaml", "unknown learner"),
+        ("ppo", "CartPole-v9", "n.yaml", "CartPole-v9"),
+        ("dqn", "cstr", "n.yaml", "Discrete"),
+        ("ppo", "CartPole-v1", "n.json", "no YAML file"),
+        ("ppo", "a b:c", "n.yaml", "module:Class"),
+        ("ppo", "CartPole-v1", "no/folder/n.yaml", "no folder"),
+    ],
+)
 def test_what_cannot_be_is_refused_and_writes_nothing(algorithm, simulator, out, word, tmp_path):
     (tmp_path / "e.yaml").write_text(EDITED)
     with pytest.raises(UserError) as error:
@@ -144,13 +156,20 @@ def test_the_command_and_the_function(tmp_path):
 
 
 WORDS = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**12), 10**12),
-    st.floats(allow_nan=False), st.text("ab01yesno~#:{}[]\"'\\ -,.é|>&*!%@`", max_size=12),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**12), 10**12),
+    st.floats(allow_nan=False),
+    st.text("ab01yesno~#:{}[]\"'\\ -,.é|>&*!%@`", max_size=12),
+)
 VALUES = st.recursive(
-    WORDS, lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text("ab:# ", min_size=1, max_size=4), inner, max_size=3), max_leaves=6,
-)  # fmt: skip
+    WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("ab:# ", min_size=1, max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -174,9 +193,10 @@ def entries(tree):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(KEYS, TREES, min_size=1), st.dictionaries(KEYS, TREES, min_size=1),
+    st.dictionaries(KEYS, TREES, min_size=1),
+    st.dictionaries(KEYS, TREES, min_size=1),
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["# x", "", "      # deep"]))),
-)  # fmt: skip
+)
 def test_completing_any_file_keeps_its_lines_and_values(whole, mine, comments):
     lines = [line.replace("why", "mine") for line in render(entries(mine))]
     for at, comment in comments:

@@ -11,7 +11,7 @@ from drillyard.authoring.scaffold import around
 from drillyard.authoring.scaffold.looking import look
 from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, Severity
-from drillyard.simulators.trying import try_limits
+from drillyard.simulators.stress_test import try_limits
 from drillyard.spec.learning import SimulatorSpec
 
 
@@ -46,11 +46,18 @@ class Lift:
 
 
 def lift(observes: dict[str, Any], lesson: dict[str, Any] | None = None, **args: Any) -> Any:
-    return SimulatorSpec.model_validate({
-        "id": f"{__name__}:Lift", "args": args, "lesson": lesson or {},
-        "agent": {"observes": observes, "acts": {"motor": {"min": -1, "max": 1}},
-                  "reward": "-abs(height - goal)"},
-    })  # fmt: skip
+    return SimulatorSpec.model_validate(
+        {
+            "id": f"{__name__}:Lift",
+            "args": args,
+            "lesson": lesson or {},
+            "agent": {
+                "observes": observes,
+                "acts": {"motor": {"min": -1, "max": 1}},
+                "reward": "-abs(height - goal)",
+            },
+        }
+    )
 
 
 GOOD = {"height": {"min": -9, "max": 14}}
@@ -127,8 +134,10 @@ def test_names_are_found_by_trying(pump: Path) -> None:
     assert found.id == "pump_of_test:Pump" and found.acts == ["valve", "drain"]
     assert found.resets == {"flow": 2.5} and found.ends
     assert {s.name: s.counts for s in found.states} == {
-        "flow": False, "target": False, "minute": True,
-    }  # fmt: skip
+        "flow": False,
+        "target": False,
+        "minute": True,
+    }
     flow = found.states[0]
     assert flow.range[0] <= flow.low < flow.high <= flow.range[1]
     assert found.reward() == "-abs(flow - target)"
@@ -155,11 +164,14 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
         ('actions["valve"] - 0.1 * actions["drain"]', "1", "asked for no action by its name"),
         ("self.n += 1", "self.n += 1 / 0", "raised at step 1 of episode 1: ZeroDivisionError"),
         ("return self.see()", "return [1]", "a list was returned, not states by name"),
-        ("def reset(self, config)", "def __init__(self, size): ...\n    def reset(self, config)",
-         "cannot be made without arguments"),
+        (
+            "def reset(self, config)",
+            "def __init__(self, size): ...\n    def reset(self, config)",
+            "cannot be made without arguments",
+        ),
         ("def truncated", "def over", "no single class with reset, step, terminated, truncated"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_tried_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
 ) -> None:

@@ -17,11 +17,26 @@ HAS = {
     "local": {"HasSettings"},
     "dask": {"HasSettings", "HasDelays", "TendsLeases"},
     "ssh": {"HasSettings", "NeedsExtra"},
-    "azure": {"HasSettings", "NeedsExtra", "HasDelays", "ProvidesStore", "HasConsole",
-              "ExplainsLosses"},
-    "gcp": {"HasSettings", "NeedsExtra", "HasDelays", "ProvidesStore", "HasConsole", "HasClock",
-            "TendsLeases", "ProtectsLeases", "SimulatesPreemption"},
-}  # fmt: skip
+    "azure": {
+        "HasSettings",
+        "NeedsExtra",
+        "HasDelays",
+        "ProvidesStore",
+        "HasConsole",
+        "ExplainsLosses",
+    },
+    "gcp": {
+        "HasSettings",
+        "NeedsExtra",
+        "HasDelays",
+        "ProvidesStore",
+        "HasConsole",
+        "HasClock",
+        "TendsLeases",
+        "ProtectsLeases",
+        "SimulatesPreemption",
+    },
+}
 
 
 @pytest.mark.parametrize("kind", HAS)

@@ -27,7 +27,7 @@ REQUIRED = {
         "resource_group": "robots",
         "workspace": "arms",
     },
-}  # fmt: skip
+}
 """Of each backend the settings that it cannot do without, as a person types them."""
 BACKENDS = sorted(REQUIRED)
 

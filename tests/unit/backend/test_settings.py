@@ -102,9 +102,10 @@ def test_command_line_over_globals_over_file(cloudy, tmp_path, monkeypatch):
         "backend: cloudy\nbackends: {cloudy: {project: file, zone: file, size: 1}}\n"
     )
     loaded = load(
-        tmp_path / "e.yaml", sets=["backends.cloudy.size=7"],
+        tmp_path / "e.yaml",
+        sets=["backends.cloudy.size=7"],
         globals_=['{"backends": {"cloudy": {"zone": "globals", "size": 6}}}'],
-    )  # fmt: skip
+    )
     found = settings.resolve(loaded.spec.backend, loaded.spec.backends["cloudy"])
     assert found.values == {"project": "file", "zone": "globals", "size": 7}
     assert loaded.provenance["backends.cloudy.size"] == "--set"
@@ -123,9 +124,13 @@ def test_all_missing_in_one_error_with_their_help(cloudy):
 
 @pytest.mark.parametrize(
     ("given", "word"),
-    [({"projct": "x"}, "projct"), ({"token": SECRET}, "in the open"),
-     ({"token": "env:NOT_THERE"}, "NOT_THERE"), ({"token": "file:/not/there"}, "/not/there")],
-)  # fmt: skip
+    [
+        ({"projct": "x"}, "projct"),
+        ({"token": SECRET}, "in the open"),
+        ({"token": "env:NOT_THERE"}, "NOT_THERE"),
+        ({"token": "file:/not/there"}, "/not/there"),
+    ],
+)
 def test_bad_settings_are_refused_without_telling_secrets(cloudy, given, word):
     with pytest.raises((ConfigError, ConfigErrors)) as error:
         open_backend("cloudy", {"project": "p", "zone": "z", **given})
@@ -180,8 +185,11 @@ def test_configure_asks_and_writes_for_its_owner_only(cloudy):
     path = cloudy / "config.yaml"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert settings.resolve("cloudy").values == {
-        "project": "my-project", "zone": "west", "size": 8, "token": "env:MY_KEY",
-    }  # fmt: skip
+        "project": "my-project",
+        "zone": "west",
+        "size": 8,
+        "token": "env:MY_KEY",
+    }
     assert "plain-secret" not in path.read_text()
     shown = invoke("configure", "cloudy", "--show").output
     assert "The project that pays." in shown and "size: 8" in shown and str(path) in shown
@@ -190,8 +198,11 @@ def test_configure_asks_and_writes_for_its_owner_only(cloudy):
 
 
 def test_configure_keeps_comments_and_other_backends(cloudy):
-    put(cloudy, "# mine\nbackends:\n  local: {stop_grace_s: 3}   # short\n  cloudy:\n"
-                "    zone: 'west'  # near\n    size: 2\n")  # fmt: skip
+    put(
+        cloudy,
+        "# mine\nbackends:\n  local: {stop_grace_s: 3}   # short\n  cloudy:\n"
+        "    zone: 'west'  # near\n    size: 2\n",
+    )
     (cloudy / "config.yaml").chmod(0o644)
     write("cloudy", {"size": 9, "project": "p"})
     text = (cloudy / "config.yaml").read_text()
@@ -207,8 +218,10 @@ def test_configure_writes_json_where_json_is(cloudy):
     put(cloudy, '{"backends": {"local": {"stop_grace_s": 3}}}', "config.json")
     write("cloudy", {"project": "p", "zone": "z"})
     tree = json.loads((cloudy / "config.json").read_text())
-    assert tree["backends"] == {"local": {"stop_grace_s": 3},
-                                "cloudy": {"project": "p", "zone": "z"}}  # fmt: skip
+    assert tree["backends"] == {
+        "local": {"stop_grace_s": 3},
+        "cloudy": {"project": "p", "zone": "z"},
+    }
     assert settings.resolve("cloudy").values["project"] == "p"
 
 

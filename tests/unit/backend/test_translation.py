@@ -24,12 +24,25 @@ from drillyard.registry import names, register
 ORDER = Order(lease_id="dy-0000000001", experiment="e", store_url="memory://x")
 LEASE = Lease(lease_id=ORDER.lease_id, backend="rude", order=ORDER, created_at=0.0)
 CALLS: dict[str, tuple[Any, ...]] = {
-    "check": (ORDER,), "provision": (ORDER,), "probe": (LEASE,), "launch": (LEASE, "t"),
-    "logs": (LEASE, None), "cancel": (LEASE, "t"), "teardown": (LEASE,), "leases": (),
-    "estimate": (ORDER,), "delays": (), "tend": (LEASE, 1), "store_url": (),
-    "prepare_store": ("x://y",), "now": (), "console": (LEASE,), "protect": (LEASE, None),
-    "simulate_preemption": (LEASE, "m"), "lost_to": (LEASE, "t"),
-}  # fmt: skip
+    "check": (ORDER,),
+    "provision": (ORDER,),
+    "probe": (LEASE,),
+    "launch": (LEASE, "t"),
+    "logs": (LEASE, None),
+    "cancel": (LEASE, "t"),
+    "teardown": (LEASE,),
+    "leases": (),
+    "estimate": (ORDER,),
+    "delays": (),
+    "tend": (LEASE, 1),
+    "store_url": (),
+    "prepare_store": ("x://y",),
+    "now": (),
+    "console": (LEASE,),
+    "protect": (LEASE, None),
+    "simulate_preemption": (LEASE, "m"),
+    "lost_to": (LEASE, "t"),
+}
 
 
 class LibraryError(Exception):

@@ -104,14 +104,18 @@ def test_our_own_folder_fits_and_has_what_drillyard_needs(tmp_path: Path) -> Non
     size += (ROOT / "requirements.lock").stat().st_size
     assert size < context.MOST_BYTES / 10 and looked_at(OURS) == []
     given = {
-        line for line in (OURS / "requirements.txt").read_text().splitlines()
+        line
+        for line in (OURS / "requirements.txt").read_text().splitlines()
         if not line.startswith("#")
-    }  # fmt: skip
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert given == {
-        *project["dependencies"], *extras["rl"], *extras["mirror"], *extras["blob"],
-    }  # fmt: skip
+        *project["dependencies"],
+        *extras["rl"],
+        *extras["mirror"],
+        *extras["blob"],
+    }
     dockerfile = (OURS / "Dockerfile").read_text()
     assert ".whl" not in dockerfile and "COPY requirements.txt requirements.lock" in dockerfile
 

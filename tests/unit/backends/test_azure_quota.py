@@ -11,8 +11,14 @@ WORKSPACE = f"{SUBSCRIPTION}/resourceGroups/rg/providers/{ML}/workspaces/ws/usag
 
 
 def row(kind, name, used, limit, where=f"{SUBSCRIPTION}/usages"):
-    return {"id": where, "type": f"{ML}/{kind}/usages", "currentValue": used, "limit": limit,
-            "name": {"value": name, "localizedValue": name}, "unit": "Count"}  # fmt: skip
+    return {
+        "id": where,
+        "type": f"{ML}/{kind}/usages",
+        "currentValue": used,
+        "limit": limit,
+        "name": {"value": name, "localizedValue": name},
+        "unit": "Count",
+    }
 
 
 # Rows of the example in the service's specification (Usage/list.json), with its odd "workspace".
@@ -22,12 +28,11 @@ DOCUMENTED = [
     row("vmFamily", "Standard D Family Cluster Dedicated vCPUs", 0, 48),
     row("vmFamily", "Standard DSv2 Family Cluster Dedicated vCPUs", 2, 24),
     row("workspaces", "Standard DSv2 Family Cluster Dedicated vCPUs", 2, 1, WORKSPACE),
-    row("workspace/computes", "Standard DSv2 Family Cluster Dedicated vCPUs", 2, 0,
-        WORKSPACE),
+    row("workspace/computes", "Standard DSv2 Family Cluster Dedicated vCPUs", 2, 0, WORKSPACE),
     row("lowPriorityCores", "Total Cluster LowPriority Regional vCPUs", 18, 50),
     row("vmFamily", "Standard DSv2 Family Cluster LowPriority vCPUs", 0, -1),
     row("vmFamily", "Standard NC Family Cluster LowPriority vCPUs", 18, -1),
-]  # fmt: skip
+]
 # As public scripts read it from the service: one name twice, told apart by type.
 REPORTED = [
     row("vmFamily/lowPriorityCores", "standardDSv2Family", 0, -1),
@@ -52,10 +57,12 @@ def test_the_rows_of_a_family_are_found_in_both_forms(usages):
 
 def test_rows_that_are_not_understood_are_left_out():
     odd = [
-        {}, {"id": None, "type": None, "name": None}, row("dedicatedCores", "x", 0, None),
+        {},
+        {"id": None, "type": None, "name": None},
+        row("dedicatedCores", "x", 0, None),
         {**row("vmFamily", "standardXFamily", 0, 1), "limit": "many"},
         row("somethingNew", "Endpoints", 1, 2),
-    ]  # fmt: skip
+    ]
     assert quota.rows(odd) == []
 
 
@@ -68,13 +75,21 @@ def test_a_family_that_is_not_listed_has_no_row_of_its_own():
 
 # The texts of the built-in roles, as Microsoft's list of them has them.
 SCIENTIST = {
-    "actions": [f"{ML}/workspaces/*/read", f"{ML}/workspaces/*/action",
-                f"{ML}/workspaces/*/delete", f"{ML}/workspaces/*/write"],
-    "notActions": [f"{ML}/workspaces/delete", f"{ML}/workspaces/write",
-                   f"{ML}/workspaces/computes/*/write", f"{ML}/workspaces/computes/*/delete",
-                   f"{ML}/workspaces/computes/listKeys/action",
-                   f"{ML}/workspaces/listKeys/action"],
-}  # fmt: skip
+    "actions": [
+        f"{ML}/workspaces/*/read",
+        f"{ML}/workspaces/*/action",
+        f"{ML}/workspaces/*/delete",
+        f"{ML}/workspaces/*/write",
+    ],
+    "notActions": [
+        f"{ML}/workspaces/delete",
+        f"{ML}/workspaces/write",
+        f"{ML}/workspaces/computes/*/write",
+        f"{ML}/workspaces/computes/*/delete",
+        f"{ML}/workspaces/computes/listKeys/action",
+        f"{ML}/workspaces/listKeys/action",
+    ],
+}
 OPERATOR = {
     "actions": [f"{ML}/workspaces/computes/*", f"{ML}/workspaces/notebooks/vm/*"],
     "notActions": [],

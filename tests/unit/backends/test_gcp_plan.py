@@ -13,7 +13,7 @@ from drillyard.backend import Order
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.testing.clock import FakeClock
-from drillyard_backends.gcp import plan, prices, quotas, reading, rights
+from drillyard_backends.gcp import plan, prices, quotas, read_only_client, rights
 from drillyard_backends.gcp.settings import read_settings
 from tests.helpers.google_world import ACCOUNT, SETTINGS, World
 
@@ -22,9 +22,13 @@ ROOT = Path(__file__).parents[3]
 
 def order(workers: int = 3, hours: float = 2.0, **changes: Any) -> Order:
     given: dict[str, Any] = {
-        "lease_id": "dy-0123456789", "experiment": "e", "store_url": "gs://lab-runs",
-        "workers": workers, "deadline": time.time() + hours * 3600, **changes,
-    }  # fmt: skip
+        "lease_id": "dy-0123456789",
+        "experiment": "e",
+        "store_url": "gs://lab-runs",
+        "workers": workers,
+        "deadline": time.time() + hours * 3600,
+        **changes,
+    }
     return Order(**given)
 
 
@@ -45,8 +49,13 @@ def test_a_project_that_is_ready_has_no_fault() -> None:
     found = examined(World())
     assert faults(found) == []
     assert {f.subject for f in found} == {
-        "login", "apis", "rights", "service_account", "quota", "bucket"
-    }  # fmt: skip
+        "login",
+        "apis",
+        "rights",
+        "service_account",
+        "quota",
+        "bucket",
+    }
     assert faults(plan.examine(read_settings(SETTINGS), None, World())) == []
 
 
@@ -80,82 +89,304 @@ def changed_bucket(**fields: Any) -> Callable[[World], None]:
 
 FAULTS: list[Any] = [
     # catalogue row, what is wrong, settings, severity, subject, said, in the fix
-    (50, None, {}, "error", "quota", "N2_CPUS in europe-west1: 8000 needed, 64 free",
-     "metric=N2_CPUS", 1000),
-    (51, None, {"machine_types": ["n2-mega"]}, "error", "machine_types",
-     "'n2-mega' is in none of europe-west1-b, europe-west1-c", "n2-highcpu-8", 3),
-    (52, None, {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"}, "error",
-     "gpu_type", "nvidia-tesla-t4 is in none of", "zones that have it: us-central1-a", 3),
-    (52, None, {"gpu_type": "nvidia-tesla-t4"}, "error", "gpu_type",
-     "cannot be attached to n2-highcpu-8", "n1", 3),
-    (53, without("zones/europe-west1-b"), {}, "error", "zones",
-     "there is no zone 'europe-west1-b'", "gcloud compute zones list", 3),
-    (54, lambda w: w.buckets["lab-runs"].update(location="US-EAST1"), {}, "warning", "bucket",
-     "gs://lab-runs is in us-east1, machines run in europe-west1", "a bucket in europe-west1", 3),
-    (55, quota("N2_CPUS", 0), {}, "error", "quota", "0 free (0 of 0 used)",
-     "https://console.cloud.google.com/iam-admin/quotas?project=lab-1234&metric=N2_CPUS", 3),
-    (55, quota("INSTANCES", 50, 49), {}, "error", "quota", "INSTANCES in europe-west1", "raise",
-     3),
-    (56, setting("no_credentials", True), {}, "error", "login", "no Google credentials",
-     "gcloud auth", 3),
-    (56, without(""), {}, "error", "login",
-     "me@lab-1234.iam.gserviceaccount.com does not see project 'lab-1234'", "projects list", 3),
-    (57, less("compute.instances.delete", "compute.instanceGroupManagers.list"), {}, "error",
-     "rights", "nothing is created that could not be found and deleted again",
-     "deployments/gcp/role.yaml; } && gcloud projects add-iam-policy-binding lab-1234 "
-     "--member=serviceAccount:me@lab-1234.iam.gserviceaccount.com", 3),
-    (57, less("iam.serviceAccounts.actAs"), {}, "error", "service_account",
-     "iam.serviceAccounts.actAs is missing", "roles/iam.serviceAccountUser", 3),
-    (57, lambda w: w.accounts.clear(), {}, "error", "service_account",
-     f"there is no service account {ACCOUNT}", "machine-role.yaml", 3),
-    (58, less("storage.objects.delete"), {}, "error", "bucket",
-     "missing on gs://lab-runs: storage.objects.delete", "roles/storage.objectAdmin", 3),
-    (58, lambda w: w.buckets["lab-runs"].update(
-        retentionPolicy={"retentionPeriod": "9", "isLocked": True}), {},
-     "error", "bucket", "has a retention policy and it is locked", "another bucket", 3),
-    (58, lambda w: (w.buckets.clear(), w.allowed.discard("storage.buckets.create")), {}, "error",
-     "rights", "storage.buckets.create", "roles/storage.admin", 3),
-    (0, setting("off", {"compute.googleapis.com"}), {}, "error", "apis",
-     "not enabled in lab-1234: compute.googleapis.com",
-     "gcloud services enable compute.googleapis.com", 3),
-    (0, without("regions/europe-west1/subnetworks/default"), {}, "warning", "network",
-     "there is no subnetwork", "subnets list", 3),
-    (0, lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
-        privateIpGoogleAccess=False), {}, "warning", "network", "no Private Google Access",
-     "--enable-private-ip-google-access", 3),
-    (0, without("global/images/drillyard"), {}, "error", "image", "there is no image", "images",
-     3),
+    (
+        50,
+        None,
+        {},
+        "error",
+        "quota",
+        "N2_CPUS in europe-west1: 8000 needed, 64 free",
+        "metric=N2_CPUS",
+        1000,
+    ),
+    (
+        51,
+        None,
+        {"machine_types": ["n2-mega"]},
+        "error",
+        "machine_types",
+        "'n2-mega' is in none of europe-west1-b, europe-west1-c",
+        "n2-highcpu-8",
+        3,
+    ),
+    (
+        52,
+        None,
+        {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"},
+        "error",
+        "gpu_type",
+        "nvidia-tesla-t4 is in none of",
+        "zones that have it: us-central1-a",
+        3,
+    ),
+    (
+        52,
+        None,
+        {"gpu_type": "nvidia-tesla-t4"},
+        "error",
+        "gpu_type",
+        "cannot be attached to n2-highcpu-8",
+        "n1",
+        3,
+    ),
+    (
+        53,
+        without("zones/europe-west1-b"),
+        {},
+        "error",
+        "zones",
+        "there is no zone 'europe-west1-b'",
+        "gcloud compute zones list",
+        3,
+    ),
+    (
+        54,
+        lambda w: w.buckets["lab-runs"].update(location="US-EAST1"),
+        {},
+        "warning",
+        "bucket",
+        "gs://lab-runs is in us-east1, machines run in europe-west1",
+        "a bucket in europe-west1",
+        3,
+    ),
+    (
+        55,
+        quota("N2_CPUS", 0),
+        {},
+        "error",
+        "quota",
+        "0 free (0 of 0 used)",
+        "https://console.cloud.google.com/iam-admin/quotas?project=lab-1234&metric=N2_CPUS",
+        3,
+    ),
+    (
+        55,
+        quota("INSTANCES", 50, 49),
+        {},
+        "error",
+        "quota",
+        "INSTANCES in europe-west1",
+        "raise",
+        3,
+    ),
+    (
+        56,
+        setting("no_credentials", True),
+        {},
+        "error",
+        "login",
+        "no Google credentials",
+        "gcloud auth",
+        3,
+    ),
+    (
+        56,
+        without(""),
+        {},
+        "error",
+        "login",
+        "me@lab-1234.iam.gserviceaccount.com does not see project 'lab-1234'",
+        "projects list",
+        3,
+    ),
+    (
+        57,
+        less("compute.instances.delete", "compute.instanceGroupManagers.list"),
+        {},
+        "error",
+        "rights",
+        "nothing is created that could not be found and deleted again",
+        "deployments/gcp/role.yaml; } && gcloud projects add-iam-policy-binding lab-1234 "
+        "--member=serviceAccount:me@lab-1234.iam.gserviceaccount.com",
+        3,
+    ),
+    (
+        57,
+        less("iam.serviceAccounts.actAs"),
+        {},
+        "error",
+        "service_account",
+        "iam.serviceAccounts.actAs is missing",
+        "roles/iam.serviceAccountUser",
+        3,
+    ),
+    (
+        57,
+        lambda w: w.accounts.clear(),
+        {},
+        "error",
+        "service_account",
+        f"there is no service account {ACCOUNT}",
+        "machine-role.yaml",
+        3,
+    ),
+    (
+        58,
+        less("storage.objects.delete"),
+        {},
+        "error",
+        "bucket",
+        "missing on gs://lab-runs: storage.objects.delete",
+        "roles/storage.objectAdmin",
+        3,
+    ),
+    (
+        58,
+        lambda w: w.buckets["lab-runs"].update(
+            retentionPolicy={"retentionPeriod": "9", "isLocked": True}
+        ),
+        {},
+        "error",
+        "bucket",
+        "has a retention policy and it is locked",
+        "another bucket",
+        3,
+    ),
+    (
+        58,
+        lambda w: (w.buckets.clear(), w.allowed.discard("storage.buckets.create")),
+        {},
+        "error",
+        "rights",
+        "storage.buckets.create",
+        "roles/storage.admin",
+        3,
+    ),
+    (
+        0,
+        setting("off", {"compute.googleapis.com"}),
+        {},
+        "error",
+        "apis",
+        "not enabled in lab-1234: compute.googleapis.com",
+        "gcloud services enable compute.googleapis.com",
+        3,
+    ),
+    (
+        0,
+        without("regions/europe-west1/subnetworks/default"),
+        {},
+        "warning",
+        "network",
+        "there is no subnetwork",
+        "subnets list",
+        3,
+    ),
+    (
+        0,
+        lambda w: w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].update(
+            privateIpGoogleAccess=False
+        ),
+        {},
+        "warning",
+        "network",
+        "no Private Google Access",
+        "--enable-private-ip-google-access",
+        3,
+    ),
+    (
+        0,
+        without("global/images/drillyard"),
+        {},
+        "error",
+        "image",
+        "there is no image",
+        "images",
+        3,
+    ),
     (0, None, {"image": None}, "error", "image", "nothing says where", "image", 3),
     (0, None, {"template": "mine"}, "error", "template", "no instance template 'mine'", "list", 3),
     (0, setting("offline", True), {}, "error", "login", "cannot be reached", "online", 3),
-    (0, changed_bucket(lifecycle={"rule": [
-        {"action": {"type": "Delete"}, "condition": {"age": 30}}]}), {}, "error", "bucket",
-     "deletes objects by a lifecycle rule", "another bucket", 3),
-    (0, changed_bucket(defaultEventBasedHold=True), {}, "error", "bucket", "holds each new object",
-     "--no-default-event-based-hold", 3),
-    (0, changed_bucket(billing={"requesterPays": True}), {}, "error", "bucket", "paid for by",
-     "--no-requester-pays", 3),
-    (0, changed_bucket(ipFilter={"mode": "Enabled"}), {}, "warning", "bucket", "certain networks",
-     "--clear-ip-filter", 3),
-    (0, changed_bucket(storageClass="COLDLINE"), {}, "warning", "bucket", "the class COLDLINE",
-     "STANDARD", 3),
-    (0, changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}), {}, "warning",
-     "bucket", "keeps what is overwritten for 7 days", "--clear-soft-delete", 3),
-    (0, lambda w: w.bucket_policy.clear(), {}, "warning", "bucket",
-     f"does not give {ACCOUNT} roles/storage.objectAdmin", f"--member=serviceAccount:{ACCOUNT}",
-     3),
+    (
+        0,
+        changed_bucket(
+            lifecycle={"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30}}]}
+        ),
+        {},
+        "error",
+        "bucket",
+        "deletes objects by a lifecycle rule",
+        "another bucket",
+        3,
+    ),
+    (
+        0,
+        changed_bucket(defaultEventBasedHold=True),
+        {},
+        "error",
+        "bucket",
+        "holds each new object",
+        "--no-default-event-based-hold",
+        3,
+    ),
+    (
+        0,
+        changed_bucket(billing={"requesterPays": True}),
+        {},
+        "error",
+        "bucket",
+        "paid for by",
+        "--no-requester-pays",
+        3,
+    ),
+    (
+        0,
+        changed_bucket(ipFilter={"mode": "Enabled"}),
+        {},
+        "warning",
+        "bucket",
+        "certain networks",
+        "--clear-ip-filter",
+        3,
+    ),
+    (
+        0,
+        changed_bucket(storageClass="COLDLINE"),
+        {},
+        "warning",
+        "bucket",
+        "the class COLDLINE",
+        "STANDARD",
+        3,
+    ),
+    (
+        0,
+        changed_bucket(softDeletePolicy={"retentionDurationSeconds": "604800"}),
+        {},
+        "warning",
+        "bucket",
+        "keeps what is overwritten for 7 days",
+        "--clear-soft-delete",
+        3,
+    ),
+    (
+        0,
+        lambda w: w.bucket_policy.clear(),
+        {},
+        "warning",
+        "bucket",
+        f"does not give {ACCOUNT} roles/storage.objectAdmin",
+        f"--member=serviceAccount:{ACCOUNT}",
+        3,
+    ),
     (90, setting("skew_s", 75.0), {}, "error", "clock", "75 s ahead of Google's", "ntp", 3),
     (90, setting("skew_s", -3600.0), {}, "error", "clock", "3600 s behind Google's", "ntp", 3),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     ("row", "change", "settings", "severity", "subject", "said", "fix", "workers"), FAULTS
 )
 def test_what_is_missing_is_said_with_the_command_that_mends_it(
-    row: int, change: Callable[[World], None] | None, settings: dict[str, Any], severity: str,
-    subject: str, said: str, fix: str, workers: int,
-) -> None:  # fmt: skip
+    row: int,
+    change: Callable[[World], None] | None,
+    settings: dict[str, Any],
+    severity: str,
+    subject: str,
+    said: str,
+    fix: str,
+    workers: int,
+) -> None:
     world = World()
     if change is not None:
         change(world)
@@ -210,8 +441,10 @@ def test_a_store_on_this_machine_is_refused_for_machines_elsewhere() -> None:
 
 def test_spot_gpus_have_a_quota_of_their_own() -> None:
     machine = quotas.Machine("n1-standard-4", 4, "nvidia-tesla-t4", 1, spot=True)
-    limits = [{"metric": m, "limit": x, "usage": 0} for m, x in (
-        ("PREEMPTIBLE_NVIDIA_T4_GPUS", 0), ("NVIDIA_T4_GPUS", 8), ("CPUS", 99))]  # fmt: skip
+    limits = [
+        {"metric": m, "limit": x, "usage": 0}
+        for m, x in (("PREEMPTIBLE_NVIDIA_T4_GPUS", 0), ("NVIDIA_T4_GPUS", 8), ("CPUS", 99))
+    ]
     short = list(quotas.short(machine, 2, "r", limits, []))
     assert [s.metric for s in short] == ["PREEMPTIBLE_NVIDIA_T4_GPUS"]
     assert quotas.gpu_metric("nvidia-l4") == "NVIDIA_L4_GPUS"
@@ -325,8 +558,8 @@ def test_a_persons_login_asks_on_the_quota_of_the_project(
 
     person = credentials.Credentials("token", quota_project_id=own)
     monkeypatch.setattr(google.auth, "default", lambda **_: (person, None))
-    session = reading.HttpsLine("lab-1234")._signed()
+    session = read_only_client.HttpsLine("lab-1234")._signed()
     assert session.credentials.quota_project_id == (own or "lab-1234")
     machine = service_account.Credentials(None, "me@lab", "https://token")
     monkeypatch.setattr(google.auth, "default", lambda **_: (machine, None))
-    assert reading.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None
+    assert read_only_client.HttpsLine("lab-1234")._signed().credentials.quota_project_id is None

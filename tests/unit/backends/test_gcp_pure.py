@@ -12,19 +12,22 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.capacity import missing_machines
 from drillyard_backends.gcp.errors import NoRoom, quota_hint
 from drillyard_backends.gcp.groups import Group, Managed, Stage, stage
+from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 from drillyard_backends.gcp.naming import Machine
-from drillyard_backends.gcp.own_group import OwnGroup
-from drillyard_backends.gcp.places import Candidate, Place, candidates, choices
 from drillyard_backends.gcp.settings import read_settings
 from drillyard_backends.gcp.store import GcsStore
 from drillyard_backends.gcp.template import MIN_LIFE_S, instance_template
+from drillyard_backends.gcp.zones import Candidate, Place, candidates, choices
 
 ACCOUNT = "worker@lab-1234.iam.gserviceaccount.com"
 GIVEN = {"project": "lab-1234", "bucket": "lab-runs", "service_account": ACCOUNT}
 ORDER = Order(
-    lease_id="dy-0123456789", experiment="My Reactor", store_url="gs://lab-runs", workers=3,
+    lease_id="dy-0123456789",
+    experiment="My Reactor",
+    store_url="gs://lab-runs",
+    workers=3,
     deadline=5_000.0,
-)  # fmt: skip
+)
 
 
 def template(order=ORDER, candidate=None, base=None, now=1_400.0, **settings):
@@ -103,12 +106,18 @@ def test_a_machine_lives_no_longer_than_its_order():
     [
         ({"spot": True}, "TERMINATE", None),
         ({"spot": False}, "MIGRATE", None),
-        ({"spot": False, "machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"},
-         "TERMINATE", [{"accelerator_type": "nvidia-tesla-t4", "accelerator_count": 1}]),
-        ({"spot": False, "machine_types": ["g2-standard-4"], "gpu_type": "nvidia-l4"},
-         "TERMINATE", None),
+        (
+            {"spot": False, "machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4"},
+            "TERMINATE",
+            [{"accelerator_type": "nvidia-tesla-t4", "accelerator_count": 1}],
+        ),
+        (
+            {"spot": False, "machine_types": ["g2-standard-4"], "gpu_type": "nvidia-l4"},
+            "TERMINATE",
+            None,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_moved_is_not_asked_to(settings, moves, accelerators):
     found = template(**settings)
     assert found["scheduling"]["on_host_maintenance"] == moves
@@ -119,9 +128,12 @@ def test_a_template_is_closed_and_marked():
     found = template(labels={"team": "control"})
     assert "access_configs" not in found["network_interfaces"][0]
     assert found["labels"] == {
-        **found["labels"], "team": "control", "drillyard": "machine",
-        "drillyard-lease": "dy-0123456789", "drillyard-until": "5000",
-    }  # fmt: skip
+        **found["labels"],
+        "team": "control",
+        "drillyard": "machine",
+        "drillyard-lease": "dy-0123456789",
+        "drillyard-until": "5000",
+    }
     assert found["labels"]["drillyard-experiment"].startswith("my-reactor-")
     assert found["disks"][0]["auto_delete"] is True
     metadata = {i["key"]: i["value"] for i in found["metadata"]["items"]}
@@ -133,10 +145,13 @@ def test_a_template_is_closed_and_marked():
 
 def test_the_users_own_template_is_the_base():
     base = {
-        "machine_type": "n1-standard-1", "disks": [{"boot": True}], "labels": {"cost": "42"},
-        "metadata": {"items": [{"key": "proxy", "value": "p"}, {"key": "startup-script",
-                                                              "value": "theirs"}]},
-    }  # fmt: skip
+        "machine_type": "n1-standard-1",
+        "disks": [{"boot": True}],
+        "labels": {"cost": "42"},
+        "metadata": {
+            "items": [{"key": "proxy", "value": "p"}, {"key": "startup-script", "value": "theirs"}]
+        },
+    }
     found = template(base=base)
     assert found["disks"] == [{"boot": True, "auto_delete": True}]
     assert base["disks"] == [{"boot": True}]
@@ -152,11 +167,15 @@ def test_candidates_come_in_the_order_given_spot_first():
     )
     found = [(c.variant, c.machine_type, c.spot, c.place.name) for c in candidates(config)]
     assert found == [
-        (0, "m-1", True, "a-b1-c"), (0, "m-1", True, "a-b1-d"),
-        (1, "m-2", True, "a-b1-c"), (1, "m-2", True, "a-b1-d"),
-        (2, "m-1", False, "a-b1-c"), (2, "m-1", False, "a-b1-d"),
-        (3, "m-2", False, "a-b1-c"), (3, "m-2", False, "a-b1-d"),
-    ]  # fmt: skip
+        (0, "m-1", True, "a-b1-c"),
+        (0, "m-1", True, "a-b1-d"),
+        (1, "m-2", True, "a-b1-c"),
+        (1, "m-2", True, "a-b1-d"),
+        (2, "m-1", False, "a-b1-c"),
+        (2, "m-1", False, "a-b1-d"),
+        (3, "m-2", False, "a-b1-c"),
+        (3, "m-2", False, "a-b1-d"),
+    ]
 
 
 def test_regions_of_the_zones():
@@ -285,7 +304,7 @@ class Answers:
 @pytest.mark.parametrize("status", [400, 409])
 def test_a_machine_whose_group_is_being_changed_is_not_the_last_of_it(status):
     """No answer to "who is there" is not "nobody": the last machine deletes the whole group."""
-    group = OwnGroup("p", "zones/z/dy-1", "z", patience_s=0.0)
+    group = InstanceGroupSelf("p", "zones/z/dy-1", "z", patience_s=0.0)
     group.__dict__["session"] = Answers(status)
     for ask in (group.members, group.incarnation):
         with pytest.raises(ControlPlaneError, match="not ready"):
@@ -296,6 +315,11 @@ def test_a_machine_whose_group_is_being_changed_is_not_the_last_of_it(status):
 
 def test_a_lease_has_a_page_in_googles_console():
     backend = GcpBackend(**GIVEN)
-    lease = Lease(lease_id=ORDER.lease_id, backend="gcp", order=ORDER, created_at=0.0,
-                  provider={"project": "lab-1234"})  # fmt: skip
+    lease = Lease(
+        lease_id=ORDER.lease_id,
+        backend="gcp",
+        order=ORDER,
+        created_at=0.0,
+        provider={"project": "lab-1234"},
+    )
     assert backend.console(lease).endswith("instanceGroups/list?project=lab-1234")

@@ -71,15 +71,25 @@ class Bench:
     def run(self, text: str, *words: str, **more: str) -> int:
         """Run a script; its exit code."""
         env: Mapping[str, str] = {
-            "PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.folder / "calls"),
-            "TMPDIR": str(self.folder), "DRILLYARD_PCI": str(self.folder / "pci"),
-            "DRILLYARD_LAST_WORDS_S": "0", "DRILLYARD_POWER_OFF_S": "0",
-            "HOME": str(self.folder), **more,
-        }  # fmt: skip
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "CALLS": str(self.folder / "calls"),
+            "TMPDIR": str(self.folder),
+            "DRILLYARD_PCI": str(self.folder / "pci"),
+            "DRILLYARD_LAST_WORDS_S": "0",
+            "DRILLYARD_POWER_OFF_S": "0",
+            "HOME": str(self.folder),
+            **more,
+        }
         done = subprocess.run(
-            ["/bin/bash", "-c", text, "script", *words], env=env, cwd=self.folder, timeout=120,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            ["/bin/bash", "-c", text, "script", *words],
+            env=env,
+            cwd=self.folder,
+            timeout=120,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         self.said = done.stdout
         return done.returncode
 
@@ -129,10 +139,11 @@ def wheel(bench: Bench, metadata: tuple[str, dict[str, str]]) -> str:
     sha256 = hashlib.sha256(b"a wheel").hexdigest()
     metadata[1]["instance/attributes/drillyard-wheel"] = f"gs://lab/runs/x/code/{sha256}.whl"
     stand_in(
-        bench.bin, "curl",
+        bench.bin,
+        "curl",
         'case "$*" in *storage.googleapis.com*) cp "$SENT" "${@: -2:1}";;\n'
         '*) exec /usr/bin/curl "$@";; esac',
-    )  # fmt: skip
+    )
     return sha256
 
 
@@ -167,9 +178,11 @@ def test_a_wheel_that_is_not_what_was_sent_is_refused(
     stand_in(python, "python")
     (bench.folder / "sent.whl").write_bytes(b"another")
     code = bench.run(
-        script("startup.sh"), GCE_METADATA_HOST=metadata[0], DRILLYARD_PREFIX=str(python.parent),
+        script("startup.sh"),
+        GCE_METADATA_HOST=metadata[0],
+        DRILLYARD_PREFIX=str(python.parent),
         SENT=str(bench.folder / "sent.whl"),
-    )  # fmt: skip
+    )
     assert code == 1 and f"{wheel}.whl is not what was sent (sha256)" in bench.said
     assert not any(call.startswith("python") for call in bench.calls)
 

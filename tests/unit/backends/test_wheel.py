@@ -31,8 +31,11 @@ def built(project: Path, folder: Path) -> zipfile.ZipFile:
     """The wheel of a project, as a release has it."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=project, check=True, timeout=PATIENCE_S, capture_output=True,
-    )  # fmt: skip
+        cwd=project,
+        check=True,
+        timeout=PATIENCE_S,
+        capture_output=True,
+    )
     (path,) = folder.glob("*.whl")
     return zipfile.ZipFile(path)
 
@@ -116,19 +119,33 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "drillyard-0.1.0-py3-none-any.whl"
     file.write_bytes(wheel.pack().data)
     subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", "--no-index", "--no-deps",
-         "--disable-pip-version-check", str(file)],
-        check=True, timeout=PATIENCE_S,
-    )  # fmt: skip
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-index",
+            "--no-deps",
+            "--disable-pip-version-check",
+            str(file),
+        ],
+        check=True,
+        timeout=PATIENCE_S,
+    )
     return python
 
 
 def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(python), *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S,
+        [str(python), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, "DRILLYARD_HOME": str(folder / "home"), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.heavy
@@ -174,9 +191,12 @@ def unpacked(folder: Path, *requirements: str) -> Path:
 
 def test_an_environment_without_what_a_wheel_requires_is_named(tmp_path: Path) -> None:
     needs = unpacked(
-        tmp_path / "a", "Requires-Python: >=3.99", "Requires-Dist: numpy>=1",
-        "Requires-Dist: no-such-package<2,>=1", "Requires-Dist: no-such-extra; extra == 'gcp'",
-    )  # fmt: skip
+        tmp_path / "a",
+        "Requires-Python: >=3.99",
+        "Requires-Dist: numpy>=1",
+        "Requires-Dist: no-such-package<2,>=1",
+        "Requires-Dist: no-such-extra; extra == 'gcp'",
+    )
     found = from_wheel.missing(needs)
     assert found == [f"Python 3.99 (this is {sys.version.split()[0]})", "no-such-package"]
     assert from_wheel.missing(unpacked(tmp_path / "b", "Requires-Python: >=3.11")) == []
@@ -199,8 +219,12 @@ def test_a_program_starts_from_the_wheel_and_not_from_what_is_installed(tmp_path
     done = subprocess.run(
         [sys.executable, "-m", "drillyard_backends.from_wheel", str(file), "drillyard.program"],
         env={**os.environ, "PYTHONPATH": f"{file}:/others", "TMPDIR": str(tmp_path)},
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == 7, done.stderr
     place, version, path = done.stdout.split()
     assert place.startswith(f"{tmp_path}/drillyard-") and version == "9"

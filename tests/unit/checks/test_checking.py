@@ -73,9 +73,16 @@ study: {{chooser: {chooser}, trials: {trials}, objectives: [{{metric: evaluate/s
 
 @pytest.mark.parametrize(
     ("chooser", "trials", "by_chance"),
-    [("tpe", 8, 10), ("tpe", 10, 10), ("tpe", 11, None), ("nsga2", 30, 30), ("nsga2", 31, None),
-     ("cma-es", 16, 16), ("random", 8, None)],
-)  # fmt: skip
+    [
+        ("tpe", 8, 10),
+        ("tpe", 10, 10),
+        ("tpe", 11, None),
+        ("nsga2", 30, 30),
+        ("nsga2", 31, None),
+        ("cma-es", 16, 16),
+        ("random", 8, None),
+    ],
+)
 def test_a_model_that_never_chooses_is_said(
     tmp_path: Path, chooser: str, trials: int, by_chance: int | None
 ) -> None:
@@ -90,10 +97,12 @@ def test_a_model_that_never_chooses_is_said(
 
 @pytest.mark.parametrize(
     ("more", "told"),
-    [("", "; then the best of them once more on 3 fresh seeds"),
-     (", confirm: 1", "; then the best of them once more on 1 fresh seed"),
-     (", confirm: 0", "on 3 seeds each")],
-)  # fmt: skip
+    [
+        ("", "; then the best of them once more on 3 fresh seeds"),
+        (", confirm: 1", "; then the best of them once more on 1 fresh seed"),
+        (", confirm: 0", "on 3 seeds each"),
+    ],
+)
 def test_the_run_after_the_last_trial_is_said(tmp_path: Path, more: str, told: str) -> None:
     (found,) = (
         f for f in of_study(tmp_path, chooser="tpe", trials=12, more=more) if f.subject == "study"
@@ -120,9 +129,14 @@ def test_the_source_of_an_item_of_a_list_is_that_of_the_list(tmp_path: Path) -> 
     results = collect(open_box(tmp_path, "exp"))
     spec = {**results.spec, "simulator": {"id": "cstr", "wrappers": [{"name": "normalize"}]}}
     shown = configuration(
-        type(results)(**{**vars_of(results), "spec": spec,
-                         "provenance": {"simulator.wrappers": "exp.yaml:7"}})
-    )[0]  # fmt: skip
+        type(results)(
+            **{
+                **vars_of(results),
+                "spec": spec,
+                "provenance": {"simulator.wrappers": "exp.yaml:7"},
+            }
+        )
+    )[0]
     assert ("simulator.wrappers[0].name", "normalize", "exp.yaml:7") in shown.rows
 
 
@@ -173,15 +187,24 @@ def test_a_tracking_server_that_is_away_is_no_mistake_of_the_user(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("return np.zeros(1, np.float32), 0.0", "raise ValueError('dry')\n        return 0, 0.0"),
-         "step 1, copy 0, seed 12345: ValueError: dry"),
-        (("return np.zeros(1, np.float32), 0.0", "return np.full(1, np.nan, np.float32), 0.0"),
-         "step 1, copy 0, seed 12345: observation[0] is nan"),
-        (("return np.zeros(1, np.float32), {}", "return np.zeros(1, np.float32)"),
-         "not a tuple of the form `(obs, info)`"),
+        (
+            (
+                "return np.zeros(1, np.float32), 0.0",
+                "raise ValueError('dry')\n        return 0, 0.0",
+            ),
+            "step 1, copy 0, seed 12345: ValueError: dry",
+        ),
+        (
+            ("return np.zeros(1, np.float32), 0.0", "return np.full(1, np.nan, np.float32), 0.0"),
+            "step 1, copy 0, seed 12345: observation[0] is nan",
+        ),
+        (
+            ("return np.zeros(1, np.float32), {}", "return np.zeros(1, np.float32)"),
+            "not a tuple of the form `(obs, info)`",
+        ),
     ],
     ids=["raises", "gives a NaN", "breaks a rule"],
-)  # fmt: skip
+)
 def test_a_fault_is_told_once(
     tmp_path: Path, change: tuple[str, str], said: str, request: pytest.FixtureRequest
 ) -> None:

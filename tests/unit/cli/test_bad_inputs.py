@@ -87,8 +87,11 @@ def test_all_mistakes_are_told_at_once(place, capsys):
     )
     answer, text, _ = refused(capsys, ["check", "exp.yaml"])
     assert {e["field"] for e in answer["errors"]} >= {
-        "train.steps", "learner.args.gamma", "seeds", "algo"
-    }  # fmt: skip
+        "train.steps",
+        "learner.args.gamma",
+        "seeds",
+        "algo",
+    }
     assert "4 things to mend; nothing was created." in text
 
 
@@ -100,9 +103,12 @@ def test_a_missing_file_of_a_child_hides_nothing(place, capsys):
     )
     answer, text, _ = refused(capsys, ["check", "exp.yaml"])
     assert [(e["line"], e["field"]) for e in answer["errors"]] == [
-        (8, "parameters.include_tunables[0]"), (4, "children[0]"), (5, "children[1]"),
-        (6, "children[2].mock.noise"), (7, "seeds"),
-    ]  # fmt: skip
+        (8, "parameters.include_tunables[0]"),
+        (4, "children[0]"),
+        (5, "children[1]"),
+        (6, "children[2].mock.noise"),
+        (7, "seeds"),
+    ]
     assert "'one.yaml'" in text and "'two.yaml'" in text and "'groups.yaml'" in text
 
 
@@ -171,8 +177,12 @@ def test_no_secret_is_ever_shown(place, capsys, monkeypatch):
         BASE + f"tracking: {{mlflow: 'http://user:{canary}@host'}}\n"
         f"backends: {{local: {{password: {canary}, url: 'https://{canary}@h'}}}}\n"
     )
-    for words in (["check", "exp.yaml"], ["explain", "exp.yaml"], ["check", "exp.yaml", "--json"],
-                  ["check", "exp.yaml", "--password", canary]):  # fmt: skip
+    for words in (
+        ["check", "exp.yaml"],
+        ["explain", "exp.yaml"],
+        ["check", "exp.yaml", "--json"],
+        ["check", "exp.yaml", "--password", canary],
+    ):
         assert main(words) == 2
         out = capsys.readouterr()
         assert canary not in out.out + out.err

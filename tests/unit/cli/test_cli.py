@@ -22,8 +22,21 @@ from drillyard.errors import (
 from tests.helpers.patience import PATIENCE_S
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
-HEAVY = ["torch", "prefect", "mlflow", "gymnasium", "matplotlib", "scipy", "pydantic", "numpy",
-         "rich", "ruamel", "stable_baselines3", "drillyard.mailbox", "optuna"]  # fmt: skip
+HEAVY = [
+    "torch",
+    "prefect",
+    "mlflow",
+    "gymnasium",
+    "matplotlib",
+    "scipy",
+    "pydantic",
+    "numpy",
+    "rich",
+    "ruamel",
+    "stable_baselines3",
+    "drillyard.mailbox",
+    "optuna",
+]
 
 
 @pytest.mark.heavy
@@ -47,9 +60,19 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (ConfigError("is odd", file="a.yaml", line=3, field="x.y", value=5, allowed="1 to 4",
-                     hint="write 4"), 2,
-         ["error: a.yaml:3: x.y: is odd (got 5); allowed: 1 to 4", "fix: write 4"]),
+        (
+            ConfigError(
+                "is odd",
+                file="a.yaml",
+                line=3,
+                field="x.y",
+                value=5,
+                allowed="1 to 4",
+                hint="write 4",
+            ),
+            2,
+            ["error: a.yaml:3: x.y: is odd (got 5); allowed: 1 to 4", "fix: write 4"],
+        ),
         (UserError("no", hint="so"), 2, ["error: no", "fix: so"]),
         (RunFailed("it broke"), 1, ["error: it broke"]),
         (StoreUnavailable("full"), 4, ["error: full"]),
@@ -62,7 +85,7 @@ def test_help_imports_nothing_heavy():
         (ZeroDivisionError("x"), 3, ["this is a bug in drillyard", "report it with"]),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, BaseException) else None,
-)  # fmt: skip
+)
 def test_exit_codes(error, code, words, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -176,10 +199,17 @@ def test_the_schema_takes_every_example_and_no_slip(file):
 
 @pytest.mark.parametrize(
     ("what", "name"),
-    [("algorithms", "ppo"), ("simulators", "cstr"), ("baselines", "hold"), ("backends", "local"),
-     ("workloads", "rl"), ("stores", "file"), ("presets", "cartpole/ppo"),
-     ("statuses", "TIMED_OUT")],
-)  # fmt: skip
+    [
+        ("algorithms", "ppo"),
+        ("simulators", "cstr"),
+        ("baselines", "hold"),
+        ("backends", "local"),
+        ("workloads", "rl"),
+        ("stores", "file"),
+        ("presets", "cartpole/ppo"),
+        ("statuses", "TIMED_OUT"),
+    ],
+)
 def test_list(what, name, capsys):
     assert main.main(["list", what, "--json"]) == 0
     assert name in [row["name"] for row in json.loads(capsys.readouterr().out)]
@@ -221,11 +251,19 @@ def test_plug_ins_join_and_a_broken_one_takes_only_itself_away(tmp_path):
 
     def run(*words):
         return subprocess.run(
-            [sys.executable, "-c", "import sys; from drillyard.cli.main import main; "
-             "sys.exit(main())", *words],
-            capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path, check=False,
+            [
+                sys.executable,
+                "-c",
+                "import sys; from drillyard.cli.main import main; sys.exit(main())",
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            cwd=tmp_path,
+            check=False,
             env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)},
-        )  # fmt: skip
+        )
 
     assert run("hello").stdout == "hello from outside\n"
     missing = run("sad")

@@ -112,7 +112,10 @@ def test_lists(capsys: pytest.CaptureFixture[str], store: Path) -> None:
     _, out, _ = run(capsys, store, "list", "experiments", "--json")
     found = {row["name"]: row for row in json.loads(out)}
     assert {n: row["status"] for n, row in found.items()} == {
-        "done": "SUCCEEDED", "half": "RUNNING", "bad": "FAILED"}  # fmt: skip
+        "done": "SUCCEEDED",
+        "half": "RUNNING",
+        "bad": "FAILED",
+    }
     assert found["half"]["runs_finished"] == 1
     _, out, _ = run(capsys, store, "list", "runs", "done", "--json")
     assert [row["run"] for row in json.loads(out)] == ["t0001-s1", "t0001-s2"]
@@ -169,12 +172,29 @@ def test_following_prints_each_line_once_and_ends_with_the_run(tmp_path: Path) -
         end,
     )
     lines = [line for _, line in follow_all(box, [Tail(box, "t0001-s2")], clock)]
-    assert lines == ["starting", "seed 2", "rollout 1", "rollout 2", "rollout 3",
-                     "--- train, attempt 2 ---", "again", "last words"]  # fmt: skip
+    assert lines == [
+        "starting",
+        "seed 2",
+        "rollout 1",
+        "rollout 2",
+        "rollout 3",
+        "--- train, attempt 2 ---",
+        "again",
+        "last words",
+    ]
     assert clock.steps == []
 
 
 def _fail(box: Mailbox) -> None:
     assert isinstance(box.accepted("t0001-s1", Phase.TRAIN), Accepted)
-    box.end(Ending(ticket="t0001-s2.train", attempt=1, status=Status.FAILED,
-                   cause=Cause.USER_ERROR, message="no", by="w0", ended_at=T0))  # fmt: skip
+    box.end(
+        Ending(
+            ticket="t0001-s2.train",
+            attempt=1,
+            status=Status.FAILED,
+            cause=Cause.USER_ERROR,
+            message="no",
+            by="w0",
+            ended_at=T0,
+        )
+    )

@@ -9,7 +9,7 @@ import pytest
 from drillyard.backend import Cost, Order
 from drillyard.cli.main import main
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.manager import LeaseManager
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import ExperimentRecord, RunRecord, WorkerRecord
@@ -61,9 +61,12 @@ def mailbox(clock: FakeClock) -> Mailbox:
     ],
 )
 def test_every_command_reads_an_experiment_by_its_place(
-    command: list[str], said: str, place: list[str], mailbox: Mailbox,
+    command: list[str],
+    said: str,
+    place: list[str],
+    mailbox: Mailbox,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     if command == ["cancel"] and place[0] == "--store":
         place = ["far", "--store", "aged://bucket/lab"]  # it wants a name
     if command == ["list", "runs"] and place[0] != "--store":
@@ -112,13 +115,15 @@ def test_what_a_machine_said_before_it_died_comes_through_logs(
     # Alive: asked of the provider.
     assert main(["logs", "aged://bucket/lab/far"]) == 0
     assert f"{name} | startup-script: no such wheel" in capsys.readouterr().out
-    Tenancy(mailbox, PaidBackend(), ledger, clock).end_all(60.0, lambda: None)
+    LeaseManager(mailbox, PaidBackend(), ledger, clock).end_all(60.0, lambda: None)
     PaidBackend.words = []
     # Gone with all its words: they were kept.
     assert main(["logs", "aged://bucket/lab/far"]) == 0
     assert f"{name} | startup-script: no such wheel" in capsys.readouterr().out
     # A machine whose worker was ready speaks through its runs.
-    mailbox.write("workers/w.json", WorkerRecord(worker="w", lease=name, state="leaving",
-                                                 written_at=clock.now()))  # fmt: skip
+    mailbox.write(
+        "workers/w.json",
+        WorkerRecord(worker="w", lease=name, state="leaving", written_at=clock.now()),
+    )
     assert main(["logs", "aged://bucket/lab/far"]) == 0
     assert "startup-script" not in capsys.readouterr().out

@@ -60,8 +60,10 @@ def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     long = "one thing after the other " * 5
-    found = [Finding(Severity.WARNING, "store", long, "make room, " * 9 + "or not"),
-             Finding(Severity.OK, "preset", "is used", "null takes none")]  # fmt: skip
+    found = [
+        Finding(Severity.WARNING, "store", long, "make room, " * 9 + "or not"),
+        Finding(Severity.OK, "preset", "is used", "null takes none"),
+    ]
     shown = []
     for stream in (_Terminal(), io.StringIO()):
         monkeypatch.setattr(sys, "stdout", stream)
@@ -70,6 +72,9 @@ def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
     terminal, file = shown
     assert max(map(len, file)) > 100 and len(file) == 4
     assert "".join(terminal).count("thing") == 5 and len(terminal) > 4
-    assert all(line[:14].strip() == "" for line in terminal[1:] if "note" not in line[:20]
-               and "preset" not in line)  # fmt: skip
+    assert all(
+        line[:14].strip() == ""
+        for line in terminal[1:]
+        if "note" not in line[:20] and "preset" not in line
+    )
     assert file[-1].strip() == "null takes none"

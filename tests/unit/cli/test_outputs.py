@@ -96,8 +96,9 @@ def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
     assert "taken is no folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "error"), [(errno.EACCES, ConfigError),
-                                               (errno.ENOSPC, StoreUnavailable)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.EACCES, ConfigError), (errno.ENOSPC, StoreUnavailable)]
+)
 def test_another_name_does_not_mend_a_full_disk(number: int, error: type[Exception]) -> None:
     with pytest.raises(error, match=os.strerror(number)), writing(Path("x"), "--out"):
         raise OSError(number, os.strerror(number))

@@ -16,14 +16,35 @@ from drillyard.errors import ConfigError, ConfigErrors, UserError
 @pytest.mark.parametrize(
     ("word", "value"),
     [
-        ("1e-3", 0.001), ("1E3", 1000.0), ("3.0e-4", 0.0003), ("200_000", 200_000), ("-5", -5),
-        ("+7", 7), (".5", 0.5), ("5.", 5.0), ("0x1F", 31), ("0o17", 15), ("0", 0), ("0.10", 0.1),
-        ("true", True), ("False", False), ("null", None), ("~", None), ("", None),
-        ("e5", "e5"), ("1.2.3", "1.2.3"), ("2024-01-01", "2024-01-01"), ("nan", "nan"),
-        ("cstr", "cstr"), ("1_", "1_"), ("--1", "--1"), (".", "."), ("+.e3", "+.e3"),
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        ("3.0e-4", 0.0003),
+        ("200_000", 200_000),
+        ("-5", -5),
+        ("+7", 7),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("0", 0),
+        ("0.10", 0.1),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("e5", "e5"),
+        ("1.2.3", "1.2.3"),
+        ("2024-01-01", "2024-01-01"),
+        ("nan", "nan"),
+        ("cstr", "cstr"),
+        ("1_", "1_"),
+        ("--1", "--1"),
+        (".", "."),
+        ("+.e3", "+.e3"),
         ("9" * 5000, "9" * 5000),
     ],
-)  # fmt: skip
+)
 def test_words(word, value):
     found = resolve(word)
     assert found == value
@@ -35,12 +56,19 @@ def test_every_value_has_its_line():
         "a: 1\nb:\n  c: [x, 'y']\n  d: &r {e: 1e-3}\nf: *r\ng:\n  <<: *r\n  h: 2\n", "f.yaml"
     )
     assert document.value == {
-        "a": 1, "b": {"c": ["x", "y"], "d": {"e": 0.001}}, "f": {"e": 0.001},
+        "a": 1,
+        "b": {"c": ["x", "y"], "d": {"e": 0.001}},
+        "f": {"e": 0.001},
         "g": {"e": 0.001, "h": 2},
-    }  # fmt: skip
+    }
     line = document.line
-    assert [line(("a",)), line(("b", "c", 1)), line(("b", "d", "e")), line(("f",)),
-            line(("g", "h"))] == [1, 3, 4, 5, 8]  # fmt: skip
+    assert [
+        line(("a",)),
+        line(("b", "c", 1)),
+        line(("b", "d", "e")),
+        line(("f",)),
+        line(("g", "h")),
+    ] == [1, 3, 4, 5, 8]
     assert document.marks[("b", "d", "e")].raw == "1e-3"
     assert line(("g", "nothing", "there")) == 6
 
@@ -60,8 +88,11 @@ def test_all_traps_are_told_at_once():
     with pytest.raises(ConfigErrors) as caught:
         parse_yaml("a: NO\nb: [1, on]\nc: 22:30\na: 2\n", "f.yaml")
     assert [(e.line, e.field) for e in caught.value.errors] == [
-        (1, "a"), (2, "b[1]"), (3, "c"), (4, "a")
-    ]  # fmt: skip
+        (1, "a"),
+        (2, "b[1]"),
+        (3, "c"),
+        (4, "a"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +157,50 @@ def test_command_line_words():
 
 
 PIECES = st.sampled_from(
-    ["a", "b: ", ": ", "- ", "\n", "  ", "\t", "[", "]", "{", "}", ",", "&x ", "*x", "'", '"', "#",
-     "!!", "!a ", "|", ">", "?", "<<: ", "1e3", "NO", "010", "%", "@", "\\", "---", "...", "\0",
-     "\u202e", "é", "𝄞", "//", "/*", "*/", "0x", "null", ".nan"]
-)  # fmt: skip
+    [
+        "a",
+        "b: ",
+        ": ",
+        "- ",
+        "\n",
+        "  ",
+        "\t",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "&x ",
+        "*x",
+        "'",
+        '"',
+        "#",
+        "!!",
+        "!a ",
+        "|",
+        ">",
+        "?",
+        "<<: ",
+        "1e3",
+        "NO",
+        "010",
+        "%",
+        "@",
+        "\\",
+        "---",
+        "...",
+        "\0",
+        "\u202e",
+        "é",
+        "𝄞",
+        "//",
+        "/*",
+        "*/",
+        "0x",
+        "null",
+        ".nan",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)

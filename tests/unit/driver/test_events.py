@@ -20,9 +20,11 @@ from drillyard_tasks.publisher import Publisher
 
 def driver(hours: float | None = None, cost: float | None = None, **states: Any) -> Any:
     return SimpleNamespace(
-        mailbox=Mailbox(MemoryStore(), "e"), study=None, states=lambda: states,
+        mailbox=Mailbox(MemoryStore(), "e"),
+        study=None,
+        states=lambda: states,
         spec=SimpleNamespace(budget=SimpleNamespace(max_hours=hours, max_cost=cost)),
-    )  # fmt: skip
+    )
 
 
 def test_a_budget_is_told_once_from_80_percent_on(monkeypatch: Any) -> None:
@@ -90,9 +92,16 @@ def test_a_look_that_was_late_does_not_write_over_the_result(monkeypatch: Any) -
     )
     found = driver()
     board = SimpleNamespace(
-        run="t0001-s1", phase=Phase.TRAIN, attempt=1, step=5, total=10, steps_per_s=None,
-        episode_return=None, eta_s=None, message="",
-    )  # fmt: skip
+        run="t0001-s1",
+        phase=Phase.TRAIN,
+        attempt=1,
+        step=5,
+        total=10,
+        steps_per_s=None,
+        episode_return=None,
+        eta_s=None,
+        message="",
+    )
     found.board = lambda run: board
     monkeypatch.setattr(publisher, "so_far", lambda _: "no cost so far")
     tail = Tail(found.mailbox, "t0001-s1")

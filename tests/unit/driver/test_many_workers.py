@@ -8,7 +8,7 @@ import pytest
 from drillyard.backend import Liveness, Order
 from drillyard.driver.watcher import BOARDS_A_LOOK, Watcher
 from drillyard.leases.ledger import Intent, Ledger
-from drillyard.leases.lost_attempts import Undertaker
+from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Board, Claim, Phase, TicketRecord, WorkerRecord
@@ -17,8 +17,8 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.processes import ProcessId
 from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
-from drillyard_backends.gcp.leaving import LEAVE_A_SECOND, Leaver
 from drillyard_backends.gcp.records import holder_of
+from drillyard_backends.gcp.self_delete import LEAVE_A_SECOND, Leaver
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -55,9 +55,15 @@ def mailbox(clock):
 
 def say(mailbox, number, state="ready", beat=0):
     record = WorkerRecord(
-        worker=f"{LEASE}-{number:04}", lease=LEASE, host=f"m{number}", state=state, beat=beat,
-        pid=99, pid_started=1.0, written_at=0.0,
-    )  # fmt: skip
+        worker=f"{LEASE}-{number:04}",
+        lease=LEASE,
+        host=f"m{number}",
+        state=state,
+        beat=beat,
+        pid=99,
+        pid_started=1.0,
+        written_at=0.0,
+    )
     mailbox.write(f"workers/{record.worker}.json", record)
 
 
@@ -91,14 +97,14 @@ def test_the_silent_one_of_many_is_found_by_one_listing(mailbox, clock):
         mailbox.claim(Claim(ticket=ticket, attempt=1, worker=worker, token="t", claimed_at=0.0))
         states[ticket] = _running(record)
         say(mailbox, number)
-    undertaker = Undertaker(mailbox, backend, ledger, "me", clock)
-    assert len(undertaker.bury_lost(states)) == MANY
+    closer = LostAttemptCloser(mailbox, backend, ledger, "me", clock)
+    assert len(closer.close_lost(states)) == MANY
     mailbox.store.reads.clear()
     for beat in range(5):
         clock.advance(10.0)
         for number in range(1, MANY):  # all but the first
             say(mailbox, number, beat=beat)
-        living = undertaker.bury_lost(states)
+        living = closer.close_lost(states)
     assert len(living) == MANY - 1
     assert mailbox.ending("t0001-s0.train", 1) is not None
     assert mailbox.store.reads["workers"] == 0
@@ -157,9 +163,12 @@ def test_the_machine_of_a_ticket_is_found_among_many_by_three_reads(mailbox):
     for number in range(MANY):
         say(mailbox, number)
         claim = Claim(
-            ticket=f"t0001-s{number}.train", attempt=1, worker=f"{LEASE}-{number:04}", token="t",
+            ticket=f"t0001-s{number}.train",
+            attempt=1,
+            worker=f"{LEASE}-{number:04}",
+            token="t",
             claimed_at=0.0,
-        )  # fmt: skip
+        )
         mailbox.claim(claim)
     mailbox.store.reads.clear()
     assert holder_of(mailbox, LEASE, "t0001-s1.train").name == "m1"

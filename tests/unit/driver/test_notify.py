@@ -83,8 +83,9 @@ def box(hook: Webhook) -> Mailbox:
 def states(*found: Status) -> dict[str, TicketState]:
     def ticket(number: int) -> TicketRecord:
         run = f"t0001-s{number}"
-        return TicketRecord(ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=number,
-                            posted_at=0.0)  # fmt: skip
+        return TicketRecord(
+            ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=number, posted_at=0.0
+        )
 
     records = [ticket(number) for number, _ in enumerate(found)]
     return {r.ticket: TicketState(r, s) for r, s in zip(records, found, strict=True)}
@@ -97,10 +98,14 @@ DONE, FAILED, GONE, BUSY = Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, St
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        ([DONE, Status.PRUNED], "done"), ([DONE, FAILED], "failed"), ([DONE, GONE], "cancelled"),
-        ([GONE, FAILED], "failed"), ([DONE, BUSY], None), ([], None),
+        ([DONE, Status.PRUNED], "done"),
+        ([DONE, FAILED], "failed"),
+        ([DONE, GONE], "cancelled"),
+        ([GONE, FAILED], "failed"),
+        ([DONE, BUSY], None),
+        ([], None),
     ],
-)  # fmt: skip
+)
 def test_each_outcome_is_told_once(
     box: Mailbox, hook: Webhook, found: list[Status], told: str | None
 ) -> None:

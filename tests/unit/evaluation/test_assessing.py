@@ -43,9 +43,15 @@ def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
     assert [row["config_level"] for row in rows] == ["0.1", "1.9", ""]
     assert list(steps[0])[:3] == ["state_level", "state_wanted", "state_time"]
     assert list(steps[0])[-8:] == [
-        "config_level", "config_wanted", "reward", "reward_cumsum", "terminated", "truncated",
-        "episode_id", "step_id",
-    ]  # fmt: skip
+        "config_level",
+        "config_wanted",
+        "reward",
+        "reward_cumsum",
+        "terminated",
+        "truncated",
+        "episode_id",
+        "step_id",
+    ]
     # By hand: the middle of the range is an inflow of 0.5.
     level = 0.1
     for step in steps[:60]:
@@ -60,7 +66,8 @@ def test_an_episode_a_condition_and_a_row_a_step(starts: Path) -> None:
     assert [row["success"] for row in rows] == ["True", "True", "True"]
     page = files["assessment.html"]
     assert "<script" not in page and "http" not in page.split("</style>")[1].replace(
-        "http://www.w3.org/", "")  # fmt: skip
+        "http://www.w3.org/", ""
+    )
     for words in ("hold on tank:Tank", "level=1.9", "3 episodes: mean return", "success 100%"):
         assert words in page
     assert page.count('id="as-axes_') == 4  # level, wanted, time, inflow
@@ -127,11 +134,15 @@ def test_a_bad_list_is_refused_before_anything_runs(
         ({"policy": "hold", "which": "worst"}, ConfigError, "best, final"),
         ({"what": "no-such-thing", "policy": "hold"}, NotFound, "no"),
     ],
-)  # fmt: skip
+)
 def test_bad_requests_say_what_is_wrong(
-    starts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any],
-    kind: type[DrillyardError], words: str,
-) -> None:  # fmt: skip
+    starts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    kind: type[DrillyardError],
+    words: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     what = given.pop("what", str(TANK))
     with pytest.raises(kind) as caught:
@@ -141,8 +152,16 @@ def test_bad_requests_say_what_is_wrong(
 
 def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path: Path) -> None:
     app, _ = build()
-    words = ["assess", str(TANK), "--conditions", str(starts), "--policy", "hold", "--out",
-             str(tmp_path / "out")]  # fmt: skip
+    words = [
+        "assess",
+        str(TANK),
+        "--conditions",
+        str(starts),
+        "--policy",
+        "hold",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     run = typer.testing.CliRunner().invoke
     done = run(app, words)
     assert done.exit_code == 0, done.output

@@ -49,7 +49,7 @@ def experiment(**changes: Any) -> ExperimentSpec:
             "baselines": ["hold", "p-controller"],
             **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def context(mailbox: Mailbox, spec: ExperimentSpec, seed: int, phase: Phase, scratch: Path) -> Any:
@@ -61,9 +61,15 @@ def context(mailbox: Mailbox, spec: ExperimentSpec, seed: int, phase: Phase, scr
     choices = load("workloads", "rl")().freeze(spec, seed) if phase is Phase.TRAIN else {}
     record = RunRecord(run=run, experiment=spec.name, seed=seed, choices=choices)
     return RunContext(
-        spec=spec, run=record, phase=phase, attempt=1, claim=claim, mailbox=mailbox,
-        scratch=scratch, log=logging.getLogger("test"),
-    )  # fmt: skip
+        spec=spec,
+        run=record,
+        phase=phase,
+        attempt=1,
+        claim=claim,
+        mailbox=mailbox,
+        scratch=scratch,
+        log=logging.getLogger("test"),
+    )
 
 
 def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:
@@ -72,10 +78,16 @@ def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:
     ctx.mailbox.accept(
         ctx.claim,
         Accepted(
-            run=ctx.run.run, phase=ctx.phase, attempt=1, status=Status.SUCCEEDED, manifest=path,
-            manifest_sha256=sha256_hex(outcome.files.to_bytes()), started_at=0.0, ended_at=1.0,
+            run=ctx.run.run,
+            phase=ctx.phase,
+            attempt=1,
+            status=Status.SUCCEEDED,
+            manifest=path,
+            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
+            started_at=0.0,
+            ended_at=1.0,
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +118,18 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
         return mailbox.read_file(outcome.files, name)
 
     assert set(outcome.files.files) == {
-        "evaluation/episodes.json", "evaluation/episodes.csv", "trajectories/meta.json",
-        "trajectories/agent.csv", "trajectories/hold.csv", "trajectories/p-controller.csv",
-    }  # fmt: skip
+        "evaluation/episodes.json",
+        "evaluation/episodes.csv",
+        "trajectories/meta.json",
+        "trajectories/agent.csv",
+        "trajectories/hold.csv",
+        "trajectories/p-controller.csv",
+    }
     episodes = json.loads(read("evaluation/episodes.json"))
-    by_policy = {name: [e for e in episodes if e["policy"] == name] for name in
-                 ("agent", "hold", "p-controller")}  # fmt: skip
+    by_policy = {
+        name: [e for e in episodes if e["policy"] == name]
+        for name in ("agent", "hold", "p-controller")
+    }
     for own in by_policy.values():
         assert [e["episode"] for e in own] == list(range(6))
         assert [e["options"]["Cref_signal"] for e in own] == [1, 2, 1, 2, 1, 2]
@@ -130,9 +148,15 @@ def test_the_phase_writes_what_readers_expect(trained: Any, tmp_path: Path) -> N
         rows = table(read(f"trajectories/{name}.csv"))
         assert [int(r["t"]) for r in rows] == list(range(1, own[0]["length"] + 1))
         assert list(rows[0]) == [
-            "t", "state_Tr", "state_Cr", "state_Cref", "state_Tc", "state_Tc_adjust",
-            "action_Tc_adjust", "reward",
-        ]  # fmt: skip
+            "t",
+            "state_Tr",
+            "state_Cr",
+            "state_Cref",
+            "state_Tc",
+            "state_Tc_adjust",
+            "action_Tc_adjust",
+            "reward",
+        ]
         # Rewards come through float32 of the vectorised simulator.
         assert sum(float(r["reward"]) for r in rows) == pytest.approx(own[0]["return"], rel=1e-5)
         summary = outcome.summary["policies"][name]
@@ -168,9 +192,14 @@ def test_conditions_are_played_too_and_as_by_the_command(trained: Any, tmp_path:
         assert outcome.summary["assessment"][name]["episodes"] == 2
     own = table(mailbox.read_file(outcome.files, "assessment/agent.csv"))
     request = Request(
-        spec.simulator.model_dump(mode="json"), given[:1], store=mailbox.store.url,
-        experiment="x", run="t0001-s3", seed=7, folder=str(tmp_path),
-    )  # fmt: skip
+        spec.simulator.model_dump(mode="json"),
+        given[:1],
+        store=mailbox.store.url,
+        experiment="x",
+        run="t0001-s3",
+        seed=7,
+        folder=str(tmp_path),
+    )
     (played,) = play(request)
     # No noise, no seed; only the size of the network's batch is another one.
     assert played.row["episode_return"] == pytest.approx(float(own[0]["episode_return"]), rel=1e-5)
@@ -290,8 +319,14 @@ def test_observations_are_the_states_where_a_simulator_logs_none() -> None:
     assert spec.simulator is not None
     played = run_baseline("hold", spec.simulator, plan(spec)[:1], trajectory=True)
     assert list(played.trajectory[0]) == [
-        "t", "state_0", "state_1", "state_2", "state_3", "action_0", "reward",
-    ]  # fmt: skip
+        "t",
+        "state_0",
+        "state_1",
+        "state_2",
+        "state_3",
+        "action_0",
+        "reward",
+    ]
     env = gym.make("CartPole-v1")
     env.reset(seed=plan(spec)[0].seed)
     last = [env.step(0)[0] for _ in played.trajectory][-1]

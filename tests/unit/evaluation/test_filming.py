@@ -16,11 +16,17 @@ from tests.unit.policies.test_export import ROLLOUT
 
 
 def evaluated(folder, simulator, episodes=3, videos=True, steps=64, **train):
-    spec = ExperimentSpec.model_validate({
-        "name": "film", "simulator": {"id": simulator}, "train": {"steps": steps, **train},
-        "learner": {"algorithm": "ppo", "args": ROLLOUT, "preset": None}, "seeds": [1],
-        "evaluate": {"episodes": episodes, "videos": videos}, "tracking": {"tensorboard": False},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "film",
+            "simulator": {"id": simulator},
+            "train": {"steps": steps, **train},
+            "learner": {"algorithm": "ppo", "args": ROLLOUT, "preset": None},
+            "seeds": [1],
+            "evaluate": {"episodes": episodes, "videos": videos},
+            "tracking": {"tensorboard": False},
+        }
+    )
     run = OneRun(folder, spec, RlWorkload())
     trained = run.phase(Phase.TRAIN)
     outcome = run.phase(Phase.EVALUATE)
@@ -44,7 +50,10 @@ def test_best_median_and_worst_as_mp4_and_gif(tmp_path):
     outcome, files = evaluated(tmp_path, "CartPole-v1")
     found = videos(files)
     assert sorted(n.split("-")[0] for n in found if n.endswith(".mp4")) == [
-        "best", "median", "worst"]  # fmt: skip
+        "best",
+        "median",
+        "worst",
+    ]
     assert "problems" not in outcome.summary
     rows = csv.DictReader(io.StringIO(files["evaluation/episodes.csv"].decode()))
     lengths = {int(r["episode"]): int(r["length"]) for r in rows if r["policy"] == "agent"}
@@ -76,7 +85,7 @@ def test_a_failed_video_fails_no_run(tmp_path, monkeypatch):
     assert [p.partition(":")[0] for p in outcome.summary["problems"]] == [
         *(f"no video of the {word} episode" for word in ("best", "median", "worst")),
         "no video of the checkpoints",
-    ]  # fmt: skip
+    ]
     assert outcome.summary["problems"][0] == "no video of the best episode: OSError: no codec"
 
 
@@ -93,8 +102,11 @@ def test_every_so_many_training_episodes_and_at_each_checkpoint(tmp_path):
     montage = frames(files["videos/checkpoints.mp4"], tmp_path)
     assert Image.open(io.BytesIO(files["videos/checkpoints.gif"])).n_frames > 1
     # One after the other: more than the longest of them.
-    single = max(frames(d, tmp_path) for n, d in files.items()
-                 if n.startswith("videos/best") and n.endswith(".mp4"))  # fmt: skip
+    single = max(
+        frames(d, tmp_path)
+        for n, d in files.items()
+        if n.startswith("videos/best") and n.endswith(".mp4")
+    )
     assert montage > single
     # Nobody looked at the other one: it learned the same.
     _, unseen = evaluated(tmp_path / "b", "CartPole-v1", videos=False, **steps)
@@ -119,9 +131,14 @@ class Other:
 
 @pytest.mark.parametrize(("algorithm", "told"), [(f"{__name__}:Other", True), ("ppo", False)])
 def test_a_learner_that_makes_no_videos_while_training_is_named(algorithm, told):
-    spec = ExperimentSpec.model_validate({
-        "name": "film", "simulator": {"id": "CartPole-v1"}, "train": {"steps": 64},
-        "learner": {"algorithm": algorithm}, "evaluate": {"videos": {"every": 5}},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "film",
+            "simulator": {"id": "CartPole-v1"},
+            "train": {"steps": 64},
+            "learner": {"algorithm": algorithm},
+            "evaluate": {"videos": {"every": 5}},
+        }
+    )
     found = RlWorkload().check(spec, None)
     assert any(f.subject == "evaluate.videos.every" for f in found) is told

@@ -10,7 +10,7 @@ import pytest
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.results.model import MetricScore
-from drillyard.tracking.notes import PARENT, Notes, RunNote
+from drillyard.tracking.sync_state import PARENT, Notes, RunNote
 from drillyard_flows import artifacts
 
 REPORT = "/runs/e/report/index.html"
@@ -38,8 +38,13 @@ def test_a_metric_without_an_interval_shows_the_range_of_its_seeds() -> None:
         policies=(), metrics=[MetricScore("score", 2.0, None, {1: 1.5, 2: 2.5})]
     )
     (row,) = artifacts.rows(results)
-    assert row == {"metric": "score", "mean": 2.0, "95 % from": None, "95 % to": None,
-                   "over": "range of 2 seeds: 1.500 to 2.500"}  # fmt: skip
+    assert row == {
+        "metric": "score",
+        "mean": 2.0,
+        "95 % from": None,
+        "95 % to": None,
+        "over": "range of 2 seeds: 1.500 to 2.500",
+    }
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db"])

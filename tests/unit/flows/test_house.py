@@ -13,11 +13,11 @@ import pytest
 
 from drillyard.errors import ConfigError, InfrastructureError
 from drillyard.system.processes import ProcessId
-from drillyard_flows.servers import relay
-from drillyard_flows.servers.house import House
-from drillyard_flows.servers.member import Member
-from drillyard_flows.servers.members import members, variables
-from drillyard_flows.servers.starting import start, stop
+from drillyard_flows.local_stack import relay
+from drillyard_flows.local_stack.service import Member
+from drillyard_flows.local_stack.services import members, variables
+from drillyard_flows.local_stack.stack import House
+from drillyard_flows.local_stack.starting import start, stop
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -45,9 +45,11 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> No
         assert stat.S_IMODE(one.stat().st_mode) == 0o600
     assert stat.S_IMODE(house.folder.stat().st_mode) == 0o700
     shown = subprocess.run(
-        ["sh", "-c", f". {path}; echo $PREFECT_API_AUTH_STRING"], text=True, capture_output=True,
+        ["sh", "-c", f". {path}; echo $PREFECT_API_AUTH_STRING"],
+        text=True,
+        capture_output=True,
         check=True,
-    ).stdout  # fmt: skip
+    ).stdout
     assert shown.strip() == f"drillyard:{first['prefect']}"
 
 
@@ -89,8 +91,12 @@ def test_a_member_is_started_once_and_stopped_with_its_children(house: House) ->
 
 @pytest.mark.heavy
 def test_one_that_ends_at_once_is_said_with_its_log(house: House) -> None:
-    member = Member("mlflow", [sys.executable, "-c", "raise SystemExit('no database')"],
-                    dict(os.environ), lambda: "no answer")  # fmt: skip
+    member = Member(
+        "mlflow",
+        [sys.executable, "-c", "raise SystemExit('no database')"],
+        dict(os.environ),
+        lambda: "no answer",
+    )
     with pytest.raises(InfrastructureError, match="it ended") as caught:
         start(house, member)
     log = house.folder / "logs" / "mlflow.log"

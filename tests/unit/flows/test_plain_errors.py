@@ -12,11 +12,14 @@ from drillyard.errors import Bug, ConfigError
 from drillyard_flows import hooks, plain_errors
 
 
-@pytest.mark.parametrize(("error", "traceback"), [
-    (ConfigError("no such file", file="e.yaml", hint="look at its name"), False),
-    (Bug("ours"), True),
-    (ZeroDivisionError("a foreign one"), True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "traceback"),
+    [
+        (ConfigError("no such file", file="e.yaml", hint="look at its name"), False),
+        (Bug("ours"), True),
+        (ZeroDivisionError("a foreign one"), True),
+    ],
+)
 def test_what_is_raised_on_purpose_is_said_without_a_traceback(
     caplog: Any, error: Exception, traceback: bool
 ) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from drillyard_flows.servers.relay import addressee, handler
+from drillyard_flows.local_stack.relay import addressee, handler
 from tests.helpers.smtp import mail_server, text
 
 pytestmark = pytest.mark.heavy

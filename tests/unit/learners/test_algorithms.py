@@ -65,8 +65,11 @@ def test_a_duelling_network_is_value_and_advantages(make):
     features = model.q_net.q_net[:-1](seen)
     advantage = head.advantage(features)
     assert torch.allclose(values.mean(dim=1, keepdim=True), head.value(features), atol=1e-6)
-    assert torch.allclose(values - values.mean(dim=1, keepdim=True),
-                          advantage - advantage.mean(dim=1, keepdim=True), atol=1e-6)  # fmt: skip
+    assert torch.allclose(
+        values - values.mean(dim=1, keepdim=True),
+        advantage - advantage.mean(dim=1, keepdim=True),
+        atol=1e-6,
+    )
 
 
 @pytest.mark.heavy
@@ -113,10 +116,14 @@ def test_masks_are_asked_for_and_kept_to(make):
         seen, _, dones, _ = model.env.step(playing.act(seen))
         for copy in np.flatnonzero(dones):
             playing.begin(int(copy))
-    without = ExperimentSpec.model_validate({
-        "name": "x", "simulator": {"id": "CartPole-v1"}, "train": {"steps": 4096},
-        "learner": {"algorithm": "maskable-ppo"},
-    })  # fmt: skip
+    without = ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "simulator": {"id": "CartPole-v1"},
+            "train": {"steps": 4096},
+            "learner": {"algorithm": "maskable-ppo"},
+        }
+    )
     with pytest.raises(SpaceMismatch, match="does not say"):
         RlWorkload().check(without, None)
 
@@ -175,13 +182,22 @@ def test_policies_of_algorithms_that_have_names_of_their_own():
 
 @pytest.mark.parametrize(
     ("algorithm", "args", "field"),
-    [("ars", {"n_top": 9}, "n_top"), ("ppo", {"policy_kwargs": {"n_quantiles": 3}},
-     "policy_kwargs.n_quantiles"), ("recurrent-ppo", {"batch_size": 100}, "batch_size"),
-     ("tqc", {"top_quantiles_to_drop_per_net": -1}, "top_quantiles_to_drop_per_net"),
-     ("ppo", {"max_grad_norm": None}, "max_grad_norm"),
-     ("rainbow", {"optimize_memory_usage": True, "replay_buffer_kwargs": {
-         "handle_timeout_termination": False}}, "optimize_memory_usage")],
-)  # fmt: skip
+    [
+        ("ars", {"n_top": 9}, "n_top"),
+        ("ppo", {"policy_kwargs": {"n_quantiles": 3}}, "policy_kwargs.n_quantiles"),
+        ("recurrent-ppo", {"batch_size": 100}, "batch_size"),
+        ("tqc", {"top_quantiles_to_drop_per_net": -1}, "top_quantiles_to_drop_per_net"),
+        ("ppo", {"max_grad_norm": None}, "max_grad_norm"),
+        (
+            "rainbow",
+            {
+                "optimize_memory_usage": True,
+                "replay_buffer_kwargs": {"handle_timeout_termination": False},
+            },
+            "optimize_memory_usage",
+        ),
+    ],
+)
 def test_what_cannot_work_is_refused(algorithm, args, field):
     with pytest.raises(ConfigErrors) as caught:
         validate_arguments(algorithm, args, Sizes(1, 1000))

@@ -32,8 +32,18 @@ def expert(tmp_path_factory):
     folder = tmp_path_factory.mktemp("expert")
     (folder / "x.yaml").write_text(EXPERIMENT)
     out = folder / "expert.npz"
-    code = main(["record", str(folder / "x.yaml"), "--policy", "p-controller", "--episodes", "12",
-                 "--out", str(out)])  # fmt: skip
+    code = main(
+        [
+            "record",
+            str(folder / "x.yaml"),
+            "--policy",
+            "p-controller",
+            "--episodes",
+            "12",
+            "--out",
+            str(out),
+        ]
+    )
     assert code == 0
     return out
 
@@ -68,8 +78,9 @@ def test_a_policy_imitates_what_it_is_shown(expert):
 
         def distance():
             seen = normal.normalize_obs(found.observations)
-            return float(np.abs(model.policy.predict(seen, deterministic=True)[0]
-                                - found.actions).mean())  # fmt: skip
+            return float(
+                np.abs(model.policy.predict(seen, deterministic=True)[0] - found.actions).mean()
+            )
 
         told = cloning.apply(CloneSpec(trajectories=str(expert), epochs=1), model, StopSignal())
         once = distance()
@@ -83,15 +94,26 @@ def test_a_policy_imitates_what_it_is_shown(expert):
 
 
 def spec_of(file, **learner):
-    return ExperimentSpec.model_validate({
-        "name": "x", "seeds": [1],
-        "simulator": {"id": learner.pop("simulator", "cstr"),
-                      "wrappers": learner.pop("wrappers", ["normalize"])},
-        "learner": {"algorithm": "ppo", "preset": None, "args": {"n_steps": 64, "batch_size": 64},
-                    "clone_from": {"trajectories": str(file), "epochs": 2}} | learner,
-        "train": {"steps": 512, "checkpoint_every": 128}, "evaluate": {"episodes": 2},
-        "tracking": {"tensorboard": False},
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "seeds": [1],
+            "simulator": {
+                "id": learner.pop("simulator", "cstr"),
+                "wrappers": learner.pop("wrappers", ["normalize"]),
+            },
+            "learner": {
+                "algorithm": "ppo",
+                "preset": None,
+                "args": {"n_steps": 64, "batch_size": 64},
+                "clone_from": {"trajectories": str(file), "epochs": 2},
+            }
+            | learner,
+            "train": {"steps": 512, "checkpoint_every": 128},
+            "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False},
+        }
+    )
 
 
 @pytest.mark.heavy
@@ -120,8 +142,15 @@ def test_a_table_is_read_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", "observation_0,action_0\n1,nan\n", "observation_0,action_1\n1,2\n",
-             "observation_0,action_0\n1,x\n"])  # fmt: skip
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "observation_0,action_0\n1,nan\n",
+        "observation_0,action_1\n1,2\n",
+        "observation_0,action_0\n1,x\n",
+    ],
+)
 def test_what_is_no_demonstration_is_refused(tmp_path, text):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -140,7 +169,7 @@ def test_what_is_no_demonstration_is_refused(tmp_path, text):
         ({"wrappers": [{"name": "frame_stack", "args": {"n": 2}}]}, ConfigError, "stacked"),
         ({"clone_from": {"trajectories": "nowhere.npz"}}, ConfigError, "no such file"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_imitated_is_refused_before_anything_runs(expert, more, error, word):
     with pytest.raises(error, match=word):
         RlWorkload().check(spec_of(expert, **more), None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from drillyard.errors import UserError
-from drillyard.learners import devices, numerics, sb3_build
+from drillyard.learners import determinism, devices, sb3_build
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.barriers import Marks
 from drillyard.learners.devices import Measured
@@ -40,12 +40,17 @@ MEASURED = sorted(set(ARGUMENTS) - FROM_EPISODES)
 
 
 def experiment(resources: dict[str, Any], **learner: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "simulator": {"id": "cstr"},
-        "learner": {"algorithm": "ppo", "args": {"n_steps": 8, **SMALL}, **learner},
-        "train": {"steps": 16, "checkpoint_every": 8},
-        "tracking": {"mlflow": None, "tensorboard": False}, "resources": resources,
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "simulator": {"id": "cstr"},
+            "learner": {"algorithm": "ppo", "args": {"n_steps": 8, **SMALL}, **learner},
+            "train": {"steps": 16, "checkpoint_every": 8},
+            "tracking": {"mlflow": None, "tensorboard": False},
+            "resources": resources,
+        }
+    )
 
 
 class Machine:
@@ -202,7 +207,7 @@ def test_a_weight_is_not_remembered_in_short_over_two_steps() -> None:
                     layer.weight.fill_(value)
                 self.seen.append(float(layer(torch.ones(1)).detach()))
 
-    found = numerics.mixed(Two)()
+    found = determinism.mixed(Two)()
     found.train()
     assert found.seen == [1.0, 2.0]
 
@@ -212,12 +217,20 @@ def test_a_weight_is_not_remembered_in_short_over_two_steps() -> None:
     [
         ({"precision": "mixed"}, {"algorithm": "dqn", "args": SOON}, "precision", "on a GPU only"),
         ({"precision": "mixed", "device": "cuda"}, {}, "precision", "noted while playing"),
-        ({"precision": "mixed", "device": "cuda"},
-         {"algorithm": "td3", "engine": "sbx", "args": SOON}, "precision", "not offered for td3"),
-        ({"deterministic": True}, {"algorithm": "sac", "engine": "sbx", "args": SOON},
-         "deterministic", "not offered for sac"),
+        (
+            {"precision": "mixed", "device": "cuda"},
+            {"algorithm": "td3", "engine": "sbx", "args": SOON},
+            "precision",
+            "not offered for td3",
+        ),
+        (
+            {"deterministic": True},
+            {"algorithm": "sac", "engine": "sbx", "args": SOON},
+            "deterministic",
+            "not offered for sac",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_had_is_refused_with_the_reason(
     resources: dict[str, Any], learner: dict[str, Any], field: str, words: str
 ) -> None:
@@ -254,9 +267,7 @@ def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
     def promised(device: str, deterministic: bool) -> str:
         marks = Marks()
         context = SimpleNamespace(spec=experiment({"deterministic": deterministic}))
-        training: Any = SimpleNamespace(
-            marks=marks, silent=[], context=context
-        )  # fmt: skip
+        training: Any = SimpleNamespace(marks=marks, silent=[], context=context)
         return exactness(training, SimpleNamespace(max_time_s=None), device)  # type: ignore[arg-type]
 
     assert promised("cpu", False) == promised("cuda", True) == "exact"
@@ -264,7 +275,7 @@ def test_a_gpu_is_exact_only_where_it_was_asked_to_be() -> None:
 
 
 def test_the_classes_of_both_precisions_have_one_name() -> None:
-    assert numerics.mixed(CLASSES["dqn"]).__name__ == "DQN"
+    assert determinism.mixed(CLASSES["dqn"]).__name__ == "DQN"
 
 
 @pytest.mark.heavy
@@ -280,7 +291,11 @@ print(os.listdir(tempfile.gettempdir()), os.environ.get("TORCHINDUCTOR_CACHE_DIR
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCHINDUCTOR")}
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**environment, "TMPDIR": str(tmp_path)},
-        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env={**environment, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
     assert done.stdout.strip() == "[] None"

@@ -13,11 +13,15 @@ from tests.contract.spaces_world import OBSERVATIONS
 
 
 def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), engine="sbx", **learner):
-    return ExperimentSpec.model_validate({
-        "name": "x", "simulator": {"id": simulator}, "train": {"steps": 4096},
-        "learner": {"algorithm": algorithm, "engine": engine, "preset": None, **learner},
-        "requirements": list(requirements),
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "simulator": {"id": simulator},
+            "train": {"steps": 4096},
+            "learner": {"algorithm": algorithm, "engine": engine, "preset": None, **learner},
+            "requirements": list(requirements),
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,18 +29,34 @@ def spec_of(algorithm="sac", simulator="Pendulum-v1", requirements=(), engine="s
     [
         ("trpo", {}, "engine", "no trpo"),
         ("ppo", {"args": {"use_sde": True}}, "args.use_sde", "not used"),
-        ("sac", {"args": {"target_update_interval": 2}}, "args.target_update_interval",
-         "not used"),
+        (
+            "sac",
+            {"args": {"target_update_interval": 2}},
+            "args.target_update_interval",
+            "not used",
+        ),
         ("td3", {"args": {"learning_rate": "lin_1e-3"}}, "args.learning_rate", "sets its"),
         ("sac", {"policy": "CnnPolicy"}, "policy", "not offered"),
-        ("sac", {"args": {"policy_kwargs": {"optimizer_class": "adamw"}}},
-         "args.policy_kwargs.optimizer_class", "not offered"),
-        ("dqn", {"args": {"policy_kwargs": {"net_arch": [64, 32]}}},
-         "args.policy_kwargs.net_arch", "two layers"),
-        ("ppo", {"args": {"policy_kwargs": {"activation_fn": "prelu"}}},
-         "args.policy_kwargs.activation_fn", "not offered"),
+        (
+            "sac",
+            {"args": {"policy_kwargs": {"optimizer_class": "adamw"}}},
+            "args.policy_kwargs.optimizer_class",
+            "not offered",
+        ),
+        (
+            "dqn",
+            {"args": {"policy_kwargs": {"net_arch": [64, 32]}}},
+            "args.policy_kwargs.net_arch",
+            "two layers",
+        ),
+        (
+            "ppo",
+            {"args": {"policy_kwargs": {"activation_fn": "prelu"}}},
+            "args.policy_kwargs.activation_fn",
+            "not offered",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_sbx_does_not_do_is_refused(algorithm, more, field, word):
     learner = spec_of(algorithm, **more).learner
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
@@ -87,17 +107,24 @@ def test_an_engine_is_refused_for_learners_that_have_none(algorithm, tmp_path):
         ({"args": {"sde_sample_freq": 4}}, "args.sde_sample_freq", "not offered"),
         ({"policy": "CnnPolicy"}, "policy", "not offered"),
         ({"policy": "some.module:Policy"}, "policy", "not offered"),
-        *(({"args": {"policy_kwargs": {name: value}}}, f"args.policy_kwargs.{where}",
-           "not offered") for name, value, where in (
-              ("activation_fn", "prelu", "activation_fn"),
-              ("activation_fn", "a:B", "activation_fn"),
-              ("optimizer_class", "sgd", "optimizer_class"),
-              ("optimizer_kwargs", {"amsgrad": True}, "optimizer_kwargs.amsgrad"),
-              ("squash_output", True, "squash_output"),
-              ("share_features_extractor", False, "share_features_extractor"),
-              ("features_extractor_class", "nature_cnn", "features_extractor_class"))),
+        *(
+            (
+                {"args": {"policy_kwargs": {name: value}}},
+                f"args.policy_kwargs.{where}",
+                "not offered",
+            )
+            for name, value, where in (
+                ("activation_fn", "prelu", "activation_fn"),
+                ("activation_fn", "a:B", "activation_fn"),
+                ("optimizer_class", "sgd", "optimizer_class"),
+                ("optimizer_kwargs", {"amsgrad": True}, "optimizer_kwargs.amsgrad"),
+                ("squash_output", True, "squash_output"),
+                ("share_features_extractor", False, "share_features_extractor"),
+                ("features_extractor_class", "nature_cnn", "features_extractor_class"),
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_compiled_learner_does_not_do_is_refused_by_name(given, field, word):
     with pytest.raises((ConfigError, ConfigErrors)) as caught:
         engines.validate_engine(spec_of(**{"algorithm": "ppo", **given}, engine="jax").learner)
@@ -114,11 +141,17 @@ def test_images_are_refused_alone_and_in_mappings():
     assert not any(
         jax_arguments.sees_images(space) for name, space in OBSERVATIONS.items() if name != "image"
     )
-    spec = ExperimentSpec.model_validate({
-        "name": "x", "simulator": {"id": "tests.contract.spaces_world:AnySpaces",
-                                   "args": {"observation": "image"}},
-        "learner": {"algorithm": "ppo", "engine": "jax", "preset": None}, "train": {"steps": 4096},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "simulator": {
+                "id": "tests.contract.spaces_world:AnySpaces",
+                "args": {"observation": "image"},
+            },
+            "learner": {"algorithm": "ppo", "engine": "jax", "preset": None},
+            "train": {"steps": 4096},
+        }
+    )
     with pytest.raises(ConfigError, match="flat observations and mappings of them only"):
         RlWorkload().check(spec, None)
 
@@ -137,9 +170,11 @@ def test_a_mistake_that_every_engine_refuses_is_said_once(tmp_path):
     found = {e.field: (e.line, e.hint) for e in caught.value.errors}
     assert len(found) == len(caught.value.errors)
     assert {field: line for field, (line, _) in found.items()} == {
-        "learner.args.use_sde": 8, f"{network}.activation_fn": 10, f"{network}.net_arhc": 11,
+        "learner.args.use_sde": 8,
+        f"{network}.activation_fn": 10,
+        f"{network}.net_arhc": 11,
         **dict.fromkeys((f"{network}.optimizer_kwargs.{n}" for n in ("lr", "amsgrad", "eps")), 12),
-    }  # fmt: skip
+    }
     assert "'relu'" in found[f"{network}.activation_fn"][1]
     assert "'net_arch'" in found[f"{network}.net_arhc"][1]
     assert "learning_rate" in found[f"{network}.optimizer_kwargs.lr"][1]

@@ -12,9 +12,9 @@ import stable_baselines3 as sb3
 import torch
 
 from drillyard.learners import sb3_state
-from drillyard.learners.result import _zip
+from drillyard.learners.result_files import _zip
 from drillyard.learners.sb3_build import build, describe
-from drillyard.simulators import vector
+from drillyard.simulators import vec_state
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.algorithms.signatures import ACTIVATIONS, ARGUMENTS, OURS
@@ -41,9 +41,10 @@ NEAR = {"rtol": 1e-5, "atol": 1e-5}
 
 def world(action="box", observation="flat", n_envs=N_ENVS, wrappers=(), **args):
     spec = SimulatorSpec(
-        id=WORLD, args={"action": action, "observation": observation, **args},
+        id=WORLD,
+        args={"action": action, "observation": observation, **args},
         wrappers=list(wrappers),
-    )  # fmt: skip
+    )
     return make_vec(spec, n_envs, 5)
 
 
@@ -119,8 +120,12 @@ def test_loss_and_gradient_are_those_of_stable_baselines3(algorithm, args, actio
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
     expected = other.logger.name_to_value
     names = {"policy_loss": "policy_gradient_loss"} if algorithm == "ppo" else {}
-    for name in ("policy_loss", "value_loss", "entropy_loss", *(
-        ("loss", "clip_fraction", "approx_kl") if algorithm == "ppo" else ())):  # fmt: skip
+    for name in (
+        "policy_loss",
+        "value_loss",
+        "entropy_loss",
+        *(("loss", "clip_fraction", "approx_kl") if algorithm == "ppo" else ()),
+    ):
         value = expected[f"train/{names.get(name, name)}"]
         assert value != 0
         np.testing.assert_allclose(getattr(told, name), value, err_msg=name, **NEAR)
@@ -142,16 +147,21 @@ def gradient(model, buffer):
 
 
 OPTIMISERS = [
-    {}, {"optimizer_kwargs": {"eps": 1e-3, "betas": [0.8, 0.99], "weight_decay": 0.01}},
+    {},
+    {"optimizer_kwargs": {"eps": 1e-3, "betas": [0.8, 0.99], "weight_decay": 0.01}},
     {"optimizer_class": "adamw", "optimizer_kwargs": {"weight_decay": 0.1}},
     {"optimizer_class": "rmsprop", "optimizer_kwargs": {"alpha": 0.9, "weight_decay": 0.01}},
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("algorithm", "args"), [
-    *(("ppo", {"policy_kwargs": given}) for given in OPTIMISERS),
-    ("a2c", {}), ("a2c", {"use_rms_prop": False}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("algorithm", "args"),
+    [
+        *(("ppo", {"policy_kwargs": given}) for given in OPTIMISERS),
+        ("a2c", {}),
+        ("a2c", {"use_rms_prop": False}),
+    ],
+)
 def test_updates_are_those_of_stable_baselines3(algorithm, args):
     one, other = pair(algorithm, args)
     for _ in range(3):  # so that the optimiser's state counts
@@ -217,8 +227,16 @@ def test_values_advantages_and_time_limits_are_those_of_stable_baselines3(action
     theirs = other.rollout_buffer
     limits = [e for e in other.ep_info_buffer if e["l"] == 9]
     assert limits and len(limits) < len(other.ep_info_buffer)
-    for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs",
-                 "advantages", "returns"):  # fmt: skip
+    for name in (
+        "observations",
+        "actions",
+        "rewards",
+        "episode_starts",
+        "values",
+        "log_probs",
+        "advantages",
+        "returns",
+    ):
         mine, expected = getattr(ours, name), getattr(theirs, name)
         for key in expected if isinstance(expected, dict) else [None]:
             pair_ = (mine, expected) if key is None else (mine[key], expected[key])
@@ -241,8 +259,10 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
         # Two samples of 9,000: five standard errors.
         spread = 5 * expected.std() * np.sqrt(2 / 9000) + 1e-9
         assert abs(ours.mean() - expected.mean()) < spread
-        assert abs(np.square(ours).mean() - np.square(expected).mean()) < 5 * np.square(
-            expected).std() * np.sqrt(2 / 9000) + 1e-9  # fmt: skip
+        assert (
+            abs(np.square(ours).mean() - np.square(expected).mean())
+            < 5 * np.square(expected).std() * np.sqrt(2 / 9000) + 1e-9
+        )
     assert {*np.unique(drawn)} >= {*np.unique(theirs)} or action in ("box", "square")
 
 
@@ -267,12 +287,21 @@ def test_a_large_network_acts_through_the_device_with_the_same_actions():
 @pytest.mark.parametrize("algorithm", ROLLOUT)
 def test_what_is_told_is_what_the_built_model_has(algorithm):
     given = {
-        name: (not ARGUMENTS[algorithm][name]) if OTHER_VALUES[name] is None
+        name: (not ARGUMENTS[algorithm][name])
+        if OTHER_VALUES[name] is None
         else OTHER_VALUES[name]
         for name in ARGUMENTS[algorithm]
-        if name not in {*OURS, "use_sde", "sde_sample_freq", "policy_kwargs", "n_steps",
-                        "batch_size", "use_rms_prop"}
-    } | {"policy_kwargs": {"net_arch": [12, 13], "activation_fn": "elu"}}  # fmt: skip
+        if name
+        not in {
+            *OURS,
+            "use_sde",
+            "sde_sample_freq",
+            "policy_kwargs",
+            "n_steps",
+            "batch_size",
+            "use_rms_prop",
+        }
+    } | {"policy_kwargs": {"net_arch": [12, 13], "activation_fn": "elu"}}
     ours, theirs = (
         describe(algorithm, model_of(algorithm, world(), given, engine))
         for engine in ("jax", "sb3")
@@ -288,7 +317,7 @@ def test_a_state_goes_from_one_model_to_another_and_the_policy_stays_a_view():
     saved = sb3_state.capture(one)
     other._setup_learn(1)
     sb3_state.restore(other, saved, observations=True)
-    vector.load_vec_state(other.env, vector.vec_state(one.env))
+    vec_state.load_vec_state(other.env, vec_state.vec_state(one.env))
     for model in (one, other):
         np.random.seed(3)
         torch.manual_seed(3)
@@ -323,10 +352,14 @@ def test_the_zip_for_other_tools_is_stable_baselines3s_own(tmp_path):
 
 
 def test_what_a_worker_imports_before_it_forks_has_no_jax():
-    spec = ExperimentSpec.model_validate({
-        "name": "x", "simulator": {"id": "CartPole-v1"}, "train": {"steps": 4096},
-        "learner": {"algorithm": "ppo", "engine": "jax"},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "simulator": {"id": "CartPole-v1"},
+            "train": {"steps": 4096},
+            "learner": {"algorithm": "ppo", "engine": "jax"},
+        }
+    )
     code = (
         "import importlib, sys\n"
         f"for name in {RlWorkload().preload(spec)!r}: importlib.import_module(name)\n"

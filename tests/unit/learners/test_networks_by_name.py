@@ -65,16 +65,18 @@ def test_linear_is_stable_baselines_own_to_the_last_bit() -> None:
         ("lin_", "neither a number nor a schedule", "lin_3e-4"),
         ("cos_1_2_3", "neither a number nor a schedule", ""),
         ("3e-4", "neither a number nor a schedule", "without quotes"),
-        ("lin_-1", "must be above 0", ""), ("lin_nan", "is not finite", ""),
+        ("lin_-1", "must be above 0", ""),
+        ("lin_nan", "is not finite", ""),
         ("exp_3e-4", "needs an end above 0", "exp_0.0003_3e-06"),
         ({"name": "cosin", "start": 1}, "is no schedule", "did you mean 'cosine'"),
         ({"name": "step", "start": 1, "evry": 0.1}, "no such setting", "did you mean 'every'"),
         ({"name": "step", "start": 1, "every": 2}, "no share of the training", ""),
         ({"name": "linear"}, "has no start", ""),
         ({"name": "linear", "start": "1"}, "is not a number", ""),
-        ("a b:c", "is no module:function", ""), (True, "neither a number", ""),
+        ("a b:c", "is no module:function", ""),
+        (True, "neither a number", ""),
     ],
-)  # fmt: skip
+)
 def test_schedules_that_are_none(value: Any, message: str, hint: str) -> None:
     with pytest.raises(ConfigErrors, match=message) as caught:
         validate_arguments("ppo", {"learning_rate": value}, Sizes(1, 10_000))
@@ -133,12 +135,19 @@ def test_settings_of_optimisers_are_those_of_torch() -> None:
 @pytest.mark.parametrize(
     ("name", "setting", "value"),
     [
-        ("Adam", "eps", "small"), ("Adam", "eps", -1e-8), ("Adam", "betas", 0.9),
-        ("Adam", "betas", [0.9, 2]), ("Adam", "betas", [0.9]), ("AdamW", "weight_decay", -1),
-        ("RMSprop", "alpha", -0.5), ("SGD", "momentum", -0.1), ("Adadelta", "rho", 1.5),
-        ("Rprop", "etas", [1.2, 0.5]), ("Adagrad", "lr_decay", -1),
+        ("Adam", "eps", "small"),
+        ("Adam", "eps", -1e-8),
+        ("Adam", "betas", 0.9),
+        ("Adam", "betas", [0.9, 2]),
+        ("Adam", "betas", [0.9]),
+        ("AdamW", "weight_decay", -1),
+        ("RMSprop", "alpha", -0.5),
+        ("SGD", "momentum", -0.1),
+        ("Adadelta", "rho", 1.5),
+        ("Rprop", "etas", [1.2, 0.5]),
+        ("Adagrad", "lr_decay", -1),
     ],
-)  # fmt: skip
+)
 def test_values_that_torch_refuses_are_refused_before(name: str, setting: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError, IndexError)):
         getattr(torch.optim, name)([torch.zeros(1)], lr=0.1, **{setting: value})
@@ -213,8 +222,9 @@ def cartpole() -> Any:
 
 
 def made(args: dict[str, Any], policy: str | None = None) -> Any:
-    return build("ppo", policy, {"n_steps": 8, "batch_size": 8, "n_epochs": 1, **args},
-                 cartpole(), 1, "cpu")  # fmt: skip
+    return build(
+        "ppo", policy, {"n_steps": 8, "batch_size": 8, "n_epochs": 1, **args}, cartpole(), 1, "cpu"
+    )
 
 
 def test_what_is_built_has_them(module: str) -> None:
@@ -223,14 +233,16 @@ def test_what_is_built_has_them(module: str) -> None:
             "learning_rate": "cos_1e-3",
             "clip_range": {"name": "step", "start": 0.2, "every": 0.5},
             "policy_kwargs": {
-                "net_arch": {"pi": [5], "vf": [6, 3]}, "activation_fn": f"{module}:Swish",
-                "optimizer_class": "RAdam", "optimizer_kwargs": {"weight_decay": 0.25},
+                "net_arch": {"pi": [5], "vf": [6, 3]},
+                "activation_fn": f"{module}:Swish",
+                "optimizer_class": "RAdam",
+                "optimizer_kwargs": {"weight_decay": 0.25},
                 "features_extractor_class": f"{module}:Wide",
                 "features_extractor_kwargs": {"features_dim": 9},
             },
         },
         f"{module}:Mine",
-    )  # fmt: skip
+    )
     found = describe("ppo", model)
     assert found["learning_rate"] == "cosine 0.001 to 0"
     assert found["clip_range"] == "step 0.2 x 0.5 each 0.5 of the training"
@@ -270,10 +282,14 @@ def test_every_optimiser_s_state_survives_a_checkpoint(name: str) -> None:
 
 
 def spec(**learner: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate({
-        "name": "x", "simulator": {"id": "CartPole-v1"}, "train": {"steps": 2048},
-        "learner": {"algorithm": "ppo", **learner},
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "simulator": {"id": "CartPole-v1"},
+            "train": {"steps": 2048},
+            "learner": {"algorithm": "ppo", **learner},
+        }
+    )
 
 
 def test_classes_are_imported_by_the_check(module: str) -> None:
@@ -282,9 +298,11 @@ def test_classes_are_imported_by_the_check(module: str) -> None:
     for learner, field in (
         ({"policy": f"{module}:Mein"}, "learner.policy"),
         ({"args": {"learning_rate": f"{module}:havling"}}, "learner.args.learning_rate"),
-        ({"args": {"policy_kwargs": {"activation_fn": "h3_nothing:X"}}},
-         "learner.args.policy_kwargs.activation_fn"),
-    ):  # fmt: skip
+        (
+            {"args": {"policy_kwargs": {"activation_fn": "h3_nothing:X"}}},
+            "learner.args.policy_kwargs.activation_fn",
+        ),
+    ):
         with pytest.raises(ConfigError) as caught:
             RlWorkload().check(spec(**learner), None)
         assert caught.value.field == field
@@ -293,9 +311,12 @@ def test_classes_are_imported_by_the_check(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optimizer_class", "os:system"), ("activation_fn", "pathlib:Path"),
-     ("features_extractor_class", "subprocess:run")],
-)  # fmt: skip
+    [
+        ("optimizer_class", "os:system"),
+        ("activation_fn", "pathlib:Path"),
+        ("features_extractor_class", "subprocess:run"),
+    ],
+)
 def test_what_is_no_class_of_the_kind_is_refused_unexecuted(key, value):
     from drillyard.learners.check import _must_be
     from drillyard.registry import load_object

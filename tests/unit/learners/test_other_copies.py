@@ -74,14 +74,21 @@ def test_a_buffer_that_saves_memory_stays_as_it_is():
 
 
 def spec_of(algorithm, n_envs, args):
-    return ExperimentSpec.model_validate({
-        "name": "x", "seeds": [1],
-        "simulator": {"id": "tests.helpers.resume_worlds:Drift", "wrappers": ["normalize"],
-                      "args": {"discrete": algorithm == "rainbow"}},
-        "learner": {"algorithm": algorithm, "args": args, "preset": None},
-        "train": {"steps": 600, "checkpoint_every": 120, "n_envs": n_envs},
-        "evaluate": {"episodes": 2}, "tracking": {"tensorboard": False},
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "x",
+            "seeds": [1],
+            "simulator": {
+                "id": "tests.helpers.resume_worlds:Drift",
+                "wrappers": ["normalize"],
+                "args": {"discrete": algorithm == "rainbow"},
+            },
+            "learner": {"algorithm": algorithm, "args": args, "preset": None},
+            "train": {"steps": 600, "checkpoint_every": 120, "n_envs": n_envs},
+            "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False},
+        }
+    )
 
 
 class AfterACheckpoint(StopSignal):
@@ -99,16 +106,32 @@ class AfterACheckpoint(StopSignal):
         return super().requested
 
 
-SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 40, "batch_size": 16,
-         "buffer_size": 400}  # fmt: skip
+SMALL = {
+    "policy_kwargs": {"net_arch": [8]},
+    "learning_starts": 40,
+    "batch_size": 16,
+    "buffer_size": 400,
+}
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("algorithm", "args"), [
-    ("ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 2}),
-    ("recurrent-ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 1,
-                       "policy_kwargs": {"lstm_hidden_size": 4}}),
-    ("sac", SMALL), ("rainbow", {**SMALL, "n_steps": 3})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("algorithm", "args"),
+    [
+        ("ppo", {"n_steps": 20, "batch_size": 20, "n_epochs": 2}),
+        (
+            "recurrent-ppo",
+            {
+                "n_steps": 20,
+                "batch_size": 20,
+                "n_epochs": 1,
+                "policy_kwargs": {"lstm_hidden_size": 4},
+            },
+        ),
+        ("sac", SMALL),
+        ("rainbow", {**SMALL, "n_steps": 3}),
+    ],
+)
 @pytest.mark.filterwarnings("error:`n_steps")
 def test_a_training_goes_on_with_other_copies_and_says_so(algorithm, args, tmp_path):
     run = OneRun(tmp_path, spec_of(algorithm, 2, args), RlWorkload())
@@ -130,9 +153,16 @@ def test_other_settings_and_other_machines_stay_said(tmp_path, monkeypatch):
 
     def recorded(rate, n_envs=2):
         parts = {"training": {"learner": {"rate": rate}, "train": {"n_envs": n_envs}}}
-        one.mailbox.write("experiment.json", ExperimentRecord(
-            name="x", spec={}, identity=str(rate), identity_parts=parts, created_at=0.0,
-        ))  # fmt: skip
+        one.mailbox.write(
+            "experiment.json",
+            ExperimentRecord(
+                name="x",
+                spec={},
+                identity=str(rate),
+                identity_parts=parts,
+                created_at=0.0,
+            ),
+        )
 
     recorded(1)
     with pytest.raises(Stopped):

@@ -47,19 +47,52 @@ def test_the_action_spaces_are_the_installed_ones(algorithm):
 
 
 OTHER_VALUES = {
-    "learning_rate": 5e-4, "n_steps": 24, "batch_size": 12, "n_epochs": 3, "gamma": 0.9,
-    "gae_lambda": 0.7, "clip_range": 0.11, "clip_range_vf": 0.3, "normalize_advantage": None,
-    "ent_coef": 0.02, "vf_coef": 0.4, "max_grad_norm": 0.7, "target_kl": 0.04, "use_sde": None,
-    "sde_sample_freq": 4, "use_sde_at_warmup": None, "use_rms_prop": None, "rms_prop_eps": 1e-4,
-    "buffer_size": 500, "learning_starts": 7, "tau": 0.2, "train_freq": 3, "gradient_steps": 2,
-    "target_update_interval": 50, "exploration_fraction": 0.3, "exploration_initial_eps": 0.8,
-    "exploration_final_eps": 0.2, "policy_delay": 4, "target_policy_noise": 0.1,
-    "target_noise_clip": 0.3, "target_entropy": -3.0, "stats_window_size": 9,
-    "cg_max_steps": 4, "cg_damping": 0.2, "line_search_shrinking_factor": 0.5,
-    "line_search_max_iter": 3, "n_critic_updates": 2, "sub_sampling_factor": 2,
-    "top_quantiles_to_drop_per_net": 1, "n_delta": 6, "n_top": 3, "delta_std": 0.07,
-    "zero_policy": None, "alive_bonus_offset": 2.0, "n_eval_episodes": 2,
-}  # fmt: skip
+    "learning_rate": 5e-4,
+    "n_steps": 24,
+    "batch_size": 12,
+    "n_epochs": 3,
+    "gamma": 0.9,
+    "gae_lambda": 0.7,
+    "clip_range": 0.11,
+    "clip_range_vf": 0.3,
+    "normalize_advantage": None,
+    "ent_coef": 0.02,
+    "vf_coef": 0.4,
+    "max_grad_norm": 0.7,
+    "target_kl": 0.04,
+    "use_sde": None,
+    "sde_sample_freq": 4,
+    "use_sde_at_warmup": None,
+    "use_rms_prop": None,
+    "rms_prop_eps": 1e-4,
+    "buffer_size": 500,
+    "learning_starts": 7,
+    "tau": 0.2,
+    "train_freq": 3,
+    "gradient_steps": 2,
+    "target_update_interval": 50,
+    "exploration_fraction": 0.3,
+    "exploration_initial_eps": 0.8,
+    "exploration_final_eps": 0.2,
+    "policy_delay": 4,
+    "target_policy_noise": 0.1,
+    "target_noise_clip": 0.3,
+    "target_entropy": -3.0,
+    "stats_window_size": 9,
+    "cg_max_steps": 4,
+    "cg_damping": 0.2,
+    "line_search_shrinking_factor": 0.5,
+    "line_search_max_iter": 3,
+    "n_critic_updates": 2,
+    "sub_sampling_factor": 2,
+    "top_quantiles_to_drop_per_net": 1,
+    "n_delta": 6,
+    "n_top": 3,
+    "delta_std": 0.07,
+    "zero_policy": None,
+    "alive_bonus_offset": 2.0,
+    "n_eval_episodes": 2,
+}
 """Argument -> a value that is nobody's default; None: the other of true and false."""
 READ_ELSEWHERE = {
     "policy_kwargs": {"net_arch": [12], "activation_fn": "elu"},
@@ -81,8 +114,9 @@ def test_what_is_told_is_what_the_built_model_has(algorithm):
     defaults = {n: v for n, v in ARGUMENTS[algorithm].items() if n not in OURS}
     given = {
         name: not default if OTHER_VALUES[name] is None else OTHER_VALUES[name]
-        for name, default in defaults.items() if name not in READ_ELSEWHERE
-    } | {name: READ_ELSEWHERE[name] for name in defaults if name in READ_ELSEWHERE}  # fmt: skip
+        for name, default in defaults.items()
+        if name not in READ_ELSEWHERE
+    } | {name: READ_ELSEWHERE[name] for name in defaults if name in READ_ELSEWHERE}
     if "buffer_size" in given:
         given |= N_STEP_RETURNS
         del given["optimize_memory_usage"]  # not with returns of several steps: refused by SB3
@@ -125,8 +159,12 @@ BAD = [
     ("ppo", {"policy_kwargs": {"net_arch": [0]}}, "policy_kwargs.net_arch", "positive"),
     ("ppo", {"policy_kwargs": {"net_arch": [1_000_000]}}, "policy_kwargs.net_arch", "wider"),
     ("ppo", {"policy_kwargs": {"net_arch": {"pj": [8]}}}, "policy_kwargs.net_arch.pj", "pi"),
-    ("ppo", {"policy_kwargs": {"activation_fn": "eval('1')"}}, "policy_kwargs.activation_fn",
-     "tanh"),
+    (
+        "ppo",
+        {"policy_kwargs": {"activation_fn": "eval('1')"}},
+        "policy_kwargs.activation_fn",
+        "tanh",
+    ),
     ("ppo", {"policy_kwargs": {"net_arhc": [8]}}, "policy_kwargs.net_arhc", "net_arch"),
     ("ppo", {"env": "CartPole-v1"}, "env", "simulator"),
     ("ppo", {"verbose": 1}, "verbose", "logs"),
@@ -145,7 +183,7 @@ BAD = [
     ("dqn", {"exploration_fraction": 2}, "exploration_fraction", "1"),
     ("dqn", {"optimize_memory_usage": True}, "optimize_memory_usage", "handle_timeout"),
     ("dqn", {"replay_buffer_class": "x"}, "replay_buffer_class", "resumed"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("algorithm", "args", "field", "word"), BAD)
@@ -175,10 +213,14 @@ def test_good_arguments_pass():
         validate_arguments(algorithm, plain, Sizes(1, 10_000))
     validate_arguments(
         "ppo",
-        {"learning_rate": "lin_3e-4", "n_steps": 128.0, "clip_range_vf": None,
-         "policy_kwargs": {"net_arch": {"pi": [64], "vf": [64, 64]}, "activation_fn": "relu"}},
+        {
+            "learning_rate": "lin_3e-4",
+            "n_steps": 128.0,
+            "clip_range_vf": None,
+            "policy_kwargs": {"net_arch": {"pi": [64], "vf": [64, 64]}, "activation_fn": "relu"},
+        },
         Sizes(4, 10_000),
-    )  # fmt: skip
+    )
     assert clean({"n_steps": 128.0, "gamma": 1.0}) == {"n_steps": 128, "gamma": 1.0}
     assert isinstance(clean({"n_steps": 128.0})["n_steps"], int)
 
@@ -207,8 +249,10 @@ def test_policies_follow_the_observation():
     image = spaces.Box(0, 255, (36, 36, 3), np.uint8)
     both = spaces.Dict({"a": BOX})
     assert [auto_policy(s) for s in (BOX, image, both)] == [
-        "MlpPolicy", "CnnPolicy", "MultiInputPolicy",
-    ]  # fmt: skip
+        "MlpPolicy",
+        "CnnPolicy",
+        "MultiInputPolicy",
+    ]
     with pytest.raises(SpaceMismatch, match="MlpPolicy cannot observe") as caught:
         check_spaces("ppo", "MlpPolicy", {}, both, BOX)
     assert "MultiInputPolicy" in caught.value.hint
@@ -228,9 +272,11 @@ def test_a_buffer_must_fit_into_memory():
 
 def spec(**changes):
     base = {
-        "name": "x", "simulator": {"id": "CartPole-v1"}, "learner": {"algorithm": "ppo"},
+        "name": "x",
+        "simulator": {"id": "CartPole-v1"},
+        "learner": {"algorithm": "ppo"},
         "train": {"steps": 10_000},
-    }  # fmt: skip
+    }
     return ExperimentSpec.model_validate({**base, **changes})
 
 

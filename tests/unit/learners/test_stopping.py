@@ -51,13 +51,23 @@ def test_it_goes_on_from_its_state():
 
 
 def experiment(simulator="cstr", args=None, algorithm="ppo", wrappers=("normalize",), **parts):
-    return ExperimentSpec.model_validate({
-        "name": "again", "simulator": {"id": simulator, "wrappers": list(wrappers)},
-        "learner": {"algorithm": algorithm, "args": args or ROLLOUT, "preset": None,
-                    **parts.pop("learner", {})},
-        "train": {"steps": 960, **parts.pop("train", {})}, "tracking": {"tensorboard": False},
-        "evaluate": {"episodes": 1, **parts.pop("evaluate", {})}, "seeds": [3], **parts,
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "name": "again",
+            "simulator": {"id": simulator, "wrappers": list(wrappers)},
+            "learner": {
+                "algorithm": algorithm,
+                "args": args or ROLLOUT,
+                "preset": None,
+                **parts.pop("learner", {}),
+            },
+            "train": {"steps": 960, **parts.pop("train", {})},
+            "tracking": {"tensorboard": False},
+            "evaluate": {"episodes": 1, **parts.pop("evaluate", {})},
+            "seeds": [3],
+            **parts,
+        }
+    )
 
 
 @pytest.mark.heavy
@@ -132,9 +142,12 @@ def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "error", "words"),
-    [("run:nonsense", ConfigError, "names no run"), ("nowhere", NotFound, "no folder nowhere"),
-     ("gs://bucket", ConfigError, "names no run in a store")],
-)  # fmt: skip
+    [
+        ("run:nonsense", ConfigError, "names no run"),
+        ("nowhere", NotFound, "no folder nowhere"),
+        ("gs://bucket", ConfigError, "names no run in a store"),
+    ],
+)
 def test_sources_that_cannot_be_are_refused_before_anything_runs(source, error, words):
     with pytest.raises(error, match=words):
         RlWorkload().check(experiment(learner={"init_from": source}), None)

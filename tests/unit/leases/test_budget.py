@@ -20,9 +20,9 @@ from drillyard.errors import (
     UserError,
 )
 from drillyard.leases.ledger import Ledger
-from drillyard.leases.manager import Tenancy
+from drillyard.leases.manager import LeaseManager
 from drillyard.leases.orders import preview
-from drillyard.leases.release import vacate
+from drillyard.leases.release import release_confirmed
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import Clock
@@ -55,9 +55,15 @@ def written(tmp_path: Path, budget: str = "") -> str:
 
 def spec(**budget: float) -> ExperimentSpec:
     return ExperimentSpec.model_validate(
-        {"name": "m", "workload": "mock", "seeds": [1, 2, 3], "backend": "paid",
-         "resources": {"workers": 3}, "budget": budget}
-    )  # fmt: skip
+        {
+            "name": "m",
+            "workload": "mock",
+            "seeds": [1, 2, 3],
+            "backend": "paid",
+            "resources": {"workers": 3},
+            "budget": budget,
+        }
+    )
 
 
 @pytest.mark.heavy
@@ -70,12 +76,14 @@ def spec(**budget: float) -> ExperimentSpec:
         ("{max_cost: 2}", ["budget.max_hours", "is mandatory on 'paid'"]),
         (
             "{max_hours: 10, max_cost: 5}",
-            ["6.00 USD an hour x 10 h = 60.00 USD (prices of 2026-11-01)",
-             "more than max_cost = 5",
-             "set budget.max_cost to 60.00, or budget.max_hours to 0.83"],
+            [
+                "6.00 USD an hour x 10 h = 60.00 USD (prices of 2026-11-01)",
+                "more than max_cost = 5",
+                "set budget.max_cost to 60.00, or budget.max_hours to 0.83",
+            ],
         ),
     ],
-)  # fmt: skip
+)
 def test_without_limits_or_over_them_nothing_is_rented(
     command: str, budget: str, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,14 +121,14 @@ def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(
     assert not (tmp_path / "drillyard-runs").exists()
 
 
-def tenancy(tmp_path: Path, clock: Clock) -> tuple[Tenancy, Ledger, Mailbox]:
+def leases(tmp_path: Path, clock: Clock) -> tuple[LeaseManager, Ledger, Mailbox]:
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "m")
     ledger = Ledger(mailbox, clock, tmp_path / "home")
-    return Tenancy(mailbox, PaidBackend(), ledger, clock), ledger, mailbox
+    return LeaseManager(mailbox, PaidBackend(), ledger, clock), ledger, mailbox
 
 
 def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: FakeClock) -> None:
-    rented, ledger, mailbox = tenancy(tmp_path, _paid)
+    rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=2, max_cost=9)
 
     def order(lease: str):  # type: ignore[no-untyped-def]
@@ -138,7 +146,7 @@ def test_a_machines_own_limit_is_what_is_left_of_both(tmp_path: Path, _paid: Fak
 
 
 def test_the_driver_rents_nothing_without_limits(tmp_path: Path, _paid: FakeClock) -> None:
-    rented, _, mailbox = tenancy(tmp_path, _paid)
+    rented, _, mailbox = leases(tmp_path, _paid)
     with pytest.raises(UserError, match="no limit"):
         rented.rent(spec(max_hours=1), lambda _: preview(spec(), mailbox.store.url))
     assert PaidBackend.calls == []
@@ -147,7 +155,7 @@ def test_the_driver_rents_nothing_without_limits(tmp_path: Path, _paid: FakeCloc
 def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
     tmp_path: Path, _paid: FakeClock
 ) -> None:
-    rented, _, mailbox = tenancy(tmp_path, _paid)
+    rented, _, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
     def order(lease: str):  # type: ignore[no-untyped-def]
@@ -155,7 +163,7 @@ def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
 
     first = rented.rent(what, order)
     _paid.advance(3700.0)
-    again, _, _ = tenancy(tmp_path, _paid)
+    again, _, _ = leases(tmp_path, _paid)
     second = again.rent(what, order)
     assert second.lease_id != first.lease_id
     assert PaidBackend.alive() == [second.lease_id]
@@ -164,7 +172,7 @@ def test_a_lease_over_its_deadline_is_ended_and_not_adopted(
 def test_a_lease_that_was_written_off_and_came_back_is_ended_too(
     tmp_path: Path, _paid: FakeClock
 ) -> None:
-    rented, ledger, mailbox = tenancy(tmp_path, _paid)
+    rented, ledger, mailbox = leases(tmp_path, _paid)
     what = spec(max_hours=1, max_cost=100)
 
     def order(lease: str):  # type: ignore[no-untyped-def]
@@ -183,7 +191,7 @@ def test_a_lease_that_was_written_off_and_came_back_is_ended_too(
 def test_one_lease_that_cannot_be_ended_keeps_no_other_alive(
     tmp_path: Path, _paid: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rented, ledger, mailbox = tenancy(tmp_path, _paid)
+    rented, ledger, mailbox = leases(tmp_path, _paid)
     made = []
     for _ in range(3):
         ordinal, name = ledger.next_lease()
@@ -212,7 +220,7 @@ def test_teardown_waits_out_the_listings_lag(lost: int, _paid: FakeClock) -> Non
     lease = backend.provision(order)
     # Just created: not listed yet, and "nothing is listed" must not be believed.
     began = _paid.now()
-    vacate(backend, lease, timeout_s=120.0, clock=_paid)
+    release_confirmed(backend, lease, timeout_s=120.0, clock=_paid)
     assert PaidBackend.alive() == []
     assert _paid.now() - began >= 40.0
 
@@ -222,7 +230,7 @@ def test_teardown_that_is_not_confirmed_says_so(_paid: FakeClock) -> None:
     PaidBackend.forbidden = True
     lease = backend.provision(preview(spec(), "memory://lag"))
     with pytest.raises(TeardownUnconfirmed, match="403"):
-        vacate(backend, lease, timeout_s=30.0, clock=_paid)
+        release_confirmed(backend, lease, timeout_s=30.0, clock=_paid)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +247,7 @@ def test_a_refusal_leads_to_another_look(refusals: list[Exception], _paid: FakeC
     lease = backend.provision(preview(spec(), "memory://refused"))
     PaidBackend.refusals = {lease.lease_id: list(refusals)}
     began = _paid.now()
-    vacate(backend, lease, timeout_s=60.0, clock=_paid)
+    release_confirmed(backend, lease, timeout_s=60.0, clock=_paid)
     assert PaidBackend.alive() == []
     asked = PaidBackend.calls.count(("teardown", lease.lease_id))
     assert asked == len(refusals) + 1  # each once, in a second or two
@@ -252,7 +260,7 @@ def test_what_is_refused_to_the_end_is_named(_paid: FakeClock) -> None:
     lease = backend.provision(preview(spec(), "memory://refused"))
     PaidBackend.refusals = {lease.lease_id: [UserError("400: no")] * 1000}
     with pytest.raises(TeardownUnconfirmed, match="400: no"):
-        vacate(backend, lease, timeout_s=60.0, clock=_paid)
+        release_confirmed(backend, lease, timeout_s=60.0, clock=_paid)
     assert 50 <= PaidBackend.calls.count(("teardown", lease.lease_id)) <= 65
 
 
@@ -263,7 +271,7 @@ def test_a_missing_right_ends_the_waiting_at_once(error: Exception, _paid: FakeC
     PaidBackend.refusals = {lease.lease_id: [error] * 1000}
     began = _paid.now()
     with pytest.raises(TeardownUnconfirmed, match=str(error)) as raised:
-        vacate(backend, lease, timeout_s=60.0, clock=_paid)
+        release_confirmed(backend, lease, timeout_s=60.0, clock=_paid)
     assert raised.value.hint
     assert _paid.now() == began
     assert PaidBackend.calls.count(("teardown", lease.lease_id)) == 1
@@ -275,7 +283,7 @@ def test_remains_that_do_not_go_yet_keep_nobody_from_renting_again(
     """The teardown at the end asks for them again, and confirms it."""
     mailbox = Mailbox(open_store("memory://again"), "m")
     ledger = Ledger(mailbox, _paid, tmp_path / "home")
-    manager = Tenancy(mailbox, PaidBackend(), ledger, _paid)
+    manager = LeaseManager(mailbox, PaidBackend(), ledger, _paid)
 
     def order(lease: str) -> Order:
         return preview(spec(), "memory://again").model_copy(update={"lease_id": lease})

@@ -55,8 +55,9 @@ def test_a_lease_from_intent_to_grave(tmp_path: Path, mailbox: Mailbox) -> None:
     assert (entry.lease.lease_id, entry.lease.backend) == (name, "gcp")
     assert entry.lease.order.workers == 2
 
-    given = Lease(lease_id=name, backend="gcp", order=order(name), provider={"group": "g"},
-                  created_at=1.0)  # fmt: skip
+    given = Lease(
+        lease_id=name, backend="gcp", order=order(name), provider={"group": "g"}, created_at=1.0
+    )
     ledger.rented(given)
     clock.time += 500.0
     assert ledger.spent() == pytest.approx(1.0)
@@ -119,9 +120,13 @@ def test_prices() -> None:
     ],
 )
 def test_what_is_left(
-    hours: float | None, money: float | None, per_hour: float, used_s: float, used_cost: float,
+    hours: float | None,
+    money: float | None,
+    per_hour: float,
+    used_s: float,
+    used_cost: float,
     left: float | None,
-) -> None:  # fmt: skip
+) -> None:
     found = allowance(
         max_hours=hours, max_cost=money, per_hour=per_hour, used_s=used_s, used_cost=used_cost
     )
@@ -137,8 +142,13 @@ def test_nobody_waits_for_ever() -> None:
     from drillyard.spec import ExperimentSpec
 
     def bound(phase: Phase, **more: object) -> float:
-        spec = {"name": "x", "simulator": {"id": "cstr"}, "learner": {"algorithm": "ppo"},
-                "train": {"steps": 10}, **more}  # fmt: skip
+        spec = {
+            "name": "x",
+            "simulator": {"id": "cstr"},
+            "learner": {"algorithm": "ppo"},
+            "train": {"steps": 10},
+            **more,
+        }
         return longest_s(ExperimentSpec.model_validate(spec), phase)
 
     assert bound(Phase.TRAIN) == bound(Phase.STORE) == 30 * 86400

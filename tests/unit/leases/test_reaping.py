@@ -51,12 +51,14 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
         (Facts(overdue_s=None, readable=True, open_tickets=1, quiet_s=9e9), Verdict.LIVE),
         (Facts(overdue_s=-60.0, readable=True, quiet_s=599.0), Verdict.WAITING),
         (Facts(overdue_s=-60.0, readable=True, quiet_s=601.0), Verdict.EXPIRED),
-        (Facts(overdue_s=-60.0, readable=True, gone=True, open_tickets=1, quiet_s=601.0),
-         Verdict.EXPIRED),
+        (
+            Facts(overdue_s=-60.0, readable=True, gone=True, open_tickets=1, quiet_s=601.0),
+            Verdict.EXPIRED,
+        ),
         (Facts(overdue_s=-60.0, readable=True, in_ledger=False, quiet_s=601.0), Verdict.EXPIRED),
         (Facts(overdue_s=-60.0, readable=True, in_ledger=False, quiet_s=5.0), Verdict.WAITING),
     ],
-)  # fmt: skip
+)
 def test_the_verdict(facts: Facts, verdict: Verdict) -> None:
     assert judge(facts, 600.0).verdict is verdict
 
@@ -78,9 +80,12 @@ def rented(mailbox: Mailbox, clock: FakeClock, hours: float | None = 9.0, **chan
     ledger = Ledger(mailbox, clock)
     ordinal, name = ledger.next_lease()
     order = Order(
-        lease_id=name, experiment=mailbox.experiment, store_url=mailbox.store.url,
-        deadline=None if hours is None else clock.now() + hours * HOUR, **changes,
-    )  # fmt: skip
+        lease_id=name,
+        experiment=mailbox.experiment,
+        store_url=mailbox.store.url,
+        deadline=None if hours is None else clock.now() + hours * HOUR,
+        **changes,
+    )
     ledger.intend(order, "paid", ordinal, Cost(per_hour=2.0))
     ledger.rented(PaidBackend().provision(order))
     return name
@@ -109,7 +114,9 @@ def test_what_is_of_no_use_is_ended_written_down_and_paid(clock: FakeClock) -> N
     assert entry.gone.cost == pytest.approx(2.0, rel=1e-3)
     assert list(local_intents()) == []
     assert [(x["action"], x["lease"]) for x in Audit().lines()] == [
-        ("deleting", lease), ("deleted", lease)]  # fmt: skip
+        ("deleting", lease),
+        ("deleted", lease),
+    ]
 
 
 def test_never_what_is_live_protected_or_foreign(clock: FakeClock) -> None:
@@ -127,9 +134,7 @@ def test_never_what_is_live_protected_or_foreign(clock: FakeClock) -> None:
     clock.advance(5 * HOUR)
     report = reaped(clock)
     found = {o.lease.lease_id: o.judgement.verdict for o in report.outcomes}
-    assert found == {
-        working: Verdict.LIVE, driven: Verdict.LIVE, kept: Verdict.PROTECTED
-    }  # fmt: skip
+    assert found == {working: Verdict.LIVE, driven: Verdict.LIVE, kept: Verdict.PROTECTED}
     assert set(PaidBackend.alive()) == {working, driven, kept, foreign.lease_id}
     lock.release("done")
 
@@ -137,8 +142,12 @@ def test_never_what_is_live_protected_or_foreign(clock: FakeClock) -> None:
 def test_without_its_mailbox_only_the_limit_on_its_labels_counts(clock: FakeClock) -> None:
     backend = PaidBackend()
     for number, deadline in enumerate((NOW + HOUR, NOW + 9 * HOUR, None)):
-        order = Order(lease_id=f"dy-000000000{number}", experiment="e",
-                      store_url="/nowhere/at/all", deadline=deadline)  # fmt: skip
+        order = Order(
+            lease_id=f"dy-000000000{number}",
+            experiment="e",
+            store_url="/nowhere/at/all",
+            deadline=deadline,
+        )
         backend.provision(order)
     clock.advance(2 * HOUR)
     report = reaped(clock)

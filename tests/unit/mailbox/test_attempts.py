@@ -50,9 +50,7 @@ def post(mailbox, ticket=TRAIN, phase=Phase.TRAIN, after=(), order=0, run=RUN):
 
 
 def claim(mailbox, attempt, ticket=TRAIN):
-    mailbox.claim(
-        Claim(ticket=ticket, attempt=attempt, worker="w", token="t", claimed_at=0.0)
-    )  # fmt: skip
+    mailbox.claim(Claim(ticket=ticket, attempt=attempt, worker="w", token="t", claimed_at=0.0))
 
 
 def end(mailbox, attempt, cause=None, ticket=TRAIN):
@@ -67,10 +65,16 @@ def accept(mailbox, attempt):
     mailbox.create(
         f"runs/{RUN}/train.accepted.json",
         Accepted(
-            run=RUN, phase=Phase.TRAIN, attempt=attempt, status=Status.SUCCEEDED, manifest="m",
-            manifest_sha256="0", started_at=0.0, ended_at=0.0,
+            run=RUN,
+            phase=Phase.TRAIN,
+            attempt=attempt,
+            status=Status.SUCCEEDED,
+            manifest="m",
+            manifest_sha256="0",
+            started_at=0.0,
+            ended_at=0.0,
         ),
-    )  # fmt: skip
+    )
 
 
 def state(mailbox, ticket=TRAIN):

@@ -13,7 +13,7 @@ import pytest
 from drillyard.backend import Liveness, Order
 from drillyard.errors import AlreadyDriven, ControlPlaneError
 from drillyard.leases.ledger import Intent, Ledger
-from drillyard.leases.lost_attempts import SILENT_S, Undertaker
+from drillyard.leases.lost_attempts import SILENT_S, LostAttemptCloser
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import STALE_S, DriverLock, host, living
 from drillyard.mailbox.memory import MemoryStore
@@ -94,8 +94,8 @@ def worker(mailbox, **more):
 def close_lost(mailbox, clock, liveness):
     backend = ThreadBackend()
     backend.probe = lambda lease, ticket=None: liveness
-    closer = Undertaker(mailbox, backend, Ledger(mailbox, clock), "test", clock)
-    closer.bury_lost(ticket_states(mailbox))
+    closer = LostAttemptCloser(mailbox, backend, Ledger(mailbox, clock), "test", clock)
+    closer.close_lost(ticket_states(mailbox))
     return mailbox.ending(TICKET, 1)
 
 
@@ -147,15 +147,22 @@ def test_a_machine_that_its_provider_took_back_counts_as_a_preemption(
     """Such losses have a larger budget of attempts than crashes have."""
     worker(mailbox)
     clock.advance(SILENT_S + 1.0)
-    closer = Undertaker(mailbox, Explains(answer), Ledger(mailbox, clock), "test", clock)
-    closer.bury_lost(ticket_states(mailbox))
+    closer = LostAttemptCloser(mailbox, Explains(answer), Ledger(mailbox, clock), "test", clock)
+    closer.close_lost(ticket_states(mailbox))
     assert mailbox.ending(TICKET, 1).cause is cause
     preempted = cause is Cause.PREEMPTION
     assert (ticket_states(mailbox)[TICKET].status is Status.PREEMPTED) is preempted
 
 
-CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc",
-             "--kill-child=SIGKILL"]  # fmt: skip
+CONTAINER = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "--kill-child=SIGKILL",
+]
 DRIVE = """
 import sys, time
 from drillyard.mailbox import Mailbox, open_store

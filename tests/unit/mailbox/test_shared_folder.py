@@ -39,8 +39,10 @@ def half_written(folder: Path, boot: str) -> tuple[subprocess.Popen[str], Path]:
     """A process that stands in the middle of a write, on a machine of that boot."""
     writer = subprocess.Popen(
         [sys.executable, "-c", HALF_WRITTEN, str(folder), boot],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return writer, Path(writer.stdout.readline().strip())
 
 

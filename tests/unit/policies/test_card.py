@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 from drillyard.agents.trained import Trained
 from drillyard.errors import NotFound
 from drillyard.mailbox.records import Phase
+from drillyard.policies.best_run import choose
 from drillyard.policies.card import model_card
-from drillyard.policies.choose import choose
 from drillyard.results.collect import collect
 from drillyard.results.model import LeaseCost
 from drillyard.spec import ExperimentSpec
@@ -32,25 +32,33 @@ def world(tmp_path: Any) -> tuple[Trained, Any]:
     trained = box.accepted("t0001-s2", Phase.TRAIN)
     assert evaluated is not None and trained is not None
     return Trained(
-        experiment="cstr-ppo", run="t0001-s2", seed=2, which="best",
+        experiment="cstr-ppo",
+        run="t0001-s2",
+        seed=2,
+        which="best",
         spec=ExperimentSpec.model_validate(record.spec),
-        files={"learner.json": b'{"algorithm": "ppo"}'}, policy=None,  # type: ignore[arg-type]
-        training=dict(trained.summary), evaluation=dict(evaluated.summary),
+        files={"learner.json": b'{"algorithm": "ppo"}'},
+        policy=None,  # type: ignore[arg-type]
+        training=dict(trained.summary),
+        evaluation=dict(evaluated.summary),
         versions=dict(record.versions),
-    ), results  # fmt: skip
+    ), results
 
 
 def test_the_hub_reads_its_metadata(world: tuple[Trained, Any]) -> None:
     trained, results = world
     card = ModelCard(model_card(trained, FACTS, {"channels": CHANNELS}, results))
     assert (card.data.library_name, card.data.pipeline_tag) == (
-        "drillyard", "reinforcement-learning",
-    )  # fmt: skip
+        "drillyard",
+        "reinforcement-learning",
+    )
     assert {"cstr", "ppo"} <= set(card.data.tags)
     (measured,) = card.data.eval_results
     assert (measured.task_type, measured.dataset_name, measured.metric_type) == (
-        "reinforcement-learning", "cstr", "mean_reward",
-    )  # fmt: skip
+        "reinforcement-learning",
+        "cstr",
+        "mean_reward",
+    )
     mean = trained.evaluation["policies"]["agent"]["mean_return"]
     assert float(measured.metric_value.split(" +/- ")[0]) == pytest.approx(mean, abs=0.005)
 
@@ -109,8 +117,9 @@ def test_one_lucky_seed_makes_no_trial_the_best() -> None:
     returns = {1: (90.0, 10.0, 10.0), 2: (50.0, 60.0, 55.0), 3: (99.0,), 4: (None, None, None)}
     scored = {
         f"t{trial:04d}-s{seed}": (trial, value)
-        for trial, own in returns.items() for seed, value in enumerate(own, 1)
-    }  # fmt: skip
+        for trial, own in returns.items()
+        for seed, value in enumerate(own, 1)
+    }
 
     class Box:
         experiment = "x"

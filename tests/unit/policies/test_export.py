@@ -42,23 +42,38 @@ CASES = {
     "qr-dqn": ("CartPole-v1", REPLAY, ["normalize"]),
     "trpo": ("simple-adder", {**SMALL, "n_steps": 32, "batch_size": 32}, []),
     "ars": ("Pendulum-v1", {"n_delta": 1}, []),
-    "recurrent-ppo": ("Pendulum-v1", {"n_steps": 32, "batch_size": 32,
-                                      "policy_kwargs": {"lstm_hidden_size": 8}}, ["normalize"]),
+    "recurrent-ppo": (
+        "Pendulum-v1",
+        {"n_steps": 32, "batch_size": 32, "policy_kwargs": {"lstm_hidden_size": 8}},
+        ["normalize"],
+    ),
     "maskable-ppo": ("tests.helpers.resume_worlds:Masked", ROLLOUT, []),
-}  # fmt: skip
+}
 
 
 def trained_run(folder, algorithm, simulator, args, wrappers, evaluated=False, seed=3, **more):
-    spec = ExperimentSpec.model_validate({
-        "name": "export", "simulator": {"id": simulator, "wrappers": wrappers},
-        "learner": {"algorithm": algorithm, "args": args, "preset": None},
-        "train": {"steps": 64}, "evaluate": {"episodes": 2}, "tracking": {"tensorboard": False},
-        "seeds": [seed], **more,
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "export",
+            "simulator": {"id": simulator, "wrappers": wrappers},
+            "learner": {"algorithm": algorithm, "args": args, "preset": None},
+            "train": {"steps": 64},
+            "evaluate": {"episodes": 2},
+            "tracking": {"tensorboard": False},
+            "seeds": [seed],
+            **more,
+        }
+    )
     run = OneRun(folder, spec, RlWorkload())
-    run.mailbox.create("experiment.json", ExperimentRecord(
-        name=spec.name, spec=spec.model_dump(mode="json", by_alias=True), identity="",
-        created_at=0.0))  # fmt: skip
+    run.mailbox.create(
+        "experiment.json",
+        ExperimentRecord(
+            name=spec.name,
+            spec=spec.model_dump(mode="json", by_alias=True),
+            identity="",
+            created_at=0.0,
+        ),
+    )
     run.phase(Phase.TRAIN)
     if evaluated:
         run.phase(Phase.EVALUATE)
@@ -109,8 +124,14 @@ def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
         "print(named['Tc_adjust'], raw[0], len(other))\n"
     )
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.')\n{code}"]
-    done = subprocess.run(command, cwd=tmp_path / "bundle", check=True, capture_output=True,
-                          text=True, timeout=PATIENCE_S)  # fmt: skip
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / "bundle",
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
     named, raw, different = done.stdout.split()
     normal = ((seen - statistics["obs_mean"]) / scale).clip(-10, 10).astype(np.float32)
     expected = policy.policy(normal, True)[0]

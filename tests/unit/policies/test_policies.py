@@ -17,9 +17,9 @@ from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.learners.import_sb3 import import_zip
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.policies import assess, bundles
-from drillyard.policies.champions import champion, fetch, promote
 from drillyard.policies.export import export
-from drillyard.policies.playable import of_bundle, of_run
+from drillyard.policies.loaded import of_bundle, of_run
+from drillyard.policies.promotion import champion, fetch, promote
 from drillyard.spec.learning import SimulatorSpec
 from tests.unit.policies.test_export import ROLLOUT, SMALL, trained_run
 

@@ -99,14 +99,24 @@ def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"tracking": {"mlflow": None, "register_as": "reactor"}},
-     {"workload": "mock", "simulator": None, "learner": None, "train": None, "mock": {},
-      "tracking": {"register_as": "reactor"}}],
-)  # fmt: skip
+    [
+        {"tracking": {"mlflow": None, "register_as": "reactor"}},
+        {
+            "workload": "mock",
+            "simulator": None,
+            "learner": None,
+            "train": None,
+            "mock": {},
+            "tracking": {"register_as": "reactor"},
+        },
+    ],
+)
 def test_where_nothing_could_be_registered_it_is_refused(changes: dict[str, object]) -> None:
     values: dict[str, object] = {
-        "name": "x", "simulator": {"id": "cstr"}, "learner": {"algorithm": "ppo"},
+        "name": "x",
+        "simulator": {"id": "cstr"},
+        "learner": {"algorithm": "ppo"},
         "train": {"steps": 64},
-    }  # fmt: skip
+    }
     spec = ExperimentSpec.model_validate({**values, **changes})
     assert [p.field for p in problems_of(spec)] == ["tracking.register_as"]

@@ -20,8 +20,20 @@ from tests.unit.policies.test_export import CASES, trained_run
 
 pytestmark = pytest.mark.heavy
 
-OTHERS = ["torch", "gymnasium", "stable_baselines3", "sb3_contrib", "safetensors", "scipy",
-          "mlflow", "prefect", "optuna", "matplotlib", "pandas", "onnx"]  # fmt: skip
+OTHERS = [
+    "torch",
+    "gymnasium",
+    "stable_baselines3",
+    "sb3_contrib",
+    "safetensors",
+    "scipy",
+    "mlflow",
+    "prefect",
+    "optuna",
+    "matplotlib",
+    "pandas",
+    "onnx",
+]
 """What other extras bring."""
 GOOD = {"Tr": 300.0, "Cr": 8.5, "Cref": 2.0, "Tc": 240.0}
 
@@ -41,8 +53,10 @@ def bundle(tmp_path_factory):
 def start(bundle, *words, program=("-m", "drillyard.cli.start"), **environment):
     process = subprocess.Popen(
         [sys.executable, *program, "serve", str(bundle), "--port", "0", *words],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
     line = process.stdout.readline()  # written once the port is bound
     return process, httpx.Client(base_url=line.split(" on ")[1].split()[0], timeout=PATIENCE_S)
 
@@ -77,10 +91,15 @@ def test_named_states_in_named_actions_out(server, bundle):
 
 @pytest.mark.parametrize(
     ("states", "name", "word"),
-    [({**GOOD, "Tx": 1.0}, "Tx", "unknown"), ({"Tr": 300.0}, "Cr", "missing"),
-     ({**GOOD, "Tr": 700.0}, "Tr", "outside -600 to 600 K"), ({**GOOD, "Tr": "warm"}, "Tr", ""),
-     ({**GOOD, "Cr": float("nan")}, "Cr", "finite"), ([], "states", "1 to")],
-)  # fmt: skip
+    [
+        ({**GOOD, "Tx": 1.0}, "Tx", "unknown"),
+        ({"Tr": 300.0}, "Cr", "missing"),
+        ({**GOOD, "Tr": 700.0}, "Tr", "outside -600 to 600 K"),
+        ({**GOOD, "Tr": "warm"}, "Tr", ""),
+        ({**GOOD, "Cr": float("nan")}, "Cr", "finite"),
+        ([], "states", "1 to"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused_by_name(server, states, name, word):
     body = json.dumps({"states": states})  # NaN as Python writes it
     answer = server.post("/act", content=body, headers={"content-type": "application/json"})
@@ -91,9 +110,16 @@ def test_what_cannot_be_meant_is_refused_by_name(server, states, name, word):
 
 @pytest.mark.parametrize(
     "body",
-    ['{"states": NaN}', '{"states": {}, "sure": NaN}', '{"states": {"Tr": true}}',
-     '{"states": {"Tr": "300"}}', '{"states": {"Tr": [NaN]}}', "no JSON", "[NaN"],
-)  # fmt: skip
+    [
+        '{"states": NaN}',
+        '{"states": {}, "sure": NaN}',
+        '{"states": {"Tr": true}}',
+        '{"states": {"Tr": "300"}}',
+        '{"states": {"Tr": [NaN]}}',
+        "no JSON",
+        "[NaN",
+    ],
+)
 def test_whatever_is_sent_is_answered_and_counted(server, body):
     def refused():
         return float(

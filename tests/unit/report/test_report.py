@@ -21,8 +21,9 @@ from drillyard.results.policies import over_seeds
 from drillyard.statistics import METHOD
 from tests.helpers.fixtures_store import T0, FakeClock, write_experiment
 
-NAMES = {f"{n}.{s}" for n in ("learning_curve", "evaluation", "episode")
-         for s in ("svg", "png", "csv")} | {"index.html"}  # fmt: skip
+NAMES = {
+    f"{n}.{s}" for n in ("learning_curve", "evaluation", "episode") for s in ("svg", "png", "csv")
+} | {"index.html"}
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +103,26 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
 def test_the_page_says_the_numbers(made: tuple[Mailbox, ReportFiles]) -> None:
     text = " ".join("".join(Page(read(made[0], "index.html").decode()).texts).split())
     for expected in (
-        "cstr-ppo", "PPO on cstr", "The agent reaches a mean return of 72.25",
-        "11.12 above the best baseline, p-controller (61.13)", "SUCCEEDED: 2 of 2 runs finished",
-        "range of 2 seeds: 71.80 to 72.70", "By Cref_signal", "kpi_rms_conc_error",
-        "t0001-s2 was resumed 1 time; exact.", "preset cstr/ppo", "cstr.yaml, line 9",
-        "With 2 seeds there is no interval over seeds, only their range", "range of the 2 seeds",
-        "drillyard run cstr.yaml --set train.steps=60000", "with uncommitted changes",
-        "1 thread on cpu", "dy-0123456789", "free (your own machine)", "provision",
-    ):  # fmt: skip
+        "cstr-ppo",
+        "PPO on cstr",
+        "The agent reaches a mean return of 72.25",
+        "11.12 above the best baseline, p-controller (61.13)",
+        "SUCCEEDED: 2 of 2 runs finished",
+        "range of 2 seeds: 71.80 to 72.70",
+        "By Cref_signal",
+        "kpi_rms_conc_error",
+        "t0001-s2 was resumed 1 time; exact.",
+        "preset cstr/ppo",
+        "cstr.yaml, line 9",
+        "With 2 seeds there is no interval over seeds, only their range",
+        "range of the 2 seeds",
+        "drillyard run cstr.yaml --set train.steps=60000",
+        "with uncommitted changes",
+        "1 thread on cpu",
+        "dy-0123456789",
+        "free (your own machine)",
+        "provision",
+    ):
         assert expected in text, expected
 
 
@@ -181,8 +194,10 @@ def test_the_method_names_what_was_played_and_by_which_rule(tmp_path: Path) -> N
     texts = " ".join(html.method(found, []))
     assert "All policies are evaluated on the same episode seeds" in texts
     assert "an earlier version of drillyard evaluated are Student's t" in texts
-    trials = [dataclasses.replace(agent, trial=n, role=role)
-              for n, role in ((1, "searched"), (2, "searched"), (3, "confirms"))]  # fmt: skip
+    trials = [
+        dataclasses.replace(agent, trial=n, role=role)
+        for n, role in ((1, "searched"), (2, "searched"), (3, "confirms"))
+    ]
     now = [
         dataclasses.replace(p, interval=dataclasses.replace(p.interval, method=METHOD))
         if p.interval is not None
@@ -222,15 +237,25 @@ def test_names_from_users_stay_text(tmp_path: Path) -> None:
     box = write_experiment(tmp_path, seeds=(1,))
     results = collect(box)
     policies = tuple(
-        dataclasses.replace(p, policy=f"{evil}&{p.policy}" if p.baseline else p.policy,
-                            by_option={evil: {evil: 1.0}}, metrics={evil: 1.0})
+        dataclasses.replace(
+            p,
+            policy=f"{evil}&{p.policy}" if p.baseline else p.policy,
+            by_option={evil: {evil: 1.0}},
+            metrics={evil: 1.0},
+        )
         for p in results.policies
-    )  # fmt: skip
+    )
     runs = tuple(dataclasses.replace(x, message=evil, hint=evil) for x in results.runs)
     results = dataclasses.replace(
-        results, name=evil, policies=policies, runs=runs, command=["drillyard", evil],
-        warnings=(evil,), provenance={"seeds": evil}, versions={evil: evil},
-    )  # fmt: skip
+        results,
+        name=evil,
+        policies=policies,
+        runs=runs,
+        command=["drillyard", evil],
+        warnings=(evil,),
+        provenance={"seeds": evil},
+        versions={evil: evil},
+    )
     text = render(box, results, made_at=T0)["index.html"].decode()
     assert "<script" not in text
     assert "script" not in Page(text).tags
@@ -240,8 +265,9 @@ def test_names_from_users_stay_text(tmp_path: Path) -> None:
 def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     box = write_experiment(tmp_path, seeds=(1,))
     results = collect(box)
-    policies = tuple(dataclasses.replace(p, policy=f"$\\frac{{{p.policy}$")
-                     for p in results.policies)  # fmt: skip
+    policies = tuple(
+        dataclasses.replace(p, policy=f"$\\frac{{{p.policy}$") for p in results.policies
+    )
     picture = pictures.evaluation(dataclasses.replace(results, policies=policies))
     assert "$\\frac{hold$" in picture.inline
 
@@ -285,8 +311,9 @@ def test_a_baseline_far_away_does_not_flatten_the_curves(tmp_path: Path) -> None
         dataclasses.replace(p, mean_return=-1e6) if p.policy == "random" else p
         for p in results.policies
     )
-    picture = pictures.learning_curve(data.curves(results),
-                                      dataclasses.replace(results, policies=far))  # fmt: skip
+    picture = pictures.learning_curve(
+        data.curves(results), dataclasses.replace(results, policies=far)
+    )
     assert ">hold<" in picture.inline
     assert ">random<" not in picture.inline
 
@@ -320,10 +347,15 @@ def test_a_baseline_by_module_and_class_has_its_episode(tmp_path: Path) -> None:
 
 def test_texts_beside_the_axes_are_not_cut(tmp_path: Path) -> None:
     results = collect(write_experiment(tmp_path, seeds=(1,)))
-    wide = tuple(dataclasses.replace(p, mean_return=-1_234_567.0,
-                                     interval=dataclasses.replace(p.interval, low=-1_300_000.0,
-                                                                  high=-1_200_000.0))
-                 for p in results.policies if p.interval)  # fmt: skip
+    wide = tuple(
+        dataclasses.replace(
+            p,
+            mean_return=-1_234_567.0,
+            interval=dataclasses.replace(p.interval, low=-1_300_000.0, high=-1_200_000.0),
+        )
+        for p in results.policies
+        if p.interval
+    )
     picture = pictures.evaluation(dataclasses.replace(results, policies=wide))
     image = Image.open(io.BytesIO(picture.png)).convert("L")
     edge = image.crop((image.width - 4, 0, image.width, image.height))

@@ -15,7 +15,7 @@ from drillyard.mailbox.status import Status
 from drillyard.report import build, render
 from drillyard.report.comparing import compare
 from drillyard.report.study import importances, section
-from drillyard.results import collect, words
+from drillyard.results import collect, formatting
 from drillyard.results.trials import StudyResults, collect_trials
 from tests.helpers.study_store import METRIC, write_bench, write_list, write_search
 
@@ -34,10 +34,16 @@ def test_the_page_of_a_search(search: Mailbox) -> None:
     assert best is not None
     assert again is not None
     for value in (best, again):
-        assert words.number(value.values[METRIC]) in text
-    for title in ("Optimisation history", "Parameter importances", "Slices",
-                  "Parallel coordinates", "Interquartile mean", "Performance profile",
-                  "Probability of improvement"):  # fmt: skip
+        assert formatting.number(value.values[METRIC]) in text
+    for title in (
+        "Optimisation history",
+        "Parameter importances",
+        "Slices",
+        "Parallel coordinates",
+        "Interquartile mean",
+        "Performance profile",
+        "Probability of improvement",
+    ):
         assert f"<h3>{title}</h3>" in text
     assert "mathdefault" not in text
     rows = list(csv.DictReader((made.local.parent / "study_history.csv").open()))
@@ -85,8 +91,10 @@ def test_what_a_search_chose_has_no_interval_and_its_run_again_is_drawn_beside_i
     assert all(e.low is None for own in found.estimates.values() for e in own.values())
     winner = section(search, study).scores
     assert winner is not None
-    assert [row[0] for row in winner.rows] == ["in the search, optimistic: best of 10",
-                                               "on fresh seeds"]  # fmt: skip
+    assert [row[0] for row in winner.rows] == [
+        "in the search, optimistic: best of 10",
+        "on fresh seeds",
+    ]
     assert winner.rows[0][winner.header.index("95 % interval")] == "-"
     assert winner.rows[1][winner.header.index("seed numbers")] == "4, 5"
     assert "circles" in comparing_caption(search, study).lower()
@@ -124,18 +132,36 @@ def test_policies_of_two_simulators_stand_apart(tmp_path: Path) -> None:
     random_returns = {"CartPole-v1": 20.0, "Pendulum-v1": -1200.0}
     for trial in collect_trials(mailbox).trials:
         run, world = run_id(trial.number, 1), trial.parts["simulator"]["id"]
-        mailbox.create(f"runs/{run}/run.json", RunRecord(
-            run=run, experiment="bench", trial=trial.number, seed=1, parts=trial.parts,
-        ))  # fmt: skip
+        mailbox.create(
+            f"runs/{run}/run.json",
+            RunRecord(
+                run=run,
+                experiment="bench",
+                trial=trial.number,
+                seed=1,
+                parts=trial.parts,
+            ),
+        )
         policies = {"agent": trial.values["evaluate/return"], "random": random_returns[world]}
-        mailbox.create(f"runs/{run}/evaluate.accepted.json", Accepted(
-            run=run, phase=Phase.EVALUATE, attempt=1, status=Status.SUCCEEDED, manifest="m",
-            manifest_sha256="0" * 64, started_at=1.0, ended_at=2.0,
-            summary={"policies": {
-                name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
-                for name, mean in policies.items()
-            }},
-        ))  # fmt: skip
+        mailbox.create(
+            f"runs/{run}/evaluate.accepted.json",
+            Accepted(
+                run=run,
+                phase=Phase.EVALUATE,
+                attempt=1,
+                status=Status.SUCCEEDED,
+                manifest="m",
+                manifest_sha256="0" * 64,
+                started_at=1.0,
+                ended_at=2.0,
+                summary={
+                    "policies": {
+                        name: {"mean_return": mean, "std_return": 1.0, "n_episodes": 5}
+                        for name, mean in policies.items()
+                    }
+                },
+            ),
+        )
     results = collect(mailbox)
     found = dict(results.by_simulator())
     assert list(found) == ["CartPole-v1", "Pendulum-v1"]

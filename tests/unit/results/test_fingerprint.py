@@ -44,10 +44,17 @@ def finished(path, weights=WEIGHTS, value=1.0, clock=0.0, attempts=1):
     mailbox.write(f"{folder}/manifest.json", manifest)
     mailbox.create(
         f"runs/{run}/train.accepted.json",
-        Accepted(run=run, phase=Phase.TRAIN, attempt=attempts, status=Status.SUCCEEDED,
-                 manifest=f"{folder}/manifest.json",
-                 manifest_sha256=sha256_hex(manifest.to_bytes()), started_at=0, ended_at=1),
-    )  # fmt: skip
+        Accepted(
+            run=run,
+            phase=Phase.TRAIN,
+            attempt=attempts,
+            status=Status.SUCCEEDED,
+            manifest=f"{folder}/manifest.json",
+            manifest_sha256=sha256_hex(manifest.to_bytes()),
+            started_at=0,
+            ended_at=1,
+        ),
+    )
     return fingerprint(mailbox, run)
 
 

@@ -18,9 +18,9 @@ from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, DriverRecord, Phase
 from drillyard.mailbox.status import Status
-from drillyard.results import table, words
+from drillyard.results import formatting, table
+from drillyard.results.cost_and_time import worked_s
 from drillyard.results.policies import Evaluated, over_seeds, scores
-from drillyard.results.spent import worked_s
 from drillyard.statistics import METHOD
 from tests.helpers.fixtures_store import STEPS, T0, open_box, write_experiment
 
@@ -45,7 +45,7 @@ def test_two_seeds_have_a_range_and_no_interval(done: Mailbox) -> None:
     assert agent.policy == "agent"
     assert agent.mean_return == pytest.approx(np.mean(both))
     assert agent.interval is None
-    assert words.over(agent, 2) == "range of 2 seeds: 71.80 to 72.70"
+    assert formatting.over(agent, 2) == "range of 2 seeds: 71.80 to 72.70"
     assert "reaches a mean return of 72.25 (range of 2 seeds: 71.80 to 72.70)" in r.verdict(found)
     assert agent.n_episodes == 80
     assert set(agent.seeds) == {1, 2}
@@ -71,10 +71,20 @@ def test_baselines_come_once_with_an_interval_over_episodes(done: Mailbox) -> No
 )
 def test_the_number_of_seeds_decides_the_interval(n: int, over: str | None) -> None:
     runs = [
-        Evaluated(1, seed, {"agent": {"mean_return": 10.0 + seed, "std_return": 1.0,
-                                      "n_episodes": 20, "ci95": [9.5, 10.6]}})
+        Evaluated(
+            1,
+            seed,
+            {
+                "agent": {
+                    "mean_return": 10.0 + seed,
+                    "std_return": 1.0,
+                    "n_episodes": 20,
+                    "ci95": [9.5, 10.6],
+                }
+            },
+        )
         for seed in range(n)
-    ]  # fmt: skip
+    ]
     (agent,) = scores(runs)
     assert (agent.interval.over if agent.interval else None) == over
     if agent.interval is not None:
@@ -111,8 +121,12 @@ def test_seeds_are_taken_whole_not_inside_the_lessons_values() -> None:
 
 
 def one(trial: int, level: float, role: str, n: int = 3) -> list[Evaluated]:
-    return [Evaluated(trial, seed, {"agent": {"mean_return": level + seed, "n_episodes": 5}},
-                      role=role) for seed in range(n)]  # type: ignore[arg-type]  # fmt: skip
+    return [
+        Evaluated(
+            trial, seed, {"agent": {"mean_return": level + seed, "n_episodes": 5}}, role=role
+        )
+        for seed in range(n)
+    ]  # type: ignore[arg-type]
 
 
 def test_a_trial_that_a_search_ranked_has_no_interval_and_its_run_again_has() -> None:
@@ -167,8 +181,15 @@ def test_runs_curves_phases_and_cost(done: Mailbox) -> None:
     assert curve.training[-1][0] == STEPS
     assert first.best["mean_return"] == pytest.approx(max(v for _, v in curve.evaluation))
     times = {p.phase: p for p in found.phases}
-    assert list(times) == ["prepare", "provision", "setup", "train", "evaluate", "store",
-                           "teardown"]  # fmt: skip
+    assert list(times) == [
+        "prepare",
+        "provision",
+        "setup",
+        "train",
+        "evaluate",
+        "store",
+        "teardown",
+    ]
     assert (times["train"].count, times["train"].longest_s) == (2, pytest.approx(102.0))
     (cost,) = found.costs
     assert (cost.seconds, cost.total, cost.gone, cost.workers) == (128.0, 0.0, True, 2)
@@ -220,7 +241,10 @@ def test_a_damaged_part_is_a_warning_and_the_rest_is_shown(tmp_path: Path) -> No
     found = r.collect(box)
     assert len(found.warnings) == 3
     assert {w.split(":")[0].split(" ")[0] for w in found.warnings} == {
-        "t0001-s1", "t0001-s2", "timings/1.json"}  # fmt: skip
+        "t0001-s1",
+        "t0001-s2",
+        "timings/1.json",
+    }
     assert [c.run for c in found.curves] == ["t0001-s1"]
     assert found.policies[0].seeds.keys() == {2}
 
@@ -299,12 +323,24 @@ def test_few_seeds_decide_nothing(tmp_path: Path, seeds: tuple[int, ...]) -> Non
 
 def test_the_demo_shows_its_seeds() -> None:
     # The two seeds of the demo: an interval over all episodes was 76.62 to 77.88, between them.
-    runs = [Evaluated(1, seed, {"agent": {"mean_return": mean, "std_return": 2.8, "n_episodes": 40,
-                                          "ci95": [mean - 0.9, mean + 0.9]}})
-            for seed, mean in ((1, 76.5), (2, 78.0))]  # fmt: skip
+    runs = [
+        Evaluated(
+            1,
+            seed,
+            {
+                "agent": {
+                    "mean_return": mean,
+                    "std_return": 2.8,
+                    "n_episodes": 40,
+                    "ci95": [mean - 0.9, mean + 0.9],
+                }
+            },
+        )
+        for seed, mean in ((1, 76.5), (2, 78.0))
+    ]
     (agent,) = scores(runs)
     assert agent.interval is None
-    assert words.over(agent, 2) == "range of 2 seeds: 76.50 to 78.00"
+    assert formatting.over(agent, 2) == "range of 2 seeds: 76.50 to 78.00"
 
 
 def test_an_interval_that_was_recorded_by_another_rule_says_so() -> None:
@@ -318,28 +354,39 @@ def test_an_interval_that_was_recorded_by_another_rule_says_so() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (74.312, "74.31"), (0.0, "0"), (-1204.4, "-1,204"), (0.000312, "0.0003"),
-        (1.5e-7, "1.500e-07"), (1e20, "1.000e+20"), (None, "-"), (math.nan, "-"),
+        (74.312, "74.31"),
+        (0.0, "0"),
+        (-1204.4, "-1,204"),
+        (0.000312, "0.0003"),
+        (1.5e-7, "1.500e-07"),
+        (1e20, "1.000e+20"),
+        (None, "-"),
+        (math.nan, "-"),
     ],
-)  # fmt: skip
+)
 def test_numbers(value: float | None, text: str) -> None:
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (187, "3 min 07 s"),
-        (3600, "1 h 00 min"), (90_000, "1 d 01 h"), (None, "-"),
+        (0.04, "0.0 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (187, "3 min 07 s"),
+        (3600, "1 h 00 min"),
+        (90_000, "1 d 01 h"),
+        (None, "-"),
     ],
-)  # fmt: skip
+)
 def test_durations(seconds: float | None, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 def test_a_negative_zero_is_zero() -> None:
-    assert words.fixed(-0.001, 2) == "0.00"
-    assert words.fixed(-1.5, 1) == "-1.5"
+    assert formatting.fixed(-0.001, 2) == "0.00"
+    assert formatting.fixed(-1.5, 1) == "-1.5"
 
 
 def test_a_terminal_of_80_columns_breaks_no_line(done: Mailbox) -> None:
@@ -369,13 +416,28 @@ def test_a_narrow_terminal_goes_without_columns_that_say_nothing() -> None:
 
 def test_the_time_in_all_leaves_out_what_lies_between_two_commands() -> None:
     def driver(number: int, began: float, ended: float | None, seen: float) -> DriverRecord:
-        return DriverRecord(number=number, host="h", pid=1, pid_started=0.0, token="t",
-                            started_at=began, written_at=seen, ended_at=ended)  # fmt: skip
+        return DriverRecord(
+            number=number,
+            host="h",
+            pid=1,
+            pid_started=0.0,
+            token="t",
+            started_at=began,
+            written_at=seen,
+            ended_at=ended,
+        )
 
     def phase(began: float, ended: float) -> Accepted:
-        return Accepted(run="t0001-s1", phase=Phase.TRAIN, attempt=1, status=Status.SUCCEEDED,
-                        manifest="m", manifest_sha256="", started_at=began,
-                        ended_at=ended)  # fmt: skip
+        return Accepted(
+            run="t0001-s1",
+            phase=Phase.TRAIN,
+            attempt=1,
+            status=Status.SUCCEEDED,
+            manifest="m",
+            manifest_sha256="",
+            started_at=began,
+            ended_at=ended,
+        )
 
     # The first was killed at 30; its run went on to 50. A day later somebody typed it again.
     drivers = [driver(1, 0.0, None, 30.0), driver(2, 86_400.0, 86_405.0, 86_405.0)]

@@ -151,19 +151,36 @@ def test_json_has_the_trials_best_first(mailbox: Mailbox, printed: Callable[...,
 
 def test_a_run_costs_its_share_of_the_lease(tmp_path: Path) -> None:
     mailbox = write_search(tmp_path, 5)
-    order = Order(lease_id="dy-0123456789", experiment="search", store_url=mailbox.store.url,
-                  workers=2)  # fmt: skip
+    order = Order(
+        lease_id="dy-0123456789", experiment="search", store_url=mailbox.store.url, workers=2
+    )
     folder = f"leases/{order.lease_id}"
-    mailbox.create(f"{folder}/intent.json", Intent(
-        order=order, backend="gcp", ordinal=1, cost=Cost(per_hour=7.2, currency="EUR"),
-        written_at=T0))  # fmt: skip
-    mailbox.create(f"{folder}/rented.json", Rented(written_at=T0, lease=Lease(
-        lease_id=order.lease_id, backend="gcp", order=order, created_at=T0)))  # fmt: skip
-    mailbox.create(f"{folder}/gone.json", Gone(
-        lease_id=order.lease_id, reason="done", lived_s=100, written_at=T0))  # fmt: skip
+    mailbox.create(
+        f"{folder}/intent.json",
+        Intent(
+            order=order,
+            backend="gcp",
+            ordinal=1,
+            cost=Cost(per_hour=7.2, currency="EUR"),
+            written_at=T0,
+        ),
+    )
+    mailbox.create(
+        f"{folder}/rented.json",
+        Rented(
+            written_at=T0,
+            lease=Lease(lease_id=order.lease_id, backend="gcp", order=order, created_at=T0),
+        ),
+    )
+    mailbox.create(
+        f"{folder}/gone.json",
+        Gone(lease_id=order.lease_id, reason="done", lived_s=100, written_at=T0),
+    )
     for worker in ("w0", "w1"):
-        mailbox.write(f"workers/{worker}.json", WorkerRecord(
-            worker=worker, lease=order.lease_id, written_at=T0))  # fmt: skip
+        mailbox.write(
+            f"workers/{worker}.json",
+            WorkerRecord(worker=worker, lease=order.lease_id, written_at=T0),
+        )
     study = collect_trials(mailbox)
     rows = list(run_rows(mailbox, study, study.top(1)))
     assert [r["currency"] for r in rows] == ["EUR"] * 3

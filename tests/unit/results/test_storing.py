@@ -27,11 +27,16 @@ RUN = "t0001-s1"
 MODEL = bytes(range(256)) * 40
 
 TRAINED = {
-    "best_model.zip": MODEL, "final_model.zip": b"final", "policy_best.safetensors": b"best-p",
-    "policy_final.safetensors": b"final-p", "normalisation_best.npz": b"best-n",
-    "normalisation_final.npz": b"final-n", "spaces.json": b"{}", "learner.json": b"{}",
+    "best_model.zip": MODEL,
+    "final_model.zip": b"final",
+    "policy_best.safetensors": b"best-p",
+    "policy_final.safetensors": b"final-p",
+    "normalisation_best.npz": b"best-n",
+    "normalisation_final.npz": b"final-n",
+    "spaces.json": b"{}",
+    "learner.json": b"{}",
     "tensorboard/events.out.tfevents.1": b"tb",
-}  # fmt: skip
+}
 EVALUATED = {"evaluation/episodes.json": b"[]", "trajectories/agent.csv": b"t\n0\n"}
 
 
@@ -41,10 +46,20 @@ def result(box: Mailbox, phase: Phase, files: dict[str, bytes], **summary: Any) 
     folder = box.attempt_path(RUN, phase, 1)
     manifest = Manifest(files={n: save_file(box, f"{folder}/{n}", d) for n, d in files.items()})
     box.write(f"{folder}/manifest.json", manifest)
-    box.accept(claim, Accepted(
-        run=RUN, phase=phase, attempt=1, status=Status.SUCCEEDED,
-        manifest=f"{folder}/manifest.json", manifest_sha256=sha256_hex(manifest.to_bytes()),
-        summary=summary, started_at=1000.0, ended_at=1010.0))  # fmt: skip
+    box.accept(
+        claim,
+        Accepted(
+            run=RUN,
+            phase=phase,
+            attempt=1,
+            status=Status.SUCCEEDED,
+            manifest=f"{folder}/manifest.json",
+            manifest_sha256=sha256_hex(manifest.to_bytes()),
+            summary=summary,
+            started_at=1000.0,
+            ended_at=1010.0,
+        ),
+    )
     box.end(Ending(ticket=claim.ticket, attempt=1, status=Status.SUCCEEDED, by="w", ended_at=2.0))
 
 
@@ -57,8 +72,12 @@ def box(tmp_path: Path) -> Mailbox:
     writer = StreamWriter(made, RUN, 1)
     for step in (100, 200):
         writer.append("train", step, {"rollout/ep_rew_mean": step / 4, "train/loss": None})
-        writer.append("episodes", step, {"return": 1.5 * step, "length": 7, "env": 0},
-                      lesson={"level": step / 100})  # fmt: skip
+        writer.append(
+            "episodes",
+            step,
+            {"return": 1.5 * step, "length": 7, "env": 0},
+            lesson={"level": step / 100},
+        )
     writer.append("train", 300, {"train/clip": 0.25})
     writer.append("evaluation", 200, {"eval/mean_reward": 9.0})
     writer.flush()
@@ -68,15 +87,21 @@ def box(tmp_path: Path) -> Mailbox:
 
 
 def context(box: Mailbox, tmp_path: Path, attempt: int = 1, **changes: Any) -> RunContext:
-    claim = Claim(ticket=ticket_id(RUN, Phase.STORE), attempt=attempt, worker="w", token="s",
-                  claimed_at=3.0)  # fmt: skip
+    claim = Claim(
+        ticket=ticket_id(RUN, Phase.STORE), attempt=attempt, worker="w", token="s", claimed_at=3.0
+    )
     box.claim(claim)
     scratch = tmp_path / f"scratch-{attempt}"
     scratch.mkdir(exist_ok=True)
     return RunContext(
-        spec=spec_of("cstr-ppo", [1], **changes), run=box.run(RUN), phase=Phase.STORE,
-        attempt=attempt, claim=claim, mailbox=box, scratch=scratch,
-    )  # fmt: skip
+        spec=spec_of("cstr-ppo", [1], **changes),
+        run=box.run(RUN),
+        phase=Phase.STORE,
+        attempt=attempt,
+        claim=claim,
+        mailbox=box,
+        scratch=scratch,
+    )
 
 
 def run_folder(box: Mailbox) -> Path:
@@ -101,12 +126,21 @@ def test_what_people_look_for_is_where_they_look(box: Mailbox, tmp_path: Path) -
     assert (folder / "evaluation/episodes.json").read_bytes() == b"[]"
     assert "cpu" in json.loads((folder / "platform.json").read_text())
     assert set(outcome.files.files) == {
-        "policy/best_model.zip", "policy/final_model.zip", "policy/policy.safetensors",
-        "policy/normalisation.npz", "policy/spaces.json", "policy/learner.json",
-        "tensorboard/events.out.tfevents.1", "evaluation/episodes.json",
-        "trajectories/agent.csv", "metrics.csv", "evaluations.csv", "progress.csv",
-        "monitor.csv", "platform.json",
-    }  # fmt: skip
+        "policy/best_model.zip",
+        "policy/final_model.zip",
+        "policy/policy.safetensors",
+        "policy/normalisation.npz",
+        "policy/spaces.json",
+        "policy/learner.json",
+        "tensorboard/events.out.tfevents.1",
+        "evaluation/episodes.json",
+        "trajectories/agent.csv",
+        "metrics.csv",
+        "evaluations.csv",
+        "progress.csv",
+        "monitor.csv",
+        "platform.json",
+    }
     verified(box, outcome)
     assert outcome.summary["files"] == 14
 
@@ -123,7 +157,9 @@ def test_the_tables(box: Mailbox, tmp_path: Path) -> None:
     with open(folder / "progress.csv", newline="") as file:
         episodes = list(csv.DictReader(file))
     assert [(e["episode"], e["step"], e["return"]) for e in episodes] == [
-        ("1", "100", "150.0"), ("2", "200", "300.0")]  # fmt: skip
+        ("1", "100", "150.0"),
+        ("2", "200", "300.0"),
+    ]
     assert [e["lesson_level"] for e in episodes] == ["1.0", "2.0"]
     with open(folder / "evaluations.csv", newline="") as file:
         assert next(csv.DictReader(file))["eval/mean_reward"] == "9.0"
@@ -176,8 +212,16 @@ def test_a_changed_result_is_not_passed_on(box: Mailbox, tmp_path: Path) -> None
 
 def test_superseded_and_stopped(box: Mailbox, tmp_path: Path) -> None:
     late = context(box, tmp_path)
-    box.end(Ending(ticket=late.claim.ticket, attempt=1, status=Status.FAILED,
-                   cause=Cause.INFRASTRUCTURE, by="driver", ended_at=4.0))  # fmt: skip
+    box.end(
+        Ending(
+            ticket=late.claim.ticket,
+            attempt=1,
+            status=Status.FAILED,
+            cause=Cause.INFRASTRUCTURE,
+            by="driver",
+            ended_at=4.0,
+        )
+    )
     with pytest.raises(Superseded):
         store_phase(late)
     assert not (run_folder(box) / "policy").exists()
@@ -193,9 +237,12 @@ def test_superseded_and_stopped(box: Mailbox, tmp_path: Path) -> None:
 def test_copies_with_globs(box: Mailbox, tmp_path: Path) -> None:
     store = [
         {"url": str(tmp_path / "all")},
-        {"url": str(tmp_path / "some"), "include": ["policy", "*.csv"],
-         "exclude": ["final_model.zip", "trajectories/*"]},
-    ]  # fmt: skip
+        {
+            "url": str(tmp_path / "some"),
+            "include": ["policy", "*.csv"],
+            "exclude": ["final_model.zip", "trajectories/*"],
+        },
+    ]
     outcome = store_phase(context(box, tmp_path, store=store))
     everything, some = (tmp_path / n / "cstr-ppo" / RUN for n in ("all", "some"))
     assert (everything / "policy/best_model.zip").read_bytes() == MODEL
@@ -204,10 +251,17 @@ def test_copies_with_globs(box: Mailbox, tmp_path: Path) -> None:
     assert set(listed) == set(outcome.files.files)
     found = {str(p.relative_to(some)) for p in some.rglob("*") if p.is_file()}
     assert found == {
-        "manifest.json", "policy/best_model.zip", "policy/policy.safetensors",
-        "policy/normalisation.npz", "policy/spaces.json", "policy/learner.json", "metrics.csv",
-        "evaluations.csv", "progress.csv", "monitor.csv",
-    }  # fmt: skip
+        "manifest.json",
+        "policy/best_model.zip",
+        "policy/policy.safetensors",
+        "policy/normalisation.npz",
+        "policy/spaces.json",
+        "policy/learner.json",
+        "metrics.csv",
+        "evaluations.csv",
+        "progress.csv",
+        "monitor.csv",
+    }
     assert [t["files"] for t in outcome.summary["targets"]] == [14, 9]
 
 
@@ -289,8 +343,11 @@ def test_mlflow_as_a_target(box: Mailbox, tmp_path: Path) -> None:
     assert outcome.summary["targets"][0]["written"] == 6
     client = MlflowClient(f"sqlite:///{box.store.url}/mlflow.db")
     experiment = client.get_experiment_by_name("cstr-ppo")
-    run = next(r for r in client.search_runs([experiment.experiment_id])
-               if r.data.tags["drillyard.name"] == RUN)  # fmt: skip
+    run = next(
+        r
+        for r in client.search_runs([experiment.experiment_id])
+        if r.data.tags["drillyard.name"] == RUN
+    )
     local = client.download_artifacts(run.info.run_id, "policy/best_model.zip", str(tmp_path))
     assert Path(local).read_bytes() == MODEL
     again = store_phase(context(box, tmp_path, 2, store=store))

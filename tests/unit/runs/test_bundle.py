@@ -132,8 +132,9 @@ def test_an_evil_archive_writes_nothing_outside(
 ) -> None:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
-        entry = tarfile.TarInfo({"up": "../evil.py", "absolute": str(tmp_path / "evil.py")}.get(
-            kind, "evil.py"))  # fmt: skip
+        entry = tarfile.TarInfo(
+            {"up": "../evil.py", "absolute": str(tmp_path / "evil.py")}.get(kind, "evil.py")
+        )
         if kind == "link":
             entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
         elif kind == "device":
@@ -177,8 +178,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # pytest is there already, and in no index: it must not be fetched again.
     wheel(folder, "dy_root", "2.0", "dy_leaf>=1,<2", "pytest>=7")
     wheel(folder, "dy_broken", "1.0", "dy_nowhere==9")
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder),
-                        "PIP_CONFIG_FILE": os.devnull}.items():  # fmt: skip
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+        "PIP_CONFIG_FILE": os.devnull,
+    }.items():
         monkeypatch.setenv(name, value)
     return folder
 

@@ -81,10 +81,15 @@ CONSTANTS = {
     "const_arg_from_cli_2": "Substituted from CLI - 2",
 }
 COMBINED = {
-    **CONSTANTS, "trial_id": 1, "trial_runner_id": 1, "experiment_id": "test_experiment",
-    "dummy_param": "dummy", "dummy_param_int": 99, "dummy_param_float": 0.5,
+    **CONSTANTS,
+    "trial_id": 1,
+    "trial_runner_id": 1,
+    "experiment_id": "test_experiment",
+    "dummy_param": "dummy",
+    "dummy_param_int": 99,
+    "dummy_param_float": 0.5,
     "dummy_param3": 0.999,
-}  # fmt: skip
+}
 LINE = {
     "const_arg_from_cli_1": "Substituted from CLI - 1",
     "const_arg_from_cli_2": "Substituted from CLI - 2",
@@ -122,9 +127,11 @@ def test_constants_and_where_they_came_from(file: Path) -> None:
 
 def test_tunables_stand_at_their_defaults(file: Path) -> None:
     assert space(example(file).spec).assign({}) == {
-        "dummy_param": "dummy", "dummy_param_int": 0, "dummy_param_float": 0.5,
+        "dummy_param": "dummy",
+        "dummy_param_int": 0,
+        "dummy_param_float": 0.5,
         "dummy_param3": 0.0,
-    }  # fmt: skip
+    }
 
 
 def test_globals_inline(file: Path) -> None:
@@ -153,10 +160,15 @@ def test_all_twelve_in_setup_run_and_teardown(file: Path, tmp_path: Path) -> Non
     claim = Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="x", claimed_at=0.0)
     outcome = ScriptWorkload().train(
         RunContext(
-            spec=bound(loaded.spec, run), run=run, phase=Phase.TRAIN, attempt=1, claim=claim,
-            mailbox=mailbox, scratch=tmp_path / "scratch",
+            spec=bound(loaded.spec, run),
+            run=run,
+            phase=Phase.TRAIN,
+            attempt=1,
+            claim=claim,
+            mailbox=mailbox,
+            scratch=tmp_path / "scratch",
         )
-    )  # fmt: skip
+    )
     for stage in ("setup", "run", "teardown"):
         assert json.loads((tmp_path / f"seen-{stage}.json").read_text()) == COMBINED
     assert outcome.summary["metrics"] == {"seen": 99}

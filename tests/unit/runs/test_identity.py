@@ -147,8 +147,11 @@ def test_only_experiments_with_code_of_their_own_need_it() -> None:
     assert needs_code(spec(learner={"algorithm": "ppo", "callbacks": ["hooks:Stop"]}))
     assert needs_code(spec(workload="mine:Work"))
     assert not needs_code(spec(simulator={"id": "cstr", "args": {"at": "10:30"}}))
-    table = {"observes": {"x": {"min": 0, "max": 1}}, "acts": {"u": {"min": 0, "max": 1}},
-             "reward": "-x"}  # fmt: skip
+    table = {
+        "observes": {"x": {"min": 0, "max": 1}},
+        "acts": {"u": {"min": 0, "max": 1}},
+        "reward": "-x",
+    }
     program = {"id": "external", "args": {"command": "perl kiln.pl"}, "agent": table}
     assert needs_code(spec(simulator=program))
 

@@ -45,9 +45,13 @@ def test_tickets_form_a_chain_and_what_ends_a_run_comes_first(
     send(tmp_path / "project", mailbox)
     states = ticket_states(mailbox)
     assert list(states) == [
-        "t0001-s1.store", "t0001-s2.store", "t0001-s1.evaluate", "t0001-s2.evaluate",
-        "t0001-s1.train", "t0001-s2.train",
-    ]  # fmt: skip
+        "t0001-s1.store",
+        "t0001-s2.store",
+        "t0001-s1.evaluate",
+        "t0001-s2.evaluate",
+        "t0001-s1.train",
+        "t0001-s2.train",
+    ]
     assert states["t0001-s1.store"].ticket.after == ["t0001-s1.train", "t0001-s1.evaluate"]
     ready = [t for t, s in states.items() if s.status is Status.READY]
     assert ready == ["t0001-s1.train", "t0001-s2.train"]

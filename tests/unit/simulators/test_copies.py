@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from drillyard.errors import CorruptObject, RunFailed, SimulatorError
-from drillyard.learners import copies
-from drillyard.learners.copies import Copies
+from drillyard.learners import vec_mode
+from drillyard.learners.vec_mode import Copies
 from drillyard.mailbox.records import Phase
 from drillyard.registry import names
 from drillyard.simulators import GYMNASIUM_IDS
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.processes import ProcessesEnv
-from drillyard.simulators.vector import (
+from drillyard.simulators.vec_state import (
     load_normalisation,
     load_vec_state,
     normalisation,
@@ -33,8 +33,11 @@ from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
 
-REACTOR = {"id": "cstr", "wrappers": ["normalize"],
-           "lesson": {"Cref_signal": {"values": [1, 2, 3]}}}  # fmt: skip
+REACTOR = {
+    "id": "cstr",
+    "wrappers": ["normalize"],
+    "lesson": {"Cref_signal": {"values": [1, 2, 3]}},
+}
 
 
 WORLDS = {
@@ -88,8 +91,9 @@ def walk(venv: Any, steps: int) -> list[Any]:
 
 @pytest.mark.heavy
 def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
-    one, two, side = (make_vec(spec(REACTOR), 2, 5, how=how) for how in
-                      ("one-by-one", "processes", "processes"))  # fmt: skip
+    one, two, side = (
+        make_vec(spec(REACTOR), 2, 5, how=how) for how in ("one-by-one", "processes", "processes")
+    )
     try:
         assert isinstance(two.unwrapped, ProcessesEnv)
         assert not silent_layers(two)
@@ -120,8 +124,9 @@ def test_processes_give_the_same_and_go_on_in_mid_episode() -> None:
     ],
 )
 def test_what_goes_wrong_in_a_process_is_told_at_home(fault: str, words: list[str]) -> None:
-    venv = make_vec(spec({"id": f"{__name__}:Odd", "args": {"fault": fault}}), 2, 7,
-                    how="processes")  # fmt: skip
+    venv = make_vec(
+        spec({"id": f"{__name__}:Odd", "args": {"fault": fault}}), 2, 7, how="processes"
+    )
     children = [process.pid for process in venv.processes]
     try:
         venv.reset()
@@ -157,11 +162,13 @@ def test_a_copy_that_cannot_be_made_is_told_and_the_others_end(
 def training(tmp_path: Any, **more: Any) -> OneRun:
     simulator = more.pop("simulator", {"id": f"{__name__}:Odd"})
     values = {
-        "schema": 1, "name": "x", "simulator": simulator,
+        "schema": 1,
+        "name": "x",
+        "simulator": simulator,
         "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
         "train": {"steps": 128, "n_envs": 2, **more},
         "tracking": {"mlflow": None, "tensorboard": False},
-    }  # fmt: skip
+    }
     return OneRun(tmp_path, ExperimentSpec.model_validate(values), RlWorkload())
 
 
@@ -187,8 +194,8 @@ def test_the_fastest_way_is_measured_once_and_kept(
         asked.append((how, round(limit_s, 3)))
         return speeds[how]
 
-    monkeypatch.setattr(copies, "_rate", rate)
-    monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "_rate", rate)
+    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     one = training(tmp_path, simulator={"id": "cstr"})
     assert one.phase(Phase.TRAIN).summary["parameters"]["copies"] == "processes"
     assert asked == [("one-by-one", 0.1), ("one-by-one", 1.0), ("processes", 1.0)]
@@ -219,13 +226,13 @@ def test_ways_that_a_measurement_may_choose_among_give_the_same_numbers(name: st
     own = {name for name in names("simulators") if name in WORLDS}
     assert own == set(names("simulators")) - {"external"}  # a program has its own process already
     ways: list[Way] = ["one-by-one", "processes"]
-    one, other = (copies.trace(spec(WORLDS[name]), 3, how, 250) for how in ways)
+    one, other = (vec_mode.trace(spec(WORLDS[name]), 3, how, 250) for how in ways)
     assert one is not None and one == other
 
 
 def test_a_world_with_shared_random_numbers_is_stepped_by_the_rule() -> None:
-    assert copies.trace(spec({"id": f"{__name__}:Lucky"}), 2, "one-by-one", 3) is None
-    assert copies.trace(spec({"id": f"{__name__}:Odd"}), 2, "one-by-one", 3) is not None
+    assert vec_mode.trace(spec({"id": f"{__name__}:Lucky"}), 2, "one-by-one", 3) is None
+    assert vec_mode.trace(spec({"id": f"{__name__}:Odd"}), 2, "one-by-one", 3) is not None
 
 
 @pytest.mark.heavy
@@ -235,12 +242,12 @@ def test_no_speed_changes_what_is_trained(
 ) -> None:
     """Whatever a loaded machine measures: the same policy from the same file and seed."""
     ways = get_args(Way)
-    monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     weights: set[bytes] = set()
     chosen: list[str] = []
     for fast in ways:
         speeds = {how: 80.0 if how == fast else 1.0 for how in ways}
-        monkeypatch.setattr(copies, "_rate", lambda *given, s=speeds: s[given[2]])
+        monkeypatch.setattr(vec_mode, "_rate", lambda *given, s=speeds: s[given[2]])
         one = training(tmp_path / fast, simulator={"id": world}, steps=512, checkpoint_every=128)
         outcome = one.phase(Phase.TRAIN)
         weights.add(one.contents(outcome)["policy_final.safetensors"])
@@ -252,17 +259,17 @@ def test_no_speed_changes_what_is_trained(
 @pytest.mark.heavy
 def test_copies_that_wait_are_faster_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real measurement: four copies that do nothing but wait, for a long training."""
-    monkeypatch.setattr(copies, "MEASURE_S", 1.0)
-    monkeypatch.setattr(copies, "COMPARED_STEPS", 3)
-    monkeypatch.setattr(copies.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(vec_mode, "MEASURE_S", 1.0)
+    monkeypatch.setattr(vec_mode, "COMPARED_STEPS", 3)
+    monkeypatch.setattr(vec_mode.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.05}})
-    found = copies._fastest(slow, 4, 1_000_000)
+    found = vec_mode._fastest(slow, 4, 1_000_000)
     assert found.how == "processes"
     assert set(found.steps_per_s) == {"one-by-one", "processes"}
-    assert copies._fastest(slow, 4, 100) == Copies(how="one-by-one")  # not worth a measurement
+    assert vec_mode._fastest(slow, 4, 100) == Copies(how="one-by-one")  # not worth a measurement
 
 
 def test_a_rate_is_that_of_all_copies() -> None:
     slow = spec({"id": f"{__name__}:Odd", "args": {"pause_s": 0.01}})
-    assert 0 < copies._rate(slow, 2, "one-by-one", 0.05) < 100
+    assert 0 < vec_mode._rate(slow, 2, "one-by-one", 0.05) < 100
     assert json.loads(Copies(how="processes").to_bytes())["how"] == "processes"

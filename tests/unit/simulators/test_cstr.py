@@ -34,9 +34,12 @@ def test_one_interval_agrees_with_scipy_everywhere_also_in_an_ignition() -> None
         cr, tr, tc = rng.uniform(0.5, 9.9), rng.uniform(290, 399), rng.uniform(250, 350)
         span = float(rng.choice([0.25, 0.5, 1.0]))
         exact = odeint(
-            lambda y, _t, tc=tc: derivatives(y[0], y[1], tc), [cr, tr], [0, span],
-            rtol=1e-12, atol=1e-12,
-        )[-1]  # fmt: skip
+            lambda y, _t, tc=tc: derivatives(y[0], y[1], tc),
+            [cr, tr],
+            [0, span],
+            rtol=1e-12,
+            atol=1e-12,
+        )[-1]
         assert integrate(cr, tr, tc, span) == pytest.approx(tuple(exact), abs=1e-6)
 
 
@@ -58,9 +61,12 @@ def test_a_whole_episode_agrees_with_scipy_under_both_coolant_rules(rule: str) -
         for interval in range(2):
             acting = new if rule == "held" or interval == 0 else tc
             state = odeint(
-                lambda y, _t, u=acting: derivatives(y[0], y[1], u), state, [0, 0.5],
-                rtol=1e-11, atol=1e-11,
-            )[-1]  # fmt: skip
+                lambda y, _t, u=acting: derivatives(y[0], y[1], u),
+                state,
+                [0, 0.5],
+                rtol=1e-11,
+                atol=1e-11,
+            )[-1]
         tc = new
         assert (info["state_Cr"], info["state_Tr"]) == pytest.approx(tuple(state), abs=1e-5)
         assert info["state_Tc"] == pytest.approx(tc)

@@ -13,7 +13,7 @@ import pytest
 from drillyard.errors import ConfigError
 from drillyard.metrics.step_csv import step_logs
 from drillyard.simulators.make import make_vec
-from drillyard.simulators.vector import load_vec_state, silent_layers, vec_state
+from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_state
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.wrapper_order import check_wrappers
 
@@ -48,10 +48,13 @@ def files() -> dict[str, str]:
 
 def test_the_headers_are_those_that_other_tools_read(files: dict[str, str]) -> None:
     heads = {name: text.splitlines()[0] for name, text in files.items()}
-    seen = ("hour_sin,hour_cos,year_sin,year_cos,outdoor,sun,indoor,people,comfort_low,"
-            "comfort_high,heating,cooling")  # fmt: skip
-    monitor = (f"timestep,month,day,hour,{seen},time (seconds),reward,power_penalty,"
-               "comfort_penalty,done")  # fmt: skip
+    seen = (
+        "hour_sin,hour_cos,year_sin,year_cos,outdoor,sun,indoor,people,comfort_low,"
+        "comfort_high,heating,cooling"
+    )
+    monitor = (
+        f"timestep,month,day,hour,{seen},time (seconds),reward,power_penalty,comfort_penalty,done"
+    )
     for copy in (1, 2):
         assert heads.pop(f"building-res{copy}/monitor.csv") == monitor
         assert heads.pop(f"building-res{copy}/monitor_normalized.csv") == monitor
@@ -96,14 +99,27 @@ def test_the_numbers_are_those_of_the_simulator(files: dict[str, str]) -> None:
 
 
 def test_a_simulator_without_a_calendar_or_penalties_has_the_other_columns() -> None:
-    venv = make_vec(world(id="cstr", wrappers=[{"name": "csv_logger", "args": {
-        "files": ["monitor", "states"], "step_seconds": 60}}]), 1, 0)  # fmt: skip
+    venv = make_vec(
+        world(
+            id="cstr",
+            wrappers=[
+                {
+                    "name": "csv_logger",
+                    "args": {"files": ["monitor", "states"], "step_seconds": 60},
+                }
+            ],
+        ),
+        1,
+        0,
+    )
     venv.reset()
     found = dict(step_logs(play(venv, 91), "drillyard/Cstr-v0", 0.0))
     assert list(found) == [
-        "drillyard-Cstr-v0-res1/monitor.csv", "drillyard-Cstr-v0-res1/monitor_normalized.csv",
-        "drillyard-Cstr-v0-res1/progress.csv", "states.csv",
-    ]  # fmt: skip
+        "drillyard-Cstr-v0-res1/monitor.csv",
+        "drillyard-Cstr-v0-res1/monitor_normalized.csv",
+        "drillyard-Cstr-v0-res1/progress.csv",
+        "states.csv",
+    ]
     monitor = found["drillyard-Cstr-v0-res1/monitor.csv"]
     assert monitor.splitlines()[0] == "timestep,Tr,Cr,Cref,Tc,Tc_adjust,time (seconds),reward,done"
     row = table(found["drillyard-Cstr-v0-res1/progress.csv"])[0]

@@ -15,18 +15,21 @@ from drillyard.evaluation.episodes import plan
 from drillyard.learners.curriculum import Curriculum
 from drillyard.learners.evaluator import Score
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
-from drillyard.simulators.vector import set_lesson
+from drillyard.simulators.vec_state import set_lesson
 from drillyard.spec.curriculum import CurriculumSpec
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 
 STAGES: list[dict[str, Any]] = [
     {"lesson": {"start": {"min": 45, "max": 55}}, "promote": {"mean_return": -20, "episodes": 3}},
-    {"lesson": {"start": {"min": 20, "max": 80}}, "promote": {"success_rate": 0.5, "episodes": 2},
-     "demote": {"mean_return": -100, "episodes": 2}},
+    {
+        "lesson": {"start": {"min": 20, "max": 80}},
+        "promote": {"success_rate": 0.5, "episodes": 2},
+        "demote": {"mean_return": -100, "episodes": 2},
+    },
     {"promote": {"steps": 100}},
     {"lesson": {"start": {"values": [0, 100]}}},
-]  # fmt: skip
+]
 
 
 def curriculum(stages: Any = STAGES) -> CurriculumSpec:
@@ -84,11 +87,16 @@ def test_the_lesson_of_a_stage_is_drawn_from_the_next_episode_on(how: Any) -> No
 
 
 def test_an_evaluation_is_on_the_last_stage() -> None:
-    spec = ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "train": {"steps": 10}, "learner": {"algorithm": "ppo"},
-        "simulator": {"id": "simple-adder", "curriculum": {"stages": STAGES}},
-        "evaluate": {"episodes": 4},
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "train": {"steps": 10},
+            "learner": {"algorithm": "ppo"},
+            "simulator": {"id": "simple-adder", "curriculum": {"stages": STAGES}},
+            "evaluate": {"episodes": 4},
+        }
+    )
     assert [p.options["start"] for p in plan(spec)] == [0, 100, 0, 100]
 
 
@@ -99,12 +107,14 @@ def test_an_evaluation_is_on_the_last_stage() -> None:
         ([{"lesson": {}}, {}], ["stage 0", "no `promote`"]),
         ([STAGES[0], STAGES[0]], ["stage 1", "the last"]),
         ([{**STAGES[0], "demote": {"mean_return": -50}}, {}], ["the first"]),
-        ([STAGES[0], {"promote": {"mean_return": 1}, "demote": {"mean_return": 2}}, {}],
-         ["demotes at 2"]),
+        (
+            [STAGES[0], {"promote": {"mean_return": 1}, "demote": {"mean_return": 2}}, {}],
+            ["demotes at 2"],
+        ),
         ([STAGES[0], {"demote": {"steps": 5}}], ["steps alone"]),
         ([{"promote": {"steps": 5, "mean_return": 1}}, {}], ["exactly one"]),
     ],
-)  # fmt: skip
+)
 def test_stages_that_make_no_sense_are_refused(stages: Any, words: list[str]) -> None:
     with pytest.raises(ValidationError) as caught:
         curriculum(stages)
@@ -164,9 +174,9 @@ def test_keys_of_info_become_metrics_of_an_episode(how: str, value: float) -> No
 
 def test_a_key_that_is_not_there_is_said() -> None:
     for key, words in (("guage", "'gauge'"), ("name", "finite number")):
-        env = make_env(SimulatorSpec.model_validate(
-            {"id": f"{__name__}:Gauge", "metrics": {key: "mean"}}
-        ))  # fmt: skip
+        env = make_env(
+            SimulatorSpec.model_validate({"id": f"{__name__}:Gauge", "metrics": {key: "mean"}})
+        )
         env.reset()
         with pytest.raises(RunFailed) as caught:
             env.step(0)

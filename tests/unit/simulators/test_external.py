@@ -22,15 +22,22 @@ from tests.helpers.patience import PATIENCE_S
 
 WORLD = Path(__file__).parents[2] / "helpers" / "external_world.py"
 AGENT = {
-    "observes": {"x": {"min": -20, "max": 20}}, "acts": {"push": {"min": -1, "max": 1}},
-    "reward": "-abs(x)", "resets": ["x"],
-}  # fmt: skip
+    "observes": {"x": {"min": -20, "max": 20}},
+    "acts": {"push": {"min": -1, "max": 1}},
+    "reward": "-abs(x)",
+    "resets": ["x"],
+}
 
 
 def spec(tmp_path: Path, *words: str, **args: Any) -> SimulatorSpec:
     command = [sys.executable, str(WORLD), *words]
-    given = {"command": command, "start_timeout_s": PATIENCE_S, "step_timeout_s": PATIENCE_S,
-             "environment": {"FAULTS": str(tmp_path / "happened")}, **args}  # fmt: skip
+    given = {
+        "command": command,
+        "start_timeout_s": PATIENCE_S,
+        "step_timeout_s": PATIENCE_S,
+        "environment": {"FAULTS": str(tmp_path / "happened")},
+        **args,
+    }
     return SimulatorSpec.model_validate({"id": "external", "args": given, "agent": AGENT})
 
 

@@ -93,9 +93,13 @@ def guarded(folder: Path, way: str) -> dict[str, Any]:
     """What a program got from a guarded call that raises; it has made the call once."""
     (folder / "program.py").write_text(PROGRAM)
     done = subprocess.run(
-        [sys.executable, "program.py", way], cwd=folder, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "program.py", way],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (folder / "calls.txt").read_text() == "called\n", "it was called again"
     return dict(json.loads(done.stdout))
@@ -160,9 +164,13 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_not_made_again(tmp_path: P
 
 def drillyard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "drillyard.cli.start", *words], cwd=folder, capture_output=True,
-        text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "drillyard.cli.start", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
 
 
 @pytest.mark.heavy

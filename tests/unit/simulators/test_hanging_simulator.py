@@ -59,10 +59,24 @@ def test_check_ends(tmp_path: Path, at: str, check_s: int, words: str) -> None:
     (tmp_path / "hangs.py").write_text(WORLD)
     (tmp_path / "exp.yaml").write_text(FILE)
     done = subprocess.run(
-        [sys.executable, "-m", "drillyard.cli.start", "check", "exp.yaml", "--json",
-         "--set", f"simulator.args.at={at}", "--set", f"budget.check_s={check_s}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "drillyard.cli.start",
+            "check",
+            "exp.yaml",
+            "--json",
+            "--set",
+            f"simulator.args.at={at}",
+            "--set",
+            f"budget.check_s={check_s}",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     answer = json.loads(done.stdout)  # nothing that the simulator printed is in it
     errors = [f for f in answer["findings"] if f["severity"] == "error"]
     assert len(errors) == bool(words)

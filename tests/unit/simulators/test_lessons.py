@@ -89,8 +89,13 @@ def test_evaluation_goes_through_values_in_order() -> None:
     lesson = {"a": {"values": [1, 2, 3]}, "b": {"values": ["x", "y"]}, "c": {"min": 0, "max": 1}}
     drawn = [draw_in_order(lesson, 1, e) for e in range(12)]
     assert [(d["a"], d["b"]) for d in drawn[:6]] == [
-        (1, "x"), (2, "x"), (3, "x"), (1, "y"), (2, "y"), (3, "y"),
-    ]  # fmt: skip
+        (1, "x"),
+        (2, "x"),
+        (3, "x"),
+        (1, "y"),
+        (2, "y"),
+        (3, "y"),
+    ]
     assert len({d["c"] for d in drawn}) == 12
     assert drawn == [draw_in_order(lesson, 1, e) for e in range(12)]
 

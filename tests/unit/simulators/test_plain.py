@@ -111,12 +111,14 @@ def test_states_are_scaled_clipped_and_counted() -> None:
 
 
 def test_actions_are_ranges_changes_or_choices() -> None:
-    env = cart(acts={
-        "a": {"min": 0, "max": 4},
-        "b": {"min": 0, "max": 1, "change": 0.25},
-        "x": {"min": 0, "max": 100, "change": 10},
-        "c": {"min": 0, "max": 1, "change": 0.25, "start": 0.9},
-    })  # fmt: skip
+    env = cart(
+        acts={
+            "a": {"min": 0, "max": 4},
+            "b": {"min": 0, "max": 1, "change": 0.25},
+            "x": {"min": 0, "max": 100, "change": 10},
+            "c": {"min": 0, "max": 1, "change": 0.25, "start": 0.9},
+        }
+    )
     env.reset(options={"x": 5})
     for _ in range(2):
         env.step(np.array([0.0, 1.0, 1.0, 7.0], np.float32))

@@ -49,12 +49,17 @@ class Drawing(gym.Env[Any, Any]):
 
 
 def experiment(**more: Any) -> ExperimentSpec:
-    return ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "simulator": {"id": "CartPole-v1"},
-        "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
-        "train": {"steps": 256, "n_envs": 2, "checkpoint_every": 100_000},
-        "tracking": {"mlflow": None, "tensorboard": False}, **more,
-    })  # fmt: skip
+    return ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "simulator": {"id": "CartPole-v1"},
+            "learner": {"algorithm": "ppo", "args": {"n_steps": 32, "batch_size": 32}},
+            "train": {"steps": 256, "n_envs": 2, "checkpoint_every": 100_000},
+            "tracking": {"mlflow": None, "tensorboard": False},
+            **more,
+        }
+    )
 
 
 def beginnings(seed: int, n: int, how: Way = "one-by-one", streams: int = STREAMS) -> list[bytes]:
@@ -144,9 +149,10 @@ def test_a_training_is_that_of_plain_stable_baselines3_with_matching_seeds(
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     spec = experiment(
-        simulator={"id": "cstr"}, seeds=[7],
+        simulator={"id": "cstr"},
+        seeds=[7],
         train={"steps": 256, "n_envs": 2, "checkpoint_every": 100_000, "copies": how},
-    )  # fmt: skip
+    )
     assert spec.simulator is not None
     world = spec.simulator
     one = OneRun(tmp_path, spec, RlWorkload())
@@ -167,9 +173,12 @@ def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path:
         spec = experiment(name=name, seeds=[1, 2])
         mailbox = Mailbox(open_store(str(tmp_path)), name)
         record = ExperimentRecord(
-            name=name, spec=spec.model_dump(mode="json"), identity="x", created_at=0.0,
+            name=name,
+            spec=spec.model_dump(mode="json"),
+            identity="x",
+            created_at=0.0,
             streams=before,
-        )  # fmt: skip
+        )
         mailbox.write("experiment.json", record)
         submit.post(spec, mailbox, [submit.Trial(1, (1, 2, 3))])
         assert {mailbox.run(f"t0001-s{seed}").streams for seed in (1, 2, 3)} == {expected}

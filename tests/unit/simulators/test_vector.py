@@ -13,7 +13,7 @@ import pytest
 
 from drillyard.errors import ConfigError, CorruptObject, PluginError, SimulatorError
 from drillyard.simulators.make import make_env, make_vec
-from drillyard.simulators.vector import (
+from drillyard.simulators.vec_state import (
     freeze_normalisation,
     load_normalisation,
     load_vec_state,

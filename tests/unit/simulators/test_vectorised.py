@@ -13,14 +13,14 @@ from drillyard.errors import ConfigError, CorruptObject, SimulatorError
 from drillyard.simulators import cstr_compiled as columns
 from drillyard.simulators.cstr_physics import growth, integrate
 from drillyard.simulators.make import can_vectorise, make_vec
-from drillyard.simulators.vector import (
+from drillyard.simulators.sb3_vec_env import VectorisedEnv
+from drillyard.simulators.vec_state import (
     load_normalisation,
     load_vec_state,
     normalisation,
     silent_layers,
     vec_state,
 )
-from drillyard.simulators.vector_env import VectorisedEnv
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 
@@ -40,9 +40,12 @@ WORLDS = {
     "adder": {"id": "simple-adder", "lesson": {"start": {"min": 0, "max": 100, "int": True}}},
     "adder-box": {"id": "simple-adder", "args": {"actions": "box"}},
     "cartpole": {"id": "CartPole-v1", "lesson": {"low": -0.1, "high": 0.2}},
-    "building": {"id": "building", "args": {"days": 1, "reward": "exponential"},
-                 "lesson": {"day": {"min": 0, "max": 364, "int": True}}},
-}  # fmt: skip
+    "building": {
+        "id": "building",
+        "args": {"days": 1, "reward": "exponential"},
+        "lesson": {"day": {"min": 0, "max": 364, "int": True}},
+    },
+}
 
 
 def spec(values: dict) -> SimulatorSpec:
@@ -62,9 +65,10 @@ def flat(value: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", WORLDS)
 def test_at_once_is_as_one_after_the_other(name: str) -> None:
     n = 9
-    one, all_ = make_vec(spec(WORLDS[name]), n, 5), make_vec(
-        spec(WORLDS[name]), n, 5, how="vectorised"
-    )  # fmt: skip
+    one, all_ = (
+        make_vec(spec(WORLDS[name]), n, 5),
+        make_vec(spec(WORLDS[name]), n, 5, how="vectorised"),
+    )
     assert isinstance(all_, VectorisedEnv)
     assert flat(one.reset()) == pytest.approx(flat(all_.reset()), abs=1e-7)
     rng, ended = np.random.default_rng(1), 0
@@ -149,11 +153,15 @@ def test_what_stands_around_a_copy_needs_copies() -> None:
     assert not can_vectorise(spec({"id": "Pendulum-v1"}))
 
     def experiment(n_envs: int, **more: Any) -> ExperimentSpec:
-        return ExperimentSpec.model_validate({
-            "schema": 1, "name": "x", "simulator": {"id": more.pop("id", "cstr")},
-            "learner": {"algorithm": "ppo", "args": {"n_steps": 64}},
-            "train": {"steps": 5000, "n_envs": n_envs, **more},
-        })  # fmt: skip
+        return ExperimentSpec.model_validate(
+            {
+                "schema": 1,
+                "name": "x",
+                "simulator": {"id": more.pop("id", "cstr")},
+                "learner": {"algorithm": "ppo", "args": {"n_steps": 64}},
+                "train": {"steps": 5000, "n_envs": n_envs, **more},
+            }
+        )
 
     def choice(*args: Any, **more: Any) -> Any:
         return RlWorkload().freeze(experiment(*args, **more), 1).get("vectorised")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from drillyard.mailbox.records import Claim
+from drillyard.simulators.batch_protocol import OneOf
 from drillyard.simulators.make import make_env, make_vec
-from drillyard.simulators.vectorised import OneOf
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import step_marker
 from drillyard.system.clock import SYSTEM

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.make import make_env, make_vec, raw_world
-from drillyard.simulators.vector import load_vec_state, silent_layers, vec_state
+from drillyard.simulators.vec_state import load_vec_state, silent_layers, vec_state
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
@@ -31,13 +31,16 @@ class Plant(gym.Env):
             {"b": spaces.Box(low, 10.0, (1,), np.float32), "a": spaces.Discrete(3)}
         )
         self.action_space = {
-            "floats": spaces.Dict({"y": spaces.Box(0, 4, (2,), np.float32),
-                                   "x": spaces.Box(-1, 1, (1,), np.float32)}),
-            "integers": spaces.Tuple((spaces.Discrete(3, start=5),
-                                      spaces.Box(-10, 10, (1,), np.int32))),
-            "mixed": spaces.Dict({"y": spaces.Box(0, 4, (2,), np.float32),
-                                  "n": spaces.Discrete(2)}),
-        }[actions]  # fmt: skip
+            "floats": spaces.Dict(
+                {"y": spaces.Box(0, 4, (2,), np.float32), "x": spaces.Box(-1, 1, (1,), np.float32)}
+            ),
+            "integers": spaces.Tuple(
+                (spaces.Discrete(3, start=5), spaces.Box(-10, 10, (1,), np.int32))
+            ),
+            "mixed": spaces.Dict(
+                {"y": spaces.Box(0, 4, (2,), np.float32), "n": spaces.Discrete(2)}
+            ),
+        }[actions]
         self.told: list[Any] = []
         self.at, self.n = 0.0, 0
 
@@ -79,10 +82,16 @@ def by(name: str, **args: Any) -> dict[str, Any]:
 
 FLAT = "flatten_observation"
 ALL = [
-    by("reward_terms", weights={"near": 1.0, "cost": 0.5}), by("reward_scale", factor=0.1),
-    "flatten_action", "rescale_action", by("discretise_action", bins=3), FLAT,
-    "rescale_observation", "time_aware", by("history", n=3),
-]  # fmt: skip
+    by("reward_terms", weights={"near": 1.0, "cost": 0.5}),
+    by("reward_scale", factor=0.1),
+    "flatten_action",
+    "rescale_action",
+    by("discretise_action", bins=3),
+    FLAT,
+    "rescale_observation",
+    "time_aware",
+    by("history", n=3),
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
@@ -144,8 +153,10 @@ def test_rewards() -> None:
 
     assert paid() == -1.0
     assert paid(by("reward_terms", weights={"near": 2.0})) == -6.0
-    assert paid(by("reward_terms", weights={"cost": 1.0}), by("reward_scale", factor=3,
-                                                              shift=1)) == 7.0  # fmt: skip
+    assert (
+        paid(by("reward_terms", weights={"cost": 1.0}), by("reward_scale", factor=3, shift=1))
+        == 7.0
+    )
     with pytest.raises(ConfigError, match="no such reward term") as caught:
         paid(by("reward_terms", weights={"nera": 1.0}))
     assert "'near'" in str(caught.value.hint)
@@ -154,16 +165,23 @@ def test_rewards() -> None:
 def test_baselines_keep_the_task_and_lose_what_is_for_the_learner() -> None:
     spec = plant(by("time_limit", max_episode_steps=4), *ALL, "normalize")
     assert [w.name for w in raw_world(spec).wrappers] == [
-        "time_limit", "reward_terms", "reward_scale",
-    ]  # fmt: skip
+        "time_limit",
+        "reward_terms",
+        "reward_scale",
+    ]
 
 
 def test_a_baseline_is_checked_against_what_it_will_see() -> None:
-    spec = ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "learner": {"algorithm": "ppo"}, "train": {"steps": 4096},
-        "simulator": {"id": "cstr", "wrappers": ["time_aware", by("history", n=3)]},
-        "baselines": ["p-controller"],
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "learner": {"algorithm": "ppo"},
+            "train": {"steps": 4096},
+            "simulator": {"id": "cstr", "wrappers": ["time_aware", by("history", n=3)]},
+            "baselines": ["p-controller"],
+        }
+    )
     said = {f.subject: f.message for f in RlWorkload().check(spec, None)}
     assert said["baselines"] == "p-controller can act here"
 

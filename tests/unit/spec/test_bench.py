@@ -26,15 +26,20 @@ def written(folder: Path, bench: str) -> Path:
 
 
 def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
-    file = written(tmp_path, "algorithms: [ppo, {algorithm: a2c, args: {gamma: 0.9}}]\n"
-                   "  simulators: [CartPole-v1, MountainCarContinuous-v0]")  # fmt: skip
+    file = written(
+        tmp_path,
+        "algorithms: [ppo, {algorithm: a2c, args: {gamma: 0.9}}]\n"
+        "  simulators: [CartPole-v1, MountainCarContinuous-v0]",
+    )
     spec = load(file).spec
     assert spec.study is not None
     assert spec.study.chooser == "list"
     assert [e["label"] for e in spec.study.experiments] == [
-        "ppo on CartPole-v1", "a2c on CartPole-v1", "ppo on MountainCarContinuous-v0",
+        "ppo on CartPole-v1",
+        "a2c on CartPole-v1",
+        "ppo on MountainCarContinuous-v0",
         "a2c on MountainCarContinuous-v0",
-    ]  # fmt: skip
+    ]
     last = spec.study.experiments[3]
     assert last["simulator"]["id"] == "MountainCarContinuous-v0"
     assert last["learner"]["args"]["gamma"] == 0.9
@@ -43,12 +48,13 @@ def test_every_algorithm_on_every_simulator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bench", "said"),
     [
-        ("algorithms: []", "bench.algorithms"), ("algos: [ppo]", "bench.algos"),
+        ("algorithms: []", "bench.algorithms"),
+        ("algos: [ppo]", "bench.algos"),
         ("algorithms: [ppo]", "bench.simulators"),
         ("{algorithms: [ppo, 3], simulators: [CartPole-v1]}", "bench.algorithms[1]"),
         ("{algorithms: [ppo, ppo], simulators: [CartPole-v1]}", "each once"),
     ],
-)  # fmt: skip
+)
 def test_refused_with_its_place(tmp_path: Path, bench: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, bench))

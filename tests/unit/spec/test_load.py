@@ -72,13 +72,22 @@ def test_a_record_loads_again(tmp_path):
     loaded = load(tmp_path / "a.yaml")
     again = load_resolved(
         json.loads(loaded.spec.model_dump_json(by_alias=True)),
-        folder=tmp_path, provenance=loaded.provenance, text=loaded.text,
-    )  # fmt: skip
+        folder=tmp_path,
+        provenance=loaded.provenance,
+        text=loaded.text,
+    )
     assert again.spec == loaded.spec
     assert again.provenance == loaded.provenance
     with pytest.raises(ConfigError, match=r"experiment.json.*train.steps"):
-        load_resolved({"name": "x", "simulator": {"id": "cstr"}, "train": {"steps": 0},
-                       "learner": {"algorithm": "ppo"}}, folder=tmp_path)  # fmt: skip
+        load_resolved(
+            {
+                "name": "x",
+                "simulator": {"id": "cstr"},
+                "train": {"steps": 0},
+                "learner": {"algorithm": "ppo"},
+            },
+            folder=tmp_path,
+        )
 
 
 def test_errors_of_others_are_located(tmp_path):
@@ -128,8 +137,10 @@ def test_several_errors_at_once(tmp_path):
     with pytest.raises(ConfigErrors) as caught:
         load(tmp_path / "a.yaml")
     assert [(e.line, e.field) for e in caught.value.errors] == [
-        (5, "seeds[0]"), (6, "backends"), (7, "evaluat")
-    ]  # fmt: skip
+        (5, "seeds[0]"),
+        (6, "backends"),
+        (7, "evaluat"),
+    ]
     assert "'evaluate'" in str(caught.value.errors[2].hint)
 
 

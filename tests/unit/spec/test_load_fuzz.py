@@ -8,27 +8,85 @@ from drillyard.errors import UserError
 from drillyard.spec.load import load
 
 KEYS = st.sampled_from(
-    ["name", "simulator", "learner", "train", "evaluate", "seeds", "baselines", "backend",
-     "backends", "resources", "budget", "store", "tracking", "parameters", "id", "args", "lesson",
-     "wrappers", "algorithm", "steps", "episodes", "n_envs", "every", "const_args", "tunables",
-     "required_args", "tunable_params", "url", "mlflow", "requirements", "report", "units", "algo",
-     "preset", "policy", "callbacks", "params", "learning_rate", "policy_kwargs",
-     "include_tunables"]
-)  # fmt: skip
+    [
+        "name",
+        "simulator",
+        "learner",
+        "train",
+        "evaluate",
+        "seeds",
+        "baselines",
+        "backend",
+        "backends",
+        "resources",
+        "budget",
+        "store",
+        "tracking",
+        "parameters",
+        "id",
+        "args",
+        "lesson",
+        "wrappers",
+        "algorithm",
+        "steps",
+        "episodes",
+        "n_envs",
+        "every",
+        "const_args",
+        "tunables",
+        "required_args",
+        "tunable_params",
+        "url",
+        "mlflow",
+        "requirements",
+        "report",
+        "units",
+        "algo",
+        "preset",
+        "policy",
+        "callbacks",
+        "params",
+        "learning_rate",
+        "policy_kwargs",
+        "include_tunables",
+    ]
+)
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["cstr", "ppo", "local", "$x", "${env:HOME}", "$name", "a:b", "..", "x/y",
-                       "http://u:p@h", "1e3", "auto", "sac", "random"])
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        [
+            "cstr",
+            "ppo",
+            "local",
+            "$x",
+            "${env:HOME}",
+            "$name",
+            "a:b",
+            "..",
+            "x/y",
+            "http://u:p@h",
+            "1e3",
+            "auto",
+            "sac",
+            "random",
+        ]
+    )
+)
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=12,
 )
 BASE = {
-    "name": "x", "simulator": {"id": "cstr"}, "learner": {"algorithm": "ppo"},
+    "name": "x",
+    "simulator": {"id": "cstr"},
+    "learner": {"algorithm": "ppo"},
     "train": {"steps": 10_000},
-}  # fmt: skip
+}
 
 
 def check(folder, tree):

@@ -16,7 +16,7 @@ from drillyard.runs.identity import difference, parts
 from drillyard.runs.submit import plain, post
 from drillyard.spec.binding import bind, bound, bound_tree, child_parameters, run_parameters
 from drillyard.spec.load import load, load_resolved
-from drillyard.tracking.facts import run_params
+from drillyard.tracking.params_and_tags import run_params
 
 MOCK = "workload: mock\n"
 GROUP = """\
@@ -44,15 +44,16 @@ def test_only_what_is_declared(tmp_path: Path) -> None:
     file = write(tmp_path, "parameters: {const_args: {a: 1}, required_args: [b, a]}\n")
     assert given(file, globals_=["{b: 2, c: 3}"]) == {**ALWAYS, "a": 1, "b": 2}
     assert given(file, globals_=["{b: 2, a: 5}", "{b: 4}"], values={"a": "6"}) == {
-        **ALWAYS, "a": 6, "b": 4,
-    }  # fmt: skip
+        **ALWAYS,
+        "a": 6,
+        "b": 4,
+    }
 
 
 def test_dashes_and_types_of_the_command_line(tmp_path: Path) -> None:
     file = write(tmp_path, "parameters: {required_args: [my_a, b, c, d]}\n")
     line = {"my-a": "1", "b": "1e-3", "c": "yes", "d": "[1, x]"}
-    assert given(file, values=line) == {**ALWAYS, "my_a": 1, "b": 0.001, "c": "yes",
-                                        "d": [1, "x"]}  # fmt: skip
+    assert given(file, values=line) == {**ALWAYS, "my_a": 1, "b": 0.001, "c": "yes", "d": [1, "x"]}
 
 
 def test_all_missing_ones_in_one_error(tmp_path: Path) -> None:
@@ -90,8 +91,14 @@ def test_nothing_wins_silently_over_a_tunable(
         load(file, **options)
     assert caught.value.file == where
     assert "--tunable lr=" in str(caught.value.hint)
-    inactive = {**options, "sets": [*options.get("sets", []), "parameters.tunable_params=[]",
-                                    "parameters.required_args=[lr]"]}  # fmt: skip
+    inactive = {
+        **options,
+        "sets": [
+            *options.get("sets", []),
+            "parameters.tunable_params=[]",
+            "parameters.required_args=[lr]",
+        ],
+    }
     assert given(file, **inactive)["lr"] == 7
 
 
@@ -104,16 +111,25 @@ def test_nothing_wins_silently_over_a_tunable(
         ({"tunables": ["lr"]}, "is not name=value", ""),
         ({"sets": ["parameters.tunable_params=[nte]"]}, "no such group", "did you mean 'net'"),
         ({"sets": ["parameters.tunable_params=['$a']"]}, "not in tunable_params_map", ""),
-        ({"sets": ["parameters.tunable_params=[]", "parameters.const_args={x: $lr}"]},
-         "of the group 'net', which is not active", "tunable_params"),
-        ({"sets": ["parameters.tunable_params=['$whihc']"],
-          "globals_": ["{tunable_params_map: {which: [net]}}"]}, "not in", "'which'"),
+        (
+            {"sets": ["parameters.tunable_params=[]", "parameters.const_args={x: $lr}"]},
+            "of the group 'net', which is not active",
+            "tunable_params",
+        ),
+        (
+            {
+                "sets": ["parameters.tunable_params=['$whihc']"],
+                "globals_": ["{tunable_params_map: {which: [net]}}"],
+            },
+            "not in",
+            "'which'",
+        ),
         ({"sets": ["parameters.include_tunables=[nope.yaml]"]}, "'nope.yaml' no such file", ""),
         ({"sets": ["parameters.per_run=[]"]}, "is written by drillyard", "delete it"),
         ({"globals_": ["{trial_id: 3}"]}, "is given by each run", ""),
         ({"values": {"seed": "3"}}, "is given by each run", "seeds: [1, 2]"),
     ],
-)  # fmt: skip
+)
 def test_refusals(tmp_path: Path, options: dict[str, Any], message: str, hint: str) -> None:
     file = write(tmp_path, f"parameters:\n  tunable_params: [net]\n{GROUP}")
     with pytest.raises(ConfigError, match=message) as caught:
@@ -127,8 +143,9 @@ def test_a_tunable_that_cannot_be_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="its default 0 is out of range") as caught:
         load(write(tmp_path, text))
     assert (caught.value.line, caught.value.field) == (
-        7, "parameters.tunables.net.params.width.default"
-    )  # fmt: skip
+        7,
+        "parameters.tunables.net.params.width.default",
+    )
     with pytest.raises(ConfigError, match="unknown key 'rang'") as caught:
         load(write(tmp_path, text.replace("range: [1", "rang: [1").replace(": 0}", ": 1}")))
     assert "'range'" in str(caught.value.hint)
@@ -159,9 +176,16 @@ def test_references_to_the_run_and_to_tunables(tmp_path: Path) -> None:
     found = given(file, seed=7, trial=3)
     nested = {"deep": [7, {"text": "s7-0.5", "dollar": "$seed"}]}
     assert found == {
-        "experiment_id": "exp", "trial_id": 3, "trial_runner_id": 1, "seed": 7, "lr": 0.5,
-        "width": 64, "folder": "/storage/exp/3/", "nested": nested, "again": nested,
-    }  # fmt: skip
+        "experiment_id": "exp",
+        "trial_id": 3,
+        "trial_runner_id": 1,
+        "seed": 7,
+        "lr": 0.5,
+        "width": 64,
+        "folder": "/storage/exp/3/",
+        "nested": nested,
+        "again": nested,
+    }
     assert given(file, seed=0)["nested"]["deep"][0] == 0  # seed 0 is a seed
     loaded = load(file)
     assert loaded.provenance["parameters.const_args.nested.deep"] == "exp.yaml:7"
@@ -191,16 +215,23 @@ def test_a_run_is_bound_on_the_worker(tmp_path: Path) -> None:
         f"parameters:\n  tunable_params: [net]\n{GROUP}",
     )
     spec = load(file).spec
-    run = RunRecord(run="t0002-s4", experiment="exp", seed=4, trial=2,
-                    parameters=run_parameters(spec, run="t0002-s4", seed=4, trial=2,
-                                              assignment={"lr": "0.125", "width": 8}))  # fmt: skip
+    run = RunRecord(
+        run="t0002-s4",
+        experiment="exp",
+        seed=4,
+        trial=2,
+        parameters=run_parameters(
+            spec, run="t0002-s4", seed=4, trial=2, assignment={"lr": "0.125", "width": 8}
+        ),
+    )
     assert run.parameters["lr"] == 0.125
     there = bound(spec, run)
     assert there.learner is not None
     assert there.learner.args == {"learning_rate": 0.125, "policy_kwargs": {"net_arch": [8, 8]}}
     assert there.store[0].url == "./out/t0002-s4"
-    record = ExperimentRecord(name="exp", spec=json.loads(spec.model_dump_json()), identity="",
-                              created_at=0.0)  # fmt: skip
+    record = ExperimentRecord(
+        name="exp", spec=json.loads(spec.model_dump_json()), identity="", created_at=0.0
+    )
     assert bound_tree(record.spec, run)["store"][0]["url"] == "./out/t0002-s4"
     assert run_params(record, run, None)["learner.args.learning_rate"] == "0.125"
     with pytest.raises(ConfigError, match="out of range"):
@@ -289,15 +320,18 @@ def test_names_of_runs_hold_what_the_run_has(tmp_path: Path) -> None:
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "exp")
     post(loaded.spec, mailbox, plain(loaded.spec))
     assert [mailbox.run(f"t0001-s{s}").name for s in (0, 7)] == [
-        "exp-s0-0-lr0.25", "exp-s7-7-lr0.25"
-    ]  # fmt: skip
+        "exp-s0-0-lr0.25",
+        "exp-s7-7-lr0.25",
+    ]
 
 
 def test_globals_win_over_the_parent(tmp_path: Path) -> None:
     first, second, _ = children(
-        tmp_path, globals_=["{x: global, z: 0, experiment_id: other}"], values={"y": "line"},
+        tmp_path,
+        globals_=["{x: global, z: 0, experiment_id: other}"],
+        values={"y": "line"},
         tunables=["lr=0.25", "extra=5"],
-    )  # fmt: skip
+    )
     assert (first["x"], first["y"], first["lr"], first["z"]) == ("global", "line", 0.25, 0)
     assert first["own"] == "other/4-0"
     assert (second["z"], second["y"], second["extra"]) == (0, "line", 5)
@@ -310,8 +344,10 @@ def test_faults_of_children_are_told_with_file_and_line(tmp_path: Path) -> None:
         children(tmp_path, text)
     first, second = caught.value.errors
     assert (first.file, first.line, first.field) == (
-        "exp.yaml", 16, "children[0].parameters.required_args"
-    )  # fmt: skip
+        "exp.yaml",
+        16,
+        "children[0].parameters.required_args",
+    )
     assert first.message == "missing required parameters: a, b"
     assert (second.file, second.line, second.field) == ("exp.yaml", 18, "children[2].nam")
 
@@ -335,8 +371,12 @@ def test_child_parameters_of_a_file_s_content() -> None:
     child = {"parameters": {"const_args": {"a": 1, "b": 2, "c": 3}, "required_args": ["d"]}}
     parent = {"a": "parent", "b": "parent", "d": 4, "e": 5, "trial_id": 2}
     assert child_parameters(parent, child, {"b": "global"}) == {
-        "a": "parent", "b": "global", "c": 3, "d": 4, "trial_id": 2
-    }  # fmt: skip
+        "a": "parent",
+        "b": "global",
+        "c": 3,
+        "d": 4,
+        "trial_id": 2,
+    }
     with pytest.raises(ConfigError, match="missing required parameter: d"):
         child_parameters({}, child)
 

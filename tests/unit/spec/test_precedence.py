@@ -105,15 +105,19 @@ def test_references(file, monkeypatch):
     monkeypatch.setenv("D_STEPS", "4096")
     monkeypatch.setenv("D_KEY", "canary-value")
     file.write_text(
-        FILE.replace("args: {}", "args: {a: '$$5', b: 'x-${width}-y', api_key: '${env:D_KEY}', "
-                     "c: ['$width']}")
-        .replace("10_000", "${env:D_STEPS}")
-    )  # fmt: skip
+        FILE.replace(
+            "args: {}",
+            "args: {a: '$$5', b: 'x-${width}-y', api_key: '${env:D_KEY}', c: ['$width']}",
+        ).replace("10_000", "${env:D_STEPS}")
+    )
     loaded = load(file, values={"width": "3"})
     assert loaded.spec.simulator is not None and loaded.spec.train is not None
     assert loaded.spec.simulator.args == {
-        "a": "$5", "b": "x-3-y", "api_key": "${env:D_KEY}", "c": [3]
-    }  # fmt: skip
+        "a": "$5",
+        "b": "x-3-y",
+        "api_key": "${env:D_KEY}",
+        "c": [3],
+    }
     assert loaded.spec.train.steps == 4096
     assert loaded.provenance["train.steps"] == "exp.yaml:8 through ${env:D_STEPS}"
     assert "canary-value" not in loaded.spec.model_dump_json()
@@ -126,11 +130,12 @@ def test_references(file, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("$widht", "not declared"), ("${env:D_NOPE}", "no variable D_NOPE"),
+        ("$widht", "not declared"),
+        ("${env:D_NOPE}", "no variable D_NOPE"),
         ("${a.b}", "is no reference"),
         ("${env:D_SECRET}", "holds a secret"),
     ],
-)  # fmt: skip
+)
 def test_broken_references(file, monkeypatch, value, message):
     monkeypatch.setenv("D_SECRET", "sk-abcdefghijklmnopqrstuvwxyz")
     file.write_text(FILE.replace("args: {}", f"args: {{x: '{value}'}}"))

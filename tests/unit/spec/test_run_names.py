@@ -19,9 +19,13 @@ AT = 1_767_225_599.0  # 2025-12-31T23:59:59Z
 
 def spec(template: str | None, **changes: Any) -> ExperimentSpec:
     base: dict[str, Any] = {
-        "name": "exp", "simulator": {"id": "CartPole-v1"}, "learner": {"algorithm": "PPO"},
-        "train": {"steps": 200_000}, "seeds": [0, 52], "run_name": template,
-    }  # fmt: skip
+        "name": "exp",
+        "simulator": {"id": "CartPole-v1"},
+        "learner": {"algorithm": "PPO"},
+        "train": {"steps": 200_000},
+        "seeds": [0, 52],
+        "run_name": template,
+    }
     return ExperimentSpec.model_validate({**base, **changes})
 
 
@@ -66,11 +70,16 @@ def test_simulators_with_awkward_ids() -> None:
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{sed}", "no field {sed}"), ("{seed", "a brace"), ("{}", "no field"),
-        ("{seed!r}", "no field"), ("{seed:>99999999}", "no field"), ("{name.x}", "no field"),
-        ("same", "several runs the same"), ("", "is empty"),
+        ("{sed}", "no field {sed}"),
+        ("{seed", "a brace"),
+        ("{}", "no field"),
+        ("{seed!r}", "no field"),
+        ("{seed:>99999999}", "no field"),
+        ("{name.x}", "no field"),
+        ("same", "several runs the same"),
+        ("", "is empty"),
     ],
-)  # fmt: skip
+)
 def test_refused(template: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         spec(template)

@@ -26,12 +26,21 @@ KIND = one(type="categorical", values=["a", 1, True, 2.5], default="a")
 @pytest.mark.parametrize(
     ("tunable", "given", "taken"),
     [
-        (SIZE, "42", 42), (SIZE, 42.0, 42), (SIZE, "42.0", 42), (SIZE, -1, -1), (SIZE, 100, 100),
-        (RATE, "1e-3", 1e-3), (RATE, 1e-5, 1e-5),
-        (KIND, "a", "a"), (KIND, 1, 1), (KIND, True, True), (KIND, "true", True),
-        (KIND, "1", 1), (KIND, "2.5", 2.5),
+        (SIZE, "42", 42),
+        (SIZE, 42.0, 42),
+        (SIZE, "42.0", 42),
+        (SIZE, -1, -1),
+        (SIZE, 100, 100),
+        (RATE, "1e-3", 1e-3),
+        (RATE, 1e-5, 1e-5),
+        (KIND, "a", "a"),
+        (KIND, 1, 1),
+        (KIND, True, True),
+        (KIND, "true", True),
+        (KIND, "1", 1),
+        (KIND, "2.5", 2.5),
     ],
-)  # fmt: skip
+)
 def test_taken(tunable: Tunable, given: Any, taken: Any) -> None:
     found = tunable.take("x", given)
     assert (found, type(found)) == (taken, type(taken))
@@ -45,13 +54,21 @@ def test_a_whole_number_becomes_a_float() -> None:
 @pytest.mark.parametrize(
     ("tunable", "given", "why"),
     [
-        (SIZE, 1.5, "lose its fraction"), (SIZE, "1.5", "lose its fraction"),
-        (SIZE, 101, "out of range"), (SIZE, -2, "out of range"), (SIZE, "many", "not a number"),
-        (SIZE, True, "not a number"), (SIZE, None, "not a number"), (SIZE, [1], "not a number"),
-        (RATE, 1.0, "out of range"), (RATE, math.inf, "not finite"), (RATE, "nan", "not finite"),
-        (KIND, "b", "not one of its values"), (KIND, 2, "not one of its values"),
+        (SIZE, 1.5, "lose its fraction"),
+        (SIZE, "1.5", "lose its fraction"),
+        (SIZE, 101, "out of range"),
+        (SIZE, -2, "out of range"),
+        (SIZE, "many", "not a number"),
+        (SIZE, True, "not a number"),
+        (SIZE, None, "not a number"),
+        (SIZE, [1], "not a number"),
+        (RATE, 1.0, "out of range"),
+        (RATE, math.inf, "not finite"),
+        (RATE, "nan", "not finite"),
+        (KIND, "b", "not one of its values"),
+        (KIND, 2, "not one of its values"),
     ],
-)  # fmt: skip
+)
 def test_refused(tunable: Tunable, given: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as caught:
         tunable.take("x", given)
@@ -73,29 +90,68 @@ def test_refused(tunable: Tunable, given: Any, why: str) -> None:
         ({"type": "float", "range": [False, 1], "default": 0}, "expected a number"),
         ({"type": "float", "range": [0, math.inf], "default": 0}, "finite"),
         ({"type": "float", "range": [0, 1], "default": 0, "special": [-1, -1]}, "twice"),
-        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1],
-          "special_weights": [1]}, "together"),
-        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1], "range_weight": 1,
-          "special_weights": [1, 2]}, "1 special values and 2 weights"),
-        ({"type": "float", "range": [0, 1], "default": 0, "special": [-1], "range_weight": 0,
-          "special_weights": [0]}, "all 0"),
+        (
+            {
+                "type": "float",
+                "range": [0, 1],
+                "default": 0,
+                "special": [-1],
+                "special_weights": [1],
+            },
+            "together",
+        ),
+        (
+            {
+                "type": "float",
+                "range": [0, 1],
+                "default": 0,
+                "special": [-1],
+                "range_weight": 1,
+                "special_weights": [1, 2],
+            },
+            "1 special values and 2 weights",
+        ),
+        (
+            {
+                "type": "float",
+                "range": [0, 1],
+                "default": 0,
+                "special": [-1],
+                "range_weight": 0,
+                "special_weights": [0],
+            },
+            "all 0",
+        ),
         ({"type": "float", "range": [0, 1], "default": 0, "distribution": "bell"}, "beta"),
-        ({"type": "float", "range": [0, 1], "default": 0, "distribution": "normal"},
-         "takes mu and sigma"),
-        ({"type": "float", "range": [0, 1], "default": 0,
-          "distribution": {"type": "beta", "alpha": 0, "beta": 1}}, "greater than 0"),
+        (
+            {"type": "float", "range": [0, 1], "default": 0, "distribution": "normal"},
+            "takes mu and sigma",
+        ),
+        (
+            {
+                "type": "float",
+                "range": [0, 1],
+                "default": 0,
+                "distribution": {"type": "beta", "alpha": 0, "beta": 1},
+            },
+            "greater than 0",
+        ),
         ({"type": "categorical", "default": "a"}, "needs values"),
         ({"type": "categorical", "values": ["a", "a"], "default": "a"}, "twice"),
         ({"type": "categorical", "values": ["a"], "default": "b"}, "not one of its values"),
-        ({"type": "categorical", "values": ["a", "b"], "values_weights": [1], "default": "b"},
-         "2 values and 1 weights"),
-        ({"type": "categorical", "values": [1, 2], "default": 1, "log": True},
-         "belongs to an int"),
+        (
+            {"type": "categorical", "values": ["a", "b"], "values_weights": [1], "default": "b"},
+            "2 values and 1 weights",
+        ),
+        (
+            {"type": "categorical", "values": [1, 2], "default": 1, "log": True},
+            "belongs to an int",
+        ),
         ({"type": "bool", "default": True}, "'int', 'float' or 'categorical'"),
         ({"type": "int", "range": [0, 9]}, "default"),
         ({"type": "int", "range": [0, 9], "default": 1, "rang": 3}, "rang"),
     ],
-)  # fmt: skip
+)
 def test_declarations_that_cannot_be(body: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         Tunable.model_validate(body)
@@ -129,8 +185,14 @@ def test_log_draws_by_order_of_magnitude() -> None:
 def test_weights() -> None:
     kind = one(type="categorical", values=["a", "b"], values_weights=[1, 3], default="a")
     assert 0.72 < fmean(v == "b" for v in draws(kind)) < 0.78
-    size = one(type="int", range=[1, 9], special=[-1, 0], special_weights=[0.5, 0.25],
-               range_weight=0.25, default=1)  # fmt: skip
+    size = one(
+        type="int",
+        range=[1, 9],
+        special=[-1, 0],
+        special_weights=[0.5, 0.25],
+        range_weight=0.25,
+        default=1,
+    )
     found = draws(size)
     assert 0.46 < fmean(v == -1 for v in found) < 0.54
     assert 0.22 < fmean(v == 0 for v in found) < 0.28
@@ -156,21 +218,36 @@ def test_bins() -> None:
 
 
 def test_distributions() -> None:
-    normal = one(type="float", range=[0, 10], default=0,
-                 distribution={"type": "normal", "mu": 2, "sigma": 1})  # fmt: skip
+    normal = one(
+        type="float",
+        range=[0, 10],
+        default=0,
+        distribution={"type": "normal", "mu": 2, "sigma": 1},
+    )
     found = draws(normal)
     assert 1.9 < fmean(found) < 2.2
     assert min(found) >= 0
-    beta = one(type="float", range=[0, 10], default=0,
-               distribution={"type": "beta", "alpha": 8, "beta": 2})  # fmt: skip
+    beta = one(
+        type="float",
+        range=[0, 10],
+        default=0,
+        distribution={"type": "beta", "alpha": 8, "beta": 2},
+    )
     assert 7.8 < fmean(draws(beta)) < 8.2
-    assert 4.8 < fmean(draws(one(type="float", range=[0, 10], default=0,
-                                 distribution="uniform"))) < 5.2  # fmt: skip
+    assert (
+        4.8
+        < fmean(draws(one(type="float", range=[0, 10], default=0, distribution="uniform")))
+        < 5.2
+    )
 
 
 def test_quantiles_reach_both_ends() -> None:
-    far = one(type="float", range=[5, 10], default=5,
-              distribution={"type": "normal", "mu": 0, "sigma": 0.1})  # fmt: skip
+    far = one(
+        type="float",
+        range=[5, 10],
+        default=5,
+        distribution={"type": "normal", "mu": 0, "sigma": 0.1},
+    )
     for tunable in (SIZE, RATE, KIND, far):
         low, high = tunable.at(0.0), tunable.at(1.0)
         assert tunable.take("x", low) == low

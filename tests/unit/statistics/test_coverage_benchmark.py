@@ -26,8 +26,11 @@ def test_the_document_shows_what_was_measured() -> None:
     measured = json.loads(files("drillyard.statistics").joinpath("measured.json").read_text())
     table = PAGE.read_text().split("<!-- measured -->")[1].strip().split("\n\n")[0].splitlines()
     sizes = re.findall(r"n = (\d+)", table[0])
-    rows = {cells[0]: cells[1:] for line in table[2:]
-            if (cells := [c.strip() for c in line.strip("|").split("|")])}  # fmt: skip
+    rows = {
+        cells[0]: cells[1:]
+        for line in table[2:]
+        if (cells := [c.strip() for c in line.strip("|").split("|")])
+    }
     assert set(rows) == set(measured) == set(KINDS)
     for kind, cells in rows.items():
         wanted = ["" if n not in measured[kind] else f"{measured[kind][n]:.2f}" for n in sizes]
@@ -72,8 +75,14 @@ def test_an_interval_that_is_too_narrow_is_found(
 
 @pytest.mark.heavy
 def test_the_tables_print(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    for section in (means.means, means.lessons, means.same_episodes, comparisons.profiles,
-                    selection.winner, selection.champion):  # fmt: skip
+    for section in (
+        means.means,
+        means.lessons,
+        means.same_episodes,
+        comparisons.profiles,
+        selection.winner,
+        selection.champion,
+    ):
         section(tiny)
     said = capsys.readouterr().out
     assert "one in five fails" in said and "How often an equal challenger" in said
@@ -84,8 +93,9 @@ def test_what_is_not_installed_is_skipped_with_a_reason(
     tiny: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     python = tmp_path / "python"
-    told = {name: {"skipped": f"No module named {name}"} for name in
-            ("rliable", "scipy", "adastop")}  # fmt: skip
+    told = {
+        name: {"skipped": f"No module named {name}"} for name in ("rliable", "scipy", "adastop")
+    }
     python.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
     python.chmod(0o755)
     others.others(Run(tries=100, pages=4), str(python))

@@ -30,12 +30,16 @@ def test_no_side_is_nearer_than_students_t_and_the_long_tail_is_further() -> Non
 @pytest.mark.parametrize(
     "values",
     [
-        [], [1.0], [1.0, 2.0],  # too few
-        [3.0] * 3, [0.1] * 7,  # nothing varies
-        [0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0],  # of two kinds, and few
+        [],
+        [1.0],
+        [1.0, 2.0],  # too few
+        [3.0] * 3,
+        [0.1] * 7,  # nothing varies
+        [0.0, 0.0, 1.0],
+        [0.0, 1.0, 0.0, 1.0],  # of two kinds, and few
         [1.0, float("nan"), 2.0, 3.0],
     ],
-)  # fmt: skip
+)
 def test_what_says_too_little_has_no_interval(values: list[float]) -> None:
     assert mean_interval(values) is None
 

@@ -74,9 +74,11 @@ def test_few_ways_of_dealing_are_all_gone_through() -> None:
     a, b = [1.0, 5.0, 2.5, 7.0], [6.0, 8.0, 7.5, 9.0]
     scores = [[np.array(a)], [np.array(b)]]
     exact = stats.permutation_test(
-        (a, b), lambda x, y: abs(stats.ttest_ind(x, y).statistic), alternative="greater",
+        (a, b),
+        lambda x, y: abs(stats.ttest_ind(x, y).statistic),
+        alternative="greater",
         n_resamples=np.inf,
-    ).pvalue  # fmt: skip
+    ).pvalue
     assert _permuted(scores, [(0, 1)], 9_999, 0) == pytest.approx([exact])
     drawn = _permuted(scores, [(0, 1)], 60, 0)  # fewer than the 70 there are
     assert drawn == pytest.approx([exact], abs=0.1)
@@ -85,8 +87,10 @@ def test_few_ways_of_dealing_are_all_gone_through() -> None:
 
 def test_dealing_stays_inside_a_task() -> None:
     # 20 ways in each of two tasks: 400 in all, of which two are as far apart.
-    scores = [[np.array([1.0, 2.0, 3.0]), np.array([101.0, 102.0, 103.0])],
-              [np.array([11.0, 12.0, 13.0]), np.array([111.0, 112.0, 113.0])]]  # fmt: skip
+    scores = [
+        [np.array([1.0, 2.0, 3.0]), np.array([101.0, 102.0, 103.0])],
+        [np.array([11.0, 12.0, 13.0]), np.array([111.0, 112.0, 113.0])],
+    ]
     assert _permuted(scores, [(0, 1)], 9_999, 0) == pytest.approx([2 / 400])
 
 
@@ -101,8 +105,10 @@ def test_welch_is_scipys_and_what_does_not_vary_is_counted() -> None:
 
 def test_places_are_left_open_where_nothing_is_decided() -> None:
     rng = np.random.default_rng(0)
-    scores = {name: [list(rng.normal(level, 1, 8))] for name, level in
-              (("far", 50.0), ("near", 0.1), ("nearer", 0.0))}  # fmt: skip
+    scores = {
+        name: [list(rng.normal(level, 1, 8))]
+        for name, level in (("far", 50.0), ("near", 0.1), ("nearer", 0.0))
+    }
     found = st.places(list(scores), st.verdicts(scores))
     assert found == {"far": (1, 1), "near": (2, 3), "nearer": (2, 3)}
 

@@ -11,7 +11,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import TrialRecord
 from drillyard.spec.binding import with_parts
 from drillyard.spec.load import load, load_resolved
-from drillyard.studies.making import make_chooser
+from drillyard.studies.factory import make_chooser
 
 LISTED = """
 schema: 1

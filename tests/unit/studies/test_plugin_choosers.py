@@ -47,8 +47,13 @@ class EvenStepsKind:
         checked_study(spec)
         assert spec.study is not None
         if (spec.study.trials or 0) > 10:
-            raise ConfigError("has ten steps only", field="study.trials", value=spec.study.trials,
-                              allowed="1 to 10", hint="ask for fewer")  # fmt: skip
+            raise ConfigError(
+                "has ten steps only",
+                field="study.trials",
+                value=spec.study.trials,
+                allowed="1 to 10",
+                hint="ask for fewer",
+            )
 
     def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         del mailbox
@@ -63,12 +68,20 @@ if "even-steps" not in names("choosers"):
 def experiment(folder: Path, **study: Any) -> Path:
     tunable = {"level": {"type": "float", "range": [0, 1], "default": 0.5}}
     path = folder / "s.json"
-    path.write_text(json.dumps({
-        "schema": 1, "name": "s", "workload": "mock", "mock": {"range": [0, 100]},
-        "parameters": {"tunables": {"g": {"params": tunable}}, "tunable_params": ["g"]},
-        "tracking": {"mlflow": None}, "seeds": [1],
-        "study": {"objectives": [{"metric": "evaluate/score"}], "confirm": 0, **study},
-    }))  # fmt: skip
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": "s",
+                "workload": "mock",
+                "mock": {"range": [0, 100]},
+                "parameters": {"tunables": {"g": {"params": tunable}}, "tunable_params": ["g"]},
+                "tracking": {"mlflow": None},
+                "seeds": [1],
+                "study": {"objectives": [{"metric": "evaluate/score"}], "confirm": 0, **study},
+            }
+        )
+    )
     return path
 
 

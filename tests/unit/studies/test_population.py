@@ -16,31 +16,39 @@ from drillyard.mailbox.status import Status
 from drillyard.spec.load import load
 from drillyard.spec.study import ObjectiveSpec, PopulationSpec
 from drillyard.spec.tunables import Space, Tunable
-from drillyard.studies.making import make_chooser, refuse_changed
+from drillyard.studies.factory import make_chooser, refuse_changed
 from drillyard.studies.population import Population, moved
 
 SPACE = {
-    "net": {"params": {
-        "lr": {"type": "float", "range": [1e-5, 1e-2], "log": True, "default": 1e-3},
-        "batch": {"type": "int", "range": [16, 256], "default": 64},
-    }},
-}  # fmt: skip
+    "net": {
+        "params": {
+            "lr": {"type": "float", "range": [1e-5, 1e-2], "log": True, "default": 1e-3},
+            "batch": {"type": "int", "range": [16, 256], "default": 64},
+        }
+    },
+}
 MIN = ObjectiveSpec(metric="evaluate/score", direction="min")
 
 
 def population(**changes: Any) -> Population:
     settings = PopulationSpec(members=4, generations=3, **changes)
-    return Population(settings, Space.of(SPACE, ["net"]), [], MIN, steps=1000, seed=7,
-                      defaults_first=True)  # fmt: skip
+    return Population(
+        settings, Space.of(SPACE, ["net"]), [], MIN, steps=1000, seed=7, defaults_first=True
+    )
 
 
 def next_trial(chooser: Population, records: list[TrialRecord]) -> TrialRecord:
     choice = chooser.ask(len(records) + 1, [r.assignment for r in records])
     assert choice is not None
     record = TrialRecord(
-        number=len(records) + 1, chooser=choice.chooser, assignment=choice.assignment,
-        lineage=choice.lineage, label=choice.label, seeds=[1], chosen_at=0.0,
-    )  # fmt: skip
+        number=len(records) + 1,
+        chooser=choice.chooser,
+        assignment=choice.assignment,
+        lineage=choice.lineage,
+        label=choice.label,
+        seeds=[1],
+        chosen_at=0.0,
+    )
     chooser.kept(record)
     records.append(record)
     return record
@@ -48,9 +56,10 @@ def next_trial(chooser: Population, records: list[TrialRecord]) -> TrialRecord:
 
 def ended(record: TrialRecord, value: float | None) -> TrialOutcome:
     return TrialOutcome(
-        number=record.number, status=Status.FAILED if value is None else Status.SUCCEEDED,
+        number=record.number,
+        status=Status.FAILED if value is None else Status.SUCCEEDED,
         values={} if value is None else {MIN.name: value},
-    )  # fmt: skip
+    )
 
 
 def generation(
@@ -120,7 +129,7 @@ def test_a_resume_chooses_what_would_have_been_chosen() -> None:
         ({"type": "float", "range": [0, 1], "bins": 5, "default": 0.5}, 0.5, {0.25, 0.75}),
         ({"type": "int", "range": [1, 9], "special": [-1], "default": -1}, -1, {-1}),
     ],
-)  # fmt: skip
+)
 def test_a_value_moves_a_little(shape: dict[str, Any], value: Any, allowed: set[Any]) -> None:
     tunable = Tunable.model_validate(shape)
     found = {moved("x", tunable, value, Random(seed), [0.8, 1.2]) for seed in range(50)}
@@ -129,13 +138,19 @@ def test_a_value_moves_a_little(shape: dict[str, Any], value: Any, allowed: set[
 
 def written(folder: Path, **changes: Any) -> Path:
     spec: dict[str, Any] = {
-        "schema": 1, "name": "p", "simulator": {"id": "simple-adder"},
-        "learner": {"algorithm": "ppo", "preset": None,
-                    "args": {"learning_rate": "$lr", "n_steps": 64, "batch_size": 64}},
-        "train": {"steps": 1024}, "evaluate": {"episodes": 2},
+        "schema": 1,
+        "name": "p",
+        "simulator": {"id": "simple-adder"},
+        "learner": {
+            "algorithm": "ppo",
+            "preset": None,
+            "args": {"learning_rate": "$lr", "n_steps": 64, "batch_size": 64},
+        },
+        "train": {"steps": 1024},
+        "evaluate": {"episodes": 2},
         "parameters": {"tunables": SPACE, "tunable_params": ["net"]},
         "study": {"chooser": "pbt", "population": {"members": 4, "generations": 2}},
-    }  # fmt: skip
+    }
     for key, value in changes.items():
         spec[key] = {**spec[key], **value} if isinstance(value, dict) and key in spec else value
     whole = {key: value for key, value in spec.items() if value is not None}
@@ -162,15 +177,35 @@ def made(folder: Path, **changes: Any) -> Population:
         ({"study": {"population": {"members": 1, "generations": 2}}}, "members"),
         ({"study": {"population": {"members": 4, "generations": 20}}}, "shorter than a rollout"),
         ({"train": {"steps": None, "episodes": 9}}, "no step at which a generation ends"),
-        ({"learner": {"algorithm": "ppo", "preset": None, "args": {
-            "policy_kwargs": {"net_arch": ["$batch", 64]}}}}, "no member could go on"),
+        (
+            {
+                "learner": {
+                    "algorithm": "ppo",
+                    "preset": None,
+                    "args": {"policy_kwargs": {"net_arch": ["$batch", 64]}},
+                }
+            },
+            "no member could go on",
+        ),
         ({"simulator": {"id": "simple-adder", "args": {"size": "$batch"}}}, "simulator.args.size"),
-        ({"workload": "script", "script": {"run": ["true"]}, "simulator": None, "learner": None,
-          "train": None, "evaluate": None,
-          "study": {"chooser": "pbt", "population": {"members": 4, "generations": 2},
-                    "objectives": [{"metric": "evaluate/x"}]}}, "no state that another run"),
+        (
+            {
+                "workload": "script",
+                "script": {"run": ["true"]},
+                "simulator": None,
+                "learner": None,
+                "train": None,
+                "evaluate": None,
+                "study": {
+                    "chooser": "pbt",
+                    "population": {"members": 4, "generations": 2},
+                    "objectives": [{"metric": "evaluate/x"}],
+                },
+            },
+            "no state that another run",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_no_member_could_go_on_with_is_refused(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:

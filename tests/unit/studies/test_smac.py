@@ -13,7 +13,7 @@ from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import parse
 from drillyard.spec.study import ObjectiveSpec
 from drillyard.spec.tunables import Space
-from drillyard.studies import lowering, making
+from drillyard.studies import factory, optuna_space
 from drillyard.studies.model import STARTUP
 from tests.unit.studies.test_studies import SPACE, study
 
@@ -35,8 +35,13 @@ def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
     for number in range(1, trials + 1):
         choice = asked.ask(number, [r.assignment for r in records])
         assert choice is not None
-        record = TrialRecord(number=number, chooser=choice.chooser, seeds=[1], chosen_at=0.0,
-                             assignment=choice.assignment)  # fmt: skip
+        record = TrialRecord(
+            number=number,
+            chooser=choice.chooser,
+            seeds=[1],
+            chosen_at=0.0,
+            assignment=choice.assignment,
+        )
         value = (record.assignment["level"] - 0.3) ** 2 + (record.assignment["kind"] != "s")
         records.append(record)
         outcomes[number] = TrialOutcome(
@@ -63,15 +68,15 @@ def test_it_searches_keeps_to_the_rules_and_repeats_itself_after_a_resume() -> N
 
 def test_an_assignment_goes_there_and_back() -> None:
     space = Space.of(SPACE, GROUPS)
-    known = lowering.configurations(space)
+    known = optuna_space.configurations(space)
     for changes in ({}, {"cache": 7, "kind": "s"}, {"cache": -1, "ratio": 1.0, "batch": 256}):
         assignment: dict[str, Any] = space.assign(changes)
-        there = lowering.configured(space, known, assignment)
-        assert lowering.suggest(space, lowering.Given(dict(there))) == assignment
+        there = optuna_space.configured(space, known, assignment)
+        assert optuna_space.suggest(space, optuna_space.Given(dict(there))) == assignment
 
 
 def test_without_it_the_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "find_spec", lambda name: None)
+    monkeypatch.setattr(factory, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
-        making.checked(study(tmp_path, chooser="smac").spec)
+        factory.checked(study(tmp_path, chooser="smac").spec)
     assert "drillyard[smac]" in str(caught.value.hint)

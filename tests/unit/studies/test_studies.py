@@ -18,9 +18,9 @@ from drillyard.spec.constraints import parse
 from drillyard.spec.load import Loaded, load
 from drillyard.spec.study import BY_CHANCE, ObjectiveSpec
 from drillyard.spec.tunables import Space
-from drillyard.studies import lowering, views
+from drillyard.studies import optuna_space, views
 from drillyard.studies.choosers import Chance, cells, key_of
-from drillyard.studies.making import checked, make_chooser
+from drillyard.studies.factory import checked, make_chooser
 from drillyard.studies.memory import in_memory
 from drillyard.studies.model import ModelChooser
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
@@ -37,21 +37,33 @@ SPACE = {
     "server": {
         "cost": 5,
         "params": {
-            "cache": {"type": "int", "range": [0, 100], "default": -1, "special": [-1],
-                      "special_weights": [0.5], "range_weight": 0.5},
+            "cache": {
+                "type": "int",
+                "range": [0, 100],
+                "default": -1,
+                "special": [-1],
+                "special_weights": [0.5],
+                "range_weight": 0.5,
+            },
             "ratio": {"type": "float", "range": [0, 1], "bins": 5, "default": 0.5},
         },
     },
-}  # fmt: skip
+}
 
 
 def study(folder: Path, **changes: Any) -> Loaded:
     spec = {
-        "schema": 1, "name": "s", "workload": "mock",
+        "schema": 1,
+        "name": "s",
+        "workload": "mock",
         "parameters": {"tunables": SPACE, "tunable_params": ["shape", "server"]},
-        "study": {"chooser": "random", "trials": 5,
-                  "objectives": [{"metric": "evaluate/score", "direction": "min"}], **changes},
-    }  # fmt: skip
+        "study": {
+            "chooser": "random",
+            "trials": 5,
+            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+            **changes,
+        },
+    }
     (folder / "s.json").write_text(json.dumps(spec))
     return load(folder / "s.json")
 
@@ -67,12 +79,15 @@ def space() -> Space:
 @pytest.mark.parametrize(
     ("text", "holds"),
     [
-        ("batch % 16 == 0", True), ("batch * level < 10", False), ("0 < level <= 0.5", True),
+        ("batch % 16 == 0", True),
+        ("batch * level < 10", False),
+        ("0 < level <= 0.5", True),
         ("kind in ['s', 'm'] and not batch > 100", True),
         ("kind == 'l' or level ** 2 < 0.2", False),
-        ("min(batch, 10) == 10 if kind == 'm' else level > 2", True), ("batch / 0 > 1", False),
+        ("min(batch, 10) == 10 if kind == 'm' else level > 2", True),
+        ("batch / 0 > 1", False),
     ],
-)  # fmt: skip
+)
 def test_a_constraint_is_computed(text: str, holds: bool) -> None:
     assert parse(text).holds({"batch": 64, "level": 0.5, "kind": "m"}) is holds
 
@@ -80,11 +95,22 @@ def test_a_constraint_is_computed(text: str, holds: bool) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "__import__('os').system('true')", "level.real > 0", "(lambda: 1)()", "[x for x in batch]",
-        "level := 3", "open('f')", "batch[0] > 1", "1 < 2", "level >", "f'{level}' == ''",
-        "getattr(level, 'x')", "x" * 600, "batch << 3 > 1", "",
+        "__import__('os').system('true')",
+        "level.real > 0",
+        "(lambda: 1)()",
+        "[x for x in batch]",
+        "level := 3",
+        "open('f')",
+        "batch[0] > 1",
+        "1 < 2",
+        "level >",
+        "f'{level}' == ''",
+        "getattr(level, 'x')",
+        "x" * 600,
+        "batch << 3 > 1",
+        "",
     ],
-)  # fmt: skip
+)
 def test_a_constraint_is_no_program(text: str) -> None:
     with pytest.raises(BadValue):
         parse(text)
@@ -120,7 +146,7 @@ def test_a_constraint_never_takes_for_ever() -> None:
         ({"objectives": [{"metric": "evaluate/scor"}]}, "did you mean 'evaluate/score'"),
         ({"pruner": {"type": "median"}}, "which this mock does not draw"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_names_the_field_and_a_fix(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
@@ -156,8 +182,9 @@ def test_chance_repeats_itself_at_an_index_and_nothing_else(space: Space) -> Non
 
 
 def test_chance_ends_when_everything_was_tried() -> None:
-    tiny = Space.of({"g": {"params": {"k": {"type": "categorical", "values": [1, 2, 3],
-                                            "default": 1}}}}, ["g"])  # fmt: skip
+    tiny = Space.of(
+        {"g": {"params": {"k": {"type": "categorical", "values": [1, 2, 3], "default": 1}}}}, ["g"]
+    )
     chooser = Chance(tiny, [], 0, defaults_first=True)
     taken: list[dict[str, Any]] = []
     while (choice := chooser.ask(len(taken) + 1, taken)) is not None:
@@ -197,22 +224,36 @@ def test_lowering_goes_there_and_back(space: Space) -> None:
         from random import Random
 
         wanted = space.draw(Random(index))
-        parameters, _ = lowering.params(space, wanted)
+        parameters, _ = optuna_space.params(space, wanted)
         memory.enqueue_trial(parameters)
-        assert lowering.suggest(space, memory.ask()) == wanted
+        assert optuna_space.suggest(space, memory.ask()) == wanted
 
 
 OBJECTIVE = [ObjectiveSpec(metric="score", direction="min")]
 
 
 def memory_of(url: str | None, space: Space, kind: str = "tpe") -> ModelChooser:
-    return ModelChooser(kind, space, OBJECTIVE, [parse("batch < 200")], url=url, name="s", seed=3,
-                        defaults_first=True)  # fmt: skip
+    return ModelChooser(
+        kind,
+        space,
+        OBJECTIVE,
+        [parse("batch < 200")],
+        url=url,
+        name="s",
+        seed=3,
+        defaults_first=True,
+    )
 
 
 def frozen(number: int, choice: Any) -> TrialRecord:
-    return TrialRecord(number=number, chooser=choice.chooser, assignment=choice.assignment,
-                       seeds=[1], memory=choice.memory, chosen_at=0.0)  # fmt: skip
+    return TrialRecord(
+        number=number,
+        chooser=choice.chooser,
+        assignment=choice.assignment,
+        seeds=[1],
+        memory=choice.memory,
+        chosen_at=0.0,
+    )
 
 
 def outcome_of(record: TrialRecord, status: Status = Status.SUCCEEDED) -> TrialOutcome:
@@ -325,8 +366,12 @@ def test_reducers() -> None:
     assert reduce([(5, 2.0)], "auc") == 2.0
     values = [1.0, 2.0, 3.0, 10.0]
     assert [over_seeds(values, how) for how in ("mean", "median", "min", "max", "iqm")] == [
-        4.0, 2.5, 1.0, 10.0, 2.5,
-    ]  # fmt: skip
+        4.0,
+        2.5,
+        1.0,
+        10.0,
+        2.5,
+    ]
 
 
 def test_several_objectives_have_a_front() -> None:
@@ -351,10 +396,15 @@ def test_budgets_say_which_one_is_reached(tmp_path: Path) -> None:
     ]
     scores = [5.0, 2.0, 3.0, 2.0, 4.0]
     outcomes = {
-        n: TrialOutcome(number=n, status=Status.SUCCEEDED, values={"evaluate/score": s}, steps=10,
-                        ended_at=float(n))
+        n: TrialOutcome(
+            number=n,
+            status=Status.SUCCEEDED,
+            values={"evaluate/score": s},
+            steps=10,
+            ended_at=float(n),
+        )
         for n, s in enumerate(scores, 1)
-    }  # fmt: skip
+    }
     objectives = loaded.spec.study.objectives
     found = budgets_of(loaded.spec.study, 40, records, outcomes, objectives, hours=0.1, cost=0.0)
     assert found["trials"] == {"used": 5, "limit": 40}
@@ -376,14 +426,24 @@ def test_views_tell_the_best_and_its_confirmation(tmp_path: Path) -> None:
     mailbox = Mailbox(open_store(str(tmp_path)), "v")
     scores = {1: 5.0, 2: 2.0, 3: 3.0}
     for number, score in scores.items():
-        record = TrialRecord(number=number, chooser="random", assignment={"level": score / 10},
-                             seeds=[1, 2], chosen_at=0)  # fmt: skip
+        record = TrialRecord(
+            number=number,
+            chooser="random",
+            assignment={"level": score / 10},
+            seeds=[1, 2],
+            chosen_at=0,
+        )
         assert mailbox.choose(record)
         assert not mailbox.choose(record.model_copy(update={"chooser": "other"}))
         mailbox.end_trial(
-            TrialOutcome(number=number, status=Status.SUCCEEDED, values={"score": score},
-                         by_seed={"score": {"1": score, "2": score}}, ended_at=1.0)
-        )  # fmt: skip
+            TrialOutcome(
+                number=number,
+                status=Status.SUCCEEDED,
+                values={"score": score},
+                by_seed={"score": {"1": score, "2": score}},
+                ended_at=1.0,
+            )
+        )
     mailbox.choose(TrialRecord(number=4, chooser="confirm", of=2, seeds=[3], chosen_at=0))
     found = views.trials(mailbox)
     assert [v.status for v in found] == [Status.SUCCEEDED] * 3 + [Status.PENDING]

@@ -32,31 +32,55 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
     """A study that has posted what it posts at first; its loop is turned by hand."""
     listed = {"chooser": "list", "experiments": [{"seeds": [n]} for n in range(1, MANY + 1)]}
     file = folder / "s.json"
-    file.write_text(json.dumps({
-        "schema": 1, "name": "s", "workload": "mock", "resources": {"workers": WORKERS},
-        "study": {**listed, "objectives": [OBJECTIVE], **study}, **more,
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "name": "s",
+                "workload": "mock",
+                "resources": {"workers": WORKERS},
+                "study": {**listed, "objectives": [OBJECTIVE], **study},
+                **more,
+            }
+        )
+    )
     spec = load(file).spec
-    mailbox.write("driver/1.json", DriverRecord(
-        number=1, host="h", pid=1, pid_started=0.0, token="t", command=[], started_at=0.0,
-        written_at=0.0,
-    ))  # fmt: skip
+    mailbox.write(
+        "driver/1.json",
+        DriverRecord(
+            number=1,
+            host="h",
+            pid=1,
+            pid_started=0.0,
+            token="t",
+            command=[],
+            started_at=0.0,
+            written_at=0.0,
+        ),
+    )
     made = Search(
-        spec, mailbox, states=lambda: ticket_states(mailbox), stopped=lambda: False,
+        spec,
+        mailbox,
+        states=lambda: ticket_states(mailbox),
+        stopped=lambda: False,
         post=lambda trial: post_trials(spec, mailbox, [trial], first=trial.number),
-        spent=lambda: 0.0, say=lambda _: None,
-    )  # fmt: skip
+        spent=lambda: 0.0,
+        say=lambda _: None,
+    )
     made._loop.start = lambda: None  # type: ignore[method-assign]
     made.load()
     made.begin()
     return made
 
 
-@pytest.mark.parametrize(("study", "more", "posted"), [
-    ({}, GCP, MANY),
-    ({}, {}, 2 * WORKERS),
-    ({"budget": {"steps": 1000}}, GCP, 2 * WORKERS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("study", "more", "posted"),
+    [
+        ({}, GCP, MANY),
+        ({}, {}, 2 * WORKERS),
+        ({"budget": {"steps": 1000}}, GCP, 2 * WORKERS),
+    ],
+)
 def test_how_much_is_posted(
     mailbox: Mailbox, tmp_path: Path, study: dict[str, Any], more: dict[str, Any], posted: int
 ) -> None:
@@ -72,10 +96,17 @@ def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(
     for name in [t for t in ticket_states(mailbox) if t.endswith(".train")][:3]:
         claim = Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0)
         mailbox.claim(claim)
-        mailbox.end(Ending(
-            ticket=name, attempt=1, status=Status.FAILED, cause=Cause.USER_ERROR, message="bad",
-            by="w", ended_at=0.0,
-        ))  # fmt: skip
+        mailbox.end(
+            Ending(
+                ticket=name,
+                attempt=1,
+                status=Status.FAILED,
+                cause=Cause.USER_ERROR,
+                message="bad",
+                by="w",
+                ended_at=0.0,
+            )
+        )
     search.advance()
     states = ticket_states(mailbox)
     assert not any(state.claimable for state in states.values())

@@ -9,9 +9,27 @@ import pytest
 from drillyard.system.safe_names import bucket, file_name, label, lease_id
 
 HARD = [
-    "a", "CSTR run/1", "ä" * 80, "x" * 200, "../../etc/passwd", "con", "COM1.txt", "-", "", "Ab",
-    "ab", "a_b", "a-b", "1st", "a--b", "goog-x", "\ud800", "a\nb", "A.B", "nul ",
-]  # fmt: skip
+    "a",
+    "CSTR run/1",
+    "ä" * 80,
+    "x" * 200,
+    "../../etc/passwd",
+    "con",
+    "COM1.txt",
+    "-",
+    "",
+    "Ab",
+    "ab",
+    "a_b",
+    "a-b",
+    "1st",
+    "a--b",
+    "goog-x",
+    "\ud800",
+    "a\nb",
+    "A.B",
+    "nul ",
+]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +58,9 @@ def test_a_lease_has_the_name_of_its_place_and_turn() -> None:
     one = lease_id("/data/runs", "cstr", 1)
     assert re.fullmatch(r"dy-[0-9a-f]{10}", one)
     assert one == lease_id("/data/runs/", "cstr", 1)
-    others = {lease_id("/data/runs", "cstr", 2), lease_id("/data/run", "scstr", 1),
-              lease_id("/data/runs", "cst", 1)}  # fmt: skip
+    others = {
+        lease_id("/data/runs", "cstr", 2),
+        lease_id("/data/run", "scstr", 1),
+        lease_id("/data/runs", "cst", 1),
+    }
     assert len({one, *others}) == 4

@@ -17,9 +17,11 @@ LARGE = "data = bytearray(b'x') * (512 << 20); print(flush=True); input()"
 def test_whoever_has_no_environment_any_more_is_not_alive():
     # Freeing half a gigabyte takes the kernel a while in which the process is no zombie yet.
     process = subprocess.Popen(
-        [sys.executable, "-c", LARGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", LARGE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env=os.environ | {"DRILLYARD_LEASE": "dy-large"},
-    )  # fmt: skip
+    )
     process.stdout.readline()
     found = ProcessId.of(process.pid)
     assert list(marked("dy-large")) == [found]

@@ -18,14 +18,29 @@ from drillyard.system.redaction import (
 
 C = "cAnArY0123456789abcd"
 DRESSES = [
-    f"password={C}", f"password: {C}", f"db_password = '{C}'", f'"api_key": "{C}"',
-    f"{{'token': '{C}'}}", f"http://user:{C}@host/x", f"https://{C}@host", f"sk-{C}xx",
-    f"ghp_{C}", f"Authorization: Bearer {C}", f"Authorization: Basic {C}", f"--token={C}",
-    f"?sig={C}abc&x=1", f"AccountKey={C};", f"MY_SECRET={C}", f"client-secret={C}",
-    f"connection_string='Server=x;Pwd={C}'", f"postgresql://me:{C}@db:5432/x",
-    f"-----BEGIN RSA PRIVATE KEY-----\n{C}\n-----END RSA PRIVATE KEY-----", f"hf_{C}",
-    f"access_key={C}", f"eyJ{C}.{C}.{C}",
-]  # fmt: skip
+    f"password={C}",
+    f"password: {C}",
+    f"db_password = '{C}'",
+    f'"api_key": "{C}"',
+    f"{{'token': '{C}'}}",
+    f"http://user:{C}@host/x",
+    f"https://{C}@host",
+    f"sk-{C}xx",
+    f"ghp_{C}",
+    f"Authorization: Bearer {C}",
+    f"Authorization: Basic {C}",
+    f"--token={C}",
+    f"?sig={C}abc&x=1",
+    f"AccountKey={C};",
+    f"MY_SECRET={C}",
+    f"client-secret={C}",
+    f"connection_string='Server=x;Pwd={C}'",
+    f"postgresql://me:{C}@db:5432/x",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{C}\n-----END RSA PRIVATE KEY-----",
+    f"hf_{C}",
+    f"access_key={C}",
+    f"eyJ{C}.{C}.{C}",
+]
 
 
 @pytest.mark.parametrize("text", DRESSES)
@@ -36,18 +51,33 @@ def test_dresses(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "train.steps: out of range (got 0)", "tokenizer: bert", "n_tokens: 5", "secretary: Ann",
-        "steps/s: 512", "see https://example.org/a@b", "api_key: ${env:API_KEY}", "mailto a@b.c",
-        "checkpoint 20000 written in 0.1 s", "token: null",
+        "train.steps: out of range (got 0)",
+        "tokenizer: bert",
+        "n_tokens: 5",
+        "secretary: Ann",
+        "steps/s: 512",
+        "see https://example.org/a@b",
+        "api_key: ${env:API_KEY}",
+        "mailto a@b.c",
+        "checkpoint 20000 written in 0.1 s",
+        "token: null",
     ],
-)  # fmt: skip
+)
 def test_ordinary_text_stays(text):
     assert redact(text) == text
 
 
 def test_keys():
-    for key in ("password", "DB_PASSWORD", "apiKey", "api_key", "x-token", "aws_secret",
-                "clientSecret", "credentials"):  # fmt: skip
+    for key in (
+        "password",
+        "DB_PASSWORD",
+        "apiKey",
+        "api_key",
+        "x-token",
+        "aws_secret",
+        "clientSecret",
+        "credentials",
+    ):
         assert is_secret_key(key), key
     for key in ("tokenizer", "n_tokens", "seed", "monkey", "keys", "secretary"):
         assert not is_secret_key(key), key

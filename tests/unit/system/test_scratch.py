@@ -108,16 +108,18 @@ def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
         try:
             url = f"{folder}/s"
             box = Mailbox(open_store(url), "x")
-            box.create("experiment.json", ExperimentRecord(
-                name="x", spec={}, identity="x", created_at=0.0))  # fmt: skip
+            box.create(
+                "experiment.json",
+                ExperimentRecord(name="x", spec={}, identity="x", created_at=0.0),
+            )
             backend = LocalBackend(runtime=runtime)
 
             def ready(lease_id: str) -> int:
                 order = Order(lease_id=lease_id, experiment="x", store_url=url, idle_s=60.0)
                 lease = backend.provision(order)
-                until(lambda: any(
-                    w.state == "ready" and w.lease == lease_id for w in box.workers()
-                ))  # fmt: skip
+                until(
+                    lambda: any(w.state == "ready" and w.lease == lease_id for w in box.workers())
+                )
                 return int(lease.provider["pid"])
 
             first = ready("dy-000000000a")
@@ -125,9 +127,10 @@ def test_an_agent_that_is_killed_leaves_nothing_outside_its_folder() -> None:
             until(lambda: list(scratch.glob("tmp/pymp-*")), what="the fork server's folder")
             os.kill(first, signal.SIGKILL)
             gone = [le for le in backend.leases() if le.lease_id == "dy-000000000a"]
-            until(lambda: not any(
-                le.lease_id == "dy-000000000a" for le in backend.leases()
-            ), what=f"an end of {gone}")  # fmt: skip
+            until(
+                lambda: not any(le.lease_id == "dy-000000000a" for le in backend.leases()),
+                what=f"an end of {gone}",
+            )
             ready("dy-000000000b")
             assert not scratch.exists()  # swept by the next one
             assert list(outside.iterdir()) == []

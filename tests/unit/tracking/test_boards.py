@@ -96,12 +96,13 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
     lines(mailbox, 0, 3)
     place = f"{mailbox.store.url}/e"
     child = subprocess.Popen(
-        [DRILLYARD, "tensorboard", place, "--port", "0",
-         "--folder", str(tmp_path / "tb")],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        [DRILLYARD, "tensorboard", place, "--port", "0", "--folder", str(tmp_path / "tb")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         # A shell's background jobs ignore Ctrl-C, and so would the command.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     try:
         assert child.stdout is not None
         assert "1 files of 1 runs are new" in child.stdout.readline()
@@ -133,10 +134,21 @@ def test_the_server_shows_it_and_ends_with_the_command(mailbox: Mailbox, tmp_pat
 def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path) -> None:
     lines(mailbox, 0, 1)
     child = subprocess.Popen(
-        [DRILLYARD, "tensorboard", "e", "--store",
-         mailbox.store.url, "--port", "0", "--folder", str(tmp_path / "tb")],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+        [
+            DRILLYARD,
+            "tensorboard",
+            "e",
+            "--store",
+            mailbox.store.url,
+            "--port",
+            "0",
+            "--folder",
+            str(tmp_path / "tb"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     assert child.stdout is not None
     child.stdout.readline(), child.stdout.readline()
     (server,) = psutil.Process(child.pid).children()
@@ -147,9 +159,11 @@ def test_kill_9_of_the_command_leaves_no_server(mailbox: Mailbox, tmp_path: Path
 
 
 def test_without_serving_it_only_copies(
-    mailbox: Mailbox, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    mailbox: Mailbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     lines(mailbox, 0, 2)
     assert main(["tensorboard", f"file://{mailbox.store.url}/e/{RUN}", "--no-serve"]) == 0

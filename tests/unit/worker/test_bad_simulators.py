@@ -126,10 +126,12 @@ class Env(gym.Env):
         for kind in ("shape", "scalar", "dtype", "none", "nan-seen", "nan-reward"):
             if self.fault.now(kind):
                 seen = {
-                    "shape": np.zeros(3, np.float32), "scalar": np.float32(0.5),
-                    "dtype": np.array(["a", "b"]), "none": None,
+                    "shape": np.zeros(3, np.float32),
+                    "scalar": np.float32(0.5),
+                    "dtype": np.array(["a", "b"]),
+                    "none": None,
                     "nan-seen": np.array([0, np.nan], np.float32),
-                }.get(kind, seen)  # fmt: skip
+                }.get(kind, seen)
                 reward = float("nan") if kind == "nan-reward" else 0.0
         return seen, reward, False, self.n >= 16, {}
 
@@ -141,9 +143,11 @@ class Env(gym.Env):
 
 
 AGENT = {
-    "observes": {"level": {"min": 0, "max": 10}}, "acts": {"inflow": {"min": 0, "max": 1}},
-    "reward": "-abs(level - 5)", "logs": ["time"],
-}  # fmt: skip
+    "observes": {"level": {"min": 0, "max": 10}},
+    "acts": {"inflow": {"min": 0, "max": 1}},
+    "reward": "-abs(level - 5)",
+    "logs": ["time"],
+}
 WHERE = [r"step \d+ of an episode", "copy 1", r"seed \d"]
 IN_ALL = [r"step \d+", "copy 1", r"seed \d"]
 CASES: list[tuple[str, str, list[str]]] = [
@@ -225,12 +229,17 @@ def test_one_that_hangs_is_named_too(tmp_path: Path) -> None:
 def training(folder: Path, world: str, kind: str) -> OneRun:
     """Two copies with a checkpoint at step 256, before the fault shows."""
     table = {"agent": AGENT} if world == "Plain" else {}
-    spec = ExperimentSpec.model_validate({
-        "schema": 1, "name": "x", "learner": {"algorithm": "a2c", "args": {"n_steps": 32}},
-        "simulator": {"id": f"{__name__}:{world}", **table},
-        "train": {"steps": 640, "n_envs": 2, "checkpoint_every": 256, "copies": "one-by-one"},
-        "tracking": {"mlflow": None, "tensorboard": False}, "seeds": [3],
-    })  # fmt: skip
+    spec = ExperimentSpec.model_validate(
+        {
+            "schema": 1,
+            "name": "x",
+            "learner": {"algorithm": "a2c", "args": {"n_steps": 32}},
+            "simulator": {"id": f"{__name__}:{world}", **table},
+            "train": {"steps": 640, "n_envs": 2, "checkpoint_every": 256, "copies": "one-by-one"},
+            "tracking": {"mlflow": None, "tensorboard": False},
+            "seeds": [3],
+        }
+    )
     Fault.kind, Fault.steps, Fault.copies = kind, 0, 0
     return OneRun(folder, spec, RlWorkload())
 

@@ -70,8 +70,9 @@ def test_a_run_is_told_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine_share.visible_gpus() == ["2", "5"]
     own = machine_share.gpus(machine_share.visible_gpus(), 1, 1)
     assert machine_share.variables(range(10240, 10303), own) == {
-        "CUDA_VISIBLE_DEVICES": "5", "DRILLYARD_FIRST_PORT": "10240",
+        "CUDA_VISIBLE_DEVICES": "5",
+        "DRILLYARD_FIRST_PORT": "10240",
         "DRILLYARD_LAST_PORT": "10302",
-    }  # fmt: skip
+    }
     assert machine_share.variables(range(0), ()) == {}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2, 5"

@@ -24,17 +24,34 @@ def note(word: str) -> list[str]:
     return [PY, "-c", NOTE, word]
 
 
-def part(name: str, run: list[Any] | None = None, *, prefix: Any = False,
-         parameters: Any = None, **more: Any) -> dict[str, Any]:  # fmt: skip
-    stages = {"setup": [note(f"+{name}")], "run": run or [note(name)],
-              "teardown": [note(f"-{name}")]}  # fmt: skip
-    return {"name": name, "workload": "script", "prefix": prefix, "script": stages | more,
-            "parameters": {"per_run": [], **(parameters or {})}}  # fmt: skip
+def part(
+    name: str,
+    run: list[Any] | None = None,
+    *,
+    prefix: Any = False,
+    parameters: Any = None,
+    **more: Any,
+) -> dict[str, Any]:
+    stages = {
+        "setup": [note(f"+{name}")],
+        "run": run or [note(name)],
+        "teardown": [note(f"-{name}")],
+    }
+    return {
+        "name": name,
+        "workload": "script",
+        "prefix": prefix,
+        "script": stages | more,
+        "parameters": {"per_run": [], **(parameters or {})},
+    }
 
 
 def composite(*children: dict[str, Any], **const_args: Any) -> dict[str, Any]:
-    return {"workload": "composite", "children": list(children),
-            "parameters": {"const_args": const_args}}  # fmt: skip
+    return {
+        "workload": "composite",
+        "children": list(children),
+        "parameters": {"const_args": const_args},
+    }
 
 
 def say(text: str) -> list[str]:
@@ -79,15 +96,22 @@ def test_a_failed_teardown_does_not_keep_the_others_from_theirs(tmp_path: Path) 
 @pytest.mark.heavy
 def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
-    bench = Bench(tmp_path, composite(
-        part("a", [say("score=1\nsize=2")], results=stdout),
-        part("b", [say("score=3\nword=x")], results=stdout, prefix=True),
-        part("c", [say("score=4")], results=stdout, prefix="last_"),
-        {"name": "m", "workload": "mock", "mock": {"metrics": ["mocked"]}},
-    ))  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        composite(
+            part("a", [say("score=1\nsize=2")], results=stdout),
+            part("b", [say("score=3\nword=x")], results=stdout, prefix=True),
+            part("c", [say("score=4")], results=stdout, prefix="last_"),
+            {"name": "m", "workload": "mock", "mock": {"metrics": ["mocked"]}},
+        ),
+    )
     assert bench.metrics() == {
-        "score": 1.0, "size": 2.0, "b/score": 3.0, "last_score": 4.0, "mocked": 0.0,
-    }  # fmt: skip
+        "score": 1.0,
+        "size": 2.0,
+        "b/score": 3.0,
+        "last_score": 4.0,
+        "mocked": 0.0,
+    }
     names = set(bench.mailbox.manifest(bench.mailbox.accepted("t0001-s1", Phase.TRAIN)).files)
     assert "children/b/results.json" in names
 
@@ -95,9 +119,14 @@ def test_metrics_are_merged_and_prefixed(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_a_clash_is_an_error_and_what_follows_is_not_run(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
-    bench = Bench(tmp_path, composite(part("a", [say("score=1")], results=stdout),
-                                      part("b", [say("score=1")], results=stdout),
-                                      part("c")))  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        composite(
+            part("a", [say("score=1")], results=stdout),
+            part("b", [say("score=1")], results=stdout),
+            part("c"),
+        ),
+    )
     with pytest.raises(RunFailed, match="'a' and 'b' both have the metric 'score'") as caught:
         bench.train()
     assert "prefix: true" in (caught.value.hint or "")
@@ -111,8 +140,10 @@ def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
     def child(name: str, **parameters: Any) -> dict[str, Any]:
         return part(name, parameters_file=f"{name}.json", parameters=parameters)
 
-    children = [child("a", const_args={"x": 1, "own": 5}),
-                child("b", required_args=["y"], const_args={"own": 6})]  # fmt: skip
+    children = [
+        child("a", const_args={"x": 1, "own": 5}),
+        child("b", required_args=["y"], const_args={"own": 6}),
+    ]
     bench = Bench(tmp_path, composite(*children, y="parent", z=3))
     bench.train()
     a = json.loads((bench.work / "a.json").read_text())
@@ -125,8 +156,12 @@ def test_children_get_only_what_they_declare(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_composites_within_composites(tmp_path: Path) -> None:
     stdout = {"stdout": PATTERN}
-    inner = {"name": "in", "workload": "composite", "prefix": True, "children": [
-        part("b", [say("n=2")], results=stdout), part("c", [note("c")])]}  # fmt: skip
+    inner = {
+        "name": "in",
+        "workload": "composite",
+        "prefix": True,
+        "children": [part("b", [say("n=2")], results=stdout), part("c", [note("c")])],
+    }
     bench = Bench(tmp_path, composite(part("a", [say("n=1")], results=stdout), inner))
     assert bench.metrics() == {"n": 1.0, "in/n": 2.0}
     assert notes(bench) == ["+a", "+b", "+c", "c", "-c", "-b", "-a"]
@@ -135,18 +170,27 @@ def test_composites_within_composites(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_telemetry_of_children_goes_into_one_stream(tmp_path: Path) -> None:
     write = [PY, "-c", "open('t.csv', 'w').write('1,cpu,1\\n2,cpu,2\\n')"]
-    bench = Bench(tmp_path, composite(part("a", [write], telemetry="t.csv"),
-                                      part("b", [write], telemetry="t.csv")))  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        composite(part("a", [write], telemetry="t.csv"), part("b", [write], telemetry="t.csv")),
+    )
     bench.train()
     lines = read_stream(bench.mailbox, "t0001-s1", "telemetry")
     assert [(i["seq"], *i["metrics"]) for i in lines] == [
-        (0, "a/cpu"), (1, "a/cpu"), (2, "b/cpu"), (3, "b/cpu"),
-    ]  # fmt: skip
+        (0, "a/cpu"),
+        (1, "a/cpu"),
+        (2, "b/cpu"),
+        (3, "b/cpu"),
+    ]
 
 
 def test_two_policies_are_refused(tmp_path: Path) -> None:
-    rl = {"workload": "rl", "simulator": {"id": "simple-adder"}, "train": {"steps": 64},
-          "learner": {"algorithm": "ppo"}}  # fmt: skip
+    rl = {
+        "workload": "rl",
+        "simulator": {"id": "simple-adder"},
+        "train": {"steps": 64},
+        "learner": {"algorithm": "ppo"},
+    }
     tree = composite({"name": "one", **rl}, {"name": "two", **rl})
     bench = Bench(tmp_path, tree)
     with pytest.raises(ConfigError, match="'one' and 'two' both train a policy"):
@@ -188,6 +232,8 @@ children:
     )
     spec = load(file).spec
     assert [child.name for child in spec.children] == ["one", "again"]
-    bench = Bench(tmp_path, {k: v for k, v in spec.model_dump(mode="json", by_alias=True).items()
-                             if k != "name"})  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        {k: v for k, v in spec.model_dump(mode="json", by_alias=True).items() if k != "name"},
+    )
     assert bench.metrics() == {"n": 7.0, "again/n": 7.0}

@@ -14,22 +14,28 @@ from drillyard.workloads.mock import score
 from tests.helpers.workload_bench import Bench
 
 GROUPS = {
-    "g": {"params": {
-        "level": {"type": "float", "range": [-1.0, 1.0], "default": 0.0, "special": [-9]},
-        "size": {"type": "int", "range": [0, 10], "default": 5},
-        "kind": {"type": "categorical", "values": ["a", "b", "c"], "default": "b"},
-        "only": {"type": "categorical", "values": ["x"], "default": "x"},
-    }},
+    "g": {
+        "params": {
+            "level": {"type": "float", "range": [-1.0, 1.0], "default": 0.0, "special": [-9]},
+            "size": {"type": "int", "range": [0, 10], "default": 5},
+            "kind": {"type": "categorical", "values": ["a", "b", "c"], "default": "b"},
+            "only": {"type": "categorical", "values": ["x"], "default": "x"},
+        }
+    },
     "other": {"params": {"unused": {"type": "int", "range": [0, 1], "default": 1}}},
-}  # fmt: skip
+}
 
 
 def tree(values: dict[str, Any] | None = None, **mock: Any) -> dict[str, Any]:
     return {
-        "workload": "mock", "mock": mock,
-        "parameters": {"tunables": GROUPS, "tunable_params": ["g"],
-                       "tunable_values": values or {}},
-    }  # fmt: skip
+        "workload": "mock",
+        "mock": mock,
+        "parameters": {
+            "tunables": GROUPS,
+            "tunable_params": ["g"],
+            "tunable_values": values or {},
+        },
+    }
 
 
 @pytest.mark.parametrize(

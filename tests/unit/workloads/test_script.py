@@ -41,9 +41,16 @@ def test_results_from_output(tmp_path: Path) -> None:
     lines = "score=1\nnoise\nscore=2.5\nlatency=3e-2\nname=fast"
     bench = Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}))
     assert bench.metrics() == {"score": 2.5, "latency": 0.03}
-    data = json.loads(bench.read(bench.workload.train(
-        Bench(tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2)
-        .context(Phase.TRAIN)), "results.json"))  # fmt: skip
+    data = json.loads(
+        bench.read(
+            bench.workload.train(
+                Bench(
+                    tmp_path, script([say(lines)], results={"stdout": PATTERN}), attempt=2
+                ).context(Phase.TRAIN)
+            ),
+            "results.json",
+        )
+    )
     assert data["texts"] == {"name": "fast"}
 
 
@@ -56,15 +63,20 @@ def test_results_from_output(tmp_path: Path) -> None:
         ("r.csv", "\ufeffscore,latency\n0.5,7\n", {"score": 0.5, "latency": 7}),
         ("r.csv", "a,b,c\r\n1,2,3\r\n\r\n", {"a": 1, "b": 2, "c": 3}),
         ("r.csv", "score\n4\n", {"score": 4}),
-        ("r.json", '{"score": 0.5, "cpu": {"user": 1}, "ok": true}',
-         {"score": 0.5, "cpu/user": 1, "ok": 1}),
+        (
+            "r.json",
+            '{"score": 0.5, "cpu": {"user": 1}, "ok": true}',
+            {"score": 0.5, "cpu/user": 1, "ok": 1},
+        ),
         ("r.json", '[{"metric": "score", "value": 2}]', {"score": 2}),
     ],
-)  # fmt: skip
+)
 def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) -> None:
     write = [PY, "-c", f"open({name!r}, 'w', newline='').write({text!r})"]
-    bench = Bench(tmp_path, script([write, say("score=9\nother=1")],
-                                   results={"file": name, "stdout": PATTERN}))  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        script([write, say("score=9\nother=1")], results={"file": name, "stdout": PATTERN}),
+    )
     found = bench.metrics()
     assert found.pop("other") == 1.0, "the output counts where the file is silent"
     if "score" not in wanted:
@@ -90,7 +102,7 @@ def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) 
         ("r.json", '{"score": 1e999}', "is inf"),
         ("r.json", '{"score": "fast"}', "no result is a number"),
     ],
-)  # fmt: skip
+)
 def test_results_that_are_none(tmp_path: Path, name: str, text: str | None, words: str) -> None:
     code = "pass" if text is None else f"open({name!r}, 'w').write({text!r})"
     bench = Bench(tmp_path, script([[PY, "-c", code]], results={"file": name}))
@@ -107,8 +119,11 @@ def test_output_without_a_match_fails(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_a_results_file_that_came_with_the_code_does_not_count(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, script([say("x")], results={"file": "r.csv"}),
-                  files={"r.csv": "metric,value\nscore,1\n"})  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        script([say("x")], results={"file": "r.csv"}),
+        files={"r.csv": "metric,value\nscore,1\n"},
+    )
     with pytest.raises(RunFailed, match="was not written"):
         bench.train()
 
@@ -130,8 +145,11 @@ def environment(bench: Bench) -> dict[str, str]:
 @pytest.mark.heavy
 def test_parameters_are_variables_and_a_file(tmp_path: Path) -> None:
     values = {"lr": 0.001, "on": True, "text": 'a "b" $(c) ; d', "sizes": [1, 2]}
-    tree = script([[PY, "-c", SHOW]], environment={"rename": {"lr": "LEARNING_RATE"}},
-                  parameters_file="in/p.json") | parameters(**values)  # fmt: skip
+    tree = script(
+        [[PY, "-c", SHOW]],
+        environment={"rename": {"lr": "LEARNING_RATE"}},
+        parameters_file="in/p.json",
+    ) | parameters(**values)
     bench = Bench(tmp_path, tree)
     seen = environment(bench)
     assert seen["LEARNING_RATE"] == "0.001" and "lr" not in seen
@@ -183,15 +201,18 @@ def test_no_shell_sees_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_a_shell_where_it_is_asked_for(tmp_path: Path) -> None:
-    tree = script(["for i in 1 2 3; do echo n=$i; done | tail -1"], shell=True,
-                  results={"stdout": PATTERN})  # fmt: skip
+    tree = script(
+        ["for i in 1 2 3; do echo n=$i; done | tail -1"], shell=True, results={"stdout": PATTERN}
+    )
     assert Bench(tmp_path, tree).metrics() == {"n": 3.0}
 
 
 @pytest.mark.heavy
 def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path: Path) -> None:
-    files = {"own.py": "import sys; open('who', 'w').write(sys.executable + sys.argv[1])",
-             "go.sh": "#!/bin/sh\necho $0 > went\n"}  # fmt: skip
+    files = {
+        "own.py": "import sys; open('who', 'w').write(sys.executable + sys.argv[1])",
+        "go.sh": "#!/bin/sh\necho $0 > went\n",
+    }
     bench = Bench(tmp_path, script(["own.py 'a b'", "./go.sh"]), files)
     bench.train()
     assert (bench.work / "who").read_text() == f"{PY}a b"
@@ -202,8 +223,9 @@ def test_python_files_run_with_our_interpreter_in_a_copy_of_the_folder(tmp_path:
 @pytest.mark.heavy
 def test_a_failed_line_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
     code = "import sys; print('out'); print('disk is full', file=sys.stderr); sys.exit(3)"
-    bench = Bench(tmp_path, script([[PY, "-c", code], ["touch", "later"]],
-                                   teardown=[["touch", "torn"]]))  # fmt: skip
+    bench = Bench(
+        tmp_path, script([[PY, "-c", code], ["touch", "later"]], teardown=[["touch", "torn"]])
+    )
     with pytest.raises(RunFailed, match="ended with code 3") as caught:
         bench.train()
     assert "disk is full" in str(caught.value)
@@ -221,8 +243,10 @@ def test_going_on_after_a_failed_line_still_fails(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_a_failed_setup_is_torn_down_and_nothing_runs(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, script([["touch", "ran"]], setup=[["false"]],
-                                   teardown=[["false"], ["touch", "torn"]]))  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        script([["touch", "ran"]], setup=[["false"]], teardown=[["false"], ["touch", "torn"]]),
+    )
     with pytest.raises(RunFailed, match="`false` in `setup`"):
         bench.train()
     assert not (bench.work / "ran").exists()
@@ -258,8 +282,9 @@ time.sleep({stay})
 @pytest.mark.parametrize("new", [False, True])
 def test_a_time_limit_ends_everything_that_was_started(tmp_path: Path, new: bool) -> None:
     files = {"spawn.py": SPAWN.format(new=new, stay=600)}
-    bench = Bench(tmp_path, script(["spawn.py"], max_time_s=1.5, teardown=[["touch", "torn"]]),
-                  files)  # fmt: skip
+    bench = Bench(
+        tmp_path, script(["spawn.py"], max_time_s=1.5, teardown=[["touch", "torn"]]), files
+    )
     with pytest.raises(TimedOut, match=r"not done after 1\.5 s"):
         bench.train()
     assert (bench.work / "child").exists() and not left()
@@ -271,8 +296,11 @@ def test_a_server_of_setup_lives_until_teardown(tmp_path: Path) -> None:
     """A process in the background survives its line, serves `run`, and is gone afterwards."""
     files = {"spawn.py": SPAWN.format(new=False, stay=0)}
     look = "import os; os.kill(int(open('child').read()), 0); print('alive=1')"
-    bench = Bench(tmp_path, script([[PY, "-c", look]], setup=["spawn.py"],
-                                   results={"stdout": PATTERN}), files)  # fmt: skip
+    bench = Bench(
+        tmp_path,
+        script([[PY, "-c", look]], setup=["spawn.py"], results={"stdout": PATTERN}),
+        files,
+    )
     assert bench.metrics() == {"alive": 1.0}
     assert not left()
 
@@ -341,14 +369,20 @@ def test_uploads_and_downloads(tmp_path: Path) -> None:
     share = tmp_path / "share"
     share.mkdir()
     tree = script(
-        [[PY, "-c", "import os, sys; p = sys.argv[1]\n"
-          "open(p + '/r.csv', 'w').write('metric,value\\nseen,%d\\n' % len(os.listdir(p + '/d')))",
-          str(share)]],
+        [
+            [
+                PY,
+                "-c",
+                "import os, sys; p = sys.argv[1]\n"
+                "open(p + '/r.csv', 'w').write('metric,value\\nseen,%d\\n' % len(os.listdir(p + '/d')))",
+                str(share),
+            ]
+        ],
         setup=[["mkdir", "d"], ["touch", "d/a"], ["touch", "d/b"]],
         upload=[{"from": "d", "to": f"{share}/d"}],
         download=[{"from": f"{share}/r.csv", "to": "got/"}],
         results={"file": "got/r.csv"},
-    )  # fmt: skip
+    )
     assert Bench(tmp_path, tree).metrics() == {"seen": 2.0}
 
 
@@ -360,7 +394,7 @@ def test_uploads_to_a_store_and_back(tmp_path: Path) -> None:
         upload=[{"from": "d", "to": f"memory://share{tmp_path}/d"}],
         download=[{"from": f"memory://share{tmp_path}/d", "to": "back"}],
         results={"file": "back/r.csv"},
-    )  # fmt: skip
+    )
     assert Bench(tmp_path, tree).metrics() == {"x": 4.0}
 
 
@@ -373,17 +407,22 @@ def test_a_download_of_nothing_fails(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_files_that_are_kept(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]],
-                                   keep=["m/*"]))  # fmt: skip
+    bench = Bench(
+        tmp_path, script([["mkdir", "m"], ["touch", "m/a.bin"], ["touch", "junk"]], keep=["m/*"])
+    )
     assert set(bench.train().files.files) == {
-        "results.json", "files/m/a.bin", "files/parameters.json",
-    }  # fmt: skip
+        "results.json",
+        "files/m/a.bin",
+        "files/parameters.json",
+    }
 
 
 @pytest.mark.heavy
 def test_an_attempt_starts_in_a_fresh_folder(tmp_path: Path) -> None:
-    tree = script([[PY, "-c", "import os; print('n=%d' % len(os.listdir()));open('x','w')"]],
-                  results={"stdout": PATTERN})  # fmt: skip
+    tree = script(
+        [[PY, "-c", "import os; print('n=%d' % len(os.listdir()));open('x','w')"]],
+        results={"stdout": PATTERN},
+    )
     first = Bench(tmp_path, tree).train()
     second = Bench(tmp_path, tree, attempt=2).train()
     assert first.summary["metrics"] == second.summary["metrics"] == {"n": 1.0}

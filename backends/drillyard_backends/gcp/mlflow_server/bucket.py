@@ -40,8 +40,12 @@ class ArtifactBucket:
         """Make it, close it, open it for the server."""
         found, done = self._found(), "kept"
         if found is None:
-            body = {"name": self._choices.bucket, "location": self._choices.region.upper(),
-                    "labels": LABELS, **_CLOSED}  # fmt: skip
+            body = {
+                "name": self._choices.bucket,
+                "location": self._choices.region.upper(),
+                "labels": LABELS,
+                **_CLOSED,
+            }
             try:
                 found, done = (
                     self._google.call(
@@ -73,9 +77,12 @@ class ArtifactBucket:
                 break
             for item in page["items"]:
                 self._google.find(
-                    objects.delete(bucket=self._choices.bucket, object=item["name"],
-                                   generation=item["generation"])
-                )  # fmt: skip
+                    objects.delete(
+                        bucket=self._choices.bucket,
+                        object=item["name"],
+                        generation=item["generation"],
+                    )
+                )
         self._google.find(self._buckets.delete(bucket=self._choices.bucket))
         return True
 

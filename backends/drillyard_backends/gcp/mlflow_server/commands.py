@@ -68,18 +68,28 @@ def up(
     from drillyard_backends.gcp.mlflow_server.tokens import AUTH
 
     server = MlflowServer(
-        _choices(project=project, region=region, name=name, tier=tier, image=image,
-                 members=tuple(member or ()))
-    )  # fmt: skip
+        _choices(
+            project=project,
+            region=region,
+            name=name,
+            tier=tier,
+            image=image,
+            members=tuple(member or ()),
+        )
+    )
     url = server.url
-    typer.echo(f"{url}\nin project {project}, with a database ({tier or SMALLEST} at first) that "
-               "costs money as long as it is there, also after `down`.")  # fmt: skip
+    typer.echo(
+        f"{url}\nin project {project}, with a database ({tier or SMALLEST} at first) that "
+        "costs money as long as it is there, also after `down`."
+    )
     _confirm("Make it?", yes)
     server.up(_say)
     answer = server.ask()
     if not answer.closed:
-        raise ControlPlaneError(f"{url} is open to strangers: {answer.words}",
-                                hint=f"drillyard mlflow gcp down --name {name}")  # fmt: skip
+        raise ControlPlaneError(
+            f"{url} is open to strangers: {answer.words}",
+            hint=f"drillyard mlflow gcp down --name {name}",
+        )
     _say("closed to strangers", "yes")
     _say("to us", answer.words)
     typer.echo(f"\nexport MLFLOW_TRACKING_URI={url}\nexport MLFLOW_TRACKING_AUTH={AUTH}")
@@ -107,11 +117,14 @@ def status(
     good = all(s.ready for _, s in parts) and answer is not None and answer.closed
     good = good and answer is not None and answer.serving is not False
     if as_json:
-        print_json({
-            "url": server.url, "ok": good,
-            "parts": [{"part": title, **asdict(state)} for title, state in parts],
-            "answer": asdict(answer) if answer else None,
-        })  # fmt: skip
+        print_json(
+            {
+                "url": server.url,
+                "ok": good,
+                "parts": [{"part": title, **asdict(state)} for title, state in parts],
+                "answer": asdict(answer) if answer else None,
+            }
+        )
     else:
         for title, state in parts:
             _say(title, state.words, "ok" if state.ready else "--")
@@ -143,8 +156,10 @@ def down(
         _confirm(f"Delete all that {server.url} ever tracked, for good?", yes)
     server.down(_say, delete_data)
     if not delete_data:
-        typer.echo("\nDatabase and files stay, and the database costs money; `up` serves them "
-                   "again at the same address.")  # fmt: skip
+        typer.echo(
+            "\nDatabase and files stay, and the database costs money; `up` serves them "
+            "again at the same address."
+        )
 
 
 def _choices(**values: Any) -> Any:

@@ -59,32 +59,45 @@ class Instance:
         found = self._found()
         if found is None:
             settings = {
-                "tier": self._choices.tier or SMALLEST, "edition": "ENTERPRISE",
-                "availabilityType": "ZONAL", "dataDiskType": "PD_SSD", "userLabels": LABELS,
-                "retainBackupsOnDelete": True, "databaseFlags": [IAM_LOGIN], **GUARDED,
-            }  # fmt: skip
-            body = {"name": self._choices.name, "region": self._choices.region,
-                    "databaseVersion": VERSION, "settings": settings}  # fmt: skip
+                "tier": self._choices.tier or SMALLEST,
+                "edition": "ENTERPRISE",
+                "availabilityType": "ZONAL",
+                "dataDiskType": "PD_SSD",
+                "userLabels": LABELS,
+                "retainBackupsOnDelete": True,
+                "databaseFlags": [IAM_LOGIN],
+                **GUARDED,
+            }
+            body = {
+                "name": self._choices.name,
+                "region": self._choices.region,
+                "databaseVersion": VERSION,
+                "settings": settings,
+            }
             try:
-                self._do(self._sql.instances().insert(project=self._choices.project, body=body),
-                         INSTANCE_S)  # fmt: skip
+                self._do(
+                    self._sql.instances().insert(project=self._choices.project, body=body),
+                    INSTANCE_S,
+                )
             except Exists as error:
                 if self._found() is None:
                     raise ControlPlaneError(
                         f"the name {self._choices.name} is taken by a database that cannot be "
                         f"seen, maybe one that is being deleted: {error}",
                         hint="try again in some minutes, or choose another --name",
-                    ) from error  # fmt: skip
+                    ) from error
             done = "made"
         found = self._runnable()
-        must_be_ours(f"the database {self._choices.name}",
-                     found.get("settings", {}).get("userLabels"))  # fmt: skip
+        must_be_ours(
+            f"the database {self._choices.name}", found.get("settings", {}).get("userLabels")
+        )
         wanted = self._mended(found)
         if self._choices.tier not in (None, found["settings"].get("tier")):
             wanted["tier"] = self._choices.tier
         if wanted:
-            self._do(self._sql.instances().patch(**self._names, body={"settings": wanted}),
-                     INSTANCE_S)  # fmt: skip
+            self._do(
+                self._sql.instances().patch(**self._names, body={"settings": wanted}), INSTANCE_S
+            )
             done = done if done == "made" else "changed"
         self._ensure_database()
         self._ensure_user()
@@ -95,14 +108,16 @@ class Instance:
         found = self._found()
         if found is None:
             return False
-        must_be_ours(f"the database {self._choices.name}",
-                     found.get("settings", {}).get("userLabels"))  # fmt: skip
+        must_be_ours(
+            f"the database {self._choices.name}", found.get("settings", {}).get("userLabels")
+        )
         # What it was made with keeps backups when somebody else deletes it by mistake.
         body = {"settings": {"deletionProtectionEnabled": False, "retainBackupsOnDelete": False}}
         self._do(self._sql.instances().patch(**self._names, body=body), INSTANCE_S)
         self._do(self._sql.instances().delete(**self._names), INSTANCE_S)
-        self._google.wait(lambda: True if self._found() is None else None,
-                          "the end of the database", _SMALL_S)  # fmt: skip
+        self._google.wait(
+            lambda: True if self._found() is None else None, "the end of the database", _SMALL_S
+        )
         return True
 
     # -- inside -------------------------------------------------------------------------------
@@ -133,8 +148,9 @@ class Instance:
         def look() -> dict[str, Any] | None:
             found = self._found()
             if found is not None and found.get("state") in ("FAILED", "SUSPENDED"):
-                raise ControlPlaneError(f"the database is {found['state']}",
-                                        hint="look at it in the console: SQL")  # fmt: skip
+                raise ControlPlaneError(
+                    f"the database is {found['state']}", hint="look at it in the console: SQL"
+                )
             return found if found is not None and found.get("state") == "RUNNABLE" else None
 
         return self._google.wait(look, "the database", INSTANCE_S, _POLL_S)
@@ -154,8 +170,10 @@ class Instance:
                 body = {"name": USER, "password": password}
                 self._do(users.insert(**self._names, body=body), _SMALL_S)
                 return
-        self._do(users.update(**self._names, name=USER, body={"name": USER, "password": password}),
-                 _SMALL_S)  # fmt: skip
+        self._do(
+            users.update(**self._names, name=USER, body={"name": USER, "password": password}),
+            _SMALL_S,
+        )
 
     def _do(self, request: Any, timeout_s: float) -> None:
         """Do one thing to the instance; it does one at a time, and says 409 meanwhile."""
@@ -182,5 +200,6 @@ class Instance:
         errors = ended.get("error", {}).get("errors", [])
         if errors:
             words = "; ".join(f"{e.get('code')}: {e.get('message', '')}" for e in errors)
-            raise ControlPlaneError(f"{request.methodId}: {words}",
-                                    hint="the message names what to mend; then again")  # fmt: skip
+            raise ControlPlaneError(
+                f"{request.methodId}: {words}", hint="the message names what to mend; then again"
+            )

@@ -79,8 +79,9 @@ class Google:
             try:
                 credentials, _ = google.auth.default(scopes=SCOPES)
             except DefaultCredentialsError as error:
-                raise UserError(f"nobody is logged in to Google Cloud: {error}",
-                                hint=_LOGIN) from error  # fmt: skip
+                raise UserError(
+                    f"nobody is logged in to Google Cloud: {error}", hint=_LOGIN
+                ) from error
             self._transport = RequestsHttp(credentials)
         return self._transport
 
@@ -135,8 +136,10 @@ class Google:
 
         operation = self.wait(done, what, timeout_s)
         if "error" in operation:
-            raise ControlPlaneError(f"{what}: {operation['error'].get('message')}",
-                                    hint="the message names what to mend; then again")  # fmt: skip
+            raise ControlPlaneError(
+                f"{what}: {operation['error'].get('message')}",
+                hint="the message names what to mend; then again",
+            )
         return operation.get("response", {})
 
     # -- inside -------------------------------------------------------------------------------
@@ -162,8 +165,9 @@ class Google:
                     return (None,)  # an API that is switched off has nothing to show
                 raise self._refused(error, request) from error
             except RefreshError as error:
-                raise UserError(f"your login to Google Cloud is no longer good: {error}",
-                                hint=_LOGIN) from error  # fmt: skip
+                raise UserError(
+                    f"your login to Google Cloud is no longer good: {error}", hint=_LOGIN
+                ) from error
             except (OSError, httplib2.HttpLib2Error, TransportError) as error:
                 raise self._error(f"Google's API does not answer: {error}", "") from error
 

@@ -11,10 +11,15 @@ from drillyard_backends.gcp.mlflow_server.names import Choices
 from drillyard_backends.gcp.mlflow_server.part import MISSING, State
 
 SERVICES = (
-    "artifactregistry.googleapis.com", "cloudbuild.googleapis.com",
-    "cloudresourcemanager.googleapis.com", "iam.googleapis.com", "run.googleapis.com",
-    "secretmanager.googleapis.com", "sqladmin.googleapis.com", "storage.googleapis.com",
-)  # fmt: skip
+    "artifactregistry.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
+    "iam.googleapis.com",
+    "run.googleapis.com",
+    "secretmanager.googleapis.com",
+    "sqladmin.googleapis.com",
+    "storage.googleapis.com",
+)
 _OURS = "made by drillyard"
 
 
@@ -43,10 +48,14 @@ class Services:
             usage.services().batchEnable(parent=self._parent, body={"serviceIds": off})
         )
         self._google.finished(
-            lambda: self._google.call(usage.operations().get(name=operation["name"]))
-            if not operation.get("done") else operation,
-            "switching on APIs", 300.0,
-        )  # fmt: skip
+            lambda: (
+                self._google.call(usage.operations().get(name=operation["name"]))
+                if not operation.get("done")
+                else operation
+            ),
+            "switching on APIs",
+            300.0,
+        )
         return f"switched on: {', '.join(off)}"
 
     def delete(self) -> bool:
@@ -128,8 +137,10 @@ class Account:
 
     def _must_be_ours(self, found: dict[str, str] | None) -> None:
         if found is not None and _OURS not in found.get("description", ""):
-            raise UserError(f"the service account {self._email} exists, and drillyard did not "
-                            "make it", hint="choose another --name")  # fmt: skip
+            raise UserError(
+                f"the service account {self._email} exists, and drillyard did not make it",
+                hint="choose another --name",
+            )
 
     @property
     def _name(self) -> str:

@@ -45,8 +45,9 @@ class Repository:
                 operations = self._locations.operations()
                 self._google.finished(
                     lambda: self._google.call(operations.get(name=operation["name"])),
-                    "the repository", 300.0,
-                )  # fmt: skip
+                    "the repository",
+                    300.0,
+                )
             except Exists:
                 pass  # the first answer was lost
             found = self._google.wait(self._found, "the repository", 300.0)
@@ -62,8 +63,9 @@ class Repository:
             return False
         must_be_ours(f"the repository {self._choices.name}", found.get("labels"))
         self._google.find(self._repositories.delete(name=self.name))
-        self._google.wait(lambda: True if self._found() is None else None,
-                          "the end of the repository", 300.0)  # fmt: skip
+        self._google.wait(
+            lambda: True if self._found() is None else None, "the end of the repository", 300.0
+        )
         return True
 
     @property
@@ -140,8 +142,12 @@ class Image:
     def _found(self) -> dict[str, Any] | None:
         tags = (
             self._google.api("artifactregistry", "v1")
-            .projects().locations().repositories().packages().tags()
-        )  # fmt: skip
+            .projects()
+            .locations()
+            .repositories()
+            .packages()
+            .tags()
+        )
         name = f"{self._repository.name}/packages/mlflow/tags/{self._choices.image_tag}"
         return self._google.find(tags.get(name=name))
 

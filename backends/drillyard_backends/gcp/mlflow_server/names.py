@@ -72,8 +72,11 @@ class Choices(BaseModel):
     @classmethod
     def _members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for member in value:
-            _matching(_MEMBER, member, "user:, group:, serviceAccount: and an e-mail, or "
-                      "domain:; never everybody")  # fmt: skip
+            _matching(
+                _MEMBER,
+                member,
+                "user:, group:, serviceAccount: and an e-mail, or domain:; never everybody",
+            )
         return value
 
     # -- names that follow --------------------------------------------------------------------
@@ -144,13 +147,15 @@ def choose(**values: Any) -> Choices:
     except ValidationError as error:
         problems = [
             ConfigError(
-                "cannot be", file="command line",
+                "cannot be",
+                file="command line",
                 field="--" + ("member" if e["loc"][0] == "members" else str(e["loc"][0])),
-                value=e["input"], allowed=str(e["msg"]).removeprefix("Value error, "),
+                value=e["input"],
+                allowed=str(e["msg"]).removeprefix("Value error, "),
                 hint="drillyard mlflow gcp up --help",
             )
             for e in error.errors()
-        ]  # fmt: skip
+        ]
         raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
 
 

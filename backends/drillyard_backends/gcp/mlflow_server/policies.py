@@ -23,9 +23,12 @@ def has(policy: Policy, role: str, member: str) -> bool:
 def holders(policy: Policy, role: str) -> list[str]:
     """Who holds a role without a condition; never everybody."""
     return [
-        m for b in policy.get("bindings", []) if b["role"] == role and not b.get("condition")
-        for m in b.get("members", []) if m not in EVERYBODY
-    ]  # fmt: skip
+        m
+        for b in policy.get("bindings", [])
+        if b["role"] == role and not b.get("condition")
+        for m in b.get("members", [])
+        if m not in EVERYBODY
+    ]
 
 
 def open_to(policy: Policy) -> set[str]:

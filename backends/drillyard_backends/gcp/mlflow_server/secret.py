@@ -45,9 +45,10 @@ class AddressSecret:
                 self._google.call(
                     self._secrets.create(
                         parent=f"projects/{self._choices.project}",
-                        secretId=self._choices.secret, body=body,
+                        secretId=self._choices.secret,
+                        body=body,
                     )
-                )  # fmt: skip
+                )
             found, done = self._found() or {}, "made"
         must_be_ours(f"the secret {self._choices.secret}", found.get("labels"))
         if self._address() is None:

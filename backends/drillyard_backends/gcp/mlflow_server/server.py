@@ -135,6 +135,7 @@ class MlflowServer:
         try:
             answer = requests.get(f"{self.url}/health", headers=headers, timeout=_TIMEOUT_S)
         except requests.RequestException as error:
-            raise ControlPlaneError(f"{self.url} does not answer: {error}",
-                                    hint="drillyard mlflow gcp status") from error  # fmt: skip
+            raise ControlPlaneError(
+                f"{self.url} does not answer: {error}", hint="drillyard mlflow gcp status"
+            ) from error
         return int(answer.status_code)

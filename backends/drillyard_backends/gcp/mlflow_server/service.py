@@ -84,8 +84,9 @@ class Service:
         must_be_ours(f"the service {self._choices.name}", found.get("labels"))
         self._secret.remember(policies.holders(self._google.call(self._read()), ROLE))
         self._google.find(self._services.delete(name=self.name))
-        self._google.wait(lambda: True if self._found() is None else None,
-                          "the end of the server", 300.0)  # fmt: skip
+        self._google.wait(
+            lambda: True if self._found() is None else None, "the end of the server", 300.0
+        )
         return True
 
     @property
@@ -111,10 +112,12 @@ class Service:
             "resources": {"limits": {"cpu": "1", "memory": "2Gi"}, "startupCpuBoost": True},
             "startupProbe": {
                 "httpGet": {"path": "/health", "port": PORT},
-                "periodSeconds": 5, "timeoutSeconds": 4, "failureThreshold": 48,
+                "periodSeconds": 5,
+                "timeoutSeconds": 4,
+                "failureThreshold": 48,
             },
             "volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}],
-        }  # fmt: skip
+        }
         database = {"name": "cloudsql", "cloudSqlInstance": {"instances": [choices.connection]}}
         return {
             "labels": LABELS,
@@ -158,8 +161,9 @@ class Service:
         operations = self._locations.operations()
         self._google.finished(
             lambda: self._google.call(operations.get(name=operation["name"])),
-            "the server", _READY_S,
-        )  # fmt: skip
+            "the server",
+            _READY_S,
+        )
 
     def _read(self) -> Any:
         return self._services.getIamPolicy(resource=self.name, options_requestedPolicyVersion=3)

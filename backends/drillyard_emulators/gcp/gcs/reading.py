@@ -23,7 +23,7 @@ def media(request: Request, stored: StoredObject) -> Response:
     headers = {
         "Content-Type": stored.fields.get("contentType", "application/octet-stream"),
         "ETag": f'"{etag(stored)}"',
-        "Last-Modified": formatdate(stored.updated, usegmt=True),
+        "GroupDeleter-Modified": formatdate(stored.updated, usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Goog-Generation": str(stored.generation),
         "X-Goog-Metageneration": str(stored.metageneration),

@@ -144,11 +144,19 @@ def look(file: Path, wanted: str | None) -> Look:
                 "where it needs others, write the experiment by hand: docs/plain-simulators.md",
             ) from error
     if not acts:
-        raise UserError(f"{kind.__name__}.step asked for no action by its name",
-                        hint='read them as actions["name"]')  # fmt: skip
+        raise UserError(
+            f"{kind.__name__}.step asked for no action by its name",
+            hint='read them as actions["name"]',
+        )
     states_seen = [_seen(name, found, starts) for name in found[0]]
-    return Look(f"{file.stem}:{kind.__qualname__}", states_seen, list(acts), resets, ended,
-                len(found) - len(starts))  # fmt: skip
+    return Look(
+        f"{file.stem}:{kind.__qualname__}",
+        states_seen,
+        list(acts),
+        resets,
+        ended,
+        len(found) - len(starts),
+    )
 
 
 def _class(file: Path, wanted: str | None) -> Any:
@@ -156,10 +164,11 @@ def _class(file: Path, wanted: str | None) -> Any:
         return load_object(f"{file.stem}:{wanted}")
     module = inspect.getmodule(load_object(f"{file.stem}:__name__")) or __import__(file.stem)
     kinds = [
-        kind for _, kind in inspect.getmembers(module, inspect.isclass)
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
         if kind.__module__ == module.__name__
         and all(callable(getattr(kind, m, None)) for m in METHODS)
-    ]  # fmt: skip
+    ]
     if len(kinds) == 1:
         return kinds[0]
     names = ", ".join(kind.__name__ for kind in kinds) or "none"
@@ -171,12 +180,15 @@ def _class(file: Path, wanted: str | None) -> Any:
 
 def _numbers(states: Any) -> dict[str, float]:
     if not isinstance(states, dict):
-        raise UserError(f"a {type(states).__name__} was returned, not states by name",
-                        hint='return a dict: {"level": 0.5}')  # fmt: skip
+        raise UserError(
+            f"a {type(states).__name__} was returned, not states by name",
+            hint='return a dict: {"level": 0.5}',
+        )
     kept = {
-        str(name): float(value) for name, value in states.items()
+        str(name): float(value)
+        for name, value in states.items()
         if isinstance(value, int | float | np.number | np.bool_) and math.isfinite(value)
-    }  # fmt: skip
+    }
     if not kept:
         raise UserError("no state is a finite number", hint="return numbers by name")
     return kept
@@ -187,8 +199,13 @@ def _seen(name: str, found: list[dict[str, float]], starts: list[int]) -> Seen:
     low, high = min(values), max(values)
     room = 0.25 * (high - low) or max(abs(high), 1.0)
     least = 0.0 if low >= 0 else -math.inf
-    return Seen(name, low, high, (_round(max(low - room, least), down=True), _round(high + room)),
-                _counts(values, starts))  # fmt: skip
+    return Seen(
+        name,
+        low,
+        high,
+        (_round(max(low - room, least), down=True), _round(high + room)),
+        _counts(values, starts),
+    )
 
 
 def _counts(values: list[float], starts: list[int]) -> bool:

@@ -75,9 +75,12 @@ def check_name(kind: str, name: str) -> str:
         problem = "is the name of a package that is installed here"
     if problem:
         raise ConfigError(
-            problem, file="command line", value=name, allowed="; ".join(NAME_RULES),
+            problem,
+            file="command line",
+            value=name,
+            allowed="; ".join(NAME_RULES),
             hint=f"for example my-{kind}",
-        )  # fmt: skip
+        )
     return package
 
 
@@ -97,9 +100,14 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
     folder = parent / name
     cls = _class_name(package)
     words: dict[str, Any] = {
-        "kind": kind, "name": name, "package": package, "mark": MARK, "end": END, "cls": cls,
+        "kind": kind,
+        "name": name,
+        "package": package,
+        "mark": MARK,
+        "end": END,
+        "cls": cls,
         "place": "../",
-    }  # fmt: skip
+    }
     module = folder / package / f"{kind}.py"
     wanted = {
         folder / "pyproject.toml": "pyproject.toml.j2",
@@ -153,31 +161,42 @@ def around(name: str, found: Look, folder: Path) -> Scaffold:
     texts = _rendered({experiment: "experiment.yaml.j2", test: "test_simulator.py.j2"}, words)
     there = [path for path in texts if path.exists()]
     if there:
-        raise UserError(f"{there[0]} is there already; nothing was written",
-                        hint="choose another name")  # fmt: skip
+        raise UserError(
+            f"{there[0]} is there already; nothing was written", hint="choose another name"
+        )
     for path, text in texts.items():
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    return Scaffold(folder, list(texts), experiment, [
-        (number, f"{line.partition(':')[0].strip()}: {guess.strip()}")
-        for number, line in enumerate(texts[experiment].splitlines(), 1)
-        if (guess := line.partition("# guess:")[2])
-    ])  # fmt: skip
+    return Scaffold(
+        folder,
+        list(texts),
+        experiment,
+        [
+            (number, f"{line.partition(':')[0].strip()}: {guess.strip()}")
+            for number, line in enumerate(texts[experiment].splitlines(), 1)
+            if (guess := line.partition("# guess:")[2])
+        ],
+    )
 
 
 def _rendered(wanted: Mapping[Path, str], words: dict[str, Any]) -> dict[Path, str]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, autoescape=False,
-        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     templates.filters |= {"key": _key, "number": "{:.6g}".format, "drawn": _drawn}
     if "look" in words:
         counters = [_key(state.name) for state in words["look"].states if state.counts]
         words = {**words, "counters": ", ".join(counters)}
-    return {path: templates.get_template(template).render(words)
-            for path, template in wanted.items()}  # fmt: skip
+    return {
+        path: templates.get_template(template).render(words) for path, template in wanted.items()
+    }
 
 
 def _key(name: str) -> str:

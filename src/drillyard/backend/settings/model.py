@@ -57,7 +57,10 @@ def _problem(kind: str, model: type[BaseModel], error: Any) -> ConfigError:
     known = fields.get(name.partition(".")[0])
     hint = nearest(name, list(fields)) if error["type"] == "extra_forbidden" else None
     return ConfigError(
-        message, field=".".join(["backends", kind, *([name] if name else [])]), value=value,
-        hint=hint or (known.description if known else None)
+        message,
+        field=".".join(["backends", kind, *([name] if name else [])]),
+        value=value,
+        hint=hint
+        or (known.description if known else None)
         or f"settings of `{kind}`: {', '.join(fields)}",
-    )  # fmt: skip
+    )

@@ -86,9 +86,11 @@ def _look_up(kind: str, name: str, shown: str) -> str:
         text = os.environ.get(name)
         if text is None:
             raise ConfigError(
-                f"the environment has no variable {name}", field=shown, value=f"env:{name}",
+                f"the environment has no variable {name}",
+                field=shown,
+                value=f"env:{name}",
                 hint=f"export {name}=…",
-            )  # fmt: skip
+            )
         return text
     if kind == "file":
         path = Path(name).expanduser()
@@ -97,9 +99,11 @@ def _look_up(kind: str, name: str, shown: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "is no text"
             raise ConfigError(
-                f"cannot read the file: {reason}", field=shown, value=f"file:{name}",
+                f"cannot read the file: {reason}",
+                field=shown,
+                value=f"file:{name}",
                 hint="write the secret into it, and chmod 600 it",
-            ) from None  # fmt: skip
+            ) from None
     keeper = blocks(shown)
     if kind == "secret":
         return keeper.secret(name)
@@ -125,6 +129,7 @@ def blocks(shown: str) -> Blocks:
         return cast(Blocks, load("blocks", known[0])())
     except PluginError as error:
         raise ConfigError(
-            str(error).partition("\n")[0], field=shown,
+            str(error).partition("\n")[0],
+            field=shown,
             hint=f"{install('control')}, or use env: or file:",
-        ) from error  # fmt: skip
+        ) from error

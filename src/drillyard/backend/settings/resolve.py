@@ -223,9 +223,10 @@ def _environment(kind: str, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
         found = source()
     except SettingsError as error:
         raise ConfigError(
-            f"the environment is no good: {error}", field=f"backends.{kind}",
+            f"the environment is no good: {error}",
+            field=f"backends.{kind}",
             hint="lists and mappings in variables are JSON",
-        ) from None  # fmt: skip
+        ) from None
     return {
         name: f"env:{environment_name(kind, name)}" if is_secret(name, fields) else value
         for name, value in found.items()
@@ -239,15 +240,21 @@ def _problems(
     where = None if origin == "experiment" else origin
     if fields and name not in fields:
         yield ConfigError(
-            "no such setting", file=where, field=f"backends.{kind}.{name}",
-            allowed=", ".join(fields), hint=nearest(name, list(fields)),
-        )  # fmt: skip
+            "no such setting",
+            file=where,
+            field=f"backends.{kind}.{name}",
+            allowed=", ".join(fields),
+            hint=nearest(name, list(fields)),
+        )
     elif is_secret(name, fields) and not is_reference(value):
         yield ConfigError(
-            "a secret stands in the open", file=where, field=f"backends.{kind}.{name}",
-            value="***", allowed=REFERENCE_WORDS,
+            "a secret stands in the open",
+            file=where,
+            field=f"backends.{kind}.{name}",
+            value="***",
+            allowed=REFERENCE_WORDS,
             hint="put it where only you can read it, and change it, now that it was in a file",
-        )  # fmt: skip
+        )
 
 
 def _missing(kind: str, missing: list[str], fields: Mapping[str, FieldInfo]) -> ConfigError:
@@ -296,16 +303,19 @@ def _section(path: Path, kind: str) -> dict[str, Any]:
     sections = tree.get("backends", {}) if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or not isinstance(sections, dict) or set(tree) - {"backends"}:
         raise ConfigError(
-            "is no settings file", file=str(path),
+            "is no settings file",
+            file=str(path),
             allowed="backends: {<backend>: {<setting>: <value>}}",
             hint=f"drillyard configure {kind} writes it",
-        )  # fmt: skip
+        )
     section = sections.get(kind) or {}
     if not isinstance(section, dict):
         raise ConfigError(
-            "expected a mapping of settings", file=str(path), field=f"backends.{kind}",
+            "expected a mapping of settings",
+            file=str(path),
+            field=f"backends.{kind}",
             hint=f"drillyard configure {kind} writes it",
-        )  # fmt: skip
+        )
     return section
 
 

@@ -35,9 +35,14 @@ def rows(
     for name, field in fields_of(found.kind).items():
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         value = MASK if name in wrong else found.values.get(name, default)
-        made.append({
-            "name": name, "value": value, "required": field.is_required(),
-            "from": found.origins.get(name, MISSING if field.is_required() else "default"),
-            "environment": environment_name(found.kind, name), "help": field.description or "",
-        })  # fmt: skip
+        made.append(
+            {
+                "name": name,
+                "value": value,
+                "required": field.is_required(),
+                "from": found.origins.get(name, MISSING if field.is_required() else "default"),
+                "environment": environment_name(found.kind, name),
+                "help": field.description or "",
+            }
+        )
     return made, problems

@@ -41,15 +41,20 @@ def validated(kind: str, name: str, text: str) -> Any:
     shown = f"backends.{kind}.{name}"
     if name not in fields:
         raise ConfigError(
-            "no such setting", field=shown, allowed=", ".join(fields) or "none",
+            "no such setting",
+            field=shown,
+            allowed=", ".join(fields) or "none",
             hint=nearest(name, list(fields)),
-        )  # fmt: skip
+        )
     if is_secret(name, fields):
         if not is_reference(text):
             raise ConfigError(
-                "a secret is not written into a file", field=shown, value="***",
-                allowed=REFERENCE_WORDS, hint="say where it is found instead",
-            )  # fmt: skip
+                "a secret is not written into a file",
+                field=shown,
+                value="***",
+                allowed=REFERENCE_WORDS,
+                hint="say where it is found instead",
+            )
         return text
     value = typed(text)
     config = config_of(kind)
@@ -63,9 +68,12 @@ def validated(kind: str, name: str, text: str) -> Any:
     # Whoever typed a list or a mapping meant one; all else may have been meant as text.
     told = problems[0] if isinstance(value, (list, dict)) else problems[-1]
     raise ConfigError(
-        told, field=shown, value=value,
-        allowed=fields[name].description, hint="type another value",
-    )  # fmt: skip
+        told,
+        field=shown,
+        value=value,
+        allowed=fields[name].description,
+        hint="type another value",
+    )
 
 
 def _problem(config: type[BaseModel], name: str, value: Any) -> str | None:

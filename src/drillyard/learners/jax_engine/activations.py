@@ -57,8 +57,15 @@ def _hardsigmoid(x: np.ndarray) -> np.ndarray:
 
 
 HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Tanh": _tanh, "ReLU": _relu, "Sigmoid": _sigmoid, "Softplus": _softplus, "ELU": _elu,
-    "CELU": _elu, "SELU": _selu, "GELU": _gelu, "Hardsigmoid": _hardsigmoid,
+    "Tanh": _tanh,
+    "ReLU": _relu,
+    "Sigmoid": _sigmoid,
+    "Softplus": _softplus,
+    "ELU": _elu,
+    "CELU": _elu,
+    "SELU": _selu,
+    "GELU": _gelu,
+    "Hardsigmoid": _hardsigmoid,
     "LeakyReLU": lambda x: np.where(x > 0, x, np.float32(0.01) * x),
     "SiLU": lambda x: x * _sigmoid(x),
     "Mish": lambda x: x * np.tanh(_softplus(x)),
@@ -68,7 +75,7 @@ HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Hardswish": lambda x: x * _hardsigmoid(x),
     "LogSigmoid": lambda x: -_softplus(-x),
     "Identity": lambda x: x,
-}  # fmt: skip
+}
 """Class in ``torch.nn`` -> function of NumPy arrays of float32."""
 
 
@@ -82,10 +89,14 @@ def compiled(name: str) -> Callable[[Any], Any]:
 
     own: dict[str, Any] = {
         "GELU": lambda x: jax.nn.gelu(x, approximate=False),
-        "Tanh": jax.numpy.tanh, "Identity": lambda x: x, "Softsign": jax.nn.soft_sign,
-        "LeakyReLU": jax.nn.leaky_relu, "Hardtanh": jax.nn.hard_tanh,
-        "Hardswish": jax.nn.hard_swish, "Hardsigmoid": jax.nn.hard_sigmoid,
+        "Tanh": jax.numpy.tanh,
+        "Identity": lambda x: x,
+        "Softsign": jax.nn.soft_sign,
+        "LeakyReLU": jax.nn.leaky_relu,
+        "Hardtanh": jax.nn.hard_tanh,
+        "Hardswish": jax.nn.hard_swish,
+        "Hardsigmoid": jax.nn.hard_sigmoid,
         "LogSigmoid": jax.nn.log_sigmoid,
-    }  # fmt: skip
+    }
     found: Callable[[Any], Any] = own.get(name) or getattr(jax.nn, name.lower())
     return found

@@ -48,9 +48,10 @@ class Core:
         self._outcomes = np.zeros((2, model.n_steps, model.n_envs), np.float32)
         self._compiled = programs.compiled(self.program(normalize_advantage=False))
         multiplications = model.n_envs * sum(
-            int(np.prod(p.shape)) for p in self.network.places
+            int(np.prod(p.shape))
+            for p in self.network.places
             if p.name in {weight for weight, _ in self.network.actor}
-        )  # fmt: skip
+        )
         self.acts_on_device = backend() != "cpu" and multiplications > LARGE
         self._on_device: Any = None
 
@@ -103,9 +104,12 @@ class Core:
         np.subtract(1.0, buffer.episode_starts[1:], out=self._outcomes[1, :-1])
         np.subtract(1.0, dones, out=self._outcomes[1, -1])
         found = self._compiled.judge(
-            self.weights.values, self._seen, self._actions(buffer), self._outcomes,
+            self.weights.values,
+            self._seen,
+            self._actions(buffer),
+            self._outcomes,
             np.array([buffer.gamma, buffer.gae_lambda], np.float32),
-        )  # fmt: skip
+        )
         buffer.values[:], buffer.log_probs[:], buffer.advantages[:] = np.asarray(found)
         np.add(buffer.advantages, buffer.values, out=buffer.returns)
         buffer.pos, buffer.full = len(buffer.rewards), True
@@ -115,9 +119,10 @@ class Core:
         rows = buffer.rewards.size
         rest = (buffer.advantages, buffer.returns, buffer.log_probs, buffer.values)
         return (
-            self._seen[:-1].reshape(rows, -1), self._actions(buffer).reshape(rows, -1),
+            self._seen[:-1].reshape(rows, -1),
+            self._actions(buffer).reshape(rows, -1),
             np.stack([each.reshape(-1) for each in rest]),
-        )  # fmt: skip
+        )
 
     def learn(self, program: Program, buffer: Any, order: np.ndarray, now: Numbers) -> Told:
         """Learn from a judged rollout.

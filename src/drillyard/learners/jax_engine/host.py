@@ -61,8 +61,9 @@ class Sampler:
         self._head, self._copies = head, copies
         self._draw = getattr(self, f"_{head.kind}")
         ends = np.cumsum(head.sizes)
-        self._parts = [slice(int(end) - size, int(end))
-                       for end, size in zip(ends, head.sizes, strict=True)]  # fmt: skip
+        self._parts = [
+            slice(int(end) - size, int(end)) for end, size in zip(ends, head.sizes, strict=True)
+        ]
         self._std = np.ones(head.outputs, np.float32)
         self._noise: list[np.ndarray] = []
         self._steps = 0

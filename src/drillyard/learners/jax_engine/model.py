@@ -127,14 +127,20 @@ class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
         clip_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)
         rows = self.rollout_buffer.rewards.size
         program = self._core.program(
-            normalize_advantage=self.normalize_advantage, clip_values=clip_vf is not None,
+            normalize_advantage=self.normalize_advantage,
+            clip_values=clip_vf is not None,
             limit_kl=self.target_kl is not None,
-        )  # fmt: skip
+        )
         told = self._core.learn(
-            program, self.rollout_buffer, self._order(rows),
-            self._numbers(clip_range=clip_range, clip_range_vf=clip_vf or 0.0,
-                          target_kl=self.target_kl or 0.0),
-        )  # fmt: skip
+            program,
+            self.rollout_buffer,
+            self._order(rows),
+            self._numbers(
+                clip_range=clip_range,
+                clip_range_vf=clip_vf or 0.0,
+                target_kl=self.target_kl or 0.0,
+            ),
+        )
         per_epoch = rows // self.batch_size
         epochs = -(-len(told.loss) // per_epoch)
         self._n_updates += epochs
@@ -157,10 +163,12 @@ class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
 
     def _tell(self, told: Told, last_epoch: np.ndarray) -> None:
         for name, values in (
-            ("entropy_loss", told.entropy_loss), ("policy_gradient_loss", told.policy_loss),
-            ("value_loss", told.value_loss), ("approx_kl", last_epoch),
+            ("entropy_loss", told.entropy_loss),
+            ("policy_gradient_loss", told.policy_loss),
+            ("value_loss", told.value_loss),
+            ("approx_kl", last_epoch),
             ("clip_fraction", told.clip_fraction),
-        ):  # fmt: skip
+        ):
             self.logger.record(f"train/{name}", float(np.mean(values, dtype=np.float64)))
         self.logger.record("train/loss", float(told.loss[-1]))
         self._told()

@@ -92,10 +92,12 @@ def read(policy: Any) -> Network:
         places.append(Place(name, start, tuple(parameter.shape)))
         start = places[-1].stop
     return Network(
-        tuple(places), _layers(places, "policy_net", "action_net"),
-        _layers(places, "value_net", "value_net"), policy.activation_fn.__name__,
+        tuple(places),
+        _layers(places, "policy_net", "action_net"),
+        _layers(places, "value_net", "value_net"),
+        policy.activation_fn.__name__,
         head(policy.action_space),
-    )  # fmt: skip
+    )
 
 
 def head(space: spaces.Space[Any]) -> Head:

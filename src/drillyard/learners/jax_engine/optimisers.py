@@ -30,10 +30,13 @@ def read(optimiser: Any) -> Optimiser:
     """
     group, wanted = optimiser.param_groups[0], ("betas", "eps", "weight_decay", "alpha")
     found = {name: group[name] for name in wanted if name in group}
-    return Optimiser(type(optimiser).__name__, tuple(
-        (name, tuple(value) if isinstance(value, list) else value)
-        for name, value in found.items()
-    ))  # fmt: skip
+    return Optimiser(
+        type(optimiser).__name__,
+        tuple(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in found.items()
+        ),
+    )
 
 
 def step(

@@ -120,9 +120,15 @@ def gradient(program: Program, values: Any, batch: Batch, now: Numbers) -> tuple
 
 
 def _learn(
-    program: Program, kept: Any, steps: Any, features: Any, actions: Any, judged: Any, order: Any,
+    program: Program,
+    kept: Any,
+    steps: Any,
+    features: Any,
+    actions: Any,
+    judged: Any,
+    order: Any,
     numbers: Any,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+) -> tuple[Any, Any, Any]:
     """All minibatches of a rollout, one after the other.
 
     A call pays for each array that it is given or gives; so there are few.
@@ -153,8 +159,9 @@ def _learn(
         new = optimisers.step(program.optimiser, values, found, slots, steps + 1, now.rate)
         state = (*new, steps + 1, going)
         if program.limit_kl:
-            state = jax.tree.map(lambda a, b: jnp.where(going, a, b), state,
-                                 (values, slots, steps, going))  # fmt: skip
+            state = jax.tree.map(
+                lambda a, b: jnp.where(going, a, b), state, (values, slots, steps, going)
+            )
         return state, jnp.stack(told)
 
     def minibatch(state: Any, rows: Any) -> tuple[Any, Any]:
@@ -205,8 +212,9 @@ def _judge(
     else:
         expected, likely = jax.lax.map(
             lambda each: jax.tree.map(lambda one: one[0], rows((each[0][None], each[1][None]))),
-            whole, batch_size=ROWS,
-        )  # fmt: skip
+            whole,
+            batch_size=ROWS,
+        )
     expected, likely = expected.reshape(steps, copies), likely.reshape(steps, copies)
     last = forward(network, parameters, features[-1], "critic")[:, 0]
     after = jnp.concatenate([expected[1:], last[None]])
@@ -238,9 +246,14 @@ def compiled(program: Program) -> Compiled:
     def act(values: Any, features: Any) -> Any:
         return forward(program.network, program.network.unflatten(values), features, "actor")
 
-    return Compiled(*(
-        jax.jit(each) for each in (
-            lambda *given: _judge(program, *given), lambda *given: _learn(program, *given),
-            lambda *given: gradient(program, *given), act,
+    return Compiled(
+        *(
+            jax.jit(each)
+            for each in (
+                lambda *given: _judge(program, *given),
+                lambda *given: _learn(program, *given),
+                lambda *given: gradient(program, *given),
+                act,
+            )
         )
-    ))  # fmt: skip
+    )

@@ -15,9 +15,10 @@ import torch
 from drillyard.learners.jax_engine.network import Network
 
 SLOTS: dict[str, tuple[str, ...]] = {
-    "Adam": ("exp_avg", "exp_avg_sq"), "AdamW": ("exp_avg", "exp_avg_sq"),
+    "Adam": ("exp_avg", "exp_avg_sq"),
+    "AdamW": ("exp_avg", "exp_avg_sq"),
     "RMSprop": ("square_avg",),
-}  # fmt: skip
+}
 """Class in ``torch.optim`` -> what it keeps for each parameter, in its shape."""
 
 

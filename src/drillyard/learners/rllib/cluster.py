@@ -46,10 +46,16 @@ def cluster(context: RunContext) -> Iterator[int]:
     # Not in the attempt's own folder: paths of its sockets may have 107 characters only.
     with short_folder("ray") as folder:
         ray.init(
-            address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
-            object_store_memory=OBJECTS_BYTES, _temp_dir=str(folder), _node_ip_address=host,
-            logging_level=logging.ERROR, configure_logging=False,
-        )  # fmt: skip
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=OBJECTS_BYTES,
+            _temp_dir=str(folder),
+            _node_ip_address=host,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
         try:
             _wait(context, machines)
             yield machines

@@ -13,9 +13,11 @@ from drillyard.spec import ExperimentSpec
 from drillyard.spec.simulator.wrapper_order import VEC_WRAPPERS
 
 _INSTEAD = {
-    "simulator.wrappers": "wrappers around each copy", "train.episodes": "train.steps",
-    "learner.policy": "learner.args.fcnet_hiddens", "evaluate.every.after_episodes": "steps",
-}  # fmt: skip
+    "simulator.wrappers": "wrappers around each copy",
+    "train.episodes": "train.steps",
+    "learner.policy": "learner.args.fcnet_hiddens",
+    "evaluate.every.after_episodes": "steps",
+}
 """Field that is not taken -> what is."""
 
 
@@ -42,15 +44,19 @@ class RllibLearner:
             raise missing(self.name)
         return [
             Finding(Severity.OK, "learner", f"{self.name} fits {observation} -> {action}"),
-            Finding(Severity.OK, "learner.args.num_env_runners",
-                    f"{self.spread(spec)} processes with {spec.train.n_envs} copies each"),
-        ]  # fmt: skip
+            Finding(
+                Severity.OK,
+                "learner.args.num_env_runners",
+                f"{self.spread(spec)} processes with {spec.train.n_envs} copies each",
+            ),
+        ]
 
     def spread(self, spec: ExperimentSpec) -> int:
         """See ``SpreadsRuns``: each worker may play on a machine of its own."""
         assert spec.learner is not None
-        return int(spec.learner.args.get(
-            "num_env_runners", ARGUMENTS[self.name]["num_env_runners"]))  # fmt: skip
+        return int(
+            spec.learner.args.get("num_env_runners", ARGUMENTS[self.name]["num_env_runners"])
+        )
 
     def train(self, context: RunContext) -> PhaseOutcome:
         """Train a run to the end of its budget, from its last checkpoint where there is one.
@@ -79,10 +85,14 @@ class RllibLearner:
 
         args = {**ARGUMENTS[self.name], **description["args"]}
         try:
-            return Rebuilt(Network(
-                space_from_json(spaces["observation"]), space_from_json(spaces["action"]),
-                load_tensors(weights), args["fcnet_activation"],
-            ))  # fmt: skip
+            return Rebuilt(
+                Network(
+                    space_from_json(spaces["observation"]),
+                    space_from_json(spaces["action"]),
+                    load_tensors(weights),
+                    args["fcnet_activation"],
+                )
+            )
         except Exception as error:
             raise CorruptObject(f"these are not this policy's weights: {error}") from error
 
@@ -102,16 +112,22 @@ class Appo(RllibLearner):
 def missing(algorithm: str) -> ConfigError:
     """Ray is not installed, with what to do."""
     return ConfigError(
-        f"{algorithm} is RLlib's, which is not installed here", field="learner.algorithm",
-        value=algorithm, allowed="ppo, a2c and the others that need no RLlib",
+        f"{algorithm} is RLlib's, which is not installed here",
+        field="learner.algorithm",
+        value=algorithm,
+        allowed="ppo, a2c and the others that need no RLlib",
         hint="pip install 'drillyard[rllib]' in an environment of its own: RLlib wants an older "
         "Gymnasium",
-    )  # fmt: skip
+    )
 
 
 def _refuse_parts(spec: ExperimentSpec) -> None:
     simulator, learner, train, every = (
-        spec.simulator, spec.learner, spec.train, spec.evaluate.every)  # fmt: skip
+        spec.simulator,
+        spec.learner,
+        spec.train,
+        spec.evaluate.every,
+    )
     assert simulator is not None and learner is not None and train is not None
     given = {
         "simulator.wrappers": [w.name for w in simulator.wrappers if w.name in VEC_WRAPPERS],
@@ -126,10 +142,12 @@ def _refuse_parts(spec: ExperimentSpec) -> None:
     for field, value in given.items():
         if value:
             raise ConfigError(
-                f"is not offered with RLlib's {learner.algorithm}", field=field,
+                f"is not offered with RLlib's {learner.algorithm}",
+                field=field,
                 value=value if isinstance(value, int | str | list) else str(value),
-                allowed=_INSTEAD.get(field, "nothing"), hint="delete it, or choose ppo",
-            )  # fmt: skip
+                allowed=_INSTEAD.get(field, "nothing"),
+                hint="delete it, or choose ppo",
+            )
 
 
 def _check_spaces(algorithm: str, observation: Any, action: Any) -> None:
@@ -140,14 +158,21 @@ def _check_spaces(algorithm: str, observation: Any, action: Any) -> None:
     if not isinstance(observation, spaces.Box) or len(observation.shape) != 1:
         raise SpaceMismatch(
             f"{algorithm} is offered for flat observations only, not {observation}",
-            field="learner.algorithm", value=algorithm, allowed="Box of one dimension",
+            field="learner.algorithm",
+            value=algorithm,
+            allowed="Box of one dimension",
             hint="flatten it (simulator.wrappers: [flatten_observation])",
-        )  # fmt: skip
-    bounded = isinstance(action, spaces.Box) and len(action.shape) == 1 and bool(
-        np.isfinite(action.low).all() and np.isfinite(action.high).all())  # fmt: skip
+        )
+    bounded = (
+        isinstance(action, spaces.Box)
+        and len(action.shape) == 1
+        and bool(np.isfinite(action.low).all() and np.isfinite(action.high).all())
+    )
     if not bounded and not isinstance(action, spaces.Discrete):
         raise SpaceMismatch(
             f"{algorithm} cannot act in this world: its action space is {action}",
-            field="learner.algorithm", value=algorithm,
-            allowed="Discrete, or Box of one dimension with finite bounds", hint="choose ppo",
-        )  # fmt: skip
+            field="learner.algorithm",
+            value=algorithm,
+            allowed="Discrete, or Box of one dimension with finite bounds",
+            hint="choose ppo",
+        )

@@ -77,13 +77,22 @@ class RayNode:
         path = os.pathsep.join([*map(str, self._paths), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [
-                sys.executable, "-c", _MAIN, "start", "--block", f"--address={self._head}",
-                f"--node-ip-address={mine}", "--num-cpus=1", "--disable-usage-stats",
-                f"--object-store-memory={OBJECTS_BYTES}", f"--temp-dir={folder}",
+                sys.executable,
+                "-c",
+                _MAIN,
+                "start",
+                "--block",
+                f"--address={self._head}",
+                f"--node-ip-address={mine}",
+                "--num-cpus=1",
+                "--disable-usage-stats",
+                f"--object-store-memory={OBJECTS_BYTES}",
+                f"--temp-dir={folder}",
             ],
             env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
-            stdin=subprocess.DEVNULL, process_group=0,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
 
 
 def _reached_from(head: str) -> str | None:

@@ -17,9 +17,12 @@ from gymnasium import spaces
 _ENCODERS = ("encoder.encoder", "encoder.actor_encoder")
 """Shared with the value's, or its own."""
 _ACTIVATIONS = {
-    "tanh": torch.tanh, "relu": torch.relu, "silu": torch.nn.functional.silu,
-    "swish": torch.nn.functional.silu, "linear": lambda x: x,
-}  # fmt: skip
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "silu": torch.nn.functional.silu,
+    "swish": torch.nn.functional.silu,
+    "linear": lambda x: x,
+}
 
 
 class Network:
@@ -36,9 +39,12 @@ class Network:
     """
 
     def __init__(
-        self, observation: Any, action: Any, tensors: Mapping[str, torch.Tensor],
+        self,
+        observation: Any,
+        action: Any,
+        tensors: Mapping[str, torch.Tensor],
         activation: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.observation_space, self.action_space = observation, action
         self._activation: Any = _ACTIVATIONS[activation]
         self.load_state_dict(tensors)
@@ -49,8 +55,11 @@ class Network:
         encoder = next(e for e in _ENCODERS if f"{e}.net.mlp.0.weight" in tensors)
         self._hidden, self._head = (_layers(tensors, p) for p in (encoder, "pi"))
         self._log_std_clip = float(tensors["pi.log_std_clip_param_const"])
-        wide = 2 * len(self.action_space.low) if isinstance(self.action_space, spaces.Box) else (
-            int(self.action_space.n))  # fmt: skip
+        wide = (
+            2 * len(self.action_space.low)
+            if isinstance(self.action_space, spaces.Box)
+            else (int(self.action_space.n))
+        )
         seen = self._hidden[0][0].shape[1], self._head[-1][0].shape[0]
         if seen != (self.observation_space.shape[0], wide):
             raise ValueError(f"{seen[0]} inputs and {seen[1]} outputs")
@@ -60,9 +69,12 @@ class Network:
         return dict(self._tensors)
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None,
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, None]:  # fmt: skip
+    ) -> tuple[np.ndarray, None]:
         """Actions in the space's own units.
 
         Args:
@@ -88,8 +100,11 @@ class Network:
     def _actions(self, logits: torch.Tensor, deterministic: bool) -> np.ndarray:
         space = self.action_space
         if isinstance(space, spaces.Discrete):
-            chosen = logits.argmax(-1) if deterministic else torch.multinomial(
-                logits.softmax(-1), 1).squeeze(-1)  # fmt: skip
+            chosen = (
+                logits.argmax(-1)
+                if deterministic
+                else torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+            )
             return chosen.numpy() + int(space.start)
         mean, log_std = logits.chunk(2, -1)
         if not deterministic:

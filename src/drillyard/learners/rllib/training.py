@@ -23,17 +23,17 @@ from ray.tune.registry import register_env
 from drillyard.agents.packing import pack, unpack
 from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
-from drillyard.learners.beginning import announce
 from drillyard.learners.best import Best
+from drillyard.learners.best_k import BestPolicies
 from drillyard.learners.committing import prune
 from drillyard.learners.evaluator import Evaluator
+from drillyard.learners.log_start import announce
 from drillyard.learners.plan import Plan, make_plan
-from drillyard.learners.result import result_files
+from drillyard.learners.result_files import result_files
 from drillyard.learners.rllib.arguments import ARGUMENTS, NETWORK, WORKERS
 from drillyard.learners.rllib.cluster import cluster, placed, share
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.rllib.worlds import World
-from drillyard.learners.top import Top
 from drillyard.mailbox.records import Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
@@ -46,9 +46,10 @@ CONFIGS = {"impala": IMPALAConfig, "appo": APPOConfig}
 MODULE = "default_policy"
 EXACTNESS = "statistically equal (workers play at their own pace)"
 _CURVE = {
-    "rollout/ep_rew_mean": "episode_return_mean", "rollout/ep_len_mean": "episode_len_mean",
+    "rollout/ep_rew_mean": "episode_return_mean",
+    "rollout/ep_len_mean": "episode_len_mean",
     "rollout/episodes": "num_episodes_lifetime",
-}  # fmt: skip
+}
 """Name in our curves -> in RLlib's results."""
 
 
@@ -98,15 +99,23 @@ def train(context: RunContext, algorithm: str) -> PhaseOutcome:
 
 class _Training:
     def __init__(
-        self, context: RunContext, plan: Plan, algo: Any, args: dict[str, Any],
-        spaces: tuple[Any, Any], checkpoint: checkpoints.Checkpoint | None,
-    ) -> None:  # fmt: skip
+        self,
+        context: RunContext,
+        plan: Plan,
+        algo: Any,
+        args: dict[str, Any],
+        spaces: tuple[Any, Any],
+        checkpoint: checkpoints.Checkpoint | None,
+    ) -> None:
         self._context, self._plan, self._algo, self._args = context, plan, algo, args
         self._writer = StreamWriter(
-            context.mailbox, context.run.run, context.attempt, clock=context.clock,
+            context.mailbox,
+            context.run.run,
+            context.attempt,
+            clock=context.clock,
             offsets=checkpoint.meta.stream_offsets if checkpoint else None,
-        )  # fmt: skip
-        self.best, self.top = Best(), Top(context.spec.evaluate.keep_best)
+        )
+        self.best, self.top = Best(), BestPolicies(context.spec.evaluate.keep_best)
         self.step = self._start = checkpoint.meta.step if checkpoint else 0
         self.episodes, self._episodes_before, self._barrier, self._resumes = 0, 0, 0, 0
         self._elapsed_before, self._began = 0.0, context.clock.monotonic()
@@ -152,9 +161,11 @@ class _Training:
         self.episodes = self._episodes_before + int(played.get("num_episodes_lifetime") or 0)
         shown = played.get("episode_return_mean")
         self._context.progress(
-            step=self.step, total=self._plan.total_steps, episodes=self.episodes,
+            step=self.step,
+            total=self._plan.total_steps,
+            episodes=self.episodes,
             episode_return=float(shown) if shown is not None and math.isfinite(shown) else None,
-        )  # fmt: skip
+        )
         if self.step >= self._next_point:
             self._point()
         if self._next_evaluation is not None and self.step >= self._next_evaluation:
@@ -174,10 +185,14 @@ class _Training:
         metrics["rollout/episodes"] = float(self.episodes)
         self._writer.append("train", self.step, metrics)
         spent = max(self._context.clock.monotonic() - self._began, 1e-9)
-        self._writer.append("timing", self.step, {
-            "time/steps_per_s": (self.step - self._start) / spent,
-            "time/elapsed_s": self._elapsed_s,
-        })  # fmt: skip
+        self._writer.append(
+            "timing",
+            self.step,
+            {
+                "time/steps_per_s": (self.step - self._start) / spent,
+                "time/elapsed_s": self._elapsed_s,
+            },
+        )
         self._writer.flush_soon()
         self._last_point = self.step
         self._next_point = next_multiple(self.step, self._plan.point_every)
@@ -188,10 +203,13 @@ class _Training:
         lesson = spec.evaluate.lesson
         self.model.policy.load_state_dict(self._weights())
         evaluator = Evaluator(
-            spec.simulator, spec.simulator.lesson if lesson is None else lesson,
-            self._plan.evaluate_episodes, spec.train.n_envs, spec.evaluate.deterministic,
+            spec.simulator,
+            spec.simulator.lesson if lesson is None else lesson,
+            self._plan.evaluate_episodes,
+            spec.train.n_envs,
+            spec.evaluate.deterministic,
             self._context.stop,
-        )  # fmt: skip
+        )
         try:
             score = evaluator.run(self.model, None)
         finally:
@@ -222,17 +240,30 @@ class _Training:
         context = self._context
         self._weights()  # none that are not finite
         self._barrier += 1
-        files: dict[str, Any] = dict(pack({
-            "learner": self._learner_state("rl_module", "optimizer"),
-            "episodes": self.episodes, "elapsed_s": self._elapsed_s, "resumes": self._resumes,
-            "best": self.best.to_json(), "top": self.top.to_json(),
-        }))  # fmt: skip
+        files: dict[str, Any] = dict(
+            pack(
+                {
+                    "learner": self._learner_state("rl_module", "optimizer"),
+                    "episodes": self.episodes,
+                    "elapsed_s": self._elapsed_s,
+                    "resumes": self._resumes,
+                    "best": self.best.to_json(),
+                    "top": self.top.to_json(),
+                }
+            )
+        )
         files |= self.best.files(self._stored) | self.top.checkpoint_files(self._stored)
         self._writer.flush()
         meta = checkpoints.save(
-            context.mailbox, context.run.run, context.attempt, self.step, self._barrier, files,
-            self._writer.offsets(), context.clock.now(),
-        )  # fmt: skip
+            context.mailbox,
+            context.run.run,
+            context.attempt,
+            self.step,
+            self._barrier,
+            files,
+            self._writer.offsets(),
+            context.clock.now(),
+        )
         self._stored = dict(meta.files)
         self._next_barrier = next_multiple(self.step, self._plan.checkpoint_every)
         context.log.info("checkpoint at step %d", self.step)
@@ -266,17 +297,26 @@ class _Training:
         return PhaseOutcome(
             files=Manifest(files=files),
             summary={
-                "steps": self.step, "episodes": self.episodes, "wall_s": wall,
-                "elapsed_s": self._elapsed_s, "resumes": self._resumes,
+                "steps": self.step,
+                "episodes": self.episodes,
+                "wall_s": wall,
+                "elapsed_s": self._elapsed_s,
+                "resumes": self._resumes,
                 "steps_per_s": (self.step - self._start) / max(wall, 1e-9),
-                "resumed_step": self._start, "inherited_steps": 0, "episodes_cut": 0,
-                "simulator_restarts": 0, "silent_layers": [],
-                "checkpoint_every": self._plan.checkpoint_every, "ended_by": ended_by,
-                "parameters": described(self._algo, self._args), "machines": self._machines,
-                "best": self.best.to_json(), "exactness": EXACTNESS,
+                "resumed_step": self._start,
+                "inherited_steps": 0,
+                "episodes_cut": 0,
+                "simulator_restarts": 0,
+                "silent_layers": [],
+                "checkpoint_every": self._plan.checkpoint_every,
+                "ended_by": ended_by,
+                "parameters": described(self._algo, self._args),
+                "machines": self._machines,
+                "best": self.best.to_json(),
+                "exactness": EXACTNESS,
                 **({"top": self.top.to_json()} if self.top.kept else {}),
             },
-        )  # fmt: skip
+        )
 
 
 def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -290,12 +330,17 @@ def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
     told = {name: getattr(config, name) for name in args if name not in NETWORK}
     model = module.model_config
     model = model if isinstance(model, dict) else vars(model)
-    return told | {name: model[name] for name in NETWORK} | {
-        "policy": type(module).__name__, "seed": config.seed,
-        "n_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "num_envs_per_env_runner": config.num_envs_per_env_runner,
-        "device": str(next(module.parameters()).device),
-    }  # fmt: skip
+    return (
+        told
+        | {name: model[name] for name in NETWORK}
+        | {
+            "policy": type(module).__name__,
+            "seed": config.seed,
+            "n_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+            "num_envs_per_env_runner": config.num_envs_per_env_runner,
+            "device": str(next(module.parameters()).device),
+        }
+    )
 
 
 def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines: int) -> Any:

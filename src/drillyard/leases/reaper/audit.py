@@ -38,8 +38,14 @@ class Audit:
         Raises:
             StoreUnavailable: It cannot be written, so nothing may be deleted.
         """
-        line = {"at": self._clock.now(), "action": action, "lease": lease, "by": _user(),
-                "host": host(), **more}  # fmt: skip
+        line = {
+            "at": self._clock.now(),
+            "action": action,
+            "lease": lease,
+            "by": _user(),
+            "host": host(),
+            **more,
+        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -71,9 +77,11 @@ class Audit:
         count = 0
         for line in self.lines():
             if line.get("lease") == lease:
-                count = count + 1 if line.get("action") == "failed" else (
-                    0 if line.get("action") == "deleted" else count
-                )  # fmt: skip
+                count = (
+                    count + 1
+                    if line.get("action") == "failed"
+                    else (0 if line.get("action") == "deleted" else count)
+                )
         return count
 
 

@@ -62,7 +62,7 @@ class LeaseReaping:
         self._judgement: Judgement | None = None
         self._release = Release(
             backend, lease, timeout_s=confirm_s + delays_of(backend).teardown_s
-        )  # fmt: skip
+        )
 
     def step(self, now: float) -> float | None:
         """Judge the lease, or go on ending it.
@@ -98,9 +98,11 @@ class LeaseReaping:
     def _about(self) -> dict[str, str]:
         lease, reason = self._lease, self._known.reason
         return {
-            "backend": lease.backend, "experiment": lease.order.experiment,
-            "store": lease.order.store_url, "reason": reason,
-        }  # fmt: skip
+            "backend": lease.backend,
+            "experiment": lease.order.experiment,
+            "store": lease.order.store_url,
+            "reason": reason,
+        }
 
     @property
     def _known(self) -> Judgement:

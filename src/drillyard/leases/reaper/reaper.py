@@ -120,11 +120,17 @@ class Reaper:
         self._seen |= {(backend.kind, one.lease_id) for one in fresh}
         self._leases = [
             LeaseReaping(
-                backend, lease, self._audit, self._clock, dry_run=self._dry_run,
-                grace_s=self._grace_s, confirm_s=self._confirm_s, home=self._home,
+                backend,
+                lease,
+                self._audit,
+                self._clock,
+                dry_run=self._dry_run,
+                grace_s=self._grace_s,
+                confirm_s=self._confirm_s,
+                home=self._home,
             )
             for lease in fresh
-        ]  # fmt: skip
+        ]
 
 
 def _step(lease: LeaseReaping, now: float) -> None:
@@ -173,9 +179,14 @@ def reap(
     """
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         reaper = Reaper(
-            on, dry_run=dry_run, grace_s=grace_s, clock=clock, home=home,
-            confirm_s=CONFIRM_S if confirm_s is None else confirm_s, each=threads.map,
-        )  # fmt: skip
+            on,
+            dry_run=dry_run,
+            grace_s=grace_s,
+            clock=clock,
+            home=home,
+            confirm_s=CONFIRM_S if confirm_s is None else confirm_s,
+            each=threads.map,
+        )
         run_steps(reaper.step, clock)
     return reaper.report
 
@@ -213,8 +224,12 @@ def _settle(
     """Close the books of leases that this machine remembers and the provider lists no more."""
     settled = []
     for intent in intents:
-        lease = Lease(lease_id=intent.order.lease_id, backend=intent.backend, order=intent.order,
-                      created_at=intent.written_at)  # fmt: skip
+        lease = Lease(
+            lease_id=intent.order.lease_id,
+            backend=intent.backend,
+            order=intent.order,
+            created_at=intent.written_at,
+        )
         young = clock.now() - intent.written_at < grace_s + 2.0 * delays_of(backend).listing_lag_s
         if lease.lease_id in listed or young or probe(backend, lease) is not Liveness.GONE:
             continue

@@ -80,17 +80,21 @@ def _names(algorithm: str, args: Mapping[str, Any]) -> Checks:
         field = f"{FIELD}.{name}"
         if name in NOT_TAKEN:
             reason, hint = NOT_TAKEN[name]
-            yield ConfigError(reason, field=field, value=str(value),
-                              allowed=", ".join(sorted(known)), hint=hint)  # fmt: skip
+            yield ConfigError(
+                reason, field=field, value=str(value), allowed=", ".join(sorted(known)), hint=hint
+            )
         elif name in OURS:
             yield ConfigError(
                 "is not for the experiment file", field=field, value=value, hint=OURS[name]
             )
         elif name not in known:
             yield ConfigError(
-                f"{algorithm} has no such argument", field=field, value=value,
-                allowed=", ".join(sorted(known)), hint=nearest(name, known),
-            )  # fmt: skip
+                f"{algorithm} has no such argument",
+                field=field,
+                value=value,
+                allowed=", ".join(sorted(known)),
+                hint=nearest(name, known),
+            )
 
 
 def _is_number(value: Any) -> bool:
@@ -98,9 +102,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(
-    low: float | None = None, high: float | None = None, *, open_low: bool = False,
-    null: bool = False, words: tuple[str, ...] = (),
-) -> Callable[[str, Any], Checks]:  # fmt: skip
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    open_low: bool = False,
+    null: bool = False,
+    words: tuple[str, ...] = (),
+) -> Callable[[str, Any], Checks]:
     allowed = _span(low, high, open_low) + (" or null" if null else "")
     allowed += "".join(f" or {w!r}" for w in words)
 
@@ -108,8 +116,9 @@ def _number(
         if (null and value is None) or (isinstance(value, str) and value in words):
             return
         if not _is_number(value):
-            yield ConfigError("is not a number", field=field, value=value, allowed=allowed,
-                              hint=_unquote(value))  # fmt: skip
+            yield ConfigError(
+                "is not a number", field=field, value=value, allowed=allowed, hint=_unquote(value)
+            )
         elif not math.isfinite(value):
             yield ConfigError("is not finite", field=field, value=value, allowed=allowed)
         elif (low is not None and (value < low or (open_low and value == low))) or (
@@ -146,8 +155,13 @@ def _integer(
             return
         whole = _is_number(value) and math.isfinite(value) and float(value).is_integer()
         if not whole:
-            yield ConfigError("is not a whole number", field=field, value=value, allowed=allowed,
-                              hint=_unquote(value))  # fmt: skip
+            yield ConfigError(
+                "is not a whole number",
+                field=field,
+                value=value,
+                allowed=allowed,
+                hint=_unquote(value),
+            )
         elif value < low:
             yield ConfigError("is too small", field=field, value=value, allowed=allowed)
         elif value > 2**53:
@@ -174,21 +188,38 @@ def _entropy(field: str, value: Any) -> Checks:
         except ValueError:
             good = False
         if not good:
-            yield ConfigError("is no entropy coefficient", field=field, value=value,
-                              allowed="a number, 'auto' or 'auto_<start>'")  # fmt: skip
+            yield ConfigError(
+                "is no entropy coefficient",
+                field=field,
+                value=value,
+                allowed="a number, 'auto' or 'auto_<start>'",
+            )
     else:
         yield from _number(0)(field, value)
 
 
 def _train_freq(field: str, value: Any) -> Checks:
-    count, unit = (value, "step") if not isinstance(value, list | tuple) else (
-        (value[0], value[1]) if len(value) == 2 else (None, None)
-    )  # fmt: skip
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1 or unit not in (
-        "step", "episode",
-    ):  # fmt: skip
-        yield ConfigError("is no training frequency", field=field, value=value,
-                          allowed="a number of steps, or [number, step|episode]")  # fmt: skip
+    count, unit = (
+        (value, "step")
+        if not isinstance(value, list | tuple)
+        else ((value[0], value[1]) if len(value) == 2 else (None, None))
+    )
+    if (
+        isinstance(count, bool)
+        or not isinstance(count, int)
+        or count < 1
+        or unit
+        not in (
+            "step",
+            "episode",
+        )
+    ):
+        yield ConfigError(
+            "is no training frequency",
+            field=field,
+            value=value,
+            allowed="a number of steps, or [number, step|episode]",
+        )
 
 
 def _noise(field: str, value: Any) -> Checks:
@@ -199,14 +230,19 @@ def _noise(field: str, value: Any) -> Checks:
     if not isinstance(given, Mapping) or given.get("name") not in NOISES:
         name = given.get("name") if isinstance(given, Mapping) else value
         yield ConfigError(
-            "is no action noise", field=field, value=value,
+            "is no action noise",
+            field=field,
+            value=value,
             allowed=f"{', '.join(NOISES)}, or {{name, sigma}}",
             hint=nearest(name, list(NOISES)) if isinstance(name, str) else None,
-        )  # fmt: skip
+        )
         return
     for key in set(given) - known:
-        yield ConfigError("no such setting of the noise", field=f"{field}.{key}",
-                          hint=nearest(str(key), sorted(known)))  # fmt: skip
+        yield ConfigError(
+            "no such setting of the noise",
+            field=f"{field}.{key}",
+            hint=nearest(str(key), sorted(known)),
+        )
     for key in ("sigma", "theta", "dt"):
         if key in given:
             yield from _number(0)(f"{field}.{key}", given[key])
@@ -216,41 +252,87 @@ def _replay_kwargs(field: str, value: Any) -> Checks:
     if value is None:
         return
     if not isinstance(value, Mapping) or set(value) - {"handle_timeout_termination"}:
-        yield ConfigError("has settings that cannot be resumed", field=field, value=value,
-                          allowed="{handle_timeout_termination: true|false}")  # fmt: skip
+        yield ConfigError(
+            "has settings that cannot be resumed",
+            field=field,
+            value=value,
+            allowed="{handle_timeout_termination: true|false}",
+        )
 
 
 _UNIT = _number(0, 1)
 _RULES: dict[str, Callable[[str, Any], Checks]] = {
-    "learning_rate": schedules.problems, "clip_range": schedules.problems,
+    "learning_rate": schedules.problems,
+    "clip_range": schedules.problems,
     "clip_range_vf": _schedule_or_null,
-    "gamma": _UNIT, "gae_lambda": _UNIT, "exploration_fraction": _number(0, 1, open_low=True),
-    "exploration_initial_eps": _UNIT, "exploration_final_eps": _UNIT,
+    "gamma": _UNIT,
+    "gae_lambda": _UNIT,
+    "exploration_fraction": _number(0, 1, open_low=True),
+    "exploration_initial_eps": _UNIT,
+    "exploration_final_eps": _UNIT,
     "tau": _number(0, 1, open_low=True),
-    "n_steps": _integer(1), "batch_size": _integer(1), "n_epochs": _integer(1),
-    "buffer_size": _integer(1), "learning_starts": _integer(0),
-    "gradient_steps": _integer(0, also=(-1,)), "policy_delay": _integer(1),
-    "target_update_interval": _integer(1), "stats_window_size": _integer(1),
+    "n_steps": _integer(1),
+    "batch_size": _integer(1),
+    "n_epochs": _integer(1),
+    "buffer_size": _integer(1),
+    "learning_starts": _integer(0),
+    "gradient_steps": _integer(0, also=(-1,)),
+    "policy_delay": _integer(1),
+    "target_update_interval": _integer(1),
+    "stats_window_size": _integer(1),
     "sde_sample_freq": _integer(1, also=(-1,)),
-    "ent_coef": _entropy, "vf_coef": _number(0), "max_grad_norm": _number(0, open_low=True),
-    "rms_prop_eps": _number(0, open_low=True), "target_kl": _number(0, open_low=True, null=True),
-    "target_policy_noise": _number(0), "target_noise_clip": _number(0),
+    "ent_coef": _entropy,
+    "vf_coef": _number(0),
+    "max_grad_norm": _number(0, open_low=True),
+    "rms_prop_eps": _number(0, open_low=True),
+    "target_kl": _number(0, open_low=True, null=True),
+    "target_policy_noise": _number(0),
+    "target_noise_clip": _number(0),
     "target_entropy": _number(words=("auto",)),
-    "use_sde": _flag, "use_sde_at_warmup": _flag, "normalize_advantage": _flag,
-    "use_rms_prop": _flag, "optimize_memory_usage": _flag,
-    "train_freq": _train_freq, "action_noise": _noise, "replay_buffer_kwargs": _replay_kwargs,
-    "cg_max_steps": _integer(1), "cg_damping": _number(0), "line_search_max_iter": _integer(1),
-    "line_search_shrinking_factor": _number(0, 1, open_low=True), "n_critic_updates": _integer(1),
-    "sub_sampling_factor": _integer(1), "top_quantiles_to_drop_per_net": _integer(0),
-    "n_delta": _integer(1), "n_top": _integer(1), "delta_std": schedules.problems,
-    "zero_policy": _flag, "alive_bonus_offset": _number(), "n_eval_episodes": _integer(1),
-}  # fmt: skip
-_INTEGERS = frozenset({
-    "n_steps", "batch_size", "n_epochs", "buffer_size", "learning_starts", "gradient_steps",
-    "policy_delay", "target_update_interval", "stats_window_size", "sde_sample_freq",
-    "cg_max_steps", "line_search_max_iter", "n_critic_updates", "sub_sampling_factor",
-    "top_quantiles_to_drop_per_net", "n_delta", "n_top", "n_eval_episodes",
-})  # fmt: skip
+    "use_sde": _flag,
+    "use_sde_at_warmup": _flag,
+    "normalize_advantage": _flag,
+    "use_rms_prop": _flag,
+    "optimize_memory_usage": _flag,
+    "train_freq": _train_freq,
+    "action_noise": _noise,
+    "replay_buffer_kwargs": _replay_kwargs,
+    "cg_max_steps": _integer(1),
+    "cg_damping": _number(0),
+    "line_search_max_iter": _integer(1),
+    "line_search_shrinking_factor": _number(0, 1, open_low=True),
+    "n_critic_updates": _integer(1),
+    "sub_sampling_factor": _integer(1),
+    "top_quantiles_to_drop_per_net": _integer(0),
+    "n_delta": _integer(1),
+    "n_top": _integer(1),
+    "delta_std": schedules.problems,
+    "zero_policy": _flag,
+    "alive_bonus_offset": _number(),
+    "n_eval_episodes": _integer(1),
+}
+_INTEGERS = frozenset(
+    {
+        "n_steps",
+        "batch_size",
+        "n_epochs",
+        "buffer_size",
+        "learning_starts",
+        "gradient_steps",
+        "policy_delay",
+        "target_update_interval",
+        "stats_window_size",
+        "sde_sample_freq",
+        "cg_max_steps",
+        "line_search_max_iter",
+        "n_critic_updates",
+        "sub_sampling_factor",
+        "top_quantiles_to_drop_per_net",
+        "n_delta",
+        "n_top",
+        "n_eval_episodes",
+    }
+)
 
 
 def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:
@@ -260,32 +342,46 @@ def _together(algorithm: str, args: Mapping[str, Any], sizes: Sizes) -> Checks:
         return
     if algorithm in FROM_EPISODES:
         if (args["n_top"] or 0) > args["n_delta"]:
-            yield ConfigError("is more than there are directions", field=f"{FIELD}.n_top",
-                              value=args["n_top"], allowed=f"at most n_delta = {args['n_delta']}",
-                              hint="leave it out to take them all")  # fmt: skip
+            yield ConfigError(
+                "is more than there are directions",
+                field=f"{FIELD}.n_top",
+                value=args["n_top"],
+                allowed=f"at most n_delta = {args['n_delta']}",
+                hint="leave it out to take them all",
+            )
         return
     starts, total = args["learning_starts"], sizes.total_steps
     if total is not None and starts >= total:
         yield ConfigError(
-            f"nothing would be learned in {total} steps", field=f"{FIELD}.learning_starts",
-            value=starts, allowed=f"less than the budget of {total} steps",
-        )  # fmt: skip
+            f"nothing would be learned in {total} steps",
+            field=f"{FIELD}.learning_starts",
+            value=starts,
+            allowed=f"less than the budget of {total} steps",
+        )
     frequency = args["train_freq"]
     if sizes.n_envs > 1 and isinstance(frequency, list | tuple) and frequency[1] == "episode":
         yield ConfigError(
             f"training by episodes needs one copy, and `train.n_envs` is {sizes.n_envs}",
-            field=f"{FIELD}.train_freq", value=frequency, hint="count in steps",
-        )  # fmt: skip
+            field=f"{FIELD}.train_freq",
+            value=frequency,
+            hint="count in steps",
+        )
     if algorithm in PRIORITISED and args["optimize_memory_usage"]:
-        yield ConfigError("is not offered with priorities", field=f"{FIELD}.optimize_memory_usage",
-                          value=True, allowed="false", hint="leave it out")  # fmt: skip
+        yield ConfigError(
+            "is not offered with priorities",
+            field=f"{FIELD}.optimize_memory_usage",
+            value=True,
+            allowed="false",
+            hint="leave it out",
+        )
     handles = (args["replay_buffer_kwargs"] or {}).get("handle_timeout_termination", True)
     if args["optimize_memory_usage"] and handles:
         yield ConfigError(
             "cannot be had with the right handling of time limits",
-            field=f"{FIELD}.optimize_memory_usage", value=True,
+            field=f"{FIELD}.optimize_memory_usage",
+            value=True,
             hint="add replay_buffer_kwargs: {handle_timeout_termination: false}",
-        )  # fmt: skip
+        )
 
 
 def _rollout(args: Mapping[str, Any], n_envs: int) -> Checks:
@@ -294,20 +390,26 @@ def _rollout(args: Mapping[str, Any], n_envs: int) -> Checks:
     if steps < 2 and args["normalize_advantage"]:
         yield ConfigError(
             f"a rollout is {product} step: the advantage of one sample has no spread",
-            field=f"{FIELD}.n_steps", value=args["n_steps"], allowed="n_steps x n_envs above 1",
-        )  # fmt: skip
+            field=f"{FIELD}.n_steps",
+            value=args["n_steps"],
+            allowed="n_steps x n_envs above 1",
+        )
     elif args.get("batch_size", 1) > steps:
         yield ConfigError(
-            f"is more than a rollout has: {product}", field=f"{FIELD}.batch_size",
-            value=args["batch_size"], allowed=f"a divisor of {steps}",
-        )  # fmt: skip
+            f"is more than a rollout has: {product}",
+            field=f"{FIELD}.batch_size",
+            value=args["batch_size"],
+            allowed=f"a divisor of {steps}",
+        )
     elif steps % args.get("batch_size", 1):
         close = _nearest_divisor(steps, args["batch_size"])
         yield ConfigError(
             f"does not divide a rollout ({product}): the last minibatch would be cut short",
-            field=f"{FIELD}.batch_size", value=args["batch_size"],
-            allowed=f"a divisor of {steps}", hint=f"the nearest is {close}",
-        )  # fmt: skip
+            field=f"{FIELD}.batch_size",
+            value=args["batch_size"],
+            allowed=f"a divisor of {steps}",
+            hint=f"the nearest is {close}",
+        )
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:

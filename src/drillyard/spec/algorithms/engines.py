@@ -36,28 +36,50 @@ _LACKS: dict[str, tuple[str, ...]] = {
     "sac": (*_SAC, "target_update_interval"),
     "tqc": (*_SAC, "target_update_interval"),
     "crossq": _SAC,
-}  # fmt: skip
+}
 """Algorithm -> arguments of Stable-Baselines3's that SBX lacks, or takes and does not use."""
 _FIXED_RATE = frozenset({"dqn", "ddpg", "td3", "crossq"})
 """Those whose learning rate SBX sets once, so that a schedule would change nothing."""
 _NETWORKS = ("net_arch", "activation_fn")
 _CRITICS = (*_NETWORKS, "n_critics")
 _POLICY: dict[str, tuple[str, ...]] = {
-    "ppo": (*_NETWORKS, "log_std_init"), "dqn": _NETWORKS, "ddpg": _CRITICS, "td3": _CRITICS,
-    "sac": _CRITICS, "crossq": _CRITICS, "tqc": (*_NETWORKS, "n_quantiles"),
-}  # fmt: skip
+    "ppo": (*_NETWORKS, "log_std_init"),
+    "dqn": _NETWORKS,
+    "ddpg": _CRITICS,
+    "td3": _CRITICS,
+    "sac": _CRITICS,
+    "crossq": _CRITICS,
+    "tqc": (*_NETWORKS, "n_quantiles"),
+}
 """Algorithm -> what its networks take."""
 ACTIVATIONS = {
-    "Tanh": "tanh", "ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "GELU": "gelu",
-    "SiLU": "silu", "SELU": "selu", "Softplus": "softplus", "Sigmoid": "sigmoid",
-    "ReLU6": "relu6", "CELU": "celu", "Softsign": "soft_sign", "Hardtanh": "hard_tanh",
-    "Hardswish": "hard_swish", "Hardsigmoid": "hard_sigmoid", "LogSigmoid": "log_sigmoid",
-}  # fmt: skip
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "GELU": "gelu",
+    "SiLU": "silu",
+    "SELU": "selu",
+    "Softplus": "softplus",
+    "Sigmoid": "sigmoid",
+    "ReLU6": "relu6",
+    "CELU": "celu",
+    "Softsign": "soft_sign",
+    "Hardtanh": "hard_tanh",
+    "Hardswish": "hard_swish",
+    "Hardsigmoid": "hard_sigmoid",
+    "LogSigmoid": "log_sigmoid",
+}
 """Class in ``torch.nn`` -> function in ``jax.nn``."""
 _WIDTHS: dict[str, Any] = {
-    "ppo": [64, 64], "dqn": [64, 64], "ddpg": [400, 300], "td3": [400, 300], "sac": [256, 256],
-    "tqc": [256, 256], "crossq": {"pi": [256, 256], "qf": [1024, 1024]},
-}  # fmt: skip
+    "ppo": [64, 64],
+    "dqn": [64, 64],
+    "ddpg": [400, 300],
+    "td3": [400, 300],
+    "sac": [256, 256],
+    "tqc": [256, 256],
+    "crossq": {"pi": [256, 256], "qf": [1024, 1024]},
+}
 """Stable-Baselines3's default networks; SBX has others."""
 
 
@@ -91,10 +113,12 @@ def validate_engine(learner: LearnerSpec) -> None:
     known = _LACKS if learner.engine == SBX else jax_arguments.ALGORITHMS
     if learner.algorithm not in known:
         raise ConfigError(
-            f"{learner.engine.upper()} has no {learner.algorithm}", field="learner.engine",
-            value=learner.engine, allowed=f"{learner.engine} for {', '.join(known)}",
+            f"{learner.engine.upper()} has no {learner.algorithm}",
+            field="learner.engine",
+            value=learner.engine,
+            allowed=f"{learner.engine} for {', '.join(known)}",
             hint="delete `engine:`",
-        )  # fmt: skip
+        )
     find = _problems if learner.engine == SBX else jax_arguments.problems
     errors = list(find(learner))
     if errors:
@@ -107,33 +131,56 @@ def _problems(learner: LearnerSpec) -> Iterator[ConfigError]:
     for name, value in learner.args.items():
         if name in _LACKS[algorithm]:
             yield ConfigError(
-                f"is not used by SBX's {algorithm}", field=f"learner.args.{name}", value=value,
-                allowed=", ".join(known), hint=without,
-            )  # fmt: skip
+                f"is not used by SBX's {algorithm}",
+                field=f"learner.args.{name}",
+                value=value,
+                allowed=", ".join(known),
+                hint=without,
+            )
     rate = learner.args.get("learning_rate")
     if algorithm in _FIXED_RATE and rate is not None and not isinstance(rate, int | float):
         yield ConfigError(
             f"is a schedule, and SBX's {algorithm} sets its learning rate once",
-            field="learner.args.learning_rate", value=rate, allowed="a number", hint=without,
-        )  # fmt: skip
+            field="learner.args.learning_rate",
+            value=rate,
+            allowed="a number",
+            hint=without,
+        )
     if learner.policy not in (None, "MlpPolicy"):
-        yield ConfigError("is not offered with SBX", field="learner.policy", value=learner.policy,
-                          allowed="MlpPolicy", hint=without)  # fmt: skip
+        yield ConfigError(
+            "is not offered with SBX",
+            field="learner.policy",
+            value=learner.policy,
+            allowed="MlpPolicy",
+            hint=without,
+        )
     given = learner.args.get("policy_kwargs") or {}
     for name, value in given.items():
         field = f"learner.args.policy_kwargs.{name}"
         if name not in _POLICY[algorithm]:
             yield ConfigError(
-                "is not offered with SBX", field=field, value=value,
+                "is not offered with SBX",
+                field=field,
+                value=value,
                 allowed=", ".join(_POLICY[algorithm]),
                 hint=nearest(name, list(_POLICY[algorithm])) or without,
-            )  # fmt: skip
+            )
         elif name == "activation_fn" and activation(value) is None:
-            yield ConfigError("is not offered with SBX", field=field, value=value,
-                              allowed=", ".join(ACTIVATIONS.values()), hint=without)  # fmt: skip
+            yield ConfigError(
+                "is not offered with SBX",
+                field=field,
+                value=value,
+                allowed=", ".join(ACTIVATIONS.values()),
+                hint=without,
+            )
         elif name == "net_arch" and algorithm == "dqn" and not _two_alike(value):
-            yield ConfigError("is not two layers of one width, as SBX's dqn has", field=field,
-                              value=value, allowed="[64, 64]", hint=without)  # fmt: skip
+            yield ConfigError(
+                "is not two layers of one width, as SBX's dqn has",
+                field=field,
+                value=value,
+                allowed="[64, 64]",
+                hint=without,
+            )
 
 
 def _two_alike(widths: Any) -> bool:
@@ -169,9 +216,11 @@ def check_engine(spec: ExperimentSpec, observation: Any) -> None:
         also = " and mappings of them" if engine == JAX else ""
         raise ConfigError(
             f"{engine} is offered for flat observations{also} only, not {observation}",
-            field="learner.engine", value=engine, allowed="sb3",
+            field="learner.engine",
+            value=engine,
+            allowed="sb3",
             hint="delete `engine:`, or flatten it (simulator.wrappers: [flatten_observation])",
-        )  # fmt: skip
+        )
     travels = any(PACKAGES[engine] in line for line in spec.requirements)
     if find_spec(engine) is None and not travels:
         raise missing(engine)
@@ -184,11 +233,12 @@ def missing(engine: str) -> ConfigError:
         engine: A key of ``PACKAGES``.
     """
     return ConfigError(
-        f"{engine.upper()} is not installed here", field="learner.engine", value=engine,
+        f"{engine.upper()} is not installed here",
+        field="learner.engine",
+        value=engine,
         allowed="sb3, which is installed",
-        hint=f"{install(engine)}, or write `requirements: [{_PINNED[engine]}]`, or "
-        "engine: sb3",
-    )  # fmt: skip
+        hint=f"{install(engine)}, or write `requirements: [{_PINNED[engine]}]`, or engine: sb3",
+    )
 
 
 def prepare(threads: int) -> None:

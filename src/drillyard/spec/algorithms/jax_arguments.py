@@ -16,15 +16,22 @@ from drillyard.spec.learning import LearnerSpec
 
 ALGORITHMS = ("ppo", "a2c")
 _SDE = ("use_sde", "sde_sample_freq")
-_NETWORK = ("net_arch", "activation_fn", "ortho_init", "log_std_init", "optimizer_class",
-            "optimizer_kwargs")  # fmt: skip
+_NETWORK = (
+    "net_arch",
+    "activation_fn",
+    "ortho_init",
+    "log_std_init",
+    "optimizer_class",
+    "optimizer_kwargs",
+)
 _POLICIES = ("MlpPolicy", "MultiInputPolicy")
 _WITH_WEIGHTS = frozenset({"PReLU"})
 """Activation functions that learn."""
 OPTIMISER_SETTINGS: dict[str, tuple[str, ...]] = {
-    "Adam": ("betas", "eps", "weight_decay"), "AdamW": ("betas", "eps", "weight_decay"),
+    "Adam": ("betas", "eps", "weight_decay"),
+    "AdamW": ("betas", "eps", "weight_decay"),
     "RMSprop": ("alpha", "eps", "weight_decay"),
-}  # fmt: skip
+}
 """Class in ``torch.optim`` -> its settings, without the learning rate."""
 WITHOUT = "leave it out, or delete `engine: jax`"
 
@@ -38,13 +45,20 @@ def problems(learner: LearnerSpec) -> Iterator[ConfigError]:
     for name, value in learner.args.items():
         if name in _SDE and value != ARGUMENTS[learner.algorithm][name]:
             yield ConfigError(
-                "is not offered with engine: jax", field=f"learner.args.{name}", value=value,
-                allowed=json.dumps(ARGUMENTS[learner.algorithm][name]), hint=WITHOUT,
-            )  # fmt: skip
+                "is not offered with engine: jax",
+                field=f"learner.args.{name}",
+                value=value,
+                allowed=json.dumps(ARGUMENTS[learner.algorithm][name]),
+                hint=WITHOUT,
+            )
     if learner.policy not in (None, *_POLICIES):
-        yield ConfigError("is not offered with engine: jax", field="learner.policy",
-                          value=learner.policy, allowed=", ".join(_POLICIES),
-                          hint=WITHOUT)  # fmt: skip
+        yield ConfigError(
+            "is not offered with engine: jax",
+            field="learner.policy",
+            value=learner.policy,
+            allowed=", ".join(_POLICIES),
+            hint=WITHOUT,
+        )
     given = learner.args.get("policy_kwargs") or {}
     for name, value in given.items():
         yield from _of_network(f"learner.args.policy_kwargs.{name}", name, value, given)
@@ -53,22 +67,34 @@ def problems(learner: LearnerSpec) -> Iterator[ConfigError]:
 def _of_network(field: str, name: str, value: Any, given: dict[str, Any]) -> Iterator[ConfigError]:
     not_offered = "is not offered with engine: jax"
     if name not in _NETWORK:
-        yield ConfigError(not_offered, field=field, value=value, allowed=", ".join(_NETWORK),
-                          hint=WITHOUT)  # fmt: skip
+        yield ConfigError(
+            not_offered, field=field, value=value, allowed=", ".join(_NETWORK), hint=WITHOUT
+        )
     elif name == "activation_fn" and not _activation(value):
         able = [n for n, found in ACTIVATIONS.items() if found not in _WITH_WEIGHTS]
-        yield ConfigError(not_offered, field=field, value=value, allowed=", ".join(able),
-                          hint=WITHOUT)  # fmt: skip
+        yield ConfigError(
+            not_offered, field=field, value=value, allowed=", ".join(able), hint=WITHOUT
+        )
     elif name == "optimizer_class" and class_name(value, OPTIMISERS) not in OPTIMISER_SETTINGS:
-        yield ConfigError(not_offered, field=field, value=value, hint=WITHOUT,
-                          allowed=", ".join(OPTIMISER_SETTINGS).lower())  # fmt: skip
+        yield ConfigError(
+            not_offered,
+            field=field,
+            value=value,
+            hint=WITHOUT,
+            allowed=", ".join(OPTIMISER_SETTINGS).lower(),
+        )
     elif name == "optimizer_kwargs":
         kind = str(class_name(given.get("optimizer_class", "adam"), OPTIMISERS))
         known = OPTIMISER_SETTINGS.get(kind, ())
         for key, setting in (value or {}).items():
             if known and key not in known:
-                yield ConfigError(not_offered, field=f"{field}.{key}", value=setting,
-                                  allowed=", ".join(known), hint=WITHOUT)  # fmt: skip
+                yield ConfigError(
+                    not_offered,
+                    field=f"{field}.{key}",
+                    value=setting,
+                    allowed=", ".join(known),
+                    hint=WITHOUT,
+                )
 
 
 def _activation(value: Any) -> bool:

@@ -26,10 +26,21 @@ from drillyard.spec.algorithms.signatures import (
 
 MAX_WIDTH = 65_536
 MAX_PARAMETERS = 100_000_000
-_FLAGS = ("ortho_init", "full_std", "use_expln", "squash_output", "share_features_extractor",
-          "normalize_images")  # fmt: skip
-_PLAIN = ("log_std_init", "n_critics", "clip_mean", "features_extractor_kwargs",
-          "optimizer_kwargs")  # fmt: skip
+_FLAGS = (
+    "ortho_init",
+    "full_std",
+    "use_expln",
+    "squash_output",
+    "share_features_extractor",
+    "normalize_images",
+)
+_PLAIN = (
+    "log_std_init",
+    "n_critics",
+    "clip_mean",
+    "features_extractor_kwargs",
+    "optimizer_kwargs",
+)
 _CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class", "net_arch")
 _KNOWN = (*_CLASSES, *_PLAIN, *_FLAGS)
 _SCHEDULER = (
@@ -43,10 +54,19 @@ _LOSS = (
     "delete it; a learner of your own can take one: `drillyard new learner my-learner`",
 )
 NOT_TAKEN = {
-    **dict.fromkeys(("scheduler", "lr_scheduler", "scheduler_class", "lr_scheduler_class",
-                     "scheduler_kwargs", "lr_scheduler_kwargs"), _SCHEDULER),
+    **dict.fromkeys(
+        (
+            "scheduler",
+            "lr_scheduler",
+            "scheduler_class",
+            "lr_scheduler_class",
+            "scheduler_kwargs",
+            "lr_scheduler_kwargs",
+        ),
+        _SCHEDULER,
+    ),
     **dict.fromkeys(("criterion", "loss", "loss_fn", "loss_function"), _LOSS),
-}  # fmt: skip
+}
 """What other libraries take here -> why it is not taken, and what to write instead."""
 
 
@@ -62,13 +82,17 @@ def check_policy_kwargs(field: str, value: Any, algorithm: str) -> Iterator[Conf
         where = f"{field}.{key}"
         if key in NOT_TAKEN:
             reason, hint = NOT_TAKEN[key]
-            yield ConfigError(reason, field=where, value=str(given), allowed=", ".join(known),
-                              hint=hint)  # fmt: skip
+            yield ConfigError(
+                reason, field=where, value=str(given), allowed=", ".join(known), hint=hint
+            )
         elif key not in known:
             yield ConfigError(
-                "no such policy argument", field=where, value=given, allowed=", ".join(known),
+                "no such policy argument",
+                field=where,
+                value=given,
+                allowed=", ".join(known),
                 hint=nearest(str(key), list(known)),
-            )  # fmt: skip
+            )
         elif key == "net_arch":
             yield from _net_arch(where, given)
         elif key == "activation_fn":
@@ -79,8 +103,9 @@ def check_policy_kwargs(field: str, value: Any, algorithm: str) -> Iterator[Conf
             yield from _named(where, given, EXTRACTORS)
         elif key in ("optimizer_kwargs", "features_extractor_kwargs"):
             if given is not None and not isinstance(given, Mapping):
-                yield ConfigError("is not a mapping", field=where, value=given,
-                                  allowed="arguments by name")  # fmt: skip
+                yield ConfigError(
+                    "is not a mapping", field=where, value=given, allowed="arguments by name"
+                )
             elif key == "optimizer_kwargs":
                 yield from optimisers.problems(
                     where, value.get("optimizer_class", "adam"), given or {}
@@ -96,10 +121,12 @@ def _named(field: str, value: Any, table: dict[str, str]) -> Iterator[ConfigErro
             yield ConfigError("is no class", field=field, value=value, allowed="module:Class")
     elif not isinstance(value, str) or class_name(value, table) is None:
         yield ConfigError(
-            "is not in the list", field=field, value=value,
+            "is not in the list",
+            field=field,
+            value=value,
             allowed=", ".join(table) + ", or module:Class",
             hint=_written_as(str(value), table),
-        )  # fmt: skip
+        )
 
 
 def _written_as(value: str, table: dict[str, str]) -> str:
@@ -136,22 +163,32 @@ def _net_arch(field: str, value: Any) -> Iterator[ConfigError]:
     parts = {field: value}
     if isinstance(value, Mapping):
         for key in set(value) - {"pi", "vf", "qf"}:
-            yield ConfigError("no such network", field=f"{field}.{key}", value=value[key],
-                              allowed="pi, vf, qf",
-                              hint="pi is the actor, vf (off-policy: qf) the critic")  # fmt: skip
+            yield ConfigError(
+                "no such network",
+                field=f"{field}.{key}",
+                value=value[key],
+                allowed="pi, vf, qf",
+                hint="pi is the actor, vf (off-policy: qf) the critic",
+            )
         parts = {f"{field}.{k}": v for k, v in value.items() if k in {"pi", "vf", "qf"}}
     for where, widths in parts.items():
         if not isinstance(widths, list | tuple):
             yield ConfigError(
-                "is not a list of widths", field=where, value=widths,
+                "is not a list of widths",
+                field=where,
+                value=widths,
                 allowed="[64, 64] or {pi: […], vf: […]} ({pi, qf} off-policy)",
-            )  # fmt: skip
+            )
             continue
         for width in widths:
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                yield ConfigError("has a layer that is no positive width", field=where,
-                                  value=widths, allowed="whole numbers of at least 1",
-                                  hint="for example [64, 64]")  # fmt: skip
+                yield ConfigError(
+                    "has a layer that is no positive width",
+                    field=where,
+                    value=widths,
+                    allowed="whole numbers of at least 1",
+                    hint="for example [64, 64]",
+                )
                 break
             if width > MAX_WIDTH:
                 yield ConfigError(f"has a layer wider than {MAX_WIDTH}", field=where, value=widths)
@@ -249,17 +286,20 @@ def check_spaces(
     if several and isinstance(observation, spaces.Dict):
         raise SpaceMismatch(
             "returns of several steps are not offered for observations that are mappings",
-            field="learner.args.n_steps", value=args["n_steps"], allowed="1 in this world",
+            field="learner.args.n_steps",
+            value=args["n_steps"],
+            allowed="1 in this world",
             hint="set n_steps: 1, or flatten them (simulator.wrappers: [flatten_observation])",
-        )  # fmt: skip
+        )
     arch = (args.get("policy_kwargs") or {}).get("net_arch")
     parameters = count_parameters(arch, _length(observation), _length(action))
     if parameters > MAX_PARAMETERS:
         raise ConfigError(
             f"the networks would have {parameters:,} parameters",
-            field="learner.args.policy_kwargs.net_arch", value=arch,
+            field="learner.args.policy_kwargs.net_arch",
+            value=arch,
             allowed=f"at most {MAX_PARAMETERS:,}",
-        )  # fmt: skip
+        )
 
 
 def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
@@ -273,9 +313,12 @@ def _check_policy(algorithm: str, policy: str | None, observation: Any) -> None:
     known = [*own.values(), *more]
     if policy not in known:
         raise ConfigError(
-            "no such policy", field="learner.policy", value=policy,
-            allowed=", ".join(known), hint=nearest(policy, known),
-        )  # fmt: skip
+            "no such policy",
+            field="learner.policy",
+            value=policy,
+            allowed=", ".join(known),
+            hint=nearest(policy, known),
+        )
     kinds = [kind for kind, name in own.items() if name == policy]
     # An image may be flattened; nothing else may be taken for another thing.
     flat = (policy in more or kinds == ["MlpPolicy"]) and auto != own.get("MultiInputPolicy")
@@ -309,10 +352,11 @@ def auto_policy(observation: Any, algorithm: str = "ppo") -> str:
     if kind not in own:
         raise SpaceMismatch(
             f"{algorithm} has no network for images or mappings: {observation}",
-            field="learner.algorithm", value=algorithm,
+            field="learner.algorithm",
+            value=algorithm,
             allowed="; ".join(a for a in ACTION_SPACES if kind in own_policies(a)),
             hint="flatten it (simulator.wrappers: [flatten_observation]), or choose another",
-        )  # fmt: skip
+        )
     return own[kind]
 
 
@@ -359,6 +403,9 @@ def check_memory(
         fits = int(0.8 * ram_bytes / row)
         raise ConfigError(
             f"the replay buffer would need {size * row / 2**30:.1f} GiB, and this machine has "
-            f"{ram_bytes / 2**30:.1f} GiB", field="learner.args.buffer_size", value=size,
-            allowed=f"at most about {fits:,}", hint=f"set buffer_size: {fits}",
-        )  # fmt: skip
+            f"{ram_bytes / 2**30:.1f} GiB",
+            field="learner.args.buffer_size",
+            value=size,
+            allowed=f"at most about {fits:,}",
+            hint=f"set buffer_size: {fits}",
+        )

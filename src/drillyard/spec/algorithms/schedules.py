@@ -116,8 +116,9 @@ def problems(field: str, value: Any) -> Iterator[ConfigError]:
     if isinstance(value, str):
         yield from _of_text(field, value)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        yield ConfigError("is neither a number nor a schedule", field=field, value=value,
-                          allowed=ALLOWED)  # fmt: skip
+        yield ConfigError(
+            "is neither a number nor a schedule", field=field, value=value, allowed=ALLOWED
+        )
     else:
         yield from _number(field, value)
 
@@ -154,17 +155,23 @@ def _of_text(field: str, text: str) -> Iterator[ConfigError]:
     word, *words = text.split("_")
     if word not in SHORT:
         yield ConfigError(
-            "is neither a number nor a schedule", field=field, value=text, allowed=ALLOWED,
+            "is neither a number nor a schedule",
+            field=field,
+            value=text,
+            allowed=ALLOWED,
             hint=_instead(text),
-        )  # fmt: skip
+        )
         return
     numbers = [_as_number(w) for w in words]
     most = 1 if word == "const" else 2
     if not 1 <= len(words) <= most or None in numbers:
         yield ConfigError(
-            "is neither a number nor a schedule", field=field, value=text, allowed=ALLOWED,
+            "is neither a number nor a schedule",
+            field=field,
+            value=text,
+            allowed=ALLOWED,
             hint=f"for example {word}_3e-4" + ("_1e-5" if word == "exp" else ""),
-        )  # fmt: skip
+        )
         return
     given = dict(zip(("start", "end"), numbers, strict=False))
     yield from _settings(field, text, SHORT[word], given)
@@ -193,24 +200,33 @@ def _of_mapping(field: str, value: Mapping[str, Any]) -> Iterator[ConfigError]:
         return
     if name not in SETTINGS:
         yield ConfigError(
-            "is no schedule", field=f"{field}.name", value=name,
+            "is no schedule",
+            field=f"{field}.name",
+            value=name,
             allowed=", ".join(SETTINGS) + ", or module:function",
             hint=_named_instead(name),
-        )  # fmt: skip
+        )
         return
     known = SETTINGS[name]
     for key in value:
         if key not in known and key != "name":
             yield ConfigError(
-                f"the schedule {name} has no such setting", field=f"{field}.{key}",
-                value=value[key], allowed=", ".join(known), hint=nearest(str(key), list(known)),
-            )  # fmt: skip
+                f"the schedule {name} has no such setting",
+                field=f"{field}.{key}",
+                value=value[key],
+                allowed=", ".join(known),
+                hint=nearest(str(key), list(known)),
+            )
             return
     given = {k: _as_number(v) for k, v in value.items() if k != "name"}
     for key, number in given.items():
         if number is None or isinstance(value[key], str | bool):
-            yield ConfigError("is not a number", field=f"{field}.{key}", value=value[key],
-                              allowed="a finite number")  # fmt: skip
+            yield ConfigError(
+                "is not a number",
+                field=f"{field}.{key}",
+                value=value[key],
+                allowed="a finite number",
+            )
             return
     yield from _settings(field, value, name, given)
 
@@ -226,24 +242,34 @@ def _settings(
 ) -> Iterator[ConfigError]:
     start, end = given.get("start"), given.get("end")
     if start is None:
-        yield ConfigError("has no start", field=field, value=value, allowed=ALLOWED,
-                          hint=f"for example {{name: {name}, start: 3.0e-4}}")  # fmt: skip
+        yield ConfigError(
+            "has no start",
+            field=field,
+            value=value,
+            allowed=ALLOWED,
+            hint=f"for example {{name: {name}, start: 3.0e-4}}",
+        )
         return
     yield from _number(field, start, value)
     if end is not None and (not math.isfinite(end) or end < 0):
         yield ConfigError("ends below 0", field=field, value=value, allowed=ALLOWED)
     if name == "exponential" and not end:
         yield ConfigError(
-            "falls exponentially and needs an end above 0", field=field, value=value,
-            allowed=ALLOWED, hint=f"for example exp_{start:g}_{start / 100:g}",
-        )  # fmt: skip
+            "falls exponentially and needs an end above 0",
+            field=field,
+            value=value,
+            allowed=ALLOWED,
+            hint=f"for example exp_{start:g}_{start / 100:g}",
+        )
     for key in ("every", "warm_up"):
         share = given.get(key)
         if share is not None and not 0 < share < 1:
             yield ConfigError(
-                "is no share of the training", field=f"{field}.{key}", value=share,
+                "is no share of the training",
+                field=f"{field}.{key}",
+                value=share,
                 allowed="a number above 0 and below 1",
-            )  # fmt: skip
+            )
     factor = given.get("factor")
     if factor is not None and not (math.isfinite(factor) and factor > 0):
         yield ConfigError("must be above 0", field=f"{field}.factor", value=factor)

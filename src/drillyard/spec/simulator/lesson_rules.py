@@ -120,12 +120,20 @@ def read_rule(rule: Any, where: str) -> Rule:
         return _normal(rule, where) if "normal" in rule else _range(rule, where)
     if isinstance(rule, list | tuple):
         raise ConfigError(
-            "a list alone is ambiguous", field=where, value=rule, allowed=FORMS,
+            "a list alone is ambiguous",
+            field=where,
+            value=rule,
+            allowed=FORMS,
             hint=f"write {{values: {list(rule)}}} to draw one of them",
-        )  # fmt: skip
+        )
     if isinstance(rule, float) and not math.isfinite(rule):
-        raise ConfigError("not a finite number", field=where, value=rule,
-                          allowed="a finite number", hint="write a finite number")  # fmt: skip
+        raise ConfigError(
+            "not a finite number",
+            field=where,
+            value=rule,
+            allowed="a finite number",
+            hint="write a finite number",
+        )
     return Always(rule)
 
 
@@ -134,37 +142,62 @@ def _range(rule: Mapping[str, Any], where: str) -> Range:
         unknown = sorted(str(name) for name in rule if name not in _RANGE)
         raise ConfigError(
             f"unknown form with {', '.join(unknown or map(str, rule)) or 'nothing'}",
-            field=where, value=dict(rule), allowed=FORMS,
+            field=where,
+            value=dict(rule),
+            allowed=FORMS,
             hint="write {min: 0, max: 1} with both ends, {values: [1, 2]}, or "
             "{normal: {mean: 0, std: 1}}",
-        )  # fmt: skip
+        )
     _only(rule, _RANGE, where)
     low, high = _number(rule, "min", where), _number(rule, "max", where)
     if low > high:
-        raise ConfigError("min is larger than max", field=where, value=dict(rule),
-                          allowed="min below max", hint="swap the two")  # fmt: skip
+        raise ConfigError(
+            "min is larger than max",
+            field=where,
+            value=dict(rule),
+            allowed="min below max",
+            hint="swap the two",
+        )
     log, integer = _flag(rule, "log", where), _flag(rule, "int", where)
     if log and low <= 0:
-        raise ConfigError("has no logarithm", field=f"{where}.min", value=low,
-                          allowed="above 0 with log: true", hint="leave out `log`")  # fmt: skip
+        raise ConfigError(
+            "has no logarithm",
+            field=f"{where}.min",
+            value=low,
+            allowed="above 0 with log: true",
+            hint="leave out `log`",
+        )
     for end, number in (("min", low), ("max", high)):
         if integer and number != int(number):
-            raise ConfigError("is no integer", field=f"{where}.{end}", value=number,
-                              allowed="an integer with int: true", hint="round it")  # fmt: skip
+            raise ConfigError(
+                "is no integer",
+                field=f"{where}.{end}",
+                value=number,
+                allowed="an integer with int: true",
+                hint="round it",
+            )
     return Range(low, high, log, integer)
 
 
 def _choice(rule: Mapping[str, Any], where: str) -> Choice:
     if set(rule) & {"min", "max", "normal"}:
         raise ConfigError(
-            "has `values` and another form at once", field=where, value=dict(rule),
-            allowed=FORMS, hint="keep one of the two",
-        )  # fmt: skip
+            "has `values` and another form at once",
+            field=where,
+            value=dict(rule),
+            allowed=FORMS,
+            hint="keep one of the two",
+        )
     _only(rule, _CHOICE, where)
     values = rule["values"]
     if not isinstance(values, list | tuple) or not values:
-        raise ConfigError("`values` is a list of at least one", field=where, value=values,
-                          allowed=FORMS, hint="write {values: [1, 2]}")  # fmt: skip
+        raise ConfigError(
+            "`values` is a list of at least one",
+            field=where,
+            value=values,
+            allowed=FORMS,
+            hint="write {values: [1, 2]}",
+        )
     if "weights" not in rule:
         return Choice(tuple(values))
     weights = rule["weights"]
@@ -174,10 +207,12 @@ def _choice(rule: Mapping[str, Any], where: str) -> Choice:
     )
     if not good or len(weights) != len(values) or not math.fsum(weights) > 0:
         raise ConfigError(
-            "must fit the values", field=f"{where}.weights", value=weights,
+            "must fit the values",
+            field=f"{where}.weights",
+            value=weights,
             allowed=f"{len(values)} numbers of 0 and above, not all 0",
             hint="write one weight a value: {values: [1, 2], weights: [3, 1]}",
-        )  # fmt: skip
+        )
     return Choice(tuple(values), tuple(float(w) for w in weights))
 
 
@@ -185,22 +220,34 @@ def _normal(rule: Mapping[str, Any], where: str) -> Normal:
     _only(rule, _NORMAL, where)
     inner, place = rule["normal"], f"{where}.normal"
     if not isinstance(inner, Mapping) or set(inner) != {"mean", "std"}:
-        raise ConfigError("needs mean and std", field=place, value=inner,
-                          allowed="{mean, std}", hint="write {mean: 0, std: 1}")  # fmt: skip
+        raise ConfigError(
+            "needs mean and std",
+            field=place,
+            value=inner,
+            allowed="{mean, std}",
+            hint="write {mean: 0, std: 1}",
+        )
     mean, std = _number(inner, "mean", place), _number(inner, "std", place)
     if std <= 0:
-        raise ConfigError("is not positive", field=f"{place}.std", value=std,
-                          allowed="above 0", hint="write a constant for no spread")  # fmt: skip
+        raise ConfigError(
+            "is not positive",
+            field=f"{place}.std",
+            value=std,
+            allowed="above 0",
+            hint="write a constant for no spread",
+        )
     low = _number(rule, "min", where) if "min" in rule else -math.inf
     high = _number(rule, "max", where) if "max" in rule else math.inf
     drawn = Normal(mean, std, low, high)
     a, b = drawn.mass()
     if not b - a > 1e-9:
         raise ConfigError(
-            "next to nothing of it lies between min and max", field=where, value=dict(rule),
+            "next to nothing of it lies between min and max",
+            field=where,
+            value=dict(rule),
             allowed="ends within some standard deviations of the mean",
             hint="move the mean, or write {min, max} alone",
-        )  # fmt: skip
+        )
     return drawn
 
 
@@ -208,26 +255,43 @@ def _only(rule: Mapping[str, Any], known: Collection[str], where: str) -> None:
     for name in rule:
         if name not in known:
             raise ConfigError(
-                "unknown form", field=f"{where}.{name}", value=rule[name],
+                "unknown form",
+                field=f"{where}.{name}",
+                value=rule[name],
                 allowed=f"{', '.join(known)} here; all forms: {FORMS}",
                 hint=nearest(str(name), list(known)),
-            )  # fmt: skip
+            )
 
 
 def _number(rule: Mapping[str, Any], name: str, where: str) -> float:
     number = rule[name]
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ConfigError("a number is expected", field=f"{where}.{name}", value=number,
-                          allowed="a finite number", hint="write no quotes")  # fmt: skip
+        raise ConfigError(
+            "a number is expected",
+            field=f"{where}.{name}",
+            value=number,
+            allowed="a finite number",
+            hint="write no quotes",
+        )
     if not math.isfinite(number):
-        raise ConfigError("not a finite number", field=f"{where}.{name}", value=number,
-                          allowed="a finite number", hint="write a finite number")  # fmt: skip
+        raise ConfigError(
+            "not a finite number",
+            field=f"{where}.{name}",
+            value=number,
+            allowed="a finite number",
+            hint="write a finite number",
+        )
     return number
 
 
 def _flag(rule: Mapping[str, Any], name: str, where: str) -> bool:
     value = rule.get(name, False)
     if not isinstance(value, bool):
-        raise ConfigError("is true or false", field=f"{where}.{name}", value=value,
-                          allowed="true, false", hint="leave it out for false")  # fmt: skip
+        raise ConfigError(
+            "is true or false",
+            field=f"{where}.{name}",
+            value=value,
+            allowed="true, false",
+            hint="leave it out for false",
+        )
     return value

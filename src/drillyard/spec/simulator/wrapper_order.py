@@ -27,27 +27,49 @@ VEC_WRAPPERS = ("normalize", "frame_stack")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "weights first, since terms are what the simulator gave": ("reward_terms", "reward_scale"),
     "parts are joined before their range is changed or cut": (
-        "flatten_action", "rescale_action", "discretise_action",
+        "flatten_action",
+        "rescale_action",
+        "discretise_action",
     ),
     "ranges are those of the simulator's own parts, and a history repeats what is inside it": (
-        "flatten_observation", "rescale_observation", "time_aware", "history",
+        "flatten_observation",
+        "rescale_observation",
+        "time_aware",
+        "history",
     ),
     "a log ends where the episode does": ("time_limit", "csv_logger"),
     "a log has what the simulator itself was given and gave": (
-        "csv_logger", "reward_terms", "reward_scale",
+        "csv_logger",
+        "reward_terms",
+        "reward_scale",
     ),
     "a log has the actions that the simulator itself was given": (
-        "csv_logger", "flatten_action", "rescale_action", "discretise_action",
+        "csv_logger",
+        "flatten_action",
+        "rescale_action",
+        "discretise_action",
     ),
     "a log has what the simulator itself showed": (
-        "csv_logger", "flatten_observation", "rescale_observation", "time_aware", "history",
+        "csv_logger",
+        "flatten_observation",
+        "rescale_observation",
+        "time_aware",
+        "history",
     ),
-}  # fmt: skip
+}
 """Why -> names, innermost first: those that an experiment has must stand in this order."""
 FOR_THE_LEARNER = frozenset(
-    ("flatten_action", "rescale_action", "discretise_action", "rescale_observation",
-     "flatten_observation", "time_aware", "history", *VEC_WRAPPERS)
-)  # fmt: skip
+    (
+        "flatten_action",
+        "rescale_action",
+        "discretise_action",
+        "rescale_observation",
+        "flatten_observation",
+        "time_aware",
+        "history",
+        *VEC_WRAPPERS,
+    )
+)
 """Change what is seen or done, not the task: a baseline does without."""
 
 
@@ -69,32 +91,46 @@ def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
     known = [*COPY_WRAPPERS, *VEC_WRAPPERS]
     if name not in known and ":" not in name:
         raise ConfigError(
-            "unknown wrapper", field=field, value=name,
-            allowed=f"{', '.join(known)}, or module:Class", hint=nearest(name, known),
-        )  # fmt: skip
+            "unknown wrapper",
+            field=field,
+            value=name,
+            allowed=f"{', '.join(known)}, or module:Class",
+            hint=nearest(name, known),
+        )
     if name in known and name in seen:
         raise ConfigError(
-            "stands there twice", field=field, value=name, allowed="each once",
+            "stands there twice",
+            field=field,
+            value=name,
+            allowed="each once",
             hint="delete one of them",
-        )  # fmt: skip
+        )
     outer = [s for s in seen if s in VEC_WRAPPERS]
     if name not in VEC_WRAPPERS and outer:
         raise ConfigError(
-            f"comes after {outer[-1]}, which is around all copies", field=field, value=name,
+            f"comes after {outer[-1]}, which is around all copies",
+            field=field,
+            value=name,
             allowed="those around each copy first",
             hint="put `normalize` and `frame_stack` last",
-        )  # fmt: skip
+        )
     if {name, *seen} >= {"history", "frame_stack"}:
         raise ConfigError(
-            "history and frame_stack both repeat past observations", field=field, value=name,
-            allowed="one of the two", hint="delete one of them",
-        )  # fmt: skip
+            "history and frame_stack both repeat past observations",
+            field=field,
+            value=name,
+            allowed="one of the two",
+            hint="delete one of them",
+        )
     for why, order in FAMILIES.items():
-        late = [s for s in seen if s in order and name in order and order.index(name) <
-                order.index(s)]  # fmt: skip
+        late = [
+            s for s in seen if s in order and name in order and order.index(name) < order.index(s)
+        ]
         if late:
             raise ConfigError(
-                f"comes after {late[0]}: {why}", field=field, value=name,
+                f"comes after {late[0]}: {why}",
+                field=field,
+                value=name,
                 allowed=" before ".join(n for n in order if n in (*seen, name)),
                 hint=f"put {name} before {late[0]}",
-            )  # fmt: skip
+            )

@@ -30,9 +30,12 @@ class Group(Model):
         for name in self.params:
             if not NAME.match(name):
                 raise BadValue(
-                    f"{name!r} is no name for a tunable", key="params", value=name,
-                    allowed="letters, digits and _, no digit first", hint="rename it",
-                )  # fmt: skip
+                    f"{name!r} is no name for a tunable",
+                    key="params",
+                    value=name,
+                    allowed="letters, digits and _, no digit first",
+                    hint="rename it",
+                )
         return self
 
 
@@ -55,9 +58,11 @@ class Space:
                 if name in self.tunables:
                     raise ConfigError(
                         f"tunable {name!r} stands in the active groups {self.group_of[name]!r} "
-                        f"and {group!r}", field=f"parameters.tunables.{group}.params.{name}",
-                        allowed="one group a tunable", hint="rename one of them",
-                    )  # fmt: skip
+                        f"and {group!r}",
+                        field=f"parameters.tunables.{group}.params.{name}",
+                        allowed="one group a tunable",
+                        hint="rename one of them",
+                    )
                 self.tunables[name] = tunable
                 self.group_of[name] = group
 
@@ -77,10 +82,12 @@ class Space:
         for name in active or ():
             if name not in known:
                 raise ConfigError(
-                    "no such group of tunables", field="parameters.tunable_params", value=name,
+                    "no such group of tunables",
+                    field="parameters.tunable_params",
+                    value=name,
                     allowed=", ".join(sorted(known)) or "none are declared",
                     hint=nearest(name, sorted(known)),
-                )  # fmt: skip
+                )
             body = known[name]
             chosen[name] = body if isinstance(body, Group) else Group.model_validate(body)
         return cls(chosen)
@@ -101,9 +108,10 @@ class Space:
             if self.groups[name] != other.groups[name]:
                 raise ConfigError(
                     f"the group {name!r} is declared twice, differently",
-                    field=f"parameters.tunables.{name}", allowed="the same declaration in both",
+                    field=f"parameters.tunables.{name}",
+                    allowed="the same declaration in both",
                     hint="put it in one file and name that in include_tunables of both",
-                )  # fmt: skip
+                )
         return Space({**self.groups, **other.groups})
 
     def defaults(self) -> dict[str, Any]:
@@ -142,10 +150,12 @@ class Space:
     def _unknown(self, name: str) -> ConfigError:
         known = sorted(self.tunables)
         return ConfigError(
-            f"{name!r} is no active tunable", field=name, value=name,
+            f"{name!r} is no active tunable",
+            field=name,
+            value=name,
             allowed=", ".join(known) or "no group of tunables is active",
             hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
-        )  # fmt: skip
+        )
 
     def updated(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
         """Groups of which something changes from one assignment to the next; all at first."""

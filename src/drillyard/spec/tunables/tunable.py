@@ -54,9 +54,10 @@ class Distribution(Model):
     type: Literal["uniform", "normal", "beta"] = Field(description="The shape.")
     mu: Number | None = Field(None, description="normal: the middle, in the tunable's unit.")
     sigma: Positive | None = Field(
-        None, description="normal: the spread, in the tunable's unit; natural logarithms with "
-        "`log: true`."
-    )  # fmt: skip
+        None,
+        description="normal: the spread, in the tunable's unit; natural logarithms with "
+        "`log: true`.",
+    )
     alpha: Positive | None = Field(None, description="beta: first shape, over the whole range.")
     beta: Positive | None = Field(None, description="beta: second shape.")
 
@@ -67,9 +68,10 @@ class Distribution(Model):
             if (getattr(self, name) is not None) != (name in wanted):
                 raise BadValue(
                     f"a {self.type} distribution takes {' and '.join(wanted) or 'no settings'}",
-                    key=name, allowed=f"type, {', '.join(wanted)}" if wanted else "type alone",
+                    key=name,
+                    allowed=f"type, {', '.join(wanted)}" if wanted else "type alone",
                     hint=f"add `{name}: …`" if name in wanted else f"delete `{name}:`",
-                )  # fmt: skip
+                )
         return self
 
 
@@ -121,9 +123,11 @@ class Tunable(Model):
             self.take("default", self.default)
         except ConfigError as error:
             raise BadValue(
-                f"its default {self.default!r} {error.message}", key="default",
-                allowed=error.allowed, hint=error.hint,
-            ) from None  # fmt: skip
+                f"its default {self.default!r} {error.message}",
+                key="default",
+                allowed=error.allowed,
+                hint=error.hint,
+            ) from None
         return self
 
     def _problems(self) -> Iterator[BadValue]:
@@ -133,87 +137,130 @@ class Tunable(Model):
         for name in ("values", "values_weights"):
             if getattr(self, name) is not None:
                 yield BadValue(
-                    f"`{name}` belongs to a categorical", key=name,
-                    allowed="range: [low, high]", hint="write `type: categorical`, or a range",
-                )  # fmt: skip
+                    f"`{name}` belongs to a categorical",
+                    key=name,
+                    allowed="range: [low, high]",
+                    hint="write `type: categorical`, or a range",
+                )
         if self.range is None:
-            yield BadValue(f"{self.type} needs a range", allowed="range: [low, high]",
-                           hint="add `range: [0, 1]` with its two ends")  # fmt: skip
+            yield BadValue(
+                f"{self.type} needs a range",
+                allowed="range: [low, high]",
+                hint="add `range: [0, 1]` with its two ends",
+            )
             return
         yield from self._range_problems(*self.range)
         yield from self._special_problems()
 
     def _range_problems(self, low: float, high: float) -> Iterator[BadValue]:
         if not low < high:
-            yield BadValue(f"its range is empty: {low:g} is not below {high:g}", key="range",
-                           allowed="[low, high], low below high",
-                           hint=f"write [{high:g}, {low:g}]" if low > high
-                           else f"write {low:g} instead of a tunable")  # fmt: skip
+            yield BadValue(
+                f"its range is empty: {low:g} is not below {high:g}",
+                key="range",
+                allowed="[low, high], low below high",
+                hint=f"write [{high:g}, {low:g}]"
+                if low > high
+                else f"write {low:g} instead of a tunable",
+            )
         for key, numbers in (("range", self.range or []), ("special", self.special)):
             if self.type == "int" and not all(float(v).is_integer() for v in numbers):
-                yield BadValue("an int has whole numbers only", key=key, allowed="whole numbers",
-                               hint="write `type: float`, or round them")  # fmt: skip
+                yield BadValue(
+                    "an int has whole numbers only",
+                    key=key,
+                    allowed="whole numbers",
+                    hint="write `type: float`, or round them",
+                )
         if max(abs(low), abs(high)) > _BEYOND and self.type == "int":
-            yield BadValue("its range goes beyond 2^53", key="range",
-                           allowed=f"from {-_BEYOND} to {_BEYOND}",
-                           hint="write `type: float`")  # fmt: skip
+            yield BadValue(
+                "its range goes beyond 2^53",
+                key="range",
+                allowed=f"from {-_BEYOND} to {_BEYOND}",
+                hint="write `type: float`",
+            )
         if self.log and low <= 0:
             yield BadValue(
-                f"`log: true` needs a range above 0, and it begins at {low:g}", key="range",
-                allowed="a low end above 0", hint="write log: false, or begin at 1.0e-6",
-            )  # fmt: skip
+                f"`log: true` needs a range above 0, and it begins at {low:g}",
+                key="range",
+                allowed="a low end above 0",
+                hint="write log: false, or begin at 1.0e-6",
+            )
         if self.type == "int" and self.bins is not None and self.bins > high - low + 1:
             yield BadValue(
                 f"its range has {high - low + 1:g} values and cannot have {self.bins} bins",
-                key="bins", allowed=f"from 2 to {high - low + 1:g}", hint="delete `bins:`",
-            )  # fmt: skip
+                key="bins",
+                allowed=f"from 2 to {high - low + 1:g}",
+                hint="delete `bins:`",
+            )
 
     def _special_problems(self) -> Iterator[BadValue]:
         if len(set(self.special)) != len(self.special):
-            yield BadValue("a special value stands there twice", key="special",
-                           allowed="each value once", hint="delete one of them")  # fmt: skip
+            yield BadValue(
+                "a special value stands there twice",
+                key="special",
+                allowed="each value once",
+                hint="delete one of them",
+            )
         if (self.special_weights is None) != (self.range_weight is None):
             yield BadValue(
                 "give `special_weights` and `range_weight` together",
                 key="range_weight" if self.special_weights is None else "special_weights",
-                allowed="both or none", hint="add the other one, or delete this one",
-            )  # fmt: skip
+                allowed="both or none",
+                hint="add the other one, or delete this one",
+            )
         weights = self.special_weights
         if weights is None:
             return
         if len(weights) != len(self.special):
             yield BadValue(
                 f"it has {len(self.special)} special values and {len(weights)} weights",
-                key="special_weights", allowed="one weight a value",
+                key="special_weights",
+                allowed="one weight a value",
                 hint=f"write {len(self.special)} numbers",
-            )  # fmt: skip
+            )
         if not sum(weights) + (self.range_weight or 0):
             yield _all_zero("special_weights")
 
     def _categorical_problems(self) -> Iterator[BadValue]:
         if self.values is None:
-            yield BadValue("a categorical needs values", allowed="values: [a, b]",
-                           hint="add `values: [a, b]` with all of them")  # fmt: skip
+            yield BadValue(
+                "a categorical needs values",
+                allowed="values: [a, b]",
+                hint="add `values: [a, b]` with all of them",
+            )
             return
         if len({(type(v), v) for v in self.values}) != len(self.values):
-            yield BadValue("a value stands there twice", key="values",
-                           allowed="each value once", hint="delete one of them")  # fmt: skip
+            yield BadValue(
+                "a value stands there twice",
+                key="values",
+                allowed="each value once",
+                hint="delete one of them",
+            )
         weights = self.values_weights
         if weights is not None and len(weights) != len(self.values):
             yield BadValue(
                 f"it has {len(self.values)} values and {len(weights)} weights",
-                key="values_weights", allowed="one weight a value",
+                key="values_weights",
+                allowed="one weight a value",
                 hint=f"write {len(self.values)} numbers",
-            )  # fmt: skip
+            )
         if weights is not None and not sum(weights):
             yield _all_zero("values_weights")
-        for name in ("range", "special", "special_weights", "range_weight", "log", "bins",
-                     "distribution"):  # fmt: skip
+        for name in (
+            "range",
+            "special",
+            "special_weights",
+            "range_weight",
+            "log",
+            "bins",
+            "distribution",
+        ):
             if name in self.model_fields_set and getattr(self, name):
                 yield BadValue(
-                    f"`{name}` belongs to an int or float, not to a categorical", key=name,
-                    allowed="values, values_weights", hint=f"delete `{name}:`",
-                )  # fmt: skip
+                    f"`{name}` belongs to an int or float, not to a categorical",
+                    key=name,
+                    allowed="values, values_weights",
+                    hint=f"delete `{name}:`",
+                )
 
     # -- one value ----------------------------------------------------------------------------
 
@@ -280,9 +327,12 @@ class Tunable(Model):
 
     def _refusal(self, name: str, value: Any, why: str, hint: str | None = None) -> ConfigError:
         return ConfigError(
-            why, field=name, value=value, allowed=self.allowed,
+            why,
+            field=name,
+            value=value,
+            allowed=self.allowed,
             hint=hint or self._nearest(value),
-        )  # fmt: skip
+        )
 
     def _nearest(self, value: Any) -> str:
         """The allowed value that is nearest to one that is not."""
@@ -392,5 +442,9 @@ def _text(value: Any) -> str:
 
 
 def _all_zero(key: str) -> BadValue:
-    return BadValue("its weights are all 0", key=key, allowed="one weight above 0 at least",
-                    hint="delete them, and all values are as likely")  # fmt: skip
+    return BadValue(
+        "its weights are all 0",
+        key=key,
+        allowed="one weight above 0 at least",
+        hint="delete them, and all values are as likely",
+    )

@@ -1,0 +1,73 @@
+"""What is there of a lease, read from the groups themselves.
+
+Listings of the whole project may lag behind, so a lease's own groups are asked for by name: all
+that could be there once, then those that are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from drillyard.system.clock import SYSTEM, Clock
+from drillyard_backends.gcp import naming
+from drillyard_backends.gcp.errors import Missing
+from drillyard_backends.gcp.groups import Group, Groups, Managed
+from drillyard_backends.gcp.zones import Candidate
+
+FRESH_S = 0.5
+"""A look so young serves several questions of one driver."""
+
+
+class Viewer:
+    """Looks at one lease.
+
+    Args:
+        groups: Makes the calls.
+        base: What the lease's names begin with.
+        candidates: Where its groups can be.
+        clock: For the age of a look.
+    """
+
+    def __init__(
+        self, groups: Groups, base: str, candidates: Sequence[Candidate], clock: Clock = SYSTEM
+    ) -> None:
+        self._groups = groups
+        self._base = base
+        self._everywhere = sorted({Group(c.place, c.variant) for c in candidates})
+        self._known: set[Group] | None = None
+        self._seen: tuple[float, dict[Group, list[Managed]]] | None = None
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def look(self, max_age_s: float = 0.0) -> dict[Group, list[Managed]]:
+        """Its groups and their machines.
+
+        Args:
+            max_age_s: A look of before may serve when it is not older.
+        """
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._seen is not None and now - self._seen[0] < max_age_s:
+                return self._seen[1]
+            found: dict[Group, list[Managed]] = {}
+            for group in self._everywhere if self._known is None else sorted(self._known):
+                name = naming.group_name(self._base, group.variant)
+                try:
+                    found[group] = self._groups.machines(group.place, name)
+                except Missing:
+                    continue
+            self._known = set(found)
+            self._seen = (now, found)
+            return found
+
+    def expect(self, groups: set[Group]) -> None:
+        """Groups that were just made: looked at from now on."""
+        with self._lock:
+            self._known = (self._known or set()) | groups
+            self._seen = None
+
+    def forget(self) -> None:
+        """Look everywhere again."""
+        with self._lock:
+            self._known = self._seen = None

@@ -1,0 +1,294 @@
+"""What machines need around them: the bucket, a way to it, an image; and a clock that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from drillyard.findings import Finding, Severity
+from drillyard_backends.gcp import rights
+from drillyard_backends.gcp.bucket import MACHINE_ROLES
+from drillyard_backends.gcp.read_only_client import Reader
+
+if TYPE_CHECKING:
+    from drillyard_backends.gcp.settings import GcpConfig
+
+MOST_SKEW_S = 60.0
+"""Google refuses tokens that are signed with a clock that is much further off."""
+_CONTINENTS = {
+    "US": ("us-", "northamerica-"),
+    "EU": ("europe-",),
+    "ASIA": ("asia-",),
+    "EUR4": ("europe-north1", "europe-west4"),
+    "NAM4": ("us-central1", "us-east1"),
+}
+
+
+def clock(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Compare this machine's clock with Google's."""
+    skew = reader.skew_s(config.bucket)
+    if skew is not None and abs(skew) > MOST_SKEW_S:
+        yield Finding(
+            Severity.ERROR,
+            "clock",
+            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} "
+            "Google's: its credentials would not be accepted",
+            "timedatectl set-ntp true, or set the clock by hand",
+        )
+
+
+def bucket_is_there(reader: Reader, name: str) -> bool:
+    """False where the bucket must be created."""
+    return reader.bucket(name).status != 404
+
+
+def bucket(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
+    """Whether the mailbox's bucket can be written to, and is near the machines.
+
+    Args:
+        reader: Who asks.
+        config: Names the bucket.
+        regions: Of the machines.
+    """
+    name = config.bucket
+    said = reader.bucket(name)
+    if said.status == 404:
+        yield Finding(
+            Severity.OK,
+            "bucket",
+            f"gs://{name} is not there and will be made in {config.bucket_location}",
+        )
+        return
+    objects = (
+        f"gcloud storage buckets add-iam-policy-binding gs://{name} --member={reader.member} "
+        "--role=roles/storage.objectAdmin && gcloud storage buckets add-iam-policy-binding "
+        f"gs://{name} --member={reader.member} --role=roles/storage.legacyBucketReader"
+    )
+    if not said.good:
+        yield Finding(
+            Severity.ERROR,
+            "bucket",
+            f"gs://{name} is there and cannot be read: {said.message}",
+            f"{objects}; or another name, if it is somebody else's: names are global",
+        )
+        return
+    has = reader.bucket_rights(name, rights.BUCKET)
+    missing = rights.lacking(rights.BUCKET, has)
+    policy = said.body.get("retentionPolicy") or {}
+    location = str(said.body.get("location", "")).lower()
+    if missing:
+        yield Finding(
+            Severity.ERROR, "bucket", f"missing on gs://{name}: {', '.join(missing)}", objects
+        )
+    elif policy:
+        locked = " and it is locked" if policy.get("isLocked") else ""
+        yield Finding(
+            Severity.ERROR,
+            "bucket",
+            f"gs://{name} has a retention policy{locked}: a mailbox rewrites and deletes objects",
+            "name another bucket"
+            if locked
+            else f"gcloud storage buckets update gs://{name} --clear-retention-period",
+        )
+    else:
+        yield Finding(Severity.OK, "bucket", f"gs://{name} in {location} can be written to")
+    yield from _keeping(said.body, config)
+    yield from _machines_rights(reader, config)
+    far = [region for region in regions if not _near(location, region)]
+    if location and far:
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"gs://{name} is in {location}, machines run in {', '.join(far)}: traffic between "
+            "them costs about 0.01 to 0.08 USD a GB and is slower",
+            f"zones of {location}, or a bucket in {far[0]}",
+        )
+
+
+def _keeping(body: Mapping[str, Any], config: GcpConfig) -> Iterator[Finding]:
+    """Whether a bucket keeps what is written to it, and lets it be overwritten at once."""
+    name = config.bucket
+    change = f"gcloud storage buckets update gs://{name}"
+    rules = (body.get("lifecycle") or {}).get("rule", [])
+    for rule in rules:
+        if _deletes_ours(rule, config.prefix):
+            yield Finding(
+                Severity.ERROR,
+                "bucket",
+                f"gs://{name} deletes objects by a lifecycle rule ({rule.get('condition')}): "
+                "results and checkpoints would go",
+                f"name another bucket, or {change} --lifecycle-file=FILE without that rule",
+            )
+    if body.get("defaultEventBasedHold"):
+        yield Finding(
+            Severity.ERROR,
+            "bucket",
+            f"gs://{name} holds each new object: none can be overwritten",
+            f"{change} --no-default-event-based-hold",
+        )
+    if (body.get("billing") or {}).get("requesterPays"):
+        yield Finding(
+            Severity.ERROR,
+            "bucket",
+            f"gs://{name} is paid for by who asks: requests that name no project are refused",
+            f"{change} --no-requester-pays",
+        )
+    if (body.get("ipFilter") or {}).get("mode") == "Enabled":
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"gs://{name} takes requests of certain networks alone",
+            f"is the machines' network among them? {change} --clear-ip-filter",
+        )
+    cold = str(body.get("storageClass", "STANDARD"))
+    if cold in ("NEARLINE", "COLDLINE", "ARCHIVE"):
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"gs://{name} is of the class {cold}: each object that is overwritten is billed for "
+            "30 days or more",
+            f"{change} --default-storage-class=STANDARD",
+        )
+    kept_s = int((body.get("softDeletePolicy") or {}).get("retentionDurationSeconds") or 0)
+    if kept_s:
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"gs://{name} keeps what is overwritten for {kept_s / 86_400:g} days and bills it; "
+            "heartbeats are overwritten every few seconds",
+            f"{change} --clear-soft-delete",
+        )
+
+
+def _deletes_ours(rule: Mapping[str, Any], prefix: str) -> bool:
+    """Whether a lifecycle rule may delete live objects below a prefix."""
+    when = rule.get("condition") or {}
+    if (rule.get("action") or {}).get("type") != "Delete" or when.get("isLive") is False:
+        return False
+    if any(
+        name in when
+        for name in ("numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore")
+    ):
+        return False
+    heads = when.get("matchesPrefix") or [""]
+    return any(head.startswith(prefix) or prefix.startswith(head) for head in heads)
+
+
+def _machines_rights(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Whether the machines have rights on the bucket, where Google tells."""
+    said = reader.bucket_policy(config.bucket)
+    if not said.good:
+        return
+    member = f"serviceAccount:{config.service_account}"
+    has = {
+        str(one.get("role"))
+        for one in said.body.get("bindings", [])
+        if member in one.get("members", [])
+    }
+    if has & {"roles/storage.admin", "roles/storage.legacyBucketOwner"}:
+        return
+    missing = [role for role in MACHINE_ROLES if role not in has]
+    if missing:
+        yield Finding(
+            Severity.WARNING,
+            "bucket",
+            f"gs://{config.bucket} itself does not give {config.service_account} "
+            f"{' and '.join(missing)}: unless the project or a group does, no machine can work",
+            " && ".join(
+                f"gcloud storage buckets add-iam-policy-binding gs://{config.bucket} "
+                f"--member={member} --role={role}"
+                for role in missing
+            ),
+        )
+
+
+def store(config: GcpConfig, url: str) -> Iterator[Finding]:
+    """Whether the machines can reach the mailbox at all."""
+    parts = urlsplit(url)
+    if parts.scheme != "gs":
+        yield Finding(
+            Severity.ERROR,
+            "store",
+            f"machines of Google Cloud cannot reach {url}",
+            f"--store {config.store_url} (which is the default here, without DRILLYARD_STORE)",
+        )
+    elif parts.netloc != config.bucket:
+        yield Finding(
+            Severity.WARNING,
+            "store",
+            f"the mailbox is in gs://{parts.netloc}, and the settings name the bucket "
+            f"{config.bucket}: the machines' rights must be on the former",
+            f"--store {config.store_url}",
+        )
+
+
+def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[Finding]:
+    """Whether machines without a public address have a way to the bucket."""
+    if config.public_ip:
+        yield Finding(
+            Severity.WARNING,
+            "network",
+            "machines get public addresses (public_ip: true)",
+            "leave it out: machines need no connection from outside",
+        )
+        return
+    for region in regions:
+        name = (config.subnetwork or config.network).rpartition("/")[2]
+        said = reader.compute(f"regions/{region}/subnetworks/{quote(name)}")
+        if said.status == 404:
+            yield Finding(
+                Severity.WARNING if config.subnetwork is None else Severity.ERROR,
+                "network",
+                f"there is no subnetwork {name!r} in {region}",
+                "set subnetwork to regions/REGION/subnetworks/NAME; gcloud compute networks "
+                f"subnets list --regions={region} --project={config.project}",
+            )
+        elif said.good and not said.body.get("privateIpGoogleAccess"):
+            yield Finding(
+                Severity.WARNING,
+                "network",
+                f"subnetwork {name} in {region} has no Private Google Access: machines without a "
+                "public address reach the bucket through Cloud NAT only, if there is one",
+                f"gcloud compute networks subnets update {name} --region={region} "
+                f"--enable-private-ip-google-access --project={config.project}",
+            )
+
+
+def image(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
+    """Whether the image and the template that were named are there."""
+    named = config.image or config.image_family
+    if named is not None:
+        path = named.partition("/compute/v1/")[2] or named
+        said = reader.compute(path)
+        if said.status == 404:
+            yield Finding(
+                Severity.ERROR,
+                "image",
+                f"there is no image {path}",
+                f"gcloud compute images list --project={path.split('/')[1]}",
+            )
+        elif said.good and (said.body.get("deprecated") or {}).get("state") == "OBSOLETE":
+            yield Finding(Severity.ERROR, "image", f"{path} is obsolete", "name a newer one")
+    elif config.container is None and config.wheelhouse is None and config.template is None:
+        yield Finding(
+            Severity.ERROR,
+            "image",
+            "nothing says where machines get drillyard from: no image, container, wheelhouse or "
+            "template",
+            "docs/google-cloud.md shows how to build an image (deployments/gcp/image)",
+        )
+    if config.template is not None:
+        said = reader.compute(f"global/instanceTemplates/{quote(config.template)}")
+        if said.status == 404:
+            yield Finding(
+                Severity.ERROR,
+                "template",
+                f"there is no instance template {config.template!r}",
+                f"gcloud compute instance-templates list --project={config.project}",
+            )
+
+
+def _near(location: str, region: str) -> bool:
+    wide = _CONTINENTS.get(location.upper())
+    return location == region or (wide is not None and region.startswith(wide))

@@ -1,0 +1,98 @@
+"""What one training can take over from another one whose values differ; without torch."""
+
+from __future__ import annotations
+
+import math
+
+from drillyard.agents.base import Inherits
+from drillyard.errors import ConfigError
+from drillyard.registry import load
+from drillyard.spec import ExperimentSpec
+from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
+from drillyard.spec.binding import space
+from drillyard.spec.references import names_of
+
+SHAPES = (
+    "policy_kwargs",
+    "buffer_size",
+    "use_sde",
+    "optimize_memory_usage",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "n_steps",
+)
+"""Arguments that say what a checkpoint holds; ``n_steps`` only of off-policy learners."""
+
+
+def check_lineage(spec: ExperimentSpec) -> None:
+    """See ``HandsRunsOn``.
+
+    Args:
+        spec: An ``rl`` study of a population.
+
+    Raises:
+        ConfigError: A learner, a budget or a tunable with which nobody can go on.
+    """
+    learner, train, study = spec.learner, spec.train, spec.study
+    assert learner is not None and train is not None
+    assert study is not None and study.population is not None
+    if learner.algorithm not in ARGUMENTS and not _inherits(learner.algorithm):
+        raise ConfigError(
+            "does not go on from the weights of another training, as a population needs",
+            field="learner.algorithm",
+            value=learner.algorithm,
+            allowed=", ".join(ARGUMENTS),
+            hint="choose one of them, or another `study.chooser`; docs/plugins.md says what a "
+            "plug-in has to do",
+        )
+    if train.steps is None or train.max_time_s is not None:
+        given = "episodes" if train.steps is None else "max_time_s"
+        raise ConfigError(
+            "says no step at which a generation ends",
+            field=f"train.{given}",
+            value=getattr(train, given),
+            allowed="train.steps alone",
+            hint="write `train: {steps: …}`: what a member trains over all generations",
+        )
+    _refuse_shapes(spec, on_policy=learner.algorithm in ON_POLICY)
+    if learner.algorithm in ON_POLICY:
+        steps = int(learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"]))
+        rollout, generations = steps * train.n_envs, study.population.generations
+        if train.steps < rollout * generations:
+            raise ConfigError(
+                f"{generations} generations of {math.ceil(train.steps / generations):,} steps "
+                f"are shorter than a rollout of n_steps x n_envs = {rollout:,}",
+                field="study.population.generations",
+                value=generations,
+                allowed=f"at most {train.steps // rollout} of {train.steps:,} steps",
+                hint="fewer generations, a larger train.steps, or a smaller n_steps",
+            )
+
+
+def _inherits(algorithm: str) -> bool:
+    learner = load("learners", algorithm)
+    return isinstance(learner, Inherits) and learner.inherits
+
+
+def _refuse_shapes(spec: ExperimentSpec, *, on_policy: bool) -> None:
+    """Refuse a tunable that says what is learned, and not how."""
+    tunables = set(space(spec).tunables)
+    for late in spec.parameters.per_run or ():
+        names = sorted(tunables.intersection(names_of(late.text)))
+        at = [str(part) for part in late.at]
+        how = (
+            at[:2] == ["learner", "args"]
+            and len(at) > 2
+            and (at[2] not in SHAPES or (on_policy and at[2] == "n_steps"))
+        )
+        if names and not how:
+            raise ConfigError(
+                f"the tunable {names[0]!r} changes what is trained, so that no member could go on "
+                "from another one",
+                field=".".join(at),
+                value=late.text,
+                allowed="tunables in learner.args that leave the network and the buffer as they "
+                "are: learning_rate, gamma, ent_coef, batch_size …",
+                hint=f"write a constant there, and take {names[0]!r} out of "
+                "parameters.tunable_params",
+            )

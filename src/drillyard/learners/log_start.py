@@ -1,0 +1,27 @@
+"""What every attempt of a training says first."""
+
+from __future__ import annotations
+
+import platform
+
+from drillyard.mailbox.records import AttemptStart
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.runs.phases import RunContext
+
+
+def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
+    """Write where this attempt goes on: readers cut the streams of the one before there.
+
+    Args:
+        context: The attempt.
+        checkpoint: Its own run's, None to begin.
+    """
+    start = AttemptStart(
+        attempt=context.attempt,
+        resumed_attempt=checkpoint.meta.attempt if checkpoint else None,
+        resumed_step=checkpoint.meta.step if checkpoint else None,
+        worker=context.claim.worker,
+        host=platform.node(),
+        started_at=context.clock.now(),
+    )
+    context.mailbox.write(f"{context.folder}/start.json", start)

@@ -1,0 +1,91 @@
+"""The files of a finished training; names are those of the manifest of ``train``."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+
+from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
+from drillyard.agents.packing import npz_bytes
+from drillyard.agents.spaces import space_to_json
+from drillyard.learners.best import Best
+from drillyard.learners.sb3_state import weights
+from drillyard.simulators.vec_state import normalisation
+from drillyard.spec.learning import LearnerSpec
+
+SCHEMA_VERSION = 1
+SB3 = "stable-baselines3"
+
+
+def result_files(
+    model: Any, venv: Any, best: Best, learner: LearnerSpec, policy: str
+) -> dict[str, bytes]:
+    """Everything but the event files.
+
+    Args:
+        model: The trained SB3 algorithm.
+        venv: Its simulators, for the normalisation.
+        best: The best of the evaluations while training, empty without these.
+        learner: As in the file.
+        policy: Name of the policy, as chosen.
+
+    Returns:
+        Name -> content. ``*.zip`` are for other tools only; drillyard never reads one. Those
+        of SBX would hold pickled code, and RLlib has none: they are not written.
+    """
+    final, library = weights(model), getattr(model, "library", SB3)
+    files = _policy("final", final, normalisation(venv))
+    files[LEARNER_FILE] = _json(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "library": library,
+            "algorithm": learner.algorithm,
+            "policy": policy,
+            "args": learner.args,
+            **({} if learner.engine == "sb3" else {"engine": learner.engine}),
+        }
+    )
+    files[SPACES_FILE] = _json(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "observation": space_to_json(model.observation_space),
+            "action": space_to_json(model.action_space),
+        }
+    )
+    if library == SB3:
+        files["final_model.zip"] = _zip(model)
+    if best.weights is not None:
+        files |= _policy("best", best.weights, best.statistics)
+    if best.weights is not None and library == SB3:
+        steps = model.num_timesteps
+        model.policy.load_state_dict(best.weights)
+        model.num_timesteps = best.step
+        files["best_model.zip"] = _zip(model)
+        model.policy.load_state_dict(final)
+        model.num_timesteps = steps
+    return files
+
+
+def _policy(
+    which: str, tensors: dict[str, torch.Tensor], statistics: dict[str, np.ndarray] | None
+) -> dict[str, bytes]:
+    files = {f"policy_{which}.safetensors": save_tensors(tensors)}
+    if statistics is not None:
+        files[f"normalisation_{which}.npz"] = npz_bytes(statistics)
+    return files
+
+
+def _zip(model: Any) -> bytes:
+    # Into memory first: SB3 truncates the file before it has serialised anything.
+    file = io.BytesIO()
+    model.save(file)
+    return file.getvalue()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,0 +1,61 @@
+"""Which of several runs is meant: the best one, and what its being the best is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drillyard.errors import NotFound
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import Phase
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run that was chosen.
+
+    Attributes:
+        run: Its id.
+        of: How many evaluated runs there were to choose from; 1: a person named it.
+    """
+
+    run: str
+    of: int = 1
+
+    @property
+    def words(self) -> str:
+        """For people; empty where nothing was chosen by a number."""
+        return f"the best of {self.of} evaluated runs" if self.of > 1 else ""
+
+
+def choose(mailbox: Mailbox, runs: Sequence[str]) -> Choice:
+    """The run of the best trial whose agent has the highest mean return.
+
+    The best trial is the one with the highest mean over its seeds, of those with the most seeds:
+    one lucky seed makes no trial the best, and a winner that was confirmed on fresh seeds comes
+    before what was tried once.
+
+    Raises:
+        NotFound: None was evaluated.
+    """
+    if len(runs) == 1:
+        return Choice(runs[0])
+    trials: dict[int, list[tuple[float, str]]] = {}
+    for run in runs:
+        evaluated = mailbox.accepted(run, Phase.EVALUATE)
+        agent = evaluated.summary.get("policies", {}).get("agent") if evaluated else None
+        if agent is not None:
+            own = trials.setdefault(mailbox.run(run).trial, [])
+            own.append((float(agent["mean_return"]), run))
+    if not trials:
+        raise NotFound(
+            f"no run of {mailbox.experiment} was evaluated yet",
+            hint="see `drillyard status`, or name a run",
+        )
+    most = max(len(own) for own in trials.values())
+    best = max(
+        (own for own in trials.values() if len(own) == most),
+        key=lambda own: math.fsum(value for value, _ in own),
+    )
+    return Choice(max(best, key=lambda one: one[0])[1], sum(map(len, trials.values())))

@@ -1,0 +1,148 @@
+"""What the sections about training and evaluation show, once a simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from drillyard.report.data import World
+from drillyard.report.pictures import Picture
+from drillyard.results import ExperimentResults, formatting, policies_grid
+from drillyard.results.policies import AGENT
+from drillyard.results.table import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture as the page shows it."""
+
+    title: str
+    svg: Any
+    alt: str
+    caption: str
+    files: tuple[str, ...]
+
+
+def of(world: World, pictures: dict[str, Picture], markup: Any) -> dict[str, Any]:
+    """What the sections about training and evaluation show of one simulator."""
+    results = world.results
+    return {
+        "simulator": world.simulator,
+        "learning": _learning(world, pictures, markup),
+        "evaluation": _evaluation(world, pictures, markup),
+        "policies": policies_grid(results),
+        "options": _options(results),
+        "measures": _measures(results),
+        "episode": _episode(world, pictures, markup),
+    }
+
+
+def _learning(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+    results, curves, name = world.results, world.curves, world.file("learning_curve")
+    if name not in pictures:
+        return None
+    seeds = max(len(c.seeds) for c in curves)
+    ends = [f"{c.kind} ends at {formatting.number(c.mean[-1])}" for c in curves if c.mean]
+    caption = (
+        f"Thin: each of the {seeds} seeds. Thick: their mean. " if seeds > 1 else "One seed. "
+    )
+    if any(c.kind == "training" for c in curves):
+        caption += "Training: mean return of the latest training episodes, exploration included. "
+    if any(c.kind == "evaluation" for c in curves):
+        caption += "Evaluation: separate episodes on a separate simulator. "
+    if results.baselines:
+        caption += "Dashed: baselines in the final evaluation (those near enough to be drawn)."
+    alt = f"Learning curves of {results.name}, return over environment steps: {'; '.join(ends)}."
+    return shown("Learning curves", pictures[name], alt, caption, name, markup)
+
+
+def _evaluation(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+    results, name = world.results, world.file("evaluation")
+    if name not in pictures:
+        return None
+    decimals = formatting.score_decimals(results.policies)
+    each = "; ".join(
+        f"{p.policy} {formatting.fixed(p.mean_return, decimals)}"
+        f" ({formatting.interval(p.interval, decimals)})"
+        for p in results.policies
+    )
+    caption = "Dot: mean. Bar: 95 % interval, over what the table says."
+    if any(p.interval is None and len(p.seeds) > 1 for p in results.policies):
+        caption += " Thin line: range of the seeds, where there is no interval."
+    if any(len(p.seeds) > 1 for p in results.policies):
+        caption += " Ticks below: each seed."
+    return shown(
+        "Final evaluation", pictures[name], f"Mean return: {each}.", caption, name, markup
+    )
+
+
+def _episode(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+    results, found, file = world.results, world.episode, world.file("episode")
+    if found is None or file not in pictures:
+        return None
+    caption = "The first evaluation episode of the first seed's agent"
+    others = [name for name in found.policies if name != AGENT]
+    caption += f" and of {others[0]}, the best baseline." if others else "."
+    meta = found.meta.get(AGENT, {})
+    options = meta.get("options")
+    if isinstance(options, dict) and options:
+        caption += " Started with " + ", ".join(f"{k} {v}" for k, v in options.items()) + "."
+    returns = [
+        f"{name} {formatting.number(m['return'])}"
+        for name, m in found.meta.items()
+        if isinstance(m.get("return"), int | float)
+    ]
+    if returns:
+        caption += f" Return: {', '.join(returns)}."
+    quantities = ", ".join(p.title for p in found.panels)
+    alt = f"An evaluation episode of {results.name} over time: {quantities}."
+    return shown("One evaluation episode", pictures[file], alt, caption, file, markup)
+
+
+def shown(title: str, picture: Picture, alt: str, caption: str, name: str, markup: Any) -> Shown:
+    """A picture with what is said of it.
+
+    Args:
+        title: Above it.
+        picture: As it was drawn.
+        alt: Read aloud in its place.
+        caption: Below it.
+        name: Of its files, without the ending.
+        markup: Marks text as HTML.
+    """
+    names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))
+    return Shown(title, markup(picture.inline), alt, caption, names)
+
+
+def _options(results: ExperimentResults) -> list[tuple[str, Grid]]:
+    found = []
+    names = dict.fromkeys(option for p in results.policies for option in p.by_option)
+    for option in names:
+        values = list(
+            dict.fromkeys(v for p in results.policies for v in p.by_option.get(option, {}))
+        )
+        shown = [p for p in results.policies if option in p.by_option]
+        decimals = formatting.shared_decimals(
+            v for p in shown for v in p.by_option[option].values()
+        )
+        rows = tuple(
+            (p.policy, *(formatting.fixed(p.by_option[option].get(v), decimals) for v in values))
+            for p in shown
+        )
+        right = frozenset(range(1, len(values) + 1))
+        found.append((option, Grid(option, ("policy", *values), rows, right)))
+    return found
+
+
+def _measures(results: ExperimentResults) -> Grid:
+    names = list(dict.fromkeys(name for p in results.policies for name in p.metrics))
+    rows = tuple(
+        (
+            p.policy,
+            formatting.number(p.mean_length),
+            *(formatting.number(p.metrics.get(n)) for n in names),
+        )
+        for p in results.policies
+    )
+    header = ("policy", "steps of an episode", *names)
+    return Grid("measures", header, rows, frozenset(range(1, len(header))))

@@ -1,0 +1,99 @@
+"""Gymnasium's own vectorised environments, as drillyard's protocol wants them.
+
+Theirs have one generator for all copies and begin a copy anew one step late (``NEXT_STEP``), which
+an on-policy learner would take for a step of the agent. So each needs an adapter that begins a
+copy at once and from a generator of its own; an id whose vector entry point has none here is
+stepped copy by copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.classic_control import utils
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+from drillyard.registry import load_object
+from drillyard.simulators.state import State
+
+
+class VecCartPole:
+    """``CartPoleVectorEnv``; its episodes are those of as many single ``CartPole-v1``.
+
+    Args:
+        n: Copies.
+        max_episode_steps: Of the id.
+        **args: Of the id, see Gymnasium's ``CartPoleEnv``.
+    """
+
+    def __init__(self, n: int, max_episode_steps: int = 500, **args: Any) -> None:
+        self._env = CartPoleVectorEnv(n, max_episode_steps=max_episode_steps, **args)
+        self._env.reset(seed=0)
+        self.observation_space = self._env.single_observation_space
+        self.action_space = self._env.single_action_space
+        self.rngs = [np.random.default_rng(copy) for copy in range(n)]
+
+    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+        """See ``VectorSimulator.begin``; ``low`` and ``high`` as Gymnasium has them."""
+        low, high = utils.maybe_parse_reset_bounds(dict(options), -0.05, 0.05)
+        self._state[:, copy] = self.rngs[copy].uniform(low=low, high=high, size=(4,))
+        self._env.steps[copy] = 0
+        self._env.prev_done[copy] = False  # else it would begin this copy a step late
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See ``VectorSimulator.step``."""
+        given = np.asarray(actions, np.int64).reshape(-1)
+        _, rewards, terminated, truncated, _ = self._env.step(given)
+        return rewards.astype(np.float64), terminated, truncated
+
+    def observe(self) -> np.ndarray:
+        """See ``VectorSimulator.observe``."""
+        seen: np.ndarray = self._state.T.astype(np.float32)
+        return seen
+
+    def info(self, copy: int) -> dict[str, Any]:
+        """A single one says nothing either."""
+        del copy
+        return {}
+
+    def state(self) -> State:
+        """See ``VectorSimulator.state``."""
+        return {"state": self._state.copy(), "steps": self._env.steps.copy()}
+
+    def load_state(self, state: State) -> None:
+        """See ``VectorSimulator.load_state``."""
+        self._state[:] = state["state"]
+        self._env.steps[:] = state["steps"]
+
+    @property
+    def _state(self) -> np.ndarray:
+        found = self._env.state
+        assert found is not None
+        return found
+
+
+_ADAPTERS = {
+    "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": "drillyard.simulators.gymnasium_adapter:VecCartPole",
+}
+"""Vector entry point of a Gymnasium id -> class."""
+
+
+def adapter(id_: str) -> Any | None:
+    """Makes the copies of a Gymnasium id at once: (n, **args); None where nothing can.
+
+    Args:
+        id_: A registered one.
+    """
+    spec = gym.spec(id_)
+    name = _ADAPTERS.get(str(spec.vector_entry_point))
+    if name is None or spec.additional_wrappers:
+        return None
+    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
+
+    def make(n: int, **args: Any) -> Any:
+        return load_object(name)(n, **{**limit, **spec.kwargs, **args})
+
+    return make

@@ -1,0 +1,196 @@
+"""A vectorised simulator as the VecEnv that Stable-Baselines3 trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.utils.seeding import np_random
+from stable_baselines3.common.vec_env import VecEnv
+
+from drillyard.errors import CorruptObject, SimulatorError
+from drillyard.simulators.batch_protocol import VectorSimulator, first
+from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system import step_marker
+
+_GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
+"""What a step gives, and numpy's letters of the types that they may have."""
+
+
+class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
+    """Copies that share one step; the same numbers as as many single ones in a row.
+
+    Lessons and the sums of episodes are those of ``LessonWrapper`` and ``EpisodeMonitor``.
+
+    Args:
+        simulator: The copies.
+        n: How many.
+        lesson: A valid one; {} for none.
+        declared: The class of one copy, for ``metadata`` and whatever else it declares.
+        horizon: Longest episode in steps, None where nothing bounds it.
+        seed: Until ``seed`` is called.
+        streams: Version of the random numbers, see ``streams``.
+    """
+
+    def __init__(
+        self,
+        simulator: VectorSimulator,
+        n: int,
+        lesson: Lesson,
+        declared: type,
+        horizon: int | None,
+        seed: int,
+        streams: int = 1,
+    ) -> None:
+        self.streams, self._word = streams, lesson_word(streams)
+        self._simulator, self.lesson, self._declared = simulator, lesson, declared
+        self.max_episode_steps = horizon
+        super().__init__(n, simulator.observation_space, simulator.action_space)
+        self.metadata = dict(getattr(declared, "metadata", {}))
+        self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
+        self._episodes = [0] * n
+        self._drawn: list[dict[str, Any]] = [{} for _ in range(n)]
+        self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
+        self._actions: Any = None
+        self._steps = 0
+
+    def reset(self) -> Any:
+        """Begin all copies, with the seeds of ``seed`` where it was called."""
+        for copy, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._simulator.rngs[copy], _ = np_random(seed)
+                self._lesson_seeds[copy], self._episodes[copy] = seed, 0
+            self._begin(copy)
+        self._reset_seeds()
+        self._reset_options()
+        return self._simulator.observe()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions, (n, *shape of an action)."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step; copies whose episode ended are begun again."""
+        self._steps += 1
+        at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
+        step_marker.enter(*at)
+        try:
+            rewards, terminated, truncated = self._stepped(at)
+        except (Exception, SystemExit) as error:
+            step_marker.note(error, *at)
+            raise
+        finally:
+            step_marker.leave(0)
+        self._returns += rewards
+        self._lengths += 1
+        dones = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if not dones.any():
+            return self._simulator.observe(), rewards.astype(np.float32), dones, infos
+        last = self._simulator.observe()
+        for copy in (int(c) for c in np.flatnonzero(dones)):
+            infos[copy] = self._simulator.info(copy) | {
+                "TimeLimit.truncated": bool(truncated[copy] and not terminated[copy]),
+                "terminal_observation": first(last, copy),
+                "episode": {"r": float(self._returns[copy]), "l": int(self._lengths[copy])},
+            }
+            if self._drawn[copy]:
+                infos[copy]["lesson"] = self._drawn[copy]
+            self._begin(copy)
+        return self._simulator.observe(), rewards.astype(np.float32), dones, infos
+
+    def _stepped(self, at: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
+        """Step the simulator, and refuse what numpy would make something else of.
+
+        Raises:
+            SimulatorError: Not three arrays with a number or a truth a copy.
+        """
+        given, n = self._simulator.step(self._actions), self.num_envs
+        if isinstance(given, tuple) and len(given) == len(_GIVEN):
+            wrong = [
+                f"{name} {_shown(value)}"
+                for value, (name, kinds) in zip(given, _GIVEN, strict=True)
+                if getattr(value, "shape", None) != (n,) or value.dtype.kind not in kinds
+            ]
+        else:
+            wrong = [f"{len(given)} values" if isinstance(given, tuple) else _shown(given)]
+        if wrong:
+            raise SimulatorError(
+                f"{self._declared.__name__}, all copies at once: step gave {', '.join(wrong)} "
+                f"at {step_marker.place(*at)}",
+                allowed=f"rewards (float), terminated and truncated (bool), ({n},) each",
+            )
+        return given
+
+    def _begin(self, copy: int) -> None:
+        self._drawn[copy] = (
+            draw(self.lesson, self._lesson_seeds[copy], copy, self._episodes[copy], self._word)
+            if self.lesson
+            else {}
+        )
+        self._episodes[copy] += 1
+        self._returns[copy], self._lengths[copy] = 0.0, 0
+        self._simulator.begin(copy, self._drawn[copy])
+
+    def state(self) -> State:
+        """Everything that the next steps depend on."""
+        return {
+            "simulator": self._simulator.state(),
+            "rngs": [rng_state(rng) for rng in self._simulator.rngs],
+            "lesson_seeds": list(self._lesson_seeds),
+            "episodes": list(self._episodes),
+            "drawn": [dict(drawn) for drawn in self._drawn],
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            CorruptObject: It is that of another number of copies.
+        """
+        if len(state["rngs"]) != self.num_envs:
+            raise CorruptObject(
+                f"the checkpoint has {len(state['rngs'])} copies, not {self.num_envs}"
+            )
+        for rng, saved in zip(self._simulator.rngs, state["rngs"], strict=True):
+            load_rng(rng, saved)
+        self._simulator.load_state(state["simulator"])
+        self._lesson_seeds, self._episodes = list(state["lesson_seeds"]), list(state["episodes"])
+        self._drawn = [dict(drawn) for drawn in state["drawn"]]
+        self._returns = np.array(state["returns"], np.float64)
+        self._lengths = np.array(state["lengths"], np.int64)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """What the class of one copy declares, once a copy."""
+        found = getattr(self._declared, attr_name, None)
+        return [found for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Copies that share their arrays have no attributes of their own."""
+        raise NotImplementedError(f"{attr_name} cannot be set on a vectorised simulator")
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Mapping[str, Any]
+    ) -> list[Any]:
+        """Copies that share their arrays have no methods of their own."""
+        raise NotImplementedError(f"{method_name} cannot be called on a vectorised simulator")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """No copy has a wrapper."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+
+def _shown(value: object) -> str:
+    """An array as its shape and type; anything else as its type."""
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} of {value.dtype}"
+    return type(value).__name__

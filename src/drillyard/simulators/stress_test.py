@@ -1,0 +1,241 @@
+"""A simulator at its limits: extreme actions, ranges that are used, a lesson's ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from drillyard.errors import ConfigError, DrillyardError
+from drillyard.findings import Finding, Severity
+from drillyard.simulators.check import fault
+from drillyard.simulators.make import make_env
+from drillyard.simulators.plain import PlainEnv
+from drillyard.simulators.wrappers import Env, layers
+from drillyard.spec.learning import SimulatorSpec
+from drillyard.spec.simulator.lesson_rules import Choice, Normal, Range, read_rule
+from drillyard.spec.simulator.lessons import Lesson, draw
+from drillyard.system.watchdog import sign
+
+STEPS = 200
+"""Of each way of acting."""
+CORNER_STEPS = 5
+CLIPPED_SHARE = 0.05
+USED_SHARE = 0.1
+_SEED = 54_321
+_SHOWN = 6
+
+Act = Callable[[int], Any]
+
+
+def try_limits(spec: SimulatorSpec) -> list[Finding]:
+    """Step a simulator at random and at the ends of its actions, and begin at a lesson's ends.
+
+    Args:
+        spec: The simulator part of an experiment; it has passed ``check_simulator``.
+
+    Returns:
+        Findings: extreme actions, ranges of observations, the lesson. A simulator that raises is
+        a finding.
+    """
+    env = make_env(spec)
+    try:
+        ranges = _Ranges(env)
+        found = [_extremes(env, ranges), *ranges.findings()]
+        if spec.lesson or spec.curriculum:
+            found.append(_corners(env, spec.lesson_of_stage(-1)))
+        return found
+    finally:
+        env.close()
+
+
+class _Ranges:
+    """Smallest and largest values that were seen, beside those that are declared."""
+
+    def __init__(self, env: Env) -> None:
+        bare, self._steps = layers(env)[-1], 0
+        self._outside: dict[str, int] = {}
+        self.declared: dict[str, tuple[float, float]] = {}
+        self._plain = bare.observed() if isinstance(bare, PlainEnv) else None
+        if self._plain is not None:
+            self.declared = dict(self._plain)
+        elif (
+            isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) < 2
+        ):
+            box = env.observation_space
+            both = zip(box.low.ravel().tolist(), box.high.ravel().tolist(), strict=True)
+            self.declared = {f"[{i}]": pair for i, pair in enumerate(both)}
+        self._seen = dict.fromkeys(self.declared, (math.inf, -math.inf))
+
+    def take(self, observation: Any, info: dict[str, Any]) -> None:
+        """Note what a step gave."""
+        self._steps += 1
+        if self._plain is not None:
+            values = {name: float(info.get(f"state_{name}", math.nan)) for name in self._plain}
+        else:
+            flat = np.asarray(observation, np.float64).ravel() if self.declared else ()
+            values = dict(zip(self.declared, map(float, flat), strict=True))
+        for name, value in values.items():
+            low, high = self._seen[name]
+            self._seen[name] = (min(low, value), max(high, value))
+            bottom, top = self.declared[name]
+            if not bottom <= value <= top:
+                self._outside[name] = self._outside.get(name, 0) + 1
+
+    def findings(self) -> Iterator[Finding]:
+        """What is clipped, and what hardly moves."""
+        subject = "simulator: ranges"
+        bounded = {n: (a, b) for n, (a, b) in self.declared.items() if math.isfinite(b - a)}
+        if not bounded or not self._steps:
+            return
+        clipped = {
+            n: k / self._steps
+            for n, k in self._outside.items()
+            if n in bounded and k / self._steps > CLIPPED_SHARE
+        }
+        for name, share in clipped.items():
+            yield Finding(
+                Severity.WARNING,
+                subject,
+                f"{self._said(name)}, and is clipped in {share:.0%} of the steps",
+                "widen its range, or is the simulator wrong?",
+            )
+        small = [
+            n
+            for n, (a, b) in bounded.items()
+            if n not in clipped and self._seen[n][1] - self._seen[n][0] < USED_SHARE * (b - a)
+        ]
+        if small:
+            yield Finding(
+                Severity.WARNING,
+                subject,
+                f"{'; '.join(map(self._said, small[:_SHOWN]))}: less "
+                f"than {USED_SHARE:.0%} of the range was used",
+                "narrow the range, or vary it by the lesson: an agent hardly sees it change",
+            )
+        good = [n for n in bounded if n not in clipped and n not in small]
+        if good:
+            more = f" and {len(good) - _SHOWN} more" if len(good) > _SHOWN else ""
+            yield Finding(Severity.OK, subject, "; ".join(map(self._said, good[:_SHOWN])) + more)
+
+    def _said(self, name: str) -> str:
+        low, high = self._seen[name]
+        bottom, top = self.declared[name]
+        return f"{name} went from {low:.3g} to {high:.3g} of {bottom:.3g} to {top:.3g}"
+
+
+def _extremes(env: Env, ranges: _Ranges) -> Finding:
+    subject = "simulator: extreme actions"
+    env.action_space.seed(_SEED)
+    ways: dict[str, Act] = {"at random": lambda _: env.action_space.sample()}
+    ends = _ends(env.action_space)
+    if ends is not None:
+        low, high = ends
+        ways |= {
+            "always the lowest": lambda _: low,
+            "always the highest": lambda _: high,
+            "lowest and highest in turn": lambda step: (low, high)[step % 2],
+        }
+    for way, act in ways.items():
+        step = 0
+        try:
+            sign(f"reset, acting {way}, seed {_SEED}")
+            ranges.take(*env.reset(seed=_SEED))
+            for step in range(1, STEPS + 1):
+                sign(f"step {step}, acting {way}, seed {_SEED}")
+                observation, reward, terminated, truncated, info = env.step(act(step))
+                broken = fault(env, observation, reward)
+                if broken is not None:
+                    return Finding(
+                        Severity.ERROR,
+                        subject,
+                        f"step {step}, acting {way}, seed {_SEED}: {broken}",
+                        "mend the simulator",
+                    )
+                ranges.take(observation, info)
+                if terminated or truncated:
+                    env.reset()
+        except Exception as error:
+            what = (
+                str(error)
+                if isinstance(error, DrillyardError)
+                else (f"{type(error).__name__}: {error}")
+            )
+            return Finding(
+                Severity.ERROR,
+                subject,
+                f"step {step}, acting {way}, seed {_SEED}: {what}",
+                "an agent tries such actions while it learns",
+            )
+    if ends is None:
+        return Finding(
+            Severity.OK, subject, f"{STEPS} random steps more; these actions have no ends to try"
+        )
+    return Finding(
+        Severity.OK,
+        subject,
+        "lowest, highest, in turn and at random, "
+        f"{STEPS} steps each: finite, and inside their spaces",
+    )
+
+
+def _ends(space: Any) -> tuple[Any, Any] | None:
+    """Lowest and highest action, where a space has them."""
+    if isinstance(space, spaces.Box) and np.isfinite([space.low, space.high]).all():
+        return space.low.copy(), space.high.copy()
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start.copy(), (space.start + space.nvec - 1).astype(space.dtype)
+    return None
+
+
+def _corners(env: Env, lesson: Lesson) -> Finding:
+    """Begin an episode at each end of each key, the other keys as drawn."""
+    subject, tried = "simulator: lesson", 0
+    for key, rule in lesson.items():
+        for value in _corner_values(rule, key):
+            options = {**draw(lesson, _SEED, 0, tried), key: value}
+            tried += 1
+            sign(f"an episode with {key} = {value}")
+            try:
+                env.reset(seed=_SEED, options=options)
+                for step in range(1, CORNER_STEPS + 1):
+                    observation, reward, terminated, truncated, _ = env.step(
+                        env.action_space.sample()
+                    )
+                    broken = fault(env, observation, reward)
+                    if broken is not None:
+                        return Finding(
+                            Severity.ERROR,
+                            subject,
+                            f"{key} = {value!r}: {broken} at step {step}; options {options}",
+                            "narrow the lesson, or mend the simulator",
+                        )
+                    if terminated or truncated:
+                        break
+            except Exception as error:
+                what = error.message if isinstance(error, ConfigError) else str(error)
+                return Finding(
+                    Severity.ERROR,
+                    subject,
+                    f"{key} = {value!r}: {what}; options {options}",
+                    "narrow the lesson, or mend the simulator",
+                )
+    keys = f"{len(lesson)} key{'s' * (len(lesson) != 1)}"
+    return Finding(Severity.OK, subject, f"{tried} episodes began at the ends of {keys}")
+
+
+def _corner_values(rule: Any, key: str) -> list[Any]:
+    made = read_rule(rule, key)
+    if isinstance(made, Range):
+        return [int(v) if made.integer else float(v) for v in (made.low, made.high)]
+    if isinstance(made, Choice):
+        return list(made.values)
+    if isinstance(made, Normal):
+        far = 3.0 * made.std
+        return [max(made.mean - far, made.low), min(made.mean + far, made.high)]
+    return [made.draw(np.random.default_rng(0))]

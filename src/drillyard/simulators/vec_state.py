@@ -1,0 +1,236 @@
+"""Copies of a simulator that are stepped together: their state, normalisation and seeds.
+
+Everything here takes a Stable-Baselines3 ``VecEnv`` as ``make_vec`` builds it, also with the
+layers that a model adds around it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from drillyard.errors import CorruptObject
+from drillyard.simulators.processes import ProcessesEnv
+from drillyard.simulators.sb3_vec_env import VectorisedEnv
+from drillyard.simulators.state import State
+from drillyard.simulators.wrappers import (
+    LessonWrapper,
+    is_silent,
+    layers,
+    load_stack,
+    stack_state,
+)
+from drillyard.spec.simulator.lessons import Lesson
+
+Arrays = dict[str, np.ndarray]
+
+
+def _vec_layers(venv: Any) -> list[Any]:
+    """The vectorised layers, outermost first; the last one holds the copies."""
+    found = [venv]
+    while hasattr(found[-1], "venv"):
+        found.append(found[-1].venv)
+    return found
+
+
+def _find(venv: VecEnv, kind: type) -> Any | None:
+    return next((layer for layer in _vec_layers(venv) if isinstance(layer, kind)), None)
+
+
+def silent_layers(venv: VecEnv) -> list[str]:
+    """Names of the layers that cannot be frozen, without repetition; empty: all can."""
+    *outer, base = _vec_layers(venv)
+    known = (VecNormalize, VecFrameStack, VecTransposeImage, VecCheckNan)
+    silent = [type(layer).__name__ for layer in outer if not isinstance(layer, known)]
+    if isinstance(base, VectorisedEnv):
+        return list(dict.fromkeys(silent))
+    if isinstance(base, ProcessesEnv):
+        return list(dict.fromkeys(silent + base.silent_layers()))
+    if not isinstance(base, DummyVecEnv):
+        return [*silent, type(base).__name__]
+    for env in base.envs:
+        silent += [type(layer).__name__ for layer in layers(env) if is_silent(layer)]
+    return list(dict.fromkeys(silent))
+
+
+def vec_state(venv: VecEnv) -> State | None:
+    """What the next steps of all copies depend on, but for the normalisation's statistics.
+
+    Returns:
+        Arrays and JSON, or None when a layer is silent: such a stack is reset at barriers.
+    """
+    if silent_layers(venv):
+        return None
+    base = _vec_layers(venv)[-1]
+    state: State
+    if isinstance(base, VectorisedEnv):
+        state = {"vectorised": base.state()}
+    else:
+        state = (
+            base.state()
+            if isinstance(base, ProcessesEnv)
+            else {"copies": [stack_state(env) for env in base.envs]}
+        )
+    stack = _find(venv, VecFrameStack)
+    if stack is not None:
+        state["frames"] = _frames(stack.stacked_obs)
+    normalize = _find(venv, VecNormalize)
+    if normalize is not None:
+        state["old_obs"] = _copy(normalize.old_obs)
+    return state
+
+
+def load_vec_state(venv: VecEnv, state: State) -> None:
+    """Put all copies where they were; no reset is needed afterwards.
+
+    Raises:
+        CorruptObject: The state is that of another stack.
+    """
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, VectorisedEnv) != ("vectorised" in state):
+        raise CorruptObject("the checkpoint is that of copies that were stepped in another way")
+    if isinstance(base, VectorisedEnv):
+        base.load_state(state["vectorised"])
+    else:
+        _load_copies(base, state["copies"])
+    frames = _find(venv, VecFrameStack)
+    if frames is not None:
+        _load_frames(frames.stacked_obs, state["frames"])
+    normalize = _find(venv, VecNormalize)
+    if normalize is not None:
+        normalize.old_obs = _copy(state["old_obs"])
+
+
+def _load_copies(base: Any, copies: list[Any]) -> None:
+    if base.num_envs != len(copies):
+        raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
+    if isinstance(base, ProcessesEnv):
+        base.load_state(copies)
+        return
+    for env, saved in zip(base.envs, copies, strict=True):
+        load_stack(env, saved)
+
+
+def normalisation(venv: VecEnv) -> Arrays | None:
+    """Statistics of the normalisation, or None where there is none.
+
+    Returns:
+        ``obs_mean``, ``obs_var``, ``obs_count`` (``obs_mean.<key>`` … for Dict observations),
+        ``ret_mean``, ``ret_var``, ``ret_count``, ``returns`` (n_envs,), and the settings
+        ``clip_obs`` and ``epsilon``; float64.
+    """
+    normalize = _find(venv, VecNormalize)
+    if normalize is None:
+        return None
+    arrays: Arrays = {}
+    for suffix, rms in _obs_rms(normalize).items():
+        arrays |= _rms_arrays(f"obs_{{}}{suffix}", rms)
+    arrays |= _rms_arrays("ret_{}", normalize.ret_rms)
+    arrays["returns"] = np.array(normalize.returns, dtype=np.float64)
+    arrays["clip_obs"] = np.array([normalize.clip_obs], dtype=np.float64)
+    arrays["epsilon"] = np.array([normalize.epsilon], dtype=np.float64)
+    return arrays
+
+
+def load_normalisation(venv: VecEnv, arrays: Arrays) -> None:
+    """Put the normalisation into a state read by ``normalisation``.
+
+    ``returns`` is taken only where the number of copies is the same (evaluation has its own).
+
+    Raises:
+        CorruptObject: The statistics are those of another observation, or there is no layer.
+    """
+    normalize = _find(venv, VecNormalize)
+    if normalize is None:
+        raise CorruptObject("there are statistics of a normalisation, and no `normalize` wrapper")
+    for suffix, rms in _obs_rms(normalize).items():
+        _load_rms(f"obs_{{}}{suffix}", rms, arrays)
+    _load_rms("ret_{}", normalize.ret_rms, arrays)
+    if arrays["returns"].shape == (venv.num_envs,):
+        normalize.returns = np.array(arrays["returns"], dtype=np.float64)
+
+
+def freeze_normalisation(venv: VecEnv) -> None:
+    """For evaluation: statistics stay as they are, rewards are the simulator's own."""
+    normalize = _find(venv, VecNormalize)
+    if normalize is not None:
+        normalize.training = False
+        normalize.norm_reward = False
+
+
+def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
+    """Draw from another lesson from the next episode of each copy on."""
+    base = _vec_layers(venv)[-1]
+    if isinstance(base, VectorisedEnv):
+        base.lesson = lesson
+        return
+    if isinstance(base, ProcessesEnv):
+        base.set_lesson(lesson)
+        return
+    for env in base.envs:
+        for layer in layers(env):
+            if isinstance(layer, LessonWrapper):
+                layer.lesson = lesson
+
+
+def reseed(venv: VecEnv, seed: int) -> Any:
+    """Start all copies anew from a seed (copy ``i`` from ``seed + i``); the first observations.
+
+    Episodes under way are cut; lessons begin their draws anew from the seed.
+    """
+    venv.seed(seed)
+    return venv.reset()
+
+
+def _obs_rms(normalize: Any) -> dict[str, RunningMeanStd]:
+    if not normalize.norm_obs:
+        return {}
+    if isinstance(normalize.obs_rms, dict):
+        return {f".{key}": rms for key, rms in normalize.obs_rms.items()}
+    return {"": normalize.obs_rms}
+
+
+def _rms_arrays(name: str, rms: Any) -> Arrays:
+    return {
+        name.format("mean"): np.array(rms.mean, dtype=np.float64),
+        name.format("var"): np.array(rms.var, dtype=np.float64),
+        name.format("count"): np.array([rms.count], dtype=np.float64),
+    }
+
+
+def _load_rms(name: str, rms: Any, arrays: Arrays) -> None:
+    mean, var = arrays.get(name.format("mean")), arrays.get(name.format("var"))
+    if mean is None or var is None or mean.shape != np.shape(rms.mean):
+        raise CorruptObject(f"{name.format('mean')}: shape is not {np.shape(rms.mean)}")
+    rms.mean, rms.var = np.array(mean, dtype=np.float64), np.array(var, dtype=np.float64)
+    rms.count = float(arrays[name.format("count")][0])
+
+
+def _frames(stacked: Any) -> Any:
+    if hasattr(stacked, "sub_stacked_observations"):
+        return {key: _frames(sub) for key, sub in stacked.sub_stacked_observations.items()}
+    return stacked.stacked_obs.copy()
+
+
+def _load_frames(stacked: Any, frames: Any) -> None:
+    if hasattr(stacked, "sub_stacked_observations"):
+        for key, sub in stacked.sub_stacked_observations.items():
+            _load_frames(sub, frames[key])
+    else:
+        stacked.stacked_obs = np.array(frames, dtype=stacked.stacked_obs.dtype)
+
+
+def _copy(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {key: np.array(value) for key, value in observation.items()}
+    return np.array(observation)

@@ -1,0 +1,95 @@
+"""What a study has used of its budgets, and the state that people and programs read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import StudyState
+from drillyard.spec.study import ObjectiveSpec, StudySpec
+from drillyard.studies import state as states_of
+from drillyard.studies.trial_log import TrialLog
+from drillyard.system.clock import Clock
+
+
+class Account:
+    """Keeps ``study.json``.
+
+    Args:
+        study: The limits.
+        objectives: What is best.
+        book: The trials.
+        mailbox: The experiment.
+        spent: What machines have cost so far.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        study: StudySpec,
+        objectives: Sequence[ObjectiveSpec],
+        book: TrialLog,
+        mailbox: Mailbox,
+        spent: Callable[[], float],
+        clock: Clock,
+    ) -> None:
+        self._study = study
+        self._objectives = objectives
+        self._book = book
+        self._mailbox = mailbox
+        self._spent = spent
+        self._clock = clock
+        self._earlier_s = 0.0
+        self._began = clock.monotonic()
+        self.most: int | None = None
+        """How many trials there will be at most."""
+        self.reason: str | None = None
+        """Why no more is chosen, in words."""
+        self.state: StudyState | None = None
+        """As it was written last."""
+
+    def begin(self) -> None:
+        """Add up the time of the drivers before this one."""
+        self._earlier_s = sum(
+            (driver.ended_at or driver.written_at) - driver.started_at
+            for driver in self._mailbox.drivers()[:-1]
+        )
+
+    def budgets(self) -> dict[str, dict[str, float]]:
+        """Every budget: what is used of it, and its limit."""
+        hours = (self._earlier_s + self._clock.monotonic() - self._began) / 3600.0
+        cost = self._spent() if self._study.budget.cost is not None else 0.0
+        return states_of.budgets_of(
+            self._study,
+            self.most,
+            self._book.records,
+            self._book.outcomes,
+            self._objectives,
+            hours=hours,
+            cost=cost,
+        )
+
+    @property
+    def failed_too_often(self) -> bool:
+        """True where the failures that are allowed are used up."""
+        failures = self.budgets()["failures"]
+        return failures["used"] >= failures["limit"]
+
+    def write(self, phase: str, seeds_rule: str | None) -> StudyState:
+        """Write the state anew.
+
+        Args:
+            phase: ``search``, ``confirm``, ``over``.
+            seeds_rule: What ``seeds: auto`` came to.
+        """
+        self.state = states_of.state_of(
+            self._book.records,
+            self._book.outcomes,
+            self._objectives,
+            phase=phase,
+            budgets=self.budgets(),
+            stopped=self.reason,
+            seeds_rule=seeds_rule,
+        )
+        self._mailbox.write_study_state(self.state)
+        return self.state

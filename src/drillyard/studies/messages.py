@@ -1,0 +1,53 @@
+"""What a study says to people: a line a trial, and why it has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from drillyard.errors import RunFailed
+from drillyard.mailbox.mailbox import trial_id
+from drillyard.mailbox.records import StudyState, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Status
+from drillyard.spec.study import StudySpec
+
+MOST_LINES = 10
+
+
+def line(
+    record: TrialRecord, outcome: TrialOutcome, state: StudyState, total: int | None, first: str
+) -> str:
+    """A trial that has ended: what it is worth, or why it is worth nothing, beside the best one.
+
+    Args:
+        record: The trial.
+        outcome: How it ended.
+        state: Of the study, this trial counted.
+        total: How many trials there will be; None: nobody knows.
+        first: Name of the first objective.
+    """
+    name = trial_id(record.number) + (f" {record.label}" if record.label else "")
+    ended = state.succeeded + state.failed + state.pruned
+    text = f"{name} ({ended}{f' of {total}' if total else ''}): "
+    if not record.search:
+        text = f"{name} (confirms {trial_id(record.of or 0)}): "
+    if outcome.status is Status.SUCCEEDED:
+        text += ", ".join(f"{k} {v:.6g}" for k, v in outcome.values.items())
+    else:
+        text += outcome.status.value.lower().replace("_", " ")
+        text += f", {outcome.message}" if outcome.message else ""
+    if state.best is not None and state.best != record.number:
+        text += f"; best {state.best_values[first]:.6g} ({trial_id(state.best)})"
+    return text
+
+
+def too_often(
+    state: StudyState, outcomes: Mapping[int, TrialOutcome], study: StudySpec
+) -> RunFailed:
+    """Too many trials have failed, or all of them: which, and why."""
+    bad = [o for n, o in sorted(outcomes.items()) if o.status in (Status.FAILED, Status.TIMED_OUT)]
+    lines = [f"  {trial_id(o.number)}: {o.message}" for o in bad[:MOST_LINES]]
+    return RunFailed(
+        f"{state.failed} of {state.chosen} trials have failed\n" + "\n".join(lines),
+        hint=f"mend what they say, or allow more by study.max_failures (now "
+        f"{study.failures_allowed})",
+    )

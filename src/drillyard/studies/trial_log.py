@@ -1,0 +1,225 @@
+"""What a driver knows of the trials of its study, and how others wait for news of them.
+
+The mailbox is the truth; this is its copy in one process. One thread, the study's loop, writes
+here; any thread may read and wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from drillyard.errors import Bug
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import run_id, ticket_id, trial_id
+from drillyard.mailbox.records import PHASES, MoreSeeds, Phase, TrialOutcome, TrialRecord
+from drillyard.mailbox.status import Cause
+from drillyard.mailbox.ticket_states import TicketState
+from drillyard.runs.submit import Trial
+from drillyard.studies.choosers import Choice
+from drillyard.system.clock import Clock
+
+TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
+"""A trial that ended for these causes is tried again by the same command; others have failed."""
+
+
+class TrialLog:
+    """The trials of one study.
+
+    Args:
+        mailbox: The experiment.
+        seeds: Of a trial that has none of its own.
+        post: Posts the tickets of a trial; safe to repeat.
+        clock: Time.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, seeds: Sequence[int], post: Callable[[Trial], None], clock: Clock
+    ) -> None:
+        self._mailbox = mailbox
+        self._default_seeds = seeds
+        self._post = post
+        self._clock = clock
+        self._moved = threading.Condition()
+        self._closed = False
+        self.records: list[TrialRecord] = []
+        self.outcomes: dict[int, TrialOutcome] = {}
+        self.seeds: dict[int, list[int]] = {}
+        """Number -> its seeds, also those that were added."""
+        self.open: set[int] = set()
+        """Trials that have not ended."""
+
+    # -- from the mailbox ---------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read what was chosen and how it ended. Reads only."""
+        self.records, self.outcomes, more = self._mailbox.trials()
+        self.seeds = {
+            r.number: [*r.seeds, *(more[r.number].seeds if r.number in more else ())]
+            for r in self.records
+        }
+
+    def reopen(self, states: Mapping[str, TicketState]) -> dict[int, TrialOutcome]:
+        """Find out which trials are at work, or have to be judged again; outcomes of the others.
+
+        Args:
+            states: Of all tickets.
+        """
+        for record in self.records:
+            done = record.number in self.outcomes and all(
+                t in states and states[t].status.ended for t in self.tickets(record.number)
+            )
+            if not done:
+                self.open.add(record.number)
+        return {n: o for n, o in self.outcomes.items() if n not in self.open}
+
+    # -- read ---------------------------------------------------------------------------------
+
+    @property
+    def search(self) -> list[TrialRecord]:
+        """The trials that count as the study's."""
+        return [r for r in self.records if r.search]
+
+    def record(self, number: int) -> TrialRecord:
+        """What was chosen for a trial."""
+        # Numbers are given in order, without gaps unless somebody deleted a file.
+        if number <= len(self.records) and self.records[number - 1].number == number:
+            return self.records[number - 1]
+        return next(r for r in self.records if r.number == number)
+
+    def trial(self, record: TrialRecord) -> Trial:
+        """A trial as it is posted."""
+        seeds = self.seeds.get(record.number, list(record.seeds))
+        return Trial(record.number, tuple(seeds), record.assignment, record.parts, record.lineage)
+
+    def open_trials(self) -> list[Trial]:
+        """The trials that are not judged yet; for any thread."""
+        with self._moved:
+            return [self.trial(self.record(number)) for number in sorted(self.open)]
+
+    def runs(self, number: int) -> dict[int, str]:
+        """Seed -> run of a trial."""
+        return {seed: run_id(number, seed) for seed in self.seeds[number]}
+
+    def tickets(self, number: int) -> Iterator[str]:
+        """Every ticket of a trial."""
+        runs = self.runs(number).values()
+        return (ticket_id(run, phase) for run in runs for phase in PHASES)
+
+    def used_seeds(self) -> set[int]:
+        """Seeds that something was chosen by."""
+        return {seed for seeds in self.seeds.values() for seed in seeds}
+
+    def settled(self) -> set[int]:
+        """Trials that ended for good: a failed one is not tried again by the same command."""
+        return {n for n, o in self.outcomes.items() if o.cause not in TRY_AGAIN}
+
+    def has_ended(self, number: int) -> bool:
+        """True once a trial's outcome stands."""
+        return number in self.outcomes and number not in self.open
+
+    def busy(self, states: Mapping[str, TicketState]) -> int:
+        """How many runs are not evaluated yet."""
+        return sum(
+            not _ended(states, ticket_id(run, Phase.EVALUATE))
+            for number in self.open
+            for run in self.runs(number).values()
+        )
+
+    def idle(self, states: Mapping[str, TicketState]) -> bool:
+        """True when no ticket of any open trial can be worked at."""
+        return all(_ended(states, t) for number in self.open for t in self.tickets(number))
+
+    # -- write; the study's loop only ---------------------------------------------------------
+
+    def freeze(
+        self,
+        choice: Choice,
+        *,
+        of: int | None = None,
+        kept: Callable[[TrialRecord], None] = lambda _: None,
+    ) -> TrialRecord:
+        """Freeze a choice, then post it.
+
+        Args:
+            choice: What the trial will be.
+            of: The trial that it confirms.
+            kept: Told before anything is posted.
+
+        Raises:
+            Bug: Its number is taken: there are two drivers.
+        """
+        number = max((r.number for r in self.records), default=0) + 1
+        record = TrialRecord(
+            number=number,
+            chooser=choice.chooser,
+            assignment=choice.assignment,
+            parts=choice.parts,
+            label=choice.label,
+            memory=choice.memory,
+            of=of,
+            lineage=choice.lineage,
+            seeds=list(choice.seeds or self._default_seeds),
+            chosen_at=self._clock.now(),
+        )
+        if not self._mailbox.choose(record):
+            raise Bug(f"{trial_id(number)} was chosen by somebody else")
+        kept(record)
+        self._post(self.trial(record))
+        with self._moved:
+            self.records.append(record)
+            self.seeds[number] = list(record.seeds)
+            self.open.add(number)
+            self._moved.notify_all()
+        return record
+
+    def add_seed(self, number: int, seed: int, rule: str) -> None:
+        """Give a trial one seed more."""
+        record = self.record(number)
+        seeds = [*self.seeds[number], seed]
+        self._mailbox.add_seeds(number, MoreSeeds(seeds=seeds[len(record.seeds) :], rule=rule))
+        self._post(replace(self.trial(record), seeds=(seed,)))
+        with self._moved:
+            self.seeds[number] = seeds
+            self.open.add(number)
+
+    def end(self, outcome: TrialOutcome) -> None:
+        """Write down how a trial ended."""
+        self._mailbox.end_trial(outcome)
+        with self._moved:
+            self.outcomes[outcome.number] = outcome
+            self.open.discard(outcome.number)
+            self._moved.notify_all()
+
+    def close(self) -> None:
+        """Nothing will be added by this driver; who waits is told."""
+        with self._moved:
+            self._closed = True
+            self._moved.notify_all()
+
+    # -- wait; any thread ---------------------------------------------------------------------
+
+    def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
+        """Trials after the first ``seen`` ones; waits for one to be chosen.
+
+        Args:
+            seen: How many the caller knows.
+            timeout_s: Longest wait.
+
+        Returns:
+            New ones; [] after the time, or when there will be none any more.
+        """
+        with self._moved:
+            self._moved.wait_for(lambda: len(self.records) > seen or self._closed, timeout_s)
+            return self.records[seen:]
+
+    def await_end(self, number: int, timeout_s: float | None) -> tuple[TrialOutcome | None, bool]:
+        """(how a trial ended, or None; False where that took longer than the time)."""
+        with self._moved:
+            done = self._moved.wait_for(lambda: self.has_ended(number) or self._closed, timeout_s)
+            return (self.outcomes[number] if self.has_ended(number) else None), done
+
+
+def _ended(states: Mapping[str, TicketState], ticket: str) -> bool:
+    return ticket in states and states[ticket].status.ended

@@ -1,0 +1,81 @@
+"""MLflow's words for where a run stands, and ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drillyard.mailbox.records import Phase, StudyState
+from drillyard.mailbox.status import TABLE, Status
+from drillyard.mailbox.ticket_states import TicketState, run_status
+from drillyard.studies.state import failed_too_often
+from drillyard.system.redaction import redact
+
+
+def word(states: Mapping[str, TicketState], run: str, alive: bool) -> str:
+    """MLflow's word for a run.
+
+    Args:
+        states: From ``ticket_states``.
+        run: The run.
+        alive: False when nobody works on the experiment any more: a run that has begun is then
+            not RUNNING.
+    """
+    status = run_status(states, run)
+    if status.ended:
+        return TABLE[status].mlflow
+    begun = any(s.attempt is not None for s in states.values() if s.ticket.run == run)
+    if not begun:
+        return "SCHEDULED"
+    return "RUNNING" if alive else "KILLED"
+
+
+def parent_word(words: list[str]) -> str:
+    """MLflow's word for an experiment, from those for its runs."""
+    for word in ("RUNNING", "FAILED", "KILLED"):
+        if word in words:
+            return word
+    if "SCHEDULED" in words:
+        return "RUNNING" if "FINISHED" in words else "SCHEDULED"
+    return "FINISHED" if words else "SCHEDULED"
+
+
+def study_word(words: list[str], state: StudyState | None, alive: bool) -> str:
+    """MLflow's word for a study, which single failed trials do not spoil.
+
+    Args:
+        words: For its runs.
+        state: How far it is.
+        alive: Somebody works on it.
+    """
+    if state is None or state.phase != "over":
+        begun = any(w != "SCHEDULED" for w in words)
+        return "SCHEDULED" if not begun else "RUNNING" if alive else "KILLED"
+    if "RUNNING" in words:
+        return "RUNNING"
+    return "FAILED" if failed_too_often(state) else "FINISHED"
+
+
+def claimed(states: Mapping[str, TicketState], run: str) -> int | None:
+    """The greatest attempt of a run's training ticket."""
+    return max(
+        (
+            s.attempt
+            for s in states.values()
+            if s.ticket.run == run and s.ticket.phase is Phase.TRAIN and s.attempt is not None
+        ),
+        default=None,
+    )
+
+
+def ending_tags(states: Mapping[str, TicketState], run: str) -> dict[str, str]:
+    """Status in our own words, and why it is so."""
+    tags: dict[str, Any] = {"drillyard.status": run_status(states, run).value}
+    for state in states.values():
+        ending = state.ending
+        if state.ticket.run != run or ending is None or not ending.message:
+            continue
+        if state.status.ended and state.status is not Status.SUCCEEDED:
+            tags.setdefault("drillyard.message", redact(ending.message))
+            tags.setdefault("drillyard.cause", ending.cause.value if ending.cause else "")
+    return tags

@@ -172,7 +172,7 @@ class Yard:
     def _no_process(self, leases: Iterable[str]) -> None:
         for lease in leases:
             until(
-                lambda: not lease_processes(lease),
+                lambda lease=lease: not lease_processes(lease),
                 what="no process of the lease",
                 every_s=LOOK_EVERY_S,
             )

@@ -282,7 +282,8 @@ def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Fi
     if cluster.size.lower() != config.vm_size.lower():
         wrong.append(
             (
-                f"cluster {name} is there with nodes {cluster.size}, and vm_size is {config.vm_size}",
+                f"cluster {name} has nodes of size {cluster.size}, but vm_size is "
+                f"{config.vm_size}",
                 f"vm_size: {cluster.size}; {other}",
             )
         )

@@ -156,7 +156,8 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
                 Severity.ERROR,
                 "simulator",
                 str(death),
-                "native code of the simulator crashed, or it called os._exit; a run would end so too",
+                "native code of the simulator crashed, or it called os._exit; a run would "
+                "end in the same way",
             )
         ]
 
@@ -289,8 +290,8 @@ def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> li
                 Finding(
                     Severity.WARNING,
                     subject,
-                    f"not checked: {missing!r} is not installed here; setup installs `requirements:` "
-                    "on the workers",
+                    f"not checked: {missing!r} is not installed here; setup installs "
+                    "`requirements:` on the workers",
                 )
             ]
         return [as_finding(error, subject)]

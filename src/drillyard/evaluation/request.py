@@ -79,8 +79,13 @@ def asked(
                 env.close()
     given = {**request, "simulator": spec.model_dump(mode="json")}
     return Request(
-        conditions=listed, baseline=baseline, seed=seed, success=success, which=which, **given
-    )  # type: ignore[arg-type]
+        conditions=listed,
+        baseline=baseline,
+        seed=seed,
+        success=success,
+        which=which,
+        **given,  # type: ignore[arg-type]
+    )
 
 
 def no_agent(command: str) -> ConfigError:

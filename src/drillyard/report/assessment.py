@@ -55,7 +55,8 @@ def verdict(found: Sequence[Assessed], left: int = 0) -> str:
     more = f", {left} more in the files" if left else ""
     share = "-" if total["success"] is None else f"{total['success']:.0%}"
     return (
-        f"{total['episodes']} episodes{more}: mean return {formatting.number(total['mean_return'])} "
+        f"{total['episodes']} episodes{more}: "
+        f"mean return {formatting.number(total['mean_return'])} "
         f"({formatting.number(total['min_return'])} to {formatting.number(total['max_return'])}), "
         f"success {share}"
     )

@@ -178,8 +178,8 @@ def verdict(study: StudyResults) -> str:
         text += _told_apart(study)
     if study.state.front and len(study.objectives) > 1:
         text = (
-            f"{formatting.plural(len(study.state.front), 'trial')} that no other one beats in every "
-            f"objective; the best {name} is that of {_called(best)}: "
+            f"{formatting.plural(len(study.state.front), 'trial')} that no other one beats in "
+            f"every objective; the best {name} is that of {_called(best)}: "
             f"{formatting.number(best.values[name])}"
         )
     again = study.confirmed

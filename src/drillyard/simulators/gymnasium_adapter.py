@@ -76,7 +76,9 @@ class VecCartPole:
 
 
 _ADAPTERS = {
-    "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": "drillyard.simulators.gymnasium_adapter:VecCartPole",
+    "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": (
+        "drillyard.simulators.gymnasium_adapter:VecCartPole"
+    ),
 }
 """Vector entry point of a Gymnasium id -> class."""
 

@@ -221,13 +221,8 @@ def instead(path: KeyPath, value: Any = None) -> str:
     high = next((s["maximum"] for s in spans if "maximum" in s), None)
     above = next((s["exclusiveMinimum"] for s in spans if "exclusiveMinimum" in s), None)
     default = schema.get("default")
-    without = (
-        ""
-        if default is None or default in ({}, [])
-        else (
-            f"leave it out to have {str(default).lower() if isinstance(default, bool) else default}"
-        )
-    )
+    shown = str(default).lower() if isinstance(default, bool) else default
+    without = "" if default is None or default in ({}, []) else f"leave it out to have {shown}"
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is not None and low is not None and number < low:
         return f"write {low} or more" + (f"; {without}" if without else "")

@@ -374,7 +374,8 @@ def test_uploads_and_downloads(tmp_path: Path) -> None:
                 PY,
                 "-c",
                 "import os, sys; p = sys.argv[1]\n"
-                "open(p + '/r.csv', 'w').write('metric,value\\nseen,%d\\n' % len(os.listdir(p + '/d')))",
+                "seen = len(os.listdir(p + '/d'))\n"
+                "open(p + '/r.csv', 'w').write('metric,value\\nseen,%d\\n' % seen)",
                 str(share),
             ]
         ],

@@ -1,0 +1,65 @@
+"""Help texts, messages, docstrings, comments and pages keep to docs/style.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+PRODUCT = ("src", "backends", "flows", "tasks")
+RULES = {
+    "is no X": r"(?<!there )\bis no (?!longer|more\b)",
+    "stands": r"\bstands? (there|in|alone|twice|here|at|beside)\b",
+    "Of": r'"""Of [a-z]|^ +[\w*]+: Of |help="Of ',
+    "nobody": r"\b(nobody|somebody|anybody)\b",
+    "he": r"\b(he|his|him|she|her)\b",
+    "mend": r"\bmend(s|ed|ing)?\b",
+    "go on with": r"\b(gone|goes|go|went|going) on with\b",
+    "bury": r"\b(bur(y|ies|ied|ying)|graves?|undertakers?)\b",
+    "dear": r"\bdear(er|est)?\b",
+    "has left": r"\b(has|have|had) left\b",
+    "house": r"\b(house|houses|the lid|ears?)\b",
+    "any more": r"\bany ?more\b",
+}
+"""Patterns of the table in docs/style.md; the rule about worlds holds for pages alone."""
+PAGES = {**RULES, "world": r"\bworlds?\b"}
+ALLOWED = {
+    "docs/style.md": "it quotes what it forbids",
+    "src/drillyard/simulators/building.py": "a house is what it simulates",
+    "src/drillyard/simulators/building_physics.py": "a house is what it simulates",
+}
+
+
+def texts() -> list[Path]:
+    """What users and contributors read."""
+    pages = [TOP / "README.md", TOP / "CONTRIBUTING.md", *TOP.glob("docs/**/*.md")]
+    code = [
+        path
+        for folder in PRODUCT
+        for kind in ("*.py", "*.j2", "*.md")
+        for path in (TOP / folder).rglob(kind)
+    ]
+    return [p for p in [*pages, *code] if str(p.relative_to(TOP)) not in ALLOWED]
+
+
+@pytest.mark.parametrize("rule", PAGES)
+def test_no_text_has_a_forbidden_pattern(rule: str) -> None:
+    pattern = re.compile(PAGES[rule], re.IGNORECASE)
+    hits = [
+        f"{path.relative_to(TOP)}:{number}: {line.strip()}"
+        for path in texts()
+        if rule in RULES or path.suffix == ".md"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    listing = "\n".join(hits)
+    assert not hits, f"{len(hits)} lines break rule {rule!r} of docs/style.md:\n{listing}"
+
+
+def test_each_pattern_finds_what_the_page_forbids() -> None:
+    page = (TOP / "docs" / "style.md").read_text()
+    table = page.partition("## Before and after")[2].partition("More that")[0]
+    for rule, pattern in PAGES.items():
+        assert re.search(pattern, table.replace("`", '"""'), re.IGNORECASE), rule

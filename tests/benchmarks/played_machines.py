@@ -1,7 +1,7 @@
 """Machines of the emulated cloud that are threads of the emulator instead of processes.
 
 A played machine takes tickets, writes a few bytes for each and ends itself through its group as a
-real one does (the same ``Leaver``), so that thousands of leases, or hundreds of machines in one,
+real one does (the same ``SelfDelete``), so that thousands of leases, or hundreds of machines in one,
 can be tried on a small computer. It reads and writes the bucket from within the emulator: what the
 log of requests shows are the driver's.
 
@@ -29,8 +29,8 @@ from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM
 from drillyard_backends.gcp import naming
-from drillyard_backends.gcp.instance_group_self import OwnGroup
-from drillyard_backends.gcp.self_delete import Leaver
+from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
+from drillyard_backends.gcp.self_delete import SelfDelete
 from drillyard_emulators.gcp.cloud import Cloud, main
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
@@ -154,7 +154,7 @@ class Player(Worker):
         self,
         instance: Instance,
         bucket: BucketInside,
-        group: OwnGroup,
+        group: InstanceGroupSelf,
         look: Look,
         train_s: float,
     ) -> None:
@@ -164,7 +164,7 @@ class Player(Worker):
         super().__init__(order, self._work_of, f"{order.lease_id}-{number}")
         self._look, self._train_s = look, train_s
         self.mailbox = Mailbox(bucket, order.experiment)
-        self._leaver = Leaver(self.mailbox, order, group, instance.name, number)
+        self._leaver = SelfDelete(self.mailbox, order, group, instance.name, number)
         self._beats = 0
 
     def say(self, state: str, message: str = "") -> None:
@@ -256,7 +256,7 @@ class Players:
     def begin(self, instance: Instance) -> None:
         """Play one; under the world's lock."""
         place, _, name = str(instance.group).partition("/instanceGroupManagers/")
-        group = OwnGroup(self._cloud.project.project_id, f"{place}/{name}", instance.zone)
+        group = InstanceGroupSelf(self._cloud.project.project_id, f"{place}/{name}", instance.zone)
         # One login and one set of connections for all: they share this process.
         self._session = self._session or group.session
         group.session = self._session

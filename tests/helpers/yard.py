@@ -23,7 +23,7 @@ from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.tls import Authority
 from drillyard_emulators.http.wire import Request, Response
 from drillyard_flows.deploying.alerts import SLACK
-from drillyard_flows.local_stack.stack import House
+from drillyard_flows.local_stack.stack import LocalStack
 from tests.flows.conftest import DRILLYARD, Api, Bench, lease_processes
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.smtp import Mailbox, mail_server
@@ -51,7 +51,7 @@ class Yard:
     """
 
     bench: Bench
-    house: House
+    house: LocalStack
     environ: dict[str, str]
     api: Api
     hook: Webhook
@@ -200,7 +200,7 @@ def exports(path: Path) -> dict[str, str]:
 
 def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str]:
     """``drillyard up``; what a shell has afterwards."""
-    known = House.at(folder).read().get("ports")
+    known = LocalStack.at(folder).read().get("ports")
     ports = []
     if known is None:
         names = ("prefect", "mlflow", "relay", "postgresql")
@@ -284,7 +284,7 @@ def yard(folder: Path, *words: str, **environ: str) -> Iterator[Yard]:
             # The webhook is told where a test says no other.
             relay = shell.pop("DRILLYARD_ALERTS")
             api = Api(shell["PREFECT_API_URL"], shell["PREFECT_API_AUTH_STRING"])
-            made = Yard(bench, House.at(home), shell, api, hook, told, box, relay, through)
+            made = Yard(bench, LocalStack.at(home), shell, api, hook, told, box, relay, through)
             made.drillyard("deploy", "--alerts", hook.url)
             yield made
         finally:

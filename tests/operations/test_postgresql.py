@@ -25,9 +25,9 @@ PROGRAM = """
 import json, os, sys
 from pathlib import Path
 from drillyard_flows.local_stack import postgresql
-from drillyard_flows.local_stack.stack import House
+from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
-house = House.at(Path(sys.argv[1]))
+house = LocalStack.at(Path(sys.argv[1]))
 with house.locked():
     member = postgresql.member(house, int(sys.argv[2]), dict(os.environ))
     found = [start(house, member), start(house, member)]

@@ -16,15 +16,15 @@ from drillyard.system.processes import ProcessId
 from drillyard_flows.local_stack import relay
 from drillyard_flows.local_stack.service import Member
 from drillyard_flows.local_stack.services import members, variables
-from drillyard_flows.local_stack.stack import House
+from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    found = House.at(tmp_path / "up")
+def house(tmp_path: Path) -> LocalStack:
+    found = LocalStack.at(tmp_path / "up")
     with found.locked():
         pass
     return found
@@ -37,7 +37,7 @@ def free() -> int:
 
 
 @pytest.mark.heavy
-def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> None:
+def test_passwords_are_made_once_and_read_by_the_owner_alone(house: LocalStack) -> None:
     first = house.passwords()
     assert len(set(first.values())) == len(first) == 6 and house.passwords() == first
     path = house.exports(variables(house, PORTS))
@@ -53,7 +53,7 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(house: House) -> No
     assert shown.strip() == f"drillyard:{first['prefect']}"
 
 
-def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: House) -> None:
+def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: LocalStack) -> None:
     house.mail("mailto://me:hidden@mail.example.org")
     for member in members(house, {**PORTS, "relay": 4201}, "/runs"):
         line = " ".join(member.command)
@@ -67,7 +67,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: 
 
 
 @pytest.mark.heavy
-def test_ports_stay_and_a_taken_one_is_refused(house: House) -> None:
+def test_ports_stay_and_a_taken_one_is_refused(house: LocalStack) -> None:
     chosen = {"prefect": free(), "mlflow": free()}
     assert house.ports(chosen) == chosen
     assert house.ports(dict.fromkeys(chosen)) == chosen
@@ -79,7 +79,7 @@ def test_ports_stay_and_a_taken_one_is_refused(house: House) -> None:
 
 
 @pytest.mark.heavy
-def test_a_member_is_started_once_and_stopped_with_its_children(house: House) -> None:
+def test_a_member_is_started_once_and_stopped_with_its_children(house: LocalStack) -> None:
     program = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     member = Member("worker", [sys.executable, "-c", program], dict(os.environ))
     assert start(house, member) and not start(house, member)
@@ -90,7 +90,7 @@ def test_a_member_is_started_once_and_stopped_with_its_children(house: House) ->
 
 
 @pytest.mark.heavy
-def test_one_that_ends_at_once_is_said_with_its_log(house: House) -> None:
+def test_one_that_ends_at_once_is_said_with_its_log(house: LocalStack) -> None:
     member = Member(
         "mlflow",
         [sys.executable, "-c", "raise SystemExit('no database')"],
@@ -103,13 +103,13 @@ def test_one_that_ends_at_once_is_said_with_its_log(house: House) -> None:
     assert str(log) in str(caught.value.hint) and "no database" in log.read_text()
 
 
-def test_the_database_is_chosen_once(house: House) -> None:
+def test_the_database_is_chosen_once(house: LocalStack) -> None:
     assert house.database("postgresql") == house.database(None) == "postgresql"
     with pytest.raises(ConfigError, match="is in postgresql"):
         house.database("sqlite")
 
 
-def test_a_house_from_before_there_was_a_choice_has_sqlite(house: House) -> None:
+def test_a_house_from_before_there_was_a_choice_has_sqlite(house: LocalStack) -> None:
     house.write({"ports": PORTS})
     assert house.database(None) == "sqlite"
     with pytest.raises(ConfigError, match="is in sqlite"):

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from drillyard.backend import HasConsole
+from drillyard.backend import HasConsole, Lease
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
 from drillyard_tasks.common import INFRASTRUCTURE
@@ -27,7 +27,7 @@ def provision(body: Body, driver: Driver) -> dict[str, Any]:
     Raises:
         DrillyardError: From the backend: no capacity, no permission, a wrong order.
     """
-    lease = body.join()
+    lease = body.join_for(Lease)
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
     if isinstance(driver.backend, HasConsole):
         _link(driver.backend.console(lease), driver.mailbox.experiment)

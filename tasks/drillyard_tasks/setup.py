@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from drillyard.driver.bodies import Body
+from drillyard.driver.bodies import Body, ReadyWorkers
 from drillyard_tasks.common import INFRASTRUCTURE
 
 
@@ -22,6 +22,6 @@ def setup(body: Body) -> list[str]:
         UserError: What a worker said: a package that cannot be installed, a GPU that is not there.
         WorkerLost: None came.
     """
-    workers = body.join()
+    workers = body.join_for(ReadyWorkers).workers
     get_run_logger().info("%d worker(s) ready", len(workers))
     return [w.worker for w in workers]

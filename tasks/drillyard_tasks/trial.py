@@ -10,6 +10,7 @@ from prefect.states import Cancelled, Completed
 
 from drillyard.driver.bodies import Body
 from drillyard.errors import Stopped
+from drillyard.mailbox.records import TrialOutcome
 from drillyard.mailbox.status import Status
 from drillyard_tasks.common import INFRASTRUCTURE
 
@@ -28,7 +29,7 @@ def trial(body: Body) -> dict[str, Any] | State[Any]:
         RunFailed: It failed; the study goes on.
     """
     try:
-        outcome = body.join()
+        outcome = body.join_for(TrialOutcome)
     except Stopped as error:
         return Cancelled(message=error.message)
     found = {"trial": outcome.number, "status": outcome.status.value, "values": outcome.values}

@@ -12,7 +12,7 @@ from prefect.states import Cancelled, Completed
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
 from drillyard.errors import Stopped
-from drillyard.mailbox.records import Phase
+from drillyard.mailbox.records import Accepted, Phase
 from drillyard.mailbox.status import Status
 from drillyard_tasks.common import WORK, Reference, reference
 from drillyard_tasks.publisher import Publisher
@@ -58,7 +58,7 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | State[A
         log = get_run_logger()
         with publisher.publishing(driver, experiment, body.run, ticket, log):
             try:
-                accepted = body.join()
+                accepted = body.join_for(Accepted)
             except Stopped as error:
                 return Cancelled(message=error.message)
         log.info(

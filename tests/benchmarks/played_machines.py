@@ -1,9 +1,9 @@
 """Machines of the emulated cloud that are threads of the emulator instead of processes.
 
 A played machine takes tickets, writes a few bytes for each and ends itself through its group as a
-real one does (the same ``SelfDelete``), so that thousands of leases, or hundreds of machines in one,
-can be tried on a small computer. It reads and writes the bucket from within the emulator: what the
-log of requests shows are the driver's.
+real one does (the same ``SelfDelete``), so that thousands of leases, or hundreds of machines in
+one, can be tried on a small computer. It reads and writes the bucket from within the emulator:
+what the log of requests shows are the driver's.
 
 This module is the emulator's program; from ``cloud.ask("play", ...)`` on its machines do so.
 """

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from drillyard.backend import Order
+from drillyard.documents.json_types import as_object
 from drillyard.errors import DrillyardError, ExitCode, InfrastructureError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.driver_lock import MACHINE, driven
@@ -207,10 +208,12 @@ class Machine:
     def _tracking_uri(self) -> str | None:
         """A server that this machine may reach; a database of the driver's is none."""
         spec = self._mailbox.experiment_record().spec
-        uri = (spec.get("tracking") or {}).get("mlflow")
+        uri = as_object(spec.get("tracking")).get("mlflow")
         if uri == "auto":
             uri = self._me.settings.get("mlflow") or os.environ.get("MLFLOW_TRACKING_URI")
-        return uri if uri and str(uri).startswith(("http://", "https://")) else None
+        if isinstance(uri, str) and uri.startswith(("http://", "https://")):
+            return uri
+        return None
 
     def _keep_log(self) -> None:
         with contextlib.suppress(OSError):

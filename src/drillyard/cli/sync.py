@@ -35,14 +35,15 @@ def sync(
     from dataclasses import asdict
 
     from drillyard.cli.common import print_json
+    from drillyard.documents.json_types import as_object
     from drillyard.errors import ControlPlaneError, UserError
     from drillyard.runs.locate import open_mailbox
     from drillyard.tracking import Mirror, resolve_uri
 
     mailbox = open_mailbox(name, store)
     record = mailbox.experiment_record()
-    setting = uri or (record.spec.get("tracking") or {}).get("mlflow")
-    target = resolve_uri(setting, mailbox.store.url)
+    setting = uri or as_object(record.spec.get("tracking")).get("mlflow")
+    target = resolve_uri(setting if isinstance(setting, str) else None, mailbox.store.url)
     if target is None:
         raise UserError(
             f"no tracking server for {mailbox.experiment!r}: "

@@ -9,13 +9,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from drillyard.backend import Lease
+from drillyard.errors import Bug
+from drillyard.mailbox.records import Accepted, TrialOutcome, WorkerRecord
 
 if TYPE_CHECKING:
     from drillyard.driver.outcome import Outcome
 
+R = TypeVar("R")
+
 TRIAL = "trial"
 """What is shown of a study beside its phases: a trial until it is judged."""
+
+
+class ReadyWorkers(NamedTuple):
+    """The result of the set-up: the workers that are ready."""
+
+    workers: list[WorkerRecord]
+
+
+Result: TypeAlias = Lease | ReadyWorkers | Accepted | TrialOutcome | None
+"""What a phase results in, in the order of the phases; None for a teardown."""
 
 
 class Body:
@@ -28,8 +44,7 @@ class Body:
         title: What people call it.
         run: The run, where it is of one.
         before: The body that it follows in its run; None for the first.
-        future: Its result: a lease, the workers, an accepted result, the outcome of a trial,
-            or None of a teardown.
+        future: Its result.
     """
 
     def __init__(
@@ -40,19 +55,33 @@ class Body:
         self.title = title or key
         self.run = run
         self.before = before
-        self.future: Future[Any] = Future()
+        self.future: Future[Result] = Future()
         self.joined = threading.Event()
         self._on_join: Callable[[], None] = lambda: None
 
-    def join(self) -> Any:
-        """Say that it is shown, and wait for its end.
+    def join(self) -> Result:
+        """Report that the phase is shown, and wait for its end.
 
         Raises:
-            DrillyardError: How it ended, when not well.
+            DrillyardError: The phase failed.
         """
         self.joined.set()
         self._on_join()
         return self.future.result()
+
+    def join_for(self, kind: type[R]) -> R:
+        """``join``, for a phase whose result is of a known type.
+
+        Args:
+            kind: Type of the result.
+
+        Raises:
+            DrillyardError: The phase failed.
+        """
+        result = self.join()
+        if not isinstance(result, kind):
+            raise Bug(f"{self.key} resulted in {result!r}, not in a {kind.__name__}")
+        return result
 
     @property
     def done(self) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from drillyard.backend import Backend, Lease, Liveness
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import WorkerLost
 from drillyard.leases.lost_attempts import probe
 from drillyard.mailbox import Mailbox
@@ -25,7 +25,7 @@ class Launch(Record):
     ticket: str
     attempt: int
     lease: str
-    handle: dict[str, Any] | None = None
+    handle: JsonObject | None = None
     """The provider's own id of it."""
     written_at: float
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from drillyard.driver.bodies import Bodies, Body
+from drillyard.driver.bodies import Bodies, Body, ReadyWorkers, Result
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome, outcome_of
 from drillyard.driver.setup import Setup
@@ -131,7 +131,7 @@ class Session:
         if pause_s is not None:
             return pause_s
         self._driver.workers_ready(self._setup.ready)
-        self._end(self._setup.ready)
+        self._end(ReadyWorkers(self._setup.ready))
         self._state = self._run
         return 0.0
 
@@ -177,7 +177,7 @@ class Session:
         late = now - self._offered_at >= GRACE_S
         return body.joined.is_set() or late or self._hurry.is_set() or not self._showing()
 
-    def _end(self, result: object) -> None:
+    def _end(self, result: Result) -> None:
         assert self._body is not None
         self._body.future.set_result(result)
         self._body = None

@@ -13,6 +13,7 @@ import numpy as np
 import stable_baselines3
 import torch
 
+from drillyard.documents.json_types import as_object
 from drillyard.errors import NotFound
 from drillyard.learners.barriers import Marks
 from drillyard.learners.plan import Plan
@@ -85,12 +86,12 @@ def settings_of(mailbox: Mailbox) -> str | None:
         None where nobody recorded it.
     """
     try:
-        whole = mailbox.experiment_record().identity_parts.get("training")
+        whole = as_object(mailbox.experiment_record().identity_parts.get("training"))
     except NotFound:
         return None
-    if whole is None:
+    if not whole:
         return None
-    train = {k: v for k, v in (whole.get("train") or {}).items() if k != "n_envs"}
+    train = {k: v for k, v in as_object(whole.get("train")).items() if k != "n_envs"}
     text = json.dumps({**whole, "train": train}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from drillyard.agents.packing import TENSORS_NAME, unpack
 from drillyard.agents.spaces import space_from_json, space_to_json
+from drillyard.documents.json_types import as_object
 from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
 from drillyard.runs.checkpoint_files import Problem, examine
@@ -104,10 +105,10 @@ def restore(
 
 def _same_spaces(checkpoint: Checkpoint, model: Any) -> None:
     """Older checkpoints did not say which spaces they are of."""
-    recorded = checkpoint.meta.info.get("spaces", {})
+    recorded = as_object(checkpoint.meta.info.get("spaces"))
     for what, now in spaces_of(model).items():
         if recorded.get(what, now) != now:
-            then, today = space_from_json(recorded[what]), space_from_json(now)
+            then, today = space_from_json(as_object(recorded[what])), space_from_json(now)
             raise SpaceMismatch(
                 f"the checkpoint of {checkpoint.meta.run} was made with the {what} space {then}, "
                 f"and the simulator has {today} now",

@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
+from drillyard.documents.json_types import as_object
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
 from drillyard.findings import Finding
 from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
@@ -116,7 +117,8 @@ class Sb3Learner:
                     context.stop,
                 )
             outcome = self._learn(context, plan, model, venv, evaluator, checkpoint, cloned)
-            outcome.summary["parameters"] |= {"copies": how, "device_because": why}
+            parameters = as_object(outcome.summary["parameters"])
+            outcome.summary["parameters"] = parameters | {"copies": how, "device_because": why}
             return outcome
         finally:
             venv.close()
@@ -203,13 +205,15 @@ class Sb3Learner:
                 "inherited_steps": checkpoints.inherited_steps(context.mailbox, context.run),
                 "episodes_cut": training.marks.episodes_cut,
                 "simulator_restarts": training.ends.restarts,
-                "silent_layers": training.silent,
+                "silent_layers": [*training.silent],
                 "checkpoint_every": training.interval,
                 "ended_by": training.ended_by,
                 "parameters": sb3_build.describe(self.name, model),
                 "best": training.best.to_json(),
-                **({"top": training.top.to_json()} if training.top.kept else {}),
-                **({"problems": films.problems} if films is not None and films.problems else {}),
+                **({"top": [*training.top.to_json()]} if training.top.kept else {}),
+                **(
+                    {"problems": [*films.problems]} if films is not None and films.problems else {}
+                ),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
                 **({"cloned": training.cloned} if training.cloned else {}),
                 "exactness": exactness(training, plan, device_of(model)),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from drillyard.agents.packing import pack
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.learners import replay, resumable, sb3_state
 from drillyard.learners.barriers import (
@@ -336,7 +337,7 @@ class Training:
         """Write a checkpoint in another thread; it exists when that is done, and not before."""
         offsets, barrier = self._writer.offsets(), self.marks.barrier
         now = self.context.clock.now()
-        info = {
+        info: JsonObject = {
             "silent_layers": [*self.silent],
             "episodes_cut": self.marks.episodes_cut,
             "interval": self.interval,

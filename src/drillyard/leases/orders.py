@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 from drillyard.backend import Order
 from drillyard.backend.settings.resolve import settings_of
+from drillyard.documents.json_types import Json
 from drillyard.errors import DrillyardError
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
@@ -28,7 +28,7 @@ def order_of(
     lease: str,
     store_url: str,
     runs: int,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Json],
     code: str | None = None,
 ) -> Order:
     """What to rent for an experiment.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from drillyard.documents.json_types import as_number, as_object
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
 
@@ -91,8 +92,9 @@ def spending(mailbox: Mailbox) -> Spending:
     Raises:
         CorruptObject: The ledger cannot be read.
     """
-    budget = mailbox.experiment_record().spec.get("budget") or {}
-    return Spending(mailbox.experiment, tuple(_intervals(mailbox)), budget.get("max_cost"))
+    budget = as_object(mailbox.experiment_record().spec.get("budget"))
+    limit = as_number(budget.get("max_cost"))
+    return Spending(mailbox.experiment, tuple(_intervals(mailbox)), limit)
 
 
 def so_far(mailbox: Mailbox) -> str:

@@ -7,10 +7,11 @@ Times are seconds since the epoch, UTC; sizes are bytes; durations end in ``_s``
 from __future__ import annotations
 
 import enum
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.status import Cause, Status
 
@@ -57,13 +58,13 @@ class ExperimentRecord(Record):
     """``experiment.json``: what is run, and where every value came from."""
 
     name: str
-    spec: dict[str, Any]
+    spec: JsonObject
     """The resolved experiment, as ``ExperimentSpec.model_dump(mode="json")``."""
     provenance: dict[str, str] = {}
     """Dotted path of a value -> where it came from, in words."""
     identity: str
     """sha256 over what changes results (``drillyard.runs.identity``)."""
-    identity_parts: dict[str, Any] = {}
+    identity_parts: JsonObject = {}
     """What went into the identity, for the diff."""
     code: str | None = None
     """sha256 of the code bundle."""
@@ -77,7 +78,7 @@ class ExperimentRecord(Record):
     """The experiment file as it was read, so that ``resume`` needs nothing else."""
     streams: int = 1
     """Version of the random numbers; kept as it is, also for seeds that are added later."""
-    history: list[dict[str, Any]] = []
+    history: list[JsonObject] = []
     """Earlier changes under this name: ``{"at", "changes": ["train.steps: 1 -> 2", …]}``."""
     created_at: float
 
@@ -104,13 +105,13 @@ class RunRecord(Record):
     seed: int
     name: str | None = None
     """What people call it (``run_name``); None: its id."""
-    parameters: dict[str, Any] = {}
+    parameters: JsonObject = {}
     """Constants and tunables as this trial has them."""
     threads: int = 1
     device: str = "cpu"
-    choices: dict[str, Any] = {}
+    choices: JsonObject = {}
     """Every choice that was made by a rule or a measurement, so that a resume repeats it."""
-    parts: dict[str, Any] = {}
+    parts: JsonObject = {}
     """Whole parts of the experiment (``simulator``, ``learner`` …) that this trial has instead."""
     lineage: Lineage | None = None
     """Of a member of a population."""
@@ -124,9 +125,9 @@ class TrialRecord(Record):
     number: int
     chooser: str
     """Who chose: a chooser's name, ``defaults``, or ``confirm`` for the winner's second run."""
-    assignment: dict[str, Any] = {}
+    assignment: JsonObject = {}
     """Every tunable and its value."""
-    parts: dict[str, Any] = {}
+    parts: JsonObject = {}
     """See ``RunRecord.parts``."""
     label: str = ""
     seeds: list[int]
@@ -262,7 +263,7 @@ class Accepted(Record):
     manifest: str
     """Key of the manifest, relative to the experiment's folder."""
     manifest_sha256: str
-    summary: dict[str, Any] = {}
+    summary: JsonObject = {}
     """Small JSON: numbers and names that tables show."""
     started_at: float
     ended_at: float

@@ -5,11 +5,10 @@ The contract, which ``drillyard.testing.StoreSuite`` checks on every implementat
 - A key is ``/``-separated, relative, in ``[A-Za-z0-9._=-]`` a part; ``..`` is refused.
 - ``put`` is atomic: a reader sees the old bytes or the new ones, also when the writer is killed.
 - ``put_if_absent`` is the only lock: of any number of racers exactly one gets True, and a racer
-  whose answer was lost may call again with the same bytes and is told True if it was his.
+  whose answer was lost may call again with the same bytes and gets True if it had won.
 - ``list`` is never stale: what was put before the call started is in it.
 - ``delete`` of what is not there is success.
-- ``folders(prefix)``, which a store may leave out, names what is directly below a prefix.
-- ``keys(prefix)``, which it may leave out too, is ``list`` without sizes and times.
+- What a store may leave out is in ``ListsFolders``, ``ListsKeys``, ``HasStamps`` and ``HasPace``.
 - ``ObjectInfo.updated_at`` and ``now`` are the store's own clock; liveness compares only those.
 - Everything but a missing key and a lost race is ``StoreUnavailable`` (or a subclass), with the
   number of bytes needed where the place is full.
@@ -17,10 +16,10 @@ The contract, which ``drillyard.testing.StoreSuite`` checks on every implementat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from drillyard.registry import load
@@ -32,7 +31,7 @@ class ObjectMissing(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a listing tells of an object."""
+    """What a listing says about an object."""
 
     key: str
     size: int
@@ -81,61 +80,91 @@ class Store(Protocol):
         """The store's clock, seconds since the epoch."""
 
 
+@runtime_checkable
+class ListsFolders(Protocol):
+    """A store that can list folders without listing every object in them."""
+
+    def folders(self, prefix: str = "") -> Iterable[str]:
+        """Names of the folders directly below a prefix, which is empty or ends in ``/``."""
+
+
+@runtime_checkable
+class ListsKeys(Protocol):
+    """A store that lists keys faster than it lists objects with their sizes and times."""
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """Every key that starts with ``prefix``, at any depth, sorted."""
+
+
+@runtime_checkable
+class HasStamps(Protocol):
+    """A store that can tell cheaply whether a folder changed."""
+
+    def stamp(self, prefix: str) -> str | None:
+        """See the function ``stamp``."""
+
+
+@runtime_checkable
+class HasPace(Protocol):
+    """A store that should not be asked too often."""
+
+    pace_s: float
+    """See the function ``pace``."""
+
+
 def folders(store: Store, prefix: str = "") -> list[str]:
-    """Names directly below a prefix, sorted; what a store cannot list quickly is listed whole.
+    """Names directly below a prefix, sorted.
 
     Args:
-        store: Its ``folders(prefix)`` is asked where it has one.
+        store: Where. A store without ``ListsFolders`` lists every object below the prefix.
         prefix: Empty, or ending in ``/``.
     """
-    quick = getattr(store, "folders", None)
-    if quick is not None:
-        return sorted(quick(prefix))
+    if isinstance(store, ListsFolders):
+        return sorted(store.folders(prefix))
     keys = (info.key[len(prefix) :] for info in store.list(prefix))
     return sorted({key.partition("/")[0] for key in keys if "/" in key})
 
 
 def keys(store: Store, prefix: str) -> Iterator[str]:
-    """Every key that starts with a prefix, sorted: what is polled often needs no more.
+    """Every key that starts with a prefix, sorted.
 
-    On a disk, sizes and times cost a system call an object, which is most of a listing.
+    Frequent polls use this instead of ``list``: on a disk, sizes and times cost one system call
+    for each object, which is most of a listing.
 
     Args:
-        store: Its ``keys(prefix)`` is asked where it has one.
-        prefix: As of ``list``.
+        store: Where. A store without ``ListsKeys`` lists the objects.
+        prefix: See ``Store.list``.
     """
-    quick = getattr(store, "keys", None)
-    if quick is not None:
-        yield from quick(prefix)
+    if isinstance(store, ListsKeys):
+        yield from store.keys(prefix)
         return
     for info in store.list(prefix):
         yield info.key
 
 
 def stamp(store: Store, prefix: str) -> str | None:
-    """What changes with every name that comes or goes directly below a prefix.
+    """A text that changes whenever a name directly below a prefix is added or removed.
 
-    Who has seen the same stamp before need not list again: of thousands of names that is most of
-    what a look costs.
+    A reader that has seen the same stamp before does not need to list again. With thousands of
+    names, the listing is most of the cost of a poll.
 
     Args:
-        store: Its ``stamp(prefix)`` is asked where it has one.
+        store: Where. A store without ``HasStamps`` gives None.
         prefix: Ending in ``/``.
 
     Returns:
-        The stamp, to be taken before the listing; None: list.
+        The stamp, to be read before the listing; None if the reader has to list.
     """
-    quick = getattr(store, "stamp", None)
-    return quick(prefix) if quick is not None else None
+    return store.stamp(prefix) if isinstance(store, HasStamps) else None
 
 
 def pace(store: Store) -> float:
-    """Seconds between two looks at a store, or two writes of one object, at the least.
+    """The shortest time between two polls of a store, or two writes of one object, in seconds.
 
-    A disk is free (0). A bucket charges for each look and takes one write of an object a second;
-    its class says so with the attribute ``pace_s``.
+    A disk has no such limit (0). A bucket charges for each request and accepts one write of an
+    object per second; its class has the attribute ``pace_s``.
     """
-    return float(getattr(store, "pace_s", 0.0))
+    return float(store.pace_s) if isinstance(store, HasPace) else 0.0
 
 
 def open_store(url: str) -> Store:
@@ -149,5 +178,5 @@ def open_store(url: str) -> Store:
         PluginError: Nothing is registered for the scheme.
     """
     scheme = urlsplit(url).scheme or "file"
-    factory = load("stores", scheme)
-    return cast(Store, factory(url))
+    store: Store = load("stores", scheme)(url)
+    return store

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from drillyard.documents.json_types import as_number
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
+from drillyard.mailbox.summaries import policy_scores
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def choose(mailbox: Mailbox, runs: Sequence[str]) -> Choice:
     trials: dict[int, list[tuple[float, str]]] = {}
     for run in runs:
         evaluated = mailbox.accepted(run, Phase.EVALUATE)
-        agent = evaluated.summary.get("policies", {}).get("agent") if evaluated else None
-        if agent is not None:
+        mean_return = as_number(policy_scores(evaluated).get("agent", {}).get("mean_return"))
+        if mean_return is not None:
             own = trials.setdefault(mailbox.run(run).trial, [])
-            own.append((float(agent["mean_return"]), run))
+            own.append((mean_return, run))
     if not trials:
         raise NotFound(
             f"no run of {mailbox.experiment} was evaluated yet",

@@ -11,13 +11,14 @@ are baselines, a fifth of the allowed error is theirs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from drillyard import statistics as st
+from drillyard.documents.json_types import JsonObject, as_list, as_number
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase
+from drillyard.mailbox.summaries import policy_scores
 from drillyard.results import formatting
 from drillyard.results.policies import AGENT
 from drillyard.results.trials import COMPARED, RETURN, StudyResults, TrialRow
@@ -244,18 +245,18 @@ def _baselines(
                 accepted = mailbox.accepted(run_id(t.number, seed), Phase.EVALUATE)
             except CorruptObject:
                 continue
-            policies = (accepted.summary.get("policies") or {}) if accepted else {}
-            own = {str(k): _level(v) for k, v in policies.items() if k != AGENT}
+            own = {k: _level(v) for k, v in policy_scores(accepted).items() if k != AGENT}
             if own:
                 found[task] = own
                 break
     return found
 
 
-def _level(summary: dict[str, Any]) -> tuple[float, float, float]:
-    mean = float(summary["mean_return"])
-    low, high = summary.get("ci95") or (mean, mean)
-    return mean, float(low), float(high)
+def _level(summary: JsonObject) -> tuple[float, float, float]:
+    mean = as_number(summary.get("mean_return"))
+    assert mean is not None  # an accepted evaluation has one
+    low, high = [as_number(end) for end in as_list(summary.get("ci95"))] or (mean, mean)
+    return mean, mean if low is None else low, mean if high is None else high
 
 
 def _scale(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from drillyard.documents.json_types import as_number, as_object
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import (
@@ -23,6 +24,7 @@ from drillyard.mailbox.records import (
 )
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.summaries import TrainSummary, policy_scores, policy_used, problems
 from drillyard.mailbox.ticket_states import TicketState, by_run, ticket_states, worst
 from drillyard.metrics.streams import read_stream
 from drillyard.results.cost_and_time import costs, phase_times, worked_s
@@ -62,7 +64,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
         f"{run}: {problem}"
         for run, found in accepted.items()
         for one in found.values()
-        for problem in one.summary.get("problems", ())
+        for problem in problems(one)
     ]
     runs = tuple(
         _run(mailbox, record, r, tickets.get(r.run, []), accepted[r.run], warnings)
@@ -72,7 +74,7 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
     evaluated = [
         Evaluated(r.trial, r.seed, policies, _simulator(record, r), *trials.get(r.trial, ("", "")))
         for r in records
-        if (policies := _policies(accepted[r.run].get(Phase.EVALUATE)))
+        if (policies := policy_scores(accepted[r.run].get(Phase.EVALUATE)))
     ]
     ended = [a.ended_at for found in accepted.values() for a in found.values()]
     drivers = mailbox.drivers()
@@ -111,8 +113,8 @@ def collect(mailbox: Mailbox, *, curves: bool = True) -> ExperimentResults:
 
 def _trials(mailbox: Mailbox, record: ExperimentRecord) -> dict[int, tuple[str, Role]]:
     """Trial -> what it is called, where the user listed it, and what it is to its study."""
-    chooser = (record.spec.get("study") or {}).get("chooser")
-    if chooser is None:
+    chooser = as_object(record.spec.get("study")).get("chooser")
+    if not isinstance(chooser, str):
         return {}
     return {
         trial.number: (trial.label if chooser == "list" else "", role_of(chooser, trial.of))
@@ -181,13 +183,6 @@ def _metrics(evaluate: Accepted | None) -> dict[str, float]:
     return of_summary(evaluate.summary) if evaluate is not None else {}
 
 
-def _policies(evaluate: Accepted | None) -> dict[str, dict[str, Any]]:
-    policies = evaluate.summary.get("policies") if evaluate is not None else None
-    if not isinstance(policies, dict):
-        return {}
-    return {str(k): v for k, v in policies.items() if isinstance(v, dict)}
-
-
 def _run(
     mailbox: Mailbox,
     experiment: ExperimentRecord,
@@ -201,8 +196,8 @@ def _run(
         status = Status.SUCCEEDED
     board, age = _board(mailbox, record.run, status, warnings)
     train = accepted.get(Phase.TRAIN)
-    summary = train.summary if train is not None else {}
-    agent = _policies(accepted.get(Phase.EVALUATE)).get(AGENT, {})
+    summary = TrainSummary.of(train)
+    agent = policy_scores(accepted.get(Phase.EVALUATE)).get(AGENT, {})
     decided = next(
         (
             s.ending
@@ -216,31 +211,33 @@ def _run(
     # Where nothing learns, the board counts the parts of the work, and only while it is done.
     counted = board if trains(experiment.spec) else training
     total = _total(experiment.spec) or (counted.total if counted else 0) or None
-    step = summary.get("steps", training.step if training else 0)
+    step = training.step if training and summary.steps is None else summary.steps
     return RunResult(
         run=record.run,
         trial=record.trial,
         seed=record.seed,
         status=status.value,
         phase=_phase(own, board, status),
-        step=int(step or 0),
+        step=step or 0,
         total=total,
-        episodes=summary.get("episodes", board.episodes if board else None),
+        episodes=board.episodes if board and summary.episodes is None else summary.episodes,
         episode_return=board.episode_return if board else None,
-        steps_per_s=summary.get("steps_per_s", counted.steps_per_s if counted else None),
+        steps_per_s=counted.steps_per_s
+        if counted and summary.steps_per_s is None
+        else summary.steps_per_s,
         eta_s=board.eta_s if board and working and board.phase is Phase.TRAIN else None,
-        wall_s=summary.get("wall_s"),
-        resumes=int(summary.get("resumes", _resumes(own)) or 0),
+        wall_s=summary.wall_s,
+        resumes=_resumes(own) if summary.resumes is None else summary.resumes,
         attempts=max((s.attempt or 0 for s in own), default=0),
-        episodes_cut=summary.get("episodes_cut"),
-        simulator_restarts=int(summary.get("simulator_restarts") or 0),
-        mean_return=agent.get("mean_return"),
-        policy_used=_policy_used(accepted.get(Phase.EVALUATE)),
-        best=summary.get("best"),
-        exactness=summary.get("exactness"),
-        parameters=summary.get("parameters") or record.parameters,
+        episodes_cut=summary.episodes_cut,
+        simulator_restarts=summary.simulator_restarts or 0,
+        mean_return=as_number(agent.get("mean_return")),
+        policy_used=policy_used(accepted.get(Phase.EVALUATE)),
+        best=summary.best,
+        exactness=summary.exactness,
+        parameters=summary.parameters or record.parameters,
         threads=record.threads,
-        device=(summary.get("parameters") or {}).get("device", record.device),
+        device=str((summary.parameters or {}).get("device", record.device)),
         heartbeat_age_s=age if working else None,
         worker=board.worker if board and working else None,
         message=decided.message if decided else (board.message if board and working else ""),
@@ -285,11 +282,6 @@ def _phase(own: list[TicketState], board: Board | None, status: Status) -> str |
 def _resumes(own: list[TicketState]) -> int:
     train = next((s for s in own if s.ticket.phase is Phase.TRAIN), None)
     return max(0, (train.attempt or 1) - 1) if train is not None else 0
-
-
-def _policy_used(evaluate: Accepted | None) -> str | None:
-    used = evaluate.summary.get("policy_used") if evaluate is not None else None
-    return used if isinstance(used, str) else None
 
 
 def _curves(

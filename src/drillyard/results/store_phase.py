@@ -17,11 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.records import Accepted, FileEntry, Manifest, Phase
 from drillyard.mailbox.store import ObjectMissing
+from drillyard.mailbox.summaries import policy_used
 from drillyard.metrics.streams import Line, read_stream
 from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
@@ -84,10 +86,10 @@ def store_phase(context: RunContext) -> PhaseOutcome:
             copies[-1]["written"],
             copies[-1]["skipped"],
         )
-    summary = {
+    summary: JsonObject = {
         "files": len(files),
         "bytes": sum(e.size for e in files.values()),
-        "targets": copies,
+        "targets": [*copies],
     }
     return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
@@ -117,7 +119,7 @@ def _parts(
     mailbox: Mailbox, run: str, trained: Accepted, evaluated: Accepted | None, context: RunContext
 ) -> list[Part]:
     results = mailbox.manifest(trained).files
-    used = "final" if evaluated is None else evaluated.summary.get("policy_used", "final")
+    used = policy_used(evaluated) or "final"
     parts = [
         Part(public, entry)
         for name, entry in results.items()

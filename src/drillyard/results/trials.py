@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from drillyard.documents.json_types import as_object
 from drillyard.errors import CorruptObject
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
@@ -201,7 +202,7 @@ def collect_trials(mailbox: Mailbox, record: ExperimentRecord | None = None) -> 
         CorruptObject: A record cannot be read.
     """
     record = record or mailbox.experiment_record()
-    study = record.spec.get("study") or {}
+    study = as_object(record.spec.get("study"))
     from drillyard.studies import views
 
     chosen = views.trials(mailbox)

@@ -12,9 +12,10 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from drillyard.documents.json_types import Json
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 100
@@ -22,7 +23,7 @@ _MEMBER = re.compile(r"(?:[A-Za-z0-9_]{1,64}|obs_(?:mean|var|count)\..{1,200})\.
 """Names of ours. The normalisation of a mapping has its keys in them, which are the user's; no
 member is ever written to a disk."""
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
-_FLOATS: dict[str, Any] = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 STATE = "state.json"
 
 
@@ -147,7 +148,7 @@ def _place(state: bytes, name: str) -> str | None:
         tree = json.loads(state)["tree"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    stack: list[tuple[Any, tuple[str, ...]]] = [(tree, ())]
+    stack: list[tuple[Json, tuple[str, ...]]] = [(tree, ())]
     while stack:
         item, path = stack.pop()
         if len(path) > MAX_DEPTH:

@@ -16,10 +16,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import CheckpointRefused, CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
@@ -43,7 +43,7 @@ class CheckpointMeta(Record):
     stream_offsets: dict[str, int] = Field(default_factory=dict)
     """Lines of each metric stream that lie before the barrier."""
     files: dict[str, FileEntry] = Field(default_factory=dict)
-    info: dict[str, Any] = Field(default_factory=dict)
+    info: JsonObject = Field(default_factory=dict)
     written_at: float
 
 
@@ -68,7 +68,7 @@ def save(
     files: Mapping[str, bytes | Path | FileEntry],
     stream_offsets: Mapping[str, int],
     written_at: float,
-    info: Mapping[str, Any] | None = None,
+    info: Mapping[str, Json] | None = None,
 ) -> CheckpointMeta:
     """Write a checkpoint; it exists when this returns, and not before.
 

@@ -19,8 +19,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import IdentityChanged
 from drillyard.mailbox.records import Phase
 from drillyard.spec import ExperimentSpec
@@ -30,7 +30,7 @@ _MISSING = "(not there)"
 _FILES = 8
 """Files of code that a refusal names."""
 
-Parts = dict[str, dict[str, Any]]
+Parts = dict[str, JsonObject]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Change:
 
     part: str
     field: str
-    before: Any
-    now: Any
+    before: Json
+    now: Json
 
     def __str__(self) -> str:
         return f"{self.field}: {_show(self.before)} -> {_show(self.now)}"
@@ -61,13 +61,16 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
         code: sha256 of the code bundle.
     """
     whole = as_written(spec)
-    train = dict(whole["train"] or {})
+    train, resources = dict(as_object(whole["train"])), as_object(whole["resources"])
     budget = {name: train.pop(name, None) for name in ("steps", "episodes", "max_time_s")}
     for name in ("log_interval", "keep_checkpoints"):  # change no result
         train.pop(name, None)
-    evaluation = dict(whole["evaluate"])
+    evaluation = dict(as_object(whole["evaluate"]))
     every = evaluation.pop("every")
-    training = {
+    while_training: JsonObject = {"every": every}
+    if every is not None:  # these choose the best policy, which is a result of training
+        while_training |= {k: evaluation[k] for k in ("seeds", "deterministic", "lesson")}
+    training: JsonObject = {
         "workload": spec.workload,
         "simulator": whole["simulator"],
         "learner": whole["learner"],
@@ -76,19 +79,17 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
         "threads": spec.resources.threads,
         "device": device(spec),
         "code": code,
-        "requirements": sorted(spec.requirements),
-        "evaluate": {"every": every},
+        "requirements": [*sorted(spec.requirements)],
+        "evaluate": while_training,
     }
     # Older experiments of other kinds did not record these.
     training |= {k: whole[k] for k in ("script", "mock", "children") if whole[k]}
-    numerics = ("precision", "deterministic")  # not there where they are the default
-    training |= {k: whole["resources"][k] for k in numerics if k in whole["resources"]}
-    if every is not None:  # these choose the best policy, which is a result of training
-        training["evaluate"] |= {k: evaluation[k] for k in ("seeds", "deterministic", "lesson")}
-    evaluation["baselines"] = sorted(spec.baselines)
+    numerics = ("precision", "deterministic")  # recorded only where they are not the default
+    training |= {k: resources[k] for k in numerics if k in resources}
+    evaluation["baselines"] = [*sorted(spec.baselines)]
     # Baselines are evaluated by the run of the first seed only.
     evaluation["baseline_seed"] = spec.seeds[0] if spec.baselines else None
-    storing = {"store": whole["store"]}
+    storing: JsonObject = {"store": whole["store"]}
     return {
         "training": training,
         "budget": budget,
@@ -97,17 +98,14 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
     }
 
 
-def as_written(spec: ExperimentSpec) -> dict[str, Any]:
+def as_written(spec: ExperimentSpec) -> JsonObject:
     """The experiment as JSON, with what each run fills in as a reference: ``out/${seed}``.
 
     So that another list of seeds is not another experiment.
     """
     whole = spec.model_dump(mode="json", by_alias=True)
     for late in spec.parameters.per_run or ():
-        item: Any = whole
-        for part in late.at[:-1]:
-            item = item[part]
-        item[late.at[-1]] = late.text
+        _replaced(whole, late.at, late.text)
     del whole["parameters"]["per_run"]
     if not whole["parameters"]["tunable_values"]:
         del whole["parameters"]["tunable_values"]  # older experiments did not record it
@@ -153,7 +151,7 @@ def needs_code(spec: ExperimentSpec) -> bool:
     return any(_MODULE.match(text) for text in _texts(looked_at))
 
 
-def difference(before: Parts, now: Parts) -> list[Change]:
+def difference(before: JsonObject, now: Parts) -> list[Change]:
     """Every value that differs, in the order of the parts.
 
     Args:
@@ -238,7 +236,7 @@ def _grew(change: Change) -> bool:
     return isinstance(before, int | float) and isinstance(now, int | float) and now > before
 
 
-def _compare(path: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]:
+def _compare(path: str, before: Json, now: Json) -> list[tuple[str, Json, Json]]:
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
         for key in sorted({*before, *now}):
@@ -248,12 +246,24 @@ def _compare(path: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]:
     return [] if before == now else [(path, before, now)]
 
 
-def _show(value: Any, limit: int = 120) -> str:
+def _show(value: Json, limit: int = 120) -> str:
     text = value if value == _MISSING else json.dumps(value, sort_keys=True, ensure_ascii=False)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _texts(value: Any) -> list[str]:
+def _replaced(tree: Json, path: Sequence[str | int], value: str) -> Json:
+    """The tree with another value at a path that exists in it."""
+    if not path:
+        return value
+    first, *rest = path
+    if isinstance(tree, dict) and isinstance(first, str):
+        tree |= {first: _replaced(tree[first], rest, value)}
+    elif isinstance(tree, list) and isinstance(first, int):
+        tree[first] = _replaced(tree[first], rest, value)
+    return tree
+
+
+def _texts(value: Json) -> list[str]:
     if isinstance(value, dict):
         return [t for v in value.values() for t in _texts(v)]
     if isinstance(value, list):

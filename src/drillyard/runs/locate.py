@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from drillyard.errors import ConfigError, NotFound
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 DEFAULT_STORE = "./drillyard-runs"
 _EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
 """Which extra brings the packages for a scheme of stores."""
+
+
+@runtime_checkable
+class OwnsStore(Protocol):
+    """A backend that has a store of its own, because its machines cannot reach a local folder."""
+
+    @property
+    def store_url(self) -> str:
+        """URL of that store."""
 
 
 def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:

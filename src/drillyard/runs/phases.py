@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import Stopped
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox
@@ -56,13 +56,39 @@ class StopSignal:
             raise Stopped(self.reason)
 
 
-Progress = Callable[..., None]
-"""``progress(step=…, total=…, episodes=…, episode_return=…, checkpoint_step=…, message=…,
-time_left_s=…)``:
-cheap, keeps the last values; the heartbeat thread writes them to the board once a second."""
+class ProgressUpdate(TypedDict, total=False):
+    """What a work reports about its progress. A value that is left out, or None, stays as it was.
+
+    Attributes:
+        step: Steps done.
+        total: Steps to do.
+        episodes: Finished episodes.
+        episode_return: Mean return of the last episodes.
+        checkpoint_step: Step of the newest checkpoint.
+        message: One line for people.
+        time_left_s: Seconds until a time limit of the work.
+    """
+
+    step: int
+    total: int
+    episodes: int
+    episode_return: float | None
+    checkpoint_step: int | None
+    message: str
+    time_left_s: float | None
 
 
-def _no_progress(**_: Any) -> None:
+class Progress(Protocol):
+    """Reports progress. A call is cheap: it only keeps the values.
+
+    The heartbeat thread writes the last values to the board once a second.
+    """
+
+    def __call__(self, **values: Unpack[ProgressUpdate]) -> None:
+        """Keep the given values."""
+
+
+def _no_progress(**_: Unpack[ProgressUpdate]) -> None:
     return None
 
 
@@ -115,7 +141,7 @@ class PhaseOutcome:
 
     status: Status = Status.SUCCEEDED
     files: Manifest = field(default_factory=Manifest)
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: JsonObject = field(default_factory=dict)
     """Small JSON. ``train``: ``steps``, ``episodes``, ``wall_s``, ``steps_per_s`` (this attempt),
     ``parameters`` (as the built model really has them), ``resumes``. ``evaluate``: see
     ``drillyard.workloads.evaluate_phase``. ``store``: ``targets``."""
@@ -144,7 +170,7 @@ class Workload(Protocol):
     def preload(self, spec: ExperimentSpec) -> list[str]:
         """Modules that a warm worker imports before its first ticket."""
 
-    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
         """Choices to freeze into ``run.json`` when the run is first posted."""
 
     def train(self, context: RunContext) -> PhaseOutcome:

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id, ticket_id
@@ -78,8 +79,8 @@ class Trial:
 
     number: int
     seeds: tuple[int, ...]
-    assignment: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    assignment: Mapping[str, Json] = field(default_factory=dict)
+    parts: Mapping[str, Json] = field(default_factory=dict)
     lineage: Lineage | None = None
 
 
@@ -164,7 +165,7 @@ def plan(
         spec=loaded.spec.model_dump(mode="json", by_alias=True),
         provenance=dict(loaded.provenance),
         identity=identity.identity(parts),
-        identity_parts=parts,
+        identity_parts={**parts},
         code=bundle.sha256 if bundle else None,
         versions=versions(),
         git_commit=commit,
@@ -272,7 +273,8 @@ def open_workload(spec: ExperimentSpec) -> Workload:
     Raises:
         PluginError: No such workload.
     """
-    return cast(Workload, load("workloads", spec.workload)())
+    workload: Workload = load("workloads", spec.workload)()
+    return workload
 
 
 def on_path(folder: Path) -> None:

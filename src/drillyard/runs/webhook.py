@@ -13,7 +13,8 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from http.client import HTTPMessage
+from typing import IO
 
 from tenacity import (
     Retrying,
@@ -24,6 +25,7 @@ from tenacity import (
 )
 
 from drillyard.backend.settings.references import reveal
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import sha256_hex
@@ -61,7 +63,15 @@ class Notification(Record):
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """An address that was allowed must not lead to one that is not."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
         return None
 
 
@@ -99,7 +109,7 @@ def keep(mailbox: Mailbox, url: str | None, clock: Clock = SYSTEM) -> None:
         mailbox.write(PATH, Address(url=url, written_at=clock.now()))
 
 
-def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> dict[str, Any] | None:
+def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> JsonObject | None:
     """What is told of an experiment; None while it is not over.
 
     Its ``state`` is ``done``, ``failed``, ``cancelled``, or ``waiting`` where trials remain that
@@ -165,7 +175,7 @@ def _more_to_choose(mailbox: Mailbox, posted: int) -> bool:
     return listed is None or posted < listed
 
 
-def _post(url: str, document: Mapping[str, Any]) -> None:
+def _post(url: str, document: JsonObject) -> None:
     request = urllib.request.Request(
         url,
         data=json.dumps(document).encode(),

@@ -8,6 +8,7 @@ from drillyard.errors import RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Cause, Status
+from drillyard.mailbox.summaries import TrainSummary
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.spec.study import ObjectiveSpec
 from drillyard.studies.objectives import aggregate, of_run
@@ -50,8 +51,8 @@ def judged(
         if trained is not None:
             starts.append(trained.started_at)
             ends.append(trained.ended_at)
-            steps += int(trained.summary.get("steps") or 0)
-            steps -= int(trained.summary.get("inherited_steps") or 0)
+            summary = TrainSummary.of(trained)
+            steps += (summary.steps or 0) - (summary.inherited_steps or 0)
         if mailbox.accepted(run, Phase.EVALUATE) is None:
             continue
         try:

@@ -22,6 +22,7 @@ import pytest
 
 from drillyard.agents.base import LoadedPolicy, load_policy
 from drillyard.agents.spaces import space_from_json
+from drillyard.documents.json_types import as_integer, as_number, as_object
 from drillyard.errors import Stopped, UserError
 from drillyard.findings import Severity
 from drillyard.mailbox.records import Phase
@@ -76,7 +77,8 @@ class LearnerSuite:
         assert {"learner.json", "spaces.json", POLICY} <= set(files)
         assert not [n for n in files if n.endswith((".pkl", ".pickle", ".joblib"))]
         assert spec.train is not None and spec.train.steps is not None
-        assert outcome.summary["steps"] >= spec.train.steps
+        steps = as_integer(outcome.summary["steps"])
+        assert steps is not None and steps >= spec.train.steps
         assert len(json.dumps(outcome.summary, allow_nan=False)) < 1 << 20
 
     def test_the_policy_is_rebuilt_from_its_files(self, trained: Trained) -> None:
@@ -117,8 +119,11 @@ class LearnerSuite:
     def test_evaluation_measures_the_policy(self, trained: Trained) -> None:
         """The evaluate phase reads what the training left."""
         run, _, _ = trained
-        agent = run.phase(Phase.EVALUATE).summary["policies"]["agent"]
-        assert math.isfinite(agent["mean_return"]) and agent["n_episodes"] > 0
+        policies = as_object(run.phase(Phase.EVALUATE).summary["policies"])
+        agent = as_object(policies["agent"])
+        mean_return, episodes = as_number(agent["mean_return"]), as_integer(agent["n_episodes"])
+        assert mean_return is not None and math.isfinite(mean_return)
+        assert episodes is not None and episodes > 0
 
     def test_a_stop_is_heard_at_once(self, tmp_path: Path, spec: ExperimentSpec) -> None:
         """The first look at ``context.stop`` ends it."""

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from drillyard.documents.json_types import as_list, as_object
 from drillyard.errors import CorruptObject, DrillyardError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file
 from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, ExperimentRecord, Phase, RunRecord
+from drillyard.mailbox.summaries import TrainSummary
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.redaction import redact_tree
@@ -202,8 +204,8 @@ class MlflowMirror:
 
     def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
         """The best policy into the registry, once every run is finished, where that was asked."""
-        name = (record.spec.get("tracking") or {}).get("register_as")
-        if name is None or word != "FINISHED" or self._register_best is None:
+        name = as_object(record.spec.get("tracking")).get("register_as")
+        if not isinstance(name, str) or word != "FINISHED" or self._register_best is None:
             return
         mine = self._remote.known(PARENT)
         if mine.note is not None and not (trust and mine.note.registered):
@@ -288,7 +290,7 @@ class MlflowMirror:
             sent_points = 0
         ends: list[Point] = params_and_tags.train_points(trained) if trained else []
         if evaluated is not None:
-            step = int(trained.summary.get("steps") or 0) if trained else 0
+            step = TrainSummary.of(trained).steps or 0
             ends += params_and_tags.evaluation_points(evaluated, step)
         sent_points += server.send_points(remote, not_sent(ends, remote.floors))
         sent.points += sent_points
@@ -336,7 +338,7 @@ class MlflowMirror:
             place = f"{self._mailbox.store.url}/{self._mailbox.key(f'runs/{stored.run}/')}"
             self._remote.server.send_tags(remote, {"drillyard.results": place})
             return note  # it keeps no files of ours: they are where the tag says
-        if any(t.get("url") == "mlflow" for t in record.spec.get("store", [])):
+        if any(as_object(t).get("url") == "mlflow" for t in as_list(record.spec.get("store"))):
             return note  # the store phase has written the user's choice of files, and verified it
         artifacts, large = dict(note.artifacts), []
         with tempfile.TemporaryDirectory(prefix="drillyard-mirror-") as folder:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drillyard.mailbox.records import Accepted, ExperimentRecord, RunRecord, TrialRecord
+from drillyard.mailbox.summaries import TrainSummary, metric_values, policy_scores
 from drillyard.spec.binding import bound_tree
 from drillyard.system.redaction import MASK, is_secret_key, redact
 from drillyard.tracking.points import Point, numbers, safe_name
@@ -93,7 +94,7 @@ def run_params(
     params.update(seed=str(run.seed), trial=str(run.trial), threads=str(run.threads))
     if run.device != "auto":  # else it is told once it was measured: nothing here can change
         params["device"] = run.device
-    built = {} if trained is None else trained.summary.get("parameters") or {}
+    built = TrainSummary.of(trained).parameters
     for name, value in flat(built) if built else ():
         params.setdefault(name, value)
     return params
@@ -156,22 +157,20 @@ def train_points(trained: Accepted) -> list[Point]:
     """The end values of training, at its last step."""
     # Metrics are the evaluation's, and are told once.
     summary = {k: v for k, v in trained.summary.items() if k not in ("parameters", "metrics")}
-    step, stamp = int(summary.get("steps") or 0), round(trained.ended_at * 1000)
+    step, stamp = TrainSummary.of(trained).steps or 0, round(trained.ended_at * 1000)
     return [Point(safe_name(f"run/{k}"), v, stamp, step) for k, v in numbers(summary)]
 
 
 def evaluation_points(evaluated: Accepted, step: int) -> list[Point]:
     """The final evaluation of every policy, and metrics, at the last training step."""
     stamp = round(evaluated.ended_at * 1000)
-    metrics = evaluated.summary.get("metrics")
     measured = [
         Point(safe_name(f"evaluate/{name}"), value, stamp, step)
-        for name, value in numbers(metrics if isinstance(metrics, Mapping) else {})
+        for name, value in numbers(metric_values(evaluated))
     ]
     return measured + [
         Point(safe_name(f"evaluate/{policy}/{name}"), value, stamp, step)
-        for policy, scores in (evaluated.summary.get("policies") or {}).items()
-        if isinstance(scores, Mapping)
+        for policy, scores in policy_scores(evaluated).items()
         for name, value in numbers(_with_interval(scores))
     ]
 
@@ -190,10 +189,10 @@ def parent_points(evaluated: Iterable[Accepted]) -> list[Point]:
     stamp, seeds = 0, 0
     for accepted in evaluated:
         seeds, stamp = seeds + 1, max(stamp, round(accepted.ended_at * 1000))
-        for name, value in numbers(accepted.summary.get("metrics") or {}):
+        for name, value in numbers(metric_values(accepted)):
             values.setdefault(f"evaluate/{name}", []).append(value)
-        for policy, scores in (accepted.summary.get("policies") or {}).items():
-            mean = scores.get("mean_return") if isinstance(scores, Mapping) else None
+        for policy, scores in policy_scores(accepted).items():
+            mean = scores.get("mean_return")
             if isinstance(mean, int | float):
                 values.setdefault(f"evaluate/{policy}/mean_return", []).append(float(mean))
     return [

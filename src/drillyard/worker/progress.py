@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Literal, Unpack, get_args
 
 from drillyard.mailbox.records import Board, Claim, TicketRecord
 from drillyard.mailbox.status import Status
+from drillyard.runs.phases import ProgressUpdate
 from drillyard.system.clock import Clock
 
 _WINDOW_S = 30.0
-_KNOWN = (
-    "step",
-    "total",
-    "episodes",
-    "episode_return",
-    "checkpoint_step",
-    "message",
-    "time_left_s",
-)
+_Name = Literal[
+    "step", "total", "episodes", "episode_return", "checkpoint_step", "message", "time_left_s"
+]
+_KNOWN: tuple[_Name, ...] = get_args(_Name)
 
 
 class ProgressKeeper:
@@ -36,21 +32,19 @@ class ProgressKeeper:
         self._claim = claim
         self._clock = clock
         self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
+        self._values = ProgressUpdate()
         self._beat = 0
         self.words = 0
         """How often something was told."""
         self._points: deque[tuple[float, int]] = deque()
 
-    def __call__(self, **values: Any) -> None:
+    def __call__(self, **values: Unpack[ProgressUpdate]) -> None:
         """Keep the given values; unknown names are ignored, None keeps what was there."""
         with self._lock:
             self.words += 1
-            self._values.update(
-                (name, value)
-                for name, value in values.items()
-                if name in _KNOWN and value is not None
-            )
+            for name in _KNOWN:
+                if values.get(name) is not None:
+                    self._values[name] = values[name]
 
     @property
     def step(self) -> int:
@@ -61,7 +55,7 @@ class ProgressKeeper:
         """The next board record."""
         now = self._clock.monotonic()
         with self._lock:
-            values = dict(self._values)
+            values = self._values.copy()
             self._beat += 1
             beat = self._beat
         step, total = int(values.get("step", 0)), int(values.get("total", 0))
@@ -101,7 +95,7 @@ class ProgressKeeper:
         return (step - first_step) / (now - first_time)
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: float | None) -> float | None:
     if value is None:
         return None
     number = float(value)

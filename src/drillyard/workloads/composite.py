@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from drillyard.documents.json_types import as_object
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -245,12 +246,12 @@ def as_experiment(spec: ExperimentSpec, child: ChildSpec) -> ExperimentSpec:
 
 
 def _parts(context: RunContext) -> Iterator[Part]:
-    choices = context.run.choices.get("children") or {}
+    choices = as_object(context.run.choices.get("children"))
     for child in context.spec.children:
         run = context.run.model_copy(
             update={
                 "parameters": child_parameters(context.run.parameters, child),
-                "choices": choices.get(child.name) or {},
+                "choices": as_object(choices.get(child.name)),
             }
         )
         name = f"{context.child}/{child.name}" if context.child else child.name
@@ -261,7 +262,8 @@ def _parts(context: RunContext) -> Iterator[Part]:
 
 
 def _workload(child: ChildSpec) -> Workload:
-    return cast(Workload, load("workloads", child.workload)())
+    workload: Workload = load("workloads", child.workload)()
+    return workload
 
 
 def _of_policy(summary: dict[str, Any]) -> dict[str, float]:

@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.json_types import as_number
 from drillyard.errors import CorruptObject, Stopped
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Manifest, Phase
+from drillyard.mailbox.summaries import metric_values
 from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import space
@@ -91,7 +93,7 @@ class MockWorkload:
             files=Manifest(files=save_metrics(context, metrics, {})),
             summary={
                 "wall_s": time.monotonic() - began,
-                "metrics": metrics,
+                "metrics": {**metrics},
                 "parameters": dict(context.run.parameters),
             },
         )
@@ -137,9 +139,13 @@ def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
     trained = context.mailbox.accepted(before, Phase.TRAIN)
     if trained is None:
         raise CorruptObject(f"{context.run.run} goes on from {before}, whose result is missing")
-    reached = float(trained.summary["metrics"][mock.metrics[0]])
+    inherited = as_number(metric_values(trained).get(mock.metrics[0]))
+    if inherited is None:
+        raise CorruptObject(f"{before} has no metric {mock.metrics[0]!r} to continue from")
     trial = context.mailbox.trial(context.run.trial)
-    return reached if trial is not None and trial.of is not None else (reached + found) / 2
+    if trial is not None and trial.of is not None:
+        return inherited
+    return (inherited + found) / 2
 
 
 def _named(context: RunContext, mock: MockSpec) -> list[str]:

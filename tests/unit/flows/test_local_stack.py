@@ -53,7 +53,9 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(house: LocalStack) 
     assert shown.strip() == f"drillyard:{first['prefect']}"
 
 
-def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(house: LocalStack) -> None:
+def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(
+    house: LocalStack,
+) -> None:
     house.mail("mailto://me:hidden@mail.example.org")
     for member in members(house, {**PORTS, "relay": 4201}, "/runs"):
         line = " ".join(member.command)

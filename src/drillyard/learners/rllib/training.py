@@ -21,6 +21,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.tune.registry import register_env
 
 from drillyard.agents.packing import pack, unpack
+from drillyard.documents.json_types import as_integer
 from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.best import Best
@@ -310,11 +311,11 @@ class _Training:
                 "silent_layers": [],
                 "checkpoint_every": self._plan.checkpoint_every,
                 "ended_by": ended_by,
-                "parameters": described(self._algo, self._args),
-                "machines": self._machines,
+                "parameters": {**described(self._algo, self._args)},
+                "machines": {**self._machines},
                 "best": self.best.to_json(),
                 "exactness": EXACTNESS,
-                **({"top": self.top.to_json()} if self.top.kept else {}),
+                **({"top": [*self.top.to_json()]} if self.top.kept else {}),
             },
         )
 
@@ -346,7 +347,7 @@ def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
 def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines: int) -> Any:
     spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
-    copies = int(context.run.choices.get("n_envs", 1))
+    copies = as_integer(context.run.choices.get("n_envs")) or 1
     world = World(spec.simulator, context.run.seed, copies, list(sys.path), context.run.streams)
     register_env("drillyard", world)
     rest = {n: v for n, v in args.items() if n not in NETWORK and n not in WORKERS}

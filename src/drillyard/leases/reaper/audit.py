@@ -7,8 +7,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox.driver_lock import host
 from drillyard.system.clock import SYSTEM, Clock
@@ -27,7 +27,7 @@ class Audit:
         self.path = path or local_home() / "audit.jsonl"
         self._clock = clock
 
-    def write(self, action: str, lease: str, **more: Any) -> None:
+    def write(self, action: str, lease: str, **more: Json) -> None:
         """Append a line.
 
         Args:
@@ -60,7 +60,7 @@ class Audit:
                 hint="DRILLYARD_HOME moves it",
             ) from error
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[JsonObject]:
         """Every line; a torn one is left out."""
         try:
             text = self.path.read_text("utf-8")

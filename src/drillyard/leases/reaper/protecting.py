@@ -57,7 +57,7 @@ def protect(
         backend.protect(known, until)
         where.append("machines")
     Audit(clock=clock).write(
-        "protected" if until else "unprotected", lease, until=until, where=where
+        "protected" if until else "unprotected", lease, until=until, where=[*where]
     )
     return where
 

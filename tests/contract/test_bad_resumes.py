@@ -146,7 +146,7 @@ CASES: list[tuple[int, str, Spoilt, list[str]]] = [
         71,
         "tensors.safetensors",
         lambda p: (newest(p) / "tensors.safetensors").read_bytes()[:-9],
-        ["is no safetensors file", "ends at byte"],
+        ["is not a safetensors file", "ends at byte"],
     ),
     (
         71,
@@ -154,8 +154,8 @@ CASES: list[tuple[int, str, Spoilt, list[str]]] = [
         lambda _: b"<!DOCTYPE html><html>log in</html>",
         ["it is an HTML page"],
     ),
-    (71, "arrays.npz", lambda _: b"not a zip", ["is no .npz", "not a zip"]),
-    (71, "state.json", lambda _: b"{", ["is no JSON"]),
+    (71, "arrays.npz", lambda _: b"not a zip", ["is not an .npz file", "not a zip"]),
+    (71, "state.json", lambda _: b"{", ["is not JSON"]),
     (72, "tensors.safetensors", lambda _: b"\x80\x04\x95evil", ["holds a pickle"]),
     (72, "arrays.npz", lambda _: objects(), ["a00000.npy holds Python objects"]),
     (

@@ -1,7 +1,7 @@
-"""The folder through which driver and workers talk: local disk, a bucket, a container.
+"""The folder through which driver and workers communicate: a local disk or a bucket.
 
-``store`` is the port (five verbs over keys and bytes), ``file`` and ``memory`` are two of its
-implementations, ``records`` says what is written, ``mailbox`` where.
+``store`` is the port (keys and bytes), ``file`` and ``memory`` are two of its implementations.
+``records`` defines what is written, ``mailbox`` defines where.
 """
 
 from drillyard.mailbox.mailbox import Mailbox

@@ -1,4 +1,4 @@
-"""Whether a store keeps what a mailbox asks of it, found out by doing it once."""
+"""Checks that a store can do what a mailbox needs, by doing it once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from drillyard.mailbox.store import ObjectMissing, Store
 def sing(store: Store) -> None:
     """Write an object that was not there, read it back, and delete it again.
 
-    Rights that a provider grants on paper say nothing of a retention policy, of keys that it
-    cannot use, or of a network in between. What is left behind when deleting fails is one object
-    of a few bytes, ``canary-…``.
+    Permissions alone do not show a retention policy, an encryption key that cannot be used, or a
+    broken network. If the deletion fails, an object of a few bytes named ``canary-…`` remains.
 
     Args:
-        store: Any.
+        store: The store to check.
 
     Raises:
-        StoreUnavailable: One of the three is refused; which one, and why.
-        CorruptObject: What was read is not what was written.
+        StoreUnavailable: One of the three operations failed; the message says which one and why.
+        CorruptObject: The bytes that were read differ from the bytes that were written.
     """
     key, data = f"canary-{secrets.token_hex(6)}", secrets.token_bytes(16)
     step = "written to"
     try:
         if not store.put_if_absent(key, data):
-            raise CorruptObject(f"store {store.url}: {key} was there before it was written")
+            raise CorruptObject(f"store {store.url}: {key} existed before it was written")
         step = "read"
         if store.get(key) != data:
-            raise CorruptObject(f"store {store.url}: what is read is not what was written")
+            raise CorruptObject(f"store {store.url}: the bytes read differ from the bytes written")
         step = "cleaned up"
         store.delete(key)
     except StoreUnavailable as error:
@@ -37,4 +36,4 @@ def sing(store: Store) -> None:
             f"the store cannot be {step}: {error.message}", hint=error.hint
         ) from error
     except ObjectMissing:
-        raise CorruptObject(f"store {store.url}: what was written is not there") from None
+        raise CorruptObject(f"store {store.url}: the object that was written is missing") from None

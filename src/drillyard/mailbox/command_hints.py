@@ -1,4 +1,4 @@
-"""Commands as hints quote them: literal, so that they work when they are pasted into a shell."""
+"""Commands for hints, complete, so that they work when you paste them into a shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(verb: str, mailbox: Mailbox, run: str | None = None) -> str:
 
 
 def bare(verb: str, mailbox: Mailbox, run: str | None = None) -> str:
-    """A command as it is pasted; with ``--store`` where it is needed.
+    """A command to paste into a shell, with ``--store`` where it is needed.
 
     Args:
         verb: ``logs``, ``status``, ``resume`` …
@@ -34,7 +34,7 @@ def bare(verb: str, mailbox: Mailbox, run: str | None = None) -> str:
 
 
 def _found_without(url: str) -> bool:
-    """True for the store that a command takes when none is named."""
+    """True for the store that a command uses without ``--store``."""
     usual = os.environ.get("DRILLYARD_STORE") or DEFAULT_STORE
     if url == usual:
         return True

@@ -9,21 +9,22 @@ from pathlib import Path
 from drillyard.mailbox.temporary_files import beside
 
 AGAIN_S = 60.0
-"""How long a measured difference is believed."""
+"""Seconds after which the difference is measured again."""
 _JUMP_S = 1.0
 _SAME_S = 0.05
-"""The kernel stamps files by a coarse clock; less than this is no difference."""
+"""The kernel stamps files with a coarse clock, so smaller differences are ignored."""
 
 
 class DiskClock:
-    """Tells the time by which ages of files in a folder are right.
+    """The clock to compare the times of files in a folder with.
 
-    On a disk of this machine it is this machine's clock. A server of NFS or SMB stamps what is
-    written by its own, which may be minutes away. So a file is written and its time looked at,
-    once a minute, and at once when this machine's own clock was set.
+    A local disk uses the clock of this machine. A server of NFS or SMB stamps files with its own
+    clock, which may differ by minutes. So the difference is measured with a new file, once a
+    minute and whenever the clock of this machine was set.
 
     Args:
-        folder: Where; while it is not there, or cannot be written, this machine's clock counts.
+        folder: Folder of the files. If it is missing or read-only, the clock of this machine is
+            used.
     """
 
     def __init__(self, folder: Path) -> None:

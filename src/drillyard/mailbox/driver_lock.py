@@ -1,8 +1,8 @@
 """Who drives an experiment: one living driver, by put-if-absent and a heartbeat.
 
 ``driver/<n>.json`` is created by exactly one of several drivers that start at once, and rewritten
-as its heartbeat. The driver with the highest number drives; one that was thought dead and wakes up
-sees a higher number and stops without touching anything.
+as its heartbeat. The driver with the highest number drives. A driver that was believed dead and
+continues sees a higher number, and stops without changing anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drillyard.system.machine_identity import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId
 
 STALE_S = 30.0
-"""A driver that wrote nothing for so long, by the store's clock, is dead."""
+"""A driver without a heartbeat for this long, by the store's clock, is dead."""
 _HELD: set[str] = set()
 """Tokens of the locks that this process holds."""
 MACHINE = "DRILLYARD_MACHINE"
@@ -61,7 +61,7 @@ class DriverLock:
         """
         me = ProcessId.current()
         while True:
-            # The number follows the one that was looked at: who was faster in between has it.
+            # If another driver was faster, it has this number already, and the loop starts again.
             number = self.check_free() + 1
             now = self._clock.now()
             record = DriverRecord(
@@ -98,7 +98,7 @@ class DriverLock:
         other = self._mailbox.driver()
         if other is not None and living(self._mailbox, other):
             raise AlreadyDriven(
-                f"experiment {self._mailbox.experiment!r} is driven already, by process "
+                f"experiment {self._mailbox.experiment!r} already has a driver: process "
                 f"{other.pid} on {other.host}",
                 hint=f"watch it ({command('status', self._mailbox)}), stop it "
                 f"({command('cancel', self._mailbox)}), or choose another name: "
@@ -128,11 +128,11 @@ class DriverLock:
         if newest > self.number:
             raise Superseded(
                 f"driver {newest} took over experiment {self._mailbox.experiment!r}",
-                hint="this command stops here; the other one goes on",
+                hint="this command stops here; the other driver continues",
             )
 
     def release(self, outcome: str) -> None:
-        """Say that this driver has ended; safe to call again."""
+        """Record that this driver has ended; safe to call again."""
         if self._record is None or self._record.ended_at is not None:
             return
         _HELD.discard(self._record.token)  # first: the store may be away
@@ -146,8 +146,8 @@ def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:
     """Whether the process that wrote a record is alive, as far as this process can tell.
 
     Returns:
-        None where its pid means nothing here: another host, another boot, another pid namespace,
-        or a record that does not say. Only the heartbeat tells then.
+        None if its pid cannot be checked here: another host, another boot, another pid namespace,
+        or a record without these fields. Then only the heartbeat shows whether it is alive.
     """
     here = boot_id(), pid_namespace()
     known = None not in here and (record.boot_id, record.pid_namespace) == here
@@ -157,7 +157,7 @@ def process_alive(record: DriverRecord | WorkerRecord) -> bool | None:
 
 
 def living(mailbox: Mailbox, record: DriverRecord) -> bool:
-    """Is a driver alive?
+    """Whether a driver is alive.
 
     Args:
         mailbox: The experiment.
@@ -175,6 +175,6 @@ def living(mailbox: Mailbox, record: DriverRecord) -> bool:
 
 
 def driven(mailbox: Mailbox) -> bool:
-    """True while a driver of an experiment lives; only the newest one counts."""
+    """True while the newest driver of an experiment is alive."""
     newest = mailbox.driver()
     return newest is not None and living(mailbox, newest)

@@ -12,7 +12,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Folder:
-    """An experiment's part of a store, whatever lies in it.
+    """The folder of an experiment in a store, as records.
 
     Args:
         store: The place.

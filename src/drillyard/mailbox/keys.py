@@ -1,4 +1,4 @@
-"""What a key may look like, checked once for all stores."""
+"""Which keys are allowed, in every store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_KEY_BYTES = 1000
 
 
 def check_key(key: str) -> str:
-    """A key that every store can hold and no store can be escaped by.
+    """Returns the key if every store can hold it and it stays inside the store.
 
     Raises:
         UserError: Empty, too long, absolute, ``..``, or characters outside the allowed set.

@@ -1,7 +1,7 @@
-"""Where everything is: the typed face of an experiment's folder in a store.
+"""The records of an experiment in a store, and their keys.
 
-The only module that spells keys. Laws (design): one writer an object; put-if-absent is the only
-lock; a worker writes only under its own attempt and accepts only after re-reading its claim.
+Rules: each object has one writer; put-if-absent is the only lock; a worker writes only under its
+own attempt, and accepts a result only after it has read its claim again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
 TrialCache = dict[str, tuple[ObjectInfo, TrialRecord | TrialOutcome | MoreSeeds]]
 """What ``Mailbox.trials`` has read, by key."""
 WorkerCache = dict[str, tuple[ObjectInfo, WorkerRecord]]
-"""What ``Mailbox.workers`` has read, by key: the newest listing's words, and the record."""
+"""What ``Mailbox.workers`` has read, by key: the entry of the newest listing, and the record."""
 _DRIVER = re.compile(r"/driver/(?P<number>\d+)\.json\Z")
 _CLAIM = re.compile(r"(?P<ticket>[^/]+)\.(?P<attempt>\d+)(?P<ended>\.ended)?\.json\Z")
 
@@ -65,7 +65,7 @@ def ticket_id(run: str, phase: Phase) -> str:
 
 
 def new_token() -> str:
-    """A random word that tells one claimer from another."""
+    """A random text that distinguishes one claimer from another."""
     return secrets.token_hex(8)
 
 
@@ -93,7 +93,7 @@ class Mailbox(Folder):
         """``experiment.json``.
 
         Raises:
-            NotFound: Nothing of that name is in the store.
+            NotFound: The store has no experiment of this name.
         """
         record = self.read("experiment.json", ExperimentRecord)
         if record is None:
@@ -124,10 +124,10 @@ class Mailbox(Folder):
     def trials(
         self, cache: TrialCache | None = None
     ) -> tuple[list[TrialRecord], dict[int, TrialOutcome], dict[int, MoreSeeds]]:
-        """What was chosen, in order, how it ended, and seeds that were added; by number.
+        """The trials in order, their outcomes, and the seeds that were added; by number.
 
         Args:
-            cache: Kept by the caller between looks, so that one reads only what has changed.
+            cache: Kept by the caller between calls, so that a call reads only what has changed.
         """
         cache = {} if cache is None else cache
         chosen: list[TrialRecord] = []
@@ -158,25 +158,25 @@ class Mailbox(Folder):
         return self.create(f"trials/{trial_id(trial.number)}.json", trial)
 
     def add_seeds(self, trial: int, more: MoreSeeds) -> None:
-        """Say which seeds a trial has besides those that it began with."""
+        """Write the seeds that were added to a trial."""
         self.write(f"trials/{trial_id(trial)}.more.json", more)
 
     def end_trial(self, outcome: TrialOutcome) -> None:
-        """Say how a trial ended."""
+        """Write how a trial ended."""
         self.write(f"trials/{trial_id(outcome.number)}.outcome.json", outcome)
 
     def study_state(self) -> StudyState | None:
-        """How far the study is; None where there is none."""
+        """The progress of the study; None without a study."""
         return self.read("study.json", StudyState)
 
     def write_study_state(self, state: StudyState) -> None:
-        """Say how far the study is."""
+        """Write the progress of the study."""
         self.write("study.json", state)
 
     # -- tickets ------------------------------------------------------------------------------
 
     def post(self, ticket: TicketRecord) -> bool:
-        """Post a ticket; False when it is there already."""
+        """Post a ticket; False if it exists already."""
         return self.create(f"queue/{ticket.ticket}.json", ticket)
 
     def tickets(self) -> list[TicketRecord]:
@@ -208,20 +208,20 @@ class Mailbox(Folder):
         return self.create(f"claims/{claim.ticket}.{claim.attempt}.json", claim)
 
     def stamp(self, folder: str) -> str | None:
-        """See ``store.stamp``; of ``claims/``, ``queue/`` or ``board/``."""
+        """See ``store.stamp``, for ``claims/``, ``queue/`` or ``board/``."""
         return stamp(self.store, self.key(folder))
 
     def claim_keys(self, named: str = "") -> Iterator[str]:
         """One listing: the key of every claim and ending, for ``claim_of``.
 
         Args:
-            named: Only those of tickets that begin so.
+            named: Prefix of the tickets.
         """
         return keys(self.store, self.key(f"claims/{named}"))
 
     @staticmethod
     def claim_of(key: str) -> tuple[str, int, bool] | None:
-        """(ticket, attempt, ended) of the key of a claim or ending; None of another object's."""
+        """(ticket, attempt, ended) of the key of a claim or ending; None for other keys."""
         match = _CLAIM.match(key.rsplit("/", 1)[-1])
         return (match["ticket"], int(match["attempt"]), bool(match["ended"])) if match else None
 
@@ -234,7 +234,7 @@ class Mailbox(Folder):
         return self.read(f"claims/{ticket}.{attempt}.json", Claim)
 
     def end(self, ending: Ending) -> bool:
-        """Say how an attempt ended; False when someone said so before."""
+        """Write how an attempt ended; False if its ending was written before."""
         return self.create(f"claims/{ending.ticket}.{ending.attempt}.ended.json", ending)
 
     def ending(self, ticket: str, attempt: int) -> Ending | None:
@@ -242,7 +242,7 @@ class Mailbox(Folder):
         return self.read(f"claims/{ticket}.{attempt}.ended.json", Ending)
 
     def reopened(self) -> Reopened:
-        """Endings that the user's repeated command has forgiven."""
+        """Endings that no longer count, because the user repeated the command."""
         return self.read("control/reopened.json", Reopened) or Reopened()
 
     def cancelled(self) -> Cancel | None:
@@ -259,15 +259,15 @@ class Mailbox(Folder):
         """Make a result the one that readers follow.
 
         Args:
-            claim: Under which the work was done; read again here, so that a superseded worker
-                spoils nothing.
+            claim: The claim of the work. It is read again here, so that a superseded worker
+                overwrites nothing.
             accepted: What to accept.
 
         Returns:
-            True when it is ours (also when called twice).
+            True if this result is the accepted one (also in a second call).
 
         Raises:
-            Superseded: The claim is no longer ours, or was buried.
+            Superseded: The claim belongs to another worker, or was closed as lost.
         """
         self.must_own(claim)
         return self.create(f"runs/{accepted.run}/{accepted.phase.value}.accepted.json", accepted)
@@ -288,7 +288,7 @@ class Mailbox(Folder):
             raise Superseded(f"attempt {claim.attempt} of {claim.ticket} was ended by {ending.by}")
 
     def result(self, run: str, phase: Phase) -> Manifest:
-        """The manifest of what a phase of a run came to, its hash checked.
+        """The manifest of the accepted result of a phase, its hash checked.
 
         Raises:
             NotFound: Nothing is accepted.
@@ -343,7 +343,7 @@ class Mailbox(Folder):
     # -- liveness -----------------------------------------------------------------------------
 
     def board(self, run: str) -> Board | None:
-        """The last words of the process that works on a run."""
+        """The last heartbeat of the process that works on a run."""
         return self.read(f"board/{run}.json", Board)
 
     def age(self, path: str) -> float | None:
@@ -357,7 +357,7 @@ class Mailbox(Folder):
         settled: Container[str] = (),
         named: str = "",
     ) -> list[WorkerRecord]:
-        """Every worker that ever said a word: ``each_worker``, all of them."""
+        """Every worker that ever wrote its record; see ``each_worker``."""
         return list(self.each_worker(cache, settled, named))
 
     def each_worker(
@@ -366,13 +366,13 @@ class Mailbox(Folder):
         settled: Container[str] = (),
         named: str = "",
     ) -> Iterator[WorkerRecord]:
-        """Every worker that ever said a word, read one after the other.
+        """Every worker that ever wrote its record, read one after the other.
 
         Args:
-            cache: Kept by the caller between looks, so that one reads only what has changed.
-            settled: States in which a worker is not read again. A heartbeat changes the record of
-                each of hundreds every few seconds, and says nothing that the listing does not.
-            named: Only those whose ids begin so.
+            cache: Kept by the caller between calls, so that a call reads only what has changed.
+            settled: States in which a worker is not read again. With hundreds of workers, many
+                records change every few seconds, and the listing shows a heartbeat as well.
+            named: Prefix of the ids.
         """
         cache = {} if cache is None else cache
         for info in self.store.list(self.key(f"workers/{named}")):
@@ -383,12 +383,12 @@ class Mailbox(Folder):
             yield record
 
     def driver_numbers(self) -> list[int]:
-        """One listing: the number of everybody who ever drove, in no order."""
+        """One listing: the number of every driver so far, in no order."""
         found = keys(self.store, self.key("driver/"))
         return [int(m["number"]) for key in found if (m := _DRIVER.search(key))]
 
     def driver(self) -> DriverRecord | None:
-        """The newest driver, or None; one listing and one read, however many there were."""
+        """The newest driver, or None; one listing and one read."""
         newest = max(self.driver_numbers(), default=0)
         return self.read(f"driver/{newest}.json", DriverRecord)
 

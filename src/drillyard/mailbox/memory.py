@@ -90,6 +90,6 @@ class MemoryStore:
 
     @classmethod
     def forget(cls, url: str) -> None:
-        """Drop a named place (tests clean up after themselves)."""
+        """Drop the objects of a store (tests clean up with it)."""
         with cls._places_lock:
             cls._places.pop(url, None)

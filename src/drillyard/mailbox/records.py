@@ -1,6 +1,6 @@
 """What is written into the mailbox. Every record is frozen, JSON and carries its schema version.
 
-Readers ignore fields they do not know, so that an older driver can read a newer worker's words.
+Readers ignore unknown fields, so that an older driver can read the records of a newer worker.
 Times are seconds since the epoch, UTC; sizes are bytes; durations end in ``_s``.
 """
 
@@ -61,7 +61,7 @@ class ExperimentRecord(Record):
     spec: JsonObject
     """The resolved experiment, as ``ExperimentSpec.model_dump(mode="json")``."""
     provenance: dict[str, str] = {}
-    """Dotted path of a value -> where it came from, in words."""
+    """Dotted path of a value -> where it came from, as text."""
     identity: str
     """sha256 over what changes results (``drillyard.runs.identity``)."""
     identity_parts: JsonObject = {}
@@ -84,16 +84,16 @@ class ExperimentRecord(Record):
 
 
 class Lineage(Record):
-    """Where a trial stands in a population, and whose training it goes on with."""
+    """The place of a trial in a population, and the trial whose training it continues."""
 
     member: int
-    """Its place among those of its generation, from 1."""
+    """Its place in its generation, from 1."""
     generation: int
     """From 1."""
     parent: int | None = None
-    """The trial whose last checkpoint it begins with, seed by seed; None: it begins anew."""
+    """The trial whose last checkpoint it starts from, seed by seed; None: it starts anew."""
     ends_at: int | None = None
-    """Environment step at which the generation ends; None where the work has no steps."""
+    """Environment step at which the generation ends; None if the work has no steps."""
 
 
 class RunRecord(Record):
@@ -104,27 +104,27 @@ class RunRecord(Record):
     trial: int = 1
     seed: int
     name: str | None = None
-    """What people call it (``run_name``); None: its id."""
+    """Name for people (``run_name``); None: its id."""
     parameters: JsonObject = {}
     """Constants and tunables as this trial has them."""
     threads: int = 1
     device: str = "cpu"
     choices: JsonObject = {}
-    """Every choice that was made by a rule or a measurement, so that a resume repeats it."""
+    """Choices of a rule or a measurement, recorded so that a resume repeats them."""
     parts: JsonObject = {}
-    """Whole parts of the experiment (``simulator``, ``learner`` …) that this trial has instead."""
+    """Parts of the experiment (``simulator``, ``learner`` …) that this trial replaces."""
     lineage: Lineage | None = None
-    """Of a member of a population."""
+    """Its place in a population; None outside one."""
     streams: int = 1
     """Version of the random numbers, as the experiment has it."""
 
 
 class TrialRecord(Record):
-    """``trials/t0001.json``: what was chosen for a trial; frozen, the truth about it."""
+    """``trials/t0001.json``: what was chosen for a trial; never changed."""
 
     number: int
     chooser: str
-    """Who chose: a chooser's name, ``defaults``, or ``confirm`` for the winner's second run."""
+    """A chooser's name, ``defaults``, or ``confirm`` for the winner's second run."""
     assignment: JsonObject = {}
     """Every tunable and its value."""
     parts: JsonObject = {}
@@ -136,12 +136,12 @@ class TrialRecord(Record):
     memory: int | None = None
     """Number of the trial in the sampler's memory."""
     lineage: Lineage | None = None
-    """Of a member of a population."""
+    """Its place in a population; None outside one."""
     chosen_at: float
 
     @property
     def search(self) -> bool:
-        """True where it counts as one of the study's trials."""
+        """True if it counts as one of the study's trials."""
         return self.of is None
 
 
@@ -150,7 +150,7 @@ class MoreSeeds(Record):
 
     seeds: list[int]
     rule: str
-    """Why, in words."""
+    """Why, as text."""
 
 
 class TrialOutcome(Record):
@@ -159,7 +159,7 @@ class TrialOutcome(Record):
     number: int
     status: Status
     values: dict[str, float] = {}
-    """Objective -> value over the seeds; of a pruned trial the last one known."""
+    """Objective -> value over the seeds; for a pruned trial the last known value."""
     by_seed: dict[str, dict[str, float]] = {}
     """Objective -> seed -> value."""
     steps: int = 0
@@ -169,11 +169,11 @@ class TrialOutcome(Record):
     message: str = ""
     cause: Cause | None = None
     pruned_at: int | None = None
-    """Step, or number of seeds, at which it was given up."""
+    """Step, or number of seeds, at which it was pruned."""
 
 
 class StudyState(Record):
-    """``study.json``: how far a study is; rewritten by its driver."""
+    """``study.json``: the progress of a study; rewritten by its driver."""
 
     phase: str = "search"
     """search | confirm | over"""
@@ -185,15 +185,15 @@ class StudyState(Record):
     best: int | None = None
     best_values: dict[str, float] = {}
     front: list[int] = []
-    """Several objectives: trials that no other one beats in all of them."""
+    """With several objectives: trials that no other trial beats in all of them."""
     budgets: dict[str, dict[str, float]] = {}
     """Name -> ``used`` and ``limit``."""
     stopped: str | None = None
-    """Why it stopped before its trials were used up, in words."""
+    """Why it stopped before all of its trials, as text."""
     confirmed: int | None = None
     """The winner's second run."""
     seeds_rule: str | None = None
-    """``seeds: auto``: whether the two best are told apart, and by which rule."""
+    """With ``seeds: auto``: whether the two best trials differ, and by which rule."""
 
 
 class TicketRecord(Record):
@@ -205,7 +205,7 @@ class TicketRecord(Record):
     after: list[str] = []
     """Tickets that must have succeeded before this one is claimed."""
     environment: str = "default"
-    """Interpreter and extra that the ticket needs; workers take only what they have."""
+    """Interpreter and extra that the ticket needs; workers claim only what they can run."""
     order: int = 0
     """Position in the queue: lower is taken first."""
     posted_at: float
@@ -218,12 +218,12 @@ class Claim(Record):
     attempt: int
     worker: str
     token: str
-    """Random, so that a claimer whose answer was lost knows its own claim."""
+    """Random, so that a worker recognizes its own claim after a lost answer."""
     claimed_at: float
 
 
 class Ending(Record):
-    """``claims/<ticket>.<attempt>.ended.json``: put-if-absent by the worker, or who buries it."""
+    """``claims/<ticket>.<attempt>.ended.json``: put-if-absent by the worker, or closed as lost."""
 
     ticket: str
     attempt: int
@@ -264,7 +264,7 @@ class Accepted(Record):
     """Key of the manifest, relative to the experiment's folder."""
     manifest_sha256: str
     summary: JsonObject = {}
-    """Small JSON: numbers and names that tables show."""
+    """Small JSON: numbers and names for tables. ``mailbox.summaries`` reads it with types."""
     started_at: float
     ended_at: float
 
@@ -295,7 +295,7 @@ WORKER_STATES = ("starting", "ready", "failed", "leaving")
 
 
 class WorkerRecord(Record):
-    """``workers/<id>.json``: who can work; rewritten as its heartbeat."""
+    """``workers/<id>.json``: a worker; rewritten as its heartbeat."""
 
     worker: str
     lease: str
@@ -307,7 +307,7 @@ class WorkerRecord(Record):
     pid: int = 0
     pid_started: float = 0.0
     boot_id: str | None = None
-    """Of the system that ``pid`` belongs to; None in records of earlier versions."""
+    """Boot id of the system that ``pid`` belongs to; None in records of earlier versions."""
     pid_namespace: int | None = None
     """Inode of the namespace that ``pid`` belongs to; 0 on systems that have none."""
     message: str = ""
@@ -320,7 +320,7 @@ class WorkerRecord(Record):
 
 
 class DriverRecord(Record):
-    """``driver/<n>.json``: who drives the experiment; put-if-absent, then its heartbeat."""
+    """``driver/<n>.json``: a driver of the experiment; put-if-absent, then its heartbeat."""
 
     number: int
     host: str
@@ -344,7 +344,7 @@ class Cancel(Record):
     reason: str
     by: str
     drain: bool = False
-    """True: running tickets finish, only new ones are not taken."""
+    """True: running tickets finish, and no new ones are claimed."""
     written_at: float
 
 
@@ -353,11 +353,11 @@ class Reopened(Record):
 
     after: dict[str, int] = Field(default_factory=dict)
     pruned: dict[str, str] = Field(default_factory=dict)
-    """Run -> why it is given up: its worker stops, and nobody claims what is left of it."""
+    """Run -> why it is pruned: its worker stops, and its open tickets are not claimed."""
 
 
 class AttemptStart(Record):
-    """``runs/<run>/attempts/train-<n>/start.json``: where this attempt took over."""
+    """``runs/<run>/attempts/train-<n>/start.json``: where this attempt started."""
 
     attempt: int
     resumed_attempt: int | None = None

@@ -1,4 +1,4 @@
-"""The one vocabulary of states, and its one table to Prefect, MLflow, Optuna and exit codes."""
+"""The states, and what they are called in Prefect, MLflow and Optuna, and as exit codes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Status(enum.StrEnum):
     def ended(self) -> bool:
         """True when no further work will be done under this state.
 
-        PREEMPTED is not an end: another attempt follows, or the run becomes FAILED.
+        PREEMPTED is not final: another attempt follows, or the run becomes FAILED.
         """
         return self in _ENDED
 
     @property
     def good(self) -> bool:
-        """True for states that do not speak against the experiment."""
+        """True for states that do not mean a failure of the experiment."""
         return self in _GOOD
 
 
@@ -44,7 +44,7 @@ class Meaning(NamedTuple):
     """What other systems call a state."""
 
     number: int
-    """The number that users of the older benchmark system know."""
+    """The number that the older benchmark system uses."""
     prefect: str
     """Prefect's state type."""
     mlflow: str
@@ -69,7 +69,7 @@ TABLE: dict[Status, Meaning] = {
 
 
 class Cause(enum.StrEnum):
-    """Why an attempt ended without a result. Each has a retry budget of its own."""
+    """Why an attempt ended without a result. Each cause has its own number of retries."""
 
     PREEMPTION = "preemption"
     INFRASTRUCTURE = "infrastructure"

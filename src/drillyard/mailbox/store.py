@@ -1,4 +1,4 @@
-"""The port to a place that keeps bytes under keys.
+"""The port to a place that stores bytes under keys.
 
 The contract, which ``drillyard.testing.StoreSuite`` checks on every implementation:
 
@@ -7,7 +7,7 @@ The contract, which ``drillyard.testing.StoreSuite`` checks on every implementat
 - ``put_if_absent`` is the only lock: of any number of racers exactly one gets True, and a racer
   whose answer was lost may call again with the same bytes and gets True if it had won.
 - ``list`` is never stale: what was put before the call started is in it.
-- ``delete`` of what is not there is success.
+- ``delete`` of a missing object is success.
 - What a store may leave out is in ``ListsFolders``, ``ListsKeys``, ``HasStamps`` and ``HasPace``.
 - ``ObjectInfo.updated_at`` and ``now`` are the store's own clock; liveness compares only those.
 - Everything but a missing key and a lost race is ``StoreUnavailable`` (or a subclass), with the

@@ -1,4 +1,4 @@
-"""Half-written files beside the final ones; their names say who writes them.
+"""Half-written files beside the final ones; their names identify the writer.
 
 Several machines may share a folder. A pid says nothing about another machine's process, so a name
 carries the writer's system too: host, boot and pid namespace, hashed.
@@ -22,14 +22,14 @@ NO_LINKS = frozenset(
 """What file systems without hard links answer to link(2): exFAT and FAT EPERM, those of FUSE
 ENOSYS or EOPNOTSUPP, some network disks EMLINK."""
 ABANDONED_S = 86_400.0
-"""A temporary file that nobody touched for so long is a dead writer's, on whatever machine."""
+"""A temporary file without a change for this long is abandoned, on whatever machine."""
 _NAME = re.compile(r"\.tmp-(?P<system>[0-9a-f]{12})-(?P<pid>\d+)-(?P<started>[0-9.]+)-[0-9a-f]+\Z")
 
 
 def beside(target: Path) -> Path:
-    """A free name for the half-written form of a file, in the same folder."""
+    """A free name for a file while it is written, in the same folder."""
     me = ProcessId.current()
-    # Without an identity of its own, a system's files are only ever found by their age.
+    # Files of a system without an identity can only be recognized by their age.
     system = system_token() or secrets.token_hex(6)
     name = f"{PREFIX}{system}-{me.pid}-{me.started}-{secrets.token_hex(6)}"
     return target.parent / name
@@ -67,10 +67,10 @@ def sweep(folder: Path, now: float) -> int:
 
 
 def links_refused(folder: Path) -> str | None:
-    """Try whether a folder's file system makes hard links; in the system's words why not.
+    """Why a folder's file system refuses hard links, as the system says it; None if it does not.
 
     Args:
-        folder: There already; nothing is left in it.
+        folder: An existing folder. No file remains in it.
     """
     one = beside(folder / "x")
     other = one.with_name(f"{one.name}0")
@@ -78,7 +78,7 @@ def links_refused(folder: Path) -> str | None:
         one.touch(exist_ok=False)
         os.link(one, other)
     except OSError as error:
-        # One that takes no file at all is full or read-only, which others say better.
+        # A full or read-only file system is reported elsewhere.
         return (error.strerror or str(error)) if error.errno in NO_LINKS else None
     finally:
         one.unlink(missing_ok=True)

@@ -1,15 +1,15 @@
-"""What the mailbox says about every ticket: the one place where attempts are counted.
+"""The state of every ticket: the only place where attempts are counted.
 
-A pure function of the records, called by the agent (what may I claim?) and by the driver (what is
-decided?) alike, so that the two never disagree about a retry. Rules:
+It is a pure function of the records. The worker calls it to find what it may claim, the driver to
+find what is decided, so that the two never disagree about a retry. Rules:
 
 - A ticket with an accepted result has succeeded, whatever its endings say.
 - Attempts that ended without a result are counted by cause against ``status.RETRIES``; the first
-  cause that is used up decides. ``CANCELLED`` endings use up nothing.
-- ``control/reopened.json`` forgives endings, successful ones too (a result that is made again);
-  ``control/cancel.json`` keeps anything from being claimed.
-- A run that ``control/reopened.json`` calls pruned is PRUNED as soon as nobody works on it.
-- A ticket whose predecessor ended without success is over with it, and lives again with it.
+  cause without retries left decides. ``CANCELLED`` endings are not counted.
+- ``control/reopened.json`` forgives endings, also successful ones (to repeat a result);
+  ``control/cancel.json`` prevents every claim.
+- A run that ``control/reopened.json`` calls pruned is PRUNED as soon as no worker works on it.
+- A ticket ends with a predecessor that ended without success, and is open again with it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
 from drillyard.mailbox.status import RETRIES, STATUS_OF, Cause, Status
 
 TRUST = 10
-"""Looks in a row that may do without a listing."""
+"""Polls in a row that may go without a listing."""
 _DONE = (Status.SUCCEEDED, Status.PRUNED)
 
 
 @dataclass(frozen=True, slots=True)
 class TicketState:
-    """Where a ticket stands.
+    """The state of a ticket.
 
     Attributes:
         ticket: What was posted.
         status: PENDING waits for a predecessor, READY can be claimed, PREEMPTED can be claimed
-            again after its machine was taken away; ended ones are decided.
-        attempt: The newest attempt, or None when nobody ever claimed it.
+            again after its machine was taken away. States that are ended are final.
+        attempt: The newest attempt, or None if the ticket was never claimed.
         claimable: The number of the attempt that a worker may claim now, or None.
         ending: How the newest attempt ended (or, where a predecessor decided, how that ended);
             None while it runs or before the first.
@@ -51,11 +51,11 @@ class TicketState:
 
 @dataclass
 class StateCache:
-    """What a reader that looks again and again remembers.
+    """What a reader that polls remembers.
 
-    Records never change once written, so that a look is two listings and two reads; and of a
-    study's thousands of tickets hardly one moves between two looks, so that only those are judged.
-    A state that has not moved is the same object.
+    Records never change once written, so that a poll costs two listings and two reads. Of the
+    thousands of tickets of a study, few change between two polls, and only those are evaluated.
+    A state that has not changed is the same object.
     """
 
     tickets: dict[str, TicketRecord] = field(default_factory=dict)
@@ -63,11 +63,11 @@ class StateCache:
     accepted: dict[tuple[str, int, int], Accepted | None] = field(default_factory=dict)
     """(ticket, newest ended attempt, forgiven) -> the accepted result as seen after that."""
     order: list[TicketRecord] = field(default_factory=list)
-    """``tickets``, each after those that it waits for; made again when they change."""
+    """``tickets``, each after those that it waits for; sorted again when they change."""
     stamps: dict[str, str | None] = field(default_factory=dict)
     """Folder -> its stamp before it was listed last."""
     trusted: int = 0
-    """How often in a row a stamp has spared a listing."""
+    """How often in a row an unchanged stamp has saved a listing."""
     claim_keys: set[str] = field(default_factory=set)
     claimed: dict[str, list[int]] = field(default_factory=dict)
     """Ticket -> attempts that have a claim."""
@@ -77,11 +77,11 @@ class StateCache:
     """``control/``: what was reopened, and whether everything is cancelled."""
     states: dict[str, TicketState] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
-    """Tickets to be judged again. A look that fails leaves them to the next one."""
+    """Tickets to evaluate again. After a failed poll, the next one evaluates them."""
     queue: dict[str, TicketState] = field(default_factory=dict)
-    """What the last look came to; never changed, another one takes its place."""
+    """The result of the last poll; never changed, but replaced."""
     moved: set[str] = field(default_factory=set)
-    """Tickets whose state is another one, or gone: who waits for them is judged again."""
+    """Tickets whose state changed or that are gone: tickets after them are evaluated again."""
 
 
 def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str, TicketState]:
@@ -89,21 +89,21 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
 
     Args:
         mailbox: What to read.
-        cache: Kept by the caller between polls; None reads everything anew.
+        cache: Kept by the caller between polls; None reads everything.
 
     Returns:
         Ticket id -> state.
 
     Raises:
-        StoreUnavailable: The mailbox cannot be read now; nothing is decided by that.
+        StoreUnavailable: The mailbox cannot be read now. This decides nothing.
     """
     cache = cache or StateCache()
     # Claims first: a ticket that is posted between the two listings has no claim yet, while a
     # claim that is seen must find its ticket.
     stamps = {folder: mailbox.stamp(folder) for folder in ("claims/", "queue/")}
     known = all(s is not None and s == cache.stamps.get(f) for f, s in stamps.items())
-    # A disk that others share may stamp by another clock than ours, so that a change could be
-    # missed: what is not seen by its stamp is seen a few looks later.
+    # A shared disk may use another clock than this machine, so that the stamp misses a change.
+    # A listing a few polls later finds it.
     cache.trusted = cache.trusted + 1 if known and cache.trusted < TRUST else 0
     if not cache.trusted:
         cache.stamps = {}  # and stays empty when a listing fails
@@ -134,7 +134,7 @@ def ticket_states(mailbox: Mailbox, cache: StateCache | None = None) -> dict[str
 def _read_claims(mailbox: Mailbox, cache: StateCache) -> None:
     """Bring the cache's claims and endings in line with the listing."""
     keys = set(mailbox.claim_keys())
-    if not keys >= cache.claim_keys:  # somebody tidied up by hand
+    if not keys >= cache.claim_keys:  # records were deleted by hand
         cache.claimed, cache.ended, cache.claim_keys = {}, {}, set()
         cache.stale.update(cache.tickets)
     for key in keys - cache.claim_keys:
@@ -153,7 +153,7 @@ def _read_tickets(mailbox: Mailbox, cache: StateCache) -> None:
     new = [ticket for ticket in listed if ticket not in cache.tickets]
     if new or gone:
         cache.order = []  # and stays empty when one of them cannot be read
-    for ticket in gone:  # a seed that the user took out before anybody began it
+    for ticket in gone:  # a seed that the user removed before its run began
         del cache.tickets[ticket]
         cache.states.pop(ticket, None)
         cache.moved.add(ticket)
@@ -204,7 +204,7 @@ def _ending(mailbox: Mailbox, cache: StateCache, ticket: str, attempt: int) -> E
     key = (ticket, attempt)
     if key not in cache.endings:
         ending = mailbox.ending(ticket, attempt)
-        if ending is None:  # listed a moment ago and gone: somebody tidied up by hand
+        if ending is None:  # listed a moment ago, and deleted by hand since
             return Ending(
                 ticket=ticket,
                 attempt=attempt,
@@ -225,10 +225,10 @@ def _accepted(
     endings: list[Ending],
     forgiven: int,
 ) -> Accepted | None:
-    """The accepted result, looked for only after an ending that does not say so itself.
+    """The accepted result, read only after an ending that does not show it.
 
-    A worker may be killed between accepting and saying so; its attempt is then buried, and only
-    the accepted record knows that the work is done.
+    A worker may be killed after it accepted a result and before it wrote its ending. Its attempt
+    is then closed as lost, and only the accepted record shows that the work is done.
     """
     if not endings or (endings[-1].attempt > forgiven and endings[-1].status in _DONE):
         return None
@@ -307,7 +307,7 @@ _WORST_FIRST = (
 
 
 def run_status(states: Mapping[str, TicketState], run: str) -> Status:
-    """The state of a run: what its tickets come to together.
+    """The state of a run, from the states of its tickets.
 
     Args:
         states: From ``ticket_states``.

@@ -1,7 +1,7 @@
-"""Is a checkpoint's file what drillyard writes? Found out without torch, and unexecuted.
+"""Checks that the files of a checkpoint have the form in which drillyard writes them.
 
-Three kinds are known: JSON, ``.npz`` without compression and without objects, ``.safetensors``.
-Everything else, above all a pickle, is refused unread.
+The checks need no torch and execute nothing. Three kinds are known: JSON, ``.npz`` without
+compression and without objects, ``.safetensors``. Everything else, above all a pickle, is refused.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Problem:
     message: str
     allowed: str
     field: str | None = None
-    """The tensor or member, where one is to blame."""
+    """The tensor or member with the problem, where it is one."""
 
 
 def examine(files: Mapping[str, bytes]) -> Iterator[tuple[str, Problem]]:
-    """(name, problem) of every file that must not be read; nothing for a good checkpoint.
+    """(name, problem) of every file that must not be read; none for a good checkpoint.
 
     Args:
         files: Name -> content, whole.
@@ -71,7 +71,7 @@ def _json(data: bytes) -> Problem | None:
     try:
         json.loads(data)
     except (ValueError, RecursionError) as error:
-        return Problem(f"is no JSON ({_looks(data)}): {error}", "JSON")
+        return Problem(f"is not JSON ({_looks(data)}): {error}", "JSON")
     return None
 
 
@@ -97,7 +97,7 @@ def _npz(data: bytes) -> Problem | None:
                         return Problem(f"{shown} holds Python objects, a pickle", allowed)
             torn = archive.testzip()
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        return Problem(f"is no .npz ({_looks(data)}): {error}", allowed)
+        return Problem(f"is not an .npz file ({_looks(data)}): {error}", allowed)
     return Problem(f"{torn} fails its checksum", allowed) if torn else None
 
 
@@ -126,12 +126,12 @@ def _safetensors(data: bytes) -> Problem | None:
                     name,
                 )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Problem(f"is no safetensors file ({_looks(data)}): {error}", allowed)
+        return Problem(f"is not a safetensors file ({_looks(data)}): {error}", allowed)
     return None
 
 
 def _looks(data: bytes) -> str:
-    """What a file looks like that is not what its name says."""
+    """What a file looks like whose content does not fit its name."""
     start = data[:200].lstrip().lower()
     if not start:
         return "it is empty"

@@ -1,8 +1,8 @@
 """Checkpoints of a run: exact, atomic, free of pickle.
 
-A checkpoint is taken at a barrier (see ``docs/resume.md``) and stands for everything that the rest
-of the run depends on. Its files lie under the attempt that wrote it, the manifest is written last
-(it is the commit point), and a manifest may name files of earlier checkpoints, so that a replay
+A checkpoint is taken at a barrier (see ``docs/resume.md``) and contains everything that the rest
+of the run depends on. Its files are in the folder of the attempt that wrote it. The manifest is
+written last: it is the commit point. It may name files of earlier checkpoints, so that a replay
 buffer is stored once, as append-only segments.
 
     runs/<run>/attempts/train-<n>/checkpoints/<step>/<name>      tensors, arrays, JSON
@@ -39,9 +39,9 @@ class CheckpointMeta(Record):
     attempt: int
     step: int
     barrier: int
-    """How many barriers lie behind; the RNGs are reseeded from (seed, barrier)."""
+    """Number of barriers so far; the RNGs are reseeded from (seed, barrier)."""
     stream_offsets: dict[str, int] = Field(default_factory=dict)
-    """Lines of each metric stream that lie before the barrier."""
+    """Number of lines of each metric stream before the barrier."""
     files: dict[str, FileEntry] = Field(default_factory=dict)
     info: JsonObject = Field(default_factory=dict)
     written_at: float
@@ -70,15 +70,15 @@ def save(
     written_at: float,
     info: Mapping[str, Json] | None = None,
 ) -> CheckpointMeta:
-    """Write a checkpoint; it exists when this returns, and not before.
+    """Write a checkpoint. It exists only when this function returns.
 
     Args:
         mailbox: Where.
         run: The run.
         attempt: The attempt that writes.
         step: Environment steps done.
-        barrier: Barriers behind us.
-        files: Name -> bytes, a local file, or the entry of a file that is stored already.
+        barrier: Number of barriers so far.
+        files: Name -> bytes, a local file, or the entry of a stored file.
         stream_offsets: From ``StreamWriter.flush``, called just before.
         written_at: Epoch seconds.
         info: Small JSON for people.
@@ -125,17 +125,16 @@ def found(mailbox: Mailbox, run: str) -> list[tuple[int, int]]:
 
 
 def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
-    """Delete checkpoints that nothing needs any more.
+    """Delete checkpoints that are no longer needed.
 
-    Kept are the newest ones, those that an attempt went on from (the merged streams are cut at
-    them), and every file that a kept manifest names, wherever it lies. What was never committed
-    goes too.
+    It keeps the newest ones, those that an attempt resumed from (the merged streams are cut at
+    them), and every file that a kept manifest names. Files without a manifest are deleted.
 
     Args:
-        mailbox: Where.
+        mailbox: The experiment.
         run: The run.
-        attempt: Ours, which owns the run; what a later one writes is left alone.
-        keep: How many of the newest.
+        attempt: The attempt that owns the run. Files of later attempts are not touched.
+        keep: How many of the newest ones to keep.
 
     Returns:
         The steps of the deleted ones, newest first.
@@ -151,7 +150,7 @@ def prune(mailbox: Mailbox, run: str, attempt: int, keep: int) -> list[int]:
     old = [
         (k, one) for k, one in files if one not in needed and k not in named and one[1] <= attempt
     ]
-    # Manifests first: from then on these checkpoints do not exist, and nobody reads half of one.
+    # Manifests first: without it a checkpoint does not exist, so that no reader gets half of one.
     for key, _ in sorted(old, key=lambda found: not found[0].endswith("/manifest.json")):
         mailbox.store.delete(key)
     return sorted({step for key, (step, _) in old if _MANIFEST.search(key)}, reverse=True)
@@ -168,7 +167,7 @@ def _gone_on_from(mailbox: Mailbox, run: str, keys: list[str]) -> set[tuple[int,
 
 
 def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
-    """The newest checkpoint that reads back whole; damaged ones are passed over and reported."""
+    """The newest checkpoint that can be read completely; damaged ones are skipped and logged."""
     for step, attempt in found(mailbox, run):
         try:
             meta = read_meta(mailbox, run, attempt, step)
@@ -181,17 +180,17 @@ def latest(mailbox: Mailbox, run: str) -> Checkpoint | None:
 
 
 def inherited(mailbox: Mailbox, run: RunRecord) -> Checkpoint | None:
-    """What a member of a population begins with: the last checkpoint of the run before it.
+    """The checkpoint that a member of a population starts from: the last one of its parent.
 
     Args:
         mailbox: The experiment.
         run: A run without a checkpoint of its own.
 
     Returns:
-        The checkpoint, whose ``meta.run`` is the other run; None for one that begins anew.
+        The checkpoint, whose ``meta.run`` is the parent's run; None for a run that starts anew.
 
     Raises:
-        CorruptObject: That run has none that reads back whole.
+        CorruptObject: The parent has no checkpoint that can be read completely.
     """
     before = _before(run)
     if before is None:
@@ -199,14 +198,14 @@ def inherited(mailbox: Mailbox, run: RunRecord) -> Checkpoint | None:
     checkpoint = latest(mailbox, before)
     if checkpoint is None:
         raise CorruptObject(
-            f"{run.run} goes on from {before}, which has no checkpoint that reads back whole",
-            hint="restore the folder of that run, or begin the study again under a new name",
+            f"{run.run} continues {before}, which has no complete checkpoint",
+            hint="restore the folder of that run, or start the study again under a new name",
         )
     return checkpoint
 
 
 def inherited_steps(mailbox: Mailbox, run: RunRecord) -> int:
-    """Environment steps that a run was given by the one that it goes on from."""
+    """Environment steps of the run that this run continues."""
     before = _before(run)
     return max((step for step, _ in found(mailbox, before)), default=0) if before else 0
 
@@ -221,7 +220,7 @@ def refusal(meta: CheckpointMeta, name: str, problem: Problem) -> CheckpointRefu
 
     Args:
         meta: Its manifest.
-        name: The file that is to blame.
+        name: The file with the problem.
         problem: What is wrong with it.
     """
     entry = meta.files.get(name)
@@ -232,5 +231,5 @@ def refusal(meta: CheckpointMeta, name: str, problem: Problem) -> CheckpointRefu
         field=problem.field,
         allowed=problem.allowed,
         hint=f"delete the folder {key.rpartition('/')[0]} in the experiment's folder, and the "
-        "checkpoint before it is taken; models of other programs are not resumed from",
+        "previous checkpoint is used; models of other programs cannot be resumed",
     )

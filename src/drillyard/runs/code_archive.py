@@ -1,7 +1,7 @@
-"""The user's folder on its way to every worker: packed once, named by its hash, unpacked safely.
+"""The archive of the user's folder for the workers: packed once, named by its hash.
 
-What travels: files with an allowed suffix below the folder of the experiment file. What does
-not: hidden files, virtual environments, caches, stores of results, files that match a line of
+It contains the files with an allowed suffix below the folder of the experiment file. It leaves out
+hidden files, virtual environments, caches, stores of results, files that match a line of
 ``.drillyardignore``, experiment files and files named on the command line (their values are in
 the resolved experiment already, so that editing a budget does not look like editing a simulator).
 The archive is deterministic, and its name is the sha256 of the *uncompressed* tar, because the
@@ -103,7 +103,7 @@ class Bundle:
     """A packed folder.
 
     Attributes:
-        sha256: Of the uncompressed tar; the name in the store.
+        sha256: Hash of the uncompressed tar; its name in the store.
         data: The gzip-compressed tar.
         files: Names in it, sorted, with their sizes in bytes.
     """
@@ -117,8 +117,8 @@ def pack(folder: Path, exclude: Iterable[Path] = ()) -> Bundle:
     """Pack a user's folder.
 
     Args:
-        folder: Where the experiment file lies.
-        exclude: Files that stay at home, and folders (a store inside the folder).
+        folder: Folder of the experiment file.
+        exclude: Files and folders to leave out, such as a store inside the folder.
 
     Raises:
         UserError: Too large, too many files, or a link where a file is expected.
@@ -150,15 +150,15 @@ def pack(folder: Path, exclude: Iterable[Path] = ()) -> Bundle:
 
 
 def changed(mailbox: Mailbox, before: str | None, now: Bundle | None) -> list[str]:
-    """The files in which two bundles differ, in words: ``changed sim.py``, ``new a.py``.
+    """The files in which two bundles differ, as text: ``changed sim.py``, ``new a.py``.
 
     Args:
-        mailbox: Where the earlier one lies.
+        mailbox: Where the earlier one is stored.
         before: Its sha256, None for none.
         now: The later one, None for none.
 
     Returns:
-        Sorted by name; empty where the earlier one cannot be read any more.
+        Sorted by name; empty if the earlier one can no longer be read.
     """
     try:
         old = _hashes(_fetch(mailbox, before)) if before else {}
@@ -187,7 +187,7 @@ def _hashes(content: bytes) -> dict[str, str]:
 
 
 def upload(mailbox: Mailbox, bundle: Bundle) -> None:
-    """Put a bundle where workers find it; nothing happens when it is there."""
+    """Store a bundle for the workers, unless it is stored already."""
     key = _key(mailbox, bundle.sha256)
     if mailbox.store.stat(key) is None:
         mailbox.store.put(key, bundle.data)
@@ -198,16 +198,16 @@ def install(
 ) -> list[Path]:
     """Make the user's code and packages importable on this machine.
 
-    Safe to call from several processes at once and again: what is there is kept.
+    Safe to repeat, and to call from several processes at once.
 
     Args:
-        mailbox: Where the bundle lies.
-        sha: The bundle's name, or None when no code travels.
+        mailbox: Where the bundle is stored.
+        sha: Name of the bundle, or None for an experiment without code.
         requirements: Pinned packages, ``name==version`` each.
-        folder: Local folder that keeps both over the life of a worker.
+        folder: Local folder that keeps both as long as the worker runs.
 
     Returns:
-        Folders to put in front of ``sys.path``, the user's own first.
+        Folders to put at the front of ``sys.path``, the user's folder first.
 
     Raises:
         CorruptObject: The bundle is missing or damaged.
@@ -240,7 +240,7 @@ def _fetch(mailbox: Mailbox, sha: str) -> bytes:
         ) from None
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            # A bundle never grows beyond its cap; whoever swapped it for a bomb is stopped here.
+            # No bundle is larger than its limit: a zip bomb in its place is refused here.
             content = file.read(MAX_BYTES + MAX_FILES * 2048 + 1)
     except (OSError, EOFError) as error:
         raise CorruptObject(f"{where} is damaged: {error}") from error
@@ -253,13 +253,13 @@ def _unpack(content: bytes, target: Path) -> None:
     temporary = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-            # By hand, because tarfile's own filter came with Python 3.11.4. A bundle holds files
-            # alone: links, devices and names that lead elsewhere are not of our making.
+            # Without tarfile's own filter, which Python 3.11.0 to 3.11.3 lack. A bundle holds only
+            # files: links, devices and names that lead elsewhere are refused.
             for member in tar:
                 name = PurePosixPath(member.name)
                 file = tar.extractfile(member) if member.isreg() else None
                 if file is None or name.is_absolute() or ".." in name.parts:
-                    raise tarfile.TarError(f"{member.name!r} is no file inside it")
+                    raise tarfile.TarError(f"{member.name!r} is not a file inside it")
                 path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.read())
@@ -281,8 +281,8 @@ def _walk(folder: Path, root: Path, left_out: set[Path], patterns: list[str]) ->
         if entry.is_symlink():
             if path.suffix.lower() in SUFFIXES:
                 raise UserError(
-                    f"{path} is a link: links do not travel to workers",
-                    hint=f"put the file itself there, or name it in {root / IGNORE_FILE}",
+                    f"{path} is a link: links are not sent to workers",
+                    hint=f"replace it with the file itself, or list it in {root / IGNORE_FILE}",
                 )
         elif entry.is_dir():
             if not _skipped_folder(path):
@@ -294,7 +294,7 @@ def _walk(folder: Path, root: Path, left_out: set[Path], patterns: list[str]) ->
 def _skipped_folder(path: Path) -> bool:
     if path.name in _SKIPPED or path.name.endswith((".egg-info", ".dist-info")):
         return True
-    # A virtual environment, a store of results, a Conda environment: whatever they are called.
+    # A virtual environment, a store of results or a Conda environment, under any name.
     return any((path / mark).exists() for mark in ("pyvenv.cfg", "mlflow.db", "conda-meta")) or (
         next(path.glob("*/experiment.json"), None) is not None
     )
@@ -323,6 +323,6 @@ def _too_large(root: Path, files: dict[str, int], total: int) -> UserError:
     return UserError(
         f"{root} is too large to send to workers: more than {MAX_BYTES >> 20} MiB or "
         f"{MAX_FILES} files ({len(files)} files, {total / 1e6:.0f} MB so far; biggest: {names})",
-        hint="keep the experiment file in a folder with only its code, or list what is not "
-        f"needed in {IGNORE_FILE}",
+        hint="keep the experiment file in a folder with only its code, or list the files that are "
+        f"not needed in {IGNORE_FILE}",
     )

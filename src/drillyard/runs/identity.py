@@ -1,10 +1,10 @@
-"""What makes an experiment the same experiment: a hash over what changes its results.
+"""The identity of an experiment: a hash over everything that changes its results.
 
-Four parts, each with its own consequence when it differs under the same name:
+It has four parts. A difference under the same name has another consequence in each:
 
 ``training``    simulator, learner, width of training, checkpoints, code, threads, device: another
                 experiment. Refused with the difference, unless ``--allow-change``.
-``budget``      steps, episodes, max_time_s: may grow; finished trainings go on from their last
+``budget``      steps, episodes, max_time_s: may grow; finished trainings continue from their last
                 checkpoint. It may not shrink, nor change its unit.
 ``evaluation``  episodes, seeds, lesson, which policy, baselines: evaluations are repeated.
 ``storing``     targets of the store phase: results are stored again.
@@ -26,7 +26,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.spec import ExperimentSpec
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
-_MISSING = "(not there)"
+_MISSING = "(missing)"
 _FILES = 8
 """Files of code that a refusal names."""
 
@@ -40,8 +40,8 @@ class Change:
     Attributes:
         part: ``training``, ``budget``, ``evaluation``, ``storing``.
         field: Dotted path.
-        before: As the experiment has it.
-        now: As the file has it.
+        before: Value in the experiment.
+        now: Value in the file.
     """
 
     part: str
@@ -54,7 +54,7 @@ class Change:
 
 
 def parts(spec: ExperimentSpec, code: str | None) -> Parts:
-    """What is compared, as JSON.
+    """What the comparison is based on, as JSON.
 
     Args:
         spec: The resolved experiment.
@@ -99,9 +99,9 @@ def parts(spec: ExperimentSpec, code: str | None) -> Parts:
 
 
 def as_written(spec: ExperimentSpec) -> JsonObject:
-    """The experiment as JSON, with what each run fills in as a reference: ``out/${seed}``.
+    """The experiment as JSON, with references for the values of each run: ``out/${seed}``.
 
-    So that another list of seeds is not another experiment.
+    So another list of seeds does not make another experiment.
     """
     whole = spec.model_dump(mode="json", by_alias=True)
     for late in spec.parameters.per_run or ():
@@ -119,10 +119,10 @@ def identity(found: Parts) -> str:
 
 
 def device(spec: ExperimentSpec) -> str:
-    """The device as far as the file tells it: what ``auto`` comes to, a worker measures.
+    """The device that the file asks for. A worker measures what ``auto`` really gives.
 
     Returns:
-        Of ``auto``: ``cuda`` where GPUs are asked for, else ``cpu``.
+        For ``auto``: ``cuda`` if GPUs are requested, else ``cpu``.
     """
     if spec.resources.device != "auto":
         return spec.resources.device
@@ -130,11 +130,11 @@ def device(spec: ExperimentSpec) -> str:
 
 
 def needs_code(spec: ExperimentSpec) -> bool:
-    """Does this experiment use anything from the user's folder?
+    """Whether an experiment uses anything from the user's folder.
 
-    An ``rl`` experiment does when some value reads ``module:Class``, or its simulator is no
-    environment: it may be a program that lies there. A ``mock`` never does; other kinds of work
-    always do.
+    An ``rl`` experiment does if a value has the form ``module:Class``, or if its simulator is not
+    an environment, because it may be a program in the folder. A ``mock`` never does. Other kinds
+    of work always do.
     """
     if spec.workload == "mock":
         return False
@@ -143,7 +143,7 @@ def needs_code(spec: ExperimentSpec) -> bool:
     if spec.simulator is not None and spec.simulator.agent is not None:
         return True
     if spec.learner is not None and spec.learner.clone_from is not None:
-        return True  # the demonstrations lie there
+        return True  # the demonstrations are in the folder
     looked_at = spec.model_dump(
         mode="json",
         include={"simulator", "learner", "baselines", "parameters", "evaluate", "study"},
@@ -157,7 +157,7 @@ def difference(before: JsonObject, now: Parts) -> list[Change]:
     Args:
         before: From ``experiment.json``; parts and fields that an older version did not record
             are not compared.
-        now: Of the file.
+        now: The parts of the file.
     """
     changes = []
     for part, values in now.items():
@@ -174,14 +174,14 @@ def refuse(
     where: Callable[[str], str | None] = lambda _: None,
     code: Callable[[], Sequence[str]] = tuple,
 ) -> None:
-    """Refuse what would mix two experiments under one name.
+    """Refuse to mix two experiments under one name.
 
     Args:
         name: The experiment.
         changes: From ``difference``.
-        allow_change: The user says that he knows.
-        where: Field -> file and line that give it, where known.
-        code: The files of code that differ, in words; asked only where some do.
+        allow_change: The user allows another training.
+        where: Field -> file and line of its value, where known.
+        code: Returns the files of code that differ, as text; called only if the code differs.
 
     Raises:
         IdentityChanged: Training differs, or the budget shrank or changed its unit.
@@ -191,8 +191,8 @@ def refuse(
         raise IdentityChanged(
             f"experiment {name!r} exists with other settings:\n"
             + "\n".join(f"  {_plain(c, code)}{_at(where(c.field))}" for c in training),
-            hint="choose a new name (--set name=…), or go on with the new settings from the last "
-            "checkpoints by --allow-change",
+            hint="choose a new name (--set name=…), or continue from the last checkpoints with "
+            "the new settings: --allow-change",
         )
     smaller = [c for c in changes if c.part == "budget" and not _grew(c)]
     if smaller:
@@ -204,9 +204,9 @@ def refuse(
 
 
 def first_to_repeat(changes: list[Change]) -> Phase | None:
-    """The first phase whose accepted results no longer fit; None when all do.
+    """The first phase whose accepted results no longer fit; None if all fit.
 
-    A change of training that was allowed repeats nothing: what is finished stays as it was made.
+    An allowed change of training repeats nothing: finished results stay as they are.
     """
     touched = {c.part for c in changes}
     if "budget" in touched:

@@ -1,4 +1,4 @@
-"""Where an experiment is: its store, and its mailbox."""
+"""Finds the store and the mailbox of an experiment."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def store_url(store: str | None, spec: ExperimentSpec | None = None) -> str:
 
     Args:
         store: ``--store``.
-        spec: What is to be run, where that is known: the machines of some backends reach no
-            folder of this machine, and such a backend names a store of its own.
+        spec: The experiment, where it is known. Machines of some backends cannot reach a folder of
+            this machine; such a backend has a store of its own.
 
     Raises:
-        ConfigError: A URL that is dangerous or of an unknown scheme.
+        ConfigError: The URL is dangerous, or its scheme is unknown.
         PluginError: The packages for its scheme are not installed.
     """
     from drillyard.spec.semantics import check_store_url
@@ -61,7 +61,7 @@ def _backend_store(spec: ExperimentSpec) -> str | None:
 
     kind = spec.backend.partition("/")[0]
     if not isinstance(load("backends", kind), ProvidesStore):
-        return None  # nothing is opened for what has none
+        return None  # a backend without a store is not opened
     backend = open_backend(spec.backend, dict(spec.backends.get(kind, {})))
     return backend.store_url() if isinstance(backend, ProvidesStore) else None
 
@@ -79,11 +79,11 @@ def experiments(store: Store) -> list[str]:
 
 
 def split_place(name: str | None, store: str | None) -> tuple[str | None, str | None]:
-    """(experiment, store) where a URL, or a folder, of an experiment itself was given.
+    """Splits the URL or the folder of an experiment into (experiment, store).
 
     Args:
-        name: As it was typed: a name, or ``gs://bucket/prefix/name``, or ``./folder/name``.
-        store: ``--store``; it may be the place of an experiment, too.
+        name: What the user typed: a name, ``gs://bucket/prefix/name`` or ``./folder/name``.
+        store: ``--store``; this may also be the URL of an experiment.
     """
     place = name if name is not None and ("://" in name or os.sep in name) else None
     if place is None and name is None:
@@ -92,7 +92,7 @@ def split_place(name: str | None, store: str | None) -> tuple[str | None, str | 
         return name, store
     head, _, tail = place.rstrip("/").rpartition("/")
     if not tail or head.endswith(":/") or not _is_experiment(head, tail):
-        # A store then; what is not one is told by whoever opens it.
+        # Then it is a store. If it is not, opening it raises the error.
         return (None, place) if name is not None else (None, store)
     return tail, head
 
@@ -110,14 +110,14 @@ def _is_experiment(url: str, name: str) -> bool:
 
 
 def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
-    """The mailbox of an experiment that is there.
+    """The mailbox of an existing experiment.
 
     Args:
-        name: Its name, or its place (``gs://bucket/name``); None: the only one, or the newest.
+        name: Its name, or its URL (``gs://bucket/name``); None: the newest experiment.
         store: ``--store``.
 
     Raises:
-        NotFound: No such experiment; names the nearest.
+        NotFound: No such experiment; the hint has similar names.
     """
     from drillyard.mailbox import Mailbox, open_store
     from drillyard.registry import nearest
@@ -125,9 +125,9 @@ def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
     name, store = split_place(name, store)
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
-        # Reading must not make the folder that writing would.
+        # Reading must not create the folder.
         raise NotFound(
-            f"no store at {url}", hint="run something first, or name the store with --store"
+            f"no store at {url}", hint="run an experiment first, or name the store with --store"
         )
     opened = open_store(url)
     if name is not None and opened.stat(f"{name}/experiment.json") is not None:
@@ -135,16 +135,16 @@ def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
     known = experiments(opened)
     if name is None:
         if not known:
-            raise NotFound(f"no experiments in {url}", hint="drillyard run FILE makes one")
+            raise NotFound(f"no experiments in {url}", hint="drillyard run FILE creates one")
         return Mailbox(opened, known[0])
     raise NotFound(f"no experiment {name!r} in {url}", hint=nearest(name, known))
 
 
 def find_runs(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
-    """The experiment and the runs that a word means.
+    """The experiment and the runs that a name refers to.
 
     Raises:
-        NotFound: Neither an experiment nor a run, or a run that several experiments have.
+        NotFound: Neither an experiment nor a run, or a run of several experiments.
     """
     from drillyard.errors import NotFound
     from drillyard.mailbox import Mailbox
@@ -178,4 +178,4 @@ def find_runs(what: str | None, store: str | None) -> tuple[Mailbox, list[str]]:
             choices = ", ".join(f"{n}/{what}" for n in having)
             raise NotFound(f"several experiments have a run {what}", hint=f"say which: {choices}")
         raise NotFound(f"no run {what!r} in {newest.store.url}", hint="see `drillyard status`")
-    return open_mailbox(what, store), []  # raises, with the nearest name
+    return open_mailbox(what, store), []  # raises, with similar names

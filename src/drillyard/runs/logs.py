@@ -1,4 +1,4 @@
-"""The lines that the processes of a run printed, over all phases and attempts."""
+"""The output of the processes of a run, over all phases and attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEGMENT = re.compile(r"/attempts/(?P<phase>[a-z]+)-(?P<attempt>\d+)/logs/(?P<se
 
 
 class RunLogs:
-    """Reads log segments, each once, because they never change.
+    """Reads log segments. Segments never change, so each is read once.
 
     Args:
         mailbox: The experiment.
@@ -25,7 +25,7 @@ class RunLogs:
         self._segments: dict[str, list[str]] = {}
 
     def lines(self, run: str) -> list[str]:
-        """All lines so far: train before evaluate before store, attempts in their order."""
+        """All lines so far: train, evaluate, store; attempts in their order."""
         found = []
         for info in self._mailbox.store.list(self._mailbox.key(f"runs/{run}/attempts/")):
             match = _SEGMENT.search(info.key)
@@ -43,10 +43,10 @@ class RunLogs:
 
 @dataclass
 class Tail:
-    """Reads the log of a run, each segment once.
+    """Follows the log of a run, reading each segment once.
 
-    Segments are immutable and hold whole lines, named by the number of their first line. A newer
-    attempt of a phase is announced; what the older one printed stays as it was read.
+    Segments are immutable and hold whole lines; their name is the number of the first line. A
+    newer attempt of a phase is announced by a line of its own.
     """
 
     mailbox: Mailbox
@@ -55,7 +55,7 @@ class Tail:
     _attempts: dict[str, int] = field(default_factory=dict)
 
     def new(self) -> Iterator[str]:
-        """Lines that were not read before: train before evaluate before store."""
+        """Lines since the last call: train, evaluate, store."""
         segments: dict[str, list[tuple[int, int, str]]] = {}
         for info in self.mailbox.store.list(self.mailbox.key(f"runs/{self.run}/attempts/")):
             match = _SEGMENT.search(info.key)

@@ -1,4 +1,4 @@
-"""How many runs an experiment has, and how many of them are done side by side."""
+"""How many runs an experiment has, and how many of them run at the same time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from drillyard.backend import is_paid
 from drillyard.spec import ExperimentSpec
 
 HERE = 2
-"""On machines that are there anyway, and for trials that a chooser draws or learns."""
+"""Workers on machines that cost nothing, and for trials that a chooser selects."""
 
 
 def runs(spec: ExperimentSpec) -> int | None:
-    """The runs that a person has listed: seeds, listed experiments, cycles.
+    """The number of runs that the file lists: seeds, experiments, cycles.
 
     Args:
         spec: The experiment.
 
     Returns:
-        How many; None where a chooser decides what is run.
+        The number; None if a chooser decides what to run.
     """
     study, seeds = spec.study, len(spec.seeds)
     if study is None:
@@ -31,10 +31,10 @@ def runs(spec: ExperimentSpec) -> int | None:
 
 
 def workers(spec: ExperimentSpec) -> int:
-    """Workers of an experiment: what it asks for, else by where it runs.
+    """The number of workers: what the experiment asks for, else a default for its backend.
 
-    Ten rented machines for an hour cost what one costs for ten hours, so that each run that a
-    person has listed gets one of its own.
+    Ten rented machines for one hour cost as much as one machine for ten hours, so each listed run
+    gets a machine of its own.
 
     Args:
         spec: The experiment.

@@ -1,4 +1,4 @@
-"""The phases of a run as functions: what a worker calls for a ticket, and what it gets back.
+"""The phases of a run as functions: what a worker calls for a ticket, and what it returns.
 
 ``train`` and ``evaluate`` belong to the workload; ``store`` is the same for all of them.
 """
@@ -22,9 +22,10 @@ from drillyard.system.clock import SYSTEM, Clock
 
 
 class StopSignal:
-    """Why this process should stop soon: set by SIGTERM, cancel, a budget; read at every step.
+    """Why this process should stop soon: SIGTERM, a cancellation or a budget.
 
-    Reading it is the sign of life of the work: see ``budget.stall_s``.
+    The work reads it at every step. These reads also show that the work makes progress: see
+    ``budget.stall_s``.
     """
 
     def __init__(self) -> None:
@@ -35,22 +36,22 @@ class StopSignal:
         self.reason = ""
 
     def set(self, cause: Cause, reason: str) -> None:
-        """Ask for a stop; the first reason stays."""
+        """Request a stop; the first reason stays."""
         if not self._event.is_set():
             self.cause, self.reason = cause, reason
             self._event.set()
 
     @property
     def requested(self) -> bool:
-        """True once a stop was asked for."""
+        """True once a stop was requested."""
         self.looks += 1
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise when a stop was asked for.
+        """Raise if a stop was requested.
 
         Raises:
-            Stopped: It was.
+            Stopped: A stop was requested.
         """
         if self.requested:
             raise Stopped(self.reason)
@@ -94,7 +95,7 @@ def _no_progress(**_: Unpack[ProgressUpdate]) -> None:
 
 @dataclass
 class RunContext:
-    """What a phase of a run is given."""
+    """The input of a phase of a run."""
 
     spec: ExperimentSpec
     run: RunRecord
@@ -111,9 +112,9 @@ class RunContext:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("drillyard.run"))
     clock: Clock = SYSTEM
     child: str = ""
-    """Which part of a composite this is, ``a/b`` for a part of a part; empty for the whole."""
+    """Name of this part of a composite, ``a/b`` for a part of a part; empty for the whole."""
     lines: dict[str, int] = field(default_factory=dict)
-    """Lines by stream that this attempt has written; the children of a composite share it."""
+    """Number of lines that this attempt wrote, by stream; the children of a composite share it."""
 
     @property
     def folder(self) -> str:
@@ -124,7 +125,7 @@ class RunContext:
         """Write a file of the result under this attempt.
 
         Args:
-            name: As readers will know it; may hold ``/``.
+            name: Its name for readers; may contain ``/``.
             source: Its bytes, or a local file.
 
         Returns:
@@ -137,7 +138,7 @@ class RunContext:
 
 @dataclass
 class PhaseOutcome:
-    """What a phase hands back; the worker writes the manifest and accepts it."""
+    """The result of a phase; the worker writes the manifest and accepts it."""
 
     status: Status = Status.SUCCEEDED
     files: Manifest = field(default_factory=Manifest)
@@ -156,15 +157,15 @@ class Workload(Protocol):
     kind: str
 
     def check(self, spec: ExperimentSpec, folder: Path | None) -> list[Finding]:
-        """Everything that can be verified before anything is rented.
+        """Check everything that can be checked before anything is rented.
 
         Args:
             spec: The resolved experiment.
             folder: The user's folder, on ``sys.path`` while this runs.
 
         Returns:
-            What was looked at and found; errors among them refuse the experiment. A mistake of
-            the user may also be raised as ``UserError``.
+            What was checked, with its result. An error among them refuses the experiment. A
+            mistake of the user may also be raised as ``UserError``.
         """
 
     def preload(self, spec: ExperimentSpec) -> list[str]:
@@ -174,7 +175,7 @@ class Workload(Protocol):
         """Choices to freeze into ``run.json`` when the run is first posted."""
 
     def train(self, context: RunContext) -> PhaseOutcome:
-        """Do the work; resumes from the last checkpoint by itself."""
+        """Do the work. It resumes from the last checkpoint, if there is one."""
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """Measure the result."""

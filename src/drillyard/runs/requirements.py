@@ -1,8 +1,8 @@
 """Pinned packages of an experiment, installed beside the worker's own environment.
 
-``pip install --target`` would fetch every dependency again, torch included. So pip is first asked
-what is missing from this environment (a dry run with a JSON report), and then exactly that is
-installed, without looking for dependencies again.
+``pip install --target`` would download every dependency again, torch included. So a dry run of pip
+first reports what this environment lacks (as JSON), and then exactly that is installed, without
+dependencies.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _TIMEOUT_S = 1800.0
 
 
 def check_requirements(requirements: list[str]) -> None:
-    """Refuse what is not pinned.
+    """Refuse requirements that are not pinned.
 
     Raises:
-        UserError: Something other than ``name==version``.
+        UserError: A requirement is not of the form ``name==version``.
     """
     for line in requirements:
         if not _PINNED.match(line.strip()) or "*" in line:
@@ -48,7 +48,7 @@ def install_requirements(requirements: list[str], folder: Path) -> Path:
 
     Args:
         requirements: ``name==version`` each.
-        folder: Parent of the folder that is made; several processes may race.
+        folder: Parent of the folder to create; several processes may race.
 
     Returns:
         The folder to put on ``sys.path``.
@@ -110,7 +110,7 @@ def _pip(arguments: list[str], wanted: list[str]) -> None:
     else:
         named = [w for w in wanted if w.partition("=")[0].strip().lower() in output.lower()]
         what = f"requirement {', '.join(named or wanted)} cannot be installed"
-    last = (errors or output.strip().splitlines() or ["pip said nothing"])[0]
+    last = (errors or output.strip().splitlines() or ["pip printed nothing"])[0]
     raise UserError(
         f"{what}: {last}", hint="check name and version, and that the package index is reachable"
     )

@@ -1,7 +1,7 @@
 """From a loaded file to records in the mailbox: experiment, code, runs, tickets.
 
-Only the driver that holds the experiment's lock writes here. ``plan`` reads only, so that what has
-to be refused is refused before anything is created.
+Only the driver that holds the experiment's lock writes. ``plan`` only reads, so that a refusal
+comes before anything is created.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 _ORDER = {Phase.STORE: 0, Phase.EVALUATE: 1_000_000, Phase.TRAIN: 2_000_000}
-"""What ends a run comes before what begins one, so that results are safe early."""
+"""Tickets that finish a run come before tickets that start one, so that results are safe early."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a submission would write, and what differs from what is there.
+    """What a submission would write, and how it differs from the experiment in the store.
 
     Attributes:
         record: The new ``experiment.json``.
-        bundle: The user's code, or None when nothing of it is used.
-        before: ``experiment.json`` as it is, or None for a new experiment.
+        bundle: The user's code, or None if the experiment uses none.
+        before: The present ``experiment.json``, or None for a new experiment.
         changes: Values that differ, with their consequences (see ``identity``).
     """
 
@@ -67,14 +67,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is posted for a trial.
+    """A trial to post.
 
     Attributes:
         number: From 1.
         seeds: One run each.
-        assignment: Its tunables; those left out have the experiment's values.
-        parts: Whole parts of the experiment that it has instead.
-        lineage: Of a member of a population.
+        assignment: Its tunables; the others have the experiment's values.
+        parts: Parts of the experiment that it replaces.
+        lineage: Its place in a population; None outside one.
     """
 
     number: int
@@ -90,7 +90,7 @@ def plain(spec: ExperimentSpec) -> list[Trial]:
 
 
 def pack(loaded: Loaded, mailbox: Mailbox) -> bundles.Bundle | None:
-    """The user's code, where the experiment uses any.
+    """The user's code; None if the experiment uses none.
 
     Raises:
         UserError: The folder is too large, or holds links.
@@ -105,12 +105,12 @@ def pack(loaded: Loaded, mailbox: Mailbox) -> bundles.Bundle | None:
 
 
 def begun(mailbox: Mailbox) -> bool:
-    """True once a worker has claimed a ticket: before that, nothing depends on the settings."""
+    """True once a worker has claimed a ticket. Before that, nothing depends on the settings."""
     return any(True for _ in mailbox.claims())
 
 
 def unfreeze(mailbox: Mailbox) -> None:
-    """Forget trials, runs and tickets that nobody has begun: they are posted with new settings."""
+    """Delete trials, runs and unclaimed tickets, so that they are posted with new settings."""
     for info in [
         *mailbox.store.list(mailbox.key("queue/")),
         *mailbox.store.list(mailbox.key("trials/")),
@@ -181,7 +181,7 @@ def plan(
 
 
 def write(made: Plan, mailbox: Mailbox) -> None:
-    """Write the code bundle and ``experiment.json`` (last, because it names the bundle)."""
+    """Write the code bundle, and then ``experiment.json``, which names it."""
     if made.bundle is not None:
         bundles.upload(mailbox, made.bundle)
     if made.record != made.before:
@@ -205,9 +205,9 @@ def tickets(trials: Iterable[Trial]) -> Iterator[tuple[str, str, Phase]]:
 def post(
     spec: ExperimentSpec, mailbox: Mailbox, trials: Sequence[Trial], clock: Clock = SYSTEM
 ) -> None:
-    """Post every trial; what is there stays as it is.
+    """Post every trial; existing tickets stay as they are.
 
-    Tickets that no trial has, and that nobody ever claimed, are taken back.
+    Tickets that belong to no trial and were never claimed are deleted.
     """
     there = set(mailbox.ticket_ids())
     wanted = {ticket for ticket, _, _ in tickets(trials)}
@@ -233,7 +233,7 @@ def post_trials(
         mailbox: Where.
         trials: What to post.
         there: Tickets that are known to be posted.
-        first: How many runs stand before these in the queue.
+        first: How many runs are before these in the queue.
         clock: For the stamps.
     """
     workload, streams = open_workload(spec), _streams(mailbox)
@@ -260,7 +260,7 @@ def post_trials(
 
 
 def _streams(mailbox: Mailbox) -> int:
-    """Version of the random numbers that the experiment began with."""
+    """Version of the random numbers that the experiment started with."""
     try:
         return mailbox.experiment_record().streams
     except NotFound:
@@ -278,7 +278,7 @@ def open_workload(spec: ExperimentSpec) -> Workload:
 
 
 def on_path(folder: Path) -> None:
-    """Let this process import from the user's folder (for ``freeze`` of a plug-in's workload)."""
+    """Make the user's folder importable in this process (for ``freeze`` of a plug-in)."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
@@ -299,9 +299,9 @@ def run_record(
         workload: Its workload, for the choices to freeze.
         run: The run's id.
         seed: Its seed.
-        position: Among the experiment's runs, from 0: workers take turns as trial runners.
+        position: Its position among the experiment's runs, from 0: workers take turns as runners.
         clock: For the date in its name.
-        trial: Whose run it is; default: the one of an experiment without a study.
+        trial: The trial of the run; default: the trial of an experiment without a study.
     """
     trial = trial or plain(spec)[0]
     runner = position % workers(spec) + 1

@@ -1,8 +1,8 @@
-"""Telling an address that an experiment has ended: by its driver, else by whoever ended it.
+"""Notifies a URL when an experiment ends.
 
-``notify:`` of an experiment names the address. The driver keeps it in the mailbox, so that the
-worker whose work is the last can tell it with no driver alive; the record that somebody was told
-is put-if-absent, so that it is told once of each outcome.
+``notify:`` of an experiment names the URL. The driver keeps it in the mailbox, so that the last
+worker can send the notification when no driver is running. The record of a notification is
+put-if-absent, so that each outcome is sent once.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ PATH = "control/notify.json"
 ATTEMPTS = 4
 TIMEOUT_S = 10.0
 PATIENCE_S = 30.0
-"""What a dead address may cost at the end of an experiment."""
+"""How long an unreachable URL may delay the end of an experiment, in seconds."""
 log = logging.getLogger(__name__)
 
 
 class Address(Record):
-    """``control/notify.json``: who is told; None: nobody any more."""
+    """``control/notify.json``: the URL to notify; None: none."""
 
     url: str | None
     written_at: float
 
 
 class Notification(Record):
-    """``notified/<hash of the outcome>.json``: somebody was told, or is being told, of it."""
+    """``notified/<hash of the outcome>.json``: the notification was sent, or is being sent."""
 
     by: str
     written_at: float
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An address that was allowed must not lead to one that is not."""
+    """Follows no redirect: an allowed URL must not lead to one that is not allowed."""
 
     def redirect_request(
         self,
@@ -76,10 +76,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def webhook(spec: ExperimentSpec) -> str | None:
-    """The address of an experiment, looked up where it is a reference; None: it has none.
+    """The URL to notify, with its reference resolved; None: the experiment has none.
 
     Raises:
-        ConfigError: Nothing is there, or nothing is sent to such an address.
+        ConfigError: The reference has no value, or the URL is not allowed.
     """
     if spec.notify is None:
         return None
@@ -91,17 +91,17 @@ def webhook(spec: ExperimentSpec) -> str | None:
             field="notify",
             value=spec.notify if url != spec.notify else redact(url),
             allowed="https://host/path, or http:// on this machine alone",
-            hint="the whole address stands in the variable that is referred to",
+            hint="the referenced variable must contain the whole URL",
         )
     return url
 
 
 def keep(mailbox: Mailbox, url: str | None, clock: Clock = SYSTEM) -> None:
-    """Keep the address where workers find it, or say that there is none any more.
+    """Write the URL to the mailbox, or that there is no longer one.
 
     Args:
         mailbox: The experiment.
-        url: The address, looked up; None: nobody is told.
+        url: The URL, with its reference resolved; None: no notification.
         clock: For the record.
     """
     known = mailbox.read(PATH, Address)
@@ -110,10 +110,10 @@ def keep(mailbox: Mailbox, url: str | None, clock: Clock = SYSTEM) -> None:
 
 
 def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> JsonObject | None:
-    """What is told of an experiment; None while it is not over.
+    """The notification about an experiment; None while it has not ended.
 
-    Its ``state`` is ``done``, ``failed``, ``cancelled``, or ``waiting`` where trials remain that
-    only a driver chooses.
+    Its ``state`` is ``done``, ``failed``, ``cancelled``, or ``waiting`` if trials remain that only
+    a driver can choose.
     """
     found = {
         run: run_status(states, run)
@@ -138,36 +138,36 @@ def outcome(mailbox: Mailbox, states: Mapping[str, TicketState]) -> JsonObject |
 def tell(
     mailbox: Mailbox, states: Mapping[str, TicketState], by: str, clock: Clock = SYSTEM
 ) -> bool:
-    """Tell the address of an experiment's end, once; a dead one costs seconds, never a result.
+    """Send the notification once. An unreachable URL costs seconds, but never a result.
 
     Args:
         mailbox: The experiment.
-        states: Of its tickets.
-        by: Who tells.
+        states: States of its tickets.
+        by: Name of the sender, for the record.
         clock: For the record.
 
     Returns:
-        True when it was told by this call.
+        True if this call sent the notification.
     """
     try:
-        told = outcome(mailbox, states)
-        address = mailbox.read(PATH, Address) if told is not None else None
-        if told is None or address is None or address.url is None:
+        ended = outcome(mailbox, states)
+        address = mailbox.read(PATH, Address) if ended is not None else None
+        if ended is None or address is None or address.url is None:
             return False
         register_secret(address.url)
-        key = sha256_hex(json.dumps(told, sort_keys=True).encode())[:16]
+        key = sha256_hex(json.dumps(ended, sort_keys=True).encode())[:16]
         if not mailbox.create(f"notified/{key}.json", Notification(by=by, written_at=clock.now())):
             return False
-        _post(address.url, {**told, "at": clock.now()})
+        _post(address.url, {**ended, "at": clock.now()})
     except (OSError, ValueError, InfrastructureError) as error:
-        log.warning("nobody could be told of the end: %s", error)
+        log.warning("the notification was not sent: %s", error)
         return False
-    log.info("told of the end: %s", told["state"])
+    log.info("sent the notification: %s", ended["state"])
     return True
 
 
 def _more_to_choose(mailbox: Mailbox, posted: int) -> bool:
-    """True where a study would go on if somebody drove it."""
+    """True if a driver would choose more trials of the study."""
     study = mailbox.study_state()
     if study is None or study.phase == "over":
         return False

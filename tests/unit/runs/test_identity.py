@@ -131,7 +131,7 @@ def test_the_difference_reads_well() -> None:
         parts(spec(), None),
         parts(spec(learner={"algorithm": "ppo", "args": {}}), None),
     )
-    assert str(change) == "learner.args.learning_rate: 0.0003 -> (not there)"
+    assert str(change) == "learner.args.learning_rate: 0.0003 -> (missing)"
 
 
 def test_code_counts_and_an_older_record_is_compared_where_it_can_be() -> None:

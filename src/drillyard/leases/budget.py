@@ -25,14 +25,14 @@ _FIELDS = {
 }
 
 _SLACK_S = 1800.0
-"""For setup, evaluation and what is flushed at the end."""
+"""Time for setup, evaluation and the last writes, in seconds."""
 _REPEATS = 4
-"""Times that a training may be begun again before its waiting is given up."""
+"""How often a training may be started again before the wait for it ends."""
 _LONGEST_S = 30 * 86400.0
 
 
 def missing(spec: ExperimentSpec) -> list[ConfigError]:
-    """The limits that are mandatory and not given; asks nobody.
+    """The mandatory limits that are missing; makes no request.
 
     Args:
         spec: The experiment.
@@ -52,15 +52,15 @@ def missing(spec: ExperimentSpec) -> list[ConfigError]:
 
 
 def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
-    """The longest that anybody waits for a ticket, so that nothing waits for ever.
+    """The longest wait for a ticket, so that no wait is endless.
 
-    No limit of the work itself: those are ``budget.max_hours``, ``train.max_time_s`` and
-    ``budget.stall_s``, which end a ticket by themselves. This is what is left when all of that
-    failed: their sum with room for repeats, and a month where there is none.
+    This does not limit the work itself: ``budget.max_hours``, ``train.max_time_s`` and
+    ``budget.stall_s`` do, and they end a ticket by themselves. It is the last resort if they fail:
+    their sum with room for repeats, and a month without them.
 
     Args:
         spec: The experiment.
-        phase: Of the ticket.
+        phase: Phase of the ticket.
 
     Returns:
         Seconds.
@@ -77,7 +77,7 @@ def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
 
 
 def offer(spec: ExperimentSpec, backend: Backend, order: Order) -> Cost:
-    """What an order costs over the longest life that the budget allows; asks nobody.
+    """The cost of an order over the longest life that the budget allows; makes no request.
 
     Args:
         spec: For ``budget.max_hours``.
@@ -90,11 +90,11 @@ def offer(spec: ExperimentSpec, backend: Backend, order: Order) -> Cost:
 
 
 def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
-    """Whether an offer is within the budget; nothing is said where it is free.
+    """Whether an offer is within the budget; no finding if it is free.
 
     Args:
         spec: For ``budget``.
-        cost: Of ``offer``.
+        cost: From ``offer``.
     """
     hours, most = spec.budget.max_hours, spec.budget.max_cost
     if cost.per_hour <= 0 or hours is None:

@@ -1,6 +1,6 @@
-"""The ledger: machines, money, deletions.
+"""The ledger: what was rented, what it cost, and when it was deleted.
 
-    <store>/<experiment>/leases/<id>/intent.json    written before anything is asked for
+    <store>/<experiment>/leases/<id>/intent.json    written before the first request
     <store>/<experiment>/leases/<id>/rented.json    what the provider gave
     <store>/<experiment>/leases/<id>/gone.json      the provider's own listing showed nothing left
     <store>/<experiment>/leases/<id>/protect.json   a person wants no reaper to touch it
@@ -30,7 +30,7 @@ from drillyard.system.home import local_home
 from drillyard.system.safe_names import lease_id
 
 LOST = "lost"
-"""The reason of a lease that went by itself, and that another one replaced."""
+"""The reason of a lease that ended by itself, and that another lease replaced."""
 
 
 class Intent(Record):
@@ -59,7 +59,7 @@ class Gone(Record):
     cost: float = 0.0
     currency: str = "USD"
     confirmed: bool = True
-    """By the provider's own listing."""
+    """True if the provider's own listing showed nothing of it."""
     written_at: float
 
 
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def lease(self) -> Lease:
-        """The lease, or its outline where only the intent is known: enough to tear it down."""
+        """The lease; if only the intent is known, what is needed to tear it down."""
         if self.rented is not None:
             return self.rented.lease
         return Lease(
@@ -101,12 +101,12 @@ class Entry:
 
     @property
     def open(self) -> bool:
-        """True while something of it may be alive."""
+        """True while a part of it may be alive."""
         return self.gone is None
 
     @property
     def unseen(self) -> bool:
-        """True while nobody has seen it gone in the provider's listing, also if written off."""
+        """True until the provider's listing showed nothing of it, also if it was written off."""
         return self.gone is None or not self.gone.confirmed
 
     def lived_s(self, now: float) -> float:
@@ -151,7 +151,7 @@ class Ledger:
         )
 
     def next_lease(self) -> tuple[int, str]:
-        """(ordinal, id) of a lease that was never asked for."""
+        """(ordinal, id) of a lease that was never requested."""
         ordinal = max((e.intent.ordinal for e in self.entries()), default=0) + 1
         return ordinal, lease_id(self._mailbox.store.url, self._mailbox.experiment, ordinal)
 
@@ -178,12 +178,12 @@ class Ledger:
         self._mailbox.write(f"leases/{lease.lease_id}/rented.json", record)
 
     def gone(self, lease: str, reason: str, *, confirmed: bool = True) -> None:
-        """Write down that nothing is left; the local copy of the intent goes.
+        """Write down that a lease has ended, and delete the local copy of the intent.
 
         Args:
             lease: Its id.
-            reason: In words.
-            confirmed: True when the provider's own listing said so.
+            reason: Why, as text.
+            confirmed: True if the provider's own listing showed nothing of it.
         """
         entry = self.entry(lease)
         if entry is not None and entry.gone is None:
@@ -213,7 +213,7 @@ class Ledger:
         Args:
             lease: Its id.
             until: Epoch seconds.
-            by: Who says so.
+            by: Who protects it.
         """
         record = Protection(until=until, by=by, written_at=self._clock.now())
         self._mailbox.write(f"leases/{lease}/protect.json", record)
@@ -241,10 +241,10 @@ class Ledger:
         return sum(entry.spent(now) for entry in self.entries())
 
     def used_s(self, since: float = 0.0) -> float:
-        """Seconds of ``budget.max_hours`` in use: the newest lease's, and of those it replaced.
+        """Used seconds of ``budget.max_hours``: of the newest lease and of those it replaced.
 
         Args:
-            since: Epoch seconds; a lease that had gone before is of an earlier command.
+            since: Epoch seconds; a lease that ended before belongs to an earlier command.
         """
         entries, now, total = self.entries(), self._clock.now(), 0.0
         for newer, entry in enumerate(reversed(entries)):

@@ -1,8 +1,8 @@
-"""Lost attempts: telling a dead worker from a silent one, and burying what the dead one held.
+"""Lost attempts: distinguishes dead workers from silent ones, and closes attempts of dead workers.
 
-A claim without an ending is in somebody's hands. It is lost when its worker's process is known to
-be dead on this very system, or when the worker was silent for long by the store's own clock AND
-the provider says that it is gone. Silence alone proves nothing, and UNKNOWN is not GONE.
+A claim without an ending belongs to its worker. It is lost if the worker's process is known to be
+dead on this system, or if the worker was silent for long by the store's own clock AND the provider
+says that its machine is gone. Silence alone proves nothing, and UNKNOWN is not GONE.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 
 def probe(backend: Backend, lease: Lease, ticket: str | None = None) -> Liveness:
-    """Ask the provider; what it could not answer is UNKNOWN."""
+    """Ask the provider; a failed request gives UNKNOWN."""
     try:
         return backend.probe(lease, ticket)
     except InfrastructureError as error:
-        log.info("cannot find out about lease %s now: %s", lease.lease_id, error)
+        log.info("the state of lease %s cannot be read now: %s", lease.lease_id, error)
         return Liveness.UNKNOWN
 
 
 @dataclass(frozen=True)
 class _Heard:
-    """A worker, and when it said its last word by the store's clock."""
+    """A worker, and the time of its last heartbeat by the store's clock."""
 
     worker: WorkerRecord
     last_at: float
@@ -58,15 +58,15 @@ class _Loss:
 
 
 class LostAttemptCloser:
-    """Buries attempts whose worker is dead.
+    """Closes attempts whose worker is dead.
 
     Args:
         mailbox: The experiment.
-        backend: Whom to ask.
-        ledger: Knows the leases of workers.
-        by: Who buries, for the record.
+        backend: Backend of the leases.
+        ledger: The leases of the experiment.
+        by: Who closes them, for the record.
         clock: For the times in the record.
-        silent_s: Silence after which the provider is asked.
+        silent_s: Seconds without a heartbeat after which the provider is asked.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class LostAttemptCloser:
             states: From ``ticket_states``.
 
         Returns:
-            The running ones that are not lost, as far as is known.
+            The running ones that are not lost, as far as known.
         """
         living = []
         workers: dict[str, _Heard] | None = None
@@ -108,11 +108,11 @@ class LostAttemptCloser:
             if claim is None or loss is None:
                 living.append(state)
             else:
-                self._bury(state, claim, loss)
+                self._close(state, claim, loss)
         return living
 
     def _workers(self) -> dict[str, _Heard]:
-        """One listing tells how long each was silent; who they are is read once."""
+        """One listing shows how long each was silent; each record is read once."""
         self._mailbox.workers(self._seen, settled=WORKER_STATES)
         return {w.worker: _Heard(w, info.updated_at) for info, w in self._seen.values()}
 
@@ -128,7 +128,7 @@ class LostAttemptCloser:
     def _why_lost(self, claim: Claim, workers: Mapping[str, _Heard]) -> _Loss | None:
         heard = workers.get(claim.worker)
         if heard is None:
-            return None  # without a word there is no lease that we know: nobody could be asked
+            return None  # without a record of the worker, its lease is unknown
         worker = heard.worker
         alive = process_alive(worker)
         if alive is not None:
@@ -154,7 +154,7 @@ class LostAttemptCloser:
                 log.info("why %s was lost cannot be found out now: %s", ticket, error)
         return Cause.INFRASTRUCTURE
 
-    def _bury(self, state: TicketState, claim: Claim, loss: _Loss) -> None:
+    def _close(self, state: TicketState, claim: Claim, loss: _Loss) -> None:
         accepted = self._mailbox.accepted(state.ticket.run, state.ticket.phase)
         self._claims.pop((claim.ticket, claim.attempt), None)
         if self._mailbox.end(self._ending(claim, accepted, loss)):
@@ -169,7 +169,7 @@ class LostAttemptCloser:
             status=Status.SUCCEEDED if done else lost,
             cause=None if done else loss.cause,
             message=loss.reason,
-            hint=None if done else "the next attempt goes on from the last checkpoint",
+            hint=None if done else "the next attempt continues from the last checkpoint",
             by=self._by,
             ended_at=self._clock.now(),
         )

@@ -1,7 +1,7 @@
-"""What a provider kept of a machine, saved before the machine goes.
+"""The provider's log of a machine, saved before the machine is deleted.
 
-A machine that dies before its agent's first word leaves nothing in the mailbox; its serial port,
-or the agent's own output, says why, and vanishes with the machine.
+A machine that dies before its agent's first heartbeat leaves nothing in the mailbox. Its serial
+port or the agent's own output shows why, and they disappear with the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def silent(mailbox: Mailbox, lease: str) -> bool:
-    """True while no worker of a lease was ever ready: its machines' own words are all there is.
+    """True while no worker of a lease was ever ready, so that only its machines have logs.
 
     Args:
         mailbox: The experiment.
@@ -31,17 +31,17 @@ def silent(mailbox: Mailbox, lease: str) -> bool:
 
 
 def path_of(lease: str) -> str:
-    """Where the words of a lease's machines are kept, relative to the experiment's folder."""
+    """Where the logs of a lease's machines are kept, relative to the experiment's folder."""
     return f"leases/{lease}/agent.log"
 
 
 def keep(mailbox: Mailbox, backend: Backend, lease: Lease) -> None:
-    """Save what the provider kept of a lease no worker of which was ready; failing is no error.
+    """Save the provider's logs of a lease without a ready worker; a failure is only logged.
 
     Args:
         mailbox: The experiment.
-        backend: Whom to ask.
-        lease: Which.
+        backend: Backend of the lease.
+        lease: The lease.
     """
     try:
         if silent(mailbox, lease.lease_id):
@@ -49,19 +49,19 @@ def keep(mailbox: Mailbox, backend: Backend, lease: Lease) -> None:
             if data:
                 mailbox.store.put(mailbox.key(path_of(lease.lease_id)), data + b"\n")
     except (DrillyardError, OSError) as error:
-        log.info("the last words of lease %s could not be kept: %s", lease.lease_id, error)
+        log.info("the logs of lease %s could not be saved: %s", lease.lease_id, error)
 
 
 def lines(mailbox: Mailbox, backend: Backend | None, lease: Lease) -> list[str]:
-    """What a lease's machines said: from the mailbox, else from the provider.
+    """The logs of a lease's machines: from the mailbox, else from the provider.
 
     Args:
         mailbox: The experiment.
-        backend: Whom to ask when nothing was saved; None: nobody.
-        lease: Which.
+        backend: Backend to ask if nothing was saved; None: only the mailbox.
+        lease: The lease.
 
     Raises:
-        InfrastructureError: The provider could not be asked.
+        InfrastructureError: The provider could not be reached.
     """
     try:
         stored = mailbox.store.get(mailbox.key(path_of(lease.lease_id)))

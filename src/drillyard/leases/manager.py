@@ -1,7 +1,8 @@
 """Renting, adopting, replacing and ending the capacity of one experiment.
 
-The ledger is written before each effect, so that a new process goes on from any point: an intent
-without a lease is rented again (idempotent by its id) or torn down, a lease that lives is adopted.
+The ledger is written before each effect, so that a new process can continue from any point: an
+intent without a lease is rented again (idempotent by its id) or torn down, and a living lease is
+adopted.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class LeaseManager:
     Args:
         mailbox: The experiment.
         backend: Where capacity is rented.
-        ledger: Of the experiment.
+        ledger: The leases of the experiment.
         clock: For waiting and deadlines.
     """
 
@@ -80,7 +81,7 @@ class LeaseManager:
             return self.lease
 
     def replace(self, spec: ExperimentSpec, order: Callable[[str], Order]) -> Lease:
-        """Write the present lease off, which the provider says is gone, and rent another."""
+        """Write off the present lease, which the provider calls gone, and rent another one."""
         with self._lock:
             lost = self.lease
             if lost is not None:
@@ -99,9 +100,9 @@ class LeaseManager:
                 self._ledger.gone(entry.lease.lease_id, "found gone", confirmed=False)
                 continue
             if entry.intent.backend != self._backend.kind or self._over(entry):
-                self._end(entry)  # the user moved to another backend, or its time is up
+                self._end(entry)  # another backend is used now, or the lease's time is over
                 continue
-            # Idempotent by id: also completes what an earlier driver was killed in.
+            # Idempotent by id: it also completes a request in which an earlier driver was killed.
             lease = backend.provision(entry.intent.order)
             self._ledger.rented(lease)
             log.info("adopted lease %s", lease.lease_id)
@@ -168,7 +169,7 @@ class LeaseManager:
         return Release(backend, lease, timeout_s=timeout_s + delays_of(backend).teardown_s)
 
     def released(self, entry: Entry) -> None:
-        """Write down that the provider lists a lease no more."""
+        """Write down that the provider no longer lists a lease."""
         if entry.open:
             self._ledger.gone(entry.lease.lease_id, "torn down")
         else:
@@ -188,7 +189,7 @@ class Ending:
     """The end of all leases of an experiment, in steps.
 
     Args:
-        leases: Of the experiment.
+        leases: The leases of the experiment.
         timeout_s: How long to wait for the provider's listing of each.
         may: Raises when this driver may no longer act.
     """

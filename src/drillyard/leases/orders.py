@@ -1,4 +1,4 @@
-"""From an experiment to the order of a lease: the one place that says what is asked for."""
+"""Builds the order of a lease from an experiment."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def order_of(
     settings: Mapping[str, Json],
     code: str | None = None,
 ) -> Order:
-    """What to rent for an experiment.
+    """The order for an experiment.
 
     Args:
         spec: The experiment.
         lease: Id of the lease.
         store_url: As the workers reach it.
-        runs: How many are still to be done: more workers than that are never asked for.
-        settings: The backend's own, references to secrets unrevealed.
+        runs: Number of open runs. The order never has more workers than that.
+        settings: The backend's settings, with unresolved references to secrets.
         code: sha256 of the code bundle.
     """
     workload = open_workload(spec)
@@ -54,17 +54,17 @@ def order_of(
         requirements=list(spec.requirements),
         preload=workload.preload(spec),
         spread=workload.spread(spec) if isinstance(workload, SpreadsRuns) else 1,
-        # Whole, so that a reaper elsewhere needs nothing of this machine but secrets.
+        # All of them, so that a reaper elsewhere needs only the secrets.
         settings=dict(settings),
     )
 
 
 def preview(spec: ExperimentSpec, store_url: str, clock: Clock = SYSTEM) -> Order:
-    """The order that ``run`` would place now, for looking at; nothing is created.
+    """The order that ``run`` would place now; nothing is created.
 
     Args:
         spec: The experiment.
-        store_url: The mailbox's store; read where it is there.
+        store_url: The mailbox's store; read if it exists.
         clock: For the deadline.
     """
     kind = spec.backend.partition("/")[0]

@@ -1,4 +1,4 @@
-"""Taking the machine of a run away on purpose, to see that nothing is lost by it."""
+"""Preempts the machine of a run on purpose, to test that nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PreemptedMachine:
     Attributes:
         run: Whose it was.
         machine: Its name.
-        lease: Of which lease.
+        lease: Id of its lease.
     """
 
     run: str
@@ -27,14 +27,14 @@ class PreemptedMachine:
 
 
 def simulate_preemption(mailbox: Mailbox, run: str) -> PreemptedMachine:
-    """Let the provider take away the machine that works on a run; returns at once.
+    """Ask the provider to preempt the machine that works on a run; returns at once.
 
     Args:
         mailbox: The experiment.
         run: Its run.
 
     Raises:
-        NotFound: Nobody works on the run.
+        NotFound: No worker works on the run.
         UserError: Its backend has no machines that can be taken away.
     """
     worker = _worker(mailbox, run)
@@ -42,8 +42,8 @@ def simulate_preemption(mailbox: Mailbox, run: str) -> PreemptedMachine:
     backend = open_backend(lease.backend, lease.order.settings)
     if not isinstance(backend, SimulatesPreemption):
         raise UserError(
-            f"backend {lease.backend!r} has no machines that are taken away",
-            hint="to try it at home: drillyard rehearse FILE --on gcp --fault preempt=1",
+            f"backend {lease.backend!r} has no machines that can be preempted",
+            hint="to try it without a cloud: drillyard rehearse FILE --on gcp --fault preempt=1",
         )
     backend.simulate_preemption(lease, worker.host)
     return PreemptedMachine(run, worker.host, lease.lease_id)
@@ -61,11 +61,11 @@ def _worker(mailbox: Mailbox, run: str) -> WorkerRecord:
             continue
         if claim.worker in workers:
             return workers[claim.worker]
-    raise NotFound(f"nobody works on {run} now", hint="drillyard status shows who works on what")
+    raise NotFound(f"no worker works on {run} now", hint="drillyard status shows the workers")
 
 
 def _lease(mailbox: Mailbox, worker: WorkerRecord) -> Lease:
     entry = Ledger(mailbox).entry(worker.lease)
     if entry is None or not entry.open:
-        raise NotFound(f"the lease {worker.lease} of {worker.worker} is over")
+        raise NotFound(f"the lease {worker.lease} of {worker.worker} has ended")
     return entry.lease

@@ -1,4 +1,4 @@
-"""Ending a lease until its provider lists nothing: the one way for teardown and reaper.
+"""Ends a lease until its provider lists nothing of it, for the teardown and for the reaper.
 
 A provider says "done" before it is, forgets to delete, and lists late. So the end is asked for
 again and again, and believed only when the listing was empty for twice the provider's lag.
@@ -22,7 +22,7 @@ class Release:
     """The end of one lease, in steps.
 
     Args:
-        backend: Of the lease.
+        backend: Backend of the lease.
         lease: Which; already gone is success.
         timeout_s: How long to wait for the listing to become empty; the time that it must stay
             so comes on top.
@@ -47,12 +47,12 @@ class Release:
         """Ask, look, and say when to look again; None once the end is confirmed.
 
         Raises:
-            TeardownUnconfirmed: Something of it is listed still, or nobody could be asked.
+            TeardownUnconfirmed: A part of it is still listed, or the provider could not be asked.
         """
         if self._deadline is None:
             self._deadline = now + self._timeout_s + self._settle_s
         try:
-            # Also once while nothing is listed: what was just created may not be listed yet.
+            # Also once while nothing is listed: a new machine may not be listed yet.
             if self._due(now):
                 self._ask_at = now + _REFUSED_AGAIN_S
                 self._backend.teardown(self._lease)
@@ -64,25 +64,25 @@ class Release:
                 listed = True
         except AccessDenied as refusal:  # asking again does not help
             raise self._unconfirmed(
-                str(refusal), refusal.hint or "grant what is missing; `drillyard reap` tries again"
+                str(refusal), refusal.hint or "grant the permission; `drillyard reap` tries again"
             ) from refusal
         except DrillyardError as failure:
-            # Not knowing is not gone. A refused cancel, a conflict with what goes on there by
-            # itself: the next look tells what became of it.
+            # Unknown is not gone. After a refused cancel, or a conflict with another operation,
+            # the next listing shows the state.
             listed, self._trouble = True, failure
         if listed:
             self._absent_since = None
             if now >= self._deadline:
                 raise self._unconfirmed(
-                    str(self._trouble) if self._trouble else "the provider lists it still",
-                    "results are safe; `drillyard reap` tries again, or the same command",
+                    str(self._trouble) if self._trouble else "the provider still lists it",
+                    "results are safe; run `drillyard reap` or the same command to try again",
                 ) from self._trouble
             return self._pause_s
         if self._absent_since is None:
             self._absent_since = now
         elif now - self._absent_since >= self._settle_s:  # seen at least twice in a row
             return None
-        # While nothing is listed only time must pass: few looks spare the project's quota.
+        # While nothing is listed, it only waits: few requests save the project's quota.
         return max(self._pause_s, self._settle_s / 4.0)
 
     def _due(self, now: float) -> bool:
@@ -106,6 +106,6 @@ def release_confirmed(
     """End a lease, confirmed by the provider's own listing; see ``Release``.
 
     Raises:
-        TeardownUnconfirmed: Something of it is listed still, or nobody could be asked.
+        TeardownUnconfirmed: A part of it is still listed, or the provider could not be asked.
     """
     run_steps(Release(backend, lease, timeout_s=timeout_s).step, clock)

@@ -1,4 +1,4 @@
-"""Waiting until the workers of a lease are ready."""
+"""Waits until the workers of a lease are ready."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SetupWait:
 
     Args:
         mailbox: Where workers say that they are ready.
-        backend: Asked whether the lease is alive, and let mend what did not come.
+        backend: Backend of the lease. It replaces machines that did not start.
         lease: Whose workers; where tickets bring them, the lease itself is waited for.
         timeout_s: How long.
         enough: True when no more workers are needed than there are.
@@ -56,7 +56,7 @@ class SetupWait:
         """The workers that are ready, once it has finished."""
 
     def step(self, now: float) -> float | None:
-        """Look once; None once enough workers are ready.
+        """Check once; None once enough workers are ready.
 
         Raises:
             RunFailed: A worker could not be set up; with what it said.
@@ -77,26 +77,26 @@ class SetupWait:
             if self._alive_without_workers():
                 return None
         if now >= self._deadline:
-            if self.ready:  # fewer than asked for is slower, not wrong
+            if self.ready:  # fewer workers than ordered are slower, but not wrong
                 log.warning("%d of %d workers are ready", len(self.ready), self._wanted)
                 return None
             raise self._lost(f"had no ready worker after {self._timeout_s:.0f} s")
         return self._pause_s
 
     def _alive_without_workers(self) -> bool:
-        """Ask the provider; True where a living lease is all that can be waited for."""
+        """Ask the provider; True if the lease is alive, so that waiting makes sense."""
         alive = probe(self._backend, self._lease)
         if alive is Liveness.ALIVE and Trait.JOBS in self._backend.traits:
             return True
         if alive is Liveness.GONE:
-            # Its last words may have come between the two looks.
+            # Its last record may have been written between the two checks.
             self._refuse_failed(self._mailbox.workers())
             raise self._lost("ended before it was ready")
         self._wanted = self._tended()
         return False
 
     def _tended(self) -> int:
-        """Let the backend mend what did not come; how many workers can be waited for."""
+        """Let the backend replace machines that did not start; how many workers to wait for."""
         if isinstance(self._backend, TendsLeases):
             try:
                 return self._backend.tend(self._lease, self._lease.order.workers)

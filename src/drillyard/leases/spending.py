@@ -1,7 +1,7 @@
-"""What machines have cost: a row an interval of the ledger, from the intent to the last look.
+"""What machines have cost, as one interval for each lease of the ledger.
 
 An interval begins when the intent was written, before anything was rented, and ends when the
-provider's own listing was empty; its sum is therefore never less than what was used.
+provider's own listing was empty. So the sum is never less than the real use.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Interval:
     Attributes:
         experiment: Its name.
         lease: Id.
-        backend: Where.
-        machines: How many.
+        backend: The backend.
+        machines: Number of machines.
         began_at: Epoch seconds at which the intent was written.
         ended_at: Epoch seconds at which they were gone; None: they may be running.
         seconds: Length so far.
-        per_hour: Price of all of them.
-        cost: So far.
-        currency: Of both.
-        spot: At the price of machines that can be taken away.
+        per_hour: Price of all machines for an hour.
+        cost: Cost so far.
+        currency: Currency of price and cost.
+        spot: True for the price of preemptible machines.
         prices_of: Date of the price list.
         limit_at: Epoch seconds at which the machines end themselves; None: no limit.
-        confirmed: False where nobody saw them gone in the provider's listing.
-        reason: Why they went, in words.
+        confirmed: True if the provider's listing showed nothing of them.
+        reason: Why they ended, as text.
     """
 
     experiment: str
@@ -69,17 +69,17 @@ class Spending:
 
     @property
     def total(self) -> float:
-        """Of all intervals, in the currency of the newest."""
+        """Cost of all intervals, in the currency of the newest."""
         return sum(i.cost for i in self.intervals)
 
     @property
     def currency(self) -> str:
-        """Of the newest interval."""
+        """Currency of the newest interval."""
         return self.intervals[-1].currency if self.intervals else "USD"
 
     @property
     def left(self) -> float | None:
-        """What is left of ``budget.max_cost``; None without a limit."""
+        """The rest of ``budget.max_cost``; None without a limit."""
         return None if self.max_cost is None else max(0.0, self.max_cost - self.total)
 
 
@@ -98,7 +98,7 @@ def spending(mailbox: Mailbox) -> Spending:
 
 
 def so_far(mailbox: Mailbox) -> str:
-    """What all machines of an experiment have cost so far, in a few words."""
+    """The cost of all machines of an experiment so far, as a short text."""
     found = spending(mailbox)
     if not any(interval.per_hour for interval in found.intervals):
         return "no cost so far (your own machines)"

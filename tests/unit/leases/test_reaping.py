@@ -110,7 +110,7 @@ def test_what_is_of_no_use_is_ended_written_down_and_paid(clock: FakeClock) -> N
     assert PaidBackend.alive() == []
     (entry,) = Ledger(mailbox, clock).entries()
     assert entry.gone is not None and entry.gone.confirmed
-    assert "reaped: nothing is left to do" in entry.gone.reason
+    assert "reaped: no work is left" in entry.gone.reason
     assert entry.gone.cost == pytest.approx(2.0, rel=1e-3)
     assert list(local_intents()) == []
     assert [(x["action"], x["lease"]) for x in Audit().lines()] == [

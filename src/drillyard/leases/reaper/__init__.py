@@ -1,8 +1,8 @@
-"""The reaper: finds by label what was rented and is of no use any more, and ends it.
+"""The reaper: finds leases by their label that are no longer of use, and ends them.
 
-It needs neither the process that rented nor, for what has a limit, the mailbox. ``judging``
-decides about one lease and touches nothing, ``evidence`` reads what speaks for and against,
-``reaper`` lists, ``one_lease`` ends and confirms, ``audit`` keeps a line of each deletion.
+It does not need the process that rented them and, if they have a limit, not even the mailbox.
+``judging`` decides about one lease and changes nothing, ``evidence`` reads the facts, ``reaper``
+lists, ``one_lease`` ends and confirms, ``audit`` writes a line for each deletion.
 """
 
 from drillyard.leases.reaper.judging import Judgement, Verdict

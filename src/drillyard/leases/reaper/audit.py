@@ -1,4 +1,4 @@
-"""A line of each deletion, before it is tried and after: append only, on disk on return."""
+"""The audit log: a line before and after each deletion, on disk when the call returns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Audit:
         Args:
             action: ``deleting``, ``deleted``, ``failed``, ``protected`` …
             lease: Its id.
-            more: Anything that is JSON.
+            more: More fields of the line.
 
         Raises:
             StoreUnavailable: It cannot be written, so nothing may be deleted.
@@ -61,7 +61,7 @@ class Audit:
             ) from error
 
     def lines(self) -> Iterator[JsonObject]:
-        """Every line; a torn one is left out."""
+        """Every line; incomplete ones are left out."""
         try:
             text = self.path.read_text("utf-8")
         except FileNotFoundError:

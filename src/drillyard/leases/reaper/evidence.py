@@ -1,4 +1,4 @@
-"""What speaks for and against a lease: its labels, its mailbox, the clocks of both."""
+"""The facts about a lease: its labels, its mailbox, and the clocks of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts of a lease, and its mailbox where that could be read."""
+    """The facts of a lease, and its mailbox if it could be read."""
 
     facts: Facts
     mailbox: Mailbox | None
@@ -28,13 +28,13 @@ class Evidence:
 def gather(backend: Backend, lease: Lease, clock: Clock) -> Evidence:
     """Read everything that decides about a lease.
 
-    The provider's clock counts, or the store's; this machine's own only where neither tells the
-    time, so that a wrong one deletes nothing.
+    It uses the clock of the provider or the store. The clock of this machine is used only without
+    both, so that a wrong clock deletes nothing.
 
     Args:
-        backend: Of the lease.
-        lease: As its provider lists it.
-        clock: This machine's.
+        backend: Backend of the lease.
+        lease: The lease as its provider lists it.
+        clock: Clock of this machine.
     """
     mailbox = _mailbox(lease)
     now = _now(backend, mailbox, clock)
@@ -57,8 +57,8 @@ def _mailbox(lease: Lease) -> Mailbox | None:
         return None
     try:
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        # A bucket that answers "no such experiment" is an answer; a folder of another machine
-        # that is not here is none.
+        # "No such experiment" from a bucket is an answer. A missing folder is not: it may be on
+        # another machine.
         there = mailbox.store.stat(mailbox.key("experiment.json")) is not None
         return mailbox if there or "://" in order.store_url else None
     except DrillyardError as error:

@@ -1,4 +1,4 @@
-"""Is a lease still of use? A decision over plain facts; it asks nobody and touches nothing."""
+"""Decides from plain facts whether a lease is still of use. It makes no request."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import enum
 from dataclasses import dataclass
 
 GRACE_S = 600.0
-"""How long after it became useless a lease is left alone: its own end, and its driver's, come
-first."""
+"""Seconds for which a useless lease is left alone, so that it or its driver can end it first."""
 
 
 class Verdict(enum.StrEnum):
-    """What a reaper makes of a lease."""
+    """A reaper's decision about a lease."""
 
     LIVE = "live"
     PROTECTED = "protected"
     WAITING = "waiting"
-    """Of no use, but not for long enough."""
+    """It is useless, but not for long enough."""
     UNKNOWN = "unknown"
-    """Nothing says whether it is of use: it is left alone, and a person must look."""
+    """Its use is unknown: it is left alone, and a person must check it."""
     EXPIRED = "expired"
 
 
@@ -32,17 +31,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a lease. Ages are seconds by the clock of whoever keeps the time.
+    """The facts about a lease. Ages are in seconds, by the clock of the provider or the store.
 
     Attributes:
-        overdue_s: Seconds since its limit; negative: still to come; None: it has no limit.
-        protected_s: Seconds for which it is protected still; 0 or less: it is not.
-        readable: The mailbox could be read, so that the following is known.
-        driven: A driver lives.
-        open_tickets: Not ended; workers may be at them without a driver.
-        gone: The ledger says that it was torn down.
-        in_ledger: The ledger knows it at all.
-        quiet_s: Seconds since anything happened: its creation, a driver's word, a ticket's end.
+        overdue_s: Seconds since its limit; negative before it; None: it has no limit.
+        protected_s: Seconds until its protection ends; 0 or less: it is not protected.
+        readable: The mailbox could be read, so that the following facts are known.
+        driven: A driver is alive.
+        open_tickets: Number of open tickets. Workers may do them without a driver.
+        gone: The ledger has it as torn down.
+        in_ledger: The ledger contains it.
+        quiet_s: Seconds since the last event: its creation, a heartbeat, a ticket's end.
     """
 
     overdue_s: float | None
@@ -59,13 +58,13 @@ def judge(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
     """Decide about a lease.
 
     Args:
-        facts: What is known of it.
-        grace_s: Seconds for which it is left alone once it is of no use.
+        facts: The facts about it.
+        grace_s: Seconds for which a useless lease is left alone.
     """
     if facts.protected_s > 0:
         return Judgement(Verdict.PROTECTED, f"for {_span(facts.protected_s)} more")
     if facts.overdue_s is not None and facts.overdue_s > 0:
-        return _after(facts.overdue_s, grace_s, "its limit is over")
+        return _after(facts.overdue_s, grace_s, "its limit has passed")
     if not facts.readable:
         if facts.overdue_s is None:
             return Judgement(
@@ -75,14 +74,14 @@ def judge(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
             Verdict.LIVE, f"{_span(-facts.overdue_s)} to its limit; its mailbox cannot be read"
         )
     if facts.gone:
-        return _after(facts.quiet_s, grace_s, "it was torn down, and is there still")
+        return _after(facts.quiet_s, grace_s, "it was torn down, and still exists")
     if not facts.in_ledger:
-        return _after(facts.quiet_s, grace_s, "its mailbox knows nothing of it")
+        return _after(facts.quiet_s, grace_s, "its mailbox does not contain it")
     if facts.driven:
         return Judgement(Verdict.LIVE, "a driver is alive")
     if facts.open_tickets:
         return Judgement(Verdict.LIVE, f"{facts.open_tickets} tickets are open")
-    return _after(facts.quiet_s, grace_s, "nothing is left to do, and nobody drives")
+    return _after(facts.quiet_s, grace_s, "no work is left, and no driver is running")
 
 
 def _after(since_s: float, grace_s: float, why: str) -> Judgement:

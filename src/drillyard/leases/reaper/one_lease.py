@@ -1,4 +1,4 @@
-"""One lease before the reaper: judged, ended when it has expired, confirmed, written down."""
+"""Judges one lease, ends it if it has expired, confirms the end, and writes it down."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ log = logging.getLogger(__name__)
 
 
 class LeaseReaping:
-    """What becomes of one lease, in steps.
+    """Handles one lease, in steps.
 
     Args:
-        backend: Of the lease.
-        lease: As its provider lists it.
-        audit: Has a line of each deletion.
+        backend: Backend of the lease.
+        lease: The lease as its provider lists it.
+        audit: Gets a line for each deletion.
         clock: For the stamps.
-        dry_run: Only look.
+        dry_run: Only judge, delete nothing.
         grace_s: Seconds for which a useless lease is left alone.
         confirm_s: How long to wait for the provider's listing, besides its own delay.
         home: The local folder, ``DRILLYARD_HOME``.
 
     Attributes:
-        outcome: What became of it; None while it goes on.
+        outcome: The result; None until it is known.
         due: Monotonic seconds of the next step.
     """
 
@@ -65,13 +65,13 @@ class LeaseReaping:
         )
 
     def step(self, now: float) -> float | None:
-        """Judge the lease, or go on ending it.
+        """Judge the lease, or continue to end it.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next call; None when ``outcome`` is known.
+            Seconds until the next call; None once ``outcome`` is known.
         """
         first = self._evidence is None
         if first:
@@ -123,7 +123,7 @@ class LeaseReaping:
             log.warning("%s", error)
         if self._evidence is not None and self._evidence.mailbox is not None:
             try:
-                # A reaper that runs somewhere else each time has no log of the times before.
+                # A reaper that runs elsewhere each time has no log of its earlier calls.
                 ledger = Ledger(self._evidence.mailbox, self._clock)
                 failures = max(failures, ledger.reaping_failed(lease_id, problem))
             except DrillyardError as error:
@@ -136,10 +136,12 @@ class LeaseReaping:
 def note_gone(
     mailbox: Mailbox | None, lease: Lease, judgement: Judgement, clock: Clock, home: Path | None
 ) -> None:
-    """Close the books of a lease that is gone: the ledger's, and this machine's."""
+    """Write to the ledger and to this machine's intents that a lease is gone."""
     forget_intent(lease.lease_id, home)
     if mailbox is not None:
         try:
             Ledger(mailbox, clock, home).gone(lease.lease_id, f"reaped: {judgement.reason}")
         except DrillyardError as error:
-            log.warning("lease %s is gone; the ledger was not told: %s", lease.lease_id, error)
+            log.warning(
+                "lease %s is gone, but the ledger was not updated: %s", lease.lease_id, error
+            )

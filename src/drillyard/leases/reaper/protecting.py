@@ -1,4 +1,4 @@
-"""Keeping the reaper from a lease: in its mailbox, and as a mark on its machines."""
+"""Protects a lease from the reaper: in its mailbox, and with a mark on its machines."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def protect(
     on: Sequence[str] | None = None,
     clock: Clock = SYSTEM,
 ) -> list[str]:
-    """Protect a lease, or no longer.
+    """Protect a lease, or end its protection.
 
     Args:
         lease: Its id.
-        until: Epoch seconds; None: no longer.
+        until: Epoch seconds; None: end the protection.
         store: ``--store``.
-        on: Backends by text that are searched when no mailbox knows it; None: configured ones.
+        on: Backends to search if no mailbox has the lease, as text; None: the configured ones.
         clock: For the record.
 
     Returns:
-        Where it was written down: ``mailbox``, ``machines``.
+        Where the protection was written: ``mailbox``, ``machines``.
 
     Raises:
-        NotFound: Neither the store nor a backend knows it.
+        NotFound: Neither the store nor a backend has it.
         InfrastructureError: The machines could not be marked.
     """
     found = (_in_store(lease, store) or _listed(lease, on)) if LEASE.match(lease) else None
     if found is None:
         raise NotFound(
             f"no lease {lease!r} in the store or on a configured backend",
-            hint="`drillyard cost` and `drillyard reap --dry-run` show them; --store or --on says "
-            "where to look",
+            hint="`drillyard cost` and `drillyard reap --dry-run` list leases; --store or --on "
+            "selects where to look",
         )
     where = []
     mailbox, known = found

@@ -1,4 +1,4 @@
-"""Lists what each backend owns, ends what has expired, confirms by the listing."""
+"""Lists the leases of each backend, ends expired ones, and confirms it by listing again."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 
 Steps = Callable[[Callable[[LeaseReaping], None], Sequence[LeaseReaping]], Iterable[None]]
-"""Calls a function with each, like ``map``; several at once where it can."""
+"""Calls a function with each item, like ``map``, and possibly several at once."""
 
 
 class Reaper:
     """Ends every lease that has expired, in steps: one backend after the other.
 
     Args:
-        on: Backends by text, ``gcp/prod``; None: every configured one, and those that this
-            machine has rented from with settings of an experiment's own.
-        dry_run: Only look.
+        on: Backends as text, ``gcp/prod``; None: every configured one, and those that this machine
+            has rented from with an experiment's own settings.
+        dry_run: Only judge, delete nothing.
         grace_s: Seconds for which a useless lease is left alone.
         clock: For the audit log.
         home: The local folder, ``DRILLYARD_HOME``.
@@ -45,7 +45,7 @@ class Reaper:
         each: Steps several leases; default one after the other.
 
     Attributes:
-        report: What was seen and done so far.
+        report: The results so far.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Reaper:
         self._each = each
 
     def step(self, now: float) -> float | None:
-        """List the next backend, or go on with the leases of this one.
+        """List the next backend, or continue with the leases of this one.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next call; None when every backend was gone through. Nothing is
-            raised for a single lease or backend.
+            Seconds until the next call; None after the last backend. A problem with one lease or
+            backend is reported, and not raised.
         """
         if self._source is None:
             found = next(self._sources, None)
@@ -138,7 +138,7 @@ def _step(lease: LeaseReaping, now: float) -> None:
 
 
 def configured() -> list[str]:
-    """Backends, by text, whose settings are complete here."""
+    """Backends, as text, whose settings are complete here."""
     from drillyard.backend.settings.resolve import resolve
 
     found = []
@@ -166,8 +166,8 @@ def reap(
     """End every lease that has expired; see ``Reaper``.
 
     Args:
-        on: Backends by text; None: every configured one, and those that this machine rented from.
-        dry_run: Only look.
+        on: Backends as text; None: every configured one, and those that this machine rented from.
+        dry_run: Only judge, delete nothing.
         grace_s: Seconds for which a useless lease is left alone.
         clock: For waiting and the audit log.
         home: The local folder, ``DRILLYARD_HOME``.
@@ -175,7 +175,7 @@ def reap(
             a minute.
 
     Returns:
-        What was seen and done; nothing is raised for a single lease or backend.
+        The results. A problem with one lease or backend is reported, and not raised.
     """
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         reaper = Reaper(
@@ -194,7 +194,7 @@ def reap(
 def _backends(
     on: Sequence[str] | None, report: Report, home: Path | None
 ) -> Iterator[tuple[str, Backend, list[Intent]]]:
-    """(how it is called, backend, this machine's intents there)."""
+    """(name for messages, backend, this machine's intents there)."""
     for text in configured() if on is None else on:
         try:
             yield text, open_backend(text), []
@@ -221,7 +221,7 @@ def _settle(
     clock: Clock,
     home: Path | None,
 ) -> list[str]:
-    """Close the books of leases that this machine remembers and the provider lists no more."""
+    """Write down that leases of this machine's intents are gone, if no provider lists them."""
     settled = []
     for intent in intents:
         lease = Lease(
@@ -235,7 +235,7 @@ def _settle(
             continue
         facts = gather(backend, lease, clock)
         if facts.facts.driven or facts.facts.open_tickets:
-            continue  # its driver closes them, or the next command
+            continue  # its driver does it, or the next command
         note_gone(facts.mailbox, lease, judge(facts.facts, grace_s), clock, home)
         settled.append(lease.lease_id)
     return settled

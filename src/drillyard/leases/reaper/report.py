@@ -1,4 +1,4 @@
-"""What a reaper saw and did."""
+"""The results of a reaper."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from drillyard.backend import Lease
 from drillyard.leases.reaper.judging import Judgement
 
 ALARM_AFTER = 2
-"""Failures in a row after which somebody must be told."""
+"""Failures in a row after which a person must be notified."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a lease.
+    """The result for one lease.
 
     Attributes:
-        lease: As its provider listed it.
+        lease: The lease as its provider listed it.
         judgement: The verdict and why.
-        deleted: True: ended and confirmed; False: tried in vain; None: not tried.
-        problem: Why it was in vain.
-        failures: How often in a row.
+        deleted: True: ended and confirmed; False: the deletion failed; None: not tried.
+        problem: Why the deletion failed.
+        failures: How often it failed in a row.
     """
 
     lease: Lease
@@ -31,18 +31,18 @@ class Outcome:
 
     @property
     def undeletable(self) -> bool:
-        """True where deleting failed again and again: somebody must look."""
+        """True if the deletion failed so often that a person must check."""
         return self.deleted is False and self.failures >= ALARM_AFTER
 
 
 @dataclass
 class Report:
-    """What a reaper saw and did.
+    """The results of a reaper.
 
     Attributes:
-        outcomes: One a lease.
+        outcomes: One for each lease.
         problems: Backend -> why it could not be listed.
-        settled: Leases that only this machine still remembered, and that are gone.
+        settled: Leases that only this machine's intents still named, and that are gone.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Report:
 
     @property
     def undeletable(self) -> list[Outcome]:
-        """Those about which somebody must be told."""
+        """Those that a person must be notified about."""
         return [o for o in self.outcomes if o.undeletable]
 
     @property
     def good(self) -> bool:
-        """True when everything that had expired is gone, and every backend was listed."""
+        """True if everything that had expired is gone, and every backend was listed."""
         return not self.problems and all(o.deleted is not False for o in self.outcomes)

@@ -1,1 +1,1 @@
-"""The control loop of one experiment."""
+"""The driver: takes one experiment through its phases."""

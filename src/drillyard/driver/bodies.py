@@ -1,7 +1,7 @@
-"""The phases of a session as things that can be shown: each is worked on once, by the session.
+"""The phases of a session, for what shows them. The session does the work of each phase once.
 
-Whoever shows a phase joins its body: that tells the session that it is shown, and waits for its
-end. A body never waits for whoever shows it for longer than the session says.
+A stage (such as Prefect) joins the body of a phase that it shows. That reports to the session that
+the phase is shown, and waits for its end. A session waits for a stage only for a limited time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 TRIAL = "trial"
-"""What is shown of a study beside its phases: a trial until it is judged."""
+"""Kind of body that shows a trial of a study."""
 
 
 class ReadyWorkers(NamedTuple):
@@ -40,10 +40,10 @@ class Body:
     Attributes:
         phase: ``provision``, ``setup``, ``train``, ``evaluate``, ``store``, ``teardown``, or
             ``trial``.
-        key: What it is called in this session: the phase, a ticket, or a trial.
-        title: What people call it.
-        run: The run, where it is of one.
-        before: The body that it follows in its run; None for the first.
+        key: Its id in this session: the phase, a ticket, or a trial.
+        title: Its name for people.
+        run: Its run; empty for a phase without one.
+        before: The body before it in its run; None for the first.
         future: Its result.
     """
 
@@ -89,7 +89,7 @@ class Body:
         return self.future.done()
 
     def wakes(self, call: Callable[[], None]) -> None:
-        """Have something called when it is joined."""
+        """Set what is called when it is joined."""
         self._on_join = call
 
 
@@ -107,19 +107,19 @@ class Bodies:
         self._news = threading.Condition()
 
     def offer(self, body: Body) -> None:
-        """Add one, for whoever follows."""
+        """Add a body for the stage."""
         with self._news:
             self._offered.append(body)
             self._news.notify_all()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the list: no body follows."""
         with self._news:
             self._closed = True
             self._news.notify_all()
 
     def follow(self) -> Iterator[Body]:
-        """Each one as it is offered, until nothing more will come."""
+        """Each body as it is offered, until the list ends."""
         seen = 0
         while True:
             with self._news:
@@ -132,6 +132,6 @@ class Bodies:
             yield body
 
     def of(self, phase: str) -> list[Body]:
-        """Those of a phase, so far."""
+        """The bodies of a phase so far."""
         with self._news:
             return [body for body in self._offered if body.phase == phase]

@@ -1,7 +1,7 @@
-"""Drives one experiment: posts its tickets, rents, watches, tells lost from failed, tears down.
+"""Drives one experiment: posts its tickets, rents, watches, closes lost attempts, tears down.
 
-``driver.session.drive`` knows the order in which this is done; here is each part. After a crash
-anywhere the same again adopts what is alive, skips what is accepted and resumes the rest.
+Each part is here; ``driver.session.drive`` calls them in order. After a crash at any point, the
+same command adopts living leases, skips accepted results and resumes the rest.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Driver:
 
     Args:
         loaded: The experiment as read from its file.
-        mailbox: Where it is driven through; named as the experiment.
+        mailbox: The mailbox of the experiment.
         backend: Where capacity is rented.
         clock: For waiting, deadlines and times in records.
-        on_line: Notification in a sentence what the driver does.
-        allow_change: Go on although the settings of training changed (``--allow-change``).
+        on_line: Called with a sentence about each thing that the driver does.
+        allow_change: Continue although the settings of training changed (``--allow-change``).
     """
 
     def __init__(
@@ -120,18 +120,17 @@ class Driver:
     # -- a life -------------------------------------------------------------------------------
 
     def open(self) -> list[TicketRecord]:
-        """Become the driver and post what is to be done.
+        """Become the driver and post the open tickets.
 
         Returns:
-            Tickets that are not done, in queue order. Empty: everything is accepted and verified;
-            nothing was rented, what an earlier driver left is torn down, and this driver is
-            closed already.
+            Open tickets in queue order. If there are none, every result is accepted and verified,
+            nothing was rented, leases of earlier drivers are torn down, and this driver is closed.
 
         Raises:
             IdentityChanged: Another experiment under the same name, or other major versions.
             CheckpointRefused: A checkpoint that must not be resumed from.
             AlreadyDriven: Another driver is alive.
-            UserError: What changed concerns runs that are being worked on.
+            UserError: The changes affect runs that workers are working on.
         """
         with self.times.of("prepare"):
             if ":" in self.spec.workload:
@@ -179,7 +178,7 @@ class Driver:
         return []
 
     def provision(self) -> Lease:
-        """Rent capacity, or adopt what lives; returns at once, safe to call again.
+        """Rent capacity, or adopt a living lease; returns at once, safe to call again.
 
         Raises:
             TimedOut: The budget is used up.
@@ -194,7 +193,7 @@ class Driver:
         return lease
 
     def begin_setup(self, timeout_s: float = SETUP_TIMEOUT_S) -> Setup:
-        """The wait for the workers, to be taken step by step; see ``Setup``."""
+        """The wait for the workers, in steps; see ``Setup``."""
         return Setup(
             self.mailbox,
             self.backend,
@@ -209,8 +208,8 @@ class Driver:
         """Wait for the workers to be ready; a lease that dies meanwhile is replaced twice.
 
         Raises:
-            RunFailed: A worker could not be set up; with what it said.
-            WorkerLost: They died again and again, or were not ready in time.
+            RunFailed: A worker could not be set up; with its message.
+            WorkerLost: Leases died repeatedly, or the workers were not ready in time.
             Stopped: ``stop`` was called.
         """
         waiting = self.begin_setup(timeout_s)
@@ -220,7 +219,7 @@ class Driver:
         return waiting.ready
 
     def workers_ready(self, workers: list[WorkerRecord]) -> None:
-        """Count the time of set-up: from renting, whenever the wait for it began."""
+        """Count the time of set-up, from the start of renting."""
         ready_at = max((w.ready_at or 0.0 for w in workers), default=0.0)
         if self._rented_at is not None:
             self.times.at_least("setup", ready_at - self._rented_at)
@@ -230,14 +229,14 @@ class Driver:
 
         Args:
             ticket: Its id.
-            timeout_s: Raise after this time; the work goes on.
+            timeout_s: Seconds after which it raises; the work continues.
 
         Raises:
-            RunFailed: The user's code failed, or attempts are used up.
-            TimedOut: A budget ended, or ``timeout_s`` did.
-            Stopped: On request; resumable.
-            WorkerLost: Attempts were used up by machines that died.
-            CorruptObject: The result does not read back as it was written.
+            RunFailed: The user's code failed, or no attempts are left.
+            TimedOut: A budget or ``timeout_s`` ended.
+            Stopped: The experiment was stopped; it can be resumed.
+            WorkerLost: No attempts are left, because machines died.
+            CorruptObject: The result differs from what was written.
             Superseded: Another driver took over.
         """
         try:
@@ -245,8 +244,8 @@ class Driver:
         except TimeoutError:
             raise TimedOut(
                 f"{ticket} was not done after {timeout_s:.0f} s",
-                hint="that is what budget.max_hours or train.max_time_s come to, or a month; the "
-                "same command goes on",
+                hint="the limit follows from budget.max_hours or train.max_time_s, or is a month; "
+                "run the same command to continue",
             ) from None
         return self.result(state)
 
@@ -254,15 +253,15 @@ class Driver:
         """The result of a ticket that has ended, every file of it verified.
 
         Args:
-            state: As the mailbox decided it.
+            state: Its final state.
 
         Raises:
-            DrillyardError: Why there is none; see ``wait``.
+            DrillyardError: Why there is no result; see ``wait``.
         """
         return self._results.of(state)
 
     def stop(self, reason: str, drain: bool = False) -> None:
-        """Ask all workers to stop: tickets that wait are cancelled, running ones end soon.
+        """Ask all workers to stop: waiting tickets are cancelled, running ones end soon.
 
         Args:
             reason: For people.
@@ -271,16 +270,16 @@ class Driver:
         self.stopping.give(reason, drain)
 
     def begin_teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> Teardown:
-        """The teardown, to be taken step by step; see ``Teardown``."""
+        """The teardown, in steps; see ``Teardown``."""
         return Teardown(
             self._leases, self._keeper, self._lock.must_drive, self._on_line, timeout_s
         )
 
     def teardown(self, timeout_s: float = TEARDOWN_TIMEOUT_S) -> None:
-        """End every lease of the experiment; done when the provider lists nothing of ours.
+        """End every lease of the experiment, until the provider lists none of them.
 
-        Safe to call from several places (a flow's ``finally``, its hooks) and again. Does nothing
-        when another driver took over: the machines belong to it.
+        Safe to repeat, and to call from several places (a flow's ``finally``, its hooks). It does
+        nothing if another driver took over, because the machines belong to that driver.
 
         Raises:
             TeardownUnconfirmed: Something may still be running; results are intact.
@@ -296,7 +295,7 @@ class Driver:
         """End this driver: its record, its timings, its thread; safe to call again.
 
         Args:
-            outcome: A word for the record: ``done``, ``failed``, ``cancelled`` …
+            outcome: Text for the record: ``done``, ``failed``, ``cancelled`` …
         """
         if self.study is not None:
             self.study.close()
@@ -313,7 +312,7 @@ class Driver:
                 self._notify()
 
     def say(self, text: str) -> None:
-        """Tell whoever started this driver, in a sentence."""
+        """Report a sentence to the user."""
         self._on_line(text)
 
     def save_timings(self) -> None:
@@ -329,12 +328,12 @@ class Driver:
 
     @property
     def lease(self) -> Lease | None:
-        """What is rented now."""
+        """The present lease."""
         return self._leases.lease
 
     @property
     def trouble(self) -> DrillyardError | None:
-        """What ended all waiting before the mailbox had decided everything; None: nothing."""
+        """The error that ended all waiting before every ticket was decided; None: none."""
         return self._watcher.error
 
     @property
@@ -344,21 +343,21 @@ class Driver:
 
     @property
     def changes(self) -> int:
-        """Grows whenever a ticket was seen to move."""
+        """Grows whenever a ticket changed."""
         return self._watcher.changes
 
     @property
     def decided(self) -> bool:
-        """True when no ticket of the experiment can move any more, so that machines may go."""
+        """True if no ticket of the experiment can change again, so that leases may end."""
         return self._wanted.decided
 
     @property
     def over(self) -> bool:
-        """True when every ticket has ended and no more will come, as far as was seen."""
+        """True if every ticket has ended and none will follow, at the last poll."""
         return self._wanted.over
 
     def board(self, run: str) -> Board | None:
-        """The latest words of a run's worker; where hundreds work, of some looks before."""
+        """The latest heartbeat of a run; with hundreds of runs it may be some polls old."""
         return self._watcher.board(run)
 
     def states(self) -> dict[str, TicketState]:
@@ -366,15 +365,15 @@ class Driver:
         return self._wanted.states()
 
     def read(self) -> dict[str, TicketState]:
-        """The tickets of this experiment as the mailbox has them now, in queue order."""
+        """The tickets of this experiment, read now, in queue order."""
         return self._wanted.read()
 
     def at_work(self) -> dict[str, TicketState]:
-        """``states`` without the trials of a study that were judged: of thousands, a few."""
+        """``states`` without the judged trials of a study: a few of thousands."""
         return self._wanted.at_work()
 
     def generation(self, ticket: str) -> int:
-        """Counts how often a finished ticket was opened again: part of any cache's key."""
+        """How often a finished ticket was opened again: part of the key of a cache."""
         return self.mailbox.reopened().after.get(ticket, 0)
 
     # -- opening ------------------------------------------------------------------------------
@@ -387,7 +386,7 @@ class Driver:
     # -- small --------------------------------------------------------------------------------
 
     def _begin_loops(self) -> None:
-        """Look once, so that everybody has a view; then look and tend in threads."""
+        """Poll once, so that the states are known; then poll and tend in threads."""
         self._watcher.look()
         tender = Tender(self._watcher, self._keeper.tend, pace(self.mailbox.store))
         looks = Paced(self._watcher, self.clock.monotonic)
@@ -399,10 +398,10 @@ class Driver:
             loop.start()
 
     def _notify(self) -> None:
-        try:  # anew: the watcher has not seen what ended after its last look
+        try:  # read again: the watcher has not seen what ended after its last poll
             states = self._wanted.read()
         except InfrastructureError as error:
-            log.warning("nobody is told of the end: %s", error)
+            log.warning("the notification was not sent: %s", error)
         else:
             webhook.tell(self.mailbox, states, f"driver on {host()}", self.clock)
 

@@ -1,4 +1,4 @@
-"""The driver's heartbeat: on its own, so that nothing slow delays it."""
+"""The driver's heartbeat, in a thread of its own, so that nothing slow delays it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Heartbeat:
     """Writes the driver's heartbeat, in steps.
 
     Args:
-        lock: Whose record it is.
+        lock: The driver's lock, which has the record.
         on_superseded: Called once when another driver took over.
     """
 
@@ -25,7 +25,7 @@ class Heartbeat:
         self._on_superseded = on_superseded
 
     def step(self, now: float) -> float | None:
-        """Beat once; None once another driver took over."""
+        """Write one heartbeat; None once another driver took over."""
         try:
             self._lock.beat()
         except Superseded as error:

@@ -1,4 +1,4 @@
-"""Pushing tickets to backends whose workers do not pull; the provider's id is saved before use."""
+"""Pushes tickets to backends whose workers do not pull. The provider's id is saved before use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import SYSTEM, Clock
 
 LOOK_S = 5.0
-"""Seconds between two questions about a ticket that was pushed and that nobody has claimed."""
+"""Seconds between two requests about a ticket that was pushed and not yet claimed."""
 
 
 class Launch(Record):
@@ -26,7 +26,7 @@ class Launch(Record):
     attempt: int
     lease: str
     handle: JsonObject | None = None
-    """The provider's own id of it."""
+    """The provider's id of it."""
     written_at: float
 
 
@@ -38,11 +38,11 @@ class _Pushed:
 
 
 class Launcher:
-    """Pushes what can be claimed, once; again where the provider has lost it.
+    """Pushes each ticket that can be claimed once, and again if the provider has lost it.
 
     Args:
-        mailbox: Keeps what the provider answered.
-        backend: To whom; its ``launch`` is idempotent by ticket.
+        mailbox: Keeps the provider's answers.
+        backend: Where tickets are pushed; its ``launch`` is idempotent by ticket.
         clock: For the record and for pauses.
     """
 
@@ -55,10 +55,10 @@ class Launcher:
     def launch(self, lease: Lease, states: Iterable[TicketState]) -> None:
         """Push every ticket that can be claimed and that this lease does not have.
 
-        A new driver pushes them all once more, which changes nothing where they are known.
+        A new driver pushes all of them again, which changes nothing if the provider has them.
 
         Raises:
-            WorkerLost: A ticket was pushed again and again, and nobody ever claimed it.
+            WorkerLost: A ticket was pushed repeatedly and never claimed.
             InfrastructureError: The provider does not answer; call again.
         """
         for state in states:
@@ -75,9 +75,9 @@ class Launcher:
                     continue
                 if known.times > RETRIES[Cause.INFRASTRUCTURE]:
                     raise WorkerLost(
-                        f"{ticket} was handed to {lease.backend} {known.times} times, and no "
-                        "worker ever began it",
-                        hint=f"look at what its machines say: drillyard logs "
+                        f"{ticket} was sent to {lease.backend} {known.times} times, and no "
+                        "worker ever started it",
+                        hint=f"read the logs of its machines: drillyard logs "
                         f"{self._mailbox.experiment}",
                     )
                 known.times += 1

@@ -1,4 +1,4 @@
-"""Keeping a lease at work: tended while it lives, replaced when it is lost, ended when overdue."""
+"""Supervises a lease: tends it while it lives, replaces a lost one, ends an overdue one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from drillyard.mailbox.ticket_states import TicketState
 from drillyard.system.clock import Clock
 
 OVERDUE_S = 120.0
-"""How long after its limit a lease that is still there is ended by the driver."""
+"""Seconds after its limit at which the driver ends a lease that still exists."""
 _LAST_WORDS = 3
-"""Lines of a backend's log that are told of a lease that did nothing."""
+"""Number of log lines in the message about a lease that did no work."""
 
 
 class LeaseSupervisor:
@@ -30,14 +30,14 @@ class LeaseSupervisor:
 
     Args:
         leases: Has the lease.
-        rental: Rents another lease in place of the one that is gone.
+        rental: Rents another lease in place of a lost one.
         backend: Where it is rented.
-        lock: Of the driver: who lost it keeps nothing.
-        wanted: What the lease is for.
-        launcher: Starts tickets where workers do not pull them.
-        closer: Ends what machines that vanished still hold.
-        stopping: Whether this driver was asked to stop: then nothing is replaced.
-        say: Notification in a sentence what is done.
+        lock: The driver's lock. A driver that lost it does nothing.
+        wanted: The work that the lease is for.
+        launcher: Starts tickets if workers do not pull them.
+        closer: Closes the attempts of lost machines.
+        stopping: Whether this driver was asked to stop: then no lease is replaced.
+        say: Called with a sentence about each action.
         clock: For deadlines.
     """
 
@@ -66,21 +66,21 @@ class LeaseSupervisor:
         self._say = say
         self._clock = clock
         self.set_up = False
-        """Whether the workers were ready once: before that, waiting for them is who replaces."""
+        """Whether the workers were ready once: before that, the set-up replaces leases."""
         self.replaced = 0
         """Leases that were lost and replaced."""
         self.ending = threading.Lock()
-        """Held while leases are ended or replaced: one of the two has the last word."""
+        """Held while leases are ended or replaced, so that only one of both happens."""
 
     def tend(self, states: dict[str, TicketState]) -> None:
-        """Look after the lease once.
+        """Check the lease once.
 
         Args:
-            states: Of all tickets.
+            states: States of all tickets.
 
         Raises:
             TimedOut: The lease is overdue.
-            WorkerLost: Leases were lost again and again.
+            WorkerLost: Leases were lost repeatedly.
             Superseded: Another driver took over.
         """
         self._closer.close_lost(states)
@@ -89,8 +89,8 @@ class LeaseSupervisor:
         if not self.set_up or not todo:
             return
         if lease is not None and self._over(lease, OVERDUE_S):
-            # Neither the worker nor the provider has ended it: the outcome is decided, and
-            # whoever waits tears down.
+            # Neither the worker nor the provider has ended it. The outcome is decided, and the
+            # session tears it down.
             raise limit_reached(self._backend, lease, states)
         if lease is None or probe(self._backend, lease) is Liveness.GONE:
             self._lost(lease, states)
@@ -101,7 +101,7 @@ class LeaseSupervisor:
             self._launcher.launch(lease, todo)
 
     def replace(self, lease: Lease | None) -> None:
-        """Rent again; ``None``: the lease was written off, and renting another failed before.
+        """Rent again; ``None``: the lease was written off before, and renting failed.
 
         Raises:
             WorkerLost: Too many were lost before this one.
@@ -111,7 +111,7 @@ class LeaseSupervisor:
             if self.replaced >= RETRIES[Cause.INFRASTRUCTURE]:
                 raise WorkerLost(
                     f"lease {lease.lease_id} is gone, like {self.replaced} before it",
-                    hint="run the command again once the backend is well",
+                    hint="run the command again once the backend works",
                 )
             self.replaced += 1
             self._say(f"lease {lease.lease_id} is gone with work left: renting another")
@@ -131,14 +131,14 @@ class LeaseSupervisor:
         if lease is not None and self._over(lease):
             raise limit_reached(self._backend, lease, states)
         if self._wanted.decided:
-            return  # its machines had done everything, and left: the next look sees it
+            return  # its machines did everything and shut down: the next poll sees it
         with self._unless_ending(lease) as free:
             if free:
                 self.replace(lease)
 
     @contextlib.contextmanager
     def _unless_ending(self, lease: Lease | None) -> Iterator[bool]:
-        """True while nobody ends this lease: a teardown may take a minute, and is not awaited."""
+        """True unless this lease is being ended; it does not wait for a running teardown."""
         if not self.ending.acquire(blocking=False):
             yield False
             return
@@ -153,15 +153,15 @@ class LeaseSupervisor:
 
 
 def limit_reached(backend: Backend, lease: Lease, states: Mapping[str, TicketState]) -> TimedOut:
-    """What is said of a lease that its limit ended.
+    """The error for a lease that reached its limit.
 
     Args:
-        backend: Asked for its last words where no ticket had begun: it may have had no machine.
-        lease: The one.
-        states: Of all tickets.
+        backend: Its logs are added if no ticket had begun, as there may have been no machine.
+        lease: The lease.
+        states: States of all tickets.
     """
     limit = lease.order.deadline_of or "budget.max_hours or budget.max_cost"
-    hint = "raise it, and run the same command again: it goes on from the last checkpoints"
+    hint = "raise it and run the same command again: it continues from the last checkpoints"
     if any(s.status not in (Status.PENDING, Status.READY) for s in states.values()):
         return TimedOut(f"{limit} ended the lease before the work was done", hint=hint)
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""How tickets, studies and whole sessions ended: as errors of the one tree, and as an outcome."""
+"""How tickets, studies and sessions ended, as errors and as an outcome."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class Kind(enum.StrEnum):
     FAILED = "failed"
     """Something is wrong with the experiment, or with what was rented for it."""
     STOPPED = "stopped"
-    """On request; the same command goes on."""
+    """Stopped on request; the same command continues."""
     UNDECIDED = "undecided"
-    """A store, a provider or Prefect was away. Machines go on; the same command adopts them."""
+    """A store, a provider or Prefect was unreachable. The machines keep working, and the same
+    command adopts them."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        kind: In one word.
+        kind: One of four kinds.
         error: Why, unless it succeeded.
-        report: Where the report is; None where it could not be built.
+        report: Path of the report; None if it could not be built.
     """
 
     kind: Kind
@@ -64,12 +65,12 @@ class Outcome:
 
 
 def outcome_of(driver: Driver, error: DrillyardError | None, report: str | None) -> Outcome:
-    """The outcome of a session, by what the mailbox says now.
+    """The outcome of a session, from the present records.
 
     Args:
-        driver: Whose experiment it is.
-        error: What went wrong outside the runs.
-        report: Where the report is.
+        driver: The driver of the experiment.
+        error: The error outside the runs, if there was one.
+        report: Path of the report.
     """
     try:
         found = verdict(driver, error)
@@ -84,11 +85,11 @@ def outcome_of(driver: Driver, error: DrillyardError | None, report: str | None)
 
 
 def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError | None:
-    """How an experiment ended, as an error of the tree; None: well.
+    """How an experiment ended, as an error; None if it succeeded.
 
     Args:
-        driver: Whose experiment it is; the mailbox is read anew.
-        machinery: What went wrong outside the runs.
+        driver: The driver of the experiment; the mailbox is read again.
+        machinery: The error outside the runs, if there was one.
 
     Raises:
         InfrastructureError: The mailbox cannot be read.
@@ -100,11 +101,11 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
     mailbox = driver.mailbox
     states = driver.read()
     if states and all(s.status in (Status.SUCCEEDED, Status.PRUNED) for s in states.values()):
-        return None  # whatever was seen on the way, every result is there
+        return None  # whatever happened before, every result exists
     failed = failures(mailbox, states)
     if failed is not None:
         return failed
-    again = f"{command('resume', mailbox)} goes on from the last checkpoints"
+    again = f"{command('resume', mailbox)} continues from the last checkpoints"
     order = mailbox.cancelled()
     if order is not None and (machinery is None or isinstance(machinery, Stopped)):
         return Stopped(stopped(mailbox, order.reason), hint=again)
@@ -113,7 +114,7 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
     left = sum(not s.status.ended for s in states.values())
     return ControlPlaneError(
         f"{mailbox.experiment} is not decided: {left} tickets are open",
-        hint=f"machines go on; {again}",
+        hint=f"the machines keep working; {again}",
     )
 
 
@@ -131,7 +132,7 @@ def _study_verdict(driver: Driver, machinery: DrillyardError | None) -> Drillyar
     if driver.study.over:
         return None
     return machinery or ControlPlaneError(
-        f"{mailbox.experiment} is not decided: its study is not over", hint=again
+        f"{mailbox.experiment} is not decided: its study has not ended", hint=again
     )
 
 
@@ -139,9 +140,9 @@ def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError
     """The error to raise for a ticket that ended without success.
 
     Args:
-        mailbox: The experiment; asked for the reason of a stop.
+        mailbox: The experiment, with the reason of a stop.
         ticket: Its id.
-        state: As decided.
+        state: Its final state.
     """
     ending, run = state.ending, state.ticket.run
     if state.status is Status.CANCELLED:
@@ -149,20 +150,20 @@ def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError
         reason = order.reason if order else (ending.message if ending else "on request")
         return Stopped(
             f"{ticket} was stopped: {reason}",
-            hint=f"the same command, or {command('resume', mailbox)}, goes on from the last "
+            hint=f"the same command, or {command('resume', mailbox)}, continues from the last "
             "checkpoint",
         )
     said = ending.message if ending is not None and ending.message else state.status.value
     hint = ending.hint if ending is not None else None
     message = f"{ticket}: {said}"
     if ending is not None and ending.ticket != ticket:
-        message = f"{ticket} was not begun, because {ending.ticket} did not succeed: {said}"
+        message = f"{ticket} was not started, because {ending.ticket} did not succeed: {said}"
     if state.status is Status.TIMED_OUT:
         return TimedOut(message, hint=hint)
     if ending is not None and ending.cause in (Cause.INFRASTRUCTURE, Cause.PREEMPTION):
-        # The ending's own hint promises a next attempt, and there is none left.
+        # The ending's own hint mentions a next attempt, and none is left.
         return WorkerLost(
-            f"{message} (attempts are used up)",
+            f"{message} (no attempts are left)",
             hint=f"{command('logs', mailbox, run)} shows the last lines; the same command tries "
             "anew",
         )
@@ -171,19 +172,19 @@ def failure(mailbox: Mailbox, ticket: str, state: TicketState) -> DrillyardError
 
 
 def stopped(mailbox: Mailbox, reason: str) -> str:
-    """A stop on request, in words."""
+    """A stop on request, as text."""
     return f"{mailbox.experiment} was stopped ({reason}); its results and checkpoints are kept"
 
 
 def failures(mailbox: Mailbox, states: Mapping[str, TicketState]) -> DrillyardError | None:
-    """Every run that failed, as one error: which ticket of it, and why.
+    """All failed runs as one error, with the ticket and the reason of each.
 
     Args:
         mailbox: The experiment.
-        states: Of its tickets, in queue order.
+        states: States of its tickets, in queue order.
 
     Returns:
-        The error of the kind that all failures have, else ``RunFailed``; None without a failure.
+        An error of the class that all failures have, else ``RunFailed``; None without a failure.
     """
     failed = {
         state.ticket.run: state.ending
@@ -201,7 +202,7 @@ def failures(mailbox: Mailbox, states: Mapping[str, TicketState]) -> DrillyardEr
         + more
     )
     first = min(failed)
-    shows = f"{command('logs', mailbox, first)} shows what it said"
+    shows = f"{command('logs', mailbox, first)} shows what it printed"
     hint = failed[first].hint
     kind: type[DrillyardError] = RunFailed
     if all(e.status is Status.TIMED_OUT for e in failed.values()):

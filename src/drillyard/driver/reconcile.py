@@ -1,6 +1,6 @@
-"""The same command again: what is opened, what is left alone, what is refused.
+"""Reconciles a repeated command with the experiment: opens results again, or refuses.
 
-A plan is carried out under the driver's lock in an order that a crash may cut anywhere: old
+A plan is carried out under the driver's lock, in an order that a crash may interrupt anywhere: old
 results are opened again before the new ``experiment.json`` is written, so that the next command
 still sees the difference.
 """
@@ -34,22 +34,22 @@ def reconcile(
     say: Callable[[str], None],
     clock: Clock = SYSTEM,
 ) -> list[TicketRecord]:
-    """Write what a plan asks for, and open what has to be done again.
+    """Write a plan, and open the phases that have to be repeated.
 
     Args:
         plan: From ``submit.plan``, made under the driver's lock.
         spec: The resolved experiment.
-        mailbox: Where.
-        closer: Buries what dead workers still hold.
-        end_leases: Ends all capacity of the experiment; called when settings changed, because a
-            worker that lives may hold the old ones.
-        trials: What is to be posted; asked after what nobody has begun was forgotten.
-        settled: Trials whose failure stands: their endings are not forgiven.
-        say: Notification in a sentence what is done again.
+        mailbox: The experiment.
+        closer: Closes the attempts of dead workers.
+        end_leases: Ends all leases of the experiment; called if settings changed, because a living
+            worker may have the old ones.
+        trials: Returns the trials to post; called after unclaimed tickets were deleted.
+        settled: Trials whose failure is final: their endings are not forgiven.
+        say: Called with a sentence about what is repeated.
         clock: For times in records.
 
     Returns:
-        The experiment's tickets that are not done, in queue order.
+        The experiment's open tickets, in queue order.
 
     Raises:
         UserError: Settings changed while a worker holds a ticket.
@@ -81,8 +81,8 @@ def _refuse_while_working(mailbox: Mailbox, states: Mapping[str, TicketState]) -
     if busy:
         name = mailbox.experiment
         raise UserError(
-            f"settings of {name!r} changed while {', '.join(busy)} is being worked on",
-            hint=f"wait for it, or stop it first: drillyard cancel {name}",
+            f"settings of {name!r} changed while a worker is working on {', '.join(busy)}",
+            hint=f"wait until it ends, or stop it first: drillyard cancel {name}",
         )
 
 
@@ -92,14 +92,14 @@ def _to_repeat(
     states: Mapping[str, TicketState],
     say: Callable[[str], None],
 ) -> dict[str, Phase]:
-    """Run -> first phase to do again: results that no longer fit, and damaged ones."""
+    """Run -> first phase to repeat: results that no longer fit, and damaged ones."""
     done: dict[str, list[Phase]] = {}
     for state in states.values():
-        if state.status is Status.SUCCEEDED:  # what was given up has no result to look at
+        if state.status is Status.SUCCEEDED:  # a pruned ticket has no result to check
             done.setdefault(state.ticket.run, []).append(state.ticket.phase)
     first = reopen.damaged(mailbox, done)
     for run, found in first.items():
-        say(f"{run}: the result of {found.value} is damaged and is made again")
+        say(f"{run}: the result of {found.value} is damaged and will be repeated")
     for run, phases in done.items():
         if phase is not None and any(PHASES.index(p) >= PHASES.index(phase) for p in phases):
             first[run] = min(phase, first.get(run, phase), key=PHASES.index)

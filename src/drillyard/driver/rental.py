@@ -1,4 +1,4 @@
-"""Renting for one experiment: what is ordered, and from whom."""
+"""Rents the lease of one experiment."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Rental:
 
     Args:
         spec: The experiment.
-        mailbox: Its place, which machines are told.
+        mailbox: Its mailbox; the order contains its URL.
         backend: Where capacity is rented.
-        leases: Of the experiment.
-        work: How many runs are left.
+        leases: The leases of the experiment.
+        work: Gives the number of open runs.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Rental:
         self._work = work
 
     def rent(self) -> Lease:
-        """Adopt what lives, or rent; returns at once."""
+        """Adopt a living lease, or rent one; returns at once."""
         return self._leases.rent(self._spec, self._order)
 
     def replace(self) -> Lease:
-        """Write the present lease off, which is gone, and rent another."""
+        """Write off the present lease, which is gone, and rent another one."""
         return self._leases.replace(self._spec, self._order)
 
     def _order(self, lease_id: str) -> Order:

@@ -1,9 +1,9 @@
-"""Opening finished work again: one mechanism for a larger budget, a damaged result, a new start.
+"""Opens finished work again: after a larger budget, for a damaged result, for a new start.
 
 Results are put-if-absent, so repeating a phase takes three steps whose order matters: the accepted
 record is copied aside, deleted, and only then are the old endings forgiven, which lets a worker
 claim the next attempt. A crash in between leaves a success without a result, which the next
-command sees as damaged and opens again. Checkpoints stay: a repeated training goes on from its
+command sees as damaged and opens again. Checkpoints stay: a repeated training continues from its
 last one.
 """
 
@@ -35,10 +35,10 @@ def verify(mailbox: Mailbox, accepted: Accepted) -> None:
 
 
 def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[str, Phase]:
-    """Runs with a result that does not read back whole, and the first such phase.
+    """Runs with a damaged result, and the first such phase.
 
     Args:
-        mailbox: Where.
+        mailbox: The experiment.
         succeeded: Run -> phases whose tickets have succeeded.
     """
     found = {}
@@ -50,19 +50,19 @@ def damaged(mailbox: Mailbox, succeeded: Mapping[str, Iterable[Phase]]) -> dict[
                     raise CorruptObject(f"the accepted {phase.value} of {run} is missing")
                 verify(mailbox, accepted)
             except CorruptObject as error:
-                log.warning("%s: %s and what follows it are done again", error, phase.value)
+                log.warning("%s: %s and the phases after it are repeated", error, phase.value)
                 found[run] = phase
                 break
     return found
 
 
 def repeat(mailbox: Mailbox, first: Mapping[str, Phase]) -> None:
-    """Open phases again that were accepted, with all that come after them.
+    """Open accepted phases again, with all phases after them.
 
     Args:
-        mailbox: Where.
-        first: Run -> first phase whose result no longer counts. None of their tickets may be in
-            the hands of a living worker.
+        mailbox: The experiment.
+        first: Run -> first phase whose result no longer counts. No living worker may hold one of
+            their tickets.
     """
     if not first:
         return
@@ -77,11 +77,11 @@ def repeat(mailbox: Mailbox, first: Mapping[str, Phase]) -> None:
 
 
 def forgive(mailbox: Mailbox, tickets: Iterable[str]) -> None:
-    """Let the endings so far of some tickets count no more.
+    """Forgive the endings of some tickets so far.
 
     Args:
-        mailbox: Where.
-        tickets: Ticket ids; those that were never claimed need nothing.
+        mailbox: The experiment.
+        tickets: Ticket ids. Tickets that were never claimed have no endings.
     """
     newest: dict[str, int] = {}
     for ticket, attempt, _ in mailbox.claims():

@@ -1,9 +1,9 @@
-"""What must not be resumed: refused before anything is created, rented or posted.
+"""Refuses what must not be resumed, before anything is created, rented or posted.
 
-A checkpoint with a wrong hash is damaged, and passed over for an older one: see
-``checkpoints.latest``. What stands here is whole, and still nothing to go on from: it holds other
-things than drillyard writes, numbers that are not finite, it was made by another major version
-of the learner, or it is of another world or network.
+A checkpoint with a wrong hash is damaged, and an older one is used: see ``checkpoints.latest``.
+Here are checkpoints that can be read but not resumed: with content that drillyard does not write,
+with numbers that are not finite, from another major version of the learner, or from another
+simulator or network.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 LIBRARIES = ("drillyard", "stable-baselines3", "torch", "gymnasium", "numpy")
-"""Libraries of which another major version trains otherwise."""
+"""Libraries whose major versions train differently."""
 MAX_BYTES = 256 * 1024 * 1024
-"""Larger files (replay buffers) are left to the worker that reads them anyway."""
+"""Larger files (replay buffers) are checked by the worker, which has to read them anyway."""
 
 
 def refuse(
@@ -47,20 +47,20 @@ def refuse(
     *,
     allow_change: bool = False,
 ) -> None:
-    """Look at what unfinished runs would go on from. Reads only.
+    """Check the checkpoints that unfinished runs would continue from. It only reads.
 
     Args:
-        loaded: The experiment as its file says now.
-        mailbox: The experiment as it is stored.
-        before: Its record as it is stored; None: there is nothing to resume.
-        now: Versions of the libraries that are installed.
+        loaded: The experiment in its file.
+        mailbox: The experiment in the store.
+        before: Its stored record; None: there is nothing to resume.
+        now: Versions of the installed libraries.
         runs: Ids of the runs that the experiment asks for.
-        allow_change: Go on although versions differ.
+        allow_change: Continue although versions differ.
 
     Raises:
         IdentityChanged: Another major version of a library; with both versions.
-        CheckpointRefused: A checkpoint that holds what must not be read, or of another network.
-        SpaceMismatch: A checkpoint of another world.
+        CheckpointRefused: A checkpoint with forbidden content, or of another network.
+        SpaceMismatch: A checkpoint of another simulator.
         ConfigErrors: Several of them.
     """
     if before is None:
@@ -82,9 +82,9 @@ def refuse(
     ]
     if other and not allow_change:
         raise IdentityChanged(
-            f"{mailbox.experiment!r} was begun with other versions, and a resume would not be "
+            f"{mailbox.experiment!r} was started with other versions, and a resume would not be "
             "exact:\n" + "\n".join(f"  {line}" for line in other),
-            hint="install the versions it was begun with, choose a new name (--set name=…), or "
+            hint="install the versions it was started with, choose a new name (--set name=…), or "
             "go on, statistically equal, by --allow-change",
         )
     problems: list[ConfigError] = []
@@ -92,7 +92,7 @@ def refuse(
     for run, (step, attempt) in latest.items():
         checkpoint = _read(mailbox, run, attempt, step)
         if checkpoint is None:
-            continue  # damaged: an older one is taken
+            continue  # damaged: an older one is used
         bad = [
             checkpoints.refusal(checkpoint.meta, name, problem)
             for name, problem in examine(checkpoint.files)
@@ -121,10 +121,10 @@ def _read(mailbox: Mailbox, run: str, attempt: int, step: int) -> Checkpoint | N
 
 
 def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) -> list[ConfigError]:
-    """Those that do not fit the model that would go on from them, as this machine can tell.
+    """Checkpoints that do not fit the model that would continue them, as far as known here.
 
-    It is built as a worker would build it, so Stable-Baselines3 has to be installed here.
-    Otherwise, and where the world cannot be made here, the worker refuses.
+    The model is built as a worker would build it, so Stable-Baselines3 has to be installed here.
+    Without it, and if the simulator cannot be created here, the worker refuses.
     """
     from drillyard.spec.algorithms.signatures import ARGUMENTS
     from drillyard.system.import_path import importable
@@ -144,7 +144,7 @@ def _of_another(loaded: Loaded, mailbox: Mailbox, readable: list[Checkpoint]) ->
             except (CheckpointRefused, SpaceMismatch) as error:
                 problems.append(error)
             except DrillyardError:
-                continue  # about the experiment itself, and told by `check`
+                continue  # a problem of the experiment itself, which `check` reports
         return problems
 
     with importable(loaded.folder):

@@ -3,7 +3,7 @@
 Each phase is worked on once, here. Renting begins at once. Any other phase begins when whoever
 shows it has joined it, or after ``GRACE_S`` without it: Prefect has been seen to hang for minutes.
 An error that decides nothing (a store or a provider that is away) ends the session and nothing
-else: machines go on, and the same command adopts them.
+else: machines keep working, and the same command adopts them.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from drillyard.errors import (
 from drillyard.tracking import Mirror, resolve_uri
 
 GRACE_S = 10.0
-"""How long a phase waits to be shown before it begins all the same."""
+"""How long a phase waits to be shown before it begins anyway, in seconds."""
 POLL_S = 0.05
 STOP_PATIENCE_S = 60.0
-"""How long running tickets may take to end after a stop was asked for."""
+"""How long running tickets may take to end after a stop request, in seconds."""
 RETRY_S = 5.0
 PROVISION_PATIENCE_S = 10.0
-"""How long a provider that is away is asked again."""
+"""How long requests to an unreachable provider are repeated, in seconds."""
 MIRROR_PATIENCE_S = 20.0
 DECIDED = (UserError, ExperimentFailed, Stopped, WorkerLost, CorruptObject)
-"""Errors after which nothing that is rented is of use any more. All others decide nothing."""
+"""Errors after which leases are useless. All other errors decide nothing."""
 log = logging.getLogger(__name__)
 _State = Callable[[float], float | None]
 
@@ -53,11 +53,11 @@ class Session:
 
     Args:
         driver: Open, with tickets to do.
-        bodies: Gets every phase as it comes.
+        bodies: Gets every phase when it begins.
         settle: Where results are verified.
-        showing: Whether a phase that is offered may still be joined.
-        on_all_ended: Called once when every ticket has ended, before anything is torn down.
-        hurry: Set when this process must end soon: running tickets are then not waited for.
+        showing: Whether a stage may still join an offered phase.
+        on_all_ended: Called once when every ticket has ended, before the teardown.
+        hurry: Set when this process must end soon, so that it does not wait for running tickets.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Session:
         self.wake = threading.Event()
         """Set when the next step should come at once."""
         self.error: DrillyardError | None = None
-        """What went wrong outside the runs."""
+        """The error outside the runs, if there was one."""
         self.torn_down = False
         """Whether the teardown is confirmed."""
 
@@ -104,7 +104,7 @@ class Session:
         return pause_s
 
     def close(self) -> None:
-        """End what is shown, also after a session that was cut."""
+        """End every offered body, also after a session that was interrupted."""
         if self._teardown is not None:
             self._teardown.abandon()
         rest = self.error or ControlPlaneError("the session ended before this was decided")
@@ -185,10 +185,10 @@ class Session:
     # -- what goes wrong ----------------------------------------------------------------------
 
     def _failed(self, error: Exception, now: float) -> float | None:
-        """Try again where that may help; else the error ends the work."""
+        """Try again if that may help; otherwise the error ends the work."""
         if not isinstance(error, DrillyardError):
-            log.error("the session broke", exc_info=error)
-            error = Bug(f"the session broke: {error!r}")
+            log.error("the session failed", exc_info=error)
+            error = Bug(f"the session failed: {error!r}")
         self._failing_since = now if self._failing_since is None else self._failing_since
         patience_s = (
             PROVISION_PATIENCE_S if self._state == self._provision else self._driver.patience_s
@@ -200,16 +200,16 @@ class Session:
         return self._ended_by(error)
 
     def _ended_by(self, error: DrillyardError) -> float | None:
-        """Tear down where nothing that is rented is of use any more; else leave it alone."""
+        """Tear down if the leases are useless; else leave them alone."""
         if self._body is not None:
             self._body.future.set_exception(error)
             self._body = None
         if self._state == self._tear_down:
-            # An unconfirmed teardown is told before whatever led to it.
+            # An unconfirmed teardown is reported before the error that led to it.
             self.error = error
             return None
         self.error = error
-        # Nothing was at work before and nothing could be rented: what was begun is taken back.
+        # No lease existed before and none could be rented: half-created leases are ended.
         in_vain = self._state == self._provision and self._driver.adopts is False
         if not (isinstance(error, DECIDED) or in_vain):
             return None
@@ -230,13 +230,13 @@ def drive(
 
     Args:
         driver: Open, with tickets to do.
-        stage: Shows what is done; None: nothing does.
+        stage: Shows the phases; None: they are not shown.
         say: Gets sentences for the user.
-        hurry: Set when this process must end soon: running tickets are then not waited for.
+        hurry: Set when this process must end soon, so that it does not wait for running tickets.
         report: Build the report.
 
     Returns:
-        How it ended. It raises nothing that the experiment, its machines or Prefect did.
+        How it ended. It raises no errors of the experiment, its machines or Prefect.
     """
     stage = stage or NoStage()
     uri = resolve_uri(driver.spec.tracking.mlflow, driver.mailbox.store.url)
@@ -254,7 +254,7 @@ def drive(
     except DrillyardError as away:
         log.warning("the end of this driver could not be written: %s", away)
     if outcome.kind is Kind.STOPPED:
-        mirror.leave()  # whoever stopped it wants to go
+        mirror.leave()  # after a stop request, the command should end soon
     elif told := mirror.finish(MIRROR_PATIENCE_S).registered:
         say(told)
     stage.end(outcome)
@@ -264,7 +264,7 @@ def drive(
 def _phases(
     driver: Driver, stage: Stage, bodies: Bodies, mirror: Mirror, hurry: threading.Event | None
 ) -> DrillyardError | None:
-    """Take the session through its phases; what went wrong outside the runs."""
+    """Take the session through its phases; returns the error outside the runs."""
     with ThreadPoolExecutor(8, "drillyard-settle") as settle:
         session = Session(
             driver, bodies, settle, showing=stage.showing, on_all_ended=mirror.ask, hurry=hurry
@@ -284,7 +284,7 @@ def _phases(
 
 
 def _report(driver: Driver, say: Callable[[str], None]) -> str | None:
-    """Build the report; what fails is said, and fails nothing."""
+    """Build the report; a failure is reported and changes nothing else."""
     from drillyard.report import build
 
     try:

@@ -1,4 +1,4 @@
-"""Setting up: waiting for the workers, and replacing a lease that dies meanwhile."""
+"""The set-up: waits for the workers, and replaces a lease that dies meanwhile."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
 
 SETUP_TIMEOUT_S = 1800.0
-"""The one set-up time-out: command, flow and Python use it; a backend's own time comes on top."""
+"""Time limit of the set-up, in seconds, in addition to the backend's own set-up time."""
 SETUP_REPLACEMENTS = 2
-"""Leases that may die before they are ready: one that dies three times would die forever."""
+"""Number of leases that may die before they are ready. After that, another one would die too."""
 
 
 class Setup:
     """The set-up of one experiment, in steps.
 
     Args:
-        mailbox: Where workers say that they are ready.
+        mailbox: Where workers report that they are ready.
         backend: Where the lease is rented.
-        leases: Of the experiment; something is rented already.
+        leases: The leases of the experiment; one is rented already.
         supervisor: Replaces a lease that died.
-        work: Ends the wait where workers that were ready early have done everything.
-        check_stopped: Raises where the experiment was asked to stop.
-        timeout_s: How long, beside what the backend itself takes.
+        work: Ends the wait if workers that were ready early have done everything.
+        check_stopped: Raises if the experiment was asked to stop.
+        timeout_s: Time limit in seconds, in addition to the backend's own set-up time.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Setup:
         """The workers that are ready, once it has finished."""
 
     def step(self, now: float) -> float | None:
-        """Look once; None once the workers are ready.
+        """Check once; None once the workers are ready.
 
         Raises:
-            RunFailed: A worker could not be set up; with what it said.
-            WorkerLost: Leases died again and again, or were not ready in time.
-            Stopped: Somebody asked for that.
+            RunFailed: A worker could not be set up; with its message.
+            WorkerLost: Leases died repeatedly, or were not ready in time.
+            Stopped: The experiment was asked to stop.
         """
         if self._deadline is None:
             self._deadline = now + self._timeout_s
@@ -94,7 +94,7 @@ class Setup:
         if not gone or self._supervisor.replaced >= SETUP_REPLACEMENTS:
             raise lost
         with self._supervisor.ending:
-            # Whoever tore it down meanwhile decides.
+            # It was torn down meanwhile, and the teardown decides.
             if self._leases.lease is not lease:
                 raise lost
             self._supervisor.replace(lease)

@@ -1,4 +1,4 @@
-"""Where a session is shown while it goes on: Prefect's pages, or nowhere."""
+"""Where a session is shown while it runs: Prefect's pages, or nowhere."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 class Stage(Protocol):
-    """Shows the phases of one session. Nothing that it does, or fails to do, decides anything."""
+    """Shows the phases of one session. Its failures do not change the outcome."""
 
     def begin(self, driver: Driver, bodies: Bodies) -> None:
-        """Begin to show in the background; returns at once."""
+        """Start to show the phases in the background; returns at once."""
 
     def showing(self) -> bool:
-        """Whether a body that is offered now may still be joined."""
+        """Whether a body that is offered now may still be joined by the stage."""
 
     def slots(self, driver: Driver) -> AbstractContextManager[None]:
-        """Hold what ``resources.limit`` counts while the block runs, after a wait for it.
+        """Wait for a slot of ``resources.limit``, and hold it while the block runs.
 
-        Nothing is held where no limit is set.
+        Without a limit, it neither waits nor holds anything.
 
         Raises:
-            ControlPlaneError: What counts cannot be asked.
-            ConfigError: There is no such limit, or it is too small.
-            Stopped: Somebody asked for that meanwhile.
+            ControlPlaneError: The service that counts the limit cannot be reached.
+            ConfigError: The limit does not exist, or it is too small.
+            Stopped: The experiment was asked to stop meanwhile.
         """
 
     def end(self, outcome: Outcome) -> None:
-        """Wait, within a bound, until everything is shown."""
+        """Wait for a limited time until everything is shown."""
 
 
 class NoStage:
@@ -45,19 +45,19 @@ class NoStage:
         """Show nothing."""
 
     def showing(self) -> bool:
-        """Nothing is."""
+        """Always False."""
         return False
 
     @contextmanager
     def slots(self, driver: Driver) -> Iterator[None]:
-        """Refuse a limit: nothing here counts it."""
+        """Refuse a limit, which only Prefect can count."""
         limit = driver.spec.resources.limit
         if limit is not None:
             raise ControlPlaneError(
-                f"the limit {limit!r} is counted by Prefect, and this run does without it",
+                f"the limit {limit!r} needs Prefect, and this run does not use Prefect",
                 hint="run it through Prefect, or without resources.limit",
             )
         yield
 
     def end(self, outcome: Outcome) -> None:
-        """Nothing is left to show."""
+        """Returns at once."""

@@ -1,4 +1,4 @@
-"""Whether an experiment was asked to stop, by this driver or by anybody else."""
+"""The order to stop an experiment, from this driver or from another command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drillyard.system.clock import Clock
 
 
 class StopOrder:
-    """The order to stop, as a driver gives and sees it.
+    """Gives and reads the order to stop.
 
     Args:
         mailbox: The experiment.
@@ -39,18 +39,18 @@ class StopOrder:
 
     @property
     def given(self) -> bool:
-        """Whether this driver gave it; asks nobody."""
+        """Whether this driver gave the order; makes no request."""
         return self.given_at is not None
 
     def seen(self) -> bool:
-        """Whether anybody gave it; asks the mailbox."""
+        """Whether the order was given, by this driver or another; reads the mailbox."""
         return self.given or self._mailbox.cancelled() is not None
 
     def check(self) -> None:
-        """Raise where it was given.
+        """Raise if the order was given.
 
         Raises:
-            Stopped: Somebody asked for that.
+            Stopped: The order was given.
         """
         if self.seen():
             raise Stopped("stopped before any work began", hint="run the same command again")

@@ -1,4 +1,4 @@
-"""Tearing down: every lease of the experiment ends, confirmed by its provider."""
+"""The teardown: ends every lease of the experiment, confirmed by its provider."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BUSY_S = 0.1
 
 
 class Teardown:
-    """The teardown of one experiment, in steps; several may run side by side.
+    """The teardown of one experiment, in steps; several may run at the same time.
 
     Args:
-        leases: Of the experiment.
-        supervisor: Replaces nothing while leases are ended.
-        may: Raises when this driver may no longer act.
-        say: Gets a sentence where another driver has the machines.
+        leases: The leases of the experiment.
+        supervisor: Replaces no lease while leases are ended.
+        may: Raises if this driver may no longer act.
+        say: Called with a sentence if the machines belong to another driver.
         timeout_s: How long to wait for the provider's listing.
     """
 
@@ -37,7 +37,7 @@ class Teardown:
         self._began = False
 
     def step(self, now: float) -> float | None:
-        """Take every lease one step further; None once nothing of ours is listed.
+        """Take every lease one step further; None once no lease is listed.
 
         Raises:
             TeardownUnconfirmed: Something may still be running; results are intact.
@@ -59,7 +59,7 @@ class Teardown:
         return pause_s
 
     def abandon(self) -> None:
-        """Leave the rest to somebody else; safe to call again."""
+        """Stop this teardown, so that another one can continue it; safe to call again."""
         if self._began:
             self._supervisor.ending.release()
             self._began = False

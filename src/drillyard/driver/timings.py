@@ -31,7 +31,7 @@ class PhaseTimes:
 
     @contextmanager
     def of(self, phase: str) -> Iterator[None]:
-        """Count the time inside as that of a phase, also when it fails."""
+        """Count the time inside the block for a phase, also when it fails."""
         began = self._clock.monotonic()
         try:
             yield
@@ -40,9 +40,9 @@ class PhaseTimes:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + took
 
     def at_least(self, phase: str, seconds: float) -> None:
-        """Correct a phase that began before anybody waited for it."""
+        """Correct the time of a phase that began before its first call."""
         self._seconds[phase] = max(self._seconds.get(phase, 0.0), seconds)
 
     def save(self, mailbox: Mailbox, driver: int) -> None:
-        """Write what is known by now under the driver's number."""
+        """Write the timings so far under the driver's number."""
         mailbox.write(f"timings/{driver}.json", Timings(seconds=dict(self._seconds)))

@@ -1,4 +1,4 @@
-"""The results of tickets that have ended, every file of them verified once."""
+"""The results of ended tickets. Every file is verified once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drillyard.mailbox.ticket_states import TicketState
 
 
 class VerifiedResults:
-    """Results of one experiment, as its driver hands them on.
+    """The verified results of one experiment.
 
     Args:
         mailbox: The experiment.
@@ -27,17 +27,17 @@ class VerifiedResults:
         """The result of a ticket.
 
         Args:
-            state: As the mailbox decided it.
+            state: Its final state.
 
         Raises:
-            DrillyardError: Why there is none; see ``Driver.wait``.
+            DrillyardError: Why there is no result; see ``Driver.wait``.
         """
         ticket = state.ticket.ticket
         if state.status not in DONE:
             raise failure(self._mailbox, ticket, state)
         accepted = self._mailbox.accepted(state.ticket.run, state.ticket.phase)
         if accepted is None and state.status is Status.PRUNED:
-            why = state.ending.message if state.ending is not None else "its trial was given up"
+            why = state.ending.message if state.ending is not None else "its trial was pruned"
             raise Stopped(f"{ticket} was pruned: {why}")
         if accepted is None:
             raise CorruptObject(

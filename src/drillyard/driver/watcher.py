@@ -1,7 +1,7 @@
-"""What a driver sees of its mailbox, and who waits for what.
+"""Polls the mailbox for a driver, and resolves what callers wait for.
 
-No thread a run: any number of callers wait on futures. What cannot be read decides nothing for a
-while; after that, waiting ends with the error.
+It needs no thread for each run: any number of callers wait on futures. A mailbox that cannot be
+read decides nothing for a while; after that, waiting ends with the error.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_stat
 from drillyard.system.clock import SYSTEM, Clock
 
 POLL_S = (0.15, 0.4)
-"""Shortest and longest pause between two looks; a result is seen within the longest."""
+"""Shortest and longest pause between two polls, in seconds."""
 TEND_S = 1.5
 PATIENCE_S = 180.0
 BOARDS_A_LOOK = 50
-"""Hundreds of runs write theirs every few seconds: progress is read in turns, tickets first."""
+"""Boards per poll: hundreds of runs write one every few seconds, so they are read in turns."""
 BOARDS_AT_ONCE = 8
-"""Boards that are read side by side from a slow store."""
+"""Boards that are read at the same time from a slow store."""
 SLOW_S = 0.02
-"""A store is slow that takes so long for a board: a disk takes a tenth of a millisecond."""
+"""A store that takes this long for a board is slow; a disk takes a tenth of a millisecond."""
 LONGEST_PAUSE_S = 5.0
-"""However long a look took, the next one comes after this."""
-_SHARE = 0.1  # a look that takes long (thousands of tickets) may take this share of the time
+"""Longest pause, however long a poll took, in seconds."""
+_SHARE = 0.1  # long polls (thousands of tickets) may take this share of the time
 log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Reads the mailbox in steps, and resolves what is awaited.
+    """Reads the mailbox in steps, and resolves the futures of tickets.
 
     Args:
         mailbox: The experiment.
@@ -60,12 +60,12 @@ class Watcher:
         self._pause_s = POLL_S[0]
         self._board_s = 0.0
         self.changes = 0
-        """Grows whenever a ticket was seen to move."""
+        """Grows whenever a ticket changed."""
 
     # -- what was seen ------------------------------------------------------------------------
 
     def states(self) -> dict[str, TicketState]:
-        """The latest view of every ticket; empty before the first look."""
+        """The latest state of every ticket; empty before the first poll."""
         return dict(self._states)
 
     def board(self, run: str) -> Board | None:
@@ -75,11 +75,11 @@ class Watcher:
 
     @property
     def error(self) -> DrillyardError | None:
-        """What ended all waiting; None while there is hope."""
+        """The error that ended all waiting; None if waiting continues."""
         return self._error
 
     def future(self, ticket: str) -> Future[TicketState]:
-        """Resolved with the state of a ticket once that is decided."""
+        """A future with the final state of a ticket."""
         with self._lock:
             future = self._futures.setdefault(ticket, Future())
             if self._error is not None and not future.done():
@@ -98,10 +98,10 @@ class Watcher:
     # -- steps --------------------------------------------------------------------------------
 
     def step(self, now: float) -> float | None:
-        """Look at the mailbox once.
+        """Poll the mailbox once.
 
         Returns:
-            Seconds until the next look.
+            Seconds until the next poll.
         """
         try:
             changed = self.look()
@@ -113,7 +113,7 @@ class Watcher:
         return max(self._pause_s, self._pace_s)
 
     def look(self) -> bool:
-        """Read the mailbox; True when a ticket moved."""
+        """Read the mailbox; True if a ticket changed."""
         states = ticket_states(self._mailbox, self._cache)
         changed = states != self._states
         self._states = states
@@ -123,14 +123,14 @@ class Watcher:
         return changed
 
     def judge(self, error: Exception, patience: Patience, now: float) -> None:
-        """End all waiting with an error when trying again cannot help, or did not for long."""
+        """End all waiting with an error if trying again cannot help, or failed for too long."""
         decided = patience.decided(error, now)
         if decided is not None:
             self.fail(decided)
         log.warning("the driver cannot work now: %s", error)
 
     def patience(self) -> Patience:
-        """For another part of the driver, whose failures end the waiting as well."""
+        """A patience for another part of the driver, whose failures also end all waiting."""
         return Patience(self.patience_s)
 
     # -- inside -------------------------------------------------------------------------------
@@ -178,10 +178,10 @@ class Watcher:
 
 
 class Paced:
-    """A watcher's step that bounds the share of time that looks may take.
+    """A watcher's step that limits the share of time that polls take.
 
     Args:
-        watcher: Whose step.
+        watcher: The watcher.
         monotonic: The time, read again after the step.
     """
 
@@ -190,7 +190,7 @@ class Paced:
         self._monotonic = monotonic
 
     def step(self, now: float) -> float | None:
-        """Look once; after a slow look the pause is longer, but bounded."""
+        """Poll once; after a slow poll the pause is longer, up to a limit."""
         pause_s = self._watcher.step(now)
         took_s = self._monotonic() - now
         if pause_s is None or took_s <= 0.1:
@@ -199,12 +199,12 @@ class Paced:
 
 
 class Tender:
-    """Looks after what is rented, in steps.
+    """Tends the lease, in steps.
 
     Args:
-        watcher: Has the states; waiting ends where tending cannot go on.
+        watcher: Has the states; all waiting ends if tending cannot continue.
         tend: Called with the states: closes lost attempts, rents again, launches.
-        pace_s: Of the store.
+        pace_s: Pace of the store, in seconds.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Tender:
         self._patience = watcher.patience()
 
     def step(self, now: float) -> float | None:
-        """Tend once; None once nothing is awaited any more."""
+        """Tend once; None once all waiting has ended."""
         if self._watcher.error is not None:
             return None
         try:
@@ -241,14 +241,14 @@ class Patience:
         self._since: float | None = None
 
     def renew(self) -> None:
-        """It went well."""
+        """Forget the failures so far."""
         self._since = None
 
     def decided(self, error: Exception, now: float) -> DrillyardError | None:
-        """What waiting ends with, or None where trying again may help."""
+        """The error to end the waiting with; None if trying again may help."""
         if not isinstance(error, DrillyardError):
-            log.error("the driver broke", exc_info=error)
-            return Bug(f"the driver broke: {error!r}")
+            log.error("the driver failed", exc_info=error)
+            return Bug(f"the driver failed: {error!r}")
         trying_helps = isinstance(error, InfrastructureError) and not isinstance(error, WorkerLost)
         self._since = now if self._since is None else self._since
         return None if trying_helps and now - self._since <= self._within_s else error

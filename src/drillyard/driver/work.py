@@ -1,4 +1,4 @@
-"""What a session waits for between set-up and teardown: tickets of runs, and trials."""
+"""The work of a session between set-up and teardown: tickets of runs, and trials."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from drillyard.mailbox.ticket_states import TicketState
 
 
 class Work:
-    """Offers each ticket when the one before it in its run has its result, and settles it.
+    """Offers each ticket once the ticket before it in its run has a result, and settles it.
 
     Args:
-        driver: Open.
-        bodies: Gets them.
-        settle: Where results are verified: a file may be far away.
+        driver: An open driver.
+        bodies: Where tickets are offered.
+        settle: Where results are verified, as reading files may take long.
     """
 
     POLL_S = 0.2
@@ -29,17 +29,17 @@ class Work:
         self._bodies = bodies
         self._settle = settle
         self._open: dict[str, Body] = {}
-        """Ticket -> what is offered and has not ended."""
+        """Ticket -> its body, if it was offered and has not ended."""
         self._open_trials: dict[str, Body] = {}
         self._settling: dict[str, Future[Accepted]] = {}
         self._last: dict[str, Body | None] = {}
-        """Run -> its body that ended last; None: nothing of the run comes any more."""
+        """Run -> its body that ended last; None: the run has no further body."""
         self._changes = -1
         self._trials = 0
         self._names: dict[str, str] = {}
 
     def look(self) -> None:
-        """Offer what can be offered, and end what has ended."""
+        """Offer new tickets and trials, and end those that have ended."""
         self._collect()
         if self._driver.changes != self._changes:
             self._changes = self._driver.changes
@@ -50,11 +50,11 @@ class Work:
     @property
     def over(self) -> bool:
         """True once everything has ended and every result is verified."""
-        current = self._changes == self._driver.changes  # else a next one is to be offered
+        current = self._changes == self._driver.changes  # else a next ticket can be offered
         return self._driver.over and current and not self._open
 
     def close(self, error: DrillyardError) -> None:
-        """End what is open with an error."""
+        """End all open bodies with an error."""
         for body in [*self._open.values(), *self._open_trials.values()]:
             if not body.done:
                 body.future.set_exception(error)
@@ -72,7 +72,7 @@ class Work:
             self._advance(run, own)
 
     def _advance(self, run: str, own: list[TicketState]) -> None:
-        """Offer the first ticket of a run that has not ended here; settle it where it has."""
+        """Offer the first open ticket of a run; settle it if it has ended."""
         last = self._last.get(run)
         done = -1 if last is None else [s.ticket.ticket for s in own].index(last.key)
         if done + 1 >= len(own):

@@ -1,7 +1,7 @@
-"""What one experiment wants done: its trials and their tickets, and how these stand.
+"""The work of one experiment: its trials, their tickets, and the states of these.
 
-A plain experiment wants what its file says, from the beginning. Of a study the search chooses
-trials as it goes, so that what is wanted grows.
+Without a study, the file defines all of it from the beginning. In a study, the search chooses
+trials one after the other, so that the work grows.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class WorkList:
     Args:
         spec: The experiment.
         mailbox: Where its tickets are.
-        watched: The states of all tickets as they were seen last; none before anybody looked.
-        stopped: True once the experiment was asked to stop.
-        spent: What it has cost so far.
-        say: Notification in a sentence what a study decides.
+        watched: Returns the last known states of all tickets; empty before the first poll.
+        stopped: Returns True once the experiment was asked to stop.
+        spent: Returns the cost so far.
+        say: Called with a sentence about each decision of a study.
         clock: For times in records.
     """
 
@@ -68,7 +68,7 @@ class WorkList:
     # -- trials -------------------------------------------------------------------------------
 
     def trials(self) -> list[submit.Trial]:
-        """Every trial so far; of a study, with those that an earlier driver posted."""
+        """Every trial so far; in a study, also those of earlier drivers."""
         if self.study is not None:
             self.study.load()
             self._trials = self.study.trials()
@@ -80,7 +80,7 @@ class WorkList:
         return set() if self.study is None else self.study.settled()
 
     def remaining_runs(self) -> int:
-        """How many runs are still to be done, with those that a study has not chosen yet."""
+        """The number of open runs, with those that a study has not chosen yet."""
         open_ = {s.ticket.run for s in self.states().values() if s.status not in DONE}
         return len(open_) if self.study is None else max(len(open_), self.study.remaining_runs)
 
@@ -97,15 +97,15 @@ class WorkList:
         return self.of(self._all_states())
 
     def read(self) -> dict[str, TicketState]:
-        """The tickets as the mailbox has them now, in queue order."""
+        """The tickets of the experiment, read now, in queue order."""
         return self.of(ticket_states(self._mailbox))
 
     def of(self, states: dict[str, TicketState]) -> dict[str, TicketState]:
-        """Those of all tickets that are wanted: others are of seeds that the file has no more."""
+        """Only tickets of the file's seeds: others belong to seeds that were removed."""
         return {name: state for name, state in states.items() if name in self._tickets}
 
     def at_work(self) -> dict[str, TicketState]:
-        """``states`` without the trials of a study that were judged: of thousands, a few."""
+        """``states`` without the judged trials of a study: a few of thousands."""
         if self.study is None:
             return self.states()
         states = self._all_states()
@@ -113,14 +113,14 @@ class WorkList:
         return {ticket: states[ticket] for ticket in open_ if ticket in states}
 
     def _all_states(self) -> dict[str, TicketState]:
-        """As the watcher sees them; read anew before it watches."""
+        """The watcher's states; read from the mailbox before it runs."""
         return self._watched() or ticket_states(self._mailbox)
 
     # -- the end ------------------------------------------------------------------------------
 
     @property
     def decided(self) -> bool:
-        """True when no ticket can move any more, so that machines may go; asks the mailbox."""
+        """True if no ticket can change again, so that leases may end; reads the mailbox."""
         if self._searching:
             return False
         states = self.read()
@@ -128,11 +128,11 @@ class WorkList:
 
     @property
     def over(self) -> bool:
-        """True when every ticket has ended and no more will come, as far as was seen."""
+        """True if every ticket has ended and none will follow, at the last poll."""
         return not self._searching and all(s.status.ended for s in self.states().values())
 
     def done_early(self) -> bool:
-        """True when workers that were ready early have done everything already."""
+        """True if workers that were ready early have done everything already."""
         states = self.states().values()
         return self.study is None and bool(states) and all(s.status.ended for s in states)
 

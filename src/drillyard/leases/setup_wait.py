@@ -59,7 +59,7 @@ class SetupWait:
         """Check once; None once enough workers are ready.
 
         Raises:
-            RunFailed: A worker could not be set up; with what it said.
+            RunFailed: A worker could not be set up; with its message.
             WorkerLost: The lease is gone, or no worker was ready in time.
             NoCapacity: The backend cannot get what is missing.
         """

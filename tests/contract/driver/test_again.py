@@ -70,7 +70,7 @@ def test_a_damaged_result_is_made_again_with_what_follows(folder: Path, mailbox:
     results = life(Driver(tiny(folder), mailbox, ThreadBackend(), on_line=said.append))
     assert set(results) == {"t0001-s2.evaluate", "t0001-s2.store"}
     assert results["t0001-s2.evaluate"] == "t0001-s2.evaluate by attempt 2"
-    assert "t0001-s2: the result of evaluate is damaged and is made again" in said
+    assert "t0001-s2: the result of evaluate is damaged and will be repeated" in said
     assert Driver(tiny(folder), mailbox, ThreadBackend()).open() == []
 
 
@@ -121,7 +121,7 @@ def test_settings_do_not_change_under_a_working_run(folder: Path, mailbox: Mailb
     first.provision()
     until(lambda: any(mailbox.claims()))
     first.close("left")
-    with pytest.raises(UserError, match="while t0001-s1 is being worked on"):
+    with pytest.raises(UserError, match="while a worker is working on t0001-s1"):
         Driver(tiny(folder, train={"steps": 500}), mailbox, ThreadBackend()).open()
     assert mailbox.experiment_record().spec["train"]["steps"] == 100
     hold.set()

@@ -78,7 +78,7 @@ class WorkerProxy:
             str(self._folder / "scratch"),
             "--slots",
             str(slots),
-            "--ear",
+            "--tickets-fd",
             str(theirs.fileno()),
         ]
         with theirs, locked(self._folder) as lock, open(self.log_path, "ab") as output:

@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, required=True, help="local folder of the worker")
     parser.add_argument("--slots", type=int, help="tickets at once; default: the order's workers")
     parser.add_argument(
-        "--ear", type=int, help="descriptor of a socket on which tickets are handed"
+        "--tickets-fd", type=int, help="descriptor of the socket that sends the tickets"
     )
     options = parser.parse_args(arguments)
     if options.order_key and not options.store:
@@ -44,7 +44,7 @@ def read_order(options: argparse.Namespace) -> Order:
     """The order that the command line names.
 
     Raises:
-        NotFound: It is not there.
+        NotFound: The order does not exist.
     """
     try:
         if options.order_file:
@@ -55,10 +55,10 @@ def read_order(options: argparse.Namespace) -> Order:
         raise NotFound(f"there is no order at {where}") from None
 
 
-def _kind_of_worker(ear: int | None) -> Callable[..., Worker]:
-    if ear is None:
+def _kind_of_worker(descriptor: int | None) -> Callable[..., Worker]:
+    if descriptor is None:
         return Worker
-    end = socket.socket(fileno=ear)
+    end = socket.socket(fileno=descriptor)
     end.set_inheritable(False)  # a child that holds it would hide the worker's death
     return functools.partial(PushWorker, pusher=SocketPusher(end))
 
@@ -70,9 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         order = read_order(options)
-        # Children inherit it; the process table then tells what belongs to the lease.
+        # Children inherit it, so that the process table shows which processes are the lease's.
         os.environ.setdefault(MARK, order.lease_id)
-        return run_worker(order, options.scratch, options.slots, make=_kind_of_worker(options.ear))
+        return run_worker(
+            order, options.scratch, options.slots, make=_kind_of_worker(options.tickets_fd)
+        )
     except DrillyardError as error:
         logging.error("%s%s", error, f" ({error.hint})" if error.hint else "")
         return int(error.exit_code)

@@ -1,7 +1,7 @@
 """One ticket, in one process: from the claim to its ending.
 
-``main`` is what the pool forks. It needs no worker beyond a pipe. User code runs here, so this is
-the one part of a worker that is not made of steps; what stands beside it is.
+The pool forks ``main``. It needs only a pipe from the worker. User code runs here, so this is the
+only part of a worker that is not a step function; ``sidecar`` is one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from drillyard.worker.sidecar import TicketSidecar
 from drillyard.worker.stall import StallWatch, dump_stacks, exit_now
 
 PERSIST_S = 60.0
-"""How long a result waits for a store that is away."""
+"""How long a result waits for an unreachable store, in seconds."""
 REPORTED = 0
 UNREPORTED = 70
 """Exit code of a process that could not write its ending; the worker does it."""
@@ -63,7 +63,7 @@ def main(job: Job, worker: Connection | None = None) -> None:
             os.environ.update(machine_share.variables(ports, job.gpus))
             code = execute(job, worker)
     except BaseException:
-        # Nobody above us could tell it: the log of the attempt is the last place.
+        # No caller could report it: the log of the attempt is the last place.
         logging.getLogger(__name__).exception("the worker's own code failed")
     finally:
         with contextlib.suppress(Exception):
@@ -76,15 +76,15 @@ def main(job: Job, worker: Connection | None = None) -> None:
 
 
 def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -> int:
-    """Run a ticket and say how it ended.
+    """Run a ticket and write how it ended.
 
     Args:
-        job: What to do.
-        worker: Pipe on which ``(cause, reason)`` asks for a stop; its end is the worker's death.
+        job: The job.
+        worker: Pipe for stop requests ``(cause, reason)``; its end means the worker's death.
         clock: Time.
 
     Returns:
-        ``REPORTED``, or ``UNREPORTED`` when the store stayed away.
+        ``REPORTED``, or ``UNREPORTED`` if the store stayed unreachable.
     """
     mailbox = Mailbox(open_store(job.store_url), job.experiment)
     stop = StopSignal()
@@ -101,7 +101,7 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
             outcome = _run_phase(context)
         ending = persist(HandIn(mailbox, job.claim, job.ticket, outcome, started_at, clock))
     except Superseded as error:
-        log.info("%s: nothing of this attempt counts", error)
+        log.info("%s: the result of this attempt does not count", error)
         ending = None
     except BaseException as error:
         ending = endings.of_error(job.claim, clock, error, stop, job.scratch)
@@ -110,7 +110,7 @@ def execute(job: Job, worker: Connection | None = None, clock: Clock = SYSTEM) -
     if sidecar.superseded:
         ending = None
     sidecar.finish(ending.status if ending else Status.UNKNOWN)
-    # The log goes first: whoever sees the ending wants to read the last words.
+    # The log first: readers of the ending want to read the last lines.
     with contextlib.suppress(DrillyardError):
         shipper.ship(everything=True)
     return REPORTED if _report(mailbox, ending) else UNREPORTED
@@ -124,7 +124,7 @@ def _stall_watch(
     sidecar: TicketSidecar,
     shipper: LogShipper,
 ) -> StallWatch:
-    """The watch over train and evaluate; storing a large file is long without a sign of life."""
+    """The stall watch of train and evaluate; storing a large file may take long in silence."""
 
     def end(message: str) -> None:
         dump_stacks()
@@ -133,8 +133,8 @@ def _stall_watch(
             context.clock,
             Cause.TIME_LIMIT,
             message,
-            hint="the log says where each thread stands; `drillyard check` steps the simulator; "
-            "where a step may take that long: a larger budget.stall_s, or null",
+            hint="the log shows the stack of each thread; `drillyard check` steps the simulator; "
+            "if a step may take that long, set a larger budget.stall_s, or null",
         )
         sidecar.finish(ending.status)
         with contextlib.suppress(DrillyardError):
@@ -148,10 +148,10 @@ def _stall_watch(
 
 
 def persist(action: Callable[[], T], within_s: float = PERSIST_S) -> T:
-    """Do something to the store, again while it is away.
+    """Call a function of the store, and repeat it while the store is unreachable.
 
     Raises:
-        StoreUnavailable: It stayed away.
+        StoreUnavailable: It stayed unreachable.
     """
     retrying = Retrying(
         stop=stop_after_delay(within_s),
@@ -205,7 +205,7 @@ def _report(mailbox: Mailbox, ending: Ending | None) -> bool:
     try:
         persist(lambda: mailbox.end(ending))
     except DrillyardError as error:
-        log.error("cannot say how this attempt ended: %s", error)
+        log.error("the ending of this attempt cannot be written: %s", error)
         return False
     return True
 
@@ -219,7 +219,7 @@ def _set_threads(run: RunRecord) -> None:
 
 
 def _redirect_output(path: Path) -> None:
-    """Everything that this process and its children print goes to one file."""
+    """Send all output of this process and its children to one file."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -237,9 +237,9 @@ def _redirect_output(path: Path) -> None:
 
 def _listen_to_signals(stop: StopSignal) -> None:
     def on_term(_number: int, _frame: object) -> None:
-        # The worker says causes through the pipe; a bare SIGTERM is a machine that goes away.
+        # The worker sends causes through the pipe; SIGTERM alone means that the machine ends.
         stop.set(Cause.PREEMPTION, "SIGTERM: this machine or process is being taken away")
 
-    with contextlib.suppress(ValueError):  # not the main thread: somebody else owns the signals
+    with contextlib.suppress(ValueError):  # not the main thread, which has the signals
         signal.signal(signal.SIGTERM, on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""From what a phase came to, to the result that readers follow."""
+"""Turns the outcome of a phase into an accepted result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from drillyard.worker import endings
 
 
 class HandIn:
-    """Hands in a result; called again while the store is away, it goes on where it was.
+    """Hands in a result. After an outage of the store, the next call continues.
 
     Args:
         mailbox: The experiment.
-        claim: Under which the work was done.
-        ticket: What was done.
-        outcome: What it came to.
+        claim: The claim of the work.
+        ticket: The ticket.
+        outcome: The outcome of the phase.
         started_at: When it began, seconds since the epoch.
         clock: For the stamps.
     """
@@ -38,7 +38,7 @@ class HandIn:
         self._path = (
             f"{mailbox.attempt_path(ticket.run, ticket.phase, claim.attempt)}/manifest.json"
         )
-        # Made once: a second call with another time would not know its own record again.
+        # Created once: a second call with another time would not recognize its own record.
         self._accepted = Accepted(
             run=ticket.run,
             phase=ticket.phase,
@@ -58,7 +58,7 @@ class HandIn:
             The ending of the attempt, to be written last.
 
         Raises:
-            Superseded: The attempt is somebody else's; nothing of it counts.
+            Superseded: The attempt belongs to another worker; its result does not count.
             StoreUnavailable: Call again.
         """
         mailbox, claim, accepted = self._mailbox, self._claim, self._accepted
@@ -68,5 +68,5 @@ class HandIn:
             return endings.succeeded(claim, self._clock, status=accepted.status)
         earlier = mailbox.accepted(accepted.run, accepted.phase)
         number = earlier.attempt if earlier else "?"
-        # An attempt that was closed in the very moment of its success; its result stands.
-        return endings.succeeded(claim, self._clock, f"the result of attempt {number} stands")
+        # The attempt was closed just when it succeeded; its result is valid.
+        return endings.succeeded(claim, self._clock, f"the result of attempt {number} is valid")

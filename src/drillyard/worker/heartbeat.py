@@ -1,4 +1,4 @@
-"""``workers/<id>.json``: the worker says every second that it lives, and how it stands."""
+"""Writes ``workers/<id>.json`` every second: the heartbeat of the worker, with its state."""
 
 from __future__ import annotations
 

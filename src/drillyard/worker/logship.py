@@ -1,7 +1,7 @@
 """Log lines of an attempt: from a local file to immutable segments in the mailbox.
 
-Everything that a ticket's process and its children print goes to one local file, so that nothing
-blocks them and the worker can ship what a killed process left. Segments are named by the number of
+The output of a ticket's process and its children goes to one local file, so that nothing blocks
+them, and the worker can ship the log of a killed process. Segments are named by the number of
 their first line: ``<attempt folder>/logs/<first line>.txt``.
 """
 
@@ -15,18 +15,18 @@ from pathlib import Path
 from drillyard.mailbox import Mailbox
 
 MAX_BYTES = 32 << 20
-"""Of one attempt; what comes after is counted, not kept."""
+"""Limit of one attempt's log in bytes; more is not kept."""
 _MAX_SEGMENT = 1 << 20
 
 
 class LogShipper:
-    """Ships one file. One process at a time does it; the next one goes on where it ended.
+    """Ships one file. One process at a time may do so; the next one continues where it ended.
 
     Args:
-        mailbox: Where to.
+        mailbox: The experiment.
         folder: The attempt's folder in the mailbox.
-        path: The local file. Beside it lies ``<path>.shipped``: how far it was shipped.
-        redact: Takes secrets out of a text.
+        path: The local file. ``<path>.shipped`` beside it contains how far it was shipped.
+        redact: Removes secrets from a text.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class LogShipper:
         self._lock = threading.Lock()
 
     def ship(self, everything: bool = False) -> int:
-        """Ship the whole lines that are new.
+        """Ship the new whole lines.
 
         Args:
-            everything: Also an unfinished last line: nobody writes any more.
+            everything: Also an unfinished last line, if the writer has ended.
 
         Returns:
             Lines shipped so far.
 
         Raises:
-            StoreUnavailable: Nothing is lost; the next call ships it.
+            StoreUnavailable: No line is lost; the next call ships them.
         """
         with self._lock:
             offset, line = self._shipped()
@@ -83,7 +83,7 @@ class LogShipper:
         if everything and len(chunk) < _MAX_SEGMENT:
             return chunk
         whole = chunk[: chunk.rfind(b"\n") + 1]
-        # A line longer than a segment is cut rather than waited for.
+        # A line longer than a segment is cut, so that it need not be complete.
         return whole or (chunk if len(chunk) == _MAX_SEGMENT else b"")
 
     def _shipped(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a worker needs of the machine that it runs on, so that a simulation can stand in for it.
+"""What a worker needs from its machine, as protocols, so that a simulation can replace it.
 
 The worker decides by the mailbox; processes, packages and signals are behind these protocols.
 ``pool`` is the real machine.
@@ -23,18 +23,18 @@ LOG_NAME = "log.txt"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a ticket's process is told.
+    """The job of a ticket's process.
 
     Attributes:
         store_url: The mailbox's store.
         experiment: Its folder there.
-        ticket: What to do.
-        claim: The right to do it.
-        scratch: Local folder of this attempt; made here, deleted by who started the process.
+        ticket: The ticket to do.
+        claim: Its claim.
+        scratch: Local folder of this attempt; the process creates it, the worker deletes it.
         paths: Folders for the front of ``sys.path``, the user's code first.
         has_code: Whether the first of ``paths`` is the user's folder.
-        place: Its place among those that run beside it on this machine, from 0.
-        gpus: Those that it may use; empty: all.
+        place: Its place among the tickets of this machine, from 0.
+        gpus: The GPUs that it may use; empty: all.
     """
 
     store_url: str
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def log_path(self) -> Path:
-        """Where everything that the process prints goes."""
+        """File for the output of the process."""
         return self.scratch / LOG_NAME
 
     def shipper(self, mailbox: Mailbox) -> LogShipper:
@@ -63,9 +63,9 @@ class Exit:
     """How a ticket's process ended.
 
     Attributes:
-        code: As ``multiprocessing`` tells it: negative for a signal; None when nobody knows.
-        out_of_memory: The kernel ended processes of this machine for want of memory meanwhile.
-        inside: The simulator step that it did not come back from; empty where there is none.
+        code: Exit code as in ``multiprocessing``: negative for a signal; None if unknown.
+        out_of_memory: The kernel killed processes of this machine meanwhile: no free memory.
+        inside: The simulator step that it was in; empty if there is none.
     """
 
     code: int | None
@@ -78,17 +78,17 @@ class TicketProcess(Protocol):
 
     @property
     def job(self) -> Job:
-        """What it was told."""
+        """Its job."""
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
 
     def poll(self) -> Exit | None:
-        """How it ended, with nothing that it started left; None while it runs."""
+        """How it ended, after everything that it started has ended; None while it runs."""
 
     def ask_to_stop(self, cause: Cause, reason: str) -> None:
-        """Ask it to stop soon; one that is gone hears nothing."""
+        """Ask it to stop soon; no effect if it has ended."""
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
@@ -104,19 +104,19 @@ class Machine(Protocol):
     slots: int
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
-        """Begin to install the user's code and to warm up; returns at once."""
+        """Start to install the user's code and to warm up; returns at once."""
 
     def prepared(self) -> tuple[Path, ...] | None:
-        """Folders for the front of ``sys.path``; None while the installation goes on.
+        """Folders for the front of ``sys.path``; None while the installation runs.
 
         Raises:
-            UserError: The code, its requirements or the GPUs cannot be had here.
+            UserError: The code, its requirements or the GPUs are not available here.
             DrillyardError: Another reason why nothing can run here.
         """
 
     @property
     def warm(self) -> bool:
-        """True when a ticket's process can begin at once."""
+        """True if a ticket's process can start at once."""
 
     def gpus(self) -> Sequence[str]:
         """Names of the GPUs that tickets may use."""
@@ -125,14 +125,14 @@ class Machine(Protocol):
         """Start a process for a ticket.
 
         Raises:
-            Exception: None can be started here, whatever the reason.
+            Exception: No process can be started here, for any reason.
         """
 
     def remove(self, job: Job) -> None:
         """Delete the local folder of an attempt that has ended."""
 
     def wake(self) -> None:
-        """Have the worker's step called now; safe in a signal handler."""
+        """Make the loop call the worker's step now; safe in a signal handler."""
 
     def wait(self, timeout_s: float) -> None:
         """Wait until a ticket's process ends, ``wake`` is called, or the time is over.
@@ -141,4 +141,4 @@ class Machine(Protocol):
         """
 
     def close(self) -> None:
-        """End what ``prepare`` started."""
+        """End everything that ``prepare`` started."""

@@ -1,4 +1,4 @@
-"""What a run may use of a machine that it shares with others: its ports and its GPUs."""
+"""The share of a run in a machine: its ports and its GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FIRST, LAST = 10_240, 32_768
-"""Ports from the first to before the last: below those that systems give to outgoing calls."""
+"""Range of ports, without the last: below the ports of outgoing connections."""
 SIZE = 64
 """Ports of one run."""
 HOST = "127.0.0.1"
@@ -21,16 +21,16 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 @contextlib.contextmanager
 def ports(seed: str) -> Iterator[range]:
-    """Free ports of the loopback interface that no other run of this machine is given meanwhile.
+    """Free ports of the loopback interface that no other run of this machine gets meanwhile.
 
-    The last one of them is bound and never listened on: that is what keeps the others, also
-    of another user or another program, and the kernel takes it back whatever becomes of us.
+    The last port of the block is bound, and never listened on. It reserves the block, also against
+    other users and programs, and the kernel releases it when this process ends.
 
     Args:
-        seed: Where the search begins: runs do not all begin with the same ones.
+        seed: Start of the search, so that runs do not all try the same ports first.
 
     Yields:
-        The ports without the last one; empty where no block is free.
+        The ports without the last one; empty if no block is free.
     """
     blocks = list(range(FIRST, LAST, SIZE))
     random.Random(seed).shuffle(blocks)
@@ -47,7 +47,7 @@ def ports(seed: str) -> Iterator[range]:
 
 
 def _bound(port: int) -> socket.socket | None:
-    """A socket bound to a port; None where somebody has it."""
+    """A socket bound to a port; None if the port is in use."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.bind((HOST, port))
@@ -75,12 +75,12 @@ def visible_gpus() -> list[str]:
 
 
 def gpus(devices: Sequence[str], place: int, each: int) -> tuple[str, ...]:
-    """The GPUs of one of those that work side by side, in turn where there are too few.
+    """The GPUs of one of the runs of a machine; runs share GPUs if there are too few.
 
     Args:
-        devices: All that there are.
-        place: Which of the neighbours it is, from 0.
-        each: How many one is given.
+        devices: All GPUs.
+        place: Place of the run among its neighbours, from 0.
+        each: Number of GPUs for each run.
     """
     if not devices:
         return ()
@@ -89,11 +89,11 @@ def gpus(devices: Sequence[str], place: int, each: int) -> tuple[str, ...]:
 
 
 def variables(found: range, own: Sequence[str]) -> dict[str, str]:
-    """The environment variables that tell a run its share.
+    """The environment variables with the share of a run.
 
     Args:
         found: Its ports.
-        own: Its GPUs; empty: the variable is left as it is.
+        own: Its GPUs; empty: the variable stays as it is.
     """
     told = {GPUS: ",".join(own)} if own else {}
     if found:

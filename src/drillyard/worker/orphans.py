@@ -1,4 +1,4 @@
-"""What dead workers of the same lease left on this machine: processes and claims."""
+"""Ends the processes and claims of dead workers of the same lease on this machine."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from drillyard.system.processes import ProcessId, end, send
 from drillyard.worker import endings
 
 GRACE_S = 8.0
-"""They hear of their worker's death by themselves and may be flushing a checkpoint."""
+"""Seconds for processes of a dead worker, which notice its death, to write a checkpoint."""
 AGAIN_S = 5.0
-"""Between two looks at one whose process cannot be looked up from here; several heartbeats."""
+"""Seconds between two checks of a worker whose process is not visible here."""
 _POLL_S = 0.2
 
 
 def worker_id(lease: str) -> str:
-    """A new id of a worker on this machine; those of earlier workers here begin alike."""
+    """A new id of a worker on this machine; ids of earlier workers here have the same prefix."""
     return f"{_stem(lease, host())}{secrets.token_hex(3)}"
 
 
 def _stem(lease: str, host: str) -> str:
-    # Hundreds of machines must not each read the records of all others.
+    # With hundreds of machines, not every worker may read the records of all others.
     return f"{lease}-{sha256_hex(host.encode())[:4]}"
 
 
 class OrphanCloser:
     """Ends what dead workers of a lease left on this machine, and their claims.
 
-    A worker whose process id means something here is dead with its process. Any other one (the
-    machine was started again, or a container has the same host name) is dead when its heartbeat
-    stays away, and a living neighbour when it is heard.
+    A worker whose process is visible here is dead if its process is. Any other worker (the machine
+    was restarted, or a container has the same host name) is dead without heartbeats, and a living
+    neighbour with them.
 
     Args:
         mailbox: The experiment.
         me: The worker that takes over.
         record: Its own record.
-        orphans: Processes that may be left of them; asked only when one has died.
+        orphans: Returns their remaining processes; called only if a worker has died.
         clock: For the stamps.
-        cause: What ended them.
+        cause: Why they ended.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class OrphanCloser:
         self._cause = cause
         self._cache: WorkerCache = {}
         self._heard: dict[str, float] = {}
-        """Worker that is not decided about -> time of its record at the last look."""
+        """Undecided worker -> time of its record at the last check."""
         self._decided = {record.worker}
         self._dead: set[str] = set()
-        """Dead, and their claims are not closed yet."""
+        """Dead workers whose claims are not closed yet."""
         self._left: list[ProcessId] = []
-        """Processes of the dead that may be flushing."""
+        """Processes of dead workers that may still be writing."""
         self._told_at = 0.0
 
     def step(self, now: float) -> float | None:
-        """Look once.
+        """Check once.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next look; None when every one of them is decided about.
+            Seconds until the next call; None once all of them are decided.
 
         Raises:
-            InfrastructureError: The store is away; the next call goes on.
+            InfrastructureError: The store is unreachable; the next call continues.
         """
         if not self._dead:
             self._dead, self._heard = self._look()
@@ -102,7 +102,7 @@ class OrphanCloser:
         return AGAIN_S if self._heard else None
 
     def _look(self) -> tuple[set[str], dict[str, float]]:
-        """Those that are dead, and the newest record's time of those that may be."""
+        """The dead workers, and the time of the newest record of each undecided one."""
         mine = self._record
         self._mailbox.workers(self._cache, WORKER_STATES, _stem(mine.lease, mine.host))
         store_now = self._mailbox.store.now()
@@ -114,7 +114,7 @@ class OrphanCloser:
                 continue
             alive = process_alive(other) if other.pid else True
             if alive is None:
-                # Two looks: after an outage of the store nobody's heartbeat is fresh at first.
+                # Two checks: after an outage of the store, every heartbeat is old at first.
                 if self._heard.get(name) is None:
                     unknown[name] = info.updated_at
                     continue
@@ -136,7 +136,7 @@ class OrphanCloser:
         self._told_at = now
         for process in self._left:
             send(process, signal.SIGTERM)
-            # A stopped process hears nothing but SIGKILL until it is woken.
+            # A stopped process receives only SIGKILL until it is continued.
             send(process, signal.SIGCONT)
 
     def _close(self, dead: set[str]) -> None:

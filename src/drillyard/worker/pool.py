@@ -1,8 +1,8 @@
-"""The real machine: a server process that has imported everything, and forks one child a ticket.
+"""The real machine: a server process that has imported everything forks a child for each ticket.
 
-The worker itself imports nothing heavy and runs no user code, so that it stays small and alive.
-Children are forked by ``multiprocessing``'s fork server; a pipe to each carries requests to stop,
-and its end tells the child that the worker died.
+The worker itself imports no large library and runs no user code, so that it stays small and
+robust. ``multiprocessing``'s fork server forks the children. A pipe to each child carries stop
+requests, and its end shows the child that the worker has died.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class ForkedTicket:
     """A child that does one ticket.
 
     Args:
-        job: What it was told.
+        job: Its job.
         process: The child.
-        pipe: Our end of the pipe to it.
+        pipe: The worker's end of the pipe to it.
     """
 
     def __init__(self, job: Job, process: BaseProcess, pipe: Connection) -> None:
@@ -61,7 +61,7 @@ class ForkedTicket:
 
     @property
     def job(self) -> Job:
-        """What it was told."""
+        """Its job."""
         return self._job
 
     @property
@@ -126,26 +126,26 @@ class Pool:
     # -- set-up -------------------------------------------------------------------------------
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
-        """Begin to install the user's code; the server's imports go on beside it."""
+        """Start to install the user's code, in parallel to the imports of the server."""
         forkserver.ensure_running()
         for work in (self._fork_one, lambda: self._install(mailbox, order)):
             threading.Thread(target=work, name="set-up", daemon=True).start()
 
     def prepared(self) -> tuple[Path, ...] | None:
-        """Folders for the front of ``sys.path``; None while the installation goes on."""
+        """Folders for the front of ``sys.path``; None while the installation runs."""
         if self._failure is not None:
             raise self._failure
         return self._prepared
 
     @property
     def warm(self) -> bool:
-        """True when the server has imported everything: a child starts at once."""
+        """True once the server has imported everything, so that a child starts at once."""
         return self._warm
 
     def _fork_one(self) -> None:
-        # Starting a child waits until the server has imported everything, deaf to all else.
+        # Starting a child blocks until the server has imported everything.
         try:
-            with contextlib.suppress(Exception):  # tickets meet the same, and say it
+            with contextlib.suppress(Exception):  # tickets fail in the same way, and report it
                 first = self._context.Process(target=_nothing)
                 first.start()
                 first.join()
@@ -178,10 +178,10 @@ class Pool:
             )
 
     def call(self, function: Callable[[Connection], None], timeout_s: float) -> object:
-        """Run a function in a warm child and take what it sends (checks of the machine).
+        """Run a function in a warm child and return what it sends (checks of the machine).
 
         Raises:
-            TimeoutError: It said nothing within the time.
+            TimeoutError: It sent nothing within the time.
         """
         ours, theirs = self._context.Pipe(duplex=False)
         process: ForkServerProcess = self._context.Process(target=function, args=(theirs,))
@@ -230,12 +230,12 @@ class Pool:
     # -- the loop's end -----------------------------------------------------------------------
 
     def wake(self) -> None:
-        """End the wait that goes on, or the next one."""
+        """End the present wait, or the next one."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"w")
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until a child ends, somebody wakes us, or the time is over."""
+        """Wait until a child ends, ``wake`` is called, or the time is over."""
         before = len(self._tickets)
         self._tickets = [ticket for ticket in self._tickets if ticket.poll() is None]
         if len(self._tickets) == before:
@@ -244,16 +244,16 @@ class Pool:
             os.read(self._wake_read, 4096)
 
     def close(self) -> None:
-        """End the server, which by itself would first finish what it imports."""
+        """End the server, which otherwise would finish its imports first."""
         end([p for c in psutil.Process().children() if (p := ProcessId.of(c.pid))], grace_s=0.0)
 
 
 def _nothing() -> None:
-    """The first child of a server: that it could be forked says that the server is warm."""
+    """The first child of a server. Once it was forked, the server is warm."""
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has ended on this machine for want of memory; 0 unknown."""
+    """Number of processes that the kernel killed on this machine to free memory; 0: unknown."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

@@ -19,11 +19,11 @@ _KNOWN: tuple[_Name, ...] = get_args(_Name)
 
 
 class ProgressKeeper:
-    """The last values that the work told, and the rate that they grow at.
+    """The last reported progress, and its rate.
 
     Args:
-        ticket: Which ticket.
-        claim: Under which claim.
+        ticket: The ticket.
+        claim: Its claim.
         clock: For rates (monotonic) and stamps.
     """
 
@@ -35,7 +35,7 @@ class ProgressKeeper:
         self._values = ProgressUpdate()
         self._beat = 0
         self.words = 0
-        """How often something was told."""
+        """Number of reports."""
         self._points: deque[tuple[float, int]] = deque()
 
     def __call__(self, **values: Unpack[ProgressUpdate]) -> None:
@@ -48,7 +48,7 @@ class ProgressKeeper:
 
     @property
     def step(self) -> int:
-        """The last step that was told; 0 before the first."""
+        """The last reported step; 0 before the first report."""
         return int(self._values.get("step", 0))
 
     def board(self, status: Status = Status.RUNNING) -> Board:
@@ -59,10 +59,10 @@ class ProgressKeeper:
             self._beat += 1
             beat = self._beat
         step, total = int(values.get("step", 0)), int(values.get("total", 0))
-        # Before the first word, what a resumed training did already would count as done by now.
+        # Before the first report, the earlier steps of a resumed training would count as new.
         rate = self._rate(now, step) if "step" in values else None
         eta_s = max(0, total - step) / rate if rate and total else None
-        if (left_s := values.get("time_left_s")) is not None:  # whatever ends first
+        if (left_s := values.get("time_left_s")) is not None:  # the earlier end counts
             eta_s = left_s if eta_s is None else min(eta_s, left_s)
         return Board(
             run=self._ticket.run,
@@ -83,7 +83,7 @@ class ProgressKeeper:
         )
 
     def _rate(self, now: float, step: int) -> float | None:
-        """Steps a second over the last half minute; None before two different points."""
+        """Steps per second over the last half minute; None before two different points."""
         if self._points and step < self._points[-1][1]:
             self._points.clear()
         self._points.append((now, step))

@@ -1,13 +1,14 @@
-"""The worker where tickets are pushed: it takes what it is handed, and what follows in that run.
+"""The worker that receives its tickets: it does each ticket, and the next phases of its run.
 
-Whoever pushes (a Dask worker, say) holds the other end of a socket and speaks lines of JSON:
+The pusher (for example a Dask worker) holds the other end of a socket, and both write lines of
+JSON:
 
-    {"ticket": "t0001-s1.train"}                  to the worker: do this one
-    {"over": "t0001-s1.train", "status": "..."}   from it: nothing more of that run is done here
+    {"ticket": "t0001-s1.train"}                  to the worker: do this ticket
+    {"over": "t0001-s1.train", "status": "..."}   from the worker: it does no more of that run
 
-A ticket is handed once. When it has succeeded, the worker goes on with the next phases of its run,
-so that a run ends also when nobody drives any more. The end of the socket is the death of whoever
-pushed: what runs flushes its checkpoint, and others take it over.
+A ticket is pushed once. When it has succeeded, the worker continues with the next phases of its
+run, so that a run also ends without a driver. If the socket closes, the pusher has died: running
+tickets write a checkpoint, and other workers take them over.
 """
 
 from __future__ import annotations
@@ -31,28 +32,28 @@ from drillyard.worker.machine import Machine
 from drillyard.worker.worker import TERM_GRACE_S, Worker
 
 PLACE = "DRILLYARD_PLACE"
-"""Environment variable: one worker after the other in the same place carries the same value."""
+"""Environment variable with the same value for all workers of one place, one after the other."""
 ELSEWHERE_S = 20.0
-"""How long a handed ticket that another worker holds is waited for: longer than a worker that was
-told to end takes to say so."""
+"""How long to wait for a pushed ticket that another worker holds, in seconds: longer than a worker
+that was asked to end takes to write its ending."""
 log = logging.getLogger(__name__)
 
 
 class Pusher(Protocol):
-    """Whoever hands tickets to a worker."""
+    """What pushes tickets to a worker."""
 
     def listen(self, hand: Callable[[str], None], gone: Callable[[], None]) -> None:
-        """Begin to call ``hand`` with each ticket, and ``gone`` once nobody pushes any more."""
+        """Start to call ``hand`` with each ticket, and ``gone`` once the pusher has ended."""
 
     def over(self, ticket: str, status: Status) -> None:
-        """Hear that nothing more of a ticket's run is done here."""
+        """Receive that this worker does no more of a ticket's run."""
 
 
 class SocketPusher:
-    """Whoever holds the other end of a socket.
+    """The pusher at the other end of a socket.
 
     Args:
-        end: Our end.
+        end: The worker's end.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -66,10 +67,10 @@ class SocketPusher:
                 for line in self._end.makefile("r", encoding="utf-8"):
                     hand(str(json.loads(line)["ticket"]))
             except (OSError, ValueError) as error:
-                log.warning("no more words from whoever pushes tickets: %s", error)
+                log.warning("no more tickets are received: %s", error)
             gone()
 
-        threading.Thread(target=read, name="ear", daemon=True).start()
+        threading.Thread(target=read, name="tickets", daemon=True).start()
 
     def over(self, ticket: str, status: Status) -> None:
         """Write a line."""
@@ -77,20 +78,20 @@ class SocketPusher:
         try:
             self._end.sendall(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            log.warning("nobody hears that %s is over: %s", ticket, error)
+            log.warning("the end of %s was not sent: %s", ticket, error)
 
 
 class PushWorker(Worker):
-    """A worker that is handed its tickets.
+    """A worker that receives its tickets.
 
     Args:
         order: What was rented.
         scratch: Local folder for code and attempts.
         slots: Tickets at once.
         clock: Time.
-        pusher: Who hands them.
+        pusher: Where tickets come from.
         machine: Where tickets run; default this machine.
-        store: Of the mailbox; default the one that the order names.
+        store: Store of the mailbox; default the store of the order.
         term_grace_s: How long tickets may take to stop after SIGTERM.
     """
 
@@ -117,12 +118,12 @@ class PushWorker(Worker):
         )
         self._pusher = pusher
         self._handed: dict[str, float] = {}
-        """Ticket -> when it was handed, by the monotonic clock."""
+        """Ticket -> when it was received, by the monotonic clock."""
         self._handed_lock = threading.Lock()
         pusher.listen(self._hand, self.terminate)
 
     def _orphans(self) -> Iterator[ProcessId]:
-        """Only of this very place: other workers of the lease may live on this machine."""
+        """Only of this place: other workers of the lease may run on this machine."""
         place = os.environ.get(PLACE)
         return iter(()) if place is None else marked(self.order.lease_id, **{PLACE: place})
 
@@ -146,7 +147,7 @@ class PushWorker(Worker):
         return claimed
 
     def _busy(self, handed: TicketState, states: dict[str, TicketState], since: float) -> bool:
-        """True while this worker works on a handed ticket's run, or is about to."""
+        """True while this worker works on the run of a received ticket, or is about to."""
         run = handed.ticket.run
         if run in self._running.runs:
             return True
@@ -159,7 +160,7 @@ class PushWorker(Worker):
         return handed.status is Status.RUNNING and waited_s < ELSEWHERE_S
 
     def _idle(self, states: dict[str, TicketState]) -> bool:
-        """What nobody handed to this worker does not keep it."""
+        """Only received tickets keep this worker running."""
         with self._handed_lock:
             runs = {states[t].ticket.run for t in self._handed if t in states}
         return super()._idle({name: s for name, s in states.items() if s.ticket.run in runs})

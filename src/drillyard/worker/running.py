@@ -1,4 +1,4 @@
-"""The tickets that a worker's processes do: started, asked to stop, killed, and taken in."""
+"""The running tickets of a worker: starts, stops, kills and collects their processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Running:
-    """A ticket that a process does.
+    """A running ticket.
 
     Attributes:
-        process: Which.
-        stopping_since: Monotonic seconds of the first request to stop.
+        process: Its process.
+        stopping_since: Monotonic seconds of the first stop request.
         stopped_by: That request.
     """
 
@@ -42,7 +42,7 @@ class Running:
 
 
 class RunningTickets:
-    """The tickets of one worker, at most one a slot.
+    """The running tickets of one worker, at most one for each slot.
 
     Args:
         machine: Where they run.
@@ -62,25 +62,25 @@ class RunningTickets:
 
     @property
     def free_place(self) -> int:
-        """The lowest place that no ticket has."""
+        """The lowest free place."""
         taken = {ticket.process.job.place for ticket in self._tickets}
         return next(place for place in itertools.count() if place not in taken)
 
     @property
     def alive(self) -> bool:
-        """Whether any of them runs, also of those that nobody has taken in yet."""
+        """Whether a process of a ticket runs, or has ended and was not collected yet."""
         return any(ticket.process.alive for ticket in list(self._tickets))
 
     @property
     def runs(self) -> set[str]:
-        """The runs whose tickets they are."""
+        """The runs of the tickets."""
         return {ticket.process.job.ticket.run for ticket in self._tickets}
 
     def start(self, job: Job) -> None:
         """Start a process.
 
         Raises:
-            Exception: None can be started here.
+            Exception: No process can be started here.
         """
         self._tickets.append(Running(self._machine.start(job)))
 
@@ -90,19 +90,19 @@ class RunningTickets:
             ticket.stop(now, cause, reason)
 
     def kill_late(self, now: float, grace_s: float) -> None:
-        """Kill those that were asked longer ago than this."""
+        """Kill those whose stop request is older than a limit."""
         for ticket in list(self._tickets):
             ticket.kill_late(now, grace_s)
 
     def take_in(self, ended: Callable[[Job, Exit, tuple[Cause, str] | None], None]) -> bool:
-        """Let go of those whose processes have ended.
+        """Collect the tickets whose processes have ended.
 
         Args:
-            ended: Called with each: its job, how its process ended, and what it was asked to stop
-                for. Its local folder is there until it returns.
+            ended: Called with each: its job, how its process ended, and the stop request. Its
+                local folder exists until the call returns.
 
         Returns:
-            True when there was one.
+            True if there was one.
         """
         found = False
         for ticket in list(self._tickets):

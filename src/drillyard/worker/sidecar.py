@@ -1,9 +1,9 @@
-"""What stands beside the work in a ticket's process: its heartbeat, and the requests to stop.
+"""The sidecar of the work in a ticket's process: the heartbeat, and the stop requests.
 
 - ``step``, once a second: the board, the log segments, the orders to stop, and whether the attempt
-  is still ours;
-- a thread that reads what the worker says, and notices when the worker dies (the end of the pipe),
-  because a step may hang in the store while the worker must be heard.
+  still belongs to this process;
+- a thread that reads the worker's requests and notices its death (the end of the pipe), because a
+  step may hang in the store.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from drillyard.worker.progress import ProgressKeeper
 
 BEAT_S = 1.0
 FINISH_S = 30.0
-"""How long a last step that hangs in the store is waited for."""
+"""How long to wait for a last step that hangs in the store, in seconds."""
 ORPHAN_GRACE_S = 5.0
-"""How long a ticket may flush after its worker died; then the process ends itself."""
+"""Seconds after the death of the worker in which a ticket may write; then the process exits."""
 log = logging.getLogger(__name__)
 
 
 class TicketSidecar:
-    """Heartbeat and ears of a phase.
+    """Writes the heartbeat of a phase, and receives stop requests.
 
     Args:
         mailbox: The experiment.
-        claim: Under which the work is done.
+        claim: The claim of the work.
         stop: Set when the work should stop.
         progress: Source of the board.
-        shipper: Of the log.
-        worker: Pipe from the worker, or None where nobody started this process.
+        shipper: Ships the log.
+        worker: Pipe from the worker, or None for a process without one.
         clock: Time.
     """
 
@@ -68,13 +68,13 @@ class TicketSidecar:
         self._loop = Loop("beat", self.step, clock)
 
     def start(self) -> None:
-        """Begin, in threads."""
+        """Start the threads."""
         self._loop.start()
         if self._worker is not None:
-            threading.Thread(target=self._listen, name="ear", daemon=True).start()
+            threading.Thread(target=self._listen, name="requests", daemon=True).start()
 
     def finish(self, status: Status) -> None:
-        """End the beat and write the last board, unless somebody else owns the run now."""
+        """End the heartbeat and write the last board, unless another worker has the run now."""
         self._loop.stop(timeout_s=FINISH_S)
         self._try(self._look_at_claim)
         if not self._superseded:
@@ -82,21 +82,21 @@ class TicketSidecar:
 
     @property
     def superseded(self) -> bool:
-        """True once the attempt was seen to be somebody else's."""
+        """True once the attempt belongs to another worker."""
         return self._superseded
 
     # -- beat ---------------------------------------------------------------------------------
 
     def step(self, now: float) -> float | None:
-        """Say that the work goes on, and look whether it should.
+        """Write the heartbeat, and check whether the work should continue.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next call; None when the attempt is somebody else's.
+            Seconds until the next call; None if the attempt belongs to another worker.
         """
-        # First of all: whoever slept (SIGSTOP, a laptop's lid) may have been superseded meanwhile.
+        # First: a process that slept (SIGSTOP, a closed laptop) may have been superseded.
         self._try(self._look_at_claim)
         if self._superseded:
             return None
@@ -126,13 +126,13 @@ class TicketSidecar:
 
     @staticmethod
     def _try(action: Callable[[], object]) -> None:
-        """The work goes on while the store is away; what is missed comes with a later beat."""
+        """The work continues while the store is unreachable; a later step repeats the writes."""
         try:
             action()
         except InfrastructureError as error:
-            log.warning("the mailbox cannot be reached, the work goes on: %s", error)
+            log.warning("the mailbox cannot be reached; the work continues: %s", error)
 
-    # -- ear ----------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------
 
     def _listen(self) -> None:
         assert self._worker is not None

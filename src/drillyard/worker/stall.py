@@ -1,10 +1,10 @@
-"""The watch over a phase that hangs: foreign code that never comes back ends as TIMED_OUT.
+"""The stall watch: a phase that hangs in foreign code ends as TIMED_OUT.
 
-A sign of life is a look at the stop signal, which learners and evaluations take at every
-environment step, or a word about progress. Where none comes for ``budget.stall_s``, the watch
-writes down where every thread stands, says the ending and ends the process; the last checkpoint
-stands. Code that never lets go of the interpreter holds up the steps too, so the system's own
-alarm clock, which each step sets forward, ends the process then (and the worker says the ending).
+The work is active while it reads the stop signal, which learners and evaluations do at every
+environment step, or reports progress. After ``budget.stall_s`` without either, the watch logs the
+stack of every thread, writes the ending and ends the process. The last checkpoint is kept. Code
+that never releases the interpreter also blocks the watch. So each step sets the system's alarm
+forward, which then ends the process (and the worker writes the ending).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from drillyard.system.loops import Loop
 from drillyard.worker.progress import ProgressKeeper
 
 ALARM_GRACE_S = 60.0
-"""How much later than this watch the system's alarm comes."""
+"""Seconds by which the system's alarm comes later than this watch."""
 _MAX_POLL_S = 5.0
 log = logging.getLogger(__name__)
 
 
 class StallWatch:
-    """Looks beside a phase whether it lives.
+    """Watches whether a phase is active.
 
     Args:
-        ticket: What is done.
-        limit_s: Longest time without a sign of life, in seconds; None: nothing is watched.
-        stop: Whose looks are counted.
-        progress: Whose words are counted.
+        ticket: The ticket.
+        limit_s: Longest time without activity, in seconds; None: no watch.
+        stop: The stop signal, whose reads are counted.
+        progress: The progress, whose reports are counted.
         clock: Time.
-        end: Called with what happened; does not return in a real process.
+        end: Called with the reason; does not return in a real process.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class StallWatch:
         self._loop = Loop("stall", self.step, clock)
 
     def __enter__(self) -> StallWatch:
-        """Begin, where there is a limit."""
+        """Start to watch, if there is a limit."""
         if self._limit_s is not None:
-            with contextlib.suppress(ValueError):  # not the main thread: nobody's alarm is taken
+            with contextlib.suppress(ValueError):  # not the main thread, which has the alarm
                 if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
                     faulthandler.register(signal.SIGALRM, file=sys.stderr, chain=True)
             self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The phase came back."""
+        """End the watch: the phase returned."""
         if self._limit_s is not None:
             self._loop.stop(timeout_s=10.0)
             self._alarm(0.0)
@@ -79,13 +79,13 @@ class StallWatch:
         return self._stop.looks, self._progress.words
 
     def step(self, now: float) -> float | None:
-        """Look for signs of life.
+        """Check for activity.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next call; None when the phase was ended.
+            Seconds until the next call; None once the phase was ended.
         """
         limit = self._limit_s or 0.0
         signs = self._signs()
@@ -113,8 +113,8 @@ class StallWatch:
 
 
 def dump_stacks() -> None:
-    """Write where every thread stands to the log, for who mends the simulator."""
-    log.error("this is where every thread stands:")
+    """Log the stack of every thread, which helps to fix the simulator."""
+    log.error("the stack of every thread:")
     sys.stderr.flush()
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
 

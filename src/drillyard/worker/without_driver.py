@@ -1,4 +1,4 @@
-"""What a worker does for an experiment that nobody drives, so that it ends all the same."""
+"""What a worker does for an experiment without a driver, so that the experiment still ends."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from drillyard.system.clock import Clock
 
 DRIVER_POLL_S = 2.0
 CloseLost = Callable[[Mapping[str, TicketState]], None]
-"""Ends attempts of machines that vanished; called with the states of all tickets."""
+"""Closes attempts of lost machines; called with the states of all tickets."""
 log = logging.getLogger(__name__)
 
 
 class DriverWatch:
-    """Sees whether anybody drives, and does what a driver would do.
+    """Checks whether there is a driver, and does its part if there is none.
 
     Args:
         mailbox: The experiment.
-        worker: Who looks, for the records.
+        worker: Id of the worker, for the records.
         clock: For the stamps.
-        close_lost: Called now and then while nobody drives.
+        close_lost: Called from time to time without a driver.
 
     Attributes:
-        driven: Whether anybody drove at the last look.
+        driven: Whether there was a driver at the last check.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class DriverWatch:
         self._told = False
 
     def look(self, now: float, states: Mapping[str, TicketState]) -> None:
-        """Look when it is time; without a driver, do its part.
+        """Check when it is time; without a driver, do its part.
 
         Args:
             now: Monotonic seconds.
-            states: Of all tickets.
+            states: States of all tickets.
 
         Raises:
-            InfrastructureError: The store is away; the next call goes on.
+            InfrastructureError: The store is unreachable; the next call continues.
         """
         ended = all(state.status.ended for state in states.values())
         if now >= self._next_look:
@@ -72,7 +72,7 @@ class DriverWatch:
         spec = self._mailbox.experiment_record().spec
         if spec.get("on_driver_loss") == "stop" and self._mailbox.driver_numbers():
             order = Cancel(
-                reason="nobody drives this experiment any more (on_driver_loss: stop)",
+                reason="no driver is running for this experiment (on_driver_loss: stop)",
                 by=self._worker,
                 written_at=self._clock.now(),
             )

@@ -1,7 +1,7 @@
-"""The worker of one machine: claims tickets, starts them, says how they ended, and leaves.
+"""The worker of one machine: claims tickets, starts them, writes their endings, and exits.
 
-It decides with nothing but the mailbox, so that work goes on when nobody drives any more. ``step``
-is the whole decision: it receives the time, acts, and says when it wants to be called again.
+It decides by the mailbox alone, so that work continues without a driver. ``step`` contains all
+decisions: it receives the time, acts, and returns when to call it again.
 Threads, signals and waiting are in ``loop``; processes are behind ``machine``.
 """
 
@@ -34,17 +34,17 @@ from drillyard.worker.without_driver import CloseLost, DriverWatch
 
 POLL_S = 0.2
 SLOW_POLL_S = 1.0
-"""While every slot is taken, or nobody posted anything for a while."""
+"""Pause while every slot is taken, or without new tickets for a while, in seconds."""
 STOP_GRACE_S = 20.0
-"""How long a ticket may take to stop when it was asked to; then it is killed."""
+"""Seconds after a stop request in which a ticket may stop; then it is killed."""
 TERM_GRACE_S = 8.0
-"""The same after SIGTERM: whoever sent it waits ten seconds."""
+"""The same after SIGTERM, whose sender usually waits ten seconds."""
 STORE_AWAY_S = 900.0
-"""A worker without work and without a store leaves after this time."""
+"""A worker without work and without a store exits after this time, in seconds."""
 ASK_S = 1.0
-"""How long after SIGTERM a look at the mailbox may go on before tickets are stopped without it."""
+"""Seconds after SIGTERM in which it may read the mailbox before it stops its tickets."""
 FLUSH_S = 5.0
-"""How long the store may take for the last records once no ticket runs any more."""
+"""How long the store may take for the last records after the last ticket, in seconds."""
 _ASKED = "the worker was asked to end"
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,15 @@ class Worker:
         slots: Tickets at once on this machine; default all workers of the order.
         clock: Time.
         machine: Where tickets run; default this machine.
-        store: Of the mailbox; default the one that the order names.
+        store: Store of the mailbox; default the store of the order.
         term_grace_s: How long tickets may take to stop after SIGTERM.
-        paid: The machine costs money: it leaves when it is idle also while somebody drives, and
-            at once when nobody does and everything is decided.
-        close_lost: Called now and then while nobody drives, with the states of all tickets: ends
-            what machines that vanished still hold.
+        paid: The machine costs money: it shuts down when it is idle, even with a driver, and at
+            once if no driver is running and every ticket is decided.
+        close_lost: Called from time to time without a driver, with the states of all tickets:
+            closes the attempts of lost machines.
 
     Attributes:
-        heart: Its heartbeat, for whoever calls the steps.
+        heart: Its heartbeat, which the caller of ``step`` also steps.
         exit_code: 0 done, 2 the user's code or requirements cannot be installed, 4 machinery;
             None while it works.
     """
@@ -122,7 +122,7 @@ class Worker:
     # -- called from outside ------------------------------------------------------------------
 
     def step(self, now: float) -> float | None:
-        """Look at the mailbox and the processes once, and do what follows.
+        """Check the mailbox and the processes once, and act.
 
         Args:
             now: Monotonic seconds.
@@ -134,16 +134,16 @@ class Worker:
         return None if self.exit_code is not None else self._phase(now)
 
     def hurry(self, now: float) -> float | None:
-        """Make sure that a worker that was told to end does, whatever its store does.
+        """Make sure that a worker that was asked to end does so, even if its store hangs.
 
-        Called beside ``step``, which may hang in the store for as long as that likes. It stops
-        the tickets, kills those that do not, and looks at no store.
+        It is called in parallel to ``step``, which may hang in the store. It stops the tickets,
+        kills those that do not stop, and reads no store.
 
         Args:
             now: Monotonic seconds.
 
         Returns:
-            Seconds until the next call; None when it is time to end this process.
+            Seconds until the next call; None if this process should end now.
         """
         if self.exit_code is not None:
             return None
@@ -163,28 +163,28 @@ class Worker:
         self.machine.wake()
 
     def close(self) -> None:
-        """End what this worker started."""
+        """End everything that this worker started."""
         self.machine.close()
 
     @property
     def terminated(self) -> bool:
-        """True once somebody asked this worker to end."""
+        """True once this worker was asked to end."""
         return self._terminated_at is not None
 
     @property
     def driven(self) -> bool:
-        """Whether anybody drove the experiment at the last look."""
+        """Whether the experiment had a driver at the last check."""
         return self._driver.driven
 
-    # -- what subclasses say differently ------------------------------------------------------
+    # -- what subclasses change ---------------------------------------------------------------
 
     @property
     def predecessor_lost_to(self) -> Cause:
-        """What ended an earlier worker in this one's place that left without a word."""
+        """Why an earlier worker in the place of this one ended without a record."""
         return Cause.INFRASTRUCTURE
 
     def _orphans(self) -> Iterator[ProcessId]:
-        """Living processes that an earlier worker in this one's place may have left."""
+        """Living processes that may belong to an earlier worker in the place of this one."""
         place = {RUNTIME: os.environ[RUNTIME]} if RUNTIME in os.environ else {}
         return marked(self.order.lease_id, **place)
 
@@ -219,7 +219,7 @@ class Worker:
 
     def _work(self, now: float) -> float | None:
         if self.terminated and (self._paid or self._store_away_since is not None):
-            # Seconds of notice: no look at a bucket that may be slow or away.
+            # Only seconds are left: it does not read a bucket, which may be slow or unreachable.
             reason = "this machine is being taken away" if self._paid else _ASKED
             return self._leave(now, self._asked_because, reason, self._term_grace_s)
         self._take_in()
@@ -244,13 +244,13 @@ class Worker:
             self._end(self._broken)
             return None
         if self._idle(states):
-            self._end("nothing left to do")
+            self._end("no work is left")
             return None
         return 0.0 if claimed else self._poll_s
 
     def _claim_some(self, states: dict[str, TicketState]) -> int:
         claimed = 0
-        # What is claimed is worked on: others are warm, or can start a process where we cannot.
+        # It works only on what it can start: another worker may be warm, or may start a process.
         if not self.machine.warm or self._broken:
             return 0
         for name, state in states.items():
@@ -269,7 +269,7 @@ class Worker:
                 if not self._mailbox.claim(claim):
                     continue
             except InfrastructureError as error:
-                # The claim may be there. It is ours by its token, and found again below.
+                # The claim may have been written. Its token identifies it below.
                 log.warning("claiming %s: %s", name, error)
                 if not self._found_again(claim):
                     continue
@@ -287,14 +287,14 @@ class Worker:
         try:
             now = self._mailbox.read_claim(claim.ticket, claim.attempt)
         except InfrastructureError:
-            # If it is there after all, nobody works on it: say so as soon as the store is back.
-            why = "the store went away while claiming"
+            # If it was written after all, it needs an ending as soon as the store is back.
+            why = "the store became unreachable during the claim"
             self._outbox.keep(self._outbox.infrastructure(claim, why))
             return False
         return now is not None and now.token == claim.token
 
     def _start(self, state: TicketState, claim: Claim) -> None:
-        if self.terminated:  # while the store took its time
+        if self.terminated:  # a slow store: SIGTERM came meanwhile
             ending = endings.failed(claim, self.clock, self._asked_because, _ASKED)
             self._outbox.write(ending)
             return
@@ -341,7 +341,7 @@ class Worker:
     # -- leaving ------------------------------------------------------------------------------
 
     def _idle(self, states: dict[str, TicketState]) -> bool:
-        """True when nothing was to be done for the order's idle time and nobody waits."""
+        """True if there was no work for the order's idle time, and no driver waits."""
         now = self.clock.monotonic()
         claimable = any(self._takes(state) for state in states.values())
         driven_on = self.driven and not self._paid
@@ -374,7 +374,7 @@ class Worker:
         return SLOW_POLL_S
 
     def _leave(self, now: float, cause: Cause, reason: str, grace_s: float) -> float | None:
-        """Stop every ticket, wait for them, say what they could not say."""
+        """Stop every ticket, wait for them, and write the endings that they could not write."""
         log.info("leaving: %s", reason)
         self._leaving = cause, reason, grace_s
         self._phase = self._wait_for_tickets

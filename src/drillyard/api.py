@@ -1,12 +1,12 @@
-"""drillyard from Python: ``load``, ``run``, and points of the curves while a run is under way.
+"""drillyard from Python: ``load``, ``run``, and points of the curves during a run.
 
     import drillyard
 
     experiment = drillyard.load("cstr.yaml", train__steps=20_000)
     results = drillyard.run(experiment, callbacks=[lambda point: point.value > -50])
 
-``run`` is ``drillyard run``: the same mailbox, backends and workers, and the same six Prefect
-tasks where Prefect is installed (``flow=False``: without). What one began, the other one resumes.
+``run`` does the same as ``drillyard run``: the same mailbox, backends and workers, and the same
+Prefect tasks if Prefect is installed (``flow=False``: without). Each resumes what the other began.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.25
 MakeStage = Callable[["Loaded"], "Stage"]
-"""What an entry point of the group ``drillyard.flows`` is."""
+"""Type of an entry point of the group ``drillyard.flows``."""
 __all__ = ["Callback", "Feed", "Point", "StopRun", "load", "run"]
 
 
@@ -49,18 +49,18 @@ def load(
 
     Args:
         file: YAML, or JSON with comments.
-        globals: Files or inline JSON, as of ``--globals``; later wins.
-        tunables: Values of active tunables, as of ``--tunable name=value``.
-        **overrides: As of the command line. A field of the file, with ``__`` for a dot
+        globals: Files or inline JSON, as for ``--globals``; a later one wins.
+        tunables: Values of active tunables, as for ``--tunable name=value``.
+        **overrides: As on the command line. A field of the file, with ``__`` for a dot
             (``train__steps=5000``, ``learner__args={"gamma": 0.9}``), or a parameter that the file
-            declares (``lr=1e-3``). Classes are taken by name and must be importable by a worker.
+            declares (``lr=1e-3``). Name a class by a text; workers must be able to import it.
 
     Returns:
         The experiment: ``.spec``, ``.provenance``, ``.findings``.
 
     Raises:
-        ConfigError: What is wrong, with file, line, field and a fix.
-        ConfigErrors: Several of them.
+        ConfigError: A mistake, with file, line, field and a fix.
+        ConfigErrors: Several mistakes.
     """
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import load as load_file
@@ -97,32 +97,34 @@ def run(
     flow: bool | None = None,
     say: Callable[[str], None] | None = None,
 ) -> ExperimentResults:
-    """Run an experiment to its end, or go on with it: what is finished is not done again.
+    """Run an experiment to its end, or continue it: finished work is not repeated.
 
     Args:
-        what: Of ``load``, a specification (``experiment.spec.model_copy(update=…)``), or a file.
+        what: The result of ``load``, a specification (``experiment.spec.model_copy(update=…)``),
+            or a file.
         store: Where results are kept; default DRILLYARD_STORE or ``./drillyard-runs``.
-        folder: The user's modules; default: where the file lies, else the working folder.
-        callbacks: Get each ``Point`` once, of a study those of all trials. Returning False, or
-            raising ``StopRun``, stops the experiment; the results then say CANCELLED. Any other
-            exception stops it too, and is raised.
-        streams: Which curves callbacks get.
-        allow_change: Go on under the same name although results will differ.
+        folder: Folder of the user's modules; default: the folder of the file, else the working
+            folder.
+        callbacks: Get each ``Point`` once, in a study those of all trials. If one returns False or
+            raises ``StopRun``, the experiment stops, and the results have the status CANCELLED.
+            Any other exception also stops it, and is raised.
+        streams: Which curves the callbacks get.
+        allow_change: Continue under the same name although results will differ.
         report: Build the report at the end.
-        flow: Through Prefect, as the six tasks of the flow `experiment`, with its server started
-            where none runs. None: where Prefect is installed. False: without, which saves seconds
-            a call and changes no result.
-        say: Gets sentences about what is done; default: the log ``drillyard``.
+        flow: Run through Prefect, as the six tasks of the flow `experiment`; starts a server if
+            none runs. None: if Prefect is installed. False: without Prefect, which saves seconds
+            and changes no result.
+        say: Gets sentences about each step; default: the log ``drillyard``.
 
     Returns:
-        What was reached: ``.status``, ``.runs``, ``.policies``, ``.to_dict()``.
+        The results: ``.status``, ``.runs``, ``.policies``, ``.to_dict()``.
 
     Raises:
         UserError: The experiment cannot work, or Prefect is not installed and ``flow=True``;
             nothing was created.
         ExperimentFailed: A run failed; the others have their results in the store.
-        Stopped: Someone else stopped it.
-        InfrastructureError: The machinery failed; the same call goes on.
+        Stopped: Another command stopped it.
+        InfrastructureError: The infrastructure failed; the same call continues.
     """
     from drillyard.backend import open_backend
     from drillyard.checks.experiment import check
@@ -151,10 +153,10 @@ def run(
 
 
 def _stage_of(flow: bool | None) -> MakeStage | None:
-    """Where a session is shown; None: nowhere.
+    """The stage that shows a session; None: it is not shown.
 
     Raises:
-        PluginError: Prefect is wanted and not installed, or does not import.
+        PluginError: Prefect is requested and not installed, or does not import.
     """
     from importlib.util import find_spec
 
@@ -195,7 +197,7 @@ def _results(
             from drillyard.report import build
 
             build(mailbox)
-        except Exception as error:  # as for the command line: it fails nothing
+        except Exception as error:  # as on the command line: the results are still returned
             (say or _log)(f"the report could not be built: {error}")
     return collect(mailbox)
 
@@ -217,7 +219,7 @@ def _drive(
     """Drive in a thread, so that callbacks are called in this one.
 
     Raises:
-        DrillyardError: How it ended, unless well or by a callback that asked to stop.
+        DrillyardError: It failed, or was stopped by something other than a callback.
     """
     from drillyard.driver.outcome import Kind
     from drillyard.driver.session import drive
@@ -238,23 +240,23 @@ def _drive(
             thread.join(POLL_S)
             if wanted and not _polled(feed):
                 wanted = False
-                driver.stop("a callback asked for it")
+                driver.stop("a callback requested it")
     except BaseException as error:
         with suppress(DrillyardError):
             driver.stop(f"the program that drives it ended: {type(error).__name__}")
         thread.join()
         raise
     if wanted:
-        _polled(feed)  # what was written between the last look and the end
+        _polled(feed)  # points between the last poll and the end
     outcome = ended.result()
     if outcome.error is not None and (wanted or outcome.kind is not Kind.STOPPED):
         raise outcome.error
 
 
 def _polled(feed: Feed) -> bool:
-    """Give callbacks what is new; False once one of them asked to stop.
+    """Give callbacks new points; False once one of them asked to stop.
 
-    A store that is away for a while is no reason to stop anything: the session waits for it.
+    An unreachable store does not stop the experiment: the session waits for it.
     """
     try:
         return feed.poll()

@@ -4,30 +4,30 @@
     ├── UserError                      2    no     what you wrote cannot work; nothing was created
     │   ├── ConfigError                2    no     one field of a file: line, value, allowed
     │   │   ├── CheckpointRefused      2    no     a checkpoint that must not be resumed from
-    │   │   ├── SpaceMismatch          2    no     this algorithm cannot act in this world
+    │   │   ├── SpaceMismatch          2    no     this algorithm cannot act in this simulator
     │   │   └── SimulatorError         2    no     the simulator breaks its contract
-    │   ├── PluginError                2    no     a name that is not there, or does not import
-    │   ├── IdentityChanged            2    no     same name, other experiment: the difference
+    │   ├── PluginError                2    no     a name that does not exist or import
+    │   ├── IdentityChanged            2    no     the same name for another experiment
     │   ├── AlreadyDriven              2    no     another driver is alive on this experiment
     │   ├── AccessDenied               2    no     a right is missing: asking again does not help
     │   │   └── SignInRefused          2    no     the provider does not know us (any more)
     │   └── NotFound                   2    no     no such run, experiment, file
-    ├── ExperimentFailed               1    no     it ran, and it did not succeed
+    ├── ExperimentFailed               1    no     it ran and did not succeed
     │   ├── RunFailed                  1    no     the user's code raised, NaN, too many attempts
     │   └── TimedOut                   1    no     a budget ended before the work did
-    ├── InfrastructureError            4    yes    the machinery: try again
+    ├── InfrastructureError            4    yes    the infrastructure failed: try again
     │   ├── StoreUnavailable           4    yes    the mailbox cannot be reached
-    │   ├── CorruptObject              4    no     what was read is not what was written
+    │   ├── CorruptObject              4    no     an object differs from what was written
     │   ├── ControlPlaneError          4    yes    Prefect's API, a cloud's API
-    │   ├── NoCapacity                 4    yes    no machine is to be had: stock-out, quota
-    │   ├── WorkerLost                 4    yes    a worker died or never came
+    │   ├── NoCapacity                 4    yes    no machine is available: stock-out, quota
+    │   ├── WorkerLost                 4    yes    a worker died or never started
     │   └── TeardownUnconfirmed        4    yes    something may still be running
     ├── Superseded                     4    no     another attempt owns this ticket: stop quietly
     ├── Stopped                      130    no     stopped on request; resumable
-    └── Bug                            3    no     ours
+    └── Bug                            3    no     a bug in drillyard
 
-An error is named after what the caller should do next. ``hint`` is a sentence for the user.
-A foreign library's exceptions are translated at one seam a library.
+The class of an error shows what the caller should do next. ``hint`` is a sentence for the user.
+The exceptions of each foreign library are translated in one place.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class DrillyardError(Exception):
         return self.message
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Each detail is set once: whoever knows more makes another error with ``but``."""
+        """Each detail is set once; ``but`` makes a copy with other details."""
         if name in vars(self) and not name.startswith("__"):
             raise AttributeError(f"errors are not edited; use but({name}=...)")
         super().__setattr__(name, value)
@@ -85,20 +85,20 @@ class DrillyardError(Exception):
         return made.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For a pipe between processes: all of it arrives, and no module of a user is imported."""
+        """Pickle for a pipe between processes, without the need to import a user's module."""
         ours = next(k for k in type(self).__mro__ if k.__module__ == __name__)
         return _arrived, (ours, self.args, {k: _plain(v) for k, v in vars(self).items()})
 
 
 class _Shown(str):
-    """What ``repr`` said of a value in another process."""
+    """The ``repr`` of a value in another process."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _plain(value: Any) -> Any:
-    """A value that any process can read; of a foreign class its ``repr``."""
+    """A value that any process can read; for a foreign class its ``repr``."""
     if type(value) in (bool, int, float, str, type(None)) or isinstance(value, DrillyardError):
         return value
     if type(value) in (list, tuple):
@@ -111,21 +111,21 @@ def _plain(value: Any) -> Any:
 def _arrived(
     kind: type[DrillyardError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> DrillyardError:
-    # The constructor takes other arguments than ``args``, and has done its work already.
+    # The constructor takes other arguments than ``args``, and has run already.
     made = kind.__new__(kind, *args)
     vars(made).update(state)
     return made
 
 
 class BadValue(ValueError):
-    """What a check inside a model refuses; becomes a ``ConfigError`` with file and line.
+    """A check inside a model failed; becomes a ``ConfigError`` with file and line.
 
     Args:
         message: What is wrong.
-        allowed: What is allowed, in words.
-        hint: How to mend it.
-        value: What to show, where the whole would be too much.
-        key: Of what was looked at, where one key is to blame; several lead deeper.
+        allowed: What is allowed, as text.
+        hint: How to fix it.
+        value: What to show, if the whole value would be too long.
+        key: Key of the wrong value in the checked one; several lead deeper.
     """
 
     def __init__(
@@ -156,8 +156,8 @@ class ConfigError(UserError):
         line: Line of the field, counted from 1, where known.
         field: Dotted path, ``learner.args.learning_rate``.
         value: The offending value.
-        allowed: What is allowed, in words.
-        hint: How to mend it.
+        allowed: What is allowed, as text.
+        hint: How to fix it.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class ConfigError(UserError):
         hint: str | None = None,
     ) -> None:
         if hint is not None and allowed and hint.startswith("known: "):
-            hint = "none of the allowed is spelled like it: choose one of them"
+            hint = "no allowed value has a similar name: choose one of them"
         super().__init__(message, hint=hint)
         self.file = file
         self.line = line
@@ -187,12 +187,12 @@ class ConfigError(UserError):
         """Place, field, message, value, what is allowed: one line without the fix.
 
         Args:
-            field: How the field is called; None where it is shown beside.
+            field: Name of the field; None if it is shown elsewhere.
         """
         where = ":".join(str(p) for p in (self.file, self.line) if p is not None)
         text = f"{where}: " if where else ""
         text += f"{field}: " if field else ""
-        # A message of several lines (a list, a traceback) says the rest below.
+        # A message of several lines (a list, a traceback) has the details below.
         first, newline, rest = self.message.partition("\n")
         text += first
         if self.value is not None:
@@ -203,7 +203,7 @@ class ConfigError(UserError):
 
 
 class ConfigErrors(UserError):
-    """Several fields at once, so that the user mends them in one go."""
+    """Several wrong fields at once, so that the user can fix all of them."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         hint = next((e.hint for e in errors if e.hint), None)
@@ -212,11 +212,11 @@ class ConfigErrors(UserError):
 
 
 class CheckpointRefused(ConfigError):
-    """A checkpoint whose hashes are right, and that must not be resumed from all the same."""
+    """A checkpoint with correct hashes that must not be resumed from."""
 
 
 class SpaceMismatch(ConfigError):
-    """The algorithm cannot act in, or observe, this world."""
+    """The algorithm cannot act in this simulator, or cannot observe it."""
 
 
 class SimulatorError(ConfigError):
@@ -254,7 +254,7 @@ class ExperimentFailed(DrillyardError):
 
 
 class RunFailed(ExperimentFailed):
-    """A run ended without a result: the user's code raised, NaN, or attempts are used up."""
+    """A run ended without a result: the user's code raised, NaN, or no attempts are left."""
 
 
 class TimedOut(ExperimentFailed):
@@ -262,7 +262,7 @@ class TimedOut(ExperimentFailed):
 
 
 class InfrastructureError(DrillyardError):
-    """The machinery failed, not the experiment."""
+    """The infrastructure failed, not the experiment."""
 
     exit_code = ExitCode.INFRASTRUCTURE
     retryable = True
@@ -273,7 +273,7 @@ class StoreUnavailable(InfrastructureError):
 
 
 class CorruptObject(InfrastructureError):
-    """An object's hash is not that of its manifest."""
+    """The hash of an object differs from its manifest."""
 
     retryable = False
 
@@ -283,19 +283,19 @@ class ControlPlaneError(InfrastructureError):
 
 
 class NoCapacity(InfrastructureError):
-    """No machine is to be had: which zone or quota is full, in the message."""
+    """No machine is available. The message names the zone or quota that is full."""
 
 
 class WorkerLost(InfrastructureError):
-    """A worker died, or never came."""
+    """A worker died, or never started."""
 
 
 class TeardownUnconfirmed(InfrastructureError):
-    """The provider's own listing still shows something of ours."""
+    """The provider's own listing still shows a resource of the experiment."""
 
 
 class Superseded(DrillyardError):
-    """Another attempt owns this ticket now; whoever sees this stops without writing."""
+    """Another attempt owns this ticket now. The process stops without writing."""
 
     exit_code = ExitCode.INFRASTRUCTURE
 
@@ -307,4 +307,4 @@ class Stopped(DrillyardError):
 
 
 class Bug(DrillyardError):
-    """Something that cannot happen did."""
+    """A bug in drillyard."""

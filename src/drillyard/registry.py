@@ -1,9 +1,8 @@
 """Names to objects: entry points, ``register()`` and ``module:name``.
 
-One rule everywhere: a plain name is looked up among the registered ones of its kind;
-``module:name`` imports the module, which may register things itself, then takes what it registered
-under that name, else its attribute. Where two things could be meant, an error says so; a built-in
-is never shadowed.
+A plain name is looked up among the registered names of its kind. ``module:name`` imports the
+module, which may register objects itself, and takes the object that it registered under that name,
+else its attribute. An ambiguous name is an error. A built-in is never shadowed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ NAME_RULE = "a-z, 0-9, '-' and '_', the first a letter or digit"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _CORE = "drillyard"
 OURS = frozenset({_CORE, "drillyard-emulators"})
-"""Distributions of this repository: what they bring is built in."""
+"""Distributions of this repository, whose objects are built in."""
 _registered: dict[tuple[str, str], str] = {}
 _registrants: dict[tuple[str, str], str] = {}
 """Module whose code called ``register``."""
@@ -48,7 +47,7 @@ _registrants: dict[tuple[str, str], str] = {}
 @cache
 def _points(kind: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    # Our own first: a plug-in that takes a built-in's name is not heard.
+    # Built-ins first: a plug-in with the name of a built-in is ignored.
     for point in sorted(entry_points(group=f"drillyard.{kind}"), key=lambda p: not _built_in(p)):
         same = found.setdefault(point.name, [])
         if all(p.value != point.value for p in same):
@@ -82,11 +81,12 @@ def register(kind: str, name: str, entry_point: str) -> None:
     module, sign, attribute = entry_point.partition(":")
     if not (module and sign and attribute):
         raise PluginError(
-            f"{entry_point!r} is no `module:Attribute`", hint="for example my_package.world:World"
+            f"{entry_point!r} is not of the form `module:Attribute`",
+            hint="for example my_package.world:World",
         )
     if name in _points(kind) or _registered.get((kind, name), entry_point) != entry_point:
         raise PluginError(
-            f"{kind[:-1]} {name!r} is registered already: {_target(kind, name)}",
+            f"{kind[:-1]} {name!r} is already registered: {_target(kind, name)}",
             hint="choose another name",
         )
     _registered[(kind, name)] = entry_point
@@ -106,7 +106,7 @@ def names(kind: str) -> list[str]:
 def describe(kind: str) -> list[tuple[str, str, str]]:
     """(name, ``module:Attribute``, package that brings it) of every registered object.
 
-    A name that several packages bring stands there once for each of them.
+    A name that several packages provide is listed once for each of them.
     """
     found = [
         (name, point.value, _package(point))
@@ -133,7 +133,7 @@ def load(kind: str, name: str) -> Any:
         name: A registered name, or ``module:name``.
 
     Raises:
-        PluginError: Unknown name (with the nearest ones), a name that means two things, or its
+        PluginError: Unknown name (with the nearest ones), an ambiguous name, or its
             import failed (with the traceback as cause and in the message).
     """
     if ":" in name:
@@ -143,7 +143,7 @@ def load(kind: str, name: str) -> Any:
     points = _points(kind).get(name)
     if not points:
         raise PluginError(f"unknown {kind[:-1]} {name!r}", hint=nearest(name, names(kind)))
-    # Whose it is stands in the package's metadata, a file that is parsed at each question.
+    # Only for an ambiguous name: reading the package's metadata parses a file each time.
     problem = conflict(kind, name, _package(points[0])) if len(points) > 1 else None
     if problem:
         raise PluginError(problem, hint="uninstall one of them, or write module:Class")
@@ -153,19 +153,19 @@ def load(kind: str, name: str) -> Any:
         raise PluginError(
             f"{kind[:-1]} {name!r} ({points[0].value}) does not import: {error}\n"
             + traceback.format_exc(limit=-3),
-            hint=_mend(error, _package(points[0])),
+            hint=_fix(error, _package(points[0])),
         ) from error
 
 
-def _mend(error: Exception, package: str) -> str:
-    """What helps against a failed import."""
+def _fix(error: Exception, package: str) -> str:
+    """How to fix a failed import."""
     if isinstance(error, ModuleNotFoundError):
-        return f"install {error.name} beside {package}, or ask for another one"
-    return f"{package} is broken: mend the line above, reinstall it, or ask for another one"
+        return f"install {error.name} beside {package}, or choose another one"
+    return f"{package} is broken: fix the line above, reinstall it, or choose another one"
 
 
 def conflict(kind: str, name: str, package: str) -> str | None:
-    """Why a package's object of a name is not what the name gives; None where it is.
+    """Why a name does not give a package's object; None if it does.
 
     Args:
         kind: One of ``KINDS``.
@@ -178,9 +178,9 @@ def conflict(kind: str, name: str, package: str) -> str | None:
     if _built_in(points[0]):
         if package in OURS:
             return None
-        return f"not heard: drillyard itself has a {kind[:-1]} {name!r} ({points[0].value})"
+        return f"ignored: {name!r} is a built-in {kind[:-1]} ({points[0].value})"
     who = " and ".join(f"{_package(p)} ({p.value})" for p in points)
-    return f"{kind[:-1]} {name!r} is brought by {who}"
+    return f"{kind[:-1]} {name!r} is provided by {who}"
 
 
 def _load_from_module(kind: str, path: str) -> Any:
@@ -197,7 +197,7 @@ def _load_from_module(kind: str, path: str) -> Any:
     found = load_object(own[name])
     if hasattr(module, name) and getattr(module, name) is not found:
         raise PluginError(
-            f"{path!r} means two things: {module_name} registers the {kind[:-1]} {name!r} "
+            f"{path!r} is ambiguous: {module_name} registers the {kind[:-1]} {name!r} "
             f"({own[name]}) and has an attribute {name!r} that is another object",
             hint=f"write {own[name]} for the first, or rename one of them",
         )
@@ -219,11 +219,11 @@ def _registered_by(module: str, kind: str) -> dict[str, str]:
 
 
 def importable(path: str, field: str) -> Any:
-    """``load_object`` of what stands in a field of an experiment.
+    """``load_object`` for the value of a field of an experiment.
 
     Args:
         path: ``module:Attribute``.
-        field: Where it stands.
+        field: Name of the field.
 
     Raises:
         ConfigError: No such module or attribute, or the module does not import.
@@ -258,9 +258,9 @@ def _module(name: str) -> Any:
         missing = isinstance(error, ModuleNotFoundError) and (
             error.name is None or name == error.name or name.startswith(f"{error.name}.")
         )
-        # A module that is not there has nothing to trace, and one that is has been found.
+        # A missing module has no traceback to show.
         trace = "" if missing else f"\n{traceback.format_exc(limit=-3)}"
-        hint = "mend the line above"
+        hint = "fix the line above"
         if missing:
             hint = (
                 "user modules are looked for beside the experiment file and among installed "

@@ -274,7 +274,7 @@ def test_a_throw_away_package_with_a_broken_part(tmp_path):
     assert json.loads(check("odd-world", 0))["ok"]
     assert json.loads(check("odds:quiet", 0))["ok"]  # registered by importing `odds`
     assert json.loads(check("odds:World", 0))["ok"]
-    assert "means two things" in check("odds:twice", 2)
+    assert "is ambiguous" in check("odds:twice", 2)
     assert "has no 'Wrold'" in check("odds:Wrold", 2)
 
     # Asked for by name, a broken one is shown with the line that broke; nothing was created.

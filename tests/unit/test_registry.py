@@ -48,7 +48,7 @@ def test_the_same_object_by_both_ways_is_no_ambiguity(tmp_path):
 
 def test_two_objects_by_one_name_are_an_error(tmp_path):
     module(tmp_path, "clash", SELF + "register('learners', 'a', 'clash:A')\na = B\n")
-    with pytest.raises(PluginError, match="means two things") as error:
+    with pytest.raises(PluginError, match="is ambiguous") as error:
         registry.load("learners", "clash:a")
     assert "clash:A" in error.value.hint
     module(tmp_path, "clash2", SELF + "register('learners', 'b', 'clash2:A')\n")

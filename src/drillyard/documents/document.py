@@ -17,12 +17,12 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a value stands: of an entry of a mapping, its key."""
+    """The place of a value; for an entry of a mapping, the place of its key."""
 
     line: int
     column: int
     raw: str | None = None
-    """The unquoted word, where it is one."""
+    """The text of an unquoted scalar."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Document:
 
 
 def refuse_hidden(text: str, shown: str) -> None:
-    """Refuse a text with characters that nobody can see.
+    """Refuse a text with invisible characters.
 
     Raises:
         ConfigError: With line, column and the character's number.
@@ -52,9 +52,9 @@ def refuse_hidden(text: str, shown: str) -> None:
         before = text.replace("\r\n", "\n")[: hidden[0]]
         column = len(before) - (before.rfind("\n") + 1) + 1
         raise ConfigError(
-            f"column {column}: character {hidden[1]} cannot be seen",
+            f"column {column}: character {hidden[1]} is invisible",
             file=shown,
             line=before.count("\n") + 1,
             allowed="visible characters, spaces and line ends",
-            hint="delete that character and type the text anew",
+            hint="delete that character and type the text again",
         )

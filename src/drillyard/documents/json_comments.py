@@ -21,7 +21,7 @@ def parse_json(text: str, shown: str) -> Document:
 
     Args:
         text: The text.
-        shown: How messages call it.
+        shown: Its name in messages.
 
     Raises:
         ConfigError: Not JSON, duplicate keys, too deep, hidden characters.
@@ -52,7 +52,7 @@ def _depth(text: str) -> int:
 
 
 def _json_marks(bare: str, shown: str) -> dict[KeyPath, Mark]:
-    """Places of values: JSON without comments is nearly YAML, and only places are wanted."""
+    """Places of values. JSON without comments is nearly YAML, so the YAML parser finds them."""
     builder = Builder(shown)
     try:
         builder.build(events(bare, shown))
@@ -72,7 +72,7 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
         for key, value in pairs:
             if key in found:
                 raise ConfigError(
-                    f"key {key!r} stands there twice", file=shown, hint="keep one of the two"
+                    f"key {key!r} is listed twice", file=shown, hint="keep one of the two"
                 )
             found[key] = value
         return found
@@ -101,5 +101,5 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
             f"not JSON: {found[2] if found else error}",
             file=shown,
             line=int(found[1]) if found else None,
-            hint="look at commas, quotes and brackets of that line and the one before",
+            hint="check the commas, quotes and brackets of that line and the one before",
         ) from None

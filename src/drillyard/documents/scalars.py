@@ -1,7 +1,7 @@
-"""What an unquoted word of a file means, and the words on which readers disagree.
+"""The meaning of unquoted scalars in a file.
 
-The rules are those of YAML 1.2 with two additions that people write anyway: ``1e-3`` is a number
-and ``200_000`` too. Words on which YAML readers disagree are refused rather than guessed.
+The rules are those of YAML 1.2 with two common additions: ``1e-3`` and ``200_000`` are numbers.
+Scalars that YAML readers interpret differently are refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def resolve(word: str) -> Any:
     """The value of an unquoted word.
 
     Args:
-        word: As it stands in the file, stripped.
+        word: The text in the file, stripped.
 
     Returns:
         None, a boolean, an integer, a float or the word itself.
@@ -111,7 +111,7 @@ def _about_versions(key: str) -> bool:
 
 
 def hidden_character(text: str) -> tuple[int, str] | None:
-    """The first character that nobody can see, or that turns text round.
+    """The first character that is invisible or changes the direction of text.
 
     Returns:
         (offset, ``U+202E``), or None.
@@ -121,10 +121,10 @@ def hidden_character(text: str) -> tuple[int, str] | None:
 
 
 def typed(text: str) -> Any:
-    """A value from the command line or the environment, typed like a word of a file.
+    """A value from the command line or the environment, with the type that it has in a file.
 
-    ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML; a word on which readers disagree is
-    text here, because nobody quotes on a command line.
+    ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML. A scalar that readers interpret
+    differently is text here, because quotes are unusual on a command line.
     """
     stripped = text.strip()
     if stripped[:1] in ("[", "{", '"', "'"):
@@ -137,10 +137,10 @@ def typed(text: str) -> Any:
 
 
 def must_be_clean(value: Any, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
-    """Numbers that are not finite and characters that nobody can see, anywhere in a tree.
+    """Numbers that are not finite and invisible characters, anywhere in a tree.
 
     Returns:
-        One error a finding, without file and line.
+        One error for each, without file and line.
     """
     found: list[ConfigError] = []
     stack: list[tuple[Any, tuple[str | int, ...]]] = [(value, path)]
@@ -162,11 +162,11 @@ def must_be_clean(value: Any, path: tuple[str | int, ...] = ()) -> list[ConfigEr
         elif isinstance(item, str) and (hidden := hidden_character(item)):
             found.append(
                 ConfigError(
-                    f"character {hidden[1]} at position {hidden[0] + 1} cannot be seen",
+                    f"character {hidden[1]} at position {hidden[0] + 1} is invisible",
                     field=dotted(here),
                     value=item.encode("ascii", "backslashreplace").decode(),
                     allowed="visible characters, spaces, tabs and line ends",
-                    hint="delete that character and type the text anew",
+                    hint="delete that character and type the text again",
                 )
             )
         elif isinstance(item, dict):

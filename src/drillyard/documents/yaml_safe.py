@@ -28,7 +28,7 @@ def parse_yaml(text: str, shown: str) -> Document:
 
     Args:
         text: The text.
-        shown: How messages call it.
+        shown: Its name in messages.
 
     Raises:
         ConfigError: Not YAML, a tag, too deep, too many nodes, hidden characters.
@@ -69,7 +69,7 @@ def events(text: str, shown: str) -> Iterator[Any]:
             line=line,
             hint="indent with spaces: a tab is not allowed"
             if tab
-            else "look at indentation, colons and quotes of that line and the one before",
+            else "check the indentation, colons and quotes of that line and the one before",
         ) from None
     except (
         YAMLError,
@@ -80,11 +80,11 @@ def events(text: str, shown: str) -> Iterator[Any]:
         LookupError,
         TypeError,
     ) as error:
-        # The parser itself stumbles over some broken input; the user's file is what is wrong.
+        # The parser itself fails on some broken input; the mistake is in the user's file.
         raise ConfigError(
             f"not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             file=shown,
-            hint="look at quotes and brackets",
+            hint="check the quotes and brackets",
         ) from None
 
 
@@ -114,7 +114,7 @@ class Builder:
     """Builds values, and the place of each, from events.
 
     Args:
-        shown: How messages call the file.
+        shown: Name of the file in messages.
     """
 
     def __init__(self, shown: str) -> None:
@@ -131,7 +131,7 @@ class Builder:
         """Read every event; afterwards ``value``, ``marks`` and ``problems`` are complete.
 
         Raises:
-            ConfigError: Something after which reading on makes no sense.
+            ConfigError: A mistake after which the rest cannot be read.
         """
         for event in events:
             kind = type(event).__name__
@@ -178,7 +178,7 @@ class Builder:
         anchor = self._anchors.get(event.anchor)
         if anchor is None:
             raise self._error(
-                f"*{event.anchor} stands for nothing before it, or for itself",
+                f"*{event.anchor} refers to no anchor before it, or to itself",
                 event,
                 hint=f"define &{event.anchor} above",
             )
@@ -251,7 +251,7 @@ class Builder:
             first = self.marks[path].line
             self.problems.append(
                 ConfigError(
-                    f"stands there twice: line {first} and line {event.start_mark.line + 1}",
+                    f"is listed twice: line {first} and line {event.start_mark.line + 1}",
                     file=self.shown,
                     line=event.start_mark.line + 1,
                     field=dotted(path),

@@ -12,7 +12,7 @@ from drillyard.metrics.streams import Line
 
 
 def write_wide(lines: Sequence[Line], path: Path) -> None:
-    """One row a line of the stream, one column a metric that ever occurs.
+    """One row for each line of the stream, one column for each metric in it.
 
     Args:
         lines: A merged stream.
@@ -27,7 +27,7 @@ def write_wide(lines: Sequence[Line], path: Path) -> None:
 
 
 def write_long(lines: Sequence[Line], path: Path) -> None:
-    """One row a value: ``timestamp`` (epoch seconds), ``metric``, ``value``.
+    """One row for each value: ``timestamp`` (epoch seconds), ``metric``, ``value``.
 
     Args:
         lines: The ``telemetry`` stream.
@@ -42,7 +42,7 @@ def write_long(lines: Sequence[Line], path: Path) -> None:
 
 
 def write_episodes(lines: Sequence[Line], path: Path, started_at: float) -> None:
-    """One row an episode: number, step at its end, seconds since the start, measures, draws.
+    """One row for each episode: number, last step, seconds since the start, measures, draws.
 
     Args:
         lines: The ``episodes`` stream.
@@ -66,7 +66,7 @@ def write_episodes(lines: Sequence[Line], path: Path, started_at: float) -> None
 def write_monitor(lines: Sequence[Line], path: Path, started_at: float, world: str) -> None:
     """The episodes as Stable-Baselines3's ``Monitor`` writes them, for tools that read those.
 
-    What a lesson drew stands where ``Monitor`` has its ``reset_keywords``.
+    The values that a lesson drew are in the columns of ``Monitor``'s ``reset_keywords``.
 
     Args:
         lines: The ``episodes`` stream.

@@ -1,4 +1,4 @@
-"""Points of an experiment's curves, handed to callbacks while its runs are under way."""
+"""Gives the points of an experiment's curves to callbacks while its runs are running."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HEADLINE = ("eval/mean_reward", "rollout/ep_rew_mean")
 
 
 class StopRun(Exception):
-    """Raised by a callback to stop the experiment; what was reached is kept and resumable."""
+    """Raised by a callback to stop the experiment. Its results are kept, and it can be resumed."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a curve, while or after its run is under way."""
+    """One point of a curve, during or after its run."""
 
     experiment: str
     run: str
@@ -52,9 +52,9 @@ class Feed:
 
     Args:
         mailbox: The experiment.
-        states: The tickets of the experiment, as they were seen last; of a study they grow.
-        callbacks: Who gets them.
-        streams: Which.
+        states: Returns the last known tickets of the experiment; in a study their number grows.
+        callbacks: The callbacks.
+        streams: The streams to follow.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ def _physical(values: Sequence[Any], units: Sequence[Sequence[float] | None]) ->
 
 def _progress(logs: Sequence[Log]) -> Iterator[list[Any]]:
     for number, log in enumerate(logs, 1):
-        steps = log["rows"][1:]  # the reset is no step: it breaks no comfort
+        steps = log["rows"][1:]  # the reset is not a step
         n = len(steps)
         row: list[Any] = [number]
         for values in (

@@ -3,15 +3,15 @@
 A stream is a sequence of JSON lines, numbered from 0. While a run trains they are written to the
 store, every few seconds and at each checkpoint, as immutable segments
 ``runs/<run>/attempts/train-<n>/streams/<name>/<first_seq>.jsonl``. A checkpoint names, for each
-stream, how many lines belong to it; a resume goes on from there, so the merged stream of a
-resumed run is line by line that of an uninterrupted one (but for the wall-clock fields).
+stream, how many lines belong to it. A resume continues from there, so the merged stream of a
+resumed run has the same lines as that of an uninterrupted one (except for wall-clock fields).
 
 Streams that exist:
     ``train``       a point of the training curve: ``{"step", "metrics": {"rollout/…", …}}``
     ``episodes``    one finished episode: ``{"step", "metrics": {"return", "length", "env", …}}``,
                     and ``"lesson"``: what the episode began with, where one was drawn
     ``evaluation``  one evaluation while training: ``{"step", "metrics": {"eval/mean_reward", …}}``
-    ``telemetry``   what a script says while it runs: ``{"step", "metrics": {"cpu": …}}``, with
+    ``telemetry``   metrics of a running script: ``{"step", "metrics": {"cpu": …}}``, with
                     the script's own time; ``step`` counts the values of a metric
     ``steps``       every step of a finished episode, with the wrapper ``csv_logger``: ``{"step",
                     "metrics": {"env"}, "log": …}``; not hashed: it repeats what led to the others
@@ -41,17 +41,17 @@ log = logging.getLogger(__name__)
 class StreamWriter:
     """Appends to the streams of one attempt.
 
-    Appending never waits for the store: lines are kept in memory until a segment with them is
-    written. Lines that a killed process had not written yet lie behind its last checkpoint, and
-    the next attempt makes them again.
+    Appending never waits for the store: lines stay in memory until their segment is written. Lines
+    that a killed process had not written come after its last checkpoint, and the next attempt
+    writes them again.
 
     Args:
         mailbox: Where segments go.
         run: The run.
         attempt: The attempt, which must own its folder.
-        offsets: Lines that earlier attempts wrote and that count, by stream.
+        offsets: Number of valid lines of earlier attempts, by stream.
         clock: For the ``time`` field.
-        on_flushed: Told the lines of each stream that have reached the store.
+        on_flushed: Called with the lines of each stream that are now in the store.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class StreamWriter:
             return dict(self._next)
 
     def flush(self) -> dict[str, int]:
-        """Write what is pending as segments; the number of lines of each stream so far.
+        """Write pending lines as segments; returns the number of lines of each stream so far.
 
         Raises:
             StoreUnavailable: The lines stay pending and go with the next flush.
@@ -115,7 +115,7 @@ class StreamWriter:
             return upto
 
     def flush_soon(self) -> None:
-        """Write what is pending from another thread; a slow or dead store holds up nobody."""
+        """Write pending lines in another thread, so that a slow or dead store blocks nothing."""
         if not self._writing.locked():
             threading.Thread(target=self._try_flush, name="streams", daemon=True).start()
 
@@ -123,7 +123,7 @@ class StreamWriter:
         try:
             self.flush()
         except StoreUnavailable as error:
-            log.warning("streams stay on this machine for now: %s", error)
+            log.warning("metric streams are not in the store yet: %s", error)
 
 
 def _json_number(value: Any) -> Any:
@@ -163,7 +163,7 @@ def read_stream(
     chain = _chain(mailbox, run, attempt)
     lines: list[Line] = []
     for number, cut in chain:
-        # A segment that a slow flush wrote after the cut belongs to nobody.
+        # A segment that a slow flush wrote after the cut does not count.
         for line in _segments(mailbox, run, number, stream):
             if line["seq"] >= len(lines) and (cut is None or line["seq"] < cut.get(stream, 0)):
                 lines.append(line)

@@ -1,4 +1,4 @@
-"""The one way to ask for the time, so that tests can own it."""
+"""The clock, which tests can replace."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Clock(Protocol):
         """Seconds since the epoch, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow; for durations and deadlines inside one process."""
+        """Seconds that never go back; for durations and deadlines inside one process."""
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait for the event or the time; true when the event is set."""
+        """Wait for the event or the time; True if the event is set."""
 
 
 class SystemClock:
@@ -28,11 +28,11 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Seconds that never go back."""
         return time.monotonic()
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait for the event or the time; true when the event is set."""
+        """Wait for the event or the time; True if the event is set."""
         return event.wait(max(0.0, timeout_s))
 
 

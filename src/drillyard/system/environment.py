@@ -1,4 +1,4 @@
-"""Environment variables that are changed for a while."""
+"""Changes environment variables for a while."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def restored(*names: str) -> Iterator[None]:
-    """Put variables back afterwards as they were.
+    """Restore variables afterwards.
 
     Args:
-        names: What is going to be changed, by us or by a library.
+        names: Variables that may be changed in the block, by drillyard or by a library.
     """
     before = {name: os.environ.get(name) for name in names}
     try:

@@ -1,4 +1,4 @@
-"""Where what belongs to this machine is kept."""
+"""The folder of files that belong to this machine."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def local_home() -> Path:
-    """Where what belongs to this machine is kept: ``DRILLYARD_HOME`` or ``~/.drillyard``."""
+    """The folder of files that belong to this machine: ``DRILLYARD_HOME`` or ``~/.drillyard``."""
     return Path(os.environ.get("DRILLYARD_HOME") or "~/.drillyard").expanduser()

@@ -1,4 +1,4 @@
-"""Make a folder importable for a while."""
+"""Makes a folder importable for a while."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """The user's folder at the end of the path: his modules are found, none of ours is shadowed.
+    """Put the user's folder at the end of the path, so that no installed module is shadowed.
 
-    No byte code is written meanwhile: a check leaves nothing behind.
+    No byte code is written meanwhile, so that a check leaves no files.
     """
     text = str(folder)
     present, no_byte_code = text in sys.path, sys.dont_write_bytecode

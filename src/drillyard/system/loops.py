@@ -1,7 +1,7 @@
-"""The edge of every control loop: the only place that waits between two steps.
+"""The outermost part of every control loop: the only place that waits between two steps.
 
-What a loop decides is in its step function, which never sleeps. So a test, or a simulation with a
-clock of its own, calls the same function that production calls.
+The decisions of a loop are in its step function, which never sleeps. So a test, or a simulation
+with its own clock, calls the same function as production.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from drillyard.system.clock import SYSTEM, Clock
 
 Step = Callable[[float], float | None]
-"""Monotonic time in seconds -> seconds until it wants to be called again; None: finished."""
+"""Monotonic time in seconds -> seconds until the next call; None: finished."""
 
 
 def run_steps(step: Step, clock: Clock = SYSTEM, stop: threading.Event | None = None) -> None:
@@ -48,11 +48,11 @@ class Loop:
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End after the step that is at work, and wait for that; safe to call again."""
+        """Wait for the running step, and end the loop after it; safe to call again."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)

@@ -1,4 +1,4 @@
-"""Which running system this is: a process id in a record means something only there.
+"""The identity of this running system. A process id in a record is valid only there.
 
 A pid names a process within one pid namespace of one boot of one kernel. Containers on the
 host's network share a host name and have pid tables of their own, and cloned machines share a
@@ -23,7 +23,7 @@ _TIMEOUT_S = 5.0
 
 @functools.cache
 def boot_id() -> str | None:
-    """An id that changes with each boot of this machine; None where the system tells none.
+    """An id that changes with each boot of this machine; None if the system has none.
 
     On Linux ``/proc/sys/kernel/random/boot_id`` (random(4)), on macOS ``kern.bootsessionuuid``.
     """
@@ -44,7 +44,7 @@ def pid_namespace() -> int | None:
     """The inode of this process's pid namespace (namespaces(7)); 0 on a system without them.
 
     Returns:
-        None where it cannot be known, or where ``/proc`` shows another namespace's processes.
+        None if it cannot be read, or if ``/proc`` shows the processes of another namespace.
     """
     if not sys.platform.startswith("linux"):
         return 0
@@ -57,12 +57,12 @@ def pid_namespace() -> int | None:
 
 
 def system_token() -> str | None:
-    """Twelve hexadecimal digits that stand for this host, boot and pid namespace.
+    """Twelve hexadecimal digits, a hash of this host, boot and pid namespace.
 
-    Two processes with the same token can look each other's pids up.
+    Two processes with the same token can look up each other's pids.
 
     Returns:
-        None where the system does not tell enough.
+        The token; None if one of the three is unknown.
     """
     boot, namespace = boot_id(), pid_namespace()
     if boot is None or namespace is None:

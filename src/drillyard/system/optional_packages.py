@@ -1,4 +1,4 @@
-"""Optional packages: the command that installs them where drillyard runs now."""
+"""Optional packages: which are missing, and the command that installs them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from drillyard.errors import PluginError
 _WANTED = re.compile(
     r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?.*extra == ['\"](?P<extra>[\w-]+)['\"]"
 )
-"""A requirement of an extra, as the metadata of a package has it."""
+"""A requirement of an extra, as in the metadata of a package."""
 
 
 def install(extra: str) -> str:
-    """What to type to get an extra.
+    """The command that installs an extra.
 
     Args:
         extra: Its name in ``pyproject.toml``.
 
     Returns:
-        A line of a shell. It names the interpreter where ``pip`` alone would be another
-        environment's, as it is for whoever types ``.venv/bin/drillyard``.
+        A shell command. It names the interpreter if ``pip`` alone belongs to another environment,
+        for example if the user calls ``.venv/bin/drillyard``.
     """
     pip = shutil.which("pip")
     # Not resolved: an environment's interpreter is a link to the system's.
@@ -36,7 +36,7 @@ def missing(extra: str) -> list[str]:
     """Packages of an extra that are not installed here.
 
     Args:
-        extra: Its name; one that drillyard does not have needs nothing.
+        extra: Its name; an unknown extra has no packages.
 
     Returns:
         Their names on the package index, sorted.
@@ -56,14 +56,14 @@ def missing(extra: str) -> list[str]:
 
 
 def must_have(extra: str, what: str) -> None:
-    """Refuse what needs packages that are not installed.
+    """Check that the packages of an extra are installed.
 
     Args:
-        extra: The one that brings them.
-        what: Who needs them, for the message.
+        extra: The extra.
+        what: What needs it, for the message.
 
     Raises:
-        PluginError: With their names, and how to install them.
+        PluginError: Packages are missing; with their names and how to install them.
     """
     if lacking := missing(extra):
         raise PluginError(

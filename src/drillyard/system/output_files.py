@@ -1,4 +1,4 @@
-"""Files and folders that a user names: looked at before the work, and refused in one way."""
+"""Output files and folders that a user names: checked before the work, and written safely."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NAMED = {
     errno.ENAMETOOLONG,
     errno.EROFS,
 }
-"""What another name would mend; a full disk, for one, is no fault of the name."""
+"""Errors that another name would fix; a full disk, for example, is not one of them."""
 
 
 def check_file(path: Path, option: str) -> None:
-    """Refuse a file that could not be written, before the work whose result it is to hold.
+    """Refuse a file that could not be written, before the work whose result it will contain.
 
     Args:
-        path: As it was typed.
+        path: As the user typed it.
         option: The option that names it, ``--out``.
 
     Raises:
-        ConfigError: Its folder is not there or may not be written to, or it is a folder itself.
+        ConfigError: Its folder is missing or not writable, or it is a folder itself.
     """
     if path.is_dir():
         raise _refused(path, option, "is a folder")
@@ -40,14 +40,14 @@ def check_file(path: Path, option: str) -> None:
 
 
 def check_folder(path: Path, option: str) -> None:
-    """The same for a folder, which is made with its parents where it is not there.
+    """Refuse a folder that could not be written. A missing folder will be created later.
 
     Args:
-        path: As it was typed.
+        path: As the user typed it.
         option: The option that names it.
 
     Raises:
-        ConfigError: There is a file of that name or on the way, or it may not be written to.
+        ConfigError: It or one of its parents is a file, or it is not writable.
     """
     place = path.absolute()
     while not place.exists() and place != place.parent:
@@ -57,14 +57,14 @@ def check_folder(path: Path, option: str) -> None:
 
 @contextmanager
 def writing(path: Path, option: str) -> Iterator[None]:
-    """What goes wrong while a file or folder is written, as an error that says so.
+    """Turn errors of writing a file or folder into errors for the user.
 
     Args:
-        path: As it was typed.
+        path: As the user typed it.
         option: The option that names it.
 
     Raises:
-        ConfigError: Another name would do.
+        ConfigError: Another name would help.
         StoreUnavailable: The disk is full or broken.
     """
     try:
@@ -77,15 +77,15 @@ def writing(path: Path, option: str) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes, option: str) -> None:
-    """Write a file that is there as a whole, or as it was before, whatever happens meanwhile.
+    """Write a file atomically: after a crash it is complete, or as it was before.
 
     Args:
-        path: As it was typed; a file of that name is replaced, and its permissions are kept.
-        data: What it is to hold.
+        path: As the user typed it; an existing file is replaced and keeps its permissions.
+        data: Its content.
         option: The option that names it.
 
     Raises:
-        ConfigError: Another name would do.
+        ConfigError: Another name would help.
         StoreUnavailable: The disk is full or broken.
     """
     check_file(path, option)
@@ -112,7 +112,7 @@ def _check(folder: Path, path: Path, option: str) -> None:
     if not folder.exists():
         raise _refused(path, option, f"there is no folder {folder}")
     if not folder.is_dir():
-        raise _refused(path, option, f"{folder} is no folder")
+        raise _refused(path, option, f"{folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _refused(path, option, f"you may not write to {folder}")
 
@@ -123,5 +123,5 @@ def _refused(path: Path, option: str, why: str) -> ConfigError:
         field=option,
         value=str(path),
         allowed="a place that can be written to",
-        hint="make the folder first, or name another place",
+        hint="create the folder first, or name another place",
     )

@@ -1,4 +1,4 @@
-"""Where results were made: versions, git, operating system, processor, cores, GPU."""
+"""The platform of results: versions, git, operating system, processor, cores, GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TIMEOUT_S = 5.0
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that are installed; imports none of them."""
+    """Versions of Python and of installed libraries; imports none of them."""
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -72,7 +72,7 @@ def platform_info() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which a container or ``taskset`` may have cut down."""
+    """Number of cores that this process may use, which a container or ``taskset`` may limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -94,13 +94,13 @@ def cpu_brand() -> str:
 
 @functools.cache
 def _gpus() -> tuple[str, ...]:
-    # The driver's own tool: asking torch would import it, and create a CUDA context.
+    # The driver's own tool: torch would have to be imported, and would create a CUDA context.
     listing = _ask(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     return tuple(line.strip() for line in (listing or "").splitlines() if line.strip())
 
 
 def _ask(command: list[str]) -> str | None:
-    """What a program prints, or None when it is absent, fails or hangs."""
+    """The output of a program, or None if it is missing, fails or hangs."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(

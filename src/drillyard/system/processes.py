@@ -1,7 +1,7 @@
-"""Processes of this machine: told apart by pid and start time, found by a mark, ended together.
+"""Processes of this machine: identified by pid and start time, found by a mark, ended together.
 
-A pid alone is no name: it is given again. A process is its pid and the moment it started, which on
-Linux is read in ticks since boot, so that a step of the wall clock changes nothing.
+A pid alone does not identify a process, because it is reused. On Linux, the start time is read in
+ticks since boot, so that a change of the wall clock has no effect.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MARK = "DRILLYARD_LEASE"
 """Environment variable that every process of a lease carries."""
 _SAME_START_S = 0.05
 _EXITING = 0x4
-"""PF_EXITING of the Linux kernel: it runs no more code, only its memory is still to be freed."""
+"""PF_EXITING of the Linux kernel: the process runs no code, and only frees its memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process, for ever.
+    """The identity of one process.
 
     Attributes:
         pid: Its number.
@@ -41,20 +41,20 @@ class ProcessId:
     def current(cls) -> ProcessId:
         """This process."""
         found = cls.of(os.getpid())
-        assert found is not None, "a process that asks is alive"
+        assert found is not None, "this process is alive"
         return found
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has this pid now; None when there is none, or one at its end."""
+        """The process that has this pid now; None if there is none, or if it is exiting."""
         started = _started(pid)
         return None if started is None else cls(pid, started)
 
     def alive(self) -> bool:
-        """True while this very process may still do something.
+        """True while this process can still run code.
 
-        Stopped counts. A zombie does not, nor does one whose memory the kernel is freeing, which
-        takes a while and has no environment to be found by.
+        A stopped process is alive. A zombie is not, and neither is a process whose memory the
+        kernel is freeing: that takes a while, and its environment cannot be read.
         """
         now = _started(self.pid)
         return now is not None and abs(now - self.started) < _SAME_START_S
@@ -65,7 +65,7 @@ def _started(pid: int) -> float | None:
         return None
     if Path("/proc/self/stat").exists():
         try:
-            # The command (field 2) may hold spaces and brackets: cut behind its last bracket.
+            # The command (field 2) may contain spaces and brackets: cut after its last bracket.
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
@@ -90,7 +90,7 @@ def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-        except (psutil.Error, OSError):  # somebody else's, or gone while we looked
+        except (psutil.Error, OSError):  # another user's process, or it ended meanwhile
             continue
         if mark not in environment or (value is not None and environment[mark] != value):
             continue
@@ -103,8 +103,8 @@ def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[
 def in_session(leader: ProcessId) -> Iterator[ProcessId]:
     """Living processes of the session that a process leads or led.
 
-    A pid is not given again while a session of that number lives, so a member found under it
-    belongs to this leader, unless another process leads it now.
+    A pid is not reused while a session of that number exists, so a member of it belongs to this
+    leader, unless another process leads it now.
     """
     now = ProcessId.of(leader.pid)
     if now is not None and not leader.alive():
@@ -118,7 +118,7 @@ def in_session(leader: ProcessId) -> Iterator[ProcessId]:
 
 
 def in_group(group: int) -> Iterator[ProcessId]:
-    """Living processes of a process group of our own session (so never a stranger's)."""
+    """Living processes of a process group in this session (so never of another program)."""
     session = os.getsid(0)
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
@@ -129,9 +129,9 @@ def in_group(group: int) -> Iterator[ProcessId]:
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Have this process signalled when the one that started it ends, also by ``kill -9``.
+    """Make the kernel signal this process when its parent ends, also by ``kill -9``.
 
-    On Linux only; elsewhere it does nothing. A parent that ended before is not noticed.
+    On Linux only; elsewhere it does nothing. It misses a parent that has ended before.
     """
     if sys.platform == "linux":
         import ctypes
@@ -140,7 +140,7 @@ def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
 
 
 def send(process: ProcessId, number: signal.Signals) -> bool:
-    """Signal a process if it is still the same one; False when it is gone."""
+    """Signal a process if it is still the same one; False if it has ended."""
     if not process.alive():
         return False
     try:
@@ -151,7 +151,7 @@ def send(process: ProcessId, number: signal.Signals) -> bool:
 
 
 def wait_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessId]:
-    """Wait until all are gone; what is left after the time."""
+    """Wait until all have ended; returns those that are alive after the time."""
     deadline = time.monotonic() + timeout_s
     left = [p for p in processes if p.alive()]
     while left and time.monotonic() < deadline:
@@ -161,20 +161,20 @@ def wait_gone(processes: Iterable[ProcessId], timeout_s: float) -> list[ProcessI
 
 
 def end(processes: Iterable[ProcessId], grace_s: float) -> list[ProcessId]:
-    """End processes: SIGTERM, then SIGKILL for those that are left after the grace.
+    """End processes: SIGTERM, then SIGKILL for those that are alive after the grace.
 
     Args:
-        processes: Which.
+        processes: The processes.
         grace_s: Seconds between the two; 0 kills at once.
 
     Returns:
-        Those that are alive even so (in uninterruptible sleep).
+        Those that are still alive (in uninterruptible sleep).
     """
     left = [p for p in processes if p.alive()]
     if grace_s > 0:
         for process in left:
             send(process, signal.SIGTERM)
-            # A stopped process hears nothing but SIGKILL until it is woken.
+            # A stopped process receives only SIGKILL until it is continued.
             send(process, signal.SIGCONT)
         left = wait_gone(left, grace_s)
     for process in left:

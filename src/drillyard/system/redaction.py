@@ -1,7 +1,7 @@
-"""Secrets do not leave: one place knows what a secret looks like and hides it in text.
+"""Recognizes secrets and masks them in text.
 
 Used by the log filter, by errors before they are printed and by ``spec.semantics``, which refuses
-a secret that stands in a file.
+a secret in a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 MASK = "***"
 _MIN_LENGTH = 6
-"""A shorter registered value would blank ordinary words."""
+"""A shorter registered value would mask ordinary words."""
 
 _KEY_WORDS = (
     r"(?:password|passwd|pwd|secrets?|token|api[-_]?key|access[-_]?key|account[-_]?key|"
@@ -26,7 +26,7 @@ _SECRET_KEY = re.compile(rf"(?:\A|[-_.A-Za-z0-9]*[-_.]){_KEY_WORDS}\Z", re.IGNOR
 _CAMEL_SECRET_KEY = re.compile(r"[a-z0-9](?:Password|Secret|Token|ApiKey|AccessKey|AccountKey)\Z")
 _USERINFO = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
-    # A login name alone is no secret where keys are what one logs in with.
+    # A login name alone is not a secret if the login uses keys.
     r"(?!(?:(?<=sftp://)|(?<=ssh://))[\w.-]+@)"
     r"(?P<user>[^\s/?#@'\"]+)@"
 )
@@ -57,7 +57,7 @@ def is_secret_key(key: str) -> bool:
 
 
 def looks_secret(text: str) -> bool:
-    """True when a text holds something shaped like a key, token or URL with a password."""
+    """True if a text contains something with the form of a key, token or URL with a password."""
     return bool(_VALUES.search(text)) or has_userinfo(text)
 
 
@@ -79,8 +79,8 @@ def register_secret(value: str) -> None:
     _registered.update(p for p in value.splitlines() if len(p) >= _MIN_LENGTH * 2)
     raw = value.encode()
     for padding in range(3):
-        # base64 of a text that has the secret inside depends on its offset modulo 3: the
-        # middle is the same.
+        # The base64 form of a text that contains the secret depends on the secret's offset
+        # modulo 3, but the middle is the same.
         coded = base64.b64encode(b"\0" * padding + raw).decode()
         middle = coded[4 if padding else 0 : len(coded) - 4 or None]
         if len(middle) >= _MIN_LENGTH * 2:
@@ -88,7 +88,7 @@ def register_secret(value: str) -> None:
 
 
 def register_environment() -> None:
-    """Register the values of environment variables whose names are those of secrets."""
+    """Register the values of environment variables with names of secrets."""
     for name, value in os.environ.items():
         if name in ("PWD", "OLDPWD"):  # the working folder, not a password
             continue
@@ -104,7 +104,7 @@ def redact(text: str, *, assignments: bool = True) -> str:
 
     Args:
         text: Any text, of any number of lines.
-        assignments: Mask also what follows ``password:`` or ``token=``, whatever it looks like.
+        assignments: Also mask every value after ``password:`` or ``token=``.
     """
     for secret in sorted(_registered, key=len, reverse=True):
         if secret in text:
@@ -123,7 +123,7 @@ def _mask_assignment(found: re.Match[str]) -> str:
 
 
 def redact_tree(value: Any, key: str = "") -> Any:
-    """A JSON tree with secrets masked: by the name of the key, and by the look of the value."""
+    """A JSON tree with secrets masked, by the name of the key and by the form of the value."""
     if isinstance(value, dict):
         return {k: redact_tree(v, str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -139,7 +139,7 @@ class RedactingFilter(logging.Filter):
     """Masks secrets in the message, its arguments, the traceback and the stack of a record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record; never drops one."""
+        """Rewrite the record; it is never dropped."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):
@@ -161,8 +161,8 @@ def log_to(
     """Send this process's log to handlers, unless it has some: times in UTC, secrets masked.
 
     Args:
-        handlers: Where to.
-        form: Of a line.
+        handlers: The handlers.
+        form: Format of a line.
     """
     formatter = logging.Formatter(form)
     formatter.converter = time.gmtime
@@ -172,7 +172,7 @@ def log_to(
 
 
 def protect(handler: logging.Handler) -> logging.Handler:
-    """Put the filter on a handler, once; every handler of drillyard goes through here."""
+    """Add the filter to a handler, once. All handlers of drillyard get it here."""
     if not any(isinstance(f, RedactingFilter) for f in handler.filters):
         handler.addFilter(RedactingFilter())
     return handler

@@ -1,7 +1,7 @@
 """Names that are safe everywhere: files, cloud labels, buckets; and the name of a lease.
 
-Names are computed from ids that we chose, never read back from a provider, so that creating is
-repeatable and deleting works unseen.
+Names are computed from drillyard's own ids and never read from a provider. So a creation can be
+repeated, and a deletion needs no listing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def lease_id(store_url: str, experiment: str, ordinal: int) -> str:
     """The name of the n-th lease of an experiment: ``dy-<10 hex>``.
 
     Args:
-        store_url: The store as it names itself (absolute).
+        store_url: URL of the store (absolute).
         experiment: The experiment's name.
         ordinal: Counted from 1 over the life of the experiment.
     """
@@ -47,7 +47,7 @@ def file_name(text: str, limit: int = 120) -> str:
 
 
 def user_name() -> str:
-    """Who is logged in here, for labels; ``unknown`` in a container without users."""
+    """The name of the user, for labels; ``unknown`` in a container without users."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -80,7 +80,7 @@ def bucket(text: str) -> str:
 
 
 def _with_hash(safe: str, text: str, limit: int) -> str:
-    """Eight hexadecimal digits keep two texts apart that look the same once they are safe."""
+    """Eight hexadecimal digits distinguish two texts with the same safe form."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     head = safe[: limit - 9].rstrip("-. ")
     return f"{head}-{digest}" if head else f"x-{digest}"

@@ -1,4 +1,4 @@
-"""Temporary folders that are found again: what a killed process left is swept by the next one."""
+"""Temporary folders with the owner in their name: each process removes those of killed ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from drillyard.system.processes import ProcessId
 
 RUNTIME = "DRILLYARD_LOCAL_RUNTIME"
 _SOCKET_ROOM = 36
-"""Characters that multiprocessing puts behind the temporary folder for its socket."""
+"""Characters that multiprocessing adds to the temporary folder for its socket."""
 _SOCKET_LIMIT = 104
-"""Of a socket's path, on the strictest of the systems."""
+"""Longest path of a socket, on the strictest system."""
 _OWNER = ".system"
-"""A file in a folder that says on which system the pid in its name counts. Not part of the name,
-which must stay short."""
+"""A file with the system on which the pid in the folder's name is valid. It is not part of the
+name, which must be short."""
 _ABANDONED_S = 86_400.0
 _SHORT = Path(f"/tmp/dy-{os.getuid()}")
-"""For names that must be short: sockets are made below them."""
+"""For folders with short names, because sockets are created in them."""
 
 
 def runtime() -> Path:
@@ -37,16 +37,16 @@ def runtime() -> Path:
 
 @contextlib.contextmanager
 def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
-    """A temporary folder of this process, gone afterwards.
+    """A temporary folder of this process, deleted afterwards.
 
-    Those of the same kind whose process is gone are removed first.
+    Folders of the same kind whose process has ended are deleted first.
 
     Args:
         kind: First part of its name.
-        root: Where it is made; default ``runtime()``.
+        root: Its parent; default ``runtime()``.
 
     Raises:
-        InfrastructureError: Somebody else owns the place.
+        InfrastructureError: The parent belongs to another user.
     """
     root, me = root or runtime(), ProcessId.current()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,9 +67,9 @@ def own_folder(kind: str, root: Path | None = None) -> Iterator[Path]:
 
 
 def _abandoned(folder: Path, kind: str) -> bool:
-    """Whether the process that a folder is named by is known to be dead.
+    """Whether the process in a folder's name is known to be dead.
 
-    Containers may share the root, and a pid of one is no process of the other.
+    Containers may share the root, and a pid of one is not a process of the other.
     """
     _, _, name = folder.name.rpartition(f"{kind}-")
     pid, _, started = name.partition("-")
@@ -79,7 +79,7 @@ def _abandoned(folder: Path, kind: str) -> bool:
         if owner and owner == system_token():
             return not process.alive()
     except FileNotFoundError:
-        pass  # of an earlier version, or made a moment ago
+        pass  # of an earlier version, or created a moment ago
     except (ValueError, OSError):
         return False
     try:
@@ -89,7 +89,7 @@ def _abandoned(folder: Path, kind: str) -> bool:
 
 
 def short_folder(kind: str) -> contextlib.AbstractContextManager[Path]:
-    """``own_folder`` where names are short enough for sockets, whatever TMPDIR says.
+    """``own_folder`` with a path that is short enough for sockets, whatever TMPDIR is.
 
     Args:
         kind: First part of its name.
@@ -98,14 +98,14 @@ def short_folder(kind: str) -> contextlib.AbstractContextManager[Path]:
 
 
 def workplace(scratch: Path, code: Path | None) -> Path:
-    """Where an attempt's user code runs: a copy of his folder, made once.
+    """The working folder of an attempt's user code: a copy of the user's folder, made once.
 
-    Runs side by side share the folder that his modules are imported from; a file that one of them
-    writes by a relative name must not be another one's.
+    Runs at the same time import modules from the same folder. A file that one of them writes by a
+    relative name must not belong to another one.
 
     Args:
         scratch: Local folder of the attempt.
-        code: The user's folder as it travelled; None where none did.
+        code: The user's folder as unpacked; None if the experiment has no code.
     """
     folder = scratch / "work"
     if not folder.is_dir():
@@ -118,17 +118,17 @@ def workplace(scratch: Path, code: Path | None) -> Path:
 
 @contextlib.contextmanager
 def temporary_below(folder: Path) -> Iterator[None]:
-    """Let this process and those it starts make their temporary files below a folder.
+    """Let this process and those it starts create their temporary files below a folder.
 
-    So that they go with it also after ``kill -9``. Where the path would be too long for the
-    sockets of ``multiprocessing``, they go into a folder of their own under ``/tmp``, which is
-    removed at the end, or by the next process that needs one.
+    So these are deleted with the folder, also after ``kill -9``. If the path is too long for the
+    sockets of ``multiprocessing``, they go into a separate folder under ``/tmp``, which is deleted
+    at the end, or by the next process that needs one.
 
     Args:
-        folder: Of this process, there already.
+        folder: An existing folder of this process.
 
     Raises:
-        InfrastructureError: No such folder can be made.
+        InfrastructureError: No such folder can be created.
     """
     place = folder / "tmp"
     with contextlib.ExitStack() as stack:
@@ -144,9 +144,9 @@ def temporary_below(folder: Path) -> Iterator[None]:
             place.mkdir(mode=0o700, exist_ok=True)
         before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = str(place)
-        tempfile.tempdir = None  # asked for again
-        # A folder of its own multiprocessing would remove when the interpreter ends, and complain
-        # that it has gone with this one.
+        tempfile.tempdir = None  # so that it is looked up again
+        # multiprocessing would delete its own folder when the interpreter ends, and report that it
+        # is missing.
         settings: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
         sockets = settings.get("tempdir")
         settings["tempdir"] = tempfile.mkdtemp(prefix="pymp-")

@@ -1,9 +1,9 @@
-"""In which step each copy of a simulator is, kept where it outlives the process.
+"""Records in which step each copy of a simulator is, in a file that outlives the process.
 
-A simulator is foreign code. It may never come back from a step, or end the whole process in it,
-and then there is no exception that could say where. So each copy notes when it goes in and when it
-came out, in memory that is a file of the attempt once ``keep_in`` was called: the watch over the
-phase, the training beside a copy's own process, and the agent after the process's end can read it.
+A simulator is foreign code. It may never return from a step, or end the whole process in it, and
+then no exception shows where. So each copy writes when it enters and leaves a step, to memory that
+is a file of the attempt once ``keep_in`` was called. The stall watch, the training, and the worker
+after the process's end can read it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from drillyard.errors import DrillyardError
 
 NAME = "whereabouts"
 COPIES = 1024
-"""Copies with a larger index are not noted."""
+"""Copies with a larger index are not recorded."""
 _OUTSIDE, _RESET = 0, -1
 _NO_SEED = -1
 _ENTRY = struct.Struct("=qqq")
@@ -27,7 +27,7 @@ _memory = mmap.mmap(-1, _SIZE)  # shared with what is forked
 
 
 def keep_in(folder: Path) -> None:
-    """Note in a file of this folder from here on."""
+    """Write to a file of this folder from now on."""
     global _memory
     with (folder / NAME).open("w+b") as file:
         file.truncate(_SIZE)
@@ -35,13 +35,13 @@ def keep_in(folder: Path) -> None:
 
 
 def enter(copy: int, step: int, seed: int | None, together: int = 1) -> None:
-    """The simulator is about to be called.
+    """Record that the simulator is about to be called.
 
     Args:
-        copy: Its index; the first where several share the step.
-        step: Of the episode, from 1; 0 for a reset.
-        seed: Of the copy's last seeded reset.
-        together: Copies that share the step.
+        copy: Its index; the first one if several share the step.
+        step: Step of the episode, from 1; 0 for a reset.
+        seed: Seed of the copy's last seeded reset.
+        together: Number of copies that share the step.
     """
     if copy < COPIES:
         known = _NO_SEED if seed is None else seed
@@ -49,16 +49,16 @@ def enter(copy: int, step: int, seed: int | None, together: int = 1) -> None:
 
 
 def leave(copy: int) -> None:
-    """It came back, or raised."""
+    """Record that the call returned or raised."""
     if copy < COPIES:
         _ENTRY.pack_into(_memory, copy * _ENTRY.size, _OUTSIDE, _NO_SEED, 1)
 
 
 def inside(folder: Path | None = None) -> str:
-    """The first copy that went in and did not come out; empty where there is none.
+    """The first copy that is inside a call; empty if there is none.
 
     Args:
-        folder: Of an attempt whose process may be gone; None: this process's own.
+        folder: Folder of an attempt whose process may have ended; None: of this process.
     """
     if folder is None:
         return _first(bytes(_memory))
@@ -73,7 +73,7 @@ def of(copy: int) -> str:
 
 
 def place(copy: int, step: int, seed: int | None, together: int = 1) -> str:
-    """A step in words; the arguments are those of ``enter``."""
+    """A step as text; the arguments are those of ``enter``."""
     if together == 1:
         when = f"step {step}" if step else "the reset"
         return f"{when} of an episode (copy {copy}, seed {seed})"
@@ -82,7 +82,7 @@ def place(copy: int, step: int, seed: int | None, together: int = 1) -> str:
 
 
 def note(error: BaseException, copy: int, step: int, seed: int | None, together: int = 1) -> None:
-    """Add the place to what a simulator raised; our own errors say it themselves."""
+    """Add the place to a simulator's exception; drillyard's own errors contain it already."""
     if not isinstance(error, DrillyardError):
         error.add_note(f"in the simulator, at {place(copy, step, seed, together)}")
 

@@ -1,7 +1,7 @@
-"""Signs of life of code that may hang, and the watch over it.
+"""A watchdog for code that may hang.
 
-A simulator is foreign code: it may never return from a step. Whoever calls it says what comes next
-(``sign``), and ``watched`` ends the waiting when nothing was said for too long.
+A simulator is foreign code: it may never return from a step. The caller reports each action before
+it begins, and the watchdog ends the wait if nothing is reported for too long.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 
 class Silence(Exception):
-    """Nothing was heard for too long.
+    """Nothing was reported for too long.
 
     Args:
-        doing: The last sign of life: what was about to be done.
-        limit_s: How long was waited, in seconds.
+        doing: The last reported action.
+        limit_s: The time limit in seconds.
     """
 
     def __init__(self, doing: str, limit_s: float) -> None:
@@ -43,8 +43,8 @@ class Death(Exception):
     """The process ended without a result.
 
     Args:
-        doing: The last sign of life.
-        exitcode: As ``multiprocessing`` tells it: negative for a signal.
+        doing: The last reported action.
+        exitcode: Exit code as in ``multiprocessing``: negative for a signal.
     """
 
     def __init__(self, doing: str, exitcode: int | None) -> None:
@@ -68,7 +68,7 @@ class ChildTraceback(Exception):
 
 
 def sign(doing: str) -> None:
-    """Say what is about to be done; costs nothing where nobody listens."""
+    """Report the next action; does nothing without a watchdog."""
     listener = _listener.get()
     if listener is not None:
         listener(doing)
@@ -76,7 +76,7 @@ def sign(doing: str) -> None:
 
 @contextlib.contextmanager
 def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
-    """Pass the signs of this thread on while the block runs."""
+    """Pass on the reports of this thread while the block runs."""
     token = _listener.set(listener)
     try:
         yield
@@ -86,7 +86,7 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def busy(doing: str) -> Iterator[None]:
-    """Give signs by itself while the block runs: for long work of ours, which does not hang."""
+    """Report activity while the block runs: for long work of drillyard, which does not hang."""
     listener = _listener.get()
     if listener is None:
         yield
@@ -109,21 +109,21 @@ def busy(doing: str) -> Iterator[None]:
 def watched(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     """Run something that may hang or crash.
 
-    In a forked child where that is safe, which also survives native code that crashes or never
-    lets go of the interpreter; in a thread where this process has other threads (a notebook, an
-    orchestrator), which is left behind when it hangs.
+    It runs in a forked child if that is safe. That also survives native code that crashes or never
+    releases the interpreter. If this process has other threads (a notebook, an orchestrator), it
+    runs in a thread, which stays behind if it hangs.
 
     Args:
-        work: What to do; its result travels through a pipe.
-        limit_s: Longest time between two signs of life, in seconds; None: no limit.
-        first: What it does before its first sign.
+        work: The function to call; its result is sent through a pipe.
+        limit_s: Longest time between two reports, in seconds; None: no limit.
+        first: The action before the first report.
 
     Raises:
         Silence: It hangs.
         Death: It ended the child.
-        BaseException: What the work itself raised, once. From a child: errors of our tree whole;
-            of others the nearest built-in class with the message. The child's traceback is the
-            cause.
+        BaseException: The exception of the work itself. From a child, errors of drillyard arrive
+            complete, others as the nearest built-in class with the message. The child's traceback
+            is the cause.
     """
     alone = threading.active_count() == 1 and "torch" not in sys.modules
     if sys.platform == "linux" and alone:
@@ -164,8 +164,8 @@ def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
 def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> None:
     theirs.close()
     with contextlib.suppress(OSError):
-        os.setpgid(0, 0)  # whatever it starts is ended with it
-    os.dup2(2, 1)  # what it prints is no part of our answer, which may be JSON
+        os.setpgid(0, 0)  # so that everything that it starts is ended with it
+    os.dup2(2, 1)  # its output must not mix with the command's output, which may be JSON
     try:
         with heard_by(lambda doing: answer.send(("sign", doing))):
             answer.send(("result", work()))
@@ -174,7 +174,7 @@ def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> N
 
 
 def _portable(error: BaseException) -> BaseException:
-    """An error that the parent can rebuild without importing what only the work should."""
+    """An error that the parent can rebuild without importing the user's modules."""
     if isinstance(error, DrillyardError):
         return error
     kind: type[BaseException] = next(
@@ -185,7 +185,7 @@ def _portable(error: BaseException) -> BaseException:
         if kind is type(error) and all(type(a) in (str, int, float, type(None)) for a in args):
             return kind(*args)
         return kind(f"{type(error).__name__}: {error}")
-    except Exception:  # its constructor wants other things, or it cannot be printed
+    except Exception:  # its constructor takes other arguments, or it cannot be printed
         return RuntimeError(f"{type(error).__name__}; its message is in the traceback")
 
 

@@ -137,7 +137,7 @@ def of_exit(
             Cause.TIME_LIMIT,
             f"it hangs in code that never lets go of the interpreter{where}, and was ended by "
             "budget.stall_s",
-            hint="the log says where each thread stands; `drillyard check` steps the simulator",
+            hint="the log shows the stack of each thread; `drillyard check` steps the simulator",
         )
     if exitcode is not None and exitcode < 0:
         try:

@@ -244,7 +244,7 @@ class Worker:
             self._end(self._broken)
             return None
         if self._idle(states):
-            self._end("no work is left")
+            self._end("nothing left to do")
             return None
         return 0.0 if claimed else self._poll_s
 

@@ -1,7 +1,7 @@
-"""Runs the lines of a script: no shell unless asked for, a time limit, nothing left behind.
+"""Runs the lines of a script: without a shell by default, with a time limit.
 
-Everything that a line starts carries a mark in its environment, by which it is found again and
-ended: also what moved into a process group or session of its own.
+Every process that a line starts has a mark in its environment, by which it is found and ended,
+even in another process group or session.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from drillyard.system.processes import ProcessId, end, marked
 
 MARK = "DRILLYARD_SCRIPT"
 RUN_MARK = "DRILLYARD_SCRIPT_RUN"
-"""Carried over all attempts of a run: what a killed attempt left is found by the next one."""
+"""The same in all attempts of a run, so that an attempt finds the processes of a killed one."""
 TERM_GRACE_S = 2.0
-"""Between asking to end and ending: a worker that is stopped has eight seconds in all."""
+"""Seconds between SIGTERM and SIGKILL: a worker that is stopped has eight seconds in total."""
 _POLL_S = 0.05
 _TAIL_LINES = 15
 _TAIL_CHARS = 2000
@@ -44,13 +44,13 @@ class Stage:
     Attributes:
         folder: The working folder.
         environment: All variables of the processes.
-        mark: Tells the processes of this attempt from all others.
-        run_mark: Tells those of this run, of whichever attempt.
-        stop: Looked at while a line runs; None where nothing may stop it (teardown).
+        mark: Identifies the processes of this attempt.
+        run_mark: Identifies the processes of this run, in all attempts.
+        stop: Checked while a line runs; None if nothing may stop it (teardown).
         log: Gets every line of output.
-        tick: Called again and again while a line runs.
+        tick: Called repeatedly while a line runs.
         shell: Lines go to ``sh -c``.
-        abort_on_error: Lines behind a failed one are skipped.
+        abort_on_error: Lines after a failed one are skipped.
     """
 
     folder: Path
@@ -72,12 +72,12 @@ class Stage:
         Args:
             name: ``setup``, ``run`` or ``teardown``: for messages.
             lines: What to run.
-            limit_s: Longest time of all of them together.
+            limit_s: Time limit of all lines together, in seconds.
 
         Raises:
-            RunFailed: A line failed, or does not start; with its last words.
-            TimedOut: The time is over; everything that was started is ended.
-            Stopped: A stop was asked for; everything that was started is ended.
+            RunFailed: A line failed, or does not start; with its last output.
+            TimedOut: The time is over; all started processes are ended.
+            Stopped: A stop was requested; all started processes are ended.
         """
         deadline = None if limit_s is None else time.monotonic() + limit_s
         failed: RunFailed | None = None
@@ -87,14 +87,14 @@ class Stage:
             except RunFailed as error:
                 if self.abort_on_error:
                     raise
-                self.log(f"{name}: {error}; going on (abort_on_error: false)")
+                self.log(f"{name}: {error}; continuing (abort_on_error: false)")
                 failed = failed or error
         if failed is not None:
             raise failed
 
     def end_all(self, grace_s: float = TERM_GRACE_S) -> None:
-        """End everything that the lines started and that lives still."""
-        # What is being started while we look is seen by the second look.
+        """End every process of the lines that is still alive."""
+        # The second search finds processes that start during the first one.
         for _ in range(2):
             left = list(marked(self.mark, MARK))
             if left:
@@ -205,13 +205,13 @@ class Stage:
 
     def _last_words(self) -> str:
         text = "\n".join(self._tail).strip()
-        return f". Its last lines:\n{text[-_TAIL_CHARS:]}" if text else ", without a word"
+        return f". Its last lines:\n{text[-_TAIL_CHARS:]}" if text else ", without output"
 
 
 def end_earlier(run_mark: str) -> int:
-    """End what earlier attempts of a run left on this machine; how many processes.
+    """End processes of earlier attempts of a run on this machine; returns their number.
 
-    A worker that was killed ends nothing, and a process in a session of its own outlives it.
+    A killed worker ends nothing, and a process in another session outlives it.
     """
     left = list(marked(run_mark, RUN_MARK))
     if left:

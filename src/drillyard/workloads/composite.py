@@ -1,8 +1,8 @@
 """The workload ``composite``: children in order, as one run.
 
-Set up in order, run in order, torn down in reverse in any case; the first failure ends it. All
-children work in the run's one folder, so that what one writes the next one reads. Their metrics
-are merged; two children with a metric of the same name are an error unless one has a ``prefix``.
+Children are set up in order, run in order, and always torn down in reverse. The first failure ends
+the run. All children work in the folder of the run, so that each can read the files of the ones
+before it. Their metrics are merged; metrics of the same name are an error without a ``prefix``.
 
 One child at most may train a policy (``rl``, or a plug-in's workload): its checkpoints, curves and
 files are those of the run. After a lost attempt the others start over, and that one resumes.
@@ -38,7 +38,7 @@ PARTLY = ("script", "mock", "composite")
 
 @dataclass
 class Part:
-    """A child with what does its work."""
+    """A child with its workload."""
 
     child: ChildSpec
     workload: Workload
@@ -103,7 +103,7 @@ class CompositeWorkload:
         """Set the children up, in order.
 
         Raises:
-            RunFailed: One failed; those after it are not set up.
+            RunFailed: A child failed; the ones after it are not set up.
         """
         prepare(context)
         self._parts = list(_parts(context))
@@ -111,7 +111,7 @@ class CompositeWorkload:
             if isinstance(part.workload, Staged):
                 context.stop.check()
                 context.log.info("setup of %s", part.context.child)
-                # Noted first: what failed half way is torn down as well.
+                # Recorded first, so that a child with a failed set-up is also torn down.
                 self._set_up.append(part)
                 with _named(part):
                     part.workload.setup(part.context)
@@ -120,7 +120,7 @@ class CompositeWorkload:
         """Run the children, in order.
 
         Raises:
-            RunFailed: One failed, or two have the same metric; those after it are not run.
+            RunFailed: A child failed, or two have the same metric; the ones after it are not run.
         """
         began = time.monotonic()
         metrics, texts = _Merged(), _Merged()
@@ -151,10 +151,10 @@ class CompositeWorkload:
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
     def teardown(self, context: RunContext, *, failed: bool = False) -> None:
-        """Tear down those that were set up, in reverse; each has its turn.
+        """Tear down the children that were set up, in reverse, also after a failure.
 
         Raises:
-            RunFailed: One failed, and nothing had failed before.
+            RunFailed: A child failed, and nothing had failed before.
         """
         first: DrillyardError | None = None
         while self._set_up:
@@ -205,17 +205,17 @@ class CompositeWorkload:
 
 
 class _Merged:
-    """Values by name, and who gave them."""
+    """Values by name, and the child that gave each."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self._of: dict[str, str] = {}
 
     def add(self, part: Part, found: Any) -> None:
-        """Add a child's.
+        """Add the values of a child.
 
         Raises:
-            RunFailed: Another child has one of that name.
+            RunFailed: Another child has a value of that name.
         """
         for name, value in (found or {}).items():
             full = f"{part.child.put_before}{name}"
@@ -226,7 +226,7 @@ class _Merged:
 
 @contextmanager
 def _named(part: Part) -> Iterator[None]:
-    """Errors of a child begin with its name."""
+    """Put the child's name in front of its errors."""
     try:
         yield
     except DrillyardError as error:
@@ -235,7 +235,7 @@ def _named(part: Part) -> Iterator[None]:
 
 
 def as_experiment(spec: ExperimentSpec, child: ChildSpec) -> ExperimentSpec:
-    """A child as an experiment of its own; what concerns the whole is the parent's."""
+    """A child as an experiment of its own, with the parent's common settings."""
     own = {name: getattr(child, name) for name in Parts.model_fields}
     whole = {
         name: getattr(spec, name)
@@ -267,7 +267,7 @@ def _workload(child: ChildSpec) -> Workload:
 
 
 def _of_policy(summary: dict[str, Any]) -> dict[str, float]:
-    """What a trained policy counts for among the metrics: its mean return, and its measures."""
+    """The metrics of a trained policy: its mean return, and its measures."""
     agent = (summary.get("policies") or {}).get("agent") or {}
     found = {"return": agent["mean_return"]} if "mean_return" in agent else {}
     return {**found, **(agent.get("metrics") or {})}
@@ -299,7 +299,7 @@ def _training(children: list[ChildSpec], above: str) -> Iterator[str]:
 
 
 def _known_metrics(spec: ExperimentSpec) -> None:
-    """A clash that the file shows already."""
+    """A clash that is visible in the file."""
     seen: dict[str, str] = {}
     for number, child in enumerate(spec.children):
         if child.workload != "mock":

@@ -40,10 +40,10 @@ AGENT = "agent"
 
 
 def evaluate_phase(context: RunContext) -> PhaseOutcome:
-    """Evaluate the agent of a run, and the baselines where the run is that of the first seed.
+    """Evaluate the agent of a run, and the baselines in the run of the first seed.
 
     Args:
-        context: Of the evaluate ticket; the training of the run was accepted before.
+        context: Context of the evaluate ticket, after the training of the run was accepted.
 
     Returns:
         The files above, and as summary ``policies`` (name -> ``summarise``), ``policy_used``, and
@@ -51,18 +51,18 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
 
     Raises:
         CorruptObject: The training's files are missing or changed.
-        RunFailed: Something is not finite.
-        Stopped: A stop was asked for.
+        RunFailed: A measured value is not finite.
+        Stopped: A stop was requested.
     """
     spec = context.spec
     assert spec.simulator is not None
-    # A member of a population is compared by what the next generation goes on with.
+    # A member of a population is compared by the policy that the next generation inherits.
     wanted = spec.evaluate.policy if context.run.lineage is None else "final"
     trained, which = policy_files(context.mailbox, context.run.run, wanted)
     policy = load_policy(trained, which)
     trial = context.mailbox.trial(context.run.trial)
     planned = plan(spec, again=trial is not None and trial.of is not None)
-    # Once an experiment; a listed one may have another world, and so baselines of its own.
+    # Once for each experiment; a listed one may have another simulator, with other baselines.
     first = context.run.seed == spec.seeds[0] and (context.run.trial == 1 or context.run.parts)
     names = [AGENT, *(spec.baselines if first else [])]
     played: dict[str, Played] = {}
@@ -126,7 +126,7 @@ def _films(
     planned: Sequence[Planned],
     played: Played,
 ) -> Videos:
-    """Videos of the agent, and of what it was at its checkpoints."""
+    """Videos of the agent, and of its policies at checkpoints."""
     from drillyard.agents.earlier import earlier
     from drillyard.evaluation.video_episodes import film
 

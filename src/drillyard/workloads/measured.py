@@ -1,4 +1,4 @@
-"""What workloads without a policy share: metrics as the result of a run.
+"""Metrics as the result of a run, for workloads without a policy.
 
 ``train`` measures and keeps ``results.json``; ``evaluate`` reads it back, verified, and gives the
 numbers that tables, report and tracking show:

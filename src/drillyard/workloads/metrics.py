@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from drillyard.errors import RunFailed
 
 Values = dict[str, float | str]
-"""Name -> number, or a text that is no metric but worth keeping."""
+"""Name -> number, or a text that is not a metric, but is kept."""
 MAX_BYTES = 64 << 20
 LONG_HEADER = ("metric", "value")
 
@@ -118,7 +118,7 @@ def _json(path: Path, text: str) -> Values:
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
-        _fail(path, f"is no JSON: {error}", 'write an object: {"score": 0.5}')
+        _fail(path, f"is not JSON: {error}", 'write an object: {"score": 0.5}')
     if isinstance(tree, list) and all(
         isinstance(i, dict) and set(i) == set(LONG_HEADER) for i in tree
     ):
@@ -140,7 +140,7 @@ def _flatten(tree: dict[str, Any], above: str, into: Values) -> None:
         elif isinstance(value, bool):
             into[name] = float(value)
         elif isinstance(value, int | float):
-            # An integer of a thousand digits is no float.
+            # An integer of a thousand digits does not fit into a float.
             into[name] = float(value) if abs(value) < 1e308 or value != value else math.inf
         elif value is not None:
             into[name] = value if isinstance(value, str) else json.dumps(value)

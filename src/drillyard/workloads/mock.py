@@ -112,7 +112,7 @@ def score(
         spec: The experiment, for its active tunables.
         mock: Range, noise and seed.
         parameters: Values of the tunables.
-        seed: Of the run: of the noise, where ``mock`` names none.
+        seed: Seed of the run, and of the noise if ``mock`` has none.
         trial: Another trial has other noise under the same seed.
     """
     tunables = space(spec).tunables
@@ -128,9 +128,9 @@ def score(
 
 
 def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
-    """A member of a population comes half the way from where the one before it was.
+    """A member of a population moves half the way from the value of its parent.
 
-    The winner that is looked at again stays where it is.
+    The winner's second run keeps its value.
     """
     lineage = context.run.lineage
     if lineage is None or lineage.parent is None:
@@ -138,7 +138,7 @@ def _learned(context: RunContext, mock: MockSpec, found: float) -> float:
     before = run_id(lineage.parent, context.run.seed)
     trained = context.mailbox.accepted(before, Phase.TRAIN)
     if trained is None:
-        raise CorruptObject(f"{context.run.run} goes on from {before}, whose result is missing")
+        raise CorruptObject(f"{context.run.run} continues {before}, whose result is missing")
     inherited = as_number(metric_values(trained).get(mock.metrics[0]))
     if inherited is None:
         raise CorruptObject(f"{before} has no metric {mock.metrics[0]!r} to continue from")

@@ -74,7 +74,7 @@ class Telemetry:
         try:
             value = float(cells[2])
         except ValueError:
-            raise self._wrong(text, "the value is no number") from None
+            raise self._wrong(text, "the value is not a number") from None
         name = f"{self._prefix}{cells[1]}"
         step = self._counts[name]
         self._counts[name] += 1
@@ -83,8 +83,7 @@ class Telemetry:
 
     def _wrong(self, text: str, why: str) -> RunFailed:
         return RunFailed(
-            f"line {self._line} of the telemetry {self._path.name} is no telemetry: {text!r}: "
-            f"{why}",
+            f"line {self._line} of the telemetry {self._path.name} is not valid: {text!r}: {why}",
             hint="write lines such as 2026-03-01T14:05:00Z,cpu,0.42",
         )
 

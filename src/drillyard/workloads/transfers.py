@@ -19,7 +19,7 @@ def upload(folder: Path, source: str, to: str, store_url: str) -> int:
         folder: The working folder.
         source: Path inside it.
         to: A folder, file or URL; a relative one counts from the folder of the local store.
-        store_url: Of the mailbox.
+        store_url: URL of the mailbox's store.
 
     Returns:
         How many files were copied.
@@ -55,7 +55,7 @@ def download(folder: Path, source: str, to: str, store_url: str) -> int:
         folder: The working folder.
         source: A folder, file or URL; a relative one counts from the folder of the local store.
         to: Path inside the working folder.
-        store_url: Of the mailbox.
+        store_url: URL of the mailbox's store.
 
     Returns:
         How many files were copied.

@@ -88,7 +88,7 @@ def environment(
 
     Args:
         spec: Which parameters, and what they are called.
-        parameters: Of the run.
+        parameters: Parameters of the run.
         facts: What drillyard says besides, by variable.
     """
     found = dict(os.environ)

@@ -80,12 +80,12 @@ def test_a_folder_below_a_file_is_refused_by_each_command(
     here: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*words, "taken/deep"]) == ExitCode.USER_INPUT
-    assert "taken is no folder" in capsys.readouterr().err
+    assert "taken is not a folder" in capsys.readouterr().err
 
 
 def test_a_folder_is_made_with_its_parents_but_not_below_a_file(here: Path) -> None:
     check_folder(Path("new/deep"), "--out")
-    with pytest.raises(ConfigError, match="taken is no folder"):
+    with pytest.raises(ConfigError, match="taken is not a folder"):
         check_folder(Path("taken/deep"), "--out")
 
 
@@ -93,7 +93,7 @@ def test_a_rehearsal_that_cannot_be_kept_does_not_begin(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rehearse", "cstr.yaml", "--keep", "taken/deep"]) == ExitCode.USER_INPUT
-    assert "taken is no folder" in capsys.readouterr().err
+    assert "taken is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

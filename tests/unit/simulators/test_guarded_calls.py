@@ -119,7 +119,7 @@ def test_a_refused_field_arrives_with_its_place_and_a_value_of_any_class(tmp_pat
     assert found["text"] == (
         "a.yaml:7: simulator.args.at: is wrong (got <a valve>); allowed: 1 to 3"
     )
-    assert found["hint"] == "none of the allowed is spelled like it: choose one of them"
+    assert found["hint"] == "no allowed value has a similar name: choose one of them"
 
 
 @pytest.mark.heavy

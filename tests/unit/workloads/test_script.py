@@ -95,7 +95,7 @@ def test_results_from_a_file(tmp_path: Path, name: str, text: str, wanted: Any) 
         ("r.csv", "a,b,c\n1,2\n", "do not match"),
         ("r.csv", "metric,value\na,1\na,2\n", "'a' twice"),
         ("r.csv", "metric,value\na,1,2\n", "is not `metric,value`"),
-        ("r.json", "{", "is no JSON"),
+        ("r.json", "{", "is not JSON"),
         ("r.json", "[1, 2]", "holds no object"),
         ("r.json", "{}", "holds no value"),
         ("r.json", '{"score": NaN}', "is nan"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from drillyard.errors import DrillyardError, InfrastructureError
 from drillyard.metrics.follow import STREAMS, Callback, Feed, Point, StopRun
@@ -42,8 +42,8 @@ def load(
     file: str | Path,
     *,
     globals: Sequence[str] = (),
-    tunables: Mapping[str, Any] | None = None,
-    **overrides: Any,
+    tunables: Mapping[str, object] | None = None,
+    **overrides: object,
 ) -> Loaded:
     """Load and check an experiment file. Creates nothing.
 
@@ -170,10 +170,13 @@ def _stage_of(flow: bool | None) -> MakeStage | None:
             "Prefect is not installed here",
             hint=f"{install('control')}, or flow=False to run without it",
         )
-    return cast(MakeStage, load("flows", known[0])) if installed and flow is not False else None
+    if not installed or flow is False:
+        return None
+    make: MakeStage = load("flows", known[0])
+    return make
 
 
-def _loaded(what: Any, folder: str | Path | None) -> Loaded:
+def _loaded(what: Loaded | ExperimentSpec | str | Path, folder: str | Path | None) -> Loaded:
     from drillyard.spec.experiment import ExperimentSpec
     from drillyard.spec.load import Loaded, load_resolved
 

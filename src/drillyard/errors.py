@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 
 class ExitCode(enum.IntEnum):
@@ -67,13 +67,13 @@ class DrillyardError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Each detail is set once; ``but`` makes a copy with other details."""
         if name in vars(self) and not name.startswith("__"):
             raise AttributeError(f"errors are not edited; use but({name}=...)")
         super().__setattr__(name, value)
 
-    def but(self, **changes: Any) -> Self:
+    def but(self, **changes: object) -> Self:
         """The same error with other details, such as its file and line.
 
         Args:
@@ -84,7 +84,7 @@ class DrillyardError(Exception):
         made.__cause__ = self.__cause__
         return made.with_traceback(self.__traceback__)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle for a pipe between processes, without the need to import a user's module."""
         ours = next(k for k in type(self).__mro__ if k.__module__ == __name__)
         return _arrived, (ours, self.args, {k: _plain(v) for k, v in vars(self).items()})
@@ -97,19 +97,19 @@ class _Shown(str):
         return str(self)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value that any process can read; for a foreign class its ``repr``."""
     if type(value) in (bool, int, float, str, type(None)) or isinstance(value, DrillyardError):
         return value
-    if type(value) in (list, tuple):
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return type(value)(_plain(item) for item in value)
-    if type(value) is dict:
+    if isinstance(value, dict) and type(value) is dict:
         return {_plain(key): _plain(item) for key, item in value.items()}
     return _Shown(repr(value))
 
 
 def _arrived(
-    kind: type[DrillyardError], args: tuple[Any, ...], state: dict[str, Any]
+    kind: type[DrillyardError], args: tuple[object, ...], state: dict[str, object]
 ) -> DrillyardError:
     # The constructor takes other arguments than ``args``, and has run already.
     made = kind.__new__(kind, *args)
@@ -134,7 +134,7 @@ class BadValue(ValueError):
         *,
         allowed: str | None = None,
         hint: str | None = None,
-        value: Any = None,
+        value: object = None,
         key: str | tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(message)
@@ -167,7 +167,7 @@ class ConfigError(UserError):
         file: str | None = None,
         line: int | None = None,
         field: str | None = None,
-        value: Any = None,
+        value: object = None,
         allowed: str | None = None,
         hint: str | None = None,
     ) -> None:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
 from drillyard.errors import ConfigError, PluginError
@@ -126,7 +127,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object behind a name, imported now.
+    """The object behind a name, imported now. Its type depends on the kind: annotate the result.
 
     Args:
         kind: One of ``KINDS``.
@@ -251,7 +252,7 @@ def load_object(path: str) -> Any:
     return _attribute(_module(module_name), module_name, attribute)
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
@@ -272,9 +273,9 @@ def _module(name: str) -> Any:
 
 
 def _attribute(
-    module: Any, module_name: str, attribute: str, also: list[str] | None = None
+    module: ModuleType, module_name: str, attribute: str, also: list[str] | None = None
 ) -> Any:
-    found = module
+    found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [n for n in dir(found) if not n.startswith("_")] + (also or [])

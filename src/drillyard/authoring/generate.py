@@ -173,7 +173,7 @@ def _entries(
     """
     preset = learner.preset if learner else "auto"
     layer = presets.find(preset, algorithm, simulator)
-    tuned: dict[str, Any] = layer.value if layer else {}
+    tuned: dict[str, Any] = layer.mapping if layer else {}
     train = {"n_envs": 1, **tuned.get("train", {})}
     chosen: dict[str, Any] = {
         "name": name,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from drillyard.documents.json_types import Json, as_object
 from drillyard.documents.scalars import resolve, trap
 from drillyard.errors import Bug
 
@@ -160,11 +161,15 @@ def _must_keep(before: str, after: str) -> None:
 
     remaining = iter(after.splitlines())
     kept = all(any(line == other for other in remaining) for line in before.splitlines())
-    old, new = parse_yaml(before, "before").value, parse_yaml(after, "after").value
+    old, new = parse_yaml(before, "before").mapping, parse_yaml(after, "after").mapping
     for path in leaves(old):
-        a, b = old, new
+        a: Json = old
+        b: Json = new
         for part in path:
-            a, b = a[part], b.get(part) if isinstance(b, dict) else None
+            if isinstance(a, dict):
+                a, b = a[str(part)], as_object(b).get(str(part))
+            elif isinstance(a, list):
+                a, b = a[int(part)], None
         kept = kept and a == b
     if not kept:
         raise Bug("the file would not have kept what was written in it; nothing was changed")

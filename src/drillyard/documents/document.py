@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.documents.scalars import hidden_character
 from drillyard.errors import ConfigError
 
@@ -29,9 +29,14 @@ class Mark:
 class Document:
     """A file as values and places."""
 
-    value: Any
+    value: Json
     marks: dict[KeyPath, Mark] = field(default_factory=dict)
     file: str = ""
+
+    @property
+    def mapping(self) -> JsonObject:
+        """The value of a file that is known to be a mapping; empty for an empty file."""
+        return as_object(self.value)
 
     def line(self, path: KeyPath) -> int | None:
         """Line of a value, or of the nearest thing around it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from drillyard.documents.document import MAX_DEPTH, Document, KeyPath, Mark, refuse_hidden
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.yaml_safe import Builder, events
 from drillyard.errors import ConfigError
 
@@ -66,9 +66,9 @@ def _json_marks(bare: str, shown: str) -> dict[KeyPath, Mark]:
     return {p: Mark(m.line, m.column) for p, m in builder.marks.items()}
 
 
-def _json_value(text: str, bare: str, shown: str) -> Any:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+def _json_value(text: str, bare: str, shown: str) -> Json:
+    def no_duplicates(pairs: list[tuple[str, Json]]) -> JsonObject:
+        found: JsonObject = {}
         for key, value in pairs:
             if key in found:
                 raise ConfigError(
@@ -77,8 +77,10 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
             found[key] = value
         return found
 
+    value: Json
     try:
-        return json.loads(bare, object_pairs_hook=no_duplicates)
+        value = json.loads(bare, object_pairs_hook=no_duplicates)
+        return value
     except RecursionError:
         raise ConfigError("nested too deeply", file=shown, hint="flatten it") from None
     except ValueError as error:
@@ -94,7 +96,8 @@ def _json_value(text: str, bare: str, shown: str) -> Any:
     import json5
 
     try:
-        return json5.loads(text, object_pairs_hook=no_duplicates)
+        value = json5.loads(text, object_pairs_hook=no_duplicates)
+        return value
     except (ValueError, RecursionError) as error:
         found = re.match(r"<string>:(\d+) (.*)", str(error), re.DOTALL)
         raise ConfigError(

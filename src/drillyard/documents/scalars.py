@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 
 _INT = re.compile(r"[-+]?[0-9](?:_?[0-9])*\Z")
@@ -39,7 +39,7 @@ class Trap:
     hint: str
 
 
-def resolve(word: str) -> Any:
+def resolve(word: str) -> Json:
     """The value of an unquoted word.
 
     Args:
@@ -120,7 +120,7 @@ def hidden_character(text: str) -> tuple[int, str] | None:
     return (found.start(), f"U+{ord(found[0]):04X}") if found else None
 
 
-def typed(text: str) -> Any:
+def typed(text: str) -> Json:
     """A value from the command line or the environment, with the type that it has in a file.
 
     ``[1, 2]``, ``{a: 1}`` and quoted text are read as YAML. A scalar that readers interpret
@@ -136,14 +136,14 @@ def typed(text: str) -> Any:
     return resolve(stripped) if stripped else text
 
 
-def must_be_clean(value: Any, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
+def must_be_clean(value: Json, path: tuple[str | int, ...] = ()) -> list[ConfigError]:
     """Numbers that are not finite and invisible characters, anywhere in a tree.
 
     Returns:
         One error for each, without file and line.
     """
     found: list[ConfigError] = []
-    stack: list[tuple[Any, tuple[str | int, ...]]] = [(value, path)]
+    stack: list[tuple[Json, tuple[str | int, ...]]] = [(value, path)]
     while stack:
         item, here = stack.pop()
         if isinstance(item, float) and not math.isfinite(item):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from drillyard.documents.document import (
     MAX_DEPTH,
@@ -19,6 +19,7 @@ from drillyard.documents.document import (
     Mark,
     refuse_hidden,
 )
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.documents.scalars import dotted, resolve, trap
 from drillyard.errors import ConfigError, ConfigErrors
 
@@ -46,7 +47,27 @@ def _one_or_all(problems: list[ConfigError]) -> ConfigError | ConfigErrors:
     return problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
 
-def events(text: str, shown: str) -> Iterator[Any]:
+class Place(Protocol):
+    """A place in a text, as the parser counts: from 0."""
+
+    line: int
+    column: int
+
+
+class Event(Protocol):
+    """An event of the parser: what is used of ``ruamel.yaml.events``.
+
+    Events other than those of nodes lack all attributes but ``start_mark``.
+    """
+
+    start_mark: Place
+    anchor: str | None
+    tag: str | None
+    value: str
+    style: str | None
+
+
+def events(text: str, shown: str) -> Iterator[Event]:
     """The parser's events: tokens with places, nothing built.
 
     Raises:
@@ -90,7 +111,7 @@ def events(text: str, shown: str) -> Iterator[Any]:
 
 @dataclass
 class _Anchor:
-    value: Any
+    value: Json
     nodes: int
     marks: dict[KeyPath, Mark]
 
@@ -99,7 +120,7 @@ class _Anchor:
 class _Frame:
     """A mapping or sequence that is being read."""
 
-    value: dict[str, Any] | list[Any]
+    value: JsonObject | list[Json]
     path: KeyPath
     anchor: str | None
     first: int
@@ -119,7 +140,7 @@ class Builder:
 
     def __init__(self, shown: str) -> None:
         self.shown = shown
-        self.value: Any = None
+        self.value: Json = None
         self.marks: dict[KeyPath, Mark] = {}
         self.problems: list[ConfigError] = []
         self._frames: list[_Frame] = []
@@ -127,7 +148,7 @@ class Builder:
         self._nodes = 0
         self._documents = 0
 
-    def build(self, events: Iterator[Any]) -> None:
+    def build(self, events: Iterator[Event]) -> None:
         """Read every event; afterwards ``value``, ``marks`` and ``problems`` are complete.
 
         Raises:
@@ -154,7 +175,7 @@ class Builder:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _scalar(self, event: Any) -> None:
+    def _scalar(self, event: Event) -> None:
         plain = event.style is None
         raw = str(event.value)
         self._count(1, event)
@@ -162,7 +183,7 @@ class Builder:
             self._key(raw, plain, event)
             return
         key = str(self._frames[-1].key or "") if self._frames else ""
-        value: Any = raw
+        value: Json = raw
         if plain:
             found = trap(raw, key)
             if found:
@@ -174,8 +195,8 @@ class Builder:
         if event.anchor:
             self._anchors[event.anchor] = _Anchor(value, 1, {})
 
-    def _alias(self, event: Any) -> None:
-        anchor = self._anchors.get(event.anchor)
+    def _alias(self, event: Event) -> None:
+        anchor = self._anchors.get(event.anchor or "")
         if anchor is None:
             raise self._error(
                 f"*{event.anchor} refers to no anchor before it, or to itself",
@@ -193,7 +214,7 @@ class Builder:
         else:
             self._merge(anchor, event)
 
-    def _open(self, event: Any, value: dict[str, Any] | list[Any]) -> None:
+    def _open(self, event: Event, value: JsonObject | list[Json]) -> None:
         self._count(1, event)
         if self._at_key():
             raise self._error("a mapping or list as a key", event, hint="a key is a word")
@@ -208,11 +229,11 @@ class Builder:
             self.marks[path] = self._mark(event, None)
         self._frames.append(_Frame(value, path, event.anchor, self._nodes - 1))
 
-    def _close(self, event: Any) -> None:
+    def _close(self, event: Event) -> None:
         frame = self._frames.pop()
         if isinstance(frame.value, dict):
             for anchor in frame.merged:
-                for key, value in anchor.value.items():
+                for key, value in as_object(anchor.value).items():
                     if key not in frame.value:
                         frame.value[key] = copy.deepcopy(value)
                         for below, mark in anchor.marks.items():
@@ -233,7 +254,7 @@ class Builder:
 
     # -- helpers ------------------------------------------------------------------------------
 
-    def _key(self, raw: str, plain: bool, event: Any) -> None:
+    def _key(self, raw: str, plain: bool, event: Event) -> None:
         frame = self._frames[-1]
         if plain and raw == "<<":
             frame.waits_for_key, frame.merge = False, True
@@ -262,7 +283,7 @@ class Builder:
             self.marks[path] = self._mark(event, None)
         frame.key, frame.waits_for_key = raw, False
 
-    def _put(self, value: Any, mark: Mark | None) -> None:
+    def _put(self, value: Json, mark: Mark | None) -> None:
         if not self._frames:
             self.value = value
             if mark:
@@ -289,7 +310,7 @@ class Builder:
             self.marks[path] = Mark(at.line, at.column, mark.raw)
         frame.key, frame.waits_for_key = None, True
 
-    def _merge(self, anchor: _Anchor, event: Any) -> None:
+    def _merge(self, anchor: _Anchor, event: Event) -> None:
         frame = self._frames[-1]
         parts = anchor.value if isinstance(anchor.value, list) else [anchor.value]
         if not all(isinstance(p, dict) for p in parts):
@@ -319,10 +340,10 @@ class Builder:
     def _here(self) -> str | None:
         return dotted(self._path()) or None
 
-    def _mark(self, event: Any, raw: str | None) -> Mark:
+    def _mark(self, event: Event, raw: str | None) -> Mark:
         return Mark(event.start_mark.line + 1, event.start_mark.column + 1, raw)
 
-    def _count(self, nodes: int, event: Any) -> None:
+    def _count(self, nodes: int, event: Event) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             raise self._error(
@@ -332,7 +353,7 @@ class Builder:
                 hint="write aliases of aliases out, or less",
             )
 
-    def _tag(self, event: Any) -> None:
+    def _tag(self, event: Event) -> None:
         if event.tag is not None:
             raise self._error(
                 f"tag {event.tag} is not allowed",
@@ -342,7 +363,21 @@ class Builder:
                 hint="delete the tag; quote what is text",
             )
 
-    def _error(self, message: str, event: Any, **more: Any) -> ConfigError:
+    def _error(
+        self,
+        message: str,
+        event: Event,
+        *,
+        field: str | None = None,
+        allowed: str | None = None,
+        hint: str | None = None,
+    ) -> ConfigError:
         mark = event.start_mark
-        where = "" if more.get("field") else f"column {mark.column + 1}: "
-        return ConfigError(where + message, file=self.shown, line=mark.line + 1, **more)
+        return ConfigError(
+            message if field else f"column {mark.column + 1}: {message}",
+            file=self.shown,
+            line=mark.line + 1,
+            field=field,
+            allowed=allowed,
+            hint=hint,
+        )

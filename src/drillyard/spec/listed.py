@@ -80,7 +80,7 @@ def lay(layer: Document, merged: Merged) -> None:
         merged: The file; changed.
     """
     for part, choice in _CHOICES.items():
-        own = layer.value.get(part)
+        own = layer.mapping.get(part)
         before = merged.get(part, choice)
         if isinstance(own, dict) and own.get(choice, before) != before:
             merged.tree.pop(part, None)

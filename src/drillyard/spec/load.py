@@ -258,7 +258,7 @@ def _globals(text: str) -> Document:
 def _experiment_part(document: Document) -> Document:
     """Keys of the experiment file in globals; the others are parameters."""
     known = fields()
-    value = {k: v for k, v in document.value.items() if k in known}
+    value = {k: v for k, v in document.mapping.items() if k in known}
     return Document(value, document.marks, document.file)
 
 

@@ -99,7 +99,7 @@ def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: 
     found: dict[str, Origin] = {}
     known = fields()
     for document in globals_:
-        for key, value in document.value.items():
+        for key, value in document.mapping.items():
             if key not in known:
                 found[key] = (value, Place(document.file, document.line((key,))))
     line = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drillyard.documents.document import Document, KeyPath, Mark
+from drillyard.documents.json_types import JsonObject
 from drillyard.documents.scalars import dotted, typed
 from drillyard.errors import ConfigError
 
@@ -53,7 +54,7 @@ class Merged:
 
     def lay(self, document: Document) -> None:
         """Lay a layer over what is there; its values win."""
-        self._lay(self.tree, document.value, (), document)
+        self._lay(self.tree, document.mapping, (), document)
 
     def _lay(
         self, into: dict[str, Any], over: dict[str, Any], path: KeyPath, document: Document
@@ -157,7 +158,7 @@ def tunable_line(assignments: Sequence[str]) -> Document:
         if given.raw != word:
             raise _twice("--tunable", name, str(given.raw), word)
         values[name] = typed(word)
-    tree = {"parameters": {"tunable_values": values}} if values else {}
+    tree: JsonObject = {"parameters": {"tunable_values": values}} if values else {}
     return Document(tree, marks, "--tunable")
 
 

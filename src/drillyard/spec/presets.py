@@ -12,6 +12,7 @@ from typing import Any
 
 from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
+from drillyard.documents.json_types import as_list, as_object
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 
@@ -21,13 +22,15 @@ _FILE = Path(__file__).with_name("presets.yaml")
 @cache
 def table() -> tuple[dict[str, Any], ...]:
     """Every preset: ``name``, ``when`` (algorithm, simulator), ``values``, ``measured``."""
-    return tuple(read_document(_FILE, _FILE.name).value["presets"])
+    presets = as_list(read_document(_FILE, _FILE.name).mapping["presets"])
+    return tuple(as_object(preset) for preset in presets)
 
 
 @cache
 def studies() -> tuple[dict[str, Any], ...]:
     """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
-    return tuple(read_document(_FILE, _FILE.name).value["studies"])
+    studies = as_list(read_document(_FILE, _FILE.name).mapping["studies"])
+    return tuple(as_object(study) for study in studies)
 
 
 def find(preset: str | None, algorithm: object, simulator: object) -> Document | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 _LIBRARIES = (
     "drillyard",
@@ -51,13 +51,30 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
     return commit, None if changes is None else bool(changes)
 
 
-def platform_info() -> dict[str, Any]:
+class Platform(TypedDict):
     """The content of ``platform.json``.
 
-    Returns:
-        ``os``, ``machine``, ``cpu`` (brand), ``cores`` (usable, logical), ``memory_bytes``,
-        ``gpus`` (names, as the driver lists them), ``versions``.
+    Attributes:
+        os: Name and version of the operating system.
+        machine: Architecture of the processor.
+        cpu: Brand of the processor.
+        cores: Number of usable logical cores.
+        memory_bytes: Memory of the machine.
+        gpus: Names of the GPUs, as the driver lists them.
+        versions: Package -> installed version.
     """
+
+    os: str
+    machine: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: list[str]
+    versions: dict[str, str]
+
+
+def platform_info() -> Platform:
+    """Describes the platform of this process."""
     import psutil
 
     return {

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import time
-from typing import Any
 
 MASK = "***"
 _MIN_LENGTH = 6
@@ -122,7 +121,7 @@ def _mask_assignment(found: re.Match[str]) -> str:
     return f"{found['key']}{quote}{MASK}{quote}"
 
 
-def redact_tree(value: Any, key: str = "") -> Any:
+def redact_tree(value: object, key: str = "") -> object:
     """A JSON tree with secrets masked, by the name of the key and by the form of the value."""
     if isinstance(value, dict):
         return {k: redact_tree(v, str(k)) for k, v in value.items()}

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from multiprocessing import current_process
 from pathlib import Path
-from typing import Any
 
 from drillyard.errors import InfrastructureError
 from drillyard.system.machine_identity import system_token
@@ -147,7 +146,7 @@ def temporary_below(folder: Path) -> Iterator[None]:
         tempfile.tempdir = None  # so that it is looked up again
         # multiprocessing would delete its own folder when the interpreter ends, and report that it
         # is missing.
-        settings: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+        settings: dict[str, str | None] = current_process()._config  # type: ignore[attr-defined]
         sockets = settings.get("tempdir")
         settings["tempdir"] = tempfile.mkdtemp(prefix="pymp-")
         try:

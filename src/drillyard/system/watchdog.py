@@ -16,8 +16,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Generic, TypeVar
 
 from drillyard.errors import DrillyardError
 
@@ -161,7 +163,7 @@ def _in_child(work: Callable[[], T], limit_s: float | None, first: str) -> T:
         ours.close()
 
 
-def _child(work: Callable[[], Any], answer: Connection, theirs: Connection) -> None:
+def _child(work: Callable[[], object], answer: Connection, theirs: Connection) -> None:
     theirs.close()
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # so that everything that it starts is ended with it
@@ -189,7 +191,7 @@ def _portable(error: BaseException) -> BaseException:
         return RuntimeError(f"{type(error).__name__}; its message is in the traceback")
 
 
-def _end(child: Any) -> None:
+def _end(child: BaseProcess) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if child.pid and os.getpgid(child.pid) == child.pid:
             os.killpg(child.pid, signal.SIGKILL)
@@ -197,31 +199,48 @@ def _end(child: Any) -> None:
     child.join()
 
 
+@dataclass
+class _State(Generic[T]):
+    """What a watched thread has reported.
+
+    Attributes:
+        doing: The last reported action.
+        count: Number of reports.
+        result: Empty, or the result as its only item.
+        error: The exception of the work.
+    """
+
+    doing: str
+    count: int = 0
+    result: list[T] = field(default_factory=list)
+    error: BaseException | None = None
+
+
 def _in_thread(work: Callable[[], T], limit_s: float | None, first: str) -> T:
     heard = threading.Condition()
-    state: dict[str, Any] = {"doing": first, "count": 0}
+    state: _State[T] = _State(first)
 
     def listen(doing: str) -> None:
         with heard:
-            state["doing"] = doing
-            state["count"] += 1
+            state.doing = doing
+            state.count += 1
             heard.notify()
 
     def body() -> None:
         with heard_by(listen):
             try:
-                state["result"] = work()
+                state.result.append(work())
             except BaseException as error:
-                state["error"] = error
+                state.error = error
         listen(first)
 
     thread = threading.Thread(target=body, name="check", daemon=True)
     with heard:
         thread.start()
-        while "result" not in state and "error" not in state:
-            seen = state["count"]
-            if not heard.wait(limit_s) and state["count"] == seen:
-                raise Silence(state["doing"], limit_s or 0.0)
-    if "error" in state:
-        raise state["error"]
-    return state["result"]  # type: ignore[no-any-return]
+        while not state.result and state.error is None:
+            count = state.count
+            if not heard.wait(limit_s) and state.count == count:
+                raise Silence(state.doing, limit_s or 0.0)
+    if state.error is not None:
+        raise state.error
+    return state.result[0]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
@@ -23,7 +23,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Ending, Phase, RunRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.registry import load
-from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal
+from drillyard.runs.phases import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound
 from drillyard.system import step_marker
@@ -194,9 +194,9 @@ def _run_phase(context: RunContext) -> PhaseOutcome:
         from drillyard.results.store_phase import store_phase  # only store tickets need it
 
         return store_phase(context)
-    workload = load("workloads", context.spec.workload)()
+    workload: Workload = load("workloads", context.spec.workload)()
     phase = workload.train if context.phase is Phase.TRAIN else workload.evaluate
-    return cast(PhaseOutcome, phase(context))
+    return phase(context)
 
 
 def _report(mailbox: Mailbox, ending: Ending | None) -> bool:

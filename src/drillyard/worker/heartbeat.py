@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
 
 from drillyard.backend import Order
 from drillyard.errors import InfrastructureError
@@ -73,7 +72,7 @@ class Heartbeat:
     def tell(self, state: str, message: str = "") -> None:
         """Change the state, and write it now."""
         with self._lock:
-            update: dict[str, Any] = {"state": state, "message": redact(message)}
+            update: dict[str, str | float] = {"state": state, "message": redact(message)}
             if state == "ready":
                 update["ready_at"] = self._clock.now()
             self._record = self._record.model_copy(update=update)

@@ -116,7 +116,7 @@ def test_two_packages_with_one_name_are_told(monkeypatch):
         with pytest.raises(PluginError, match=r"pack-a \(a:X\) and pack-b \(b:X\)"):
             registry.load("learners", "twin")
         assert registry.load("learners", "ppo").__name__ == "OrderedDict"
-        assert "not heard" in registry.conflict("learners", "ppo", "pack-c")
+        assert "ignored" in registry.conflict("learners", "ppo", "pack-c")
         assert registry.conflict("learners", "ppo", "drillyard") is None
         assert len(registry.describe("learners")) == 4
     finally:

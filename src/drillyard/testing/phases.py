@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, sha256_hex, ticket_id
 from drillyard.mailbox.records import STREAMS, Accepted, Claim, Phase, RunRecord
@@ -49,7 +49,7 @@ class OneRun:
         folder: Path,
         spec: ExperimentSpec,
         workload: Workload,
-        parameters: dict[str, Any] | None = None,
+        parameters: JsonObject | None = None,
     ) -> None:
         self.folder, self.spec, self.workload = folder, spec, workload
         self.run = run_id(1, spec.seeds[0])

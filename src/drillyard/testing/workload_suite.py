@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from drillyard.documents.json_types import Json, JsonObject, as_list
 from drillyard.errors import Stopped
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import Phase
@@ -31,14 +32,14 @@ from drillyard.testing.phases import CountedStop, OneRun
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
-def numbers(value: Any) -> list[float]:
+def numbers(value: Json) -> list[float]:
     """Every number in a JSON tree."""
     if isinstance(value, bool):
         return []
     if isinstance(value, int | float):
         return [float(value)]
-    inside = value.values() if isinstance(value, dict) else value
-    return [n for v in inside for n in numbers(v)] if isinstance(value, dict | list) else []
+    inside = [*value.values()] if isinstance(value, dict) else as_list(value)
+    return [n for v in inside for n in numbers(v)]
 
 
 class WorkloadSuite:
@@ -107,7 +108,7 @@ class WorkloadSuite:
             seen.append(self.comparable(run.phase(Phase.EVALUATE).summary))
         assert seen[0] == seen[1]
 
-    def comparable(self, summary: dict[str, Any]) -> Any:
+    def comparable(self, summary: JsonObject) -> Json:
         """What of an evaluation must be equal under the same seed; wall-clock times are not."""
         return {k: v for k, v in summary.items() if not k.endswith("_s")}
 

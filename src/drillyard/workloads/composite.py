@@ -13,13 +13,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import Json, JsonObject, as_number, as_object
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -32,6 +32,7 @@ from drillyard.workloads.measured import save_metrics
 from drillyard.workloads.script import prepare
 from drillyard.workloads.staged import Staged, in_stages
 
+T = TypeVar("T")
 PARTLY = ("script", "mock", "composite")
 """Workloads of which a composite may have any number."""
 
@@ -87,7 +88,7 @@ class CompositeWorkload:
             modules += _workload(child).preload(as_experiment(spec, child))
         return list(dict.fromkeys(modules))
 
-    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
         """See ``Workload.freeze``: those of the children, by name."""
         chosen = {
             child.name: _workload(child).freeze(as_experiment(spec, child), seed)
@@ -123,9 +124,9 @@ class CompositeWorkload:
             RunFailed: A child failed, or two have the same metric; the ones after it are not run.
         """
         began = time.monotonic()
-        metrics, texts = _Merged(), _Merged()
+        metrics, texts = _Merged[float](), _Merged[str]()
         files: dict[str, FileEntry] = {}
-        summary: dict[str, Any] = {}
+        summary: JsonObject = {}
         times: dict[str, float] = {}
         for number, part in enumerate(self._parts):
             context.stop.check()
@@ -138,13 +139,13 @@ class CompositeWorkload:
             files |= outcome.files.files
             if part.child.workload not in PARTLY:
                 summary |= outcome.summary
-            metrics.add(part, outcome.summary.get("metrics"))
-            texts.add(part, outcome.summary.get("texts"))
+            metrics.add(part, _numbers(outcome.summary.get("metrics")))
+            texts.add(part, _texts(outcome.summary.get("texts")))
         summary.setdefault("parameters", dict(context.run.parameters))
         summary |= {
             "wall_s": time.monotonic() - began,
-            "children_s": times,
-            "metrics": metrics.values,
+            "children_s": {**times},
+            "metrics": {**metrics.values},
         }
         if context.child:
             files |= save_metrics(context, metrics.values, texts.values)
@@ -172,9 +173,9 @@ class CompositeWorkload:
 
     def evaluate(self, context: RunContext) -> PhaseOutcome:
         """Evaluate the children and merge what they measured."""
-        metrics, texts = _Merged(), _Merged()
+        metrics, texts = _Merged[float](), _Merged[str]()
         files: dict[str, FileEntry] = {}
-        summary: dict[str, Any] = {}
+        summary: JsonObject = {}
         for part in _parts(context):
             context.stop.check()
             with _named(part):
@@ -186,10 +187,10 @@ class CompositeWorkload:
             elif "policies" in found:
                 summary |= {k: found[k] for k in ("policies", "policy_used") if k in found}
             own = found.get("metrics")
-            metrics.add(part, _of_policy(found) if own is None else own)
-            texts.add(part, found.get("texts"))
+            metrics.add(part, _of_policy(found) if own is None else _numbers(own))
+            texts.add(part, _texts(found.get("texts")))
         files |= save_metrics(context, metrics.values, texts.values)
-        summary |= {"metrics": metrics.values, "texts": texts.values}
+        summary |= {"metrics": {**metrics.values}, "texts": {**texts.values}}
         return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
     @staticmethod
@@ -204,20 +205,20 @@ class CompositeWorkload:
             os.chdir(before)
 
 
-class _Merged:
+class _Merged(Generic[T]):
     """Values by name, and the child that gave each."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, T] = {}
         self._of: dict[str, str] = {}
 
-    def add(self, part: Part, found: Any) -> None:
+    def add(self, part: Part, values: Mapping[str, T]) -> None:
         """Add the values of a child.
 
         Raises:
             RunFailed: Another child has a value of that name.
         """
-        for name, value in (found or {}).items():
+        for name, value in values.items():
             full = f"{part.child.put_before}{name}"
             if full in self.values:
                 raise _clash(full, self._of[full], part.child.name)
@@ -266,11 +267,21 @@ def _workload(child: ChildSpec) -> Workload:
     return workload
 
 
-def _of_policy(summary: dict[str, Any]) -> dict[str, float]:
+def _of_policy(summary: JsonObject) -> dict[str, float]:
     """The metrics of a trained policy: its mean return, and its measures."""
-    agent = (summary.get("policies") or {}).get("agent") or {}
-    found = {"return": agent["mean_return"]} if "mean_return" in agent else {}
-    return {**found, **(agent.get("metrics") or {})}
+    agent = as_object(as_object(summary.get("policies")).get("agent"))
+    mean_return = as_number(agent.get("mean_return"))
+    found = {} if mean_return is None else {"return": mean_return}
+    return {**found, **_numbers(agent.get("metrics"))}
+
+
+def _numbers(values: Json) -> dict[str, float]:
+    numbers = {name: as_number(value) for name, value in as_object(values).items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _texts(values: Json) -> dict[str, str]:
+    return {name: text for name, text in as_object(values).items() if isinstance(text, str)}
 
 
 def _clash(name: str, one: str, other: str) -> RunFailed:

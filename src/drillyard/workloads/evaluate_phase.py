@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from drillyard.agents.base import LoadedPolicy, load_policy
 from drillyard.agents.trained import policy_files
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.evaluation.assessment import Assessed, assessed
 from drillyard.evaluation.assessment import summary as assessment_of
 from drillyard.evaluation.episodes import (
@@ -75,15 +76,16 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         logs = step_logs(p.logs, spec.simulator.id, context.claim.claimed_at)
         texts |= {f"steps/{_file_name(name)}/{file}": text for file, text in logs}
     lesson = lesson_of(spec)
-    summary: dict[str, Any] = {
+    summary: JsonObject = {
         "policies": {name: summarise(p.episodes, lesson) for name, p in played.items()},
         "policy_used": which,
     }
     if spec.evaluate.conditions:
-        summary["assessment"] = {}
+        assessment: JsonObject = {}
+        summary["assessment"] = assessment
         for name in names:
             found = _assess(context, name, policy, planned)
-            summary["assessment"][name] = assessment_of(found)
+            assessment[name] = assessment_of(found)
             place = f"assessment/{_file_name(name)}"
             texts[f"{place}.csv"] = csv_text([one.row for one in found])
             texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])
@@ -100,7 +102,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         files |= bundle
         problems += [problem] if problem is not None else []
     if problems:
-        summary["problems"] = problems
+        summary["problems"] = [*problems]
     return PhaseOutcome(files=Manifest(files=files), summary=summary)
 
 
@@ -192,7 +194,9 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
         "evaluation/episodes.json": json.dumps(episodes, indent=1, allow_nan=False),
         "evaluation/episodes.csv": _episodes_csv(episodes),
     }
-    meta: dict[str, Any] = {}
+    meta: JsonObject = {}
+    shown: JsonObject = {}
+    compared: JsonObject = {}
     for name, p in played.items():
         file_name = _file_name(name)
         files[f"trajectories/{file_name}.csv"] = csv_text(p.trajectory)
@@ -201,10 +205,9 @@ def result_files(spec: ExperimentSpec, played: dict[str, Played]) -> dict[str, s
         columns = {column for row in p.trajectory for column in row}
         units = {**p.metadata.get("units", {}), **spec.report.units}
         references = dict(p.metadata.get("reference", {}))
-        meta.setdefault("units", {}).update({c: u for c, u in units.items() if c in columns})
-        meta.setdefault("reference", {}).update(
-            {s: r for s, r in references.items() if s in columns and r in columns}
-        )
+        shown |= {c: u for c, u in units.items() if c in columns}
+        compared |= {s: r for s, r in references.items() if s in columns and r in columns}
+        meta |= {"units": shown, "reference": compared}
     files["trajectories/meta.json"] = json.dumps(meta, indent=1, allow_nan=False)
     return files
 
@@ -213,13 +216,13 @@ def _file_name(policy: str) -> str:
     return policy.replace(":", ".")
 
 
-def _episodes_csv(episodes: Sequence[dict[str, Any]]) -> str:
+def _episodes_csv(episodes: Sequence[JsonObject]) -> str:
     plain = ("policy", "episode", "seed", "return", "length", "terminated", "truncated")
     rows = [
         {
             **{key: episode[key] for key in plain},
-            **{f"option_{key}": value for key, value in episode["options"].items()},
-            **episode["metrics"],
+            **{f"option_{key}": value for key, value in as_object(episode["options"]).items()},
+            **as_object(episode["metrics"]),
         }
         for episode in episodes
     ]

@@ -13,8 +13,8 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject
 from drillyard.mailbox.records import AttemptStart, FileEntry, Manifest, Phase
 from drillyard.metrics.streams import StreamWriter
@@ -78,12 +78,12 @@ def evaluate_metrics(context: RunContext) -> PhaseOutcome:
         CorruptObject: Its files are missing or changed.
     """
     found = read_metrics(context)
-    for name, value in found["metrics"].items():
+    for name, value in as_object(found["metrics"]).items():
         context.log.info("%s = %.6g", name, value)
     return PhaseOutcome(files=Manifest(), summary=found)
 
 
-def read_metrics(context: RunContext) -> dict[str, Any]:
+def read_metrics(context: RunContext) -> JsonObject:
     """``results.json`` of the accepted training: ``metrics`` and ``texts``.
 
     Raises:

@@ -7,8 +7,9 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 
 Values = dict[str, float | str]
@@ -132,7 +133,7 @@ def _json(path: Path, text: str) -> Values:
     return found
 
 
-def _flatten(tree: dict[str, Any], above: str, into: Values) -> None:
+def _flatten(tree: JsonObject, above: str, into: Values) -> None:
     for key, value in tree.items():
         name = f"{above}{key}"
         if isinstance(value, dict):

@@ -12,9 +12,8 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from drillyard.documents.json_types import as_number
+from drillyard.documents.json_types import Json, JsonObject, as_number
 from drillyard.errors import CorruptObject, Stopped
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.mailbox import run_id
@@ -58,7 +57,7 @@ class MockWorkload:
         del spec
         return [__name__]
 
-    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
         """See ``Workload.freeze``: nothing is chosen."""
         del spec, seed
         return {}
@@ -104,7 +103,7 @@ class MockWorkload:
 
 
 def score(
-    spec: ExperimentSpec, mock: MockSpec, parameters: Mapping[str, Any], seed: int, trial: int = 1
+    spec: ExperimentSpec, mock: MockSpec, parameters: Mapping[str, Json], seed: int, trial: int = 1
 ) -> float:
     """The score of one run.
 

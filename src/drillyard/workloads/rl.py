@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.plan import freeze, total_steps
@@ -119,7 +120,7 @@ class RlWorkload:
         learner = load("learners", spec.learner.algorithm)()
         return learner.spread(spec) if isinstance(learner, SpreadsRuns) else 1
 
-    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
         """See ``Workload.freeze``."""
         return freeze(spec, seed)
 

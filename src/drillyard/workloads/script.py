@@ -12,8 +12,8 @@ import shutil
 import time
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, RunFailed
 from drillyard.findings import Finding, Severity
 from drillyard.mailbox.records import FileEntry, Manifest
@@ -79,7 +79,7 @@ class ScriptWorkload:
         del spec
         return [__name__]
 
-    def freeze(self, spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+    def freeze(self, spec: ExperimentSpec, seed: int) -> JsonObject:
         """See ``Workload.freeze``: nothing is chosen."""
         del spec, seed
         return {}
@@ -153,9 +153,9 @@ class ScriptWorkload:
             finished(context, streams)
         found, texts = _results(script, folder, stage.output)
         files = save_metrics(context, found, texts) | self._kept(context, script, folder)
-        summary: dict[str, Any] = {
+        summary: JsonObject = {
             "wall_s": time.monotonic() - began,
-            "metrics": found,
+            "metrics": {**found},
             "parameters": dict(context.run.parameters),
         }
         return PhaseOutcome(files=Manifest(files=files), summary=summary)

@@ -8,8 +8,8 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.work import EnvironmentSpec
@@ -82,7 +82,7 @@ def names(spec: EnvironmentSpec, known: Iterable[str]) -> dict[str, str]:
 
 
 def environment(
-    spec: EnvironmentSpec, parameters: Mapping[str, Any], facts: Mapping[str, str]
+    spec: EnvironmentSpec, parameters: Mapping[str, Json], facts: Mapping[str, str]
 ) -> dict[str, str]:
     """All variables of a script's processes.
 
@@ -101,14 +101,14 @@ def environment(
     return found
 
 
-def as_text(value: Any) -> str:
+def as_text(value: Json) -> str:
     """A value as a variable has it: ``true``, ``3.0``, a text as it is, other things as JSON."""
     if isinstance(value, str):
         return value.replace("\0", "")
     return "" if value is None else json.dumps(value)
 
 
-def write_file(path: Path, parameters: Mapping[str, Any]) -> None:
+def write_file(path: Path, parameters: Mapping[str, Json]) -> None:
     """All parameters as a JSON object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(parameters), indent=1, sort_keys=True, ensure_ascii=False))

@@ -262,7 +262,7 @@ def test_a_throw_away_package_with_a_broken_part(tmp_path):
     assert problems["odd-world"] is None
     assert "four is needed" in problems["broken"] and "Traceback" in problems["broken"]
     assert "broken.py" in problems["broken"]
-    assert "drillyard itself has a learner 'ppo'" in problems["ppo"]
+    assert "'ppo' is a built-in learner" in problems["ppo"]
 
     def check(simulator, code):
         (tmp_path / "e.yaml").write_text(

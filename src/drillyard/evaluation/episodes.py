@@ -14,6 +14,7 @@ import numpy as np
 
 from drillyard.agents.baselines import Baseline, make_baseline
 from drillyard.errors import RunFailed
+from drillyard.metrics.step_csv import Log
 from drillyard.simulators.make import make_env, make_vec, raw_world
 from drillyard.simulators.vec_state import load_normalisation
 from drillyard.simulators.wrappers import Env, Scripted
@@ -83,7 +84,7 @@ class Played:
     metadata: dict[str, Any]
     """The simulator's class metadata (units, reference)."""
 
-    logs: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    logs: list[tuple[int, Log]] = field(default_factory=list)
     """(copy, steps) of each episode as ``CsvLogger`` has them, where there is one."""
 
     @property
@@ -226,7 +227,7 @@ def run_episodes(
         # The normalisation has a `metadata` of its own; the copies know the simulator's.
         metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
         found: dict[int, Episode] = {}
-        logs: dict[int, dict[str, Any]] = {}
+        logs: dict[int, Log] = {}
         kept = range(len(planned) if trajectory == "all" else int(trajectory))
         rows: dict[int, list[dict[str, float]]] = {index: [] for index in kept}
         upcoming = list(range(n))

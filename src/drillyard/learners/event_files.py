@@ -20,7 +20,7 @@ from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.records import FileEntry, Phase
-from drillyard.metrics.streams import read_stream
+from drillyard.metrics.streams import Line, read_stream
 from drillyard.system.clock import SYSTEM, Clock
 
 STREAMS = ("train", "evaluation", "timing")
@@ -55,7 +55,7 @@ class EventFiles:
         self._history = dict(offsets or {})
         self._clock = clock
         self._folder = f"{mailbox.attempt_path(run, Phase.TRAIN, attempt)}/tensorboard"
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[Line] = []
         self._began = self._written = clock.monotonic()
         self._lock = threading.Lock()
         self.files: dict[str, FileEntry] = {}
@@ -99,7 +99,7 @@ class EventFiles:
             return
         self._pending, self._history = [], {}
 
-    def _past(self) -> list[dict[str, Any]]:
+    def _past(self) -> list[Line]:
         return [
             line
             for stream in STREAMS

@@ -6,8 +6,8 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.metrics.streams import Line
 
 
@@ -93,7 +93,7 @@ def _lesson_keys(lines: Iterable[Line]) -> list[str]:
     return sorted({key for line in lines for key in line.get("lesson") or ()})
 
 
-def _drawn(line: Line, keys: Sequence[str]) -> list[Any]:
+def _drawn(line: Line, keys: Sequence[str]) -> list[Json]:
     lesson = line.get("lesson") or {}
     return [lesson.get(key) for key in keys]
 
@@ -110,7 +110,7 @@ def _names(lines: Iterable[Line]) -> list[str]:
 
 
 def _write(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], first: str = ""
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Json]], first: str = ""
 ) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(first)
@@ -119,6 +119,6 @@ def _write(
         writer.writerows([_cell(value) for value in row] for row in rows)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Json) -> Json:
     """A nested value as JSON; a missing one as an empty cell."""
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value

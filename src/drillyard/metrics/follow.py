@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from drillyard.documents.json_types import JsonObject
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
@@ -28,7 +30,7 @@ class Point:
     stream: str
     """``train`` or ``evaluation``; a workload may have others."""
     step: int
-    metrics: dict[str, Any]
+    metrics: JsonObject
     time: float
     """Seconds since the epoch, UTC."""
 

@@ -17,12 +17,61 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import NotRequired, TypedDict
 
-Log = Mapping[str, Any]
-"""As ``CsvLogger`` puts it into ``info["log"]``."""
+from drillyard.documents.json_types import Json, JsonObject
+
+Units = Sequence[Sequence[float] | None]
+"""(factor, shift) of each value, None for a value in the simulator's own unit."""
+
+
+class Row(TypedDict):
+    """One step of an episode; the first row is the reset, and has no action.
+
+    Attributes:
+        observation: What the agent observes.
+        state_: The simulator's state, by name.
+        reward_: The terms of the reward, by name.
+        calendar: Month, day and hour, if the simulator has a calendar.
+        action: What the agent did.
+        reward: The reward.
+        ends: Whether the episode was terminated, and whether it was truncated.
+    """
+
+    observation: list[float]
+    state_: dict[str, float]
+    reward_: dict[str, float]
+    calendar: NotRequired[dict[str, int]]
+    action: NotRequired[list[float]]
+    reward: NotRequired[float]
+    ends: NotRequired[list[bool]]
+
+
+class Log(TypedDict):
+    """The log of an episode, which ``CsvLogger`` puts into ``info["log"]``.
+
+    Attributes:
+        files: The kinds of files to write.
+        step_seconds: Duration of a step.
+        observation_names: Name of each value of an observation.
+        observation_units: Unit of each value of an observation.
+        action_names: Name of each value of an action.
+        action_units: Unit of each value of an action.
+        config: The options of the episode.
+        rows: The steps.
+    """
+
+    files: list[str]
+    step_seconds: float
+    observation_names: list[str]
+    observation_units: Units
+    action_names: list[str]
+    action_units: Units
+    config: JsonObject
+    rows: list[Row]
+
 
 PROGRESS = (
     "episode_num",
@@ -89,8 +138,9 @@ def _monitor(logs: Sequence[Log], scaled: bool) -> str:
         "done",
     ]
 
-    def cells(log: Log, number: int, row: Mapping[str, Any]) -> list[Any]:
-        seen, done = row["observation"], row.get("action", [None] * len(log["action_names"]))
+    def cells(log: Log, number: int, row: Row) -> list[Json]:
+        seen: Sequence[float | None] = row["observation"]
+        done: Sequence[float | None] = row.get("action") or [None] * len(log["action_names"])
         if not scaled:
             seen = _physical(seen, log["observation_units"])
             done = _physical(done, log["action_units"])
@@ -110,7 +160,7 @@ def _monitor(logs: Sequence[Log], scaled: bool) -> str:
     return _text(header, (cells(log, n, row) for log in logs for n, row in enumerate(log["rows"])))
 
 
-def _physical(values: Sequence[Any], units: Sequence[Sequence[float] | None]) -> list[Any]:
+def _physical(values: Sequence[float | None], units: Units) -> list[float | None]:
     """From the range of a policy's space to the simulator's own units."""
     return [
         value if value is None or line is None else line[0] * value + line[1]
@@ -118,26 +168,36 @@ def _physical(values: Sequence[Any], units: Sequence[Sequence[float] | None]) ->
     ]
 
 
-def _progress(logs: Sequence[Log]) -> Iterator[list[Any]]:
+def _progress(logs: Sequence[Log]) -> Iterator[list[float | None]]:
     for number, log in enumerate(logs, 1):
         steps = log["rows"][1:]  # the reset is not a step
         n = len(steps)
-        row: list[Any] = [number]
+        row: list[float | None] = [number]
+        comfort = _all(s["reward_"].get(PENALTIES["comfort_penalty"]) for s in steps)
         for values in (
             [s["reward"] for s in steps],
-            [s["state_"].get("state_power") for s in steps],
-            [s["reward_"].get(PENALTIES["comfort_penalty"]) for s in steps],
-            [s["reward_"].get(PENALTIES["power_penalty"]) for s in steps],
+            _all(s["state_"].get("state_power") for s in steps),
+            comfort,
+            _all(s["reward_"].get(PENALTIES["power_penalty"]) for s in steps),
         ):
-            total = None if None in values else math.fsum(values)
+            total = None if values is None else math.fsum(values)
             row += [total, None if total is None else total / n]
-        comfort = [s["reward_"].get(PENALTIES["comfort_penalty"]) for s in steps]
-        broken = None if None in comfort else 100.0 * sum(c < 0 for c in comfort) / n
+        broken = None if comfort is None else 100.0 * sum(c < 0 for c in comfort) / n
         yield [*row, broken, n, n * log["step_seconds"]]
 
 
+def _all(values: Iterable[float | None]) -> list[float] | None:
+    """The values; None if one of them is missing."""
+    found: list[float] = []
+    for value in values:
+        if value is None:
+            return None
+        found.append(value)
+    return found
+
+
 def _states(logs: Sequence[Log]) -> str:
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for episode, log in enumerate(logs):
         names = [f"action_{name}" for name in log["action_names"]]
         config = {f"config_{key}": value for key, value in log["config"].items()}
@@ -160,7 +220,7 @@ def _states(logs: Sequence[Log]) -> str:
     return _text(header, ([row.get(name) for name in header] for row in rows))
 
 
-def _trajectory(logs: Iterable[Log]) -> Iterator[list[Any]]:
+def _trajectory(logs: Iterable[Log]) -> Iterator[list[Json]]:
     for episode, log in enumerate(logs):
         before = log["rows"][0]
         for step, row in enumerate(log["rows"][1:]):
@@ -175,7 +235,7 @@ def _trajectory(logs: Iterable[Log]) -> Iterator[list[Any]]:
             before = row
 
 
-def _text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _text(header: Sequence[str], rows: Iterable[Sequence[Json]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -24,17 +24,39 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
+from drillyard.metrics.step_csv import Log
 from drillyard.system.clock import SYSTEM, Clock
 
 WALL_CLOCK_STREAMS = frozenset({"timing"})
 WALL_CLOCK_FIELDS = frozenset({"time"})
 
-Line = dict[str, Any]
+
+class Line(TypedDict):
+    """A line of a stream.
+
+    Attributes:
+        step: Environment steps so far.
+        time: When it was written, in seconds since the epoch.
+        seq: Its number in the stream, from 0.
+        metrics: Name -> number or text.
+        lesson: What an episode began with, in ``episodes``.
+        log: The steps of an episode, in ``steps``.
+    """
+
+    step: int
+    time: float
+    seq: int
+    metrics: JsonObject
+    lesson: NotRequired[JsonObject]
+    log: NotRequired[Log]
+
+
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +94,9 @@ class StreamWriter:
         self._lines = threading.Lock()
         self._writing = threading.Lock()
 
-    def append(self, stream: str, step: int, metrics: dict[str, Any], **more: Any) -> None:
+    def append(
+        self, stream: str, step: int, metrics: Mapping[str, object], **more: object
+    ) -> None:
         """Add a line.
 
         Args:
@@ -81,12 +105,13 @@ class StreamWriter:
             metrics: JSON numbers and texts; NaN and infinities are written as null.
             **more: Further fields of the line.
         """
-        line = {"step": step, "time": self._clock.now(), **more}
+        line: dict[str, object] = {"step": step, "time": self._clock.now(), **more}
         line["metrics"] = {k: _json_number(v) for k, v in metrics.items()}
         with self._lines:
-            line["seq"] = self._next.get(stream, 0)
+            number = self._next.get(stream, 0)
+            line["seq"] = number
             text = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False)
-            self._next[stream] = line["seq"] + 1
+            self._next[stream] = number + 1
             self._pending.setdefault(stream, []).append(text)
 
     def offsets(self) -> dict[str, int]:
@@ -126,17 +151,25 @@ class StreamWriter:
             log.warning("metric streams are not in the store yet: %s", error)
 
 
-def _json_number(value: Any) -> Any:
+@runtime_checkable
+class _Scalar(Protocol):
+    """A number of NumPy or torch."""
+
+    ndim: int
+
+    def item(self) -> object:
+        """The number as Python has it."""
+
+
+def _json_number(value: object) -> Json:
     if isinstance(value, bool | str) or value is None:
         return value
     if isinstance(value, int):
         return value
-    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
-        value = value.item()
-        if isinstance(value, bool | int | str):
-            return value
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, _Scalar) and value.ndim == 0:
+        return _json_number(value.item())
     if isinstance(value, dict):
         return {str(k): _json_number(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import InfrastructureError, NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import fetch_file, sha256_file
@@ -157,7 +156,7 @@ def _public_name(name: str, used: str) -> str | None:
 def _derived(mailbox: Mailbox, run: str, trained: Accepted, context: RunContext) -> list[Part]:
     from drillyard.metrics import csv_files
 
-    def stream(name: str) -> list[dict[str, Any]]:
+    def stream(name: str) -> list[Line]:
         return read_stream(mailbox, run, name, trained.attempt)
 
     parts = [Part("platform.json", make=lambda path: _platform(mailbox, run, path))]
@@ -185,7 +184,7 @@ def _step_logs(lines: Sequence[Line], began: float, context: RunContext) -> list
     from drillyard.metrics.step_csv import step_logs
 
     assert context.spec.simulator is not None
-    logs = [(int(line["metrics"]["env"]), line["log"]) for line in lines]
+    logs = [(as_integer(line["metrics"]["env"]) or 0, line["log"]) for line in lines]
     return [
         Part(f"steps/train/{name}", make=partial(_write, text))
         for name, text in step_logs(logs, context.spec.simulator.id, began)

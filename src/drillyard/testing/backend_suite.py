@@ -23,11 +23,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from drillyard.backend import Backend, Lease, Liveness, Order, Trait
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
 from drillyard.testing.backend_base import until
@@ -53,7 +53,7 @@ else:
 class BackendSuite(CapabilityTests, TroubleTests):
     """Inherit, and supply the fixtures ``settings``, ``backend`` and ``order``."""
 
-    def elsewhere(self, verb: str, backend: Backend, settings: Any, text: str) -> str:
+    def elsewhere(self, verb: str, backend: Backend, settings: JsonObject, text: str) -> str:
         """Do a verb in a new process that has nothing but JSON."""
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, verb, backend.kind, json.dumps(settings), text],
@@ -93,7 +93,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         self.found(backend, order)
 
     def test_another_process_needs_only_the_text(
-        self, backend: Backend, order: Order, settings: Any
+        self, backend: Backend, order: Order, settings: JsonObject
     ) -> None:
         """A new process adopts, probes and tears down from JSON alone."""
         lease = backend.provision(order)
@@ -155,7 +155,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
 
     def test_unknown_settings_are_refused(self, backend: Backend) -> None:
         """By name, with what is allowed."""
-        factory: Any = type(backend)
+        factory: Callable[..., Backend] = type(backend)
         with pytest.raises(ConfigError) as error:
             factory(no_such_setting=1)
         assert "no_such_setting" in str(error.value)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +103,9 @@ class LearnerSuite:
         run, outcome, _ = trained
         lines = read_stream(run.mailbox, run.run, "train")
         steps = [line["step"] for line in lines]
-        assert steps and steps == sorted(set(steps)) and steps[-1] <= outcome.summary["steps"]
+        total = as_integer(outcome.summary["steps"])
+        assert total is not None
+        assert steps and steps == sorted(set(steps)) and steps[-1] <= total
         values = [line["metrics"].get("rollout/ep_rew_mean") for line in lines]
         assert any(isinstance(v, int | float) and math.isfinite(v) for v in values)
 
@@ -147,6 +148,6 @@ class LearnerSuite:
         assert files[POLICY] == expected[POLICY]
         assert self.curve(run) == self.curve(whole)
 
-    def curve(self, run: OneRun) -> list[Any]:
+    def curve(self, run: OneRun) -> list[bytes]:
         """The training curve without wall-clock fields."""
         return [canonical(line) for line in read_stream(run.mailbox, run.run, "train")]

@@ -42,13 +42,13 @@ def steps(env: gym.Env[Any, Any], n: int, seed: int) -> list[tuple[Any, ...]]:
     return seen
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: object, b: object) -> bool:
     """Equal to the last bit, through tuples, lists, dicts and arrays."""
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, tuple | list):
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(np.array_equal(a, b))
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
 
 
 def save(env: gym.Env[Any, Any]) -> list[Any] | None:

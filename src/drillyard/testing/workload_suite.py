@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,6 +28,8 @@ from drillyard.runs.phases import PhaseOutcome, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import CountedStop, OneRun
 
+Done = tuple[OneRun, PhaseOutcome, PhaseOutcome]
+"""A run, and the outcomes of its train and evaluate."""
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
@@ -46,7 +47,7 @@ class WorkloadSuite:
     """Inherit, and supply the fixtures ``workload`` and ``spec``."""
 
     @pytest.fixture
-    def done(self, tmp_path: Path, workload: Workload, spec: ExperimentSpec) -> Any:
+    def done(self, tmp_path: Path, workload: Workload, spec: ExperimentSpec) -> Done:
         """A run whose train and evaluate were done."""
         run = OneRun(tmp_path, spec, workload)
         return run, run.phase(Phase.TRAIN), run.phase(Phase.EVALUATE)
@@ -74,7 +75,7 @@ class WorkloadSuite:
         assert json.loads(json.dumps(frozen, allow_nan=False)) == frozen
         assert workload.freeze(spec, spec.seeds[0]) == frozen
 
-    def test_both_phases_succeed_with_json_summaries(self, done: Any) -> None:
+    def test_both_phases_succeed_with_json_summaries(self, done: Done) -> None:
         """Small JSON without NaN, and a number in what ``evaluate`` says."""
         _, trained, evaluated = done
         for outcome in (trained, evaluated):
@@ -84,7 +85,7 @@ class WorkloadSuite:
         found = numbers(evaluated.summary)
         assert found and all(math.isfinite(n) for n in found)
 
-    def test_files_are_what_their_manifest_says(self, done: Any) -> None:
+    def test_files_are_what_their_manifest_says(self, done: Done) -> None:
         """Under the attempt's own folder, with right hashes, and no pickles."""
         from drillyard.mailbox.mailbox import sha256_hex
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store
-from drillyard.metrics.streams import read_stream
+from drillyard.metrics.streams import Line, read_stream
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
 
@@ -156,7 +156,7 @@ class _Live:
     def _first(self, stream: str) -> int:
         return self._seen.get(stream, 0)
 
-    def _add(self, line: dict[str, Any]) -> None:
+    def _add(self, line: Line) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, SpaceMismatch
@@ -17,6 +18,10 @@ from drillyard.spec.algorithms.arguments import Sizes, validate_arguments
 from drillyard.spec.algorithms.engines import SBX
 from drillyard.spec.algorithms.signatures import ARGUMENTS, MASKED
 from drillyard.spec.conditions import known_keys
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+    from gymnasium import spaces
 
 
 class RlWorkload:
@@ -144,7 +149,7 @@ class RlWorkload:
         return evaluate_phase(context)
 
 
-def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
+def _must_take(kind: Callable[..., object], args: JsonObject, field: str) -> None:
     """Refuse arguments that a callback's constructor does not have, and those that it misses."""
     try:
         signature = inspect.signature(kind)
@@ -163,7 +168,7 @@ def _must_take(kind: Any, args: dict[str, Any], field: str) -> None:
         ) from None
 
 
-def _earlier(source: str, action: Any) -> list[Finding]:
+def _earlier(source: str, action: spaces.Space[Any]) -> list[Finding]:
     """The policy that a training begins with, where it can be looked at already.
 
     What the network sees is known after frames were stacked and images transposed, so that the
@@ -182,7 +187,7 @@ def _earlier(source: str, action: Any) -> list[Finding]:
     return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
 
 
-def _must_mask(env: Any, algorithm: str) -> None:
+def _must_mask(env: gym.Env[Any, Any], algorithm: str) -> None:
     """Refuse a simulator that does not say which actions are possible."""
     if not env.has_wrapper_attr("action_masks"):
         raise SpaceMismatch(

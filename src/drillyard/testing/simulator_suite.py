@@ -15,31 +15,30 @@ Simulators without ``state()``/``load_state()`` pass too: the tests of state are
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
 from drillyard.findings import Severity
 from drillyard.simulators.check import check_env_contract
-from drillyard.simulators.wrappers import is_silent, layer_state, layers, load_layer_state
+from drillyard.simulators.state import State
+from drillyard.simulators.wrappers import Env, layer_state, layers, load_layer_state
 
-Make = Callable[[], gym.Env[Any, Any]]
+Make = Callable[[], Env]
 STEPS = 300
 
 
-def steps(env: gym.Env[Any, Any], n: int, seed: int) -> list[tuple[Any, ...]]:
-    """Random steps, with resets where episodes end; what was seen."""
+def steps(env: Env, n: int, seed: int) -> list[tuple[object, ...]]:
+    """Random steps, with resets where episodes end; the results of all calls."""
     env.action_space.seed(seed)
-    seen: list[tuple[Any, ...]] = []
+    results: list[tuple[object, ...]] = []
     for _ in range(n):
-        seen.append(env.step(env.action_space.sample()))
-        if seen[-1][2] or seen[-1][3]:
-            seen.append(env.reset())
-    return seen
+        result = env.step(env.action_space.sample())
+        results.append(result)
+        if result[2] or result[3]:
+            results.append(env.reset())
+    return results
 
 
 def same(a: object, b: object) -> bool:
@@ -51,14 +50,15 @@ def same(a: object, b: object) -> bool:
     return bool(np.array_equal(np.asarray(a), np.asarray(b)))
 
 
-def save(env: gym.Env[Any, Any]) -> list[Any] | None:
-    """The state of every layer, None where one is silent."""
-    stack = layers(env)
-    return None if any(map(is_silent, stack)) else [layer_state(layer) for layer in stack]
+def save(env: Env) -> list[State] | None:
+    """The state of every layer, None if one has no state."""
+    states = [layer_state(layer) for layer in layers(env)]
+    kept = [state for state in states if state is not None]
+    return kept if len(kept) == len(states) else None
 
 
-def load(env: gym.Env[Any, Any], states: list[Any]) -> None:
-    """Into every layer."""
+def load(env: Env, states: list[State]) -> None:
+    """Put every layer into its saved state."""
     for layer, state in zip(layers(env), states, strict=True):
         load_layer_state(layer, state)
 
@@ -140,5 +140,5 @@ class SimulatorSuite:
         """And not arrays."""
         env = make()
         env.reset(seed=1)
-        rewards = [s[1] for s in steps(env, STEPS, seed=1) if len(s) == 5]
-        assert all(np.ndim(r) == 0 and math.isfinite(float(r)) for r in rewards)
+        rewards = [np.asarray(s[1]) for s in steps(env, STEPS, seed=1) if len(s) == 5]
+        assert all(reward.ndim == 0 and np.isfinite(reward) for reward in rewards)

@@ -20,8 +20,9 @@ from drillyard.spec.algorithms.signatures import ARGUMENTS, MASKED
 from drillyard.spec.conditions import known_keys
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     from gymnasium import spaces
+
+    from drillyard.simulators.wrappers import Env
 
 
 class RlWorkload:
@@ -187,7 +188,7 @@ def _earlier(source: str, action: spaces.Space[Any]) -> list[Finding]:
     return [Finding(Severity.OK, "learner.init_from", f"{source} is there")]
 
 
-def _must_mask(env: gym.Env[Any, Any], algorithm: str) -> None:
+def _must_mask(env: Env, algorithm: str) -> None:
     """Refuse a simulator that does not say which actions are possible."""
     if not env.has_wrapper_attr("action_masks"):
         raise SpaceMismatch(

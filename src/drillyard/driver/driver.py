@@ -24,12 +24,7 @@ from drillyard.driver.timings import PhaseTimes
 from drillyard.driver.verified_results import VerifiedResults
 from drillyard.driver.watcher import Paced, Tender, Watcher
 from drillyard.driver.work_list import WorkList
-from drillyard.errors import (
-    DrillyardError,
-    InfrastructureError,
-    Superseded,
-    TimedOut,
-)
+from drillyard.errors import DrillyardError, InfrastructureError, Superseded, TimedOut
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.lost_attempts import LostAttemptCloser
 from drillyard.leases.manager import LeaseManager
@@ -93,9 +88,8 @@ class Driver:
         self.study = self._wanted.study
         self._leases = LeaseManager(mailbox, backend, self.ledger, clock)
         self._rental = Rental(self.spec, mailbox, backend, self._leases, self._wanted)
-        self._closer = LostAttemptCloser(
-            mailbox, backend, self.ledger, f"driver on {host()}", clock
-        )
+        by = f"driver on {host()}"
+        self._closer = LostAttemptCloser(mailbox, backend, self.ledger, by, clock)
         self._keeper = LeaseSupervisor(
             self._leases,
             self._rental,
@@ -117,8 +111,7 @@ class Driver:
         self.adopts: bool | None = None
         """Whether leases of an earlier driver were open before this one rented; None: unknown."""
 
-    # -- a life -------------------------------------------------------------------------------
-
+    # -- from open to close -------------------------------------------------------------------
     def open(self) -> list[TicketRecord]:
         """Become the driver and post the open tickets.
 
@@ -376,14 +369,12 @@ class Driver:
         """How often a finished ticket was opened again: part of the key of a cache."""
         return self.mailbox.reopened().after.get(ticket, 0)
 
-    # -- opening ------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------
 
     def _plan(self, bundle: Bundle | None) -> submit.Plan:
         return submit.plan(
             self.loaded, self.mailbox, bundle, allow_change=self._allow_change, clock=self.clock
         )
-
-    # -- small --------------------------------------------------------------------------------
 
     def _begin_loops(self) -> None:
         """Poll once, so that the states are known; then poll and tend in threads."""

@@ -1,4 +1,4 @@
-"""Conformance suites for authors of plug-ins, and the doubles that our own tests use.
+"""Conformance suites for authors of plug-ins, and test doubles of drillyard's own tests.
 
-Import a suite in a test module of yours, inherit from it, and supply the fixture it names.
+Import a suite in your test module, inherit from it, and supply the fixtures that it names.
 """

@@ -44,7 +44,7 @@ if verb == "provision":
     sys.stdout.write(backend.provision(Order.from_bytes(text.encode())).model_dump_json())
 else:
     lease = Lease.from_bytes(text.encode())
-    # A provider may answer UNKNOWN once; it must not go on doing so.
+    # A provider may answer UNKNOWN once, but not forever.
     while backend.probe(lease) is not Liveness.ALIVE:
         time.sleep(0.05)
     backend.teardown(lease)
@@ -55,7 +55,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
     """Inherit, and supply the fixtures ``settings``, ``backend`` and ``order``."""
 
     def elsewhere(self, verb: str, backend: Backend, settings: JsonObject, text: str) -> str:
-        """Do a verb in a new process that has nothing but JSON."""
+        """Run a verb in a new process that gets only JSON."""
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, verb, backend.kind, json.dumps(settings), text],
             capture_output=True,
@@ -67,7 +67,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         return done.stdout
 
     def test_check_changes_nothing(self, backend: Backend, order: Order) -> None:
-        """Findings have words, and nothing is rented by looking."""
+        """Findings have a subject and a message, and a check rents nothing."""
         for findings in (backend.check(), backend.check(order)):
             assert all(isinstance(f, Finding) and f.subject and f.message for f in findings)
             assert all(f.fix for f in findings if f.severity is Severity.ERROR)
@@ -107,7 +107,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         assert backend.probe(lease) is Liveness.GONE
 
     def test_teardown_twice(self, backend: Backend, order: Order) -> None:
-        """Already gone is success; so is what never was."""
+        """A lease that is gone, or never existed, is success."""
         lease = backend.provision(order)
         backend.teardown(lease)
         self.gone(backend, order)
@@ -117,7 +117,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         backend.teardown(never)
 
     def test_a_listed_lease_can_be_torn_down(self, backend: Backend, order: Order) -> None:
-        """What the reaper does: it has only the listing."""
+        """As the reaper does, which has only the listing."""
         backend.provision(order)
         backend.teardown(self.found(backend, order))
         self.gone(backend, order)
@@ -125,7 +125,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
     def test_after_teardown_the_same_order_rents_again(
         self, backend: Backend, order: Order
     ) -> None:
-        """A lease that was lost can be rented anew under its name."""
+        """A lost lease can be rented again under its name."""
         first = backend.provision(order)
         backend.teardown(first)
         self.gone(backend, order)
@@ -141,7 +141,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         backend.cancel(lease, "t0001-s1.train")
 
     def test_logs_are_lines(self, backend: Backend, order: Order) -> None:
-        """What the provider kept, from any line on."""
+        """The provider's log, from any line on."""
         lease = backend.provision(order)
         until(lambda: list(backend.logs(lease, None)), self.patience_s, "a line of log")
         lines = list(backend.logs(lease, None))
@@ -149,7 +149,7 @@ class BackendSuite(CapabilityTests, TroubleTests):
         assert all("\n" not in line for line in lines)
 
     def test_estimate(self, backend: Backend, order: Order) -> None:
-        """A price that is not negative, with the date of its list where it costs anything."""
+        """A price that is not negative, with the date of its list if it is not free."""
         cost = backend.estimate(order)
         assert cost.per_hour >= 0 and cost.total >= 0
         assert cost.prices_of or Trait.PAID not in backend.traits

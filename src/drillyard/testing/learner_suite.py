@@ -47,7 +47,7 @@ class LearnerSuite:
         return run, outcome, run.contents(outcome)
 
     def test_check_finds_no_error(self, spec: ExperimentSpec) -> None:
-        """In the world of the fixture."""
+        """With the simulator of the fixture."""
         findings = RlWorkload().check(spec, None)
         bad = [f"{f.subject}: {f.message}" for f in findings if f.severity is Severity.ERROR]
         assert not bad, "\n".join(bad)
@@ -112,13 +112,13 @@ class LearnerSuite:
     def test_the_same_seed_gives_the_same_policy(
         self, trained: Trained, tmp_path: Path, spec: ExperimentSpec
     ) -> None:
-        """To the last bit, in a store of its own."""
+        """To the last bit, in a separate store."""
         again = OneRun(tmp_path / "again", spec, RlWorkload())
         files = again.contents(again.phase(Phase.TRAIN))
         assert files[POLICY] == trained[2][POLICY]
 
     def test_evaluation_measures_the_policy(self, trained: Trained) -> None:
-        """The evaluate phase reads what the training left."""
+        """The evaluate phase reads the result of the training."""
         run, _, _ = trained
         policies = as_object(run.phase(Phase.EVALUATE).summary["policies"])
         agent = as_object(policies["agent"])
@@ -127,7 +127,7 @@ class LearnerSuite:
         assert episodes is not None and episodes > 0
 
     def test_a_stop_is_heard_at_once(self, tmp_path: Path, spec: ExperimentSpec) -> None:
-        """The first look at ``context.stop`` ends it."""
+        """The first read of ``context.stop`` ends it."""
         run = OneRun(tmp_path, spec, RlWorkload())
         stop = CountedStop(at=1)
         with pytest.raises(Stopped):
@@ -135,16 +135,16 @@ class LearnerSuite:
         assert stop.looks < 50
 
     def test_a_resumed_run_is_that_of_one_go(self, tmp_path: Path, spec: ExperimentSpec) -> None:
-        """Stopped at two thirds and begun again: same policy and curve, without starting over."""
+        """Stopped at two thirds and resumed: the same policy and curve, without starting over."""
         whole, count = OneRun(tmp_path / "whole", spec, RlWorkload()), CountedStop()
         expected = whole.contents(whole.phase(Phase.TRAIN, count))
-        assert count.looks > 3, "the learner never looks at context.stop"
+        assert count.looks > 3, "the learner never reads context.stop"
         run = OneRun(tmp_path / "cut", spec, RlWorkload())
         with pytest.raises(Stopped):
             run.phase(Phase.TRAIN, CountedStop(at=count.looks * 2 // 3))
         rest = CountedStop()
         files = run.contents(run.phase(Phase.TRAIN, rest))
-        assert rest.looks < 0.9 * count.looks, "it started over: no checkpoint was taken up"
+        assert rest.looks < 0.9 * count.looks, "it started over: no checkpoint was used"
         assert files[POLICY] == expected[POLICY]
         assert self.curve(run) == self.curve(whole)
 

@@ -14,10 +14,10 @@ from drillyard.spec import ExperimentSpec
 
 
 class CountedStop(StopSignal):
-    """Counts how often it is looked at, and asks for a stop at a chosen look.
+    """Counts how often it is read, and requests a stop at a chosen read.
 
     Args:
-        at: The look that is answered with a stop; None: never.
+        at: Number of the read that is answered with a stop; None: never.
     """
 
     def __init__(self, at: int | None = None) -> None:
@@ -27,7 +27,7 @@ class CountedStop(StopSignal):
 
     @property
     def requested(self) -> bool:
-        """True once a stop was asked for."""
+        """True once a stop was requested."""
         self.looks += 1
         if self._at is not None and self.looks >= self._at:
             self.set(Cause.CANCELLED, "the suite asked for it")
@@ -71,15 +71,15 @@ class OneRun:
     def phase(
         self, phase: Phase, stop: StopSignal | None = None, code: Path | None = None
     ) -> PhaseOutcome:
-        """Do a phase in a new attempt, and accept what it gives.
+        """Run a phase in a new attempt, and accept its result.
 
         Args:
             phase: ``train`` or ``evaluate``.
-            stop: Asks for a stop while it runs.
+            stop: Requests a stop while it runs.
             code: The user's folder.
 
         Raises:
-            Stopped: ``stop`` asked for it.
+            Stopped: ``stop`` requested it.
         """
         attempt = self._attempts[phase] = self._attempts.get(phase, 0) + 1
         scratch = self.folder / f"scratch-{phase.value}-{attempt}"

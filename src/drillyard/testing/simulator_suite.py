@@ -67,13 +67,13 @@ class SimulatorSuite:
     """Inherit, and supply the fixture ``make``: a function that makes a fresh simulator."""
 
     def test_no_check_finds_an_error(self, make: Make) -> None:
-        """What ``drillyard check`` looks at."""
+        """The checks of ``drillyard check``."""
         findings = check_env_contract(make())
         bad = [f"{f.subject}: {f.message}" for f in findings if f.severity is not Severity.OK]
         assert not bad, "\n".join(bad)
 
     def test_the_same_seed_gives_the_same_steps_in_another_copy(self, make: Make) -> None:
-        """The seed of a reset decides everything, global generators nothing."""
+        """Only the seed of a reset matters; global generators do not."""
         one, two = make(), make()
         assert same(one.reset(seed=5), two.reset(seed=5))
         np.random.seed(1)
@@ -82,7 +82,7 @@ class SimulatorSuite:
         assert same(first, steps(two, STEPS, seed=1))
 
     def test_observations_are_not_overwritten_by_later_steps(self, make: Make) -> None:
-        """A learner keeps references to what it was given."""
+        """A learner keeps references to observations."""
         env = make()
         first, _ = env.reset(seed=1)
         kept = json.dumps(first, default=lambda a: np.asarray(a).tolist())
@@ -90,7 +90,7 @@ class SimulatorSuite:
         assert json.dumps(first, default=lambda a: np.asarray(a).tolist()) == kept
 
     def test_two_copies_do_not_share_anything(self, make: Make) -> None:
-        """Copies are stepped side by side in one process."""
+        """Copies are stepped in turn in one process."""
         alone = make()
         alone.reset(seed=5)
         expected = steps(alone, 50, seed=1)
@@ -101,7 +101,7 @@ class SimulatorSuite:
         assert same(steps(one, 50, seed=1), expected)
 
     def test_a_state_goes_on_as_if_nothing_had_happened(self, make: Make) -> None:
-        """Saved in mid-episode, loaded into a fresh copy that was seeded otherwise."""
+        """Saved in mid-episode, loaded into a new copy with another seed."""
         one, two = make(), make()
         one.reset(seed=5)
         state = save(one)
@@ -137,7 +137,7 @@ class SimulatorSuite:
             env.reset(options={"no_such_key": 1})
 
     def test_rewards_are_finite_numbers(self, make: Make) -> None:
-        """And not arrays."""
+        """Rewards are finite numbers and not arrays."""
         env = make()
         env.reset(seed=1)
         rewards = [np.asarray(s[1]) for s in steps(env, STEPS, seed=1) if len(s) == 5]

@@ -38,7 +38,7 @@ class StoreSuite:
         assert other.get("k") == b"second"
 
     def test_missing(self, store: Store) -> None:
-        """Reading what is not there says so; deleting it is fine."""
+        """Reading a missing object raises ``ObjectMissing``; deleting it is success."""
         with pytest.raises(ObjectMissing):
             store.get("no/such")
         assert store.stat("no/such") is None
@@ -52,7 +52,7 @@ class StoreSuite:
             store.get("a/b")
 
     def test_one_racer_wins(self, store: Store, other: Store) -> None:
-        """Of 16 racers exactly one creates the object, and its bytes are what is there."""
+        """Of 16 racers exactly one creates the object, and the object has its bytes."""
         wins: list[bytes] = []
         gate = threading.Barrier(16)
 
@@ -71,14 +71,14 @@ class StoreSuite:
         assert store.get("claims/t.1.json") == wins[0]
 
     def test_a_winner_may_ask_again(self, store: Store) -> None:
-        """A lost answer: the same bytes are told True, others False."""
+        """After a lost answer, the same bytes get True, others False."""
         assert store.put_if_absent("c", b"token 1")
         assert store.put_if_absent("c", b"token 1")
         assert not store.put_if_absent("c", b"token 2")
         assert store.get("c") == b"token 1"
 
     def test_list_is_fresh_sorted_and_deep(self, store: Store, other: Store) -> None:
-        """What another client put a moment ago is listed; a prefix may end inside a name."""
+        """New objects of another client are listed; a prefix may end inside a name."""
         keys = ["q/b.json", "q/a.json", "q/deep/er/c", "qq", "r/x"]
         for key in keys:
             other.put(key, b"1")
@@ -88,14 +88,14 @@ class StoreSuite:
         assert [i.key for i in store.list("q/b")] == ["q/b.json"]
 
     def test_keys_are_those_of_the_list(self, store: Store, other: Store) -> None:
-        """A store that lists keys alone lists the same ones in the same order."""
+        """A store that can list only keys lists the same keys in the same order."""
         for key in ("q/b.json", "q/a.json", "q/deep/er/c.json", "r/a.json"):
             store.put(key, b"1")
         for prefix in ("q/", "q/a", "", "no/"):
             assert list(keys(other, prefix)) == [i.key for i in other.list(prefix)]
 
     def test_many_objects(self, store: Store) -> None:
-        """A listing longer than a page is whole."""
+        """A listing longer than a page is complete."""
         for number in range(1100):
             store.put(f"many/{number:05d}", b"")
         assert len(list(store.list("many/"))) == 1100

@@ -55,7 +55,7 @@ class WorkloadSuite:
     def test_check_has_no_error_and_changes_nothing(
         self, workload: Workload, spec: ExperimentSpec, tmp_path: Path
     ) -> None:
-        """Findings have words; the folder is as it was."""
+        """Findings have a subject and a message; the folder is unchanged."""
         findings = workload.check(spec, tmp_path)
         assert all(isinstance(f, Finding) and f.subject and f.message for f in findings)
         bad = [f"{f.subject}: {f.message}" for f in findings if f.severity is Severity.ERROR]
@@ -63,20 +63,20 @@ class WorkloadSuite:
         assert not list(tmp_path.iterdir())
 
     def test_preload_names_modules(self, workload: Workload, spec: ExperimentSpec) -> None:
-        """Each of them imports."""
+        """Each module can be imported."""
         import importlib
 
         for module in workload.preload(spec):
             importlib.import_module(module)
 
     def test_what_is_frozen_is_json(self, workload: Workload, spec: ExperimentSpec) -> None:
-        """And the same each time, because a resume relies on it."""
+        """The choices are JSON and the same each time, because a resume relies on it."""
         frozen = workload.freeze(spec, spec.seeds[0])
         assert json.loads(json.dumps(frozen, allow_nan=False)) == frozen
         assert workload.freeze(spec, spec.seeds[0]) == frozen
 
     def test_both_phases_succeed_with_json_summaries(self, done: Done) -> None:
-        """Small JSON without NaN, and a number in what ``evaluate`` says."""
+        """Small JSON without NaN, and a number in the summary of ``evaluate``."""
         _, trained, evaluated = done
         for outcome in (trained, evaluated):
             assert isinstance(outcome, PhaseOutcome)
@@ -101,7 +101,7 @@ class WorkloadSuite:
     def test_the_same_seed_gives_the_same_numbers(
         self, tmp_path: Path, workload: Workload, spec: ExperimentSpec
     ) -> None:
-        """In stores of their own; override where the work is not reproducible by nature."""
+        """In separate stores; override it if the work cannot be reproducible."""
         seen = []
         for place in ("one", "two"):
             run = OneRun(tmp_path / place, spec, workload)
@@ -110,13 +110,13 @@ class WorkloadSuite:
         assert seen[0] == seen[1]
 
     def comparable(self, summary: JsonObject) -> Json:
-        """What of an evaluation must be equal under the same seed; wall-clock times are not."""
+        """The part of a summary that must be equal under the same seed: all but times."""
         return {k: v for k, v in summary.items() if not k.endswith("_s")}
 
     def test_a_stop_is_heard(
         self, tmp_path: Path, workload: Workload, spec: ExperimentSpec
     ) -> None:
-        """The work looks at ``context.stop`` and ends with ``Stopped``; the next attempt ends."""
+        """The work reads ``context.stop`` and raises ``Stopped``; the next attempt succeeds."""
         run = OneRun(tmp_path, spec, workload)
         with pytest.raises(Stopped):
             run.phase(Phase.TRAIN, CountedStop(at=1))

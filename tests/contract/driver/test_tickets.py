@@ -87,7 +87,7 @@ def test_a_users_error_fails_the_run_and_what_follows_but_no_other(
     assert driver.wait("t0001-s1.store", PATIENCE_S).attempt == 1
     with pytest.raises(RunFailed, match=r"t0001-s2\.train: the reactor exploded"):
         driver.wait("t0001-s2.train", PATIENCE_S)
-    with pytest.raises(RunFailed, match=r"not begun, because t0001-s2\.train did not succeed"):
+    with pytest.raises(RunFailed, match=r"not started, because t0001-s2\.train did not succeed"):
         driver.wait("t0001-s2.store", PATIENCE_S)
     assert driver.decided
     driver.teardown()

@@ -112,7 +112,7 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder: Path, mailbox:
                 ended_at=0.0,
             )
         )
-    with pytest.raises(WorkerLost, match=r"killed by SIGKILL.*used up"):
+    with pytest.raises(WorkerLost, match=r"killed by SIGKILL.*no attempts are left"):
         driver.wait("t0001-s1.train", PATIENCE_S)
 
 

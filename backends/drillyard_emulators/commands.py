@@ -64,7 +64,7 @@ def rehearse_command(
     keep: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the results in this folder.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is random in the emulated cloud.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the emulated cloud's random choices.")] = 0,
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,

@@ -10,12 +10,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import load, names, nearest
 from drillyard.system.optional_packages import must_have
+from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import Emulator
+from drillyard_emulators.http.states import CloudState
 
 CHECKPOINTS = r"/checkpoints/[^/]+/manifest\.json$"
 """A checkpoint exists when its manifest is written."""
@@ -25,7 +27,7 @@ EVENTS = ("preempt", "cut", "crash", "hang")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One word of ``--fault``.
+    """One value of ``--fault``.
 
     Attributes:
         name: What goes wrong.
@@ -62,15 +64,15 @@ class MachineRow:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a rehearsal leaves behind: nothing, if all is well.
+    """The account of a rehearsal.
 
     Attributes:
         machines: All that were ever made.
         left: What is still there, by name: machines, groups, templates, disks.
         faults: What was asked for, how often it was played.
         calls: Requests by service.
-        refused_hosts: Hosts outside the emulated cloud that somebody wanted.
-        currency: Of the costs.
+        refused_hosts: Hosts outside the emulated cloud that were requested.
+        currency: Currency of the costs.
         prices_of: Date of the price list.
     """
 
@@ -87,7 +89,7 @@ class Account:
         """The sum, of the machines whose price is known."""
         return sum(machine.cost or 0.0 for machine in self.machines)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Document:
         """As a program reads it."""
         names = ("name", "zone", "kind", "spot", "lived_s", "ended_by", "cost")
         return {
@@ -105,7 +107,7 @@ class Account:
 
 
 class Rehearsal(Protocol):
-    """An emulated cloud made for one experiment."""
+    """An emulated cloud for one experiment."""
 
     def env(self) -> dict[str, str]:
         """What ``drillyard run`` needs in its environment, beside the user's own."""
@@ -114,7 +116,7 @@ class Rehearsal(Protocol):
         """What ``drillyard run`` needs on its command line."""
 
     def account(self, patience_s: float) -> Account:
-        """The account, when everything is gone or patience is over."""
+        """The account, when everything is gone or the time is over."""
 
     def keep(self, folder: Path) -> None:
         """Copy what is in the store into a folder, as a local store."""
@@ -132,7 +134,7 @@ class Start(Protocol):
     def __call__(
         self,
         backend: str,
-        given: Mapping[str, Any],
+        given: Fields,
         faults: Sequence[Fault],
         folder: Path,
         seed: int,
@@ -141,7 +143,7 @@ class Start(Protocol):
 
 
 class OnEmulator:
-    """What rehearsals on every emulated cloud do alike; what differs is added by who inherits.
+    """The common part of rehearsals on every emulated cloud; subclasses add the rest.
 
     Attributes:
         services: Word for people to pattern over the requests of a service.
@@ -149,16 +151,16 @@ class OnEmulator:
 
     services: ClassVar[Mapping[str, str]]
     _cloud: Emulator
-    _counters: Sequence[tuple[Fault, Callable[[Mapping[str, Any]], int]]]
+    _counters: Sequence[tuple[Fault, Callable[[CloudState], int]]]
     """Each fault, and how often it was played by the emulator's state."""
 
     @staticmethod
     @abstractmethod
-    def left(state: Mapping[str, Any]) -> list[str]:
+    def left(state: CloudState) -> list[str]:
         """What is there and should not be."""
 
     @abstractmethod
-    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+    def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
 
     def account(self, patience_s: float) -> Account:
@@ -184,14 +186,14 @@ class OnEmulator:
         self._cloud.close()
 
 
-def event(fault: Fault) -> tuple[str, dict[str, Any]]:
+def event(fault: Fault) -> tuple[str, Document]:
     """What to ask an emulator for, so that something happens to a machine."""
     times = int(number_of(fault, 1, 10_000))
     return "trigger", {"objects": CHECKPOINTS, "what": fault.name, "times": times}
 
 
 def rehearsal_of(
-    backend: str, given: Mapping[str, Any], faults: Sequence[Fault], folder: Path, seed: int
+    backend: str, given: Fields, faults: Sequence[Fault], folder: Path, seed: int
 ) -> Rehearsal:
     """Start the emulated cloud of a backend.
 
@@ -199,8 +201,8 @@ def rehearsal_of(
         backend: Its text form: ``gcp``, ``gcp/prod``.
         given: The experiment's settings of it.
         faults: What goes wrong.
-        folder: Of the emulator's own.
-        seed: Of what is random in it.
+        folder: The emulator's own folder.
+        seed: Seed of its random choices.
 
     Raises:
         UserError: The backend cannot be rehearsed, packages are missing, or a fault is none.
@@ -279,7 +281,7 @@ def number_of(fault: Fault, low: float, high: float) -> float:
         value = float("nan")
     if not low <= value <= high:
         raise ConfigError(
-            "is no such number",
+            "is not such a number",
             file="command line",
             field=f"--fault {fault.name}",
             value=fault.value,

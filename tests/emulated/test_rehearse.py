@@ -117,7 +117,7 @@ def test_what_is_left_is_named(tmp_path: Path) -> None:
         ("preempt", "has no value"),
         ("preempt=0", "1 to 10000"),
         ("lost=2", "0 to 0.9"),
-        ("stockout=mars", "is no zone"),
+        ("stockout=mars", "is not a zone"),
         ("quota=CPUS", "METRIC:LIMIT"),
     ],
 )

@@ -115,7 +115,7 @@ def begun(mailbox: Mailbox | None, lease_id: str) -> list[Machine]:
 
 
 def machine_logs(order: Order) -> dict[str, str]:
-    """GroupDeleter words of machines of a lease that are gone: name -> text."""
+    """Last words of machines of a lease that are gone: name -> text."""
     mailbox = mailbox_of(order)
     if mailbox is None:
         return {}

@@ -1,4 +1,4 @@
-"""Who may do what: every call by the name of its operation, against the permissions of a scope.
+"""Permissions: checks each call's operation against the permissions of a scope.
 
 Names are those of Microsoft's list of operations. Patterns are read as its pages about roles show
 it: ``*`` stands for anything, and ``/*/`` also for nothing, since ``workspaces/computes/*/write``
@@ -8,14 +8,13 @@ is what takes ``workspaces/computes/write`` from a data scientist.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from drillyard_emulators.azure.answers import Denied
+from drillyard_emulators.http.fields import Document, Fields, texts
 
 ML = "Microsoft.MachineLearningServices"
-EVERYTHING: dict[str, Any] = {"actions": ["*"], "notActions": []}
+EVERYTHING: Document = {"actions": ["*"], "notActions": []}
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 
 
@@ -23,8 +22,8 @@ def operation(method: str, parts: list[str]) -> str:
     """The name of a call's operation.
 
     Args:
-        method: Of the request.
-        parts: Of the path behind the workspace: kinds and names in turn, maybe an action.
+        method: HTTP method of the request.
+        parts: Parts of the path after the workspace: kinds and names in turn, maybe an action.
     """
     kinds = [part for number, part in enumerate(parts) if number % 2 == 0 and part]
     if method == "POST":  # the last word is the action: jobs/NAME/cancel
@@ -32,13 +31,13 @@ def operation(method: str, parts: list[str]) -> str:
     return "/".join((f"{ML}/workspaces", *kinds, _VERBS.get(method, "action")))
 
 
-def allows(permission: Mapping[str, Any], name: str) -> bool:
+def allows(permission: Fields, name: str) -> bool:
     """Whether a permission has an operation, and does not take it out again."""
 
     def among(patterns: list[str]) -> bool:
         return any(_matches(pattern.lower(), name.lower()) for pattern in patterns)
 
-    return among(permission.get("actions") or []) and not among(permission.get("notActions") or [])
+    return among(texts(permission, "actions")) and not among(texts(permission, "notActions"))
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -60,23 +59,23 @@ class Access:
         workspace: Those of the caller in the workspace.
         subscription: Those at the subscription, for what is asked there.
         identity: Those on the user-assigned identities.
-        denied: Operations that nobody may do anywhere, whatever roles say.
+        denied: Operations that are refused everywhere, whatever the roles allow.
         asked: Every operation that was asked for, with its scope.
     """
 
-    workspace: list[dict[str, Any]] = field(default_factory=lambda: [EVERYTHING])
-    subscription: list[dict[str, Any]] = field(default_factory=lambda: [EVERYTHING])
-    identity: list[dict[str, Any]] = field(default_factory=lambda: [EVERYTHING])
+    workspace: list[Document] = field(default_factory=lambda: [EVERYTHING])
+    subscription: list[Document] = field(default_factory=lambda: [EVERYTHING])
+    identity: list[Document] = field(default_factory=lambda: [EVERYTHING])
     denied: set[str] = field(default_factory=set)
     asked: set[tuple[str, str]] = field(default_factory=set)
 
-    def given(self, scope: str) -> list[dict[str, Any]]:
+    def given(self, scope: str) -> list[Document]:
         """What the service lists for a scope."""
-        found: list[dict[str, Any]] = getattr(self, scope)
+        found: list[Document] = getattr(self, scope)
         return [
             {
                 **one,
-                "notActions": [*(one.get("notActions") or []), *sorted(self.denied)],
+                "notActions": [*texts(one, "notActions"), *sorted(self.denied)],
                 "dataActions": [],
                 "notDataActions": [],
             }

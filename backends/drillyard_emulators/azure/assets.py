@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Protocol
 
 from drillyard_emulators.azure.answers import Denied
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.world import World
+from drillyard_emulators.http.fields import Document, Fields, member
 from drillyard_emulators.http.wire import Request, Response
 
 _ML = "Microsoft.MachineLearningServices/workspaces"
@@ -18,8 +19,8 @@ _FIXED = {
 }
 """What of a version cannot be changed."""
 MOST_FILES, MOST_BYTES = 100, 1_000_000
-"""Of a Docker build context: "Service limits in Azure Machine Learning", learn.microsoft.com."""
-_ADDED: dict[str, dict[str, Any]] = {
+"""Largest build context: "Service limits in Azure Machine Learning", learn.microsoft.com."""
+_ADDED: dict[str, Document] = {
     "environments": {"environmentType": "UserCreated", "osType": "Linux"},
     "models": {"flavors": {}},
     "codes": {},
@@ -28,7 +29,7 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 
 class Workspace(Protocol):
-    """Whose they are."""
+    """The workspace that they belong to."""
 
     account: str
     container: str
@@ -41,7 +42,7 @@ class Workspace(Protocol):
         """Its id."""
 
     def stamp(self, when: float | None = None) -> dict[str, str]:
-        """Who made something, and when."""
+        """The creator and the creation time of a resource."""
 
 
 class Assets:
@@ -55,7 +56,7 @@ class Assets:
     def __init__(self, workspace: Workspace, world: World) -> None:
         self._workspace = workspace
         self._too_large_to_build = world.nodes.too_large
-        self._kept: dict[str, dict[str, dict[str, Any]]] = {
+        self._kept: dict[str, dict[str, Document]] = {
             "environments": world.environments,
             "models": {},
             "codes": {},
@@ -79,7 +80,7 @@ class Assets:
         if parts[1:] == ["listSecrets"]:
             return Response.of({"secretsType": "AccountKey", "key": mine.key})
         there = {"workspaceblobstore": mine.container, "workspaceartifactstore": mine.artifacts}
-        stores = {
+        stores: dict[str, Document] = {
             name: {
                 "id": f"{mine.root}/datastores/{name}",
                 "name": name,
@@ -120,10 +121,10 @@ class Assets:
         outside = re.search(rf"/{re.escape(self._workspace.container)}/(.+)\Z", uri)
         match = inside or outside
         if match is None:
-            raise Denied(400, "UserError", f"{uri} is no place of this workspace.")
+            raise Denied(400, "UserError", f"{uri} is not in this workspace.")
         return match[1].rstrip("/")
 
-    def _too_large(self, build: dict[str, Any] | None) -> bool:
+    def _too_large(self, build: Fields) -> bool:
         """Whether a build context is beyond Azure's limits.
 
         It is registered all the same; that the build then fails without a log is reported by
@@ -143,15 +144,15 @@ class Assets:
         there, mine = self._kept[kind], self._workspace
         name = parts[0]
         if len(parts) < 3:
-            raise Denied(404, "UserError", f"{kind} {name} is asked for by its version here")
+            raise Denied(404, "UserError", f"{kind} {name} is requested by its version here")
         key = f"{name}/versions/{parts[2]}"
         if request.method == "PUT":
-            properties = request.json()["properties"]
+            properties = dict(member(request.json(), "properties"))
             old = there.get(key)
             if old and any(old.get(f) != properties.get(f) for f in _FIXED[kind]):
                 raise Denied(400, "UserError", f"An existing {kind[:-1]} cannot be changed.")
             there[key] = properties
-            if kind == "environments" and self._too_large(properties.get("build")):
+            if kind == "environments" and self._too_large(member(properties, "build")):
                 self._too_large_to_build.add(key)
         if key not in there:
             raise Denied(404, "UserError", f"{kind[:-1]} {name}:{parts[2]} was not found.")

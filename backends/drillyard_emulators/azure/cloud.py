@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
@@ -21,8 +20,10 @@ from drillyard_emulators.azure.model import Job, Physics, Site
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.gcp.triggers import Trigger, Triggers
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, parser, serve
 from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.fields import Document, members, number, text, texts
 from drillyard_emulators.http.machines import EMULATOR_MARK
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
@@ -46,9 +47,9 @@ class Azure(Loopback):
     """All services, wired together.
 
     Args:
-        folder: Of its own.
+        folder: Its own folder.
         speed: Emulated seconds a real second.
-        seed: Of the random faults.
+        seed: Seed of the random faults.
         bodies: Record JSON bodies.
         image: The virtual environment that plays the image of every environment.
     """
@@ -89,10 +90,10 @@ class Azure(Loopback):
         self.open_doors(apps, self._verbs())
 
     def env(self) -> dict[str, str]:
-        """What a client's environment needs; nothing else tells it from the real cloud."""
+        """The environment of a client; nothing else differs from the real cloud."""
         return {**self.network_env(), **self.entra.env()}
 
-    def greeting(self) -> dict[str, Any]:
+    def greeting(self) -> Document:
         """The one line that is printed."""
         return {
             "env": self.env(),
@@ -108,7 +109,7 @@ class Azure(Loopback):
             "identity": identity_id(NODE),
         }
 
-    def state(self, _: dict[str, Any]) -> dict[str, Any]:
+    def state(self, _: Document) -> Document:
         """Everything that exists."""
         return {
             "now": self.clock.now(),
@@ -156,7 +157,7 @@ class Azure(Loopback):
         }
 
     def _identity_on(self, compute: str) -> Identity | None:
-        """Whom the jobs of a cluster are; its own new identity has no role anywhere."""
+        """The identity of a cluster's jobs; its own new identity has no role anywhere."""
         cluster = self.world.computes.get(compute)
         kind, assigned = ("none", []) if cluster is None else cluster.identity
         if "userassigned" in kind and assigned:
@@ -176,115 +177,121 @@ class Azure(Loopback):
             EMULATOR_MARK: self.mark,
         }
 
-    def _verbs(self) -> dict[str, Any]:
+    def _verbs(self) -> dict[str, Verb]:
         return {
             "state": self.state,
-            "objects": lambda a: self.blobs.names(a["container"], a.get("prefix", "")),
+            "objects": lambda a: self.blobs.names(str(a["container"]), text(a, "prefix")),
             "entra": self._set_entra,
             "physics": self._set_physics,
             "manager": self._set_manager,
             "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
             "advance": self._advance,
-            "happen": lambda a: self.world.happen(a["what"], a["machine"]),
+            "happen": lambda a: self.world.happen(str(a["what"]), str(a["machine"])),
             "cluster": self._set_cluster,
             "job": self._set_job,
             "node": self._node,
             "finish": self._finish,
             "access": self._set_access,
             "around": self._set_around,
-            "identity": lambda a: self.entra.identities.update({a["id"].lower(): Identity()}),
+            "identity": lambda a: self.entra.identities.update({str(a["id"]).lower(): Identity()}),
             "serial": self._serial,
-            "environment": lambda a: self.world.environments.update({a["name"]: {}}),
+            "environment": lambda a: self.world.environments.update({str(a["name"]): {}}),
             "export": self._export,
         }
 
-    def _advance(self, asked: dict[str, Any]) -> float:
-        now = self.clock.advance(float(asked["seconds"]))
+    def _advance(self, asked: Document) -> float:
+        now = self.clock.advance(number(asked, "seconds"))
         self.world.scheduler.run_due()
         return now
 
-    def _set_physics(self, asked: dict[str, Any]) -> None:
+    def _set_physics(self, asked: Document) -> None:
         with self.world.lock:
             now = self.world.physics
             wanted = Physics.model_validate({**now.model_dump(), **asked})
             for name in asked:
                 setattr(now, name, getattr(wanted, name))
 
-    def _set_cluster(self, asked: dict[str, Any]) -> None:
-        """Something happened to a cluster: ``state``, ``errors``; its identity was taken."""
+    def _set_cluster(self, asked: Document) -> None:
+        """Changes a cluster: ``state``, ``errors``, ``identity``."""
         with self.world.lock:
-            cluster = self.world.computes[asked["name"]]
-            cluster.state = asked.get("state", cluster.state)
-            cluster.errors = asked.get("errors", cluster.errors)
+            cluster = self.world.computes[str(asked["name"])]
+            cluster.state = text(asked, "state", cluster.state)
+            if "errors" in asked:
+                cluster.errors = [
+                    {key: str(value) for key, value in error.items()}
+                    for error in members(asked, "errors")
+                ]
             if "identity" in asked:
                 cluster.document["identity"] = asked["identity"]
 
-    def _set_job(self, asked: dict[str, Any]) -> None:
-        """Somebody archived a job in the studio, or deleted it."""
+    def _set_job(self, asked: Document) -> None:
+        """Archives or deletes a job, as a person can in the studio."""
         with self.world.lock:
-            self.world.jobs[asked["name"]].archived = bool(asked.get("archived"))
+            self.world.jobs[str(asked["name"])].archived = bool(asked.get("archived"))
             if asked.get("deleted"):
-                self.world.nodes.forget(asked["name"])
+                self.world.nodes.forget(str(asked["name"]))
 
-    def _finish(self, asked: dict[str, Any]) -> None:
-        """The program of a job that runs nothing ended, with this exit code."""
+    def _finish(self, asked: Document) -> None:
+        """Ends a job that runs no processes, with this exit code."""
         with self.world.lock:
-            self.world.nodes.finish(self.world.jobs[asked["name"]], int(asked["code"]))
+            job = self.world.jobs[str(asked["name"])]
+            self.world.nodes.finish(job, int(number(asked, "code")))
 
-    def _node(self, asked: dict[str, Any]) -> dict[str, str]:
-        """What the processes of a job find on a node whose cluster has this identity, or none."""
+    def _node(self, asked: Document) -> dict[str, str]:
+        """The environment of a job's processes on a node of a cluster with this identity."""
         name = asked["identity"]
-        identity = None if name is None else self.entra.identity(identity_id(name))
-        return {**self._of_node("somebody", identity), **self._machine_env("somebody")}
+        identity = None if name is None else self.entra.identity(identity_id(str(name)))
+        return {**self._of_node("a-node", identity), **self._machine_env("a-node")}
 
-    def _set_access(self, asked: dict[str, Any]) -> list[list[str]]:
-        """Give permissions by scope; what was asked for since the last time."""
+    def _set_access(self, asked: Document) -> list[list[str]]:
+        """Sets permissions by scope; returns the operations since the last call."""
         access = self.manager.access
         for scope, permissions in asked.items():
-            setattr(access, scope, set(permissions) if scope == "denied" else permissions)
+            setattr(access, scope, set(texts(asked, scope)) if scope == "denied" else permissions)
         before, access.asked = sorted(access.asked), set()
         return [list(one) for one in before]
 
-    def _set_manager(self, asked: dict[str, Any]) -> None:
+    def _set_manager(self, asked: Document) -> None:
         """Rights that are denied, quotas, other names of the subscription, group or workspace."""
         for name, value in asked.items():
             if name == "denied":
-                self.manager.access.denied = set(value)
+                self.manager.access.denied = set(texts(asked, name))
                 continue
             now = getattr(self.manager, name)
-            setattr(self.manager, name, set(value) if isinstance(now, set) else value)
+            setattr(self.manager, name, set(texts(asked, name)) if isinstance(now, set) else value)
 
-    def _set_around(self, asked: dict[str, Any]) -> None:
+    def _set_around(self, asked: Document) -> None:
         """``locks``, ``kept_days``; ``hierarchical``: the account has real folders."""
         for name, value in asked.items():
             setattr(self.blobs if name == "hierarchical" else self.manager.around, name, value)
 
-    def _serial(self, asked: dict[str, Any]) -> str:
-        """What a job's processes said, also after its end, over all its nodes."""
+    def _serial(self, asked: Document) -> str:
+        """The output of a job's processes on all its nodes, also after its end."""
         found = sorted((self.folder / "serial").glob(f"{asked['machine']}-*.log"))
         return "".join(path.read_text(errors="replace") for path in found)
 
-    def _export(self, asked: dict[str, Any]) -> int:
+    def _export(self, asked: Document) -> int:
         """Write the blobs below a prefix into a folder; how many."""
-        folder, prefix = Path(asked["folder"]), str(asked.get("prefix") or "").strip("/")
+        folder, prefix = Path(str(asked["folder"])), text(asked, "prefix").strip("/")
         head = f"{prefix}/" if prefix else ""
-        names = self.blobs.names(asked["container"], head)
+        container = str(asked["container"])
+        names = self.blobs.names(container, head)
         for name in names:
             path = (folder / name[len(head) :]).resolve()
             if not path.is_relative_to(folder.resolve()):
                 raise ValueError(f"{name!r} leads out of {folder}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.blobs.read(asked["container"], name) or b"")
+            path.write_bytes(self.blobs.read(container, name) or b"")
         return len(names)
 
-    def _set_entra(self, asked: dict[str, Any]) -> None:
+    def _set_entra(self, asked: Document) -> None:
         for name in ("life_s", "trouble", "valid_from"):
             if name in asked:
                 setattr(self.entra, name, asked[name])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop."""
+    """Serves until a signal arrives."""
     a = parser("drillyard_emulators.azure.cloud").parse_args(arguments)
     return serve(lambda: Azure(a.folder, a.speed, a.seed, a.bodies, a.image), a.parent)
 

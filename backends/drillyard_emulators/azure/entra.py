@@ -10,11 +10,11 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qsl
 
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.gcp.project import claims
+from drillyard_emulators.http.fields import Document, number
 from drillyard_emulators.http.wire import Request, Response
 
 TENANT = "00000000-1111-2222-3333-444444444444"
@@ -124,7 +124,7 @@ class Entra:
 
         Args:
             job: Its name.
-            identity: Of its cluster; None: it has none.
+            identity: Identity of its cluster; None if it has none.
         """
         with self._lock:
             own = secrets.token_urlsafe(16)
@@ -155,7 +155,7 @@ class Entra:
         )
 
     def issue(self, resource: str, who: str, stores: bool = True) -> str:
-        """A token; nobody checks its signature here.
+        """A token; its signature is not checked here.
 
         Args:
             resource: For whom it is.
@@ -163,7 +163,7 @@ class Entra:
             stores: Whether that one has a role on the storage account.
         """
         now = int(time.time())
-        said = {
+        said: Document = {
             "aud": resource.rstrip("/") or resource,
             "iss": f"https://sts.windows.net/{TENANT}/",
             "iat": now,
@@ -178,13 +178,13 @@ class Entra:
         return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(said)}.x"
 
     def who(self, request: Request, resource: str) -> str | None:
-        """Who sent a request, by its token for a resource; None: nobody whom we know."""
+        """Returns the sender of a request, by its token for a resource; None if unknown."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         said = claims(token)
         if scheme.lower() != "bearer" or not RESOURCES[resource].match(str(said.get("aud"))):
             return None
         since = self.valid_from if said["oid"] == CLIENT else 0.0
-        fresh = since <= float(said.get("iat", 0)) and time.time() < float(said["exp"])
+        fresh = since <= number(said, "iat") and time.time() < number(said, "exp")
         return str(said["oid"]) if fresh else None
 
     @staticmethod
@@ -194,5 +194,5 @@ class Entra:
         return bool(claims(token).get("stores", True))
 
 
-def _part(document: dict[str, Any]) -> str:
+def _part(document: Document) -> str:
     return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")

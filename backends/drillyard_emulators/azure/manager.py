@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlencode
 
 from drillyard_emulators.azure import usages
@@ -16,8 +15,10 @@ from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.entra import Entra
 from drillyard_emulators.azure.model import Compute, Job
 from drillyard_emulators.azure.online import Online
+from drillyard_emulators.azure.resource_documents import compute_document, job_document
 from drillyard_emulators.azure.world import World
 from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.fields import Document, member, text
 from drillyard_emulators.http.wire import Request, Response, parts_of
 
 HOST = "management.azure.com"
@@ -46,7 +47,7 @@ _IDENTITY = re.compile(
 _CLUSTER = re.compile(r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+\Z)[a-zA-Z0-9\-]{2,23}\Z")
 """The specification's pattern of names in ``workspaces/computes``."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}\Z")
-"""Of jobs and of experiments."""
+"""Names of jobs and of experiments."""
 _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 _PERMISSIONS = ["providers", "Microsoft.Authorization", "permissions"]
 _LOCATION = re.compile(
@@ -63,7 +64,7 @@ class Manager:
         world: What is in the workspace.
         entra: Knows the callers.
         blobs: The workspace's storage.
-        containers: Of its datastores: for data, and for what jobs print.
+        containers: Containers of its datastores: for data, and for the output of jobs.
         machine_env: Environment variables of a machine of that name.
     """
 
@@ -92,11 +93,11 @@ class Manager:
         self.quota_form = "reported"
         """How the listing of quotas looks; see ``usages``."""
         self.sizes = dict(SIZES)
-        self.more_of_sizes: dict[str, dict[str, Any]] = {}
-        """What else is told of a size: ``gpus``, ``lowPriorityCapable`` …"""
+        self.more_of_sizes: dict[str, Document] = {}
+        """Further properties of a size: ``gpus``, ``lowPriorityCapable`` …"""
         self.taken: set[str] = set()
         """Names of clusters and endpoints of other workspaces in this region."""
-        self.foreign: list[dict[str, Any]] = []
+        self.foreign: list[Document] = []
         """Jobs of other people, as the service lists them."""
         assets = Assets(self, world)
         self.online = Online(self, assets, blobs, machine_env)
@@ -166,10 +167,10 @@ class Manager:
             raise Denied(404, "NotFound", "not emulated")
         return Response.of({"value": self.access.given("identity")})
 
-    def page(self, request: Request, elements: list[dict[str, Any]]) -> Response:
+    def page(self, request: Request, elements: list[Document]) -> Response:
         """A page of a listing, with the address of the next one."""
         start, size = int(request.query.get("$skip", "0")), self.world.physics.page
-        document: dict[str, Any] = {"value": elements[start : start + size]}
+        document: Document = {"value": elements[start : start + size]}
         if len(elements) > start + size:
             query = {**request.query, "$skip": str(start + size)}
             document["nextLink"] = f"https://{HOST}{request.path}?{urlencode(query)}"
@@ -177,8 +178,8 @@ class Manager:
 
     def _need(self, found: str, there: str, kind: str) -> None:
         if found.lower() != there.lower():
-            text = f"The {kind.lower()} '{found}' could not be found."
-            raise Denied(404, f"{kind}NotFound", text)
+            message = f"The {kind.lower()} '{found}' could not be found."
+            raise Denied(404, f"{kind}NotFound", message)
 
     # -- by the first word behind the workspace ----------------------------------------------
 
@@ -227,72 +228,28 @@ class Manager:
             return self._going_on(Response(202), f"gone/{name}")
         return Response.of(self._compute(world.compute(name)))
 
-    def _check_cluster(self, name: str, document: dict[str, Any]) -> None:
-        settings = document["properties"]["properties"]
-        size = settings.get("vmSize", "")
+    def _check_cluster(self, name: str, document: Document) -> None:
+        settings = member(member(document, "properties"), "properties")
+        size = text(settings, "vmSize")
         if not _CLUSTER.match(name):
             raise Denied(400, "BadArgument", f"The compute name {name!r} is not allowed.")
         if name in self.taken:
-            text = f"The compute name {name} is already used in {self.location}."
-            raise Denied(409, "ComputeNameConflict", text)
+            message = f"The compute name {name} is already used in {self.location}."
+            raise Denied(409, "ComputeNameConflict", message)
         if size.lower() not in {s.lower() for s in self.sizes}:
-            text = f"The specified VM size '{size}' is not supported in {self.location}."
-            raise Denied(400, "InvalidVmSize", text)
-        for identity in (document.get("identity") or {}).get("userAssignedIdentities") or {}:
+            message = f"The specified VM size '{size}' is not supported in {self.location}."
+            raise Denied(400, "InvalidVmSize", message)
+        for identity in member(member(document, "identity"), "userAssignedIdentities"):
             self.access.need("identity", _ASSIGN)
             if self._entra.identity(identity) is None:
                 raise Denied(400, "BadArgument", f"The identity {identity} was not found.")
 
-    def _compute(self, compute: Compute) -> dict[str, Any]:
-        document = compute.document
+    def _compute(self, compute: Compute) -> Document:
         nodes = [
             n for n in self.world.nodes.all if n["compute"] == compute.name and n["gone"] is None
         ]
-        unready = sum(not node["ready"] for node in nodes)
-        # The service writes sizes in capitals.
-        inner = {
-            **compute.settings,
-            "vmSize": str(compute.settings.get("vmSize", "")).upper(),
-            "allocationState": "Steady",
-            "currentNodeCount": len(nodes),
-            "targetNodeCount": len(nodes),
-            "nodeStateCounts": {
-                "preparingNodeCount": unready,
-                "runningNodeCount": len(nodes) - unready,
-                "idleNodeCount": 0,
-                "unusableNodeCount": 0,
-                "leavingNodeCount": 0,
-                "preemptedNodeCount": 0,
-            },
-            "errors": [{"error": error} for error in compute.errors] or None,
-        }
-        kind, identities = compute.identity
-        named = {one: {"clientId": "c", "principalId": "p"} for one in identities}
-        made = rfc3339(compute.made).replace("Z", "0000+00:00")
-        return {
-            "id": f"{self.root}/computes/{compute.name}",
-            "name": compute.name,
-            "type": f"{ML}/workspaces/computes",
-            "location": self.location,
-            "tags": (document.get("tags") or {}) if self.world.physics.cluster_tags else None,
-            "identity": None
-            if kind == "none"
-            else {
-                "type": document["identity"]["type"],
-                "principalId": "p",
-                "tenantId": "t",
-                "userAssignedIdentities": named or None,
-            },
-            "properties": {
-                **document["properties"],
-                "provisioningState": compute.state,
-                "createdOn": made,
-                "modifiedOn": made,
-                "isAttachedCompute": False,
-                "provisioningErrors": None,
-                "properties": inner,
-            },
-        }
+        with_tags = self.world.physics.cluster_tags
+        return compute_document(compute, nodes, self.root, self.location, with_tags)
 
     def _jobs(self, request: Request, parts: list[str]) -> Response:
         world = self.world
@@ -303,20 +260,20 @@ class Manager:
             world.cancel(name)
             return self._going_on(Response(202), f"job/{name}")
         if request.method == "PUT":
-            properties = request.json()["properties"]
-            for text in (name, str(properties.get("experimentName", "Default"))):
-                if not _NAME.match(text):
-                    raise Denied(400, "UserError", f"{text!r}: letters, digits, - and _ only.")
+            properties = dict(member(request.json(), "properties"))
+            for given in (name, str(properties.get("experimentName", "Default"))):
+                if not _NAME.match(given):
+                    raise Denied(400, "UserError", f"{given!r}: letters, digits, - and _ only.")
             if not world.physics.empty_tags:
-                tags = properties.get("tags") or {}
+                tags = member(properties, "tags")
                 properties["tags"] = {k: v for k, v in tags.items() if v}
             return Response.of(self._job(world.put_job(name, properties)), 201)
         if name not in world.jobs:
             raise Denied(404, "UserError", f"Job {name} was not found.")
         return Response.of(self._job(world.jobs[name]))
 
-    def _listed(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        """Jobs as a listing shows them: active ones, unless others are asked for."""
+    def _listed(self, query: dict[str, str]) -> list[Document]:
+        """Jobs as a listing shows them: active ones, unless the request names others."""
         tag, view = query.get("tag"), query.get("listViewType", "ActiveOnly")
         kept = {"All": (False, True), "ArchivedOnly": (True,)}.get(view, (False,))
         found = [
@@ -329,24 +286,11 @@ class Manager:
         return [
             one
             for one in [*self.foreign, *found]
-            if tag in ((one.get("properties") or {}).get("tags") or {})
+            if tag in member(member(one, "properties"), "tags")
         ]
 
-    def _job(self, job: Job, shown: str | None = None) -> dict[str, Any]:
-        studio = f"https://ml.azure.com/runs/{job.name}?wsid={self.root}"
-        services = {"Studio": {"jobServiceType": "Studio", "endpoint": studio}}
-        return {
-            "id": f"{self.root}/jobs/{job.name}",
-            "name": job.name,
-            "type": f"{ML}/workspaces/jobs",
-            "systemData": self.stamp(job.made),
-            "properties": {
-                **job.properties,
-                "status": shown or job.shown,
-                "services": services,
-                "isArchived": job.archived,
-            },
-        }
+    def _job(self, job: Job, shown: str | None = None) -> Document:
+        return job_document(job, self.root, self.stamp(job.made), shown or job.shown)
 
     def _operations(self, request: Request, parts: list[str]) -> Response:
         """What is going on: the end of a long-running operation."""
@@ -425,7 +369,7 @@ class Manager:
         return {"Retry-After": "0"}
 
     def stamp(self, when: float | None = None) -> dict[str, str]:
-        """Who made something, and when."""
+        """The creator and the creation time of a resource."""
         text = rfc3339(self.world.clock.now() if when is None else when)
         return {
             "createdAt": text,
@@ -451,7 +395,7 @@ def history(manager: Manager, world: World, entra: Entra) -> Callable[[Request],
             manager.access.need("workspace", f"{ML}/workspaces/experiments/runs/read")
         except Denied as denied:
             return denied.response()
-        document: dict[str, Any] = {"runId": job.name, "status": job.shown, "logFiles": {}}
+        document: Document = {"runId": job.name, "status": job.shown, "logFiles": {}}
         if job.error is not None:
             document["error"] = {"error": job.error}
         return Response.of(document)

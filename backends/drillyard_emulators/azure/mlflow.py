@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard_emulators.azure.answers import refused
 from drillyard_emulators.azure.entra import Entra
+from drillyard_emulators.http.fields import members
 from drillyard_emulators.http.wire import Request, Response
 
 _VERSION = "/mlflow/v2.0"
@@ -19,6 +20,9 @@ MOST = {"metrics": 50, "params": 200, "tags": 50}
 (learn.microsoft.com), and azure-sdk-for-python#35685 for parameters."""
 ROWS, PARAM, TAG = 250, 500, 1000
 """Metrics of a batch; characters of a parameter's and of a tag's value."""
+
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
 
 
 class Mlflow:
@@ -69,7 +73,7 @@ class Mlflow:
         asked = request.json()
         run = str(asked.get("run_id") or "")
         for name, most in MOST.items():
-            given = asked.get(name) or []
+            given = members(asked, name)
             longest = {"params": PARAM, "tags": TAG}.get(name)
             if longest and any(len(str(one.get("value", ""))) > longest for one in given):
                 return f"{name}: values of more than {longest} characters"
@@ -83,7 +87,7 @@ class Mlflow:
         return ""
 
     @cached_property
-    def _server(self) -> Any:
+    def _server(self) -> FlaskClient:
         """Made at the first call: it takes seconds to import."""
         from mlflow.server import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
 
@@ -92,4 +96,5 @@ class Mlflow:
         os.environ[ARTIFACT_ROOT_ENV_VAR] = str(self._folder / "mlflow-artifacts")
         from mlflow.server import app
 
-        return app.test_client()
+        client: FlaskClient = app.test_client()
+        return client

@@ -1,4 +1,4 @@
-"""What an emulated workspace is made of, and how its world behaves."""
+"""The resources of an emulated workspace, and how it behaves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
+from drillyard_emulators.http.fields import Document, Fields, member, number, text, text_fields
 from drillyard_emulators.http.machines import Machine
 
 OVER = ("Completed", "Failed", "Canceled")
@@ -21,7 +22,7 @@ _DURATION = re.compile(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?\Z")
 
 
 class Physics(BaseModel):
-    """How this world behaves; times in emulated seconds.
+    """How the workspace behaves; times in emulated seconds.
 
     Attributes:
         create_s: A cluster is made, or goes.
@@ -32,7 +33,7 @@ class Physics(BaseModel):
         broken_builds: So many builds fail.
         stuck: So many jobs stay in "Preparing" for ever.
         low_priority: Nodes of that kind that are to be had; None: any number.
-        processes: False: jobs run nothing; somebody else plays them.
+        processes: False if jobs run nothing because a test plays them.
         finalize_s: What a job wrote is collected, after its program ended.
         visible_s: A new cluster is answered as missing.
         listing_lag_s: Listings of jobs and clusters show the world of so long ago.
@@ -97,7 +98,7 @@ class Compute:
     """A cluster."""
 
     name: str
-    document: dict[str, Any]
+    document: Document
     made: float
     state: str = "Creating"
     errors: list[dict[str, str]] = field(default_factory=list)
@@ -106,15 +107,14 @@ class Compute:
     @property
     def identity(self) -> tuple[str, list[str]]:
         """Its type in lower case, and resource ids of user-assigned ones."""
-        given = self.document.get("identity") or {}
-        kind = str(given.get("type") or "None").lower().replace("_", "")
-        return kind, list(given.get("userAssignedIdentities") or {})
+        given = member(self.document, "identity")
+        kind = text(given, "type", "None").lower().replace("_", "")
+        return kind, list(member(given, "userAssignedIdentities"))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Of the nodes."""
-        found: dict[str, Any] = self.document["properties"]["properties"]
-        return found
+    def settings(self) -> Fields:
+        """Settings of the nodes."""
+        return member(member(self.document, "properties"), "properties")
 
     @property
     def low_priority(self) -> bool:
@@ -124,7 +124,36 @@ class Compute:
     @property
     def most(self) -> int:
         """Nodes at the most."""
-        return int(self.settings.get("scaleSettings", {}).get("maxNodeCount", 1))
+        return int(number(member(self.settings, "scaleSettings"), "maxNodeCount", 1))
+
+
+class Node(TypedDict):
+    """A node that runs, or once ran, a job."""
+
+    name: str
+    job: str
+    compute: str
+    size: str
+    low_priority: bool
+    born: float
+    gone: float | None
+    ended_by: str
+    ready: bool
+
+
+def as_document(node: Node) -> Document:
+    """A node as a JSON object."""
+    return {
+        "name": node["name"],
+        "job": node["job"],
+        "compute": node["compute"],
+        "size": node["size"],
+        "low_priority": node["low_priority"],
+        "born": node["born"],
+        "gone": node["gone"],
+        "ended_by": node["ended_by"],
+        "ready": node["ready"],
+    }
 
 
 @dataclass
@@ -132,26 +161,26 @@ class Job:
     """A command job."""
 
     name: str
-    properties: dict[str, Any]
+    properties: Document
     made: float
     status: str = "Queued"
     error: dict[str, str] | None = None
     machines: list[Machine] = field(default_factory=list)
-    nodes: list[dict[str, Any]] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     times: int = 0
     ending: str = ""
-    """What its nodes are being ended for: ``cancel``, ``timeout``, ``preempt``; empty: nothing."""
+    """Why its nodes are being ended: ``cancel``, ``timeout``, ``preempt``; empty: nothing."""
     log: list[Path] = field(default_factory=list)
     shipped: int = -1
     silent: bool = False
-    """Its service hears nothing of it, for now."""
+    """The service receives no heartbeats from it at the moment."""
     archived: bool = False
     now: Callable[[], float] = time.time
     past: list[tuple[float, str]] = field(default_factory=list)
-    """When it showed which state, for listings that lag."""
+    """When it reported which state, for delayed listings."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Remember when it showed which state."""
+    def __setattr__(self, name: str, value: object) -> None:
+        """Records when it reported which state."""
         object.__setattr__(self, name, value)
         if name in ("status", "silent") and hasattr(self, "past"):
             self.past.append((self.now(), self.shown))
@@ -163,7 +192,7 @@ class Job:
 
     @property
     def shown(self) -> str:
-        """The state that the service tells."""
+        """The state that the service reports."""
         return "NotResponding" if self.silent and not self.over else self.status
 
     def shown_at(self, when: float) -> str | None:
@@ -184,18 +213,17 @@ class Job:
     @property
     def width(self) -> int:
         """Nodes that it runs on."""
-        return int((self.properties.get("resources") or {}).get("instanceCount") or 1)
+        return int(number(member(self.properties, "resources"), "instanceCount") or 1)
 
     @property
     def tags(self) -> dict[str, str]:
         """Its tags."""
-        return dict(self.properties.get("tags") or {})
+        return text_fields(self.properties, "tags")
 
     @property
     def limit_s(self) -> float | None:
         """How long it may take."""
-        text = str((self.properties.get("limits") or {}).get("timeout") or "")
-        return seconds(text)
+        return seconds(text(member(self.properties, "limits"), "timeout"))
 
 
 def seconds(text: str) -> float | None:

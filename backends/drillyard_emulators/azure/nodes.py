@@ -7,10 +7,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
-from drillyard_emulators.azure.model import Compute, Job, Physics, Site
+from drillyard_emulators.azure.model import Compute, Job, Node, Physics, Site
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.fields import text, text_fields
 from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.scheduler import Scheduler
 
@@ -47,9 +47,9 @@ class Nodes:
         self._computes, self._folder = computes, site.folder
         self._environment, self._keep = site.environment, site.keep
         self.jobs: dict[str, Job] = {}
-        self.all: list[dict[str, Any]] = []
+        self.all: list[Node] = []
         self.started: list[Callable[[Job], None]] = []
-        """Told of each job that begins to run."""
+        """Called with each job that starts to run."""
         self.too_large: set[str] = set()
         """Environments that are built of more than Azure takes."""
         self._built: set[str] = set()
@@ -90,7 +90,7 @@ class Nodes:
                     "name": f"{job.name}/{job.times}" + (f".{rank}" if job.width > 1 else ""),
                     "job": job.name,
                     "compute": compute.name,
-                    "size": compute.settings.get("vmSize"),
+                    "size": text(compute.settings, "vmSize"),
                     "low_priority": compute.low_priority,
                     "born": self._clock.now(),
                     "gone": None,
@@ -158,7 +158,7 @@ class Nodes:
             machine.tell(signal.SIGKILL)
 
     def forget(self, name: str) -> None:
-        """Somebody deleted a job; its nodes are free."""
+        """A job was deleted; its nodes are free."""
         self._free(self.jobs[name], "deleted")
         del self.jobs[name]
 
@@ -176,7 +176,7 @@ class Nodes:
         self._later(job, self._physics.finalize_s, over)
 
     def close(self) -> None:
-        """Cut every node."""
+        """Cuts every node."""
         for job in list(self.jobs.values()):
             for machine in job.machines:
                 machine.tell(signal.SIGKILL)
@@ -187,7 +187,7 @@ class Nodes:
     def _later(
         self, job: Job, delay_s: float, step: Callable[[Job], None], *, on_node: bool = True
     ) -> None:
-        """Go on with a job, unless its nodes are others by then."""
+        """Continues a job, unless its nodes have changed."""
         times = job.times
 
         def go_on() -> None:
@@ -258,7 +258,7 @@ class Nodes:
         )
         variables = {
             **self._environment(job),
-            **dict(job.properties.get("environmentVariables") or {}),
+            **text_fields(job.properties, "environmentVariables"),
             **ranks,
             "AZUREML_RUN_ID": job.name,
         }
@@ -280,7 +280,7 @@ class Nodes:
             self.finish(job, 0)
 
     def _ended(self, job: Job) -> None:
-        """Nothing of a job runs any more: over, or back into the queue."""
+        """No process of a job runs: it has ended, or it returns to the queue."""
         why, job.ending = job.ending, ""
         if why == "preempt":
             self._free(job, "preempted")
@@ -307,7 +307,7 @@ class Nodes:
             machine.cut()
         self._ship(job, whole=True)
         for node in job.nodes:
-            node.update(gone=self._clock.now(), ended_by=by)
+            node["gone"], node["ended_by"] = self._clock.now(), by
         job.machines, job.nodes = [], []
 
     def _ship(self, job: Job, whole: bool = False) -> None:

@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from drillyard_emulators.azure.answers import Denied, refused
 from drillyard_emulators.azure.assets import Assets, Workspace
 from drillyard_emulators.azure.blobs import Blobs
 from drillyard_emulators.azure.world import World
+from drillyard_emulators.http.fields import Document, member, number, text, text_fields
 from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.wire import Request, Response
 
@@ -25,7 +26,7 @@ _SERVER = "drillyard_emulators.azure.scoring"
 class Deployment:
     """One version behind an endpoint."""
 
-    document: dict[str, Any]
+    document: Document
     state: str = "Creating"
     machine: Machine | None = None
     log: Path = field(default_factory=Path)
@@ -36,7 +37,7 @@ class Deployment:
 class Endpoint:
     """One address."""
 
-    document: dict[str, Any]
+    document: Document
     state: str = "Creating"
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     deployments: dict[str, Deployment] = field(default_factory=dict)
@@ -44,7 +45,8 @@ class Endpoint:
     @property
     def traffic(self) -> dict[str, int]:
         """Deployment to its share, in percent."""
-        return dict(self.document["properties"].get("traffic") or {})
+        shares = member(member(self.document, "properties"), "traffic")
+        return {name: int(number(shares, name)) for name in shares}
 
 
 class Home(Workspace, Protocol):
@@ -62,7 +64,7 @@ class Home(Workspace, Protocol):
     def room(self, size: str) -> int:
         """Cores that the quota has of a size's family."""
 
-    def page(self, request: Request, elements: list[dict[str, Any]]) -> Response:
+    def page(self, request: Request, elements: list[Document]) -> Response:
         """A page of a listing, with the address of the next one."""
 
 
@@ -134,7 +136,7 @@ class Online:
         finally:
             connection.close()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Document:
         """Every endpoint with its deployments."""
         return {
             "endpoints": {
@@ -178,7 +180,7 @@ class Online:
             raise Denied(409, "EndpointNameConflict", text)
         if known is not None:
             self._settled_endpoint(known, name)
-        for deployment in document["properties"].get("traffic") or {}:
+        for deployment in member(member(document, "properties"), "traffic"):
             if known is None or deployment not in known.deployments:
                 raise Denied(400, "BadRequest", f"traffic for {deployment}, which is not there")
         if known is None:
@@ -193,10 +195,10 @@ class Online:
         self._home.world.scheduler.after(physics.create_s, ready)
         return Response.of(self._endpoint(name), 201 if known is None else 200)
 
-    def _endpoint(self, name: str) -> dict[str, Any]:
+    def _endpoint(self, name: str) -> Document:
         one = self._there[name]
         host = f"{name}.{self._home.location}.inference.ml.azure.com"
-        properties = {"mirrorTraffic": {}, **one.document["properties"]}
+        properties = {"mirrorTraffic": {}, **member(one.document, "properties")}
         return {
             "id": f"{self._home.root}/onlineEndpoints/{name}",
             "name": name,
@@ -233,8 +235,8 @@ class Online:
             raise Denied(404, "ResourceNotFound", f"Deployment {which} was not found.")
         if parts[1:] == ["getLogs"]:
             log = endpoint.deployments[which].log
-            text = log.read_text(errors="replace") if log.is_file() else ""
-            return Response.of({"content": text})
+            content = log.read_text(errors="replace") if log.is_file() else ""
+            return Response.of({"content": content})
         if request.method == "DELETE":
             if endpoint.traffic.get(which):
                 raise Denied(400, "BadRequest", f"Deployment {which} has traffic.")
@@ -242,16 +244,19 @@ class Online:
             return Response(202)
         return Response.of(self._deployment(name, which))
 
-    def _deploy(self, endpoint: Endpoint, name: str, which: str, document: dict[str, Any]) -> None:
-        properties = document["properties"]
-        size = {s.lower(): s for s in self._home.sizes}.get(properties["instanceType"].lower())
+    def _deploy(self, endpoint: Endpoint, name: str, which: str, document: Document) -> None:
+        properties = member(document, "properties")
+        kind = text(properties, "instanceType")
+        size = {s.lower(): s for s in self._home.sizes}.get(kind.lower())
         if size is None:
-            text = f"The instance type {properties['instanceType']} is not supported."
-            raise Denied(400, "BadArgument", text)
+            message = f"The instance type {kind} is not supported."
+            raise Denied(400, "BadArgument", message)
         if self._home.room(size) < self._home.sizes[size][0]:
             raise Denied(400, "OutOfQuota", f"Not enough quota for {size}.")
-        model = self._assets.folder("models", properties["model"])
-        code = self._assets.folder("codes", properties["codeConfiguration"]["codeId"])
+        model = self._assets.folder("models", text(properties, "model"))
+        code = self._assets.folder(
+            "codes", text(member(properties, "codeConfiguration"), "codeId")
+        )
         if which in endpoint.deployments:
             self._remove(endpoint, which)
         made = endpoint.deployments[which] = Deployment(document)
@@ -276,12 +281,13 @@ class Online:
                 path = place / blob.removeprefix(f"{prefix}/")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self._blobs.read(self._home.container, blob) or b"")
-        script = made.document["properties"]["codeConfiguration"]["scoringScript"]
+        properties = member(made.document, "properties")
+        script = text(member(properties, "codeConfiguration"), "scoringScript")
         made.log = self._blobs.folder / "serial" / f"{name}.log"
         env = {
             **self._machine_env(name),
             "AZUREML_MODEL_DIR": str(folder / "model"),
-            **(made.document["properties"].get("environmentVariables") or {}),
+            **text_fields(properties, "environmentVariables"),
         }
         command = f"#!/bin/bash\nexec python -m {_SERVER} {folder / 'code' / script} port\n"
         machine = self._blobs.folder / "machines" / name
@@ -304,7 +310,7 @@ class Online:
         if made.machine is not None:
             made.machine.cut()
 
-    def _deployment(self, name: str, which: str) -> dict[str, Any]:
+    def _deployment(self, name: str, which: str) -> Document:
         one = self._there[name].deployments[which]
         return {
             "id": f"{self._home.root}/onlineEndpoints/{name}/deployments/{which}",
@@ -314,5 +320,5 @@ class Online:
             "tags": one.document.get("tags") or {},
             "systemData": self._home.stamp(),
             "sku": one.document.get("sku"),
-            "properties": {**one.document["properties"], "provisioningState": one.state},
+            "properties": {**member(one.document, "properties"), "provisioningState": one.state},
         }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from drillyard.errors import DrillyardError
+from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import AzureEmulator
+from drillyard_emulators.http.states import CloudState
 from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
 
 FAULTS = {
@@ -30,7 +32,7 @@ FAULTS = {
 }
 _DEEDS = (*EVENTS, "evict", "kill", "silent")
 _API = r" (management\.azure\.com|\S+\.blob\.core\.windows\.net)"
-_SHARES = {
+_SHARES: dict[str, Document] = {
     "lost": {"match": r"^(POST|PUT|PATCH|DELETE)" + _API, "lose": True, "after": True},
     "errors": {"match": _API, "status": 503},
     "busy": {"match": r" management\.azure\.com", "status": 429},
@@ -49,8 +51,8 @@ class AzureRehearsal(OnEmulator):
         backend: ``azure``, or ``azure/NAME``.
         given: The experiment's settings.
         faults: What goes wrong.
-        folder: Of the emulator's own.
-        seed: Of what is random in it.
+        folder: The emulator's own folder.
+        seed: Seed of its random choices.
 
     Raises:
         ConfigError: A setting or a fault that cannot be.
@@ -68,7 +70,7 @@ class AzureRehearsal(OnEmulator):
     def __init__(
         self,
         backend: str,
-        given: Mapping[str, Any],
+        given: Fields,
         faults: Sequence[Fault],
         folder: Path,
         seed: int = 0,
@@ -101,7 +103,7 @@ class AzureRehearsal(OnEmulator):
             raise
 
     def env(self) -> dict[str, str]:
-        """The emulator's, and settings that the user has not made."""
+        """The emulator's variables, and settings that the user has not set."""
         there = self._cloud.workspace
         chosen = {
             "subscription_id": there["subscription_id"],
@@ -132,7 +134,7 @@ class AzureRehearsal(OnEmulator):
         )
 
     @staticmethod
-    def left(state: Mapping[str, Any]) -> list[str]:
+    def left(state: CloudState) -> list[str]:
         """What is there and should not be; a cluster that is kept, with no job, stays."""
         over = ("Completed", "Failed", "Canceled")
         jobs = [f"jobs/{n}" for n, job in state["jobs"].items() if job["status"] not in over]
@@ -144,7 +146,7 @@ class AzureRehearsal(OnEmulator):
         nodes = [f"nodes/{node['name']}" for node in state["nodes"] if node["gone"] is None]
         return sorted([*jobs, *own, *nodes])
 
-    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+    def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
         from drillyard.backend import Order
         from drillyard.registry import load
@@ -180,7 +182,7 @@ class AzureRehearsal(OnEmulator):
         }
 
 
-def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
+def _call(fault: Fault) -> tuple[str, Document]:
     """What to ask the emulator for."""
     name = fault.name
     if name in _DEEDS:
@@ -195,7 +197,7 @@ def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     return "manager", {"everywhere": cores}
 
 
-def _played(fault: Fault, state: Mapping[str, Any]) -> int:
+def _played(fault: Fault, state: CloudState) -> int:
     """How often a fault was played, from the emulator's state."""
     if fault.name in _DEEDS:
         return sum(t["played"] for t in state["triggers"] if t["what"] == fault.name)
@@ -203,6 +205,7 @@ def _played(fault: Fault, state: Mapping[str, Any]) -> int:
         match = _SHARES[fault.name]["match"]
         return sum(r["played"] for r in state["faults"] if r["match"] == match)
     if fault.name in ("build", "stuck"):
-        left = state["physics"][_PHYSICS[fault.name]]
-        return int(number_of(fault, 1, 10_000)) - int(left)
+        physics = state["physics"]
+        left = physics["broken_builds"] if fault.name == "build" else physics["stuck"]
+        return int(number_of(fault, 1, 10_000)) - left
     return 1  # a state of the world, not an event

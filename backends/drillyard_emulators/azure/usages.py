@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+
+from drillyard_emulators.http.fields import Document
 
 _ML = "Microsoft.MachineLearningServices"
 
@@ -20,20 +21,20 @@ def rows(
     families: Iterable[str],
     limit: Callable[[str], int],
     used: Callable[[bool], int],
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """All rows of a region.
 
     Args:
         form: ``documented`` or ``reported``.
         subscription: Its id.
         workspace: Id of a workspace, for rows of its own.
-        families: Of sizes, as the list of sizes names them.
+        families: Families of sizes, as the list of sizes names them.
         limit: Cores of a family, of ``totalDedicatedCores`` or ``lowPriorityCores``; -1: no limit.
         used: Cores in use, of low priority or dedicated.
     """
     root = f"/subscriptions/{subscription}/usages"
 
-    def row(kind: str, name: str, current: int, most: int, where: str = root) -> dict[str, Any]:
+    def row(kind: str, name: str, current: int, most: int, where: str = root) -> Document:
         return {
             "id": where,
             "type": f"{_ML}/{kind}/usages",

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from drillyard_emulators.azure.answers import Denied
-from drillyard_emulators.azure.model import ENDING, MUTABLE, Compute, Job, Physics, Site
+from drillyard_emulators.azure.model import (
+    ENDING,
+    MUTABLE,
+    Compute,
+    Job,
+    Physics,
+    Site,
+    as_document,
+)
 from drillyard_emulators.azure.nodes import Nodes
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.scheduler import Scheduler
 
 _LOOK_S = 0.1
 
 
 class World:
-    """Everything in the workspace, moved on by its scheduler.
+    """Everything in the workspace, changed by its scheduler.
 
     Args:
         clock: Its time.
@@ -29,7 +37,7 @@ class World:
         self.computes: dict[str, Compute] = {}
         self._leaving: list[Compute] = []
         """Clusters that are gone, and that a listing may still show."""
-        self.environments: dict[str, dict[str, Any]] = {}
+        self.environments: dict[str, Document] = {}
         self.nodes = Nodes(clock, self.scheduler, self.physics, self.computes, site)
 
     @property
@@ -57,7 +65,7 @@ class World:
         there = [*self.computes.values(), *self._leaving]
         return [one for one in there if one.made <= then]
 
-    def put_compute(self, name: str, document: dict[str, Any], absent: bool = False) -> Compute:
+    def put_compute(self, name: str, document: Document, absent: bool = False) -> Compute:
         """Make a cluster, or change it."""
         with self.lock:
             found = self.computes.get(name)
@@ -72,7 +80,7 @@ class World:
             return found
 
     def _settled(self, compute: Compute) -> None:
-        """Refuse a change while another one goes on."""
+        """Refuses a change during another one."""
         if self.physics.conflicts and compute.state not in ("Succeeded", "Failed", "Canceled"):
             text = f"Compute {compute.name} is in state {compute.state}: try again later."
             raise Denied(409, "Conflict", text)
@@ -103,8 +111,8 @@ class World:
 
     # -- jobs ---------------------------------------------------------------------------------
 
-    def put_job(self, name: str, properties: dict[str, Any]) -> Job:
-        """Submit a job; another one under its name is refused, maybe the same one, too."""
+    def put_job(self, name: str, properties: Document) -> Job:
+        """Submits a job; another one with its name is refused, and possibly the same one too."""
         with self.lock:
             found = self.jobs.get(name)
             if found is not None:
@@ -135,7 +143,7 @@ class World:
             return job
 
     def listed_jobs(self) -> list[tuple[Job, str]]:
-        """The jobs that a listing shows, with the state of some time ago, the newest first."""
+        """The jobs that a listing shows, with their states of some time ago, newest first."""
         then = self.clock.now() - self.physics.listing_lag_s
         found = [(job, job.shown_at(then)) for job in reversed(self.jobs.values())]
         return [(job, shown) for job, shown in found if shown is not None]
@@ -153,12 +161,12 @@ class World:
             return job
 
     def happen(self, what: str, name: str) -> None:
-        """Something happens to a job.
+        """Applies an event to a job.
 
         Args:
             what: ``preempt``, ``cut``, ``evict``, ``crash``, ``hang``, ``kill``; ``silent``,
                 ``heard``: its service does not hear of it, or does again.
-            name: Of the job.
+            name: Name of the job.
 
         Raises:
             KeyError: No such job on a node.
@@ -181,7 +189,7 @@ class World:
             raise ValueError(f"{what!r}: what can happen is {', '.join(deeds)}")
         self.scheduler.after(0.0, deeds[what])
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Document:
         """Everything that exists, and all nodes that ever did."""
         with self.lock:
             now = self.clock.now()
@@ -202,12 +210,13 @@ class World:
                     for j in self.jobs.values()
                 },
                 "nodes": [
-                    {**n, "lived_s": (n["gone"] or now) - n["born"]} for n in self.nodes.all
+                    {**as_document(node), "lived_s": (node["gone"] or now) - node["born"]}
+                    for node in self.nodes.all
                 ],
                 "physics": self.physics.model_dump(),
             }
 
     def close(self) -> None:
-        """Cut every node."""
+        """Cuts every node."""
         self.scheduler.close()
         self.nodes.close()

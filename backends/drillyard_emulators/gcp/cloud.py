@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import REGIONS
 from drillyard_emulators.gcp.compute.model import Instance
@@ -23,8 +22,10 @@ from drillyard_emulators.gcp.project import Project, key_file, machine_of
 from drillyard_emulators.gcp.rights import rights_services, token_endpoint
 from drillyard_emulators.gcp.triggers import Trigger, Triggers, happen
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, parser, serve
 from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.fields import Document, member, number, number_fields, text, texts
 from drillyard_emulators.http.machines import EMULATOR_MARK
 from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response
 
@@ -33,10 +34,10 @@ class Cloud(Loopback):
     """All services, wired together.
 
     Args:
-        folder: Of its own: certificates, keys, the machines' folders.
+        folder: Its own folder: certificates, keys, the machines' folders.
         project: Id of the project.
         speed: Emulated seconds a real second; 0 stands still.
-        seed: Of the random faults.
+        seed: Seed of the random faults.
         bodies: Record JSON bodies, for the check against Google's documents.
         image: The virtual environment that plays the machines' image.
     """
@@ -69,7 +70,7 @@ class Cloud(Loopback):
         self._plain = Listener.of(self.served(StorageService(self.storage)))
 
     def env(self) -> dict[str, str]:
-        """What a client's environment needs; nothing else tells it from the real cloud."""
+        """The environment of a client; nothing else differs from the real cloud."""
         return {
             **self.network_env(),
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.key),
@@ -77,7 +78,7 @@ class Cloud(Loopback):
             "NO_GCE_CHECK": "true",
         }
 
-    def greeting(self) -> dict[str, Any]:
+    def greeting(self) -> Document:
         """The one line that is printed."""
         return {
             "env": self.env(),
@@ -88,10 +89,10 @@ class Cloud(Loopback):
             "folder": str(self.folder),
         }
 
-    def state(self, _: dict[str, Any]) -> dict[str, Any]:
+    def state(self, _: Document) -> Document:
         """Everything that exists, and everything that ever did and costs."""
         with self.storage.lock:
-            buckets = {
+            buckets: Document = {
                 name: {
                     "document": bucket.document,
                     "objects": len(bucket.live),
@@ -155,15 +156,15 @@ class Cloud(Loopback):
 
         return served
 
-    def verbs(self) -> dict[str, Any]:
-        """What can be asked of this cloud itself; one that can do more adds its own."""
+    def verbs(self) -> dict[str, Verb]:
+        """The verbs of this cloud's control port; subclasses add more."""
         return {
             "state": self.state,
             "advance": self._advance,
             "physics": self.world.set_physics,
             "catalogue": self._set_catalogue,
             "trigger": lambda a: self.triggers.add(Trigger.model_validate(a)),
-            "happen": lambda a: happen(self.world, a["what"], a["machine"]),
+            "happen": lambda a: happen(self.world, str(a["what"]), str(a["machine"])),
             "serial": self._serial,
             "project": self._set_project,
             "bucket": self._set_bucket,
@@ -172,55 +173,62 @@ class Cloud(Loopback):
             "export": self._export,
         }
 
-    def _set_project(self, asked: dict[str, Any]) -> None:
+    def _set_project(self, asked: Document) -> None:
         for key in ("denied", "disabled", "accounts"):
             if key in asked:
-                setattr(self.project, key, set(asked[key]))
-        self.project.granted = dict(asked.get("granted", self.project.granted))
+                setattr(self.project, key, set(texts(asked, key)))
+        if "granted" in asked:
+            granted = member(asked, "granted")
+            self.project.granted = {one: texts(granted, one) for one in granted}
 
-    def _advance(self, asked: dict[str, Any]) -> float:
-        now = self.clock.advance(float(asked["seconds"]))
+    def _advance(self, asked: Document) -> float:
+        now = self.clock.advance(number(asked, "seconds"))
         self.world.scheduler.run_due()
         return now
 
-    def _set_catalogue(self, asked: dict[str, Any]) -> None:
+    def _set_catalogue(self, asked: Document) -> None:
         with self.world.lock:
             catalogue = self.world.catalogue
-            catalogue.missing |= set(asked.get("missing", []))
-            catalogue.networks |= set(asked.get("networks", []))
+            catalogue.missing |= set(texts(asked, "missing"))
+            catalogue.networks |= set(texts(asked, "networks"))
             for region in REGIONS:
-                catalogue.quotas.setdefault(region, {}).update(asked.get("all_quotas", {}))
-            catalogue.images |= set(asked.get("images", []))
-            catalogue.zones = list(asked.get("zones", catalogue.zones))
-            for region, limits in asked.get("quotas", {}).items():
-                catalogue.quotas.setdefault(region, {}).update(limits)
+                catalogue.quotas.setdefault(region, {}).update(number_fields(asked, "all_quotas"))
+            catalogue.images |= set(texts(asked, "images"))
+            catalogue.zones = texts(asked, "zones") if "zones" in asked else catalogue.zones
+            quotas = member(asked, "quotas")
+            for region in quotas:
+                catalogue.quotas.setdefault(region, {}).update(number_fields(quotas, region))
 
-    def _serial(self, asked: dict[str, Any]) -> str:
-        """What a machine's serial port said, also after it is gone (the newest of that name)."""
+    def _serial(self, asked: Document) -> str:
+        """The output of a machine's serial port, also after its end (the newest of that name)."""
         folder = self.folder / "serial"
         found = sorted(folder.glob(f"{asked['machine']}-*.log"), key=lambda p: p.stat().st_mtime)
         return found[-1].read_text(errors="replace") if found else ""
 
-    def _set_bucket(self, asked: dict[str, Any]) -> None:
+    def _set_bucket(self, asked: Document) -> None:
         if owner := asked.get("owner"):
-            self.storage.foreign[asked["name"]] = owner
+            self.storage.foreign[str(asked["name"])] = str(owner)
         else:
-            self.storage.bucket(asked["name"]).document.update(asked.get("document", {}))
+            self.storage.bucket(str(asked["name"])).document.update(member(asked, "document"))
 
-    def _set_template(self, asked: dict[str, Any]) -> None:
-        disk = {"boot": True, "autoDelete": True, "initializeParams": {"diskSizeGb": "20"}}
-        usual = {
+    def _set_template(self, asked: Document) -> None:
+        disk: Document = {
+            "boot": True,
+            "autoDelete": True,
+            "initializeParams": {"diskSizeGb": "20"},
+        }
+        usual: Document = {
             "machineType": "n2-highcpu-8",
             "disks": [disk],
             "networkInterfaces": [{"network": "global/networks/default"}],
         }
-        self.world.furnish(asked["name"], {**usual, **asked.get("properties", {})})
+        self.world.furnish(str(asked["name"]), {**usual, **member(asked, "properties")})
 
-    def _export(self, asked: dict[str, Any]) -> int:
+    def _export(self, asked: Document) -> int:
         """Write the objects below a prefix into a folder; how many."""
-        folder, prefix = Path(asked["folder"]), str(asked.get("prefix") or "").strip("/")
+        folder, prefix = Path(str(asked["folder"])), text(asked, "prefix").strip("/")
         with self.storage.lock:
-            bucket = self.storage.buckets.get(asked["bucket"])
+            bucket = self.storage.buckets.get(str(asked["bucket"]))
             live = {} if bucket is None else dict(bucket.live)
         head = f"{prefix}/" if prefix else ""
         found = {name[len(head) :]: one for name, one in live.items() if name.startswith(head)}
@@ -232,17 +240,17 @@ class Cloud(Loopback):
             path.write_bytes(one.data)
         return len(found)
 
-    def _objects(self, asked: dict[str, Any]) -> list[str]:
+    def _objects(self, asked: Document) -> list[str]:
         with self.storage.lock:
-            bucket = self.storage.buckets.get(asked["bucket"])
+            bucket = self.storage.buckets.get(str(asked["bucket"]))
             return [] if bucket is None else list(bucket.names)
 
 
 def main(arguments: list[str] | None = None, make: type[Cloud] = Cloud) -> int:
-    """Serve until told to stop.
+    """Serves until a signal arrives.
 
     Args:
-        arguments: Of the command line.
+        arguments: The command line.
         make: What is served.
     """
     words = parser("drillyard_emulators.gcp.cloud")

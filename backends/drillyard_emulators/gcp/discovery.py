@@ -14,10 +14,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from drillyard.documents.json_types import JsonView
 from drillyard.errors import UserError
+from drillyard_emulators.http.states import ExchangeState
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -27,6 +29,72 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "array": list,
     "object": dict,
 }
+
+Schema = TypedDict(
+    "Schema",
+    {
+        "$ref": str,
+        "type": str,
+        "enum": list[str],
+        "format": str,
+        "properties": dict[str, "Schema"],
+        "additionalProperties": "Schema",
+        "items": "Schema",
+    },
+    total=False,
+)
+"""A JSON schema, as far as discovery documents use it."""
+Reference = TypedDict("Reference", {"$ref": str}, total=False)
+"""The name of a schema."""
+
+
+class Parameter(TypedDict, total=False):
+    """A parameter of a method, in the path or in the query."""
+
+    location: str
+    required: bool
+    pattern: str
+
+
+class Protocol(TypedDict):
+    """A way to upload media."""
+
+    path: str
+
+
+class MediaUpload(TypedDict, total=False):
+    """The ways to upload media."""
+
+    protocols: dict[str, Protocol]
+
+
+class MethodDocument(TypedDict, total=False):
+    """A method, as the document describes it."""
+
+    id: str
+    httpMethod: str
+    path: str
+    parameters: dict[str, Parameter]
+    mediaUpload: MediaUpload
+    supportsMediaDownload: bool
+    request: Reference
+    response: Reference
+
+
+class Resource(TypedDict, total=False):
+    """A collection of methods."""
+
+    methods: dict[str, MethodDocument]
+    resources: dict[str, Resource]
+
+
+class Service(Resource, total=False):
+    """A discovery document."""
+
+    schemas: dict[str, Schema]
+    parameters: dict[str, Parameter]
+    rootUrl: str
+    servicePath: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +106,12 @@ class Method:
     pattern: re.Pattern[str]
     query: frozenset[str]
     required: frozenset[str]
-    """Query parameters that must be there."""
+    """Required query parameters."""
     request: str | None
     response: str | None
 
     def parameters(self, path: str) -> dict[str, str]:
-        """What a path says, by the names of its template."""
+        """The parameters in a path, by the names of its template."""
         found = self.pattern.fullmatch(path)
         given = found.groupdict() if found else {}
         return {name: unquote(value) for name, value in given.items()}
@@ -70,8 +138,8 @@ class Discovery:
         path = folder / f"{name}.json"
         if not path.is_file():
             raise UserError(f"there is no discovery document {name!r}")
-        document = json.loads(path.read_text(encoding="utf-8"))
-        self._schemas: dict[str, Any] = document["schemas"]
+        document: Service = json.loads(path.read_text(encoding="utf-8"))
+        self._schemas: dict[str, Schema] = document["schemas"]
         self._common = frozenset(document.get("parameters", {}))
         root = urlsplit(document["rootUrl"])
         self.host = str(root.hostname)
@@ -86,7 +154,7 @@ class Discovery:
                 return method
         return None
 
-    def problems(self, exchange: Mapping[str, Any]) -> list[str]:
+    def problems(self, exchange: ExchangeState) -> list[str]:
         """What is wrong with one exchange of ``GcpEmulator.log`` (with ``bodies``)."""
         line = f"{exchange['method']} {exchange['path']}"
         method = self.find(exchange["method"], exchange["path"])
@@ -100,7 +168,7 @@ class Discovery:
         ]
         found += [f"{line}: lacks {name!r}" for name in sorted(method.required - set(names))]
         if exchange["asked"] and method.request is None:
-            found.append(f"{line}: a body where none is wanted")
+            found.append(f"{line}: a body where none is expected")
         if exchange["asked"] is not None and method.request is not None:
             found += [
                 f"{line}: request{problem}"
@@ -113,7 +181,7 @@ class Discovery:
             ]
         return found
 
-    def check(self, value: Any, schema: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    def check(self, value: JsonView, schema: Schema, where: str = "") -> Iterator[str]:
         """What is wrong with a value, as ``.place: text``."""
         if "$ref" in schema:
             schema = self._schemas[schema["$ref"]]
@@ -122,7 +190,7 @@ class Discovery:
             return
         expected = _TYPES[kind]
         if not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean"):
-            yield f"{where}: {value!r} is no {kind}"
+            yield f"{where}: {value!r} is not a valid {kind}"
             return
         if isinstance(value, str):
             yield from _text(value, schema, where)
@@ -149,17 +217,17 @@ def discovery(name: str) -> Discovery:
 SERVICES = {"compute.googleapis.com": "compute.v1", "storage.googleapis.com": "storage.v1"}
 _KNOWN = (
     # What google-cloud-storage itself sends in compose.
-    r"request\.sourceObjects\[\d+\]\.generation: .* is no string",
+    r"request\.sourceObjects\[\d+\]\.generation: .* is not a valid string",
 )
 
 
-def traffic_problems(exchanges: Iterable[Mapping[str, Any]]) -> list[str]:
+def traffic_problems(exchanges: Iterable[ExchangeState]) -> list[str]:
     """What is wrong with recorded traffic of Compute Engine and Cloud Storage.
 
     Not in the documents, and left out: the XML API, batches, and the addresses of upload sessions.
 
     Args:
-        exchanges: Of ``GcpEmulator.log`` (with ``bodies``).
+        exchanges: Result of ``GcpEmulator.log`` (with ``bodies``).
     """
     found: list[str] = []
     for exchange in exchanges:
@@ -173,22 +241,22 @@ def traffic_problems(exchanges: Iterable[Mapping[str, Any]]) -> list[str]:
     return [text for text in found if not any(re.search(known, text) for known in _KNOWN)]
 
 
-def _text(value: str, schema: Mapping[str, Any], where: str) -> Iterator[str]:
+def _text(value: str, schema: Schema, where: str) -> Iterator[str]:
     if "enum" in schema and value not in schema["enum"]:
         yield f"{where}: {value!r} is none of {', '.join(schema['enum'])}"
     if schema.get("format") in ("int64", "uint64") and not re.fullmatch(r"-?\d+", value):
-        yield f"{where}: {value!r} is no number in a string"
+        yield f"{where}: {value!r} is not a number in a string"
     if schema.get("format") == "date-time" and "T" not in value:
-        yield f"{where}: {value!r} is no time"
+        yield f"{where}: {value!r} is not a time"
 
 
-def _methods(document: Mapping[str, Any], base: str) -> Iterator[Method]:
+def _methods(document: Service | Resource, base: str) -> Iterator[Method]:
     for found in document.get("methods", {}).values():
-        parameters: dict[str, Any] = found.get("parameters", {})
+        parameters = found.get("parameters", {})
         names = frozenset(n for n, one in parameters.items() if one["location"] == "query")
         required = frozenset(n for n in names if parameters[n].get("required"))
         paths = [base + found["path"]]
-        upload: dict[str, Any] = found.get("mediaUpload", {}).get("protocols", {})
+        upload = found.get("mediaUpload", {}).get("protocols", {})
         extra = frozenset({"uploadType", "upload_id", "name"} if upload else ())
         paths += [protocol["path"].lstrip("/") for protocol in upload.values()]
         if found.get("supportsMediaDownload"):
@@ -207,8 +275,8 @@ def _methods(document: Mapping[str, Any], base: str) -> Iterator[Method]:
         yield from _methods(resource, base)
 
 
-def _pattern(template: str, parameters: Mapping[str, Any]) -> str:
-    """A path template as a regular expression; ``{+name}`` may hold slashes, as it says itself."""
+def _pattern(template: str, parameters: Mapping[str, Parameter]) -> str:
+    """A path template as a regular expression; ``{+name}`` may contain slashes."""
 
     def piece(text: str) -> str:
         if not text.startswith("{"):

@@ -11,10 +11,11 @@ import hashlib
 import json
 import time
 from email.utils import formatdate
-from typing import Any
 
+from drillyard.documents.json_types import JsonView
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document, member, members, text, texts
 from drillyard_emulators.http.wire import Refusal, Request, Response, parts_of
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -82,7 +83,7 @@ class MetadataService:
         if path[:2] == ["instance", "service-accounts"] and path[3:4] in (["token"], ["identity"]):
             return self._credential(request, instance, path[3])
         tree = self._tree(instance)
-        found: Any = tree
+        found: JsonView = tree
         for part in path:
             if not isinstance(found, dict) or part not in found:
                 raise Refusal(404, "notFound", f"/{'/'.join(path)} not found")
@@ -95,31 +96,35 @@ class MetadataService:
             return answer
         if isinstance(found, dict):
             lines = (f"{key}/" if isinstance(value, dict) else key for key, value in found.items())
-            text = "\n".join(lines) + "\n"
+            content = "\n".join(lines) + "\n"
         else:
-            text = "\n".join(found) if isinstance(found, list) else str(found)
-        return Response(200, text.encode(), {"Content-Type": "application/text", **etag})
+            content = "\n".join(map(str, found)) if isinstance(found, list) else str(found)
+        return Response(200, content.encode(), {"Content-Type": "application/text", **etag})
 
     def _account(self, instance: Instance) -> str:
-        accounts = instance.properties.get("serviceAccounts") or []
+        accounts = members(instance.properties, "serviceAccounts")
         if not accounts:
             raise Refusal(404, "notFound", "this machine has no service account")
-        email = str(accounts[0].get("email") or "default")
+        email = text(accounts[0], "email", "default")
         return self._world.project.worker if email == "default" else email
 
     def _credential(self, request: Request, instance: Instance, kind: str) -> Response:
         email = self._account(instance)
         if kind == "token":
             token = self._world.project.issue(f"{email}|{instance.name}")
-            document = {"access_token": token, "expires_in": _TOKEN_LIFE_S, "token_type": "Bearer"}
+            document: Document = {
+                "access_token": token,
+                "expires_in": _TOKEN_LIFE_S,
+                "token_type": "Bearer",
+            }
             return Response.of(document)
         said = {"aud": request.query.get("audience"), "sub": instance.instance_id, "email": email}
         body = base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
         return Response(200, f"e30.{body}.emulated".encode())
 
-    def _tree(self, instance: Instance) -> dict[str, Any]:
+    def _tree(self, instance: Instance) -> Document:
         project, zone = self._world.project, instance.zone
-        accounts: dict[str, Any] = {}
+        accounts: Document = {}
         if instance.properties.get("serviceAccounts"):
             email = self._account(instance)
             account = {"aliases": ["default"], "email": email, "scopes": _SCOPES}
@@ -143,7 +148,7 @@ class MetadataService:
                     "preemptible": str(instance.spot).upper(),
                 },
                 "service-accounts": accounts,
-                "tags": list((instance.properties.get("tags") or {}).get("items") or []),
+                "tags": texts(member(instance.properties, "tags"), "items"),
                 "zone": f"projects/{project.number}/zones/{zone}",
             },
             "project": {
@@ -155,8 +160,8 @@ class MetadataService:
         }
 
 
-def _etag(tree: dict[str, Any], path: list[str]) -> str:
-    found: Any = tree
+def _etag(tree: Document, path: list[str]) -> str:
+    found: JsonView = tree
     for part in path:
         found = found.get(part) if isinstance(found, dict) else None
     text = json.dumps(found, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""The project of the emulated cloud: who may do what, and which services are switched on."""
+"""The project of the emulated cloud: permissions, and the enabled services."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Any
 
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request
 
 SERVICES = (
@@ -28,7 +28,7 @@ class Project:
     Attributes:
         project_id: As people write it.
         number: As Google writes it in the links that machines see.
-        denied: Permissions that nobody has.
+        denied: Permissions that are refused to everyone.
         granted: E-mail of an account to all the permissions that it has; who is not in it has all.
         disabled: Services that are switched off.
         accounts: Service accounts that exist, by e-mail.
@@ -82,7 +82,7 @@ class Project:
         return token
 
     def identify(self, request: Request) -> str:
-        """Who sent a request, by its bearer token (issued here, or signed by the account itself).
+        """Returns the sender of a request, by its bearer token (ours, or signed by the account).
 
         Raises:
             Refusal: 401.
@@ -102,8 +102,8 @@ def machine_of(caller: str | None) -> str | None:
     return caller.partition("|")[2] or None if caller else None
 
 
-def claims(token: str) -> dict[str, Any]:
-    """What a JSON web token says; empty for anything else. Its signature is not checked."""
+def claims(token: str) -> Document:
+    """The claims of a JSON web token; empty for anything else. Its signature is not checked."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -114,7 +114,7 @@ def claims(token: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def key_file(project: Project) -> dict[str, Any]:
+def key_file(project: Project) -> Document:
     """A service-account key that only this emulator honours, as Google writes key files."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

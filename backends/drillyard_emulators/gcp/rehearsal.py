@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from drillyard.errors import ConfigError, DrillyardError
+from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.handle import GcpEmulator
+from drillyard_emulators.http.states import CloudState, MachineState
 from drillyard_emulators.rehearsal import EVENTS, Fault, MachineRow, OnEmulator, event, number_of
 
 FAULTS = {
@@ -30,12 +32,12 @@ FAULTS = {
 }
 _API = r" (compute|storage)\.googleapis\.com"
 _CHANGES = r"^(POST|PUT|PATCH|DELETE)" + _API
-_SHARES = {
+_SHARES: dict[str, Document] = {
     "lost": {"match": _CHANGES, "lose": True, "after": True},
     "errors": {"match": _API, "status": 503},
     "busy": {"match": _API, "status": 429},
 }
-_SPOILED = {
+_SPOILED: dict[str, Document] = {
     "flip": {"match": "alt=media", "flip": True},
     "truncate": {"match": "alt=media", "truncate": 1},
 }
@@ -51,14 +53,14 @@ _REQUIRED = {
 
 
 class GcpRehearsal(OnEmulator):
-    """An emulated Google Cloud that has what the settings of one experiment name.
+    """An emulated Google Cloud with the resources that one experiment's settings name.
 
     Args:
         backend: ``gcp``, or ``gcp/NAME``.
         given: The experiment's settings.
         faults: What goes wrong.
-        folder: Of the emulator's own.
-        seed: Of what is random in it.
+        folder: The emulator's own folder.
+        seed: Seed of its random choices.
 
     Raises:
         ConfigError: A setting or a fault that cannot be.
@@ -75,7 +77,7 @@ class GcpRehearsal(OnEmulator):
     def __init__(
         self,
         backend: str,
-        given: Mapping[str, Any],
+        given: Fields,
         faults: Sequence[Fault],
         folder: Path,
         seed: int = 0,
@@ -105,7 +107,7 @@ class GcpRehearsal(OnEmulator):
             raise
 
     def env(self) -> dict[str, str]:
-        """The emulator's, and settings that the user has not made."""
+        """The emulator's variables, and settings that the user has not set."""
         chosen = {f"DRILLYARD_GCP_{name.upper()}": _REQUIRED[name] for name in self._missing}
         quick = {
             f"DRILLYARD_GCP_{name}": value
@@ -121,14 +123,14 @@ class GcpRehearsal(OnEmulator):
         """A container cannot be run here; the environment of this program plays it."""
         return ["--set", "backends.gcp.container=null"] if self._given.get("container") else []
 
-    def priced(self, state: Mapping[str, Any]) -> tuple[list[MachineRow], str, str]:
+    def priced(self, state: CloudState) -> tuple[list[MachineRow], str, str]:
         """Rows of the account, currency and date of the price list."""
         prices = _Prices(self._backend, self._given, self._values)
         rows = [_row(machine, prices) for machine in state["all_machines"]]
         return rows, prices.currency, prices.date
 
     @staticmethod
-    def left(state: Mapping[str, Any]) -> list[str]:
+    def left(state: CloudState) -> list[str]:
         """What is there and should not be; a template that was there before stays."""
         groups = [group["key"] for group in state["groups"]]
         machines = [f"zones/{m['zone']}/instances/{m['name']}" for m in state["machines"]]
@@ -155,12 +157,12 @@ class GcpRehearsal(OnEmulator):
 class _Prices:
     """What a machine costs an hour, by the backend's own price list."""
 
-    def __init__(self, backend: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def __init__(self, backend: str, given: Fields, values: Fields) -> None:
         self._kind, self._values = backend.partition("/")[0], dict(values)
         self._known: dict[tuple[str, str, bool], float | None] = {}
         self.currency, self.date = "USD", ""
 
-    def an_hour(self, machine: Mapping[str, Any]) -> float | None:
+    def an_hour(self, machine: MachineState) -> float | None:
         """Price of a machine, or None."""
         key = (machine["machine_type"], machine["zone"], machine["spot"])
         if key not in self._known:
@@ -188,7 +190,7 @@ class _Prices:
         return float(cost.per_hour)
 
 
-def _row(machine: Mapping[str, Any], prices: _Prices) -> MachineRow:
+def _row(machine: MachineState, prices: _Prices) -> MachineRow:
     price = prices.an_hour(machine)
     return MachineRow(
         name=machine["name"],
@@ -201,7 +203,7 @@ def _row(machine: Mapping[str, Any], prices: _Prices) -> MachineRow:
     )
 
 
-def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
+def _call(fault: Fault) -> tuple[str, Document]:
     """What to ask the emulator for."""
     name = fault.name
     if name in EVENTS:
@@ -226,7 +228,7 @@ def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     if name == "stockout":
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+-[a-z]", fault.value):
             raise ConfigError(
-                "is no zone",
+                "is not a zone",
                 file="command line",
                 field="--fault stockout",
                 value=fault.value,
@@ -237,7 +239,7 @@ def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     metric, _, limit = fault.value.partition(":")
     if not re.fullmatch(r"[A-Z0-9_]+", metric) or not re.fullmatch(r"\d+", limit):
         raise ConfigError(
-            "is no quota",
+            "is not a quota",
             file="command line",
             field="--fault quota",
             value=fault.value,
@@ -247,17 +249,19 @@ def _call(fault: Fault) -> tuple[str, dict[str, Any]]:
     return "catalogue", {"all_quotas": {metric: float(limit)}}
 
 
-def _merged(calls: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-    """Lists of the same quantity are asked for together: the later would replace the first."""
-    merged: list[tuple[str, dict[str, Any]]] = []
-    together: dict[str, Any] = {}
+def _merged(calls: Sequence[tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """Lists of the same quantity are sent together: the later would replace the first."""
+    merged: list[tuple[str, Document]] = []
+    together: Document = {}
     for verb, arguments in calls:
         if verb != "physics":
             merged.append((verb, arguments))
             continue
         for name, value in arguments.items():
             old = together.get(name)
-            together[name] = [*old, *value] if isinstance(old, list) else value
+            together[name] = (
+                [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+            )
     return [*merged, ("physics", together)] if together else merged
 
 
@@ -280,17 +284,20 @@ def _kept_in(fault: Fault) -> str:
     return {"stockout": "stockouts", "false-done": "false_done"}.get(fault.name, fault.name)
 
 
-def _counter(fault: Fault, number: int) -> Callable[[Mapping[str, Any]], int]:
+def _counter(fault: Fault, number: int) -> Callable[[CloudState], int]:
     """How often a fault was played, from the emulator's state."""
     kind = _kept_in(fault)
 
-    def count(state: Mapping[str, Any]) -> int:
-        if kind in ("triggers", "faults"):
-            return int(state[kind][number]["played"])
+    def count(state: CloudState) -> int:
+        if kind == "triggers":
+            return state["triggers"][number]["played"]
+        if kind == "faults":
+            return state["faults"][number]["played"]
         if kind == "false_done":
-            return sum(rule["played"] for rule in state["physics"][kind][number : number + 2])
+            rules = state["physics"]["false_done"][number : number + 2]
+            return sum(rule["played"] for rule in rules)
         if kind == "stockouts":
-            return int(state["physics"][kind][number]["played"])
+            return state["physics"]["stockouts"][number]["played"]
         if kind == "boot":
             return int(number_of(fault, 1, 10_000)) - int(state["physics"]["boot_failures"])
         return 1  # a state of the world, not an event

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from drillyard_emulators.gcp.project import SERVICES, Project, claims
+from drillyard_emulators.http.fields import Document, texts
 from drillyard_emulators.http.wire import App, Refusal, Request, Response
 
 TOKEN_LIFE_S = 3600
@@ -49,7 +49,7 @@ def rights_services(project: Project) -> dict[str, App]:
             raise Refusal(403, "forbidden", text)
 
     def held(request: Request, resource: str) -> Response:
-        asked = request.json().get("permissions", [])
+        asked = texts(request.json(), "permissions")
         found = [p for p in asked if project.may(request.caller, p, resource)]
         return Response.of({"permissions": found} if found else {})
 
@@ -68,7 +68,7 @@ def rights_services(project: Project) -> dict[str, App]:
         }
         return Response.of(document)
 
-    def service(name: str) -> dict[str, Any]:
+    def service(name: str) -> Document:
         state = "DISABLED" if name in project.disabled or name not in SERVICES else "ENABLED"
         full = f"projects/{project.number}/services/{name}"
         return {"name": full, "parent": f"projects/{project.number}", "state": state}

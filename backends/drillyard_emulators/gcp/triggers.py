@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document
 
 
 class Trigger(BaseModel):
@@ -49,7 +50,7 @@ class Triggers:
         with self._lock:
             self._set.append((trigger, {}))
 
-    def all(self) -> list[dict[str, object]]:
+    def all(self) -> list[Document]:
         """The triggers, with how often each was played."""
         with self._lock:
             return [trigger.model_dump() for trigger, _ in self._set]
@@ -76,7 +77,7 @@ class Triggers:
 
 
 def happen(world: World, what: str, name: str) -> None:
-    """Do something to a machine, as soon as the world has time for it.
+    """Applies an event to a machine as soon as the scheduler is free.
 
     Raises:
         KeyError: No such machine.

@@ -1,1 +1,1 @@
-"""The parts that every emulated cloud is made of: proxy, certificates, faults, recording."""
+"""The parts of every emulated cloud: proxy, certificates, faults, recording."""

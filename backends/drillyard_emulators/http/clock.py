@@ -1,4 +1,4 @@
-"""The emulated cloud's time: real, faster than real, or standing still until told to go on."""
+"""The emulated cloud's time: real, faster than real, or stopped and advanced by hand."""
 
 from __future__ import annotations
 

@@ -1,30 +1,31 @@
-"""The emulator's own door: faults, clock, state and log, as JSON over loopback."""
+"""The emulator's control port: faults, clock, state and log, as JSON over loopback."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import ValidationError
 
+from drillyard.documents.json_types import JsonView
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request, Response
 
-Verb = Callable[[dict[str, Any]], Any]
+Verb = Callable[[Document], JsonView]
 
 
 class Control:
     """Verbs by name: ``POST /VERB`` with their arguments as JSON.
 
     Args:
-        verbs: What can be asked for.
+        verbs: The known verbs.
     """
 
     def __init__(self, verbs: dict[str, Verb]) -> None:
         self._verbs = verbs
 
     def __call__(self, request: Request) -> Response:
-        """Answer one request; a mistake of the caller's is 400 with its text."""
+        """Answers one request; a caller's mistake is 400 with its text."""
         verb = self._verbs.get(request.path.strip("/"))
         if verb is None:
             text = f"no verb {request.path!r}; there are {', '.join(sorted(self._verbs))}"

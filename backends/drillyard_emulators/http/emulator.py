@@ -1,4 +1,4 @@
-"""What every emulated cloud is made of: a proxy with certificates, faults, a log, a door."""
+"""The parts of every emulated cloud: a proxy with certificates, faults, a log, a control port."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from drillyard_emulators.http.clock import EmulatedClock
-from drillyard_emulators.http.control import Control
+from drillyard_emulators.http.control import Control, Verb
 from drillyard_emulators.http.faults import FaultRule, Faults
+from drillyard_emulators.http.fields import Document, number, text
 from drillyard_emulators.http.machines import Guard
 from drillyard_emulators.http.proxy import Proxy
 from drillyard_emulators.http.recording import Recorder
@@ -25,10 +26,10 @@ from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 
 class Loopback:
-    """One emulated cloud's frame; its services are added by who inherits.
+    """The frame of an emulated cloud; subclasses add the services.
 
     Args:
-        folder: Of its own: certificates, keys, the machines' folders.
+        folder: Its own folder: certificates, keys, the machines' folders.
         faults: Rules, in the form of this cloud's errors.
         clock: Emulated time.
         bodies: Record JSON bodies.
@@ -45,8 +46,8 @@ class Loopback:
         self._guard = Guard(self.mark)
         self._authority = Authority()
 
-    def open_doors(self, apps: Mapping[str, App], verbs: Mapping[str, Any]) -> None:
-        """Serve: the last step of being made.
+    def open_doors(self, apps: Mapping[str, App], verbs: Mapping[str, Verb]) -> None:
+        """Starts to serve: the last step of construction.
 
         Args:
             apps: Host name to service.
@@ -55,17 +56,19 @@ class Loopback:
         served = {host: self.served(app) for host, app in apps.items()}
         self.proxy = Proxy(self._authority.server(sorted(served)), served)
         self.bundle = self._authority.write_bundle(self.folder / "ca.pem")
-        usual: dict[str, Any] = {
-            "log": lambda a: self.recorder.exchanges(a.get("match", ""), a.get("since", 0)),
+        usual: dict[str, Verb] = {
+            "log": lambda a: self.recorder.exchanges(text(a, "match"), int(number(a, "since"))),
             "fault": lambda a: self.faults.add(FaultRule.model_validate(a)),
             "clear_faults": lambda _: self.faults.clear(),
-            "machine_env": lambda a: self._machine_extra.update(a),
+            "machine_env": lambda a: self._machine_extra.update(
+                {key: str(value) for key, value in a.items()}
+            ),
         }
         self._control = Listener.of(Control({**usual, **verbs}))
 
     @property
     def control_url(self) -> str:
-        """The emulator's own door."""
+        """Address of the emulator's control port."""
         return f"http://{self._control.address}"
 
     def network_env(self) -> dict[str, str]:
@@ -82,17 +85,17 @@ class Loopback:
         }
 
     def served(self, app: App) -> App:
-        """A service on record, on a bad day, with this world's time in its answers."""
+        """A recorded service with faults and with emulated time in its answers."""
         return self.recorder.around(self.faults.around(self._dated(app)))
 
     def close(self) -> None:
-        """Close the doors."""
+        """Closes all ports."""
         self.proxy.close()
         self._control.close()
         self._guard.close()
 
     def _dated(self, app: App) -> App:
-        """Answers tell this world's time: clients judge the age of objects by it."""
+        """Answers have the emulated time: clients compute the age of objects from it."""
 
         def served(request: Request) -> Response:
             answer = app(request)
@@ -105,7 +108,7 @@ class Loopback:
 class Running(Protocol):
     """A cloud that serves."""
 
-    def greeting(self) -> dict[str, Any]:
+    def greeting(self) -> Document:
         """The one line that is printed."""
 
     def close(self) -> None:
@@ -129,21 +132,21 @@ def parser(module: str) -> argparse.ArgumentParser:
 
 
 def serve(make: Callable[[], Running], parent: int | None) -> int:
-    """Serve until told to stop, or until the parent is gone.
+    """Serves until a signal arrives or the parent is gone.
 
     Args:
         make: Makes the cloud.
         parent: A process id.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(caught, lambda *_: stop.set())
     cloud = make()
     try:
         sys.stdout.write(json.dumps(cloud.greeting()) + "\n")
         sys.stdout.flush()
         while not stop.wait(0.5):
-            # A killed parent cannot tell us; we are then somebody else's child.
+            # A killed parent cannot tell us; our parent process is then another one.
             if parent is not None and os.getppid() != parent:
                 break
     finally:

@@ -1,4 +1,4 @@
-"""Faults on demand: rules over requests, and what the emulated world does by itself.
+"""Faults on demand: rules over requests.
 
 A rule names requests by a regular expression over ``METHOD host/path?query`` and says what goes
 wrong: the answer is an error, never comes, comes late, is cut or has a bit flipped. With ``after``
@@ -12,10 +12,10 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import App, ConnectionLost, Refusal, Request, Response
 
 _REASONS = {403: "rateLimitExceeded", 429: "rateLimitExceeded", 503: "backendError"}
@@ -63,7 +63,7 @@ class Faults:
     """The rules in force.
 
     Args:
-        seed: Of the random choices, so that a bad day can be played again.
+        seed: Seed of the random choices, so that faults can be repeated.
         form: Makes an error's answer of status, reason and message; default: as Google does.
     """
 
@@ -81,17 +81,17 @@ class Faults:
             self._rules.append(rule)
 
     def clear(self) -> None:
-        """No faults any more."""
+        """Removes all faults."""
         with self._lock:
             self._rules.clear()
 
-    def rules(self) -> list[dict[str, Any]]:
-        """The rules, with how often each was played."""
+    def rules(self) -> list[Document]:
+        """The rules, with how often each was applied."""
         with self._lock:
             return [rule.model_dump(mode="json") for rule in self._rules]
 
     def around(self, app: App) -> App:
-        """The same service on a bad day."""
+        """The same service with faults."""
 
         def served(request: Request) -> Response:
             rule = self._pick(request)

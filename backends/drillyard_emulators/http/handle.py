@@ -1,4 +1,4 @@
-"""A hand on a running emulator, for tests and for ``drillyard rehearse``."""
+"""Controls a running emulator, for tests and for ``drillyard rehearse``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from drillyard.documents.json_types import JsonView
 from drillyard.errors import InfrastructureError, UserError
+from drillyard_emulators.http.states import CloudState, ExchangeState
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -25,9 +27,9 @@ class Emulator:
 
     Args:
         module: The program.
-        folder: Of its own.
+        folder: Its own folder.
         speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
-        seed: Of the random faults.
+        seed: Seed of the random faults.
         bodies: Record JSON bodies.
         options: Further options of the program.
 
@@ -85,11 +87,11 @@ class Emulator:
         """An environment for a client: the usual one (or ``base``), the emulator's, and more."""
         return {**(os.environ if base is None else base), **self.env, **more}
 
-    def ask(self, verb: str, **arguments: Any) -> Any:
+    def ask(self, verb: str, **arguments: JsonView) -> Any:
         """Ask the emulator itself.
 
         Raises:
-            UserError: It does not understand.
+            UserError: It refuses the request.
             InfrastructureError: It is gone.
         """
         request = urllib.request.Request(
@@ -106,30 +108,30 @@ class Emulator:
         except OSError as error:
             raise InfrastructureError(f"the emulated cloud does not answer: {error}") from error
 
-    def state(self) -> dict[str, Any]:
-        """Everything that exists by the emulator's own books."""
-        found: dict[str, Any] = self.ask("state")
+    def state(self) -> CloudState:
+        """Everything that exists, as the emulator records it."""
+        found: CloudState = self.ask("state")
         return found
 
-    def log(self, match: str = "", since: int = 0) -> list[dict[str, Any]]:
+    def log(self, match: str = "", since: int = 0) -> list[ExchangeState]:
         """Requests whose ``METHOD host/path?query`` matches, in order."""
-        found: list[dict[str, Any]] = self.ask("log", match=match, since=since)
+        found: list[ExchangeState] = self.ask("log", match=match, since=since)
         return found
 
-    def fault(self, match: str, **rule: Any) -> None:
+    def fault(self, match: str, **rule: JsonView) -> None:
         """Put a rule in force: see ``drillyard_emulators.http.faults.FaultRule``."""
         self.ask("fault", match=match, **rule)
 
     def clear_faults(self) -> None:
-        """No rules any more."""
+        """Removes all rules."""
         self.ask("clear_faults")
 
     def advance(self, seconds: float) -> float:
         """Let emulated time pass at once; the new time."""
         return float(self.ask("advance", seconds=seconds))
 
-    def physics(self, **changes: Any) -> None:
-        """Change how the world behaves: see ``compute.model.Physics``."""
+    def physics(self, **changes: JsonView) -> None:
+        """Change how the emulated cloud behaves: see ``compute.model.Physics``."""
         self.ask("physics", **changes)
 
     def happen(self, what: str, machine: str) -> None:
@@ -137,12 +139,10 @@ class Emulator:
         self.ask("happen", what=what, machine=machine)
 
     def serial(self, machine: str) -> str:
-        """What a machine's serial port said, also after it is gone."""
+        """The output of a machine's serial port, also after its end."""
         return str(self.ask("serial", machine=machine))
 
-    def wait(
-        self, what: Callable[[dict[str, Any]], Any], timeout_s: float = 600.0
-    ) -> dict[str, Any]:
+    def wait(self, what: Callable[[CloudState], object], timeout_s: float = 600.0) -> CloudState:
         """Wait until the state is such; the state.
 
         Raises:
@@ -180,10 +180,10 @@ class GcpEmulator(Emulator):
             assert cloud.state()["machines"] == []
 
     Args:
-        folder: Of its own.
+        folder: Its own folder.
         project: Id of the project.
         speed: Emulated seconds a real second; 0 stands still and moves by ``advance``.
-        seed: Of the random faults.
+        seed: Seed of the random faults.
         bodies: Record JSON bodies.
         options: Further options of the program.
         module: The program: one that serves a cloud which can do more.
@@ -211,9 +211,9 @@ class AzureEmulator(Emulator):
     """An emulated Azure with one Azure ML workspace; used as ``GcpEmulator`` is.
 
     Args:
-        folder: Of its own.
+        folder: Its own folder.
         speed: Emulated seconds a real second.
-        seed: Of the random faults.
+        seed: Seed of the random faults.
         bodies: Record JSON bodies.
         options: Further options of the program.
         module: The program: one that serves a cloud which can do more.
@@ -234,6 +234,6 @@ class AzureEmulator(Emulator):
         self.account: str = self.greeting["account"]
         """Name of the workspace's storage account."""
         self.container: str = self.greeting["container"]
-        """Of the workspace's own datastore."""
+        """Container of the workspace's own datastore."""
         self.identity: str = self.greeting["identity"]
         """Resource id of an identity for nodes, which may use the storage."""

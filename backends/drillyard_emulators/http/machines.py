@@ -84,7 +84,7 @@ class Machine:
 
         Args:
             grace_s: Real seconds between the two.
-            done: Called when nothing of it runs any more.
+            done: Called when none of its processes runs.
         """
 
         def work() -> None:
@@ -96,7 +96,7 @@ class Machine:
                     deadline = time.monotonic() + grace_s
                     while time.monotonic() < deadline and self._lives():
                         time.sleep(_POLL_S)
-                finally:  # whatever went wrong: it ends, or somebody waits for ever
+                finally:  # it must end in any case: a caller waits for it
                     self.cut()
                     done()
 
@@ -130,7 +130,7 @@ class Machine:
     def _run(self, name: str, text: str) -> subprocess.Popen[bytes]:
         script = self.folder / name
         script.write_text(text)
-        # Not run by its name: the kernel refuses a file that anybody has open for writing, and a
+        # Not run by its name: the kernel refuses a file that is open for writing, and a
         # process that another thread starts at this moment inherits ours.
         first = text.partition("\n")[0]
         shell = shlex.split(first.removeprefix("#!")) if first.startswith("#!") else ["/bin/bash"]
@@ -168,7 +168,7 @@ class Guard:
 
 
 def main() -> None:
-    """Wait until our parent is gone, by whatever death; then end every machine of its mark."""
+    """Waits until the parent is gone; then ends every machine with its mark."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while sys.stdin.buffer.read(1):

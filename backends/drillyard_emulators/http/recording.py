@@ -1,4 +1,4 @@
-"""The log of every request: what tests assert on, and what is held against Google's documents."""
+"""The log of every request, for tests and for the comparison with Google's documents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 import threading
 from collections import deque
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from drillyard.documents.json_types import JsonView
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import App, ConnectionLost, Request, Response
 
 _KEPT = 200_000
@@ -19,7 +20,7 @@ class Exchange:
     """One request and its answer.
 
     Attributes:
-        status: Of the answer; 0 where it was lost.
+        status: Status of the answer; 0 if it was lost.
         asked: The request's JSON, where bodies are recorded.
         answered: The answer's JSON, where bodies are recorded.
     """
@@ -32,8 +33,8 @@ class Exchange:
     query: str
     status: int
     caller: str | None
-    asked: Any = None
-    answered: Any = None
+    asked: JsonView = None
+    answered: JsonView = None
 
 
 class Recorder:
@@ -51,7 +52,7 @@ class Recorder:
         self._lock = threading.Lock()
 
     def around(self, app: App) -> App:
-        """The same service, on record."""
+        """The same service, recorded."""
 
         def served(request: Request) -> Response:
             try:
@@ -64,7 +65,7 @@ class Recorder:
 
         return served
 
-    def exchanges(self, match: str = "", since: int = 0) -> list[dict[str, Any]]:
+    def exchanges(self, match: str = "", since: int = 0) -> list[Document]:
         """Exchanges in order whose ``METHOD host/path?query`` matches."""
         with self._lock:
             kept = list(self._kept)
@@ -95,7 +96,7 @@ def _line(exchange: Exchange) -> str:
     return f"{exchange.method} {exchange.host}{exchange.path}{query}"
 
 
-def _json(request: Request) -> Any:
+def _json(request: Request) -> JsonView:
     if "json" not in request.headers.get("content-type", "") or not request.body:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the emulated world does at its own time."""
+"""Schedules what the emulated cloud does by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scheduler:
 
     Args:
         clock: The time they wait for.
-        lock: Of the world; held while an action runs.
+        lock: Lock of the emulated cloud; held while an action runs.
     """
 
     def __init__(self, clock: EmulatedClock, lock: threading.RLock) -> None:
@@ -56,7 +56,7 @@ class Scheduler:
                     traceback.print_exc(file=sys.stderr)
 
     def close(self) -> None:
-        """Nothing happens any more."""
+        """Stops all future actions."""
         with self._condition:
             self._closed = True
             self._due.clear()

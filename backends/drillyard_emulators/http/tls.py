@@ -1,4 +1,4 @@
-"""Certificates for real host names, from an authority that nobody else trusts."""
+"""Certificates for real host names, from a private authority."""
 
 from __future__ import annotations
 

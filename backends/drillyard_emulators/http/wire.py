@@ -1,7 +1,7 @@
-"""HTTP/1.1 with keep-alive over any socket: what a server of the emulator sees and answers.
+"""HTTP/1.1 with keep-alive over any socket: requests and answers of the emulator's servers.
 
 The path stays undecoded, because object names contain ``%2F``; header names are compared without
-case; bodies are bytes. One thread a connection: long polls are then plain waiting.
+case; bodies are bytes. Each connection has a thread, so a long poll simply waits.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import http.server
 import json
 import select
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from drillyard.documents.json_types import JsonView
+from drillyard_emulators.http.fields import Document
+
 _BODY_LIMIT = 8 << 30
+_NO_SERVER = socketserver.BaseServer(("", 0), socketserver.BaseRequestHandler)
+"""What a handler of a single connection gets in place of its server."""
 
 
 class ConnectionLost(Exception):
@@ -60,9 +65,10 @@ class Request:
         scheme = "http" if self.host in ("127.0.0.1", "localhost") else "https"
         return f"{scheme}://{self.headers.get('host', self.host)}"
 
-    def json(self) -> Any:
+    def json(self) -> Document:
         """The body as JSON; an empty one is an empty object."""
-        return json.loads(self.body) if self.body.strip() else {}
+        document: Document = json.loads(self.body) if self.body.strip() else {}
+        return document
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: Any, status: int = 200) -> Response:
+    def of(cls, document: JsonView, status: int = 200) -> Response:
         """A JSON document."""
         return cls(
             status,
@@ -82,30 +88,31 @@ class Response:
             {"Content-Type": "application/json; charset=UTF-8"},
         )
 
-    def json(self) -> Any:
-        """The body as JSON, or None where it is none."""
+    def json(self) -> JsonView:
+        """The body as JSON, or None if it is not JSON."""
         if "json" not in self.headers.get("Content-Type", ""):
             return None
         try:
-            return json.loads(self.body) if self.body else None
-        except ValueError:  # an object of the bucket that only says that it is JSON
+            document: JsonView = json.loads(self.body) if self.body else None
+            return document
+        except ValueError:  # an object of the bucket whose declared type is wrong
             return None
 
 
 class Refusal(Exception):
-    """A service says no.
+    """A service refuses a request.
 
     Args:
         status: HTTP status.
-        reason: Google's machine-readable word (``conflict``, ``notFound``, ``rateLimitExceeded``).
+        reason: Google's reason: ``conflict``, ``notFound``, ``rateLimitExceeded``.
         message: For people.
     """
 
-    def __init__(self, status: int, reason: str, message: str, **extra: Any) -> None:
+    def __init__(self, status: int, reason: str, message: str, **extra: JsonView) -> None:
         super().__init__(message)
         self.status, self.reason, self.message, self.extra = status, reason, message, extra
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """As Google's JSON APIs write it."""
         entry = {"message": self.message, "domain": "global", "reason": self.reason}
         error = {"code": self.status, "message": self.message, "errors": [entry], **self.extra}
@@ -129,19 +136,19 @@ class Connection(http.server.BaseHTTPRequestHandler):
     host: str | None = None
     """The host of a tunnel; None reads the ``Host`` header."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
             return self._serve
         raise AttributeError(name)
 
     def setup(self) -> None:
-        """Small writes leave at once."""
+        """Sends small writes at once."""
         with contextlib.suppress(OSError):
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         super().setup()
 
     def handle(self) -> None:
-        """A client that goes away is no error of ours."""
+        """A client that disconnects is not an error."""
         with contextlib.suppress(
             ConnectionError, BrokenPipeError, TimeoutError, ValueError, OSError
         ):
@@ -201,7 +208,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         # One write, so that a small answer is one packet.
         self.wfile.write(head + (b"" if self.command == "HEAD" else answer.body))
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """The emulator keeps its own log."""
 
 
@@ -222,7 +229,7 @@ def converse(connection: socket.socket, app: App, host: str | None = None) -> No
         def __init__(self) -> None:
             self.host = host
             self.app = app
-            super().__init__(connection, ("", 0), cast(Any, None))
+            super().__init__(connection, ("", 0), _NO_SERVER)
 
     Here()
 

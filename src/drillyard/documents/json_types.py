@@ -6,14 +6,19 @@ Where the keys are known, use a record or a ``TypedDict`` instead.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
     """Any value that JSON can express."""
+    JsonView: TypeAlias = (
+        bool | int | float | str | Sequence["JsonView"] | Mapping[str, "JsonView"] | None
+    )
+    """Any JSON value that is only read: narrower lists and dicts are JsonViews too."""
 else:
     # pydantic keeps a field of this type as it was given: no copy, and no check of each value.
-    Json = object
+    Json = JsonView = object
 
 JsonObject: TypeAlias = dict[str, Json]
 """A JSON object."""
@@ -29,7 +34,7 @@ def as_list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
 
 
-def as_number(value: Json) -> float | None:
+def as_number(value: JsonView) -> float | None:
     """Returns the value if it is a number, and None otherwise.
 
     A boolean is not a number. Records write numbers that are not finite as text (``"NaN"``), so

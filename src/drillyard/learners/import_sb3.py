@@ -87,7 +87,7 @@ def import_zip(
         "policy": auto_policy(observation, algorithm),
         "args": dict(args),
     }
-    facts = {
+    facts: bundles.Facts = {
         "format": "safetensors",
         "drillyard": VERSION,
         "experiment": "imported",

@@ -11,12 +11,18 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it tells its maker of every model otherwise
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise it reports every model
 import onnxruntime
+
+Space = dict[str, Any]  # a space or a channel, as spaces.json has it
+Seen = np.ndarray | dict[str, np.ndarray]
+Rng = np.random.Generator | None
+Masks = np.ndarray | list[list[bool]] | None
+States = dict[str, float] | list[dict[str, float]]
 
 
 class Policy:
-    """A bundle with ``policy.onnx``; ``begin`` tells it of a new episode, where it remembers."""
+    """A bundle with ``policy.onnx``; call ``begin`` at a new episode if it has a memory."""
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         self.spaces = json.loads(Path(folder, "spaces.json").read_text(encoding="utf-8"))
@@ -24,7 +30,7 @@ class Policy:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(Path(folder, "policy.onnx")), options)
         self._types = {i.name: i.type for i in self._session.get_inputs()}
-        self.memory: list[Any] = []
+        self.memory: list[np.ndarray] = []
 
     def begin(self, copy: int | None = None) -> None:
         """An episode begins (in one copy of a batch): forget the one before."""
@@ -33,8 +39,8 @@ class Policy:
         self.memory = self.memory if copy is not None else []
 
     def act(
-        self, observation: Any, deterministic: bool = True, rng: Any = None, masks: Any = None
-    ) -> Any:
+        self, observation: Seen, deterministic: bool = True, rng: Rng = None, masks: Masks = None
+    ) -> np.ndarray:
         """The action for one observation, or those for a batch; ``masks``: which are possible."""
         space = self.spaces["observation"]
         parts = space["spaces"] if space["kind"] == "Dict" else {"": space}
@@ -57,10 +63,11 @@ class Policy:
                 self.memory = [np.zeros((layers, n, width), np.float32) for _ in range(2)]
             feed["hidden"], feed["cell"] = self.memory
         action, *self.memory = self._session.run(None, feed)
-        return action[0] if single else action
+        actions = np.asarray(action)
+        return actions[0] if single else actions
 
     def act_named(
-        self, states: Any, deterministic: bool = True, rng: Any = None, masks: Any = None
+        self, states: States, deterministic: bool = True, rng: Rng = None, masks: Masks = None
     ) -> Any:
         """Actions by name, in their units, from states by name, in theirs; a list for a batch."""
         rows = [states] if isinstance(states, dict) else states
@@ -83,17 +90,20 @@ class Policy:
         ]
         return named[0] if isinstance(states, dict) else named
 
-    def _typed(self, name: str, values: Any) -> Any:
-        kinds: dict[Any, Any] = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
-        return np.ascontiguousarray(values, kinds.get(self._types.get(name), np.float32))
+    def _typed(self, name: str, values: np.ndarray) -> np.ndarray:
+        kinds = {"tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+        return np.ascontiguousarray(values, kinds.get(self._types.get(name, ""), np.float32))
 
 
-def _shape(space: Any) -> Any:
+def _shape(space: Space) -> list[int]:
     n = {"MultiBinary": space.get("n"), "MultiDiscrete": len(space.get("nvec", ()))}
-    return np.atleast_1d(space.get("shape", n.get(space["kind"], []))).astype(int).tolist()
+    sizes = np.asarray(space.get("shape", n.get(space["kind"], [])))
+    return [int(size) for size in np.atleast_1d(sizes)]
 
 
-def _rescaled(values: Any, channels: Any, space: Any, inwards: bool) -> Any:
+def _rescaled(
+    values: np.ndarray, channels: list[Space], space: Space, inwards: bool
+) -> np.ndarray:
     """Between units (``low`` to ``high`` of a channel) and the policy's own bounds."""
     out = np.array(values, np.float64 if space["kind"] == "Box" else values.dtype)
     for i, channel in enumerate(channels if space["kind"] == "Box" else ()):

@@ -1,4 +1,4 @@
-"""Stored policies on fresh episodes: alone, beside baselines, and two against each other."""
+"""Plays fresh episodes with stored policies: alone, beside baselines, and in pairs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.evaluation.episodes import Planned, Played, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
 from drillyard.policies.loaded import LoadedBundle
@@ -17,8 +18,8 @@ from drillyard.spec.simulator.lessons import draw_in_order
 from drillyard.statistics import Ends, above, mean_interval
 
 
-def plan(lesson: dict[str, Any], episodes: int, seed: int) -> list[Planned]:
-    """Episodes that no training and no evaluation of an experiment has met.
+def plan(lesson: JsonObject, episodes: int, seed: int) -> list[Planned]:
+    """Plans episodes that no training and no evaluation of an experiment has used.
 
     Args:
         lesson: What to draw at each; ``values`` are gone through in order.
@@ -62,7 +63,7 @@ def beside(
     return {name: run_baseline(name, simulator, planned) for name in baselines}
 
 
-def summary(played: Played, lesson: dict[str, Any]) -> dict[str, Any]:
+def summary(played: Played, lesson: JsonObject) -> dict[str, Any]:
     """The numbers of a policy that tables show; see ``summarise``."""
     return summarise(played.episodes, lesson)
 
@@ -90,7 +91,7 @@ class Comparison:
         found = self.interval
         return "none" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As a mapping."""
         return asdict(self)
 
@@ -98,13 +99,13 @@ class Comparison:
 def compare(
     challenger: LoadedBundle, champion: LoadedBundle, episodes: int, seed: int, margin: float
 ) -> Comparison:
-    """Play the same fresh episodes with both, in the challenger's world.
+    """Plays the same fresh episodes with both, in the challenger's simulator.
 
     Args:
         challenger: Who wants to be champion.
         champion: Who is.
         episodes: At least 2.
-        seed: Of the episodes.
+        seed: Seed of the episodes.
         margin: By how much it has to be better, in units of the return.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which of several runs is meant: the best one, and what its being the best is worth."""
+"""Chooses the best of several runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Choice:
 
     @property
     def words(self) -> str:
-        """For people; empty where nothing was chosen by a number."""
+        """A sentence for users; empty if no number chose the run."""
         return f"the best of {self.of} evaluated runs" if self.of > 1 else ""
 
 

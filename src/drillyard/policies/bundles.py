@@ -8,10 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, CorruptObject, NotFound, UserError
 from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.simulators.channels import ChannelJson
 from drillyard.system.output_files import check_file, writing
 
 INDEX = "bundle.json"
@@ -19,19 +21,79 @@ LEARNER_FILE = "learner.json"
 SCHEMA_VERSION = 1
 
 
-def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+class Chosen(TypedDict):
+    """How a run was chosen among several."""
+
+    of: int
+    """Evaluated runs."""
+    fresh: JsonObject
+    """Summary of its fresh episodes."""
+
+
+class Facts(TypedDict, total=False):
+    """Where a bundle is from, and what was measured."""
+
+    format: str
+    drillyard: str
+    experiment: str
+    run: str
+    policy: str
+    step: int
+    algorithm: str
+    seed: int | None
+    checked: int
+    largest_difference: float | None
+    lesson: JsonObject
+    simulator: JsonObject
+    chosen: Chosen
+
+
+class BundleFile(TypedDict):
+    """One file of a bundle."""
+
+    sha256: str
+    size: int
+
+
+class Index(Facts, total=False):
+    """``bundle.json``."""
+
+    schema_version: int
+    files: dict[str, BundleFile]
+
+
+class Noise(TypedDict):
+    """The input of random numbers."""
+
+    kind: str
+    size: int
+
+
+class Described(TypedDict, total=False):
+    """``spaces.json``."""
+
+    schema_version: int
+    observation: JsonObject
+    action: JsonObject
+    channels: dict[str, list[ChannelJson]]
+    noise: Noise | None
+    memory: tuple[int, int] | None
+    masks: int | None
+
+
+def write(folder: Path, files: Mapping[str, bytes], facts: Facts) -> None:
     """Write a bundle beside its place, then move it there.
 
     Args:
-        folder: Is made; must not be there.
+        folder: Folder to create; must not exist.
         files: Name -> content.
-        facts: Where it is from, and what was measured.
+        facts: Origin and measurements.
 
     Raises:
-        UserError: The folder is there already, or cannot be made.
+        UserError: The folder exists already, or cannot be created.
     """
     must_be_new(folder)
-    index = {
+    index: Index = {
         "schema_version": SCHEMA_VERSION,
         **facts,
         "files": {n: {"sha256": sha256_hex(c), "size": len(c)} for n, c in files.items()},
@@ -50,21 +112,21 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
 
 
 def must_be_new(folder: Path) -> None:
-    """Refuse a folder that a bundle cannot be written to, before the work.
+    """Refuses a folder that a bundle cannot be written to, before any work.
 
     Raises:
-        UserError: It is there already, its parent is not, or it may not be written to.
+        UserError: It exists already, its parent does not, or it is not writable.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already", hint="name another with --out, or delete it")
     check_file(folder, "--out")
 
 
-def identity(index: Mapping[str, Any]) -> str:
+def identity(index: Index) -> str:
     """sha256 over a policy's arguments, weights and normalisation, however it was exported.
 
     Args:
-        index: Of its bundle.
+        index: Index of its bundle.
     """
     parts = {
         name: entry["sha256"]
@@ -74,15 +136,15 @@ def identity(index: Mapping[str, Any]) -> str:
     return sha256_hex(json.dumps(parts, sort_keys=True).encode())
 
 
-def must_act(folder: Path, index: Mapping[str, Any]) -> None:
-    """Refuse a bundle that nothing but drillyard and torch can act with.
+def must_act(folder: Path, index: Index) -> None:
+    """Refuses a bundle that only drillyard and torch can use.
 
     Raises:
         ConfigError: It holds no ONNX.
     """
     if index.get("format") != "onnx":
         raise ConfigError(
-            "is no ONNX bundle",
+            "is not an ONNX bundle",
             file=str(folder),
             value=index.get("format"),
             allowed="onnx",
@@ -90,7 +152,7 @@ def must_act(folder: Path, index: Mapping[str, Any]) -> None:
         )
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read(folder: Path) -> tuple[Index, dict[str, bytes]]:
     """The index of a bundle and its files.
 
     Raises:
@@ -102,12 +164,12 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_file():
         why = f"it has no {INDEX}" if folder.is_dir() else "there is no such folder"
         raise NotFound(
-            f"{folder} is no bundle of drillyard: {why}",
+            f"{folder} is not a drillyard bundle: {why}",
             hint="`drillyard export` makes one; models of other programs go through "
             "`drillyard import`",
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index: Index = json.loads(path.read_text(encoding="utf-8"))
         wanted = {str(n): str(e["sha256"]) for n, e in index["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptObject(f"{path} is damaged: {error}") from error

@@ -7,13 +7,15 @@ model).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from drillyard.agents.trained import Trained
+from drillyard.documents.json_types import JsonObject, JsonView
+from drillyard.policies.bundles import Described, Facts
 from drillyard.results import formatting
 from drillyard.results.model import ExperimentResults, LeaseCost, PolicyScore
 from drillyard.results.policies import AGENT, Evaluated, scores
@@ -21,18 +23,18 @@ from drillyard.results.policies import AGENT, Evaluated, scores
 
 def model_card(
     trained: Trained,
-    facts: Mapping[str, Any],
-    described: Mapping[str, Any],
+    facts: Facts,
+    described: Described,
     results: ExperimentResults | None,
 ) -> str:
     """The text of ``README.md``.
 
     Args:
         trained: The policy.
-        facts: Of ``bundle.json``.
+        facts: Content of ``bundle.json``.
         described: ``spaces.json``.
-        results: Of its experiment, for the other seeds and the cost; None while these are not
-            there yet.
+        results: Results of its experiment, for the other seeds and the cost; None while there
+            are none.
     """
     parts = [
         "---\n" + _yaml(_metadata(trained, facts)) + "---",
@@ -54,7 +56,7 @@ def _world(trained: Trained) -> str:
     return trained.spec.simulator.id if trained.spec.simulator is not None else ""
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: JsonView) -> str:
     text = io.StringIO()
     writer: Any = YAML(typ="safe")
     writer.default_flow_style, writer.sort_base_mapping_type_on_output = False, False
@@ -62,13 +64,13 @@ def _yaml(value: Any) -> str:
     return text.getvalue()
 
 
-def _metadata(trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(trained: Trained, facts: Facts) -> JsonObject:
     world, agent = _world(trained), trained.evaluation.get("policies", {}).get(AGENT)
     if "chosen" in facts:
         agent = facts["chosen"]["fresh"]
     elif not _evaluated(trained):
         agent = None
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "library_name": "drillyard",
         "pipeline_tag": "reinforcement-learning",
         "tags": [
@@ -105,7 +107,7 @@ def _metadata(trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _where_from(trained: Trained, facts: Mapping[str, Any]) -> str:
+def _where_from(trained: Trained, facts: Facts) -> str:
     return (
         f"A policy that acts in `{_world(trained)}`, trained by drillyard {facts['drillyard']}: "
         f"experiment `{trained.experiment}`, run `{trained.run}` (seed {trained.seed}), the "
@@ -113,9 +115,7 @@ def _where_from(trained: Trained, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(
-    trained: Trained, facts: Mapping[str, Any], results: ExperimentResults | None
-) -> str:
+def _measured(trained: Trained, facts: Facts, results: ExperimentResults | None) -> str:
     own = trained.evaluation.get("policies", {})
     if AGENT not in own:
         return "Not evaluated."
@@ -140,22 +140,22 @@ def _measured(
     for one in sorted(rows, key=lambda p: -p.mean_return):
         name = one.policy if one.baseline else "all seeds of this experiment"
         table.append(_row(name, one, decimals))
-    said = (
+    sentence = (
         "This policy's interval is over episodes, on seeds that no training has met. What another "
         f"training of the same kind reaches: {another}."
     )
     if same:
-        said = (
+        sentence = (
             f"This policy is the best of {facts['chosen']['of']} evaluated runs by this number. "
-            f"Fresh episodes give the same one: nothing in them is drawn by chance. {said}"
+            f"Fresh episodes give the same one: nothing in them is drawn by chance. {sentence}"
         )
     elif again:
-        said = (
+        sentence = (
             f"This policy is the best of {facts['chosen']['of']} evaluated runs by the number in "
             "the first line, which is therefore likely to be too high; the second line is of "
-            f"episodes that chose nothing. {said}"
+            f"episodes that chose nothing. {sentence}"
         )
-    return "\n".join(table) + "\n\n" + said
+    return "\n".join(table) + "\n\n" + sentence
 
 
 def _evaluated(trained: Trained) -> bool:
@@ -174,7 +174,7 @@ def _row(name: str, one: PolicyScore, decimals: int) -> str:
     )
 
 
-def _use(trained: Trained, facts: Mapping[str, Any]) -> str:
+def _use(trained: Trained, facts: Facts) -> str:
     if facts["format"] != "onnx":
         return (
             f"A training begins with it (`learner: {{algorithm: {trained.algorithm}, init_from: "
@@ -198,8 +198,8 @@ With drillyard: `drillyard serve FOLDER` puts it behind HTTP, `drillyard evaluat
 fresh episodes, and `init_from: FOLDER` begins a training with it."""
 
 
-def said_difference(largest: float) -> str:
-    """How far apart two policies' actions were at most, in words."""
+def said_difference(largest: float | None) -> str:
+    """Describes the largest difference between two policies' actions."""
     return (
         f"largest difference {largest:.1g} of half the action's range"
         if largest
@@ -207,7 +207,7 @@ def said_difference(largest: float) -> str:
     )
 
 
-def _channels(described: Mapping[str, Any]) -> str:
+def _channels(described: Described) -> str:
     lines = ["| | name | unit | from | to |", "|---|---|---|---|---|"]
     for kind, own in described["channels"].items():
         for one in own:
@@ -240,11 +240,13 @@ def _configuration(trained: Trained) -> str:
 def _cost(trained: Trained, costs: Sequence[LeaseCost]) -> str:
     training = trained.training
     time = formatting.duration(float(training.get("elapsed_s", 0.0)))
-    said = f"The training took {time}; reproducibility: {training.get('exactness', 'not known')}."
+    sentence = (
+        f"The training took {time}; reproducibility: {training.get('exactness', 'not known')}."
+    )
     sums: dict[str, float] = {}
     for one in costs:
         sums[one.currency] = sums.get(one.currency, 0.0) + one.total
     if not sums:
-        return said
+        return sentence
     money = ", ".join(formatting.money(total, currency) for currency, total in sums.items())
-    return f"{said} Machines for the whole experiment: {money}."
+    return f"{sentence} Machines for the whole experiment: {money}."

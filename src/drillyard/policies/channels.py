@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.make import make_env
+from drillyard.simulators.types import Observation
 from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
 
 
-def channels_of(spec: SimulatorSpec, observed: spaces.Space[Any]) -> dict[str, list[Channel]]:
+def channels_of(
+    spec: SimulatorSpec, observed: spaces.Space[Observation]
+) -> dict[str, list[Channel]]:
     """The channels of a simulator as its policy meets it.
 
     Args:
@@ -41,7 +43,7 @@ def channels_of(spec: SimulatorSpec, observed: spaces.Space[Any]) -> dict[str, l
         env.close()
 
 
-def _numbered(kind: str, space: spaces.Space[Any], names: Sequence[str]) -> list[Channel]:
+def _numbered(kind: str, space: spaces.Space[Observation], names: Sequence[str]) -> list[Channel]:
     if isinstance(space, spaces.Dict):
         return [
             Channel(c.name.replace(kind, key, 1))
@@ -50,7 +52,7 @@ def _numbered(kind: str, space: spaces.Space[Any], names: Sequence[str]) -> list
         ]
     n = int(np.prod(space.shape)) if space.shape else 1
     if n > 64:
-        return []  # an image: nobody names its pixels
+        return []  # an image: its pixels have no names
     if len(names) == n:
         return [Channel(name) for name in names]
     return [Channel(kind if n == 1 else f"{kind}_{i}") for i in range(n)]

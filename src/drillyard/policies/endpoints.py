@@ -1,4 +1,4 @@
-"""The port to managed endpoints: somebody else's machines that answer for a policy."""
+"""The port to managed endpoints: a cloud's machines that serve a policy."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.policies import bundles
+from drillyard.policies.bundles import Index
 from drillyard.registry import load, names
 from drillyard.system.optional_packages import must_have
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A policy that answers.
+    """A deployed policy.
 
     Attributes:
-        name: Of the endpoint.
-        url: Where it is asked.
-        version: Of what answers: a hash of the bundle and of how it is deployed.
+        name: Name of the endpoint.
+        url: Address for requests.
+        version: Hash of the bundle and of how it is deployed.
         made: False: it was there already, and nothing was changed.
         per_hour: What it costs until it is undeployed; None: the price list does not know.
-        currency: Of that.
+        currency: Currency of the price.
         key_command: How the user sees the key; it is never printed.
     """
 
@@ -36,7 +38,7 @@ class Deployed:
     currency: str
     key_command: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As a mapping."""
         return asdict(self)
 
@@ -45,13 +47,13 @@ class Endpoints(Protocol):
     """What a provider offers under ``drillyard.endpoints``; made of its backend's settings."""
 
     def deploy(self, folder: Path, name: str, say: Callable[[str], None]) -> Deployed:
-        """Let an endpoint answer for a bundle; the same again changes nothing.
+        """Deploys a bundle to an endpoint; a repeated call changes nothing.
 
         Whatever fails half-way is taken back: what answered before goes on.
 
         Args:
             folder: A bundle that ``serveable`` took.
-            name: Of the endpoint; one of ours is given the new policy.
+            name: Name of the endpoint; an endpoint of ours receives the new policy.
             say: Told of each step, for people.
 
         Raises:
@@ -60,7 +62,7 @@ class Endpoints(Protocol):
         """
 
     def undeploy(self, name: str) -> bool:
-        """Delete an endpoint, and see that it is gone; False: there was none.
+        """Deletes an endpoint, and confirms it; False if there was none.
 
         Raises:
             UserError: It is not one of ours.
@@ -71,7 +73,7 @@ class Endpoints(Protocol):
         """Names of our endpoints."""
 
 
-def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
+def endpoints_of(kind: str, settings: Mapping[str, Json]) -> Endpoints:
     """The endpoints of a provider.
 
     Args:
@@ -100,8 +102,8 @@ def endpoints_of(kind: str, settings: Mapping[str, Any]) -> Endpoints:
     return found
 
 
-def serveable(folder: Path) -> dict[str, Any]:
-    """The index of a bundle that an endpoint can answer for.
+def serveable(folder: Path) -> Index:
+    """Returns the index of a bundle that an endpoint can serve.
 
     Raises:
         NotFound, CorruptObject: See ``bundles.read``.

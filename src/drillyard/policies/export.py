@@ -1,4 +1,4 @@
-"""``drillyard export``: from a trained run to a bundle that stands for itself."""
+"""``drillyard export``: from a trained run to a self-contained bundle."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.spaces import space_from_json
 from drillyard.agents.trained import Trained
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import PluginError, RunFailed, UserError
 from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
 from drillyard.policies.best_run import Choice
+from drillyard.policies.bundles import Described, Facts
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of
 from drillyard.policies.loaded import of_run
 from drillyard.policies.network import Plain
 from drillyard.results.model import ExperimentResults
 from drillyard.simulators.make import make_vec
+from drillyard.simulators.types import Observation
 from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec.algorithms.engines import SBX
 from drillyard.system.optional_packages import install
@@ -40,19 +44,19 @@ TOLERANCE = 1e-5
 """Largest difference of an action, in units of half its range."""
 OPSET = 18
 FRESH_SEED = 0
-"""Of the episodes in a model card; `evaluate` and `promote` begin with 1."""
+"""Seed of the episodes in a model card; `evaluate` and `promote` begin with 1."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What ``export`` made."""
+    """The result of ``export``."""
 
     folder: Path
     files: list[str]
     checked: int
     """Observations that were compared."""
     largest_difference: float | None
-    """Of actions, in units of half their range; None where nothing was converted."""
+    """Largest difference of an action, in units of half its range; None if not converted."""
 
 
 def export(
@@ -68,21 +72,22 @@ def export(
         trained: The policy.
         format_: ``onnx`` (normalisation and action scaling are in it), or ``safetensors`` (the
             weights as they are, for drillyard and torch).
-        folder: Is made.
-        results: Of its experiment, for the model card; None while these are not there yet.
+        folder: Folder to create.
+        results: Results of its experiment, for the model card; None while there are none.
         chosen: How its run was chosen; of several, it plays fresh episodes for the model card.
 
     Raises:
-        UserError: It cannot be exported so; says why, or which packages are missing.
+        UserError: It cannot be exported in this format; names the reason or the missing packages.
         RunFailed: The exported policy does not act as the trained one.
     """
     assert trained.spec.simulator is not None
     if format_ == "onnx":
         _must_have_onnx()
-    observed = space_from_json(json.loads(trained.files[SPACES_FILE])["observation"])
+    stored: Described = json.loads(trained.files[SPACES_FILE])
+    observed = space_from_json(stored["observation"])
     channels = channels_of(trained.spec.simulator, observed)
-    described: dict[str, Any] = {
-        **json.loads(trained.files[SPACES_FILE]),
+    described: Described = {
+        **stored,
         "schema_version": 2,
         "channels": {kind: [c.to_json() for c in own] for kind, own in channels.items()},
     }
@@ -94,8 +99,9 @@ def export(
         engine = json.loads(trained.files[LEARNER_FILE]).get("engine")
         if engine == SBX or not isinstance(network, torch.nn.Module):
             raise UserError(
-                f"the policy of {trained.algorithm} is no module of torch"
-                f"{f' (engine: {engine})' if engine else ''}, and only those are exported to ONNX",
+                f"the policy of {trained.algorithm} is not a torch module"
+                f"{f' (engine: {engine})' if engine else ''}, and only torch modules "
+                "are exported to ONNX",
                 hint="use --format safetensors",
             )
         plain = Plain(network, trained.policy.normalisation)
@@ -115,9 +121,9 @@ def export(
             raise RunFailed(
                 f"the exported policy differs by {difference:.2g} of half the action's range on "
                 f"{checked:,} observations, where {TOLERANCE:g} is allowed",
-                hint="use --format safetensors, and report it",
+                hint="use --format safetensors, and report this as a bug",
             )
-    facts = {
+    facts: Facts = {
         "format": format_,
         "drillyard": VERSION,
         "experiment": trained.experiment,
@@ -128,7 +134,7 @@ def export(
         "seed": trained.seed,
         "checked": checked,
         "largest_difference": difference,
-        "lesson": lesson_of(trained.spec),
+        "lesson": dict(lesson_of(trained.spec)),
         "simulator": trained.spec.simulator.model_dump(mode="json"),
     }
     if chosen is not None and chosen.of > 1:
@@ -138,8 +144,8 @@ def export(
     return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
 
 
-def _on_fresh_episodes(trained: Trained) -> dict[str, Any]:
-    """What it reaches where nothing was chosen: the number that chose it is too high for it."""
+def _on_fresh_episodes(trained: Trained) -> JsonObject:
+    """Plays episodes that chose nothing: the number that chose a policy is biased upwards."""
     policy = of_run(trained)
     planned = assess.plan(policy.lesson, trained.spec.evaluate.episodes, FRESH_SEED)
     return assess.summary(assess.play(policy, planned), policy.lesson)
@@ -207,7 +213,7 @@ def _example(plain: Plain) -> tuple[list[torch.Tensor], list[str]]:
     return inputs, names
 
 
-def _zeros(space: spaces.Space[Any]) -> torch.Tensor:
+def _zeros(space: spaces.Space[Observation]) -> torch.Tensor:
     if isinstance(space, spaces.Box):
         kind = torch.uint8 if space.dtype == np.uint8 else torch.float32
         return torch.zeros((2, *space.shape), dtype=kind)
@@ -217,7 +223,7 @@ def _zeros(space: spaces.Space[Any]) -> torch.Tensor:
 
 
 def compare(trained: Trained, files: dict[str, bytes]) -> float:
-    """Play with the trained policy, and ask the exported one at every step what it would do.
+    """Plays with the trained policy, and compares the exported one's action at every step.
 
     Args:
         trained: The policy.
@@ -262,18 +268,18 @@ def compare(trained: Trained, files: dict[str, bytes]) -> float:
         venv.close()
 
 
-def _raw(venv: Any, seen: Any) -> Any:
-    """What stands before the normalisation, which is outermost where it is folded."""
+def _raw(venv: VecEnv, seen: VecEnvObs) -> VecEnvObs:
+    """The observations before the normalisation, which is the outermost layer."""
     return venv.get_original_obs() if isinstance(venv, VecNormalize) else seen
 
 
-def _apart(one: Any, other: Any, space: spaces.Space[Any]) -> float:
+def _apart(one: np.ndarray, other: np.ndarray, space: spaces.Space[Observation]) -> float:
     if isinstance(space, spaces.Box):
         half = np.maximum((space.high - space.low) / 2.0, 1e-12)
         return float(np.abs((one - other) / half).max())
     return float(np.any(one != other))
 
 
-def to_json(made: Exported) -> dict[str, Any]:
+def to_json(made: Exported) -> JsonObject:
     """For programs."""
     return {**asdict(made), "folder": str(made.folder)}

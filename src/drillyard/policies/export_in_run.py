@@ -5,10 +5,9 @@ Whoever registers it afterwards needs neither.
 
 from __future__ import annotations
 
-from typing import Any
-
 from drillyard.agents.base import Which
 from drillyard.agents.trained import load_trained
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.mailbox.records import FileEntry
 from drillyard.runs.phases import RunContext
@@ -17,12 +16,12 @@ FOLDER = "bundle/"
 
 
 def enclosed(
-    context: RunContext, which: Which, evaluation: dict[str, Any]
+    context: RunContext, which: Which, evaluation: JsonObject
 ) -> tuple[dict[str, FileEntry], str | None]:
-    """Export the policy that was evaluated; what cannot be exported costs no result.
+    """Exports the evaluated policy; if this fails, no result is lost.
 
     Args:
-        context: Of the evaluate ticket.
+        context: Context of the evaluate ticket.
         which: Policy.
         evaluation: Its summary, for the model card.
 

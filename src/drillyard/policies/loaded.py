@@ -6,18 +6,24 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drillyard.agents.base import SPACES_FILE, load_policy
 from drillyard.agents.spaces import space_from_json, space_to_json
 from drillyard.agents.trained import Trained
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import SpaceMismatch
-from drillyard.evaluation.episodes import lesson_of
+from drillyard.evaluation.episodes import BatchPolicy, lesson_of
 from drillyard.policies import bundles
 from drillyard.simulators.make import make_vec
+from drillyard.simulators.types import Options
 from drillyard.spec.learning import SimulatorSpec
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,15 @@ class LoadedBundle:
 
     name: str
     simulator: SimulatorSpec
-    """That of its training, with the wrappers that stand between it and the policy."""
-    lesson: dict[str, Any]
-    """Of its evaluation."""
-    observation: dict[str, Any]
-    action: dict[str, Any]
+    """Simulator of its training, with the wrappers between it and the policy."""
+    lesson: JsonObject
+    """Lesson of its evaluation."""
+    observation: JsonObject
+    action: JsonObject
     """Its spaces, as JSON."""
     normalisation: Mapping[str, np.ndarray] | None
-    player: Callable[[bool], Any]
-    """From ``deterministic`` to a ``BatchPolicy``, new at each call."""
+    player: Callable[[bool], BatchPolicy]
+    """Makes a new ``BatchPolicy`` from ``deterministic``."""
 
     def must_fit(self, simulator: SimulatorSpec) -> None:
         """Refuse a simulator of other spaces.
@@ -91,7 +97,7 @@ def of_bundle(folder: Path) -> LoadedBundle:
         kept = [w for w in simulator.wrappers if w.name != "normalize"]  # it is in the model
         simulator = simulator.model_copy(update={"wrappers": kept})
 
-        def player(deterministic: bool) -> Any:
+        def player(deterministic: bool) -> BatchPolicy:
             return _Onnx(folder, deterministic)
 
     return LoadedBundle(
@@ -113,20 +119,21 @@ class _Onnx:
 
         self._policy, self._deterministic = Policy(folder), deterministic
         self._rng = np.random.default_rng(0)
-        self._venv: Any = None
+        self._venv: VecEnv | None = None
 
-    def bind(self, venv: Any) -> None:
+    def bind(self, venv: VecEnv) -> None:
         """The copies that it acts in."""
         self._venv = venv
         self._policy.begin()
 
-    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
+    def begin(self, copy: int, seed: int, options: Options) -> None:
         """An episode begins in a copy."""
         self._policy.begin(copy)
 
-    def act(self, observations: Any) -> np.ndarray:
+    def act(self, observations: VecEnvObs) -> np.ndarray:
         """Actions of all copies."""
         masks = None
         if self._policy.spaces["masks"]:
+            assert self._venv is not None
             masks = np.stack(self._venv.env_method("action_masks"))
         return np.asarray(self._policy.act(observations, self._deterministic, self._rng, masks))

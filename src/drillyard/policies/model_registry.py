@@ -1,7 +1,7 @@
 """Bundles in MLflow's registry: each policy once, as a model of MLflow.
 
 A policy is found again by the run that its version was made from, which has the policy's hash as a
-tag. So what was killed in between is gone on with, and nothing is registered twice.
+tag. So a killed registration is continued, and nothing is registered twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
@@ -40,19 +39,19 @@ class Registered:
     run_id: str
     """The MLflow run that it was made from."""
     new: bool
-    """False: it was there."""
+    """False if it was registered before."""
 
 
 def register(folder: Path, name: str, uri: str) -> Registered:
-    """Register a bundle, unless its policy is there.
+    """Registers a bundle, unless its policy is registered already.
 
     Args:
         folder: An ONNX bundle.
-        name: Of the model.
-        uri: Of the tracking server, which has the registry.
+        name: Name of the model.
+        uri: Address of the tracking server, which has the registry.
 
     Raises:
-        ConfigError: It is no ONNX bundle, or the name cannot be one.
+        ConfigError: It is not an ONNX bundle, or the name is not valid.
         NotFound, CorruptObject: See ``bundles.read``.
         ControlPlaneError: The server does not answer.
     """
@@ -75,7 +74,8 @@ def register(folder: Path, name: str, uri: str) -> Registered:
         found = _versions(uri, name, run_id)
         if found:
             return Registered(name, found[0], run_id, new=False)
-    tags = {f"drillyard.{key}": str(index[key]) for key in _FACTS}
+    facts = dict(index)
+    tags = {f"drillyard.{key}": str(facts[key]) for key in _FACTS}
     shown = f"policy {index['run']}"
     run_id = (
         earlier[0] if earlier else server.create(experiment, shown, {**tags, **word}, SYSTEM.now())
@@ -122,15 +122,15 @@ def _versions(uri: str, name: str, run_id: str) -> list[int]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without MLflow's progress bars and remarks; what goes wrong is raised."""
+    """Suppresses MLflow's progress bars and messages; errors are raised."""
     with bounded_http(_PATIENCE_S), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def at(uri: str) -> Iterator[Any]:
-    """MLflow's own functions look in the server, and the registry, of this address meanwhile."""
+def at(uri: str) -> Iterator[None]:
+    """MLflow's own functions use the server and the registry at this address meanwhile."""
     import mlflow
 
     with restored(*_ADDRESSES):
@@ -139,6 +139,6 @@ def at(uri: str) -> Iterator[Any]:
         try:
             yield
         finally:
-            # What MLflow is told stays, also over what the environment says later: take it back.
+            # MLflow keeps the address, even over a later environment variable: reset it.
             mlflow.set_tracking_uri(None)
             mlflow.set_registry_uri(None)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common import distributions as d
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from drillyard.agents.playing import takes_masks
 from drillyard.errors import UserError
+from drillyard.simulators.types import Observation
 
 Noise = Literal["normal", "gumbel", "logistic"]
+Seen: TypeAlias = torch.Tensor | dict[str, torch.Tensor]
+"""Observations; by key where the space is a Dict."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What the function takes besides observations, and gives besides actions."""
+    """The inputs besides observations, and the outputs besides actions."""
 
     noise: Noise | None
     """Distribution of the input ``noise``, ``(batch, noise_size)``; zeros: deterministic. None:
@@ -44,7 +47,7 @@ class Plain(torch.nn.Module):
         UserError: It cannot be written as one function; says why.
     """
 
-    def __init__(self, policy: Any, statistics: Mapping[str, np.ndarray] | None) -> None:
+    def __init__(self, policy: BasePolicy, statistics: Mapping[str, np.ndarray] | None) -> None:
         super().__init__()
         self.policy = policy
         self.keys = (
@@ -55,11 +58,11 @@ class Plain(torch.nn.Module):
         self._statistics = _folded(policy.observation_space, statistics or {})
         self.signature = _signature(policy)
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Observations (in the order of ``keys``), then noise, hidden, cell, masks."""
         rest = list(inputs)
         if self.keys is None:
-            seen: Any = self._normalised("", rest.pop(0))
+            seen: Seen = self._normalised("", rest.pop(0))
         else:
             seen = {key: self._normalised(f".{key}", rest.pop(0)) for key in self.keys}
         noise = rest.pop(0) if self.signature.noise is not None else None
@@ -82,14 +85,16 @@ class Plain(torch.nn.Module):
         # As VecNormalize does, in double precision.
         return torch.clamp((seen.double() - mean) / scale, -clip, clip).float()
 
-    def _remember(self, seen: Any, hidden: torch.Tensor, cell: torch.Tensor) -> Any:
+    def _remember(
+        self, seen: Seen, hidden: torch.Tensor, cell: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         features = self.policy.extract_features(seen)
         if isinstance(features, tuple):
             features = features[0]
         latent, memory = self.policy.lstm_actor(features.unsqueeze(0), (hidden, cell))
         return self.policy.mlp_extractor.forward_actor(latent.squeeze(0)), memory
 
-    def _squashed(self, seen: Any, noise: torch.Tensor) -> torch.Tensor:
+    def _squashed(self, seen: Seen, noise: torch.Tensor) -> torch.Tensor:
         """Soft actors: a Gaussian through a hyperbolic tangent."""
         actor = self.policy.actor
         mean, log_std, more = actor.get_action_dist_params(seen)
@@ -108,13 +113,16 @@ class Plain(torch.nn.Module):
         return torch.minimum(torch.maximum(action, low), high)
 
 
-def _sample(found: Any, noise: Any, masks: Any) -> torch.Tensor:
+def _sample(
+    found: d.Distribution, noise: torch.Tensor | None, masks: torch.Tensor | None
+) -> torch.Tensor:
     """The mode of a distribution where the noise is zero, and a sample where it is drawn."""
     if isinstance(found, d.DiagGaussianDistribution | d.StateDependentNoiseDistribution):
         return found.distribution.mean + found.distribution.stddev * noise  # type: ignore[no-any-return]
     if isinstance(found, d.BernoulliDistribution):
         return (found.distribution.logits + noise > 0).to(torch.int64)  # type: ignore[no-any-return]
     if isinstance(found.distribution, list):
+        assert noise is not None
         parts, start = [], 0
         for each in found.distribution:
             n = each.logits.shape[-1]
@@ -127,7 +135,7 @@ def _sample(found: Any, noise: Any, masks: Any) -> torch.Tensor:
     return logits.argmax(dim=1)  # type: ignore[no-any-return]
 
 
-def _signature(policy: Any) -> Signature:
+def _signature(policy: BasePolicy) -> Signature:
     space = policy.action_space
     lstm = getattr(policy, "lstm_actor", None)
     memory = None if lstm is None else (int(lstm.num_layers), int(lstm.hidden_size))
@@ -155,7 +163,7 @@ def _signature(policy: Any) -> Signature:
 
 
 def _folded(
-    observation: spaces.Space[Any], statistics: Mapping[str, np.ndarray]
+    observation: spaces.Space[Observation], statistics: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
     """Suffix of an input -> (mean, scale, clip)."""
     parts = observation.spaces if isinstance(observation, spaces.Dict) else {"": observation}

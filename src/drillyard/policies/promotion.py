@@ -7,11 +7,11 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import NotFound
 from drillyard.policies import bundles
 from drillyard.policies.assess import Comparison, compare
@@ -29,14 +29,14 @@ class Decision:
 
     name: str
     version: int
-    """Of the challenger."""
+    """Version of the challenger."""
     champion: int | None
-    """Version that was champion before; None: there was none."""
+    """Version of the previous champion; None if there was none."""
     comparison: Comparison | None
     """None where there was no other champion to compare it with."""
     promoted: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As a mapping."""
         found = self.comparison.to_json() if self.comparison else None
         return {
@@ -55,10 +55,10 @@ def promote(
 
     Args:
         folder: An ONNX bundle.
-        name: Of the registered model.
-        uri: Of the tracking server, which has the registry.
+        name: Name of the registered model.
+        uri: Address of the tracking server, which has the registry.
         episodes: Fresh ones, the same for both.
-        seed: Of these.
+        seed: Seed of the episodes.
         margin: By how much it has to be better.
 
     Returns:
@@ -88,7 +88,7 @@ def promote(
         return decision
 
 
-def champion(client: Any, name: str) -> int | None:
+def champion(client: mlflow.MlflowClient, name: str) -> int | None:
     """Version of the champion, None where there is none."""
     try:
         return int(client.get_model_version_by_alias(name, CHAMPION).version)
@@ -103,11 +103,11 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
 
     Args:
         model: ``models:/name@alias`` or ``models:/name/version``.
-        uri: Of the tracking server.
+        uri: Address of the tracking server.
         folder: Where it is copied to.
 
     Raises:
-        NotFound: There is no such model, or it is no bundle of drillyard.
+        NotFound: There is no such model, or it is not a drillyard bundle.
     """
     try:
         with quietly(), at(uri):
@@ -117,7 +117,7 @@ def fetch(model: str, uri: str, folder: Path) -> Path:
     found = next(iter(sorted(local.rglob(bundles.INDEX))), None)
     if found is None:
         raise NotFound(
-            f"{model} is no bundle of drillyard",
+            f"{model} is not a drillyard bundle",
             hint="models of other programs go through `drillyard import`",
         )
     return found.parent

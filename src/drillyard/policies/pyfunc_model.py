@@ -4,7 +4,6 @@ MLflow runs this file where the model is loaded; numpy and onnxruntime are all i
 """
 
 import importlib.util
-from typing import Any
 
 import mlflow.pyfunc
 from mlflow.models import set_model
@@ -13,7 +12,7 @@ from mlflow.models import set_model
 class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Named states in, named actions out; rows are observations."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Take the bundle's own loader."""
         folder = context.artifacts["bundle"]
         found = importlib.util.spec_from_file_location("drillyard_act", f"{folder}/act.py")

@@ -1,4 +1,4 @@
-"""The best policy of a finished experiment, out of the mailbox into MLflow's registry."""
+"""Registers the best policy of a finished experiment in MLflow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from drillyard.tracking.uris import is_azure
 
 
 def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) -> str:
-    """Register the bundle that the best run's evaluation has left.
+    """Registers the bundle that the best run's evaluation wrote.
 
     Args:
         mailbox: The experiment; all of its runs are finished.
         runs: Their ids.
-        name: Of the model.
-        uri: Of the server.
+        name: Name of the model.
+        uri: Address of the server.
 
     Returns:
         What came of it, in words.
@@ -42,8 +42,8 @@ def register_best(mailbox: Mailbox, runs: Sequence[str], name: str, uri: str) ->
     files = {n: e for n, e in accepted.files.items() if n.startswith(FOLDER)}
     if not files:
         return (
-            f"{run} is not registered: its evaluation has left no bundle; `drillyard promote "
-            f"{mailbox.experiment}/{run} --name {name}` makes one, or says why there can be none"
+            f"{run} is not registered: its evaluation wrote no bundle; `drillyard promote "
+            f"{mailbox.experiment}/{run} --name {name}` makes one, or names the reason"
         )
     with tempfile.TemporaryDirectory(prefix="drillyard-register-") as scratch:
         for file, entry in files.items():

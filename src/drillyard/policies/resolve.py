@@ -1,4 +1,4 @@
-"""The policy that a word of a command line means: a bundle, a version of a model, or a run."""
+"""Resolves the policy that a command names: a bundle, a version of a model, or a run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def bundle(policy: str, store: str | None) -> Iterator[Path | None]:
 
 @contextmanager
 def exported(policy: str, store: str | None, which: Which = "best") -> Iterator[Path]:
-    """A bundle; of a run, one that is made for the moment.
+    """A bundle; for a run, a temporary one.
 
     Args:
         policy: As it was typed.

@@ -10,24 +10,36 @@ import json
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
+import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictFloat, Tag
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.policies import bundles
 from drillyard.policies.act import Policy
+from drillyard.policies.bundles import Described
 
 MAX_BATCH = 4096
 MAX_SESSIONS = 1000
 MAX_PROBLEMS = 20
-"""Told of one question."""
+"""Problems that are reported for one question."""
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+
+class Problem(TypedDict):
+    """What is wrong with one field of a question, in FastAPI's form."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
 
 
 class Question(BaseModel):
@@ -45,7 +57,9 @@ class Question(BaseModel):
         None, description="Which actions are possible, a row an observation."
     )
     session: str | None = Field(
-        None, max_length=100, description="Of a policy with a memory: whose memory it is."
+        None,
+        max_length=100,
+        description="For a policy with a memory: its session.",
     )
     begin: bool = Field(False, description="An episode begins: the session's memory is empty.")
 
@@ -61,18 +75,18 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
 
     Args:
         folder: The bundle; its hashes are compared.
-        token: What every request has to bring (``Authorization: Bearer …``); None: nothing.
+        token: Token that every request must bring (``Authorization: Bearer …``); None: nothing.
 
     Raises:
         NotFound, CorruptObject: See ``bundles.read``.
-        ConfigError: It is no ONNX bundle, or its values have no names.
+        ConfigError: It is not an ONNX bundle, or its values have no names.
     """
     index, _ = bundles.read(folder)
     bundles.must_act(folder, index)
-    spaces = json.loads((folder / "spaces.json").read_text(encoding="utf-8"))
+    spaces: Described = json.loads((folder / "spaces.json").read_text(encoding="utf-8"))
     if not spaces["channels"]["observation"]:
         raise ConfigError(
-            "sees images, and this server takes named numbers",
+            "observes images, but this server takes named numbers",
             file=str(folder),
             hint="use act.py of the bundle",
         )
@@ -87,35 +101,35 @@ def make_app(folder: Path, token: str | None = None) -> FastAPI:
     # On the loop itself, one after the other: a thread takes longer to begin than the network.
     @app.post("/act", response_model=Answer, dependencies=allowed)
     async def act(question: Question) -> JSONResponse:
-        """What the policy would do."""
+        """Returns the policy's actions."""
         return JSONResponse({"actions": served.answer(question)})
 
     @app.exception_handler(RequestValidationError)
     async def refused(_: Request, error: RequestValidationError) -> JSONResponse:
         # Without what was sent, as FastAPI would add it: NaN has no JSON.
         served.refused.inc()
-        told = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
-        return JSONResponse({"detail": told[:MAX_PROBLEMS]}, 422)
+        problems = [{name: e[name] for name in ("type", "loc", "msg")} for e in error.errors()]
+        return JSONResponse({"detail": problems[:MAX_PROBLEMS]}, 422)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """It is up."""
+        """Reports that the server is up."""
         return {"status": "ok"}
 
     @app.get("/spec", dependencies=allowed)
     def spec() -> dict[str, Any]:
-        """Names, units and ranges, and where the policy is from."""
+        """Returns names, units and ranges, and the origin of the policy."""
         return {**{k: v for k, v in index.items() if k != "files"}, **spaces}
 
     @app.get("/metrics", dependencies=allowed)
     def metrics() -> PlainTextResponse:
-        """For Prometheus."""
+        """Returns metrics for Prometheus."""
         return PlainTextResponse(generate_latest(served.registry).decode())
 
     return app
 
 
-def _bearer(token: str) -> Any:
+def _bearer(token: str) -> Callable[[Request], Awaitable[None]]:
     async def check(request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), token.encode()):
@@ -125,10 +139,10 @@ def _bearer(token: str) -> Any:
 
 
 class _Served:
-    def __init__(self, folder: Path, spaces: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, spaces: Described) -> None:
         self._folder, self._spaces = folder, spaces
         self._policy = Policy(folder)
-        self._memories: OrderedDict[str, Any] = OrderedDict()
+        self._memories: OrderedDict[str, list[np.ndarray]] = OrderedDict()
         self._channels = {c["name"]: c for c in spaces["channels"]["observation"]}
         self.registry = CollectorRegistry()
         self._count = Counter("drillyard_actions", "Actions given.", registry=self.registry)
@@ -140,8 +154,8 @@ class _Served:
             buckets=_BUCKETS,
         )
 
-    def answer(self, question: Question) -> Any:
-        """Actions by name. For one thread: a session's memory is the policy's meanwhile.
+    def answer(self, question: Question) -> dict[str, Json] | list[dict[str, Json]]:
+        """Returns actions by name. Not thread-safe: the policy holds the session's memory.
 
         Raises:
             HTTPException: What is wrong with the question, name by name.
@@ -157,7 +171,7 @@ class _Served:
             self._policy.memory = (
                 [] if question.begin else self._memories.get(str(question.session), [])
             )
-        actions = self._policy.act_named(
+        actions: dict[str, Json] | list[dict[str, Json]] = self._policy.act_named(
             question.states, question.deterministic, masks=question.masks
         )
         if remembers:
@@ -169,13 +183,13 @@ class _Served:
         self._count.inc(len(rows))
         return actions
 
-    def _problems(self, question: Question, rows: list[dict[str, float]]) -> Any:
-        """What cannot be answered, in FastAPI's own form."""
+    def _problems(self, question: Question, rows: list[dict[str, float]]) -> Iterator[Problem]:
+        """Yields the problems of a question, in FastAPI's form."""
         if not 0 < len(rows) <= MAX_BATCH:
             yield _problem(["states"], f"a batch has 1 to {MAX_BATCH} observations")
             return
         if self._spaces["memory"] and question.session is None:
-            yield _problem(["session"], "this policy remembers: say whose memory it is")
+            yield _problem(["session"], "this policy has a memory: name the session")
         masks, width = question.masks, self._spaces["masks"]
         if masks is not None and (
             not width or len(masks) != len(rows) or any(len(m) != width for m in masks)
@@ -192,9 +206,9 @@ class _Served:
                     yield _problem([*at, name], f"is missing (in {unit})")
                 elif not math.isfinite(value):
                     yield _problem([*at, name], "is not finite")
-                elif low is not None and not low <= value <= high:
+                elif low is not None and high is not None and not low <= value <= high:
                     yield _problem([*at, name], f"{value:g} is outside {low:g} to {high:g} {unit}")
 
 
-def _problem(place: list[Any], message: str) -> dict[str, Any]:
+def _problem(place: list[str | int], message: str) -> Problem:
     return {"type": "value_error", "loc": ["body", *place], "msg": message}

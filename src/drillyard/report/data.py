@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from drillyard.documents.json_types import JsonView
 from drillyard.errors import CorruptObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
@@ -79,7 +80,7 @@ class World:
 
     Attributes:
         simulator: Its id; empty where there is only one.
-        results: Of the runs in it.
+        results: Results of the runs in it.
         curves: Learning curves over seeds.
         episode: One episode, where one was recorded.
     """
@@ -272,7 +273,7 @@ def _title(kind: str, name: str) -> str:
     return f"action {name}" if kind == "action" else name
 
 
-def _texts(value: Any) -> dict[str, str]:
+def _texts(value: JsonView) -> dict[str, str]:
     return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 

@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import JsonView
 from drillyard.report import simulator_sections
 from drillyard.report.data import MeanCurve, World
 from drillyard.report.pictures import Picture
@@ -21,6 +22,8 @@ from drillyard.statistics.measured import measured
 from drillyard.system.version import VERSION
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from drillyard.report.study import StudySection
 
 SECTIONS = (
@@ -55,7 +58,7 @@ def page(
             drawn.
         warnings: What could not be read.
         made_at: Epoch seconds.
-        study: Of a study: its trials, comparisons and pictures.
+        study: The trials, comparisons and pictures of a study.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -103,7 +106,9 @@ def page(
     )
 
 
-def _study(study: StudySection | None, results: ExperimentResults, markup: Any) -> list[Shown]:
+def _study(
+    study: StudySection | None, results: ExperimentResults, markup: type[Markup]
+) -> list[Shown]:
     return (
         [
             shown(
@@ -207,7 +212,7 @@ def _costs(results: ExperimentResults) -> Grid:
 
 
 def configuration(results: ExperimentResults) -> tuple[Grid, Grid]:
-    """(values that somebody chose, values left at their defaults), each with its source."""
+    """(values that were set, values left at their defaults), each with its source."""
     chosen: list[tuple[str, ...]] = []
     defaults: list[tuple[str, ...]] = []
     for path, value in flatten(results.spec):
@@ -229,7 +234,7 @@ def _source(provenance: dict[str, str], path: str) -> str:
     return DEFAULT
 
 
-def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
+def flatten(value: JsonView, path: str = "") -> list[tuple[str, JsonView]]:
     """(dotted path, value) of every leaf; lists of plain values are leaves."""
     if isinstance(value, dict) and value:
         return [
@@ -242,7 +247,7 @@ def flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
     return [(path, value)]
 
 
-def _text(value: Any) -> str:
+def _text(value: JsonView) -> str:
     if isinstance(value, str):
         return value
     if value is None:

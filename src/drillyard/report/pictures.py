@@ -407,7 +407,7 @@ def _subplots(
     pads: tuple[float, float] = (0.04, 0.04),
     **more: Any,
 ) -> tuple[Figure, Any]:
-    """A figure that nobody else knows, and its axes; sizes and (h, w) pads in inches."""
+    """A figure outside pyplot, and its axes; sizes and (h, w) pads in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

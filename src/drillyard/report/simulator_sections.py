@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.report.data import World
 from drillyard.report.pictures import Picture
@@ -11,19 +11,22 @@ from drillyard.results import ExperimentResults, formatting, policies_grid
 from drillyard.results.policies import AGENT
 from drillyard.results.table import Grid
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A picture as the page shows it."""
 
     title: str
-    svg: Any
+    svg: Markup
     alt: str
     caption: str
     files: tuple[str, ...]
 
 
-def of(world: World, pictures: dict[str, Picture], markup: Any) -> dict[str, Any]:
+def of(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> dict[str, Any]:
     """What the sections about training and evaluation show of one simulator."""
     results = world.results
     return {
@@ -37,7 +40,7 @@ def of(world: World, pictures: dict[str, Picture], markup: Any) -> dict[str, Any
     }
 
 
-def _learning(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+def _learning(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
     results, curves, name = world.results, world.curves, world.file("learning_curve")
     if name not in pictures:
         return None
@@ -56,7 +59,7 @@ def _learning(world: World, pictures: dict[str, Picture], markup: Any) -> Shown 
     return shown("Learning curves", pictures[name], alt, caption, name, markup)
 
 
-def _evaluation(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+def _evaluation(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
     results, name = world.results, world.file("evaluation")
     if name not in pictures:
         return None
@@ -76,7 +79,7 @@ def _evaluation(world: World, pictures: dict[str, Picture], markup: Any) -> Show
     )
 
 
-def _episode(world: World, pictures: dict[str, Picture], markup: Any) -> Shown | None:
+def _episode(world: World, pictures: dict[str, Picture], markup: type[Markup]) -> Shown | None:
     results, found, file = world.results, world.episode, world.file("episode")
     if found is None or file not in pictures:
         return None
@@ -99,7 +102,9 @@ def _episode(world: World, pictures: dict[str, Picture], markup: Any) -> Shown |
     return shown("One evaluation episode", pictures[file], alt, caption, file, markup)
 
 
-def shown(title: str, picture: Picture, alt: str, caption: str, name: str, markup: Any) -> Shown:
+def shown(
+    title: str, picture: Picture, alt: str, caption: str, name: str, markup: type[Markup]
+) -> Shown:
     """A picture with what is said of it.
 
     Args:
@@ -107,7 +112,7 @@ def shown(title: str, picture: Picture, alt: str, caption: str, name: str, marku
         picture: As it was drawn.
         alt: Read aloud in its place.
         caption: Below it.
-        name: Of its files, without the ending.
+        name: Name of its files, without the suffix.
         markup: Marks text as HTML.
     """
     names = tuple(f"{name}.{suffix}" for suffix in ("svg", "png", "csv"))

@@ -54,7 +54,7 @@ def section(mailbox: Mailbox, study: StudyResults) -> StudySection:
     drawn: list[Drawn] = []
     notes: list[str] = []
     ranked = study.ranked()
-    if ranked and study.chooser != "list":  # a list is no search: its order says nothing
+    if ranked and study.chooser != "list":  # a list is not a search: its order means nothing
         drawn.append(_history(study))
     names = [n for n in study_table.varied(study) if all(n in t.assignment for t in ranked)]
     if len(ranked) > 1 and names:

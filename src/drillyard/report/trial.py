@@ -1,4 +1,4 @@
-"""A picture of a simulator that nobody has trained on yet: an episode under two policies."""
+"""A picture of a simulator before any training: an episode under two policies."""
 
 from __future__ import annotations
 

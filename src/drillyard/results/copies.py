@@ -11,9 +11,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ControlPlaneError, InfrastructureError, StoreUnavailable, UserError
 from drillyard.mailbox.files import fetch_file, sha256_file
 from drillyard.mailbox.records import FileEntry
@@ -86,7 +87,7 @@ class StoreCopies:
             if isinstance(cause, OSError) and cause.errno in _NOT_OURS:
                 raise UserError(
                     f"store target {self.shown} cannot be written: {cause.strerror}",
-                    hint="mend its permissions or name another place under `store:`, then run "
+                    hint="fix its permissions or name another place under `store:`, then run "
                     "the same command again; training and evaluation are kept",
                 ) from error
             raise
@@ -96,7 +97,7 @@ class MlflowCopies:
     """Copies as artifacts of the run's MLflow run.
 
     Args:
-        context: Of the store ticket.
+        context: Context of the store ticket.
         uri: The tracking server.
     """
 
@@ -214,13 +215,13 @@ def check_folder(url: str, folder: Path) -> None:
         )
 
 
-def copy(target: Target, files: Mapping[str, FileEntry], context: RunContext) -> dict[str, Any]:
+def copy(target: Target, files: Mapping[str, FileEntry], context: RunContext) -> JsonObject:
     """Copy files to a target; what is there with the right hash is skipped.
 
     Args:
         target: Where to.
         files: Name -> published object.
-        context: Of the store ticket.
+        context: Context of the store ticket.
 
     Returns:
         ``{"url", "files", "bytes", "written", "skipped"}``. ``manifest.json`` comes last: a copy

@@ -52,7 +52,7 @@ def phase_times(
 def worked_s(
     drivers: Iterable[DriverRecord], accepted: Mapping[str, Mapping[Phase, Accepted]]
 ) -> float:
-    """Seconds in which somebody drove or worked: days between two commands do not count.
+    """Seconds in which a driver or a worker was active: days between two commands do not count.
 
     Args:
         drivers: Every one; what has no end counts to its last heartbeat.

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drillyard.documents.json_types import JsonView
+
 Point = tuple[int, float]
 """(environment step, value)."""
 Role = Literal["", "listed", "searched", "confirms"]
@@ -97,7 +99,7 @@ class RunResult:
     """Training time of the accepted attempt."""
     resumes: int
     attempts: int
-    """Of the phase that needed most; 1 where nothing went wrong, 0 before the first."""
+    """Attempts of the phase with the most; 1 if nothing failed, 0 before the first."""
     episodes_cut: int | None
     simulator_restarts: int
     """How often the process of an external simulator was lost while training."""
@@ -172,7 +174,7 @@ class ExperimentResults:
     created_at: float
     ended_at: float | None
     worked_s: float
-    """Seconds in which somebody drove or worked; not what lies between two commands."""
+    """Seconds in which a driver or a worker was active; without the time between commands."""
     spec: dict[str, Any]
     provenance: dict[str, str]
     versions: dict[str, str]
@@ -191,7 +193,7 @@ class ExperimentResults:
     report: str | None = None
     """Where the report is, once it was built."""
     metrics: tuple[MetricScore, ...] = ()
-    """Of workloads that measure without a policy, in their order."""
+    """Metrics of workloads without a policy, in their order."""
     schema_version: int = 1
 
     @property
@@ -201,7 +203,7 @@ class ExperimentResults:
 
     @property
     def baselines(self) -> list[PolicyScore]:
-        """The policies nobody trained, best first."""
+        """The baselines, best first."""
         return [p for p in self.policies if p.baseline]
 
     def by_simulator(self) -> list[tuple[str, ExperimentResults]]:
@@ -235,7 +237,7 @@ class ExperimentResults:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: JsonView) -> JsonView:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

@@ -14,8 +14,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from drillyard.documents.json_types import JsonView, as_number
 from drillyard.results.model import Interval, PolicyScore, Role
 
 AGENT = "agent"
@@ -29,7 +29,7 @@ class Evaluated:
 
     trial: int
     seed: int
-    policies: Mapping[str, Mapping[str, Any]]
+    policies: Mapping[str, Mapping[str, JsonView]]
     """Policy -> ``mean_return``, ``std_return``, ``n_episodes``, ``ci95``, ``by_option``, …"""
     simulator: str = ""
     label: str = ""
@@ -51,7 +51,7 @@ def scores(evaluated: Iterable[Evaluated]) -> tuple[PolicyScore, ...]:
     """
     runs = list(evaluated)
     trials: dict[int, list[Evaluated]] = {}
-    baselines: dict[tuple[str, str], Mapping[str, Any]] = {}
+    baselines: dict[tuple[str, str], Mapping[str, JsonView]] = {}
     worlds = list(dict.fromkeys(run.simulator for run in runs))
     for run in runs:
         if AGENT in run.policies:
@@ -117,7 +117,7 @@ def _agent(trial: int, runs: list[Evaluated], *, several: bool, among: int) -> P
     )
 
 
-def _baseline(simulator: str, name: str, summary: Mapping[str, Any]) -> PolicyScore:
+def _baseline(simulator: str, name: str, summary: Mapping[str, JsonView]) -> PolicyScore:
     n_episodes, mean, std = _pool([summary])
     length = summary.get("mean_length")
     return PolicyScore(
@@ -135,16 +135,18 @@ def _baseline(simulator: str, name: str, summary: Mapping[str, Any]) -> PolicySc
     )
 
 
-def _number(value: Any) -> float:
+def _number(value: JsonView) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _pool(summaries: list[Mapping[str, Any]]) -> tuple[int, float, float | None]:
+def _count(summary: Mapping[str, JsonView]) -> int:
+    episodes = summary.get("n_episodes")
+    return int(episodes) if isinstance(episodes, int | float) else 0
+
+
+def _pool(summaries: list[Mapping[str, JsonView]]) -> tuple[int, float, float | None]:
     """(episodes, mean, sample standard deviation) of all episodes together, from their sums."""
-    parts = [
-        (int(s.get("n_episodes") or 0), _number(s.get("mean_return")), s.get("std_return"))
-        for s in summaries
-    ]
+    parts = [(_count(s), _number(s.get("mean_return")), s.get("std_return")) for s in summaries]
     total = sum(n for n, _, _ in parts)
     if total == 0:
         return 0, _number(summaries[0].get("mean_return")), None
@@ -185,16 +187,17 @@ def over_trial(values: Sequence[float], role: Role, among: int) -> Interval | No
     return over_seeds(values, among=among if role == "listed" else 1)
 
 
-def _over_episodes(summary: Mapping[str, Any]) -> Interval | None:
+def _over_episodes(summary: Mapping[str, JsonView]) -> Interval | None:
     """What the evaluation itself computed from its episodes."""
     found = summary.get("ci95")
     if not isinstance(found, list | tuple) or len(found) != 2:
         return None
     method = str(summary.get("ci95_method") or BEFORE)
-    return Interval(float(found[0]), float(found[1]), "episodes", method)
+    low, high = as_number(found[0]), as_number(found[1])
+    return None if low is None or high is None else Interval(low, high, "episodes", method)
 
 
-def _by_option(summaries: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _by_option(summaries: list[Mapping[str, JsonView]]) -> dict[str, dict[str, float]]:
     """Mean over runs of the mean return at each value of each reset key."""
     found: dict[str, dict[str, list[float]]] = {}
     for summary in summaries:
@@ -207,7 +210,7 @@ def _by_option(summaries: list[Mapping[str, Any]]) -> dict[str, dict[str, float]
     return {k: {v: sum(m) / len(m) for v, m in by.items()} for k, by in found.items()}
 
 
-def _metrics(summaries: list[Mapping[str, Any]]) -> dict[str, float]:
+def _metrics(summaries: list[Mapping[str, JsonView]]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for summary in summaries:
         metrics = summary.get("metrics")

@@ -45,7 +45,7 @@ def store_phase(context: RunContext) -> PhaseOutcome:
     Safe to repeat and to resume: what is there with the right hash is not written again.
 
     Args:
-        context: Of the ``store`` ticket.
+        context: Context of the ``store`` ticket.
 
     Returns:
         The published files, and for each target what was copied.

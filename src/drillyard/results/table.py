@@ -81,7 +81,7 @@ class Grid:
 def policies_grid(results: ExperimentResults) -> Grid:
     """Agent and baselines: mean return, interval, what it is over; steps and time of the agent.
 
-    Where nothing is trained, the metrics stand in their place.
+    If nothing is trained, the metrics take their place.
     """
     if not results.learns:
         return metrics_grid(results)

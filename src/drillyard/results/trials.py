@@ -1,7 +1,7 @@
 """The trials of a study: one row a trial, one row a seed, quick for ten thousand of them.
 
 Only the small records under ``trials/`` are read for a table; worker, metrics and cost of the runs
-cost two more objects a run, and are read where somebody asks for them. No ticket is looked at.
+cost two more objects a run, and are read on request. No ticket is looked at.
 """
 
 from __future__ import annotations
@@ -367,7 +367,7 @@ class _Rates:
     def cost(
         self, worker: str | None, started: float | None, ended: float | None
     ) -> tuple[float | None, str | None]:
-        """(cost, currency) of a run; None where nobody knows its worker or its times."""
+        """(cost, currency) of a run; None if its worker or its times are unknown."""
         if worker is None or started is None or ended is None:
             return None, None
         if worker not in self._of:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.state import State
-from drillyard.simulators.wrappers import Env
+from drillyard.simulators.types import Action, Env, Observation
 
 
-class _Stateless(gym.ActionWrapper[Any, Any, Any]):
+class _Stateless(gym.ActionWrapper[Observation, Action, Action]):
     def state(self) -> State:
-        """It keeps nothing."""
+        """Has no state."""
         return {}
 
     def load_state(self, state: State) -> None:
-        """It keeps nothing."""
+        """Has no state."""
 
 
 class FlattenAction(_Stateless):
@@ -44,7 +42,7 @@ class FlattenAction(_Stateless):
                 hint="delete flatten_action",
             )
         self._keys = list(space) if isinstance(space, spaces.Dict) else None
-        parts: list[Any] = list(space.values() if isinstance(space, spaces.Dict) else space)
+        parts = list(space.values() if isinstance(space, spaces.Dict) else space)
         self._parts = parts
         floats = [p for p in parts if isinstance(p, spaces.Box) and p.dtype.kind == "f"]
         if len(floats) == len(parts):
@@ -65,21 +63,23 @@ class FlattenAction(_Stateless):
             self._starts = [start for start, _ in counts]
             self.action_space = spaces.MultiDiscrete(np.concatenate([n for _, n in counts]))
 
-    def action(self, action: Any) -> Any:
+    def action(self, action: Action) -> Action:
         """The simulator's own form of an action."""
-        values, at, made = np.asarray(action).ravel(), 0, []
+        values, at, inverse = np.asarray(action).ravel(), 0, []
         for number, part in enumerate(self._parts):
             size = int(np.prod(part.shape)) or 1
-            mine = values[at : at + size]
+            numbers = values[at : at + size]
             at += size
             if self._starts is not None:
-                mine = mine + self._starts[number]
-            made.append(
-                part.dtype.type(mine[0])
+                numbers = numbers + self._starts[number]
+            inverse.append(
+                part.dtype.type(numbers[0])
                 if isinstance(part, spaces.Discrete)
-                else mine.reshape(part.shape).astype(part.dtype)
+                else numbers.reshape(part.shape).astype(part.dtype)
             )
-        return tuple(made) if self._keys is None else dict(zip(self._keys, made, strict=True))
+        return (
+            tuple(inverse) if self._keys is None else dict(zip(self._keys, inverse, strict=True))
+        )
 
 
 class RescaleAction(_Stateless):
@@ -97,11 +97,12 @@ class RescaleAction(_Stateless):
         self._box = _bounded(env, "rescale_action")
         self.action_space = spaces.Box(-1.0, 1.0, self._box.shape, np.float32)
 
-    def action(self, action: Any) -> Any:
+    def action(self, action: Action) -> Action:
         """In the simulator's own range."""
         low, high = self._box.low, self._box.high
-        share = (np.clip(action, -1.0, 1.0) + 1.0) / 2.0
-        return (low + share * (high - low)).astype(self._box.dtype)
+        share = (np.clip(np.asarray(action), -1.0, 1.0) + 1.0) / 2.0
+        rescaled: np.ndarray = (low + share * (high - low)).astype(self._box.dtype)
+        return rescaled
 
 
 class DiscretiseAction(_Stateless):
@@ -132,7 +133,7 @@ class DiscretiseAction(_Stateless):
             spaces.Discrete(bins) if n == 1 else spaces.MultiDiscrete(np.full(n, bins))
         )
 
-    def action(self, action: Any) -> Any:
+    def action(self, action: Action) -> Action:
         """The values of the choices."""
         share = np.asarray(action, np.float64).reshape(self._box.shape) / (self._bins - 1)
         low, high = self._box.low, self._box.high
@@ -149,7 +150,7 @@ def _bounded(env: Env, name: str) -> spaces.Box:
     return box
 
 
-def _counts(part: spaces.Space[Any]) -> tuple[Any, np.ndarray]:
+def _counts(part: spaces.Space[Observation]) -> tuple[np.ndarray | np.integer | int, np.ndarray]:
     """First value and number of values of each integer in a part."""
     if isinstance(part, spaces.Discrete):
         return part.start, np.array([part.n])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json
 from drillyard.simulators.simple_adder import (
     GOAL,
     LARGEST_ADDEND,
@@ -16,6 +16,7 @@ from drillyard.simulators.simple_adder import (
     first_value,
 )
 from drillyard.simulators.state import State
+from drillyard.simulators.types import Info, Observation
 
 
 class VecAdder:
@@ -23,14 +24,14 @@ class VecAdder:
 
     def __init__(self, n: int, actions: str = "discrete") -> None:
         one = SimpleAdderEnv(actions)  # type: ignore[arg-type]  # it checks the form
-        self.observation_space: spaces.Space[Any] = one.observation_space
-        self.action_space: spaces.Space[Any] = one.action_space
+        self.observation_space: spaces.Space[Observation] = one.observation_space
+        self.action_space: spaces.Space[Observation] = one.action_space
         self.rngs = [np.random.default_rng(copy) for copy in range(n)]
         self._discrete = actions == "discrete"
         self._value, self._addend = np.zeros(n), np.zeros(n)
         self._steps = np.zeros(n, np.int64)
 
-    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+    def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """See ``VectorSimulator.begin``."""
         self._value[copy] = first_value(self.rngs[copy], options)
         self._addend[copy], self._steps[copy] = 0.0, 0
@@ -51,7 +52,7 @@ class VecAdder:
         """See ``VectorSimulator.observe``."""
         return {"value": self._value[:, None].astype(np.float32)}
 
-    def info(self, copy: int) -> dict[str, Any]:
+    def info(self, copy: int) -> Info:
         """See ``VectorSimulator.info``."""
         return {
             "state_value": float(self._value[copy]),

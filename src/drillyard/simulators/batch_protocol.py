@@ -1,33 +1,39 @@
-"""Simulators that step many copies at once over arrays, and one copy of such a one."""
+"""Simulators that step many copies at once over arrays, and one copy of such a simulator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import SimulatorError
 from drillyard.registry import nearest
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.types import Action, Batch, Env, Info, Observation, Options, ResetResult
 
 
 class VectorSimulator(Protocol):
     """n copies that share their arrays and nothing else; made with ``n`` and the arguments.
 
-    A class of one copy names its vectorised sister as the attribute ``vectorised``; both must
-    give the same steps from the same seeds.
+    A class of one copy names its vectorised counterpart in the attribute ``vectorised``; both must
+    take the same steps from the same seeds.
     """
 
-    observation_space: gym.Space[Any]
-    """Of one copy."""
-    action_space: gym.Space[Any]
-    """Of one copy."""
     rngs: list[np.random.Generator]
-    """A generator a copy, put there before ``begin``."""
+    """One generator for each copy, set before ``begin``."""
 
-    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+    @property
+    def observation_space(self) -> gym.Space[Observation]:
+        """Space of one copy's observations."""
+
+    @property
+    def action_space(self) -> gym.Space[Action]:
+        """Space of one copy's actions."""
+
+    def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """Begin an episode in one copy.
 
         Raises:
@@ -44,44 +50,42 @@ class VectorSimulator(Protocol):
             Rewards (n,) float64, terminated (n,) bool, truncated (n,) bool.
         """
 
-    def observe(self) -> Any:
+    def observe(self) -> Batch:
         """Observations of all copies, new arrays: (n, *shape), or a dict of such."""
 
-    def info(self, copy: int) -> dict[str, Any]:
+    def info(self, copy: int) -> Info:
         """``info`` of one copy after its last step."""
 
     def state(self) -> State:
         """Arrays that the next steps depend on; not the generators."""
 
     def load_state(self, state: State) -> None:
-        """Go on from a state."""
+        """Continues from a state."""
 
 
-class OneOf(gym.Env[Any, Any]):
+class OneOf(Env):
     """One copy of a vectorised simulator as a Gymnasium environment.
 
-    Subclasses name the class and declare what Gymnasium and lessons want to know.
+    Subclasses name the class and declare what Gymnasium and lessons need.
     """
 
-    simulator: ClassVar[Any]
+    simulator: ClassVar[Callable[..., VectorSimulator]]
     """The vectorised class."""
 
-    def __init__(self, render_mode: str | None = None, **args: Any) -> None:
+    def __init__(self, render_mode: str | None = None, **args: Json) -> None:
         self.render_mode = render_mode
         self._all = self.simulator(1, **args)
         self.observation_space = self._all.observation_space
         self.action_space = self._all.action_space
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode; see the class for reset keys."""
         super().reset(seed=seed)
         self._all.rngs[0] = self.np_random
         self._all.begin(0, options or {})
         return first(self._all.observe()), self._all.info(0)
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, Info]:
         """Step."""
         rewards, terminated, truncated = self._all.step(np.asarray(action)[np.newaxis])
         observation, info = first(self._all.observe()), self._all.info(0)
@@ -92,22 +96,23 @@ class OneOf(gym.Env[Any, Any]):
         return {"all": self._all.state(), "rng": rng_state(self.np_random)}
 
     def load_state(self, state: State) -> None:
-        """Go on from a state."""
+        """Continues from a state."""
         load_rng(self.np_random, state["rng"])
         self._all.rngs[0] = self.np_random
         self._all.load_state(state["all"])
 
 
-def first(observations: Any, copy: int = 0) -> Any:
+def first(observations: Batch, copy: int = 0) -> Observation:
     """The observation of one copy, as an array of its own."""
     if isinstance(observations, dict):
         return {key: value[copy].copy() for key, value in observations.items()}
-    return observations[copy].copy()
+    observation: np.ndarray = observations[copy].copy()
+    return observation
 
 
 def number_of(
     world: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, Json],
     ranges: Mapping[str, tuple[float, float]],
     defaults: Mapping[str, float],
     integers: Sequence[str] = (),
@@ -131,8 +136,11 @@ def number_of(
                 f"{world} has no reset key {key!r}", hint=nearest(key, list(ranges))
             )
         low, high = ranges[key]
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not number or not low <= float(value) <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | np.number)
+            or not low <= float(value) <= high
+        ):
             raise SimulatorError(
                 f"{world}: reset key {key} is {value!r}; allowed: {low} to {high}"
             )

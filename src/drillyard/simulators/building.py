@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators import building_physics as physics
 from drillyard.simulators.batch_protocol import OneOf, number_of
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
+from drillyard.simulators.types import Info
 
 HEATING_C, COOLING_C = (15.0, 23.5), (22.0, 30.0)
 """Ranges of the set points."""
@@ -86,7 +88,7 @@ class VecBuilding:
         self._last = {name: zeros.copy() for name in (*_SUMS, "heating", "cooling")}
         self._sums = {name: zeros.copy() for name in _SUMS}
 
-    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+    def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """See ``VectorSimulator.begin``."""
         values = number_of("building", options, RANGES, _DEFAULTS, ("day",))
         rng = self.rngs[copy]
@@ -154,7 +156,7 @@ class VecBuilding:
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return seen
 
-    def info(self, copy: int) -> dict[str, Any]:
+    def info(self, copy: int) -> Info:
         """See ``VectorSimulator.info``."""
         outside, radiation, people = self._weather()
         low, high = physics.comfort(self._day)
@@ -255,9 +257,10 @@ class BuildingEnv(OneOf):
     Version history: v0, the first.
     """
 
+    _all: VecBuilding
     simulator = VecBuilding
     vectorised = VecBuilding
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
         "render_modes": [],
         "units": {
             "state_indoor": "°C",
@@ -299,4 +302,4 @@ class BuildingEnv(OneOf):
 
     def calendar(self) -> dict[str, int]:
         """Month, day and hour, for logs."""
-        return self._all.calendar(0)  # type: ignore[no-any-return]
+        return self._all.calendar(0)

@@ -6,8 +6,20 @@ one for each value in order.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
+
+from drillyard.documents.json_types import Json
+
+
+class ChannelJson(TypedDict):
+    """One value of an observation or of an action, see ``Channel``."""
+
+    name: str
+    unit: str
+    low: float | None
+    high: float | None
+    values: list[Json] | None
 
 
 @dataclass(frozen=True)
@@ -22,8 +34,14 @@ class Channel:
     unit: str = "1"
     low: float | None = None
     high: float | None = None
-    values: list[Any] | None = None
+    values: list[Json] | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ChannelJson:
         """As a mapping."""
-        return asdict(self)
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "low": self.low,
+            "high": self.high,
+            "values": self.values,
+        }

@@ -1,18 +1,20 @@
-"""What can be found out about a simulator before anything is rented."""
+"""Checks of a simulator before anything is rented."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
+from gymnasium import spaces
 
 from drillyard.errors import DrillyardError
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.make import can_vectorise, make_env, make_vec
-from drillyard.simulators.wrappers import Env, is_silent, layers
+from drillyard.simulators.types import Env, Observation, ResetResult
+from drillyard.simulators.wrappers import is_silent, layers
 from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.system.watchdog import busy, sign
 
@@ -26,7 +28,7 @@ _NOT_REPEATED = "are not equivalent"
 
 
 def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]:
-    """Try a simulator as training will use it.
+    """Tries a simulator as training will use it.
 
     Gymnasium's own checker; spaces, shapes, types and finite numbers over 50 random steps;
     the same steps twice from one seed; whether its state can be saved; steps/s.
@@ -56,7 +58,7 @@ def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]
 
 
 def check_env_contract(env: Env) -> list[Finding]:
-    """The part of ``check_simulator`` that looks at one environment, which is not closed."""
+    """Checks one environment, which stays open; a part of ``check_simulator``."""
     findings = _spaces(env)
     # Before Gymnasium's checker: where a simulator hangs, our steps are counted and its are not.
     trial = _trial(env)
@@ -64,7 +66,7 @@ def check_env_contract(env: Env) -> list[Finding]:
     if trial.finding.severity is not Severity.ERROR:
         findings = [rules, *findings, trial.finding]
     else:
-        # Both meet the same fault. It is told once: by the rule that is broken where Gymnasium
+        # Both meet the same fault. It is reported once: by the rule that is broken where Gymnasium
         # names one, and otherwise with its step and value.
         findings.append(rules if named and trial.raised else trial.finding)
     if not any(f.severity is Severity.ERROR for f in findings):
@@ -73,7 +75,7 @@ def check_env_contract(env: Env) -> list[Finding]:
 
 
 def _gymnasium(env: Env) -> tuple[Finding, bool]:
-    """What Gymnasium's checker says, and whether it names a rule that is broken."""
+    """The finding of Gymnasium's checker, and whether it names a broken rule."""
     from gymnasium.utils.env_checker import check_env
 
     subject = "simulator: Gymnasium's checker"
@@ -85,7 +87,7 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
         except DrillyardError as error:
             return Finding(Severity.ERROR, subject, str(error), error.hint), False
         except AssertionError as error:
-            # Gymnasium refuses worlds of chance; they can be trained on, only not repeated.
+            # Gymnasium refuses random simulators; training works, but cannot be repeated.
             severity = Severity.WARNING if _NOT_REPEATED in str(error) else Severity.ERROR
             broken = severity is Severity.ERROR
             return Finding(severity, subject, _first_line(error), _fix(severity)), broken
@@ -102,21 +104,19 @@ def _gymnasium(env: Env) -> tuple[Finding, bool]:
 def _fix(severity: Severity) -> str:
     if severity is Severity.WARNING:
         return "draw from self.np_random, after super().reset(seed=seed)"
-    return "mend the simulator; the rules are at https://gymnasium.farama.org/api/env"
+    return "fix the simulator; the rules are at https://gymnasium.farama.org/api/env"
 
 
 def _warning(caught: warnings.WarningMessage) -> str | None:
     text = str(caught.message).replace("\x1b[33m", "").replace("\x1b[0m", "")
     text = text.removeprefix("WARN: ").strip()
-    # Said of the bare class, which our ids and every user's class are.
+    # Gymnasium warns about every class that it did not make from a registered id.
     if "spec" in text and "None" in text:
         return None
     return text
 
 
 def _spaces(env: Env) -> list[Finding]:
-    from gymnasium import spaces
-
     findings = []
     for what, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, spaces.Space):
@@ -144,17 +144,21 @@ def _spaces(env: Env) -> list[Finding]:
     return findings
 
 
+_Result = tuple[Observation] | tuple[Observation, float, bool, bool]
+"""What a reset or a step returned."""
+
+
 @dataclass(frozen=True)
 class _Trial:
-    """Random steps that were taken.
+    """The result of random steps.
 
     Attributes:
-        seen: What each reset and step gave.
-        finding: That they are well, or the first fault.
+        seen: What each reset and step returned.
+        finding: OK, or the first fault.
         raised: The fault is an exception, not a value.
     """
 
-    seen: list[tuple[Any, ...]]
+    seen: list[_Result]
     finding: Finding
     raised: bool = False
 
@@ -162,7 +166,7 @@ class _Trial:
 def _trial(env: Env) -> _Trial:
     """Reset and step at random, until the first fault."""
     subject = "simulator: 50 random steps"
-    seen: list[tuple[Any, ...]] = []
+    seen: list[_Result] = []
     step = 0
     try:
         env.action_space.seed(_SEED)
@@ -191,26 +195,26 @@ def _trial(env: Env) -> _Trial:
                 Severity.ERROR,
                 subject,
                 f"step {step}, copy 0, seed {_SEED}: {type(error).__name__}: {_first_line(error)}",
-                "mend the simulator; a run would fail in the same way",
+                "fix the simulator; a run would fail in the same way",
             ),
             raised=True,
         )
     if broken is None:
         return _Trial(seen, Finding(Severity.OK, subject, "finite, and inside their spaces"))
     said = f"step {step}, copy 0, seed {_SEED}: {broken}"
-    fix = "a NaN or a wrong shape ends training; mend the simulator"
+    fix = "a NaN or a wrong shape ends the training; fix the simulator"
     return _Trial(seen, Finding(Severity.ERROR, subject, said, fix))
 
 
-def fault(env: Env, observation: Any, reward: Any) -> str | None:
-    """What is wrong with a step's result, with index and value; None where nothing is.
+def fault(env: Env, observation: Observation, reward: SupportsFloat) -> str | None:
+    """Returns what is wrong with a step's result, with index and value; None if nothing.
 
     Args:
-        env: Whose spaces are held against it.
-        observation: Of the step.
-        reward: Of the step.
+        env: The environment, for its spaces.
+        observation: What the step returned.
+        reward: What the step returned.
     """
-    if np.ndim(reward) != 0 or not np.isfinite(float(reward)):
+    if np.asarray(reward).ndim != 0 or not np.isfinite(float(reward)):
         return f"the reward is {reward!r}"
     parts = observation.items() if isinstance(observation, dict) else [("", observation)]
     for key, part in parts:
@@ -220,7 +224,7 @@ def fault(env: Env, observation: Any, reward: Any) -> str | None:
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             return f"{name}[{', '.join(map(str, index))}] is {array[index]}"
         space = env.observation_space
-        inner: Any = space[key] if isinstance(observation, dict) and key in space else space  # type: ignore[index]
+        inner = space[key] if isinstance(space, spaces.Dict) and key in space.spaces else space
         shape, dtype = getattr(inner, "shape", None), getattr(inner, "dtype", None)
         if shape is not None and array.shape != shape:
             return f"{name} has shape {array.shape}, the space says {shape}"
@@ -231,8 +235,8 @@ def fault(env: Env, observation: Any, reward: Any) -> str | None:
     return None
 
 
-def _first(given: Any) -> Any:
-    """The observation of a reset; an array of two numbers is no pair."""
+def _first(given: ResetResult) -> Observation:
+    """The observation of a reset; an array of two numbers is not a pair."""
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"reset() gave a {type(given).__name__}, not (observation, info)")
     return given[0]
@@ -273,7 +277,7 @@ def _stateful(env: Env, repeats: bool) -> Finding:
 def measure_speed(spec: SimulatorSpec) -> Finding:
     """Steps/s inside the learner's vectorised simulator, at random actions.
 
-    Of one copy, and of 64 at once over arrays where the simulator can.
+    Measures one copy, and 64 at once over arrays if the simulator can.
     """
     with busy("importing the learner's libraries"):
         import drillyard.simulators.vec_state  # noqa: F401  what `make_vec` imports takes seconds
@@ -304,15 +308,18 @@ def _speed(spec: SimulatorSpec, copies: int, how: Way = "one-by-one") -> float:
         venv.close()
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Observation, b: Observation) -> bool:
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f"))
+        if not isinstance(b, tuple | list) or len(a) != len(b):
+            return False
+        return all(_same(x, y) for x, y in zip(a, b, strict=True))
+    first, second = np.asarray(a), np.asarray(b)
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
-def _short(value: Any) -> str:
+def _short(value: Observation) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 80 else text[:77] + "…"
 
@@ -322,7 +329,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _close(env: Env) -> None:
-    # A simulator that cannot even close has been reported on by now.
+    # A simulator that cannot close was reported before.
     import contextlib
 
     with contextlib.suppress(Exception):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.batch_protocol import number_of
@@ -29,6 +30,7 @@ from drillyard.simulators.cstr_physics import (
     reference,
 )
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.types import Info, Options
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
     Version history: v0, the first.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
         "render_modes": [],
         "units": {
             "state_Tr": "K",
@@ -154,12 +156,12 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         }
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+        self, *, seed: int | None = None, options: Options | None = None
+    ) -> tuple[np.ndarray, Info]:
         """Begin an episode on the reference of time 1.
 
         Args:
-            seed: Of the measurement noise.
+            seed: Seed of the measurement noise.
             options: Reset keys, see the class.
 
         Raises:
@@ -170,7 +172,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         self._measure()
         return self._observation(), self._info(0.0)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         """Change the coolant and let ``step_time`` pass.
 
         Args:
@@ -216,7 +218,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from a state."""
+        """Continues from a state."""
         self._start(state["options"])
         self._cr, self._tr, self._tc = state["cr"], state["tr"], state["tc"]
         self._measured_cr, self._measured_tr = state["measured_cr"], state["measured_tr"]
@@ -266,7 +268,7 @@ class CstrEnv(gym.Env[np.ndarray, np.ndarray]):
         )
         return np.array([min(max(v, -1.0), 1.0) for v in values], dtype=np.float32)
 
-    def _info(self, change: float) -> dict[str, Any]:
+    def _info(self, change: float) -> Info:
         return {
             "state_Tr": self._measured_tr,
             "state_Cr": self._measured_cr,
@@ -287,7 +289,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 _INTEGERS = ("Cref_signal", "edo_solver_n_its")
 
 
-def checked(options: Mapping[str, Any]) -> dict[str, float]:
+def checked(options: Mapping[str, Json]) -> dict[str, float]:
     """Reset values: what the options say, else the defaults.
 
     Raises:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numba import njit
@@ -33,16 +33,19 @@ _CR, _TR, _C1, _T1, _COOLED, _H, _LEFT = (np.uint64(row * WIDTH) for row in rang
 """Where the rows of a block begin. Unsigned: a negative index would have to be looked for."""
 ROWS = 7
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compiled at the first call, and kept in a file; as in numpy, an overflow is an infinity."""
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+    options = {"error_model": "numpy", "fastmath": {"contract"}}
+    jitted: Callable[P, R]
     try:
-        return cast(F, njit(cache=True, **options)(function))
+        jitted = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that may be written: compiled in each process anew
-        return cast(F, njit(**options)(function))
+        jitted = njit(**options)(function)
+    return jitted
 
 
 _K0, _E_R = physics.K0, physics.E / physics.R
@@ -60,7 +63,7 @@ _PENALTY, _EPISODE_TIME = cstr.TERMINATION_PENALTY, cstr.EPISODE_TIME
 _LOG2_E = 1.0 / math.log(2.0)
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUND = 6755399441055744.0
-"""1.5 * 2**52: added to a number, its integer part stands in the last bits."""
+"""1.5 * 2**52: added to a number, its integer part is in the last bits."""
 _BIAS = 1023 << 52
 _2_52, _2_52_BITS, _2_40 = 4503599627370496.0, 0x433 << 52, 1099511627776.0
 _ROOT = (1.2 * 1023.0 - 0.058) * _2_40 + _2_52
@@ -68,7 +71,7 @@ _TAYLOR = tuple(1.0 / math.factorial(k) for k in range(13))
 
 
 @compiled
-def exp(x: Any) -> Any:
+def exp(x: float) -> float:
     """``math.exp`` to 2 units in the last place, without a branch.
 
     x = k ln 2 + r, where 2**k is an exponent's bits and exp(r) Taylor's polynomial of order 12,
@@ -90,7 +93,7 @@ def exp(x: Any) -> Any:
 
 
 @compiled
-def growth(error: Any) -> Any:
+def growth(error: float) -> float:
     """``cstr_physics.growth`` without a branch or a power.
 
     The inverse fifth root: first from the bits of the exponent, right to 3 %, then four of
@@ -115,7 +118,7 @@ def _slope(cr: float, tr: float, cooled: float) -> tuple[float, float]:
 
 @compiled
 def _begin(block: np.ndarray, i: int, cr: float, tr: float, tc: float, duration: float) -> None:
-    """Put a copy into a place of the block.
+    """Copies the state of a copy to a column of the block.
 
     Args:
         block: (ROWS * WIDTH,) float64.
@@ -297,7 +300,7 @@ def _let_pass(at: np.ndarray, actions: np.ndarray, held: bool, block: np.ndarray
     copies, parts = np.arange(m), np.ones(m, np.int64)
     for i in range(m):
         row = at[i]
-        change: Any = np.float64(actions[i, 0]) * _SCALE
+        change: float = np.float64(actions[i, 0]) * _SCALE
         if change != change:
             change = 0.0
         cap = np.floor(_MAX_CHANGE * row[STEP_TIME])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json
 from drillyard.simulators import cstr, cstr_compiled
 from drillyard.simulators import cstr_compiled as columns
 from drillyard.simulators import cstr_physics as physics
 from drillyard.simulators.state import State
+from drillyard.simulators.types import Info, Observation
 
 _RANGES = np.array(
     [
@@ -34,8 +35,8 @@ class VecCstr:
 
     def __init__(self, n: int, coolant_rule: str = "held") -> None:
         one = cstr.CstrEnv(coolant_rule)  # type: ignore[arg-type]  # it checks the rule
-        self.observation_space: spaces.Space[Any] = one.observation_space
-        self.action_space: spaces.Space[Any] = one.action_space
+        self.observation_space: spaces.Space[Observation] = one.observation_space
+        self.action_space: spaces.Space[Observation] = one.action_space
         self.rngs = [np.random.default_rng(copy) for copy in range(n)]
         self._held = coolant_rule == "held"
         self._at, self._steps = np.zeros((n, 13)), np.zeros(n, np.int64)
@@ -44,7 +45,7 @@ class VecCstr:
         for copy in range(n):
             self.begin(copy, {})
 
-    def begin(self, copy: int, options: Mapping[str, Any]) -> None:
+    def begin(self, copy: int, options: Mapping[str, Json]) -> None:
         """See ``VectorSimulator.begin``."""
         values = cstr.checked(options)
         signal = int(values["Cref_signal"])
@@ -91,7 +92,7 @@ class VecCstr:
         seen: np.ndarray = cstr_compiled.observe(self._at)
         return seen
 
-    def info(self, copy: int) -> dict[str, Any]:
+    def info(self, copy: int) -> Info:
         """See ``VectorSimulator.info``."""
         row = self._at[copy]
         mean = row[columns.SQUARES] / max(int(self._steps[copy]), 1)
@@ -108,7 +109,7 @@ class VecCstr:
         self._noise[:] = 0.0  # drawn anew at each step, where there is any
         self._noisy = self._at[:, columns.NOISE] > 0.0
 
-    def _draw(self, copies: Any) -> None:
+    def _draw(self, copies: Iterable[int]) -> None:
         """Noise of the next measurement."""
         for copy in copies:
             noise = self._at[copy, columns.NOISE]

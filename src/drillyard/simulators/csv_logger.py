@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
@@ -13,31 +12,65 @@ from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.state import State
-from drillyard.simulators.wrappers import Env, StepResult, layers
+from drillyard.simulators.types import (
+    Action,
+    Env,
+    Info,
+    Layer,
+    Observation,
+    Options,
+    ResetResult,
+    StepResult,
+)
+from drillyard.simulators.wrappers import layers
 
 FILES = ("monitor", "states", "trajectory")
 
 
-class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the steps of the episode under way; ``info["log"]`` of its last step has them.
+class Row(TypedDict, total=False):
+    """One step of an episode; the first row of an episode has no action."""
 
-    They are part of the state, so that an episode that was resumed is logged whole and once.
+    observation: list[float]
+    state_: dict[str, float]
+    reward_: dict[str, float]
+    calendar: dict[str, int]
+    action: list[float]
+    reward: float
+    ends: list[bool]
+
+
+class Names(TypedDict):
+    """Names of observed values and actions, and how to convert them to the simulator's units.
+
+    Units are (factor, shift) of each value; None where it already has its own unit.
+    """
+
+    observation_names: list[str]
+    observation_units: list[tuple[float, float] | None]
+    action_names: list[str]
+    action_units: list[tuple[float, float] | None]
+
+
+class CsvLogger(Layer):
+    """Keeps the steps of the current episode; ``info["log"]`` of its last step has them.
+
+    They are part of the state, so a resumed episode is logged completely and once.
 
     Args:
         env: What to wrap: the simulator itself, with its ``time_limit`` where it has one.
-        files: Which files are written of it, of ``FILES``; all by default.
+        files: Files to write, from ``FILES``; all by default.
         step_seconds: Simulated time of a step; the simulator's own ``step_seconds``, else 1.
 
     Raises:
-        ConfigError: A file that nobody knows, or no time.
+        ConfigError: An unknown file, or an invalid time.
     """
 
     def __init__(
         self, env: Env, files: Sequence[str] = FILES, step_seconds: float | None = None
     ) -> None:
         super().__init__(env)
-        wanted = [files] if isinstance(files, str) else list(files)
-        for name in wanted:
+        file_names = [files] if isinstance(files, str) else list(files)
+        for name in file_names:
             if name not in FILES:
                 raise ConfigError(
                     "no such log",
@@ -46,29 +79,31 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
                     hint=nearest(str(name), list(FILES)),
                 )
         base = layers(env)[-1]
-        own = getattr(base, "step_seconds", 1.0) if step_seconds is None else step_seconds
-        if isinstance(own, bool) or not isinstance(own, int | float) or not 0 < own < 1e9:
+        seconds = getattr(base, "step_seconds", 1.0) if step_seconds is None else step_seconds
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not 0 < seconds < 1e9
+        ):
             raise ConfigError(
                 "step_seconds is a time",
-                value=own,
+                value=seconds,
                 allowed="seconds above 0",
                 hint="delete it for the simulator's own",
             )
-        self._head = {"files": wanted, "step_seconds": float(own), **_names(base)}
+        self._head = {"files": file_names, "step_seconds": float(seconds), **_names(base)}
         self._calendar = getattr(base, "calendar", None)
-        self._config: dict[str, Any] = {}
-        self._rows: list[dict[str, Any]] = []
+        self._config: Options = {}
+        self._rows: list[Row] = []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode; its first row has no action."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._config = dict(options or {})
         self._rows = [self._row(observation, info)]
         return observation, info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and keep it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         row = self._row(observation, info)
@@ -82,12 +117,12 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
             info["log"] = {**self._head, "config": self._config, "rows": self._rows}
         return observation, reward, terminated, truncated, info
 
-    def _row(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
-        row: dict[str, Any] = {"observation": _flat(observation)}
-        for kind in ("state_", "reward_"):
-            row[kind] = {
-                k: float(v) for k, v in info.items() if k.startswith(kind) and np.ndim(v) == 0
-            }
+    def _row(self, observation: Observation, info: Info) -> Row:
+        row: Row = {
+            "observation": _flat(observation),
+            "state_": _numbers(info, "state_"),
+            "reward_": _numbers(info, "reward_"),
+        }
         if self._calendar is not None:
             row["calendar"] = self._calendar()
         return row
@@ -97,32 +132,44 @@ class CsvLogger(gym.Wrapper[Any, Any, Any, Any]):
         return {"config": dict(self._config), "rows": list(self._rows)}
 
     def load_state(self, state: State) -> None:
-        """Go on with the episode."""
+        """Continues the episode."""
         self._config, self._rows = dict(state["config"]), list(state["rows"])
 
 
-def _names(base: Env) -> dict[str, Any]:
-    """Names of what is seen and done, and how to compute the simulator's own units.
-
-    Returns:
-        ``observation_names`` and ``action_names``; ``observation_units`` and ``action_units``:
-        (factor, shift) of each value, None where it is in its own unit already.
-    """
+def _names(base: Env) -> Names:
     declared = base.channels() if hasattr(base, "channels") else {}
-    found: dict[str, Any] = {}
-    for kind, space in (("observation", base.observation_space), ("action", base.action_space)):
-        size = spaces.utils.flatdim(space) if isinstance(space, spaces.Box) else 0
-        channels = declared.get(kind, [])
-        if isinstance(space, spaces.Box) and len(channels) == size:
-            found[f"{kind}_names"] = [channel.name for channel in channels]
-            ends = zip(channels, space.low.ravel(), space.high.ravel(), strict=True)
-            found[f"{kind}_units"] = [_line(c, float(low), float(high)) for c, low, high in ends]
-        else:
-            space.seed(0)
-            size = len(_flat(space.sample()))
-            found[f"{kind}_names"] = [f"{kind}_{i}" for i in range(size)]
-            found[f"{kind}_units"] = [None] * size
-    return found
+    observation, action = (
+        _channel_names(kind, space, declared.get(kind, []))
+        for kind, space in (("observation", base.observation_space), ("action", base.action_space))
+    )
+    return {
+        "observation_names": observation[0],
+        "observation_units": observation[1],
+        "action_names": action[0],
+        "action_units": action[1],
+    }
+
+
+def _channel_names(
+    kind: str, space: spaces.Space[Observation], channels: list[Channel]
+) -> tuple[list[str], list[tuple[float, float] | None]]:
+    if isinstance(space, spaces.Box) and len(channels) == spaces.utils.flatdim(space):
+        ends = zip(channels, space.low.ravel(), space.high.ravel(), strict=True)
+        return (
+            [channel.name for channel in channels],
+            [_line(channel, float(low), float(high)) for channel, low, high in ends],
+        )
+    space.seed(0)
+    size = len(_flat(space.sample()))
+    return [f"{kind}_{i}" for i in range(size)], [None] * size
+
+
+def _numbers(info: Info, prefix: str) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in info.items()
+        if key.startswith(prefix) and np.ndim(value) == 0
+    }
 
 
 def _line(channel: Channel, low: float, high: float) -> tuple[float, float] | None:
@@ -134,7 +181,7 @@ def _line(channel: Channel, low: float, high: float) -> tuple[float, float] | No
     return None if line == (1.0, 0.0) else line
 
 
-def _flat(value: Any) -> list[float]:
+def _flat(value: Observation) -> list[float]:
     """Parts of a Dict or Tuple one after the other."""
     if isinstance(value, Mapping):
         return [number for key in sorted(value) for number in _flat(value[key])]

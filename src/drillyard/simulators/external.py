@@ -1,7 +1,6 @@
 """Simulators in another language: a process a copy, restarted when it dies.
 
-A plain simulator for ``simulator.agent``; see ``external_process`` for what is said to the
-process.
+A plain simulator for ``simulator.agent``; see ``external_process`` for the messages.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import RunFailed, SimulatorError
 from drillyard.registry import nearest
-from drillyard.simulators.external_process import ConnectionLost, ExternalProcess
+from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
 from drillyard.simulators.external_wires import WIRES
+from drillyard.simulators.types import Options, States
 from drillyard.system.watchdog import busy
 
 HOUR_S = 3600.0
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 class External:
     """A simulator that is a program of its own.
 
-    A process that dies, hangs or talks nonsense costs the episode under way, which is cut as at a
-    time limit: the step that was lost gives the states before it once more. Another one is started
-    for the next episode.
+    If a process dies, hangs or sends an invalid answer, the current episode is cut as at a time
+    limit: the lost step returns the previous states again. Another process is started for the
+    next episode.
 
     Args:
         command: Program and arguments, a text or a list; with ``image`` what runs in the
             container, by default what the image says.
         start_timeout_s: Longest time until the process has connected.
         step_timeout_s: Longest time for an answer.
-        restarts_per_hour: More end the run.
+        restarts_per_hour: More restarts end the run.
         environment: Variables for the process.
         protocol: ``lines`` over a socket on which drillyard listens, or ``http`` where the
             simulator does.
@@ -63,7 +63,7 @@ class External:
         words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
         if protocol not in WIRES:
             raise SimulatorError(
-                "is no such protocol",
+                "is not a known protocol",
                 field="simulator.args.protocol",
                 value=protocol,
                 allowed=", ".join(WIRES),
@@ -88,7 +88,7 @@ class External:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or value < least:
                 raise SimulatorError(
-                    "is no such limit",
+                    "is not a valid limit",
                     field=f"simulator.args.{name}",
                     value=value,
                     allowed=f"a number from {least:g} on",
@@ -106,7 +106,7 @@ class External:
         self._restarts: deque[float] = deque()
         self._in_episode = 0
         self._steps, self._seed = 0, 0
-        self._states: Mapping[str, Any] = {}
+        self._states: States = {}
         self._ends = (False, False)
 
     def use_copy(self, copy: int) -> None:
@@ -116,8 +116,8 @@ class External:
             self._command, copy, self._environment, self._protocol, self._container
         )
 
-    def reset(self, config: dict[str, Any], rng: np.random.Generator) -> Mapping[str, Any]:
-        """Begin an episode, in a new process where the last one is lost."""
+    def reset(self, config: Options, rng: np.random.Generator) -> States:
+        """Begins an episode, in a new process if the last one is lost."""
         self._steps, self._in_episode, self._ends = 0, 0, (False, False)
         self._seed = int(rng.integers(_SEEDS))
         while True:
@@ -129,8 +129,8 @@ class External:
             except ConnectionLost as lost:
                 self._restart(lost)
 
-    def step(self, actions: dict[str, Any]) -> Mapping[str, Any]:
-        """Let one step pass; where the process is lost in it, the episode is cut."""
+    def step(self, actions: Options) -> States:
+        """Steps once; if the process is lost, the episode is cut."""
         self._steps += 1
         try:
             return self._taken(self._ask({"type": "EpisodeStep", "actions": _plain(actions)}))
@@ -140,11 +140,11 @@ class External:
             return self._states
 
     def terminated(self) -> bool:
-        """What the process said."""
+        """As the process answered."""
         return self._ends[0]
 
     def truncated(self) -> bool:
-        """What the process said, or that it was lost."""
+        """As the process answered, or True if it was lost."""
         return self._ends[1]
 
     def notes(self) -> dict[str, float]:
@@ -157,7 +157,7 @@ class External:
             self._process.close()
             self._process = None
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, message: JsonObject) -> Answer:
         if self._process is None:
             self.use_copy(self._copy)
         assert self._process is not None
@@ -167,11 +167,11 @@ class External:
             self._connected = self._ever_connected = True
         return self._process.ask(message, self._step_timeout_s)
 
-    def _taken(self, answer: dict[str, Any]) -> Mapping[str, Any]:
+    def _taken(self, answer: Answer) -> States:
         if "error" in answer:
             raise RunFailed(
                 f"the simulator says at {self._place()}: {answer['error']}",
-                hint="it could still answer, so it was not started again: mend what it says",
+                hint="it could still answer, so it was not restarted; fix the reported error",
             )
         states = answer.get("states")
         if not isinstance(states, dict):
@@ -205,7 +205,7 @@ class External:
             raise RunFailed(
                 f"the simulator was lost {n} times within an hour, the last time at "
                 f"{self._place()}: it {lost}{said}",
-                hint="mend it; or allow more: simulator.args.restarts_per_hour",
+                hint="fix it, or allow more: simulator.args.restarts_per_hour",
             )
         log.warning(
             "the simulator was lost at %s: it %s; started again (%d of %d in an hour)%s",
@@ -223,7 +223,7 @@ class External:
         return f"{when} of an episode (copy {self._copy}, its seed {self._seed})"
 
     def __del__(self) -> None:
-        """Whoever forgets to close leaves no process."""
+        """Ends the process if ``close`` was forgotten."""
         with contextlib.suppress(Exception):
             self.close()
 
@@ -271,6 +271,6 @@ def container_command(
     ]
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(values: Mapping[str, Json | np.generic]) -> JsonObject:
     """Numbers of numpy as JSON has them."""
     return {str(k): v.item() if isinstance(v, np.generic) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""A simulator's own process: started in its own folder, spoken to over a wire of its own.
+"""A simulator's own process: it has its own folder and its own connection.
 
 | drillyard says                                         | the simulator answers                  |
 |--------------------------------------------------------|----------------------------------------|
@@ -27,10 +27,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import SimulatorError
 from drillyard.simulators.external_wires import LOOK_S, WIRES, Lines, Wire
 from drillyard.system.processes import ProcessId, end
@@ -42,8 +43,17 @@ GRACE_S = 2.0
 log = logging.getLogger("drillyard.simulator")
 
 
+class Answer(TypedDict, total=False):
+    """What a simulator may answer; all of it is checked before it is used."""
+
+    states: dict[str, float]
+    terminated: bool
+    truncated: bool
+    error: str
+
+
 class ConnectionLost(Exception):
-    """The process died, hangs or talks nonsense; the message says which."""
+    """The process died, hangs or sent an invalid answer; the message says which."""
 
 
 class ExternalProcess:
@@ -55,7 +65,7 @@ class ExternalProcess:
             environment has the same as ``DRILLYARD_PORT`` and so on.
         copy: Index of the copy.
         environment: Added to this process's own.
-        protocol: Of ``WIRES``.
+        protocol: A key of ``WIRES``.
         container: Program and name of the container that the command runs, None for none: ended
             by that program, because killing the client of a container leaves it.
 
@@ -129,11 +139,11 @@ class ExternalProcess:
                 raise ConnectionLost(f"did not {how} port {self.wire.port} within {timeout_s:g} s")
         self.ask({"type": "Idle"}, max(deadline - time.monotonic(), LOOK_S))
 
-    def ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Say something, and give back the answer.
+    def ask(self, message: JsonObject, timeout_s: float) -> Answer:
+        """Sends a message, and returns the answer.
 
         Raises:
-            ConnectionLost: No answer, or none that is a JSON object.
+            ConnectionLost: No answer, or an answer that is not a JSON object.
         """
         what = message["type"]
         try:
@@ -144,14 +154,14 @@ class ExternalProcess:
             line = b""
         if not line:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE_S)  # so that its exit code can be told
+                self._process.wait(GRACE_S)  # so that its exit code is known
             raise ConnectionLost(f"{self._ending()} instead of answering {what}")
         try:
-            answer = json.loads(line)
+            answer: Answer | None = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise ConnectionLost(f"answered {what} with {line[:80]!r}, which is no JSON object")
+            raise ConnectionLost(f"answered {what} with {line[:80]!r}, which is not a JSON object")
         return answer
 
     def last_words(self) -> str:
@@ -183,7 +193,7 @@ class ExternalProcess:
         return f"ended with code {code}"
 
     def _read_output(self) -> None:
-        """Its output into the log of the run; what nobody reads would block it."""
+        """Copies its output to the log of the run; unread output would block the process."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             text = line.decode(errors="replace").rstrip()

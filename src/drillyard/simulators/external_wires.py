@@ -1,4 +1,4 @@
-"""How drillyard and a simulator's process speak: lines over a socket, or HTTP.
+"""Protocols between drillyard and a simulator's process: lines over a socket, or HTTP.
 
 | protocol | who listens | message                                          | answer                      |
 |----------|-------------|--------------------------------------------------|-----------------------------|
@@ -13,35 +13,38 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import logging
 import secrets
 import socket
 import time
-from typing import Any, Protocol
+from typing import Protocol
+
+from drillyard.documents.json_types import JsonObject
 
 HOST = "127.0.0.1"
 LOOK_S = 0.1
-"""Between two looks at a process that has not connected yet."""
+"""Time between two checks of a process that has not connected yet."""
 log = logging.getLogger("drillyard.simulator")
 
 
 class Wire(Protocol):
-    """A connection that is to be made, or made."""
+    """A connection to a simulator."""
 
     port: int
-    """Of the loopback interface."""
+    """Port of the loopback interface."""
 
     def meet(self, token: str, timeout_s: float) -> bool:
-        """Look for the simulator for a moment; True once it is there.
+        """Waits briefly for the simulator; True once it is connected.
 
         Args:
-            token: That it, and nobody else, knows.
-            timeout_s: For one that comes and then says nothing.
+            token: A secret that only the simulator knows.
+            timeout_s: Longest time for a simulator that connects and then sends nothing.
         """
 
-    def ask(self, message: dict[str, Any], timeout_s: float) -> bytes:
-        """Say something; what it answered, empty where it hung up.
+    def ask(self, message: JsonObject, timeout_s: float) -> bytes:
+        """Sends a message, and returns the answer; empty if the connection was closed.
 
         Raises:
             TimeoutError: No answer in time.
@@ -49,7 +52,7 @@ class Wire(Protocol):
         """
 
     def close(self) -> bool:
-        """Hang up; True where there was a connection, whose end the simulator notices."""
+        """Closes the connection; True if there was one, whose end the simulator notices."""
 
 
 class Lines:
@@ -60,10 +63,10 @@ class Lines:
         self._listener.settimeout(LOOK_S)
         self.port = int(self._listener.getsockname()[1])
         self._connection: socket.socket | None = None
-        self._lines: Any = None
+        self._lines: io.BufferedReader | None = None
 
     def meet(self, token: str, timeout_s: float) -> bool:
-        """See ``Wire.meet``: it comes, and says the token."""
+        """See ``Wire.meet``: the simulator connects and sends the token."""
         with contextlib.suppress(TimeoutError):
             self._greet(self._listener.accept()[0], token, timeout_s)
         return self._connection is not None
@@ -81,12 +84,12 @@ class Lines:
         lines.close()
         connection.close()
 
-    def ask(self, message: dict[str, Any], timeout_s: float) -> bytes:
+    def ask(self, message: JsonObject, timeout_s: float) -> bytes:
         """See ``Wire.ask``."""
-        assert self._connection is not None
+        assert self._connection is not None and self._lines is not None
         self._connection.settimeout(timeout_s)
         self._connection.sendall(json.dumps(message).encode() + b"\n")
-        line: bytes = self._lines.readline()
+        line = self._lines.readline()
         return line if line.endswith(b"\n") else b""
 
     def close(self) -> bool:
@@ -108,7 +111,7 @@ class Http:
         self._token = ""
 
     def meet(self, token: str, timeout_s: float) -> bool:
-        """See ``Wire.meet``: it listens, and asks us for the token."""
+        """See ``Wire.meet``: the simulator listens and checks the token."""
         self._token = token
         connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout_s)
         try:
@@ -119,7 +122,7 @@ class Http:
         self._connection = connection
         return True
 
-    def ask(self, message: dict[str, Any], timeout_s: float) -> bytes:
+    def ask(self, message: JsonObject, timeout_s: float) -> bytes:
         """See ``Wire.ask``."""
         connection = self._connection
         assert connection is not None
@@ -131,12 +134,12 @@ class Http:
             connection.request("POST", "/", json.dumps(message).encode(), head)
             answer = connection.getresponse()
             body = answer.read()
-        except http.client.HTTPException as error:  # hung up, or no HTTP
+        except http.client.HTTPException as error:  # closed, or not HTTP
             raise ConnectionError(str(error)) from error
         return body if answer.status == 200 else b"HTTP status %d " % answer.status + body
 
     def close(self) -> bool:
-        """See ``Wire.close``; a server does not end for want of clients."""
+        """See ``Wire.close``; a server does not end when its clients leave."""
         if self._connection is not None:
             self._connection.close()
         return False

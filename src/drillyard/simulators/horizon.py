@@ -1,15 +1,20 @@
-"""The longest episode of a simulator, where something bounds it."""
+"""The longest episode of a simulator, if something limits it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from drillyard.simulators.types import Env
+
+if TYPE_CHECKING:  # its import takes seconds
+    from stable_baselines3.common.vec_env import VecEnv
 
 
-def horizon(env: Any) -> int | None:
+def horizon(env: Env | VecEnv) -> int | None:
     """Steps of the longest possible episode.
 
     Args:
-        env: A Gymnasium environment, or an SB3 ``VecEnv`` of copies (the first is asked).
+        env: A Gymnasium environment, or an SB3 ``VecEnv`` of copies (the first one is used).
 
     Returns:
         The smallest bound that a layer declares (``TimeLimit``, ``spec.max_episode_steps``, or an

@@ -14,7 +14,7 @@ class InTurnEnv(SeededCopies, DummyVecEnv):  # type: ignore[misc]
     """Stable-Baselines3's, with the seeds of ``streams``.
 
     Args:
-        makers: Makes one copy each.
+        makers: Functions that each make one copy.
         streams: Version of the random numbers.
     """
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError, SimulatorError
-from drillyard.registry import importable, load, load_object, names, nearest
-from drillyard.simulators import GYMNASIUM_IDS, register_gymnasium
+from drillyard.registry import importable, load_object, nearest
+from drillyard.simulators import GYMNASIUM_IDS
+from drillyard.simulators.batch_protocol import VectorSimulator
+from drillyard.simulators.classes import Simulator, simulator_class
 from drillyard.simulators.metric_wrapper import EpisodeMetrics
 from drillyard.simulators.plain import make_plain
-from drillyard.simulators.wrappers import Env, EpisodeMonitor, LessonWrapper, layers
+from drillyard.simulators.types import Env
+from drillyard.simulators.wrappers import EpisodeMonitor, LessonWrapper, layers
 from drillyard.spec.learning import SimulatorSpec, Way, Wrapper
 from drillyard.spec.references import reveal
-from drillyard.spec.simulator.lessons import validate_lesson
+from drillyard.spec.simulator.lessons import Lesson, validate_lesson
 from drillyard.spec.simulator.wrapper_order import (
     COPY_WRAPPERS,
     FOR_THE_LEARNER,
@@ -26,6 +29,9 @@ from drillyard.spec.simulator.wrapper_order import (
     check_wrappers,
 )
 from drillyard.system.watchdog import sign
+
+if TYPE_CHECKING:  # its import takes seconds
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 def make_env(
@@ -45,7 +51,7 @@ def make_env(
 
     Raises:
         ConfigError: Unknown id, argument, wrapper or lesson form.
-        SimulatorError: What the id names is no simulator, or its constructor raised.
+        SimulatorError: The id does not name a simulator, or its constructor raised.
     """
     check_wrappers(spec)
     env = _bare(spec, copy)
@@ -70,8 +76,8 @@ def make_vec(
     around: Callable[[Env, int], Env] | None = None,
     how: Way = "one-by-one",
     streams: int = 1,
-) -> Any:
-    """Build copies that are stepped together, as Stable-Baselines3 wants them.
+) -> VecEnv:
+    """Builds copies that are stepped together, as Stable-Baselines3 expects them.
 
     Args:
         spec: The simulator part of an experiment.
@@ -86,7 +92,7 @@ def make_vec(
 
     Returns:
         ``VectorisedEnv``, ``ProcessesEnv`` or a ``DummyVecEnv``, inside ``VecNormalize`` and
-        ``VecFrameStack`` where asked for.
+        ``VecFrameStack`` where the experiment has them.
 
     Raises:
         ConfigError, SimulatorError: See ``make_env``.
@@ -96,7 +102,7 @@ def make_vec(
         env = make_env(spec, copy=copy, seed=seed, training=training, streams=streams)
         return env if around is None else around(env, copy)
 
-    venv: Any
+    venv: VecEnv
     makers: list[Callable[[], Env]] = [partial(one, copy) for copy in range(n_envs)]
     alone = training and around is None
     if how == "vectorised" and alone and can_vectorise(spec):
@@ -117,22 +123,22 @@ def make_vec(
 
 
 def can_vectorise(spec: SimulatorSpec) -> bool:
-    """Does the simulator step many copies at once, and nobody look at a single copy's steps?"""
+    """Returns whether the simulator can step many copies at once in this experiment."""
     plain = all(wrapper.name in VEC_WRAPPERS for wrapper in spec.wrappers)
     return plain and not spec.metrics and load_vectorised(spec) is not None
 
 
 def by_rule(at_once: bool, spec: SimulatorSpec) -> Way:
-    """The way whose numbers ``train.copies: auto`` stands for, whatever is measured.
+    """The way whose numbers ``train.copies: auto`` reproduces, whatever is measured.
 
     Args:
-        at_once: There are enough copies for it (``VECTORISED_FROM``).
+        at_once: There are enough copies to step them at once (``VECTORISED_FROM``).
         spec: The simulator part of an experiment.
     """
     return "vectorised" if at_once and can_vectorise(spec) else "one-by-one"
 
 
-def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> Any:
+def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> VecEnv:
     from drillyard.simulators.horizon import horizon
     from drillyard.simulators.sb3_vec_env import VectorisedEnv
 
@@ -149,13 +155,13 @@ def _vectorised(spec: SimulatorSpec, n_envs: int, seed: int, streams: int) -> An
         one.close()
 
 
-def load_vectorised(spec: SimulatorSpec) -> Callable[..., Any] | None:
-    """What makes all copies of a simulator at once: (n, **args); None where nothing can.
+def load_vectorised(spec: SimulatorSpec) -> Callable[..., VectorSimulator] | None:
+    """The factory of all copies of a simulator at once: (n, **args); None if there is none.
 
-    A class names its sister itself; a Gymnasium id may have a vector entry point.
+    A class may name its vectorised counterpart; a Gymnasium id may have a vector entry point.
 
     Raises:
-        PluginError: The name is not there.
+        PluginError: The name does not exist.
     """
     kind = simulator_class(spec)
     if kind is None:
@@ -163,21 +169,21 @@ def load_vectorised(spec: SimulatorSpec) -> Callable[..., Any] | None:
 
         return adapter(spec.id)
     found = getattr(kind, "vectorised", None)
-    # A name where the libraries of the sister are dear.
+    # A name, if the libraries of the counterpart are expensive to import.
     return load_object(found) if isinstance(found, str) else found
 
 
 def raw_world(spec: SimulatorSpec) -> SimulatorSpec:
-    """The same task with the simulator's own observations and actions: what baselines see."""
+    """The same task with the simulator's own observations and actions, as baselines see it."""
     kept = [w for w in spec.wrappers if w.name not in FOR_THE_LEARNER]
     return spec.model_copy(update={"wrappers": kept})
 
 
-def checked_lesson(spec: SimulatorSpec, env: Env) -> dict[str, Any]:
-    """The lesson that a training begins with, after those of all stages were checked.
+def checked_lesson(spec: SimulatorSpec, env: Env) -> Lesson:
+    """The first lesson of a training, after the lessons of all stages were checked.
 
     Raises:
-        ConfigError: A form that is none, or a key that the simulator does not know.
+        ConfigError: An invalid form, or a key that the simulator does not know.
     """
     keys = reset_keys(env)
     validate_lesson(spec.lesson, keys)
@@ -193,105 +199,6 @@ def reset_keys(env: Env) -> Collection[str] | None:
     return None if declared is None else [str(key) for key in declared]
 
 
-def simulator_class(spec: SimulatorSpec) -> Callable[..., Any] | None:
-    """The class behind ``simulator.id``; None for a Gymnasium id.
-
-    Raises:
-        ConfigError: Nobody knows the id; with the nearest names.
-        PluginError: The module or attribute is not there.
-        SimulatorError: What is there is no ``gymnasium.Env`` class, or has no ``agent:``.
-    """
-    register_gymnasium()
-    if ":" in spec.id:
-        return _must_be_simulator(spec, load("simulators", spec.id))
-    if spec.id in names("simulators"):
-        return _must_be_simulator(spec, load("simulators", spec.id))
-    _register_foreign(spec.id)
-    try:
-        gym.spec(spec.id)
-    except gym.error.Error as error:
-        known = [*names("simulators"), *sorted(gym.registry)]
-        raise ConfigError(
-            f"unknown simulator: {error}",
-            field="simulator.id",
-            value=spec.id,
-            allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class",
-            hint=nearest(spec.id, known)
-            if nearest(spec.id, known).startswith("did")
-            else "`module:Class` names a class of your own",
-        ) from error
-    return None
-
-
-_FOREIGN = {
-    "Eplus-": (
-        "sinergym",
-        "'sinergym>=3.6' (Python 3.12 or newer) and EnergyPlus, which it drives",
-    )
-}
-"""Beginning of Gymnasium ids -> package whose import registers them; what is to be installed."""
-
-
-def _register_foreign(id_: str) -> None:
-    """Import the package of an id.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    for beginning, (package, wanted) in _FOREIGN.items():
-        if not id_.startswith(beginning):
-            continue
-        try:
-            importlib.import_module(package)
-        except Exception as error:  # foreign code: what it needs may be missing in any way
-            raise ConfigError(
-                f"is one of {package}'s, which cannot be imported: {type(error).__name__}: "
-                f"{error}",
-                field="simulator.id",
-                value=id_,
-                allowed=", ".join(names("simulators")),
-                hint=f"pip install {wanted}; and name it in `requirements:`, so that "
-                "workers have it",
-            ) from error
-
-
-def _must_be_simulator(spec: SimulatorSpec, found: Any) -> Callable[..., Any]:
-    is_env = isinstance(found, type) and issubclass(found, gym.Env)
-    if is_env and spec.agent is not None:
-        raise ConfigError(
-            "is for simulators that are no gymnasium.Env, and this one is",
-            field="simulator.agent",
-            value=spec.id,
-            allowed="none here",
-            hint="delete `agent:`",
-        )
-    if is_env or (isinstance(found, type) and spec.agent is not None):
-        return found  # type: ignore[no-any-return]
-    if isinstance(found, type) and all(
-        callable(getattr(found, m, None)) for m in ("reset", "step", "terminated", "truncated")
-    ):
-        raise SimulatorError(
-            "is a plain simulator: what does the agent see, do and earn?",
-            field="simulator.agent",
-            value=spec.id,
-            allowed="a table with observes, acts and reward, or module:Class",
-            hint="drillyard new simulator NAME --from FILE.py writes one",
-        )
-    what = (
-        f"the class {found.__module__}.{found.__qualname__}"
-        if isinstance(found, type)
-        else (f"a {type(found).__name__}")
-    )
-    raise SimulatorError(
-        f"is {what}, not a subclass of gymnasium.Env",
-        field="simulator.id",
-        value=spec.id,
-        allowed=f"{', '.join(names('simulators'))}, a Gymnasium id, or module:Class of a "
-        "gymnasium.Env or a plain simulator",
-        hint="modules are looked for beside the experiment file and among installed packages",
-    )
-
-
 def _bare(spec: SimulatorSpec, copy: int) -> Env:
     kind = simulator_class(spec)
     args = reveal(spec.args)  # secrets are references until here
@@ -301,7 +208,10 @@ def _bare(spec: SimulatorSpec, copy: int) -> Env:
             # The passive checker warns at each start; `drillyard check` does its work, once.
             return gym.make(spec.id, disable_env_checker=True, **args)
         made = kind(**args)
-        return made if spec.agent is None else make_plain(made, spec.agent, copy)
+        if isinstance(made, gym.Env):
+            return made
+        assert spec.agent is not None  # `_must_be_simulator` has checked it
+        return make_plain(made, spec.agent, copy)
     except DrillyardError:
         raise
     except gym.error.DependencyNotInstalled as error:
@@ -321,17 +231,20 @@ def _bare(spec: SimulatorSpec, copy: int) -> Env:
         ) from error
 
 
-def _explain_argument(spec: SimulatorSpec, kind: Callable[..., Env] | None) -> None:
+def _explain_argument(spec: SimulatorSpec, kind: Callable[..., Simulator] | None) -> None:
     if kind is None:
         entry = gym.spec(spec.id).entry_point
         made = load_object(entry) if isinstance(entry, str) else entry
     else:
         made = kind
-    _refuse_unknown(made, spec.args, "simulator.args", skip=("self",))
+    if made is not None:
+        _refuse_unknown(made, spec.args, "simulator.args", skip=("self",))
 
 
-def _refuse_unknown(made: Any, args: dict[str, Any], field: str, skip: Collection[str]) -> None:
-    """Name an argument that a callable does not take; silent when all are taken."""
+def _refuse_unknown(
+    made: Callable[..., object], args: Mapping[str, Json], field: str, skip: Collection[str]
+) -> None:
+    """Refuses an argument that a callable does not take."""
     parameters = inspect.signature(made).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
@@ -372,7 +285,7 @@ def _wrap(env: Env, wrapper: Wrapper) -> Env:
     return wrapped
 
 
-def _vec_wrap(venv: Any, wrapper: Wrapper, training: bool, gamma: float | None) -> Any:
+def _vec_wrap(venv: VecEnv, wrapper: Wrapper, training: bool, gamma: float | None) -> VecEnv:
     from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
     field, args = f"simulator.wrappers.{wrapper.name}", dict(wrapper.args)
@@ -394,7 +307,7 @@ def _vec_wrap(venv: Any, wrapper: Wrapper, training: bool, gamma: float | None) 
         raise ConfigError(str(error), field=field, value=wrapper.args) from error
 
 
-def _refuse_names(args: dict[str, Any], known: Collection[str], field: str) -> None:
+def _refuse_names(args: Mapping[str, Json], known: Collection[str], field: str) -> None:
     for name, value in args.items():
         if name not in known:
             raise ConfigError(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from drillyard.errors import RunFailed
 from drillyard.registry import nearest
 from drillyard.simulators.state import State
-from drillyard.simulators.wrappers import Env, StepResult
+from drillyard.simulators.types import Action, Env, Info, Layer, Options, ResetResult, StepResult
 
 
-class EpisodeMetrics(gym.Wrapper[Any, Any, Any, Any]):
+class EpisodeMetrics(Layer):
     """Reduces keys of ``info`` over an episode, into ``info["metrics"]`` of its last step.
 
     Args:
@@ -29,18 +27,16 @@ class EpisodeMetrics(gym.Wrapper[Any, Any, Any, Any]):
         self._so_far: dict[str, float] = {}
         self._steps = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
         self._so_far, self._steps = {}, 0
         return self.env.reset(seed=seed, options=options)
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and reduce.
 
         Raises:
-            RunFailed: ``info`` has no such key, or what it has is no finite number.
+            RunFailed: ``info`` has no such key, or its value is not a finite number.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
@@ -53,7 +49,7 @@ class EpisodeMetrics(gym.Wrapper[Any, Any, Any, Any]):
             }
         return observation, reward, terminated, truncated, info
 
-    def _reduced(self, key: str, how: str, info: Mapping[str, Any]) -> float:
+    def _reduced(self, key: str, how: str, info: Info) -> float:
         value = info.get(key)
         number = isinstance(value, int | float | np.number | np.bool_)
         if not number or not math.isfinite(float(value)):  # type: ignore[arg-type]
@@ -69,9 +65,9 @@ class EpisodeMetrics(gym.Wrapper[Any, Any, Any, Any]):
         return {"min": min, "max": max}[how](old, new) if how in ("min", "max") else old + new
 
     def state(self) -> State:
-        """What was reduced so far."""
+        """The values so far."""
         return {"so_far": dict(self._so_far), "steps": self._steps}
 
     def load_state(self, state: State) -> None:
-        """Go on reducing."""
+        """Continues from a state."""
         self._so_far, self._steps = dict(state["so_far"]), int(state["steps"])

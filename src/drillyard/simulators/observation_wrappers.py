@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
 from drillyard.errors import ConfigError, SpaceMismatch
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.state import State
-from drillyard.simulators.wrappers import Env, StepResult
+from drillyard.simulators.types import (
+    Action,
+    Env,
+    Layer,
+    Observation,
+    Options,
+    ResetResult,
+    StepResult,
+)
 
 
 def _flat_box(env: Env, name: str) -> spaces.Box:
@@ -25,7 +31,7 @@ def _flat_box(env: Env, name: str) -> spaces.Box:
     return box
 
 
-class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
+class RescaleObservation(Layer):
     """Maps fixed ranges to [-1, 1], and clips: ``2 (x - low) / (high - low) - 1``.
 
     NaN becomes the middle, and so does a part whose range is a point.
@@ -36,7 +42,7 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
         high: Upper ends.
 
     Raises:
-        SpaceMismatch: Observations are no flat Box.
+        SpaceMismatch: Observations are not a flat Box.
         ConfigError: A range has no end, or is upside down; names the index.
     """
 
@@ -69,7 +75,7 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
             )
         self.observation_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
 
-    def _see(self, observation: Any) -> np.ndarray:
+    def _see(self, observation: Observation) -> np.ndarray:
         span = self._high - self._low
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = 2.0 * (np.asarray(observation, np.float64) - self._low) / span - 1.0
@@ -77,27 +83,25 @@ class RescaleObservation(gym.Wrapper[Any, Any, Any, Any]):
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return seen
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._see(observation), info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and scale."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._see(observation), reward, terminated, truncated, info
 
     def state(self) -> State:
-        """It keeps nothing."""
+        """Has no state."""
         return {}
 
     def load_state(self, state: State) -> None:
-        """It keeps nothing."""
+        """Has no state."""
 
 
-class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
+class TimeAware(Layer):
     """Adds the share of the episode that is over, 0 to 1, as the last part.
 
     Args:
@@ -105,8 +109,8 @@ class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
         max_episode_steps: Length of an episode; what the simulator declares by default.
 
     Raises:
-        SpaceMismatch: Observations are no flat Box.
-        ConfigError: Nobody says how long an episode is.
+        SpaceMismatch: Observations are not a flat Box.
+        ConfigError: The length of an episode is unknown.
     """
 
     def __init__(self, env: Env, max_episode_steps: int | None = None) -> None:
@@ -115,7 +119,7 @@ class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
         longest = max_episode_steps or horizon(env)
         if longest is None:
             raise ConfigError(
-                "nobody says how long an episode is",
+                "the length of an episode is unknown",
                 hint="give max_episode_steps, or put time_limit before time_aware",
             )
         self._longest, self._steps = int(longest), 0
@@ -125,19 +129,17 @@ class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
         )
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
 
-    def _see(self, observation: Any) -> np.ndarray:
+    def _see(self, observation: Observation) -> np.ndarray:
         share = min(self._steps / self._longest, 1.0)
-        return np.append(observation, share).astype(np.float32)
+        return np.append(np.asarray(observation), share).astype(np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
         self._steps = 0
         observation, info = self.env.reset(seed=seed, options=options)
         return self._see(observation), info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and count."""
         self._steps += 1
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -148,11 +150,11 @@ class TimeAware(gym.Wrapper[Any, Any, Any, Any]):
         return {"steps": self._steps}
 
     def load_state(self, state: State) -> None:
-        """Go on counting."""
+        """Continues counting."""
         self._steps = int(state["steps"])
 
 
-class History(gym.Wrapper[Any, Any, Any, Any]):
+class History(Layer):
     """The last n observations in one, oldest first; a reset fills it with the first one.
 
     Args:
@@ -160,7 +162,7 @@ class History(gym.Wrapper[Any, Any, Any, Any]):
         n: How many.
 
     Raises:
-        SpaceMismatch: Observations are no flat Box.
+        SpaceMismatch: Observations are not a flat Box.
         ConfigError: n is below 2.
     """
 
@@ -178,19 +180,17 @@ class History(gym.Wrapper[Any, Any, Any, Any]):
         low, high = np.tile(box.low, n), np.tile(box.high, n)
         self.observation_space = spaces.Box(low, high, dtype=box.dtype.type)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._rows[:] = observation
+        self._rows[:] = np.asarray(observation)
         return self._rows.ravel().copy(), info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and move on by one."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._rows = np.roll(self._rows, -1, axis=0)
-        self._rows[-1] = observation
+        self._rows[-1] = np.asarray(observation)
         return self._rows.ravel().copy(), reward, terminated, truncated, info
 
     def state(self) -> State:
@@ -198,5 +198,5 @@ class History(gym.Wrapper[Any, Any, Any, Any]):
         return {"rows": self._rows.copy()}
 
     def load_state(self, state: State) -> None:
-        """Go on from them."""
+        """Continues from a state."""
         self._rows = np.array(state["rows"], self._rows.dtype)

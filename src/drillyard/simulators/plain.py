@@ -1,31 +1,31 @@
-"""Simulators that know nothing of reinforcement learning, as Gymnasium environments."""
+"""Plain Python simulators as Gymnasium environments."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from pydantic import ValidationError
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, RunFailed, SimulatorError
 from drillyard.registry import importable, nearest
 from drillyard.simulators.acting import Actuators
 from drillyard.simulators.channels import Channel
-from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.state import State, Stateful, load_rng, rng_state
+from drillyard.simulators.types import Action, Env, Info, Options, States
 from drillyard.spec.agent import ENDS, AgentSpec
 from drillyard.system import step_marker
 
-States = Mapping[str, Any]
 Reward = Callable[[States, bool, bool], dict[str, float]]
 
 
 class PlainSimulator(Protocol):
-    """What is asked of a simulator.
+    """The methods of a plain simulator.
 
     It may also have ``state()`` and ``load_state(state)`` (then a resumed run goes on in the
     middle of an episode), ``close()``, a parameter ``rng`` of ``reset`` (a
@@ -33,7 +33,7 @@ class PlainSimulator(Protocol):
     before the first reset, and ``notes()``: numbers by name for ``info``.
     """
 
-    def reset(self, config: dict[str, Any]) -> States:
+    def reset(self, config: Options) -> States:
         """Begin an episode.
 
         Args:
@@ -43,17 +43,21 @@ class PlainSimulator(Protocol):
             All states by name, numbers.
         """
 
-    def step(self, actions: dict[str, Any]) -> States:
-        """Let one step pass under these actions; all states by name."""
+    def step(self, actions: Options) -> States:
+        """Steps once with these actions; returns all states by name."""
 
     def terminated(self) -> bool:
-        """Has the episode come to an end of its own: a goal, a trip, a crash?"""
+        """Returns whether the episode has ended by itself: a goal, a trip, a crash."""
 
     def truncated(self) -> bool:
-        """Is the time up?"""
+        """Returns whether the time is up."""
 
 
-class PlainEnv(gym.Env[np.ndarray, Any]):
+class StatefulSimulator(PlainSimulator, Stateful, Protocol):
+    """A plain simulator whose state can be saved."""
+
+
+class PlainEnv(Env):
     """A plain simulator as a Gymnasium environment.
 
     Observation: ``Box(-1, 1, (n,), float32)``, the observed states scaled and clipped.
@@ -64,15 +68,15 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
 
     Args:
         simulator: What to wrap.
-        agent: What the agent sees, does and is paid for.
+        agent: What the agent observes, does and is rewarded for.
         copy: Index of this copy, for messages.
 
     Raises:
-        ConfigError: The agent's class is none.
+        ConfigError: The agent's class is invalid.
         SimulatorError: A method of the simulator is missing.
     """
 
-    def __init__(self, simulator: Any, agent: AgentSpec, copy: int = 0) -> None:
+    def __init__(self, simulator: PlainSimulator, agent: AgentSpec, copy: int = 0) -> None:
         for method in ("reset", "step", "terminated", "truncated"):
             if not callable(getattr(simulator, method, None)):
                 raise SimulatorError(
@@ -98,7 +102,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         logged = dict.fromkeys((*self._spec.observes, *self._spec.logs))
         self._logged = list(logged)
         units = {f"state_{name}": o.unit for name, o in self._spec.observes.items()}
-        # What the simulator was given has the unit; `action_<name>` is the agent's, from -1 to 1.
+        # The simulator's value has the unit; `action_<name>` is the agent's, from -1 to 1.
         units |= {f"state_{name}": a.unit for name, a in self._spec.acts.items()}
         self.metadata = {
             "render_modes": [],
@@ -110,8 +114,9 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
                 if o.reference
             },
         }
-        if callable(getattr(simulator, "use_copy", None)):
-            simulator.use_copy(copy)
+        use_copy = getattr(simulator, "use_copy", None)
+        if callable(use_copy):
+            use_copy(copy)
 
     def channels(self) -> dict[str, list[Channel]]:
         """What the agent sees and does, by name and unit.
@@ -130,8 +135,8 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         return {"observation": seen, "action": done}
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+        self, *, seed: int | None = None, options: Options | None = None
+    ) -> tuple[np.ndarray, Info]:
         """Begin an episode; ``options`` are the simulator's ``config``."""
         super().reset(seed=seed)
         self._seed = self._seed if seed is None else seed
@@ -142,13 +147,12 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
                     f"the simulator has no reset key {key!r}", hint=nearest(key, self.reset_keys)
                 )
         self._steps, self._clipped = 0, 0
-        more = {"rng": self.np_random} if self._takes_rng else {}
-        states = self._checked(self._simulator.reset(config, **more))
+        states = self._checked(self._reset_simulator(config))
         self._actuators.begin(states)
         return self._observe(states), self._info(states, {})
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Let one step pass."""
+    def step(self, action: Action) -> tuple[np.ndarray, float, bool, bool, Info]:
+        """Steps once."""
         self._steps += 1
         actions = self._actuators.take(action)
         states = self._checked(self._stepped(actions))
@@ -181,10 +185,15 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
 
     def close(self) -> None:
         """Close the simulator, where it can be."""
-        if callable(getattr(self._simulator, "close", None)):
-            self._simulator.close()
+        close = getattr(self._simulator, "close", None)
+        if callable(close):
+            close()
 
-    def _stepped(self, actions: Mapping[str, Any]) -> Any:
+    def _reset_simulator(self, config: Options) -> States:
+        more = {"rng": self.np_random} if self._takes_rng else {}
+        return self._simulator.reset(config, **more)
+
+    def _stepped(self, actions: Mapping[str, Json]) -> States:
         try:
             return self._simulator.step(dict(actions))
         except KeyError as error:
@@ -195,7 +204,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
                 hint=nearest(str(error.args[0]), list(actions)),
             ) from error
 
-    def _checked(self, states: Any) -> States:
+    def _checked(self, states: States) -> States:
         if not isinstance(states, Mapping):
             raise RunFailed(
                 f"the simulator returned a {type(states).__name__}, not states by name, "
@@ -228,7 +237,7 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
         seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
         return seen
 
-    def _info(self, states: States, actions: Mapping[str, Any]) -> dict[str, Any]:
+    def _info(self, states: States, actions: Mapping[str, Json]) -> Info:
         info = {f"state_{name}": float(states[name]) for name in self._logged}
         for name, value in actions.items():
             if isinstance(value, int | float) and f"state_{name}" not in info:
@@ -237,7 +246,9 @@ class PlainEnv(gym.Env[np.ndarray, Any]):
 
 
 class StatefulPlainEnv(PlainEnv):
-    """One whose simulator can be frozen."""
+    """A plain simulator whose state can be saved."""
+
+    _simulator: StatefulSimulator
 
     def state(self) -> State:
         """The simulator's own, and the adapter's."""
@@ -251,11 +262,11 @@ class StatefulPlainEnv(PlainEnv):
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from a state."""
+        """Continues from a state."""
         load_rng(self.np_random, state["rng"])
         if self._takes_rng:
-            # It keeps the generator that it was given: give it this one.
-            self._simulator.reset({}, rng=self.np_random)
+            # It keeps the generator that it received: pass it this one.
+            self._reset_simulator({})
             load_rng(self.np_random, state["rng"])
         self._simulator.load_state(state["simulator"])
         self._actuators.load_state(state["actuators"])
@@ -263,7 +274,7 @@ class StatefulPlainEnv(PlainEnv):
         self._seed = int(state["seed"])
 
 
-def make_plain(simulator: Any, agent: AgentSpec, copy: int = 0) -> PlainEnv:
+def make_plain(simulator: PlainSimulator, agent: AgentSpec, copy: int = 0) -> PlainEnv:
     """Wrap a simulator; with ``state()`` where it has one. Errors: see ``PlainEnv``."""
     able = all(callable(getattr(simulator, m, None)) for m in ("state", "load_state"))
     return (StatefulPlainEnv if able else PlainEnv)(simulator, agent, copy)
@@ -285,8 +296,8 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
         return agent, expressed
     field = "simulator.agent.id"
     kind = importable(agent.id, field)
-    made = kind() if isinstance(kind, type) else kind
-    if not callable(getattr(made, "reward", None)):
+    parts = kind() if isinstance(kind, type) else kind
+    if not callable(getattr(parts, "reward", None)):
         raise ConfigError(
             "has no reward(states, terminated, truncated)",
             field=field,
@@ -295,7 +306,7 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
             hint="docs/plain-simulators.md shows a whole one",
         )
     names = ("observes", "acts", "logs", "resets", "max_episode_steps")
-    table = {name: getattr(made, name) for name in names if hasattr(made, name)}
+    table = {name: getattr(parts, name) for name in names if hasattr(parts, name)}
     try:
         spec = AgentSpec.model_validate({**table, "reward": "0"})
     except ValidationError as error:
@@ -309,8 +320,8 @@ def resolve_agent(agent: AgentSpec) -> tuple[AgentSpec, Reward]:
         ) from error
 
     def computed(states: States, terminated: bool, truncated: bool) -> dict[str, float]:
-        found = made.reward(states, terminated, truncated)
-        terms = found if isinstance(found, Mapping) else {"reward": found}
+        reward = parts.reward(states, terminated, truncated)
+        terms = reward if isinstance(reward, Mapping) else {"reward": reward}
         return {str(name): float(value) for name, value in terms.items()}
 
     return spec, computed

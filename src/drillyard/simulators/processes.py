@@ -1,8 +1,8 @@
 """Copies in processes of their own, side by side on several cores.
 
 Stable-Baselines3's ``SubprocVecEnv``, which lets an exception in a copy end that copy's process
-with a traceback, and the training with ``EOFError``. Here it is raised where it belongs, and a
-process that dies is named with its copy, its step and its signal.
+with a traceback, and the training with ``EOFError``. Here it is raised in the training, and the
+error of a process that dies names its copy, its step and its signal.
 """
 
 from __future__ import annotations
@@ -10,43 +10,58 @@ from __future__ import annotations
 import contextlib
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
 
 from drillyard.errors import DrillyardError, RunFailed
-from drillyard.simulators.state import State
+from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import SeededCopies, seed_globals
-from drillyard.simulators.wrappers import (
+from drillyard.simulators.types import (
+    Action,
     Env,
-    LessonWrapper,
+    Info,
+    Layer,
+    Observation,
+    Options,
+    ResetResult,
     StepResult,
+)
+from drillyard.simulators.wrappers import (
+    LessonWrapper,
     is_silent,
     layers,
     load_stack,
     stack_state,
 )
+from drillyard.spec.simulator.lessons import Lesson
 from drillyard.system import step_marker
 from drillyard.system.processes import end_with_parent
 
 _LOOK_S = 0.2
-"""Between two looks at a process that has not answered yet."""
+"""Time between two checks of a process that has not answered yet."""
 _CHECK = "`drillyard check` steps the simulator and shows where it breaks"
 
 
 class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
-    """As many processes as copies; forked, so that they need no second start of Python.
+    """One process for each copy; forked, so that Python does not start again.
 
     Args:
-        makers: Makes one copy each, called in its process.
+        makers: Functions that each make one copy, called in its process.
         streams: Version of the random numbers, see ``streams``.
     """
 
-    remotes: Any
+    remotes: tuple[Connection, ...] | list[_Line]
 
     def __init__(self, makers: list[Callable[[], Env]], streams: int = 1) -> None:
         self.streams = streams
@@ -57,26 +72,26 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
             self._raise(self.env_method("unmade"))
         except BaseException as error:
             self.close()
-            if isinstance(error, EOFError):  # at the first question, which the first copy is asked
+            if isinstance(error, EOFError):  # at the first request, which goes to the first copy
                 raise RunFailed(
                     "the process of copy 0 ended while it was made", hint=_CHECK
                 ) from error
             raise
 
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Of the copies; Stable-Baselines3's constructor asks for one, as the first of all."""
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
+        """Returns an attribute of the copies; Stable-Baselines3's constructor calls this first."""
         if not isinstance(self.remotes, list):
-            # From here on: it waits without end for a copy that died while it was made.
+            # From here on: the constructor would wait forever for a copy that died.
             self.remotes = [
                 _Line(remote, process, copy, lambda: self._steps)
                 for copy, (remote, process) in enumerate(
                     zip(self.remotes, self.processes, strict=True)
                 )
             ]
-        found: list[Any] = super().get_attr(attr_name, indices)
+        found: list[object] = super().get_attr(attr_name, indices)
         return found
 
-    def reset(self) -> Any:
+    def reset(self) -> VecEnvObs:
         """Begin all copies.
 
         Raises:
@@ -87,20 +102,20 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
         self._raise(self.reset_infos)
         return observations
 
-    def step_async(self, actions: Any) -> None:
-        """Tell all copies."""
+    def step_async(self, actions: np.ndarray) -> None:
+        """Sends the actions to all copies."""
         self._steps += 1
         super().step_async(actions)
 
-    def step_wait(self) -> Any:
+    def step_wait(self) -> VecEnvStepReturn:
         """Step; raises as ``reset`` does."""
         observations, rewards, dones, infos = super().step_wait()
         self._raise(infos)
         self._raise(self.reset_infos)
-        # As `DummyVecEnv` has them: the same training, digit by digit.
+        # As `DummyVecEnv` returns them, so that the training is the same, digit by digit.
         return observations, rewards.astype(np.float32), dones, list(infos)
 
-    def _raise(self, infos: Any) -> None:
+    def _raise(self, infos: Iterable[Info]) -> None:
         for info in infos:
             if "raised" in info:
                 raise info.pop("raised")
@@ -113,17 +128,17 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
         """Everything that the next steps of all copies depend on."""
         return {"copies": self.env_method("stack_state")}
 
-    def load_state(self, copies: list[Any]) -> None:
-        """Go on from a state."""
+    def load_state(self, copies: list[SavedStack]) -> None:
+        """Continues from a state."""
         for copy, saved in enumerate(copies):
             self.env_method("load_stack", saved, indices=copy)
 
-    def set_lesson(self, lesson: Any) -> None:
+    def set_lesson(self, lesson: Lesson) -> None:
         """Draw from another lesson from the next episode on."""
         self.env_method("set_lesson", lesson)
 
     def close(self) -> None:
-        """End the processes, also those that do not answer any more."""
+        """Ends the processes, also those that no longer answer."""
         if self.closed:
             return
         self.waiting = False  # an answer that is under way is not waited for
@@ -141,17 +156,19 @@ class ProcessesEnv(SeededCopies, SubprocVecEnv):  # type: ignore[misc]
 
 
 class _Line:
-    """A pipe to a copy that says what became of it."""
+    """A pipe to a copy whose errors name the copy."""
 
-    def __init__(self, pipe: Any, process: Any, copy: int, step: Callable[[], int]) -> None:
+    def __init__(
+        self, pipe: Connection, process: BaseProcess, copy: int, step: Callable[[], int]
+    ) -> None:
         self._pipe, self._process, self._copy, self._step = pipe, process, copy, step
 
-    def send(self, message: Any) -> None:
-        with self._told():
+    def send(self, message: object) -> None:
+        with self._explained():
             self._pipe.send(message)
 
-    def recv(self) -> Any:
-        with self._told():
+    def recv(self) -> object:
+        with self._explained():
             # The other copies have inherited its end of the pipe, which therefore stays open.
             while not self._pipe.poll(_LOOK_S):
                 if not self._process.is_alive() and not self._pipe.poll():
@@ -162,7 +179,7 @@ class _Line:
         self._pipe.close()
 
     @contextlib.contextmanager
-    def _told(self) -> Any:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except (EOFError, ConnectionError) as error:
@@ -179,27 +196,27 @@ class _Line:
             ) from error
 
 
-class _Courier(gym.Wrapper[Any, Any, Any, Any]):
-    """In the copy's process: brings home what the copy raises, and its state."""
+class _Courier(Layer):
+    """In the copy's process: returns the copy's exceptions and state."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
-        self._seen: Any = None
+        self._seen: Observation | None = None
 
     def unmade(self) -> dict[str, Exception]:
         return {"raised": self.env.error} if isinstance(self.env, _Unmade) else {}
 
-    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
-        if given.get("seed") is not None:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
+        if seed is not None:
             # All copies were forked with the generators of one process.
-            seed_globals(int(given["seed"]))
+            seed_globals(seed)
         try:
-            self._seen, info = self.env.reset(**given)
+            self._seen, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             return self._nothing(), {"raised": _portable(error)}
         return self._seen, info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         try:
             found = self.env.step(action)
         except Exception as error:
@@ -207,26 +224,26 @@ class _Courier(gym.Wrapper[Any, Any, Any, Any]):
         self._seen = found[0]
         return found
 
-    def _nothing(self) -> Any:
+    def _nothing(self) -> Observation:
         return self.observation_space.sample() if self._seen is None else self._seen
 
     def silent_layers(self) -> list[str]:
         return [type(layer).__name__ for layer in layers(self.env) if is_silent(layer)]
 
-    def stack_state(self) -> list[Any]:
+    def stack_state(self) -> SavedStack:
         return stack_state(self.env)
 
-    def load_stack(self, saved: list[Any]) -> None:
+    def load_stack(self, saved: SavedStack) -> None:
         load_stack(self.env, saved)
 
-    def set_lesson(self, lesson: Any) -> None:
+    def set_lesson(self, lesson: Lesson) -> None:
         for layer in layers(self.env):
             if isinstance(layer, LessonWrapper):
                 layer.lesson = lesson
 
 
-class _Unmade(gym.Env[Any, Any]):
-    """Stands where a copy would, until it is asked why there is none."""
+class _Unmade(Env):
+    """Takes the place of a copy that could not be made, and keeps the error."""
 
     observation_space = action_space = gym.spaces.Discrete(1)
 
@@ -235,7 +252,7 @@ class _Unmade(gym.Env[Any, Any]):
 
 
 def _brought(make: Callable[[], Env]) -> Env:
-    # It would not notice: its brothers hold both ends of its pipe open too.
+    # It would not notice: sibling processes hold both ends of its pipe open too.
     end_with_parent(signal.SIGKILL)
     try:
         return _Courier(make())
@@ -244,7 +261,7 @@ def _brought(make: Callable[[], Env]) -> Env:
 
 
 def _portable(error: Exception) -> Exception:
-    """Ours travel whole; of others the words and the place, whatever they hold."""
+    """Our own errors are sent whole; of others, the message and the place."""
     if isinstance(error, DrillyardError):
         return error
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,26 +1,23 @@
-"""Wrappers that change what the agent is paid. They keep nothing between steps."""
+"""Wrappers that change the reward. They keep nothing between steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import gymnasium as gym
 
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.state import State
-from drillyard.simulators.wrappers import Env, StepResult
+from drillyard.simulators.types import Action, Env, Layer, StepResult
 
 
-class _Stateless(gym.Wrapper[Any, Any, Any, Any]):
+class _Stateless(Layer):
     def state(self) -> State:
-        """It keeps nothing."""
+        """Has no state."""
         return {}
 
     def load_state(self, state: State) -> None:
-        """It keeps nothing."""
+        """Has no state."""
 
 
 class RewardScale(_Stateless):
@@ -48,7 +45,7 @@ class RewardScale(_Stateless):
                 )
         self._factor, self._shift = float(factor), float(shift)
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and scale."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         scaled = self._factor * float(reward) + self._shift
@@ -77,7 +74,7 @@ class RewardTerms(_Stateless):
             )
         self._weights = {name: float(weight) for name, weight in weights.items()}
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and sum up."""
         observation, _, terminated, truncated, info = self.env.step(action)
         terms = {key[7:]: value for key, value in info.items() if key.startswith("reward_")}

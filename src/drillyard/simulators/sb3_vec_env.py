@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from drillyard.errors import CorruptObject, SimulatorError
 from drillyard.simulators.batch_protocol import VectorSimulator, first
 from drillyard.simulators.state import State, load_rng, rng_state
 from drillyard.simulators.streams import SeededCopies, copy_seeds, lesson_word
+from drillyard.simulators.types import Batch, Info, Options
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system import step_marker
 
 _GIVEN = (("rewards", "f"), ("terminated", "b"), ("truncated", "b"))
-"""What a step gives, and numpy's letters of the types that they may have."""
+"""The results of a step, and numpy's letters of their allowed types."""
 
 
 class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
@@ -52,12 +51,12 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self.metadata = dict(getattr(declared, "metadata", {}))
         self._lesson_seeds = [seed] * n if streams < 2 else copy_seeds(seed, n, streams)
         self._episodes = [0] * n
-        self._drawn: list[dict[str, Any]] = [{} for _ in range(n)]
+        self._drawn: list[Options] = [{} for _ in range(n)]
         self._returns, self._lengths = np.zeros(n), np.zeros(n, np.int64)
-        self._actions: Any = None
+        self._actions = np.zeros(0)
         self._steps = 0
 
-    def reset(self) -> Any:
+    def reset(self) -> Batch:
         """Begin all copies, with the seeds of ``seed`` where it was called."""
         for copy, seed in enumerate(self._seeds):
             if seed is not None:
@@ -72,7 +71,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         """Take the actions, (n, *shape of an action)."""
         self._actions = actions
 
-    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    def step_wait(self) -> tuple[Batch, np.ndarray, np.ndarray, list[Info]]:
         """Step; copies whose episode ended are begun again."""
         self._steps += 1
         at = (0, self._steps, self._lesson_seeds[0], self.num_envs)
@@ -87,7 +86,7 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[Info] = [{} for _ in range(self.num_envs)]
         if not dones.any():
             return self._simulator.observe(), rewards.astype(np.float32), dones, infos
         last = self._simulator.observe()
@@ -103,10 +102,10 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         return self._simulator.observe(), rewards.astype(np.float32), dones, infos
 
     def _stepped(self, at: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
-        """Step the simulator, and refuse what numpy would make something else of.
+        """Steps the simulator, and refuses what numpy would convert silently.
 
         Raises:
-            SimulatorError: Not three arrays with a number or a truth a copy.
+            SimulatorError: Not three arrays with one number or boolean for each copy.
         """
         given, n = self._simulator.step(self._actions), self.num_envs
         if isinstance(given, tuple) and len(given) == len(_GIVEN):
@@ -148,10 +147,10 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from a state.
+        """Continues from a state.
 
         Raises:
-            CorruptObject: It is that of another number of copies.
+            CorruptObject: The state has another number of copies.
         """
         if len(state["rngs"]) != self.num_envs:
             raise CorruptObject(
@@ -166,31 +165,31 @@ class VectorisedEnv(SeededCopies, VecEnv):  # type: ignore[misc]
         self._lengths = np.array(state["lengths"], np.int64)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""
 
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[object]:
         """What the class of one copy declares, once a copy."""
         found = getattr(self._declared, attr_name, None)
         return [found for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Copies that share their arrays have no attributes of their own."""
         raise NotImplementedError(f"{attr_name} cannot be set on a vectorised simulator")
 
     def env_method(
-        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Mapping[str, Any]
-    ) -> list[Any]:
+        self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object
+    ) -> list[object]:
         """Copies that share their arrays have no methods of their own."""
         raise NotImplementedError(f"{method_name} cannot be called on a vectorised simulator")
 
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """No copy has a wrapper."""
         del wrapper_class
         return [False for _ in self._get_indices(indices)]
 
 
 def _shown(value: object) -> str:
-    """An array as its shape and type; anything else as its type."""
+    """Describes an array by shape and type, anything else by its type."""
     if isinstance(value, np.ndarray):
         return f"{value.shape} of {value.dtype}"
     return type(value).__name__

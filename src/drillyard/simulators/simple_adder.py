@@ -1,4 +1,4 @@
-"""The smallest world that can be learnt: add numbers until the value is 50."""
+"""The smallest simulator that can be learnt: add numbers until the value is 50."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.simulators.batch_protocol import number_of
 from drillyard.simulators.state import State, load_rng, rng_state
+from drillyard.simulators.types import Info, Options
 
 GOAL = 50.0
 STEPS = 10
@@ -20,7 +22,7 @@ LARGEST_ADDEND = 10
 START_LOW, START_HIGH = 0, 100
 
 
-class SimpleAdderEnv(gym.Env[Any, Any]):
+class SimpleAdderEnv(gym.Env[dict[str, Any], np.ndarray | np.integer]):
     """Ten steps to bring a value to 50.
 
     Observation, a Dict:
@@ -51,7 +53,7 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
     Version history: v0, the first.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    metadata: ClassVar[JsonObject] = {  # type: ignore[misc]
         "render_modes": [],
         "units": {"state_value": "1", "state_goal": "1", "state_addend": "1"},
         "reference": {"state_value": "state_goal"},
@@ -87,8 +89,8 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
         self._value, self._steps = 0.0, 0
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        self, *, seed: int | None = None, options: Options | None = None
+    ) -> tuple[dict[str, np.ndarray], Info]:
         """Begin an episode.
 
         Raises:
@@ -98,12 +100,14 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
         self._value, self._steps = first_value(self.np_random, options or {}), 0
         return self._observation(), self._info(0)
 
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Add, and count."""
+    def step(
+        self, action: np.ndarray | np.integer
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, Info]:
+        """Adds, and counts the step."""
         if self._discrete:
             addend = int(action) - LARGEST_ADDEND
         else:
-            limited = min(max(float(action[0]), -1.0), 1.0)
+            limited = min(max(float(np.asarray(action)[0]), -1.0), 1.0)
             addend = round(limited * LARGEST_ADDEND)
         self._value += addend
         self._steps += 1
@@ -115,18 +119,18 @@ class SimpleAdderEnv(gym.Env[Any, Any]):
         return {"value": self._value, "steps": self._steps, "rng": rng_state(self.np_random)}
 
     def load_state(self, state: State) -> None:
-        """Go on from a state."""
+        """Continues from a state."""
         self._value, self._steps = float(state["value"]), int(state["steps"])
         load_rng(self.np_random, state["rng"])
 
     def _observation(self) -> dict[str, np.ndarray]:
         return {"value": np.array([self._value], dtype=np.float32)}
 
-    def _info(self, addend: int) -> dict[str, Any]:
+    def _info(self, addend: int) -> Info:
         return {"state_value": self._value, "state_goal": GOAL, "state_addend": addend}
 
 
-def first_value(rng: np.random.Generator, options: Mapping[str, Any]) -> float:
+def first_value(rng: np.random.Generator, options: Mapping[str, Json]) -> float:
     """What an episode begins with.
 
     Raises:

@@ -1,28 +1,39 @@
 """State that goes through a checkpoint: arrays and JSON, nothing else.
 
-A simulator or wrapper that implements ``Stateful`` goes on exactly where it was after a resume.
-One silent layer in a stack, and the whole stack is reset at barriers instead (visibly).
+A simulator or wrapper that implements ``Stateful`` continues exactly after a resume. If one layer
+of a stack is silent, the whole stack is reset at barriers instead, which is reported.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 
-State = dict[str, Any]
+State: TypeAlias = dict[str, Any]
 """Values: numbers, texts, booleans, None, lists and dicts of them, and numpy arrays."""
+
+
+class SavedLayer(TypedDict):
+    """The state of one layer of a simulator, and the name of its class."""
+
+    layer: str
+    state: State | None
+
+
+SavedStack: TypeAlias = list[SavedLayer]
+"""The state of all layers around one copy, outermost first."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A layer that can be frozen and thawed."""
+    """A layer whose state can be saved and restored."""
 
     def state(self) -> State:
         """Everything that the next steps depend on, random generators included."""
 
     def load_state(self, state: State) -> None:
-        """Go on from ``state``, as if nothing had happened."""
+        """Continues from ``state`` exactly."""
 
 
 def rng_state(rng: np.random.Generator) -> State:
@@ -31,5 +42,5 @@ def rng_state(rng: np.random.Generator) -> State:
 
 
 def load_rng(rng: np.random.Generator, state: State) -> None:
-    """Put a generator into a state read by ``rng_state``."""
+    """Restores a state that was read by ``rng_state``."""
     rng.bit_generator.state = state

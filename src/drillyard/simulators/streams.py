@@ -1,6 +1,7 @@
 """From the seed of a run to the random numbers of each copy of its simulator.
 
-Two versions. An experiment keeps that with which it began, also for seeds that are added later:
+There are two versions. An experiment keeps the version that it began with, also for seeds that
+are added later:
 
 1. Copy ``i`` is reset with ``seed + i``. Runs whose seeds are neighbours share the random numbers
    of most copies, and the first draw of a lesson shares those of the simulator.
@@ -14,7 +15,6 @@ that are compared, and never those of a training.
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def copy_seeds(seed: int, n: int, version: int) -> list[int]:
     """The seeds with which the copies of a training are reset.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
         n: Copies.
         version: See this module.
 
@@ -42,16 +42,16 @@ def copy_seed(seed: int, copy: int, version: int, successor: int = 0) -> int:
     """The seed of one copy, see ``copy_seeds``.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
         copy: Its index.
         version: See this module.
-        successor: How many copies with its index there were before.
+        successor: Number of earlier copies with this index.
     """
     return seed + copy if version < 2 else _word(seed, copy, successor, _TRAINING)
 
 
 def lesson_word(version: int) -> int | None:
-    """What keeps the draws of lessons apart from those of the simulator; None: nothing does.
+    """Separates the draws of lessons from those of the simulator; None if nothing does.
 
     Args:
         version: See this module.
@@ -60,10 +60,10 @@ def lesson_word(version: int) -> int | None:
 
 
 def seed_globals(seed: int) -> None:
-    """Begin the generators that all code of this process shares anew.
+    """Seeds the generators that all code of this process shares.
 
     Args:
-        seed: With which the only copy of this process is reset.
+        seed: Seed of the only copy in this process.
     """
     import torch
 
@@ -85,11 +85,11 @@ class SeededCopies:
     num_envs: int
     _seeds: list[int | None]
 
-    def seed(self, seed: int | None = None) -> Any:
-        """Take seeds for the next reset.
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Sets the seeds of the next reset.
 
         Args:
-            seed: Of the run; None: any.
+            seed: Seed of the run; None for a random one.
         """
         if seed is None:
             seed = int(np.random.randint(0, 2**31))

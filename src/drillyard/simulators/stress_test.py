@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, Severity
 from drillyard.simulators.check import fault
 from drillyard.simulators.make import make_env
 from drillyard.simulators.plain import PlainEnv
-from drillyard.simulators.wrappers import Env, layers
+from drillyard.simulators.types import Action, Env, Info, Observation
+from drillyard.simulators.wrappers import layers
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lesson_rules import Choice, Normal, Range, read_rule
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system.watchdog import sign
 
 STEPS = 200
-"""Of each way of acting."""
+"""Steps of each way of acting."""
 CORNER_STEPS = 5
 CLIPPED_SHARE = 0.05
 USED_SHARE = 0.1
 _SEED = 54_321
 _SHOWN = 6
 
-Act = Callable[[int], Any]
+Act = Callable[[int], Action]
 
 
 def try_limits(spec: SimulatorSpec) -> list[Finding]:
@@ -44,10 +45,10 @@ def try_limits(spec: SimulatorSpec) -> list[Finding]:
     env = make_env(spec)
     try:
         ranges = _Ranges(env)
-        found = [_extremes(env, ranges), *ranges.findings()]
+        findings = [_extremes(env, ranges), *ranges.findings()]
         if spec.lesson or spec.curriculum:
-            found.append(_corners(env, spec.lesson_of_stage(-1)))
-        return found
+            findings.append(_corners(env, spec.lesson_of_stage(-1)))
+        return findings
     finally:
         env.close()
 
@@ -70,8 +71,8 @@ class _Ranges:
             self.declared = {f"[{i}]": pair for i, pair in enumerate(both)}
         self._seen = dict.fromkeys(self.declared, (math.inf, -math.inf))
 
-    def take(self, observation: Any, info: dict[str, Any]) -> None:
-        """Note what a step gave."""
+    def take(self, observation: Observation, info: Info) -> None:
+        """Notes what a step returned."""
         self._steps += 1
         if self._plain is not None:
             values = {name: float(info.get(f"state_{name}", math.nan)) for name in self._plain}
@@ -86,7 +87,7 @@ class _Ranges:
                 self._outside[name] = self._outside.get(name, 0) + 1
 
     def findings(self) -> Iterator[Finding]:
-        """What is clipped, and what hardly moves."""
+        """Reports what is clipped and what hardly moves."""
         subject = "simulator: ranges"
         bounded = {n: (a, b) for n, (a, b) in self.declared.items() if math.isfinite(b - a)}
         if not bounded or not self._steps:
@@ -100,7 +101,7 @@ class _Ranges:
             yield Finding(
                 Severity.WARNING,
                 subject,
-                f"{self._said(name)}, and is clipped in {share:.0%} of the steps",
+                f"{self._described(name)}, and is clipped in {share:.0%} of the steps",
                 "widen its range, or is the simulator wrong?",
             )
         small = [
@@ -112,16 +113,18 @@ class _Ranges:
             yield Finding(
                 Severity.WARNING,
                 subject,
-                f"{'; '.join(map(self._said, small[:_SHOWN]))}: less "
+                f"{'; '.join(map(self._described, small[:_SHOWN]))}: less "
                 f"than {USED_SHARE:.0%} of the range was used",
                 "narrow the range, or vary it by the lesson: an agent hardly sees it change",
             )
         good = [n for n in bounded if n not in clipped and n not in small]
         if good:
             more = f" and {len(good) - _SHOWN} more" if len(good) > _SHOWN else ""
-            yield Finding(Severity.OK, subject, "; ".join(map(self._said, good[:_SHOWN])) + more)
+            yield Finding(
+                Severity.OK, subject, "; ".join(map(self._described, good[:_SHOWN])) + more
+            )
 
-    def _said(self, name: str) -> str:
+    def _described(self, name: str) -> str:
         low, high = self._seen[name]
         bottom, top = self.declared[name]
         return f"{name} went from {low:.3g} to {high:.3g} of {bottom:.3g} to {top:.3g}"
@@ -153,7 +156,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
                         Severity.ERROR,
                         subject,
                         f"step {step}, acting {way}, seed {_SEED}: {broken}",
-                        "mend the simulator",
+                        "fix the simulator",
                     )
                 ranges.take(observation, info)
                 if terminated or truncated:
@@ -182,7 +185,7 @@ def _extremes(env: Env, ranges: _Ranges) -> Finding:
     )
 
 
-def _ends(space: Any) -> tuple[Any, Any] | None:
+def _ends(space: spaces.Space[Action]) -> tuple[Action, Action] | None:
     """Lowest and highest action, where a space has them."""
     if isinstance(space, spaces.Box) and np.isfinite([space.low, space.high]).all():
         return space.low.copy(), space.high.copy()
@@ -213,7 +216,7 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
                             Severity.ERROR,
                             subject,
                             f"{key} = {value!r}: {broken} at step {step}; options {options}",
-                            "narrow the lesson, or mend the simulator",
+                            "narrow the lesson, or fix the simulator",
                         )
                     if terminated or truncated:
                         break
@@ -223,19 +226,19 @@ def _corners(env: Env, lesson: Lesson) -> Finding:
                     Severity.ERROR,
                     subject,
                     f"{key} = {value!r}: {what}; options {options}",
-                    "narrow the lesson, or mend the simulator",
+                    "narrow the lesson, or fix the simulator",
                 )
     keys = f"{len(lesson)} key{'s' * (len(lesson) != 1)}"
     return Finding(Severity.OK, subject, f"{tried} episodes began at the ends of {keys}")
 
 
-def _corner_values(rule: Any, key: str) -> list[Any]:
-    made = read_rule(rule, key)
-    if isinstance(made, Range):
-        return [int(v) if made.integer else float(v) for v in (made.low, made.high)]
-    if isinstance(made, Choice):
-        return list(made.values)
-    if isinstance(made, Normal):
-        far = 3.0 * made.std
-        return [max(made.mean - far, made.low), min(made.mean + far, made.high)]
-    return [made.draw(np.random.default_rng(0))]
+def _corner_values(rule: Json, key: str) -> list[Json]:
+    parsed = read_rule(rule, key)
+    if isinstance(parsed, Range):
+        return [int(v) if parsed.integer else float(v) for v in (parsed.low, parsed.high)]
+    if isinstance(parsed, Choice):
+        return list(parsed.values)
+    if isinstance(parsed, Normal):
+        far = 3.0 * parsed.std
+        return [max(parsed.mean - far, parsed.low), min(parsed.mean + far, parsed.high)]
+    return [parsed.draw(np.random.default_rng(0))]

@@ -6,7 +6,7 @@ layers that a model adds around it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -18,11 +18,13 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from drillyard.errors import CorruptObject
 from drillyard.simulators.processes import ProcessesEnv
 from drillyard.simulators.sb3_vec_env import VectorisedEnv
-from drillyard.simulators.state import State
+from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.wrappers import (
     LessonWrapper,
     is_silent,
@@ -33,9 +35,11 @@ from drillyard.simulators.wrappers import (
 from drillyard.spec.simulator.lessons import Lesson
 
 Arrays = dict[str, np.ndarray]
+Frames: TypeAlias = "np.ndarray | dict[str, Frames]"
+_Kind = TypeVar("_Kind")
 
 
-def _vec_layers(venv: Any) -> list[Any]:
+def _vec_layers(venv: VecEnv) -> list[VecEnv]:
     """The vectorised layers, outermost first; the last one holds the copies."""
     found = [venv]
     while hasattr(found[-1], "venv"):
@@ -43,7 +47,7 @@ def _vec_layers(venv: Any) -> list[Any]:
     return found
 
 
-def _find(venv: VecEnv, kind: type) -> Any | None:
+def _find(venv: VecEnv, kind: type[_Kind]) -> _Kind | None:
     return next((layer for layer in _vec_layers(venv) if isinstance(layer, kind)), None)
 
 
@@ -64,7 +68,7 @@ def silent_layers(venv: VecEnv) -> list[str]:
 
 
 def vec_state(venv: VecEnv) -> State | None:
-    """What the next steps of all copies depend on, but for the normalisation's statistics.
+    """Everything that the next steps depend on, except the normalisation's statistics.
 
     Returns:
         Arrays and JSON, or None when a layer is silent: such a stack is reset at barriers.
@@ -91,10 +95,10 @@ def vec_state(venv: VecEnv) -> State | None:
 
 
 def load_vec_state(venv: VecEnv, state: State) -> None:
-    """Put all copies where they were; no reset is needed afterwards.
+    """Restores the state of all copies; no reset is needed afterwards.
 
     Raises:
-        CorruptObject: The state is that of another stack.
+        CorruptObject: The state belongs to another stack.
     """
     base = _vec_layers(venv)[-1]
     if isinstance(base, VectorisedEnv) != ("vectorised" in state):
@@ -111,7 +115,7 @@ def load_vec_state(venv: VecEnv, state: State) -> None:
         normalize.old_obs = _copy(state["old_obs"])
 
 
-def _load_copies(base: Any, copies: list[Any]) -> None:
+def _load_copies(base: DummyVecEnv | ProcessesEnv, copies: list[SavedStack]) -> None:
     if base.num_envs != len(copies):
         raise CorruptObject(f"the checkpoint has {len(copies)} copies, not {base.num_envs}")
     if isinstance(base, ProcessesEnv):
@@ -143,7 +147,7 @@ def normalisation(venv: VecEnv) -> Arrays | None:
 
 
 def load_normalisation(venv: VecEnv, arrays: Arrays) -> None:
-    """Put the normalisation into a state read by ``normalisation``.
+    """Restores a state that was read by ``normalisation``.
 
     ``returns`` is taken only where the number of copies is the same (evaluation has its own).
 
@@ -169,7 +173,7 @@ def freeze_normalisation(venv: VecEnv) -> None:
 
 
 def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
-    """Draw from another lesson from the next episode of each copy on."""
+    """Uses another lesson from the next episode of each copy on."""
     base = _vec_layers(venv)[-1]
     if isinstance(base, VectorisedEnv):
         base.lesson = lesson
@@ -183,7 +187,7 @@ def set_lesson(venv: VecEnv, lesson: Lesson) -> None:
                 layer.lesson = lesson
 
 
-def reseed(venv: VecEnv, seed: int) -> Any:
+def reseed(venv: VecEnv, seed: int) -> VecEnvObs:
     """Start all copies anew from a seed (copy ``i`` from ``seed + i``); the first observations.
 
     Episodes under way are cut; lessons begin their draws anew from the seed.
@@ -192,7 +196,7 @@ def reseed(venv: VecEnv, seed: int) -> Any:
     return venv.reset()
 
 
-def _obs_rms(normalize: Any) -> dict[str, RunningMeanStd]:
+def _obs_rms(normalize: VecNormalize) -> dict[str, RunningMeanStd]:
     if not normalize.norm_obs:
         return {}
     if isinstance(normalize.obs_rms, dict):
@@ -200,7 +204,7 @@ def _obs_rms(normalize: Any) -> dict[str, RunningMeanStd]:
     return {"": normalize.obs_rms}
 
 
-def _rms_arrays(name: str, rms: Any) -> Arrays:
+def _rms_arrays(name: str, rms: RunningMeanStd) -> Arrays:
     return {
         name.format("mean"): np.array(rms.mean, dtype=np.float64),
         name.format("var"): np.array(rms.var, dtype=np.float64),
@@ -208,7 +212,7 @@ def _rms_arrays(name: str, rms: Any) -> Arrays:
     }
 
 
-def _load_rms(name: str, rms: Any, arrays: Arrays) -> None:
+def _load_rms(name: str, rms: RunningMeanStd, arrays: Arrays) -> None:
     mean, var = arrays.get(name.format("mean")), arrays.get(name.format("var"))
     if mean is None or var is None or mean.shape != np.shape(rms.mean):
         raise CorruptObject(f"{name.format('mean')}: shape is not {np.shape(rms.mean)}")
@@ -216,13 +220,14 @@ def _load_rms(name: str, rms: Any, arrays: Arrays) -> None:
     rms.count = float(arrays[name.format("count")][0])
 
 
-def _frames(stacked: Any) -> Any:
+def _frames(stacked: StackedObservations) -> Frames:
     if hasattr(stacked, "sub_stacked_observations"):
         return {key: _frames(sub) for key, sub in stacked.sub_stacked_observations.items()}
-    return stacked.stacked_obs.copy()
+    frames: np.ndarray = stacked.stacked_obs.copy()
+    return frames
 
 
-def _load_frames(stacked: Any, frames: Any) -> None:
+def _load_frames(stacked: StackedObservations, frames: Frames) -> None:
     if hasattr(stacked, "sub_stacked_observations"):
         for key, sub in stacked.sub_stacked_observations.items():
             _load_frames(sub, frames[key])
@@ -230,7 +235,7 @@ def _load_frames(stacked: Any, frames: Any) -> None:
         stacked.stacked_obs = np.array(frames, dtype=stacked.stacked_obs.dtype)
 
 
-def _copy(observation: Any) -> Any:
+def _copy(observation: VecEnvObs) -> VecEnvObs:
     if isinstance(observation, dict):
         return {key: np.array(value) for key, value in observation.items()}
     return np.array(observation)

@@ -7,20 +7,19 @@ that are known here; *stateless* when it keeps nothing between steps; *silent* o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers as gw
 
 from drillyard.errors import CorruptObject, RunFailed
-from drillyard.simulators.state import State
+from drillyard.simulators.state import SavedStack, State
 from drillyard.simulators.streams import lesson_word
+from drillyard.simulators.types import Action, Layer, Observation, Options, ResetResult
+from drillyard.simulators.types import Env as Env
+from drillyard.simulators.types import StepResult as StepResult
 from drillyard.spec.simulator.lessons import Lesson, draw
 from drillyard.system import step_marker
-
-Env = gym.Env[Any, Any]
-StepResult = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 
 _STATELESS: tuple[type, ...] = (
     gw.ClipAction,
@@ -39,7 +38,7 @@ _STATELESS: tuple[type, ...] = (
 )
 
 
-class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
+class LessonWrapper(Layer):
     """Draws the reset values of each episode from a lesson.
 
     A seeded reset starts the sequence of draws anew from that seed, as Gymnasium's rule for
@@ -48,7 +47,7 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: What to wrap.
         lesson: A valid lesson.
-        seed: Until a reset brings one.
+        seed: Used until a reset brings one.
         copy: Index of this copy of the simulator.
         streams: Version of the random numbers, see ``streams``.
     """
@@ -62,11 +61,9 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._seed = seed
         self._copy = copy
         self._episode = 0
-        self._drawn: dict[str, Any] = {}
+        self._drawn: Options = {}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode with drawn options."""
         if seed is not None:
             self._seed, self._episode = seed, 0
@@ -75,28 +72,28 @@ class LessonWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._drawn = {**drawn, **(options or {})}
         return self.env.reset(seed=seed, options=dict(self._drawn))
 
-    def step(self, action: Any) -> StepResult:
-        """Step; ``info["lesson"]`` of an episode's last step has what it began with."""
+    def step(self, action: Action) -> StepResult:
+        """Steps; ``info["lesson"]`` of an episode's last step has its initial conditions."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
             info["lesson"] = self._drawn
         return observation, reward, terminated, truncated, info
 
     def state(self) -> State:
-        """Seed, counter, and what the episode under way began with."""
+        """Seed, counter, and the initial conditions of the current episode."""
         return {"seed": self._seed, "episode": self._episode, "drawn": dict(self._drawn)}
 
     def load_state(self, state: State) -> None:
-        """Go on with the episode that comes next."""
+        """Continues with the next episode."""
         self._seed, self._episode = int(state["seed"]), int(state["episode"])
         self._drawn = dict(state.get("drawn", {}))
 
 
-class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
+class EpisodeMonitor(Layer):
     """Sums up each episode into ``info["episode"] = {"r": return, "l": length}`` at its end.
 
-    It is outside everything but inside the normalisation, so the return is the simulator's own.
-    What a simulator raises gets a note with step, copy and seed.
+    It wraps everything except the normalisation, so the return is the simulator's own.
+    Exceptions of the simulator get a note with step, copy and seed.
 
     Args:
         env: What to wrap.
@@ -117,9 +114,7 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
             if isinstance(part, gym.spaces.Box)
         ]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
         """Begin an episode."""
         self._return, self._length = 0.0, 0
         self._seed = self._seed if seed is None else seed
@@ -134,7 +129,7 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         self._must_fit(observation)
         return observation, info
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Step, and sum up."""
         step_marker.enter(self._copy, self._length + 1, self._seed)
         try:
@@ -151,16 +146,15 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
             info["episode"] = {"r": self._return, "l": self._length}
         return observation, reward, terminated, truncated, info
 
-    def _must_fit(self, observation: Any) -> None:
-        """Refuse what numpy would stretch or cut into the learner's arrays without a word."""
+    def _must_fit(self, observation: Observation) -> None:
+        """Refuses what numpy would silently broadcast or cut to fit the learner's arrays."""
         for key, shape, dtype in self._parts:
-            part = observation
+            part: Observation | None = observation
             if key:
                 part = observation.get(key) if isinstance(observation, Mapping) else None
-            if getattr(part, "shape", None) == shape and part.dtype == dtype:
-                continue
             given = np.asarray(part)
-            if given.shape == shape and np.can_cast(given.dtype, dtype, "same_kind"):
+            fits = given.dtype == dtype or np.can_cast(given.dtype, dtype, "same_kind")
+            if given.shape == shape and fits:
                 continue
             what = f"the observation {key!r}" if key else "the observation"
             where = step_marker.place(self._copy, self._length, self._seed)
@@ -175,37 +169,35 @@ class EpisodeMonitor(gym.Wrapper[Any, Any, Any, Any]):
         return {"return": self._return, "length": self._length, "seed": self._seed}
 
     def load_state(self, state: State) -> None:
-        """Go on summing."""
+        """Continues from the sums."""
         self._return, self._length = float(state["return"]), int(state["length"])
         self._seed = state.get("seed")
 
 
-class Scripted(gym.Wrapper[Any, Any, Any, Any]):
+class Scripted(Layer):
     """Plays a fixed list of episodes: each reset takes the next seed and options.
 
-    After the last one it begins the last one again, for vectorised callers that must step on.
+    After the last episode it repeats the last one, for vectorised callers that must keep stepping.
 
     Args:
         env: What to wrap.
         episodes: (seed, options) of each episode, at least one.
-        on_reset: Told the seed and the options of each episode before it begins.
+        on_reset: Called with the seed and the options of each episode before it begins.
     """
 
     def __init__(
         self,
         env: Env,
-        episodes: Sequence[tuple[int, dict[str, Any]]],
-        on_reset: Callable[[int, dict[str, Any]], None] | None = None,
+        episodes: Sequence[tuple[int, Options]],
+        on_reset: Callable[[int, Options], None] | None = None,
     ) -> None:
         super().__init__(env)
         self._episodes = list(episodes)
         self._on_reset = on_reset
         self._next = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin the next episode of the list; the arguments are not listened to."""
+    def reset(self, *, seed: int | None = None, options: Options | None = None) -> ResetResult:
+        """Begins the next episode of the list; the arguments are ignored."""
         own_seed, own_options = self._episodes[min(self._next, len(self._episodes) - 1)]
         self._next += 1
         if self._on_reset is not None:
@@ -222,7 +214,7 @@ def layers(env: Env) -> list[Env]:
 
 
 def is_silent(layer: Env) -> bool:
-    """True when a layer may keep something that nobody can read."""
+    """Returns whether a layer may keep state that cannot be read."""
     return layer_state(layer) is None
 
 
@@ -242,14 +234,15 @@ def layer_state(layer: Env) -> State | None:
     return None
 
 
-def load_layer_state(layer: Any, state: State) -> None:
-    """Put one layer into a state read by ``layer_state``.
+def load_layer_state(layer: Env, state: State) -> None:
+    """Restores a state that was read by ``layer_state``.
 
     Raises:
-        CorruptObject: The layer cannot take one; another stack wrote it.
+        CorruptObject: The layer has no state; another stack wrote it.
     """
-    if callable(getattr(layer, "load_state", None)):
-        layer.load_state(state)
+    load = getattr(layer, "load_state", None)
+    if callable(load):
+        load(state)
     elif type(layer) is gw.TimeLimit:
         layer._elapsed_steps = state["elapsed"]
     elif type(layer) is gw.OrderEnforcing:
@@ -262,20 +255,20 @@ def load_layer_state(layer: Any, state: State) -> None:
         )
 
 
-def stack_state(env: Env) -> list[dict[str, Any]]:
+def stack_state(env: Env) -> SavedStack:
     """The state of every layer of one copy, outermost first; none may be silent."""
     return [{"layer": type(layer).__name__, "state": layer_state(layer)} for layer in layers(env)]
 
 
-def load_stack(env: Env, saved: list[dict[str, Any]]) -> None:
-    """Put one copy into a state read by ``stack_state``.
+def load_stack(env: Env, saved: SavedStack) -> None:
+    """Restores a state that was read by ``stack_state``.
 
     Raises:
-        CorruptObject: It is that of other layers.
+        CorruptObject: The state belongs to other layers.
     """
     stack = layers(env)
     names, theirs = [type(layer).__name__ for layer in stack], [entry["layer"] for entry in saved]
     if names != theirs:
         raise CorruptObject(f"the checkpoint has the layers {theirs}, not {names}")
     for layer, entry in zip(stack, saved, strict=True):
-        load_layer_state(layer, entry["state"])
+        load_layer_state(layer, entry["state"] or {})

@@ -1,8 +1,8 @@
 """The mirroring process: ``python -m drillyard.tracking STORE EXPERIMENT [--once|--interval S]``.
 
 Speaks JSON lines (``SyncReport``) on standard output. On standard input: ``sync`` asks for a
-synchronisation now, ``finish`` for a last one. When its parent dies it goes on alone until nobody
-works on the experiment any more, so that a run whose driver was killed has its curves too.
+synchronisation now, ``finish`` for a last one. When its parent dies it continues alone until the
+experiment is idle, so that a run whose driver was killed has its curves too.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ a core, which the workers' own imports need first."""
 _LOOK_S = 0.25
 
 LAST_TRY_S = 2.0
-"""Patience, at the end, with a server that did not answer before."""
+"""Time-out, at the end, of a server that did not answer before."""
 
 OUT = os.fdopen(os.dup(1), "w", encoding="utf-8")
-"""Our reports; what MLflow prints goes elsewhere."""
+"""The stream of our reports; MLflow's output goes elsewhere."""
 
 
 class _Orders:
-    """What the parent says, read by a thread."""
+    """The parent's orders, read by a thread."""
 
     def __init__(self) -> None:
         self.news = threading.Event()
@@ -82,9 +82,9 @@ def main() -> int:
 
 
 def _await_work(mailbox: Mailbox, orders: _Orders) -> None:
-    """Until a run shows a sign of life, or somebody has something to say, or long enough."""
+    """Waits for a run's heartbeat, for an order, or for ``QUIET_START_S``."""
     until = SYSTEM.monotonic() + QUIET_START_S
-    with contextlib.suppress(DrillyardError):  # the synchronisation will say it
+    with contextlib.suppress(DrillyardError):  # the synchronisation will report it
         began = mailbox.store.now()
         while SYSTEM.monotonic() < until:
             boards = mailbox.store.list(mailbox.key("board/"))
@@ -113,7 +113,7 @@ def _follow(mirror: MlflowMirror, uri: str, orders: _Orders, interval_s: float) 
 def _sync(mirror: MlflowMirror, uri: str, *, trust: bool) -> SyncReport:
     try:
         return mirror.sync(trust=trust)
-    except Exception as error:  # the parent must hear of it: nobody reads our standard error
+    except Exception as error:  # the parent must receive it: our standard error is not read
         bug = Bug(f"the mirror stopped on {type(error).__name__}: {error}")
         return SyncReport(uri=mask(uri), complete=False, error=mask(str(bug)))
 
@@ -134,5 +134,5 @@ def _say(report: SyncReport) -> int:
 
 if __name__ == "__main__":
     CODE = main()
-    # Everything is committed and said; unloading MLflow would take most of a second.
+    # Everything is committed and reported; unloading MLflow would take most of a second.
     os._exit(CODE)

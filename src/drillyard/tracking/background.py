@@ -1,9 +1,9 @@
-"""The mirror as its users see it: a child process, asked, waited for, killed if need be.
+"""The mirror as its users see it: a child process that they start, wait for and kill.
 
 MLflow takes a second and 200 MB to import, and with its own defaults one call to a hung server
-blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it lives in a process of its
-own, with short timeouts in that process's environment alone, and with a parent that never waits
-for it longer than it said.
+blocks for 1207 s and to a dead one for 248 s (measured, 3.17.2). So it runs in its own process,
+with short time-outs in that process's environment only, and its parent waits no longer than a
+fixed bound.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ URI_VARIABLE = "DRILLYARD_MIRROR_URI"
 LOCAL_PATIENCE_S = 300.0
 """At the end, for a database on this machine: nothing hangs there, but the machine may be busy."""
 _SILENCE_S = 3.0
-"""How long the end is waited for without a word."""
+"""How long to wait for the end without a message."""
 _END_GRACE_S = 2.0
 
 
@@ -38,7 +38,7 @@ class Mirror:
     """Mirrors one experiment to one tracking server.
 
     Every method returns within its bound whatever the server does, and none raises for the
-    server's sake: the report says what happened, and a warning is given once.
+    server's sake: the report has the errors, and a warning is logged once.
 
     Args:
         mailbox: The experiment. Its store must be reachable from another process of this machine.
@@ -69,7 +69,7 @@ class Mirror:
         return self._last
 
     def start(self, interval_s: float = 5.0, request_timeout_s: float = 5.0) -> None:
-        """Begin to mirror in the background; returns at once.
+        """Starts to mirror in the background; returns at once.
 
         Args:
             interval_s: Seconds between two looks at the mailbox. A server that does not answer is
@@ -117,7 +117,7 @@ class Mirror:
         return self._note(reports[-1] if reports else self._given_up(timeout_s))
 
     def finish(self, timeout_s: float = 20.0) -> SyncReport:
-        """Send what is left, end the background process, say what came of it.
+        """Sends the rest, ends the background process, and returns the report.
 
         Args:
             timeout_s: The process is killed after this many seconds, or minutes later where the
@@ -150,9 +150,9 @@ class Mirror:
         return self._last or self._note(self._given_up(timeout_s))
 
     def leave(self) -> None:
-        """Let the background process send what is left and end by itself; returns at once.
+        """Lets the background process send the rest and end by itself; returns at once.
 
-        For someone who wants to go: what he does not wait for arrives a moment later.
+        For callers that are about to exit: what they do not wait for arrives a moment later.
         """
         self._end_orders()
         self._child = self._reader = None

@@ -1,4 +1,4 @@
-"""MLflow is configured by environment variables; these are ours, and whom they reach."""
+"""The environment variables that configure MLflow, and the processes that receive them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from drillyard.system.environment import restored
 
 REQUEST_TIMEOUT_S = 5
-"""Patience with one answer, where nobody says otherwise."""
+"""Default time-out of one answer."""
 
 
 def settings(request_timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, str]:
@@ -35,7 +35,7 @@ def settings(request_timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, str]:
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a mirroring process, made from its parent's.
 
-    A run id that the user exported is left out: it names one of his own runs, and MLflow would
+    A run id that the user exported is left out: it names one of their own runs, and MLflow would
     write ours into it.
     """
     kept = {k: v for k, v in environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}

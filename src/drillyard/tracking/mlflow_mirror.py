@@ -1,4 +1,4 @@
-"""Replays an experiment's mailbox to MLflow, as often as it is asked; the engine of the mirror.
+"""Replays an experiment's mailbox to MLflow on request; the engine of the mirror.
 
 One parent run an experiment, one child run a run, and in a study one a trial between them, found
 again by what the mailbox noted or by their tags. What the server has decides what is sent, so a
@@ -61,11 +61,11 @@ MAX_ARTIFACT_BYTES = 20 << 20
 """Larger files stay in the store; a tag says so."""
 
 SILENCE_S = 45.0
-"""Nobody works on an experiment whose driver, workers and boards were silent for so long."""
+"""An experiment is idle if its driver, workers and boards were silent for so long."""
 
 
 RegisterBest = Callable[[Mailbox, Sequence[str], str, str], str]
-"""(experiment, ids of its runs, name of the model, address of the server) -> what came of it."""
+"""(experiment, ids of its runs, name of the model, address of the server) -> the result."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class MlflowMirror:
     Args:
         mailbox: What to mirror.
         uri: Where to.
-        clock: For times of ends that nobody wrote down.
+        clock: For end times that were not recorded.
         register_best: Registers the best policy of a finished experiment; None: nothing does.
     """
 
@@ -146,7 +146,7 @@ class MlflowMirror:
         return self._remote.server, remote.run_id
 
     def settled(self) -> bool:
-        """True when no run will change any more unless somebody starts it again."""
+        """Returns whether no run will change unless it is started again."""
         states = ticket_states(self._mailbox, self._cache)
         return all(s.status.ended for s in states.values()) or not self._alive()
 
@@ -203,14 +203,14 @@ class MlflowMirror:
         self._register(record, word, sent, trust)
 
     def _register(self, record: ExperimentRecord, word: str, sent: _Sent, trust: bool) -> None:
-        """The best policy into the registry, once every run is finished, where that was asked."""
+        """Registers the best policy once every run is finished, if the experiment requests it."""
         name = as_object(record.spec.get("tracking")).get("register_as")
         if not isinstance(name, str) or word != "FINISHED" or self._register_best is None:
             return
         mine = self._remote.known(PARENT)
         if mine.note is not None and not (trust and mine.note.registered):
-            told = self._register_best(self._mailbox, sorted(self._records), name, self._uri)
-            self._remote.write_note(mine, mine.note.model_copy(update={"registered": told}))
+            registered = self._register_best(self._mailbox, sorted(self._records), name, self._uri)
+            self._remote.write_note(mine, mine.note.model_copy(update={"registered": registered}))
         sent.registered = mine.note.registered if mine.note is not None else ""
 
     def _mirror_parent(
@@ -337,7 +337,7 @@ class MlflowMirror:
         if is_azure(self._uri):
             place = f"{self._mailbox.store.url}/{self._mailbox.key(f'runs/{stored.run}/')}"
             self._remote.server.send_tags(remote, {"drillyard.results": place})
-            return note  # it keeps no files of ours: they are where the tag says
+            return note  # it stores none of our files: the tag names their place
         if any(as_object(t).get("url") == "mlflow" for t in as_list(record.spec.get("store"))):
             return note  # the store phase has written the user's choice of files, and verified it
         artifacts, large = dict(note.artifacts), []
@@ -373,7 +373,7 @@ class MlflowMirror:
         return self._remote.ensure(run.run, run.name or run.run, tags, None, parent)
 
     def _alive(self) -> bool:
-        """True while a driver, a worker or a run gave a sign of life, by the store's clock."""
+        """Returns whether a driver, a worker or a run was active lately, by the store's clock."""
         store, now = self._mailbox.store, self._mailbox.store.now()
         return any(
             now - info.updated_at < SILENCE_S

@@ -1,4 +1,4 @@
-"""What a tracking server is told about a run besides its curves: parameters, tags, end values.
+"""What a tracking server receives about a run besides its curves: parameters, tags, end values.
 
 Pure functions of the mailbox's records; nothing here knows MLflow.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from drillyard.documents.json_types import JsonView
 from drillyard.mailbox.records import Accepted, ExperimentRecord, RunRecord, TrialRecord
 from drillyard.mailbox.summaries import TrainSummary, metric_values, policy_scores
 from drillyard.spec.binding import bound_tree
@@ -34,7 +34,7 @@ _NOT_PARAMETERS = {
 }
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: JsonView, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested values as dotted names and texts; lists as JSON, secrets hidden."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
@@ -45,7 +45,7 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield safe_name(prefix), redact(_text(value))
 
 
-def _text(value: Any) -> str:
+def _text(value: JsonView) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, sort_keys=True, default=str)
@@ -57,7 +57,7 @@ def experiment_params(record: ExperimentRecord) -> dict[str, str]:
     return {**dict(flat(spec)), "seeds": _text(record.spec.get("seeds", []))}
 
 
-def _parts(spec: Mapping[str, Any], leave_out: set[str]) -> dict[str, Any]:
+def _parts(spec: Mapping[str, JsonView], leave_out: set[str]) -> dict[str, JsonView]:
     """The parts of an experiment that its workload has; children by their names."""
     found = {
         k: v for k, v in spec.items() if k not in leave_out and not (k in _OF_A_WORKLOAD and not v)
@@ -65,9 +65,13 @@ def _parts(spec: Mapping[str, Any], leave_out: set[str]) -> dict[str, Any]:
     if spec.get("workload", "rl") in ("script", "mock", "composite"):
         found.pop("evaluate", None)
         found.pop("baselines", None)
-    children = found.pop("children", None) or []
-    if children:
-        found["children"] = {c["name"]: _parts(c, {"schema", "name"}) for c in children}
+    children = found.pop("children", None)
+    if isinstance(children, list) and children:
+        found["children"] = {
+            str(child["name"]): _parts(child, {"schema", "name"})
+            for child in children
+            if isinstance(child, Mapping)
+        }
     return found
 
 
@@ -79,8 +83,8 @@ def run_params(
 ) -> dict[str, str]:
     """The parameters of a run.
 
-    Resolved values stand by their dotted names; once training is accepted, those that the built
-    model really has stand by their plain names beside them.
+    Resolved values have dotted names; once training is accepted, the values of the built model are
+    added under their plain names.
 
     Args:
         record: The experiment.
@@ -92,7 +96,7 @@ def run_params(
     params.update(flat(run.parameters, "parameters") if run.parameters else ())
     params.update(flat(run.choices, "choices") if run.choices else ())
     params.update(seed=str(run.seed), trial=str(run.trial), threads=str(run.threads))
-    if run.device != "auto":  # else it is told once it was measured: nothing here can change
+    if run.device != "auto":  # otherwise it is sent once it is measured: nothing here can change
         params["device"] = run.device
     built = TrainSummary.of(trained).parameters
     for name, value in flat(built) if built else ():
@@ -148,14 +152,14 @@ def run_tags(record: ExperimentRecord, run: RunRecord, store_url: str) -> dict[s
     }
 
 
-def platform_tags(platform: Mapping[str, Any]) -> dict[str, str]:
+def platform_tags(platform: Mapping[str, JsonView]) -> dict[str, str]:
     """``platform.json`` as tags."""
     return {f"platform.{k}": v for k, v in flat(dict(platform)) if k} if platform else {}
 
 
 def train_points(trained: Accepted) -> list[Point]:
     """The end values of training, at its last step."""
-    # Metrics are the evaluation's, and are told once.
+    # Metrics belong to the evaluation, and are sent once.
     summary = {k: v for k, v in trained.summary.items() if k not in ("parameters", "metrics")}
     step, stamp = TrainSummary.of(trained).steps or 0, round(trained.ended_at * 1000)
     return [Point(safe_name(f"run/{k}"), v, stamp, step) for k, v in numbers(summary)]
@@ -175,7 +179,7 @@ def evaluation_points(evaluated: Accepted, step: int) -> list[Point]:
     ]
 
 
-def _with_interval(scores: Mapping[str, Any]) -> dict[str, Any]:
+def _with_interval(scores: Mapping[str, JsonView]) -> dict[str, JsonView]:
     flat_scores = {k: v for k, v in scores.items() if k not in ("ci95", "by_option")}
     interval = scores.get("ci95")
     if isinstance(interval, list | tuple) and len(interval) == 2:

@@ -12,14 +12,15 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from drillyard.documents.json_types import JsonView
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.metrics.streams import Line, read_stream
 
 STREAMS = ("train", "evaluation", "timing", "telemetry")
-"""What is mirrored. Single episodes are not: a long run has millions; they are in monitor.csv."""
+"""Streams that are mirrored. Single episodes are not: a long run has millions; see monitor.csv."""
 
 AZURE_NAMES = {
     "rollout/ep_rew_mean": "episode_reward_mean",
@@ -49,7 +50,7 @@ def safe_name(name: str) -> str:
     return "_" if legal in (".", "..", "") else legal[:MAX_NAME]
 
 
-def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(values: Mapping[str, JsonView], prefix: str = "") -> Iterator[tuple[str, float]]:
     """The finite numbers among values, nested ones by ``a/b``; texts, lists and nulls are left."""
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -74,7 +75,7 @@ def as_in_azure(points: Iterable[Point]) -> Iterator[Point]:
 
 
 def not_sent(points: Iterable[Point], floors: Mapping[str, int]) -> list[Point]:
-    """Points beyond what the server has: the x-axis never goes back.
+    """Points after those that the server has: the x-axis never goes back.
 
     Args:
         points: In the order of their steps.
@@ -143,7 +144,7 @@ class StreamTail:
         return lines, whole
 
     def commit(self) -> None:
-        """What was read last is sent; the next read goes on behind it."""
+        """Commits what was read last; the next read continues after it."""
         self.attempt, self._next = self._reading, dict(self._read)
 
     def _since(self, attempt: int, stream: str, first: int) -> Iterator[Line]:

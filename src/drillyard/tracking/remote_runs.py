@@ -1,6 +1,6 @@
-"""The runs on the server that stand for parts of a mailbox: found or made, told, closed.
+"""The runs on the server that represent parts of a mailbox: found or created, updated, closed.
 
-What the mailbox noted or the server's tags say decides whether a run is there, so that two mirrors
+The mailbox's notes and the server's tags decide whether a run exists, so that two mirrors
 at once, or one that was killed anywhere, leave one run of each.
 """
 
@@ -22,28 +22,28 @@ from drillyard.tracking.uris import local_folder
 
 @dataclass
 class Mirrored:
-    """What this process knows of a run that it mirrors."""
+    """This process's state of a mirrored run."""
 
     tail: StreamTail
     remote: RemoteRun | None = None
     note: RunNote | None = None
-    told: str = ""
+    sent: str = ""
     """Fingerprint of the parameters and tags that were sent."""
     barred: dict[str, int] = field(default_factory=dict)
     """Metric -> greatest step that the server had when this attempt was read first."""
 
     def forget(self) -> None:
-        """What an unanswered request did is not known: ask again next time."""
-        self.remote, self.told = None, ""
+        """Forgets the server's state: the effect of an unanswered request is unknown."""
+        self.remote, self.sent = None, ""
 
 
 class RemoteRuns:
-    """The runs of one experiment on one server; the server is asked for when it is needed first.
+    """The runs of one experiment on one server, which is opened when it is first needed.
 
     Args:
         mailbox: The experiment.
         uri: The server.
-        clock: For times of ends that nobody wrote down.
+        clock: For end times that were not recorded.
     """
 
     def __init__(self, mailbox: Mailbox, uri: str, clock: Clock = SYSTEM) -> None:
@@ -135,15 +135,15 @@ class RemoteRuns:
     def tell(
         self, mine: Mirrored, remote: RemoteRun, params: dict[str, str], tags: dict[str, str]
     ) -> None:
-        """Send parameters and tags, unless they are those of last time."""
-        told = sha256_hex(json.dumps([params, tags], sort_keys=True).encode())
-        if told != mine.told:
+        """Sends parameters and tags, unless they were sent before."""
+        digest = sha256_hex(json.dumps([params, tags], sort_keys=True).encode())
+        if digest != mine.sent:
             self.server.send_params(remote, params)
             self.server.send_tags(remote, tags)
-            mine.told = told
+            mine.sent = digest
 
     def set_status(self, remote: RemoteRun, word: str, ended_at: float | None) -> None:
-        """Say where a run stands, when the server does not know it."""
+        """Sends the status of a run if the server has another one."""
         if remote.status != word:
             self.server.set_status(remote.run_id, word, ended_at)
             remote.status = word
@@ -155,7 +155,7 @@ class RemoteRuns:
             self._notes.write(mine.note)
 
     def is_done(self, name: str, word: str) -> bool:
-        """True when a run has ended with this word and everything of it was sent, by the notes."""
+        """Returns whether a run has ended with this status and was sent completely."""
         note = self.note(name)
         return note is not None and note.done and note.status == word
 

@@ -1,4 +1,4 @@
-"""The one seam to MLflow: find, send, translate errors. Every call is safe to repeat.
+"""The only module that calls MLflow: find, send, translate errors. Every call is idempotent.
 
 MLflow is imported in here only. Facts about 3.17 that this stands on: a metric's identity in the
 database is (run, key, timestamp, step, value), so that a batch sent twice leaves one copy; a
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from drillyard.errors import ControlPlaneError, DrillyardError, UserError
 from drillyard.system.clock import SYSTEM, Clock
@@ -24,9 +24,13 @@ from drillyard.tracking.limits import admitted, limits_of
 from drillyard.tracking.points import Point
 from drillyard.tracking.uris import mask, sqlite_file
 
+if TYPE_CHECKING:  # its import takes seconds
+    from mlflow.entities import Run
+
 LEFT_OUT = "drillyard.left_out"
 """Tag of a run: what the server has no room for."""
 log = logging.getLogger(__name__)
+
 _LOCK_WAIT_S = 60.0
 _NO_ANSWER = ("Max retries exceeded", "Read timed out", "Connection refused")
 _T = TypeVar("_T")
@@ -34,7 +38,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class RemoteRun:
-    """What the server has of a run, as of the last look."""
+    """The server's state of a run, as last read."""
 
     run_id: str
     status: str
@@ -48,18 +52,18 @@ class RemoteRun:
     """Metrics that it has no room for."""
 
 
-def clip(value: Any, limit: int) -> str:
+def clip(value: object, limit: int) -> str:
     """A value as text, no longer than the server takes; a cut is visible."""
     text = str(value)
     return text if len(text) <= limit else text[: limit - 8] + " … (cut)"
 
 
 def artifact_folder(uri: str, otherwise: Path | None = None) -> Path | None:
-    """Where files go of a server that has no place of its own: beside its database.
+    """The folder for the files of a server without its own: beside its database.
 
     Args:
         uri: The server.
-        otherwise: The folder of one that is no file.
+        otherwise: The folder to use if the URI is not a file.
     """
     if "://" not in uri or uri.startswith(("http", "azureml:")):
         return None
@@ -98,12 +102,12 @@ class Server:
                 "{mlflow: null}`",
             ) from error
         with self._translated(), self._database_lock():
-            self._client: Any = MlflowClient(tracking_uri=uri)
-            if sqlite_file(uri):  # makes the tables while nobody else does
+            self._client = MlflowClient(tracking_uri=uri)
+            if sqlite_file(uri):  # creates the tables under a lock
                 self._client.get_experiment("0")
 
     def look(self) -> None:
-        """Ask it something, to see that it answers us; changes nothing.
+        """Sends a request that changes nothing, to see whether it answers.
 
         Raises:
             DrillyardError: It does not.
@@ -139,7 +143,7 @@ class Server:
         return str(found.experiment_id)
 
     def run(self, run_id: str) -> RemoteRun | None:
-        """What the server has of a run; None when it is not there, or was deleted."""
+        """The server's state of a run; None if it does not exist or was deleted."""
         with self._translated():
             try:
                 found = self._client.get_run(run_id)
@@ -177,7 +181,7 @@ class Server:
         return str(made.info.run_id)
 
     def delete(self, run_id: str) -> None:
-        """Take a run away that was made twice."""
+        """Deletes a run that was created twice."""
         with self._translated():
             self._client.delete_run(run_id)
 
@@ -299,7 +303,7 @@ class Server:
 
     @contextmanager
     def _database_lock(self) -> Iterator[None]:
-        """Let one process at a time make the tables: MLflow's own start is not safe for two."""
+        """Lets one process at a time create the tables: MLflow's own start is not safe for two."""
         database = sqlite_file(self.uri)
         if database is None:
             yield
@@ -327,7 +331,7 @@ def translated(uri: str) -> Iterator[None]:
     """What MLflow raises meanwhile, as our own errors.
 
     Args:
-        uri: Of the server that is asked.
+        uri: Address of the server.
     """
     try:
         yield
@@ -337,7 +341,7 @@ def translated(uri: str) -> Iterator[None]:
         raise _meaning(error, uri) from error
 
 
-def _remote(run: Any) -> RemoteRun:
+def _remote(run: Run) -> RemoteRun:
     return RemoteRun(
         run_id=str(run.info.run_id),
         status=str(run.info.status),

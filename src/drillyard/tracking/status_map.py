@@ -1,9 +1,8 @@
-"""MLflow's words for where a run stands, and ours beside them."""
+"""MLflow's status of a run, and ours beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from drillyard.mailbox.records import Phase, StudyState
 from drillyard.mailbox.status import TABLE, Status
@@ -18,8 +17,8 @@ def word(states: Mapping[str, TicketState], run: str, alive: bool) -> str:
     Args:
         states: From ``ticket_states``.
         run: The run.
-        alive: False when nobody works on the experiment any more: a run that has begun is then
-            not RUNNING.
+        alive: False if no driver or worker is active: a run that has begun is then not
+            RUNNING.
     """
     status = run_status(states, run)
     if status.ended:
@@ -46,7 +45,7 @@ def study_word(words: list[str], state: StudyState | None, alive: bool) -> str:
     Args:
         words: For its runs.
         state: How far it is.
-        alive: Somebody works on it.
+        alive: A driver or a worker is active.
     """
     if state is None or state.phase != "over":
         begun = any(w != "SCHEDULED" for w in words)
@@ -69,8 +68,8 @@ def claimed(states: Mapping[str, TicketState], run: str) -> int | None:
 
 
 def ending_tags(states: Mapping[str, TicketState], run: str) -> dict[str, str]:
-    """Status in our own words, and why it is so."""
-    tags: dict[str, Any] = {"drillyard.status": run_status(states, run).value}
+    """The status as drillyard names it, and the reason."""
+    tags: dict[str, str] = {"drillyard.status": run_status(states, run).value}
     for state in states.values():
         ending = state.ending
         if state.ticket.run != run or ending is None or not ending.message:

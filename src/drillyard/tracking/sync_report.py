@@ -1,4 +1,4 @@
-"""What one synchronisation did, as JSON between the mirroring process and whoever asked."""
+"""The result of one synchronisation, as JSON from the mirroring process to its parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SyncReport:
         error: Why not, in one sentence.
         hint: What to do about it.
         registered: The version that the best policy is in MLflow's registry, or why it is none;
-            empty where nobody asked.
+            empty if not requested.
         link: Where a browser sees the experiment; None without a web server.
         wall_s: Seconds it took.
     """
@@ -36,7 +36,7 @@ class SyncReport:
     wall_s: float = 0.0
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """The report as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod

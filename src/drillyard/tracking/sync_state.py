@@ -1,11 +1,11 @@
-"""What the mailbox remembers about its mirrors: which run is which, and what is done.
+"""The mailbox's notes about its mirrors: the ids of runs, and what was sent.
 
     tracking/id.json                     a random word: this mailbox, wherever it is moved to
     tracking/<server>/<run>.run.json     the run's id on that server; put-if-absent
     tracking/<server>/<run>.json         what was sent; written after it was
 
 ``<server>`` is a digest of the tracking URI, ``<run>`` a run, a trial, or ``experiment``, the
-parent of all. Losing a note loses nothing: the server is asked what it has.
+parent of all. A lost note does no harm: the mirror asks the server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrackedRun(Record):
     run: str
     run_id: str
     uri: str
-    """Credentials masked."""
+    """The address with masked credentials."""
 
 
 class RunNote(Record):
@@ -54,7 +54,7 @@ class RunNote(Record):
     link: str | None = None
     """Where a browser sees it; None for a database."""
     registered: str = ""
-    """Of the experiment: which policy became a version of which model."""
+    """For each policy of the experiment, the version of the model that it became."""
     written_at: float = 0.0
 
 
@@ -72,7 +72,7 @@ class Notes:
         self._folder = f"tracking/{digest(uri)}"
 
     def mailbox_id(self) -> str:
-        """The word that tells this mailbox from one with the same path on another machine."""
+        """Distinguishes this mailbox from one with the same path on another machine."""
         path = "tracking/id.json"
         found = self._mailbox.read(path, MailboxId)
         if found is None:
@@ -87,7 +87,7 @@ class Notes:
         return None if found is None else found.run_id
 
     def track(self, run: str, run_id: str, *, replace: bool = False) -> str:
-        """Remember a run's id; the id that counts, which is another mirror's if that was first."""
+        """Notes a run's id; returns the valid id, which is another mirror's if that was first."""
         path = f"{self._folder}/{run}.run.json"
         record = TrackedRun(run=run, run_id=run_id, uri=mask(self._uri))
         if replace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from drillyard.errors import UserError
 from drillyard.mailbox import Mailbox
@@ -18,6 +18,9 @@ from drillyard.mailbox.store import ObjectInfo, ObjectMissing, Store
 from drillyard.metrics.streams import Line, read_stream
 from drillyard.system.optional_packages import install
 from drillyard.system.safe_names import file_name
+
+if TYPE_CHECKING:
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 STREAMS = ("train", "evaluation", "timing")
 _LIVE = ".live"
@@ -129,12 +132,12 @@ class _Remembering:
 
 
 class _Live:
-    """The event file of a run that is at work, written from its streams."""
+    """The event file of an active run, written from its streams."""
 
     def __init__(self, mailbox: Mailbox, run: str, folder: Path) -> None:
         self._mailbox, self._run, self._folder = mailbox, run, folder
         self._seen: dict[str, int] = {}
-        self._writer: Any = None
+        self._writer: EventFileWriter | None = None
 
     def sync(self) -> int:
         new = 0
@@ -172,7 +175,7 @@ class _Live:
                 )
             )
 
-    def _open(self) -> Any:
+    def _open(self) -> EventFileWriter:
         if self._writer is None:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 

@@ -9,14 +9,14 @@ import sys
 from drillyard.system.processes import end_with_parent
 
 PARENT = "DRILLYARD_PARENT"
-"""Process id of who starts it."""
+"""Process id of the parent."""
 
 
 def main() -> None:
     """Serve; the arguments are TensorBoard's own."""
     end_with_parent()
     if os.environ.get(PARENT) not in (None, str(os.getppid())):
-        return  # it was killed before we could ask to be told
+        return  # the parent died before we could watch it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     from tensorboard.main import run_main
 

@@ -1,6 +1,6 @@
 """The level between a study and its seeds on a tracking server: one run a trial.
 
-What a trial is worth stands there over its seeds; the study itself shows how the best value grew.
+A trial's run shows its value over its seeds; the study itself shows how the best value grew.
 The mean over all trials, good and bad ones, would say nothing.
 """
 
@@ -93,7 +93,7 @@ class TrialLevel:
             record: The experiment.
             standing: Run -> MLflow's word.
             study: The run above.
-            alive: Somebody works on the experiment.
+            alive: A driver or a worker is active.
             trust: Believe the notes about trials that were done.
         """
         points = 0
@@ -203,7 +203,7 @@ class TrialLevel:
     def _points(
         self, trial: TrialRecord, outcome: TrialOutcome, seeds: Sequence[int]
     ) -> list[Point]:
-        """What it is worth, and means of what its seeds measured; x: how many seeds."""
+        """Its value, and means over its seeds; x: the number of seeds."""
         accepted = [self._mailbox.accepted(run_id(trial.number, s), Phase.EVALUATE) for s in seeds]
         stamp = round((outcome.ended_at or 0.0) * 1000)
         worth = [

@@ -56,8 +56,8 @@ def sqlite_file(uri: str) -> Path | None:
 def is_azure(uri: str) -> bool:
     """True for the MLflow of an Azure ML workspace.
 
-    It is asked as any other server, but keeps no files for who has not Microsoft's client, and its
-    users chart three curves under names of their own.
+    It has the API of any other server, but stores files only for Microsoft's client, and its users
+    chart three curves under other names.
     """
     return uri.startswith("azureml:")
 

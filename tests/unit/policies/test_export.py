@@ -138,7 +138,7 @@ def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
     assert float(raw) == pytest.approx(expected, abs=1e-5)
     assert float(named) == pytest.approx(10 * expected, abs=1e-4)  # K, from -10 to 10
     assert different == "5"
-    assert len((tmp_path / "bundle/act.py").read_text().splitlines()) < 100
+    assert len((tmp_path / "bundle/act.py").read_text().splitlines()) < 120
     card = (tmp_path / "bundle/README.md").read_text()
     assert (
         "model-index" in card
@@ -191,11 +191,11 @@ def test_what_is_no_module_of_torch_is_refused(tmp_path):
         spaces = policy.policy.act.policy
         theirs = Network(spaces.observation_space, spaces.action_space, tensors, "tanh")
         loaded = LoadedPolicy(Rebuilt(theirs), None, "agent")
-        with pytest.raises(UserError, match=r"ppo is no module of torch, and only"):
+        with pytest.raises(UserError, match=r"ppo is not a torch module, and only"):
             export(replace(policy, policy=loaded), "onnx", tmp_path / "bundle")
         learner = json.dumps({"algorithm": "sac", "engine": "sbx"}).encode()
         jax = replace(policy, files={**policy.files, "learner.json": learner})
-        with pytest.raises(UserError, match=r"sac is no module of torch \(engine: sbx\)"):
+        with pytest.raises(UserError, match=r"sac is not a torch module \(engine: sbx\)"):
             export(jax, "onnx", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

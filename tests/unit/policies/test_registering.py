@@ -93,7 +93,7 @@ def test_the_mirror_asks_for_it_and_says_what_came_of_it(tmp_path: Path) -> None
     box = write_experiment(tmp_path / "store", seeds=(1,), tracking={"register_as": "reactor"})
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     report = mlflow_tracker(box, uri).sync()
-    assert report.complete and "its evaluation has left no bundle" in report.registered
+    assert report.complete and "its evaluation wrote no bundle" in report.registered
     assert mlflow_tracker(box, uri).sync(trust=True).registered == report.registered
 
 

@@ -307,7 +307,7 @@ def test_csv_has_full_precision_and_no_formulas(done: Mailbox) -> None:
     [
         (71.0, "above the best baseline, p-controller (61.13)."),
         (50.0, "below the best baseline, p-controller (61.13)."),
-        (59.7, "their intervals overlap, so this is no clear difference"),
+        (59.7, "their intervals overlap, so the difference is not clear"),
     ],
 )
 def test_the_verdict_is_honest(tmp_path: Path, level: float, words_in: str) -> None:

@@ -105,7 +105,7 @@ def test_over_http_the_token_is_asked_for_and_what_never_listens_is_an_error(mad
     assert episode(env)[-1]["kpi_restarts"] == 0
     with pytest.raises(SimulatorError, match=r"did not listen at port \d+ within 0\.3 s"):
         made("never-comes", protocol="http", start_timeout_s=0.3).reset()
-    with pytest.raises(ConfigError, match="is no such protocol"):
+    with pytest.raises(ConfigError, match="is not a known protocol"):
         made(protocol="htpp")
 
 
@@ -162,7 +162,7 @@ def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path: Path) -> None
     [
         ("dies", "ended with code 9 instead of answering EpisodeStep"),
         ("crashes", "was ended by SIGSEGV"),
-        ("babbles", "'what is JSON?\\n', which is no JSON object"),
+        ("babbles", "'what is JSON?\\n', which is not a JSON object"),
         ("half", "ended with code 0"),
         ("hangs", "did not answer EpisodeStep within 1 s"),
     ],

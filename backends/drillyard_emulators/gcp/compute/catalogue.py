@@ -78,7 +78,7 @@ def region_of(zone: str) -> str:
 
 
 def default_quotas() -> dict[str, float]:
-    """Limits of a region of a project that has asked for a little more than the first day's."""
+    """Limits of a region of a project whose limits were raised a little."""
     cpus = {f"{family.upper()}_CPUS": 2400.0 for family in ("n2", "n2d", "c2", "c2d", "c3", "t2d")}
     gpus = {f"{_gpu_metric(name)}": 8.0 for name in ACCELERATORS}
     spot = {f"PREEMPTIBLE_{name}": limit for name, limit in gpus.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drillyard_emulators.gcp.compute.catalogue import (
     ACCELERATORS,
     Catalogue,
@@ -12,13 +10,14 @@ from drillyard_emulators.gcp.compute.catalogue import (
 )
 from drillyard_emulators.gcp.compute.model import Disk, Group, Instance, Template
 from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.fields import Document, member, members
 
 
-def instance_document(api: str, instance: Instance) -> dict[str, Any]:
+def instance_document(api: str, instance: Instance) -> Document:
     """The instance resource."""
     zone = f"{api}/zones/{instance.zone}"
     properties = instance.properties
-    document: dict[str, Any] = {
+    document: Document = {
         "kind": "compute#instance",
         "id": str(instance.instance_id),
         "name": instance.name,
@@ -35,11 +34,11 @@ def instance_document(api: str, instance: Instance) -> dict[str, Any]:
             "items": [{"key": k, "value": v} for k, v in sorted(instance.metadata.items())],
         },
         "scheduling": properties.get("scheduling") or {},
-        "tags": {"fingerprint": fingerprint(0), **(properties.get("tags") or {})},
+        "tags": {"fingerprint": fingerprint(0), **member(properties, "tags")},
         "serviceAccounts": properties.get("serviceAccounts") or [],
         "networkInterfaces": [
             {"kind": "compute#networkInterface", "name": f"nic{n}", "networkIP": "10.0.0.2", **one}
-            for n, one in enumerate(properties.get("networkInterfaces") or [])
+            for n, one in enumerate(members(properties, "networkInterfaces"))
         ],
         "disks": [
             {
@@ -62,7 +61,7 @@ def instance_document(api: str, instance: Instance) -> dict[str, Any]:
     return document
 
 
-def group_document(api: str, group: Group) -> dict[str, Any]:
+def group_document(api: str, group: Group) -> Document:
     """The managed-group resource."""
     kind = group.where.partition("/")[0]
     actions = [managed.action for managed in group.managed.values()]
@@ -70,7 +69,7 @@ def group_document(api: str, group: Group) -> dict[str, Any]:
     counts = {name: sum(action.lower() == name for action in actions) for name in names}
     others = ("abandoning", "creatingWithoutRetries", "refreshing", "restarting", "verifying")
     asked, template = group.document, f"{api}/{group.template}"
-    kept: dict[str, Any] = {
+    kept: Document = {
         key: asked[key]
         for key in ("description", "distributionPolicy", "instanceLifecyclePolicy", "updatePolicy")
         if key in asked
@@ -99,7 +98,7 @@ def group_document(api: str, group: Group) -> dict[str, Any]:
     }
 
 
-def template_document(api: str, template: Template) -> dict[str, Any]:
+def template_document(api: str, template: Template) -> Document:
     """The template resource."""
     document = {
         "kind": "compute#instanceTemplate",
@@ -113,10 +112,10 @@ def template_document(api: str, template: Template) -> dict[str, Any]:
     return document
 
 
-def disk_document(api: str, disk: Disk) -> dict[str, Any]:
+def disk_document(api: str, disk: Disk) -> Document:
     """The disk resource."""
     zone = f"{api}/zones/{disk.zone}"
-    document = {
+    document: Document = {
         "kind": "compute#disk",
         "id": str(disk.disk_id),
         "name": disk.name,
@@ -133,7 +132,7 @@ def disk_document(api: str, disk: Disk) -> dict[str, Any]:
     return document
 
 
-def zone_document(api: str, zone: str) -> dict[str, Any]:
+def zone_document(api: str, zone: str) -> Document:
     """The zone resource."""
     return {
         "kind": "compute#zone",
@@ -148,7 +147,7 @@ def zone_document(api: str, zone: str) -> dict[str, Any]:
 
 def region_document(
     api: str, region: str, catalogue: Catalogue, usage: dict[str, float]
-) -> dict[str, Any]:
+) -> Document:
     """The region resource, with its quotas."""
     return {
         "kind": "compute#region",
@@ -165,9 +164,9 @@ def region_document(
     }
 
 
-def machine_type_document(api: str, zone: str, kind: MachineType) -> dict[str, Any]:
+def machine_type_document(api: str, zone: str, kind: MachineType) -> Document:
     """The machine-type resource."""
-    document: dict[str, Any] = {
+    document: Document = {
         "kind": "compute#machineType",
         "id": str(3000 + sum(kind.name.encode())),
         "name": kind.name,
@@ -184,7 +183,7 @@ def machine_type_document(api: str, zone: str, kind: MachineType) -> dict[str, A
     return document
 
 
-def accelerator_document(api: str, zone: str, name: str) -> dict[str, Any]:
+def accelerator_document(api: str, zone: str, name: str) -> Document:
     """The accelerator-type resource."""
     return {
         "kind": "compute#acceleratorType",

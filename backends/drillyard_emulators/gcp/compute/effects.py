@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from drillyard_emulators.gcp.compute.instances import NoCapacity, check_name, metadata_items
 from drillyard_emulators.gcp.compute.routing import Call
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document, Fields, member, text_fields
 from drillyard_emulators.http.wire import Refusal
 
 _METADATA_LIMIT = 512 * 1024
@@ -28,9 +28,9 @@ class Effects:
         call: Call,
         kind: str,
         target: str,
-        effect: Callable[[], Any],
+        effect: Callable[[], object],
         finished: Callable[[], bool] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Change something once, however often the request comes, and answer its operation."""
         operations, query = self._world.operations, call.request.query
         request_id = query.get("requestId")
@@ -38,7 +38,7 @@ class Effects:
         known = operations.replay(scope, request_id)
         if known is not None:
             return operations.document(known)
-        errors: list[dict[str, Any]] = []
+        errors: list[Document] = []
         if self._world.lies(kind, target):
             finished = None
         else:
@@ -65,7 +65,7 @@ class Effects:
         return Refusal(404, "notFound", text)
 
     def taken(self, call: Call, key: str) -> Refusal | None:
-        """Why a name cannot be given; a repeated request is no conflict with itself."""
+        """Why a name cannot be given; a repeated request does not conflict with itself."""
         text = f"The resource 'projects/{self._world.project.project_id}/{key}' already exists"
         repeated = self._world.operations.replay(
             f"{call.method} {call.where}", call.request.query.get("requestId")
@@ -77,7 +77,7 @@ class Effects:
         return [f"zones/{zone}" for zone in self._world.catalogue.zones]
 
 
-def named(body: dict[str, Any]) -> str:
+def named(body: Fields) -> str:
     """The name in a request.
 
     Raises:
@@ -100,13 +100,13 @@ def local(link: str) -> str:
     return parts.partition("/")[2] or link
 
 
-def check_properties(properties: dict[str, Any]) -> None:
+def check_properties(properties: Fields) -> None:
     """Refuse what Google refuses in the properties of a machine.
 
     Raises:
         Refusal: 400, 413.
     """
-    scheduling = properties.get("scheduling") or {}
+    scheduling = member(properties, "scheduling")
     policy = scheduling.get("onHostMaintenance")
     kind = str(properties["machineType"]).rpartition("/")[2]
     needs = bool(properties.get("guestAccelerators")) or kind.startswith(("a2-", "g2-"))
@@ -116,8 +116,8 @@ def check_properties(properties: dict[str, Any]) -> None:
     if properties.get("guestAccelerators") and not kind.startswith("n1-"):
         text = f"Accelerators can be attached to N1 machines only, not to {kind}."
         raise Refusal(400, "invalid", text)
-    limit = (scheduling.get("maxRunDuration") or {}).get("seconds")
-    if limit is not None and not 30 <= int(limit) <= 120 * 24 * 3600:
+    limit = member(scheduling, "maxRunDuration").get("seconds")
+    if limit is not None and not 30 <= int(str(limit)) <= 120 * 24 * 3600:
         text = f"Invalid value for field 'scheduling.maxRunDuration': {limit} s; 30 s to 120 days."
         raise Refusal(400, "invalid", text)
     if limit is not None and scheduling.get("terminationTime"):
@@ -126,9 +126,8 @@ def check_properties(properties: dict[str, Any]) -> None:
     if limit is not None and not scheduling.get("instanceTerminationAction"):
         text = "Invalid value for field 'scheduling.instanceTerminationAction': it is needed with"
         raise Refusal(400, "invalid", f"{text} maxRunDuration.")
-    labels = properties.get("labels") or {}
-    for key, value in labels.items():
-        if len(key) > 63 or len(str(value)) > 63 or key != key.lower():
+    for key, value in text_fields(properties, "labels").items():
+        if len(key) > 63 or len(value) > 63 or key != key.lower():
             raise Refusal(400, "invalid", f"Invalid value for field 'labels': {key}={value}")
     size = sum(len(i["key"]) + len(i.get("value") or "") for i in metadata_items(properties))
     if size > _METADATA_LIMIT:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable
-from typing import Any
 
+from drillyard.documents.json_types import JsonView
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
-Test = Callable[[dict[str, Any]], bool]
+Test = Callable[[Document], bool]
 _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[()])|(?P<op>!=|>=|<=|=|<|>|:)|"(?P<quoted>[^"]*)"|(?P<word>[^\s()=!<>:"]+))"""
 )
@@ -19,7 +20,7 @@ def parse(text: str) -> Test:
     """A test of a resource's document.
 
     Raises:
-        Refusal: 400 for text that is no filter.
+        Refusal: 400 for text that is not a filter.
     """
     if not text.strip():
         return lambda _: True
@@ -96,7 +97,7 @@ class _Parser:
 
 
 def _compare(path: str, operator: str, value: str) -> Test:
-    def test(document: dict[str, Any]) -> bool:
+    def test(document: Document) -> bool:
         found = _find(document, path)
         if operator == ":":
             return found is not None and (value == "*" or value in _text(found))
@@ -104,7 +105,7 @@ def _compare(path: str, operator: str, value: str) -> Test:
             same = found is not None and fnmatch.fnmatchcase(_text(found), value)
             return same == (operator == "=")
         try:
-            left, right = float(found), float(value)
+            left, right = float(_text(found)), float(value)
         except (TypeError, ValueError):
             return False
         outcomes = {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}
@@ -113,7 +114,7 @@ def _compare(path: str, operator: str, value: str) -> Test:
     return test
 
 
-def _find(document: Any, path: str) -> Any:
+def _find(document: JsonView, path: str) -> JsonView:
     for part in path.split("."):
         if not isinstance(document, dict):
             return None
@@ -121,7 +122,7 @@ def _find(document: Any, path: str) -> Any:
     return document
 
 
-def _text(value: Any) -> str:
+def _text(value: JsonView) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

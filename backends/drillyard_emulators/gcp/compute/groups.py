@@ -1,15 +1,15 @@
-"""Managed groups: they make and delete instances by name, and try again until told not to."""
+"""Managed groups: they create and delete instances by name, and retry without end."""
 
 from __future__ import annotations
 
 import random
 import string
 from collections.abc import Iterable
-from typing import Any
 
 from drillyard_emulators.gcp.compute.instances import Instances, NoCapacity, metadata_items
 from drillyard_emulators.gcp.compute.model import Group, Instance, Managed, Template
 from drillyard_emulators.http.clock import EmulatedClock, rfc3339
+from drillyard_emulators.http.fields import Document, Fields, member, number, text_fields
 from drillyard_emulators.http.scheduler import Scheduler
 from drillyard_emulators.http.wire import Refusal
 
@@ -41,12 +41,12 @@ class Groups:
         self._random = random.Random(0)
         instances.ended.append(self.on_end)
 
-    def create(self, where: str, body: dict[str, Any], zones: list[str], template: str) -> Group:
+    def create(self, where: str, body: Document, zones: list[str], template: str) -> Group:
         """A new group; instances follow where it has a size."""
         now = self._clock.now()
         group = Group(
             self._instances.next_id(),
-            body["name"],
+            str(body["name"]),
             where,
             body,
             template,
@@ -56,7 +56,7 @@ class Groups:
             listed_from=now + self._instances.lag(),
         )
         self.living[group.key] = group
-        self.resize(group, int(body.get("targetSize") or 0))
+        self.resize(group, int(number(body, "targetSize")))
         return group
 
     def resize(self, group: Group, size: int) -> None:
@@ -70,7 +70,7 @@ class Groups:
             going = [name for name, one in group.managed.items() if one.action != "DELETING"]
             self.delete_instances(group, going[size - group.target :])
 
-    def create_instances(self, group: Group, wanted: Iterable[dict[str, Any]]) -> None:
+    def create_instances(self, group: Group, wanted: Iterable[Fields]) -> None:
         """Make instances by name, each with its own metadata.
 
         Raises:
@@ -83,7 +83,7 @@ class Groups:
             text = f"Instance name '{(taken or names or ['?'])[0]}' already exists in the group"
             raise Refusal(400, "invalid", f"Invalid value for field 'instances': {text}.")
         for one in asked:
-            metadata = (one.get("preservedState") or {}).get("metadata") or {}
+            metadata = text_fields(member(one, "preservedState"), "metadata")
             group.target += 1
             self._add(group, str(one["name"]), metadata)
 
@@ -125,14 +125,14 @@ class Groups:
         if not waiting or group.managed.get(managed.name) is not managed:
             return
         template = self._templates.get(managed.template)
-        errors: list[dict[str, Any]] = []
+        errors: list[Document] = []
         for zone in self._zones(group):
             if template is None:
                 errors.append({"code": "RESOURCE_NOT_FOUND", "message": "The template is gone."})
                 break
             number = 123456789012
             owner = {"created-by": f"projects/{number}/{group.key}"}
-            properties = template.document["properties"]
+            properties = member(template.document, "properties")
             try:
                 managed.instance = self._instances.create(
                     zone, managed.name, properties, {**owner, **managed.metadata}, group.key
@@ -145,7 +145,7 @@ class Groups:
             self._scheduler.after(boot, lambda: self._settle(managed))
             return
         managed.errors = errors[-1:]
-        stamped = {"timestamp": rfc3339(self._clock.now()), "error": errors[-1]}
+        stamped: Document = {"timestamp": rfc3339(self._clock.now()), "error": errors[-1]}
         action = {"action": managed.action, "instance": managed.name}
         group.problems = [*group.problems[1 - _PROBLEMS_KEPT :], {**stamped, **action}]
         retry = self._instances.physics.retry_s
@@ -157,7 +157,7 @@ class Groups:
         for managed in group.managed.values():
             if managed.instance is not None and managed.zone in count:
                 count[managed.zone] += 1
-        policy = group.document.get("distributionPolicy") or {}
+        policy = member(group.document, "distributionPolicy")
         if policy.get("targetShape") == "EVEN" and len(group.zones) > 1:
             return sorted(group.zones, key=lambda zone: count[zone])[:1]
         return sorted(group.zones, key=lambda zone: count[zone])
@@ -167,7 +167,7 @@ class Groups:
             managed.action = "NONE"
 
     def _delete(self, group: Group, managed: Managed) -> None:
-        def gone(*_: Any) -> None:
+        def gone(*_: object) -> None:
             group.managed.pop(managed.name, None)
             self._perhaps_gone(group)
 
@@ -183,7 +183,7 @@ class Groups:
             self.past.append(group)
 
     def on_end(self, instance: Instance, why: str) -> None:
-        """An instance of a group stopped, and nobody had asked the group."""
+        """An instance of a group stopped without an order from the group."""
         group = self.living.get(instance.group or "")
         managed = group.managed.get(instance.name) if group else None
         if group is None or managed is None or managed.instance is not instance:
@@ -193,7 +193,7 @@ class Groups:
         elif group.repairs:
             managed.action = "RECREATING"
 
-            def again(*_: Any) -> None:
+            def again(*_: object) -> None:
                 managed.instance = None
                 self._make(group, managed)
 
@@ -211,10 +211,10 @@ class Groups:
             group.managed.pop(managed.name, None)
 
 
-def managed_document(api: str, group: Group, managed: Managed) -> dict[str, Any]:
+def managed_document(api: str, group: Group, managed: Managed) -> Document:
     """One entry of ``listManagedInstances``."""
     zone = managed.zone or group.zones[0]
-    document: dict[str, Any] = {
+    document: Document = {
         "name": managed.name,
         "instance": f"{api}/zones/{zone}/instances/{managed.name}",
         "currentAction": managed.action,
@@ -232,5 +232,5 @@ def managed_document(api: str, group: Group, managed: Managed) -> dict[str, Any]
 
 def template_metadata(template: Template) -> dict[str, str]:
     """A template's metadata as a mapping."""
-    items = metadata_items(template.document["properties"])
+    items = metadata_items(member(template.document, "properties"))
     return {item["key"]: item.get("value", "") for item in items}

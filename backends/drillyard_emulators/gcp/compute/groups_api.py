@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import region_of
 from drillyard_emulators.gcp.compute.documents import group_document
@@ -13,6 +12,7 @@ from drillyard_emulators.gcp.compute.lists import aggregated, listing
 from drillyard_emulators.gcp.compute.model import Group
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document, member, members, text, texts
 from drillyard_emulators.http.wire import Refusal
 
 _INSTANCE = re.compile(
@@ -42,14 +42,14 @@ class GroupsApi(Effects):
         add("POST", f"{one}/listManagedInstances", f"{name}.listManagedInstances", self._managed)
         add("GET", f"{one}/listErrors", f"{name}.listErrors", self._errors)
 
-    def _new_group(self, call: Call) -> dict[str, Any]:
+    def _new_group(self, call: Call) -> Document:
         body, world = call.body, self._world
         name = named(body)
         key = f"{call.where}/instanceGroupManagers/{name}"
         if key in world.groups.living and (refusal := self.taken(call, key)):
             raise refusal
-        versions = body.get("versions") or [{}]
-        template = local(body.get("instanceTemplate") or versions[0].get("instanceTemplate") or "")
+        versions = members(body, "versions") or [{}]
+        template = local(text(body, "instanceTemplate") or text(versions[0], "instanceTemplate"))
         if template not in world.templates:
             raise self.missing(template or "global/instanceTemplates")
         zones = self._zones_of(call, body)
@@ -57,14 +57,14 @@ class GroupsApi(Effects):
             call, "insert", key, lambda: world.groups.create(call.where, body, zones, template)
         )
 
-    def _zones_of(self, call: Call, body: dict[str, Any]) -> list[str]:
+    def _zones_of(self, call: Call, body: Document) -> list[str]:
         kind, _, place = call.where.partition("/")
         zones = self._world.catalogue.zones
         if kind == "zones":
             if place not in zones:
                 raise self.missing(call.where)
             return [place]
-        asked = (body.get("distributionPolicy") or {}).get("zones") or []
+        asked = members(member(body, "distributionPolicy"), "zones")
         named = [str(one.get("zone")).rpartition("/")[2] for one in asked]
         found = named or [zone for zone in zones if region_of(zone) == place][:3]
         if not found or any(zone not in zones or region_of(zone) != place for zone in found):
@@ -85,14 +85,14 @@ class GroupsApi(Effects):
             raise Refusal(400, "resourceNotReady", text)
         return group
 
-    def _groups(self, call: Call) -> Any:
+    def _groups(self, call: Call) -> Document:
         found = (g for g in self._world.listed_groups() if g.where == call.where)
         documents = (group_document(self._world.api, one) for one in found)
         region = call.where.startswith("regions/")
         kind = "regionInstanceGroupManagerList" if region else "instanceGroupManagerList"
         return listing(call, f"compute#{kind}", documents)
 
-    def _all_groups(self, call: Call) -> dict[str, Any]:
+    def _all_groups(self, call: Call) -> Document:
         groups = self._world.listed_groups()
         found = ((group.where, group_document(self._world.api, group)) for group in groups)
         kind = "compute#instanceGroupManagerAggregatedList"
@@ -100,10 +100,10 @@ class GroupsApi(Effects):
         places = self.places()
         return aggregated(call, kind, "instanceGroupManagers", found, places, unreachable)
 
-    def _group(self, call: Call) -> dict[str, Any]:
+    def _group(self, call: Call) -> Document:
         return group_document(self._world.api, self._found_group(call))
 
-    def _delete_group(self, call: Call) -> dict[str, Any]:
+    def _delete_group(self, call: Call) -> Document:
         world, group = self._world, self._found_group(call)
         return self.do(
             call,
@@ -113,17 +113,17 @@ class GroupsApi(Effects):
             lambda: world.groups.living.get(group.key) is not group,
         )
 
-    def _create(self, call: Call) -> dict[str, Any]:
+    def _create(self, call: Call) -> Document:
         world, group = self._world, self._steady(self._found_group(call))
-        wanted = call.body.get("instances") or []
+        wanted = members(call.body, "instances")
         kind = "compute.instanceGroupManagers.createInstances"
         for one in wanted:
             named(one)
         return self.do(call, kind, group.key, lambda: world.groups.create_instances(group, wanted))
 
-    def _delete_managed(self, call: Call) -> dict[str, Any]:
+    def _delete_managed(self, call: Call) -> Document:
         world, group = self._world, self._steady(self._found_group(call))
-        links = [str(link) for link in call.body.get("instances") or []]
+        links = texts(call.body, "instances")
         for link in links:
             if not _INSTANCE.fullmatch(link):
                 # The reference names these two forms, and says that others fail always.
@@ -144,13 +144,13 @@ class GroupsApi(Effects):
             call, kind, group.key, lambda: world.groups.delete_instances(group, members)
         )
 
-    def _resize(self, call: Call) -> dict[str, Any]:
+    def _resize(self, call: Call) -> Document:
         world, group = self._world, self._steady(self._found_group(call))
         size = int(call.request.query.get("size") or 0)
         kind = "compute.instanceGroupManagers.resize"
         return self.do(call, kind, group.key, lambda: world.groups.resize(group, size))
 
-    def _set_template(self, call: Call) -> dict[str, Any]:
+    def _set_template(self, call: Call) -> Document:
         world, group = self._world, self._steady(self._found_group(call))
         template = local(str(call.body.get("instanceTemplate") or ""))
         if template not in world.templates:
@@ -162,13 +162,13 @@ class GroupsApi(Effects):
 
         return self.do(call, "setInstanceTemplate", group.key, effect)
 
-    def _managed(self, call: Call) -> Any:
+    def _managed(self, call: Call) -> Document:
         group = self._found_group(call)
         managed = [group.managed[name] for name in sorted(group.managed)]
         documents = (managed_document(self._world.api, group, one) for one in managed)
         return listing(call, "", documents, "managedInstances")
 
-    def _errors(self, call: Call) -> Any:
+    def _errors(self, call: Call) -> Document:
         group = self._found_group(call)
         found = []
         for problem in group.problems:

@@ -1,4 +1,4 @@
-"""Instances: how a machine comes, runs, is taken away and goes, with its disks."""
+"""Instances: how a machine is created, runs, is preempted and is deleted, with its disks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import (
     Catalogue,
@@ -17,6 +16,15 @@ from drillyard_emulators.gcp.compute.catalogue import (
 from drillyard_emulators.gcp.compute.model import Disk, Instance, Physics
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.fields import (
+    Document,
+    Fields,
+    member,
+    members,
+    number,
+    text,
+    text_fields,
+)
 from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.scheduler import Scheduler
 
@@ -25,7 +33,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class NoCapacity(Exception):
-    """A machine cannot be made now.
+    """A machine cannot be created now.
 
     Args:
         code: Google's word.
@@ -34,7 +42,7 @@ class NoCapacity(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.error = {"code": code, "message": message}
+        self.error: Document = {"code": code, "message": message}
 
 
 class Instances:
@@ -66,9 +74,9 @@ class Instances:
         self.by_id: dict[int, Instance] = {}
         self.disks: dict[str, Disk] = {}
         self.booted: list[Callable[[Instance], None]] = []
-        """Told of each instance that is up."""
+        """Called with each instance that has booted."""
         self.ended: list[Ended] = []
-        """Told of each instance that stopped by itself, with the reason."""
+        """Called with each instance that stopped by itself, and the reason."""
         self._next = 4_000_000_000_000_000_000
 
     def next_id(self) -> int:
@@ -81,45 +89,47 @@ class Instances:
         most = self.physics.listing_lag_s
         return self._faults.random.uniform(min(self.physics.listing_lag_least_s, most), most)
 
-    def check_room(self, zone: str, properties: Mapping[str, Any]) -> None:
-        """See whether a machine can be made.
+    def check_room(self, zone: str, properties: Fields) -> None:
+        """Checks whether a machine can be created.
 
         Raises:
             NoCapacity: Stock-out, quota, or a type that the zone does not have.
         """
         kind = str(properties["machineType"]).rpartition("/")[2]
-        scheduling = properties.get("scheduling") or {}
+        scheduling = member(properties, "scheduling")
         spot = scheduling.get("provisioningModel") == "SPOT"
         found = machine_type(kind)
         if found is None or not self._catalogue.has(zone, kind):
-            text = f"Machine type with name '{kind}' does not exist in zone '{zone}'."
-            raise NoCapacity("INVALID_FIELD_VALUE", text)
-        ends = scheduling.get("terminationTime")
-        if ends is not None and _epoch(ends) <= self._clock.now():
+            message = f"Machine type with name '{kind}' does not exist in zone '{zone}'."
+            raise NoCapacity("INVALID_FIELD_VALUE", message)
+        ends = text(scheduling, "terminationTime")
+        if ends and _epoch(ends) <= self._clock.now():
             # No page says so; the other answer is a machine that ends at once.
-            text = f"Invalid value for field 'scheduling.terminationTime': {ends} is in the past."
-            raise NoCapacity("INVALID_FIELD_VALUE", text)
+            message = (
+                f"Invalid value for field 'scheduling.terminationTime': {ends} is in the past."
+            )
+            raise NoCapacity("INVALID_FIELD_VALUE", message)
         accelerators = {
-            str(a["acceleratorType"]).rpartition("/")[2]: int(a.get("acceleratorCount", 1))
-            for a in properties.get("guestAccelerators") or []
+            str(a["acceleratorType"]).rpartition("/")[2]: int(number(a, "acceleratorCount", 1))
+            for a in members(properties, "guestAccelerators")
         }
         for name in accelerators:
             if not self._catalogue.has(zone, name):
-                text = f"The resource 'zones/{zone}/acceleratorTypes/{name}' was not found"
-                raise NoCapacity("RESOURCE_NOT_FOUND", text)
+                message = f"The resource 'zones/{zone}/acceleratorTypes/{name}' was not found"
+                raise NoCapacity("RESOURCE_NOT_FOUND", message)
         for stock_out in self.physics.stockouts:
             if stock_out.hits(zone, kind, spot):
                 stock_out.played += 1
-                text = f"The zone '{zone}' does not have enough resources available to fulfil"
+                message = f"The zone '{zone}' does not have enough resources available to fulfil"
                 code = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
-                raise NoCapacity(code, f"{text} the request for a {kind} VM instance.")
+                raise NoCapacity(code, f"{message} the request for a {kind} VM instance.")
         region = region_of(zone)
         limits, used = self._catalogue.limits(region), self.usage(region)
         for metric, amount in self._needs(properties).items():
             limit = limits.get(metric, float("inf"))
             if used.get(metric, 0.0) + amount > limit:
-                text = f"Quota '{metric}' exceeded. Limit: {limit} in region {region}."
-                raise NoCapacity("QUOTA_EXCEEDED", text)
+                message = f"Quota '{metric}' exceeded. Limit: {limit} in region {region}."
+                raise NoCapacity("QUOTA_EXCEEDED", message)
 
     def usage(self, region: str) -> dict[str, float]:
         """What living machines take of a region's quotas."""
@@ -134,7 +144,7 @@ class Instances:
         self,
         zone: str,
         name: str,
-        properties: dict[str, Any],
+        properties: Fields,
         metadata: Mapping[str, str],
         group: str | None = None,
     ) -> Instance:
@@ -150,15 +160,15 @@ class Instances:
             self.next_id(),
             name,
             zone,
-            properties,
+            dict(properties),
             {**base, **metadata},
-            dict(properties.get("labels") or {}),
+            text_fields(properties, "labels"),
             now,
             group,
             listed_from=now + self.lag(),
         )
-        for number, wanted in enumerate(properties.get("disks") or [{}]):
-            instance.disks.append(self._disk(instance, number, wanted))
+        for index, wanted in enumerate(members(properties, "disks") or [{}]):
+            instance.disks.append(self._disk(instance, index, wanted))
         self.living[instance.key] = instance
         self.by_id[instance.instance_id] = instance
         self._scheduler.after(self.physics.boot_s, lambda: self._boot(instance))
@@ -174,12 +184,12 @@ class Instances:
         self._stop(instance, grace, "preempted", self._after_loss)
 
     def crash(self, instance: Instance) -> None:
-        """The host fails: no notice, no word."""
+        """The host fails without notice."""
         if instance.status in ("RUNNING", "PROVISIONING"):
             self._stop(instance, 0.0, "crashed", self._after_crash)
 
     def delete(self, instance: Instance, why: str = "deleted", done: Ended | None = None) -> None:
-        """Delete a machine and its auto-deleted disks; its processes are asked first."""
+        """Delete a machine and its auto-deleted disks; its processes get a notice first."""
 
         def after(one: Instance, reason: str) -> None:
             self._remove(one)
@@ -195,35 +205,35 @@ class Instances:
             if instance.machine is not None:
                 instance.machine.cut()
 
-    def _needs(self, properties: Mapping[str, Any]) -> dict[str, float]:
+    def _needs(self, properties: Fields) -> dict[str, float]:
         kind = machine_type(str(properties["machineType"]).rpartition("/")[2])
         assert kind is not None, "was checked before the machine was made"
-        scheduling = properties.get("scheduling") or {}
-        interfaces = properties.get("networkInterfaces") or []
+        scheduling = member(properties, "scheduling")
+        interfaces = members(properties, "networkInterfaces")
         return needed_quotas(
             kind,
             scheduling.get("provisioningModel") == "SPOT",
             {
-                str(a["acceleratorType"]).rpartition("/")[2]: int(a.get("acceleratorCount", 1))
-                for a in properties.get("guestAccelerators") or []
+                str(a["acceleratorType"]).rpartition("/")[2]: int(number(a, "acceleratorCount", 1))
+                for a in members(properties, "guestAccelerators")
             },
             sum(
-                int((d.get("initializeParams") or {}).get("diskSizeGb") or 10)
-                for d in properties.get("disks") or []
+                int(number(member(disk, "initializeParams"), "diskSizeGb") or 10)
+                for disk in members(properties, "disks")
             ),
             any(interface.get("accessConfigs") for interface in interfaces),
         )
 
-    def _disk(self, instance: Instance, number: int, wanted: Mapping[str, Any]) -> Disk:
-        asked = wanted.get("initializeParams") or {}
-        name = instance.name if number == 0 else f"{instance.name}-{number}"
+    def _disk(self, instance: Instance, index: int, wanted: Fields) -> Disk:
+        asked = member(wanted, "initializeParams")
+        name = instance.name if index == 0 else f"{instance.name}-{index}"
         disk = Disk(
             self.next_id(),
             name,
             instance.zone,
-            int(asked.get("diskSizeGb") or 10),
-            str(asked.get("diskType") or "pd-standard").rpartition("/")[2],
-            dict(asked.get("labels") or {}),
+            int(number(asked, "diskSizeGb") or 10),
+            text(asked, "diskType", "pd-standard").rpartition("/")[2],
+            text_fields(asked, "labels"),
             # False is the API's own default: forgetting it leaks disks.
             bool(wanted.get("autoDelete", False)),
             self._clock.now(),
@@ -236,12 +246,12 @@ class Instances:
         if instance.status != "PROVISIONING":
             return
         instance.status, instance.started = "RUNNING", self._clock.now()
-        limit = (instance.scheduling.get("maxRunDuration") or {}).get("seconds")
-        ends = instance.scheduling.get("terminationTime")
-        if ends is not None:
+        limit = member(instance.scheduling, "maxRunDuration").get("seconds")
+        ends = text(instance.scheduling, "terminationTime")
+        if ends:
             limit = max(0.0, _epoch(ends) - self._clock.now())
         if limit is not None:
-            self._scheduler.after(float(limit), lambda: self._expire(instance))
+            self._scheduler.after(float(str(limit)), lambda: self._expire(instance))
         fails = self.physics.boot_failures > 0
         if fails:
             self.physics.boot_failures -= 1
@@ -334,16 +344,18 @@ class Instances:
             listener(instance, why)
 
     def _scheduler_notify(self, instance: Instance) -> None:
-        """Wake those who wait for a change in this machine's metadata."""
+        """Wakes the requests that wait for a change in this machine's metadata."""
         instance.generation += 1
         with self._clock.changed:
             self._clock.changed.notify_all()
 
 
-def metadata_items(properties: Mapping[str, Any]) -> list[dict[str, str]]:
+def metadata_items(properties: Fields) -> list[dict[str, str]]:
     """The metadata of a template."""
-    found: list[dict[str, str]] = (properties.get("metadata") or {}).get("items") or []
-    return found
+    return [
+        {key: str(value) for key, value in item.items()}
+        for item in members(member(properties, "metadata"), "items")
+    ]
 
 
 def _epoch(stamp: str) -> float:

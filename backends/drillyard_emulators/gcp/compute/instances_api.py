@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drillyard_emulators.gcp.compute.documents import instance_document
 from drillyard_emulators.gcp.compute.effects import Effects, check_properties, local, named
 from drillyard_emulators.gcp.compute.lists import aggregated, listing
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document, member, text_fields
 from drillyard_emulators.http.wire import Refusal
 
 
@@ -31,7 +30,7 @@ class InstancesApi(Effects):
         add("POST", f"{one}/{event}", f"instances.{event}", self._maintenance)
         add("DELETE", "{zone}/disks/{name}", "disks.delete", self._delete_disk)
 
-    def _insert(self, call: Call) -> dict[str, Any]:
+    def _insert(self, call: Call) -> Document:
         world, body = self._world, call.body
         name = named(body)
         key = f"{call.where}/instances/{name}"
@@ -43,7 +42,7 @@ class InstancesApi(Effects):
             template = world.templates.get(local(source))
             if template is None:
                 raise self.missing(local(source))
-            properties = {**template.document["properties"], **properties}
+            properties = {**member(template.document, "properties"), **properties}
         if not properties.get("machineType"):
             raise Refusal(400, "invalid", "Invalid value for field 'resource.machineType': ''.")
         check_properties(properties)
@@ -58,14 +57,14 @@ class InstancesApi(Effects):
             raise self.missing(key)
         return found
 
-    def _instances(self, call: Call) -> Any:
+    def _instances(self, call: Call) -> Document:
         if call.zone not in self._world.catalogue.zones:
             raise self.missing(call.where)
         found = (one for one in self._world.listed_instances() if one.zone == call.zone)
         documents = (instance_document(self._world.api, one) for one in found)
         return listing(call, "compute#instanceList", documents)
 
-    def _all_instances(self, call: Call) -> dict[str, Any]:
+    def _all_instances(self, call: Call) -> Document:
         found = (
             (f"zones/{one.zone}", instance_document(self._world.api, one))
             for one in self._world.listed_instances()
@@ -74,10 +73,10 @@ class InstancesApi(Effects):
         unreachable = self._world.physics.unreachable
         return aggregated(call, kind, "instances", found, self.places(), unreachable)
 
-    def _instance(self, call: Call) -> dict[str, Any]:
+    def _instance(self, call: Call) -> Document:
         return instance_document(self._world.api, self._found(call))
 
-    def _delete_instance(self, call: Call) -> dict[str, Any]:
+    def _delete_instance(self, call: Call) -> Document:
         world, found = self._world, self._found(call)
 
         def effect() -> None:
@@ -87,7 +86,7 @@ class InstancesApi(Effects):
 
         return self.do(call, "delete", found.key, effect, lambda: found.gone is not None)
 
-    def _serial(self, call: Call) -> dict[str, Any]:
+    def _serial(self, call: Call) -> Document:
         found = self._found(call)
         start = int(call.request.query.get("start") or 0)
         data = b""
@@ -101,7 +100,7 @@ class InstancesApi(Effects):
             "selfLink": f"{self._world.api}/{found.key}/serialPort",
         }
 
-    def _labels(self, call: Call) -> dict[str, Any]:
+    def _labels(self, call: Call) -> Document:
         found, body = self._found(call), call.body
         current = instance_document(self._world.api, found)["labelFingerprint"]
         if body.get("labelFingerprint") not in (None, current):
@@ -109,12 +108,12 @@ class InstancesApi(Effects):
             raise Refusal(412, "conditionNotMet", text)
 
         def effect() -> None:
-            found.labels = dict(body.get("labels") or {})
+            found.labels = text_fields(body, "labels")
             found.generation += 1
 
         return self.do(call, "setLabels", found.key, effect)
 
-    def _maintenance(self, call: Call) -> dict[str, Any]:
+    def _maintenance(self, call: Call) -> Document:
         found = self._found(call)
         if found.status != "RUNNING":
             text = f"The resource '{found.key}' is not ready"
@@ -128,7 +127,7 @@ class InstancesApi(Effects):
 
         return self.do(call, kind, found.key, effect)
 
-    def _delete_disk(self, call: Call) -> dict[str, Any]:
+    def _delete_disk(self, call: Call) -> Document:
         key = f"{call.where}/disks/{call.name}"
         found = self._world.instances.disks.get(key)
         if found is None:

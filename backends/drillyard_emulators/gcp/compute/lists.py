@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from drillyard_emulators.gcp.compute.filters import parse
 from drillyard_emulators.gcp.compute.routing import Call
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
 _PAGE = 500
+_T = TypeVar("_T")
 
 
 def listing(
-    call: Call, kind: str, documents: Iterable[dict[str, Any]], field: str = "items"
-) -> Any:
+    call: Call, kind: str, documents: Iterable[Document], field: str = "items"
+) -> Document:
     """One page of a list.
 
     Args:
@@ -26,7 +28,7 @@ def listing(
     """
     test = parse(call.request.query.get("filter", ""))
     found, token = _page(call, [document for document in documents if test(document)])
-    answer: dict[str, Any] = {field: found} if found else {}
+    answer: Document = {field: found} if found else {}
     if kind:
         answer = {"kind": kind, "id": call.request.path.partition("/compute/v1/")[2], **answer}
         answer["selfLink"] = f"https://www.googleapis.com{call.request.path}"
@@ -37,10 +39,10 @@ def aggregated(
     call: Call,
     kind: str,
     field: str,
-    documents: Iterable[tuple[str, dict[str, Any]]],
-    empty: Any,
+    documents: Iterable[tuple[str, Document]],
+    empty: Iterable[str],
     unreachable: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Document:
     """One page of an aggregated list.
 
     Args:
@@ -54,19 +56,20 @@ def aggregated(
     test = parse(call.request.query.get("filter", ""))
     kept = [(p, document) for p, document in documents if test(document) and p not in unreachable]
     found, token = _page(call, kept)
-    places: dict[str, Any] = {}
+    grouped: dict[str, list[Document]] = {}
     for place, document in found:
-        places.setdefault(place, {field: []})[field].append(document)
+        grouped.setdefault(place, []).append(document)
+    places: Document = {place: {field: entries} for place, entries in grouped.items()}
     if call.request.query.get("returnPartialSuccess") != "never":
         for place in empty:
             data = [{"key": "scope", "value": place}]
             text = f"There are no results for scope '{place}' on this page."
-            warning = {"code": "NO_RESULTS_ON_PAGE", "message": text, "data": data}
+            warning: Document = {"code": "NO_RESULTS_ON_PAGE", "message": text, "data": data}
             places.setdefault(place, {"warning": warning})
     for place in unreachable:
         text = f"The scope '{place}' could not be reached."
         places[place] = {"warning": {"code": "UNREACHABLE", "message": text}}
-    answer = {
+    answer: Document = {
         "kind": kind,
         "id": call.request.path.partition("/compute/v1/")[2],
         "items": places,
@@ -75,7 +78,7 @@ def aggregated(
     return {**answer, **({"nextPageToken": token} if token else {})}
 
 
-def _page(call: Call, found: list[Any]) -> tuple[list[Any], str | None]:
+def _page(call: Call, found: list[_T]) -> tuple[list[_T], str | None]:
     query = call.request.query
     try:
         size = min(int(query.get("maxResults") or _PAGE), _PAGE)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drillyard_emulators.http.fields import Document, Fields, member
 from drillyard_emulators.http.machines import Machine
 
 
@@ -31,7 +31,7 @@ class Instance:
     """A virtual machine.
 
     Attributes:
-        properties: Of its template, as they were when it was made.
+        properties: Properties of its template when it was created.
         group: Key of its managed group (``zones/Z/NAME``), or None.
         status: Google's word: PROVISIONING, RUNNING, STOPPING, TERMINATED.
         gone: When it was deleted; the record stays for the account.
@@ -40,7 +40,7 @@ class Instance:
     instance_id: int
     name: str
     zone: str
-    properties: dict[str, Any]
+    properties: Document
     metadata: dict[str, str]
     labels: dict[str, str]
     created: float
@@ -62,10 +62,9 @@ class Instance:
         return f"zones/{self.zone}/instances/{self.name}"
 
     @property
-    def scheduling(self) -> dict[str, Any]:
+    def scheduling(self) -> Fields:
         """Its scheduling options."""
-        found: dict[str, Any] = self.properties.get("scheduling") or {}
-        return found
+        return member(self.properties, "scheduling")
 
     @property
     def spot(self) -> bool:
@@ -87,7 +86,7 @@ class Template:
     template_id: int
     name: str
     where: str
-    document: dict[str, Any]
+    document: Document
     created: float
     listed_from: float = 0.0
     listed_until: float = float("inf")
@@ -107,7 +106,7 @@ class Managed:
     zone: str | None = None
     instance: Instance | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[Document] = field(default_factory=list)
     template: str = ""
 
 
@@ -118,13 +117,13 @@ class Group:
     group_id: int
     name: str
     where: str
-    document: dict[str, Any]
+    document: Document
     template: str
     target: int
     zones: list[str]
     created: float
     managed: dict[str, Managed] = field(default_factory=dict)
-    problems: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[Document] = field(default_factory=list)
     deleting: bool = False
     counter: int = 0
     listed_from: float = 0.0
@@ -137,8 +136,8 @@ class Group:
 
     @property
     def repairs(self) -> bool:
-        """Whether a failed instance is made again."""
-        policy = self.document.get("instanceLifecyclePolicy") or {}
+        """Whether a failed instance is recreated."""
+        policy = member(self.document, "instanceLifecyclePolicy")
         return bool(policy.get("defaultActionOnFailure", "REPAIR") == "REPAIR")
 
 
@@ -172,7 +171,7 @@ class FalseDone(BaseModel):
     """Operations that say DONE and did nothing.
 
     Attributes:
-        kind: Of operation: ``delete``, ``compute.instanceGroupManagers.deleteInstances``, …
+        kind: Operation: ``delete``, ``compute.instanceGroupManagers.deleteInstances``, …
         match: Part of the target's link.
         times: How often; None for ever.
         probability: Share that it hits.
@@ -188,7 +187,7 @@ class FalseDone(BaseModel):
 
 
 class Physics(BaseModel):
-    """How this cloud's world behaves; all times in emulated seconds.
+    """How the emulated cloud behaves; all times in emulated seconds.
 
     Attributes:
         boot_s: From PROVISIONING to RUNNING.

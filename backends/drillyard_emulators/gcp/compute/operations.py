@@ -1,13 +1,13 @@
-"""Operations: what a mutating call answers with, and how one waits for it."""
+"""Operations: the answer of a mutating call, and how to wait for it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from drillyard_emulators.http.clock import EmulatedClock, rfc3339
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
 _LONGEST_WAIT_S = 100.0
@@ -19,7 +19,7 @@ class Operation:
 
     Attributes:
         where: ``global``, ``regions/R`` or ``zones/Z``.
-        finished: Told by the world; None where only time must pass.
+        finished: Whether it is finished; None if only time must pass.
     """
 
     number: int
@@ -29,7 +29,7 @@ class Operation:
     user: str
     created: float
     due: float
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[Document] = field(default_factory=list)
     finished: Callable[[], bool] | None = None
     ended: float | None = None
 
@@ -40,12 +40,12 @@ class Operation:
 
 
 class Operations:
-    """All operations of the world.
+    """All operations.
 
     Args:
         clock: Emulated time.
         api: Link to the project.
-        lock: Of the world.
+        lock: Lock of the emulated cloud.
     """
 
     def __init__(self, clock: EmulatedClock, api: str, lock: threading.RLock) -> None:
@@ -69,9 +69,9 @@ class Operations:
         takes_s: float,
         request_id: str | None = None,
         finished: Callable[[], bool] | None = None,
-        errors: list[dict[str, Any]] | None = None,
+        errors: list[Document] | None = None,
     ) -> Operation:
-        """A new operation; under the world's lock."""
+        """Begins an operation; under the cloud's lock."""
         now = self._clock.now()
         self._next += 1
         operation = Operation(
@@ -117,11 +117,11 @@ class Operations:
                 operation.ended = self._clock.now()
         return operation.ended is not None
 
-    def document(self, operation: Operation) -> dict[str, Any]:
+    def document(self, operation: Operation) -> Document:
         """The operation resource."""
         done = self.done(operation)
         link = f"{self._api}/{operation.where}/operations/{operation.name}"
-        document: dict[str, Any] = {
+        document: Document = {
             "kind": "compute#operation",
             "id": str(operation.number),
             "name": operation.name,

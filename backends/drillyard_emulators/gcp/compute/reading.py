@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import (
     ACCELERATORS,
@@ -21,6 +20,7 @@ from drillyard_emulators.gcp.compute.documents import (
 from drillyard_emulators.gcp.compute.lists import aggregated, listing
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import API, World
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
 _PROJECT_QUOTAS = {
@@ -67,7 +67,7 @@ class Reading:
         text = f"The resource 'projects/{self._world.project.project_id}/{what}' was not found"
         return Refusal(404, "notFound", text)
 
-    def _project(self, call: Call) -> dict[str, Any]:
+    def _project(self, call: Call) -> Document:
         project = self._world.project
         used = {"INSTANCE_TEMPLATES": float(len(self._world.templates))}
         return {
@@ -82,66 +82,66 @@ class Reading:
             "selfLink": self._world.api,
         }
 
-    def _zones(self, call: Call) -> Any:
+    def _zones(self, call: Call) -> Document:
         found = (zone_document(self._world.api, zone) for zone in self._world.catalogue.zones)
         return listing(call, "compute#zoneList", found)
 
-    def _zone(self, call: Call) -> dict[str, Any]:
+    def _zone(self, call: Call) -> Document:
         if call.name not in self._world.catalogue.zones:
             raise self._missing(f"zones/{call.name}")
         return zone_document(self._world.api, call.name)
 
-    def _region_of(self, name: str) -> dict[str, Any]:
+    def _region_of(self, name: str) -> Document:
         world = self._world
         return region_document(world.api, name, world.catalogue, world.instances.usage(name))
 
-    def _regions(self, call: Call) -> Any:
+    def _regions(self, call: Call) -> Document:
         return listing(call, "compute#regionList", (self._region_of(name) for name in REGIONS))
 
-    def _region(self, call: Call) -> dict[str, Any]:
+    def _region(self, call: Call) -> Document:
         if call.name not in REGIONS:
             raise self._missing(f"regions/{call.name}")
         return self._region_of(call.name)
 
-    def _types_of(self, zone: str) -> Iterator[dict[str, Any]]:
+    def _types_of(self, zone: str) -> Iterator[Document]:
         for name in machine_types():
             found = machine_type(name)
             if found is not None and self._world.catalogue.has(zone, name):
                 yield machine_type_document(self._world.api, zone, found)
 
-    def _types(self, call: Call) -> Any:
+    def _types(self, call: Call) -> Document:
         self._known_zone(call)
         return listing(call, "compute#machineTypeList", self._types_of(call.zone))
 
-    def _type(self, call: Call) -> dict[str, Any]:
+    def _type(self, call: Call) -> Document:
         self._known_zone(call)
         found = machine_type(call.name)
         if found is None or not self._world.catalogue.has(call.zone, call.name):
             raise self._missing(f"{call.where}/machineTypes/{call.name}")
         return machine_type_document(self._world.api, call.zone, found)
 
-    def _all_types(self, call: Call) -> dict[str, Any]:
+    def _all_types(self, call: Call) -> Document:
         zones = self._world.catalogue.zones
         found = ((f"zones/{zone}", one) for zone in zones for one in self._types_of(zone))
         kind = "compute#machineTypeAggregatedList"
         return aggregated(call, kind, "machineTypes", found, [f"zones/{zone}" for zone in zones])
 
-    def _accelerators_of(self, zone: str) -> Iterator[dict[str, Any]]:
+    def _accelerators_of(self, zone: str) -> Iterator[Document]:
         for name in ACCELERATORS:
             if self._world.catalogue.has(zone, name):
                 yield accelerator_document(self._world.api, zone, name)
 
-    def _accelerators(self, call: Call) -> Any:
+    def _accelerators(self, call: Call) -> Document:
         self._known_zone(call)
         return listing(call, "compute#acceleratorTypeList", self._accelerators_of(call.zone))
 
-    def _accelerator(self, call: Call) -> dict[str, Any]:
+    def _accelerator(self, call: Call) -> Document:
         self._known_zone(call)
         if call.name not in ACCELERATORS or not self._world.catalogue.has(call.zone, call.name):
             raise self._missing(f"{call.where}/acceleratorTypes/{call.name}")
         return accelerator_document(self._world.api, call.zone, call.name)
 
-    def _all_accelerators(self, call: Call) -> dict[str, Any]:
+    def _all_accelerators(self, call: Call) -> Document:
         zones = self._world.catalogue.zones
         found = ((f"zones/{zone}", one) for zone in zones for one in self._accelerators_of(zone))
         empty = [f"zones/{zone}" for zone in zones]
@@ -152,57 +152,57 @@ class Reading:
         if call.zone not in self._world.catalogue.zones:
             raise self._missing(call.where)
 
-    def _image_document(self, call: Call, name: str, family: str | None = None) -> dict[str, Any]:
+    def _image_document(self, call: Call, name: str, family: str | None = None) -> Document:
         project = call.request.path.split("/projects/")[1].split("/")[0]
         link = f"{API}/projects/{project}/global/images/{name}"
         document = {"kind": "compute#image", "id": "5", "name": name, "status": "READY"}
         return {**document, "selfLink": link, **({"family": family} if family else {})}
 
-    def _image(self, call: Call) -> dict[str, Any]:
+    def _image(self, call: Call) -> Document:
         if not _any(self._world.catalogue.images, call.name) and not _public(call):
             raise self._missing(f"global/images/{call.name}")
         return self._image_document(call, call.name)
 
-    def _family(self, call: Call) -> dict[str, Any]:
+    def _family(self, call: Call) -> Document:
         if not _any(self._world.catalogue.images, call.name) and not _public(call):
             raise self._missing(f"global/images/family/{call.name}")
         return self._image_document(call, f"{call.name}-v20261101", call.name)
 
-    def _network(self, call: Call) -> dict[str, Any]:
+    def _network(self, call: Call) -> Document:
         if not _any(self._world.catalogue.networks, call.name):
             raise self._missing(f"global/networks/{call.name}")
         link = f"{self._world.api}/global/networks/{call.name}"
         document = {"kind": "compute#network", "id": "6", "name": call.name, "selfLink": link}
         return {**document, "autoCreateSubnetworks": True}
 
-    def _subnetwork(self, call: Call) -> dict[str, Any]:
+    def _subnetwork(self, call: Call) -> Document:
         if not _any(self._world.catalogue.networks, call.name):
             raise self._missing(f"{call.where}/subnetworks/{call.name}")
         link = f"{self._world.api}/{call.where}/subnetworks/{call.name}"
         document = {"kind": "compute#subnetwork", "id": "7", "name": call.name, "selfLink": link}
         return {**document, "privateIpGoogleAccess": True}
 
-    def _disks(self, call: Call) -> Any:
+    def _disks(self, call: Call) -> Document:
         self._known_zone(call)
         disks = (disk for disk in self._world.instances.disks.values() if disk.zone == call.zone)
         found = (disk_document(self._world.api, disk) for disk in disks)
         return listing(call, "compute#diskList", found)
 
-    def _all_disks(self, call: Call) -> dict[str, Any]:
+    def _all_disks(self, call: Call) -> Document:
         disks = self._world.instances.disks.values()
         found = ((f"zones/{disk.zone}", disk_document(self._world.api, disk)) for disk in disks)
         return aggregated(call, "compute#diskAggregatedList", "disks", found, [])
 
-    def _operations(self, call: Call) -> Any:
+    def _operations(self, call: Call) -> Document:
         operations = self._world.operations
         found = (operations.document(one) for one in operations.list(call.where))
         return listing(call, "compute#operationList", found)
 
-    def _operation(self, call: Call) -> dict[str, Any]:
+    def _operation(self, call: Call) -> Document:
         operations = self._world.operations
         return operations.document(operations.get(call.where, call.name))
 
-    def _wait(self, call: Call) -> dict[str, Any]:
+    def _wait(self, call: Call) -> Document:
         operations = self._world.operations
         found = operations.get(call.where, call.name)
         operations.wait(found)

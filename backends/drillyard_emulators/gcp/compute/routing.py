@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote
 
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Request
 
 _PERMISSION = {
@@ -32,7 +32,7 @@ class Call:
     Attributes:
         method: Google's id without ``compute.``: ``instanceGroupManagers.insert``.
         where: ``global``, ``zones/Z`` or ``regions/R``; empty for the project.
-        name: Of the resource; empty for collections.
+        name: Name of the resource; empty for collections.
     """
 
     request: Request
@@ -41,9 +41,9 @@ class Call:
     name: str
 
     @property
-    def body(self) -> dict[str, Any]:
+    def body(self) -> Document:
         """The request's JSON."""
-        found: dict[str, Any] = self.request.json()
+        found: Document = self.request.json()
         return found
 
     @property
@@ -52,7 +52,7 @@ class Call:
         return self.where.partition("/")[2]
 
 
-Handler = Callable[[Call], dict[str, Any]]
+Handler = Callable[[Call], Document]
 
 
 class Routes:
@@ -65,7 +65,7 @@ class Routes:
         """Add a method.
 
         Args:
-            verb: Of HTTP.
+            verb: HTTP method.
             pattern: After ``projects/P``; ``{where}`` is a zone or region, ``{name}`` one part.
             method: Google's id.
             handler: Makes the answer.

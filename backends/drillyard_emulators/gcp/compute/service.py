@@ -8,11 +8,12 @@ from drillyard_emulators.gcp.compute.reading import Reading
 from drillyard_emulators.gcp.compute.routing import Routes, permissions_of
 from drillyard_emulators.gcp.compute.templates_api import TemplatesApi
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request, Response
 
 
 class ComputeService:
-    """The Compute API over a world.
+    """The Compute API of an emulated cloud.
 
     Args:
         world: What exists.
@@ -31,7 +32,7 @@ class ComputeService:
         except Refusal as refusal:
             return refusal.response()
 
-    def _answer(self, request: Request) -> object:
+    def _answer(self, request: Request) -> Document:
         path = request.path
         for prefix in ("/compute/v1/projects/", "/projects/"):
             if path.startswith(prefix):

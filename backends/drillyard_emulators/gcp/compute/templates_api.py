@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drillyard_emulators.gcp.compute.documents import template_document
 from drillyard_emulators.gcp.compute.effects import Effects, check_properties, named
 from drillyard_emulators.gcp.compute.lists import listing
 from drillyard_emulators.gcp.compute.model import Template
 from drillyard_emulators.gcp.compute.routing import Call, Routes
 from drillyard_emulators.gcp.compute.world import World
+from drillyard_emulators.http.fields import Document, member
 from drillyard_emulators.http.wire import Refusal
 
 
@@ -26,13 +25,13 @@ class TemplatesApi(Effects):
             add("GET", base + "/{name}", "instanceTemplates.get", self._template)
             add("DELETE", base + "/{name}", "instanceTemplates.delete", self._delete_template)
 
-    def _new_template(self, call: Call) -> dict[str, Any]:
+    def _new_template(self, call: Call) -> Document:
         body, world = call.body, self._world
         name = named(body)
         key = f"{call.where}/instanceTemplates/{name}"
         if key in world.templates and (refusal := self.taken(call, key)):
             raise refusal
-        properties = body.get("properties") or {}
+        properties = member(body, "properties")
         if not properties.get("machineType") or not properties.get("disks"):
             text = "Invalid value for field 'resource.properties': a machine type and a disk"
             raise Refusal(400, "invalid", f"{text} are needed.")
@@ -50,15 +49,15 @@ class TemplatesApi(Effects):
             raise self.missing(key)
         return found
 
-    def _templates(self, call: Call) -> Any:
+    def _templates(self, call: Call) -> Document:
         found = (t for t in self._world.listed_templates() if t.where == call.where)
         documents = (template_document(self._world.api, one) for one in found)
         return listing(call, "compute#instanceTemplateList", documents)
 
-    def _template(self, call: Call) -> dict[str, Any]:
+    def _template(self, call: Call) -> Document:
         return template_document(self._world.api, self._found_template(call))
 
-    def _delete_template(self, call: Call) -> dict[str, Any]:
+    def _delete_template(self, call: Call) -> Document:
         world, found = self._world, self._found_template(call)
         for group in world.groups.living.values():
             if group.template == found.key:

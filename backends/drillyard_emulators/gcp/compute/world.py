@@ -1,11 +1,10 @@
-"""The world of Compute Engine: everything that exists, moved by one scheduler under one lock."""
+"""The state of Compute Engine: everything that exists, changed by one scheduler under one lock."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from drillyard_emulators.gcp.compute.catalogue import Catalogue
 from drillyard_emulators.gcp.compute.groups import Groups
@@ -15,6 +14,7 @@ from drillyard_emulators.gcp.compute.operations import Operations
 from drillyard_emulators.gcp.project import Project
 from drillyard_emulators.http.clock import EmulatedClock
 from drillyard_emulators.http.faults import Faults
+from drillyard_emulators.http.fields import Document, Fields
 from drillyard_emulators.http.scheduler import Scheduler
 
 API = "https://www.googleapis.com/compute/v1"
@@ -49,14 +49,14 @@ class World:
         self.templates: dict[str, Template] = {}
         self.past_templates: list[Template] = []
         self.furnished: set[str] = set()
-        """Templates that were there before anybody came."""
+        """Templates that existed from the start."""
         self.instances = Instances(
             clock, self.scheduler, self.catalogue, self.physics, faults, folder, env_of
         )
         self.groups = Groups(clock, self.scheduler, self.instances, self.templates)
 
-    def set_physics(self, changes: Mapping[str, Any]) -> None:
-        """Change how the world behaves.
+    def set_physics(self, changes: Fields) -> None:
+        """Change how the emulated cloud behaves.
 
         Raises:
             pydantic.ValidationError: No such quantity, or a bad value.
@@ -67,7 +67,7 @@ class World:
                 setattr(self.physics, name, getattr(fresh, name))
 
     def lies(self, kind: str, target: str) -> bool:
-        """Whether this operation is to say DONE and do nothing."""
+        """Whether this operation reports DONE and does nothing."""
         for rule in self.physics.false_done:
             if rule.times is not None and rule.played >= rule.times:
                 continue
@@ -96,8 +96,8 @@ class World:
         past = [one for one in self.past_templates if now < one.listed_until]
         return [one for one in [*self.templates.values(), *past] if one.listed_from <= now]
 
-    def furnish(self, name: str, properties: dict[str, Any]) -> None:
-        """Have a template that was there before anybody came."""
+    def furnish(self, name: str, properties: Document) -> None:
+        """Adds a template that exists from the start."""
         with self.lock:
             found = Template(
                 self.instances.next_id(),
@@ -116,7 +116,7 @@ class World:
                 return instance
         return None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Document:
         """Everything that exists, and every machine that ever did, for the account."""
         with self.lock:
             now = self.clock.now()
@@ -140,7 +140,7 @@ class World:
             }
 
     def close(self) -> None:
-        """The end of the world."""
+        """Ends all machines."""
         self.scheduler.close()
         with self.lock:
             self.instances.close()
@@ -150,7 +150,7 @@ def _seen(instance: Instance, now: float) -> bool:
     return instance.gone is None or now < instance.listed_until
 
 
-def _account(instance: Instance) -> dict[str, Any]:
+def _account(instance: Instance) -> Document:
     return {
         "name": instance.name,
         "id": str(instance.instance_id),

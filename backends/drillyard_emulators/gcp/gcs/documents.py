@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from drillyard_emulators.gcp.gcs.objects import Bucket, StoredObject
 from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.fields import Document, member, number
 
 _API = "https://www.googleapis.com/storage/v1/b"
 MEDIA = "https://storage.googleapis.com/download/storage/v1/b"
 
 
-def object_document(stored: StoredObject) -> dict[str, Any]:
+def object_document(stored: StoredObject) -> Document:
     """The object resource."""
     where = f"{quote(stored.bucket)}/o/{quote(stored.name, safe='')}"
-    document: dict[str, Any] = {
+    document: Document = {
         "kind": "storage#object",
         "id": f"{stored.bucket}/{stored.name}/{stored.generation}",
         "selfLink": f"{_API}/{where}",
@@ -51,11 +51,14 @@ def etag(stored: StoredObject) -> str:
     return f"{stored.generation:x}/{stored.metageneration:x}"
 
 
-def new_bucket(resource: dict[str, Any], project: str, now: float) -> dict[str, Any]:
+def new_bucket(resource: Document, project: str, now: float) -> Document:
     """A bucket resource from what its creator wrote."""
     location = str(resource.get("location") or "US").upper()
     kind = "multi-region" if location in ("US", "EU", "ASIA") else "region"
-    iam = {"uniformBucketLevelAccess": {"enabled": False}, "publicAccessPrevention": "inherited"}
+    iam: Document = {
+        "uniformBucketLevelAccess": {"enabled": False},
+        "publicAccessPrevention": "inherited",
+    }
     name = resource["name"]
     return {
         "kind": "storage#bucket",
@@ -70,17 +73,17 @@ def new_bucket(resource: dict[str, Any], project: str, now: float) -> dict[str, 
         "metageneration": "1",
         "timeCreated": rfc3339(now),
         "updated": rfc3339(now),
-        "iamConfiguration": {**iam, **(resource.get("iamConfiguration") or {})},
+        "iamConfiguration": {**iam, **member(resource, "iamConfiguration")},
     }
 
 
-def patched(bucket: Bucket, resource: dict[str, Any], now: float) -> dict[str, Any]:
+def patched(bucket: Bucket, resource: Document, now: float) -> Document:
     """Lay a patch over a bucket's resource; None removes a key."""
     document = {**bucket.document, **resource}
     if isinstance(resource.get("labels"), dict):
-        labels = {**(bucket.document.get("labels") or {}), **resource["labels"]}
+        labels = {**member(bucket.document, "labels"), **member(resource, "labels")}
         document["labels"] = {key: value for key, value in labels.items() if value is not None}
     bucket.document = {key: value for key, value in document.items() if value is not None}
-    bucket.document["metageneration"] = str(int(bucket.document["metageneration"]) + 1)
+    bucket.document["metageneration"] = str(int(number(bucket.document, "metageneration")) + 1)
     bucket.document["updated"] = rfc3339(now)
     return bucket.document

@@ -6,17 +6,17 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import unquote
 
 from drillyard_emulators.gcp.gcs.documents import new_bucket, object_document, patched
 from drillyard_emulators.gcp.gcs.listing import list_objects
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage, StoredObject
 from drillyard_emulators.gcp.gcs.reading import media
+from drillyard_emulators.http.fields import Document, member, members
 from drillyard_emulators.http.wire import Refusal, Request, Response
 
 Authorise = Callable[[str | None, str, str], bool]
-"""Caller, permission, resource: may he?"""
+"""Decides whether a caller has a permission on a resource."""
 
 _BUCKET_RIGHT = {"GET": "get", "PATCH": "update", "PUT": "update", "DELETE": "delete"}
 _OBJECT_RIGHT = {"GET": "get", "PATCH": "update", "PUT": "update", "DELETE": "delete"}
@@ -114,7 +114,7 @@ class JsonApi:
         self._storage.bucket(name)
         asked = re.findall(r"permissions=([^&]*)", request.query_text)
         held = [p for p in map(unquote, asked) if self._may(request.caller, p, name)]
-        document: dict[str, Any] = {"kind": "storage#testIamPermissionsResponse"}
+        document: Document = {"kind": "storage#testIamPermissionsResponse"}
         return Response.of({**document, **({"permissions": held} if held else {})})
 
     def _object(self, request: Request, bucket: str, name: str) -> Response:
@@ -137,7 +137,7 @@ class JsonApi:
     def _compose(self, request: Request, bucket: str, name: str) -> Response:
         self._need(request, "storage.objects.create", bucket)
         asked = request.json()
-        sources = asked.get("sourceObjects") or []
+        sources = members(asked, "sourceObjects")
         if not 1 <= len(sources) <= 32:
             text = "The number of source components provided is not between 1 and 32."
             raise Refusal(400, "invalid", text)
@@ -145,15 +145,17 @@ class JsonApi:
             found: list[StoredObject] = []
             for source in sources:
                 generation = source.get("generation")
-                one = self._storage.get(bucket, source["name"], generation and str(generation))
-                wanted = source.get("objectPreconditions", {}).get("ifGenerationMatch")
-                Conditions(generation=None if wanted is None else int(wanted)).check(one)
+                one = self._storage.get(
+                    bucket, str(source["name"]), str(generation) if generation else None
+                )
+                wanted = member(source, "objectPreconditions").get("ifGenerationMatch")
+                Conditions(generation=None if wanted is None else int(str(wanted))).check(one)
                 found.append(one)
             stored = self._storage.write(
                 bucket,
                 name,
                 b"".join(one.data for one in found),
-                asked.get("destination") or {},
+                member(asked, "destination"),
                 Conditions.of(request.query),
                 request.caller,
                 components=sum(max(1, one.components) for one in found),

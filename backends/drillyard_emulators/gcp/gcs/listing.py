@@ -5,21 +5,21 @@ from __future__ import annotations
 import base64
 import bisect
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from drillyard_emulators.gcp.gcs.documents import object_document
 from drillyard_emulators.gcp.gcs.objects import Bucket, StoredObject
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal
 
 _PAGE = 1000
 
 
-def list_objects(bucket: Bucket, query: Mapping[str, str]) -> dict[str, Any]:
+def list_objects(bucket: Bucket, query: Mapping[str, str]) -> Document:
     """One page of ``objects.list``."""
     # The Python client writes ``versions=True``.
     versions = query.get("versions", "").lower() == "true"
     found, prefixes, token = page(bucket, query, versions)
-    document: dict[str, Any] = {"kind": "storage#objects"}
+    document: Document = {"kind": "storage#objects"}
     if found:
         document["items"] = [object_document(stored) for stored in found]
     if prefixes:

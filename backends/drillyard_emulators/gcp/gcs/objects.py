@@ -9,9 +9,9 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from drillyard_emulators.http.clock import EmulatedClock
+from drillyard_emulators.http.fields import Document, Fields, member, number, text, text_fields
 from drillyard_emulators.http.wire import Refusal
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -54,7 +54,7 @@ class StoredObject:
     created: float
     updated: float
     metageneration: int = 1
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Document = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     components: int = 0
     deleted: float | None = None
@@ -126,9 +126,9 @@ class Bucket:
         document: The bucket resource, as its creator wrote it.
     """
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: Document) -> None:
         self.document = document
-        self.name: str = document["name"]
+        self.name = str(document["name"])
         self.live: dict[str, StoredObject] = {}
         self.archived: list[StoredObject] = []
         self.names: list[str] = []
@@ -142,23 +142,23 @@ class Bucket:
         self.live[stored.name] = stored
 
     def remove(self, name: str, now: float) -> None:
-        """The live generation goes."""
+        """Removes the live generation."""
         self._archive(name, now)
         del self.live[name]
         del self.names[bisect.bisect_left(self.names, name)]
 
     def _archive(self, name: str, now: float) -> None:
-        if self.document.get("versioning", {}).get("enabled"):
+        if member(self.document, "versioning").get("enabled"):
             self.live[name].deleted = now
             self.archived.append(self.live[name])
 
 
 class Storage:
-    """All buckets of the world; one lock makes each change atomic.
+    """All buckets; one lock makes each change atomic.
 
     Args:
         clock: Stamps ``timeCreated`` and ``updated``: the store's own clock.
-        bucket_owners: Buckets that belong to somebody else, and who may not be touched.
+        bucket_owners: Buckets that belong to other projects, and their owners.
     """
 
     def __init__(
@@ -167,11 +167,11 @@ class Storage:
         self.clock = clock
         self.lock = threading.RLock()
         self.buckets: dict[str, Bucket] = {}
-        self.policies: dict[str, dict[str, Any]] = {}
+        self.policies: dict[str, Document] = {}
         """Name of a bucket to its IAM policy, as it was written."""
         self.foreign = dict(bucket_owners or {})
         self.finalised: list[Callable[[str | None, StoredObject], None]] = []
-        """Told of each new object, with the caller that wrote it."""
+        """Called with each new object and the caller that wrote it."""
         self._generation = int(clock.now() * 1e6)
 
     def next_generation(self) -> int:
@@ -184,7 +184,7 @@ class Storage:
         """A bucket.
 
         Raises:
-            Refusal: 404, or 403 where it belongs to somebody else.
+            Refusal: 404, or 403 if it belongs to another project.
         """
         if name in self.foreign:
             raise Refusal(403, "forbidden", f"{self.foreign[name]} owns the bucket {name}.")
@@ -193,21 +193,23 @@ class Storage:
             raise Refusal(404, "notFound", "The specified bucket does not exist.")
         return found
 
-    def create(self, document: dict[str, Any]) -> Bucket:
+    def create(self, document: Document) -> Bucket:
         """A new bucket.
 
         Raises:
             Refusal: 400 for a bad name, 409 for a taken one.
         """
-        name = document.get("name", "")
+        name = text(document, "name")
         if not _BUCKET_NAME.fullmatch(name) or "google" in name or name.startswith("goog"):
             raise Refusal(400, "invalid", f"Invalid bucket name: '{name}'")
         if name in self.foreign:
-            text = "The requested bucket name is not available. The bucket namespace is shared by"
-            raise Refusal(409, "conflict", f"{text} all users of the system.")
+            message = (
+                "The requested bucket name is not available. The bucket namespace is shared by"
+            )
+            raise Refusal(409, "conflict", f"{message} all users of the system.")
         if name in self.buckets:
-            text = "Your previous request to create the named bucket succeeded"
-            raise Refusal(409, "conflict", f"{text} and you already own it.")
+            message = "Your previous request to create the named bucket succeeded"
+            raise Refusal(409, "conflict", f"{message} and you already own it.")
         self.buckets[name] = Bucket(document)
         return self.buckets[name]
 
@@ -238,7 +240,7 @@ class Storage:
         bucket: str,
         name: str,
         data: bytes,
-        resource: Mapping[str, Any],
+        resource: Fields,
         conditions: Conditions,
         caller: str | None = None,
         components: int = 0,
@@ -265,7 +267,7 @@ class Storage:
             now = self.clock.now()
             stored = StoredObject(bucket, name, data, self.next_generation(), now, now)
             stored.fields = {key: resource[key] for key in WRITABLE if resource.get(key)}
-            stored.metadata = dict(resource.get("metadata") or {})
+            stored.metadata = text_fields(resource, "metadata")
             stored.components = components
             stored.crc32c, stored.md5 = sums["crc32c"], None if components else sums["md5Hash"]
             place.set(stored)
@@ -276,7 +278,7 @@ class Storage:
     def delete(
         self, bucket: str, name: str, generation: str | None, conditions: Conditions
     ) -> None:
-        """Remove an object; a named archived generation goes for good.
+        """Remove an object; a named archived generation is deleted for good.
 
         Raises:
             Refusal: 404, 412, or 403 by the retention policy.
@@ -291,9 +293,7 @@ class Storage:
             else:
                 place.archived.remove(found)
 
-    def patch(
-        self, found: StoredObject, resource: Mapping[str, Any], replace: bool = False
-    ) -> None:
+    def patch(self, found: StoredObject, resource: Fields, replace: bool = False) -> None:
         """Change the metadata of an object; None removes a key."""
         with self.lock:
             for key in WRITABLE:
@@ -301,11 +301,11 @@ class Storage:
                     found.fields[key] = resource[key]
             if replace:
                 found.metadata = {}
-            for key, value in (resource.get("metadata") or {}).items():
+            for key, value in member(resource, "metadata").items():
                 if value is None:
                     found.metadata.pop(key, None)
                 else:
-                    found.metadata[key] = value
+                    found.metadata[key] = str(value)
             if "metadata" in resource and resource["metadata"] is None:
                 found.metadata = {}
             found.fields = {key: value for key, value in found.fields.items() if value}
@@ -313,7 +313,7 @@ class Storage:
             found.updated = self.clock.now()
 
     def _retained(self, place: Bucket, found: StoredObject) -> None:
-        policy = place.document.get("retentionPolicy")
-        if policy and self.clock.now() < found.created + int(policy.get("retentionPeriod", 0)):
-            text = f"Object '{place.name}/{found.name}' is subject to bucket's retention policy"
-            raise Refusal(403, "retentionPolicyNotMet", f"{text} and cannot be deleted.")
+        policy = member(place.document, "retentionPolicy")
+        if policy and self.clock.now() < found.created + number(policy, "retentionPeriod"):
+            message = f"Object '{place.name}/{found.name}' is subject to bucket's retention policy"
+            raise Refusal(403, "retentionPolicyNotMet", f"{message} and cannot be deleted.")

@@ -6,10 +6,10 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
 from drillyard_emulators.gcp.gcs.documents import object_document
 from drillyard_emulators.gcp.gcs.objects import Conditions, Storage
+from drillyard_emulators.http.fields import Document, text
 from drillyard_emulators.http.wire import Refusal, Request, Response
 
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
@@ -21,7 +21,7 @@ class Session:
 
     bucket: str
     name: str
-    resource: dict[str, Any]
+    resource: Document
     conditions: Conditions
     caller: str | None
     pieces: list[bytes] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Uploads:
             return self._continue(request)
         kind = request.query.get("uploadType") or request.headers.get("x-goog-upload-protocol")
         if kind == "media":
-            resource: dict[str, Any] = {"contentType": request.headers.get("content-type")}
+            resource: Document = {"contentType": request.headers.get("content-type")}
             return self._whole(request, bucket, resource, request.body)
         if kind == "multipart":
             resource, data = parse_related(request)
@@ -55,11 +55,9 @@ class Uploads:
             return self._start(request, bucket)
         raise Refusal(400, "invalid", f"Unknown uploadType {kind!r}")
 
-    def _whole(
-        self, request: Request, bucket: str, resource: dict[str, Any], data: bytes
-    ) -> Response:
+    def _whole(self, request: Request, bucket: str, resource: Document, data: bytes) -> Response:
         self._storage.bucket(bucket)
-        name = request.query.get("name") or resource.get("name") or ""
+        name = request.query.get("name") or text(resource, "name")
         conditions = Conditions.of(request.query)
         stored = self._storage.write(
             bucket, name, data, {**hashes(request), **resource}, conditions, request.caller
@@ -69,7 +67,7 @@ class Uploads:
     def _start(self, request: Request, bucket: str) -> Response:
         self._storage.bucket(bucket)
         resource = request.json()
-        name = request.query.get("name") or resource.get("name") or ""
+        name = request.query.get("name") or text(resource, "name")
         if not name:
             raise Refusal(400, "required", "Required")
         if "x-upload-content-type" in request.headers:
@@ -136,7 +134,7 @@ def hashes(request: Request) -> dict[str, str]:
     return found
 
 
-def parse_related(request: Request) -> tuple[dict[str, Any], bytes]:
+def parse_related(request: Request) -> tuple[Document, bytes]:
     """The resource and the bytes of a ``multipart/related`` body.
 
     Google's clients write CRLF, gcsfs a bare LF; gcloud quotes the boundary with ``'``.
@@ -145,7 +143,7 @@ def parse_related(request: Request) -> tuple[dict[str, Any], bytes]:
     if len(found) < 2:
         raise Refusal(400, "invalid", "The upload has no second part.")
     # By position: the object itself may well be JSON.
-    resource: dict[str, Any] = json.loads(found[0][1])
+    resource: Document = json.loads(found[0][1])
     head, content = found[1]
     resource.setdefault("contentType", head.get("content-type"))
     return resource, content

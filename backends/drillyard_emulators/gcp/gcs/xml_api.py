@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
-from typing import Any
 from xml.sax.saxutils import escape
 
 from drillyard_emulators.gcp.gcs.documents import etag
@@ -14,6 +13,7 @@ from drillyard_emulators.gcp.gcs.objects import Conditions, Storage, StoredObjec
 from drillyard_emulators.gcp.gcs.reading import media
 from drillyard_emulators.gcp.gcs.uploads import hashes
 from drillyard_emulators.http.clock import rfc3339
+from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.wire import Refusal, Request, Response, parts_of
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -23,7 +23,7 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 class _Multipart:
     bucket: str
     name: str
-    resource: dict[str, Any]
+    resource: Document
     pieces: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -138,7 +138,7 @@ def _conditions(request: Request) -> Conditions:
     return Conditions.of(found)
 
 
-def _resource(request: Request) -> dict[str, Any]:
+def _resource(request: Request) -> Document:
     prefix = "x-goog-meta-"
     metadata = {k[len(prefix) :]: v for k, v in request.headers.items() if k.startswith(prefix)}
     content = {"contentType": request.headers.get("content-type"), "metadata": metadata}

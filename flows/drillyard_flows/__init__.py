@@ -1,1 +1,1 @@
-"""Flows, commands and the embedded server: everything of drillyard that needs Prefect."""
+"""Flows, commands and the embedded server: every part of drillyard that needs Prefect."""

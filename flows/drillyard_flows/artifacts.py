@@ -1,15 +1,14 @@
-"""The result in Prefect's UI: a table, the learning curve, links to MLflow and the report.
+"""Results in Prefect's UI: a table, the learning curve, links to MLflow and to the report.
 
-Pages of Prefect do not follow while they are open; live curves are MLflow's and TensorBoard's. A
-picture goes into markdown as a data URI, because the image artifact prints the whole URI as text.
-A browser follows no link from a served page to a file, so files are shown as paths to copy.
+Open pages of Prefect do not refresh; MLflow and TensorBoard show live curves. A picture goes into
+markdown as a data URI, because the image artifact prints the whole URI as text. Browsers block
+links from a served page to a local file, so files are shown as paths to copy.
 """
 
 from __future__ import annotations
 
 import base64
 import logging
-from typing import Any
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -24,22 +23,22 @@ from drillyard.results.model import ExperimentResults
 from drillyard_tasks.publisher import artifact_key
 
 MAX_PICTURE_BYTES = 600_000
-"""It is kept in Prefect's database, and sent with every look at the page."""
+"""Prefect stores the picture in its database and sends it each time the page is opened."""
 MOST_RUNS = 200
 log = logging.getLogger(__name__)
 
 
 def publish(driver: Driver, report: str | None) -> str:
-    """Show results in Prefect.
+    """Shows results in Prefect.
 
-    It may not fail an experiment whose results are stored: what goes wrong is logged.
+    Errors are logged and not raised: they must not fail an experiment whose results are stored.
 
     Args:
-        driver: Whose experiment.
-        report: Where the report is, if it was built.
+        driver: Driver of the experiment.
+        report: Location of the report, if it was built.
 
     Returns:
-        The result in a sentence.
+        The result in one sentence.
     """
     verdict = ""
     try:
@@ -54,18 +53,18 @@ def publish(driver: Driver, report: str | None) -> str:
 
 
 def address(driver: Driver, report: str) -> str:
-    """Where a browser gets the report: at MLflow's server, to which the mirror sends it.
+    """Returns the address of the report: at MLflow's server if there is one, to which it is sent.
 
     Args:
-        driver: Whose experiment.
-        report: Its path in the store, which is the answer where there is no server.
+        driver: Driver of the experiment.
+        report: Path of the report in the store, returned if there is no server.
     """
     page = _page(driver)
     return f"{page}/artifacts/report/index.html" if page else report
 
 
 def _page(driver: Driver) -> str | None:
-    """The experiment at MLflow's server, once it was mirrored."""
+    """Returns the experiment's page at MLflow's server, once the experiment was mirrored."""
     from drillyard.tracking.sync_state import Notes
     from drillyard.tracking.uris import resolve_uri
 
@@ -74,8 +73,8 @@ def _page(driver: Driver) -> str | None:
     return Notes(mailbox, uri).page() if uri is not None else None
 
 
-def rows(results: ExperimentResults) -> list[dict[str, Any]]:
-    """Agent and baselines, one row each."""
+def rows(results: ExperimentResults) -> list[dict[str, str | float | None]]:
+    """Returns one row for the agent and for each baseline."""
     decimals = formatting.score_decimals(results.policies)
     return [
         {
@@ -99,7 +98,7 @@ def rows(results: ExperimentResults) -> list[dict[str, Any]]:
 
 
 def _rounded(value: float) -> float | None:
-    # NaN would silently become null anyway; say so ourselves.
+    # NaN would silently become null.
     return float(f"{value:.6g}") if value == value else None
 
 
@@ -107,7 +106,7 @@ def _table(results: ExperimentResults) -> None:
     create_table_artifact(
         rows(results) or [{"policy": "none was evaluated"}],
         key=artifact_key("results", results.name),
-        description=f"Final evaluation of {results.name}: mean return an episode",
+        description=f"Final evaluation of {results.name}: mean return per episode",
     )
 
 
@@ -144,19 +143,19 @@ def _curve(
 
 
 def _links(driver: Driver, report: str | None) -> dict[str, str]:
-    """An artifact each for the report and MLflow.
+    """Creates an artifact each for the report and for MLflow.
 
     Returns:
-        The same as markdown, by title.
+        The same links as markdown, by title.
     """
     from drillyard.tracking.uris import mask, resolve_uri
 
     name, store = driver.mailbox.experiment, driver.mailbox.store.url
-    found: dict[str, str] = {}
+    links: dict[str, str] = {}
     uri = resolve_uri(driver.loaded.spec.tracking.mlflow, store)
     if report:
-        how = f"`drillyard report {name} --store {store} --open` opens it"
-        found["Report"] = _link(
+        how = f"open it with `drillyard report {name} --store {store} --open`"
+        links["Report"] = _link(
             "report",
             name,
             address(driver, report),
@@ -164,18 +163,20 @@ def _links(driver: Driver, report: str | None) -> dict[str, str]:
             f"`{report}` ({how} on that machine)",
         )
     if uri is not None:
-        shown = _page(driver) or mask(uri)
-        how = f"`mlflow ui --backend-store-uri {shown}` shows it"
-        found["MLflow"] = _link("mlflow", name, shown, f"Tracking of {name}", how)
-    found["Log"] = f"on the page of this flow run; whole: `drillyard logs {name} --store {store}`"
-    return found
+        page = _page(driver) or mask(uri)
+        how = f"open it with `mlflow ui --backend-store-uri {page}`"
+        links["MLflow"] = _link("mlflow", name, page, f"Tracking of {name}", how)
+    links["Log"] = (
+        f"on the page of this flow run; complete: `drillyard logs {name} --store {store}`"
+    )
+    return links
 
 
 def _link(kind: str, name: str, address: str, description: str, otherwise: str) -> str:
-    """A link where a browser can follow it, what to type where it cannot; as markdown."""
+    """Creates a link if a browser can open it, or else the command to type. Returns markdown."""
     key = artifact_key(kind, name)
     if address.startswith(("http://", "https://")):
-        # The address itself is longer than the column of the page in which it stands.
+        # The address itself is wider than its column of the page.
         create_link_artifact(address, link_text=description, key=key, description=description)
         return f"[open]({address})"
     create_markdown_artifact(otherwise, key=key, description=description)

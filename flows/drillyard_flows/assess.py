@@ -1,16 +1,16 @@
-"""The flow ``assess``: a policy or a baseline from given initial conditions, in parallel tasks.
+"""The flow ``assess``: plays a policy or a baseline from given initial conditions in parallel.
 
-``drillyard assess`` is the same without Prefect.
+``drillyard assess`` does the same without Prefect.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
 from drillyard.evaluation.assessment import FILES, Assessed, Request, play, summary
 from drillyard.evaluation.request import asked
@@ -18,12 +18,12 @@ from drillyard.report.assessment import texts
 from drillyard_flows import plain_errors
 
 MOST_ROWS = 500
-"""Of the table; it is kept in Prefect's database."""
+"""The most rows of the table, which Prefect stores in its database."""
 
 
 @task(name="assess", task_run_name="conditions from {request.first}", retries=0)
 def part(request: Request) -> list[Assessed]:
-    """Play some of the conditions, in a process of their own: simulators share no interpreter."""
+    """Plays some of the conditions in a separate process, because simulators need their own."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -43,34 +43,34 @@ def assess(
     seed: int = 1,
     out: str | None = None,
     store: str | None = None,
-) -> dict[str, Any]:
-    """Play an episode from each condition.
+) -> JsonObject:
+    """Plays an episode from each condition.
 
     Args:
-        what: An experiment or a run that was trained, or an experiment file for a baseline.
+        what: A trained experiment or run, or an experiment file for a baseline.
         conditions: A CSV, JSON or YAML file: a list of reset values.
         policy: ``agent``, or a baseline.
         which: ``best`` or ``final`` policy of the agent.
         success: An expression of final states, ``episode_return``, ``length``, ``terminated``,
             ``truncated``.
-        max_steps: Longest episode; None for the simulator's own.
-        workers: Tasks side by side.
-        seed: Of the first episode.
-        out: A folder for the CSV files; None for none.
+        max_steps: Longest episode in steps; None: the simulator's own limit.
+        workers: Number of parallel tasks.
+        seed: Seed of the first episode.
+        out: Folder for the CSV files; None: no files.
         store: URL of the store that has the run.
 
     Returns:
-        Means over all conditions; the table artifact has a row a condition.
+        Means over all conditions. The table artifact has one row for each condition.
 
     Raises:
-        UserError: Something that was asked for cannot work.
-        RunFailed: Something is not finite.
+        UserError: The request cannot work.
+        RunFailed: A value is not finite.
     """
     plain_errors.install()
-    there = [Path(out) / name for name in FILES if out and (Path(out) / name).exists()]
-    if there:
+    existing = [Path(out) / name for name in FILES if out and (Path(out) / name).exists()]
+    if existing:
         raise UserError(
-            f"{there[0]} is there already; nothing was played", hint="choose another folder"
+            f"{existing[0]} already exists; no episode was played", hint="choose another folder"
         )
     request = asked(
         what,
@@ -82,15 +82,15 @@ def assess(
         seed=seed,
         store=store,
     )
-    found = [one for played in part.map(request.parts(workers)).result() for one in played]
+    episodes = [e for played in part.map(request.parts(workers)).result() for e in played]
     create_table_artifact(
         key="drillyard-assessment",
-        table=[one.row for one in found[:MOST_ROWS]],
+        table=[episode.row for episode in episodes[:MOST_ROWS]],
         description=f"{request.baseline or 'agent'} on {request.simulator['id']}: return and "
         "final state by initial condition",
     )
     if out:
         Path(out).mkdir(parents=True, exist_ok=True)
-        for name, text in texts(request, found).items():
+        for name, text in texts(request, episodes).items():
             (Path(out) / name).write_text(text, encoding="utf-8")
-    return summary(found)
+    return summary(episodes)

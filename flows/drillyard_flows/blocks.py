@@ -1,8 +1,8 @@
-"""Settings of backends under a name, kept by Prefect: ``backend: gcp/prod``; and ``secret:NAME``.
+"""Named settings of backends, stored by Prefect: ``backend: gcp/prod``; and ``secret:NAME``.
 
 Every installed backend has a block type of its own (``LocalBackend``, ``GcpBackend``, …), made
 from the very settings model that the backend declares. A setting that a block leaves at its
-default counts as not given: the environment and the settings file are asked next.
+default counts as not given: the environment and the settings file come next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from abc import ABC
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
@@ -19,21 +19,27 @@ from pydantic import BaseModel, SecretStr, ValidationError, create_model, model_
 from pydantic.fields import FieldInfo
 
 from drillyard.backend.settings.resolve import config_of, fields_of, is_secret
-from drillyard.errors import ConfigError, ConfigErrors
+from drillyard.errors import Bug, ConfigError, ConfigErrors
 from drillyard.registry import names
 from drillyard_flows.prefect_api import FIELD, guarded, translated
 from drillyard_flows.settings import configured_api
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from drillyard.documents.json_types import Json, JsonObject
+
+B = TypeVar("B", bound=Block)
 _PREFECTS = {"block_type_slug", *Block.model_fields}
-"""Keys of a stored block that are Prefect's own."""
+"""Keys of a stored block that belong to Prefect."""
 
 
 class BackendBlock(Block, ABC):
-    """What the blocks of all backends share."""
+    """Base class of the blocks of all backends."""
 
-    def given(self) -> tuple[dict[str, Any], set[str]]:
-        """The settings that are not at their defaults, in the open, and which are secrets."""
-        values: dict[str, Any] = {}
+    def given(self) -> tuple[JsonObject, set[str]]:
+        """Returns the settings that differ from their defaults, unmasked, and the secret names."""
+        values: JsonObject = {}
         secrets: set[str] = set()
         dumped = self.model_dump(mode="json", context={"include_secrets": True})
         for name, field in self._settings().items():
@@ -59,13 +65,13 @@ def class_name(kind: str) -> str:
 
 @cache
 def block_of(kind: str) -> type[BackendBlock]:
-    """The block type of a backend.
+    """Returns the block type of a backend.
 
     Args:
         kind: An installed backend.
 
     Raises:
-        PluginError: No such backend.
+        PluginError: The backend does not exist.
     """
     config = config_of(kind)
     fields: dict[str, Any] = {}
@@ -73,7 +79,7 @@ def block_of(kind: str) -> type[BackendBlock]:
         hidden = is_secret(name, fields_of(kind))
         fields[name] = (_secret(field) if hidden else field.annotation, field)
     validators: dict[str, Any] = {"checked": model_validator(mode="before")(_checked(config))}
-    made: type[BackendBlock] = create_model(
+    block: type[BackendBlock] = create_model(
         class_name(kind),
         __base__=BackendBlock,
         __module__=__name__,
@@ -82,10 +88,10 @@ def block_of(kind: str) -> type[BackendBlock]:
         __validators__=validators,
         **fields,
     )
-    made._block_type_name = f"drillyard {kind}"
-    made._block_type_slug = f"drillyard-{kind}"
-    made._logo_url = None
-    return made
+    block._block_type_name = f"drillyard {kind}"
+    block._block_type_slug = f"drillyard-{kind}"
+    block._logo_url = None
+    return block
 
 
 def _secret(field: FieldInfo) -> Any:
@@ -93,14 +99,14 @@ def _secret(field: FieldInfo) -> Any:
 
 
 def _checked(config: type[BaseModel] | None) -> Any:
-    """A validator that holds what is given against the backend's own model, all rules of it."""
+    """Returns a validator that applies every rule of the backend's own model."""
 
-    def check(cls: type[BackendBlock], values: Any) -> Any:
+    def check(cls: type[BackendBlock], values: Json) -> Json:
         if not isinstance(values, dict):
             return values
         given = {n: v for n, v in values.items() if n not in _PREFECTS}
         if config is not None:
-            config.model_validate(given)  # an unknown name is refused by it, too
+            config.model_validate(given)  # it also refuses unknown names
         elif given:
             raise ValueError(f"this backend has no settings: {', '.join(given)}")
         return values
@@ -109,20 +115,20 @@ def _checked(config: type[BaseModel] | None) -> Any:
 
 
 def installed() -> dict[str, type[BackendBlock]]:
-    """Kind -> block type of every backend that is installed here and can be imported."""
+    """Returns kind -> block type of every installed backend that can be imported."""
     from drillyard.errors import PluginError
 
-    found = {}
+    blocks = {}
     for kind in names("backends"):
         try:
-            found[kind] = block_of(kind)
+            blocks[kind] = block_of(kind)
         except PluginError:
-            continue  # `drillyard doctor` says what is wrong with it
-    return found
+            continue  # `drillyard doctor` reports it
+    return blocks
 
 
 def __getattr__(name: str) -> type[BackendBlock]:
-    """``from drillyard_flows.blocks import GcpBackend``."""
+    """Allows ``from drillyard_flows.blocks import GcpBackend``."""
     for kind in names("backends"):
         if class_name(kind) == name:
             return block_of(kind)
@@ -130,7 +136,7 @@ def __getattr__(name: str) -> type[BackendBlock]:
 
 
 def __dir__() -> list[str]:
-    """For ``prefect block register -m drillyard_flows.blocks``, which lists the module."""
+    """Lists the block types for ``prefect block register -m drillyard_flows.blocks``."""
     return [*globals(), *(class_name(kind) for kind in installed())]
 
 
@@ -138,58 +144,58 @@ class PrefectBlocks:
     """Implements ``drillyard.backend.settings.references.Blocks`` with blocks of Prefect.
 
     Raises:
-        ConfigError: There is no server that keeps anything, or anybody can read what it keeps.
+        ConfigError: There is no permanent server, or it is open to the whole network.
     """
 
     def __init__(self) -> None:
         url = configured_api()
         if url is None:
-            # Prefect would start one for this moment, and keep a secret where nobody looks for it.
+            # Prefect would start a temporary server and store a secret where it is never found.
             raise ConfigError(
-                "there is no Prefect server that keeps blocks",
+                "there is no Prefect server that stores blocks",
                 field=FIELD,
-                allowed="the address of a server that keeps running",
-                hint="drillyard up starts one; or without a block: drillyard configure BACKEND, "
+                allowed="the address of a permanent server",
+                hint="start one with drillyard up; or use no block: drillyard configure BACKEND, "
                 "env:NAME, file:PATH",
             )
         guarded(url)
 
-    def settings(self, kind: str, name: str) -> tuple[dict[str, Any], set[str]]:
+    def settings(self, kind: str, name: str) -> tuple[JsonObject, set[str]]:
         """See ``Blocks.settings``."""
-        found: BackendBlock = _loaded(
+        block = _load(
             block_of(kind),
             name,
             f"backend {kind}/{name}",
-            f"drillyard configure {kind} --block {name}, or make it in Prefect's UI",
+            f"drillyard configure {kind} --block {name}, or create it in Prefect's UI",
         )
-        return found.given()
+        return block.given()
 
     def secret(self, name: str) -> str:
         """See ``Blocks.secret``."""
-        found = _loaded(Secret, name, f"secret:{name}", "make it in Prefect's UI: Blocks, Secret")
-        return str(found.get())
+        block = _load(Secret, name, f"secret:{name}", "create it in Prefect's UI: Blocks, Secret")
+        return str(block.get())
 
-    def save(self, kind: str, name: str, values: Mapping[str, Any]) -> str:
+    def save(self, kind: str, name: str, values: Mapping[str, Json]) -> str:
         """See ``Blocks.save``."""
         block = block_of(kind)
-        before: dict[str, Any] = {}
+        before: JsonObject = {}
         try:
             with translated():
-                before = cast(BackendBlock, block.load(name)).given()[0]
+                before = _loaded(block, name).given()[0]
         except ValueError:
-            pass  # the first of this name
+            pass  # there is no block with this name yet
         merged = {n: v for n, v in {**before, **values}.items() if v is not None}
         try:
-            made = block(**merged)
+            document = block(**merged)
         except ValidationError as error:
-            problems = [_problem(kind, one) for one in error.errors(include_input=False)]
+            problems = [_problem(kind, each) for each in error.errors(include_input=False)]
             raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
         try:
             with translated():
-                made.save(name, overwrite=True)
+                document.save(name, overwrite=True)
         except ValueError:
             raise ConfigError(
-                "is no name of a block",
+                "is not a block name",
                 field="--block",
                 value=name,
                 allowed="letters, digits and dashes",
@@ -198,20 +204,27 @@ class PrefectBlocks:
         return f"{kind}/{name}"
 
 
-def _problem(kind: str, error: Any) -> ConfigError:
+def _problem(kind: str, error: ErrorDetails) -> ConfigError:
     field = ".".join(str(part) for part in error["loc"])
     return ConfigError(
         error["msg"], field=f"backends.{kind}.{field}", hint=f"drillyard configure {kind} --show"
     )
 
 
-def _loaded(kind: Any, name: str, shown: str, hint: str) -> Any:
+def _loaded(kind: type[B], name: str) -> B:
+    block = kind.load(name)
+    if not isinstance(block, kind):  # a coroutine only inside an event loop
+        raise Bug(f"Prefect loaded {type(block).__name__} instead of {kind.__name__}")
+    return block
+
+
+def _load(kind: type[B], name: str, label: str, hint: str) -> B:
     try:
         with translated():
-            return kind.load(name)
-    except ValueError:  # what Prefect says of a block that is not there
+            return _loaded(kind, name)
+    except ValueError:  # Prefect's error for a missing block
         raise ConfigError(
             f"Prefect has no {kind._block_type_slug or 'secret'} block {name!r}",
-            value=shown,
+            value=label,
             hint=hint,
         ) from None

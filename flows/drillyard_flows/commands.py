@@ -1,7 +1,7 @@
-"""``drillyard run``, ``resume`` and ``cancel``: typed keyword arguments in, an exit code out.
+"""``drillyard run``, ``resume``, ``cancel`` and ``bench``: the commands that need Prefect.
 
-Prefect joins the command line here, by the entry-point group ``drillyard.commands``. Nothing heavy
-is imported before a command runs.
+The entry-point group ``drillyard.commands`` adds them to the command line. Nothing heavy is
+imported before a command runs.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ OfflineOption = Annotated[
     bool,
     typer.Option(
         "--offline-ok",
-        help="Go on when the Prefect API that PREFECT_API_URL names does not answer.",
+        help="Continue if the Prefect API in PREFECT_API_URL does not answer.",
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to drillyard's command line.
+    """Adds the commands to drillyard's command line.
 
     Args:
         app: The application.
     """
     app.command("run", context_settings=FREE)(run)
-    # The same by the name that users of an older system know.
+    # The same command under the name that users of an older system know.
     app.command("launch", context_settings=FREE, help="The same as `run`.")(run)
     app.command("bench")(bench)
     app.command("resume")(resume)
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="The experiment file, YAML or JSON.")],
+    file: Annotated[str, typer.Argument(help="Experiment file, YAML or JSON.")],
     sets: SetOption = None,
     globals_: GlobalsOption = None,
     tunables: TunableOption = None,
@@ -58,15 +58,16 @@ def run(
     allow_change: Annotated[
         bool,
         typer.Option(
-            "--allow-change", help="Go on under the same name although the experiment was changed."
+            "--allow-change",
+            help="Continue under the same name although the experiment was changed.",
         ),
     ] = False,
     offline_ok: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an experiment, or go on with it: what is finished is not done again.
+    """Run an experiment, or continue it: finished parts are not repeated.
 
-    Parameters that the file declares can be given by name: `--lr 0.001`.
+    You can set the file's parameters by name: `--lr 0.001`.
     """
     from drillyard_flows.request import Request
     from drillyard_flows.running import run_file
@@ -88,7 +89,7 @@ def run(
 
 
 def bench(
-    file: Annotated[str, typer.Argument(help="A file with `bench:`, or a study of a list.")],
+    file: Annotated[str, typer.Argument(help="File with `bench:`, or a study of a list.")],
     sets: SetOption = None,
     on: OnOption = None,
     store: StoreOption = None,
@@ -96,7 +97,7 @@ def bench(
     offline_ok: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run algorithms on simulators with several seeds, and make the page that compares them."""
+    """Run algorithms on simulators with several seeds, and build a page that compares them."""
     from drillyard_flows.request import Request
     from drillyard_flows.running import bench_file
 
@@ -108,12 +109,12 @@ def bench(
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="The experiment's name in the store.")],
+    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
     store: StoreOption = None,
     offline_ok: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with an experiment from what the store knows of it, without its file."""
+    """Continue an experiment from its records in the store, without its file."""
     from drillyard_flows.request import Request
     from drillyard_flows.running import resume_name
 
@@ -121,14 +122,14 @@ def resume(
 
 
 def cancel(
-    name: Annotated[str, typer.Argument(help="The experiment's name in the store.")],
+    name: Annotated[str, typer.Argument(help="Name of the experiment in the store.")],
     store: StoreOption = None,
     drain: Annotated[
-        bool, typer.Option("--drain", help="Let running tickets finish; start no new ones.")
+        bool, typer.Option("--drain", help="Let running tickets finish and start no new ones.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop an experiment and give back what it rented. It can be resumed."""
+    """Stop an experiment and tear down its machines. You can resume it later."""
     from drillyard_flows.running import cancel_name
 
     cancel_name(name, store, drain=drain, as_json=as_json)

@@ -1,12 +1,12 @@
-"""Events of our own, for automations and webhooks; and the watch that raises them during a run.
+"""Drillyard's events for automations and webhooks, and the watch that sends them during a run.
 
     drillyard.experiment.finished   payload: text, report, cost
-    drillyard.study.finished        the same, of a study
-    drillyard.budget.reached        payload: limit, used, allowed, text; once a limit
+    drillyard.study.finished        the same, for a study
+    drillyard.budget.reached        payload: limit, used, allowed, text; once for each limit
     drillyard.run.preempted         payload: run, attempt, text
     drillyard.lease.reaped, drillyard.lease.undeletable, drillyard.reap.finished: the flow ``reap``
 
-An event that cannot be sent is logged, and fails nothing.
+If an event cannot be sent, that is logged and nothing fails.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.spending import so_far
@@ -27,18 +27,18 @@ STUDY_FINISHED = "drillyard.study.finished"
 BUDGET = "drillyard.budget.reached"
 PREEMPTED = "drillyard.run.preempted"
 SHARE = 0.8
-"""Of a limit, at which people are told."""
+"""Share of a limit at which an event is sent."""
 LOOK_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
 
-def emit(event: str, driver: Driver, **payload: Any) -> None:
-    """Raise an event about an experiment.
+def emit(event: str, driver: Driver, **payload: Json) -> None:
+    """Sends an event about an experiment.
 
     Args:
-        event: Its name.
-        driver: Whose experiment.
-        **payload: What it says; JSON.
+        event: Name of the event.
+        driver: Driver of the experiment.
+        **payload: Content of the event.
     """
     from prefect.events import emit_event
 
@@ -58,13 +58,13 @@ def emit(event: str, driver: Driver, **payload: Any) -> None:
 
 
 def finished(driver: Driver, verdict: str, report: str | None) -> None:
-    """Say that an experiment or a study came to its end, with the result."""
+    """Sends the event that an experiment or a study ended, with the result."""
     name = FINISHED
     if driver.study is not None:
-        from drillyard.results.study_table import verdict as words
+        from drillyard.results.study_table import verdict as study_verdict
         from drillyard.results.trials import collect_trials
 
-        name, verdict = STUDY_FINISHED, words(collect_trials(driver.mailbox))
+        name, verdict = STUDY_FINISHED, study_verdict(collect_trials(driver.mailbox))
     emit(
         name,
         driver,
@@ -75,12 +75,12 @@ def finished(driver: Driver, verdict: str, report: str | None) -> None:
 
 
 class Watch:
-    """Looks at budgets and preemptions while a block runs.
+    """Watches budgets and preemptions while a block runs.
 
     Args:
-        driver: Open.
-        send: Raises an event; tests replace it.
-        every_s: Seconds between two looks.
+        driver: An open driver.
+        send: Sends an event; tests replace it.
+        every_s: Seconds between two checks.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Watch:
         self._told: set[tuple[str, object]] = set()
 
     def __enter__(self) -> Watch:
-        """Begin, in a thread that sees Prefect's settings of this one."""
+        """Starts a thread that has the Prefect settings of this one."""
         import contextvars
 
         run = contextvars.copy_context().run
@@ -109,13 +109,13 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Look once more, and end."""
+        """Checks once more, and stops."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(10.0)
 
     def look(self) -> None:
-        """Raise what is to be raised now, each once."""
+        """Sends the events that are due, each of them once."""
         for limit, used, allowed, unit in self._budgets():
             if used >= SHARE * allowed and self._first("budget", limit):
                 self._send(
@@ -124,7 +124,7 @@ class Watch:
                     limit=limit,
                     used=used,
                     allowed=allowed,
-                    text=f"{used:.2f} of {allowed:g} {unit} ({limit}) are used",
+                    text=f"{used:.2f} of {allowed:g} {unit} are used ({limit})",
                 )
         for state in self._driver.states().values():
             lost = state.status is Status.PREEMPTED
@@ -160,8 +160,8 @@ class Watch:
         while True:
             try:
                 self.look()
-            except Exception as error:  # a store that is away for a moment
-                log.debug("budgets were not looked at: %s", error)
+            except Exception as error:  # for example a store that is briefly unavailable
+                log.debug("budgets were not checked: %s", error)
             if last:
                 return
             last = self._over.wait(self._every_s)

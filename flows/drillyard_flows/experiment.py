@@ -1,7 +1,7 @@
 """The flow ``experiment``: the six phases of one experiment as Prefect tasks.
 
-Prefect shows and schedules; the mailbox decides. The session drives: that of a command, or, in a
-flow run of a deployment, one in a thread of this process.
+Prefect shows and schedules; the mailbox decides. A session does the work: the session of a
+command, or, in a flow run of a deployment, a session in a thread of this process.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Kind, Outcome
@@ -32,18 +31,18 @@ from drillyard_flows import artifacts, form, hooks, limits, plain_errors
 from drillyard_flows.events import finished
 from drillyard_flows.present import ATTACHED, present, tags_of
 from drillyard_flows.request import Request, checked, opened
-from drillyard_tasks.common import reference
+from drillyard_tasks.common import FlowResult, reference
 
 THREADS = 96
-"""Threads that only wait. Tickets are watched by one thread of the driver, whatever this is."""
+"""Number of threads, which only wait. One thread of the driver watches all tickets."""
 
 
 def run_name() -> str:
-    """What a flow run is called: the experiment."""
-    given = flow_run.parameters
-    file = str(given.get("file") or "experiment")
+    """Returns the name of a flow run, which is the experiment's."""
+    parameters = flow_run.parameters
+    file = str(parameters.get("file") or "experiment")
     preset = not Path(file).suffix  # cstr/ppo makes the experiment cstr-ppo
-    return str(given.get("name") or (file.replace("/", "-") if preset else Path(file).stem))
+    return str(parameters.get("name") or (file.replace("/", "-") if preset else Path(file).stem))
 
 
 @flow(
@@ -68,10 +67,10 @@ def experiment(
     globals_files: list[str] = form.GLOBALS,
     parameters: list[str] = form.PARAMETERS,
     tunables: list[str] = form.TUNABLES,
-) -> dict[str, Any] | State[Any]:
-    """Train, evaluate and store every run of one experiment file.
+) -> FlowResult:
+    """Trains, evaluates and stores every run of one experiment file.
 
-    Its parameters are the fields of the form, described in ``form``.
+    Its parameters are the fields of the form; see ``form``.
 
     Returns:
         ``{"experiment", "store", "runs": {run: manifest of its stored result}, "report"}``.
@@ -79,25 +78,25 @@ def experiment(
     Raises:
         RunFailed: At least one run has no result.
     """
-    return driven(form.asked(locals()), study=False)
+    return driven(form.request_of(locals()), study=False)
 
 
-def driven(request: Request, *, study: bool) -> dict[str, Any] | State[Any]:
-    """The body of a flow: show the session of a command, or drive one and show it.
+def driven(request: Request, *, study: bool) -> FlowResult:
+    """The body of a flow: shows the session of a command, or drives a session and shows it.
 
     Args:
-        request: What was asked for.
-        study: Whether the file must have a ``study:``, or must have none.
+        request: The request.
+        study: Whether the file must have a ``study:``, or must not have one.
 
     Raises:
-        DrillyardError: How it ended, when not well.
+        DrillyardError: The session failed.
     """
     plain_errors.install()
     attached = ATTACHED.get()
     if attached is not None:
         driver, bodies = attached
         present(driver, bodies)
-        return _returned(driver, bodies.outcome.result())
+        return _result(driver, bodies.outcome.result())
     loaded = checked(request)
     _check_kind(loaded, study)
     driver, todo = opened(loaded, request)
@@ -108,7 +107,7 @@ def driven(request: Request, *, study: bool) -> dict[str, Any] | State[Any]:
 
 
 class _ThisFlow:
-    """The stage of a session that this flow run drives: the flow itself."""
+    """The stage of a session that this flow run drives."""
 
     def __init__(self) -> None:
         self.bodies: Bodies | None = None
@@ -116,28 +115,28 @@ class _ThisFlow:
         self.presenting = True
 
     def begin(self, driver: Driver, bodies: Bodies) -> None:
-        """Hand the phases to the flow's own thread."""
+        """Passes the phases to the flow's own thread."""
         self.bodies = bodies
         self.begun.set()
 
     def showing(self) -> bool:
-        """True while the flow's own thread follows."""
+        """Returns True while the flow's own thread shows the session."""
         return self.presenting
 
     @contextmanager
     def slots(self, driver: Driver) -> Iterator[None]:
-        """Hold the slots of ``resources.limit``."""
+        """Holds the slots of ``resources.limit``."""
         with limits.slots(driver):
             yield
 
     def end(self, outcome: Outcome) -> None:
-        """The flow ends by itself."""
+        """Does nothing: the flow ends by itself."""
 
 
-def _alone(driver: Driver) -> dict[str, Any] | State[Any]:
-    """Drive in a thread, show in this one.
+def _alone(driver: Driver) -> FlowResult:
+    """Drives a session in a thread and shows it in this one.
 
-    Where Prefect's API goes away, the session goes on to its end all the same.
+    If Prefect's API becomes unavailable, the session still continues to its end.
     """
     log = get_run_logger()
     stage, hurry = _ThisFlow(), threading.Event()
@@ -158,25 +157,25 @@ def _alone(driver: Driver) -> dict[str, Any] | State[Any]:
         try:
             present(driver, stage.bodies)
         except Exception as error:
-            log.warning("going on without Prefect's pages, results are not affected (%s)", error)
+            log.warning("continuing without Prefect's pages; results are not affected (%s)", error)
         stage.presenting = False
-        found = _returned(driver, stage.bodies.outcome.result())
+        result = _result(driver, stage.bodies.outcome.result())
         thread.join()
-        return found
+        return result
     except Exception:
         thread.join()
         raise
     except BaseException:
-        # The process is told to end (SIGTERM, cancelled in the UI): flush, then give back.
+        # The process must stop (SIGTERM, or cancelled in the UI): write checkpoints, tear down.
         stage.presenting = False
-        driver.stop("the flow was told to end")
+        driver.stop("the flow was cancelled")
         hurry.set()
         thread.join()
         raise
 
 
 def _check_kind(loaded: Loaded, study: bool) -> None:
-    """Refuse a file that the other flow is for."""
+    """Refuses a file that needs the other flow."""
     if (loaded.spec.study is not None) is not study:
         raise ConfigError(
             "the file has no study" if study else "the file is a study",
@@ -188,22 +187,22 @@ def _check_kind(loaded: Loaded, study: bool) -> None:
 
 
 def _tag(driver: Driver) -> None:
-    """Give the flow run of a deployment the tags that one of a command is begun with."""
+    """Gives the flow run of a deployment the same tags as the flow run of a command."""
     from prefect.client.orchestration import get_client
 
-    wanted = sorted({*(flow_run.tags or []), *tags_of(driver)})
+    all_tags = sorted({*(flow_run.tags or []), *tags_of(driver)})
     try:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(str(flow_run.id)), tags=wanted)
-    except Exception as error:  # a page without them must not end the work
-        get_run_logger().debug("the flow run has no tags: %s", error)
+            client.update_flow_run(UUID(str(flow_run.id)), tags=all_tags)
+    except Exception as error:  # missing tags must not end the work
+        get_run_logger().debug("the tags of the flow run could not be set: %s", error)
 
 
-def _returned(driver: Driver, outcome: Outcome) -> dict[str, Any] | State[Any]:
-    """Show the result in Prefect, and end the flow as the session ended.
+def _result(driver: Driver, outcome: Outcome) -> FlowResult:
+    """Shows the result in Prefect, and returns or raises what the session ended with.
 
     Raises:
-        DrillyardError: How it ended, when not well.
+        DrillyardError: The session failed.
     """
     if outcome.kind is Kind.STOPPED:
         return Cancelled(message=str(outcome.error))
@@ -217,8 +216,8 @@ def _returned(driver: Driver, outcome: Outcome) -> dict[str, Any] | State[Any]:
     return {**_place(driver), "runs": _references(driver), "report": report}
 
 
-def _finished(driver: Driver) -> dict[str, Any]:
-    """What a run of the flow returns that had nothing to do; nothing was rented."""
+def _finished(driver: Driver) -> JsonObject:
+    """Returns the result of a flow run that had nothing to do and rented nothing."""
     from drillyard.report import build
 
     get_run_logger().info("nothing to do: every run is finished")
@@ -235,22 +234,24 @@ def _place(driver: Driver) -> dict[str, str]:
     return {"store": driver.mailbox.store.url, "experiment": driver.mailbox.experiment}
 
 
-def _references(driver: Driver) -> dict[str, Any]:
-    """Run -> its last accepted result; of a study, trial -> its outcome."""
+def _references(driver: Driver) -> JsonObject:
+    """Returns run -> its last accepted result; for a study, trial -> its outcome."""
     if driver.study is not None:
         outcomes = driver.study.outcomes.items()
-        return {trial_id(n): {"status": o.status.value, "values": o.values} for n, o in outcomes}
-    found: dict[str, Any] = {}
+        return {
+            trial_id(n): {"status": o.status.value, "values": {**o.values}} for n, o in outcomes
+        }
+    references: JsonObject = {}
     tickets = driver.states().values()
     for state in sorted(tickets, key=lambda s: PHASES.index(s.ticket.phase)):
         accepted = driver.mailbox.accepted(state.ticket.run, state.ticket.phase)
         if accepted is not None:
-            found[accepted.run] = reference(accepted)
-    return found
+            references[accepted.run] = reference(accepted)
+    return references
 
 
 def _shown(driver: Driver, report: str | None) -> str:
-    """Show the results; returns them in a sentence."""
+    """Shows the results; returns them in one sentence."""
     verdict = artifacts.publish(driver, report)
     if verdict:
         get_run_logger().info(verdict)

@@ -1,8 +1,8 @@
-"""Signs of life of a flow run, for servers whose automations look for zombies.
+"""Heartbeats of a flow run, for servers whose automations look for crashed flow runs.
 
-Prefect sends them from a thread that sleeps a whole second at a time and is joined at the end of
-the flow, which costs half a second on average and serves nobody. This one sends the same event at
-the same interval and ends at once.
+Prefect's own thread sleeps a whole second at a time and is joined at the end of the flow, which
+costs half a second on average. This one sends the same event at the same interval and stops at
+once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeats:
-    """Sends heartbeats from the moment a flow run begins until ``end``.
+    """Sends heartbeats from the start of a flow run until ``end``.
 
     Args:
         interval_s: Seconds between two; Prefect's setting ``flows.heartbeat_frequency``.
@@ -33,7 +33,7 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
 
     def begin(self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-        """Begin; a hook for ``on_running``."""
+        """Starts; a hook for ``on_running``."""
         resource = {
             "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
             "prefect.resource.name": flow_run.name,
@@ -45,7 +45,7 @@ class Heartbeats:
                 "prefect.resource.name": flow.name,
             },
         ]
-        # Prefect's settings live in the context: without it, events go to another server.
+        # Prefect's settings are in the context; without it, events go to another server.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(
             target=run, args=(self._beat, resource, related), name="heartbeats", daemon=True
@@ -53,10 +53,10 @@ class Heartbeats:
         self._thread.start()
 
     def end(self) -> None:
-        """Send no more; safe to call again."""
+        """Stops; safe to call again."""
         self._over.set()
         if self._thread is not None:
-            self._thread.join(1.0)  # it may be sending
+            self._thread.join(1.0)  # it may be sending one
 
     def _beat(self, resource: dict[str, str], related: list[dict[str, str]]) -> None:
         from prefect.events import emit_event
@@ -64,7 +64,7 @@ class Heartbeats:
         while True:
             try:
                 emit_event(EVENT, resource=resource, related=related)
-            except Exception as error:  # a page that shows no life must not end the work
-                log.debug("no heartbeat was sent: %s", error)
+            except Exception as error:  # a missing heartbeat must not end the work
+                log.debug("the heartbeat was not sent: %s", error)
             if self._over.wait(self._interval_s):
                 return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once stops gracefully, twice leaves at once and says what is left."""
+"""Ctrl-C and SIGTERM: the first one stops gracefully, the second one exits immediately."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from drillyard.driver.driver import Driver
 from drillyard.errors import DrillyardError, ExitCode
@@ -17,13 +17,17 @@ from drillyard.mailbox.command_hints import bare
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+_Handler = Callable[[int, FrameType | None], object] | int | None
+"""A handler as ``signal.signal`` returns it."""
+
+
 class Interrupts:
-    """Handles signals while the block runs. Only in a process's main thread.
+    """Handles signals while the block runs, in the main thread of a process only.
 
     Args:
-        driver: Notification to stop.
-        say: Gets sentences for the user.
-        leave: Called before leaving at once.
+        driver: The driver to stop.
+        say: Receives messages for the user.
+        leave: Called before an immediate exit.
     """
 
     def __init__(
@@ -32,13 +36,13 @@ class Interrupts:
         self._driver = driver
         self._say = say
         self._leave = leave
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[signal.Signals, _Handler] = {}
         self.since: float | None = None
         """When the first signal came (monotonic), or None."""
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._heard)
+            self._before[number] = signal.signal(number, self._received)
         return self
 
     def __exit__(
@@ -50,10 +54,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _received(self, number: int, frame: FrameType | None) -> None:
         mailbox = self._driver.mailbox
-        # A handler runs between any two instructions of this thread, which may hold the very lock
-        # that writing needs: so another thread does the talking.
+        # A handler runs between any two instructions of this thread, which may hold the lock that
+        # writing needs. So another thread writes.
         if self.since is None:
             self.since = time.monotonic()
             threading.Thread(
@@ -62,18 +66,18 @@ class Interrupts:
             return
         os.write(
             2,
-            f"\nleft at once. Runs of {mailbox.experiment!r} may still be stopping; their agent "
-            "ends itself.\n"
-            f"  see them:   {bare('status', mailbox)}\n"
-            f"  end them:   {bare('cancel', mailbox)}\n"
-            f"  go on:      {bare('resume', mailbox)}\n".encode(),
+            f"\nExited. Runs of {mailbox.experiment!r} may still be stopping; their worker will "
+            "exit on its own.\n"
+            f"  show them:   {bare('status', mailbox)}\n"
+            f"  stop them:   {bare('cancel', mailbox)}\n"
+            f"  continue:    {bare('resume', mailbox)}\n".encode(),
         )
         self._leave()
         os._exit(int(ExitCode.INTERRUPTED))
 
     def _stop(self, signal_name: str) -> None:
-        self._say("stopping: runs keep their last checkpoint; once more leaves at once")
+        self._say("Stopping. Runs keep their last checkpoint. Press Ctrl-C again to exit now.")
         try:
-            self._driver.stop(f"{signal_name} at the driver")
+            self._driver.stop(f"the driver received {signal_name}")
         except DrillyardError as error:
-            self._say(f"could not tell the workers to stop: {error}")
+            self._say(f"could not ask the workers to stop: {error}")

@@ -1,8 +1,8 @@
-"""A limit that Prefect counts: an experiment begins when as many slots are free as it has workers.
+"""A limit in Prefect: an experiment starts when a free slot exists for each of its workers.
 
-For what several experiments share and nobody may overdraw: licences of a simulator, GPUs, a rig.
-All slots are taken at once, so that two experiments never wait for each other, and held until the
-teardown. Prefect takes them back by itself when their holder is gone for a while.
+It is for what several experiments share: licences of a simulator, GPUs, a test rig. All slots are
+acquired at once, so that two experiments never wait for each other, and held until the teardown.
+Prefect releases them by itself when their holder is gone for a while.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from drillyard.errors import ConfigError, Stopped
 from drillyard.runs.parallelism import workers
 
 LOOK_S = 5.0
-"""How often a waiting experiment looks whether it was stopped."""
+"""How often a waiting experiment checks whether it was stopped."""
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def slots(driver: Driver) -> Iterator[None]:
-    """Hold the slots of ``resources.limit`` while the block runs; nothing where there is none.
+    """Holds the slots of ``resources.limit``, if there is one, while the block runs.
 
     Args:
-        driver: Open; nothing is rented yet.
+        driver: An open driver that has rented nothing yet.
 
     Raises:
-        ConfigError: There is no such limit, or it is smaller than the experiment.
-        Stopped: Somebody asked for that while it waited.
+        ConfigError: The limit does not exist, or is smaller than the experiment.
+        Stopped: The experiment was stopped while it waited.
     """
     name = driver.spec.resources.limit
     if name is None:
@@ -42,7 +42,7 @@ def slots(driver: Driver) -> Iterator[None]:
     many = workers(driver.spec)
     _must_suffice(name, many)
     with contextlib.ExitStack() as held:
-        said = False
+        reported = False
         while True:
             try:
                 held.enter_context(
@@ -51,14 +51,14 @@ def slots(driver: Driver) -> Iterator[None]:
                         occupy=many,
                         timeout_seconds=LOOK_S,
                         strict=True,
-                        raise_on_lease_renewal_failure=False,  # what runs, runs
+                        raise_on_lease_renewal_failure=False,  # the run continues
                     )
                 )
                 break
             except TimeoutError:
-                if not said:
+                if not reported:
                     driver.say(f"waiting for {many} slots of the limit {name!r} in Prefect")
-                    said = True
+                    reported = True
                 order = driver.mailbox.cancelled()
                 if order is not None:
                     raise Stopped(order.reason, hint="run the same command again") from None
@@ -69,23 +69,23 @@ def _must_suffice(name: str, many: int) -> None:
     field = "resources.limit"
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_global_concurrency_limit_by_name(name)
+            limit = client.read_global_concurrency_limit_by_name(name)
         except ObjectNotFound:
-            known = sorted(one.name for one in client.read_global_concurrency_limits())
+            known = sorted(each.name for each in client.read_global_concurrency_limits())
             raise ConfigError(
                 "Prefect has no such global concurrency limit",
                 field=field,
                 value=name,
-                allowed=", ".join(known) or "none is made yet",
-                hint=f"make it: prefect gcl create {name} --limit {many}",
+                allowed=", ".join(known) or "there is none yet",
+                hint=f"create it: prefect gcl create {name} --limit {many}",
             ) from None
-    if found.limit < many:
+    if limit.limit < many:
         raise ConfigError(
-            f"has {found.limit} slots, and the experiment has {many} workers, so that it would "
-            "wait for ever",
+            f"has {limit.limit} slots, but the experiment has {many} workers and would wait "
+            "forever",
             field=field,
             value=name,
-            allowed=f"a limit of {many} at least",
-            hint=f"set resources.workers to {found.limit}, or raise it: prefect gcl update "
+            allowed=f"a limit of at least {many}",
+            hint=f"set resources.workers to {limit.limit}, or raise the limit: prefect gcl update "
             f"{name} --limit {many}",
         )

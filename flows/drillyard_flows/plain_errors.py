@@ -1,7 +1,7 @@
-"""Prefect's log of a run says what went wrong in words, where the error is one of the tree.
+"""Removes the traceback from Prefect's log of a user's error.
 
-Prefect logs every exception with its traceback. To somebody who mistyped a path in a form, that is
-a page of our own code around one sentence.
+Prefect logs every exception with its traceback. For a mistyped path in a form, that would be a
+page of drillyard's code around one sentence.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 class PlainErrors(logging.Filter):
-    """Takes the traceback off errors that were raised on purpose; a bug keeps its own."""
+    """Removes the traceback from errors that drillyard raised on purpose; a bug keeps it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; every record passes."""
+        """Changes the record and lets every record pass."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, DrillyardError) and not isinstance(error, Bug):
             text = f"{error}\n  fix: {error.hint}" if error.hint else str(error)
@@ -30,6 +30,6 @@ _PLAIN = PlainErrors()
 
 
 def install() -> None:
-    """From now on, in this process; safe to repeat."""
+    """Installs the filter in this process; safe to repeat."""
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_PLAIN)  # the same one is added once
+        logging.getLogger(name).addFilter(_PLAIN)  # adding the same filter again has no effect

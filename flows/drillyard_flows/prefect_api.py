@@ -1,4 +1,4 @@
-"""The one seam to Prefect's client: which server, whether it is guarded, what its errors mean."""
+"""Access to Prefect's client: which server, whether it is protected, what its errors mean."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 
 FIELD = "PREFECT_API_URL"
 CLOSED = (401, 403)
-"""What a server answers whom it does not let in."""
+"""HTTP status codes of rejected credentials."""
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[SyncPrefectClient]:
-    """A client of the configured server, in a process that has not imported Prefect yet.
+    """Opens a client of the configured server, in a process that has not imported Prefect yet.
 
     Raises:
-        ConfigError: No server is configured: the one that ends with its last command keeps none
-            of this. Or anybody can use it.
-        ControlPlaneError: It does not answer, or refuses.
+        ConfigError: No permanent server is configured, or it is open to the whole network.
+        ControlPlaneError: The server does not answer, or refuses.
     """
     url = settings.configured_api()
     if url is None:
         raise ConfigError(
             "there is no Prefect server to deploy to",
             field=FIELD,
-            allowed="the address of a server that keeps running",
-            hint="drillyard up starts one on this machine; in this shell, source its env.sh",
+            allowed="the address of a permanent server",
+            hint="start one here with drillyard up, and source its env.sh in this shell",
         )
     guarded(url)
     settings.use_api(url)
@@ -47,23 +46,23 @@ def connected() -> Iterator[SyncPrefectClient]:
 
 
 def guarded(url: str) -> None:
-    """Refuse what is no address, and a server that anybody of the network can use.
+    """Refuses a malformed address, and a server that is open to the whole network.
 
     Args:
-        url: Of its API.
+        url: Address of its API.
 
     Raises:
-        ConfigError: No address of a server; or it is not on this machine and answers without a
-            password.
+        ConfigError: The address is malformed; or the server is not on this machine and answers
+            without a password.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            "is no address of a server",
+            "is not the address of a server",
             field=FIELD,
             value=redact(url),
             allowed="https://…/api, or http:// on this machine",
-            hint="of `drillyard up`: source its env.sh",
+            hint="for `drillyard up`: source its env.sh",
         )
     finding = servers.unguarded(url)
     if finding is not None:
@@ -71,18 +70,18 @@ def guarded(url: str) -> None:
             finding.message,
             field=FIELD,
             hint=finding.fix,
-            allowed="a server that asks for a password, or one of this machine",
+            allowed="a server that requires a password, or one on this machine",
         )
 
 
 def let_in(url: str) -> None:
-    """Refuse a server that wants another password, before anything is made that it shall show.
+    """Refuses a server that requires another password, before anything is created.
 
     Args:
-        url: Of an API that answers.
+        url: Address of an API that answers.
 
     Raises:
-        ControlPlaneError: It does not take the user and password that Prefect's client would send.
+        ControlPlaneError: It rejects the user and password that Prefect's client would send.
     """
     key = settings.configured("PREFECT_API_KEY")
     pair = settings.configured("PREFECT_API_AUTH_STRING")
@@ -91,23 +90,23 @@ def let_in(url: str) -> None:
         servers.ask(f"{url.rstrip('/')}/admin/version", login, servers.SERVER_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code in CLOSED:
-            raise _closed(f"Prefect's API at {redact(url)}", error.code) from error
+            raise _rejected(f"Prefect's API at {redact(url)}", error.code) from error
     except OSError:
-        pass  # slow, or gone since it answered: whoever needs it next says so
+        pass  # slow or unavailable: the next request reports it
 
 
-def _closed(shown: str, code: int) -> ControlPlaneError:
+def _rejected(address: str, code: int) -> ControlPlaneError:
     return ControlPlaneError(
-        f"{shown} does not let us in ({code})",
-        # As an assignment it would be taken for a secret, and masked.
-        hint="user and password stand in PREFECT_API_AUTH_STRING, with a colon between; "
-        "of `drillyard up`: source its env.sh",
+        f"{address} rejected our credentials ({code})",
+        # Written as an assignment, it would be taken for a secret and masked.
+        hint="set PREFECT_API_AUTH_STRING to the user and the password with a colon between; "
+        "for `drillyard up`: source its env.sh",
     )
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """What Prefect's client raises, as errors of the one tree.
+    """Translates exceptions of Prefect's client into drillyard's errors.
 
     Raises:
         ControlPlaneError: The server does not answer, or refuses.
@@ -115,20 +114,20 @@ def translated() -> Iterator[None]:
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
 
-    shown = f"Prefect's API at {redact(settings.configured_api() or 'its own address')}"
+    address = f"Prefect's API at {redact(settings.configured_api() or 'its own address')}"
     try:
         yield
     except PrefectHTTPStatusError as error:
         code = error.response.status_code
         if code in CLOSED:
-            raise _closed(shown, code) from error
+            raise _rejected(address, code) from error
         raise ControlPlaneError(
-            f"{shown} refused ({code}): {error.response.text[:500]}",
-            hint="does the address end in /api, and is the server as new as this Prefect? "
-            "`drillyard doctor`",
+            f"{address} refused the request ({code}): {error.response.text[:500]}",
+            hint="check that the address ends in /api and that the server has the same version as "
+            "this Prefect; `drillyard doctor` checks both",
         ) from error
     except (httpx.HTTPError, RuntimeError) as error:
         raise ControlPlaneError(
-            f"{shown} does not answer ({type(error).__name__})",
-            hint=f"start that server, or unset {FIELD}; drillyard up starts one",
+            f"{address} does not answer ({type(error).__name__})",
+            hint=f"start that server, or unset {FIELD}; drillyard up starts a server",
         ) from error

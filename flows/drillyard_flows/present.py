@@ -1,8 +1,8 @@
-"""A session on Prefect's pages: each of its phases as a task run, as the session offers them.
+"""Shows a session on Prefect's pages: each of its phases as a task run.
 
-The session decides what comes when; here is only which task shows what. ``ATTACHED`` holds the
-session that the running flow is to show, where a command or a program drives it; a flow run of a
-deployment drives one itself.
+The session decides the order of the phases; this module decides which task shows which phase.
+``ATTACHED`` holds the session that the running flow shows, if a command or a program drives it. A
+flow run of a deployment drives its own session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from drillyard_tasks.train import train
 from drillyard_tasks.trial import trial
 
 ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-session", default=None)
-"""The session that a flow of this context shows; None: it has none yet."""
+"""The session that a flow in this context shows, or None."""
 
 _OF_RUNS: dict[str, Task[..., Any]] = {
     Phase.TRAIN.value: train,
@@ -38,10 +38,10 @@ _OF_RUNS: dict[str, Task[..., Any]] = {
 
 
 def present(driver: Driver, bodies: Bodies) -> None:
-    """Show every phase as a task run, until the session offers no more and all are shown.
+    """Shows every phase as a task run, until the session has no more phases.
 
     Args:
-        driver: Knows how far runs are.
+        driver: Driver that knows the progress of runs.
         bodies: The session's phases.
     """
     futures: dict[str, PrefectFuture[Any]] = {}
@@ -56,23 +56,23 @@ def present(driver: Driver, bodies: Bodies) -> None:
 
 
 def tags_of(driver: Driver) -> list[str]:
-    """Tags of this experiment's flow run and of its `train` task runs in Prefect.
+    """Returns the tags of this experiment's flow run and of its `train` task runs in Prefect.
 
-    Not of the short tasks: before each task with tags, Prefect asks its server for a slot of their
-    concurrency limits, in a transaction that reads and then writes. On SQLite that is refused at
-    once when another request has written in between (HTTP 503), and the client comes again two
-    seconds later: at the end of an experiment, that is what a person waits for. A limit by tag
-    that somebody sets holds for trainings, which is what it is wanted for.
+    Short tasks have no tags: before each task with tags, Prefect requests a slot of their
+    concurrency limits from its server, in a transaction that reads and then writes. SQLite refuses
+    it when another request has written in between (HTTP 503), and the client retries two seconds
+    later, which users would wait for at the end of an experiment. A limit by tag is useful for
+    trainings only, and those have tags.
     """
     spec = driver.loaded.spec
-    found = ["drillyard", f"experiment:{spec.name}", f"backend:{spec.backend}"]
+    tags = ["drillyard", f"experiment:{spec.name}", f"backend:{spec.backend}"]
     if spec.learner is not None:
-        found.append(f"algorithm:{spec.learner.algorithm}")
-    return found
+        tags.append(f"algorithm:{spec.learner.algorithm}")
+    return tags
 
 
 class _Tasks:
-    """Which task shows a phase, and with what."""
+    """Starts the task run that shows a phase."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -85,7 +85,7 @@ class _Tasks:
         }
 
     def submit(self, body: Body, before: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
-        """Begin the task run of a phase."""
+        """Starts the task run of a phase."""
         if body.phase == "provision":
             return provision.submit(body, self._driver)
         if body.phase == "setup":
@@ -96,7 +96,7 @@ class _Tasks:
             return trial.submit(body)
         task = _OF_RUNS[body.phase].with_options(
             tags=tags_of(self._driver) if body.phase == Phase.TRAIN.value else None,
-            # What the mailbox calls open is open, whatever Prefect remembers.
+            # The mailbox decides what is open, not Prefect's cache.
             refresh_cache=self._driver.mailbox.accepted(body.run, Phase(body.phase)) is None,
         )
         return task.submit(

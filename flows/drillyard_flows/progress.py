@@ -1,4 +1,4 @@
-"""How far it is, live: a bar a run on a terminal, a line a run every 10 s elsewhere."""
+"""Live progress: one bar for each run on a terminal, one line for each every 10 s elsewhere."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0
 MOST_BARS = 12
-"""More runs than this are shown as one bar."""
+"""Most runs with a bar each; more share one bar."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a display is told about a run."""
+    """The progress of a run."""
 
     run: str
     phase: Phase | None
@@ -34,23 +34,23 @@ class Run:
 
 
 class Display(Protocol):
-    """Shows runs until it is closed."""
+    """Shows the progress of runs until it is closed."""
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Show how far the runs are; called a few times a second."""
+        """Shows the progress of the runs; called a few times a second."""
 
     def say(self, text: str) -> None:
-        """Print a line above what moves."""
+        """Prints a line above the moving part."""
 
     def close(self) -> None:
-        """Stop moving; called once."""
+        """Stops; called once."""
 
 
 def open_display(*, quiet: bool, title: str) -> Display:
-    """The display that fits where the output goes.
+    """Returns the display that fits the output: terminal, file or program.
 
     Args:
-        quiet: Only a program reads: show nothing.
+        quiet: Show nothing, because a program reads the output.
         title: The experiment's name.
     """
     if quiet:
@@ -62,25 +62,25 @@ def open_display(*, quiet: bool, title: str) -> Display:
 
 
 class Silent:
-    """Shows nothing; what must be said goes to standard error."""
+    """Shows no progress; prints messages to standard error."""
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Show nothing."""
+        """Shows nothing."""
 
     def say(self, text: str) -> None:
-        """Print a line to standard error."""
+        """Prints a line to standard error."""
         sys.stderr.write(f"{text}\n")
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Does nothing."""
 
 
 def facts(run: Run) -> str:
-    """Steps, speed, return and time left of a run, in words."""
+    """Returns steps, speed, return and remaining time of a run as text."""
     board = run.board
     if board is None or run.phase is None or board.phase is not run.phase:
         return run.status.value.lower()
-    parts = [f"{board.step:,}/{board.total:,}" if board.total else "at work"]
+    parts = [f"{board.step:,}/{board.total:,}" if board.total else "running"]
     if board.steps_per_s is not None and run.phase is Phase.TRAIN:
         parts.append(f"{board.steps_per_s:,.0f} steps/s")
     if board.episode_return is not None:
@@ -91,24 +91,26 @@ def facts(run: Run) -> str:
 
 
 def views(driver: Driver) -> list[Run]:
-    """How far every run is that has not been judged."""
+    """Returns the progress of every run that has not been judged."""
     runs = by_run(driver.at_work())
     if driver.study is not None:
-        # The study itself says a line for each trial that ended; a thousand of them are no news.
-        runs = {run: own for run, own in runs.items() if not all(s.status.ended for s in own)}
-    found = []
-    for run, own in runs.items():
-        own.sort(key=lambda s: PHASES.index(s.ticket.phase))
-        current = next((s for s in own if not s.status.ended), own[-1])
+        # The study prints a line for each trial that ended, so only open ones are shown.
+        runs = {
+            r: tickets for r, tickets in runs.items() if not all(t.status.ended for t in tickets)
+        }
+    progress = []
+    for run, tickets in runs.items():
+        tickets.sort(key=lambda t: PHASES.index(t.ticket.phase))
+        current = next((t for t in tickets if not t.status.ended), tickets[-1])
         running = current.status is Status.RUNNING
         board = driver.board(run) if running else None
-        status = Status.RUNNING if running else worst(own)
-        found.append(Run(run, current.ticket.phase, status, board))
-    return found
+        status = Status.RUNNING if running else worst(tickets)
+        progress.append(Run(run, current.ticket.phase, status, board))
+    return progress
 
 
 def clock(seconds: float) -> str:
-    """``m:ss`` or ``h:mm:ss``."""
+    """Formats seconds as ``m:ss`` or ``h:mm:ss``."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
@@ -116,7 +118,7 @@ def clock(seconds: float) -> str:
 
 
 class Lines:
-    """A line a run every 10 s, and one whenever its phase or state changes."""
+    """Prints a line for each run every 10 s, and whenever its phase or state changes."""
 
     def __init__(self, every_s: float = LINE_EVERY_S) -> None:
         self._every_s = every_s
@@ -124,7 +126,7 @@ class Lines:
         self._due = time.monotonic() + every_s
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Print what changed, and everything that runs when it is time."""
+        """Prints the changes, and every 10 s all active runs."""
         now = time.monotonic()
         due = now >= self._due
         if due:
@@ -138,20 +140,20 @@ class Lines:
                 self.say(f"{run.run} {name}{facts(run)}")
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Prints a line."""
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Does nothing."""
 
 
 class Bars:
-    """A bar a run that moves in place.
+    """Shows one moving bar for each run.
 
     Args:
         console: The terminal.
-        title: Shown for the bar of all runs, where there are too many for one each.
+        title: Label of the common bar, used if there are too many runs.
     """
 
     def __init__(self, console: Console, title: str) -> None:
@@ -170,12 +172,12 @@ class Bars:
         self._progress.start()
 
     def update(self, runs: Sequence[Run]) -> None:
-        """Move the bars."""
+        """Updates the bars."""
         if len(runs) > MOST_BARS:
             ended = sum(run.status.ended for run in runs)
             active = sum(run.status is Status.RUNNING for run in runs)
             self._move(
-                self._title, ended, len(runs), f"{ended:,}/{len(runs):,} runs, {active} at work"
+                self._title, ended, len(runs), f"{ended:,}/{len(runs):,} runs, {active} running"
             )
             return
         for judged in self._bars.keys() - {run.run for run in runs}:
@@ -198,9 +200,9 @@ class Bars:
         )
 
     def say(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Prints a line above the bars."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stops updating the bars."""
         self._progress.stop()

@@ -1,15 +1,14 @@
-"""The flow ``promote``: a policy against the champion of MLflow's registry, as a flow run.
+"""The flow ``promote``: compares a policy with the champion of MLflow's registry.
 
-``drillyard promote`` is the same without Prefect.
+``drillyard promote`` does the same without Prefect.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from drillyard.documents.json_types import JsonObject
 from drillyard_flows import plain_errors
 
 
@@ -22,21 +21,21 @@ def promote(
     margin: float = 0.0,
     tracking: str = "auto",
     store: str | None = None,
-) -> dict[str, Any]:
-    """Register a policy; it becomes champion when it beats the one there is.
+) -> JsonObject:
+    """Registers a policy; it becomes champion if it beats the current one.
 
     Args:
-        policy: An ONNX bundle's folder on the machine that runs this, a run (NAME/t0001-s1), or
-            NAME: its best run.
-        name: Of the registered model.
-        episodes: Fresh ones, the same for both.
-        seed: Of these.
-        margin: By how much the return has to be higher.
-        tracking: MLflow's URI; ``auto``: MLFLOW_TRACKING_URI, else that of the default store.
-        store: URL of the store that has the run; None: the default one.
+        policy: An ONNX bundle's folder on the machine that runs the flow, a run
+            (NAME/t0001-s1), or NAME for its best run.
+        name: Name of the registered model.
+        episodes: Number of new episodes, the same for both policies.
+        seed: Seed of the episodes.
+        margin: Smallest improvement of the return.
+        tracking: MLflow's URI; ``auto``: MLFLOW_TRACKING_URI, or else that of the default store.
+        store: URL of the store that has the run; None: the default store.
 
     Returns:
-        The decision, with its numbers.
+        The decision and its numbers.
 
     Raises:
         UserError: See ``drillyard.policies.promotion.promote``.
@@ -47,22 +46,24 @@ def promote(
     plain_errors.install()
     uri = registry(tracking, store)
     with exported(policy, store) as folder:
-        made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
-    found = made.comparison
-    row: dict[str, Any] = {
+        promotion = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
+    comparison = promotion.comparison
+    row: dict[str, str | float] = {
         "model": name,
-        "challenger": f"version {made.version}",
-        "champion": "none" if made.champion is None else f"version {made.champion}",
-        "promoted": made.promoted,
+        "challenger": f"version {promotion.version}",
+        "champion": "none" if promotion.champion is None else f"version {promotion.champion}",
+        "promoted": promotion.promoted,
     }
-    if found is not None:
+    if comparison is not None:
         row |= {
-            "return": f"{found.challenger:.2f}",
-            "champion's": f"{found.champion:.2f}",
-            "difference": f"{found.difference:.2f}",
-            "95 %": found.sure,
+            "return": f"{comparison.challenger:.2f}",
+            "champion's": f"{comparison.champion:.2f}",
+            "difference": f"{comparison.difference:.2f}",
+            "95 %": comparison.sure,
             "margin": margin,
         }
-    create_table_artifact(table=[row], key="drillyard-promote", description="The decision")
+    create_table_artifact(
+        table=[row], key="drillyard-promote", description="Decision on the champion"
+    )
     get_run_logger().info("%s: %s", name, row)
-    return made.to_json()
+    return promotion.to_json()

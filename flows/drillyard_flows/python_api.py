@@ -1,7 +1,7 @@
-"""Prefect for ``drillyard.run``: called from a program, beside its own threads.
+"""Prefect for ``drillyard.run``, which a program calls beside its own threads.
 
-One server for the life of the program: a second call starts none. Nothing is drawn and no signal
-is handled, because both belong to the program.
+A program has one server, which later calls use again. Terminal and signals belong to the program,
+so nothing is drawn and no signal is handled.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _server: prefect_server.Server | None = None
 
 
 def stage_of(loaded: Loaded) -> Stage:
-    """The stage of one call of ``drillyard.run``.
+    """Returns the stage of one call of ``drillyard.run``.
 
     Args:
-        loaded: For the parameters that Prefect's UI shows.
+        loaded: The experiment, whose parameters Prefect's UI shows.
     """
-    asked = loaded.asked
+    given = loaded.asked
     request = Request(
         file=str(loaded.file),
-        sets=asked.sets,
-        globals_=asked.globals_,
-        values=asked.values,
-        tunables=asked.tunables,
+        sets=given.sets,
+        globals_=given.globals_,
+        values=given.values,
+        tunables=given.tunables,
     )
     return PrefectStage(request, acquire=_signed_in, release=lambda server: None, say=log.info)
 
 
 def _signed_in() -> prefect_server.Server:
-    """The server that this program uses, started at the first call.
+    """Returns the server of this program, which the first call starts.
 
-    Prefect reads its address once, when it is imported: one that went away is not replaced.
+    Prefect reads its address once, at import, so a server that stopped is not replaced.
 
     Raises:
-        ControlPlaneError: None could be started, or it does not answer any more.
+        ControlPlaneError: It could not be started, or no longer answers.
     """
     global _server
     with _lock:
@@ -53,5 +53,5 @@ def _signed_in() -> prefect_server.Server:
             _server = prefect_server.acquire()
             atexit.register(_server.release)
         elif not still_answers(_server):
-            raise ControlPlaneError(f"{_server.api_url} does not answer any more")
+            raise ControlPlaneError(f"{_server.api_url} no longer answers")
         return _server

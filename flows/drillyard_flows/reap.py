@@ -1,13 +1,11 @@
-"""The flow ``reap``: ends what nobody needs any more, on a schedule; says so when it cannot.
+"""The flow ``reap``: deletes unused machines on a schedule, and reports what it cannot delete.
 
-``drillyard reap`` is the same without Prefect. Deleting failed twice in a row: the event
-``drillyard.lease.undeletable``, for automations. The flow run fails whenever something that had
-expired is still there, so that a run of it that fails, or is missing, can raise an alert as well.
+``drillyard reap`` does the same without Prefect. If deleting fails twice in a row, the flow sends
+the event ``drillyard.lease.undeletable`` for automations. A flow run fails if something expired
+still exists, so a failed or missing flow run can raise an alert too.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -20,40 +18,43 @@ from drillyard_flows import plain_errors
 
 UNDELETABLE = "drillyard.lease.undeletable"
 FINISHED = "drillyard.reap.finished"
-"""It looked, however that ended: an automation waits for it, and tells when it does not come."""
+"""Sent after every run, whatever its result. An automation raises an alert if it is missing."""
 DELETED = "drillyard.lease.reaped"
 
 
 @flow(name="reap", flow_run_name="reap", retries=0)
 def reap(
-    backends: list[str] = [],  # noqa: B006  Prefect shows it as an empty list; nobody writes to it
+    backends: list[str] = [],  # noqa: B006  Prefect shows an empty list; it is never changed
     dry_run: bool = False,
     grace_minutes: float = 10.0,
-) -> dict[str, Any]:
-    """End machines of ours that have expired, found by label.
+) -> dict[str, object]:
+    """Deletes drillyard's expired machines, found by label.
 
     Args:
-        backends: By text, ``gcp/prod``; empty: every one that is configured where this runs.
-        dry_run: Only look.
-        grace_minutes: How long a useless lease is left alone.
+        backends: Backends such as ``gcp/prod``; empty: every one that is configured here.
+        dry_run: List only.
+        grace_minutes: Minutes for which a useless lease is kept.
 
     Returns:
         ``{"deleted", "left", "failed", "problems"}``.
 
     Raises:
-        TeardownUnconfirmed: Something expired is still there, or a backend could not be listed.
+        TeardownUnconfirmed: An expired lease still exists, or a backend could not be listed.
     """
     plain_errors.install()
     log = get_run_logger()
     report = end_expired(backends or None, dry_run=dry_run, grace_s=grace_minutes * 60.0)
-    for one in report.outcomes:
+    for outcome in report.outcomes:
         log.info(
-            "%s: %s, %s", one.lease.lease_id, one.judgement.verdict.value, one.judgement.reason
+            "%s: %s, %s",
+            outcome.lease.lease_id,
+            outcome.judgement.verdict.value,
+            outcome.judgement.reason,
         )
-        if one.deleted:
-            _emit(DELETED, one)
-    for one in report.undeletable:
-        _emit(UNDELETABLE, one)
+        if outcome.deleted:
+            _emit(DELETED, outcome)
+    for outcome in report.undeletable:
+        _emit(UNDELETABLE, outcome)
     _show(report)
     emit_event(
         event=FINISHED,
@@ -69,8 +70,8 @@ def reap(
     }
 
 
-def _emit(event: str, one: Outcome) -> None:
-    lease = one.lease
+def _emit(event: str, outcome: Outcome) -> None:
+    lease = outcome.lease
     emit_event(
         event=event,
         resource={
@@ -80,9 +81,9 @@ def _emit(event: str, one: Outcome) -> None:
             "drillyard.experiment": lease.order.experiment,
         },
         payload={
-            "reason": one.judgement.reason,
-            "problem": one.problem,
-            "failures": one.failures,
+            "reason": outcome.judgement.reason,
+            "problem": outcome.problem,
+            "failures": outcome.failures,
             "store": lease.order.store_url,
         },
     )
@@ -103,7 +104,9 @@ def _show(report: Report) -> None:
         for o in report.outcomes
     ]
     if rows:
-        create_table_artifact(table=rows, key="drillyard-reap", description="What the reaper saw")
+        create_table_artifact(
+            table=rows, key="drillyard-reap", description="Leases that the reaper found"
+        )
 
 
 def _failure(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""From what a person typed, or a form of Prefect's UI sent, to a driver that has its tickets."""
+"""Turns a command line, or a form of Prefect's UI, into an open driver with its tickets."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run.
+    """A request to run an experiment.
 
     Args:
         file: The experiment file.
-        store: Where the mailbox is; None: DRILLYARD_STORE or ``./drillyard-runs``.
+        store: URL of the store; None: DRILLYARD_STORE or ``./drillyard-runs``.
         sets: ``a.b=1`` each.
-        globals_: Globals files, later wins.
+        globals_: Globals files; the last one wins.
         values: Parameters that the file declares, by name.
         tunables: ``name=value`` each.
-        backend: Instead of the file's.
-        name: Instead of the file's.
-        allow_change: Go on under the same name although results will differ.
-        offline_ok: Go on when a server that is only shown to does not answer.
+        backend: Backend that replaces the file's.
+        name: Name that replaces the file's.
+        allow_change: Continue under the same name although results will differ.
+        offline_ok: Continue if a server that only displays results does not answer.
     """
 
     file: str
@@ -45,13 +45,13 @@ class Request:
     offline_ok: bool = False
 
     def store_url(self, loaded: Loaded) -> str:
-        """Where the mailbox is.
+        """Returns the URL of the store.
 
         Args:
-            loaded: The experiment: some backends name a store of their own.
+            loaded: The experiment, whose backend may define the store.
 
         Raises:
-            ConfigError: A URL that is dangerous or of an unknown scheme.
+            ConfigError: The URL is dangerous or has an unknown scheme.
         """
         from drillyard.runs.locate import store_url
 
@@ -59,50 +59,50 @@ class Request:
 
     @property
     def overrides(self) -> list[str]:
-        """``--name`` and ``--on`` are ``--set`` by other words."""
+        """Returns ``sets`` with ``--name`` and ``--on``, which are short forms of ``--set``."""
         extra = [f"name={self.name}"] if self.name else []
         extra += [f"backend={self.backend}"] if self.backend else []
         return [*self.sets, *extra]
 
 
-def pairs(words: Sequence[str]) -> dict[str, str]:
-    """Parameters as a form of Prefect's UI has them: one text each.
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Parses parameters as Prefect's form has them, one text each.
 
     Args:
-        words: ``name=value`` each.
+        texts: ``name=value`` each.
 
     Raises:
-        ConfigError: Not of that form.
+        ConfigError: A text does not have that form.
     """
     from drillyard.errors import ConfigError
 
-    found: dict[str, str] = {}
-    for word in words:
-        name, sign, value = word.partition("=")
+    values: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise ConfigError(
-                f"{word!r} is not name=value",
+                f"{text!r} is not name=value",
                 file="parameters",
-                value=word,
+                value=text,
                 allowed="name=value",
                 hint="for example size=2000",
             )
-        found[name.strip()] = value
-    return found
+        values[name.strip()] = value
+    return values
 
 
-def words(values: Mapping[str, str]) -> list[str]:
-    """``pairs`` the other way round, for people to read: secrets are not shown."""
+def assignments(values: Mapping[str, str]) -> list[str]:
+    """Returns ``name=value`` for each parameter, with secrets masked; the inverse of ``pairs``."""
     from drillyard.system.redaction import redact_tree
 
     return [f"{name}={redact_tree(value, name)}" for name, value in values.items()]
 
 
 def loaded_of(request: Request) -> Loaded:
-    """The experiment as its file and the command line say; the world is not asked.
+    """Loads the experiment from its file and the command line, without further checks.
 
     Raises:
-        UserError: What is wrong, with file, line and field.
+        UserError: The file or the command line is wrong; names file, line and field.
     """
     from drillyard.spec.load import load
 
@@ -116,11 +116,11 @@ def loaded_of(request: Request) -> Loaded:
 
 
 def checked(request: Request) -> Loaded:
-    """Load and check everything that can be checked for free; nothing is created.
+    """Loads the experiment and checks everything that costs nothing; creates nothing.
 
     Raises:
-        UserError: What is wrong, with file, line and field.
-        ControlPlaneError: Nothing but a server that is away.
+        UserError: The file or the command line is wrong; names file, line and field.
+        ControlPlaneError: The only problem is a server that does not answer.
     """
     from drillyard.checks.experiment import check
     from drillyard.checks.refusal import refuse
@@ -136,18 +136,18 @@ def opened(
     request: Request,
     on_line: Callable[[str], None] | None = None,
 ) -> tuple[Driver, list[TicketRecord]]:
-    """Make a driver and open it.
+    """Creates a driver and opens it.
 
     Args:
-        loaded: The experiment, checked.
-        request: Where, and whether a change is allowed.
-        on_line: Gets what the driver has to say.
+        loaded: The checked experiment.
+        request: The request, which has the store and whether a change is allowed.
+        on_line: Receives the driver's messages.
 
     Returns:
-        The driver, and the tickets that are still open.
+        The driver and the tickets that are still open.
 
     Raises:
-        UserError: Driven by another process, or changed under the same name.
+        UserError: Another driver runs, or the experiment was changed under the same name.
     """
     from drillyard.backend import open_backend
 

@@ -1,4 +1,4 @@
-"""The commands as plain functions; how they end badly leaves as an exception of the one tree."""
+"""The commands as plain functions; failures are raised as ``DrillyardError``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def run_file(request: Request, *, as_json: bool) -> None:
     """``drillyard run FILE``.
 
     Args:
-        request: What to run, and where.
+        request: The request.
         as_json: Print one JSON document.
 
     Raises:
-        DrillyardError: How it ended, when not well.
+        DrillyardError: The experiment failed.
     """
     started = time.monotonic()
     _run(checked(request), request, as_json=as_json, started=started)
@@ -46,35 +46,35 @@ def bench_file(request: Request, *, as_json: bool) -> None:
     """``drillyard bench FILE``: a study that compares listed experiments.
 
     Args:
-        request: What to run, and where.
+        request: The request.
         as_json: Print one JSON document.
 
     Raises:
-        ConfigError: The file lists nothing that could be compared.
-        DrillyardError: How it ended, when not well.
+        ConfigError: The file lists nothing to compare.
+        DrillyardError: The experiment failed.
     """
     started = time.monotonic()
     loaded = checked(request)
     if loaded.spec.study is None or loaded.spec.study.chooser != "list":
         raise ConfigError(
-            "the file compares nothing",
+            "the file lists nothing to compare",
             file=loaded.file.name,
             field="bench",
             allowed="`bench:` with algorithms and simulators, or a study of the chooser `list`",
-            hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`, or use `run`",
+            hint="add `bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}`; or use `run`",
         )
     _run(loaded, request, as_json=as_json, started=started)
 
 
 def resume_name(request: Request, *, as_json: bool) -> None:
-    """``drillyard resume NAME``: the experiment and the user's code as the store has them.
+    """``drillyard resume NAME``: continues with the experiment and the code from the store.
 
     Args:
-        request: Which experiment, and where.
+        request: The request, with the experiment's name.
         as_json: Print one JSON document.
 
     Raises:
-        DrillyardError: No such experiment, or how it ended.
+        DrillyardError: The experiment does not exist, or failed.
     """
     from drillyard.runs.code_archive import install
     from drillyard.spec.load import load_resolved
@@ -85,7 +85,7 @@ def resume_name(request: Request, *, as_json: bool) -> None:
     request = replace(request, name=mailbox.experiment, store=mailbox.store.url)
     record = mailbox.experiment_record()
     with own_folder("resume") as scratch:
-        # The very files that the first command packed, so that the identity is the same.
+        # The files that the first command packed, so that the identity is the same.
         paths = install(mailbox, record.code, [], scratch)
         empty = scratch / "empty"
         empty.mkdir()
@@ -100,13 +100,13 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
 
     Args:
         name: The experiment.
-        store: Where it is.
+        store: URL of the store.
         drain: Let running tickets finish.
         as_json: Print one JSON document.
 
     Raises:
-        NotFound: No such experiment.
-        TeardownUnconfirmed: A provider still lists something.
+        NotFound: The experiment does not exist.
+        TeardownUnconfirmed: A provider still lists a machine.
     """
     from drillyard_flows import stopping
 
@@ -117,22 +117,22 @@ def cancel_name(name: str, store: str | None, *, drain: bool, as_json: bool) -> 
         stopping.order_stop(mailbox, reason="drillyard cancel", by=getpass.getuser(), drain=drain)
     gone: list[str] = []
     if not drain:
-        # A driver that lives tears down by itself; where it does not come to it, we do.
+        # A live driver tears down by itself. If it does not, this command does.
         stopping.wait_until(lambda: not stopping.driven(mailbox), DRIVER_PATIENCE_S)
         gone = stopping.end_leases(mailbox)
     if as_json:
         typer.echo(json.dumps({"experiment": name, "stopped": open_tickets, "leases_gone": gone}))
         return
     if not open_tickets:
-        typer.echo(f"{name}: nothing was open")
+        typer.echo(f"{name}: no tickets were open")
     elif drain:
-        typer.echo(f"{name}: running tickets finish, no new ones start")
+        typer.echo(f"{name}: running tickets will finish; no new ones will start")
     else:
         typer.echo(f"{name}: stopped {len(open_tickets)} tickets")
     for lease in gone:
-        typer.echo(f"lease {lease} is gone")
+        typer.echo(f"lease {lease} was torn down")
     if open_tickets:
-        typer.echo(f"{command('resume', mailbox)} goes on from the last checkpoints")
+        typer.echo(f"to continue from the last checkpoints: {command('resume', mailbox)}")
 
 
 def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> None:
@@ -158,7 +158,7 @@ def _run(loaded: Loaded, request: Request, *, as_json: bool, started: float) -> 
 
 
 def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
-    """Drive in a thread, so that this one can draw and hear Ctrl-C."""
+    """Drives in a thread, so that this one can draw and receive Ctrl-C."""
     from drillyard.driver.session import drive
     from drillyard_flows.interrupts import Interrupts
     from drillyard_flows.progress import views
@@ -187,14 +187,14 @@ def _drive(driver: Driver, request: Request, display: Display) -> Outcome:
 
 
 def _require_api(*, offline_ok: bool) -> None:
-    """A Prefect API that the user named must let us in before anything is rented.
+    """Checks that the configured Prefect API accepts our credentials, before anything is rented.
 
     Args:
-        offline_ok: It need not.
+        offline_ok: Accept an API that does not answer.
 
     Raises:
-        ConfigError: Anybody of the network can use it.
-        ControlPlaneError: It does not answer, or wants another password.
+        ConfigError: The API is open to the whole network.
+        ControlPlaneError: It does not answer, or requires another password.
     """
     from drillyard_flows.prefect_api import guarded, let_in
     from drillyard_flows.server import Server
@@ -210,5 +210,5 @@ def _require_api(*, offline_ok: bool) -> None:
         let_in(configured)
     except ControlPlaneError as error:
         raise ControlPlaneError(
-            error.message, hint=f"{error.hint}; or --offline-ok to run without its pages"
+            error.message, hint=f"{error.hint}; or run without its pages: --offline-ok"
         ) from error

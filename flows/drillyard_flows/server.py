@@ -1,13 +1,12 @@
-"""The embedded Prefect server: one child for all commands of a user, gone with the last of them.
+"""The embedded Prefect server: one process for all commands of a user, stopped after the last.
 
-The server that Prefect starts by itself is left behind when its parent is killed, and is not
-shared. Ours is: every command signs in under ``<home>/users/``, the first one starts the server,
-and the server looks once a second whether anyone who signed in is still alive (pid and start
-time), so it also ends after ``kill -9`` of all of them.
+The server that Prefect starts by itself is not shared, and keeps running if its parent is killed.
+This one is shared: every command registers in ``<home>/users/``, the first one starts the server,
+and the server checks once a second whether a registered process is alive (pid and start time). So
+it also stops after ``kill -9`` of all of them.
 
-The listening socket is made by whoever starts the server and handed over, so that the port is
-known at once, nobody else can take it, and early requests wait in its queue instead of being
-refused.
+The command that starts the server creates the listening socket and passes it on. So the port is
+known at once, no other process can take it, and early requests wait in its queue.
 """
 
 from __future__ import annotations
@@ -28,28 +27,31 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from drillyard.errors import ControlPlaneError
 from drillyard.system.processes import ProcessId
 from drillyard_flows import settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LINGER_S = 3.0
-"""How long the server waits for a next command after its last user is gone."""
+"""Seconds that the server waits for another command after its last user exited."""
 START_TIMEOUT_S = 120.0
 """The first start migrates an empty database; on a busy machine that took half a minute."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """The API that this command uses.
+    """The Prefect API that this command uses.
 
     Args:
         api_url: ``http://host:port/api``.
-        ui_url: What a person opens.
-        ours: False for the one that PREFECT_API_URL or a profile names.
-        home: Prefect's home of our own server.
-        user: Our entry among its users.
+        ui_url: Address of the UI.
+        ours: False if PREFECT_API_URL or a profile names the server.
+        home: Prefect's home, for the embedded server.
+        user: This command's entry among its users.
     """
 
     api_url: str
@@ -59,10 +61,10 @@ class Server:
     user: Path | None = None
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Block until the API answers.
+        """Waits until the API answers.
 
         Raises:
-            ControlPlaneError: It did not within the time, or the child died.
+            ControlPlaneError: It did not answer in time, or the server process exited.
         """
         deadline = time.monotonic() + timeout_s
         reason = "no answer"
@@ -72,14 +74,14 @@ class Server:
                 return
             except urllib.error.HTTPError as error:
                 if error.code in (401, 403):
-                    return  # alive; Prefect's client brings the credentials
+                    return  # it answers; Prefect's client sends the credentials
                 reason = str(error)
             except OSError as error:
                 reason = str(error)
             if self.home is not None and _living(self.home) is None:
                 raise ControlPlaneError(
-                    "the embedded Prefect server ended while starting",
-                    hint=f"its last words: {self.home / 'server.log'}",
+                    "the embedded Prefect server exited while starting",
+                    hint=f"read its log {self.home / 'server.log'}",
                 )
             if not self.ours:
                 break
@@ -90,16 +92,16 @@ class Server:
         )
 
     def release(self) -> None:
-        """Sign out; the server ends a moment later when nobody else is there."""
+        """Removes the entry; the server stops shortly after its last user."""
         if self.user is not None:
             self.user.unlink(missing_ok=True)
 
 
 def acquire() -> Server:
-    """The configured API, or our own server, started when it does not run. Returns at once.
+    """Returns the configured API or the embedded server, which it starts if needed, at once.
 
     Raises:
-        ControlPlaneError: The child cannot be started.
+        ControlPlaneError: The server process cannot be started.
     """
     configured = settings.configured_api()
     if configured:
@@ -107,7 +109,7 @@ def acquire() -> Server:
     home = settings.home()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # prefect.db holds its encryption key beside what it encrypts, and is made world-readable.
+        # Prefect creates prefect.db world-readable, with its encryption key beside the secrets.
         home.chmod(0o700)
         (home / "users").mkdir(mode=0o700, exist_ok=True)
         with _locked(home):
@@ -116,7 +118,7 @@ def acquire() -> Server:
     except OSError as error:
         raise ControlPlaneError(
             f"the embedded Prefect server cannot be started in {home}: {error}",
-            hint="set PREFECT_HOME to a folder you may write to",
+            hint="set PREFECT_HOME to a folder that you can write to",
         ) from error
     url = f"http://127.0.0.1:{port}"
     return Server(f"{url}/api", url, ours=True, home=home, user=user)
@@ -132,19 +134,27 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _alive(entry: dict[str, Any]) -> bool:
+class Entry(TypedDict, total=False):
+    """The file of a user, or of the server."""
+
+    pid: int
+    started: float
+    port: int
+
+
+def _alive(entry: Entry) -> bool:
     return ProcessId(int(entry["pid"]), float(entry["started"])).alive()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Entry | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+        entry: Entry = json.loads(path.read_text(encoding="utf-8"))
+        return entry if isinstance(entry, dict) else None
     except (OSError, ValueError):
         return None
 
 
-def _write(path: Path, entry: dict[str, Any]) -> None:
+def _write(path: Path, entry: Entry) -> None:
     part = path.with_suffix(f".{secrets.token_hex(4)}")
     part.write_text(json.dumps(entry), encoding="utf-8")
     part.replace(path)
@@ -158,7 +168,7 @@ def _sign_in(home: Path) -> Path:
 
 
 def _users(home: Path) -> int:
-    """How many users live; entries of dead ones are removed."""
+    """Returns the number of live users; removes the entries of others."""
     alive = 0
     for path in (home / "users").glob("*.json"):
         entry = _read(path)
@@ -170,7 +180,7 @@ def _users(home: Path) -> int:
 
 
 def _living(home: Path) -> int | None:
-    """The port of the server that runs in this home, or None."""
+    """Returns the port of the server that runs in this home, or None."""
     entry = _read(home / "server.json")
     return int(entry["port"]) if entry is not None and _alive(entry) else None
 
@@ -197,12 +207,12 @@ def _start(home: Path) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C in the terminal must reach the command, not its server.
+                # Ctrl-C in the terminal must reach the command, not its server.
                 start_new_session=True,
                 cwd=home,
                 umask=0o077,
             )
-    # Reaped here, so that a server that died is not taken for a living zombie.
+    # Wait for it here, so that an exited server does not count as alive while it is a zombie.
     threading.Thread(target=child.wait, daemon=True, name="prefect-server-reaper").start()
     server = ProcessId.of(child.pid)
     if server is not None:
@@ -211,7 +221,7 @@ def _start(home: Path) -> int:
 
 
 def _get(url: str, timeout_s: float) -> bytes:
-    # Proxies of the environment are for the outside, not for loopback.
+    # Proxies of the environment must not be used for loopback.
     opener = (
         urllib.request.build_opener(urllib.request.ProxyHandler({}))
         if "//127.0.0.1:" in url
@@ -224,8 +234,8 @@ def _get(url: str, timeout_s: float) -> bytes:
 # -- the child -----------------------------------------------------------------------------------
 
 
-def _watch(home: Path, stop: Any) -> None:
-    """End the server when its users are gone."""
+def _watch(home: Path, stop: Callable[[], object]) -> None:
+    """Stops the server when its users are gone."""
     empty_since: float | None = None
     while True:
         time.sleep(1.0)
@@ -237,21 +247,21 @@ def _watch(home: Path, stop: Any) -> None:
             if time.monotonic() - empty_since < LINGER_S:
                 continue
             with _locked(home):
-                if _users(home):  # someone signed in while we took the lock
+                if _users(home):  # a user registered before the lock was acquired
                     empty_since = None
                     continue
                 entry = _read(home / "server.json")
                 if entry is not None and entry.get("pid") == os.getpid():
                     (home / "server.json").unlink(missing_ok=True)
         except OSError:
-            pass  # the home was deleted under us: nobody can find this server any more
+            pass  # the home was deleted, so no command can find this server
         stop()
         time.sleep(5.0)
         os._exit(0)
 
 
 def main(argv: list[str]) -> None:
-    """Serve until the last user is gone.
+    """Serves until the last user is gone.
 
     Args:
         argv: Prefect's home, and the number of the inherited listening socket.
@@ -263,7 +273,7 @@ def main(argv: list[str]) -> None:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = create_app(final=True)
-    # No page of another site may talk to this server through a name that it points at us.
+    # A page of another site must not reach this server through a DNS name for loopback.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     server = uvicorn.Server(
         uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What drillyard asks of Prefect: its home, its server's address, and that it be quiet.
+"""Drillyard's settings for Prefect: its home, its server's address, and quiet logging.
 
 Prefect reads its settings from the environment when it is imported, so these functions are called
 before ``import prefect``.
@@ -17,35 +17,33 @@ QUIET: dict[str, str] = {
     # DO_NOT_TRACK alone still looks up a telemetry host; both are needed (measured, 3.9.1).
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # "Ready to scale? Upgrade" on every page is of no use to anybody here.
+    # Removes "Ready to scale? Upgrade" from every page.
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLI_COLORS": "false",
-    # A log line that is too long, or an API that is gone, is not worth a traceback.
+    # A log line that is too long, or an unavailable API, must not print a traceback.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
 }
 
 SILENT: dict[str, str] = {
-    # Runs still send INFO to the API; only the console, where a person reads our own lines, is
-    # silent.
+    # Runs still send INFO to the API. Only the console is silent, where drillyard prints.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
-"""Of a command."""
+"""Settings of a command."""
 
 LOGGED: dict[str, str] = {
-    # Whatever one of its services fails at is said nowhere else: their errors go to the root
-    # logger, and so to the console.
+    # Errors of the server's services go to the root logger only, and so to the console.
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "ERROR",
 }
-"""Of a server or a worker, whose console is a log file."""
+"""Settings of a server or a worker, whose console is a log file."""
 
 CLIENT: dict[str, str] = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    # An API that is gone must not hold results back for minutes.
+    # An unavailable API must not delay results for minutes.
     "PREFECT_API_REQUEST_TIMEOUT": "15",
     "PREFECT_CLIENT_MAX_RETRIES": "3",
 }
@@ -58,32 +56,32 @@ _SERVICES_OFF = (
     "FOREMAN",
     "TRIGGERS",
 )
-"""Nothing that one command does on one machine needs these. Events and task runs need theirs."""
+"""Services of the server that one command on one machine does not need."""
 
 
 def home() -> Path:
-    """Where the embedded server keeps its database: PREFECT_HOME, or a folder of ours."""
-    given = os.environ.get("PREFECT_HOME")
-    return Path(given) if given else local_home() / "prefect"
+    """Returns the folder of the embedded server's database: PREFECT_HOME, or drillyard's own."""
+    folder = os.environ.get("PREFECT_HOME")
+    return Path(folder) if folder else local_home() / "prefect"
 
 
 def configured_api(environ: Mapping[str, str] | None = None) -> str | None:
-    """The API that the user told Prefect to use, or None.
+    """Returns the API that the user configured for Prefect, or None.
 
     Args:
-        environ: Instead of the process's own.
+        environ: Environment to use instead of the process's own.
     """
     return configured("PREFECT_API_URL", environ)
 
 
 def configured(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """A setting of Prefect's that the user has made, or None.
+    """Returns a Prefect setting of the user, or None.
 
-    The environment first, then the active profile, exactly as Prefect itself would.
+    The environment comes first, then the active profile, as in Prefect itself.
 
     Args:
-        name: As an environment variable.
-        environ: Instead of the process's own.
+        name: Name of the environment variable.
+        environ: Environment to use instead of the process's own.
     """
     env = os.environ if environ is None else environ
     if env.get(name):
@@ -95,18 +93,18 @@ def configured(name: str, environ: Mapping[str, str] | None = None) -> str | Non
     except (OSError, tomllib.TOMLDecodeError):
         return None
     active = env.get("PREFECT_PROFILE") or data.get("active")
-    found = data.get("profiles", {}).get(active, {}).get(name)
-    return str(found) if found else None
+    value = data.get("profiles", {}).get(active, {}).get(name)
+    return str(value) if value else None
 
 
 def quiet_environment() -> dict[str, str]:
-    """Settings that keep Prefect's console, banners and telemetry silent; the user's own win."""
-    wanted = {**QUIET, **SILENT, **CLIENT}
-    return {key: os.environ.get(key, value) for key, value in wanted.items()}
+    """Returns settings that silence Prefect's console, banners and telemetry; the user's win."""
+    defaults = {**QUIET, **SILENT, **CLIENT}
+    return {key: os.environ.get(key, value) for key, value in defaults.items()}
 
 
 def server_environment(folder: Path, port: int) -> dict[str, str]:
-    """The environment of the embedded server.
+    """Returns the environment of the embedded server.
 
     Args:
         folder: Prefect's home.
@@ -132,11 +130,11 @@ def server_environment(folder: Path, port: int) -> dict[str, str]:
 
 
 def use_api(url: str, *, folder: Path | None = None) -> None:
-    """Point this process, which has not imported Prefect yet, at an API.
+    """Configures this process, which has not imported Prefect yet, to use an API.
 
     Args:
         url: ``http://host:port/api``.
-        folder: Prefect's home for results, where the server is ours.
+        folder: Prefect's home for results, if the server is the embedded one.
     """
     os.environ.update(quiet_environment())
     os.environ["PREFECT_API_URL"] = url

@@ -1,7 +1,7 @@
-"""Prefect as the stage of a session that a command or a program drives.
+"""Shows the session of a command or a program as a flow run in Prefect.
 
-The flow runs in a thread of its own, from the start of the server to the last artifact. When
-Prefect's API goes away the session goes on: nothing that is decided comes from here.
+The flow runs in a separate thread, from the start of the server to the last artifact. If Prefect's
+API becomes unavailable, the session continues: nothing here affects its outcome.
 """
 
 from __future__ import annotations
@@ -12,31 +12,37 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.driver.bodies import Bodies
 from drillyard.driver.driver import Driver
 from drillyard.driver.outcome import Outcome
-from drillyard.errors import ControlPlaneError
+from drillyard.errors import Bug, ControlPlaneError
 from drillyard_flows import server as prefect_server
 from drillyard_flows import settings
-from drillyard_flows.request import Request, words
+from drillyard_flows.request import Request, assignments
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.settings.legacy import Setting
+
+    from drillyard_tasks.common import FlowResult
 
 END_S = 60.0
-"""The flow's last tasks and artifacts, once the session is over."""
+"""Seconds for the flow's last tasks and artifacts after the end of the session."""
 SILENT_S = 5.0
-"""After this long at the end, Prefect's API is asked whether it is still there."""
+"""Seconds at the end after which Prefect's API is checked."""
 ANSWER_S = 10.0
-"""For an answer of our own server; whether its process lives is known without it."""
+"""Seconds for an answer of the embedded server, whose process can be checked directly."""
 FOREIGN_ANSWER_S = 3.0
 _LOOK_S = 0.05
 
 
 def still_answers(server: prefect_server.Server) -> bool:
-    """Whether the API is there; one of ours that has died is known at once, a slow one waited for.
+    """Returns whether the API answers. A dead embedded server is found at once.
 
     Args:
-        server: One that has answered before.
+        server: A server that has answered before.
     """
     try:
         server.wait(ANSWER_S if server.ours else FOREIGN_ANSWER_S)
@@ -49,10 +55,10 @@ class PrefectStage:
     """Shows one session as a flow run.
 
     Args:
-        request: For the flow run's parameters.
-        acquire: Gives the server; raises ControlPlaneError where none is to be had.
-        release: Gives it back.
-        say: Gets sentences for the user.
+        request: The request, for the flow run's parameters.
+        acquire: Returns the server; raises ControlPlaneError if there is none.
+        release: Releases the server.
+        say: Receives messages for the user.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class PrefectStage:
         self._thread: threading.Thread | None = None
 
     def begin(self, driver: Driver, bodies: Bodies) -> None:
-        """Start the server and the flow beside the session."""
+        """Starts the server and the flow beside the session."""
         try:
             self._server = self._acquire()
         except ControlPlaneError as error:
@@ -88,12 +94,12 @@ class PrefectStage:
         self._thread.start()
 
     def showing(self) -> bool:
-        """True while the flow runs, or may still begin."""
+        """Returns True while the flow runs, or may still begin."""
         return self._thread is not None and self._thread.is_alive()
 
     @contextmanager
     def slots(self, driver: Driver) -> Iterator[None]:
-        """Hold the slots of ``resources.limit``; see ``limits.slots``."""
+        """Holds the slots of ``resources.limit``; see ``limits.slots``."""
         name = driver.spec.resources.limit
         if name is None:
             yield
@@ -102,8 +108,8 @@ class PrefectStage:
             driver.stopping.check()
         if not self._answered.is_set():
             raise ControlPlaneError(
-                f"Prefect, which counts the limit {name!r}, cannot be asked: {_text(self._error)}",
-                hint="run the same command again once it answers, or without resources.limit",
+                f"Prefect, which counts the limit {name!r}, does not answer: {_text(self._error)}",
+                hint="run the command again once it answers, or remove resources.limit",
             )
         from drillyard_flows import limits
 
@@ -111,30 +117,30 @@ class PrefectStage:
             yield
 
     def end(self, outcome: Outcome) -> None:
-        """Wait for the flow's last states and artifacts, as long as its API answers."""
+        """Waits for the flow's last states and artifacts while its API answers."""
         try:
-            began, asked = time.monotonic(), False
+            began, checked = time.monotonic(), False
             while self.showing():
                 waited = time.monotonic() - began
                 if waited > END_S:
                     break
-                if waited > SILENT_S and not asked:
-                    asked = True
-                    # One that has yet to answer is not away: on a busy machine a short
-                    # experiment is over before it is up, and has its pages all the same.
+                if waited > SILENT_S and not checked:
+                    checked = True
+                    # A server that has not answered yet may still start: on a busy machine a
+                    # short experiment can end before, and still gets its pages.
                     if self._answered.is_set() and not still_answers(self._known_server):
                         break
                 time.sleep(_LOOK_S)
             if self.showing():
-                # Left behind, it complains about its API while the interpreter ends: Prefect's log
-                # handler then fails, and logging would print that with a traceback.
+                # If the flow thread continues, Prefect's log handler fails while the interpreter
+                # exits, and logging prints a traceback.
                 logging.raiseExceptions = False
                 self._without(ControlPlaneError("Prefect's API does not answer"))
         finally:
             self.leave()
 
     def leave(self) -> None:
-        """Sign out from the server; safe to call again."""
+        """Releases the server; safe to call again."""
         server, self._server = self._server, None
         if server is not None:
             self._release(server)
@@ -147,15 +153,15 @@ class PrefectStage:
         return self._server
 
     def _without(self, error: BaseException) -> None:
-        """Say that it goes on, once."""
+        """Reports once that the session continues without Prefect."""
         if self._error is None:
             self._error = error
             self._say(
-                f"going on without Prefect's pages, results are not affected ({_text(error)})"
+                f"continuing without Prefect's pages; results are not affected ({_text(error)})"
             )
 
     def _run(self, driver: Driver, bodies: Bodies) -> None:
-        """Run the flow. How the session ended is not its error."""
+        """Runs the flow. An error of the session is not an error of Prefect."""
         try:
             self._flow(driver, bodies)
         except BaseException as error:
@@ -166,6 +172,7 @@ class PrefectStage:
     def _flow(self, driver: Driver, bodies: Bodies) -> None:
         import prefect.settings as prefect_settings
         from prefect import tags
+        from prefect.client.schemas.objects import State
 
         from drillyard_flows.heartbeats import Heartbeats
         from drillyard_flows.present import ATTACHED, tags_of
@@ -175,14 +182,14 @@ class PrefectStage:
         self._answered.set()
         frequency = prefect_settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY
         interval_s = frequency.value()
-        changed: dict[Any, Any] = {frequency: None}  # its thread is joined at the end
+        changed: dict[str | Setting, Any] = {frequency: None}  # its thread is joined at the end
         if server.ours:
-            # Said once more: a program that imported Prefect before has its settings read already.
+            # A program that imported Prefect before has already read its settings.
             changed[prefect_settings.PREFECT_API_URL] = server.api_url
         with contextlib.ExitStack() as stack:
             flow = chosen = _flow_of(driver)
             if not server.ours and interval_s is not None:
-                # They serve automations that find zombies; a server that ends with us has none.
+                # Only automations of a permanent server use heartbeats.
                 beats = Heartbeats(float(interval_s))
                 stack.callback(beats.end)
                 flow = chosen.with_options(on_running=[beats.begin])
@@ -197,13 +204,15 @@ class PrefectStage:
                 sets=list(self._request.sets),
                 globals_files=[str(g) for g in self._request.globals_],
                 backend=self._request.backend or "",
-                parameters=words(self._request.values),
+                parameters=assignments(self._request.values),
                 tunables=list(self._request.tunables),
                 return_state=True,
             )
-        found = state.result(raise_on_failure=False)
-        if isinstance(found, BaseException) and not state.is_cancelled():
-            raise found
+        if not isinstance(state, State):  # ``return_state`` always gives one
+            raise Bug(f"a flow run ended with {type(state).__name__}")
+        result = state.result(raise_on_failure=False)
+        if isinstance(result, BaseException) and not state.is_cancelled():
+            raise result
 
 
 def _text(error: BaseException | None) -> str:
@@ -211,7 +220,7 @@ def _text(error: BaseException | None) -> str:
     return (text or type(error).__name__)[:300]
 
 
-def _flow_of(driver: Driver) -> Any:
+def _flow_of(driver: Driver) -> Flow[..., FlowResult]:
     if driver.study is not None:
         from drillyard_flows.study import study
 

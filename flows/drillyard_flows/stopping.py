@@ -1,4 +1,4 @@
-"""Stopping an experiment from any process: neither Prefect nor its driver is needed for it."""
+"""Stops an experiment from any process, without Prefect and without its driver."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 
 FLUSH_S = 30.0
-"""How long running tickets may take to notice and to write what they have."""
+"""Seconds for running tickets to notice the stop and to write a checkpoint."""
 CONFIRM_S = 120.0
 
 
 def order_stop(mailbox: Mailbox, *, reason: str, by: str, drain: bool = False) -> None:
-    """Tell every worker to stop. The first order stays, but a drain becomes a stop.
+    """Asks every worker to stop. The first order stays, but a drain becomes a stop.
 
     Args:
         mailbox: The experiment.
-        reason: In words.
-        by: Who says so.
-        drain: Running tickets finish; only new ones are not taken.
+        reason: Why it is stopped.
+        by: Name of the user or program that stops it.
+        drain: Let running tickets finish and start no new ones.
     """
     order = Cancel(reason=reason, by=by, drain=drain, written_at=time.time())
     if not mailbox.create("control/cancel.json", order):
@@ -36,17 +36,17 @@ def order_stop(mailbox: Mailbox, *, reason: str, by: str, drain: bool = False) -
 
 
 def undecided(mailbox: Mailbox) -> list[str]:
-    """Tickets that have not ended."""
+    """Returns the tickets that have not ended."""
     return [t for t, state in ticket_states(mailbox).items() if not state.status.ended]
 
 
 def driven(mailbox: Mailbox) -> bool:
-    """True while a driver lives, whose task it is to tear down."""
+    """Returns True while a live driver exists, which will tear down."""
     return any(living(mailbox, driver) for driver in mailbox.drivers()[-1:])
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.3) -> bool:
-    """Wait for a condition; True when it came true in time."""
+    """Waits for a condition; returns whether it became true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:
@@ -56,14 +56,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, every_s: float =
 
 
 def end_leases(mailbox: Mailbox, *, only_decided: bool = False) -> list[str]:
-    """Tear down every lease that the ledger calls open, until its provider lists it no more.
+    """Tears down every open lease of the ledger, until its provider no longer lists it.
 
     Args:
         mailbox: The experiment.
-        only_decided: Leave leases alone while tickets are open.
+        only_decided: Do nothing while tickets are open.
 
     Returns:
-        Ids of the leases that are gone now.
+        Ids of the leases that were torn down.
 
     Raises:
         TeardownUnconfirmed: The provider still lists one of them.

@@ -1,19 +1,17 @@
-"""The flow ``study``: its trials, and the phases of their runs, as task runs.
+"""The flow ``study``: trials, and the phases of their runs, as task runs.
 
-The driver chooses the trials and judges them; this flow shows them as they come. A trial is a
-task run, not a subflow, which would cost a second each.
+The driver chooses and judges the trials; this flow shows them. A trial is a task run, because a
+subflow would cost a second each.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
-from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from drillyard_flows import form, hooks
 from drillyard_flows.experiment import THREADS, driven, run_name
+from drillyard_tasks.common import FlowResult
 
 
 @flow(
@@ -38,10 +36,10 @@ def study(
     globals_files: list[str] = form.GLOBALS,
     parameters: list[str] = form.PARAMETERS,
     tunables: list[str] = form.TUNABLES,
-) -> dict[str, Any] | State[Any]:
-    """Choose, run and judge the trials of a study file.
+) -> FlowResult:
+    """Chooses, runs and judges the trials of a study file.
 
-    Its parameters are the fields of the form, described in ``form``.
+    Its parameters are the fields of the form; see ``form``.
 
     Returns:
         ``{"experiment", "store", "runs": {trial: its outcome}, "report"}``.
@@ -49,4 +47,4 @@ def study(
     Raises:
         RunFailed: Too many trials failed.
     """
-    return driven(form.asked(locals()), study=True)
+    return driven(form.request_of(locals()), study=True)

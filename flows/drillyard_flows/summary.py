@@ -1,10 +1,10 @@
-"""The last words of ``drillyard run``: results, report, and how it ended."""
+"""The summary that ``drillyard run`` prints: results, report and outcome."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,9 +12,12 @@ from drillyard.mailbox import Mailbox
 from drillyard.results import collect
 from drillyard.results.trials import is_study
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def build_report(mailbox: Mailbox, say: Any) -> str | None:
-    """Build the report; what fails is said, and fails nothing."""
+
+def build_report(mailbox: Mailbox, say: Callable[[str], object]) -> str | None:
+    """Builds the report. A failure is reported and not raised."""
     try:
         from drillyard.report import build
 
@@ -25,13 +28,13 @@ def build_report(mailbox: Mailbox, say: Any) -> str | None:
 
 
 def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
-    """Print the table of results.
+    """Prints the table of results.
 
     Args:
         mailbox: The experiment.
-        report: Where the report is.
-        as_json: One JSON document instead.
-        wall_s: Time of this command.
+        report: Location of the report.
+        as_json: Print one JSON document instead.
+        wall_s: Duration of this command in seconds.
     """
     if is_study(mailbox.experiment_record()):
         _show_study(mailbox, report, as_json=as_json, wall_s=wall_s)
@@ -59,7 +62,7 @@ def show(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) 
 
 
 def _show_study(mailbox: Mailbox, report: str | None, *, as_json: bool, wall_s: float) -> None:
-    """The best trials and the answer; never every run: there may be thousands."""
+    """Prints the best trials and the verdict; there may be thousands of runs."""
     from drillyard.cli.output import print_study
     from drillyard.results.trials import collect_trials
 

@@ -1,27 +1,32 @@
-"""What the tasks share: when Prefect may retry, how a phase is joined, what is kept.
+"""What the tasks share: when Prefect may retry, and how results are cached.
 
-The session does the work of every phase, once. A task joins the phase's body and shows it, so
-Prefect repeats only what failed in Prefect itself. The mailbox counts attempts at the work.
+The session does the work of every phase once. A task waits for the phase's body and shows it, so
+Prefect retries only failures of Prefect itself. The mailbox counts attempts at the work.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, TypeAlias
 
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
 from drillyard.mailbox.records import Accepted
 
-Reference = dict[str, Any]
-"""What train, evaluate and store hand on: where the result is, never the result."""
+EndState: TypeAlias = State[Any]
+"""A Prefect state that ends a task or a flow run."""
+FlowResult: TypeAlias = JsonObject | EndState
+Reference: TypeAlias = JsonObject
+"""What train, evaluate and store return: the location of the result, never the result."""
 
 
-def only_of_prefect(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """Prefect's retry condition: not how the phase itself ended, which no repetition changes."""
+def only_of_prefect(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's retry condition: a failure of the phase itself is not retried."""
     context = TaskRunContext.get()
     body = context.parameters.get("body") if context is not None else None
     return isinstance(body, Body) and not body.done
@@ -35,14 +40,14 @@ RETRIES: dict[str, Any] = {
 
 INFRASTRUCTURE: dict[str, Any] = {
     **RETRIES,
-    # A kept result of an earlier flow run would skip renting and tearing down (measured).
+    # A cached result of an earlier flow run would skip provision and teardown (measured).
     "persist_result": False,
     "cache_policy": NO_CACHE,
 }
 
 
-def ticket_key(context: Any, parameters: dict[str, Any]) -> str:
-    """Cache key of a ticket: the place, the experiment's identity, the ticket."""
+def ticket_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Returns the cache key of a ticket: the store, the experiment's identity, the ticket."""
     place = hashlib.sha256(
         f"{parameters['store']}\n{parameters['experiment']}\n{parameters['identity']}".encode()
     ).hexdigest()[:24]
@@ -58,7 +63,7 @@ WORK: dict[str, Any] = {
 
 
 def reference(accepted: Accepted) -> Reference:
-    """An accepted result as JSON."""
+    """Returns the reference of an accepted result."""
     return {
         "run": accepted.run,
         "phase": accepted.phase.value,

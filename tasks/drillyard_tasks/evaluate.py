@@ -1,14 +1,13 @@
-"""Evaluate one run."""
+"""The task ``evaluate``: evaluates one run."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox.records import Phase
 from drillyard_tasks.work import work_task
 
 
-def _describe(summary: dict[str, Any]) -> str:
+def _describe(summary: JsonObject) -> str:
     return f"policy used: {summary.get('policy_used', '?')}"
 
 

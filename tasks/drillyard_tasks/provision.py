@@ -1,12 +1,11 @@
-"""Rent what the experiment needs, or adopt what is rented already."""
+"""The task ``provision``: rents machines, or adopts those that are already rented."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from prefect import get_run_logger, task
 
 from drillyard.backend import HasConsole, Lease
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
 from drillyard_tasks.common import INFRASTRUCTURE
@@ -14,18 +13,18 @@ from drillyard_tasks.publisher import artifact_key
 
 
 @task(name="provision", task_run_name="provision", **INFRASTRUCTURE)
-def provision(body: Body, driver: Driver) -> dict[str, Any]:
-    """Wait for the lease.
+def provision(body: Body, driver: Driver) -> JsonObject:
+    """Waits for the lease.
 
     Args:
         body: The phase.
-        driver: Knows the backend.
+        driver: Driver that knows the backend.
 
     Returns:
         ``{"lease", "backend", "workers"}``.
 
     Raises:
-        DrillyardError: From the backend: no capacity, no permission, a wrong order.
+        DrillyardError: The backend failed: no capacity, no permission, a wrong order.
     """
     lease = body.join_for(Lease)
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
@@ -39,7 +38,7 @@ def provision(body: Body, driver: Driver) -> dict[str, Any]:
 
 
 def _link(page: str, experiment: str) -> None:
-    """Where the provider itself shows the machines, while they are there."""
+    """Creates a link to the provider's page of the machines."""
     from prefect.artifacts import create_link_artifact
 
     log, what = get_run_logger(), f"Machines of {experiment} at their provider"
@@ -48,5 +47,5 @@ def _link(page: str, experiment: str) -> None:
         create_link_artifact(
             page, link_text=what, key=artifact_key("machines", experiment), description=what
         )
-    except Exception as error:  # a page without it must not end the work
-        log.debug("no link to the machines: %s", error)
+    except Exception as error:  # a missing link must not end the work
+        log.debug("the link to the machines could not be created: %s", error)

@@ -1,7 +1,7 @@
-"""Running tickets on Prefect's pages: what workers print, an artifact a run, a line every 10 s.
+"""Shows running tickets on Prefect's pages: workers' output, progress artifacts, a line per 10 s.
 
-One thread for all tasks of a flow run. Nothing here may fail a task: what cannot be published is
-left out, because Prefect's pages decide nothing.
+One thread serves all tasks of a flow run. Nothing here may fail a task: if publishing fails, it is
+skipped, because Prefect's pages decide nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ParamSpec, cast
 from uuid import UUID
 
 from drillyard.driver.driver import Driver
@@ -24,52 +24,52 @@ from drillyard.system.redaction import redact
 
 INTERVAL_S = 10.0
 LOGS_EVERY_S = 3.0
-"""With a second in the worker and half a one in Prefect's log handler, a line is there within
-five. A look that finds lines is a request, which costs both sides some 20 ms of CPU time.
+"""With one second in the worker and half a second in Prefect's log handler, a line arrives within
+five. A check that finds lines sends a request, which costs both sides about 20 ms of CPU time.
 """
 MOST_LINES = 500
-"""Of one run at a time; who prints more than that reads `drillyard logs`."""
+"""Most lines of one run at a time; `drillyard logs` shows all of them."""
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 
 def artifact_key(*parts: str) -> str:
-    """A key that Prefect takes: lower-case letters, digits and dashes."""
+    """Returns a key that Prefect accepts: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
 _OWN = re.compile(
-    r"[\d-]+ [\d:,]+Z (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: (?P<said>.*)"
+    r"[\d-]+ [\d:,]+Z (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: (?P<text>.*)"
 )
 
 
 def levelled(text: str) -> tuple[int, str]:
-    """A line of a run's log as level and text.
+    """Splits a line of a run's log into level and text.
 
-    What a worker itself says begins with time and level, which Prefect's page shows beside each
-    line anyway.
+    Lines of the worker begin with time and level, which Prefect's page shows beside each line.
 
     Args:
-        text: As it stands in the log.
+        text: The line in the log.
     """
-    own = _OWN.fullmatch(text)
-    if own is None:
+    match = _OWN.fullmatch(text)
+    if match is None:
         return logging.INFO, text
-    return logging.getLevelNamesMapping()[own["level"]], own["said"]
+    return logging.getLevelNamesMapping()[match["level"]], match["text"]
 
 
 UNITS = {Phase.TRAIN: "steps", Phase.EVALUATE: "episodes", Phase.STORE: "files"}
-"""What a board counts in each phase."""
+"""Unit of a board's steps in each phase."""
 
 
 def line(board: Board) -> str:
-    """A run's progress in one line."""
+    """Returns a run's progress in one line."""
     text = f"{board.run} {board.phase.value}: "
     if board.total:
         text += f"{board.step:,} of {board.total:,} {UNITS[board.phase]}"
     else:
-        text += "at work"
+        text += "running"
     if board.steps_per_s is not None and board.phase is Phase.TRAIN:
         text += f", {board.steps_per_s:,.0f} steps/s"
     if board.episode_return is not None:
@@ -88,9 +88,9 @@ class _Watched:
     log: Logger
     tail: Tail
     artifact: UUID | None = None
-    said: tuple[int, int] | None = None
+    reported: tuple[int, int] | None = None
     over: bool = False
-    """The result stands on the page; a look that began before must not write over it."""
+    """The page shows the result; an older update must not overwrite it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -99,14 +99,14 @@ class Publisher:
 
     Args:
         interval_s: Seconds between two publications of progress.
-        logs_every_s: Seconds between two looks for new lines.
+        logs_every_s: Seconds between two checks for new lines.
     """
 
     def __init__(self, interval_s: float = INTERVAL_S, logs_every_s: float = LOGS_EVERY_S) -> None:
         self._interval_s = interval_s
         self._logs_every_s = logs_every_s
         self._tails: dict[tuple[str, str, str], Tail] = {}
-        """Kept over the phases of a run, so that each line is sent once."""
+        """Positions in the logs, kept over the phases of a run, so that each line is sent once."""
         self._watched: dict[str, _Watched] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -116,11 +116,11 @@ class Publisher:
     def publishing(
         self, driver: Driver, experiment: str, run: str, ticket: str, logger: Logger
     ) -> Iterator[None]:
-        """Publish a ticket's progress while the block runs; the end is published too.
+        """Publishes a ticket's progress while the block runs, and its end.
 
         Args:
-            driver: Where boards come from.
-            experiment: For the artifact's key.
+            driver: Driver that reads the boards.
+            experiment: Name of the experiment, for the artifact's key.
             run: The run.
             ticket: The ticket; its last part is the phase.
             logger: The task run's logger.
@@ -159,77 +159,77 @@ class Publisher:
                 if not watched:
                     self._thread = None
                     return
-            for one in watched:
-                self._quietly(self._send_logs, one)
+            for ticket in watched:
+                self._quietly(self._send_logs, ticket)
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + self._interval_s
-            for one in watched:
-                self._quietly(self._publish, one, False)
+            for ticket in watched:
+                self._quietly(self._publish, ticket, False)
 
     @staticmethod
-    def _quietly(action: Any, *args: Any) -> None:
+    def _quietly(action: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            action(*args)
+            action(*args, **kwargs)
         except Exception as error:
             log.debug("not published: %s", error)
 
     @staticmethod
-    def _send_logs(one: _Watched) -> None:
-        with one.lock:  # the end of a task and the thread may both be at it
-            lines = list(one.tail.new())
+    def _send_logs(watched: _Watched) -> None:
+        with watched.lock:  # the end of a task and the thread may both send
+            lines = list(watched.tail.new())
             for text in lines[:MOST_LINES]:
-                level, said = levelled(text)
-                one.log.log(level, "%s | %s", one.run, redact(said))
+                level, message = levelled(text)
+                watched.log.log(level, "%s | %s", watched.run, redact(message))
         if len(lines) > MOST_LINES:
-            one.log.info(
-                "%s | and %d lines more: drillyard logs %s/%s",
-                one.run,
+            watched.log.info(
+                "%s | and %d more lines: drillyard logs %s/%s",
+                watched.run,
                 len(lines) - MOST_LINES,
-                one.experiment,
-                one.run,
+                watched.experiment,
+                watched.run,
             )
 
     @staticmethod
-    def _create(one: _Watched) -> None:
+    def _create(watched: _Watched) -> None:
         from prefect.artifacts import create_progress_artifact
 
         created = create_progress_artifact(
             0.0,
-            key=artifact_key("progress", one.experiment, one.run),
-            description=f"Training of {one.run} ({one.experiment})",
+            key=artifact_key("progress", watched.experiment, watched.run),
+            description=f"Training of {watched.run} ({watched.experiment})",
         )
-        one.artifact = cast(UUID, created)  # a coroutine only inside an event loop
+        watched.artifact = cast(UUID, created)  # a coroutine only inside an event loop
 
     @staticmethod
-    def _publish(one: _Watched, done: bool) -> None:
-        with one.lock:
-            if one.over:
+    def _publish(watched: _Watched, done: bool) -> None:
+        with watched.lock:
+            if watched.over:
                 return
-            one.over = done
-            Publisher._show(one)
+            watched.over = done
+            Publisher._show(watched)
 
     @staticmethod
-    def _show(one: _Watched) -> None:
+    def _show(watched: _Watched) -> None:
         from prefect.artifacts import update_progress_artifact
 
-        if one.over:  # the task says the result itself; a board would only be older
-            if one.artifact is not None:
-                update_progress_artifact(one.artifact, 100.0, _trained(one))
+        if watched.over:  # the task shows the result itself; a board would be older
+            if watched.artifact is not None:
+                update_progress_artifact(watched.artifact, 100.0, _trained(watched))
             return
-        board = one.driver.board(one.run)
-        if board is None or board.phase.value != one.phase:
+        board = watched.driver.board(watched.run)
+        if board is None or board.phase.value != watched.phase:
             return
-        if one.said != (board.attempt, board.step):
-            one.said = (board.attempt, board.step)
-            one.log.info(line(board))
-        if one.artifact is not None:
+        if watched.reported != (board.attempt, board.step):
+            watched.reported = (board.attempt, board.step)
+            watched.log.info(line(board))
+        if watched.artifact is not None:
             percent = round(100.0 * board.step / max(1, board.total), 1)
-            words = f"{line(board)}; {so_far(one.driver.mailbox)}"
-            update_progress_artifact(one.artifact, min(100.0, percent), words)
+            description = f"{line(board)}; {so_far(watched.driver.mailbox)}"
+            update_progress_artifact(watched.artifact, min(100.0, percent), description)
 
 
-def _trained(one: _Watched) -> str:
-    accepted = one.driver.mailbox.accepted(one.run, Phase.TRAIN)
+def _trained(watched: _Watched) -> str:
+    accepted = watched.driver.mailbox.accepted(watched.run, Phase.TRAIN)
     steps = accepted.summary.get("steps") if accepted is not None else None
-    return f"{one.run}: trained" + (f", {steps:,} steps" if isinstance(steps, int) else "")
+    return f"{watched.run}: trained" + (f", {steps:,} steps" if isinstance(steps, int) else "")

@@ -1,4 +1,4 @@
-"""Wait until the workers have installed the code and are ready."""
+"""The task ``setup``: waits until the workers have installed the code and are ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drillyard_tasks.common import INFRASTRUCTURE
 
 @task(name="setup", task_run_name="setup", **INFRASTRUCTURE)
 def setup(body: Body) -> list[str]:
-    """Wait for workers.
+    """Waits for workers.
 
     Args:
         body: The phase.
@@ -19,8 +19,8 @@ def setup(body: Body) -> list[str]:
         Ids of the workers that are ready.
 
     Raises:
-        UserError: What a worker said: a package that cannot be installed, a GPU that is not there.
-        WorkerLost: None came.
+        UserError: A worker failed: a package cannot be installed, or a GPU is missing.
+        WorkerLost: No worker registered.
     """
     workers = body.join_for(ReadyWorkers).workers
     get_run_logger().info("%d worker(s) ready", len(workers))

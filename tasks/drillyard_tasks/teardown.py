@@ -1,4 +1,4 @@
-"""Give back everything that was rented."""
+"""The task ``teardown``: tears down every lease."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from drillyard_tasks.common import INFRASTRUCTURE
 
 @task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
 def teardown(body: Body) -> None:
-    """Wait until every lease is gone, confirmed by its provider.
+    """Waits until every lease is gone, confirmed by its provider.
 
     Args:
         body: The phase.
 
     Raises:
-        TeardownUnconfirmed: The provider still lists something of ours.
+        TeardownUnconfirmed: The provider still lists a lease.
     """
     body.join()
-    get_run_logger().info("nothing of ours is left")
+    get_run_logger().info("all leases were torn down")

@@ -1,23 +1,21 @@
-"""Show one trial of a study: wait until the driver has judged it."""
+"""The task ``trial``: waits until the driver has judged one trial of a study."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import get_run_logger, task
-from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
 from drillyard.errors import Stopped
 from drillyard.mailbox.records import TrialOutcome
 from drillyard.mailbox.status import Status
-from drillyard_tasks.common import INFRASTRUCTURE
+from drillyard_tasks.common import INFRASTRUCTURE, EndState
 
 
 @task(name="trial", task_run_name="trial {body.key}", **INFRASTRUCTURE)
-def trial(body: Body) -> dict[str, Any] | State[Any]:
-    """Wait for a trial.
+def trial(body: Body) -> JsonObject | EndState:
+    """Waits for a trial.
 
     Args:
         body: The trial.
@@ -26,14 +24,18 @@ def trial(body: Body) -> dict[str, Any] | State[Any]:
         ``{"trial", "status", "values"}``, or a Cancelled state.
 
     Raises:
-        RunFailed: It failed; the study goes on.
+        RunFailed: The trial failed; the study continues.
     """
     try:
         outcome = body.join_for(TrialOutcome)
     except Stopped as error:
         return Cancelled(message=error.message)
-    found = {"trial": outcome.number, "status": outcome.status.value, "values": outcome.values}
-    get_run_logger().info("%s %s: %s", body.key, body.title, found)
+    result: JsonObject = {
+        "trial": outcome.number,
+        "status": outcome.status.value,
+        "values": {**outcome.values},
+    }
+    get_run_logger().info("%s %s: %s", body.key, body.title, result)
     if outcome.status is Status.PRUNED:
-        return Completed(name="Pruned", message=outcome.message, data=found)
-    return found
+        return Completed(name="Pruned", message=outcome.message, data=result)
+    return result

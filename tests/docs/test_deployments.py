@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from drillyard.registry import load_object
 from drillyard.spec.load import load
 from drillyard.spec.presets import experiment_file, steps, table
-from drillyard_flows.deploying.files import wanted
-from drillyard_flows.form import asked
+from drillyard_flows.deploying.files import desired
+from drillyard_flows.form import request_of
 from drillyard_flows.request import loaded_of
 from tests.benchmarks.presets import STEPS
 
@@ -41,19 +41,22 @@ def test_every_flow_has_a_deployment() -> None:
         for found in vars(import_module(module.name)).values():
             if isinstance(found, Flow):
                 flows.add(found.name)
-    deployed = {load_object(d["entrypoint"]).name for d in wanted().deployments}
+    deployed = {load_object(d["entrypoint"]).name for d in desired().deployments}
     assert flows and flows <= deployed
 
 
 def test_the_study_that_ships_is_one() -> None:
-    (study,) = [d for d in wanted().deployments if d["entrypoint"].endswith(":study")]
+    (study,) = [d for d in desired().deployments if d["entrypoint"].endswith(":study")]
     # Whoever names a file of their own clears nothing: every other field is empty.
     assert study["parameters"].keys() == {"file"}
-    request = asked(study["parameters"])
+    request = request_of(study["parameters"])
     spec = loaded_of(request).spec
     assert spec.name == "cstr-ppo-search"
     assert spec.study is not None and spec.study.trials == 6 and spec.train.steps == 20_000
-    assert asked({"seeds": 3, "max_cost": 2.5}).sets == ["seeds=[1, 2, 3]", "budget.max_cost=2.5"]
+    assert request_of({"seeds": 3, "max_cost": 2.5}).sets == [
+        "seeds=[1, 2, 3]",
+        "budget.max_cost=2.5",
+    ]
 
 
 @pytest.mark.parametrize("entry", table(), ids=lambda entry: entry["name"])

@@ -97,7 +97,7 @@ def test_a_deployed_policy_answers_as_the_bundle_does(azure, bundle, client, tmp
     assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
     said = capsys.readouterr().out
     assert "reactor: answers at https://reactor.westeurope.inference.ml.azure.com/score" in said
-    assert "an hour until `drillyard undeploy-policy reactor --on azure`" in said
+    assert "an hour until you run `drillyard undeploy-policy reactor --on azure`" in said
     known = Policy(bundle).act_named(GOOD)
     assert ask(client, tmp_path, "reactor", GOOD)["actions"] == pytest.approx(known, abs=1e-4)
     several = ask(client, tmp_path, "reactor", [GOOD, {**GOOD, "Tr": 310.0}])["actions"]
@@ -108,7 +108,7 @@ def test_a_deployed_policy_answers_as_the_bundle_does(azure, bundle, client, tmp
 
     mark = since(azure)
     assert main(["deploy-policy", str(bundle), "--on", "azure", "--name", "reactor"]) == 0
-    assert "answered already" in capsys.readouterr().out
+    assert "already deployed" in capsys.readouterr().out
     assert azure.log(CHANGES, mark) == []
 
     new = another(bundle, tmp_path / "another")

@@ -143,7 +143,7 @@ REFUSED: list[Any] = [
     ),
     (58, [], {"owner": "somebody"}, "cannot be read"),
     (59, ["--store", "ftp://host/place"], {}, "scheme 'ftp'"),
-    (59, ["--store", "file:///etc"], {}, "is a folder of the system"),
+    (59, ["--store", "file:///etc"], {}, "is a system folder"),
     (60, ["--store", "gs://lab-runs/../x"], {}, "leads out of its folder"),
     (60, ["--store", "gs://lab-runs/%2e%2e/x"], {}, "leads out of its folder"),
     (61, ["--store", "http://169.254.169.254/"], {}, "an address of machine metadata"),

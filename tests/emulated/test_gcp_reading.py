@@ -110,7 +110,7 @@ def test_every_reading_command_works_from_another_machine(
     assert "adder: 0.00 USD" in said("cost", place)
     shared_cloud.ask("project", denied=[])  # what was sent is written down
     said("sync", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
-    assert "nothing was open" in said("cancel", place)
+    assert "no tickets were open" in said("cancel", place)
     assert not (tmp_path / "drillyard-runs").exists()
 
 

@@ -102,7 +102,7 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path: Path)
     missing, nowhere, refused, unknown, unnamed = told["said"]
     assert "has no" in missing and "has no" in nowhere
     assert "size" in refused and "zoom" in refused and "tokn" in unknown
-    assert "no name of a block" in unnamed and "my lab!" in unnamed
+    assert "not a block name" in unnamed and "my lab!" in unnamed
     assert {"LocalBackend", "SshBackend", "DaskBackend", "GcpBackend"} < set(told["known"])
     stored = api.post("/block_documents/filter", {"include_secrets": False})
     for secret in ("hush-hush", "as-quiet", "top-of"):
@@ -164,8 +164,8 @@ def test_configure_keeps_the_settings_of_every_backend_in_prefect(
     ("url", "kind", "said"),
     [
         ("http://127.0.0.1:9/api", "ControlPlaneError", "does not answer"),
-        ("", "ConfigError", "there is no Prefect server that keeps blocks"),
-        ("127.0.0.1:9", "ConfigError", "is no address of a server"),
+        ("", "ConfigError", "there is no Prefect server that stores blocks"),
+        ("127.0.0.1:9", "ConfigError", "is not the address of a server"),
     ],
 )
 def test_a_server_that_is_away_or_none_is_said(

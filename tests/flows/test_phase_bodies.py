@@ -141,7 +141,7 @@ def store(flown: Flown) -> None:
 def teardown(flown: Flown) -> None:
     assert flown.left == {flown.lease: []}
     assert (flown.folder / "leases" / flown.lease / "gone.json").exists()
-    assert "nothing of ours is left" in flown.log
+    assert "all leases were torn down" in flown.log
 
 
 def _accepted(flown: Flown, phase: str) -> str:

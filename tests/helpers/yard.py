@@ -40,7 +40,7 @@ class Yard:
 
     Args:
         bench: A folder for experiments; their store is the worker's.
-        house: Where the servers' data is.
+        stack: Where the servers' data is.
         environ: What ``env.sh`` exports.
         api: Prefect's.
         hook: Where alerts arrive.
@@ -51,7 +51,7 @@ class Yard:
     """
 
     bench: Bench
-    house: LocalStack
+    stack: LocalStack
     environ: dict[str, str]
     api: Api
     hook: Webhook
@@ -87,7 +87,7 @@ class Yard:
 
     def up(self) -> None:
         """Start again what died."""
-        environ = up(self.bench, self.house.folder, **self.through)
+        environ = up(self.bench, self.stack.folder, **self.through)
         assert environ.pop("DRILLYARD_ALERTS") == self.relay and environ == self.environ
 
     def deployment(self, flow: str) -> str:

@@ -101,7 +101,7 @@ def test_80_percent_of_a_budget(team: Yard) -> None:
     team.start(file)
     told = team.alert("dear has used 80 % of a budget")
     team.delay_s(told, "drillyard.budget.reached")
-    assert "of 0.005 hours (budget.max_hours) are used" in told["text"]
+    assert "of 0.005 hours are used (budget.max_hours)" in told["text"]
     team.nothing_left("dear")
 
 
@@ -143,7 +143,7 @@ def test_a_reaper_that_does_not_come(team: Yard) -> None:
     hurried = {**found["trigger"], "within": 10}
     team.api.put(f"/automations/{found['id']}", {**body, "trigger": hurried})
     try:
-        assert "reap/hourly" in team.alert("nobody reaps")["text"]
+        assert "reap/hourly" in team.alert("the reaper does not run")["text"]
     finally:
         assert "~ automation drillyard: no reaper: trigger" in team.drillyard("deploy")
     assert "changed 0 of" in team.drillyard("deploy")

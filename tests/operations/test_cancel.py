@@ -105,7 +105,7 @@ def test_a_teardown_that_takes_longer_than_prefect_waits(team: Yard) -> None:
 
 def test_by_down(team: Yard, tmp_path: Path) -> None:
     run = at_work(team, "by-down")
-    said = team.drillyard("down", "--folder", team.house.folder)
+    said = team.drillyard("down", "--folder", team.stack.folder)
     try:
         assert "stopping 1 flow runs" in said
         assert all(team.bench.leases("by-down").values())  # given back before the worker ended

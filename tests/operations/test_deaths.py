@@ -43,7 +43,7 @@ def crashed(team: Yard, run: str, killed_at: float) -> dict[str, Any]:
 
 def member(team: Yard, name: str) -> int:
     """Process of a server or a worker."""
-    return int(team.house.read()["processes"][name]["pid"])
+    return int(team.stack.read()["processes"][name]["pid"])
 
 
 def finished(team: Yard, name: str) -> bool:
@@ -80,7 +80,7 @@ def test_kill_9_of_a_flow_run_and_its_worker(team: Yard) -> None:
         kill(member(team, "worker"))
         killed_at = time.time()
         kill(process.pid)
-        assert "no sign of life" in crashed(team, run, killed_at)["message"]
+        assert "no heartbeat" in crashed(team, run, killed_at)["message"]
         team.alert("orphaned Crashed")
         team.drained("orphaned")
         assert finished(team, "orphaned")

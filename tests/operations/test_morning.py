@@ -110,10 +110,10 @@ def test_a_new_users_morning(team: Yard, chromium: str, pictures: Path) -> None:
         picture(page, pictures / "report.png")
 
     team.nothing_left(NAME)
-    said = down(team.bench, team.house.folder)
+    said = down(team.bench, team.stack.folder)
     for member in ("worker", "mlflow", "prefect"):
         assert f"{member}: stopped" in said
-    assert all(not (team.house.process(name)) for name in ("worker", "mlflow", "prefect"))
+    assert all(not (team.stack.process(name)) for name in ("worker", "mlflow", "prefect"))
 
 
 def progress(team: Yard, run: str) -> dict[str, float]:

@@ -27,22 +27,22 @@ from pathlib import Path
 from drillyard_flows.local_stack import postgresql
 from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
-house = LocalStack.at(Path(sys.argv[1]))
-with house.locked():
-    member = postgresql.member(house, int(sys.argv[2]), dict(os.environ))
-    found = [start(house, member), start(house, member)]
-    found += [stop(house, "postgresql"), stop(house, "postgresql")]
-    again = start(house, member)
+stack = LocalStack.at(Path(sys.argv[1]))
+with stack.locked():
+    service = postgresql.service(stack, int(sys.argv[2]), dict(os.environ))
+    found = [start(stack, service), start(stack, service)]
+    found += [stop(stack, "postgresql"), stop(stack, "postgresql")]
+    again = start(stack, service)
     import psycopg
-    url = postgresql.url(house, int(sys.argv[2]), "mlflow", "psycopg").replace("+psycopg", "")
+    url = postgresql.url(stack, int(sys.argv[2]), "mlflow", "psycopg").replace("+psycopg", "")
     with psycopg.connect(url) as connection:
         names = connection.execute("select datname from pg_database").fetchall()
     try:
-        psycopg.connect(url.replace(house.passwords()["postgresql"], "guessed"))
+        psycopg.connect(url.replace(stack.passwords()["postgresql"], "guessed"))
         found.append("open")
     except psycopg.OperationalError:
         pass
-    stop(house, "postgresql")
+    stop(stack, "postgresql")
 print(json.dumps([found, again, [name for name, in names]]))
 """
 

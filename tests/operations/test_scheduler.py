@@ -35,7 +35,7 @@ def found(team: Yard, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 def test_one_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     with yard(tmp_path / "team", PYTHONPATH=str(tmp_path)) as team:
-        log = team.house.log_of("prefect")
+        log = team.stack.log_of("prefect")
         until(lambda: "no such function: json_thing" in log.read_text(), what="a line of the log")
         (finding,) = found(team, monkeypatch)
         assert "reap/hourly" in finding.message and "logs/prefect.log" in str(finding.fix)

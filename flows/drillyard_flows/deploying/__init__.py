@@ -1,1 +1,1 @@
-"""``drillyard deploy``: block types, pools, deployments and automations on a Prefect server."""
+"""``drillyard deploy``: registers block types, pools, deployments and automations in Prefect."""

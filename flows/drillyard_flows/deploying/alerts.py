@@ -1,4 +1,4 @@
-"""Through what people are told: one notification block of the name ``drillyard-alerts``."""
+"""The notification block ``drillyard-alerts``, which sends alerts to people."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ if TYPE_CHECKING:
 
 NAME = "drillyard-alerts"
 SLACK = "hooks.slack.com"
-"""Prefect's Slack block takes this host only."""
+"""Prefect's Slack block accepts this host only."""
 
 
 def find(client: SyncPrefectClient) -> UUID | None:
-    """The block through which people are told, of whatever type somebody made it.
+    """Finds the block for alerts, of any type that can notify.
 
     Args:
-        client: Of the server.
+        client: Client of the server.
 
     Returns:
-        Its id; None where there is none of this name that can notify. Of several types, the one
-        that was written last.
+        The block's id, or None if there is none. If several types have such a block, the newest.
     """
-    found = []
+    documents = []
     for kind in client.read_block_types():
         for document in client.read_block_documents_by_type(kind.slug, include_secrets=False):
             schema = document.block_schema
             if document.name == NAME and schema and "notify" in (schema.capabilities or []):
-                found.append(document)
-    newest = max(found, key=lambda d: d.updated.timestamp() if d.updated else 0.0, default=None)
+                documents.append(document)
+    newest = max(
+        documents, key=lambda d: d.updated.timestamp() if d.updated else 0.0, default=None
+    )
     return UUID(str(newest.id)) if newest else None
 
 
 def make(address: str) -> UUID:
-    """Make the block from an address, or write the one that is there anew.
+    """Creates or overwrites the block with an address.
 
     Args:
-        address: ``https://…`` of a webhook; Slack's own are told in Slack's format. Or where it is
-            found, since such addresses are secrets: ``env:NAME``, ``file:PATH``.
+        address: ``https://…`` of a webhook (a Slack webhook gets Slack's format); or a reference,
+            because such addresses are secrets: ``env:NAME``, ``file:PATH``.
 
     Raises:
-        ConfigError: No address of a webhook.
+        ConfigError: The address is not a webhook's.
     """
     from prefect.blocks.fields import SecretDict
     from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook

@@ -1,4 +1,4 @@
-"""Everything that is wanted against everything that is there."""
+"""Compares the desired deployment with the server, and applies the differences."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """What was, or would be, done about one thing: ``new``, keys that differ, or empty."""
+    """A change to one part: ``new``, the keys that differ, or empty."""
 
     kind: str
     name: str
     what: str
 
 
-def parts(wanted: DesiredDeployment, folder: Path, alerts: UUID | None) -> list[Part]:
-    """In the order in which they need each other.
+def parts(desired: DesiredDeployment, folder: Path, alerts: UUID | None) -> list[Part]:
+    """Returns the parts in the order of their dependencies.
 
     Args:
-        wanted: What the files say.
-        folder: Where flow runs start.
-        alerts: The block through which people are told.
+        desired: The content of the files.
+        folder: Folder in which flow runs start.
+        alerts: The block that sends alerts.
     """
     from drillyard_flows.blocks import installed
     from drillyard_flows.deploying.deployment import Deployment
@@ -40,34 +40,34 @@ def parts(wanted: DesiredDeployment, folder: Path, alerts: UUID | None) -> list[
 
     return [
         *(BlockType(block) for block in installed().values()),
-        *(WorkPool(one) for one in wanted.pools),
-        *(Deployment(one, str(folder)) for one in wanted.deployments),
-        *(Automation(one, alerts) for one in wanted.automations),
+        *(WorkPool(entry) for entry in desired.pools),
+        *(Deployment(entry, str(folder)) for entry in desired.deployments),
+        *(Automation(entry, alerts) for entry in desired.automations),
     ]
 
 
 def deploy(
-    client: SyncPrefectClient, found: list[Part], *, dry_run: bool = False
+    client: SyncPrefectClient, parts: list[Part], *, dry_run: bool = False
 ) -> Iterator[Change]:
-    """Make everything so; yields each part, also where nothing differs.
+    """Applies every part; yields each of them, including the unchanged ones.
 
     Args:
-        client: Of the server.
-        found: The parts.
-        dry_run: Only look.
+        client: Client of the server.
+        parts: The parts.
+        dry_run: Compare only.
 
     Raises:
-        ConfigError: A part that cannot be made so.
+        ConfigError: A part cannot be applied.
     """
-    for part in found:
+    for part in parts:
         what = part.difference(client)
         if what and not dry_run:
             part.apply(client)
         yield Change(part.kind, part.name, what)
 
 
-def undeploy(client: SyncPrefectClient, found: list[Part]) -> Iterator[Change]:
-    """Take everything away, last first; yields what was there."""
-    for part in reversed(found):
+def undeploy(client: SyncPrefectClient, parts: list[Part]) -> Iterator[Change]:
+    """Removes every part, the last one first; yields those that existed."""
+    for part in reversed(parts):
         if part.remove(client):
             yield Change(part.kind, part.name, "removed")

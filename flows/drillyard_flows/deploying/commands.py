@@ -1,4 +1,4 @@
-"""``drillyard deploy`` and ``undeploy``: typed arguments in, lines out."""
+"""``drillyard deploy`` and ``undeploy``: register and remove drillyard's parts of Prefect."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ FolderOption = Annotated[
     typer.Option(
         "--folder",
         metavar="PATH",
-        help="Where flow runs start on the worker's machine: relative paths in forms begin here.",
+        help="Folder on the worker's machine in which flow runs start. Forms can use paths "
+        "relative to it.",
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to drillyard's command line.
+    """Adds the commands to drillyard's command line.
 
     Args:
         app: The application.
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, without changing it.")
     ] = False,
     folder: FolderOption = Path(),
     alerts: Annotated[
@@ -40,15 +41,15 @@ def deploy(
             "--alerts",
             metavar="URL",
             envvar="DRILLYARD_ALERTS",
-            help="Webhook that is told what automations see (Slack's too), or env:NAME, file:PATH "
-            "where the address stands. Kept in the server as the block drillyard-alerts.",
+            help="Webhook (Slack's, for example) for alerts, or env:NAME or file:PATH with "
+            "its address. The server stores it as the block drillyard-alerts.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register forms, work pools, deployments, schedules and automations on the Prefect server.
 
-    Repeat it at will: what is as it should be is left alone.
+    You can repeat the command: it changes only what differs.
     """
     from drillyard_flows.deploying import alerts as telling
     from drillyard_flows.deploying import applying, files
@@ -56,8 +57,8 @@ def deploy(
 
     with connected() as client:
         block = telling.make(alerts) if alerts and not dry_run else telling.find(client)
-        found = applying.parts(files.wanted(), folder.expanduser().resolve(), block)
-        changes = list(applying.deploy(client, found, dry_run=dry_run))
+        parts = applying.parts(files.desired(), folder.expanduser().resolve(), block)
+        changes = list(applying.deploy(client, parts, dry_run=dry_run))
     if as_json:
         print_json([vars(change) for change in changes])
         return
@@ -67,21 +68,23 @@ def deploy(
             typer.echo(f"{sign} {change.kind} {change.name}{what}")
     done = sum(bool(change.what) for change in changes)
     verb = "would change" if dry_run else "changed"
-    typer.echo(f"{verb} {done} of {len(changes)}; the rest is as it should be")
+    typer.echo(f"{verb} {done} of {len(changes)}; the rest is up to date")
     if not folder.expanduser().is_dir():
-        typer.echo(f"{folder} is no folder on this machine: flow runs need it on the worker's")
+        typer.echo(
+            f"{folder} does not exist on this machine; flow runs need it on the worker's machine"
+        )
     if block is None and not (alerts and dry_run):
-        typer.echo("alerts go nowhere yet: drillyard deploy --alerts https://…")
+        typer.echo("alerts are not sent yet; to send them: drillyard deploy --alerts https://…")
 
 
 def undeploy(as_json: JsonOption = False) -> None:
-    """Take away what deploy registered. Past runs and saved settings stay."""
+    """Remove everything that `deploy` registered. Past runs and saved settings are kept."""
     from drillyard_flows.deploying import applying, files
     from drillyard_flows.prefect_api import connected
 
     with connected() as client:
-        found = applying.parts(files.wanted(), Path(), None)
-        changes = list(applying.undeploy(client, found))
+        parts = applying.parts(files.desired(), Path(), None)
+        changes = list(applying.undeploy(client, parts))
     if as_json:
         print_json([vars(change) for change in changes])
         return

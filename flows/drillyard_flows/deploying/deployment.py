@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from drillyard.errors import ConfigError
 from drillyard.registry import load_object
@@ -14,7 +14,11 @@ from drillyard_flows.deploying.parts import NEW, changed
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.objects import ConcurrencyOptions
     from prefect.client.schemas.responses import DeploymentResponse
+
+    from drillyard.documents.json_types import JsonObject
+    from drillyard_flows.deploying.files import Entry
 
 _SCHEDULES = {"cron", "interval", "rrule", "timezone", "day_or", "anchor_date"}
 
@@ -23,59 +27,59 @@ class Deployment:
     """One entry of ``prefect.yaml``.
 
     Args:
-        wanted: The entry.
-        folder: Where its flow runs start: relative paths in the form are seen from here.
+        entry: The entry.
+        folder: Folder in which its flow runs start. Paths in the form are relative to it.
 
     Raises:
         PluginError: Its flow cannot be imported.
-        ConfigError: What Prefect does not understand.
+        ConfigError: Prefect refuses the entry.
     """
 
     kind = "deployment"
 
-    def __init__(self, wanted: Mapping[str, Any], folder: str) -> None:
-        self._wanted = wanted
-        self._flow = load_object(str(wanted["entrypoint"]))
-        self.name = f"{self._flow.name}/{wanted['name']}"
+    def __init__(self, entry: Entry, folder: str) -> None:
+        self._entry = entry
+        self._flow = load_object(str(entry["entrypoint"]))
+        self.name = f"{self._flow.name}/{entry['name']}"
         self._folder = folder
 
     def difference(self, client: SyncPrefectClient) -> str:
         """See ``Part``."""
-        found = self._found(client)
-        if found is None:
+        existing = self._existing(client)
+        if existing is None:
             return NEW
-        return changed(_before(found), self._after(found))
+        return changed(_before(existing), self._after(existing))
 
     def apply(self, client: SyncPrefectClient) -> None:
-        """See ``Part``; a schedule that somebody switched on or off stays so."""
-        found = self._found(client)
-        if found is not None and not changed(_before(found), self._after(found)):
+        """See ``Part``; a schedule that a user switched on or off stays so."""
+        existing = self._existing(client)
+        if existing is not None and not changed(_before(existing), self._after(existing)):
             return
         limit, options = self._limit()
         client.create_deployment(
             flow_id=client.create_flow_from_name(self._flow.name),
-            name=str(self._wanted["name"]),
+            name=str(self._entry["name"]),
             description=self._description(),
-            tags=list(self._wanted.get("tags") or []),
-            entrypoint=str(self._wanted["entrypoint"]),
-            parameters=dict(self._wanted.get("parameters") or {}),
+            tags=list(self._entry.get("tags") or []),
+            entrypoint=str(self._entry["entrypoint"]),
+            parameters=dict(self._entry.get("parameters") or {}),
             parameter_openapi_schema=self._form(),
             enforce_parameter_schema=True,
             work_pool_name=self._pool(),
             job_variables=self._job(),
-            schedules=self._schedules(found),
+            schedules=self._schedules(existing),
             concurrency_limit=limit,
             concurrency_options=options,
         )
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``; its past runs stay."""
-        found = self._found(client)
-        if found is not None:
-            client.delete_deployment(found.id)
-        return found is not None
+        existing = self._existing(client)
+        if existing is not None:
+            client.delete_deployment(existing.id)
+        return existing is not None
 
-    def _found(self, client: SyncPrefectClient) -> DeploymentResponse | None:
+    def _existing(self, client: SyncPrefectClient) -> DeploymentResponse | None:
         from prefect.exceptions import ObjectNotFound
 
         try:
@@ -83,60 +87,60 @@ class Deployment:
         except ObjectNotFound:
             return None
 
-    def _after(self, found: DeploymentResponse) -> dict[str, Any]:
+    def _after(self, existing: DeploymentResponse) -> dict[str, object]:
         limit, options = self._limit()
         return {
             "description": self._description(),
-            "tags": sorted(self._wanted.get("tags") or []),
-            "entrypoint": str(self._wanted["entrypoint"]),
-            "parameters": dict(self._wanted.get("parameters") or {}),
+            "tags": sorted(self._entry.get("tags") or []),
+            "entrypoint": str(self._entry["entrypoint"]),
+            "parameters": dict(self._entry.get("parameters") or {}),
             "form": self._form(),
             "work pool": self._pool(),
             "folder": self._job(),
-            "schedules": [_schedule(s) for s in self._schedules(found)],
+            "schedules": [_schedule(s) for s in self._schedules(existing)],
             "concurrency limit": (limit, options and str(options.collision_strategy)),
         }
 
     def _description(self) -> str | None:
-        given = self._wanted.get("description")
-        return str(given) if given else None
+        description = self._entry.get("description")
+        return str(description) if description else None
 
-    def _form(self) -> dict[str, Any]:
-        """The flow's parameters; another name is refused when a run is asked for."""
+    def _form(self) -> JsonObject:
+        """Returns the schema of the flow's parameters, which refuses other names."""
         return {**self._flow.parameters.model_dump(mode="json"), "additionalProperties": False}
 
     def _pool(self) -> str:
-        return str((self._wanted.get("work_pool") or {}).get("name"))
+        return str((self._entry.get("work_pool") or {}).get("name"))
 
-    def _job(self) -> dict[str, Any]:
-        given = (self._wanted.get("work_pool") or {}).get("job_variables") or {}
-        return {"working_dir": self._folder, **given}
+    def _job(self) -> JsonObject:
+        variables = (self._entry.get("work_pool") or {}).get("job_variables") or {}
+        return {"working_dir": self._folder, **variables}
 
-    def _limit(self) -> tuple[int | None, Any]:
+    def _limit(self) -> tuple[int | None, ConcurrencyOptions | None]:
         from prefect.client.schemas.objects import ConcurrencyOptions
 
-        given = self._wanted.get("concurrency_limit")
-        if not isinstance(given, Mapping):
-            return given, None
-        return int(given["limit"]), ConcurrencyOptions.model_validate(
-            {k: v for k, v in given.items() if k != "limit"}
+        limit = self._entry.get("concurrency_limit")
+        if not isinstance(limit, Mapping):
+            return limit, None
+        return int(limit["limit"]), ConcurrencyOptions.model_validate(
+            {k: v for k, v in limit.items() if k != "limit"}
         )
 
-    def _schedules(self, found: DeploymentResponse | None) -> list[DeploymentScheduleCreate]:
+    def _schedules(self, existing: DeploymentResponse | None) -> list[DeploymentScheduleCreate]:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
 
-        switched = {s.slug: s.active for s in found.schedules} if found is not None else {}
-        made = []
-        for given in self._wanted.get("schedules") or []:
-            slug = given.get("slug")
+        switched = {s.slug: s.active for s in existing.schedules} if existing is not None else {}
+        schedules = []
+        for schedule in self._entry.get("schedules") or []:
+            slug = schedule.get("slug")
             try:
-                made.append(
+                schedules.append(
                     DeploymentScheduleCreate.model_validate(
                         {
-                            "schedule": {k: v for k, v in given.items() if k in _SCHEDULES},
-                            "active": switched.get(slug, given.get("active", True)),
+                            "schedule": {k: v for k, v in schedule.items() if k in _SCHEDULES},
+                            "active": switched.get(slug, schedule.get("active", True)),
                             "slug": slug,
-                            "parameters": given.get("parameters") or {},
+                            "parameters": schedule.get("parameters") or {},
                         }
                     )
                 )
@@ -148,26 +152,24 @@ class Deployment:
                     value=slug,
                     hint="cron: '0 3 * * *', timezone: Europe/Berlin, slug: nightly",
                 ) from None
-        return made
+        return schedules
 
 
-def _before(found: DeploymentResponse) -> dict[str, Any]:
-    limit = found.global_concurrency_limit
-    options = found.concurrency_options
+def _before(existing: DeploymentResponse) -> dict[str, object]:
+    limit = existing.global_concurrency_limit
+    options = existing.concurrency_options
     return {
-        "description": found.description,
-        "tags": sorted(found.tags),
-        "entrypoint": found.entrypoint,
-        "parameters": found.parameters,
-        "form": found.parameter_openapi_schema,
-        "work pool": found.work_pool_name,
-        "folder": found.job_variables,
-        "schedules": [_schedule(s) for s in found.schedules],
+        "description": existing.description,
+        "tags": sorted(existing.tags),
+        "entrypoint": existing.entrypoint,
+        "parameters": existing.parameters,
+        "form": existing.parameter_openapi_schema,
+        "work pool": existing.work_pool_name,
+        "folder": existing.job_variables,
+        "schedules": [_schedule(s) for s in existing.schedules],
         "concurrency limit": (limit and limit.limit, options and str(options.collision_strategy)),
     }
 
 
-def _schedule(given: Any) -> dict[str, Any]:
-    return dict(
-        given.model_dump(mode="json", include={"schedule", "active", "slug", "parameters"})
-    )
+def _schedule(schedule: BaseModel) -> JsonObject:
+    return schedule.model_dump(mode="json", include={"schedule", "active", "slug", "parameters"})

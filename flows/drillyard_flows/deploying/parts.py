@@ -1,13 +1,13 @@
-"""Block types, work pools and automations: each knows what differs, how to apply it, to remove it.
+"""Block types, work pools and automations: how to compare, apply and remove each of them.
 
-Applying what is the same changes nothing on the server, so that every command can be repeated.
+Applying an unchanged part changes nothing on the server, so every command can be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -18,34 +18,36 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
+    from drillyard.documents.json_types import Json, JsonObject
     from drillyard_flows.blocks import BackendBlock
+    from drillyard_flows.deploying.files import Entry
 
 NEW = "new"
 
 
 class Part(Protocol):
-    """One thing on the server."""
+    """A part of the deployment on the server."""
 
     kind: str
     name: str
 
     def difference(self, client: SyncPrefectClient) -> str:
-        """``new``, what would change in words, or empty where all is as it should be."""
+        """Returns ``new``, the keys that differ, or empty if nothing differs."""
 
     def apply(self, client: SyncPrefectClient) -> None:
-        """Make it so."""
+        """Creates or updates the part."""
 
     def remove(self, client: SyncPrefectClient) -> bool:
-        """Take it away; False where it was not there, or is still needed."""
+        """Removes the part; False if it does not exist, or is still needed."""
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The keys whose values differ, in words."""
+def changed(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """Returns the keys whose values differ, separated by commas."""
     return ", ".join(key for key, value in after.items() if before.get(key) != value)
 
 
 class BlockType:
-    """The form for settings of one backend."""
+    """The block type for the settings of one backend."""
 
     kind = "block type"
 
@@ -69,30 +71,30 @@ class BlockType:
         self._block.register_type_and_schema()
 
     def remove(self, client: SyncPrefectClient) -> bool:
-        """See ``Part``; a type of which settings are kept stays, with the settings."""
+        """See ``Part``; a type with saved settings stays, with the settings."""
         from prefect.exceptions import ObjectNotFound
 
         try:
-            found = client.read_block_type_by_slug(self.name)
+            block_type = client.read_block_type_by_slug(self.name)
         except ObjectNotFound:
             return False
         if client.read_block_documents_by_type(self.name):
             return False
-        client.delete_block_type(found.id)
+        client.delete_block_type(block_type.id)
         return True
 
 
 class WorkPool:
-    """Where workers fetch flow runs."""
+    """A work pool, from which workers take flow runs."""
 
     kind = "work pool"
 
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self.name = str(wanted["name"])
-        self._type = str(wanted.get("type", "process"))
-        self._wanted = {
-            "description": wanted.get("description"),
-            "concurrency_limit": wanted.get("concurrency_limit"),
+    def __init__(self, entry: Entry) -> None:
+        self.name = str(entry["name"])
+        self._type = str(entry.get("type", "process"))
+        self._fields = {
+            "description": entry.get("description"),
+            "concurrency_limit": entry.get("concurrency_limit"),
         }
 
     def difference(self, client: SyncPrefectClient) -> str:
@@ -100,18 +102,18 @@ class WorkPool:
         from prefect.exceptions import ObjectNotFound
 
         try:
-            found = client.read_work_pool(self.name)
+            pool = client.read_work_pool(self.name)
         except ObjectNotFound:
             return NEW
-        if found.type != self._type:
+        if pool.type != self._type:
             raise ConfigError(
-                f"the server has a work pool of this name and the type {found.type}",
+                f"the server has a work pool of this name with the type {pool.type}",
                 field="work_pools.type",
                 value=self._type,
-                allowed=found.type,
+                allowed=pool.type,
                 hint=f"prefect work-pool delete {self.name}",
             )
-        return changed(found.model_dump(), self._wanted)
+        return changed(pool.model_dump(), self._fields)
 
     def apply(self, client: SyncPrefectClient) -> None:
         """See ``Part``."""
@@ -125,14 +127,14 @@ class WorkPool:
             job = asyncio.run(template(self._type)) or {}
             client.create_work_pool(
                 WorkPoolCreate(
-                    name=self.name, type=self._type, base_job_template=job, **self._wanted
+                    name=self.name, type=self._type, base_job_template=job, **self._fields
                 )
             )
         elif difference:
-            client.update_work_pool(self.name, WorkPoolUpdate(**self._wanted))
+            client.update_work_pool(self.name, WorkPoolUpdate(**self._fields))
 
     def remove(self, client: SyncPrefectClient) -> bool:
-        """See ``Part``; a pool that somebody else's deployments use stays."""
+        """See ``Part``; a pool that other deployments use stays."""
         from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
         from prefect.exceptions import ObjectNotFound
 
@@ -147,79 +149,79 @@ class WorkPool:
 
 
 class Automation:
-    """What the server does by itself when something happens, or does not.
+    """An automation: what the server does when an event happens, or does not happen.
 
     Args:
-        wanted: Prefect's own format; an action ``send-notification`` names no block.
-        alerts: The block through which people are told; None: nobody is, and the automation only
-            shows in the server's event feed.
+        entry: Prefect's own format; an action ``send-notification`` names no block.
+        alerts: The block that sends alerts. Without one, the automation is visible only in the
+            server's event feed.
     """
 
     kind = "automation"
 
-    def __init__(self, wanted: Mapping[str, Any], alerts: UUID | None) -> None:
-        self.name = str(wanted["name"])
-        self._wanted = dict(wanted)
-        self._wanted["actions"] = [_action(a, alerts) for a in wanted["actions"]]
+    def __init__(self, entry: Entry, alerts: UUID | None) -> None:
+        self.name = str(entry["name"])
+        self._entry = dict(entry)
+        self._entry["actions"] = [_action(a, alerts) for a in entry["actions"]]
 
     def difference(self, client: SyncPrefectClient) -> str:
         """See ``Part``."""
-        found = client.read_automations_by_name(self.name)
-        if not found:
+        automations = client.read_automations_by_name(self.name)
+        if not automations:
             return NEW
-        return changed(_plain(found[0]), _plain(self._core()))
+        return changed(_plain(automations[0]), _plain(self._core()))
 
     def apply(self, client: SyncPrefectClient) -> None:
-        """See ``Part``; whether it is switched on is the server's word, once it is there."""
-        found = client.read_automations_by_name(self.name)
+        """See ``Part``; the server decides whether an existing automation is enabled."""
+        automations = client.read_automations_by_name(self.name)
         core = self._core()
-        if not found:
+        if not automations:
             client.create_automation(core)
-        elif changed(_plain(found[0]), _plain(core)):
-            core.enabled = found[0].enabled
-            client.update_automation(found[0].id, core)
+        elif changed(_plain(automations[0]), _plain(core)):
+            core.enabled = automations[0].enabled
+            client.update_automation(automations[0].id, core)
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``."""
-        found = client.read_automations_by_name(self.name)
-        for one in found:
-            client.delete_automation(one.id)
-        return bool(found)
+        automations = client.read_automations_by_name(self.name)
+        for automation in automations:
+            client.delete_automation(automation.id)
+        return bool(automations)
 
     def _core(self) -> AutomationCore:
         from prefect.events.schemas.automations import AutomationCore
 
         try:
-            return AutomationCore.model_validate(self._wanted)
+            return AutomationCore.model_validate(self._entry)
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigError(
                 first["msg"],
                 file=f"automations: {self.name}",
                 field=".".join(str(part) for part in first["loc"]),
-                hint="the format is that of `prefect automation create --from-file`",
+                hint="use the format of `prefect automation create --from-file`",
             ) from None
 
 
-def _action(wanted: Mapping[str, Any], alerts: UUID | None) -> dict[str, Any]:
-    if wanted.get("type") != "send-notification":
-        return dict(wanted)
+def _action(action: Entry, alerts: UUID | None) -> Entry:
+    if action.get("type") != "send-notification":
+        return dict(action)
     if alerts is None:
         return {"type": "do-nothing"}
-    return {**wanted, "block_document_id": str(alerts)}
+    return {**action, "block_document_id": str(alerts)}
 
 
-def _plain(core: AutomationCore) -> dict[str, Any]:
-    """What people write, without what a server adds; sets have no order."""
+def _plain(core: AutomationCore) -> JsonObject:
+    """Returns the user's fields without those that a server adds. Lists are sorted."""
     dumped = core.model_dump(
         mode="json", include={"description", "tags", "trigger", "actions"}, exclude_none=True
     )
     return {str(key): _sorted(value) for key, value in dumped.items()}
 
 
-def _sorted(value: Any) -> Any:
+def _sorted(value: Json) -> Json:
     if isinstance(value, dict):
-        return {key: _sorted(one) for key, one in value.items() if key != "id"}
+        return {key: _sorted(item) for key, item in value.items() if key != "id"}
     if isinstance(value, list):
-        return sorted((_sorted(one) for one in value), key=repr)
+        return sorted((_sorted(item) for item in value), key=repr)
     return value

@@ -1,39 +1,45 @@
-"""``drillyard up`` and ``down``: typed arguments in, lines out."""
+"""``drillyard up`` and ``down``: start and stop the servers of this machine."""
 
 from __future__ import annotations
 
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", help="Of all data, logs and passwords; default ~/.drillyard/up."),
+    typer.Option(
+        "--folder", help="Folder for data, logs and passwords; default: ~/.drillyard/up."
+    ),
 ]
 
 
-def _port(usual: int) -> Any:
-    return typer.Option(min=1024, max=65535, show_default=f"{usual}, or as before")
+def _port(usual: int) -> OptionInfo:
+    option: OptionInfo = typer.Option(
+        min=1024, max=65535, show_default=f"{usual}, or the previous one"
+    )
+    return option
 
 
 ORDER = ("worker", "relay", "mlflow", "prefect", "postgresql")
-"""In which they are stopped."""
+"""The order in which services are stopped."""
 
 
 class Database(StrEnum):
-    """Where the servers keep their data."""
+    """Databases for the servers' data."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to drillyard's command line.
+    """Adds the commands to drillyard's command line.
 
     Args:
         app: The application.
@@ -48,15 +54,18 @@ def up(
     mlflow_port: Annotated[int | None, _port(5000)] = None,
     database: Annotated[
         Database | None,
-        typer.Option(help="Of both servers, chosen once.", show_default="sqlite, or as before"),
+        typer.Option(
+            help="Database of both servers. It cannot be changed later.",
+            show_default="sqlite, or the previous one",
+        ),
     ] = None,
     postgresql_port: Annotated[int | None, _port(4202)] = None,
     mail: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Mail server through which alerts are sent, mailto://user:password@server?to=…; "
-            "or env:NAME, file:PATH where that stands. Kept.",
+            help="Mail server for alerts: mailto://user:password@server?to=…, "
+            "or env:NAME or file:PATH with that address. It is saved for later starts.",
         ),
     ] = None,
     relay_port: Annotated[int | None, _port(4201)] = None,
@@ -65,38 +74,39 @@ def up(
 ) -> None:
     """Start Prefect, MLflow and a worker on this machine: loopback only, with passwords.
 
-    Repeat it at will: what lives is left alone, what died is started again.
+    You can repeat the command: it starts only the services that are not running.
     """
     from drillyard.backend.settings.references import reveal
     from drillyard.runs.locate import store_url
     from drillyard_flows.local_stack import postgresql, relay
-    from drillyard_flows.local_stack.services import members, variables
+    from drillyard_flows.local_stack.services import services, variables
     from drillyard_flows.local_stack.stack import LocalStack
     from drillyard_flows.local_stack.starting import start
     from drillyard_flows.local_stack.worker_health import without_proxy
 
     address = str(reveal(mail, "--mail", secret=True)) if mail else None
     if address is not None:
-        relay.addressee(address)
+        relay.recipients(address)
     if database is Database.POSTGRESQL:
         postgresql.required()
     os.environ.update(without_proxy())
-    house = LocalStack.at(folder)
-    with house.locked():
-        first = not house.read()
-        chosen = house.database(database.value if database else None)
-        wanted = {"prefect": prefect_port, "mlflow": mlflow_port}
-        if house.mail(address):
-            wanted["relay"] = relay_port
+    stack = LocalStack.at(folder)
+    with stack.locked():
+        first = not stack.read()
+        chosen = stack.database(database.value if database else None)
+        requested = {"prefect": prefect_port, "mlflow": mlflow_port}
+        if stack.mail(address):
+            requested["relay"] = relay_port
         if chosen == postgresql.NAME:
-            wanted[postgresql.NAME] = postgresql_port
-        ports = house.ports(wanted)
-        exports = house.exports(variables(house, ports))
+            requested[postgresql.NAME] = postgresql_port
+        ports = stack.ports(requested)
+        exports = stack.exports(variables(stack, ports))
         started = {}
-        for member in members(house, ports, _absolute(store_url(store))):
-            started[member.name] = start(house, member)
+        for service in services(stack, ports, _absolute(store_url(store))):
+            started[service.name] = start(stack, service)
             if not as_json:
-                typer.echo(f"{member.name}: {'started' if started[member.name] else 'is up'}")
+                state = "started" if started[service.name] else "is already running"
+                typer.echo(f"{service.name}: {state}")
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow")}
     if as_json:
         print_json(
@@ -104,37 +114,37 @@ def up(
                 "started": started,
                 "urls": urls,
                 "exports": str(exports),
-                "folder": str(house.folder),
+                "folder": str(stack.folder),
             }
         )
         return
     typer.echo(f"Prefect {urls['prefect']}, MLflow {urls['mlflow']}")
-    typer.echo(f"user names and passwords: {exports}; in this shell: source {exports}")
-    typer.echo("then: drillyard deploy")
+    typer.echo(f"user names and passwords: {exports}; to use them in this shell: source {exports}")
+    typer.echo("next: drillyard deploy")
     if first and chosen == "sqlite" and postgresql.programs() is not None:
         typer.echo(
-            "PostgreSQL is installed, which serves more than a few flow runs at once: "
-            "up --database postgresql --folder …"
+            "PostgreSQL is installed. It serves many flow runs at once better than SQLite: "
+            "drillyard up --database postgresql --folder …"
         )
 
 
 def _absolute(url: str) -> str:
-    """A worker's flow runs start elsewhere."""
+    """Makes a path absolute, because a worker's flow runs start in another folder."""
     return url if "://" in url else str(Path(url).expanduser().resolve())
 
 
 def down(folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """Stop what up started. Flow runs stop at their last checkpoint; all data stays."""
+    """Stop what `up` started. Flow runs stop at their last checkpoint. All data is kept."""
     from drillyard_flows.local_stack.stack import LocalStack
     from drillyard_flows.local_stack.starting import stop
 
-    house = LocalStack.at(folder)
+    stack = LocalStack.at(folder)
     say = (lambda text: None) if as_json else typer.echo
-    with house.locked():
-        mine = house.read().get("ports", {}).keys() | {"worker"}
-        stopped = {name: stop(house, name, say) for name in ORDER if name in mine}
+    with stack.locked():
+        known = stack.read().get("ports", {}).keys() | {"worker"}
+        stopped = {name: stop(stack, name, say) for name in ORDER if name in known}
     if as_json:
-        print_json({"stopped": stopped, "folder": str(house.folder)})
+        print_json({"stopped": stopped, "folder": str(stack.folder)})
         return
     for name, was in stopped.items():
-        typer.echo(f"{name}: {'stopped' if was else 'was not up'}")
+        typer.echo(f"{name}: {'stopped' if was else 'was not running'}")

@@ -1,6 +1,6 @@
-"""A PostgreSQL of the house's own, where it is installed: for more than a few flow runs at once.
+"""A PostgreSQL server of the stack, for more than a few flow runs at once.
 
-It listens on loopback only and asks for a password; its data is a folder of the house.
+It listens on loopback only and requires a password. Its data is in a folder of the stack.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drillyard.errors import ConfigError, InfrastructureError
-from drillyard_flows.local_stack.service import Member
+from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import USER, LocalStack
 
 NAME = "postgresql"
 DATABASES = ("prefect", "mlflow")
 _DEBIAN = Path("/usr/lib/postgresql")
-"""Debian keeps a server's programs here, a folder a version, and not on the path."""
+"""Debian installs the server programs here, in one folder for each version, not on the path."""
 
 
 def programs(data: Path | None = None) -> Path | None:
-    """The folder of ``initdb`` and ``postgres``; None where PostgreSQL is not installed.
+    """Returns the folder of ``initdb`` and ``postgres``; None if PostgreSQL is not installed.
 
     Args:
-        data: Of a database that is there: only programs of its version can read it.
+        data: Folder of an existing database, which only programs of its version can read.
     """
     version = ""
     if data is not None and (data / "PG_VERSION").is_file():
         version = (data / "PG_VERSION").read_text(encoding="utf-8").strip()
-    found = sorted(_DEBIAN.glob(f"{version or '*'}/bin"), key=lambda p: float(p.parent.name))
-    if found:
-        return found[-1]
+    folders = sorted(_DEBIAN.glob(f"{version or '*'}/bin"), key=lambda p: float(p.parent.name))
+    if folders:
+        return folders[-1]
     program = shutil.which("initdb")
     return Path(program).resolve().parent if program else None
 
 
 def required(data: Path | None = None) -> Path:
-    """``programs``, where they can be used.
+    """Returns ``programs`` if they can be used.
 
     Raises:
-        ConfigError: They are not installed, or this is the superuser, whom the server refuses.
+        ConfigError: They are not installed, or this user is root, which the server refuses.
     """
-    found = programs(data)
-    if found is None:
+    folder = programs(data)
+    if folder is None:
         raise ConfigError(
             "PostgreSQL is not installed",
             field="--database",
             value=NAME,
             allowed="sqlite",
-            hint="Debian, Ubuntu: apt-get install postgresql",
+            hint="on Debian and Ubuntu: apt-get install postgresql",
         )
     if os.geteuid() == 0:
         raise ConfigError(
@@ -60,35 +60,35 @@ def required(data: Path | None = None) -> Path:
             field="--database",
             value=NAME,
             allowed="sqlite",
-            hint="as another user; or name a server by PREFECT_API_DATABASE_CONNECTION_URL",
+            hint="use another user; or name a server in PREFECT_API_DATABASE_CONNECTION_URL",
         )
-    return found
+    return folder
 
 
-def url(house: LocalStack, port: int, database: str, driver: str) -> str:
-    """For SQLAlchemy; the password is in it."""
-    password = house.passwords()[NAME]
+def url(stack: LocalStack, port: int, database: str, driver: str) -> str:
+    """Returns the URL for SQLAlchemy, with the password."""
+    password = stack.passwords()[NAME]
     return f"postgresql+{driver}://{USER}:{password}@127.0.0.1:{port}/{database}"
 
 
-def member(house: LocalStack, port: int, outside: Mapping[str, str]) -> Member:
-    """The server as a member of the house.
+def service(stack: LocalStack, port: int, outside: Mapping[str, str]) -> Service:
+    """Returns the server as a service of the stack.
 
     Args:
-        house: Where its data is.
-        port: Of loopback.
+        stack: The stack that has its data.
+        port: Loopback port.
         outside: Its environment.
 
     Raises:
-        ConfigError: It cannot run here.
+        ConfigError: It cannot run on this machine.
     """
-    data = house.folder / NAME
-    found = required(data)
-    asked = [str(found / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return Member(
+    data = stack.folder / NAME
+    folder = required(data)
+    is_ready = [str(folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return Service(
         NAME,
         [
-            str(found / "postgres"),
+            str(folder / "postgres"),
             "-D",
             str(data),
             "-p",
@@ -99,28 +99,28 @@ def member(house: LocalStack, port: int, outside: Mapping[str, str]) -> Member:
             "unix_socket_directories=",
         ],
         outside,
-        ready=functools.partial(_ready, asked),
-        before=functools.partial(_made, found, data, house),
-        after=functools.partial(_databases, found, house, port),
+        ready=functools.partial(_not_ready, is_ready),
+        before=functools.partial(_create_cluster, folder, data, stack),
+        after=functools.partial(_create_databases, folder, stack, port),
     )
 
 
-def _ready(command: list[str]) -> str | None:
+def _not_ready(command: list[str]) -> str | None:
     code = subprocess.run(command, capture_output=True, check=False).returncode
-    return None if code == 0 else "it does not take connections yet"
+    return None if code == 0 else "it does not accept connections yet"
 
 
-def _made(found: Path, data: Path, house: LocalStack) -> None:
+def _create_cluster(folder: Path, data: Path, stack: LocalStack) -> None:
     if (data / "PG_VERSION").is_file():
         return
-    # Made under another name first: what an interrupted initdb left is no database.
+    # Create it under another name first: an interrupted initdb leaves an unusable folder.
     shutil.rmtree(part := data.with_suffix(".part"), ignore_errors=True)
-    with tempfile.NamedTemporaryFile("w", dir=house.folder) as password:  # its mode is 0600
-        password.write(house.passwords()[NAME])
+    with tempfile.NamedTemporaryFile("w", dir=stack.folder) as password:  # its mode is 0600
+        password.write(stack.passwords()[NAME])
         password.flush()
         _run(
             [
-                str(found / "initdb"),
+                str(folder / "initdb"),
                 "-D",
                 str(part),
                 "-U",
@@ -139,20 +139,20 @@ def _made(found: Path, data: Path, house: LocalStack) -> None:
     part.rename(data)
 
 
-def _databases(found: Path, house: LocalStack, port: int) -> None:
-    login = {"PGPASSWORD": house.passwords()[NAME]}
+def _create_databases(folder: Path, stack: LocalStack, port: int) -> None:
+    login = {"PGPASSWORD": stack.passwords()[NAME]}
     where = ["-h", "127.0.0.1", "-p", str(port), "-U", USER]
     command = [
-        str(found / "psql"),
+        str(folder / "psql"),
         *where,
         "-d",
         "postgres",
         "-Atc",
         "select datname from pg_database",
     ]
-    there = _run(command, login).split()
-    for name in set(DATABASES) - set(there):
-        _run([str(found / "createdb"), *where, name], login)
+    existing = _run(command, login).split()
+    for name in set(DATABASES) - set(existing):
+        _run([str(folder / "createdb"), *where, name], login)
 
 
 def _run(command: list[str], environ: Mapping[str, str]) -> str:
@@ -162,6 +162,6 @@ def _run(command: list[str], environ: Mapping[str, str]) -> str:
     if done.returncode:
         raise InfrastructureError(
             f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}",
-            hint="look at the folder of `drillyard up`, then drillyard up again",
+            hint="look at the folder of `drillyard up`, then run drillyard up again",
         )
     return done.stdout

@@ -1,8 +1,7 @@
-"""Passes alerts on to where Prefect itself cannot send them: a mail server, a hundred chats.
+"""Forwards alerts to services that Prefect cannot reach itself: mail servers and many chats.
 
-Prefect's automations tell a webhook; this is one, on loopback, for whoever knows its token. The
-addresses are Apprise's (``mailto://``, ``mailtos://``, …), the library that Prefect itself sends
-with.
+It is a webhook on loopback, protected by a token, that Prefect's automations call. Addresses have
+the format of Apprise (``mailto://``, ``mailtos://``, …), the library that Prefect uses.
 
     export DRILLYARD_RELAY_TO=mailto://… DRILLYARD_RELAY_TOKEN=…
     python -m drillyard_flows.local_stack.relay 4201
@@ -26,37 +25,37 @@ TO, TOKEN = "DRILLYARD_RELAY_TO", "DRILLYARD_RELAY_TOKEN"
 MOST_BYTES = 1 << 20
 
 
-def addressee(address: str) -> Apprise:
-    """Who is told.
+def recipients(address: str) -> Apprise:
+    """Returns the recipients of alerts.
 
     Args:
-        address: As Apprise writes it; several with blanks between them.
+        address: One or more Apprise addresses, separated by spaces.
 
     Raises:
         ConfigError: Apprise does not know such an address.
     """
     from apprise import Apprise
 
-    found = Apprise()
-    for one in address.split():
-        if not found.add(one):
+    services = Apprise()
+    for part in address.split():
+        if not services.add(part):
             raise ConfigError(
-                "is no address that Apprise knows",
+                "is not an address that Apprise supports",
                 field="--mail",
                 value="***",
                 allowed="mailto://user:password@server?from=me@server&to=you@server, env:NAME "
                 "or file:PATH",
                 hint="--mail file:~/.mail-address",
             )
-    return found
+    return services
 
 
 def handler(to: Apprise, token: str) -> type[http.server.BaseHTTPRequestHandler]:
-    """What answers requests: 204 once it was passed on, 502 when nobody took it.
+    """Returns a request handler that answers 204 when an alert was sent, 502 when it was not.
 
     Args:
-        to: Who is told.
-        token: The only path at which it listens.
+        to: The recipients.
+        token: The only path that accepts alerts.
     """
 
     class Relay(http.server.BaseHTTPRequestHandler):
@@ -71,8 +70,8 @@ def handler(to: Apprise, token: str) -> type[http.server.BaseHTTPRequestHandler]
                 length = int(self.headers["Content-Length"])
                 if not 0 < length <= MOST_BYTES:
                     raise ValueError(f"{length} bytes")
-                told = json.loads(self.rfile.read(length))
-                subject, text = str(told["subject"]), str(told["text"])
+                alert = json.loads(self.rfile.read(length))
+                subject, text = str(alert["subject"]), str(alert["text"])
             except (ValueError, TypeError, KeyError):
                 self._answer(400)
                 return
@@ -84,14 +83,14 @@ def handler(to: Apprise, token: str) -> type[http.server.BaseHTTPRequestHandler]
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Its path is a secret."""
+            """Logs nothing, because the path is a secret."""
 
     return Relay
 
 
 def main() -> None:
-    """Serve until the process is ended."""
-    to = addressee(os.environ[TO])
+    """Serves until the process is terminated."""
+    to = recipients(os.environ[TO])
     address = ("127.0.0.1", int(sys.argv[1]))
     with http.server.ThreadingHTTPServer(address, handler(to, os.environ[TOKEN])) as server:
         server.serve_forever()

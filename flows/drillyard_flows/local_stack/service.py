@@ -1,4 +1,4 @@
-"""One process of the house: its command, its environment, and how one sees that it is up."""
+"""One service of the stack: its command, its environment and its readiness check."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Member:
-    """A process of the house.
+class Service:
+    """A service of the stack, which is one process.
 
     Attributes:
-        name: Of its entry and its log.
-        command: Program and arguments; no secret stands in them.
-        environment: Instead of the caller's.
-        ready: Says why it does not answer yet, None once it does. Without it, that the process
-            lives is all there is to see.
-        before: What is done before each start; safe to repeat.
-        after: What is done once it answers; safe to repeat.
+        name: Name of its entry and of its log.
+        command: Program and arguments, without secrets.
+        environment: Its whole environment.
+        ready: Returns why it does not answer yet, or None once it does. Without this function,
+            a live process counts as ready.
+        before: Called before each start; safe to repeat.
+        after: Called once it answers; safe to repeat.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""What runs in the house: database, Prefect's server, MLflow's, a relay for mail, a worker.
+"""The services of a local stack: database, Prefect server, MLflow server, mail relay, worker.
 
-All listen on loopback only and ask for a password. Databases are SQLite in the folder, or a
-PostgreSQL of the house; where ``PREFECT_API_DATABASE_CONNECTION_URL`` or
-``MLFLOW_BACKEND_STORE_URI`` name another one, that is used.
+All listen on loopback only and require a password. The database is SQLite in the folder, or a
+PostgreSQL of the stack. ``PREFECT_API_DATABASE_CONNECTION_URL`` and
+``MLFLOW_BACKEND_STORE_URI`` name another one.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from functools import partial
 from drillyard.checks.servers import reach
 from drillyard_flows import settings
 from drillyard_flows.local_stack import postgresql, relay
-from drillyard_flows.local_stack.service import Member
+from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import USER, LocalStack
-from drillyard_flows.local_stack.worker_health import Worker, without_proxy
+from drillyard_flows.local_stack.worker_health import WorkerHealth, without_proxy
 
 PYTHON = (sys.executable, "-m")
 POOL = "drillyard-local"
 BEAT_S = "30"
-"""Seconds between two heartbeats of a flow run; the least that Prefect takes."""
+"""Seconds between two heartbeats of a flow run; the smallest value that Prefect accepts."""
 
 
-def variables(house: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
-    """What a process needs to use the servers.
+def variables(stack: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
+    """Returns the environment variables with which a process uses the servers.
 
     Args:
-        house: Where their passwords are.
-        ports: Member -> its port.
+        stack: The stack that has their passwords.
+        ports: Service -> its port.
     """
-    passwords = house.passwords()
-    found = {
+    passwords = stack.passwords()
+    environment = {
         "PREFECT_API_URL": f"http://127.0.0.1:{ports['prefect']}/api",
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": BEAT_S,
@@ -43,52 +43,52 @@ def variables(house: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
         **without_proxy(),
     }
     if "relay" in ports:
-        found["DRILLYARD_ALERTS"] = f"http://127.0.0.1:{ports['relay']}/{passwords['relay']}"
-    return found
+        environment["DRILLYARD_ALERTS"] = f"http://127.0.0.1:{ports['relay']}/{passwords['relay']}"
+    return environment
 
 
-def members(house: LocalStack, ports: Mapping[str, int], store: str) -> list[Member]:
-    """In the order in which they need each other.
+def services(stack: LocalStack, ports: Mapping[str, int], store: str) -> list[Service]:
+    """Returns the services in the order of their start.
 
     Args:
-        house: Where their data is.
-        ports: Member -> its port; ``relay`` and ``postgresql`` run where they have one.
-        store: Where the worker's flow runs keep results.
+        stack: The stack that has their data.
+        ports: Service -> its port; ``relay`` and ``postgresql`` run if they have one.
+        store: Store for the results of the worker's flow runs.
 
     Raises:
-        ConfigError: One of them cannot run here.
+        ConfigError: A service cannot run on this machine.
     """
     outside = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("PREFECT_", "MLFLOW_")) or k == "PREFECT_API_DATABASE_CONNECTION_URL"
     } | without_proxy()
-    found = []
+    result = []
     if "postgresql" in ports:
-        found.append(postgresql.member(house, ports["postgresql"], outside))
-    found += [_prefect(house, ports, outside), _mlflow(house, ports, outside)]
+        result.append(postgresql.service(stack, ports["postgresql"], outside))
+    result += [_prefect(stack, ports, outside), _mlflow(stack, ports, outside)]
     if "relay" in ports:
-        found.append(_relay(house, ports["relay"], outside))
-    return [*found, _worker(house, ports, outside, store)]
+        result.append(_relay(stack, ports["relay"], outside))
+    return [*result, _worker(stack, ports, outside, store)]
 
 
 def _worker(
-    house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str], store: str
-) -> Member:
+    stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str], store: str
+) -> Service:
     environment = {
         **outside,
         **settings.QUIET,
         **settings.LOGGED,
-        **variables(house, ports),
-        "PREFECT_HOME": str(house.folder / "prefect"),
+        **variables(stack, ports),
+        "PREFECT_HOME": str(stack.folder / "prefect"),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DRILLYARD_STORE": store,
     }
     name = f"{USER}-{os.uname().nodename}"
-    seen = Worker(
+    health = WorkerHealth(
         environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"], POOL, name
     )
-    return Member(
+    return Service(
         "worker",
         [
             *PYTHON,
@@ -103,32 +103,32 @@ def _worker(
             name,
         ],
         environment,
-        seen.missing,
-        seen.begin,
+        health.missing,
+        health.begin,
     )
 
 
-def _prefect(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str]) -> Member:
-    passwords = house.passwords()
+def _prefect(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str]) -> Service:
+    passwords = stack.passwords()
     url = f"http://127.0.0.1:{ports['prefect']}"
     environment = {
         **outside,
         **settings.QUIET,
         **settings.LOGGED,
-        "PREFECT_HOME": str(house.folder / "prefect"),
-        "PREFECT_PROFILES_PATH": str(house.folder / "prefect" / "profiles.toml"),
+        "PREFECT_HOME": str(stack.folder / "prefect"),
+        "PREFECT_PROFILES_PATH": str(stack.folder / "prefect" / "profiles.toml"),
         "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
         "PREFECT_API_AUTH_STRING": f"{USER}:{passwords['prefect']}",
         "PREFECT_SERVER_ENCRYPTION_KEY": passwords["encryption"],
-        # Without these the pages ask port 4200, whatever the port is, and links lead nowhere.
+        # Without these, the pages call port 4200 whatever the port is, and links are broken.
         "PREFECT_UI_URL": url,
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,
     }
     if "postgresql" in ports:
-        own = postgresql.url(house, ports["postgresql"], "prefect", "asyncpg")
-        environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", own)
-    return Member(
+        database = postgresql.url(stack, ports["postgresql"], "prefect", "asyncpg")
+        environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
+    return Service(
         "prefect",
         [
             *PYTHON,
@@ -145,18 +145,18 @@ def _prefect(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, 
     )
 
 
-def _mlflow(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str]) -> Member:
-    passwords = house.passwords()
-    config = house.folder / "mlflow" / "auth.ini"
-    own = f"sqlite:///{house.folder / 'mlflow' / 'mlflow.db'}"
+def _mlflow(stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str]) -> Service:
+    passwords = stack.passwords()
+    config = stack.folder / "mlflow" / "auth.ini"
+    database = f"sqlite:///{stack.folder / 'mlflow' / 'mlflow.db'}"
     if "postgresql" in ports:
-        own = postgresql.url(house, ports["postgresql"], "mlflow", "psycopg")
+        database = postgresql.url(stack, ports["postgresql"], "mlflow", "psycopg")
 
     def configure() -> None:
         config.write_text(
             "[mlflow]\n"
             "default_permission = NO_PERMISSIONS\n"
-            f"database_uri = sqlite:///{house.folder / 'mlflow' / 'users.db'}\n"
+            f"database_uri = sqlite:///{stack.folder / 'mlflow' / 'users.db'}\n"
             f"admin_username = {USER}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
             encoding="utf-8",
@@ -164,16 +164,16 @@ def _mlflow(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, s
 
     environment = {
         **outside,
-        "MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_BACKEND_STORE_URI") or own,
+        "MLFLOW_BACKEND_STORE_URI": os.environ.get("MLFLOW_BACKEND_STORE_URI") or database,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_PASSWORD": passwords["mlflow"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": passwords["flask"],
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Its queue for judging language models: eight processes of 250 MB that nothing here uses.
+        # The queue for judging language models: eight unused processes of 250 MB.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    return Member(
+    return Service(
         "mlflow",
         [
             *PYTHON,
@@ -188,7 +188,7 @@ def _mlflow(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, s
             "--workers",
             "1",
             "--artifacts-destination",
-            str(house.folder / "artifacts"),
+            str(stack.folder / "artifacts"),
         ],
         environment,
         partial(reach, f"http://127.0.0.1:{ports['mlflow']}/health"),
@@ -196,9 +196,9 @@ def _mlflow(house: LocalStack, ports: Mapping[str, int], outside: Mapping[str, s
     )
 
 
-def _relay(house: LocalStack, port: int, outside: Mapping[str, str]) -> Member:
-    secret = {relay.TO: house.mail() or "", relay.TOKEN: house.passwords()["relay"]}
-    return Member(
+def _relay(stack: LocalStack, port: int, outside: Mapping[str, str]) -> Service:
+    secret = {relay.TO: stack.mail() or "", relay.TOKEN: stack.passwords()["relay"]}
+    return Service(
         "relay",
         [*PYTHON, "drillyard_flows.local_stack.relay", str(port)],
         {**outside, **secret},

@@ -1,9 +1,9 @@
-"""The folder of ``drillyard up``: ports, passwords, and which processes were started.
+"""The folder of ``drillyard up``: ports, passwords and processes.
 
-up.json       ports, database and processes; written before a process is counted on, replaced
+up.json       ports, database and processes; written before a process is relied on, and replaced
               atomically
 secrets.json  generated passwords, and the address of a mail server; mode 0600
-env.sh        what a shell exports to use the servers, mode 0600
+env.sh        variables that a shell needs to use the servers; mode 0600
 logs/ prefect/ mlflow/ artifacts/
 """
 
@@ -19,7 +19,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from drillyard.errors import ConfigError
 from drillyard.system.home import local_home
@@ -27,37 +27,52 @@ from drillyard.system.processes import ProcessId
 
 USER = "drillyard"
 PORTS = {"prefect": 4200, "mlflow": 5000, "relay": 4201, "postgresql": 4202}
-"""Of a first start."""
+"""Ports of a first start."""
 SECRETS = ("prefect", "mlflow", "flask", "encryption", "relay", "postgresql")
-"""Generated; ``mail`` beside them is given."""
+"""Names of the generated passwords. The user gives ``mail``, which is stored beside them."""
+
+
+class ProcessEntry(TypedDict):
+    """A process in ``up.json``."""
+
+    pid: int
+    started: float
+
+
+class State(TypedDict, total=False):
+    """The content of ``up.json``."""
+
+    ports: dict[str, int]
+    database: str
+    processes: dict[str, ProcessEntry]
 
 
 @dataclass(frozen=True)
 class LocalStack:
-    """A folder and what is in it.
+    """The servers of this machine, as their folder describes them.
 
     Args:
-        folder: Only its owner can read it.
+        folder: Folder that only its owner can read.
     """
 
     folder: Path
 
     @classmethod
     def at(cls, folder: Path | None) -> LocalStack:
-        """The house in a folder; default: ``up`` in drillyard's own."""
+        """Returns the stack in a folder; default: ``~/.drillyard/up``."""
         return cls((folder or local_home() / "up").expanduser().resolve())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder, and let nobody else start or stop anything here meanwhile.
+        """Creates the folder and locks it against other ``up`` and ``down`` commands.
 
         Raises:
-            ConfigError: It cannot be written.
+            ConfigError: The folder cannot be written.
         """
         try:
             for part in ("", "logs", "prefect", "mlflow", "artifacts"):
                 (self.folder / part).mkdir(mode=0o700, parents=True, exist_ok=True)
-            # What is in it opens every door: prefect.db lies beside its encryption key.
+            # The folder holds every secret: prefect.db is stored beside its encryption key.
             self.folder.chmod(0o700)
             lock = open(self.folder / "lock", "a")  # noqa: SIM115  closed below
         except OSError as error:
@@ -65,124 +80,126 @@ class LocalStack:
                 f"cannot be written: {error.strerror}",
                 field="--folder",
                 value=str(self.folder),
-                hint="choose a folder of your own: --folder DIR",
+                hint="choose a folder that you can write to: --folder DIR",
             ) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def read(self) -> dict[str, Any]:
-        """``up.json``; empty before the first start."""
+    def read(self) -> State:
+        """Returns the content of ``up.json``; empty before the first start."""
         try:
-            found = json.loads((self.folder / "up.json").read_text(encoding="utf-8"))
+            state: State = json.loads((self.folder / "up.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return dict(found) if isinstance(found, dict) else {}
+        return state if isinstance(state, dict) else {}
 
-    def write(self, found: Mapping[str, Any]) -> None:
-        """Replace ``up.json``."""
-        self._private("up.json", json.dumps(found, indent=2) + "\n")
+    def write(self, state: State) -> None:
+        """Replaces ``up.json``."""
+        self._private("up.json", json.dumps(state, indent=2) + "\n")
 
     def process(self, name: str) -> ProcessId | None:
-        """A process that was started here and lives."""
+        """Returns a process of this stack if it is alive."""
         entry = self.read().get("processes", {}).get(name)
         if not entry:
             return None
-        found = ProcessId(int(entry["pid"]), float(entry["started"]))
-        return found if found.alive() else None
+        process = ProcessId(int(entry["pid"]), float(entry["started"]))
+        return process if process.alive() else None
 
     def keep(self, name: str, process: ProcessId | None) -> None:
-        """Remember a process, or that it is gone."""
-        found = self.read()
-        processes = found.setdefault("processes", {})
+        """Records a process, or that it is gone."""
+        state = self.read()
+        processes = state.setdefault("processes", {})
         processes.pop(name, None)
         if process is not None:
             processes[name] = {"pid": process.pid, "started": process.started}
-        self.write(found)
+        self.write(state)
 
     def passwords(self) -> dict[str, str]:
-        """The generated ones; made at the first call and then the same for ever."""
-        found = self._secrets()
-        if set(SECRETS) - set(found):
+        """Returns the generated passwords. The first call generates them."""
+        stored = self._secrets()
+        if set(SECRETS) - set(stored):
             import base64
 
-            for name in set(SECRETS) - set(found):
+            for name in set(SECRETS) - set(stored):
                 key = secrets.token_bytes(32)
-                found[name] = base64.urlsafe_b64encode(key).decode()
-            self._private("secrets.json", json.dumps(found))
-        return {name: found[name] for name in SECRETS}
+                stored[name] = base64.urlsafe_b64encode(key).decode()
+            self._private("secrets.json", json.dumps(stored))
+        return {name: stored[name] for name in SECRETS}
 
-    def mail(self, given: str | None = None) -> str | None:
-        """Where alerts are mailed to; what is given is kept for all later starts."""
-        found = self._secrets()
-        if given is not None:
-            self._private("secrets.json", json.dumps({**found, "mail": given}))
-        return given or found.get("mail")
+    def mail(self, address: str | None = None) -> str | None:
+        """Returns the address that receives alerts; a new one is stored for later starts."""
+        stored = self._secrets()
+        if address is not None:
+            self._private("secrets.json", json.dumps({**stored, "mail": address}))
+        return address or stored.get("mail")
 
     def _secrets(self) -> dict[str, str]:
         with contextlib.suppress(OSError, ValueError):
             return dict(json.loads((self.folder / "secrets.json").read_text(encoding="utf-8")))
         return {}
 
-    def ports(self, wanted: Mapping[str, int | None]) -> dict[str, int]:
-        """The ports of a first start, kept for all later ones.
+    def ports(self, requested: Mapping[str, int | None]) -> dict[str, int]:
+        """Chooses the ports at the first start and returns the same ones later.
 
         Args:
-            wanted: Member that is to run -> the port that was asked for, or None.
+            requested: Service to run -> the port that the user requested, or None.
 
         Raises:
-            ConfigError: One is somebody else's.
+            ConfigError: Another process uses one of them.
         """
-        found = self.read()
-        before = found.get("ports", {})
-        chosen = {name: port or before.get(name) or PORTS[name] for name, port in wanted.items()}
+        state = self.read()
+        before = state.get("ports", {})
+        chosen = {
+            name: port or before.get(name) or PORTS[name] for name, port in requested.items()
+        }
         for name, port in chosen.items():
-            living = self.process(name)
-            if living is not None and before.get(name) != port:
+            process = self.process(name)
+            if process is not None and before.get(name) != port:
                 raise ConfigError(
                     f"{name} runs on port {before.get(name)}",
                     field=f"--{name}-port",
                     value=port,
                     allowed=str(before.get(name)),
-                    hint="drillyard down first",
+                    hint="run drillyard down first",
                 )
-            if living is None and not _free(port):
+            if process is None and not _free(port):
                 raise ConfigError(
-                    "another process listens there",
+                    "another process uses this port",
                     field=f"--{name}-port",
                     value=port,
                     allowed="a free port",
                     hint=f"--{name}-port {port + 10}",
                 )
-        self.write({**found, "ports": {**before, **chosen}})
+        self.write({**state, "ports": {**before, **chosen}})
         return chosen
 
-    def database(self, wanted: str | None) -> str:
-        """``sqlite`` or ``postgresql``: the one of the first start, because data does not move.
+    def database(self, requested: str | None) -> str:
+        """Returns ``sqlite`` or ``postgresql``: the choice of the first start.
 
         Raises:
-            ConfigError: Another one is wanted than the one that has the data.
+            ConfigError: The request differs from the database that has the data.
         """
-        found = self.read()
-        before = found.get("database") or ("sqlite" if found else None)
-        if wanted and before and wanted != before:
+        state = self.read()
+        before = state.get("database") or ("sqlite" if state else None)
+        if requested and before and requested != before:
             raise ConfigError(
                 f"the data of {self.folder} is in {before}",
                 field="--database",
-                value=wanted,
+                value=requested,
                 allowed=before,
-                hint="another folder begins with another database: --folder DIR",
+                hint="a new folder can have another database: --folder DIR",
             )
-        chosen = before or wanted or "sqlite"
-        self.write({**found, "database": chosen})
+        chosen = before or requested or "sqlite"
+        self.write({**state, "database": chosen})
         return str(chosen)
 
     def log_of(self, name: str) -> Path:
-        """Where a member's output goes."""
+        """Returns the log file of a service."""
         return self.folder / "logs" / f"{name}.log"
 
     def exports(self, variables: Mapping[str, str]) -> Path:
-        """Write ``env.sh``."""
+        """Writes ``env.sh``."""
         lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         return self._private("env.sh", "\n".join(lines) + "\n")
 

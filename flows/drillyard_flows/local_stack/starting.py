@@ -1,4 +1,4 @@
-"""Starting and stopping the members of the house; safe to repeat, safe to interrupt."""
+"""Starts and stops the services of a stack. Safe to repeat and to interrupt."""
 
 from __future__ import annotations
 
@@ -12,96 +12,96 @@ import psutil
 
 from drillyard.errors import InfrastructureError
 from drillyard.system.processes import ProcessId, end, in_session, wait_gone
-from drillyard_flows.local_stack.service import Member
+from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.stack import LocalStack
 
 START_S = 600.0
-"""Ends a hang only: one that died is told at once. Empty databases are migrated at the first
-start, which takes twelve seconds, or minutes on a machine with much other work."""
+"""Ends a hang only; a process that exited is reported at once. The first start migrates empty
+databases, which takes twelve seconds, or minutes on a busy machine."""
 FLUSH_S = 60.0
-"""For flow runs that are told to stop: the last checkpoint, and what was rented."""
+"""Time for stopped flow runs to write a last checkpoint and to tear down."""
 GRACE_S = 15.0
 
 
-def start(house: LocalStack, member: Member) -> bool:
-    """Start a member unless it lives, and wait until it answers.
+def start(stack: LocalStack, service: Service) -> bool:
+    """Starts a service unless it runs, and waits until it answers.
 
     Returns:
-        True where it was started now.
+        True if this call started it.
 
     Raises:
-        InfrastructureError: It ended, or does not answer in time.
+        InfrastructureError: It exited, or did not answer in time.
     """
-    found = house.process(member.name)
-    new = found is None
-    if found is None:
-        if member.before is not None:
-            member.before()
-        with open(house.log_of(member.name), "ab") as log:
+    process = stack.process(service.name)
+    new = process is None
+    if process is None:
+        if service.before is not None:
+            service.before()
+        with open(stack.log_of(service.name), "ab") as log:
             child = subprocess.Popen(
-                member.command,
-                env=dict(member.environment),
+                service.command,
+                env=dict(service.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=house.folder,
+                cwd=stack.folder,
                 umask=0o077,
                 start_new_session=True,
-                # Inherited from a shell's background job, a worker would not hear its SIGTERM.
-                preexec_fn=_hear,
+                # A background job of a shell ignores signals, and its children inherit that.
+                preexec_fn=_restore_signals,
             )
-        found = ProcessId.of(child.pid)
-        house.keep(member.name, found)
-    _answering(house, member, found)
-    if member.after is not None:
-        member.after()
+        process = ProcessId.of(child.pid)
+        stack.keep(service.name, process)
+    _wait_ready(stack, service, process)
+    if service.after is not None:
+        service.after()
     return new
 
 
-def _hear() -> None:
+def _restore_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
-def _answering(house: LocalStack, member: Member, process: ProcessId | None) -> None:
+def _wait_ready(stack: LocalStack, service: Service, process: ProcessId | None) -> None:
     deadline = time.monotonic() + START_S
     problem = "no answer"
     while process is not None and process.alive() and time.monotonic() < deadline:
-        if member.ready is None:
+        if service.ready is None:
             return
-        reason = member.ready()
+        reason = service.ready()
         if reason is None:
             return
         problem = reason
         time.sleep(0.2)
     if process is None or not process.alive():
-        problem = "it ended"
+        problem = "it exited"
     raise InfrastructureError(
-        f"{member.name} did not start: {problem}",
-        hint=f"its last words: {house.log_of(member.name)}; then drillyard up again",
+        f"{service.name} did not start: {problem}",
+        hint=f"read its log {stack.log_of(service.name)}, then run drillyard up again",
     )
 
 
-def stop(house: LocalStack, name: str, say: Callable[[str], None] = lambda text: None) -> bool:
-    """Stop a member and everything that it started here.
+def stop(stack: LocalStack, name: str, say: Callable[[str], None] = lambda text: None) -> bool:
+    """Stops a service and every process that it started.
 
-    Flow runs are stopped before their worker, which would end them without a last word: they keep
-    their last checkpoint and give back what they rented.
+    Flow runs are stopped before their worker, which would kill them. So they write a last
+    checkpoint and tear down what they rented.
 
     Args:
-        house: Where it was started.
-        name: Of the member.
-        say: Gets sentences for the user.
+        stack: The stack that started it.
+        name: Name of the service.
+        say: Receives messages for the user.
 
     Returns:
-        False where it did not live.
+        False if it was not running.
 
     Raises:
-        InfrastructureError: It cannot be ended.
+        InfrastructureError: It cannot be stopped.
     """
-    leader = house.process(name)
+    leader = stack.process(name)
     if leader is None:
-        house.keep(name, None)
+        stack.keep(name, None)
         return False
     if name == "worker":
         runs = _flow_runs(leader)
@@ -110,13 +110,14 @@ def stop(house: LocalStack, name: str, say: Callable[[str], None] = lambda text:
             for run in runs:
                 os.kill(run.pid, signal.SIGTERM)
             wait_gone(runs, FLUSH_S)
-    members = [leader, *in_session(leader)]
-    left = end(members, GRACE_S)
-    if left:
+    processes = [leader, *in_session(leader)]
+    remaining = end(processes, GRACE_S)
+    if remaining:
         raise InfrastructureError(
-            f"{name} cannot be ended: process {left[0].pid}", hint="look at it with `ps`"
+            f"process {remaining[0].pid} of {name} could not be stopped",
+            hint=f"inspect it with `ps -p {remaining[0].pid}`",
         )
-    house.keep(name, None)
+    stack.keep(name, None)
     return True
 
 
@@ -125,4 +126,4 @@ def _flow_runs(worker: ProcessId) -> list[ProcessId]:
         children = psutil.Process(worker.pid).children()
     except psutil.Error:
         return []
-    return [found for child in children if (found := ProcessId.of(child.pid)) is not None]
+    return [p for child in children if (p := ProcessId.of(child.pid)) is not None]

@@ -1,4 +1,4 @@
-"""Whether Prefect's server has heard of a worker: that its process lives says little."""
+"""Whether Prefect's server knows a worker; a live process alone does not prove that it works."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @dataclass
-class Worker:
-    """A worker that is being started.
+class WorkerHealth:
+    """The health of a worker that was started.
 
     Args:
-        api_url: Of Prefect's server.
+        api_url: API of Prefect's server.
         auth: ``user:password``.
-        pool: Its work pool.
-        name: Its name.
+        pool: The worker's pool.
+        name: The worker's name.
     """
 
     api_url: str
@@ -34,11 +34,11 @@ class Worker:
     _since: float = 0.0
 
     def begin(self) -> None:
-        """What was heard of an earlier one does not count."""
+        """Ignores heartbeats from before this moment."""
         self._since = time.time()
 
     def missing(self) -> str | None:
-        """Why it is not at work yet; None once the server has heard of it."""
+        """Returns why the worker is not ready; None once the server received a heartbeat."""
         request = urllib.request.Request(
             f"{self.api_url}/work_pools/{self.pool}/workers/filter",
             b"{}",
@@ -46,26 +46,23 @@ class Worker:
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-                found = json.loads(answer.read())
+                workers = json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            return "it has not signed in yet" if error.code == 404 else f"the server: {error}"
+            return "it has not registered yet" if error.code == 404 else f"the server: {error}"
         except OSError as error:
             return f"the server: {error}"
-        for one in found:
-            heard = datetime.fromisoformat(one["last_heartbeat_time"]).timestamp()
-            if one["name"] == self.name and heard >= self._since:
+        for worker in workers:
+            heartbeat = datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp()
+            if worker["name"] == self.name and heartbeat >= self._since:
                 return None
-        return "it has not signed in yet"
+        return "it has not registered yet"
 
 
 def without_proxy() -> dict[str, str]:
-    """Variables with which nothing of this machine is looked for behind a proxy.
-
-    Empty where no proxy is set.
-    """
+    """Returns variables that exclude loopback from a proxy; empty if no proxy is set."""
     environ = {name.lower(): value for name, value in os.environ.items()}
     if not any(environ.get(name) for name in _PROXIES):
         return {}
-    hosts = [one for one in environ.get("no_proxy", "").split(",") if one]
-    hosts += [one for one in ("127.0.0.1", "localhost") if one not in hosts]
+    hosts = [host for host in environ.get("no_proxy", "").split(",") if host]
+    hosts += [host for host in ("127.0.0.1", "localhost") if host not in hosts]
     return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))

@@ -1,4 +1,4 @@
-"""What a learner is, and how its policies are rebuilt from files without a pickle."""
+"""The learner protocol, and how policies are rebuilt from files without pickle."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def load_policy(files: Mapping[str, bytes], which: Which = "best") -> LoadedPoli
         description = json.loads(files[learner_file])
         spaces = json.loads(files[spaces_file])
     except ValueError as error:
-        raise CorruptObject(f"{learner_file} or {spaces_file} is no JSON: {error}") from error
+        raise CorruptObject(f"{learner_file} or {spaces_file} is not JSON: {error}") from error
     learner: Learner = load("learners", description["algorithm"])()
     statistics = None
     if statistics_file in files:

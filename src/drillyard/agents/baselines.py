@@ -1,6 +1,6 @@
-"""Policies that nobody trained: a score needs a scale.
+"""Untrained policies, which give scores a scale.
 
-A baseline sees the simulator's own observations (no normalisation, no stacked frames) and is given
+A baseline sees the simulator's own observations (no normalisation, no stacked frames) and plays
 the same episodes, seeds and options as the agent.
 """
 
@@ -50,8 +50,8 @@ def make_baseline(name: str, env: Env) -> Baseline:
         env: One copy of the simulator, for its spaces.
 
     Raises:
-        PluginError: Nobody knows the name.
-        SpaceMismatch: It cannot act in this world.
+        PluginError: The name is unknown.
+        SpaceMismatch: It cannot act in this simulator.
     """
     made: Baseline = load("baselines", name)(env)
     return made
@@ -65,18 +65,18 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
         env: One copy of its simulator.
 
     Raises:
-        PluginError: Nobody knows the name.
-        SpaceMismatch: It cannot act in this world.
-        ConfigError: A name stands there twice or is the agent's; the lesson has an unknown key.
+        PluginError: The name is unknown.
+        SpaceMismatch: It cannot act in this simulator.
+        ConfigError: A name is listed twice or is the agent's; or the lesson has an unknown key.
     """
     if spec.evaluate.lesson is not None:
         validate_lesson(spec.evaluate.lesson, reset_keys(env), "evaluate.lesson")
     for position, name in enumerate(spec.baselines):
         field = f"baselines[{position}]"
         if name == "agent":
-            raise ConfigError("is what the trained policy is called", field=field, value=name)
+            raise ConfigError("is the name of the trained policy", field=field, value=name)
         if name in spec.baselines[:position]:
-            raise ConfigError("stands there twice", field=field, value=name)
+            raise ConfigError("is listed twice", field=field, value=name)
         make_baseline(name, env)
     if not spec.baselines:
         return []
@@ -84,11 +84,11 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
 
 
 class Hold:
-    """Never does anything.
+    """Holds the action.
 
-    A simulator may say what that is by an attribute ``hold_action``. Otherwise: the first of
-    discrete actions; the middle of a Box (zero change, where actions are changes), and what is
-    nearest to 0 where a side of the Box is open.
+    A simulator can define the idle action with an attribute ``hold_action``. Otherwise it is the
+    first of discrete actions, or the middle of a Box (zero change, if actions are changes); if a
+    side of the Box is open, the value that is nearest to 0.
     """
 
     def __init__(self, env: Env) -> None:
@@ -121,7 +121,7 @@ class Random:
 
 
 class PController:
-    """What a process engineer would put on the reactor: proportional control around steady states.
+    """Proportional control around steady states, as a process engineer would use it.
 
         Tc = Tc_s(Cref) + 4 (Tr_s(Cref) - Tr)
 
@@ -141,8 +141,8 @@ class PController:
 
         if not isinstance(layers(env)[-1], CstrEnv) or env.observation_space.shape != (4,):
             raise SpaceMismatch(
-                f"baseline p-controller knows the reactor only, not {layers(env)[-1]}",
-                hint="take p-controller out of `baselines:`, or give a module:Class of your own",
+                f"baseline p-controller is for the reactor only, not for {layers(env)[-1]}",
+                hint="remove p-controller from `baselines:`, or use your own module:Class",
             )
 
     def reset(self, seed: int, options: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def _idle(space: gym.Space[Any]) -> Any:
             middle = np.where(bounded, (low + high) / 2, np.clip(0.0, low, high))
         return middle.astype(space.dtype)
     raise SpaceMismatch(
-        f"baseline hold knows no idle action in {space}",
+        f"baseline hold has no idle action for {space}",
         hint="give the simulator an attribute `hold_action`",
     )
 

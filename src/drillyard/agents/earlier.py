@@ -1,4 +1,4 @@
-"""Policies that a training went through, out of the checkpoints that it still has."""
+"""Policies of a training's remaining checkpoints."""
 
 from __future__ import annotations
 

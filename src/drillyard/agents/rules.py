@@ -1,4 +1,4 @@
-"""Baselines that follow a rule of the trade, for the built-in simulators."""
+"""Rule-based baselines for the built-in simulators."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ComfortBand(_Stateless):
 
 
 class TowardsGoal(_Stateless):
-    """Adds what is missing, as far as one step goes; the best there is on ``simple-adder``.
+    """Adds the missing amount, up to the largest step; the optimum for ``simple-adder``.
 
     Raises:
         SpaceMismatch: The simulator is not ``simple-adder``.
@@ -58,6 +58,6 @@ class TowardsGoal(_Stateless):
 def _must_be(env: Env, kind: type, name: str) -> None:
     if not isinstance(layers(env)[-1], kind):
         raise SpaceMismatch(
-            f"baseline {name} knows {kind.__name__} only, not {layers(env)[-1]}",
-            hint=f"take {name} out of `baselines:`, or give a module:Class of your own",
+            f"baseline {name} is for {kind.__name__} only, not for {layers(env)[-1]}",
+            hint=f"remove {name} from `baselines:`, or use your own module:Class",
         )

@@ -14,7 +14,7 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """A space as JSON.
 
     Raises:
-        SpaceMismatch: A kind of space that no learner here takes.
+        SpaceMismatch: No learner supports this kind of space.
     """
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "spaces": {k: space_to_json(s) for k, s in space.items()}}
@@ -34,7 +34,7 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
         n = space.n if isinstance(space.n, int | np.integer) else list(space.n)
         return {"kind": "MultiBinary", "n": n if isinstance(n, list) else int(n)}
     raise SpaceMismatch(
-        f"no learner takes a {type(space).__name__} space",
+        f"no learner supports a {type(space).__name__} space",
         hint="use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them",
     )
 
@@ -61,7 +61,7 @@ def space_from_json(text: dict[str, Any]) -> spaces.Space[Any]:
             return spaces.MultiBinary(text["n"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptObject(f"not a space: {error}") from error
-    raise CorruptObject(f"no space is called {kind!r}")
+    raise CorruptObject(f"there is no space {kind!r}")
 
 
 def _bounds(array: np.ndarray[Any, Any]) -> Any:

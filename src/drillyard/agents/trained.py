@@ -22,7 +22,7 @@ from drillyard.spec.binding import bound
 
 @dataclass(frozen=True)
 class Trained:
-    """A policy and where it is from."""
+    """A policy and its origin."""
 
     experiment: str
     run: str
@@ -68,7 +68,7 @@ def policy_files(mailbox: Mailbox, run: str, wanted: Which) -> tuple[dict[str, b
         if name in manifest.files
     }
     if not files:
-        raise CorruptObject(f"the training of {run} left no policy")
+        raise CorruptObject(f"the training of {run} has no policy")
     return files, which
 
 

@@ -1,1 +1,1 @@
-"""Help with writing experiment files: generate, explain, new."""
+"""Writes and explains experiment files and plug-in packages."""

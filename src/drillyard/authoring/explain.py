@@ -1,7 +1,7 @@
-"""What an experiment comes to before it runs, each value with the place it came from.
+"""The data behind ``drillyard explain``: every value of an experiment, and where it came from.
 
-Values, parameters down to the last child, settings of the backend, runs: the data behind
-``drillyard explain``. Nothing is created.
+Covers values, parameters down to the last child, settings of the backend, and runs. Creates
+nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, DrillyardError, PluginError
 
 if TYPE_CHECKING:
+    from drillyard.spec.experiment import ChildSpec, ExperimentSpec
     from drillyard.spec.load import Loaded
 
 _PARAMETER = re.compile(
@@ -30,24 +32,46 @@ _FROM_RUN = {
 }
 
 
-def values(loaded: Loaded) -> list[tuple[str, Any, str]]:
-    """(dotted path, value, where it came from) of everything, in the file's order."""
+class RunRow(TypedDict):
+    """A run that would be started."""
+
+    run: str
+    name: str | None
+    seed: int
+    phases: list[str]
+    backend: str
+    parameters: Mapping[str, Json]
+
+
+ParameterRow = TypedDict("ParameterRow", {"value": Json, "from": str})
+"""A parameter's value, and where it came from."""
+
+
+class Tree(TypedDict):
+    """An experiment or a child, with its parameters and its own children."""
+
+    name: str
+    workload: str
+    parameters: dict[str, ParameterRow]
+    children: list[Tree]
+
+
+def values(loaded: Loaded) -> list[tuple[str, Json, str]]:
+    """Returns (dotted path, value, origin) of every value, in the file's order."""
     from drillyard.documents.scalars import dotted
-    from drillyard.spec.load import visible
-    from drillyard.spec.precedence import leaves
+    from drillyard.spec.precedence import item_at, leaves
+    from drillyard.spec.provenance import visible
 
     dumped = visible(loaded.spec)
     rows = []
     for path in leaves(dumped):
-        value: Any = dumped
-        for part in path:
-            value = value[part]
-        rows.append((dotted(path), value, loaded.provenance.get(dotted(path), "default")))
+        origin = loaded.provenance.get(dotted(path), "default")
+        rows.append((dotted(path), item_at(dumped, path), origin))
     return rows + _copies(loaded)
 
 
-def _copies(loaded: Loaded) -> list[tuple[str, Any, str]]:
-    """What ``train.copies: auto`` comes to: it is not in the file where it is not given."""
+def _copies(loaded: Loaded) -> list[tuple[str, Json, str]]:
+    """Returns the choice behind ``train.copies: auto``, which a file does not have to give."""
     from drillyard.simulators.make import by_rule
     from drillyard.spec.learning import VECTORISED_FROM
 
@@ -61,23 +85,23 @@ def _copies(loaded: Loaded) -> list[tuple[str, Any, str]]:
     return [("train.copies", f"auto: the numbers of {way}", f"{train.n_envs} copies")]
 
 
-def runs(loaded: Loaded) -> list[dict[str, Any]]:
-    """What would run where: one mapping a run, with its name and its parameters."""
+def runs(loaded: Loaded) -> list[RunRow]:
+    """Returns the runs that would be started, each with its name and its parameters."""
     from drillyard.mailbox.mailbox import run_id
     from drillyard.runs.parallelism import workers
     from drillyard.spec.binding import bind, run_parameters
     from drillyard.spec.run_names import run_name
 
     spec = loaded.spec
-    found = []
+    rows: list[RunRow] = []
     for number, seed in enumerate(spec.seeds):
         run = run_id(1, seed)
         parameters = run_parameters(spec, run=run, seed=seed, runner=number % workers(spec) + 1)
         name = None
         if spec.run_name:
-            own = bind(spec, {**parameters, "run_id": run, "seed": seed})
-            name = run_name(own, run=run, seed=seed, at=_now())
-        found.append(
+            bound = bind(spec, {**parameters, "run_id": run, "seed": seed})
+            name = run_name(bound, run=run, seed=seed, at=_now())
+        rows.append(
             {
                 "run": run,
                 "name": name,
@@ -87,7 +111,7 @@ def runs(loaded: Loaded) -> list[dict[str, Any]]:
                 "parameters": parameters,
             }
         )
-    return found
+    return rows
 
 
 def _now() -> float:
@@ -96,63 +120,60 @@ def _now() -> float:
     return SYSTEM.now()
 
 
-def tree(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The experiment and its children, each with the parameters that it is given.
+def tree(loaded: Loaded, given: Mapping[str, Json]) -> Tree:
+    """Returns the experiment and its children, each with its parameters.
 
     Args:
         loaded: The experiment.
         given: Parameters of one run (``runs``).
-
-    Returns:
-        ``{"name", "workload", "parameters": {name: {"value", "from"}}, "children": [...]}``.
     """
     spec = loaded.spec
     origins = _Origins.of(loaded.provenance)
-    shown = {
+    rows: dict[str, ParameterRow] = {
         name: {"value": value, "from": origins.find(name, "")} for name, value in given.items()
     }
     return {
         "name": spec.name,
         "workload": spec.workload,
-        "parameters": shown,
-        "children": _children(spec, "", given, shown, origins),
+        "parameters": rows,
+        "children": _children(spec, "", given, rows, origins),
     }
 
 
 def _children(
-    parent: Any,
+    parent: ExperimentSpec | ChildSpec,
     scope: str,
-    given: Mapping[str, Any],
-    above: Mapping[str, Any],
+    given: Mapping[str, Json],
+    above: Mapping[str, ParameterRow],
     origins: _Origins,
-) -> list[dict[str, Any]]:
+) -> list[Tree]:
     from drillyard.spec.binding import child_parameters
 
-    found = []
+    nodes: list[Tree] = []
     for number, child in enumerate(parent.children):
         here = f"{scope}children[{number}]."
-        own = child_parameters(given, child)
-        shown = {}
-        for name, value in own.items():
+        parameters = child_parameters(given, child)
+        rows: dict[str, ParameterRow] = {}
+        for name, value in parameters.items():
             origin = origins.find(name, here)
             inherited = name in above and name not in _FROM_RUN and name != "experiment_id"
             if inherited and above[name]["from"] == origin:
                 origin += f", from {parent.name}"
-            shown[name] = {"value": value, "from": origin}
-        found.append(
+            rows[name] = {"value": value, "from": origin}
+        nodes.append(
             {
                 "name": child.name,
                 "workload": child.workload,
-                "parameters": shown,
-                "children": _children(child, here, own, shown, origins),
+                "parameters": rows,
+                "children": _children(child, here, parameters, rows, origins),
             }
         )
-    return found
+    return nodes
 
 
 @dataclass
 class _Origins:
-    """Where parameters came from, by scope: ``""`` or the path of a child, ``children[0].``."""
+    """Origins of parameters by scope: ``""`` or the path of a child, ``children[0].``."""
 
     constants: dict[tuple[str, str], str] = field(default_factory=dict)
     assigned: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -161,25 +182,25 @@ class _Origins:
 
     @classmethod
     def of(cls, provenance: Mapping[str, str]) -> _Origins:
-        """One pass over all values."""
-        found = cls(experiment=provenance.get("name", cls.experiment))
+        """Collects the origins in one pass over all values."""
+        origins = cls(experiment=provenance.get("name", cls.experiment))
         for path, origin in provenance.items():
             match = _PARAMETER.match(path)
             if match is None:
                 continue
             scope = match["scope"]
             if match["constant"]:
-                found.constants.setdefault((scope, match["constant"]), origin)
+                origins.constants.setdefault((scope, match["constant"]), origin)
             elif match["given"]:
-                found.assigned.setdefault((scope, match["given"]), origin)
+                origins.assigned.setdefault((scope, match["given"]), origin)
             else:
                 name = match["tunable"]
                 text = f"{origin} through the default of {match['group']}.{name}"
-                found.defaults.setdefault((scope, name), text)
-        return found
+                origins.defaults.setdefault((scope, name), text)
+        return origins
 
     def find(self, name: str, scope: str) -> str:
-        """The origin of a parameter; a tunable may be assigned or declared further out or in."""
+        """Returns a parameter's origin. An outer or inner experiment may assign or declare it."""
         if name in _FROM_RUN:
             return _FROM_RUN[name]
         if (scope, name) in self.constants:
@@ -196,26 +217,26 @@ class _Origins:
         return next(inner, "default")
 
 
-def settings(loaded: Loaded) -> tuple[list[dict[str, Any]], str | None]:
-    """Settings of the backend, each with where it came from; secrets are references.
+def settings(loaded: Loaded) -> tuple[list[JsonObject], str | None]:
+    """Returns the backend's settings with their origins; secrets are references.
 
     Returns:
-        (one mapping a setting, what is wrong with them or None).
+        One object for each setting, and the problems with them or None.
     """
     from drillyard.backend.settings.rows import rows
 
     kind = loaded.spec.backend.partition("/")[0]
     try:
-        found, problems = rows(loaded.spec.backend, loaded.spec.backends.get(kind, {}))
+        described, problems = rows(loaded.spec.backend, loaded.spec.backends.get(kind, {}))
     except (ConfigError, PluginError) as error:
         return [], str(error)
-    for row in found:
+    for row in described:
         if row["from"] == "experiment":
             row["from"] = _first(loaded.provenance, f"backends.{kind}.{row['name']}")
-    return found, "\n".join(str(loaded.locate(e)) for e in problems) or None
+    return described, "\n".join(str(loaded.locate(e)) for e in problems) or None
 
 
 def _first(provenance: Mapping[str, str], path: str) -> str:
-    """The origin of a value, or of the first thing inside it."""
+    """Returns the origin of a value, or of the first value inside it."""
     inside = (v for k, v in provenance.items() if k.startswith((f"{path}.", f"{path}[")))
     return provenance.get(path) or next(inside, "experiment")

@@ -1,7 +1,7 @@
-"""Complete experiment files: every field and argument with its meaning, unit and range.
+"""Writes complete experiment files: every field and argument with its meaning, unit and range.
 
-The fields come from the models of ``spec.experiment`` and the arguments from the algorithm's own
-table, so that a file never lacks what a release added.
+The fields come from the models of ``spec.experiment`` and the arguments from the algorithm's
+table, so that a file includes what a new release added.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -25,12 +25,15 @@ from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import LearnerSpec
 from drillyard.system.output_files import write_whole
 
+if TYPE_CHECKING:
+    pass
+
 STEPS = 100_000
 SCHEMA_FILE = ".drillyard/experiment.schema.json"
-"""Beside the experiment; hidden, so that it never travels with the user's code."""
+"""Schema file beside the experiment; hidden files are not part of the code archive."""
 SCHEMA_COMMENT = f"# yaml-language-server: $schema={SCHEMA_FILE}"
 _NOT_HERE = frozenset({"children", "script", "mock", "per_run"})
-"""Fields of other workloads, and what drillyard itself writes."""
+"""Fields of other workloads, and fields that drillyard itself writes."""
 _KINDS = {
     "string": "text",
     "array": "a list",
@@ -56,14 +59,14 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Generated:
-    """What ``generate`` made.
+    """The result of ``generate``.
 
     Attributes:
         text: The whole file.
-        path: Where it was written; None when it was not.
-        added: Dotted paths that the file did not have; all of them for a new file.
-        compact: One-line mappings that were left as they are.
-        new: There was no such file.
+        path: Path of the file; None if it was not written.
+        added: Dotted paths that the file did not have; all paths for a new file.
+        compact: One-line mappings, which were not changed.
+        new: Whether the file is new.
     """
 
     text: str
@@ -81,48 +84,50 @@ def generate(
     name: str | None = None,
     steps: int = STEPS,
 ) -> Generated:
-    """A complete, commented experiment file.
+    """Writes a complete, commented experiment file.
 
     Args:
         algorithm: A registered learner.
         simulator: A built-in, a Gymnasium id, or ``module:Class`` beside ``out``.
-        out: File to write (``.yaml``). One that is there is completed: what a person wrote in it
-            stays, letter by letter. None: only the text.
+        out: File to write (``.yaml``). An existing file is completed, and keeps what the user
+            wrote letter by letter. None: return only the text.
         name: Name of the experiment; default from simulator and algorithm.
         steps: Budget in environment steps.
 
     Raises:
-        UserError: Unknown names, an algorithm that cannot act in this world, or a file that is
-            there and is about something else.
+        UserError: A name is unknown, the algorithm cannot act in this simulator, or the existing
+            file is about something else.
     """
     path = None if out is None else Path(out)
     if path is not None and path.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(
-            "is no YAML file",
+            "is not a YAML file",
             file=str(path),
             allowed="a name that ends with .yaml",
-            hint="comments are what this is for, and JSON has none",
+            hint="use YAML, because JSON has no comments",
         )
     algorithm = algorithm if ":" in algorithm else algorithm.lower()
     _must_fit(algorithm, simulator, path.parent if path else Path())
-    there = path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
-    if path is None or there is None:
+    existing = (
+        path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
+    )
+    if path is None or existing is None:
         entries = _entries(algorithm, simulator, name or _name(algorithm, simulator), steps)
         text = "\n".join([SCHEMA_COMMENT, *_title(algorithm, simulator, path), *render(entries)])
-        made = Generated(text + "\n", path, [e.key for e in entries])
+        generated = Generated(text + "\n", path, [e.key for e in entries])
     else:
-        made = _completed(path, there, algorithm, simulator, steps)
-    if path is not None and (made.added or made.new):
-        write_whole(path, made.text.encode(), "--out")
+        generated = _completed(path, existing, algorithm, simulator, steps)
+    if path is not None and (generated.added or generated.new):
+        write_whole(path, generated.text.encode(), "--out")
     if path is not None:
         _schema(path.parent)
-    return made
+    return generated
 
 
-def _completed(path: Path, there: str, algorithm: str, simulator: str, steps: int) -> Generated:
+def _completed(path: Path, existing: str, algorithm: str, simulator: str, steps: int) -> Generated:
     from drillyard.spec.load import load
 
-    spec = load(path).spec  # a file that is wrong is mended by hand, with its errors
+    spec = load(path).spec  # the user must fix a wrong file, with its errors
     if spec.learner is None or spec.simulator is None or spec.train is None:
         raise ConfigError(
             f"is an experiment of the workload {spec.workload!r}",
@@ -130,24 +135,24 @@ def _completed(path: Path, there: str, algorithm: str, simulator: str, steps: in
             field="workload",
             hint="choose another file with -o",
         )
-    for asked, has, where in (
+    for requested, present, where in (
         (algorithm, spec.learner.algorithm, "learner.algorithm"),
         (simulator, spec.simulator.id, "simulator.id"),
     ):
-        if asked != has:
+        if requested != present:
             raise ConfigError(
-                f"the file is there and is about {has!r}, not {asked!r}",
+                f"the existing file is about {present!r}, not {requested!r}",
                 file=str(path),
                 field=where,
-                value=has,
+                value=present,
                 allowed="the same, to complete the file",
-                hint="choose another file with -o; this one was not touched",
+                hint="choose another file with -o; this one was not changed",
             )
     entries = _entries(
         algorithm, simulator, spec.name, spec.train.steps or steps, spec.learner, spec
     )
-    made = complete(there, entries)
-    return Generated(made.text, path, made.added, made.compact, new=False)
+    completed = complete(existing, entries)
+    return Generated(completed.text, path, completed.added, completed.compact, new=False)
 
 
 # -- entries --------------------------------------------------------------------------------------
@@ -161,15 +166,15 @@ def _entries(
     learner: LearnerSpec | None = None,
     spec: ExperimentSpec | None = None,
 ) -> list[Entry]:
-    """Everything that a file of this algorithm and world can say.
+    """Returns every entry that a file for this algorithm and simulator can have.
 
     Args:
         algorithm: Name of the learner.
         simulator: Id of the simulator.
-        name: Of the experiment.
+        name: Name of the experiment.
         steps: Budget in environment steps.
-        learner: Of the file that is there; its preset decides what it leaves open.
-        spec: The file that is there.
+        learner: Learner of the existing file, whose preset fills missing values.
+        spec: The existing file.
     """
     preset = learner.preset if learner else "auto"
     layer = presets.find(preset, algorithm, simulator)
@@ -180,7 +185,7 @@ def _entries(
         "simulator": {"id": simulator, **_tuned(tuned, "simulator")},
         "learner": {
             "algorithm": algorithm,
-            # In a new file every value stands there: nothing is left for a preset to decide.
+            # A new file has every value, so a preset decides nothing.
             "preset": learner.preset if learner else None,
             "args": _arguments(algorithm, tuned, steps, train["n_envs"]),
         },
@@ -191,7 +196,7 @@ def _entries(
     if spec is not None and spec.train is not None and spec.train.steps is None:
         chosen["train"]["steps"] = None
     if spec is not None:
-        # What an older file leaves open keeps its meaning.
+        # A value that an older file does not have keeps its meaning.
         chosen["evaluate"]["every"] = None
         chosen["baselines"] = []
         chosen["train"]["checkpoint_every"] = None
@@ -275,27 +280,27 @@ def _comment(key: str, info: FieldInfo, schema: dict[str, Any]) -> str:
 
 
 def _span(schema: dict[str, Any]) -> str:
-    """What is allowed, from the JSON Schema of a field."""
+    """Returns the allowed values, from the JSON Schema of a field."""
     options = schema.get("anyOf", [schema])
-    words = []
+    parts = []
     for option in options:
         low, high = option.get("minimum"), option.get("maximum")
         above = option.get("exclusiveMinimum")
         if "enum" in option:
-            words.append(", ".join(str(v) for v in option["enum"]))
+            parts.append(", ".join(str(v) for v in option["enum"]))
         elif "const" in option:
-            words.append(str(option["const"]))
+            parts.append(str(option["const"]))
         elif option.get("type") == "boolean":
-            words.append("true or false")
+            parts.append("true or false")
         elif low is not None and high is not None:
-            words.append(f"{low:,} to {high:,}")
+            parts.append(f"{low:,} to {high:,}")
         elif low is not None:
-            words.append(f"{low} or more")
+            parts.append(f"{low} or more")
         elif above is not None:
-            words.append(f"above {above}" + (f", to {high:,}" if high is not None else ""))
+            parts.append(f"above {above}" + (f", to {high:,}" if high is not None else ""))
         elif option.get("type") in _KINDS:
-            words.append(_KINDS[option["type"]])
-    return "" if words == ["null"] else "; or ".join(dict.fromkeys(words))
+            parts.append(_KINDS[option["type"]])
+    return "" if parts == ["null"] else "; or ".join(dict.fromkeys(parts))
 
 
 def _find(entries: list[Entry], *path: str) -> Entry | None:
@@ -312,12 +317,12 @@ def _find(entries: list[Entry], *path: str) -> Entry | None:
 
 
 def _title(algorithm: str, simulator: str, path: Path | None) -> list[str]:
-    shown = path.name if path else "FILE"
+    file = path.name if path else "FILE"
     return [
-        f"# {algorithm} on {simulator}: every value there is, with its meaning and range.",
-        f"# Check it: drillyard check {shown}    Run it: drillyard run {shown}",
-        "# `drillyard generate` with the same words adds what a later release brings, and leaves",
-        "# everything that you write here as it is.",
+        f"# {algorithm} on {simulator}: every value, with its meaning and range.",
+        f"# Check it: drillyard check {file}    Run it: drillyard run {file}",
+        "# The same `drillyard generate` command adds the values of a later release, and does not",
+        "# change anything that you write here.",
     ]
 
 
@@ -327,7 +332,7 @@ def _name(algorithm: str, simulator: str) -> str:
 
 
 def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
-    """Refuse names that nobody knows, and an algorithm that cannot act in the world."""
+    """Refuses unknown names, and an algorithm that cannot act in the simulator."""
     if ":" not in algorithm and algorithm not in names("learners"):
         raise ConfigError(
             f"unknown learner {algorithm!r}",
@@ -338,13 +343,13 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
         )
     if ":" in simulator and not re.fullmatch(r"[\w.]+:[\w.-]+", simulator):
         raise ConfigError(
-            "is no `module:Class`",
+            "is not a `module:Class`",
             field="simulator.id",
             value=simulator,
             allowed="a registered name, a Gymnasium id, or module:Class",
         )
     if algorithm not in ARGUMENTS:
-        return  # a plug-in's `check` knows, and `drillyard check` asks it
+        return  # `drillyard check` calls the plug-in's own `check`
     from drillyard.simulators.make import make_env
     from drillyard.spec.algorithms.networks import check_spaces
     from drillyard.spec.learning import SimulatorSpec
@@ -359,7 +364,7 @@ def _must_fit(algorithm: str, simulator: str, folder: Path) -> None:
 
 
 def _schema(folder: Path) -> None:
-    """The schema that the first line of the file names, for editors."""
+    """Writes the schema that the first line of the file names, for editors."""
     import json
 
     from drillyard.spec.schema import document

@@ -1,7 +1,7 @@
-"""Experiment files as text: values with a comment each, and adding to a file a person has edited.
+"""Writes experiment files as text with comments, and adds missing keys to an edited file.
 
-Nothing that a person wrote is touched: missing keys are put in as lines of text at the end of
-their mapping, so that every comment, quote and number stays as it was typed.
+The user's text is never changed: missing keys are inserted as lines at the end of their mapping,
+so that every comment, quote and number stays as it was typed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.documents.json_types import Json, as_object
 from drillyard.documents.scalars import resolve, trap
 from drillyard.errors import Bug
+
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import CollectionNode
+
+    from drillyard.documents.json_types import Json
 
 WIDTH = 99
 _PLAIN = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./ +-]*(?<! )\Z")
@@ -27,16 +32,16 @@ class Entry:
 
     key: str
     comment: str
-    value: Any = None
+    value: Json = None
     entries: list[Entry] = field(default_factory=list)
-    """Not empty: a mapping with a comment at each key."""
+    """If not empty: a mapping with a comment at each key."""
 
 
 def render(entries: Iterable[Entry], indent: int = 0) -> list[str]:
-    """Lines of YAML.
+    """Returns lines of YAML.
 
     Args:
-        entries: What to write, in order.
+        entries: The entries in order.
         indent: Spaces before each line.
     """
     lines: list[str] = []
@@ -54,15 +59,15 @@ def render(entries: Iterable[Entry], indent: int = 0) -> list[str]:
 
 
 def wrapped(comment: str, indent: int) -> list[str]:
-    """A comment as lines that fit."""
+    """Returns a comment, wrapped."""
     import textwrap
 
     pad = " " * indent
     return [f"{pad}# {line}" for line in textwrap.wrap(comment, max(40, WIDTH - indent - 2))]
 
 
-def scalar(value: Any) -> str:
-    """A value on one line of YAML."""
+def scalar(value: Json) -> str:
+    """Returns a value on one line of YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -86,59 +91,59 @@ def scalar(value: Any) -> str:
 
 @dataclass
 class Completed:
-    """A file with what was missing."""
+    """A completed file."""
 
     text: str
     added: list[str]
-    """Dotted paths."""
+    """Dotted paths of the added keys."""
     compact: list[str]
-    """Mappings on one line (``{…}``), left as they are: their other keys have their defaults."""
+    """One-line mappings (``{…}``), which were not changed; missing keys have their defaults."""
 
 
 def complete(text: str, entries: list[Entry]) -> Completed:
-    """Add missing keys to a file, each with its comment, and change nothing else.
+    """Adds missing keys to a file, each with its comment, and changes nothing else.
 
     Args:
         text: A well-formed YAML file whose top is a mapping.
-        entries: What a whole file has.
+        entries: The entries of a complete file.
 
     Returns:
-        The new text. The same text again when nothing is missing.
+        The new text; the same text if nothing is missing.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.nodes import MappingNode
 
     root = YAML(typ="safe", pure=True).compose(text)
     lines = text.splitlines()
-    made = Completed(text, [], [])
+    completed = Completed(text, [], [])
     insertions: list[tuple[int, list[str]]] = []
 
-    def walk(node: MappingNode, wanted: list[Entry], path: str) -> None:
-        there = {k.value: v for k, v in node.value}
-        missing = [e for e in wanted if e.key not in there]
+    def walk(node: MappingNode, entries: list[Entry], path: str) -> None:
+        present = {k.value: v for k, v in node.value}
+        missing = [e for e in entries if e.key not in present]
         if missing and node.flow_style:
-            made.compact.append(path)
+            completed.compact.append(path)
         elif missing:
             indent = node.value[0][0].start_mark.column
             at = len(lines) if not path else _end(node, lines, indent)
             insertions.append((at, render(missing, indent)))
-            made.added.extend(f"{path}.{e.key}".lstrip(".") for e in missing)
-        for entry in wanted:
-            child = there.get(entry.key)
+            completed.added.extend(f"{path}.{e.key}".lstrip(".") for e in missing)
+        for entry in entries:
+            child = present.get(entry.key)
             if entry.entries and isinstance(child, MappingNode) and child.value:
                 walk(child, entry.entries, f"{path}.{entry.key}".lstrip("."))
 
     walk(root, entries, "")
     for at, new in sorted(insertions, key=lambda i: -i[0]):
         lines[at:at] = new
-    if made.added:
-        made.text = "\n".join(lines) + "\n"
-        _must_keep(text, made.text)
-    return made
+    if completed.added:
+        completed.text = "\n".join(lines) + "\n"
+        _must_keep(text, completed.text)
+    return completed
 
 
-def _end(node: Any, lines: list[str], indent: int) -> int:
-    """The line after a block mapping's last value and the comments that belong to it."""
+def _end(node: CollectionNode, lines: list[str], indent: int) -> int:
+    """Returns the line after a block mapping's last value and its comments."""
     last = node
     while getattr(last, "value", None) and isinstance(last.value, list) and not last.flow_style:
         final = last.value[-1]
@@ -155,7 +160,7 @@ def _end(node: Any, lines: list[str], indent: int) -> int:
 
 
 def _must_keep(before: str, after: str) -> None:
-    """Every line a person wrote is there, in order, and every value is what it was."""
+    """Verifies that every line of the user is kept in order, and that every value is unchanged."""
     from drillyard.documents.yaml_safe import parse_yaml
     from drillyard.spec.precedence import leaves
 
@@ -172,4 +177,4 @@ def _must_keep(before: str, after: str) -> None:
                 a, b = a[int(part)], None
         kept = kept and a == b
     if not kept:
-        raise Bug("the file would not have kept what was written in it; nothing was changed")
+        raise Bug("completing the file would have changed the user's text; nothing was written")

@@ -1,1 +1,1 @@
-"""Everything that is refused or warned of before money is spent."""
+"""Checks that refuse or warn before money is spent."""

@@ -1,4 +1,4 @@
-"""What ``run`` would rent, create and pay, and what is missing for it. Nothing is created."""
+"""Plans what ``run`` would rent, create and cost, and what is missing. Creates nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from drillyard.system.clock import SYSTEM, Clock
 
 @dataclass(frozen=True)
 class Plan:
-    """What an experiment would take.
+    """What an experiment would rent and cost.
 
     Attributes:
         loaded: The experiment.
-        order: What would be asked for; None where the backend's settings are not complete.
+        order: What would be ordered; None if the backend's settings are incomplete.
         cost: Its price over ``hours``, and what will be created.
-        hours: Longest life of the machines; None without a limit.
-        findings: Everything that was looked at.
+        hours: Longest lifetime of the machines; None without a limit.
+        findings: The result of every check.
     """
 
     loaded: Loaded
@@ -28,11 +28,11 @@ class Plan:
     hours: float | None
     findings: list[Finding]
     strict: bool = False
-    """Warnings stand in the way, too."""
+    """Whether warnings prevent the run, too."""
 
     @property
     def possible(self) -> bool:
-        """True when nothing stands in the way."""
+        """True if nothing prevents the run."""
         bad = {Severity.ERROR, Severity.WARNING} if self.strict else {Severity.ERROR}
         return all(f.severity not in bad for f in self.findings)
 
@@ -45,14 +45,14 @@ def plan(
     strict: bool = False,
     clock: Clock = SYSTEM,
 ) -> Plan:
-    """Look at everything that ``run`` would do.
+    """Checks everything that ``run`` would do.
 
     Args:
         loaded: The experiment.
         store: URL of the mailbox's store.
-        offline_ok: A tracking server that cannot be reached is no error.
-        strict: Warnings count as errors.
-        clock: For the deadline.
+        offline_ok: Accept a tracking server that cannot be reached.
+        strict: Treat warnings as errors.
+        clock: Clock for the deadline.
     """
     from drillyard.checks.experiment import check
     from drillyard.errors import UserError
@@ -63,10 +63,10 @@ def plan(
     findings = check(loaded, store=store, offline_ok=offline_ok)
     order, cost = None, None
     try:
-        given = spec.backends.get(spec.backend.partition("/")[0], {})
-        backend = open_backend(spec.backend, dict(given))
+        settings = spec.backends.get(spec.backend.partition("/")[0], {})
+        backend = open_backend(spec.backend, dict(settings))
         order = preview(spec, store, clock)
         cost = budget.offer(spec, backend, order)
     except UserError:
-        pass  # said among the findings
+        pass  # the findings report it
     return Plan(loaded, order, cost, spec.budget.max_hours, findings, strict)

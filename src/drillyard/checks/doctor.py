@@ -1,4 +1,4 @@
-"""Is this machine fit to run experiments, and if not, what is missing."""
+"""Checks whether this machine can run experiments, and what is missing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ _PACKAGES = {
     "torch": "rl",
     "safetensors": "rl",
 }
-"""Package -> the extra that brings it."""
+"""Package -> the extra that installs it."""
 _FASTAPI_LIMIT = (0, 155)
-"""prefect 3.8.8 cannot start its server from here on."""
+"""First version with which prefect 3.8.8 cannot start its server."""
 _TORCH_FLOOR = (2, 10)
 
 
 def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[Finding]:
-    """Every finding; a check that breaks is a finding too.
+    """Returns every finding; a check that raises an exception is a finding too.
 
     Args:
         store: URL of the store.
-        on: Backends, by text, that are asked for login, rights and quota as well; they change
-            nothing.
+        on: Backends to check for login, permissions and quota; nothing is changed.
         write: Write, read and delete one object in each of their stores.
     """
     checks: list[Callable[[], Iterator[Finding]]] = [
@@ -48,13 +47,13 @@ def examine(store: str, on: Sequence[str] = (), *, write: bool = False) -> list[
         *(functools.partial(_backend, text) for text in on),
         *(functools.partial(_written, store, text) for text in (on or [""]) if write),
     ]
-    found: list[Finding] = []
-    for one in checks:
+    findings: list[Finding] = []
+    for check in checks:
         try:
-            found += list(one())
-        except Exception as error:  # the doctor reports what is broken, also in itself
-            found.append(Finding(Severity.ERROR, "doctor", f"{type(error).__name__}: {error}"))
-    return found
+            findings += list(check())
+        except Exception as error:  # the doctor also reports its own errors
+            findings.append(Finding(Severity.ERROR, "doctor", f"{type(error).__name__}: {error}"))
+    return findings
 
 
 def _python() -> Iterator[Finding]:
@@ -78,27 +77,27 @@ def _packages() -> Iterator[Finding]:
 
     for name, extra in _PACKAGES.items():
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             yield Finding(Severity.WARNING, name, "is not installed", install(extra))
             continue
-        numbers = tuple(int(p) for p in found.split("+")[0].split(".")[:2] if p.isdigit())
+        numbers = tuple(int(p) for p in installed.split("+")[0].split(".")[:2] if p.isdigit())
         if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
             yield Finding(
                 Severity.ERROR,
                 name,
-                f"{found}: Prefect cannot start its server with it",
+                f"{installed}: Prefect cannot start its server with this version",
                 "pip install 'fastapi>=0.139,<0.151'",
             )
         elif name == "torch" and numbers < _TORCH_FLOOR:
             yield Finding(
                 Severity.ERROR,
                 name,
-                f"{found} can run code from weight files",
+                f"{installed} can run code from weight files",
                 "pip install 'torch>=2.10'",
             )
         else:
-            yield Finding(Severity.OK, name, found)
+            yield Finding(Severity.OK, name, installed)
     for engine, name in PACKAGES.items():
         if lacking := missing(engine):
             yield Finding(
@@ -119,10 +118,13 @@ def _store(store: str) -> Iterator[Finding]:
 
 def _git() -> Iterator[Finding]:
     if shutil.which("git"):
-        yield Finding(Severity.OK, "git", "is there: results carry the commit")
+        yield Finding(Severity.OK, "git", "is installed: results record the commit")
     else:
         yield Finding(
-            Severity.WARNING, "git", "is not installed: results carry no commit", "install git"
+            Severity.WARNING,
+            "git",
+            "is not installed: results do not record the commit",
+            "install git",
         )
 
 
@@ -136,9 +138,9 @@ def _prefect() -> Iterator[Finding]:
     from drillyard.checks.schedules import planned
     from drillyard.checks.servers import prefect
 
-    found = list(prefect(url))
-    yield from found
-    if all(one.severity is not Severity.ERROR for one in found):
+    findings = list(prefect(url))
+    yield from findings
+    if all(finding.severity is not Severity.ERROR for finding in findings):
         yield from planned(url)
 
 
@@ -172,7 +174,7 @@ def _backends() -> Iterator[Finding]:
                     Severity.WARNING,
                     f"backend {name}",
                     f"lacks {', '.join(lacking)}",
-                    f"{install(name)}, where it is wanted",
+                    f"to use it: {install(name)}",
                 )
                 if lacking
                 else Finding(Severity.OK, f"backend {name}", f"installed ({package})")
@@ -194,7 +196,7 @@ def _backend(text: str) -> Iterator[Finding]:
 
 
 def _written(store: str, text: str) -> Iterator[Finding]:
-    """One object written, read and deleted where a backend keeps its mailbox."""
+    """Writes, reads and deletes one object in a backend's store."""
     from drillyard.backend import ProvidesStore, open_backend
     from drillyard.errors import DrillyardError
     from drillyard.mailbox import open_store
@@ -205,9 +207,9 @@ def _written(store: str, text: str) -> Iterator[Finding]:
         url = backend.store_url() if isinstance(backend, ProvidesStore) else store
         sing(open_store(url))
     except DrillyardError as error:
-        yield Finding(Severity.ERROR, "store, tried", error.message, error.hint)
+        yield Finding(Severity.ERROR, "store, tested", error.message, error.hint)
     else:
-        yield Finding(Severity.OK, "store, tried", f"{url}: written, read and deleted")
+        yield Finding(Severity.OK, "store, tested", f"{url}: written, read and deleted")
 
 
 def _plugins() -> Iterator[Finding]:
@@ -223,7 +225,7 @@ def _plugins() -> Iterator[Finding]:
             except PluginError as error:
                 first = str(error).splitlines()[0]
                 yield Finding(
-                    Severity.ERROR, f"plug-in {name}", first, f"mend or uninstall {package}"
+                    Severity.ERROR, f"plug-in {name}", first, f"fix or uninstall {package}"
                 )
             else:
                 yield Finding(Severity.OK, f"plug-in {name}", f"{kind}, from {package}")

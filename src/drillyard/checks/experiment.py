@@ -1,6 +1,6 @@
-"""Checks of an experiment that ask the world: disk, tracking server, backend, simulator.
+"""Checks of an experiment outside its file: disk, tracking server, backend, simulator.
 
-Nothing is created and nothing is rented. What the file itself can tell was refused by ``load``.
+Nothing is created and nothing is rented. ``load`` has already refused errors in the file itself.
 """
 
 from __future__ import annotations
@@ -42,34 +42,37 @@ def check(
     offline_ok: bool = False,
     speed: bool = False,
 ) -> list[Finding]:
-    """Everything that can be verified before anything is rented.
+    """Checks everything that can be checked before anything is rented.
 
     Args:
         loaded: A resolved experiment.
         store: URL of the mailbox's store.
-        offline_ok: A tracking server that cannot be reached is no error.
-        speed: Try the simulator's limits and measure its steps/s too, which takes seconds.
+        offline_ok: Accept a tracking server that cannot be reached.
+        speed: Also test the simulator's limits and measure its steps/s, which takes seconds.
 
     Returns:
-        What was looked at; errors among them refuse the experiment (``refuse``).
+        The findings. ``refuse`` refuses the experiment if there are errors among them.
     """
     spec = loaded.spec
-    found = [Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"), *loaded.findings]
-    found += plan(loaded)
-    found += disk(store, len(spec.seeds))
-    found += targets(loaded)
-    found += _asked(loaded, "study", lambda: _study(loaded))
-    found += _tracking(spec.tracking.mlflow, offline_ok)
-    found += _asked(loaded, "notify", lambda: _webhook(loaded))
+    findings = [
+        Finding(Severity.OK, "file", f"{loaded.file.name} is well-formed"),
+        *loaded.findings,
+    ]
+    findings += plan(loaded)
+    findings += disk(store, len(spec.seeds))
+    findings += targets(loaded)
+    findings += _guarded(loaded, "study", lambda: _study(loaded))
+    findings += _tracking(spec.tracking.mlflow, offline_ok)
+    findings += _guarded(loaded, "notify", lambda: _webhook(loaded))
     with importable(loaded.folder):
-        found += _asked(loaded, "backend", lambda: _backend(loaded, store))
-        good = all(f.severity is not Severity.ERROR for f in found)
-        found += _watched(loaded, lambda: _world(loaded, speed and good))
-    return [placed(finding, loaded) for finding in found]
+        findings += _guarded(loaded, "backend", lambda: _backend(loaded, store))
+        good = all(f.severity is not Severity.ERROR for f in findings)
+        findings += _watched(loaded, lambda: _world(loaded, speed and good))
+    return [placed(finding, loaded) for finding in findings]
 
 
 def is_simulator(text: str) -> bool:
-    """Whether a word of a command line names a simulator rather than an experiment's file."""
+    """Returns whether an argument names a simulator rather than an experiment file."""
     if Path(text).exists():
         return False
     if ":" in text or text in names("simulators"):
@@ -85,38 +88,38 @@ def is_simulator(text: str) -> bool:
 
 
 def check_alone(simulator: SimulatorSpec, limit_s: float = 20.0) -> list[Finding]:
-    """What can be said of a simulator without an experiment.
+    """Checks a simulator without an experiment.
 
     Args:
-        simulator: By its id; modules are looked for in the working folder too.
-        limit_s: Longest time without a sign of life, in seconds.
+        simulator: The simulator; modules are also searched in the working folder.
+        limit_s: Longest silence in seconds.
 
     Raises:
-        UserError: There is no such simulator.
+        UserError: The simulator does not exist.
     """
     from drillyard.simulators.check import check_simulator, measure_speed
     from drillyard.simulators.stress_test import try_limits
 
     def look() -> list[Finding]:
-        found = check_simulator(simulator, speed=False)
+        findings = check_simulator(simulator, speed=False)
         for more in (try_limits, lambda spec: [measure_speed(spec)]):
-            if all(f.severity is not Severity.ERROR for f in found):
-                found += more(simulator)
-        return found
+            if all(f.severity is not Severity.ERROR for f in findings):
+                findings += more(simulator)
+        return findings
 
     with importable(Path.cwd()):
         return guarded(look, limit_s)
 
 
 def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
-    """Foreign code that may hang or end its process: then an error says in what.
+    """Calls user code that may hang or end its process, and reports where it did.
 
     Args:
-        look: What to do.
-        limit_s: Longest time without a sign of life, in seconds.
+        look: The call.
+        limit_s: Longest silence in seconds.
 
     Raises:
-        SimulatorError: It hangs, ended its process, or left the program.
+        SimulatorError: It hangs, crashed, or called ``sys.exit``.
     """
     try:
         return watched(look, limit_s, "importing it")
@@ -125,7 +128,7 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
             str(ended),
             field="simulator.id",
             allowed="a simulator that can be stepped",
-            hint="mend the simulator",
+            hint="fix the simulator",
         ) from ended
     except SystemExit as end:
         raise SimulatorError(
@@ -137,7 +140,7 @@ def guarded(look: Callable[[], T], limit_s: float = 60.0) -> T:
 
 
 def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]:
-    """Findings of foreign code, which may hang or end its process: that is a finding too."""
+    """Returns the findings of user code; a hang or a crash is a finding too."""
     limit_s = loaded.spec.budget.check_s
     try:
         return watched(look, limit_s, "importing it")
@@ -147,7 +150,7 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
                 Severity.ERROR,
                 "simulator",
                 f"{silence}",
-                "mend the simulator; where it needs that long: --set budget.check_s=120",
+                "fix the simulator; or if it needs that long: --set budget.check_s=120",
             )
         ]
     except Death as death:
@@ -156,37 +159,37 @@ def _watched(loaded: Loaded, look: Callable[[], list[Finding]]) -> list[Finding]
                 Severity.ERROR,
                 "simulator",
                 str(death),
-                "native code of the simulator crashed, or it called os._exit; a run would "
-                "end in the same way",
+                "native code of the simulator crashed, or the simulator called os._exit; a run "
+                "would end in the same way",
             )
         ]
 
 
 def _world(loaded: Loaded, speed: bool) -> list[Finding]:
-    """What the simulator and the workload say."""
-    found = _asked(loaded, "simulator", lambda: _simulator(loaded))
-    # A world that is broken has no spaces that a learner could be held against.
-    if all(f.severity is not Severity.ERROR for f in found):
-        found += _asked(loaded, loaded.spec.workload, lambda: _workload(loaded))
+    """Checks the simulator and the workload."""
+    findings = _guarded(loaded, "simulator", lambda: _simulator(loaded))
+    # A broken simulator has no spaces to check the learner against.
+    if all(f.severity is not Severity.ERROR for f in findings):
+        findings += _guarded(loaded, loaded.spec.workload, lambda: _workload(loaded))
     for number, listed in enumerate(_listed(loaded)):
-        if all(f.severity is not Severity.ERROR for f in found):
+        if all(f.severity is not Severity.ERROR for f in findings):
             subject = f"study.experiments[{number}]"
-            found += _asked(listed, subject, partial(_simulator, listed))
-            found += _asked(listed, subject, partial(_workload, listed))
-    if speed and all(f.severity is not Severity.ERROR for f in found):
-        found += _asked(loaded, "simulator", lambda: _limits(loaded))
-    return found
+            findings += _guarded(listed, subject, partial(_simulator, listed))
+            findings += _guarded(listed, subject, partial(_workload, listed))
+    if speed and all(f.severity is not Severity.ERROR for f in findings):
+        findings += _guarded(loaded, "simulator", lambda: _limits(loaded))
+    return findings
 
 
 def _listed(loaded: Loaded) -> list[Loaded]:
-    """The listed experiments of a study, each as it would be run."""
+    """Returns the listed experiments of a study, each as it would be run."""
     from drillyard.spec.binding import with_parts
     from drillyard.spec.listed import OF_THE_TRIAL
 
     study = loaded.spec.study
     items = study.experiments if study is not None else []
     parts = [{k: v for k, v in item.items() if k not in OF_THE_TRIAL} for item in items]
-    return [replace(loaded, spec=with_parts(loaded.spec, own)) for own in parts if own]
+    return [replace(loaded, spec=with_parts(loaded.spec, changes)) for changes in parts if changes]
 
 
 def _simulator(loaded: Loaded) -> list[Finding]:
@@ -203,10 +206,10 @@ def _limits(loaded: Loaded) -> list[Finding]:
     from drillyard.simulators.check import measure_speed
     from drillyard.simulators.stress_test import try_limits
 
-    found = try_limits(loaded.spec.simulator)
-    if any(f.severity is Severity.ERROR for f in found):
-        return found
-    return [*found, measure_speed(loaded.spec.simulator)]
+    findings = try_limits(loaded.spec.simulator)
+    if any(f.severity is Severity.ERROR for f in findings):
+        return findings
+    return [*findings, measure_speed(loaded.spec.simulator)]
 
 
 def _backend(loaded: Loaded, store: str) -> list[Finding]:
@@ -214,25 +217,25 @@ def _backend(loaded: Loaded, store: str) -> list[Finding]:
     from drillyard.leases.orders import preview
 
     spec = loaded.spec
-    found = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
+    findings = [as_finding(loaded.locate(error), "budget") for error in budget.missing(spec)]
     kind = spec.backend.partition("/")[0]
     settings = spec.backends.get(kind, {})
     backend = open_backend(spec.backend, dict(settings))
     order = preview(spec, store)
-    for one in backend.check(order):
-        subject = f"backend {spec.backend}: {one.subject}"
-        if one.severity is Severity.ERROR and one.subject in settings:
-            subject = f"backends.{kind}.{one.subject}"  # a line of the file
-        elif "." in one.subject:
-            subject = one.subject
-        elif one.subject == kind:
+    for finding in backend.check(order):
+        subject = f"backend {spec.backend}: {finding.subject}"
+        if finding.severity is Severity.ERROR and finding.subject in settings:
+            subject = f"backends.{kind}.{finding.subject}"  # a line of the file
+        elif "." in finding.subject:
+            subject = finding.subject
+        elif finding.subject == kind:
             subject = f"backend {spec.backend}"
-        found.append(replace(one, subject=subject))
-    return [*found, *budget.judged(spec, budget.offer(spec, backend, order))]
+        findings.append(replace(finding, subject=subject))
+    return [*findings, *budget.judged(spec, budget.offer(spec, backend, order))]
 
 
 def _study(loaded: Loaded) -> list[Finding]:
-    """What a study will do, and whether its memory can be reached."""
+    """Describes a study, and checks whether its storage can be reached."""
     study = loaded.spec.study
     if study is None:
         return []
@@ -246,9 +249,9 @@ def _study(loaded: Loaded) -> list[Finding]:
         fresh = f"{again} fresh seed{'s' if again > 1 else ''}"
         text += "; then the best of them once more on "
         text += "fresh episodes" if study.population else fresh
-    found = [Finding(Severity.OK, "study", text)]
+    findings = [Finding(Severity.OK, "study", text)]
     if study.planned and study.planned <= study.by_chance:
-        found.append(
+        findings.append(
             Finding(
                 Severity.WARNING,
                 "study.trials",
@@ -258,18 +261,18 @@ def _study(loaded: Loaded) -> list[Finding]:
             )
         )
     if study.storage is None or study.chooser not in MODELS:
-        return found
+        return findings
     from drillyard.studies.model import check_storage
 
     try:
         check_storage(study.storage)
     except InfrastructureError as error:
-        found.append(
+        findings.append(
             Finding(
                 Severity.ERROR, "study.storage", error.message, error.hint, infrastructure=True
             )
         )
-    return found
+    return findings
 
 
 def _workload(loaded: Loaded) -> list[Finding]:
@@ -277,8 +280,8 @@ def _workload(loaded: Loaded) -> list[Finding]:
     return workload.check(loaded.spec, loaded.folder)
 
 
-def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
-    """What someone else found; an error that he raised is a finding, with file and line."""
+def _guarded(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
+    """Returns the findings of a check. An error that it raises is a finding with file and line."""
     try:
         return ask()
     except ConfigErrors as errors:
@@ -290,7 +293,7 @@ def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> li
                 Finding(
                     Severity.WARNING,
                     subject,
-                    f"not checked: {missing!r} is not installed here; setup installs "
+                    f"not checked, because {missing!r} is not installed here; setup installs "
                     "`requirements:` on the workers",
                 )
             ]
@@ -301,13 +304,13 @@ def _asked(loaded: Loaded, subject: str, ask: Callable[[], list[Finding]]) -> li
                 Severity.ERROR,
                 subject,
                 f"your code called sys.exit({end.code!r})",
-                "raise an exception instead; it is shown as the reason",
+                "raise an exception instead; its message is shown",
             )
         ]
 
 
 def _missing_module(error: BaseException | None) -> str | None:
-    """The module whose absence is behind an error, or None."""
+    """Returns the missing module that caused an error, or None."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError):
             return error.name
@@ -318,7 +321,11 @@ def _missing_module(error: BaseException | None) -> str | None:
 def _webhook(loaded: Loaded) -> list[Finding]:
     url = webhook(loaded.spec)
     host = urlsplit(url).hostname if url is not None else None
-    return [] if host is None else [Finding(Severity.OK, "notify", f"{host} is told of the end")]
+    return (
+        []
+        if host is None
+        else [Finding(Severity.OK, "notify", f"{host} receives a notification when the run ends")]
+    )
 
 
 def _tracking(uri: str | None, offline_ok: bool) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a check says of the numbers of a file: what they come to, and what never happens."""
+"""Checks of the numbers in a file: their effect, and intervals that never occur."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drillyard.spec.load import Loaded
 
 
 def plan(loaded: Loaded) -> Iterator[Finding]:
-    """Budget, checkpoints and evaluations, as they will be.
+    """Reports budget, checkpoints and evaluations as they will be.
 
     Args:
         loaded: A resolved experiment.
@@ -40,13 +40,13 @@ def plan(loaded: Loaded) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "budget",
-            "train.max_time_s stops by the clock: such a run is not reproducible",
-            "use train.steps alone for results that can be repeated",
+            "train.max_time_s stops by the clock, so the run is not reproducible",
+            "use only train.steps for reproducible results",
         )
 
 
 def _never(loaded: Loaded) -> Iterator[Finding]:
-    """Intervals that are longer than the budget: no error, a short trial is often meant."""
+    """Warns of intervals that are longer than the budget, which may be a deliberate short test."""
     train, every = loaded.spec.train, loaded.spec.evaluate.every
     if train is None or train.steps is None:
         return
@@ -55,8 +55,8 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
             Severity.WARNING,
             "train.checkpoint_every",
             f"{train.checkpoint_every:,} steps is more than train.steps = {train.steps:,}: no "
-            "checkpoint is written, and a run that is killed starts over",
-            f"for example {max(1, train.steps // 10):,}; null takes a tenth of the budget",
+            "checkpoint will be written, and a killed run will start over",
+            f"for example {max(1, train.steps // 10):,}; null means a tenth of the budget",
         )
     if every is not None and every.steps is not None and every.steps > train.steps:
         yield Finding(
@@ -64,12 +64,12 @@ def _never(loaded: Loaded) -> Iterator[Finding]:
             "evaluate.every.steps",
             f"{every.steps:,} steps is more than train.steps = {train.steps:,}: there is no "
             "evaluation during training, and the best policy is the final one",
-            "give fewer steps, or every: null",
+            "use fewer steps, or every: null",
         )
 
 
 def _rollout(loaded: Loaded) -> int | None:
-    """Steps of one rollout of an on-policy learner, over all copies."""
+    """Returns the steps of one rollout of an on-policy learner, over all copies."""
     from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
 
     learner, train = loaded.spec.learner, loaded.spec.train

@@ -1,4 +1,4 @@
-"""Findings of the world as errors of the experiment's file: field, value, line, a fix."""
+"""Turns findings into errors of the experiment file, with field, value, line and fix."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from drillyard.spec.load import Loaded
 from drillyard.spec.precedence import parse_dotted
 
 _ALLOWED = {
-    "simulator.id": "a simulator that can be made and keeps to Gymnasium's rules",
-    "tracking.mlflow": "a server that answers and may be used, auto, or null",
+    "simulator.id": "a simulator that can be created and follows Gymnasium's rules",
+    "tracking.mlflow": "a server that answers and accepts you, auto, or null",
     "backend": "a backend that is ready",
 }
 
 
 def as_finding(error: UserError, subject: str) -> Finding:
-    """An error that someone raised, as a finding about ``subject``."""
-    message = error.message.rstrip()  # of a broken plug-in with its traceback
+    """Turns an error into a finding about ``subject``."""
+    message = error.message.rstrip()  # a broken plug-in's message ends with a traceback
     if not isinstance(error, ConfigError):
         return Finding(Severity.ERROR, subject, message, error.hint)
     error = error.but(message=message)
@@ -27,7 +27,7 @@ def as_finding(error: UserError, subject: str) -> Finding:
 
 
 def placed(finding: Finding, loaded: Loaded) -> Finding:
-    """An error among findings as an error of the file: field, value, line."""
+    """Gives a finding that is an error its place in the file: field, value, line."""
     if finding.severity is not Severity.ERROR:
         return finding
     error = finding.error
@@ -36,17 +36,17 @@ def placed(finding: Finding, loaded: Loaded) -> Finding:
         field = {"simulator": "simulator.id", "rl": "learner.algorithm"}.get(kind, kind)
         field = "backend" if kind.startswith("backend ") else field
         value = _value(loaded, field)
-        said = f"{more.strip()}: {finding.message}" if more else finding.message
-        error = ConfigError(said, field=field if value is not None else None, hint=finding.fix)
-        if value is None:  # not of the file: an option, or the environment
+        message = f"{more.strip()}: {finding.message}" if more else finding.message
+        error = ConfigError(message, field=field if value is not None else None, hint=finding.fix)
+        if value is None:  # not in the file: an option, or the environment
             store = kind == "store"
             file, field_ = ("--store", None) if store else (None, finding.subject)
             error = error.but(file=file, field=field_)
-    # Of the file is what it could have said: a backend's quota or image is not.
+    # Only fields of the file have a place in it; a backend's quota or image does not.
     if error.file is None and error.field and hasattr(loaded.spec, _first(error.field)):
         error = loaded.locate(error)
     if error.field == "backend" and error.file == "--set":
-        # Chosen on the command line, perhaps by `--on`: what is wrong stands in no file.
+        # The value comes from the command line, perhaps from `--on`, and not from the file.
         error = ConfigError(
             error.message, field=finding.subject.partition(":")[0], hint=error.hint
         )
@@ -70,7 +70,7 @@ def _first(field: str) -> str:
 
 
 def _value(loaded: Loaded, field: str) -> object:
-    """The value of a field as the experiment has it; None where it has no such field."""
+    """Returns the value of a field of the experiment, or None."""
     item: object = loaded.spec
     for part in parse_dotted(field):
         if isinstance(part, int):
@@ -81,22 +81,22 @@ def _value(loaded: Loaded, field: str) -> object:
 
 
 def refuse(findings: Sequence[Finding]) -> None:
-    """Stop when there are errors among findings.
+    """Raises the errors among the findings.
 
     Args:
-        findings: Of ``check``.
+        findings: Result of ``check``.
 
     Raises:
-        ConfigError: What is wrong.
-        ConfigErrors: Several of them.
-        ControlPlaneError: Nothing but that a server is away.
+        ConfigError: There is one error.
+        ConfigErrors: There are several errors.
+        ControlPlaneError: The only errors are servers that do not answer.
     """
-    found = [f for f in findings if f.severity is Severity.ERROR]
-    if found and all(f.infrastructure for f in found):
+    failed = [f for f in findings if f.severity is Severity.ERROR]
+    if failed and all(f.infrastructure for f in failed):
         raise ControlPlaneError(
-            "\n".join(str(f.error or f.message) for f in found), hint=found[0].fix
+            "\n".join(str(f.error or f.message) for f in failed), hint=failed[0].fix
         )
-    errors = [f.error or ConfigError(f.message, field=f.subject, hint=f.fix) for f in found]
+    errors = [f.error or ConfigError(f.message, field=f.subject, hint=f.fix) for f in failed]
     if len(errors) == 1:
         raise errors[0]
     if errors:

@@ -1,7 +1,7 @@
-"""Whether a Prefect server plans what its schedules ask for.
+"""Checks whether a Prefect server plans the flow runs of its schedules.
 
-Its scheduler is a service beside its API: when that one fails, the server answers as ever, and
-nothing begins. A healthy one plans a new schedule within a minute, and several runs ahead.
+Its scheduler is a service beside its API. If the scheduler fails, the API still answers but no
+flow run starts. A healthy scheduler plans a new schedule within a minute, several runs ahead.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.checks import servers
 from drillyard.findings import Finding, Severity
 
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
+
 SETTLED_S = 180.0
-"""Since when a schedule is on before it must have been seen: the scheduler looks once a minute."""
+"""Seconds after which the scheduler, which works once a minute, must have seen a schedule."""
 _MOST_BYTES = 1 << 24
 _PAGE = 200
 
 
 def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
-    """What is wrong with a server's schedules; nothing where all have runs to come.
+    """Returns the problems of a server's schedules; none if all of them have planned runs.
 
     Args:
-        url: Of the API of a server that lets us in.
-        settled_s: Younger schedules are left out.
+        url: API of a server that accepts our credentials.
+        settled_s: Ignore schedules that are younger than this, in seconds.
     """
 
-    def ask(path: str, body: Mapping[str, Any]) -> tuple[Any, float]:
+    def ask(path: str, body: JsonObject) -> tuple[Any, float]:
         answer = servers.ask(
             f"{url.rstrip('/')}{path}",
             {"Content-Type": "application/json", **servers.prefect_login()},
@@ -40,18 +43,18 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
         return json.loads(answer.text), answer.at or time.time()
 
     try:
-        found, now = ask(
+        deployments, now = ask(
             "/deployments/filter", {"deployments": {"paused": {"eq_": False}}, "limit": _PAGE}
         )
         idle = []
-        for one in found:
-            if not any(_endless(s, now - settled_s) for s in one["schedules"]):
+        for deployment in deployments:
+            if not any(_endless(s, now - settled_s) for s in deployment["schedules"]):
                 continue
             ahead, _ = ask(
                 "/flow_runs/count",
                 {
                     "flow_runs": {
-                        "deployment_id": {"any_": [one["id"]]},
+                        "deployment_id": {"any_": [deployment["id"]]},
                         "state": {"type": {"any_": ["SCHEDULED"]}},
                         "expected_start_time": {
                             "after_": datetime.fromtimestamp(now, UTC).isoformat()
@@ -60,27 +63,27 @@ def planned(url: str, *, settled_s: float = SETTLED_S) -> Iterator[Finding]:
                 },
             )
             if not ahead:
-                flow = str(one.get("entrypoint") or "").rpartition(":")[2]
-                idle.append(f"{flow}/{one['name']}".lstrip("/"))
+                flow = str(deployment.get("entrypoint") or "").rpartition(":")[2]
+                idle.append(f"{flow}/{deployment['name']}".lstrip("/"))
     except OSError as error:
         yield Finding(
             Severity.WARNING,
             "prefect schedules",
             f"cannot be read: {error}",
-            "look at the server's log, then ask again",
+            "look at the server's log, then try again",
         )
         return
     if idle:
         yield Finding(
             Severity.ERROR,
             "prefect schedules",
-            f"are on, and the server plans no run of {', '.join(sorted(idle))}",
-            "its scheduler does not work: look at the server's log; of `up`: logs/prefect.log",
+            f"are active, but the server plans no run of {', '.join(sorted(idle))}",
+            "its scheduler does not work; look at the server's log (for `up`: logs/prefect.log)",
         )
 
 
 def _endless(schedule: Mapping[str, Any], before: float) -> bool:
-    """Whether it is on, since some time, and never comes to an end."""
+    """Returns whether a schedule is active since before a time, and has no end."""
     kind = schedule["schedule"]
     return (
         bool(schedule["active"])

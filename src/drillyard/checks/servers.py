@@ -1,6 +1,6 @@
-"""The servers that experiments are shown to: are they there, are they ours, do they let us in.
+"""Checks of the Prefect and MLflow servers: reachable, protected, and accepting our credentials.
 
-They are asked over plain HTTP, so that no client library has to be imported for it.
+The checks use plain HTTP, so that no client library has to be imported.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from drillyard.system.redaction import redact
 
 _TIMEOUT_S = 1.5
 SERVER_TIMEOUT_S = 10.0
-"""For a server that is there: on a busy machine, checking a password takes seconds."""
+"""Seconds for an answer. On a busy machine, checking a password takes seconds."""
 _MLFLOW_FLOOR = (3, 9)
-"""Older servers have known holes (file read, upload without authorisation)."""
+"""Older servers have known security holes (file read, upload without authorisation)."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SKEW_S = 60.0
-"""Schedules and alerts go by the server's clock, times of results by this machine's."""
+"""Schedules and alerts use the server's clock, times of results use this machine's."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said.
+    """The answer of a server.
 
     Attributes:
         text: The beginning of its body.
-        at: Its clock, seconds since the epoch; None where it does not say.
+        at: The server's clock, in seconds since the epoch; None if the answer has no date.
     """
 
     text: str
@@ -44,18 +44,18 @@ class Answer:
 
 
 def prefect(url: str) -> Iterator[Finding]:
-    """Look at a Prefect server: reachable, closed to strangers, open to us, version, clock.
+    """Checks a Prefect server: reachable, protected, accepting our credentials, version, clock.
 
     Args:
-        url: Of its API.
+        url: Address of its API.
     """
-    shown, api = redact(url), url.rstrip("/")
+    address, api = redact(url), url.rstrip("/")
     problem = reach(f"{api}/health")
     if problem is not None:
         yield Finding(
             Severity.ERROR,
             "prefect api",
-            f"{shown} cannot be reached: {problem}",
+            f"{address} cannot be reached: {problem}",
             "start that server, or unset PREFECT_API_URL",
         )
         return
@@ -70,45 +70,45 @@ def prefect(url: str) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "prefect api",
-            f"{shown} does not let us in ({error.code})"
+            f"{address} rejected our credentials ({error.code})"
             if closed
-            else f"{shown} is no API of Prefect ({error.code})",
-            "user:password stands in PREFECT_API_AUTH_STRING; of `up`: source its env.sh"
+            else f"{address} is not a Prefect API ({error.code})",
+            "set PREFECT_API_AUTH_STRING to user:password; for `up`: source its env.sh"
             if closed
-            else "the address ends in /api",
+            else "use an address that ends in /api",
         )
         return
     except OSError as error:
         reason = getattr(error, "reason", None) or error
-        yield Finding(Severity.ERROR, "prefect api", f"{shown}: {reason}", "look at its log")
+        yield Finding(Severity.ERROR, "prefect api", f"{address}: {reason}", "look at its log")
         return
-    yield from _fits(shown, answer)
+    yield from _fits(address, answer)
 
 
 def unguarded(url: str) -> Finding | None:
-    """What is wrong with a Prefect server that anybody of the network can use.
+    """Returns the problem of a Prefect server that is open to the whole network.
 
     Args:
-        url: Of its API.
+        url: Address of its API.
 
     Returns:
-        None where it is on this machine, asks for a password, or does not answer.
+        None if it is on this machine, requires a password, or does not answer.
     """
     if (urlsplit(url).hostname or "") in _LOOPBACK:
         return None
-    # Its health is told to everybody; its settings must not be.
+    # Its health is public; its settings must not be.
     if not answers_strangers(f"{url.rstrip('/')}/admin/version"):
         return None
     return Finding(
         Severity.ERROR,
         "prefect api",
         f"{redact(url)} answers without a password and is not on this machine",
-        # As an assignment it would be taken for a secret, and masked.
+        # Written as an assignment, it would be taken for a secret and masked.
         "start it with user:password in PREFECT_SERVER_API_AUTH_STRING, behind a proxy with TLS",
     )
 
 
-def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
+def _fits(address: str, answer: Answer) -> Iterator[Finding]:
     version = answer.text.strip().strip('"')
     try:
         ours = installed("prefect")
@@ -118,28 +118,28 @@ def _fits(shown: str, answer: Answer) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "prefect api",
-            f"{shown} is version {version}, here is {ours}",
-            "use the same on both sides; the server is never the older one",
+            f"{address} has version {version}, this machine has {ours}",
+            "use the same version on both; the server must not be older",
         )
     if answer.at is not None and abs(answer.at - time.time()) > _SKEW_S:
         yield Finding(
             Severity.WARNING,
             "prefect api",
             f"its clock and this machine's are {abs(answer.at - time.time()):.0f} s apart",
-            "let both take the time from the network",
+            "synchronise both clocks over the network",
         )
-    yield Finding(Severity.OK, "prefect api", f"{shown} answers (Prefect {version})")
+    yield Finding(Severity.OK, "prefect api", f"{address} answers (Prefect {version})")
 
 
 def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
-    """Look at an MLflow server.
+    """Checks an MLflow server.
 
     Args:
         uri: Its address.
-        offline_ok: One that cannot be reached is no error.
+        offline_ok: Accept a server that cannot be reached.
     """
     host = urlsplit(uri).hostname or ""
-    shown = redact(uri)
+    address = redact(uri)
     try:
         version = ask(f"{uri.rstrip('/')}/version", _login(), SERVER_TIMEOUT_S).text
     except OSError as error:
@@ -147,11 +147,11 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING if offline_ok else Severity.ERROR,
             "tracking.mlflow",
-            f"{shown} cannot be reached: {reason}"
-            + ("; the points are kept and `drillyard sync` sends them" if offline_ok else ""),
+            f"{address} cannot be reached: {reason}"
+            + ("; `drillyard sync` can send the points later" if offline_ok else ""),
             None
             if offline_ok
-            else "start the server; or go on with --offline-ok and send the "
+            else "start the server; or continue with --offline-ok and send the "
             "points later with `drillyard sync`",
             infrastructure=True,
         )
@@ -161,7 +161,7 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "tracking.mlflow",
-            f"{shown} runs MLflow {version.strip()}, which has known security holes",
+            f"{address} runs MLflow {version.strip()}, which has known security holes",
             f"update it to at least {'.'.join(map(str, _MLFLOW_FLOOR))}",
         )
         return
@@ -171,19 +171,19 @@ def mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "tracking.mlflow",
-            f"{shown} answers without a password and is not on this machine",
+            f"{address} answers without a password and is not on this machine",
             "start it with --app-name basic-auth, or reach it through a tunnel to 127.0.0.1",
         )
         return
-    yield Finding(Severity.OK, "tracking.mlflow", f"{shown} answers (MLflow {version.strip()})")
+    yield Finding(Severity.OK, "tracking.mlflow", f"{address} answers (MLflow {version.strip()})")
 
 
 def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]:
-    """Look at the MLflow of an Azure ML workspace.
+    """Checks the MLflow of an Azure ML workspace.
 
     Args:
         uri: Its address.
-        offline_ok: One that cannot be reached is no error.
+        offline_ok: Accept a workspace that cannot be reached.
     """
     from drillyard.errors import DrillyardError, InfrastructureError
     from drillyard.tracking.environment import bounded_http
@@ -206,7 +206,7 @@ def workspace_mlflow(uri: str, *, offline_ok: bool = False) -> Iterator[Finding]
 
 
 def _login() -> dict[str, str]:
-    """The header by which MLflow's own client logs in, from the environment that it reads."""
+    """Returns the login header that MLflow's client would take from the environment."""
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if token:
         return {"Authorization": f"Bearer {token}"}
@@ -217,18 +217,18 @@ def _login() -> dict[str, str]:
 
 
 def prefect_login() -> dict[str, str]:
-    """The header by which Prefect's own client logs in, from the environment that it reads."""
+    """Returns the login header that Prefect's client would take from the environment."""
     pair = os.environ.get("PREFECT_API_AUTH_STRING")
     return basic(pair) if pair else {}
 
 
 def basic(pair: str) -> dict[str, str]:
-    """The header for ``user:password``."""
+    """Returns the login header for ``user:password``."""
     return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def answers_strangers(url: str) -> bool:
-    """True when a URL that needs a login is answered without one."""
+    """Returns whether a URL that needs a login is answered without one."""
     try:
         ask(url)
     except (OSError, ValueError):
@@ -244,17 +244,17 @@ def ask(
     data: bytes | None = None,
     most_bytes: int = 4096,
 ) -> Answer:
-    """An answer; redirects are not followed, so that no one sends us elsewhere.
+    """Requests a URL. Redirects are not followed, so that no server can redirect us elsewhere.
 
     Args:
         url: ``http://`` or ``https://``.
-        headers: Of the request.
-        timeout_s: For each wait.
-        data: Makes it a POST.
-        most_bytes: Of the body; the rest is not read.
+        headers: Headers of the request.
+        timeout_s: Limit of each wait in seconds.
+        data: Body of a POST request; None: a GET request.
+        most_bytes: Most bytes of the answer's body to read.
 
     Raises:
-        OSError: There is none, or it is an error.
+        OSError: There is no answer, or it is an error.
     """
 
     class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -271,7 +271,7 @@ def ask(
 
 
 def reach(url: str) -> str | None:
-    """Why a URL does not answer, or None when it does (an HTTP error is an answer).
+    """Returns why a URL does not answer, or None if it does (an HTTP error is an answer).
 
     Args:
         url: ``http://`` or ``https://``.
@@ -279,7 +279,7 @@ def reach(url: str) -> str | None:
     try:
         ask(url)
     except urllib.error.HTTPError as error:
-        return f"it answers {error.code}" if error.code >= 500 else None
+        return f"it answered {error.code}" if error.code >= 500 else None
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", None) or error)
     return None

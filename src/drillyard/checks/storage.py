@@ -1,4 +1,4 @@
-"""What a check says of the places that results go to: is there room, can they be written to."""
+"""Checks of the folders for results: free space and permissions."""
 
 from __future__ import annotations
 
@@ -15,55 +15,57 @@ from drillyard.results.copies import check_folder
 from drillyard.spec.load import Loaded
 
 _FREE_PER_RUN = 64 * 1024 * 1024
-"""Bytes: two checkpoints of a small network, its streams and results."""
+"""Bytes for two checkpoints of a small network, its streams and results."""
 
 
 def disk(store: str, runs: int = 1, *, claims: bool = True) -> Iterator[Finding]:
-    """Whether a folder can be a store: free space, permissions, hard links.
+    """Checks whether a folder can be a store: free space, permissions, hard links.
 
     Args:
-        store: Its URL; other than a folder: nothing is said.
-        runs: Runs that will write there.
-        claims: Workers will claim their work there, not only write results to it.
+        store: The store's URL; only a folder is checked.
+        runs: Number of runs that will write to it.
+        claims: Whether workers will also claim tickets in it.
     """
     parts = urlsplit(store)
     if "://" in store and parts.scheme != "file":
         return
     path = Path(parts.path if "://" in store else store).expanduser().absolute()
-    there = next(p for p in [path, *path.parents] if p.exists())
-    if not there.is_dir():
-        yield Finding(Severity.ERROR, "store", f"{there} is a file", "name a folder with --store")
+    existing = next(p for p in [path, *path.parents] if p.exists())
+    if not existing.is_dir():
+        yield Finding(
+            Severity.ERROR, "store", f"{existing} is a file", "choose a folder with --store"
+        )
         return
-    free, needed = shutil.disk_usage(there).free, _FREE_PER_RUN * min(runs, 64)
+    free, needed = shutil.disk_usage(existing).free, _FREE_PER_RUN * min(runs, 64)
     if free < needed:
         yield Finding(
             Severity.ERROR,
             "store",
-            f"{free:,} bytes are free at {there}, and two checkpoints of each run need about "
+            f"{free:,} bytes are free at {existing}, but two checkpoints of each run need about "
             f"{needed:,} bytes",
-            "make room, or name another place with --store",
+            "free some space, or choose another folder with --store",
         )
-    elif not os.access(there, os.W_OK | os.X_OK):
+    elif not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
             Severity.ERROR,
             "store",
-            f"{there} cannot be written to",
-            "change its permissions, or name another place with --store",
+            f"{existing} cannot be written to",
+            "change its permissions, or choose another folder with --store",
         )
-    elif claims and (refusal := links_refused(there)) is not None:
+    elif claims and (refusal := links_refused(existing)) is not None:
         yield Finding(
             Severity.ERROR,
             "store",
-            f"{there} is on a file system without hard links ({refusal}), and claims need them",
-            "name a folder on another disk with --store: ext4, XFS, Btrfs, APFS, NTFS and NFS "
-            "have them",
+            f"{existing} is on a file system without hard links ({refusal}), which claims need",
+            "choose a folder on another disk with --store; ext4, XFS, Btrfs, APFS, NTFS and NFS "
+            "have hard links",
         )
     else:
         yield Finding(Severity.OK, "store", f"{store}: {free / 2**30:,.1f} GiB free")
 
 
 def targets(loaded: Loaded) -> Iterator[Finding]:
-    """Folders that results are copied to; nothing is said of good ones.
+    """Checks the folders that results are copied to; a usable folder gives no finding.
 
     Args:
         loaded: A resolved experiment.
@@ -74,7 +76,7 @@ def targets(loaded: Loaded) -> Iterator[Finding]:
             continue
         subject = f"store[{number}].url"
         if "://" in target.url or Path(target.url).expanduser().is_absolute():
-            # A relative one counts from the store's folder and is looked at by the store phase.
+            # A relative folder is relative to the store's folder; the store phase checks it.
             folder = Path(urlsplit(target.url).path or target.url).expanduser()
             try:
                 check_folder(target.url, folder)

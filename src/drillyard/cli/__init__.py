@@ -1,1 +1,1 @@
-"""The command line: one small module a command."""
+"""The command line: one small module for each command."""

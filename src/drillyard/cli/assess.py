@@ -1,4 +1,4 @@
-"""``drillyard assess``: a policy or a baseline from given initial conditions."""
+"""``drillyard assess``: plays a policy or a baseline from given initial conditions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PolicyOption = Annotated[
     str, typer.Option("--policy", help="`agent`, or a baseline: hold, random, module:Class.")
 ]
 SHOWN = 20
-"""Episodes that the table shows."""
+"""The most episodes that the table shows."""
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("assess")(assess)
 
 
@@ -31,13 +31,15 @@ def assess(
         str,
         typer.Argument(
             metavar="NAME|NAME/RUN|FILE",
-            help="An experiment or a run that was trained; or an experiment file, for a baseline.",
+            help="A trained experiment or run; or an experiment file, for a baseline.",
         ),
     ],
     conditions: Annotated[
         Path,
         typer.Option(
-            "--conditions", metavar="FILE", help="CSV, JSON or YAML: a list of reset values."
+            "--conditions",
+            metavar="FILE",
+            help="CSV, JSON or YAML file with a list of reset values.",
         ),
     ],
     policy: PolicyOption = "agent",
@@ -45,27 +47,28 @@ def assess(
         str, typer.Option("--which", metavar="best|final", help="Which policy of the agent.")
     ] = "best",
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="End episodes after so many steps.")
+        int | None,
+        typer.Option("--max-steps", min=1, help="End each episode after this many steps."),
     ] = None,
     success: Annotated[
         str,
         typer.Option(
             "--success",
             metavar="EXPRESSION",
-            help="Of final states, episode_return, length, terminated, truncated.",
+            help="Condition on final states, episode_return, length, terminated, truncated.",
         ),
     ] = "",
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=256, help="Processes side by side.")
+        int, typer.Option("--workers", min=1, max=256, help="Number of parallel processes.")
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first episode.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode.")] = 1,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder for the files.")
     ] = Path("assessment"),
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play an episode from each condition: a table, a page, CSV of results and of every step."""
+    """Play an episode from each condition. Writes a page, and CSV files of results and steps."""
     from drillyard.errors import UserError
     from drillyard.evaluation.assessment import FILES, summary
     from drillyard.evaluation.assessment import assess as play_all
@@ -74,10 +77,10 @@ def assess(
     from drillyard.system.output_files import check_folder, writing
 
     check_folder(out, "--out")
-    there = [out / name for name in FILES if (out / name).exists()]
-    if there:
+    existing = [out / name for name in FILES if (out / name).exists()]
+    if existing:
         raise UserError(
-            f"{there[0]} is there already; nothing was played",
+            f"{existing[0]} already exists; no episode was played",
             hint="choose another folder with --out",
         )
     request = asked(
@@ -90,21 +93,21 @@ def assess(
         seed=seed,
         store=store,
     )
-    found = play_all(request, workers)
+    episodes = play_all(request, workers)
     with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts(request, found).items():
+        for name, text in texts(request, episodes).items():
             (out / name).write_text(text, encoding="utf-8")
     if as_json:
-        print_json({**summary(found), "files": [str(out / name) for name in FILES]})
+        print_json({**summary(episodes), "files": [str(out / name) for name in FILES]})
         return
-    _print(request, found)
+    _print(request, episodes)
     typer.echo("\n" + "\n".join(f"wrote {out / name}" for name in FILES))
 
 
-def _print(request: Request, found: Sequence[Assessed]) -> None:
+def _print(request: Request, episodes: Sequence[Assessed]) -> None:
     from drillyard.cli.output import print_grid
     from drillyard.report.assessment import grid, verdict
 
-    print_grid(grid(request, found[:SHOWN]))
-    typer.echo(f"\n{verdict(found, max(0, len(found) - SHOWN))}")
+    print_grid(grid(request, episodes[:SHOWN]))
+    typer.echo(f"\n{verdict(episodes, max(0, len(episodes) - SHOWN))}")

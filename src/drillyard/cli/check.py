@@ -1,4 +1,4 @@
-"""``drillyard check``: everything that can be verified before anything is rented."""
+"""``drillyard check``: verifies an experiment before anything is rented."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("check", context_settings=FREE)(check_command)
 
 
@@ -42,8 +42,7 @@ def check_command(
         Path,
         typer.Argument(
             metavar="FILE|SIMULATOR",
-            help="The experiment file; or a simulator alone: "
-            "a built-in, a Gymnasium id, module:Class.",
+            help="Experiment file; or only a simulator: a built-in, a Gymnasium id, module:Class.",
         ),
     ],
     sets: SetOption = None,
@@ -58,12 +57,12 @@ def check_command(
         typer.Option(
             "--picture",
             metavar="FILE.svg|FILE.png",
-            help="Draw an episode under the first baseline and at random.",
+            help="Draw one episode under the first baseline and one under random actions.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify an experiment without running it: file, names, spaces, simulator, disk."""
+    """Check an experiment without running it: file, names, spaces, simulator, disk."""
     from drillyard.checks.experiment import check, check_alone, is_simulator
     from drillyard.cli.failures import fields_of
     from drillyard.spec.learning import SimulatorSpec
@@ -73,7 +72,7 @@ def check_command(
     if is_simulator(str(file)):
         no_parameters(context)
         simulator = SimulatorSpec(id=str(file))
-        _tell(str(file), check_alone(simulator), "is ready to train on", as_json)
+        _report(str(file), check_alone(simulator), "is ready to train on", as_json)
         if picture is not None:
             _draw(simulator, "hold", picture)
         return
@@ -81,7 +80,7 @@ def check_command(
     findings = check(
         loaded, store=store_url(store, loaded.spec), offline_ok=offline_ok, speed=True
     )
-    _tell(
+    _report(
         loaded.spec.name,
         findings,
         "can be run",
@@ -99,18 +98,18 @@ def check_command(
             _draw(loaded.spec.simulator, named[0] if named else "hold", picture)
 
 
-def _tell(
+def _report(
     name: str,
     findings: Sequence[Finding],
-    good_word: str,
+    success: str,
     as_json: bool,
     more: dict[str, object] | None = None,
 ) -> None:
-    """The findings and a verdict; does not return where there are errors."""
+    """Prints the findings and a verdict; raises ``typer.Exit`` if there are errors."""
     from drillyard.findings import Severity
 
     errors = [f for f in findings if f.severity is Severity.ERROR]
-    notes = sum(f.severity is Severity.WARNING for f in findings)
+    warnings = sum(f.severity is Severity.WARNING for f in findings)
     if as_json:
         print_json(
             {
@@ -122,10 +121,13 @@ def _tell(
         )
     else:
         print_findings(findings)
-        word = good_word if not errors else "cannot be run as it is"
-        typer.echo(f"\n{name}: {word}. Nothing was created.")
-        if notes and not errors:
-            typer.echo(f"{notes} note{'s' * (notes > 1)} above: it works, and would be better so.")
+        verdict = "cannot be run" if errors else success
+        typer.echo(f"\n{name}: {verdict}. Nothing was created.")
+        if warnings and not errors:
+            typer.echo(
+                f"{warnings} warning{'s' * (warnings > 1)} above. The run will work; consider "
+                f"fixing {'them' if warnings > 1 else 'it'}."
+            )
     if errors:
         raise typer.Exit(4 if all(f.infrastructure for f in errors) else 2)
 
@@ -136,11 +138,11 @@ def _check_picture(path: Path) -> None:
 
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError(
-            "is no picture",
+            "is not a picture file",
             file="--picture",
             value=str(path),
             allowed="FILE.svg, FILE.png",
-            hint="name it episode.svg",
+            hint="for example: --picture episode.svg",
         )
     check_file(path, "--picture")
 
@@ -150,7 +152,7 @@ def _draw(simulator: SimulatorSpec, baseline: str, path: Path) -> None:
     from drillyard.report.trial import trial_picture
     from drillyard.system.output_files import writing
 
-    made = guarded(lambda: trial_picture(simulator, baseline))
+    picture = guarded(lambda: trial_picture(simulator, baseline))
     with writing(path, "--picture"):
-        path.write_bytes(made.svg if path.suffix.lower() == ".svg" else made.png)
-    typer.echo(f"wrote {path}: an episode of {baseline}, and of random in grey")
+        path.write_bytes(picture.svg if path.suffix.lower() == ".svg" else picture.png)
+    typer.echo(f"wrote {path}: one episode under {baseline}; random actions in grey")

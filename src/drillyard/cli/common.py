@@ -1,4 +1,4 @@
-"""What commands share: options, opening stores, printing. Heavy imports wait inside functions."""
+"""Options and printing that commands share. Heavy imports wait inside functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
     from drillyard.findings import Finding
     from drillyard.spec.load import Loaded
 
-FREE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Context settings of a command that takes ``--name value`` for the file's parameters."""
+FREE: dict[str, bool] = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of a command that accepts ``--name value`` for the file's parameters."""
 
-FileArgument = Annotated[Path, typer.Argument(help="The experiment file: YAML, or JSON.")]
+FileArgument = Annotated[Path, typer.Argument(help="Experiment file, YAML or JSON.")]
 NameArgument = Annotated[
     str | None,
     typer.Argument(
-        help="Name of the experiment, or its place (gs://bucket/name); default: the only one, or "
-        "newest."
+        help="Name of the experiment, or its location (gs://bucket/name); default: the newest one."
     ),
 ]
 RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME|RUN]",
-        help="An experiment, a run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
+        help="Experiment, run (t0001-s1), NAME/RUN, or gs://bucket/NAME[/RUN]; default: "
         "the newest experiment.",
     ),
 ]
@@ -46,7 +45,9 @@ SetOption = Annotated[
 GlobalsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--globals", metavar="FILE|JSON", help="Values over those of the file; later wins."
+        "--globals",
+        metavar="FILE|JSON",
+        help="Values that replace those of the file. The last one wins.",
     ),
 ]
 TunableOption = Annotated[
@@ -54,12 +55,14 @@ TunableOption = Annotated[
     typer.Option(
         "--tunable",
         metavar="NAME=VALUE",
-        help="Value of an active tunable instead of its default; may be repeated.",
+        help="Value of an active tunable instead of its default. Repeatable.",
     ),
 ]
 OnOption = Annotated[
     str | None,
-    typer.Option("--on", metavar="BACKEND", help="Backend instead of the file's: gcp, gcp/prod."),
+    typer.Option(
+        "--on", metavar="BACKEND", help="Backend that replaces the file's: gcp, gcp/prod."
+    ),
 ]
 StoreOption = Annotated[
     str | None,
@@ -68,24 +71,24 @@ StoreOption = Annotated[
         metavar="URL",
         envvar="DRILLYARD_STORE",
         show_default=DEFAULT_STORE,
-        help="Where results are kept.",
+        help="Store that keeps the results.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 OwnNameOption = Annotated[
-    str | None, typer.Option("--name", help="Experiment name instead of the file's.")
+    str | None, typer.Option("--name", help="Experiment name that replaces the file's.")
 ]
 OfflineOption = Annotated[
     bool,
-    typer.Option("--offline-ok", help="Go on when the tracking server cannot be reached."),
+    typer.Option("--offline-ok", help="Continue if the tracking server cannot be reached."),
 ]
 
 
 def parameters(context: typer.Context) -> dict[str, str]:
-    """What is left of a command line as parameters: ``--name value`` or ``--name=value``.
+    """Parses the rest of a command line as parameters: ``--name value`` or ``--name=value``.
 
     Args:
-        context: Of a command with ``FREE`` settings.
+        context: Context of a command with ``FREE`` settings.
 
     Raises:
         ConfigError: A value without a name, or a name without a value.
@@ -93,52 +96,51 @@ def parameters(context: typer.Context) -> dict[str, str]:
     from drillyard.registry import nearest
 
     options = _options(context)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     seen: dict[str, str] = {}
-    words = list(context.args)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or len(word) < 3:
+    arguments = list(context.args)
+    while arguments:
+        argument = arguments.pop(0)
+        if not argument.startswith("--") or len(argument) < 3:
             raise ConfigError(
-                "stands alone",
+                f"unexpected argument {argument!r}",
                 file="command line",
-                value=word,
                 allowed="--name value",
-                hint="parameters follow the file: drillyard check FILE --name value",
+                hint="pass parameters by name: drillyard check FILE --name value",
             )
-        name, sign, value = word[2:].partition("=")
+        name, sign, value = argument[2:].partition("=")
         if not sign:
-            if not words or words[0].startswith("--"):
+            if not arguments or arguments[0].startswith("--"):
                 raise ConfigError(
-                    f"no such option --{name}, and as a parameter it has no value",
+                    f"there is no option --{name}, and the parameter --{name} has no value",
                     file="command line",
-                    value=word,
+                    value=argument,
                     allowed="--name value",
                     hint=nearest(name, options),
                 )
-            value = words.pop(0)
+            value = arguments.pop(0)
         first = seen.setdefault(name.replace("-", "_"), value)
         if first != value:
             raise ConfigError(
-                f"is given twice, differently: {first} and {value}",
+                f"has two different values: {first} and {value}",
                 file="command line",
                 field=f"--{name}",
                 value=value,
-                allowed="one value a parameter",
-                hint=f"keep one of --{name} {first} and --{name} {value}",
+                allowed="one value for each parameter",
+                hint=f"keep either --{name} {first} or --{name} {value}",
             )
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def no_parameters(context: typer.Context) -> None:
-    """Refuse ``--name value`` where there is no file that could declare it.
+    """Refuses ``--name value`` where no file can declare a parameter.
 
     Args:
-        context: Of a command with ``FREE`` settings.
+        context: Context of a command with ``FREE`` settings.
 
     Raises:
-        ConfigError: There is one.
+        ConfigError: A parameter was given.
     """
     from drillyard.registry import nearest
 
@@ -158,9 +160,9 @@ def _options(context: typer.Context) -> list[str]:
 
 @contextmanager
 def as_typed(on: str | None, name: str | None) -> Iterator[None]:
-    """Tell what is wrong with ``--on`` and ``--name`` by these words.
+    """Lets errors about ``--on`` and ``--name`` name these options.
 
-    They are laid over the file as a ``--set``, which is not what the user wrote.
+    Both are applied as a ``--set``, which is not what the user typed.
 
     Args:
         on: ``--on``.
@@ -171,16 +173,16 @@ def as_typed(on: str | None, name: str | None) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise _said_as(error, typed) from error.__cause__
+        raise _with_option(error, typed) from error.__cause__
 
 
-def _said_as(error: UserError, typed: dict[str, str]) -> UserError:
+def _with_option(error: UserError, typed: dict[str, str]) -> UserError:
     if isinstance(error, ConfigErrors):
-        return ConfigErrors([_one_said_as(one, typed) for one in error.errors])
-    return _one_said_as(error, typed) if isinstance(error, ConfigError) else error
+        return ConfigErrors([_field_as_option(e, typed) for e in error.errors])
+    return _field_as_option(error, typed) if isinstance(error, ConfigError) else error
 
 
-def _one_said_as(error: ConfigError, typed: dict[str, str]) -> ConfigError:
+def _field_as_option(error: ConfigError, typed: dict[str, str]) -> ConfigError:
     if error.file == "--set" and error.field in typed:
         return error.but(file="command line", field=typed[error.field])
     return error
@@ -195,7 +197,7 @@ def load_file(
     tunables: Sequence[str] | None = None,
     name: str | None = None,
 ) -> Loaded:
-    """Load the experiment that a command line names.
+    """Loads the experiment that a command line names.
 
     Args:
         file: The file.
@@ -230,7 +232,7 @@ def load_file(
 
 
 def console(stderr: bool = False) -> Console:
-    """A console: colours on a terminal, plain text elsewhere, never wrapped in a pipe."""
+    """Returns a console: colours on a terminal, plain text elsewhere, unwrapped in a pipe."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -238,12 +240,12 @@ def console(stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
-def print_json(value: Any) -> None:
-    """A JSON document on stdout; NaN and infinities as null."""
+def print_json(value: object) -> None:
+    """Prints a JSON document on stdout, with null for NaN and infinities."""
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -253,8 +255,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding as a program reads it."""
+def finding_json(finding: Finding) -> dict[str, str | None]:
+    """Returns a finding as JSON."""
     return {
         "severity": finding.severity.value,
         "subject": finding.subject,
@@ -264,31 +266,31 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Findings as lines: a mark, what was looked at, what was found, how to mend it."""
+    """Prints findings as lines: severity, subject, message, fix."""
     from rich.markup import escape
 
-    marks = {"ok": "[green]ok  [/]", "warning": "[yellow]note[/]", "error": "[red]FAIL[/]"}
+    marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "error": "[red]FAIL[/]"}
     width = max((len(f.subject) for f in findings), default=0)
     out = console()
-    # A terminal goes on below where the text began; in a file each line stays whole.
-    room = max(20, out.width - width - 8) if out.is_terminal else 0
+    # A terminal wraps under the start of the text; in a file each line stays whole.
+    columns = max(20, out.width - width - 8) if out.is_terminal else 0
     for finding in findings:
-        # What is good has nothing to mend, and may still be otherwise.
+        # A finding without a problem can still carry advice, which is not a fix.
         label = "" if finding.severity.value == "ok" else "fix: "
-        texts = [escape(line) for line in _lines(finding.message, room)] or [""]
+        texts = [escape(line) for line in _lines(finding.message, columns)] or [""]
         if finding.fix:
-            texts += [f"[dim]{escape(line)}[/]" for line in _lines(label + finding.fix, room)]
+            texts += [f"[dim]{escape(line)}[/]" for line in _lines(label + finding.fix, columns)]
         head = f"{marks[finding.severity.value]}  {escape(finding.subject.ljust(width))}"
         for text in texts:
             out.print(f"{head}  {text}", soft_wrap=True)
             head = f"      {'':{width}}"
 
 
-def _lines(text: str, room: int) -> list[str]:
-    """A text's lines, broken between words where there is room for so many characters only."""
+def _lines(text: str, columns: int) -> list[str]:
+    """Returns the lines of a text, wrapped between words; 0 columns: not wrapped."""
     import textwrap
 
-    if not room:
+    if not columns:
         return text.splitlines()
-    wrap = textwrap.TextWrapper(room, break_long_words=False, break_on_hyphens=False)
+    wrap = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
     return [part for line in text.splitlines() for part in wrap.wrap(line) or [""]]

@@ -1,4 +1,4 @@
-"""``drillyard cost``: what machines have cost, by the ledger."""
+"""``drillyard cost``: what machines cost, according to the ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("cost")(cost)
 
 
@@ -24,17 +24,17 @@ def cost(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Name of the experiment, or its place (gs://bucket/name); default: "
-            "all of the store."
+            help="Name of the experiment, or its location (gs://bucket/name); default: "
+            "all experiments of the store."
         ),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what machines have cost: a row an interval; without a name for the whole store."""
+    """Show what machines cost, one row for each interval. Without NAME: for the whole store."""
     from drillyard.leases.spending import spending
 
-    found = [spending(mailbox) for mailbox in _mailboxes(name, store)]
+    spendings = [spending(mailbox) for mailbox in _mailboxes(name, store)]
     if as_json:
         print_json(
             [
@@ -47,17 +47,17 @@ def cost(
                     "left": s.left,
                     "intervals": [asdict(i) for i in s.intervals],
                 }
-                for s in found
+                for s in spendings
             ]
         )
         return
     from drillyard.cli.output import print_grid
 
-    print_grid(grid(found))
-    for one in found:
-        text = f"{one.experiment}: {one.total:,.2f} {one.currency}"
-        if one.left is not None:
-            text += f" of {one.max_cost:g}, {one.left:,.2f} left"
+    print_grid(grid(spendings))
+    for s in spendings:
+        text = f"{s.experiment}: {s.total:,.2f} {s.currency}"
+        if s.left is not None:
+            text += f" of {s.max_cost:g}, {s.left:,.2f} left"
         typer.echo(text)
 
 
@@ -68,14 +68,14 @@ def _mailboxes(name: str | None, store: str | None) -> list[Mailbox]:
     newest = open_mailbox(name, store)
     if split_place(name, store)[0] is not None:
         return [newest]
-    return [Mailbox(newest.store, one) for one in experiments(newest.store)]
+    return [Mailbox(newest.store, name) for name in experiments(newest.store)]
 
 
-def grid(found: list[Spending]) -> Grid:
-    """One line an interval."""
+def grid(spendings: list[Spending]) -> Grid:
+    """Returns a table with one row for each interval."""
     from drillyard.results.table import Grid
 
-    rows = tuple(_row(i) for one in found for i in one.intervals)
+    rows = tuple(_row(i) for s in spendings for i in s.intervals)
     header = (
         "experiment",
         "lease",

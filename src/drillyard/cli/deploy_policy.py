@@ -1,4 +1,4 @@
-"""``drillyard deploy-policy``, ``undeploy-policy``: a policy at a cloud's managed endpoint."""
+"""``drillyard deploy-policy``, ``undeploy-policy``: serves a policy at a managed endpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import typer
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 from drillyard.cli.export import Which
 
-OnOption = Annotated[str, typer.Option("--on", metavar="BACKEND", help="Whose endpoint: `azure`.")]
+OnOption = Annotated[
+    str, typer.Option("--on", metavar="BACKEND", help="Backend that serves it: `azure`.")
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the commands to the command line."""
     app.command("deploy-policy")(deploy)
     app.command("undeploy-policy")(undeploy)
 
@@ -23,23 +25,23 @@ def deploy(
         str,
         typer.Argument(
             metavar="RUN|BUNDLE|MODEL",
-            help="A run (NAME/t0001-s1), NAME: its best, a folder of `drillyard export`, or "
+            help="Run (NAME/t0001-s1), NAME (its best run), folder of `drillyard export`, or "
             "models:/NAME@champion.",
         ),
     ],
     on: OnOption,
     name: Annotated[
-        str | None, typer.Option("--name", help="Of the endpoint; default: the experiment's.")
+        str | None, typer.Option("--name", help="Name of the endpoint; default: the experiment's.")
     ] = None,
     which: Annotated[
-        Which, typer.Option("--policy", help="The best while training, or the last.")
+        Which, typer.Option("--policy", help="Best policy of the training, or the final one.")
     ] = Which.BEST,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a managed endpoint answer for a policy; what fails half-way is taken back.
+    """Deploy a policy to a managed endpoint. If it fails half-way, everything is removed.
 
-    It costs money until `drillyard undeploy-policy`. The same command again changes nothing.
+    It costs money until you run `drillyard undeploy-policy`. Repeating it changes nothing.
     """
     from drillyard.policies.endpoints import endpoints_of, serveable
     from drillyard.policies.resolve import exported
@@ -48,22 +50,30 @@ def deploy(
     with exported(policy, store, which.value) as folder:
         index = serveable(folder)
         chosen = name or _name_of(str(index["experiment"]))
-        made = endpoints.deploy(folder, chosen, lambda step: typer.echo(f"{step} …", err=True))
+        endpoint = endpoints.deploy(folder, chosen, lambda step: typer.echo(f"{step} …", err=True))
     if as_json:
-        print_json(made.to_json())
+        print_json(endpoint.to_json())
         return
-    typer.echo(f"{made.name}: {'answers' if made.made else 'answered already'} at {made.url}")
-    typer.echo(f"its key: {made.key_command}")
-    cost = "costs" if made.per_hour is None else f"costs {made.per_hour:.3f} {made.currency}"
-    typer.echo(f"it {cost} an hour until `drillyard undeploy-policy {made.name} --on {on}`")
+    typer.echo(
+        f"{endpoint.name}: {'deployed' if endpoint.made else 'already deployed'} at {endpoint.url}"
+    )
+    typer.echo(f"print its key with: {endpoint.key_command}")
+    cost = (
+        "costs"
+        if endpoint.per_hour is None
+        else f"costs {endpoint.per_hour:.3f} {endpoint.currency}"
+    )
+    typer.echo(
+        f"it {cost} an hour until you run `drillyard undeploy-policy {endpoint.name} --on {on}`"
+    )
 
 
 def undeploy(
-    name: Annotated[str, typer.Argument(help="Of the endpoint.")],
+    name: Annotated[str, typer.Argument(help="Name of the endpoint.")],
     on: OnOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete an endpoint that deploy-policy made, and see that it is gone."""
+    """Delete an endpoint that deploy-policy created, and verify that it is gone."""
     from drillyard.errors import NotFound
     from drillyard.policies.endpoints import endpoints_of
     from drillyard.registry import nearest
@@ -74,11 +84,11 @@ def undeploy(
     if as_json:
         print_json({"name": name, "gone": True})
     else:
-        typer.echo(f"{name} is gone")
+        typer.echo(f"{name} was deleted")
 
 
 def _name_of(experiment: str) -> str:
-    """An endpoint's name of an experiment's: the clouds allow 3 to 32 of ``a-z 0-9 -``."""
+    """Makes an endpoint's name from an experiment's: 3 to 32 characters of ``a-z 0-9 -``."""
     import re
 
     text = re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-")

@@ -1,4 +1,4 @@
-"""``drillyard doctor``: is this machine fit to run experiments, and if not, what is missing."""
+"""``drillyard doctor``: checks whether this machine can run experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drillyard.runs.locate import store_url
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("doctor")(doctor)
 
 
@@ -22,27 +22,27 @@ def doctor(
         typer.Option(
             "--on",
             metavar="BACKEND",
-            help="Ask this backend too: login, rights, quota; may be repeated.",
+            help="Also check this backend: login, permissions, quota. Repeatable.",
         ),
     ] = None,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Write, read and delete one object in the store as well."),
+        typer.Option("--write", help="Also write, read and delete one object in the store."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, store, disk, git, Prefect, MLflow and backends of this machine."""
+    """Check the versions, store, disk, git, Prefect, MLflow and backends of this machine."""
     from drillyard.checks.doctor import examine
     from drillyard.findings import Severity
     from drillyard.registry import load
 
     for text in on or []:
-        load("backends", text.partition("/")[0])  # a typing error is no finding
+        load("backends", text.partition("/")[0])  # a typing error is not a finding
     findings = examine(store_url(store), on or [], write=write)
-    good = all(f.severity is not Severity.ERROR for f in findings)
+    ok = all(f.severity is not Severity.ERROR for f in findings)
     if as_json:
-        print_json({"ok": good, "findings": [finding_json(f) for f in findings]})
+        print_json({"ok": ok, "findings": [finding_json(f) for f in findings]})
     else:
         print_findings(findings)
-    if not good:
+    if not ok:
         raise typer.Exit(4)

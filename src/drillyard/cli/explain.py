@@ -1,9 +1,9 @@
-"""``drillyard explain``: every value, and where it came from."""
+"""``drillyard explain``: prints every value and where it came from."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,15 +23,17 @@ from drillyard.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from drillyard.authoring.explain import RunRow, Tree
+    from drillyard.documents.json_types import Json, JsonObject
     from drillyard.spec.load import Loaded
 
 
 ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
-"""Parameters that every run has: alone, they are not worth a table."""
+"""Parameters that every run has. A table of only these would say nothing."""
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("explain", context_settings=FREE)(explain)
 
 
@@ -43,11 +45,11 @@ def explain(
     tunables: TunableOption = None,
     name: OwnNameOption = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Show what children leave at its default, too.")
+        bool, typer.Option("--all", help="Also show values that children leave at their default.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print every value with the place it came from, and what would run where."""
+    """Print every value and where it came from, and what would run where."""
     from drillyard.authoring import explain as explaining
     from drillyard.cli.common import finding_json
 
@@ -77,17 +79,17 @@ def explain(
         out.print()
     _print_runs(out, loaded, runs)
     if hidden:
-        out.print(f"{hidden:,} defaults of children are not shown: --all shows them")
+        out.print(f"{hidden:,} defaults of children are hidden; --all shows them")
     for finding in loaded.findings:
-        out.print(f"note: {finding.message}", markup=False)
+        out.print(f"warning: {finding.message}", markup=False)
 
 
-def _shown(value: Any) -> str:
+def _text(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _print_values(out: Console, rows: list[tuple[str, Any, str]], *, everything: bool) -> int:
-    """Returns how many rows were left out."""
+def _print_values(out: Console, rows: list[tuple[str, Json, str]], *, everything: bool) -> int:
+    """Prints the values; returns how many rows were left out."""
     from rich.table import Table
     from rich.text import Text
 
@@ -100,20 +102,20 @@ def _print_values(out: Console, rows: list[tuple[str, Any, str]], *, everything:
             hidden += 1
             continue
         style = "dim" if origin == "default" else ""
-        table.add_row(Text(path, style), Text(_shown(value), style), Text(origin, style))
+        table.add_row(Text(path, style), Text(_text(value), style), Text(origin, style))
     out.print(table)
     out.print()
     return hidden
 
 
 def _print_settings(
-    out: Console, backend: str, rows: list[dict[str, Any]], problem: str | None
+    out: Console, backend: str, rows: list[JsonObject], problem: str | None
 ) -> None:
     if not rows and problem is None:
         return
     out.print(f"settings of {backend}:", markup=False)
     lines = [
-        (f"{r['name']} = {'-' if r['value'] is None else _shown(r['value'])}", r["from"])
+        (f"{r['name']} = {'-' if r['value'] is None else _text(r['value'])}", str(r["from"]))
         for r in rows
     ]
     _print_lines(out, lines, "  ")
@@ -122,10 +124,10 @@ def _print_settings(
     out.print()
 
 
-def _print_tree(out: Console, node: dict[str, Any], indent: str = "  ") -> None:
-    """Parameters of an experiment, below them its children in their order."""
+def _print_tree(out: Console, node: Tree, indent: str = "  ") -> None:
+    """Prints the parameters of an experiment, then its children in order."""
     lines = [
-        (f"{name} = {_shown(p['value'])}", p["from"])
+        (f"{name} = {_text(p['value'])}", p["from"])
         for name, p in sorted(node["parameters"].items())
     ]
     _print_lines(out, lines, indent)
@@ -135,13 +137,13 @@ def _print_tree(out: Console, node: dict[str, Any], indent: str = "  ") -> None:
 
 
 def _print_lines(out: Console, lines: list[tuple[str, str]], indent: str) -> None:
-    """Two columns as plain text: a table of thousands of rows costs seconds."""
+    """Prints two columns as plain text; rich needs seconds for a table of thousands of rows."""
     width = min(60, max((len(text) for text, _ in lines), default=0))
     for text, origin in lines:
         out.print(f"{indent}{text:<{width}}  {origin}", markup=False)
 
 
-def _print_runs(out: Console, loaded: Loaded, runs: list[dict[str, Any]]) -> None:
+def _print_runs(out: Console, loaded: Loaded, runs: list[RunRow]) -> None:
     from drillyard.runs.parallelism import workers
 
     spec = loaded.spec
@@ -149,6 +151,6 @@ def _print_runs(out: Console, loaded: Loaded, runs: list[dict[str, Any]]) -> Non
     ids = ", ".join(r["name"] or r["run"] for r in runs[:8]) + (" …" if len(runs) > 8 else "")
     out.print(
         f"{len(spec.seeds)} run{several} ({ids}), each train -> evaluate -> store, up to "
-        f"{workers(spec)} side by side on {spec.backend}",
+        f"{workers(spec)} in parallel on {spec.backend}",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""``drillyard export``: a trained policy as a bundle that stands for itself."""
+"""``drillyard export``: writes a trained policy as a self-contained bundle."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 
 class Format(StrEnum):
-    """What a bundle holds."""
+    """Format of the weights in a bundle."""
 
     ONNX = "onnx"
     SAFETENSORS = "safetensors"
 
 
 class Which(StrEnum):
-    """Which policy of a training."""
+    """The policies that a training keeps."""
 
     BEST = "best"
     FINAL = "final"
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("export")(export)
 
 
 def export(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run (t0001-s1), NAME/RUN, or NAME: its best.")
+        str,
+        typer.Argument(metavar="RUN", help="Run (t0001-s1), NAME/RUN, or NAME (its best run)."),
     ],
     format_: Annotated[
-        Format, typer.Option("--format", help="ONNX for anything, safetensors for torch.")
+        Format, typer.Option("--format", help="ONNX for any runtime, safetensors for torch.")
     ] = Format.ONNX,
     which: Annotated[
-        Which, typer.Option("--policy", help="The best while training, or the last.")
+        Which, typer.Option("--policy", help="Best policy of the training, or the final one.")
     ] = Which.BEST,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Default: NAME-RUN-policy.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Folder to write; default: NAME-RUN-policy."),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a policy as a folder that needs neither drillyard nor the simulator."""
+    """Write a policy to a folder that needs neither drillyard nor the simulator."""
     from drillyard.agents.trained import trained
     from drillyard.policies.best_run import choose
     from drillyard.policies.card import said_difference
@@ -62,14 +64,16 @@ def export(
 
         folder = out or Path(f"{mailbox.experiment}-{chosen.run}-policy")
         must_be_new(folder)
-        made = export_(policy, format_.value, folder, collect(mailbox, curves=False), chosen)
+        exported = export_(policy, format_.value, folder, collect(mailbox, curves=False), chosen)
     if as_json:
-        print_json(to_json(made))
+        print_json(to_json(exported))
         return
     why = f", {chosen.words}" if chosen.words else ""
-    typer.echo(f"{policy.which} policy of {mailbox.experiment}/{chosen.run}{why}: {made.folder}")
-    if made.largest_difference is not None:
+    typer.echo(
+        f"{policy.which} policy of {mailbox.experiment}/{chosen.run}{why}: {exported.folder}"
+    )
+    if exported.largest_difference is not None:
         typer.echo(
-            f"acts as the trained one on {made.checked:,} observations: "
-            f"{said_difference(made.largest_difference)}"
+            f"acts as the trained one on {exported.checked:,} observations: "
+            f"{said_difference(exported.largest_difference)}"
         )

@@ -1,4 +1,4 @@
-"""The one place that turns exceptions into words and exit codes."""
+"""Turns exceptions into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,13 +22,16 @@ from drillyard.errors import (
 )
 from drillyard.system.redaction import is_secret_key, redact, redact_tree, register_environment
 
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
+
 
 def report(error: BaseException, *, as_json: bool = False) -> int:
-    """Say what went wrong on stderr (as JSON: on stdout) and give the exit code.
+    """Prints an error on stderr (as JSON: on stdout) and returns the exit code.
 
     Args:
-        error: Anything that a command raised.
-        as_json: For a program: one JSON object.
+        error: The exception that a command raised.
+        as_json: Print one JSON object for a program.
     """
     register_environment()
     code = exit_code(error)
@@ -38,9 +41,9 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
             _bug(error)
         return int(code)
     if isinstance(error, ConfigErrors):
-        for one in error.errors:
-            _say(one)
-        _echo(f"{len(error.errors)} things to mend; nothing was created.")
+        for each in error.errors:
+            _say(each)
+        _echo(f"{len(error.errors)} errors. Nothing was created.")
     elif isinstance(error, DrillyardError) and code is not ExitCode.BUG:
         _say(error)
     elif code is ExitCode.INTERRUPTED:
@@ -55,7 +58,7 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The exit code of an exception."""
+    """Returns the exit code of an exception."""
     if isinstance(error, DrillyardError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -69,23 +72,23 @@ def exit_code(error: BaseException) -> ExitCode:
     return ExitCode.BUG
 
 
-def as_dict(error: BaseException) -> dict[str, Any]:
-    """An error for programs."""
-    found: dict[str, Any] = {
+def as_dict(error: BaseException) -> JsonObject:
+    """Returns an error as JSON."""
+    fields: JsonObject = {
         "error": type(error).__name__,
         "message": str(error),
         "hint": getattr(error, "hint", None),
         "exit_code": int(exit_code(error)),
     }
     if isinstance(error, ConfigErrors):
-        found["errors"] = [fields_of(one) for one in error.errors]
+        fields["errors"] = [fields_of(each) for each in error.errors]
     elif isinstance(error, ConfigError):
-        found["errors"] = [fields_of(error)]
-    return found
+        fields["errors"] = [fields_of(error)]
+    return fields
 
 
-def fields_of(error: ConfigError) -> dict[str, Any]:
-    """One refused field for programs."""
+def fields_of(error: ConfigError) -> JsonObject:
+    """Returns a refused field as JSON."""
     value = error.value
     if isinstance(value, float) and (value != value or abs(value) == float("inf")):
         value = str(value)
@@ -101,15 +104,15 @@ def fields_of(error: ConfigError) -> dict[str, Any]:
 
 
 def _say(error: DrillyardError) -> None:
-    word = "stopped" if isinstance(error, Stopped) else "error"
+    prefix = "stopped" if isinstance(error, Stopped) else "error"
     if isinstance(error, ConfigError):
         key = (error.field or "").rsplit(".", 1)[-1]
         if is_secret_key(key) and error.value is not None:
             error = error.but(value=redact_tree(str(error.value), key))
-        # `field: message` is no assignment, also where the field is called `token`.
-        typer.echo(redact(f"{word}: {error}", assignments=False), err=True)
+        # `field: message` is not an assignment, even if the field is called `token`.
+        typer.echo(redact(f"{prefix}: {error}", assignments=False), err=True)
     else:
-        _echo(f"{word}: {error}")
+        _echo(f"{prefix}: {error}")
     if error.hint:
         label = "next" if isinstance(error, Stopped | NotFound | TeardownUnconfirmed) else "fix"
         _echo(f"  {label}: {error.hint}")
@@ -119,7 +122,7 @@ def _usage(error: BaseException) -> None:
     context = getattr(error, "ctx", None)
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     if type(error).__name__ == "NoArgsIsHelpError":
-        _echo(message)  # the help itself: nothing was wrong but that nothing was asked for
+        _echo(message)  # the message is the help itself
         return
     _echo(f"error: {message.replace('Value error, ', '')}")
     if context is not None:

@@ -1,4 +1,4 @@
-"""``drillyard generate``: a complete experiment file with a comment at every value."""
+"""``drillyard generate``: writes a complete experiment file with a comment on every value."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("generate")(generate)
 
 
 def generate(
     algorithm: Annotated[
-        str, typer.Option("--algorithm", "-a", help="`drillyard list algorithms` shows them.")
+        str, typer.Option("--algorithm", "-a", help="Algorithm; see `drillyard list algorithms`.")
     ],
     simulator: Annotated[
         str,
-        typer.Option("--simulator", "-s", help="A built-in, a Gymnasium id, or module:Class."),
+        typer.Option(
+            "--simulator", "-s", help="Built-in simulator, Gymnasium id, or module:Class."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write or complete; else printed.")
+        Path | None,
+        typer.Option("--out", "-o", help="File to write or complete; default: print it."),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Budget in environment steps.")
+        int, typer.Option("--steps", min=1, help="Training budget in environment steps.")
     ] = 100_000,
 ) -> None:
-    """Write a complete experiment file: each value with its meaning, unit and range.
+    """Write a complete experiment file that explains each value, with unit and range.
 
-    Run again on the same file it adds what is missing and leaves what you wrote as it is.
+    If the file exists, the command adds missing values and leaves yours as they are.
     """
     from drillyard.authoring.generate import generate as make
 
-    made = make(algorithm, simulator, out, name=name, steps=steps)
-    if made.path is None:
-        typer.echo(made.text, nl=False)
+    generated = make(algorithm, simulator, out, name=name, steps=steps)
+    if generated.path is None:
+        typer.echo(generated.text, nl=False)
         return
-    if made.new:
-        typer.echo(f"wrote {made.path}; drillyard run {made.path}")
-    elif made.added:
-        typer.echo(f"{made.path}: added {', '.join(made.added)}")
+    if generated.new:
+        typer.echo(f"wrote {generated.path}; start it with: drillyard run {generated.path}")
+    elif generated.added:
+        typer.echo(f"{generated.path}: added {', '.join(generated.added)}")
     else:
-        typer.echo(f"{made.path} has everything already; it was not touched")
-    for path in made.compact:
-        typer.echo(f"  {path} is written on one line and was left as it is")
+        typer.echo(f"{generated.path} is already complete and was not changed")
+    for path in generated.compact:
+        typer.echo(f"  {path} is written on one line and was not changed")

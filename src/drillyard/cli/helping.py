@@ -1,15 +1,18 @@
-"""How `--help` looks: commands by what they are for, and what a value is called."""
+"""Layout of `--help`: commands in sections, and names for the values of options."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context, HelpFormatter, Parameter
 
 SECTIONS = {
     "Write an experiment": ("generate", "explain", "check", "plan", "list", "schema", "new"),
     "Run it": ("run", "resume", "cancel", "status", "logs", "bench", "launch", "rehearse"),
-    "See what came out": ("results", "report", "assess", "tensorboard", "sync", "cost"),
+    "See results": ("results", "report", "assess", "tensorboard", "sync", "cost"),
     "Use a policy": (
         "export",
         "serve",
@@ -33,54 +36,56 @@ SECTIONS = {
         "mlflow",
     ),
 }
-"""Heading to commands, in the order in which they are shown."""
+"""Heading -> its commands, in the order of the help."""
 OTHERS = "Others"
-"""Where the commands of plug-ins stand."""
+"""Heading of the commands of plug-ins."""
 
 
 class Sections(TyperGroup):
-    """A command line whose commands stand in sections, each with its whole first sentence."""
+    """A command line that lists its commands in sections, each with its first sentence."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the lists of commands.
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Writes the lists of commands.
 
         Args:
-            ctx: Of this call.
-            formatter: What is written to.
+            ctx: The context of the call.
+            formatter: Receives the text.
         """
         known = {name for names in SECTIONS.values() for name in names}
         others = tuple(name for name in self.list_commands(ctx) if name not in known)
         for heading, names in {**SECTIONS, OTHERS: others}.items():
-            found = ((name, self.get_command(ctx, name)) for name in names)
-            # Cut where the terminal ends, half of the sentences would say nothing.
-            rows = [(n, c.get_short_help_str(limit=200)) for n, c in found if c and not c.hidden]
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            # Cut at the width of the terminal, half of the sentences would say nothing.
+            rows = [
+                (n, c.get_short_help_str(limit=200)) for n, c in commands if c and not c.hidden
+            ]
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command whose values have names for people.
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """Returns a command whose values have readable names.
 
         Args:
-            ctx: Of this call.
-            cmd_name: As it was typed.
+            ctx: The context of the call.
+            cmd_name: The command's name as typed.
         """
         command = super().get_command(ctx, cmd_name)
-        for one in (command, *getattr(command, "commands", {}).values()):
-            for parameter in getattr(one, "params", ()):
+        for member in (command, *getattr(command, "commands", {}).values()):
+            for parameter in getattr(member, "params", ()):
                 name_value(parameter)
         return command
 
 
-def name_value(parameter: Any) -> None:
-    """Call a value by the name of its option, as argparse does; a number N; choices as they are.
+def name_value(parameter: Parameter) -> None:
+    """Names a value after its option, as argparse does; a number is N, choices stay.
 
     Args:
-        parameter: An option or argument that may have no name for its value yet.
+        parameter: An option or argument whose value may have no name yet.
     """
     kind = getattr(parameter, "type_descriptor", None)
     argument = parameter.param_type_name == "argument"
-    # The choices of an option stand where its name would; those of an argument beside it.
+    # The choices of an option replace its name; those of an argument follow it.
     if parameter.metavar is not None or kind is None or (kind.is_choice and not argument):
         return
     if getattr(parameter, "is_flag", False):

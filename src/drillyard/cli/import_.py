@@ -1,29 +1,32 @@
-"""``drillyard import``: a policy of another program as a bundle."""
+"""``drillyard import``: converts a policy of another program into a bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
+
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("import")(import_)
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A zip of Stable-Baselines3 or sb3-contrib.")],
-    algorithm: Annotated[str, typer.Option("--algorithm", help="What it was trained with.")],
-    simulator: Annotated[str, typer.Option("--simulator", help="What it acts in.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The bundle to write.")],
+    file: Annotated[Path, typer.Argument(help="Zip file of Stable-Baselines3 or sb3-contrib.")],
+    algorithm: Annotated[str, typer.Option("--algorithm", help="Algorithm that trained it.")],
+    simulator: Annotated[str, typer.Option("--simulator", help="Simulator that it acts in.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bundle to write.")],
     args: Annotated[
         str,
         typer.Option("--args", help="learner.args as JSON: {policy_kwargs: {net_arch: [64, 64]}}"),
     ] = "{}",
 ) -> None:
-    """Convert the tensors of a zip into a bundle; nothing that is pickled in it is run."""
+    """Convert the tensors of a zip file into a bundle, without running anything pickled in it."""
     import json5
 
     from drillyard.errors import ConfigError
@@ -34,7 +37,7 @@ def import_(
 
     if algorithm not in ARGUMENTS:
         raise ConfigError(
-            "no such algorithm",
+            "there is no such algorithm",
             file="command line",
             field="--algorithm",
             value=algorithm,
@@ -42,10 +45,10 @@ def import_(
             hint=nearest(algorithm, list(ARGUMENTS)),
         )
     try:
-        given: Any = json5.loads(args)
+        arguments: JsonObject = json5.loads(args)
     except ValueError as error:
         raise ConfigError(
-            f"is no JSON: {error}",
+            f"is not JSON: {error}",
             file="command line",
             field="--args",
             value=args,
@@ -55,5 +58,5 @@ def import_(
     with importable(Path.cwd()):
         from drillyard.learners.import_sb3 import import_zip
 
-        import_zip(file, algorithm, SimulatorSpec(id=simulator), given, out)
-    typer.echo(f"{file} is now the bundle {out}")
+        import_zip(file, algorithm, SimulatorSpec(id=simulator), arguments, out)
+    typer.echo(f"wrote the bundle {out} from {file}")

@@ -1,21 +1,24 @@
-"""``drillyard list``: what there is, built in and from plug-ins."""
+"""``drillyard list``: lists built-in parts and those of plug-ins."""
 
 from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, console, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from drillyard.documents.json_types import Json, JsonObject
     from drillyard.mailbox import Mailbox
 
 
 class What(enum.StrEnum):
-    """Kinds of things to list."""
+    """Kinds that can be listed."""
 
     ALGORITHMS = "algorithms"
     SIMULATORS = "simulators"
@@ -30,9 +33,9 @@ class What(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the commands to the command line."""
     group = typer.Typer(
-        help="List what there is: algorithms, simulators, backends, plug-ins, …",
+        help="List algorithms, simulators, backends, plug-ins, …",
         invoke_without_command=True,
     )
     group.callback()(_all)
@@ -43,19 +46,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _all(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List what there is, each kind in one line."""
+    """List every kind on one line."""
     if context.invoked_subcommand is not None:
         return
-    found = {what.value: [str(row["name"]) for row in entries(what)] for what in What}
+    names_of = {what.value: [str(row["name"]) for row in entries(what)] for what in What}
     if as_json:
-        print_json(found)
+        print_json(names_of)
         return
-    rows = [{"kind": kind, "names": ", ".join(names) or "none"} for kind, names in found.items()]
+    rows = [
+        {"kind": kind, "names": ", ".join(names) or "none"} for kind, names in names_of.items()
+    ]
     _show(rows, "kinds", as_json=False)
-    typer.echo("\n`drillyard list KIND` says more of one; `drillyard list runs` lists your runs.")
+    typer.echo("\n`drillyard list KIND` shows more; `drillyard list runs` lists your runs.")
 
 
-def _command(what: What) -> Any:
+def _command(what: What) -> Callable[..., None]:
     def command(as_json: JsonOption = False) -> None:
         _show(entries(what), what.value, as_json)
 
@@ -68,13 +73,13 @@ def list_runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from drillyard.runs.locate import experiments, open_mailbox, store_url
 
     url = store_url(store)
-    there = "://" in url or Path(url).is_dir()  # reading must not make the folder
-    known = experiments(open_store(url)) if there else []
+    exists = "://" in url or Path(url).is_dir()  # reading must not create the folder
+    known = experiments(open_store(url)) if exists else []
     _show([row for name in known for row in runs(open_mailbox(name, url))], "runs", as_json)
 
 
-def runs(mailbox: Mailbox) -> list[dict[str, Any]]:
-    """One mapping a run of an experiment: where it is, and what it reached."""
+def runs(mailbox: Mailbox) -> list[JsonObject]:
+    """Returns one row for each run of an experiment: its state and its result."""
     from drillyard.results import collect
 
     results = collect(mailbox, curves=False)
@@ -95,8 +100,8 @@ def runs(mailbox: Mailbox) -> list[dict[str, Any]]:
     ]
 
 
-def entries(what: What) -> list[dict[str, Any]]:
-    """One mapping an entry; ``name`` first."""
+def entries(what: What) -> Sequence[Mapping[str, Json]]:
+    """Returns one row for each entry; ``name`` comes first."""
     from drillyard.registry import KINDS, OURS
 
     if what is What.PRESETS:
@@ -144,8 +149,8 @@ def entries(what: What) -> list[dict[str, Any]]:
     return _registered("learners" if what is What.ALGORITHMS else what.value)
 
 
-def _registered(kind: str) -> list[dict[str, Any]]:
-    """Entries of a kind; a plug-in is imported, so that a broken one is seen."""
+def _registered(kind: str) -> list[dict[str, str | None]]:
+    """Returns the entries of a kind. Imports plug-ins, so that a broken one is reported."""
     from drillyard.errors import PluginError
     from drillyard.registry import OURS, conflict, describe, load
 
@@ -161,7 +166,7 @@ def _registered(kind: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _show(rows: list[dict[str, Any]], what: str, as_json: bool) -> None:
+def _show(rows: Sequence[Mapping[str, Json]], what: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return

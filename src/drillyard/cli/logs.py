@@ -1,4 +1,4 @@
-"""``drillyard logs``: what the processes of runs printed, each line once."""
+"""``drillyard logs``: prints the output of the runs' processes, each line once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLL_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("logs")(logs)
 
 
@@ -28,15 +28,15 @@ def logs(
     what: RunArgument = None,
     store: StoreOption = None,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the runs have ended.")
+        bool, typer.Option("-f", "--follow", help="Continue until the runs have ended.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the log of each phase's newest attempt.
 
-    Of machines that died before their worker was ready, what the provider kept.
+    For machines that failed before their worker was ready: the log that the provider kept.
 
-    With `--json` a list of `{"run", "line"}` (or `"lease"`); while following, one object a line.
+    With `--json`: a list of `{"run", "line"}` (or `"lease"`); with `--follow`, one per line.
     """
     import json
 
@@ -64,7 +64,7 @@ def logs(
 
 
 def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:
-    """(lease, line) of what machines said whose worker was never ready.
+    """Yields (lease, line) of machines whose worker was never ready.
 
     Args:
         mailbox: The experiment.
@@ -80,10 +80,10 @@ def machines(mailbox: Mailbox) -> Iterator[tuple[str, str]]:
             continue
         try:
             backend = open_backend(lease.backend, lease.order.settings) if entry.open else None
-            found = lines(mailbox, backend, lease)
+            texts = list(lines(mailbox, backend, lease))
         except DrillyardError as error:
-            found = [f"(what {lease.backend} kept cannot be read: {error})"]
-        yield from ((lease.lease_id, line) for line in found)
+            texts = [f"(the log that {lease.backend} kept cannot be read: {error})"]
+        yield from ((lease.lease_id, line) for line in texts)
 
 
 def _once(tails: list[Tail]) -> Iterator[tuple[str, str]]:
@@ -95,20 +95,20 @@ def _once(tails: list[Tail]) -> Iterator[tuple[str, str]]:
 def follow_all(
     mailbox: Mailbox, tails: list[Tail], clock: Clock | None = None, poll_s: float = POLL_S
 ) -> Iterator[tuple[str, str]]:
-    """(run, line) as they come, until every run has ended.
+    """Yields (run, line) as they appear, until every run has ended.
 
     Args:
         mailbox: The experiment.
-        tails: One a run.
+        tails: One for each run.
         clock: Waits between two polls.
-        poll_s: How long.
+        poll_s: Seconds between two polls.
     """
     from drillyard.mailbox.ticket_states import StateCache, run_status, ticket_states
     from drillyard.system.clock import SYSTEM
 
     clock, cache, never = clock or SYSTEM, StateCache(), threading.Event()
     while True:
-        # States first: lines that were written before the end are then still read.
+        # Read the states first, so that lines written before the end are still read.
         states = ticket_states(mailbox, cache)
         over = all(run_status(states, tail.run).ended for tail in tails)
         yield from _once(tails)

@@ -1,7 +1,7 @@
-"""The command line: joins the commands, runs one, turns its error into an exit code.
+"""The command line: collects the commands, runs one, turns its error into an exit code.
 
 Only typer and the standard library are imported here and at the top of the command modules, so
-that ``--help`` is quick; commands import what they need when they run.
+that ``--help`` is fast. Commands import the rest when they run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -47,11 +47,11 @@ MODULES = (
 )
 """Modules of ``drillyard.cli``; each has ``register(app)``."""
 OF_EXTRAS = {"rehearse": "Run an experiment on an emulated cloud on this machine."}
-"""Commands that the extra of the same name brings, with their help where it is not installed."""
+"""Commands of an extra with the same name, with the help text for when it is not installed."""
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from drillyard.system.version import VERSION
 
         typer.echo(f"drillyard {VERSION}")
@@ -68,10 +68,10 @@ def _root(
 
 
 def build() -> tuple[typer.Typer, dict[str, str]]:
-    """The application with every command.
+    """Builds the application with every command.
 
     Returns:
-        (the application, entry points that did not load -> why).
+        The application, and a mapping from entry points that did not load to the reason.
     """
     app = typer.Typer(
         name="drillyard",
@@ -96,7 +96,7 @@ def build() -> tuple[typer.Typer, dict[str, str]]:
 
 
 def _plug_ins(app: typer.Typer) -> dict[str, str]:
-    """Join the commands of other packages; one that is broken takes only itself away."""
+    """Adds the commands of other packages; a broken package loses only its own commands."""
     from drillyard.registry import load, names
 
     broken: dict[str, str] = {}
@@ -111,7 +111,7 @@ def _plug_ins(app: typer.Typer) -> dict[str, str]:
 
 
 def _refuse(app: typer.Typer, name: str) -> None:
-    """Answer a command whose extra is not installed with the line that installs it."""
+    """Adds a command that explains how to install its missing extra."""
     anything = {"allow_extra_args": True, "ignore_unknown_options": True}
     help_ = f"{OF_EXTRAS[name]} Needs the extra `{name}`, which is not installed."
 
@@ -123,41 +123,41 @@ def _refuse(app: typer.Typer, name: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line.
+    """Runs a command line.
 
     Args:
-        argv: Words after the program's name; default: this process's.
+        argv: Arguments after the program's name; default: those of this process.
 
     Returns:
         The exit code: 0 done, 1 experiment failed, 2 your input, 3 our bug, 4 infrastructure,
         130 interrupted.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in words
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
     broken: dict[str, str] = {}
     try:
         app, broken = build()
-        result: Any = typer.main.get_command(app).main(
-            args=words, prog_name="drillyard", standalone_mode=False
+        result: object = typer.main.get_command(app).main(
+            args=arguments, prog_name="drillyard", standalone_mode=False
         )
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except typer.Exit as end:
         return end.exit_code
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python must not complain at exit about it.
+        # The reader (`| head`) closed the pipe; Python must not print an error about it at exit.
         sys.stdout = None
         return 0
     except BaseException as error:
         code = failures.report(error, as_json=as_json)
         if broken and code == 2 and not as_json:
             for name, why in broken.items():
-                # Whoever asks for it by name gets to see why, with the traceback.
-                shown = why if name in words else why.partition("\n")[0]
+                # Who calls the broken command gets the whole reason, with the traceback.
+                reason = why if name in arguments else why.partition("\n")[0]
                 typer.echo(
-                    f"  note: the commands of plug-in {name!r} did not load: {shown}", err=True
+                    f"  note: the commands of plug-in {name!r} did not load: {reason}", err=True
                 )
         return code
-    if result == 130:  # what typer makes of Ctrl-C
+    if result == 130:  # typer's result for Ctrl-C
         return failures.report(KeyboardInterrupt(), as_json=as_json)
     return result if isinstance(result, int) else 0

@@ -1,4 +1,4 @@
-"""``drillyard new``: the package of a plug-in, or an experiment around a simulator."""
+"""``drillyard new``: writes a plug-in package, or an experiment for a simulator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from drillyard.authoring.scaffold import Scaffold
 
 LOOK_S = 20.0
-"""Longest time without a sign of life of a simulator that is tried."""
+"""Longest silence of a simulator during the trial calls, in seconds."""
 
 
 class Kind(enum.StrEnum):
-    """What a plug-in may bring."""
+    """Kinds of plug-ins."""
 
     BACKEND = "backend"
     SIMULATOR = "simulator"
@@ -25,32 +25,31 @@ class Kind(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("new")(new)
 
 
 def new(
     kind: Annotated[
-        Kind, typer.Argument(help="What it brings. Experiments: `drillyard generate`.")
+        Kind, typer.Argument(help="Kind of plug-in. For an experiment, use `drillyard generate`.")
     ],
-    name: Annotated[str, typer.Argument(help="Its name: small letters, digits, '-' and '_'.")],
+    name: Annotated[str, typer.Argument(help="Name: lower-case letters, digits, '-' and '_'.")],
     folder: Annotated[
-        Path, typer.Option("--in", metavar="FOLDER", help="Folder to make it in.")
+        Path, typer.Option("--in", metavar="FOLDER", help="Parent folder of the package.")
     ] = Path(),
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="FILE.py[:CLASS]",
-            help="simulator: write an experiment "
-            "and a test around this one, which stays as it is.",
+            help="Write an experiment and a test for this simulator, which is not changed.",
         ),
     ] = None,
 ) -> None:
-    """Write a package for a plug-in: entry point, module with marked parts, conformance tests.
+    """Write a plug-in package: entry point, module with marked parts, conformance tests.
 
-    Of a simulator: one that works, with an experiment; or, with --from, the experiment for one in
-    plain Python that is there. Nothing is ever overwritten.
+    The package of a simulator works as it is and has an experiment. With --from, the command
+    writes the experiment for your existing simulator. It never overwrites a file.
     """
     from drillyard.authoring.scaffold import write
     from drillyard.errors import ConfigError
@@ -58,31 +57,31 @@ def new(
     if source is not None:
         if kind is not Kind.SIMULATOR:
             raise ConfigError(
-                "goes with a simulator",
+                "is for simulators only",
                 file="--from",
                 value=source,
                 allowed="drillyard new simulator NAME --from FILE.py",
-                hint="leave it out",
+                hint="remove it",
             )
-        made = _around(name, source)
-        _tell(made, f"in {made.module}, correct what was guessed")
-        for word in ("check", "run"):
-            typer.echo(f"  drillyard {word} {made.module}")
-        typer.echo(f"  python -m pytest {made.files[-1]}")
+        scaffold = _around(name, source)
+        _print(scaffold, f"in {scaffold.module}, correct these guesses")
+        for command in ("check", "run"):
+            typer.echo(f"  drillyard {command} {scaffold.module}")
+        typer.echo(f"  python -m pytest {scaffold.files[-1]}")
         return
-    made = write(kind.value, name, folder)
-    _tell(made, f"fill in {made.module}")
+    scaffold = write(kind.value, name, folder)
+    _print(scaffold, f"fill in {scaffold.module}")
     if kind is Kind.SIMULATOR:
-        for word in ("check", "run"):
-            typer.echo(f"  drillyard {word} {made.folder / name}.yaml")
-    typer.echo(f"  cd {made.folder} && pip install -e . && python -m pytest")
+        for command in ("check", "run"):
+            typer.echo(f"  drillyard {command} {scaffold.folder / name}.yaml")
+    typer.echo(f"  cd {scaffold.folder} && pip install -e . && python -m pytest")
 
 
-def _tell(made: Scaffold, heading: str) -> None:
-    for path in made.files:
+def _print(scaffold: Scaffold, heading: str) -> None:
+    for path in scaffold.files:
         typer.echo(f"wrote {path}")
     typer.echo(f"\n{heading}:")
-    for line, what in made.parts:
+    for line, what in scaffold.parts:
         typer.echo(f"  line {line}: {what}")
     typer.echo("\nthen:")
 
@@ -94,11 +93,11 @@ def _around(name: str, source: str) -> Scaffold:
     from drillyard.errors import ConfigError
     from drillyard.system.import_path import importable
 
-    text, _, wanted = source.partition(":")
+    text, _, class_name = source.partition(":")
     file = Path(text)
     if not (file.is_file() and file.suffix == ".py"):
         raise ConfigError(
-            "is no Python file",
+            "is not a Python file",
             file="--from",
             value=text,
             allowed="FILE.py, or FILE.py:Class",
@@ -106,5 +105,5 @@ def _around(name: str, source: str) -> Scaffold:
         )
     check_name("simulator", name)
     with importable(file.parent.resolve()):
-        found = guarded(lambda: look(file, wanted or None), LOOK_S)
-    return around(name, found, file.parent)
+        description = guarded(lambda: look(file, class_name or None), LOOK_S)
+    return around(name, description, file.parent)

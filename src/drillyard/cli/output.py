@@ -1,4 +1,4 @@
-"""Grids on a terminal as rich tables, elsewhere as aligned text without control characters."""
+"""Prints grids: rich tables on a terminal, aligned text without control characters elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_grid(grid: Grid) -> None:
-    """Print a table to stdout."""
+    """Prints a table to stdout."""
     from drillyard.results.table import plain_table, rich_table
     from drillyard.system.redaction import redact
 
@@ -29,11 +29,11 @@ def print_grid(grid: Grid) -> None:
 
 
 def print_study(study: StudyResults, top: int | None = None) -> None:
-    """Print the best trials of a study, where the others are, and the answer.
+    """Prints the best trials of a study, where to find the others, and the verdict.
 
     Args:
-        study: Its trials.
-        top: How many; default 10.
+        study: The study's trials.
+        top: Number of trials; default 10.
     """
     from drillyard.results import study_table
 
@@ -45,7 +45,7 @@ def print_study(study: StudyResults, top: int | None = None) -> None:
 
 
 def write_csv(text: str, path: Path) -> None:
-    """Write CSV to a file, or to stdout for ``-``.
+    """Writes CSV to a file, or to stdout for ``-``.
 
     Raises:
         ConfigError, StoreUnavailable: The file cannot be written.

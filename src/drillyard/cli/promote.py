@@ -1,4 +1,4 @@
-"""``drillyard promote``: a bundle into MLflow's registry, champion when it is better."""
+"""``drillyard promote``: registers a bundle in MLflow, as champion if it is better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drillyard.cli.evaluate import EpisodesOption, SeedOption
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("promote")(promote)
 
 
@@ -20,22 +20,22 @@ def promote(
     policy: Annotated[
         str,
         typer.Argument(
-            help="An ONNX bundle's folder, a run (NAME/t0001-s1), NAME: its best, or models:/…."
+            help="ONNX bundle's folder, run (NAME/t0001-s1), NAME (its best run), or models:/…."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="Of the registered model.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the registered model.")],
     episodes: EpisodesOption = 50,
     seed: SeedOption = 1,
     margin: Annotated[
-        float, typer.Option("--margin", help="By how much its return has to be higher.")
+        float, typer.Option("--margin", help="Smallest improvement of the return.")
     ] = 0.0,
     tracking: Annotated[
-        str, typer.Option("--tracking", help="MLflow's URI; `auto`: as experiments have it.")
+        str, typer.Option("--tracking", help="MLflow's URI; `auto`: the same as experiments use.")
     ] = "auto",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a policy; champion when it beats the one there is on the same episodes."""
+    """Register a policy; make it champion if it beats the current one on the same episodes."""
     from drillyard.policies.model_registry import must_be_name
     from drillyard.policies.promotion import promote as decide
     from drillyard.policies.resolve import exported, registry
@@ -45,22 +45,25 @@ def promote(
     must_be_name(name)
     uri = registry(tracking, store)
     with importable(Path.cwd()), exported(policy, store) as folder:
-        made = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
+        promotion = decide(folder, name, uri, episodes=episodes, seed=seed, margin=margin)
     if as_json:
-        print_json(made.to_json())
+        print_json(promotion.to_json())
         return
-    found = made.comparison
-    if found is not None:
+    comparison = promotion.comparison
+    if comparison is not None:
+        too_few = comparison.episodes < MIN_PAIRS
+        few = f"; fewer than {MIN_PAIRS} episodes decide nothing" if too_few else ""
         typer.echo(
-            f"version {made.version} against champion {made.champion} on {found.episodes} fresh "
-            f"episodes: {found.challenger:.2f} and {found.champion:.2f}; difference "
-            f"{found.difference:.2f} (95 % interval: {found.sure}), margin {found.margin:g}"
-            + (f"; fewer than {MIN_PAIRS} episodes decide nothing" * (found.episodes < MIN_PAIRS))
+            f"version {promotion.version} against champion {promotion.champion} on "
+            f"{comparison.episodes} new episodes: {comparison.challenger:.2f} and "
+            f"{comparison.champion:.2f}; difference {comparison.difference:.2f} "
+            f"(95 % interval: {comparison.sure}), margin {comparison.margin:g}"
+            f"{few}"
         )
     typer.echo(
-        f"{name}: version {made.version} is champion"
-        if made.promoted
-        else f"{name}: version {made.champion} is champion already"
-        if found is None
-        else f"{name}: version {made.champion} stays champion"
+        f"{name}: version {promotion.version} is champion"
+        if promotion.promoted
+        else f"{name}: version {promotion.champion} is already champion"
+        if comparison is None
+        else f"{name}: version {promotion.champion} remains champion"
     )

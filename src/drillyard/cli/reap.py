@@ -1,31 +1,30 @@
-"""``drillyard reap`` and ``drillyard protect``: end what is of no use, spare what is wanted."""
+"""``drillyard reap`` and ``drillyard protect``: delete useless leases, protect others."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drillyard.cli.common import JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
+    from drillyard.documents.json_types import JsonObject
     from drillyard.leases.reaper import Outcome, Report
     from drillyard.results.table import Grid
 
 OnOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--on", metavar="BACKEND", help="Only this backend (gcp, gcp/prod); may be repeated."
-    ),
+    typer.Option("--on", metavar="BACKEND", help="Only this backend (gcp, gcp/prod). Repeatable."),
 ]
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|min|h|d)\Z")
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the commands to the command line."""
     app.command("reap")(reap_command)
     app.command("protect")(protect_command)
 
@@ -33,14 +32,17 @@ def register(app: typer.Typer) -> None:
 def reap_command(
     on: OnOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+        bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")
     ] = False,
     grace: Annotated[
-        str, typer.Option(metavar="TIME", help="Leave alone what is useless for less: 10min, 1h.")
+        str,
+        typer.Option(
+            metavar="TIME", help="Keep leases that became useless less than this ago: 10min, 1h."
+        ),
     ] = "10min",
     as_json: JsonOption = False,
 ) -> None:
-    """End machines that nobody needs any more, found by label; never foreign or protected ones."""
+    """Delete drillyard's unused machines, found by label; never foreign or protected ones."""
     from drillyard.leases.reaper import reap
 
     report = reap(on, dry_run=dry_run, grace_s=seconds(grace, "--grace"))
@@ -52,8 +54,8 @@ def reap_command(
         raise typer.Exit(4)
 
 
-def as_dict(report: Report, dry_run: bool) -> dict[str, Any]:
-    """The report as a program reads it."""
+def as_dict(report: Report, dry_run: bool) -> JsonObject:
+    """Returns the report as JSON."""
     return {
         "schema_version": 1,
         "dry_run": dry_run,
@@ -71,31 +73,33 @@ def as_dict(report: Report, dry_run: bool) -> dict[str, Any]:
             }
             for o in report.outcomes
         ],
-        "settled": report.settled,
-        "problems": report.problems,
+        "settled": [*report.settled],
+        "problems": {**report.problems},
     }
 
 
 def show(report: Report, dry_run: bool) -> None:
-    """Print a line a lease, and what went wrong."""
+    """Prints one line for each lease, and the problems."""
     if report.outcomes:
         from drillyard.cli.output import print_grid
 
         print_grid(grid(report, dry_run))
     else:
-        typer.echo("nothing of ours is listed")
+        typer.echo("the providers list nothing of drillyard's")
     for lease in report.settled:
-        typer.echo(f"{lease}: the provider lists it no more; its books are closed")
+        typer.echo(f"{lease}: the provider no longer lists it; its ledger entry was closed")
     for backend, problem in report.problems.items():
         typer.echo(f"{backend}: cannot be listed: {problem}", err=True)
-    for one in report.undeletable:
+    for failure in report.undeletable:
         typer.echo(
-            f"{one.lease.lease_id}: deleting failed {one.failures} times: {one.problem}", err=True
+            f"{failure.lease.lease_id}: deleting failed {failure.failures} times: "
+            f"{failure.problem}",
+            err=True,
         )
 
 
 def grid(report: Report, dry_run: bool) -> Grid:
-    """One line a lease."""
+    """Returns one row for each lease."""
     from drillyard.results.table import Grid
 
     rows = tuple(
@@ -121,26 +125,28 @@ def _deed(outcome: Outcome, dry_run: bool) -> str:
 
 
 def protect_command(
-    lease: Annotated[str, typer.Argument(help="Id of the lease: dy-… (see `drillyard cost`).")],
+    lease: Annotated[str, typer.Argument(help="Lease id: dy-… (see `drillyard cost`).")],
     until: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Until then: 2026-12-01T08:00 (UTC), or 12h from now."),
+        typer.Option(
+            metavar="TIME", help="End of the protection: 2026-12-01T08:00 (UTC), or 12h from now."
+        ),
     ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Take the protection away.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove the protection.")] = False,
     store: StoreOption = None,
     on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep `drillyard reap` from a lease for a while; a machine's own limit stays."""
+    """Protect a lease from `drillyard reap` for a while. The machine's time limit still holds."""
     from drillyard.errors import ConfigError
     from drillyard.leases.reaper.protecting import protect
     from drillyard.system.clock import SYSTEM
 
     if (until is None) != off:
         raise ConfigError(
-            "give --until TIME or --off",
+            "needs either --until TIME or --off",
             file="command line",
-            allowed="one of them",
+            allowed="one of the two",
             hint="drillyard protect LEASE --until 24h",
         )
     now = SYSTEM.now()
@@ -151,22 +157,22 @@ def protect_command(
     elif end is None:
         typer.echo(f"{lease}: no longer protected ({', '.join(where)})")
     else:
-        shown = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        typer.echo(f"{lease}: left alone until {shown} ({', '.join(where)})")
+        text = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        typer.echo(f"{lease}: protected until {text} ({', '.join(where)})")
 
 
 def seconds(text: str, option: str) -> float:
-    """A span such as ``90s``, ``10min``, ``1.5h``, ``2d`` in seconds.
+    """Parses a duration such as ``90s``, ``10min``, ``1.5h``, ``2d`` into seconds.
 
     Raises:
-        ConfigError: Not a span.
+        ConfigError: The text is not a duration.
     """
     from drillyard.errors import ConfigError
 
     match = _SPAN.match(text.strip())
     if match is None:
         raise ConfigError(
-            "is no span of time",
+            "is not a duration",
             file="command line",
             field=option,
             value=text,
@@ -177,28 +183,28 @@ def seconds(text: str, option: str) -> float:
 
 
 def moment(text: str, now: float) -> float:
-    """A moment, epoch seconds, from ISO 8601 (UTC unless it says so) or a span from now.
+    """Parses ISO 8601 (UTC by default) or a duration from now into epoch seconds.
 
     Raises:
-        ConfigError: Neither, or in the past.
+        ConfigError: The text is neither, or the time is in the past.
     """
     from drillyard.errors import ConfigError
 
     try:
         if _SPAN.match(text.strip()):
-            found = now + seconds(text, "--until")
+            end = now + seconds(text, "--until")
         else:
-            said = datetime.fromisoformat(text)
-            found = (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+            parsed = datetime.fromisoformat(text)
+            end = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except ValueError:
-        found = 0.0
-    if found <= now:
+        end = 0.0
+    if end <= now:
         raise ConfigError(
-            "is no moment in the future",
+            "is not a time in the future",
             file="command line",
             field="--until",
             value=text,
-            allowed="a span from now, or ISO 8601 in UTC",
-            hint="24h, or 2030-01-31T08:00",
+            allowed="a duration from now, or ISO 8601 in UTC",
+            hint="for example 24h, or 2030-01-31T08:00",
         )
-    return found
+    return end

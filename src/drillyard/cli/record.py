@@ -1,4 +1,4 @@
-"""``drillyard record``: demonstrations, for a training that begins by imitating them."""
+"""``drillyard record``: records demonstrations for imitation learning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("record")(record)
 
 
@@ -25,27 +25,27 @@ def record(
         str,
         typer.Argument(
             metavar="FILE|NAME|NAME/RUN",
-            help="An experiment file, for a baseline; or an experiment or run that was trained.",
+            help="Experiment file, for a baseline; or a trained experiment or run.",
         ),
     ],
     policy: PolicyOption = "agent",
     episodes: Annotated[
-        int, typer.Option("--episodes", min=1, max=100_000, help="How many.")
+        int, typer.Option("--episodes", min=1, max=100_000, help="Number of episodes.")
     ] = 50,
     seed: SeedOption = 1,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="Where they go.")] = Path(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="File to write.")] = Path(
         "demonstrations.npz"
     ),
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play episodes and keep every observation and action, for `learner.clone_from`."""
+    """Play episodes and save every observation and action, for `learner.clone_from`."""
     from drillyard.errors import ConfigError, UserError
     from drillyard.system.output_files import check_file, write_whole
 
     if out.suffix != ".npz":
         raise ConfigError(
-            "is no name of demonstrations",
+            "is not a name for demonstrations",
             file="--out",
             value=str(out),
             allowed="a name that ends with .npz",
@@ -53,24 +53,24 @@ def record(
         )
     if out.exists():
         raise UserError(
-            f"{out} is there already; nothing was played", hint="choose another name with --out"
+            f"{out} already exists; no episode was played", hint="choose another name with --out"
         )
     check_file(out, "--out")
-    found, mean = _played(what, policy, episodes, seed, store)
-    write_whole(out, found.to_bytes(), "--out")
+    demonstrations, mean = _played(what, policy, episodes, seed, store)
+    write_whole(out, demonstrations.to_bytes(), "--out")
     if as_json:
         print_json(
             {
                 "policy": policy,
                 "episodes": episodes,
-                "steps": len(found.actions),
+                "steps": len(demonstrations.actions),
                 "mean_return": mean,
                 "file": str(out),
             }
         )
         return
     typer.echo(
-        f"{episodes} episodes of {policy}, {len(found.actions):,} steps, mean return "
+        f"{episodes} episodes of {policy}, {len(demonstrations.actions):,} steps, mean return "
         f"{mean:.2f}\nwrote {out}"
     )
 
@@ -78,7 +78,7 @@ def record(
 def _played(
     what: str, policy: str, episodes: int, seed: int, store: str | None
 ) -> tuple[Demonstrations, float]:
-    """Demonstrations and their mean return."""
+    """Plays the episodes; returns demonstrations and their mean return."""
     from drillyard.evaluation.request import AGENT, no_agent, world
     from drillyard.learners.demonstrations import play
     from drillyard.policies.resolve import playable
@@ -91,5 +91,5 @@ def _played(
             return play(world(loaded.spec), policy, episodes, seed)
     if Path(what).is_file():
         raise no_agent("record")
-    with playable(what, store) as found:
-        return play(found.simulator, found, episodes, seed)
+    with playable(what, store) as player:
+        return play(player.simulator, player, episodes, seed)

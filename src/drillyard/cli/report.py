@@ -1,4 +1,4 @@
-"""``drillyard report``: build the page of an experiment anew."""
+"""``drillyard report``: rebuilds the report of an experiment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_js
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("report")(report)
 
 
@@ -23,32 +23,32 @@ def report(
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="Also write it there; default for a bucket: a folder in ~/.drillyard/reports.",
+            help="Also write it to a folder; default for a bucket: one in ~/.drillyard/reports.",
         ),
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the report: one page with curves, intervals, an episode, configuration and cost."""
     from drillyard.report import build
     from drillyard.runs.locate import open_mailbox
 
-    made = build(open_mailbox(name, store), out)
+    built = build(open_mailbox(name, store), out)
     if as_json:
         print_json(
             {
-                "index": made.index,
-                "files": list(made.keys),
-                "warnings": list(made.results.warnings),
+                "index": built.index,
+                "files": list(built.keys),
+                "warnings": list(built.results.warnings),
             }
         )
     else:
-        typer.echo(made.index)
-        for warning in made.results.warnings:
-            typer.echo(f"note: {warning}", err=True)
+        typer.echo(built.index)
+        for warning in built.results.warnings:
+            typer.echo(f"warning: {warning}", err=True)
     if open_:
         import webbrowser
 
-        url = made.local.resolve().as_uri() if made.local is not None else made.index
+        url = built.local.resolve().as_uri() if built.local is not None else built.index
         if not webbrowser.open(url):
             typer.echo(f"no browser found; open {url}", err=True)

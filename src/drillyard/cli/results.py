@@ -1,4 +1,4 @@
-"""``drillyard results``: what an experiment reached, as a table, JSON, CSV or Parquet."""
+"""``drillyard results``: prints results as a table, JSON, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("results")(results)
 
 
@@ -27,8 +27,8 @@ def results(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="Write CSV, `-`: to the terminal. Policies; with --top, "
-            "runs; of a study, a line a seed.",
+            help="Write CSV; `-`: to the terminal. One line for each policy; with --top, "
+            "for each run; for a study, for each seed.",
         ),
     ] = None,
     parquet: Annotated[
@@ -37,19 +37,19 @@ def results(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option("--top", min=1, metavar="N", help="Only the N best runs, or trials."),
+        typer.Option("--top", min=1, metavar="N", help="Show only the N best runs or trials."),
     ] = None,
 ) -> None:
-    """Show agent and baselines with intervals, and every run; of a study, its best trials."""
+    """Show agent and baselines with intervals, and every run; for a study, its best trials."""
     from drillyard.errors import ConfigError
     from drillyard.results.trials import is_study
     from drillyard.runs.locate import open_mailbox
 
     if as_json and csv is not None:
         raise ConfigError(
-            "--json and --csv exclude each other",
+            "--json and --csv cannot be combined",
             file="command line",
-            hint="leave one of them out",
+            hint="use one of them",
         )
     mailbox = open_mailbox(name, store)
     if is_study(mailbox.experiment_record()):
@@ -101,31 +101,31 @@ def _experiment(mailbox: Mailbox, top: int | None, *, as_json: bool, csv: Path |
         verdict,
     )
 
-    found = collect(mailbox, curves=as_json)
+    results = collect(mailbox, curves=as_json)
     if as_json:
         if top is not None:
             import dataclasses
 
             from drillyard.results.table import best_runs
 
-            runs = tuple(best_runs(found, top))
+            runs = tuple(best_runs(results, top))
             names = {r.run for r in runs}
-            curves = tuple(c for c in found.curves if c.run in names)
-            found = dataclasses.replace(found, runs=runs, curves=curves)
-        typer.echo(found.to_json())
+            curves = tuple(c for c in results.curves if c.run in names)
+            results = dataclasses.replace(results, runs=runs, curves=curves)
+        typer.echo(results.to_json())
         return
     from drillyard.cli.output import print_grid, write_csv
 
     if csv is not None:
-        write_csv(policies_csv(found) if top is None else runs_csv(found, top), csv)
+        write_csv(policies_csv(results) if top is None else runs_csv(results, top), csv)
         return
-    for grid in score_grids(found):
+    for grid in score_grids(results):
         print_grid(grid)
         typer.echo("")
-    print_grid(runs_grid(found, top))
+    print_grid(runs_grid(results, top))
     typer.echo("")
-    typer.echo(verdict(found))
-    for warning in found.warnings:
-        typer.echo(f"note: {warning}", err=True)
-    if found.report:
-        typer.echo(f"report: {found.store}/{found.report}")
+    typer.echo(verdict(results))
+    for warning in results.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if results.report:
+        typer.echo(f"report: {results.store}/{results.report}")

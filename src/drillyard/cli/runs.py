@@ -1,8 +1,8 @@
-"""``drillyard list experiments`` and ``drillyard list runs``: what a store holds."""
+"""``drillyard list experiments`` and ``drillyard list runs``: list what a store holds."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import typer
 
@@ -10,10 +10,10 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_js
 
 
 def register(app: typer.Typer) -> None:
-    """Join the group ``list``."""
+    """Adds the commands to the group ``list``."""
     group = next((g.typer_instance for g in app.registered_groups if g.name == "list"), None)
     if group is None:
-        group = typer.Typer(help="List what there is.", no_args_is_help=True)
+        group = typer.Typer(help="List experiments and runs.", no_args_is_help=True)
         app.add_typer(group, name="list")
     group.command("experiments", help="List the experiments of a store, newest first.")(
         list_experiments
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """One line an experiment."""
+    """Prints one line for each experiment."""
     rows = experiment_rows(store)
     if as_json:
         print_json(rows)
@@ -48,8 +48,21 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
     print_grid(Grid(f"experiments in {rows[0]['store']}", header, cells, frozenset({2, 3})))
 
 
-def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
-    """What ``list experiments`` shows; an experiment that cannot be read says why."""
+class ExperimentRow(TypedDict):
+    """An experiment of a store."""
+
+    name: str
+    store: str
+    status: str
+    runs: int
+    runs_finished: int
+    mean_return: float | None
+    created_at: float | None
+    problem: str | None
+
+
+def experiment_rows(store: str | None = None) -> list[ExperimentRow]:
+    """Returns the rows of ``list experiments``; an unreadable experiment has the reason."""
     from pathlib import Path
 
     from drillyard.errors import CorruptObject
@@ -59,11 +72,11 @@ def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
 
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
-        return []  # reading must not make the folder
+        return []  # reading must not create the folder
     opened = open_store(url)
     rows = []
     for name in experiments(opened):
-        row: dict[str, Any] = {
+        row: ExperimentRow = {
             "name": name,
             "store": opened.url,
             "status": "UNKNOWN",
@@ -74,17 +87,15 @@ def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
             "problem": None,
         }
         try:
-            found = collect(Mailbox(opened, name), curves=False)
+            results = collect(Mailbox(opened, name), curves=False)
         except CorruptObject as error:
             row["problem"] = str(error)
         else:
-            row |= {
-                "status": found.status,
-                "runs": len(found.runs),
-                "runs_finished": sum(r.status == "SUCCEEDED" for r in found.runs),
-                "mean_return": found.agents[0].mean_return if found.agents else None,
-                "created_at": found.created_at,
-            }
+            row["status"] = results.status
+            row["runs"] = len(results.runs)
+            row["runs_finished"] = sum(r.status == "SUCCEEDED" for r in results.runs)
+            row["mean_return"] = results.agents[0].mean_return if results.agents else None
+            row["created_at"] = results.created_at
         rows.append(row)
     return rows
 
@@ -92,14 +103,14 @@ def experiment_rows(store: str | None = None) -> list[dict[str, Any]]:
 def list_runs(
     name: NameArgument = None, store: StoreOption = None, as_json: JsonOption = False
 ) -> None:
-    """One line a run."""
+    """Prints one line for each run."""
     from drillyard.results import collect, runs_grid
     from drillyard.runs.locate import open_mailbox
 
-    found = collect(open_mailbox(name, store), curves=False)
+    results = collect(open_mailbox(name, store), curves=False)
     if as_json:
-        print_json(found.to_dict()["runs"])
+        print_json(results.to_dict()["runs"])
         return
     from drillyard.cli.output import print_grid
 
-    print_grid(runs_grid(found))
+    print_grid(runs_grid(results))

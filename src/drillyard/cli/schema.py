@@ -1,4 +1,4 @@
-"""``drillyard schema``: the JSON Schema of experiment files, for editors."""
+"""``drillyard schema``: prints the JSON Schema of experiment files, for editors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from drillyard.cli.common import JsonOption
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("schema")(schema)
 
 
 def schema(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write it to a file instead.")
+        Path | None, typer.Option("--out", "-o", help="File to write; default: print it.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

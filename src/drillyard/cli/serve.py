@@ -1,4 +1,4 @@
-"""``drillyard serve``: a bundle behind HTTP."""
+"""``drillyard serve``: serves a bundle over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOKEN = "DRILLYARD_SERVE_TOKEN"
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("serve")(serve)
 
 
@@ -22,15 +22,20 @@ def serve(
     bundle: Annotated[
         str,
         typer.Argument(
-            help="Folder of a bundle, made by `drillyard export`; models:/NAME@champion."
+            help="Bundle's folder, written by `drillyard export`; or models:/NAME@champion."
         ),
     ],
     host: Annotated[
-        str, typer.Option("--host", help=f"Any but the loopback needs {TOKEN} in the environment.")
+        str,
+        typer.Option(
+            "--host", help=f"Address; other than loopback it needs {TOKEN} in the environment."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0: a free one.")
+    ] = 8080,
 ) -> None:
-    """Serve a policy: POST /act, /health, /spec, /metrics, /docs. Ends gracefully at SIGTERM."""
+    """Serve a policy: POST /act, /health, /spec, /metrics, /docs. SIGTERM stops it gracefully."""
     from drillyard.errors import ConfigError, PluginError
     from drillyard.policies import resolve
     from drillyard.system.optional_packages import install
@@ -38,12 +43,12 @@ def serve(
     token = os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):
         raise ConfigError(
-            "is open to others, and nobody would be asked for a token",
+            "other machines can reach this address, and no token is required",
             file="command line",
             field="--host",
             value=host,
             allowed="127.0.0.1, or any address with a token",
-            hint=f"put a secret into {TOKEN}; requests bring it as a bearer token",
+            hint=f"set {TOKEN} to a secret; clients send it as a bearer token",
         )
     try:
         import uvicorn
@@ -58,8 +63,8 @@ def serve(
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     bound = config.bind_socket()
-    # asyncio does so for its own sockets only: without it an answer waits 40 ms for the client's
-    # acknowledgement of its head.
+    # asyncio sets this for its own sockets only. Without it, a response waits 40 ms for the
+    # client's acknowledgement of the headers.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with bound:
         typer.echo(f"serving {bundle} on http://{host}:{bound.getsockname()[1]} (docs: /docs)")

@@ -1,6 +1,6 @@
-"""The entry point: nothing but the standard library stands outside its ``try``.
+"""The entry point. Only the standard library is imported outside its ``try``.
 
-A Ctrl-C that comes while the command line is still being imported ends as any other does.
+So a Ctrl-C during the imports ends the command as any other Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> int:
-    """Run this process's command line.
+    """Runs the command line of this process.
 
     Returns:
         The exit code; see ``drillyard.cli.main.main``.

@@ -1,8 +1,8 @@
-"""``drillyard status``: where every run of an experiment is, right now."""
+"""``drillyard status``: shows the current state of every run of an experiment."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
@@ -10,15 +10,16 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption, print_js
 
 if TYPE_CHECKING:
     from drillyard.mailbox import Mailbox
+    from drillyard.mailbox.records import StudyState
     from drillyard.results import ExperimentResults, RunResult
     from drillyard.results.table import Grid
 
 STALE_S = 15.0
-"""A heartbeat older than this is shown as a warning; who is dead is decided by the driver."""
+"""An older heartbeat is a warning. Only the driver decides whether a worker is dead."""
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("status")(status)
 
 
@@ -42,15 +43,48 @@ def status(
         typer.echo(line)
 
 
-def surroundings(mailbox: Mailbox) -> dict[str, Any]:
-    """Who drives, who works, and whether a stop was asked for."""
+class DriverRow(TypedDict):
+    """The driver of an experiment."""
+
+    host: str
+    pid: int
+    heartbeat_age_s: float | None
+
+
+class WorkerRow(TypedDict):
+    """A worker of an experiment."""
+
+    worker: str
+    state: str
+    host: str
+    message: str | None
+    heartbeat_age_s: float | None
+
+
+class StopRow(TypedDict):
+    """A request to stop."""
+
+    reason: str
+    by: str
+
+
+class Surroundings(TypedDict):
+    """What works on an experiment."""
+
+    study: StudyState | None
+    driver: DriverRow | None
+    workers: list[WorkerRow]
+    cancelled: StopRow | None
+
+
+def surroundings(mailbox: Mailbox) -> Surroundings:
+    """Returns the driver, the workers, the study, and whether a stop was requested."""
     drivers = [d for d in mailbox.drivers() if d.ended_at is None]
     driver = drivers[-1] if drivers else None
     cancel = mailbox.cancelled()
     workers = mailbox.workers()
-    study = mailbox.study_state()
     return {
-        "study": None if study is None else study.model_dump(mode="json"),
+        "study": mailbox.study_state(),
         "driver": None
         if driver is None
         else {
@@ -72,9 +106,9 @@ def surroundings(mailbox: Mailbox) -> dict[str, Any]:
     }
 
 
-def as_dict(results: ExperimentResults, around: dict[str, Any]) -> dict[str, Any]:
-    """The status for a program."""
-    whole = results.to_dict()
+def as_dict(results: ExperimentResults, around: Surroundings) -> dict[str, object]:
+    """Returns the status as JSON."""
+    whole, study = results.to_dict(), around["study"]
     kept = (
         "run",
         "trial",
@@ -103,13 +137,14 @@ def as_dict(results: ExperimentResults, around: dict[str, Any]) -> dict[str, Any
         "store": results.store,
         "runs": [{k: run[k] for k in kept} for run in whole["runs"]],
         **around,
+        "study": None if study is None else study.model_dump(mode="json"),
         "report": results.report,
         "warnings": list(results.warnings),
     }
 
 
 def grid(results: ExperimentResults) -> Grid:
-    """One line a run."""
+    """Returns a table with one row for each run."""
     from drillyard.results import formatting
     from drillyard.results.table import Grid, steps
 
@@ -143,7 +178,7 @@ def grid(results: ExperimentResults) -> Grid:
 
 
 def _shown_return(run: RunResult) -> float | None:
-    """The final evaluation once there is one, before that the latest training episodes."""
+    """Returns the final evaluation, or else the latest training episodes."""
     return run.mean_return if run.mean_return is not None else run.episode_return
 
 
@@ -155,31 +190,32 @@ def _ago(seconds: float | None) -> str:
     )
 
 
-def study_lines(study: dict[str, Any] | None) -> list[str]:
-    """How far a study is, its budgets, and why it stopped."""
+def study_lines(study: StudyState | None) -> list[str]:
+    """Returns lines on the progress of a study, its budgets, and why it stopped."""
     if study is None:
         return []
-    counts = ", ".join(f"{study[k]} {k}" for k in ("succeeded", "pruned", "failed") if study[k])
-    lines = [f"study: {study['chosen']} trials chosen" + (f", {counts}" if counts else "")]
-    if study["best"] is not None:
-        values = ", ".join(f"{k} {v:.6g}" for k, v in study["best_values"].items())
-        again = f", run again as t{study['confirmed']:04d}" if study["confirmed"] else ""
-        lines.append(f"best: t{study['best']:04d}, {values}{again}")
-    if study["front"]:
-        lines.append("front: " + ", ".join(f"t{n:04d}" for n in study["front"]))
+    counted = {"succeeded": study.succeeded, "pruned": study.pruned, "failed": study.failed}
+    counts = ", ".join(f"{n} {k}" for k, n in counted.items() if n)
+    lines = [f"study: {study.chosen} trials chosen" + (f", {counts}" if counts else "")]
+    if study.best is not None:
+        values = ", ".join(f"{k} {v:.6g}" for k, v in study.best_values.items())
+        again = f", repeated as t{study.confirmed:04d}" if study.confirmed else ""
+        lines.append(f"best: t{study.best:04d}, {values}{again}")
+    if study.front:
+        lines.append("front: " + ", ".join(f"t{n:04d}" for n in study.front))
     used = ", ".join(
-        f"{name} {one['used']:.4g} of {one['limit']:g}" for name, one in study["budgets"].items()
+        f"{name} {b['used']:.4g} of {b['limit']:g}" for name, b in study.budgets.items()
     )
     lines.append(f"budgets: {used}")
-    if study["seeds_rule"]:
-        lines.append(f"seeds: {study['seeds_rule']}")
-    if study["stopped"]:
-        lines.append(f"no more trials: {study['stopped']}")
+    if study.seeds_rule:
+        lines.append(f"seeds: {study.seeds_rule}")
+    if study.stopped:
+        lines.append(f"no more trials: {study.stopped}")
     return lines
 
 
-def remarks(results: ExperimentResults, around: dict[str, Any]) -> list[str]:
-    """What the table cannot say: failures, silent workers, nobody driving."""
+def remarks(results: ExperimentResults, around: Surroundings) -> list[str]:
+    """Returns what the table cannot show: failures, silent workers, a missing driver."""
     lines = []
     for run in results.runs:
         if run.message and run.status not in ("RUNNING", "SUCCEEDED"):
@@ -189,7 +225,7 @@ def remarks(results: ExperimentResults, around: dict[str, Any]) -> list[str]:
         if run.heartbeat_age_s is not None and run.heartbeat_age_s > STALE_S:
             lines.append(
                 f"{run.run}: no heartbeat for {run.heartbeat_age_s:,.0f} s; its worker may be "
-                f"dead. `drillyard resume {results.name}` finds out and goes on"
+                f"dead. `drillyard resume {results.name}` checks and continues"
             )
     for worker in around["workers"]:
         if worker["state"] == "failed":
@@ -203,7 +239,7 @@ def remarks(results: ExperimentResults, around: dict[str, Any]) -> list[str]:
     if driver is not None:
         age = driver["heartbeat_age_s"]
         if age is not None and age <= STALE_S:
-            lines.append(f"driven by process {driver['pid']} on {driver['host']}")
+            lines.append(f"driver: process {driver['pid']} on {driver['host']}")
     if results.report:
         lines.append(f"report: {results.store}/{results.report}")
     lines += list(results.warnings)

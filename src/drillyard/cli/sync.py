@@ -1,4 +1,4 @@
-"""`drillyard sync`: send to the tracking server what it does not have."""
+"""``drillyard sync``: sends missing data to the tracking server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drillyard.cli.common import JsonOption, NameArgument, StoreOption
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Adds the command to the command line."""
     app.command("sync")(sync)
 
 
@@ -20,7 +20,7 @@ def sync(
     uri: Annotated[
         str | None,
         typer.Option(
-            "--uri", metavar="URI", help="Another tracking server than the experiment's own."
+            "--uri", metavar="URI", help="Tracking server that replaces the experiment's."
         ),
     ] = None,
     timeout: Annotated[
@@ -28,9 +28,9 @@ def sync(
     ] = 600.0,
     json_: JsonOption = False,
 ) -> None:
-    """Send curves, parameters and files to MLflow that it does not have yet.
+    """Send missing curves, parameters and files to MLflow.
 
-    Nothing is sent twice, whatever was interrupted before.
+    Nothing is sent twice, even after an interruption.
     """
     from dataclasses import asdict
 
@@ -56,7 +56,7 @@ def sync(
     elif report.complete:
         typer.echo(
             f"{mailbox.experiment}: {report.points} points and {report.artifacts} files of "
-            f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; it has everything."
+            f"{report.runs} runs sent to {report.uri} in {report.wall_s:.1f} s; it is up to date."
         )
         for line in filter(None, (report.registered, report.link)):
             typer.echo(line)

@@ -1,4 +1,4 @@
-"""``drillyard tensorboard``: curves of an experiment in TensorBoard, wherever its store is."""
+"""``drillyard tensorboard``: shows an experiment's curves in TensorBoard, from any store."""
 
 from __future__ import annotations
 
@@ -25,21 +25,19 @@ PORT = 6006
 
 
 def register(app: typer.Typer) -> None:
-    """Join the command line."""
+    """Adds the command to the command line."""
     app.command("tensorboard")(tensorboard)
 
 
 def tensorboard(
     what: RunArgument = None,
     store: StoreOption = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the copy is kept.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Folder for the copy.")] = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0, or one that is taken: a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 or a taken one: a free one.")
     ] = PORT,
     serve: Annotated[
-        bool, typer.Option("--serve/--no-serve", help="Only make the copy, and leave.")
+        bool, typer.Option("--serve/--no-serve", help="Serve the copy, or only write it.")
     ] = True,
 ) -> None:
     """Keep a local copy of the curves up to date, and show it in TensorBoard."""
@@ -54,7 +52,7 @@ def tensorboard(
     try:
         with writing(boards.folder, "--folder"):
             changed = boards.sync()
-        typer.echo(f"{changed} files of {len(runs)} runs are new in {boards.folder}")
+        typer.echo(f"{changed} new files of {len(runs)} runs in {boards.folder}")
         if serve:
             _serve(boards, free_port(port))
     finally:
@@ -62,16 +60,16 @@ def tensorboard(
 
 
 def default_folder(mailbox: Mailbox) -> Path:
-    """A folder of this machine, one a store."""
+    """Returns the local folder for the copy, one for each store."""
     from drillyard.system.home import local_home
 
     digest = hashlib.sha256(mailbox.store.url.encode()).hexdigest()[:10]
     return local_home() / "tensorboard" / digest
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port of the loopback, or a free one where that is taken."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Returns the preferred loopback port, or a free one if it is taken."""
+    for port in (preferred, 0):
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -79,7 +77,7 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    return wanted
+    return preferred
 
 
 def _serve(boards: Boards, port: int) -> None:
@@ -105,7 +103,7 @@ def _serve(boards: Boards, port: int) -> None:
         stderr=subprocess.DEVNULL,
         env={**os.environ, PARENT: str(os.getpid())},
     )
-    typer.echo(f"TensorBoard: http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+    typer.echo(f"TensorBoard: http://127.0.0.1:{port}/ (stop with Ctrl-C)")
     never = threading.Event()
     try:
         while child.poll() is None:
@@ -113,10 +111,10 @@ def _serve(boards: Boards, port: int) -> None:
             try:
                 boards.sync()
             except InfrastructureError as error:
-                typer.echo(f"the copy is not brought up to date: {error}", err=True)
+                typer.echo(f"the copy could not be updated: {error}", err=True)
         raise InfrastructureError(
-            f"TensorBoard ended with code {child.returncode}",
-            hint=f"{sys.executable} -m tensorboard.main --logdir {boards.folder} shows why",
+            f"TensorBoard exited with code {child.returncode}",
+            hint=f"{sys.executable} -m tensorboard.main --logdir {boards.folder} shows the reason",
         )
     except KeyboardInterrupt:
         typer.echo("ended")

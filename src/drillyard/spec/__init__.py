@@ -1,4 +1,4 @@
-"""What a person writes: ``experiment`` is the shape, ``load`` gets there from a file."""
+"""The experiment file: ``experiment`` defines its shape, ``load`` reads it."""
 
 from drillyard.spec.experiment import ExperimentSpec
 

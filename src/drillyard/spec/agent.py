@@ -1,6 +1,6 @@
-"""``simulator.agent``: what an agent sees of a plain-Python simulator, does to it, is paid for.
+"""``simulator.agent``: observations, actions and reward for a plain-Python simulator.
 
-A table for the common case; ``module:Class`` where an expression is not enough.
+It is a table for the common case, or ``module:Class`` if an expression is not enough.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
 from drillyard.registry import nearest
 from drillyard.spec.expressions import Expression, read_expression
 from drillyard.spec.strict import PositiveInt, Strict
 
 ENDS = ("terminated", "truncated")
-"""What a reward may read besides states: 1 in the step that ends the episode so."""
+"""Names that a reward can read besides states; 1 in the step that ends the episode that way."""
 
 
 class Observed(Strict):
@@ -33,7 +34,7 @@ class Observed(Strict):
 
 
 class Act(Strict):
-    """One value that the simulator's step is given."""
+    """One value that the simulator's step receives."""
 
     min: float | None = Field(None, description="What -1 of the agent means.")
     max: float | None = Field(None, description="What 1 of the agent means.")
@@ -56,7 +57,7 @@ class Act(Strict):
             given = [n for n in ("min", "max", "change", "start") if getattr(self, n) is not None]
             if given or len(self.values) < 2:
                 raise BadValue(
-                    "`values` stands alone, and has at least two",
+                    "`values` needs at least two values and no other key",
                     allowed="{values: [a, b]}, or {min, max}",
                     hint="keep one of the two",
                 )
@@ -72,17 +73,17 @@ class Act(Strict):
             self.change is not None and self.min <= self.start <= self.max
         ):
             raise BadValue(
-                "`start` goes with `change`, and lies within min and max",
+                "`start` needs `change`, and must be within min and max",
                 value=self.start,
                 key="start",
                 allowed="{min, max, change, start}",
-                hint="leave out `start`, or write `change` too",
+                hint="remove `start`, or add `change`",
             )
         return self
 
 
 class AgentSpec(Strict):
-    """A simulator that knows nothing of reinforcement learning, as an agent's world."""
+    """Makes a simulator without reinforcement learning usable for an agent."""
 
     id: str | None = Field(
         None,
@@ -112,7 +113,7 @@ class AgentSpec(Strict):
 
     @field_validator("reward", mode="before")
     @classmethod
-    def _one_alone(cls, value: Any) -> Any:
+    def _one_alone(cls, value: Json) -> Json:
         return {"reward": str(value)} if isinstance(value, str | int | float) else value
 
     @field_validator("reward")
@@ -132,7 +133,7 @@ class AgentSpec(Strict):
         if self.id is not None:
             if ":" not in self.id or len(self.model_fields_set) > 1:
                 raise BadValue(
-                    "a class says everything itself",
+                    "a class replaces the table",
                     value=self.id,
                     key="id",
                     allowed="agent: module:Class, or a table without id",
@@ -150,7 +151,7 @@ class AgentSpec(Strict):
         chosen = [name for name, act in self.acts.items() if act.values is not None]
         if chosen and len(chosen) < len(self.acts):
             raise BadValue(
-                f"{', '.join(chosen)}: choices and ranges do not mix",
+                f"{', '.join(chosen)}: choices and ranges cannot be combined",
                 key="acts",
                 allowed="all with values, or all with min and max",
                 hint="write the ranges as values",

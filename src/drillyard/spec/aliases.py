@@ -1,4 +1,4 @@
-"""Other people's names for our keys: answered with "did you mean", never silently taken."""
+"""Other programs' names for our keys. They give a "did you mean" and are never accepted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SB3_ARGUMENTS = {
     "zero_policy",
     "alive_bonus_offset",
 }
-"""Arguments of the learners; wherever else they stand, they belong into ``learner.args``."""
+"""Arguments of the learners, which belong into ``learner.args``."""
 
 ALIASES = {
     "algo": "learner.algorithm",
@@ -152,11 +152,11 @@ ALIASES = {
     "include_tunables": "parameters.include_tunables",
     "tunable_params": "parameters.tunable_params",
 }
-"""Name anywhere -> where the same thing stands in our file."""
+"""Name of another program -> path in our file."""
 
 
 def ours(name: str) -> str | None:
-    """Where the thing that others call ``name`` stands in our file, or None."""
+    """Returns the path in our file for another program's ``name``, or None."""
     plain = name.lower().replace("-", "_")
     if plain in ALIASES:
         return ALIASES[plain]

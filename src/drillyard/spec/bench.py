@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged
 
 KEYS = ("algorithms", "simulators")
 EXAMPLE = "bench: {algorithms: [ppo, a2c], simulators: [CartPole-v1]}"
-SCHEMA: dict[str, Any] = {
+SCHEMA: JsonObject = {
     "description": "Algorithms times simulators, as the listed experiments of a study "
     "(`drillyard bench FILE`).",
     "type": "object",
@@ -31,20 +32,20 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
-"""JSON Schema of the section, which the model of an experiment does not know: it is expanded."""
+"""JSON Schema of the section, which is expanded before the model checks the file."""
 
 
 def expand(merged: Merged) -> None:
-    """Turn ``bench:`` into a ``study:`` of the chooser ``list``, one experiment a pair.
+    """Turns ``bench:`` into a ``study:`` of the chooser ``list``, one experiment for each pair.
 
-    An algorithm is a name, or a ``learner:`` part; a simulator a name, or a ``simulator:`` part.
-    The first of each stand for the file's own learner and simulator where it has none.
+    An algorithm is a name or a ``learner:`` part; a simulator is a name or a ``simulator:`` part.
+    The first of each become the file's learner and simulator if it has none.
 
     Args:
         merged: The file; changed.
 
     Raises:
-        ConfigError: It is no such section, or the file has another list of experiments.
+        ConfigError: The section is malformed, or the file has another list of experiments.
     """
     if merged.tree.get("bench") is None:
         merged.tree.pop("bench", None)
@@ -83,22 +84,22 @@ def _parts(merged: Merged, given: dict[str, Any], key: str, name: str) -> list[d
     items = given.get(key)
     if not isinstance(items, list) or not items:
         raise _wrong(merged, (key,), items, "a list with at least one name")
-    found: list[dict[str, Any]] = []
+    found: list[JsonObject] = []
     for number, item in enumerate(items):
         part = {name: item} if isinstance(item, str) else item
         if not isinstance(part, dict) or not isinstance(part.get(name), str):
             raise _wrong(merged, (key, number), item, f"a name, or a mapping with `{name}:`")
         if part in found:
-            raise _wrong(merged, (key, number), item, "each once")
+            raise _wrong(merged, (key, number), item, "each one once")
         found.append(part)
     return found
 
 
-def _wrong(merged: Merged, path: tuple[str | int, ...], value: Any, allowed: str) -> ConfigError:
+def _wrong(merged: Merged, path: tuple[str | int, ...], value: Json, allowed: str) -> ConfigError:
     place = merged.place(("bench", *path))
     field = "bench" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
     return ConfigError(
-        "is no benchmark",
+        "is not a valid benchmark",
         file=place.file if place else None,
         line=place.line if place else None,
         field=field,

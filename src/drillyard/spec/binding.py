@@ -1,7 +1,7 @@
-"""The values that a run, and a child of a composite, is given: constants and tunables together.
+"""Computes the values of a run and of a composite's child from constants and tunables.
 
-Pure functions of a resolved experiment. Reading files and telling where a value came from is
-``drillyard.spec.parameters``; here the values of one run are put together, on every worker alike.
+These are pure functions of a resolved experiment, the same on every worker.
+``drillyard.spec.parameters`` reads files and tracks where values come from.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.spec.references import PER_RUN, fill, names_of
 from drillyard.spec.tunables import Space
@@ -25,8 +26,8 @@ ALWAYS = ("experiment_id", "trial_id", "trial_runner_id")
 """Parameters that every run has, declared or not."""
 
 
-def space(spec: Parts | Mapping[str, Any]) -> Space:
-    """The active tunables: those of the experiment, and of its children.
+def space(spec: Parts | Mapping[str, Json]) -> Space:
+    """Returns the active tunables of the experiment and of its children.
 
     Args:
         spec: A resolved experiment, or a child as a mapping.
@@ -47,9 +48,9 @@ def run_parameters(
     seed: int,
     trial: int = 1,
     runner: int = 1,
-    assignment: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What one run is given: constants, tunables and what drillyard knows about it.
+    assignment: Mapping[str, Json] | None = None,
+) -> JsonObject:
+    """Returns the parameters of one run: constants, tunables, and the names that drillyard sets.
 
     Args:
         spec: The resolved experiment.
@@ -76,8 +77,8 @@ def run_parameters(
     return values | {name: known[name] for name in PER_RUN if name in wanted}
 
 
-def bind(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment as one run sees it: what only the run knows is filled in.
+def bind(spec: ExperimentSpec, values: Mapping[str, Json]) -> ExperimentSpec:
+    """Returns the experiment as one run sees it, with the run's values filled in.
 
     Args:
         spec: The resolved experiment.
@@ -107,15 +108,15 @@ def bind(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
         where = ".".join(str(p) for p in first["loc"])
         texts = {".".join(str(p) for p in one.at): one.text for one in late}
         raise ConfigError(
-            f"does not take what this run gives it: {first['msg']}",
+            f"refuses the value of this run: {first['msg']}",
             field=where,
             value=first["input"],
             hint=f"it reads {texts.get(where, 'a parameter')}",
         ) from None
 
 
-def with_parts(spec: ExperimentSpec, parts: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment as a trial of a list has it: whole parts of its own instead of the file's.
+def with_parts(spec: ExperimentSpec, parts: Mapping[str, Json]) -> ExperimentSpec:
+    """Returns the experiment with whole parts replaced, as a listed trial has it.
 
     Args:
         spec: The resolved experiment.
@@ -141,7 +142,7 @@ def with_parts(spec: ExperimentSpec, parts: Mapping[str, Any]) -> ExperimentSpec
 
 
 def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:
-    """The experiment as the worker of a run sees it.
+    """Returns the experiment as the worker of a run sees it.
 
     Args:
         spec: As ``experiment.json`` has it.
@@ -154,8 +155,8 @@ def bound(spec: ExperimentSpec, run: RunRecord) -> ExperimentSpec:
     return bind(own, {**run.parameters, "run_id": run.run, "seed": run.seed})
 
 
-def bound_tree(spec: Mapping[str, Any], run: RunRecord) -> dict[str, Any]:
-    """``bound`` for readers of records: JSON in, JSON out, and never a refusal.
+def bound_tree(spec: Mapping[str, Json], run: RunRecord) -> dict[str, Any]:
+    """The same as ``bound`` for readers of records: JSON in, JSON out, never an error.
 
     Args:
         spec: ``ExperimentRecord.spec``.
@@ -165,21 +166,21 @@ def bound_tree(spec: Mapping[str, Any], run: RunRecord) -> dict[str, Any]:
     values = {**run.parameters, "run_id": run.run, "seed": run.seed}
     section = tree.get("parameters")
     for one in (section.get("per_run") if isinstance(section, dict) else None) or ():
-        # Of another version, or by hand: what cannot be filled in stays as it was resolved.
+        # Another version or a person wrote it: a value that cannot be filled in stays.
         with contextlib.suppress(LookupError, TypeError):
             _put(tree, one["at"], fill(one["text"], values))
     return tree
 
 
 def child_parameters(
-    parent_values: Mapping[str, Any],
-    child: Parts | Mapping[str, Any],
-    globals_: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What a child of a composite is given: only what it declares, and what is always there.
+    parent_values: Mapping[str, Json],
+    child: Parts | Mapping[str, Json],
+    globals_: Mapping[str, Json] | None = None,
+) -> JsonObject:
+    """Returns the parameters of a composite's child: those that it declares, and common ones.
 
-    Globals win over the parent, the parent over the child's own constants. Nothing that one child
-    has reaches another: each call starts from the parent's values.
+    Globals win over the parent, the parent over the child's constants. Children do not see each
+    other's values: each call starts from the parent's values.
 
     Args:
         parent_values: The parent's parameters in this run. Of a child that was resolved with its
@@ -191,8 +192,8 @@ def child_parameters(
         Name -> value.
 
     Raises:
-        ConfigError: Required parameters that nobody gives: all of them; or an assignment that a
-            tunable does not take.
+        ConfigError: Required parameters have no value (all of them are listed), or a tunable
+            refuses its assignment.
     """
     given = {**parent_values, **(globals_ or {})}
     settled = _section(child, "per_run") is not None
@@ -200,7 +201,7 @@ def child_parameters(
     required = list(_section(child, "required_args") or ())
     tunables = space(child)
     own = dict(_section(child, "tunable_values") or {})
-    values: dict[str, Any] = tunables.assign(
+    values: JsonObject = tunables.assign(
         {**own, **{k: v for k, v in parent_values.items() if k in tunables}}
     )
     for name, value in constants.items():
@@ -222,14 +223,14 @@ def child_parameters(
     return values
 
 
-def _section(spec: Parts | Mapping[str, Any], key: str) -> Any:
+def _section(spec: Parts | Mapping[str, Json], key: str) -> Any:
     if isinstance(spec, Mapping):
         section = spec.get("parameters")
         return section.get(key) if isinstance(section, Mapping) else None
     return getattr(spec.parameters, key)
 
 
-def _children(spec: Parts | Mapping[str, Any]) -> Sequence[Any]:
+def _children(spec: Parts | Mapping[str, Json]) -> Sequence[Any]:
     children = (
         spec.get("children") if isinstance(spec, Mapping) else getattr(spec, "children", None)
     )
@@ -238,13 +239,13 @@ def _children(spec: Parts | Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _required(spec: Any) -> Iterator[str]:
-    """Names that the experiment or a child requires."""
+    """Yields the names that the experiment or a child requires."""
     yield from spec.parameters.required_args
     for child in _children(spec):
         yield from _required(child)
 
 
-def _put(tree: Any, path: Sequence[str | int], value: Any) -> None:
+def _put(tree: Any, path: Sequence[str | int], value: Json) -> None:
     for part in path[:-1]:
         tree = tree[part]
     tree[path[-1]] = value

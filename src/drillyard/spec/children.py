@@ -1,7 +1,7 @@
-"""Children of a composite: read from their files, given what they declare, written back resolved.
+"""Resolves the children of a composite: reads their files and fills in their parameters.
 
-A child is resolved with its parent's file, so that what is wrong in it is told before anything
-runs, and a worker needs no file. What only a run knows is kept with the parent, by path.
+A child is resolved together with its parent's file, so that its errors are reported before
+anything runs, and a worker needs no file. Values that only a run knows stay with the parent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any
 
 from drillyard.documents.document import Document, KeyPath
 from drillyard.documents.files import read_document
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.findings import Finding, Severity
 from drillyard.spec.experiment import ChildSpec
+from drillyard.spec.names import Late
+from drillyard.spec.parameter_errors import Origin
 from drillyard.spec.parameters import (
-    Origin,
     Outside,
     Parameters,
     assigned,
@@ -27,7 +29,7 @@ from drillyard.spec.parameters import (
     resolve_parameters,
 )
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.references import Late, escape
+from drillyard.spec.references import escape
 
 MAX_DEPTH = 8
 Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]]]
@@ -35,7 +37,7 @@ Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]
 
 @dataclass
 class Children:
-    """What was found out about all children, however deep."""
+    """The result of resolving all children, at every depth."""
 
     scopes: list[Parameters] = field(default_factory=list)
     problems: list[ConfigError] = field(default_factory=list)
@@ -120,7 +122,7 @@ def _given(merged: Merged, parent: Parameters) -> dict[str, Origin]:
     return found
 
 
-def _as_late(value: Any, path: KeyPath, parent: Parameters) -> Any:
+def _as_late(value: Json, path: KeyPath, parent: Parameters) -> Any:
     """A resolved value for use in another scope: literal, or filled in by the run."""
     if path in parent.names.late:
         return Late(value, parent.names.late[path])
@@ -132,7 +134,7 @@ def _as_late(value: Any, path: KeyPath, parent: Parameters) -> Any:
 
 
 def _open(
-    item: Any,
+    item: Json,
     here: KeyPath,
     places: dict[KeyPath, Place],
     folder: Path,
@@ -159,7 +161,7 @@ def _open(
     if not isinstance(document.value, dict):
         found.problems.append(
             ConfigError(
-                "is no child",
+                "is not a child",
                 file=file,
                 line=1,
                 allowed="a mapping of keys",
@@ -182,7 +184,7 @@ def _open(
             Finding(
                 Severity.OK,
                 f"children[{here[1]}]",
-                f"{', '.join(for_all)} of {file}: the composite's own are used",
+                f"{', '.join(for_all)} of {file} are ignored; the composite's values are used",
                 "set them in the composite",
             )
         )
@@ -208,5 +210,5 @@ def _too_deep(here: KeyPath, merged: Merged) -> ConfigError:
         line=place.line,
         field="children",
         allowed=f"at most {MAX_DEPTH} composites inside one another",
-        hint="a file that names itself as its child never ends",
+        hint="a file must not name itself as its child",
     )

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.documents.files import read_document, read_text
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 
-Condition = dict[str, Any]
+Condition = JsonObject
 MOST = 100_000
 _ALLOWED = "a list of mappings, such as [{level: 0.2}, {level: 0.4}]; or a CSV with a header"
 
 
 def read_conditions(file: Path) -> list[Condition]:
-    """Read a list of initial conditions.
+    """Reads a list of initial conditions.
 
     Args:
         file: ``.csv`` (the header names the keys, an empty cell leaves one out), ``.json``,
@@ -26,26 +27,26 @@ def read_conditions(file: Path) -> list[Condition]:
             assessment has it.
 
     Raises:
-        ConfigError: It cannot be read, or a line of it is no condition.
+        ConfigError: It cannot be read, or a line of it is not a condition.
     """
     if file.suffix.lower() == ".csv":
-        found: Any = _rows(file)
+        found: Json = [*_rows(file)]
     else:
         found = read_document(file, file.name).value
     return checked(found, file.name)
 
 
 def checked(found: Any, shown: str) -> list[Condition]:
-    """A list of conditions.
+    """Checks a list of conditions.
 
     Args:
-        found: What was read.
-        shown: How messages call the file.
+        found: The content of the file.
+        shown: Name of the file for messages.
 
     Raises:
-        ConfigError: It is none; names the item.
+        ConfigError: It is not a list of conditions; names the item.
     """
-    hint = "each is what `reset` is given: {level: 0.2}"
+    hint = "each condition has values for `reset`: {level: 0.2}"
     if not isinstance(found, list) or not found or len(found) > MOST:
         size = (
             f"a list of {len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
@@ -56,7 +57,7 @@ def checked(found: Any, shown: str) -> list[Condition]:
     for number, one in enumerate(found, 1):
         if not isinstance(one, Mapping):
             raise ConfigError(
-                f"condition {number} is no mapping",
+                f"condition {number} is not a mapping",
                 file=shown,
                 value=one,
                 allowed=_ALLOWED,
@@ -66,9 +67,9 @@ def checked(found: Any, shown: str) -> list[Condition]:
 
 
 def take_conditions(tree: Any, folder: Path) -> None:
-    """Put the list in the place of the file that ``evaluate.conditions`` names.
+    """Replaces the file name in ``evaluate.conditions`` with the content of the file.
 
-    So that a worker, and whoever reads the record later, needs no file.
+    So a worker and a later reader of the record do not need the file.
 
     Args:
         tree: The experiment as it is written.
@@ -83,10 +84,10 @@ def take_conditions(tree: Any, folder: Path) -> None:
 
 
 def known_keys(found: list[Condition], known: Collection[str] | None, shown: str) -> None:
-    """Hold the keys against those that the simulator declares.
+    """Compares the keys with those that the simulator declares.
 
     Raises:
-        ConfigError: One that it does not know; names the condition.
+        ConfigError: A key is unknown; names the condition.
     """
     for number, one in enumerate(found, 1):
         for key in one:
@@ -130,7 +131,7 @@ def _rows(file: Path) -> list[Condition]:
     return found
 
 
-def _value(cell: str) -> Any:
+def _value(cell: str) -> Json:
     for kind in (int, float):
         try:
             return kind(cell)

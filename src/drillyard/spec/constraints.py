@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.expressions import ALLOWED, Expression, read_expression
@@ -34,8 +34,8 @@ class Constraint:
         """Tunables that it reads."""
         return self.expression.names
 
-    def holds(self, assignment: Mapping[str, Any]) -> bool:
-        """Is it fulfilled?
+    def holds(self, assignment: Mapping[str, Json]) -> bool:
+        """Returns whether an assignment fulfils the condition.
 
         Args:
             assignment: Name -> value; all of ``names``.
@@ -59,10 +59,10 @@ class Constraint:
 
 
 def parse(text: str) -> Constraint:
-    """Read a condition.
+    """Reads a condition.
 
     Raises:
-        BadValue: It is none, names no tunable, or holds more than an expression may.
+        BadValue: It is not a condition, names no tunable, or contains something forbidden.
     """
     expression = read_expression(text, "condition", "n_steps % batch == 0")
     if not expression.names:
@@ -70,13 +70,13 @@ def parse(text: str) -> Constraint:
             "names no tunable",
             value=text,
             allowed=ALLOWED,
-            hint="it would hold always or never: delete it",
+            hint="delete it, because it would always hold or never",
         )
     return Constraint(expression)
 
 
 def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
-    """Read conditions on known tunables.
+    """Reads conditions on known tunables.
 
     Args:
         texts: The conditions.
@@ -90,7 +90,7 @@ def parse_all(texts: Sequence[str], known: Sequence[str]) -> list[Constraint]:
         constraint = parse(text)
         for name in sorted(constraint.names - set(known)):
             raise ConfigError(
-                f"{name!r} is no active tunable",
+                f"{name!r} is not an active tunable",
                 field=f"study.constraints[{number}]",
                 value=text,
                 allowed=", ".join(sorted(known)) or "no tunable is active",

@@ -11,7 +11,7 @@ from drillyard.spec.strict import NotBool, PositiveInt, Strict
 
 
 class RuleSpec(Strict):
-    """What the last episodes of a stage must have reached (to demote: fallen to)."""
+    """Condition on the last episodes of a stage, for promotion or demotion."""
 
     mean_return: Annotated[float, NotBool] | None = Field(
         None, description="Mean return of the last `episodes`."
@@ -20,9 +20,9 @@ class RuleSpec(Strict):
         None, description="Share of the last `episodes` whose `info` says `is_success`."
     )
     steps: PositiveInt | None = Field(
-        None, description="Environment steps in the stage, whatever was reached."
+        None, description="Environment steps in the stage, whatever the result."
     )
-    episodes: PositiveInt = Field(20, description="Episodes of the stage that are looked at.")
+    episodes: PositiveInt = Field(20, description="Number of last episodes to use.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -42,13 +42,13 @@ class StageSpec(Strict):
     """One stage."""
 
     lesson: dict[str, Any] = Field(
-        default_factory=dict, description="Laid over `simulator.lesson` while the stage lasts."
+        default_factory=dict, description="Replaces keys of `simulator.lesson` during the stage."
     )
     promote: RuleSpec | None = Field(
-        None, description="On to the next stage at or above this; every stage but the last."
+        None, description="Next stage at or above this; needed in every stage but the last."
     )
     demote: RuleSpec | None = Field(
-        None, description="Back to the stage before at or below this; not the first."
+        None, description="Previous stage at or below this; not in the first stage."
     )
 
 
@@ -61,10 +61,10 @@ class CurriculumSpec(Strict):
     def _a_way_up(self) -> Self:
         if len(self.stages) < 2:
             raise BadValue(
-                "has at least two stages",
+                "needs at least two stages",
                 allowed="two and more",
                 key="stages",
-                hint="one stage alone is `simulator.lesson`",
+                hint="for a single stage, use `simulator.lesson`",
             )
         for number, stage in enumerate(self.stages):
             last = number == len(self.stages) - 1
@@ -72,9 +72,9 @@ class CurriculumSpec(Strict):
                 raise BadValue(
                     f"stage {number}: "
                     + (
-                        "is the last: nothing to be promoted to"
+                        "is the last one, so a run cannot be promoted"
                         if last
-                        else "has no `promote`: nobody would leave it"
+                        else "has no `promote`, so a run would never leave it"
                     ),
                     allowed="promote in every stage but the last",
                     key="stages",
@@ -91,9 +91,9 @@ class CurriculumSpec(Strict):
             raise BadValue(
                 f"stage {number}: "
                 + (
-                    "the first has nothing below it"
+                    "is the first one, so a run cannot be demoted"
                     if number == 0
-                    else "steps alone are no reason to go back"
+                    else "cannot demote by steps alone"
                 ),
                 allowed="demote: {mean_return} or {success_rate}, not in the first stage",
                 key="stages",
@@ -106,5 +106,5 @@ class CurriculumSpec(Strict):
                     f"stage {number}: demotes at {low} and promotes at {high}",
                     key="stages",
                     allowed="demote below promote",
-                    hint="lower the one of `demote`",
+                    hint="lower the value of `demote`",
                 )

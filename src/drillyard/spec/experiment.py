@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
 from drillyard.spec.learning import EvaluateSpec, LearnerSpec, SimulatorSpec, TrainSpec
 from drillyard.spec.run_names import fields_of
@@ -43,21 +44,27 @@ _RESERVED = {
 
 
 class Parts(Strict):
-    """The part of each workload; an experiment has that of its own, a child that of its own."""
+    """The sections that an experiment and a child share."""
 
     schema_: Literal[1] = Field(1, alias="schema", description="Version of this format.")
     name: str = Field(
-        description="Names the folder of results. Same name: same experiment. Of a child: names "
-        "its part of the results; small letters, digits, `-` and `_`."
+        description="Name of the folder of results. The same name is the same experiment. For a "
+        "child: name of its part of the results; lower-case letters, digits, `-` and `_`."
     )
     workload: str = Field("rl", description="`rl`, `script`, `mock`, `composite`, or a plug-in's.")
-    simulator: SimulatorSpec | None = Field(None, description="The world the agent acts in.")
-    learner: LearnerSpec | None = Field(None, description="What learns.")
-    train: TrainSpec | None = Field(None, description="How long and how wide it learns.")
-    evaluate: EvaluateSpec = Field(
-        default_factory=lambda: EvaluateSpec(), description="How the result is measured."
+    simulator: SimulatorSpec | None = Field(
+        None, description="The simulator that the agent acts in."
     )
-    baselines: list[str] = Field(default_factory=list, description="Policies nobody trained.")
+    learner: LearnerSpec | None = Field(None, description="The learner.")
+    train: TrainSpec | None = Field(
+        None, description="Budget, copies and checkpoints of the training."
+    )
+    evaluate: EvaluateSpec = Field(
+        default_factory=lambda: EvaluateSpec(), description="Evaluation of the result."
+    )
+    baselines: list[str] = Field(
+        default_factory=list, description="Untrained policies to compare with."
+    )
     script: ScriptSpec | None = Field(None, description="Commands that do the work.")
     mock: MockSpec | None = Field(None, description="A synthetic score.")
     children: list[ChildSpec] = Field(
@@ -109,7 +116,7 @@ class Parts(Strict):
             raise BadValue(
                 f"two children are called {twice[0]!r}",
                 key="children",
-                allowed="a name of its own for each child",
+                allowed="a different name for each child",
                 hint=f"call the second one {twice[0]}-2",
             )
         return self
@@ -132,11 +139,11 @@ OPTIONAL = {"mock": ("mock",)}
 
 
 class ChildSpec(Parts):
-    """A part of a composite: what it does, and which parameters it wants from its parent."""
+    """A part of a composite, with the parameters that it needs from its parent."""
 
     prefix: bool | str = Field(
         False,
-        description="Put before its metrics: `true` takes `<name>/`; a text is taken as it is.",
+        description="Prefix of its metrics: `true` means `<name>/`; a text is used as it is.",
     )
 
     @field_validator("name")
@@ -144,15 +151,15 @@ class ChildSpec(Parts):
     def _legal_name(cls, value: str) -> str:
         if not _CHILD_NAME.match(value) or value in _RESERVED:
             raise BadValue(
-                "is no legal name of a child",
-                allowed="small letters, digits, - and _, the first a letter or digit",
+                "is not a valid name of a child",
+                allowed="lower-case letters, digits, - and _, the first a letter or digit",
                 hint="for example prepare, train or train-2",
             )
         return value
 
     @property
     def put_before(self) -> str:
-        """What stands before the names of its metrics."""
+        """The prefix of its metrics."""
         if isinstance(self.prefix, str):
             return self.prefix
         return f"{self.name}/" if self.prefix else ""
@@ -169,7 +176,7 @@ class ExperimentSpec(Parts):
     )
     run_name: str | None = Field(
         None,
-        description="What Prefect and MLflow call a run: `{algorithm}-{simulator}-{budget}-"
+        description="Name of a run in Prefect and MLflow: `{algorithm}-{simulator}-{budget}-"
         "s{seed}-{date}`; also {name}, {workload}, {trial}, {run}, {backend}, {time}. Null: its "
         "id, `t0001-s42`.",
     )
@@ -178,32 +185,32 @@ class ExperimentSpec(Parts):
         default_factory=dict, description="Settings per backend kind."
     )
     resources: ResourcesSpec = Field(
-        default_factory=lambda: ResourcesSpec(), description="What runs are given."
+        default_factory=lambda: ResourcesSpec(), description="Resources of runs."
     )
     budget: BudgetSpec = Field(
-        default_factory=lambda: BudgetSpec(), description="When it must be over."
+        default_factory=lambda: BudgetSpec(), description="Limits of time and cost."
     )
     store: list[StoreTarget] = Field(
         default_factory=list,
-        description="Further places that the store phase copies results to. The mailbox itself "
-        "is chosen by `--store` or DRILLYARD_STORE.",
+        description="Further targets that the store phase copies results to. Choose the mailbox "
+        "itself with `--store` or DRILLYARD_STORE.",
     )
     tracking: TrackingSpec = Field(
-        default_factory=lambda: TrackingSpec(), description="Where curves are mirrored to."
+        default_factory=lambda: TrackingSpec(), description="Tracking servers that show curves."
     )
     report: ReportSpec = Field(
-        default_factory=lambda: ReportSpec(), description="What the report shows."
+        default_factory=lambda: ReportSpec(), description="Content of the report."
     )
     requirements: list[str] = Field(
         default_factory=list, description="Pinned packages that setup installs on every worker."
     )
     notify: str | None = Field(
         None,
-        description="Webhook that is told (POST, JSON) when the experiment has ended, by a "
-        "worker where nobody drives: `https://…`, or a reference `${env:NAME}`, which is kept.",
+        description="Webhook that receives a POST (JSON) when the experiment has ended, from a "
+        "worker if no driver runs: `https://…`, or a reference `${env:NAME}`, which is kept.",
     )
     on_driver_loss: Literal["finish", "stop"] = Field(
-        "finish", description="What workers do when nobody drives any more."
+        "finish", description="What workers do when no driver runs."
     )
     study: StudySpec | None = Field(
         None, description="Several trials, and how they are chosen; null: one trial."
@@ -211,14 +218,14 @@ class ExperimentSpec(Parts):
 
     @model_validator(mode="before")
     @classmethod
-    def _seeds_by_rule(cls, value: Any) -> Any:
-        """``seeds: auto`` is so many to begin with, and a rule for more."""
+    def _seeds_by_rule(cls, value: Json) -> Json:
+        """Turns ``seeds: auto`` into the first seeds and a rule for more."""
         if not isinstance(value, dict) or value.get("seeds") != "auto":
             return value
         study = value.get("study")
         if not isinstance(study, dict):
             raise BadValue(
-                "`seeds: auto` adds seeds until two trials are told apart, and there is one trial",
+                "`seeds: auto` compares two trials by adding seeds, but there is one trial",
                 key="seeds",
                 allowed="a list of seeds, or a `study:` beside it",
                 hint="write `seeds: [1, 2, 3]`",
@@ -234,7 +241,7 @@ class ExperimentSpec(Parts):
     @classmethod
     def _legal_name(cls, value: str) -> str:
         if not _NAME.match(value) or value.lower().split(".")[0] in _RESERVED:
-            raise ValueError("is no legal name")
+            raise ValueError("is not a valid name")
         return value
 
     @field_validator("run_name")
@@ -252,7 +259,7 @@ class ExperimentSpec(Parts):
         own = {"run", "seed"}
         if names is not None and len(self.seeds) > 1 and not own & set(fields_of(names)):
             raise BadValue(
-                "`run_name` calls several runs the same: add {seed}",
+                "`run_name` gives several runs the same name: add {seed}",
                 key="run_name",
                 allowed="a text with {seed} or {run} in it",
                 hint=f"write {names}-s{{seed}}",
@@ -269,7 +276,7 @@ class ExperimentSpec(Parts):
         )
         if twice:
             raise BadValue(
-                f"seed {twice[0]} stands there twice",
+                f"seed {twice[0]} is listed twice",
                 value=str(value)[:120],
                 allowed="each seed once",
                 hint=f"write {str(list(dict.fromkeys(value)))[:80]}",

@@ -1,4 +1,4 @@
-"""Expressions that people write in files: walked as a tree, never evaluated as code.
+"""Expressions in files: interpreted as a tree, never evaluated as code.
 
 Allowed: names, numbers, texts, ``True`` and ``False``; ``+ - * / // % **``, comparisons (also
 chained), ``in`` a list, ``and or not``, brackets, ``a if b else c``, and the functions
@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
 
 MAX_LENGTH = 500
 ALLOWED = "names, numbers, texts, + - * / // % **, comparisons, and, or, not, in, if else"
 _MAX_POWER = 64
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+Operator = Callable[[Any, Any], Any]
+_FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "max": max,
     "abs": abs,
@@ -31,7 +33,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cos": math.cos,
     "tanh": math.tanh,
 }
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+_BINARY: dict[type[ast.operator], Operator] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -39,7 +41,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_COMPARE: dict[type[ast.cmpop], Operator] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
@@ -53,7 +55,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression that was read and found harmless.
+    """An expression that was read and checked.
 
     Attributes:
         text: As it was written.
@@ -64,8 +66,8 @@ class Expression:
     names: frozenset[str]
     _tree: ast.expr
 
-    def value(self, given: Mapping[str, Any]) -> Any:
-        """Compute it.
+    def value(self, given: Mapping[str, Json]) -> Any:
+        """Computes the value.
 
         Args:
             given: Name -> value; all of ``names``.
@@ -78,15 +80,15 @@ class Expression:
 
 
 def read_expression(text: str, what: str, example: str) -> Expression:
-    """Read an expression.
+    """Reads an expression.
 
     Args:
-        text: As a person wrote it.
-        what: A word for it in messages: ``condition``, ``reward``.
-        example: A good one, for the hint.
+        text: The user's text.
+        what: Its name in messages: ``condition``, ``reward``.
+        example: A valid one, for the hint.
 
     Raises:
-        BadValue: It is none, or holds more than the list above.
+        BadValue: It is not an expression, or contains something that is not in the list above.
     """
     if len(text) > MAX_LENGTH:
         raise BadValue(
@@ -98,9 +100,12 @@ def read_expression(text: str, what: str, example: str) -> Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise BadValue(
-            f"is no {what}: {said}", value=text, allowed=ALLOWED, hint=f"for example `{example}`"
+            f"is not a {what}: {reason}",
+            value=text,
+            allowed=ALLOWED,
+            hint=f"for example `{example}`",
         ) from None
     names: set[str] = set()
     _check(tree, text, names, what)
@@ -108,7 +113,7 @@ def read_expression(text: str, what: str, example: str) -> Expression:
 
 
 def _check(node: ast.expr, text: str, names: set[str], what: str) -> None:
-    """Refuse what is not on the list; collects names."""
+    """Refuses what is not in the list; collects names."""
     match node:
         case ast.Name(id=name):
             names.add(name)
@@ -137,11 +142,14 @@ def _check(node: ast.expr, text: str, names: set[str], what: str) -> None:
             shown = ast.unparse(node)
             hint = "compare with ==" if "=" in shown else "leave it out"
             raise BadValue(
-                f"holds {shown!r}, which no {what} may", value=text, allowed=ALLOWED, hint=hint
+                f"contains {shown!r}, which is not allowed in a {what}",
+                value=text,
+                allowed=ALLOWED,
+                hint=hint,
             )
 
 
-def _value(node: ast.expr, given: Mapping[str, Any]) -> Any:
+def _value(node: ast.expr, given: Mapping[str, Json]) -> Any:
     match node:
         case ast.Name(id=name):
             return given[name]
@@ -149,7 +157,7 @@ def _value(node: ast.expr, given: Mapping[str, Any]) -> Any:
             return value
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             base, power = _value(left, given), _value(right, given)
-            if abs(power) > _MAX_POWER:  # 9**9**9 would take for ever
+            if abs(power) > _MAX_POWER:  # 9**9**9 would take forever
                 raise OverflowError(f"the power {power} is above {_MAX_POWER}")
             return base**power
         case ast.BinOp(left=left, op=op, right=right):

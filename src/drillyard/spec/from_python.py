@@ -1,4 +1,4 @@
-"""Values of a Python program as an experiment file would have them."""
+"""Converts values of a Python program into values of an experiment file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 
 
-def as_text(value: Any, shown: str) -> str:
+def as_text(value: object, shown: str) -> str:
     """A value as a command line would have it: texts as they are, the rest as JSON.
 
     Args:
@@ -21,7 +22,7 @@ def as_text(value: Any, shown: str) -> str:
     return value if isinstance(value, str) else _text(value, shown)
 
 
-def as_sets(path: list[str], value: Any) -> list[str]:
+def as_sets(path: list[str], value: object) -> list[str]:
     """A value as ``--set`` texts, one for each leaf of a mapping.
 
     Args:
@@ -37,11 +38,11 @@ def as_sets(path: list[str], value: Any) -> list[str]:
     return [f"{'.'.join(path)}={_text(value, '.'.join(path))}"]
 
 
-def _text(value: Any, shown: str) -> str:
+def _text(value: object, shown: str) -> str:
     return json.dumps(plain(value, shown), ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: Any, shown: str) -> Any:
+def plain(value: Json, shown: str) -> Any:
     """A Python value as an experiment file would have it.
 
     Args:
@@ -66,10 +67,10 @@ def plain(value: Any, shown: str) -> Any:
     if callable(getattr(value, "model_dump", None)):
         return value.model_dump(mode="json", by_alias=True)
     raise ConfigError(
-        f"an object of {type(value).__name__} cannot stand in an experiment",
+        f"an object of {type(value).__name__} cannot be part of an experiment",
         field=shown,
         allowed="numbers, texts, lists, mappings, and classes that a worker can import",
-        hint="give the class and its arguments instead of the object",
+        hint="pass the class and its arguments instead of the object",
     )
 
 
@@ -88,7 +89,7 @@ def import_path(thing: Any, shown: str) -> str:
     elif "<" in name:
         reason = "is defined inside a function"
     else:
-        found: Any = sys.modules.get(module)
+        found: object = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part, None)
         if found is not thing:

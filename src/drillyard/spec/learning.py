@@ -1,4 +1,4 @@
-"""The parts of an experiment that say what learns what, for how long, and how it is measured."""
+"""The sections simulator, learner, train and evaluate of an experiment file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue
 from drillyard.spec.agent import AgentSpec
 from drillyard.spec.curriculum import CurriculumSpec
@@ -25,20 +26,20 @@ VECTORISED_FROM = 16
 """Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
 
-def _is_none(value: Any) -> bool:
-    """Left out of records where it is not used: older experiments have no such field."""
+def _is_none(value: Json) -> bool:
+    """Excludes an unused field from records, because older experiments do not have it."""
     return value is None
 
 
 class Wrapper(Strict):
     """A wrapper around the simulator, applied in the order of the list."""
 
-    name: str = Field(description="Of the table in docs/simulators.md, or `module:Class`.")
+    name: str = Field(description="Name from the table in docs/simulators.md, or `module:Class`.")
     args: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
 
 
 class SimulatorSpec(Strict):
-    """The world the agent acts in."""
+    """The simulator that the agent acts in."""
 
     id: str = Field(
         description="A built-in (`cstr`, `simple-adder`), a Gymnasium id, or `module:Class`."
@@ -54,7 +55,7 @@ class SimulatorSpec(Strict):
     curriculum: CurriculumSpec | None = Field(
         None,
         exclude_if=_is_none,
-        description="Stages of growing difficulty, each with a lesson laid over this one.",
+        description="Stages of growing difficulty; the lesson of each replaces keys of this one.",
     )
     metrics: dict[str, Literal["mean", "sum", "min", "max", "last"]] = Field(
         default_factory=dict,
@@ -66,30 +67,30 @@ class SimulatorSpec(Strict):
     agent: AgentSpec | None = Field(
         None,
         exclude_if=_is_none,
-        description="For a simulator that is no Gymnasium environment: "
-        "what the agent sees, does and is paid for; a table, or `module:Class`.",
+        description="For a simulator that is not a Gymnasium environment: "
+        "observations, actions and reward of the agent; a table, or `module:Class`.",
     )
 
-    def lesson_of_stage(self, stage: int) -> dict[str, Any]:
-        """The lesson of a stage of the curriculum; -1 for the last, which is what is aimed at."""
+    def lesson_of_stage(self, stage: int) -> JsonObject:
+        """Returns the lesson of a stage of the curriculum; -1 for the last stage."""
         over = self.curriculum.stages[stage].lesson if self.curriculum is not None else {}
         return {**self.lesson, **over}
 
     @field_validator("agent", mode="before")
     @classmethod
-    def _class_alone(cls, value: Any) -> Any:
+    def _class_alone(cls, value: Json) -> Json:
         return {"id": value} if isinstance(value, str) else value
 
     @field_validator("wrappers", mode="before")
     @classmethod
-    def _names_alone(cls, value: Any) -> Any:
+    def _names_alone(cls, value: Json) -> Json:
         if isinstance(value, list):
             return [{"name": w} if isinstance(w, str) else w for w in value]
         return value
 
 
 class CallbackSpec(Strict):
-    """A class of the user that is called while training."""
+    """A user's class that is called during training."""
 
     id: str = Field(description="`module:Class`.")
     args: dict[str, Any] = Field(default_factory=dict, description="Constructor arguments.")
@@ -103,37 +104,37 @@ class CloneSpec(Strict):
         "with columns `observation_0` … and `action_0` …; beside this "
         "file."
     )
-    epochs: PositiveInt = Field(20, description="How often each step of them is learned from.")
-    batch_size: PositiveInt = Field(64, description="Steps of an update.")
+    epochs: PositiveInt = Field(20, description="Passes over the demonstrations.")
+    batch_size: PositiveInt = Field(64, description="Steps for each update.")
     learning_rate: Annotated[float, Field(gt=0, le=1), NotBool] = Field(
-        1e-3, description="Of the optimiser (Adam)."
+        1e-3, description="Step size of the optimiser (Adam)."
     )
 
 
 class LearnerSpec(Strict):
-    """What learns."""
+    """The learner."""
 
     algorithm: str = Field(
-        description="Of `drillyard list algorithms`: `ppo`, `sac`, … or a "
+        description="Name from `drillyard list algorithms`: `ppo`, `sac`, … or a "
         "plug-in's `module:Class`."
     )
     engine: Literal["sb3", "sbx", "jax"] = Field(
         "sb3",
         exclude_if=lambda engine: engine == "sb3",
-        description="Who computes it: "
+        description="Library that computes it: "
         "Stable-Baselines3 and sb3-contrib (PyTorch); `jax` (extra `jax`), which compiles `ppo` "
         "and `a2c`; or SBX (JAX; extra `sbx`).",
     )
     preset: str | None = Field(
-        "auto", description="`auto` takes a tuned preset when one fits; null takes none."
+        "auto", description="`auto` uses a tuned preset if one fits; null uses none."
     )
     policy: str | None = Field(
         None,
-        description="`MlpPolicy`, `CnnPolicy`, `MultiInputPolicy`; null lets the "
-        "observation decide.",
+        description="`MlpPolicy`, `CnnPolicy`, `MultiInputPolicy`; null: chosen "
+        "by the observation.",
     )
     args: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments by Stable-Baselines3's own names."
+        default_factory=dict, description="Arguments with Stable-Baselines3's names."
     )
     init_from: str | None = Field(
         None,
@@ -154,14 +155,14 @@ class LearnerSpec(Strict):
 
     @field_validator("callbacks", mode="before")
     @classmethod
-    def _ids_alone(cls, value: Any) -> Any:
+    def _ids_alone(cls, value: Json) -> Json:
         if isinstance(value, list):
             return [{"id": c} if isinstance(c, str) else c for c in value]
         return value
 
     @field_serializer("callbacks")
     def _short(self, value: list[CallbackSpec]) -> list[Any]:
-        """As a person writes it; also what older experiments recorded."""
+        """Writes the short form, which older experiments recorded."""
         return [{"id": c.id, "args": c.args} if c.args else c.id for c in value]
 
     @field_validator("algorithm")
@@ -181,17 +182,17 @@ class StopSpec(Strict):
         "mean", description="What an epoch's score is: mean return, or that of its last episode."
     )
     min_improvement: Annotated[float, Field(ge=0), NotBool] = Field(
-        0.0, description="An epoch has improved when it is better than the best by more than this."
+        0.0, description="Smallest improvement over the best epoch that counts."
     )
     mean_return: Annotated[float, NotBool] | None = Field(
-        None, description="It ends with the first epoch whose score is at least this."
+        None, description="Training ends with the first epoch whose score is at least this."
     )
 
     @model_validator(mode="after")
     def _some_reason(self) -> StopSpec:
         if self.patience is None and self.mean_return is None:
             raise BadValue(
-                "gives no reason to stop",
+                "has no condition to stop",
                 allowed="patience: …, or mean_return: …",
                 hint="write `patience: 10`, or delete `stop:`",
             )
@@ -199,7 +200,7 @@ class StopSpec(Strict):
 
 
 class TrainSpec(Strict):
-    """How long, how wide, how often saved."""
+    """Budget, copies and checkpoints of the training."""
 
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS), NotBool] | None = Field(
         None, description="Budget in environment steps, summed over copies."
@@ -223,7 +224,7 @@ class TrainSpec(Strict):
         None, description="Steps between checkpoints; default a tenth of the budget."
     )
     keep_checkpoints: PositiveInt | None = Field(
-        3, description="How many of the newest checkpoints of a run are kept; null: all."
+        3, description="Number of newest checkpoints to keep for each run; null: all."
     )
     stop: StopSpec | None = Field(
         None, exclude_if=_is_none, description="Early stopping; null: the whole budget is used."
@@ -246,9 +247,11 @@ class TrainSpec(Strict):
 class EverySpec(Strict):
     """Evaluation while training."""
 
-    steps: PositiveInt | None = Field(None, description="Every so many environment steps.")
+    steps: PositiveInt | None = Field(
+        None, description="Environment steps between two evaluations."
+    )
     after_episodes: PositiveInt | None = Field(
-        None, description="Every so many training episodes instead."
+        None, description="Training episodes between two evaluations instead."
     )
     episodes: PositiveInt = Field(5, description="Episodes of each such evaluation.")
 
@@ -273,12 +276,12 @@ class VideosSpec(Strict):
     )
 
 
-def _films(value: Any) -> Any:
+def _films(value: Json) -> Json:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 def _films_as_written(value: VideosSpec | None) -> Any:
-    """Also what older experiments recorded."""
+    """Writes the form that older experiments recorded."""
     return value.model_dump(exclude_none=True) or True if value is not None else False
 
 
@@ -289,9 +292,10 @@ class EvaluateSpec(Strict):
     seeds: Literal["fixed"] | list[Seed] = Field(
         "fixed", description="`fixed`: the same seeds for every agent and baseline; or a list."
     )
-    deterministic: bool = Field(True, description="Act without exploration noise.")
+    deterministic: bool = Field(True, description="Whether to act without exploration noise.")
     policy: Literal["best", "final"] = Field(
-        "best", description="Which policy: best during training (where evaluated), or last."
+        "best",
+        description="Policy to evaluate: best of the training (if evaluated), or the last.",
     )
     every: EverySpec | None = Field(None, description="Evaluate while training; null: off.")
     videos: Annotated[

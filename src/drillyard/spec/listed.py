@@ -1,7 +1,7 @@
-"""The ``experiments:`` of a study: each laid over the file and resolved as one of its own.
+"""The ``experiments:`` of a study: each one is merged over the file and resolved.
 
-What is kept of each are the whole parts in which it differs from the file, so that whoever reads
-the record later needs neither the file nor its presets.
+The record keeps the whole parts of each that differ from the file, so that a later reader needs
+neither the file nor its presets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drillyard.documents.document import Document, KeyPath
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged
@@ -30,13 +31,13 @@ PARTS = (
     "children",
 )
 OF_THE_TRIAL = ("label", "seeds", "values")
-"""Keys of a listed experiment that are no parts of an experiment."""
+"""Keys of a listed experiment that are not parts of an experiment."""
 _CHOICES = {"learner": "algorithm", "simulator": "id"}
-"""A part that names another one of these stands for itself: nothing of the file's is in it."""
+"""A part with another value of these keys replaces the file's part completely."""
 AT: KeyPath = ("study", "experiments")
 
 
-def take(merged: Merged) -> list[dict[str, Any]]:
+def take(merged: Merged) -> list[JsonObject]:
     """Take the listed experiments out of the tree, as they were written; their places stay.
 
     Returns:
@@ -49,7 +50,7 @@ def take(merged: Merged) -> list[dict[str, Any]]:
     return items
 
 
-def document(number: int, item: Mapping[str, Any], merged: Merged) -> Document:
+def document(number: int, item: Mapping[str, Json], merged: Merged) -> Document:
     """A listed experiment as a layer over the file.
 
     Raises:
@@ -59,7 +60,7 @@ def document(number: int, item: Mapping[str, Any], merged: Merged) -> Document:
     for key in item:
         if key not in (*PARTS, *OF_THE_TRIAL):
             raise ConfigError(
-                f"a listed experiment has no {key!r}",
+                f"a listed experiment cannot have {key!r}",
                 file=place.file if place else None,
                 line=place.line if place else None,
                 field=f"study.experiments[{number}].{key}",
@@ -87,7 +88,7 @@ def lay(layer: Document, merged: Merged) -> None:
     merged.lay(layer)
 
 
-def without(tree: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
+def without(tree: dict[str, Any], items: Sequence[Json]) -> dict[str, Any]:
     """The tree with a list that is only there: its items are resolved one by one."""
     if not items:
         return tree
@@ -96,7 +97,7 @@ def without(tree: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
 
 def with_resolved(
     spec: ExperimentSpec,
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Json]],
     layers: Sequence[Document],
     resolve: Callable[[Document], ExperimentSpec],
 ) -> ExperimentSpec:
@@ -105,7 +106,7 @@ def with_resolved(
     Args:
         spec: The file.
         items: As they were written.
-        layers: Of each, from ``document``.
+        layers: The layer of each one, from ``document``.
         resolve: Gives the experiment with a layer laid over the file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a file to a checked experiment, every value with the place it came from."""
+"""Turns a file into a checked experiment, and records where each value came from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from drillyard.documents.document import Document, KeyPath
 from drillyard.documents.files import read_document
-from drillyard.documents.scalars import dotted, must_be_clean
+from drillyard.documents.json_types import Json
+from drillyard.documents.scalars import must_be_clean
 from drillyard.documents.yaml_safe import parse_yaml
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.findings import Finding, Severity
@@ -23,7 +24,6 @@ from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.messages import instead, translate
 from drillyard.spec.parameters import (
-    GIVEN,
     Outside,
     Parameters,
     expand,
@@ -37,17 +37,16 @@ from drillyard.spec.precedence import (
     Merged,
     Place,
     command_line,
-    leaves,
     parse_dotted,
     tunable_line,
 )
-from drillyard.spec.references import names_of
+from drillyard.spec.provenance import provenance_of
 from drillyard.spec.semantics import names_in, problems_of, secrets_in
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was said beside the file, as it was typed: enough to ask for the same again."""
+    """The options beside the file as typed, enough to repeat the request."""
 
     sets: Sequence[str] = ()
     globals_: Sequence[str] = ()
@@ -64,10 +63,10 @@ class Loaded:
     """Dotted path of every value -> where it came from, in words."""
     file: Path
     folder: Path
-    """The user's folder: where the file lies. Its modules are importable."""
+    """The folder of the file. Its modules can be imported."""
     text: str
     findings: list[Finding] = field(default_factory=list)
-    """What is worth knowing and refuses nothing."""
+    """Warnings and notes."""
     command: list[str] = field(default_factory=list)
     places: dict[KeyPath, Place] = field(default_factory=dict, repr=False)
     asked: Asked = field(default_factory=Asked)
@@ -101,8 +100,8 @@ def load(
         command: The command line to keep in the record; default: this process's.
 
     Raises:
-        ConfigError: What is wrong, with file, line, field, value, what is allowed and a fix.
-        ConfigErrors: Several of them.
+        ConfigError: There is one error; it has file, line, field, value, allowed values and a fix.
+        ConfigErrors: There are several errors.
     """
     if not Path(file).exists():
         file = presets.experiment_file(str(file)) or file
@@ -155,12 +154,12 @@ def _load(
     try:
         spec = ExperimentSpec.model_validate(listed.without(merged.tree, items))
     except ValidationError as error:
-        told = [e.field for e in problems if e.field]
-        # NaN is refused twice; a child whose file is missing has nothing else either.
+        reported = [e.field for e in problems if e.field]
+        # NaN is refused twice; a child whose file is missing has no other errors.
         problems += [
             e
             for e in translate(error, merged, path.name)
-            if not any(f"{e.field}.".startswith(f"{f}.") for f in told)
+            if not any(f"{e.field}.".startswith(f"{f}.") for f in reported)
         ]
         _raise(problems + [_located(e, merged, path.name) for e in names_in(merged.tree)])
     _raise(problems)
@@ -173,7 +172,7 @@ def _load(
     _raise([_located(e, merged, path.name) for e in problems_of(spec)])
     return Loaded(
         spec=spec,
-        provenance=_provenance(spec, merged),
+        provenance=provenance_of(spec, merged),
         file=path.resolve(),
         folder=folder,
         text=path.read_text(encoding="utf-8-sig"),
@@ -185,14 +184,14 @@ def _load(
 
 
 def load_resolved(
-    spec: Mapping[str, Any],
+    spec: Mapping[str, Json],
     *,
     folder: Path,
     provenance: Mapping[str, str] | None = None,
     text: str = "",
     command: Sequence[str] | None = None,
 ) -> Loaded:
-    """An experiment that was resolved before: from a mailbox's ``experiment.json``, or Python.
+    """Loads an experiment that was resolved before, from ``experiment.json`` or from Python.
 
     Args:
         spec: As ``ExperimentSpec.model_dump(mode="json")`` gave it.
@@ -202,7 +201,7 @@ def load_resolved(
         command: The command line to keep in the record; default: this process's.
 
     Raises:
-        ConfigError: It is none of today's experiments.
+        ConfigError: It does not fit the current format.
         ConfigErrors: For several reasons.
     """
     merged = Merged()
@@ -214,7 +213,7 @@ def load_resolved(
     _raise([_located(e, merged, "experiment.json") for e in problems_of(checked)])
     return Loaded(
         spec=checked,
-        provenance=dict(provenance or _provenance(checked, merged)),
+        provenance=dict(provenance or provenance_of(checked, merged)),
         file=folder / "experiment.json",
         folder=folder,
         text=text,
@@ -250,13 +249,13 @@ def _mapping(document: Document, what: str) -> Document:
 
 def _globals(text: str) -> Document:
     if text.lstrip().startswith("{") or "\n" in text:
-        # JSON is YAML too, and nobody quotes keys on a command line.
+        # JSON is YAML too, and users do not quote keys on a command line.
         return _mapping(parse_yaml(text, "--globals"), "globals")
     return _mapping(read_document(Path(text), Path(text).name), "globals")
 
 
 def _experiment_part(document: Document) -> Document:
-    """Keys of the experiment file in globals; the others are parameters."""
+    """Returns the keys of the experiment file in globals; the others are parameters."""
     known = fields()
     value = {k: v for k, v in document.mapping.items() if k in known}
     return Document(value, document.marks, document.file)
@@ -270,7 +269,7 @@ def _with_preset(
         return merged, []
     wanted = learner.get("preset", "auto")
     if wanted is not None and not isinstance(wanted, str):
-        return merged, []  # the model says what is wrong with it
+        return merged, []  # the model reports the error
     try:
         layer = presets.find(wanted, learner.get("algorithm"), merged.get("simulator", "id"))
     except ConfigError as error:
@@ -287,8 +286,8 @@ def _with_preset(
         Finding(
             Severity.OK,
             "preset",
-            f"{layer.file} gives what the file leaves open",
-            "learner.preset: null takes none; `drillyard explain` shows each value",
+            f"{layer.file} sets the values that the file does not set",
+            "to use no preset: learner.preset: null; `drillyard explain` shows each value",
         )
     ]
 
@@ -313,7 +312,7 @@ def _not_for_people(merged: Merged) -> list[ConfigError]:
             file=place.file,
             line=place.line,
             field="parameters.per_run",
-            hint="delete it; write $name where a value is wanted",
+            hint="delete it; write $name to use a value",
         )
     ]
 
@@ -335,7 +334,7 @@ def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
         Finding(
             Severity.WARNING,
             "globals",
-            f"{key!r} ({place}) is used by nothing in this experiment",
+            f"{key!r} ({place}) is not used in this experiment",
             "declare it under parameters.required_args, or look at " + nearest(key, known),
         )
         for key, (_, place) in sorted(outside.globals.items())
@@ -354,7 +353,7 @@ def _located(error: ConfigError, merged: Merged, file: str) -> ConfigError:
 
 
 def _way_out(error: ConfigError, merged: Merged) -> str:
-    """A fix for an error that has none of its own: what is taken where the field is left out."""
+    """Returns a fix for an error without its own: the default of the field."""
     from drillyard.spec.algorithms.signatures import ARGUMENTS
 
     path = parse_dotted(error.field or "")
@@ -362,8 +361,8 @@ def _way_out(error: ConfigError, merged: Merged) -> str:
         algorithm = str(merged.get("learner", "algorithm")).lower()
         default = ARGUMENTS.get(algorithm, {}).get(str(path[2]))
         if default is not None:
-            return f"leave it out to have the {default!r} of {algorithm}"
-    return instead(path, error.value) if path else "change it, or leave it out"
+            return f"remove it to use the {default!r} of {algorithm}"
+    return instead(path, error.value) if path else "change or remove it"
 
 
 def _raise(problems: list[ConfigError]) -> None:
@@ -373,46 +372,3 @@ def _raise(problems: list[ConfigError]) -> None:
         raise found[0]
     if found:
         raise ConfigErrors(found)
-
-
-def visible(spec: ExperimentSpec) -> dict[str, Any]:
-    """The experiment as JSON, without drillyard's own notes in it."""
-    dumped = spec.model_dump(mode="json", by_alias=True)
-    stack = [dumped]
-    while stack:
-        item = stack.pop()
-        item["parameters"].pop("per_run")
-        stack += item["children"]
-    return dumped
-
-
-def _provenance(spec: ExperimentSpec, merged: Merged) -> dict[str, str]:
-    found: dict[str, str] = {}
-    dumped = visible(spec)
-    late = {
-        tuple(p.at): p.text
-        for p in spec.parameters.per_run or ()
-        if set(names_of(p.text)) & set(GIVEN)
-    }
-    for path in leaves(dumped):
-        place = _origin(path, merged)
-        found[dotted(path)] = str(place) if place else "default"
-        if path in late:
-            found[dotted(path)] += f"; each run has its own: {late[path]}"
-    return found
-
-
-def _origin(path: KeyPath, merged: Merged) -> Place | None:
-    """The place of a value: its own, or of what it was made from (``- normalize``); else None."""
-    tree: Any = merged.tree
-    for depth, part in enumerate(path):
-        held = isinstance(tree, dict) or (isinstance(tree, list) and isinstance(part, int))
-        if not held:
-            return merged.places.get(path[:depth])  # the model made more of it than was written
-        if part not in tree if isinstance(tree, dict) else int(part) >= len(tree):
-            return None
-        tree = tree[part]
-    for depth in range(len(path), 0, -1):
-        if path[:depth] in merged.places:
-            return merged.places[path[:depth]]
-    return None

@@ -1,13 +1,15 @@
-"""pydantic's refusals in words for people: file, line, field, value, what is allowed, a fix."""
+"""Turns pydantic's errors into messages: file, line, field, value, allowed values, a fix."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from drillyard.documents.document import KeyPath
+from drillyard.documents.json_types import Json
 from drillyard.documents.scalars import dotted
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
@@ -15,14 +17,43 @@ from drillyard.spec.aliases import ours
 from drillyard.spec.experiment import NAME_RULE, ExperimentSpec
 from drillyard.spec.precedence import Merged, Place
 
+Schema = TypedDict(
+    "Schema",
+    {
+        "$ref": str,
+        "$defs": dict[str, "Schema"],
+        "anyOf": list["Schema"],
+        "type": str,
+        "const": Json,
+        "enum": list[Json],
+        "minimum": float,
+        "maximum": float,
+        "exclusiveMinimum": float,
+        "items": "Schema",
+        "properties": dict[str, "Schema"],
+        "additionalProperties": "Schema",
+        "default": Json,
+    },
+    total=False,
+)
+"""The JSON Schema keywords that are read here."""
+
+
+class Where(TypedDict):
+    """Place of an error."""
+
+    file: str
+    line: int | None
+    field: str | None
+
 
 def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigError]:
-    """Every refusal, once a field.
+    """Returns one error for each refused field.
 
     Args:
-        error: What pydantic said.
-        merged: The values that were refused, with their places.
-        file: The experiment file, where nothing better is known.
+        error: The error of pydantic.
+        merged: The refused values, with their places.
+        file: The experiment file, used if the place is not known.
     """
     found: dict[str, ConfigError] = {}
     for item in error.errors(include_url=False, include_context=True):
@@ -32,8 +63,8 @@ def translate(error: ValidationError, merged: Merged, file: str) -> list[ConfigE
     return list(found.values())
 
 
-def _real_path(loc: tuple[int | str, ...], tree: Any) -> KeyPath:
-    """``loc`` without the names of union members that pydantic mixes in."""
+def _real_path(loc: tuple[int | str, ...], tree: Json) -> KeyPath:
+    """Returns ``loc`` without the names of union members that pydantic adds."""
     path: list[int | str] = []
     for number, part in enumerate(loc):
         if isinstance(tree, dict) and (part in tree or (number == len(loc) - 1 and _is_key(part))):
@@ -49,11 +80,11 @@ def _is_key(part: int | str) -> bool:
     return isinstance(part, str) and part.replace("_", "a").isalnum()
 
 
-def _one(item: Any, path: KeyPath, merged: Merged, file: str) -> ConfigError:
+def _one(item: ErrorDetails, path: KeyPath, merged: Merged, file: str) -> ConfigError:
     kind, value = item["type"], item["input"]
     place = merged.place(path) or Place(file)
     raw = place.raw
-    where: dict[str, Any] = {
+    where: Where = {
         "file": place.file or file,
         "line": place.line,
         "field": dotted(path) or None,
@@ -90,7 +121,7 @@ def _of_our_own(
     value: Any,
     raw: str | None,
     merged: Merged,
-    where: dict[str, Any],
+    where: Where,
 ) -> ConfigError:
     shown = None if isinstance(value, dict | list) else value
     if not isinstance(error, BadValue):
@@ -142,7 +173,7 @@ _MESSAGES = {
 }
 
 
-def _unknown(path: KeyPath, where: dict[str, Any]) -> ConfigError:
+def _unknown(path: KeyPath, where: Where) -> ConfigError:
     name = str(path[-1])
     siblings = _keys(path[:-1])
     theirs = ours(name)
@@ -167,7 +198,7 @@ def _how_to_add(path: KeyPath) -> str:
     return examples.get(dotted(path), f"add `{path[-1]}: …`" if path else "add it")
 
 
-def _mapping_hint(path: KeyPath, value: Any) -> str:
+def _mapping_hint(path: KeyPath, value: Json) -> str:
     short = {"simulator": "id", "learner": "algorithm", "train": "steps", "evaluate": "episodes"}
     key = short.get(dotted(path))
     if key and not isinstance(value, dict | list) and value is not None:
@@ -175,7 +206,7 @@ def _mapping_hint(path: KeyPath, value: Any) -> str:
     return "write keys below it, indented, or `{key: value}`"
 
 
-def _hint(path: KeyPath, value: Any, raw: str | None) -> str | None:
+def _hint(path: KeyPath, value: Json, raw: str | None) -> str | None:
     schema = _schema(path)
     kinds = _kinds(schema)
     if "string" in kinds and isinstance(value, bool | int | float) and not kinds & {"number"}:
@@ -208,12 +239,12 @@ def _hint(path: KeyPath, value: Any, raw: str | None) -> str | None:
     return instead(path, value)
 
 
-def instead(path: KeyPath, value: Any = None) -> str:
-    """What to write for a value that is refused: the nearest end of the range, or the default.
+def instead(path: KeyPath, value: object = None) -> str:
+    """Returns what to write for a refused value: the nearest end of the range, or the default.
 
     Args:
-        path: Of the field.
-        value: What stands there.
+        path: Path of the field.
+        value: The refused value.
     """
     schema = _schema(path)
     spans = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
@@ -222,7 +253,7 @@ def instead(path: KeyPath, value: Any = None) -> str:
     above = next((s["exclusiveMinimum"] for s in spans if "exclusiveMinimum" in s), None)
     default = schema.get("default")
     shown = str(default).lower() if isinstance(default, bool) else default
-    without = "" if default is None or default in ({}, []) else f"leave it out to have {shown}"
+    without = "" if default is None or default in ({}, []) else f"remove it to use {shown}"
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is not None and low is not None and number < low:
         return f"write {low} or more" + (f"; {without}" if without else "")
@@ -231,10 +262,10 @@ def instead(path: KeyPath, value: Any = None) -> str:
     if number is not None and high is not None and number > high:
         return f"write {high:g} or less" + (f"; {without}" if without else "")
     optional = path and path[-1] not in ("name", "id", "algorithm")
-    return without or ("change it, or leave it out" if optional else "change it")
+    return without or ("change or remove it" if optional else "change it")
 
 
-def _short(value: Any) -> Any:
+def _short(value: Json) -> Json:
     text = repr(value)
     return value if len(text) <= 120 else text[:117] + "…"
 
@@ -243,11 +274,11 @@ def _short(value: Any) -> Any:
 
 
 @cache
-def _root() -> dict[str, Any]:
-    return ExperimentSpec.model_json_schema(by_alias=True)
+def _root() -> Schema:
+    return cast(Schema, ExperimentSpec.model_json_schema(by_alias=True))
 
 
-def _schema(path: KeyPath) -> dict[str, Any]:
+def _schema(path: KeyPath) -> Schema:
     node = _root()
     for part in path:
         node = _inner(node, part)
@@ -256,26 +287,22 @@ def _schema(path: KeyPath) -> dict[str, Any]:
     return _resolved(node)
 
 
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+def _resolved(node: Schema) -> Schema:
     while "$ref" in node:
-        found: dict[str, Any] = _root()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        node = found
+        node = _root()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return node
 
 
-def _inner(node: dict[str, Any], part: str | int) -> dict[str, Any]:
+def _inner(node: Schema, part: str | int) -> Schema:
     node = _resolved(node)
     for option in [node, *(_resolved(o) for o in node.get("anyOf", []))]:
         if isinstance(part, int):
             if isinstance(option.get("items"), dict):
-                items: dict[str, Any] = option["items"]
-                return items
+                return option["items"]
         elif part in option.get("properties", {}):
-            inner: dict[str, Any] = option["properties"][part]
-            return inner
+            return option["properties"][part]
         elif isinstance(option.get("additionalProperties"), dict):
-            other: dict[str, Any] = option["additionalProperties"]
-            return other
+            return option["additionalProperties"]
     return {}
 
 
@@ -287,17 +314,17 @@ def _keys(path: KeyPath) -> list[str]:
     return []
 
 
-def _kinds(schema: dict[str, Any]) -> set[str]:
+def _kinds(schema: Schema) -> set[str]:
     options = [schema, *(_resolved(o) for o in schema.get("anyOf", []))]
     return {str(o["type"]) for o in options if "type" in o and o["type"] != "null"}
 
 
 def describe(path: KeyPath) -> str | None:
-    """What a field takes, in words: ``a whole number from 1 to 4096``."""
+    """Describes the allowed values of a field: ``a whole number from 1 to 4096``."""
     return NAME_RULE if path == ("name",) else _words(_schema(path)) or None
 
 
-def _words(schema: dict[str, Any]) -> str:
+def _words(schema: Schema) -> str:
     schema = _resolved(schema)
     if "anyOf" in schema:
         return " or ".join(w for w in (_words(o) for o in schema["anyOf"]) if w)
@@ -318,7 +345,7 @@ def _words(schema: dict[str, Any]) -> str:
     return words.get(str(kind), "")
 
 
-def _range(schema: dict[str, Any]) -> str:
+def _range(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     over = schema.get("exclusiveMinimum")
     if low is not None and high is not None:

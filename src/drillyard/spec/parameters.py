@@ -1,6 +1,6 @@
-"""Named values of an experiment: declared in the file, met by command line, globals or tunables.
+"""Named values of an experiment: declared in the file, set by command line, globals or tunables.
 
-An experiment, and each child of a composite, gets only what it declares (``const_args``,
+An experiment, and each child of a composite, receives only what it declares (``const_args``,
 ``required_args``, active tunables); globals may hold more, for other experiments.
 """
 
@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from drillyard.documents.document import Document
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import typed
 from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import run_id
 from drillyard.registry import nearest
 from drillyard.spec.experiment import ExperimentSpec
+from drillyard.spec.names import Late, Names
+from drillyard.spec.parameter_errors import (
+    GIVEN,
+    Origin,
+    clashes,
+    missing_required,
+    set_by_runs,
+    undeclared_parameter,
+)
 from drillyard.spec.precedence import Merged, Place
-from drillyard.spec.references import Late, Names
 from drillyard.spec.tunable_groups import active_groups, all_groups
 from drillyard.spec.tunables import NAME, Tunable
 
@@ -50,15 +58,11 @@ OPTION_NAMES = {
     "all",
 }
 """Options of commands that take a file; a parameter of that name could not be given."""
-GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
-"""Parameters that each run gives, and nobody else can."""
-
-Origin = tuple[Any, Place]
 
 
 @dataclass(frozen=True)
 class Outside:
-    """What an experiment, or a child, can be given.
+    """Values from outside an experiment or a child.
 
     Args:
         globals: Name -> value of the globals; later files have won.
@@ -75,10 +79,10 @@ class Outside:
 
 @dataclass
 class Parameters:
-    """What was found out about the parameters of a file, or of a child."""
+    """The resolved parameters of a file or of a child."""
 
     names: Names
-    constants: dict[str, Any] = field(default_factory=dict)
+    constants: JsonObject = field(default_factory=dict)
     """Constants and required values as this experiment has them, unexpanded."""
     declared: set[str] = field(default_factory=set)
     tunables: dict[str, Origin] = field(default_factory=dict)
@@ -89,7 +93,7 @@ class Parameters:
 
 
 def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: Merged) -> Outside:
-    """What globals and command line give, and which tunables are assigned.
+    """Collects the values of globals and command line, and the assigned tunables.
 
     Args:
         globals_: Globals in order; later wins.
@@ -118,7 +122,7 @@ def assigned(merged: Merged) -> dict[str, Origin]:
 
 
 def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parameters:
-    """Meet every declared name.
+    """Gives every declared name its value.
 
     Args:
         merged: The experiment's values; ``include_tunables`` are merged into it here.
@@ -140,8 +144,8 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
         found.update({k: v for k, v in layer.items() if k in declared})
     for layer in (outside.globals, outside.line):
         found.update({k: v for k, v in layer.items() if k == "experiment_id"})
-    problems += _clashes({**outside.parent, **outside.globals, **outside.line, **found}, tunables)
-    problems += _not_ours({**outside.globals, **outside.line, **found})
+    problems += clashes({**outside.parent, **outside.globals, **outside.line, **found}, tunables)
+    problems += set_by_runs({**outside.globals, **outside.line, **found})
     found = {k: v for k, v in found.items() if k not in GIVEN and k not in tunables}
     always = {
         "experiment_id": (merged.get("name"), Place("the experiment's name")),
@@ -149,9 +153,9 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
     }
     missing = [k for k in required if k not in found and k not in tunables and k not in always]
     if missing:
-        problems.append(_missing(missing, merged))
+        problems.append(missing_required(missing, merged))
     late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
-    # A child's experiment is its parent's; what runs give, nobody else can.
+    # A child has its parent's experiment id; only runs set the other names.
     known = {
         **always,
         **outside.parent,
@@ -173,11 +177,11 @@ def fields() -> set[str]:
 
 
 def expand(merged: Merged, parameters: Parameters) -> None:
-    """Replace every reference, and write the constants as this experiment has them.
+    """Replaces every reference, and writes the constants as this experiment has them.
 
     Args:
-        merged: The values; changed in place. ``children`` are left to themselves.
-        parameters: Of these values; its ``names`` keep what each run fills in.
+        merged: The values; changed in place, except for ``children``.
+        parameters: Parameters of these values; its ``names`` keep the values of runs.
     """
     names = parameters.names
     names.expand(merged, skip=("parameters", "name", "children"))
@@ -185,7 +189,7 @@ def expand(merged: Merged, parameters: Parameters) -> None:
     below = merged.tree.setdefault("parameters", {}) if parameters.constants else {}
     if not isinstance(below, dict) or not isinstance(below.get("const_args", {}), dict):
         return
-    resolved: dict[str, Any] = {}
+    resolved: JsonObject = {}
     for key, value in parameters.constants.items():
         path = ("parameters", "const_args", key)
         merged.places[path] = names.values[key][1]
@@ -214,7 +218,7 @@ def _expand_name(merged: Merged, names: Names) -> None:
 
 
 def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[ConfigError]:
-    """Parameters of the command line that neither the experiment nor a child declares.
+    """Returns an error for each parameter that neither the experiment nor a child declares.
 
     Args:
         values: ``--name value`` as typed.
@@ -224,7 +228,7 @@ def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[
     declared: set[str] = set().union(*(s.declared for s in everywhere))
     tunables = {name for s in everywhere for name in s.tunables}
     return [
-        _undeclared(text, word, declared)
+        undeclared_parameter(text, word, declared)
         for text, word in values.items()
         if (key := text.replace("-", "_")) not in declared
         and key not in tunables
@@ -233,11 +237,11 @@ def undeclared(values: Mapping[str, str], scopes: Iterable[Parameters]) -> list[
 
 
 def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[ConfigError]:
-    """Assignments to what is no active tunable of the experiment or of a child."""
+    """Returns an error for each assignment to a tunable that is not active."""
     known = sorted({name for s in scopes for name in s.tunables})
     return [
         ConfigError(
-            f"{name!r} is no active tunable",
+            f"{name!r} is not an active tunable",
             file=place.file,
             line=place.line,
             field=f"parameters.tunable_values.{name}",
@@ -253,17 +257,17 @@ def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[Con
 # -- steps ----------------------------------------------------------------------------------------
 
 
-def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[dict[str, Any], list[str]]:
+def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[JsonObject, list[str]]:
     constants = merged.get("parameters", "const_args") or {}
     required = merged.get("parameters", "required_args") or []
-    # A wrong type is told by the model; here only what can be worked with.
+    # The model reports a wrong type; this function uses only valid parts.
     constants = dict(constants) if isinstance(constants, dict) else {}
     required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
     known = fields()
     for key in dict.fromkeys([*constants, *required]):
         word = str(key)
         if not NAME.match(word):
-            reason, hint = "is no name for a parameter", "use letters, digits and _"
+            reason, hint = "is not a parameter name", "use letters, digits and _"
         elif word in OPTION_NAMES or word in known:
             reason, hint = "is the name of an option or of a field", f"call it my_{word}"
         else:
@@ -277,7 +281,7 @@ def _declared(merged: Merged, problems: list[ConfigError]) -> tuple[dict[str, An
                 line=place.line,
                 field=f"parameters.{path[1]}.{word}",
                 value=word,
-                allowed="a word of letters, digits and _ that no option has",
+                allowed="letters, digits and _, and not the name of an option",
                 hint=hint,
             )
         )
@@ -288,7 +292,12 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
     """What a run knows, with the first run's values until then."""
     seeds = merged.get("seeds")
     seed = seeds[0] if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 1
-    first = {"trial_id": 1, "trial_runner_id": 1, "run_id": run_id(1, seed), "seed": seed}
+    first: JsonObject = {
+        "trial_id": 1,
+        "trial_runner_id": 1,
+        "run_id": run_id(1, seed),
+        "seed": seed,
+    }
     where = {
         "trial_id": "the trial",
         "trial_runner_id": "the trial",
@@ -300,7 +309,7 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
 
 def _tunables(
     active: Sequence[str],
-    groups: Mapping[str, Any],
+    groups: Mapping[str, Json],
     outside: Outside,
     merged: Merged,
     problems: list[ConfigError],
@@ -316,13 +325,13 @@ def _tunables(
             if name in found:
                 problems.append(
                     ConfigError(
-                        f"tunable {name!r} stands in two active groups, {group_of[name]!r} and "
+                        f"tunable {name!r} is in two active groups, {group_of[name]!r} and "
                         f"{group!r}",
                         file=place.file,
                         line=place.line,
                         field=".".join(path),
                         value=name,
-                        allowed="one group a tunable",
+                        allowed="one group for each tunable",
                         hint="rename one of them",
                     )
                 )
@@ -332,7 +341,7 @@ def _tunables(
     return found
 
 
-def _inactive(groups: Mapping[str, Any], active: Sequence[str]) -> dict[str, str]:
+def _inactive(groups: Mapping[str, Json], active: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for group, body in groups.items():
         params = body.get("params") if isinstance(body, dict) else None
@@ -342,14 +351,14 @@ def _inactive(groups: Mapping[str, Any], active: Sequence[str]) -> dict[str, str
 
 
 def _value_of(
-    name: str, raw: Any, group: str, place: Place, outside: Outside, problems: list[ConfigError]
+    name: str, raw: Json, group: str, place: Place, outside: Outside, problems: list[ConfigError]
 ) -> Origin:
     default = raw.get("default") if isinstance(raw, dict) else None
     origin = Place(place.file, place.line, None, f"the default of {group}.{name}")
     try:
         tunable = Tunable.model_validate(raw)
     except ValidationError:
-        return default, origin  # the experiment's model says what is wrong with it
+        return default, origin  # the experiment's model reports the error
     if name not in outside.assigned:
         return tunable.take(name, default), origin
     value, where = outside.assigned[name]
@@ -359,65 +368,3 @@ def _value_of(
         field = f"parameters.tunable_values.{name}"
         problems.append(error.but(file=where.file, line=where.line, field=field))
         return default, where
-
-
-def _clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list[ConfigError]:
-    """Values that would win over a tunable without anybody's knowing."""
-    return [
-        ConfigError(
-            f"{name!r} is an active tunable, and this constant would override what trials give it",
-            file=found[name][1].file,
-            line=found[name][1].line,
-            field=f"parameters.const_args.{name}",
-            value=_shown(found[name][0]),
-            allowed="a name that no active tunable has",
-            hint=f"to give the tunable this value, write --tunable {name}=…; or take its group "
-            "out of tunable_params",
-        )
-        for name in sorted(set(found) & set(tunables))
-    ]
-
-
-def _not_ours(found: Mapping[str, Origin]) -> list[ConfigError]:
-    hints = {"seed": "write `seeds: [1, 2]`, one run each", "run_id": "rename the parameter"}
-    return [
-        ConfigError(
-            f"{name!r} is given by each run",
-            file=found[name][1].file,
-            line=found[name][1].line,
-            field=f"parameters.const_args.{name}",
-            value=_shown(found[name][0]),
-            allowed="names that drillyard does not give: not " + ", ".join(GIVEN),
-            hint=hints.get(name, "rename the parameter") + "; required_args may name it",
-        )
-        for name in GIVEN
-        if name in found
-    ]
-
-
-def _missing(missing: list[str], merged: Merged) -> ConfigError:
-    at = merged.place(("parameters", "required_args")) or Place("")
-    several = "s" if len(missing) > 1 else ""
-    return ConfigError(
-        f"missing required parameter{several}: {', '.join(missing)}",
-        file=at.file,
-        line=at.line,
-        field="parameters.required_args",
-        allowed="a value from the command line, globals, const_args or a tunable",
-        hint="give " + " ".join(f"--{name} …" for name in missing),
-    )
-
-
-def _undeclared(text: str, word: str, declared: set[str]) -> ConfigError:
-    near = [found] if (found := nearest(text, sorted(declared))).startswith("did you") else []
-    return ConfigError(
-        f"the file declares no parameter {text!r}, and there is no such option",
-        file=f"--{text}",
-        value=word,
-        allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
-        hint="; ".join([*near, "a field of the file is changed by --set path=value"]),
-    )
-
-
-def _shown(value: Any) -> Any:
-    return value.value if isinstance(value, Late) else value

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drillyard.documents.document import Document, KeyPath, Mark
-from drillyard.documents.json_types import JsonObject
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted, typed
 from drillyard.errors import ConfigError
 
@@ -22,13 +22,13 @@ _PART = re.compile(r"(?P<key>[^.\[\]=]+)|\[(?P<index>\d{1,6})\]")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value came from."""
+    """The origin of a value."""
 
     file: str
     line: int | None = None
     raw: str | None = None
     through: str | None = None
-    """The reference that led here, ``$lr``."""
+    """The reference that gave the value, ``$lr``."""
 
     def __str__(self) -> str:
         text = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -43,7 +43,7 @@ class Merged:
     places: dict[KeyPath, Place] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> Place | None:
-        """The place of a value, of what is around it, or of the first thing inside it."""
+        """Returns the place of a value, of its parent, or of the first value inside it."""
         outer = path
         while outer:
             if outer in self.places:
@@ -53,7 +53,7 @@ class Merged:
         return inside[0] if inside else None
 
     def lay(self, document: Document) -> None:
-        """Lay a layer over what is there; its values win."""
+        """Merges a layer whose values win."""
         self._lay(self.tree, document.mapping, (), document)
 
     def _lay(
@@ -74,7 +74,7 @@ class Merged:
                 into[key] = copy.deepcopy(value)
                 self._note(value, here, document)
 
-    def _note(self, value: Any, path: KeyPath, document: Document) -> None:
+    def _note(self, value: Json, path: KeyPath, document: Document) -> None:
         mark = document.marks.get(path)
         self.places[path] = Place(
             document.file,
@@ -93,24 +93,24 @@ class Merged:
             del self.places[known]
 
     def get(self, *path: str) -> Any:
-        """A value by path, or None."""
-        item: Any = self.tree
+        """Returns the value at a path, or None."""
+        item: Json = self.tree
         for part in path:
             item = item.get(part) if isinstance(item, dict) else None
         return item
 
 
-def command_line(sets: Sequence[str], below: dict[str, Any]) -> Document:
-    """``--set a.b=1`` as a layer.
+def command_line(sets: Sequence[str], below: JsonObject) -> Document:
+    """Parses ``--set a.b=1`` into a layer.
 
     Args:
         sets: Each ``path=value``; ``path[2]=value`` changes an item of a list.
         below: The values so far, for items of lists.
 
     Raises:
-        ConfigError: Not of that form, no such item, or two values for one path.
+        ConfigError: A text does not have that form, no such item, or two values for one path.
     """
-    tree: dict[str, Any] = {}
+    tree: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
     words: dict[KeyPath, str] = {}
     for text in sets:
@@ -133,15 +133,15 @@ def command_line(sets: Sequence[str], below: dict[str, Any]) -> Document:
 
 
 def tunable_line(assignments: Sequence[str]) -> Document:
-    """``--tunable name=value`` as a layer over ``parameters.tunable_values``.
+    """Parses ``--tunable name=value`` into a layer over ``parameters.tunable_values``.
 
     Args:
         assignments: Each ``name=value``.
 
     Raises:
-        ConfigError: Not of that form, or two values for one name.
+        ConfigError: A text does not have that form, or two values for one name.
     """
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     marks: dict[KeyPath, Mark] = {}
     for text in assignments:
         name, sign, word = text.partition("=")
@@ -164,20 +164,20 @@ def tunable_line(assignments: Sequence[str]) -> Document:
 
 def _twice(option: str, name: str, first: str, second: str) -> ConfigError:
     return ConfigError(
-        f"is given twice, differently: {first} and {second}",
+        f"has two different values: {first} and {second}",
         file=option,
         field=name,
         value=second,
-        allowed="one value a name",
-        hint=f"keep one of {option} {name}={first} and {option} {name}={second}",
+        allowed="one value for each name",
+        hint=f"keep either {option} {name}={first} or {option} {name}={second}",
     )
 
 
-def _put(tree: dict[str, Any], path: KeyPath, value: Any, below: Any, text: str) -> None:
+def _put(tree: JsonObject, path: KeyPath, value: Json, below: Json, text: str) -> None:
     item: Any = tree
     for depth, part in enumerate(path[:-1]):
         following = path[depth + 1]
-        under = _look(below, path[: depth + 1])
+        under = item_at(below, path[: depth + 1])
         if isinstance(part, str) and not isinstance(item.get(part), dict | list):
             item[part] = copy.deepcopy(under) if isinstance(following, int) else {}
         item = _into(item, part, path[: depth + 1], text)
@@ -207,7 +207,8 @@ def _no_item(path: KeyPath, text: str) -> ConfigError:
     )
 
 
-def _look(tree: Any, path: KeyPath) -> Any:
+def item_at(tree: Any, path: KeyPath) -> Any:
+    """Returns the item of a nested document at a path, or None."""
     for part in path:
         try:
             tree = tree[part]
@@ -217,7 +218,7 @@ def _look(tree: Any, path: KeyPath) -> Any:
 
 
 def parse_dotted(text: str) -> KeyPath:
-    """``a.b[0]`` to ``("a", "b", 0)``; empty when it is no path."""
+    """``a.b[0]`` to ``("a", "b", 0)``; empty if it is not a path."""
     parts: list[str | int] = []
     position = 0
     while position < len(text):
@@ -231,10 +232,10 @@ def parse_dotted(text: str) -> KeyPath:
     return tuple(parts)
 
 
-def leaves(tree: Any, path: KeyPath = ()) -> Iterable[KeyPath]:
-    """Paths of everything that is not a non-empty mapping; a list counts as one value.
+def leaves(tree: Json, path: KeyPath = ()) -> Iterable[KeyPath]:
+    """Yields the paths of everything except non-empty mappings; a list counts as one value.
 
-    A list of mappings (children, wrappers) does not: what is in them has places of its own.
+    A list of mappings (children, wrappers) does not: its values have their own places.
     """
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():

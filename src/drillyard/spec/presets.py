@@ -1,4 +1,4 @@
-"""Tuned hyperparameters by algorithm and simulator, and studies: ``presets.yaml`` beside this."""
+"""Tuned hyperparameters by algorithm and simulator, and studies, from ``presets.yaml``."""
 
 from __future__ import annotations
 
@@ -8,33 +8,63 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import TypedDict
+
+from pydantic import TypeAdapter
 
 from drillyard.documents.document import Document
 from drillyard.documents.files import read_document
-from drillyard.documents.json_types import as_list, as_object
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import names, nearest
 
 _FILE = Path(__file__).with_name("presets.yaml")
 
 
+class When(TypedDict):
+    """The experiments that a preset is for."""
+
+    algorithm: str
+    simulators: list[str]
+
+
+class Preset(TypedDict):
+    """A preset of the table."""
+
+    name: str
+    when: When
+    values: JsonObject
+    measured: str
+
+
+class StudyPreset(TypedDict):
+    """A ready-made study of the table."""
+
+    name: str
+    algorithm: str
+    simulators: list[str]
+    about: str
+    file: str
+
+
+_PRESETS = TypeAdapter(tuple[Preset, ...])
+_STUDIES = TypeAdapter(tuple[StudyPreset, ...])
+
+
 @cache
-def table() -> tuple[dict[str, Any], ...]:
+def table() -> tuple[Preset, ...]:
     """Every preset: ``name``, ``when`` (algorithm, simulator), ``values``, ``measured``."""
-    presets = as_list(read_document(_FILE, _FILE.name).mapping["presets"])
-    return tuple(as_object(preset) for preset in presets)
+    return _PRESETS.validate_python(read_document(_FILE, _FILE.name).mapping["presets"])
 
 
 @cache
-def studies() -> tuple[dict[str, Any], ...]:
+def studies() -> tuple[StudyPreset, ...]:
     """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
-    studies = as_list(read_document(_FILE, _FILE.name).mapping["studies"])
-    return tuple(as_object(study) for study in studies)
+    return _STUDIES.validate_python(read_document(_FILE, _FILE.name).mapping["studies"])
 
 
 def find(preset: str | None, algorithm: object, simulator: object) -> Document | None:
-    """The layer that a preset lays under the file's values.
+    """Returns the layer of a preset, which goes below the file's values.
 
     Args:
         preset: ``auto``, a preset's name, or None for none.
@@ -60,7 +90,7 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
         return None
     known = [e["name"] for e in table()]
     raise ConfigError(
-        "no such preset",
+        "there is no such preset",
         field="learner.preset",
         value=preset,
         allowed="auto, null, " + ", ".join(known),
@@ -71,11 +101,11 @@ def find(preset: str | None, algorithm: object, simulator: object) -> Document |
 _BUDGET = re.compile(r"after ([\d,]+) steps")
 
 
-def steps(entry: dict[str, Any]) -> int:
-    """The budget with which a preset was measured: that of an experiment that is nothing else.
+def steps(entry: Preset) -> int:
+    """Returns the budget with which a preset was measured.
 
     Args:
-        entry: Of the table.
+        entry: Entry of the table.
     """
     found = _BUDGET.search(entry["measured"])
     assert found is not None, entry["name"]  # a test reads them all
@@ -83,13 +113,13 @@ def steps(entry: dict[str, Any]) -> int:
 
 
 def experiment_file(name: str) -> Path | None:
-    """A preset or a study as a file of its own: ``drillyard run cstr/ppo``, also from a form.
+    """Writes a preset or a study as a file, for ``drillyard run cstr/ppo``.
 
     Args:
-        name: Of a preset or a study of the table.
+        name: Name of a preset or a study of the table.
 
     Returns:
-        The file, in drillyard's own folder, alone there; None when nothing has that name.
+        The file, alone in a folder of drillyard; None if there is no such name.
     """
     from drillyard.system.home import local_home
 
@@ -117,7 +147,7 @@ def _text(name: str) -> str | None:
     return next((_experiment(entry) for entry in table() if entry["name"] == name), None)
 
 
-def _experiment(entry: dict[str, Any]) -> str:
+def _experiment(entry: Preset) -> str:
     return dedent(f"""\
         # The preset {entry["name"]}: {entry["measured"]}
         schema: 1
@@ -130,8 +160,8 @@ def _experiment(entry: dict[str, Any]) -> str:
         """)
 
 
-def _simulator(entry: dict[str, Any]) -> str:
-    """The one to take of several: a name of our own, else the newest version."""
-    simulators: list[str] = entry["when"]["simulators"]
+def _simulator(entry: Preset) -> str:
+    """Returns the simulator to use: a built-in one, or else the newest version."""
+    simulators = entry["when"]["simulators"]
     own = [s for s in simulators if s in names("simulators")]
     return (own or [s for s in simulators if "*" not in s][-1:] or simulators)[0]

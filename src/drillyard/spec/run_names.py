@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import BadValue
 from drillyard.system.safe_names import file_name
 
@@ -77,7 +78,7 @@ def run_name(
     if spec.run_name is None:
         return None
     when = datetime.fromtimestamp(at, UTC)
-    values: dict[str, Any] = {
+    values: JsonObject = {
         "name": spec.name,
         "workload": spec.workload,
         "run": run,

@@ -14,15 +14,15 @@ MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 
 
 class ResourcesSpec(Strict):
-    """What runs are given."""
+    """Resources of runs."""
 
     workers: Annotated[int, Field(ge=1, le=10_000), NotBool] | None = Field(
         None,
-        description="Runs side by side; default: 2, and where machines are rented one a "
+        description="Number of parallel runs; default: 2, or on rented machines one for each "
         "run that is known beforehand.",
     )
     threads: Annotated[int, Field(ge=1, le=1024), NotBool] = Field(
-        1, description="Threads of a run."
+        1, description="Threads for each run."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
@@ -55,10 +55,10 @@ class ResourcesSpec(Strict):
 
 
 class BudgetSpec(Strict):
-    """When it must be over, whatever happens."""
+    """Limits of time and cost."""
 
     max_hours: Annotated[float, Field(gt=0, le=24 * 120), NotBool] | None = Field(
-        None, description="Life of the lease; mandatory on clouds."
+        None, description="Lifetime of the lease; mandatory on clouds."
     )
     max_cost: Annotated[float, Field(gt=0), NotBool] | None = Field(
         None, description="Most that machines may cost, in the price list's currency."
@@ -75,7 +75,7 @@ class BudgetSpec(Strict):
 
 
 class StoreTarget(Strict):
-    """One place that results are copied to."""
+    """A target that results are copied to."""
 
     url: str = Field(description="A folder, `mlflow`, `gs://bucket/prefix`, …")
     include: list[str] = Field(default_factory=lambda: ["*"], description="Globs of file names.")
@@ -83,7 +83,7 @@ class StoreTarget(Strict):
 
 
 class TrackingSpec(Strict):
-    """Where curves are mirrored to."""
+    """Tracking servers that show curves."""
 
     mlflow: str | None = Field(
         "auto",
@@ -137,6 +137,6 @@ class ParametersSpec(Strict):
 
 
 class ReportSpec(Strict):
-    """What the report shows."""
+    """Content of the report."""
 
     units: dict[str, str] = Field(default_factory=dict, description="Unit of a logged state.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from drillyard.documents.json_types import JsonObject
 
 
-def document() -> dict[str, Any]:
+def document() -> JsonObject:
     """The schema, with the names that are registered here as examples."""
     from drillyard.registry import names
     from drillyard.spec import bench
@@ -35,8 +35,8 @@ def document() -> dict[str, Any]:
     return found
 
 
-def _or(short: dict[str, Any], long: dict[str, Any]) -> dict[str, Any]:
+def _or(short: JsonObject, long: JsonObject) -> JsonObject:
     """A schema that takes a short form too; what describes the field stays outside."""
-    about: dict[str, Any] = {k: long[k] for k in ("description", "default", "title") if k in long}
+    about: JsonObject = {k: long[k] for k in ("description", "default", "title") if k in long}
     rest = {k: v for k, v in long.items() if k not in about}
     return {**about, "anyOf": [short, rest]}

@@ -1,18 +1,18 @@
-"""What the shape of a file cannot say: names that must exist, URLs that are dangerous, secrets.
+"""Checks beyond the shape of a file: unknown names, dangerous URLs, secrets.
 
-No import of torch, no network, no file: all of it takes milliseconds.
+They import no torch and use no network and no file, so they take milliseconds.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from drillyard.documents.document import KeyPath
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.documents.scalars import dotted
 from drillyard.errors import ConfigError, PluginError, UserError
 from drillyard.registry import load, names, nearest
@@ -49,7 +49,7 @@ def is_reference(text: str) -> bool:
 
 
 def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
-    """Everything wrong that can be known without running or asking anyone.
+    """Returns every error that can be found without running anything.
 
     Args:
         spec: A well-shaped experiment.
@@ -73,12 +73,12 @@ def problems_of(spec: ExperimentSpec) -> list[ConfigError]:
     return found
 
 
-def secrets_in(tree: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
-    """Secrets that stand in a file instead of a reference.
+def secrets_in(tree: Json, path: KeyPath = ()) -> Iterator[ConfigError]:
+    """Yields an error for each secret in a file that is not a reference.
 
     Args:
         tree: The resolved values.
-        path: Where ``tree`` stands.
+        path: Path of ``tree``.
     """
     if isinstance(tree, dict):
         for key, value in tree.items():
@@ -90,12 +90,12 @@ def secrets_in(tree: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
         key = next((p for p in reversed(path) if isinstance(p, str)), "")
         if is_secret_key(key) or (looks_secret(tree) and not has_userinfo(tree)):
             yield ConfigError(
-                "a secret stands in the file",
+                "the file contains a secret",
                 field=dotted(path),
                 value="***",
                 allowed="a reference: ${env:NAME}",
-                hint=f"put it into the environment and write {key}: ${{env:{key.upper()}}}; and "
-                "change the secret, now that it was in a file",
+                hint=f"put it into the environment and write {key}: ${{env:{key.upper()}}}; then "
+                "replace the secret, because it was in a file",
             )
         elif has_userinfo(tree):
             yield ConfigError(
@@ -121,7 +121,7 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
     for number, name in enumerate(spec.baselines):
         if name in spec.baselines[:number]:
             yield ConfigError(
-                "stands there twice",
+                "is listed twice",
                 field=f"baselines[{number}]",
                 value=name,
                 allowed="each baseline once",
@@ -129,7 +129,7 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
             )
         if name == "agent":
             yield ConfigError(
-                "is what the trained policy is called",
+                "is the name of the trained policy",
                 field=f"baselines[{number}]",
                 value=name,
                 allowed="any other name",
@@ -139,7 +139,7 @@ def _names(spec: ExperimentSpec) -> Iterator[ConfigError]:
         yield from _registered("backends", kind, f"backends.{kind}")
 
 
-def names_in(tree: Any) -> Iterator[ConfigError]:
+def names_in(tree: JsonObject) -> Iterator[ConfigError]:
     """Unknown names in a tree that has other faults too, so that all are told at once."""
     learner = tree.get("learner")
     algorithm = learner.get("algorithm") if isinstance(learner, dict) else None
@@ -164,7 +164,7 @@ def _registered(
         module, _, attribute = name.partition(":")
         if not module or not attribute or not all(p.isidentifier() for p in module.split(".")):
             yield ConfigError(
-                "is no `module:Class`",
+                "is not a `module:Class`",
                 field=field,
                 value=name,
                 allowed="a registered name, or module:Class",
@@ -232,13 +232,13 @@ def check_store_url(url: str) -> None:
             "leads out of its folder",
             value=url,
             allowed="a path without `..`",
-            hint="write the folder that is meant",
+            hint="write the folder directly",
         )
     if not remote and any(path == f or path.startswith(f + "/") for f in _SYSTEM_FOLDERS):
         raise ConfigError(
-            "is a folder of the system",
+            "is a system folder",
             value=url,
-            allowed="a folder of yours",
+            allowed="a folder of your own",
             hint="./drillyard-runs, or a folder in your home",
         )
 
@@ -283,7 +283,7 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
         )
     elif scheme not in _TRACKING_SCHEMES:
         yield ConfigError(
-            "is no tracking URI",
+            "is not a tracking URI",
             field="tracking.mlflow",
             value=uri,
             allowed="auto, null, http(s)://host:port, sqlite:///file.db, postgresql://…",
@@ -291,7 +291,7 @@ def _tracking(spec: ExperimentSpec) -> Iterator[ConfigError]:
         )
     elif scheme == "azureml" and any(target.url == "mlflow" for target in spec.store):
         yield ConfigError(
-            "keeps no files for who has not Microsoft's client, and `store` has `mlflow`",
+            "stores files only with Microsoft's client, but `store` has `mlflow`",
             field="tracking.mlflow",
             value=uri,
             allowed="another server, or another target",
@@ -304,7 +304,7 @@ def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
         return
     from drillyard.spec.webhook_url import problem_of
 
-    problem = "is half a reference" if "${" in spec.notify else problem_of(spec.notify)
+    problem = "is an incomplete reference" if "${" in spec.notify else problem_of(spec.notify)
     if problem is not None:
         yield ConfigError(
             problem,
@@ -386,7 +386,7 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
             field="resources.deterministic",
             value=True,
             allowed="with the built-in algorithms and `engine: sb3`",
-            hint="leave it out",
+            hint="remove it",
         )
     if resources.precision == "full":
         return
@@ -398,7 +398,7 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
             field="resources.precision",
             value="mixed",
             allowed=f"with {', '.join(bears)} and `engine: sb3`",
-            hint="leave it out",
+            hint="remove it",
         )
     elif resources.device != "cuda":
         yield ConfigError(
@@ -406,7 +406,7 @@ def _numerics(spec: ExperimentSpec) -> Iterator[ConfigError]:
             field="resources.precision",
             value="mixed",
             allowed="with resources.device: cuda",
-            hint="leave it out, or set the device",
+            hint="remove it, or set the device",
         )
 
 
@@ -440,7 +440,7 @@ def _study(spec: ExperimentSpec) -> Iterator[ConfigError]:
         yield from _caught(lambda: load("choosers", chooser)().check(spec), "study")
 
 
-def _caught(call: Any, field: str) -> Iterator[ConfigError]:
+def _caught(call: Callable[[], object], field: str) -> Iterator[ConfigError]:
     from drillyard.errors import ConfigErrors
 
     try:

@@ -1,18 +1,19 @@
-"""What every model of the experiment file shares."""
+"""Base of every model of the experiment file."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue
 
 MAX_SEED = 2**32 - 1
 
 
-def _no_boolean(value: Any) -> Any:
-    """Python counts ``true`` as 1; a person who writes it meant something else."""
+def _no_boolean(value: Json) -> Json:
+    """Refuses ``true``, which Python counts as 1."""
     if isinstance(value, bool):
         raise BadValue(f"expected a number, found {str(value).lower()}", hint="write a number")
     return value
@@ -25,6 +26,6 @@ PositiveFloat = Annotated[float, Field(gt=0), NotBool]
 
 
 class Strict(BaseModel):
-    """Refuses what it does not know, and numbers that are not finite."""
+    """Refuses unknown keys, and numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

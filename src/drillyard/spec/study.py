@@ -65,7 +65,7 @@ class ObjectiveSpec(Strict):
 
 
 class PrunerSpec(Strict):
-    """When a trial that does badly is given up."""
+    """When a bad trial is stopped early."""
 
     type: Literal["median", "halving", "wilcoxon"] = Field(
         description="`median`: worse than half of the trials at the same step; `halving`: not "
@@ -94,7 +94,7 @@ class PrunerSpec(Strict):
 
 
 class Plateau(Strict):
-    """No progress for a while."""
+    """Stops a study without progress."""
 
     trials: PositiveInt = Field(description="So many trials in a row...")
     min_delta: Annotated[float, Field(ge=0), NotBool] = Field(
@@ -103,7 +103,7 @@ class Plateau(Strict):
 
 
 class StudyBudget(Strict):
-    """What ends a study before all its trials were chosen; whichever comes first."""
+    """Limits that end a study early; the first one that is reached ends it."""
 
     steps: PositiveInt | None = Field(None, description="Environment steps of all trials.")
     hours: PositiveFloat | None = Field(None, description="Time of all drivers together.")
@@ -122,13 +122,13 @@ class MoreSeedsSpec(Strict):
 
 
 class PopulationSpec(Strict):
-    """``pbt``: members train side by side; bad ones go on from good ones with other values.
+    """``pbt``: members train in parallel; bad ones continue from good ones with other values.
 
     M. Jaderberg et al. (2017), Population Based Training of Neural Networks, arXiv:1711.09846.
     """
 
     members: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
-        description="How many train side by side; each is a trial a generation."
+        description="Number of members that train in parallel; each is one trial per generation."
     )
     generations: Annotated[int, Field(ge=2, le=1000), NotBool] = Field(
         description="Into how many equal parts `train.steps` are cut; after each of them the "
@@ -136,8 +136,8 @@ class PopulationSpec(Strict):
     )
     quantile: Annotated[float, Field(gt=0, le=0.5), NotBool] = Field(
         0.25,
-        description="This share of the worst go on from one of as many best ones; at least "
-        "one does.",
+        description="Share of the worst members that continue from one of as many best ones; at "
+        "least one does.",
     )
     resample: Annotated[float, Field(ge=0, le=1), NotBool] = Field(
         0.25, description="How probable it is that a value of such a member is drawn anew."
@@ -200,7 +200,7 @@ class StudySpec(Strict):
         description="pbt: how many members, how often they are compared.",
         exclude_if=lambda value: value is None,
     )
-    pruner: PrunerSpec | None = Field(None, description="Gives bad trials up early.")
+    pruner: PrunerSpec | None = Field(None, description="Stops bad trials early.")
     budget: StudyBudget = Field(
         default_factory=lambda: StudyBudget(), description="Ends the study early."
     )
@@ -211,7 +211,7 @@ class StudySpec(Strict):
     )
     confirm: Annotated[int, Field(ge=0, le=1000), NotBool] | None = Field(
         None,
-        description="Fresh seeds on which the winner is run again; 0: not; default: as many "
+        description="New seeds on which the winner is run again; 0: none; default: as many "
         "as `seeds`, and none for list, manual and one-shot.",
     )
     auto: MoreSeedsSpec | None = Field(
@@ -219,20 +219,20 @@ class StudySpec(Strict):
     )
     storage: str | None = Field(
         None,
-        description="Where Optuna keeps what it learned: `postgresql://host/database`, or "
+        description="Optuna's storage: `postgresql://host/database`, or "
         "`sqlite:///file.db`; null: a file beside the results.",
     )
-    seed: Seed = Field(0, description="Of the chooser: the same seed chooses the same.")
+    seed: Seed = Field(0, description="Seed of the chooser.")
 
     @field_validator("storage")
     @classmethod
     def _a_database(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("sqlite:///", "postgresql://")):
             raise BadValue(
-                "is no database of a study",
+                "is not a database for a study",
                 value=value,
                 allowed="postgresql://host:port/database, sqlite:///file.db, or null",
-                hint="null keeps it beside the results",
+                hint="null stores it beside the results",
             )
         return value
 
@@ -276,7 +276,7 @@ class StudySpec(Strict):
             )
         if self.storage is not None and self.chooser not in MODELS:
             raise BadValue(
-                f"the chooser {self.chooser} learns nothing that could be kept",
+                f"the chooser {self.chooser} has nothing to store",
                 key="storage",
                 allowed="with tpe, gp, nsga2 and cma-es",
                 hint="delete `storage:`",
@@ -291,7 +291,7 @@ class StudySpec(Strict):
         names = [o.name for o in self.objectives]
         if len(set(names)) != len(names):
             raise BadValue(
-                "an objective stands there twice",
+                "an objective is listed twice",
                 key="objectives",
                 allowed="each metric once",
                 hint="delete one of them",
@@ -313,7 +313,7 @@ class StudySpec(Strict):
         return self
 
     def _population_fits(self) -> None:
-        """Refuse what does not go together with a population, and one without its chooser."""
+        """Refuses fields that contradict a population, and a population without its chooser."""
         if self.chooser != POPULATION:
             if self.population is not None:
                 raise BadValue(
@@ -331,10 +331,10 @@ class StudySpec(Strict):
                 hint="add `population: {members: 8, generations: 10}`",
             )
         without = {
-            "trials": "has members x generations trials",
-            "pruner": "gives up nobody: bad members go on from good ones",
-            "auto": "compares its members on the seeds that they began with",
-            "confirm": "has a policy as its winner, whose values changed while it was trained; it "
+            "trials": "always has members x generations trials",
+            "pruner": "cannot have a pruner: bad members continue from good ones",
+            "auto": "compares its members on their first seeds",
+            "confirm": "has a policy as its winner, whose values changed during its training; it "
             "plays fresh episodes, and cannot be trained again on other seeds",
         }
         for key, why in without.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.documents.files import read_document
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec.precedence import Merged, Place
@@ -42,7 +43,7 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
         if not isinstance(document.value, dict):
             problems.append(
                 ConfigError(
-                    "holds no groups of tunables",
+                    "has no groups of tunables",
                     file=name,
                     line=1,
                     allowed="{group: {cost, params: {name: {type, range or values, default}}}}",
@@ -54,12 +55,12 @@ def all_groups(merged: Merged, folder: Path, problems: list[ConfigError]) -> dic
             if group in groups and groups[group] != body:
                 problems.append(
                     ConfigError(
-                        "is declared twice, differently",
+                        "has two different declarations",
                         file=name,
                         line=document.line((group,)),
                         field=f"parameters.tunables.{group}",
                         value=group,
-                        allowed="one declaration a group",
+                        allowed="one declaration for each group",
                         hint="rename one of them, or delete it",
                     )
                 )
@@ -111,7 +112,9 @@ def active_groups(
     return found
 
 
-def _by_reference(name: Any, mapping: Any, place: Place, problems: list[ConfigError]) -> list[str]:
+def _by_reference(
+    name: Any, mapping: Json, place: Place, problems: list[ConfigError]
+) -> list[str]:
     if not isinstance(name, str):
         return []
     if not name.startswith("$"):

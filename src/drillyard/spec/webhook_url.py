@@ -1,4 +1,4 @@
-"""Which addresses a webhook may have."""
+"""Allowed addresses of webhooks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from drillyard.system.redaction import has_userinfo
 
 
 def problem_of(url: str) -> str | None:
-    """Why nothing is sent to an address, or None.
+    """Returns why an address is refused, or None.
 
     Args:
-        url: The address itself, no reference to one.
+        url: The address itself, not a reference.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is no address of a webhook"
+        return "is not the address of a webhook"
     if has_userinfo(url):
         return "has a user name or password in it"
     if is_metadata(url):
         return "is an address of machine metadata"
     if parts.scheme == "http" and not _loopback(parts.hostname):
-        return "would be told in clear over a network"
+        return "would be sent unencrypted over a network"
     return None
 
 

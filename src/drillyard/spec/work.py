@@ -1,11 +1,11 @@
-"""What ``script:`` and ``mock:`` of an experiment file may hold."""
+"""The sections ``script:`` and ``mock:`` of an experiment file."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from drillyard.errors import BadValue
 from drillyard.spec.strict import NotBool, PositiveFloat, Seed, Strict
 
 Line = str | list[str]
-"""A line, split as a shell would split it, or its words."""
+"""A line that is split as in a shell, or a list of words."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 RESULT_SUFFIXES = (".csv", ".json")
 
@@ -27,7 +27,7 @@ def inside(value: str) -> str:
     path = PurePosixPath(value.replace("\\", "/"))
     if not value.strip() or path.is_absolute() or ".." in path.parts:
         raise BadValue(
-            "is no path inside the working folder",
+            "is not a path inside the working folder",
             allowed="a path without `..` that does not begin with /",
             hint="for example results/metrics.csv",
         )
@@ -38,7 +38,7 @@ class Transfer(Strict):
     """A file or folder that is copied; folders whole."""
 
     source: str = Field(alias="from", description="A file or folder.")
-    to: str = Field(description="Where it goes; a text that ends in `/` is a folder.")
+    to: str = Field(description="Target; a text that ends in `/` is a folder.")
 
 
 class Upload(Transfer):
@@ -71,7 +71,7 @@ class EnvironmentSpec(Strict):
         for variable in value.values():
             if not _VARIABLE.match(variable):
                 raise BadValue(
-                    f"{variable!r} is no name of an environment variable",
+                    f"{variable!r} is not a valid name of an environment variable",
                     allowed="letters, digits and _, no digit first",
                     hint="for example MY_RATE",
                 )
@@ -79,7 +79,7 @@ class EnvironmentSpec(Strict):
 
 
 class ResultsSpec(Strict):
-    """Where the metrics of a script are found."""
+    """The source of a script's metrics."""
 
     stdout: str | None = Field(
         None,
@@ -101,9 +101,9 @@ class ResultsSpec(Strict):
             groups = re.compile(value).groups
         except re.error as error:
             raise BadValue(
-                f"is no regular expression: {error}",
+                f"is not a regular expression: {error}",
                 allowed="a regular expression of Python",
-                hint="escape brackets that are meant as they are: \\\\( and \\\\[",
+                hint="escape literal brackets: \\\\( and \\\\[",
             ) from None
         if groups != 2:
             raise BadValue(
@@ -121,7 +121,7 @@ class ResultsSpec(Strict):
             and PurePosixPath(inside(value)).suffix.lower() not in RESULT_SUFFIXES
         ):
             raise BadValue(
-                "is no .csv or .json file",
+                "is not a .csv or .json file",
                 allowed="a .csv or .json file",
                 hint="for example metrics.json",
             )
@@ -138,12 +138,12 @@ class ScriptSpec(Strict):
     )
     shell: bool = Field(
         False,
-        description="Give each line to `sh -c`. Otherwise a line is split into words and "
+        description="Pass each line to `sh -c`. Otherwise a line is split into words and "
         "no shell sees it.",
     )
     abort_on_error: bool = Field(
         True,
-        description="Skip the lines behind one that failed. A run with a failed line fails "
+        description="Skip the lines after a failed one. A run with a failed line fails "
         "in any case.",
     )
     environment: EnvironmentSpec = Field(
@@ -153,7 +153,7 @@ class ScriptSpec(Strict):
         "parameters.json", description="JSON file with all parameters, in the working folder."
     )
     results: ResultsSpec = Field(
-        default_factory=lambda: ResultsSpec(), description="Where the metrics are found."
+        default_factory=lambda: ResultsSpec(), description="Source of the metrics."
     )
     telemetry: str | None = Field(
         None, description="CSV file with lines `timestamp,metric,value`, read while it grows."
@@ -169,10 +169,10 @@ class ScriptSpec(Strict):
         default_factory=list, description="Globs of files in the working folder that are results."
     )
     max_time_s: PositiveFloat | None = Field(
-        None, description="Longest time of `run`, s; then everything it started is ended."
+        None, description="Longest time of `run`, s; then all its processes are stopped."
     )
-    setup_max_time_s: PositiveFloat = Field(600.0, description="The same of `setup`, s.")
-    teardown_max_time_s: PositiveFloat = Field(60.0, description="The same of `teardown`, s.")
+    setup_max_time_s: PositiveFloat = Field(600.0, description="The same for `setup`, s.")
+    teardown_max_time_s: PositiveFloat = Field(60.0, description="The same for `teardown`, s.")
 
     @field_validator("setup", "run", "teardown")
     @classmethod
@@ -189,7 +189,7 @@ class ScriptSpec(Strict):
             if not words or not words[0].strip():
                 raise BadValue(
                     "holds an empty command",
-                    allowed="commands with a word at least",
+                    allowed="commands with at least one word",
                     hint="delete the empty line",
                 )
             if any("\0" in word for word in words):
@@ -211,7 +211,7 @@ class ScriptSpec(Strict):
             for line in (*self.setup, *self.run, *self.teardown):
                 if not isinstance(line, str):
                     raise BadValue(
-                        f"{line!r} is a list of words, and `shell` wants lines",
+                        f"{line!r} is a list of words, but `shell` needs lines",
                         key="shell",
                         allowed="lines of text with `shell: true`",
                         hint=f"write {shlex.join(line)!r}, or shell: false",
@@ -233,15 +233,13 @@ class MockSpec(Strict):
     )
     seed: Seed | Literal["random"] | None = Field(
         None,
-        description="Of the noise: a number; null takes the run's own seed; `random` is "
-        "another one each time.",
+        description="Seed of the noise: a number; null uses the run's seed; `random` is "
+        "different each time.",
     )
     points: Annotated[int, Field(ge=0, le=100_000), NotBool] = Field(
         0, description="Points of a curve that rises to the score, for pruning; 0: none."
     )
-    duration_s: Annotated[float, Field(ge=0), NotBool] = Field(
-        0.0, description="How long it takes, s."
-    )
+    duration_s: Annotated[float, Field(ge=0), NotBool] = Field(0.0, description="Duration, s.")
 
     @field_validator("metrics")
     @classmethod
@@ -268,6 +266,6 @@ class MockSpec(Strict):
         return value
 
 
-def words_of(line: Any) -> list[str]:
-    """The words of a line without a shell."""
+def words_of(line: str | list[str]) -> list[str]:
+    """Splits a line into words without a shell."""
     return shlex.split(line) if isinstance(line, str) else list(line)

@@ -167,7 +167,7 @@ def test_the_tree_tells_what_each_child_is_given_and_from_where(capsys):
     shown = capsys.readouterr().out
     assert "\n  - first (mock)\n" in shown and "\n      - inner (mock)\n" in shown
     assert "2 runs (family-0, family-4)" in shown
-    assert "children[0].simulator" not in shown and "defaults of children are not shown" in shown
+    assert "children[0].simulator" not in shown and "defaults of children are hidden" in shown
     assert main(["explain", "family.yaml", "--all"]) == 0
     assert "children[0].simulator" in capsys.readouterr().out
 

@@ -122,7 +122,7 @@ def test_edits_and_comments_stay_letter_by_letter(tmp_path):
         ("ppox", "CartPole-v1", "n.yaml", "unknown learner"),
         ("ppo", "CartPole-v9", "n.yaml", "CartPole-v9"),
         ("dqn", "cstr", "n.yaml", "Discrete"),
-        ("ppo", "CartPole-v1", "n.json", "no YAML file"),
+        ("ppo", "CartPole-v1", "n.json", "not a YAML file"),
         ("ppo", "a b:c", "n.yaml", "module:Class"),
         ("ppo", "CartPole-v1", "no/folder/n.yaml", "no folder"),
     ],

@@ -148,10 +148,10 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
     text = (pump.parent / "my-pump.yaml").read_text()
     assert 'id: "pump_of_test:Pump"' in text and "logs: [minute]" in text
     assert pump.read_text() == SOURCE and len(made.parts) == 6
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="already exists"):
         around("my-pump", look(pump, None), pump.parent)
     (pump.parent / "my-pump.yaml").unlink()
-    with pytest.raises(UserError, match=r"test_my_pump\.py is there already"):
+    with pytest.raises(UserError, match=r"test_my_pump\.py already exists"):
         around("my-pump", look(pump, None), pump.parent)
     assert not (pump.parent / "my-pump.yaml").exists()
     with pytest.raises(ConfigError):
@@ -161,13 +161,13 @@ def test_an_experiment_is_written_around_it_and_nothing_over_anything(pump: Path
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('actions["valve"] - 0.1 * actions["drain"]', "1", "asked for no action by its name"),
+        ('actions["valve"] - 0.1 * actions["drain"]', "1", "read no action by name"),
         ("self.n += 1", "self.n += 1 / 0", "raised at step 1 of episode 1: ZeroDivisionError"),
-        ("return self.see()", "return [1]", "a list was returned, not states by name"),
+        ("return self.see()", "return [1]", "a list was returned instead of a dict of states"),
         (
             "def reset(self, config)",
             "def __init__(self, size): ...\n    def reset(self, config)",
-            "cannot be made without arguments",
+            "cannot be created without arguments",
         ),
         ("def truncated", "def over", "no single class with reset, step, terminated, truncated"),
     ],

@@ -27,7 +27,7 @@ BAD = {
     ),
     "bad pattern": (
         "workload: script\nscript: {run: [ls], results: {stdout: '('}}",
-        "no regular expression",
+        "not a regular expression",
     ),
     "one group": (
         "workload: script\nscript: {run: [ls], results: {stdout: '(a)b'}}",
@@ -35,7 +35,7 @@ BAD = {
     ),
     "results of another kind": (
         "workload: script\nscript: {run: [ls], results: {file: r.xlsx}}",
-        "no .csv or .json file",
+        "not a .csv or .json file",
     ),
     "results outside": (
         "workload: script\nscript: {run: [ls], results: {file: ../r.csv}}",
@@ -56,7 +56,7 @@ BAD = {
     "no time": ("workload: script\nscript: {run: [ls], max_time_s: 0}", "max_time_s"),
     "a variable that is none": (
         "workload: script\nscript: {run: [ls], environment: {rename: {a: '1 b'}}}",
-        "no name of an environment variable",
+        "not a valid name of an environment variable",
     ),
     "an unknown name": ("workload: script\nscript: {run: ['echo $nothing']}", "not declared"),
     "an unknown parameter": (
@@ -80,7 +80,7 @@ BAD = {
     ),
     "a child with a bad name": (
         "workload: composite\nchildren: [{name: 'A b', workload: mock}]",
-        "no legal name of a child",
+        "not a valid name of a child",
     ),
     "two of one name": (
         "workload: composite\nchildren: [{name: a, workload: mock}, {name: a, workload: mock}]",

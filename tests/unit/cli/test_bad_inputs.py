@@ -92,7 +92,7 @@ def test_all_mistakes_are_told_at_once(place, capsys):
         "seeds",
         "algo",
     }
-    assert "4 things to mend; nothing was created." in text
+    assert "4 errors. Nothing was created." in text
 
 
 def test_a_missing_file_of_a_child_hides_nothing(place, capsys):
@@ -194,6 +194,6 @@ def test_a_checkpoint_interval_beyond_the_budget_is_told(place, capsys):
     (place / "exp.yaml").write_text(BASE.replace(STEPS, STEPS + "  checkpoint_every: 20_000\n"))
     assert main(["check", "exp.yaml"]) == 0
     text = capsys.readouterr().out
-    assert "note  train.checkpoint_every" in text
+    assert "warn  train.checkpoint_every" in text
     assert "20,000 steps is more than train.steps = 10,000" in text
     assert "for example 1,000" in text

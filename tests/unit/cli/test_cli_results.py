@@ -83,7 +83,7 @@ def test_results_as_table_json_and_csv(capsys: pytest.CaptureFixture[str], store
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("results", "done", "--json", "--csv", "-"), "exclude each other"),
+        (("results", "done", "--json", "--csv", "-"), "cannot be combined"),
         (("results", "dome"), "did you mean 'done'"),
         (("results", "done", "--top", "0"), "--top"),
         (("logs", "t0001-s1"), "several experiments"),

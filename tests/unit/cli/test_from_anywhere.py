@@ -57,7 +57,7 @@ def mailbox(clock: FakeClock) -> Mailbox:
         (["logs"], "step 1"),
         (["cost"], "far: 0.00 USD"),
         (["list", "runs"], "t0001-s1"),
-        (["cancel"], "far: nothing was open"),
+        (["cancel"], "far: no tickets were open"),
     ],
 )
 def test_every_command_reads_an_experiment_by_its_place(

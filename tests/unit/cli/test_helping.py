@@ -75,6 +75,6 @@ def test_findings_go_on_below_themselves_on_a_terminal_and_stay_whole_in_a_file(
     assert all(
         line[:14].strip() == ""
         for line in terminal[1:]
-        if "note" not in line[:20] and "preset" not in line
+        if "warn" not in line[:20] and "preset" not in line
     )
     assert file[-1].strip() == "null takes none"

@@ -31,13 +31,13 @@ def written(folder: Path, value: str) -> Path:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("http://example.org/done", "would be told in clear"),
-        ("ftp://example.org/done", "is no address of a webhook"),
+        ("http://example.org/done", "would be sent unencrypted"),
+        ("ftp://example.org/done", "is not the address of a webhook"),
         ("https://me:word@example.org/", "user name or password"),
         ("https://metadata.google.internal/", "machine metadata"),
         ("https://169.254.169.254/", "machine metadata"),
-        (SLACK, "a secret stands in the file"),
-        ("https://example.org/${env:HOOK}", "is half a reference"),
+        (SLACK, "the file contains a secret"),
+        ("https://example.org/${env:HOOK}", "is an incomplete reference"),
         ("${env:NOT_THERE}", "has no variable NOT_THERE"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_reference_is_looked_up_late_and_held_against_the_same_rules(
     monkeypatch.setenv("HOOK", "http://example.org/abcdefghijkl")
     spec = load(written(tmp_path, "${env:HOOK}")).spec
     assert spec.notify == "${env:HOOK}"
-    with pytest.raises(ConfigError, match="in clear") as raised:
+    with pytest.raises(ConfigError, match="unencrypted") as raised:
         notify.webhook(spec)
     assert raised.value.value == "${env:HOOK}"
     monkeypatch.setenv("HOOK", SLACK)

@@ -108,7 +108,7 @@ def test_a_list_may_be_csv_json_or_yaml(tmp_path: Path, name: str, text: str) ->
         ("a.csv", "level,wanted\n1\n", ["a.csv:2", "1 cells, the header 2"]),
         ("a.csv", "level\n", ["list of 0"]),
         ("a.yaml", "level: 3\n", ["not a list of conditions"]),
-        ("a.json", "[1]", ["condition 1 is no mapping"]),
+        ("a.json", "[1]", ["condition 1 is not a mapping"]),
         ("a.json", '[{"lvel": 1}]', ["condition 1", "no reset key 'lvel'"]),
         ("missing.csv", None, ["no such file"]),
     ],
@@ -169,7 +169,7 @@ def test_the_command_writes_files_and_never_over_anything(starts: Path, tmp_path
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert len(before) == 4
     again = run(app, words)
-    assert isinstance(again.exception, UserError) and "is there already" in str(again.exception)
+    assert isinstance(again.exception, UserError) and "already exists" in str(again.exception)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from drillyard_flows.local_stack.relay import addressee, handler
+from drillyard_flows.local_stack.relay import handler, recipients
 from tests.helpers.smtp import mail_server, text
 
 pytestmark = pytest.mark.heavy
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.heavy
 @contextmanager
 def relay(address: str) -> Iterator[str]:
     """Its URL, without the token."""
-    kind = handler(addressee(address), "token")
+    kind = handler(recipients(address), "token")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

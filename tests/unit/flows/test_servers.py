@@ -62,7 +62,7 @@ def test_a_wrong_password_and_none_are_told(monkeypatch: pytest.MonkeyPatch) -> 
             if pair:
                 monkeypatch.setenv("PREFECT_API_AUTH_STRING", pair)
             ((severity, text),) = said(url)
-            assert severity is Severity.ERROR and "does not let us in (401)" in text
+            assert severity is Severity.ERROR and "rejected our credentials (401)" in text
             assert "wrong" not in text
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
         assert said(url)[-1][0] is Severity.OK
@@ -74,7 +74,7 @@ def test_a_run_is_not_begun_with_a_wrong_password(monkeypatch: pytest.MonkeyPatc
         for pair in (None, "drillyard:wrong"):
             if pair:
                 monkeypatch.setenv("PREFECT_API_AUTH_STRING", pair)
-            with pytest.raises(ControlPlaneError, match=r"does not let us in \(401\)"):
+            with pytest.raises(ControlPlaneError, match=r"rejected our credentials \(401\)"):
                 let_in(url)
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "drillyard:right")
         let_in(url)
@@ -98,7 +98,7 @@ def test_one_that_the_whole_network_may_use_is_refused(monkeypatch: pytest.Monke
     "url", ["nonsense", "prefect.example:4200/api", "ftp://host/api", "http:///api"]
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="is no address of a server"):
+    with pytest.raises(ConfigError, match="is not the address of a server"):
         guarded(url)
 
 
@@ -106,11 +106,11 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_another_version_and_another_clock_are_told() -> None:
     with prefect('"2.20.1"', at=1_000_000_000.0) as url:
         texts = [text for severity, text in said(url) if severity is Severity.WARNING]
-    assert f"is version 2.20.1, here is {OURS}" in texts[0] and "s apart" in texts[1]
+    assert f"has version 2.20.1, this machine has {OURS}" in texts[0] and "s apart" in texts[1]
 
 
 @pytest.mark.heavy
 def test_an_address_that_is_no_api_is_told() -> None:
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url.removesuffix("/api") + "/elsewhere")
-    assert severity is Severity.ERROR and "is no API of Prefect (404)" in text
+    assert severity is Severity.ERROR and "is not a Prefect API (404)" in text

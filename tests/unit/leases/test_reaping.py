@@ -275,7 +275,7 @@ def test_protect_writes_to_mailbox_and_machines(
     mailbox = experiment("e", clock)
     lease = rented(mailbox, clock)
     assert main(["protect", lease, "--until", "2040-01-01", "--store", "aged://lab"]) == 0
-    assert "left alone until 2040-01-01 00:00 UTC (mailbox, machines)" in capsys.readouterr().out
+    assert "protected until 2040-01-01 00:00 UTC (mailbox, machines)" in capsys.readouterr().out
     clock.advance(2 * HOUR)
     assert reaped(clock).outcomes[0].judgement.verdict is Verdict.PROTECTED
     # The mark on the machines is enough where the mailbox is lost.

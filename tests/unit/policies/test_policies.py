@@ -62,7 +62,7 @@ def test_the_command_evaluates_beside_baselines(made, tmp_path, monkeypatch, cap
     assert set(told["policies"]) == {"agent", "hold"}
     assert all(p["n_episodes"] == 3 for p in told["policies"].values())
     assert main(words[:-1]) == 0
-    assert "fresh episodes (seed 1)" in capsys.readouterr().out
+    assert "new episodes (seed 1)" in capsys.readouterr().out
     assert main(["evaluate", str(made / "onnx"), "--simulator", "building"]) == 2
     shutil.copytree(made / "onnx", tmp_path / "gone")
     (tmp_path / "gone/policy.onnx").unlink()

@@ -121,7 +121,7 @@ def test_evaluation_goes_through_values_in_order() -> None:
         ({"k": {"values": [1, 2], "weights": [0, 0]}}, ["k.weights", "not all 0"]),
         ({"k": {"normal": {"mean": 0}}}, ["k.normal", "std"]),
         ({"k": {"normal": {"mean": 0, "std": 0}}}, ["k.normal.std", "positive"]),
-        ({"k": {"normal": {"mean": 0, "std": 1}, "min": 50}}, ["k", "next to nothing"]),
+        ({"k": {"normal": {"mean": 0, "std": 1}, "min": 50}}, ["k", "almost no value"]),
     ],
 )
 def test_other_forms_are_refused_by_name_not_skipped(lesson: dict, words: list[str]) -> None:

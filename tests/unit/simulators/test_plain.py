@@ -208,16 +208,16 @@ def test_units_belong_to_what_the_simulator_was_given() -> None:
         ({"observes": {}}, ["observes"]),
         ({"observes": {"x": {"min": 1, "max": 1}}}, ["min is not below max"]),
         ({"acts": {"a": {"min": 0}}}, ["min and max"]),
-        ({"acts": {"a": {"min": 0, "max": 1}, "b": {"values": [1, 2]}}}, ["do not mix"]),
+        ({"acts": {"a": {"min": 0, "max": 1}, "b": {"values": [1, 2]}}}, ["cannot be combined"]),
         ({"acts": {"a": {"min": 0, "max": 1, "start": 0.5}}}, ["`start`"]),
         ({"acts": {"a": {"values": [1]}}}, ["at least two"]),
-        ({"reward": "__import__('os')"}, ["which no reward may"]),
-        ({"reward": "x +"}, ["is no reward"]),
+        ({"reward": "__import__('os')"}, ["which is not allowed in a reward"]),
+        ({"reward": "x +"}, ["is not a reward"]),
         (
             {"observes": {"x": {"min": 0, "max": 1, "reference": "wantd"}}, "logs": ["wanted"]},
             ["neither observed nor logged"],
         ),
-        ({"id": "a:B"}, ["says everything itself"]),
+        ({"id": "a:B"}, ["replaces the table"]),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(change: dict, words: list[str]) -> None:

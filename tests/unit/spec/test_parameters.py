@@ -60,7 +60,7 @@ def test_all_missing_ones_in_one_error(tmp_path: Path) -> None:
     file = write(tmp_path, "parameters: {required_args: [a, b, c]}\n")
     with pytest.raises(ConfigError, match="missing required parameters: a, c") as caught:
         load(file, values={"b": "1"})
-    assert caught.value.hint == "give --a … --c …"
+    assert caught.value.hint == "set --a … --c …"
     assert caught.value.line == 3
 
 
@@ -107,7 +107,7 @@ def test_nothing_wins_silently_over_a_tunable(
     [
         ({"tunables": ["lr=2"]}, "is out of range", "the nearest is 1"),
         ({"tunables": ["width=1.5"]}, "would lose its fraction", ""),
-        ({"tunables": ["widht=1"]}, "no active tunable", "did you mean 'width'"),
+        ({"tunables": ["widht=1"]}, "not an active tunable", "did you mean 'width'"),
         ({"tunables": ["lr"]}, "is not name=value", ""),
         ({"sets": ["parameters.tunable_params=[nte]"]}, "no such group", "did you mean 'net'"),
         ({"sets": ["parameters.tunable_params=['$a']"]}, "not in tunable_params_map", ""),
@@ -126,8 +126,8 @@ def test_nothing_wins_silently_over_a_tunable(
         ),
         ({"sets": ["parameters.include_tunables=[nope.yaml]"]}, "'nope.yaml' no such file", ""),
         ({"sets": ["parameters.per_run=[]"]}, "is written by drillyard", "delete it"),
-        ({"globals_": ["{trial_id: 3}"]}, "is given by each run", ""),
-        ({"values": {"seed": "3"}}, "is given by each run", "seeds: [1, 2]"),
+        ({"globals_": ["{trial_id: 3}"]}, "is set by each run", ""),
+        ({"values": {"seed": "3"}}, "is set by each run", "seeds: [1, 2]"),
     ],
 )
 def test_refusals(tmp_path: Path, options: dict[str, Any], message: str, hint: str) -> None:
@@ -249,7 +249,7 @@ def test_other_seeds_are_the_same_experiment(tmp_path: Path) -> None:
 
 def test_a_value_that_the_field_does_not_take_is_named(tmp_path: Path) -> None:
     file = write(tmp_path, "seeds: [1]\nmock: {noise: $seed}\n")
-    with pytest.raises(ConfigError, match=r"mock\.noise.*does not take"):
+    with pytest.raises(ConfigError, match=r"mock\.noise.*refuses the value"):
         bind(load(file).spec, {"seed": "text", "run_id": "x"})
 
 

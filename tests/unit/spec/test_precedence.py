@@ -74,7 +74,7 @@ def test_unused_globals_are_told(file):
 @pytest.mark.parametrize("name", ["globals", "store", "seeds", "a b", "1x"])
 def test_illegal_parameter_names(file, name):
     file.write_text(FILE.replace("[width]", f"['{name}']"))
-    with pytest.raises(UserError, match=r"option or of a field|no name for a parameter"):
+    with pytest.raises(UserError, match=r"option or of a field|not a parameter name"):
         load(file)
 
 
@@ -132,7 +132,7 @@ def test_references(file, monkeypatch):
     [
         ("$widht", "not declared"),
         ("${env:D_NOPE}", "no variable D_NOPE"),
-        ("${a.b}", "is no reference"),
+        ("${a.b}", "is not a reference"),
         ("${env:D_SECRET}", "holds a secret"),
     ],
 )

@@ -309,5 +309,5 @@ def test_one_name_in_two_groups() -> None:
 
 @pytest.mark.parametrize("name", ["a!b", "1x", "a b", ""])
 def test_names(name: str) -> None:
-    with pytest.raises(ValidationError, match="no name for a tunable"):
+    with pytest.raises(ValidationError, match="not a valid name for a tunable"):
         Group.model_validate({"params": {name: SIZE}})

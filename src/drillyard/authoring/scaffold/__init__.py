@@ -1,4 +1,4 @@
-"""Scaffolds: packages of plug-ins, and experiments around simulators that are there."""
+"""Scaffolds: packages of plug-ins, and experiments for existing simulators."""
 
 from drillyard.authoring.scaffold.write import Scaffold, around, check_name, write
 

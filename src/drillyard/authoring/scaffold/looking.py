@@ -1,6 +1,6 @@
-"""Looks at a plain simulator that nobody has described: names, ranges, reset keys, by trying it.
+"""Finds the names, ranges and reset keys of a plain simulator by calling it.
 
-What cannot be seen is guessed, and said to be a guess.
+What cannot be observed is guessed, and marked as a guess.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _REFERENCES = ("wanted", "target", "setpoint", "set_point", "reference", "goal",
 
 @dataclass(frozen=True)
 class Seen:
-    """A state: where it was in the trial, and a range around that.
+    """A state: its observed values, and a range around them.
 
     Attributes:
-        name: The simulator's own.
-        low: Smallest value that was seen.
-        high: Largest.
+        name: The simulator's name for it.
+        low: Smallest observed value.
+        high: Largest observed value.
         range: (min, max) for the agent, rounded outwards.
-        counts: It grows by the same amount at each step: time, a counter.
+        counts: Whether it grows by the same amount at each step, as time or a counter does.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found out.
+    """What the trial calls showed.
 
     Attributes:
         id: ``module:Class``.
-        states: In the simulator's order.
-        acts: Names that ``step`` asked for.
-        resets: Keys that ``reset`` asked for -> the simulator's own value.
+        states: The states in the simulator's order.
+        acts: Names that ``step`` read.
+        resets: Keys that ``reset`` read -> the simulator's default.
         ends: Whether an episode ended by itself.
-        steps: How many were tried.
+        steps: Number of steps.
     """
 
     id: str
@@ -64,18 +64,20 @@ class Look:
     steps: int = 0
 
     def reward(self) -> str:
-        """A first guess: near what is wanted, or near the middle of where it went."""
+        """Guesses a reward: near a reference, or near the middle of the observed values."""
         named = [s for s in self.states if s.name.isidentifier() and not s.counts]
-        wanted = [s for s in named if any(word in s.name.lower() for word in _REFERENCES)]
-        rest = [s for s in named if s not in wanted]
+        references = [s for s in named if any(r in s.name.lower() for r in _REFERENCES)]
+        rest = [s for s in named if s not in references]
         if not rest:
             return "0"
-        goal = wanted[0].name if wanted else f"{_round((rest[0].low + rest[0].high) / 2):g}"
+        goal = (
+            references[0].name if references else f"{_round((rest[0].low + rest[0].high) / 2):g}"
+        )
         return f"-abs({rest[0].name} - {goal})"
 
 
 class _Asked(dict[str, Any]):
-    """A mapping that has whatever it is asked for, and remembers the names."""
+    """A mapping that has a value for every key, and remembers the keys."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -90,29 +92,29 @@ class _Asked(dict[str, Any]):
         return self[name] if default is None else default
 
 
-def look(file: Path, wanted: str | None) -> Look:
-    """Try the simulator of a file; its folder is on ``sys.path``.
+def look(file: Path, class_name: str | None) -> Look:
+    """Calls the simulator of a file, whose folder is on ``sys.path``.
 
     Args:
         file: A Python file.
-        wanted: The class; None where there is only one.
+        class_name: Name of the class; None if there is only one.
 
     Raises:
-        UserError: There is none, or several; or trying it shows that it cannot be used.
-        PluginError: The file does not import.
+        UserError: There is no class or more than one, or the class cannot be used.
+        PluginError: The file cannot be imported.
     """
     sign(f"importing {file.name}")
-    kind = _class(file, wanted)
+    kind = _class(file, class_name)
     try:
         simulator = kind()
     except TypeError as error:
         raise UserError(
-            f"{kind.__name__} cannot be made without arguments: {error}",
-            hint="give them defaults; an experiment changes them with simulator.args",
+            f"{kind.__name__} cannot be created without arguments: {error}",
+            hint="give them defaults; an experiment can change them with simulator.args",
         ) from error
     rng = np.random.default_rng(_SEED)
     more = {"rng": rng} if "rng" in inspect.signature(simulator.reset).parameters else {}
-    found: list[dict[str, float]] = []
+    observed: list[dict[str, float]] = []
     starts: list[int] = []
     resets: dict[str, Any] = {}
     acts: dict[str, Any] = {}
@@ -123,13 +125,13 @@ def look(file: Path, wanted: str | None) -> Look:
             sign(f"reset {episode + 1}")
             states = _numbers(simulator.reset(config, **more))
             resets |= config.names
-            starts.append(len(found))
-            found.append(states)
+            starts.append(len(observed))
+            observed.append(states)
             for step in range(1, STEPS + 1):
                 sign(f"step {step} of episode {episode + 1}")
-                # One episode at rest, the others at random.
+                # One episode with zero actions, the others with random ones.
                 actions = _Asked(lambda: float(rng.uniform(-1.0, 1.0)) if episode else 0.0)  # noqa: B023
-                found.append(_numbers(simulator.step(actions)))
+                observed.append(_numbers(simulator.step(actions)))
                 acts |= actions.names
                 if simulator.terminated() or simulator.truncated():
                     ended = True
@@ -140,28 +142,28 @@ def look(file: Path, wanted: str | None) -> Look:
             raise UserError(
                 f"{kind.__name__} raised at {f'step {step}' if step else 'the reset'} of episode "
                 f"{episode + 1}: {type(error).__name__}: {error}",
-                hint="it was tried with numbers from -1 to 1 for whatever action it asked for; "
-                "where it needs others, write the experiment by hand: docs/plain-simulators.md",
+                hint="it was called with numbers from -1 to 1 for every action; if it needs other "
+                "actions, write the experiment by hand: docs/plain-simulators.md",
             ) from error
     if not acts:
         raise UserError(
-            f"{kind.__name__}.step asked for no action by its name",
+            f"{kind.__name__}.step read no action by name",
             hint='read them as actions["name"]',
         )
-    states_seen = [_seen(name, found, starts) for name in found[0]]
+    states_seen = [_seen(name, observed, starts) for name in observed[0]]
     return Look(
         f"{file.stem}:{kind.__qualname__}",
         states_seen,
         list(acts),
         resets,
         ended,
-        len(found) - len(starts),
+        len(observed) - len(starts),
     )
 
 
-def _class(file: Path, wanted: str | None) -> Any:
-    if wanted is not None:
-        return load_object(f"{file.stem}:{wanted}")
+def _class(file: Path, class_name: str | None) -> Any:
+    if class_name is not None:
+        return load_object(f"{file.stem}:{class_name}")
     module = inspect.getmodule(load_object(f"{file.stem}:__name__")) or __import__(file.stem)
     kinds = [
         kind
@@ -174,14 +176,14 @@ def _class(file: Path, wanted: str | None) -> Any:
     names = ", ".join(kind.__name__ for kind in kinds) or "none"
     raise UserError(
         f"{file.name} has no single class with {', '.join(METHODS)} (found: {names})",
-        hint=f"name one: --from {file}:Class" if kinds else "docs/plain-simulators.md shows one",
+        hint=f"name a class: --from {file}:Class" if kinds else "see docs/plain-simulators.md",
     )
 
 
 def _numbers(states: Any) -> dict[str, float]:
     if not isinstance(states, dict):
         raise UserError(
-            f"a {type(states).__name__} was returned, not states by name",
+            f"a {type(states).__name__} was returned instead of a dict of states",
             hint='return a dict: {"level": 0.5}',
         )
     kept = {
@@ -194,16 +196,16 @@ def _numbers(states: Any) -> dict[str, float]:
     return kept
 
 
-def _seen(name: str, found: list[dict[str, float]], starts: list[int]) -> Seen:
-    values = [states[name] for states in found if name in states]
+def _seen(name: str, observed: list[dict[str, float]], starts: list[int]) -> Seen:
+    values = [states[name] for states in observed if name in states]
     low, high = min(values), max(values)
-    room = 0.25 * (high - low) or max(abs(high), 1.0)
+    margin = 0.25 * (high - low) or max(abs(high), 1.0)
     least = 0.0 if low >= 0 else -math.inf
     return Seen(
         name,
         low,
         high,
-        (_round(max(low - room, least), down=True), _round(high + room)),
+        (_round(max(low - margin, least), down=True), _round(high + margin)),
         _counts(values, starts),
     )
 
@@ -215,7 +217,7 @@ def _counts(values: list[float], starts: list[int]) -> bool:
 
 
 def _round(value: float, down: bool = False) -> float:
-    """To two digits, away from where it was seen."""
+    """Rounds to two digits, away from the observed values."""
     if value == 0:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1)

@@ -1,6 +1,7 @@
 """Writes a plug-in's package: pyproject with entry point, module with marked parts, tests.
 
-Of a simulator also an experiment; or that and a test around one that is there.
+A simulator's package also has an experiment. For an existing simulator it writes only an
+experiment and a test.
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drillyard.authoring.scaffold.looking import Look, Seen
 from drillyard.errors import ConfigError, UserError
 from drillyard.registry import names
 
+if TYPE_CHECKING:
+    from drillyard.documents.json_types import Json
+
 KINDS = ("backend", "simulator", "learner", "workload")
 MARK, END = "FILL IN", "END OF IT"
 NAME_RULES = (
-    "small letters a-z, digits, '-' and '_'",
+    "lower-case letters a-z, digits, '-' and '_'",
     "at most 40 characters",
-    "begins with a letter, and ends with a letter or digit",
-    "no '-' or '_' beside another",
-    "no word of Python, module of Python's library or name of drillyard's",
-    "not the name of a plug-in or package that is there already",
+    "begins with a letter and ends with a letter or digit",
+    "no two '-' or '_' in a row",
+    "not a Python keyword, a standard-library module or a name of drillyard",
+    "not the name of an existing plug-in or package",
 )
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|[-_](?=[a-z0-9])){0,39}\Z")
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -36,13 +40,13 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What was written.
+    """The files that were written.
 
     Attributes:
-        folder: The new package's folder.
-        files: Every file of it.
+        folder: Folder of the new package.
+        files: All of its files.
         module: The file with the parts to fill in.
-        parts: (line number, what to do) of each.
+        parts: (line number, instruction) of each part.
     """
 
     folder: Path
@@ -52,27 +56,27 @@ class Scaffold:
 
 
 def check_name(kind: str, name: str) -> str:
-    """The package's import name.
+    """Returns the package's import name.
 
     Args:
         kind: One of ``KINDS``.
-        name: Of the plug-in.
+        name: Name of the plug-in.
 
     Raises:
-        ConfigError: It breaks a rule; with all rules.
+        ConfigError: The name breaks a rule; the error lists all rules.
     """
     package = name.replace("-", "_")
     problem = None
     if not _NAME.match(name):
-        problem = "is no name for a plug-in"
+        problem = "is not a valid plug-in name"
     elif keyword.iskeyword(package) or package in sys.stdlib_module_names:
-        problem = "is a word of Python or of its library"
+        problem = "is a Python keyword or a standard-library module"
     elif package.partition("_")[0] == "drillyard" or package == "tests":
         problem = "is a name that drillyard or its tests use"
     elif name in names(f"{kind}s"):
-        problem = f"is a {kind} that is registered already"
+        problem = f"is already the name of a registered {kind}"
     elif importlib.util.find_spec(package) is not None:
-        problem = "is the name of a package that is installed here"
+        problem = "is the name of an installed package"
     if problem:
         raise ConfigError(
             problem,
@@ -85,21 +89,21 @@ def check_name(kind: str, name: str) -> str:
 
 
 def write(kind: str, name: str, parent: Path) -> Scaffold:
-    """Write the package ``parent/name``.
+    """Writes the package ``parent/name``.
 
     Args:
         kind: ``backend``, ``simulator``, ``learner`` or ``workload``.
-        name: The name under which experiments will find it.
-        parent: A folder that is there.
+        name: Name that experiments use for it.
+        parent: An existing folder.
 
     Raises:
         ConfigError: The name breaks a rule.
-        UserError: Something of that name is there already; nothing is ever overwritten.
+        UserError: The folder already exists; nothing is overwritten.
     """
     package = check_name(kind, name)
     folder = parent / name
     cls = _class_name(package)
-    words: dict[str, Any] = {
+    values: dict[str, Any] = {
         "kind": kind,
         "name": name,
         "package": package,
@@ -109,7 +113,7 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
         "place": "../",
     }
     module = folder / package / f"{kind}.py"
-    wanted = {
+    templates = {
         folder / "pyproject.toml": "pyproject.toml.j2",
         folder / "README.md": "README.md.j2",
         folder / package / "__init__.py": "init.py.j2",
@@ -117,19 +121,19 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
         folder / "tests" / f"test_{package}.py": f"test_{kind}.py.j2",
     }
     if kind == "simulator":
-        wanted[folder / "README.md"] = "README_simulator.md.j2"
-        wanted[folder / f"{name}.yaml"] = "experiment.yaml.j2"
-        words["look"] = _cart(f"{package}.simulator:{cls}")
-    texts = _rendered(wanted, words)
+        templates[folder / "README.md"] = "README_simulator.md.j2"
+        templates[folder / f"{name}.yaml"] = "experiment.yaml.j2"
+        values["look"] = _cart(f"{package}.simulator:{cls}")
+    texts = _rendered(templates, values)
     try:
         folder.mkdir()
     except FileExistsError:
         raise UserError(
-            f"{folder} is there already; nothing was written", hint="choose another name or --in"
+            f"{folder} already exists; nothing was written", hint="choose another name or --in"
         ) from None
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be made: {error.strerror}", hint="choose another folder with --in"
+            f"{folder} cannot be created: {error.strerror}", hint="choose another folder with --in"
         ) from error
     try:
         for path, text in texts.items():
@@ -137,32 +141,32 @@ def write(kind: str, name: str, parent: Path) -> Scaffold:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # it is ours: mkdir made it
+        shutil.rmtree(folder, ignore_errors=True)  # mkdir above created it
         raise
     return Scaffold(folder, list(texts), module, parts(texts[module]))
 
 
-def around(name: str, found: Look, folder: Path) -> Scaffold:
-    """Write an experiment and a test beside a simulator that is there; it stays as it is.
+def around(name: str, description: Look, folder: Path) -> Scaffold:
+    """Writes an experiment and a test for an existing simulator, which is not changed.
 
     Args:
-        name: Of the experiment.
-        found: What trying the simulator showed.
-        folder: Where its file lies.
+        name: Name of the experiment.
+        description: The simulator's names and ranges.
+        folder: Folder of the simulator's file.
 
     Raises:
         ConfigError: The name breaks a rule.
-        UserError: One of the files is there already; nothing is ever overwritten.
+        UserError: One of the files already exists; nothing is overwritten.
     """
     package = check_name("simulator", name)
     test = folder / f"test_{package}.py"
     experiment = folder / f"{name}.yaml"
-    words = {"name": name, "cls": _class_name(package), "place": "", "look": found}
-    texts = _rendered({experiment: "experiment.yaml.j2", test: "test_simulator.py.j2"}, words)
-    there = [path for path in texts if path.exists()]
-    if there:
+    values = {"name": name, "cls": _class_name(package), "place": "", "look": description}
+    texts = _rendered({experiment: "experiment.yaml.j2", test: "test_simulator.py.j2"}, values)
+    existing = [path for path in texts if path.exists()]
+    if existing:
         raise UserError(
-            f"{there[0]} is there already; nothing was written", hint="choose another name"
+            f"{existing[0]} already exists; nothing was written", hint="choose another name"
         )
     for path, text in texts.items():
         with path.open("x", encoding="utf-8") as file:
@@ -179,7 +183,7 @@ def around(name: str, found: Look, folder: Path) -> Scaffold:
     )
 
 
-def _rendered(wanted: Mapping[Path, str], words: dict[str, Any]) -> dict[Path, str]:
+def _rendered(files: Mapping[Path, str], values: dict[str, Any]) -> dict[Path, str]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
@@ -191,27 +195,27 @@ def _rendered(wanted: Mapping[Path, str], words: dict[str, Any]) -> dict[Path, s
         lstrip_blocks=True,
     )
     templates.filters |= {"key": _key, "number": "{:.6g}".format, "drawn": _drawn}
-    if "look" in words:
-        counters = [_key(state.name) for state in words["look"].states if state.counts]
-        words = {**words, "counters": ", ".join(counters)}
+    if "look" in values:
+        counters = [_key(state.name) for state in values["look"].states if state.counts]
+        values = {**values, "counters": ", ".join(counters)}
     return {
-        path: templates.get_template(template).render(words) for path, template in wanted.items()
+        path: templates.get_template(template).render(values) for path, template in files.items()
     }
 
 
 def _key(name: str) -> str:
-    """A name as a key of YAML; quoted where it must be."""
+    """Returns a name as a YAML key, quoted if necessary."""
     return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else json.dumps(name)
 
 
-def _drawn(value: Any) -> str:
-    """A first lesson around a simulator's own value."""
+def _drawn(value: Json) -> str:
+    """Returns a first lesson around a simulator's default."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {item:g}" for key, item in value.items()) + "}"
     if isinstance(value, float) and value:
         low, high = sorted((0.8 * value, 1.2 * value))
         return f"{{min: {low:.6g}, max: {high:.6g}}}"
-    return json.dumps(value)  # an integer may be a kind, and 0 has no size
+    return json.dumps(value)  # an integer may be a category, and 0 has no scale
 
 
 def _class_name(package: str) -> str:
@@ -219,7 +223,7 @@ def _class_name(package: str) -> str:
 
 
 def _cart(path: str) -> Look:
-    """The world of the template."""
+    """Returns the simulator of the template."""
     ranges = {"position": (-5.0, 5.0), "speed": (-2.0, 2.0), "wanted": (-3.0, 3.0)}
     states = [Seen(name, *two, two) for name, two in ranges.items()]
     time = Seen("time", 0.0, 100.0, (0.0, 100.0), counts=True)
@@ -228,7 +232,7 @@ def _cart(path: str) -> Look:
 
 
 def parts(text: str) -> list[tuple[int, str]]:
-    """(line, what to do) of every part of a module that is to be filled in."""
+    """Returns (line, instruction) of every part of a module to fill in."""
     return [
         (number, line.split(MARK, 1)[1].strip(" :()0123456789"))
         for number, line in enumerate(text.splitlines(), 1)

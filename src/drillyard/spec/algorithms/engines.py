@@ -1,4 +1,4 @@
-"""``learner.engine``: who computes an algorithm. Tables and checks, without torch or JAX.
+"""``learner.engine``: the library that computes an algorithm. Needs neither torch nor JAX.
 
 ``jax`` is drillyard's own compiled learner, see ``jax_arguments``. SBX has Stable-Baselines3's
 algorithms in JAX, and its arguments, but not all of them: what it lacks, or takes and does not
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 from drillyard.spec import ExperimentSpec
@@ -71,7 +72,7 @@ ACTIVATIONS = {
     "LogSigmoid": "log_sigmoid",
 }
 """Class in ``torch.nn`` -> function in ``jax.nn``."""
-_WIDTHS: dict[str, Any] = {
+_WIDTHS: JsonObject = {
     "ppo": [64, 64],
     "dqn": [64, 64],
     "ddpg": [400, 300],
@@ -100,7 +101,7 @@ def filled(algorithm: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate_engine(learner: LearnerSpec) -> None:
-    """Refuse what the engine of an algorithm does not do.
+    """Refuses what the engine does not support.
 
     Args:
         learner: Its arguments are those of the algorithm.
@@ -127,7 +128,7 @@ def validate_engine(learner: LearnerSpec) -> None:
 
 def _problems(learner: LearnerSpec) -> Iterator[ConfigError]:
     algorithm, known = learner.algorithm, taken(learner.algorithm)
-    without = "leave it out, or delete `engine: sbx`"
+    without = "remove it, or delete `engine: sbx`"
     for name, value in learner.args.items():
         if name in _LACKS[algorithm]:
             yield ConfigError(
@@ -183,7 +184,7 @@ def _problems(learner: LearnerSpec) -> Iterator[ConfigError]:
             )
 
 
-def _two_alike(widths: Any) -> bool:
+def _two_alike(widths: Json) -> bool:
     return isinstance(widths, list) and len(widths) == 2 and len(set(widths)) == 1
 
 
@@ -195,7 +196,7 @@ def activation(name: str) -> str | None:
 
 
 def check_engine(spec: ExperimentSpec, observation: Any) -> None:
-    """Refuse an engine that is not there, or cannot see this world.
+    """Refuses an engine that is not installed, or does not support these observations.
 
     Args:
         spec: The experiment, validated.
@@ -242,10 +243,10 @@ def missing(engine: str) -> ConfigError:
 
 
 def prepare(threads: int) -> None:
-    """Tell JAX what a run may use, before its first computation: it looks once.
+    """Configures JAX for a run, before its first computation; later changes have no effect.
 
     Args:
-        threads: Of the run.
+        threads: Number of threads of the run.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others use the GPU too
     os.environ["NPROC"] = str(threads)

@@ -1,7 +1,7 @@
 """Schedules of learning rate and clip range by name: ``lin_3e-4``, ``cos_3e-4``, or a mapping.
 
 A schedule is a function of the progress that remains: 1 at the start of training, 0 at its end. It
-depends on nothing else, so a resumed training goes on where it was. Needs neither torch nor
+depends on nothing else, so a resumed training continues exactly. Needs neither torch nor
 Stable-Baselines3.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import load_object, nearest
 
@@ -91,21 +92,21 @@ class Schedule:
         return f"{self.name} {self.start:g} to {self.end:g}{warm}"
 
 
-def parse(value: Any) -> Schedule | None:
+def parse(value: Json) -> Schedule | None:
     """A number, text or mapping as a schedule; None when it is none of ours.
 
     Args:
-        value: As it stands in ``learner.args``.
+        value: The value in ``learner.args``.
     """
     return None if any(problems("", value)) else _made(value)
 
 
-def problems(field: str, value: Any) -> Iterator[ConfigError]:
+def problems(field: str, value: Json) -> Iterator[ConfigError]:
     """What is wrong with a schedule; nothing for ``module:function``.
 
     Args:
         field: For the messages.
-        value: As it stands in ``learner.args``.
+        value: The value in ``learner.args``.
     """
     if isinstance(value, Mapping):
         yield from _of_mapping(field, value)
@@ -193,14 +194,14 @@ def _instead(text: str) -> str:
     return f"write {short}_{numbers}" + ("_1e-5" if short == "exp" and "_" not in numbers else "")
 
 
-def _of_mapping(field: str, value: Mapping[str, Any]) -> Iterator[ConfigError]:
+def _of_mapping(field: str, value: JsonObject) -> Iterator[ConfigError]:
     name = value.get("name")
     if isinstance(name, str) and ":" in name:
         yield from _of_path(f"{field}.name", name)
         return
     if name not in SETTINGS:
         yield ConfigError(
-            "is no schedule",
+            "is not a schedule",
             field=f"{field}.name",
             value=name,
             allowed=", ".join(SETTINGS) + ", or module:function",
@@ -238,7 +239,7 @@ def _named_instead(name: object) -> str:
 
 
 def _settings(
-    field: str, value: Any, name: str, given: Mapping[str, float | None]
+    field: str, value: Json, name: str, given: Mapping[str, float | None]
 ) -> Iterator[ConfigError]:
     start, end = given.get("start"), given.get("end")
     if start is None:
@@ -265,7 +266,7 @@ def _settings(
         share = given.get(key)
         if share is not None and not 0 < share < 1:
             yield ConfigError(
-                "is no share of the training",
+                "is not a share of the training",
                 field=f"{field}.{key}",
                 value=share,
                 allowed="a number above 0 and below 1",
@@ -275,7 +276,7 @@ def _settings(
         yield ConfigError("must be above 0", field=f"{field}.factor", value=factor)
 
 
-def _number(field: str, number: float, value: Any = None) -> Iterator[ConfigError]:
+def _number(field: str, number: float, value: Json = None) -> Iterator[ConfigError]:
     shown = number if value is None else value
     if not math.isfinite(number):
         yield ConfigError("is not finite", field=field, value=shown, allowed=ALLOWED)
@@ -286,7 +287,7 @@ def _number(field: str, number: float, value: Any = None) -> Iterator[ConfigErro
 def _of_path(field: str, path: str) -> Iterator[ConfigError]:
     module, _, attribute = path.partition(":")
     if not attribute.isidentifier() or not all(p.isidentifier() for p in module.split(".")):
-        yield ConfigError("is no module:function", field=field, value=path, allowed=ALLOWED)
+        yield ConfigError("is not a module:function", field=field, value=path, allowed=ALLOWED)
 
 
 def _as_number(value: Any) -> float | None:

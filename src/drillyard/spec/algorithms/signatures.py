@@ -1,6 +1,6 @@
-"""Algorithms of Stable-Baselines3 and sb3-contrib: arguments, defaults, spaces; as tables.
+"""Tables of Stable-Baselines3 and sb3-contrib: arguments, defaults and spaces of algorithms.
 
-A file is checked in a blink because neither torch nor Stable-Baselines3 is imported for it;
+They make checking a file fast, because neither torch nor Stable-Baselines3 is imported.
 ``tests/unit/learners/test_sb3_arguments.py`` compares the table with the installed signatures.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_ON_POLICY: dict[str, Any] = {
+from drillyard.documents.json_types import JsonObject
+
+_ON_POLICY: JsonObject = {
     "gamma": 0.99,
     "vf_coef": 0.5,
     "ent_coef": 0.0,
@@ -20,7 +22,7 @@ _ON_POLICY: dict[str, Any] = {
     "stats_window_size": 100,
     "policy_kwargs": None,
 }
-_OFF_POLICY: dict[str, Any] = {
+_OFF_POLICY: JsonObject = {
     "buffer_size": 1_000_000,
     "learning_starts": 100,
     "gamma": 0.99,
@@ -31,7 +33,7 @@ _OFF_POLICY: dict[str, Any] = {
     "n_steps": 1,
     "policy_kwargs": None,
 }
-_CONTINUOUS: dict[str, Any] = {
+_CONTINUOUS: JsonObject = {
     **_OFF_POLICY,
     "batch_size": 256,
     "tau": 0.005,
@@ -39,7 +41,7 @@ _CONTINUOUS: dict[str, Any] = {
     "action_noise": None,
 }
 
-_PPO: dict[str, Any] = {
+_PPO: JsonObject = {
     **_ON_POLICY,
     "learning_rate": 3e-4,
     "n_steps": 2048,
@@ -51,7 +53,7 @@ _PPO: dict[str, Any] = {
     "normalize_advantage": True,
     "target_kl": None,
 }
-_SAC: dict[str, Any] = {
+_SAC: JsonObject = {
     **_CONTINUOUS,
     "learning_rate": 3e-4,
     "ent_coef": "auto",
@@ -62,7 +64,7 @@ _SAC: dict[str, Any] = {
     "use_sde_at_warmup": False,
     "stats_window_size": 100,
 }
-_DQN: dict[str, Any] = {
+_DQN: JsonObject = {
     **_OFF_POLICY,
     "learning_rate": 1e-4,
     "batch_size": 32,
@@ -77,7 +79,7 @@ _DQN: dict[str, Any] = {
 }
 
 
-def _without(table: dict[str, Any], *names: str) -> dict[str, Any]:
+def _without(table: JsonObject, *names: str) -> JsonObject:
     return {name: default for name, default in table.items() if name not in names}
 
 
@@ -157,10 +159,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 OURS: dict[str, str] = {
     "policy": "write it as `learner.policy`",
-    "env": "the world is `simulator:`",
-    "verbose": "what is printed is drillyard's business; see `drillyard logs`",
-    "tensorboard_log": "event files are `tracking.tensorboard: true`",
-    "seed": "seeds are `seeds:`, one run each",
+    "env": "write it as `simulator:`",
+    "verbose": "drillyard prints by itself; see `drillyard logs`",
+    "tensorboard_log": "write `tracking.tensorboard: true`",
+    "seed": "write `seeds:`, with one run for each",
     "device": "write it as `resources.device`",
     "monitor_wrapper": "drillyard always monitors episodes",
     "_init_setup_model": "the model is always set up",
@@ -192,7 +194,7 @@ NOT_MIXED: dict[str, str] = {
     "crossq": _BY_ENTROPY,
     "ars": "it computes no gradients",
 }
-"""Algorithm -> why ``resources.precision: mixed`` is not for it; all others bear it."""
+"""Algorithm -> why it does not support ``resources.precision: mixed``; all others do."""
 
 _ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 ACTION_SPACES: dict[str, tuple[str, ...]] = {
@@ -290,7 +292,7 @@ def class_name(text: object, table: dict[str, str]) -> str | None:
     """The class that a file means: ``leaky_relu``, ``LeakyReLU`` and ``leakyrelu`` are one.
 
     Args:
-        text: As it stands in the file.
+        text: The text in the file.
         table: ``ACTIVATIONS``, ``OPTIMISERS`` or ``EXTRACTORS``.
     """
     plain = str(text).replace("_", "").lower()
@@ -318,7 +320,7 @@ OTHER_POLICIES: dict[str, dict[str, str]] = {
 """Algorithm -> which of ``POLICIES`` it has, and what it calls them; others have all three."""
 
 MORE_POLICIES: dict[str, tuple[str, ...]] = {"ars": ("LinearPolicy",)}
-"""Algorithm -> policies for flat observations that nobody else has."""
+"""Algorithm -> policies for flat observations that only it has."""
 
 _QUANTILES = ("n_quantiles",)
 POLICY_ARGUMENTS: dict[str, tuple[str, ...]] = {

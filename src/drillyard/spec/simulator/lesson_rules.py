@@ -1,4 +1,4 @@
-"""What one key of a lesson may say, checked and turned into draws.
+"""The forms of a lesson's key, checked and turned into draws.
 
 {min: 0, max: 20}                         a float, uniform between the two
 {min: 1, max: 1000, log: true}            the same for its logarithm
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 
@@ -31,7 +32,7 @@ _NORMAL = ("normal", "min", "max")
 class Rule(Protocol):
     """Draws the value of one reset key."""
 
-    def draw(self, rng: np.random.Generator) -> Any:
+    def draw(self, rng: np.random.Generator) -> Json:
         """A value, as the simulator's ``reset(options=…)`` is given it."""
 
 
@@ -39,9 +40,9 @@ class Rule(Protocol):
 class Always:
     """A constant."""
 
-    value: Any
+    value: Json
 
-    def draw(self, rng: np.random.Generator) -> Any:
+    def draw(self, rng: np.random.Generator) -> Json:
         """The constant."""
         return self.value
 
@@ -71,10 +72,10 @@ class Range:
 class Choice:
     """One of a list."""
 
-    values: tuple[Any, ...]
+    values: tuple[Json, ...]
     weights: tuple[float, ...] | None = None
 
-    def draw(self, rng: np.random.Generator) -> Any:
+    def draw(self, rng: np.random.Generator) -> Json:
         """A value of the list."""
         if self.weights is None:
             return self.values[int(rng.integers(len(self.values)))]
@@ -104,7 +105,7 @@ class Normal:
         return curve.cdf(self.low), curve.cdf(self.high)
 
 
-def read_rule(rule: Any, where: str) -> Rule:
+def read_rule(rule: Json, where: str) -> Rule:
     """Check what a key of a lesson says.
 
     Args:
@@ -120,7 +121,7 @@ def read_rule(rule: Any, where: str) -> Rule:
         return _normal(rule, where) if "normal" in rule else _range(rule, where)
     if isinstance(rule, list | tuple):
         raise ConfigError(
-            "a list alone is ambiguous",
+            "a plain list is ambiguous",
             field=where,
             value=rule,
             allowed=FORMS,
@@ -137,7 +138,7 @@ def read_rule(rule: Any, where: str) -> Rule:
     return Always(rule)
 
 
-def _range(rule: Mapping[str, Any], where: str) -> Range:
+def _range(rule: Mapping[str, Json], where: str) -> Range:
     if not {"min", "max"} <= set(rule):
         unknown = sorted(str(name) for name in rule if name not in _RANGE)
         raise ConfigError(
@@ -165,12 +166,12 @@ def _range(rule: Mapping[str, Any], where: str) -> Range:
             field=f"{where}.min",
             value=low,
             allowed="above 0 with log: true",
-            hint="leave out `log`",
+            hint="remove `log`",
         )
     for end, number in (("min", low), ("max", high)):
         if integer and number != int(number):
             raise ConfigError(
-                "is no integer",
+                "is not an integer",
                 field=f"{where}.{end}",
                 value=number,
                 allowed="an integer with int: true",
@@ -211,12 +212,12 @@ def _choice(rule: Mapping[str, Any], where: str) -> Choice:
             field=f"{where}.weights",
             value=weights,
             allowed=f"{len(values)} numbers of 0 and above, not all 0",
-            hint="write one weight a value: {values: [1, 2], weights: [3, 1]}",
+            hint="write one weight for each value: {values: [1, 2], weights: [3, 1]}",
         )
     return Choice(tuple(values), tuple(float(w) for w in weights))
 
 
-def _normal(rule: Mapping[str, Any], where: str) -> Normal:
+def _normal(rule: Mapping[str, Json], where: str) -> Normal:
     _only(rule, _NORMAL, where)
     inner, place = rule["normal"], f"{where}.normal"
     if not isinstance(inner, Mapping) or set(inner) != {"mean", "std"}:
@@ -242,7 +243,7 @@ def _normal(rule: Mapping[str, Any], where: str) -> Normal:
     a, b = drawn.mass()
     if not b - a > 1e-9:
         raise ConfigError(
-            "next to nothing of it lies between min and max",
+            "almost no value is between min and max",
             field=where,
             value=dict(rule),
             allowed="ends within some standard deviations of the mean",
@@ -251,7 +252,7 @@ def _normal(rule: Mapping[str, Any], where: str) -> Normal:
     return drawn
 
 
-def _only(rule: Mapping[str, Any], known: Collection[str], where: str) -> None:
+def _only(rule: Mapping[str, Json], known: Collection[str], where: str) -> None:
     for name in rule:
         if name not in known:
             raise ConfigError(
@@ -263,7 +264,7 @@ def _only(rule: Mapping[str, Any], known: Collection[str], where: str) -> None:
             )
 
 
-def _number(rule: Mapping[str, Any], name: str, where: str) -> float:
+def _number(rule: Mapping[str, Json], name: str, where: str) -> float:
     number = rule[name]
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ConfigError(
@@ -284,7 +285,7 @@ def _number(rule: Mapping[str, Any], name: str, where: str) -> float:
     return number
 
 
-def _flag(rule: Mapping[str, Any], name: str, where: str) -> bool:
+def _flag(rule: Mapping[str, Json], name: str, where: str) -> bool:
     value = rule.get(name, False)
     if not isinstance(value, bool):
         raise ConfigError(
@@ -292,6 +293,6 @@ def _flag(rule: Mapping[str, Any], name: str, where: str) -> bool:
             field=f"{where}.{name}",
             value=value,
             allowed="true, false",
-            hint="leave it out for false",
+            hint="remove it for false",
         )
     return value

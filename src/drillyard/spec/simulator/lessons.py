@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.registry import nearest
 from drillyard.spec.simulator.lesson_rules import read_rule
@@ -22,12 +23,12 @@ Lesson = Mapping[str, Any]
 def validate_lesson(
     lesson: Lesson, known_keys: Collection[str] | None = None, field: str = "simulator.lesson"
 ) -> None:
-    """Check a lesson before anything runs.
+    """Checks a lesson before anything runs.
 
     Args:
         lesson: Reset key -> what to draw.
         known_keys: Keys that the simulator's reset understands; None when it does not say.
-        field: Where the lesson stands in the experiment file.
+        field: Path of the lesson in the experiment file.
 
     Raises:
         ConfigError: A form that is none, two forms at once, a range upside down, or a key that
@@ -46,8 +47,8 @@ def validate_lesson(
 
 def draw(
     lesson: Lesson, seed: int, copy: int, episode: int, word: int | None = None
-) -> dict[str, Any]:
-    """The reset values of one training episode.
+) -> JsonObject:
+    """Draws the reset values of one training episode.
 
     Args:
         lesson: A valid lesson.
@@ -63,14 +64,14 @@ def draw(
 
 
 def draw_in_order(lesson: Lesson, seed: int, episode: int) -> dict[str, Any]:
-    """The reset values of one evaluation episode: ``values`` are gone through in order.
+    """Returns the reset values of one evaluation episode; ``values`` are used in order.
 
-    With several lists every combination comes, the first key of the file changing fastest;
-    weights play no part.
+    With several lists, every combination is used; the first key of the file changes fastest.
+    Weights are ignored.
 
     Args:
         lesson: A valid lesson.
-        seed: Of the evaluation, for what is drawn from a range.
+        seed: Seed of the evaluation, for values drawn from a range.
         episode: Index of the episode, from 0.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, episode]))
@@ -87,6 +88,6 @@ def draw_in_order(lesson: Lesson, seed: int, episode: int) -> dict[str, Any]:
     return drawn
 
 
-def listed(rule: Any) -> bool:
+def listed(rule: Json) -> bool:
     """True for ``{values: […]}``."""
     return isinstance(rule, Mapping) and "values" in rule

@@ -57,7 +57,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "history",
     ),
 }
-"""Why -> names, innermost first: those that an experiment has must stand in this order."""
+"""Reason -> names, innermost first: the wrappers of an experiment must have this order."""
 FOR_THE_LEARNER = frozenset(
     (
         "flatten_action",
@@ -77,8 +77,8 @@ def check_wrappers(spec: SimulatorSpec) -> None:
     """Check names and order of the wrappers.
 
     Raises:
-        ConfigError: Unknown name, one twice, two that do the same, or an order that makes no
-            sense; says why.
+        ConfigError: A name is unknown or listed twice, two wrappers do the same, or the order is
+            wrong; gives the reason.
     """
     seen: list[str] = []
     for position, wrapper in enumerate(spec.wrappers):
@@ -99,10 +99,10 @@ def _check(wrapper: Wrapper, seen: Sequence[str], field: str) -> None:
         )
     if name in known and name in seen:
         raise ConfigError(
-            "stands there twice",
+            "is listed twice",
             field=field,
             value=name,
-            allowed="each once",
+            allowed="each wrapper once",
             hint="delete one of them",
         )
     outer = [s for s in seen if s in VEC_WRAPPERS]

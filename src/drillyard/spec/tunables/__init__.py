@@ -7,7 +7,8 @@
 Nothing here knows a file or an optimiser; studies translate a ``Space`` into theirs.
 """
 
+from drillyard.spec.tunables.distribution import Distribution
 from drillyard.spec.tunables.space import NAME, Group, Space
-from drillyard.spec.tunables.tunable import MAX_BINS, Distribution, Tunable
+from drillyard.spec.tunables.tunable import MAX_BINS, Tunable
 
 __all__ = ["MAX_BINS", "NAME", "Distribution", "Group", "Space", "Tunable"]

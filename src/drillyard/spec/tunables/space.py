@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
 
 from pydantic import Field, model_validator
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import BadValue, ConfigError, ConfigErrors
 from drillyard.registry import nearest
-from drillyard.spec.tunables.tunable import Model, Tunable, Weight
+from drillyard.spec.tunables.distribution import Model, Weight
+from drillyard.spec.tunables.tunable import Tunable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -30,7 +31,7 @@ class Group(Model):
         for name in self.params:
             if not NAME.match(name):
                 raise BadValue(
-                    f"{name!r} is no name for a tunable",
+                    f"{name!r} is not a valid name for a tunable",
                     key="params",
                     value=name,
                     allowed="letters, digits and _, no digit first",
@@ -57,17 +58,17 @@ class Space:
             for name, tunable in body.params.items():
                 if name in self.tunables:
                     raise ConfigError(
-                        f"tunable {name!r} stands in the active groups {self.group_of[name]!r} "
+                        f"tunable {name!r} is in the active groups {self.group_of[name]!r} "
                         f"and {group!r}",
                         field=f"parameters.tunables.{group}.params.{name}",
-                        allowed="one group a tunable",
+                        allowed="one group for each tunable",
                         hint="rename one of them",
                     )
                 self.tunables[name] = tunable
                 self.group_of[name] = group
 
     @classmethod
-    def of(cls, groups: Mapping[str, Any] | None, active: Sequence[str] | None) -> Space:
+    def of(cls, groups: Mapping[str, Json] | None, active: Sequence[str] | None) -> Space:
         """From ``parameters.tunables`` and ``parameters.tunable_params`` of a resolved experiment.
 
         Args:
@@ -114,13 +115,13 @@ class Space:
                 )
         return Space({**self.groups, **other.groups})
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> JsonObject:
         """Name -> default, of the right type."""
         return {name: t.take(name, t.default) for name, t in self.tunables.items()}
 
     def assign(
-        self, values: Mapping[str, Any], base: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+        self, values: Mapping[str, Json], base: Mapping[str, Json] | None = None
+    ) -> JsonObject:
         """A whole assignment from some values.
 
         Args:
@@ -150,28 +151,28 @@ class Space:
     def _unknown(self, name: str) -> ConfigError:
         known = sorted(self.tunables)
         return ConfigError(
-            f"{name!r} is no active tunable",
+            f"{name!r} is not an active tunable",
             field=name,
             value=name,
             allowed=", ".join(known) or "no group of tunables is active",
             hint=nearest(name, known) if known else "name a group in parameters.tunable_params",
         )
 
-    def updated(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    def updated(self, before: Mapping[str, Json] | None, after: Mapping[str, Json]) -> list[str]:
         """Groups of which something changes from one assignment to the next; all at first."""
         if before is None:
             return list(self.groups)
         changed = {self.group_of[n] for n in self.tunables if before.get(n) != after.get(n)}
         return [g for g in self.groups if g in changed]
 
-    def cost(self, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> float:
+    def cost(self, before: Mapping[str, Json] | None, after: Mapping[str, Json]) -> float:
         """What going from one assignment to the next costs: each changed group once."""
         return sum(self.groups[g].cost for g in self.updated(before, after))
 
-    def draw(self, random: Random) -> dict[str, Any]:
-        """An assignment by chance."""
+    def draw(self, random: Random) -> JsonObject:
+        """Draws an assignment."""
         return {name: tunable.draw(random) for name, tunable in self.tunables.items()}
 
-    def unit(self, values: Mapping[str, Any]) -> dict[str, float]:
+    def unit(self, values: Mapping[str, Json]) -> dict[str, float]:
         """An assignment as numbers from 0 to 1."""
         return {name: t.unit(values[name]) for name, t in self.tunables.items()}

@@ -1,4 +1,4 @@
-"""One value that trials vary: what it is, which values are allowed, how they are drawn."""
+"""One value that trials vary: its type, its allowed values, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -9,70 +9,18 @@ from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
+from drillyard.documents.json_types import Json
 from drillyard.errors import BadValue, ConfigError
 from drillyard.registry import nearest
+from drillyard.spec.tunables.distribution import Distribution, Model, Number, Weight, number
 
 MAX_BINS = 1_000_000
 _BEYOND = 2**53
-
-
-def _number(value: Any) -> Any:
-    """Python counts ``true`` as 1; a person who writes it meant something else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadValue("expected a number", allowed="a number", hint="write it without quotes")
-    return value
-
-
-Number = Annotated[int | float, BeforeValidator(_number)]
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_number)]
-Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
-
-
-class Model(BaseModel):
-    """Refuses what it does not know; written back as it was written, without defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        whole: dict[str, Any] = handler(self)
-        return {key: value for key, value in whole.items() if key in self.model_fields_set}
-
-
-class Distribution(Model):
-    """How probable the values of a range are."""
-
-    type: Literal["uniform", "normal", "beta"] = Field(description="The shape.")
-    mu: Number | None = Field(None, description="normal: the middle, in the tunable's unit.")
-    sigma: Positive | None = Field(
-        None,
-        description="normal: the spread, in the tunable's unit; natural logarithms with "
-        "`log: true`.",
-    )
-    alpha: Positive | None = Field(None, description="beta: first shape, over the whole range.")
-    beta: Positive | None = Field(None, description="beta: second shape.")
-
-    @model_validator(mode="after")
-    def _own_settings(self) -> Distribution:
-        wanted = {"uniform": (), "normal": ("mu", "sigma"), "beta": ("alpha", "beta")}[self.type]
-        for name in ("mu", "sigma", "alpha", "beta"):
-            if (getattr(self, name) is not None) != (name in wanted):
-                raise BadValue(
-                    f"a {self.type} distribution takes {' and '.join(wanted) or 'no settings'}",
-                    key=name,
-                    allowed=f"type, {', '.join(wanted)}" if wanted else "type alone",
-                    hint=f"add `{name}: …`" if name in wanted else f"delete `{name}:`",
-                )
-        return self
 
 
 class Tunable(Model):
@@ -102,7 +50,7 @@ class Tunable(Model):
         None, description="How often each of `values` is drawn."
     )
     log: bool = Field(False, description="Draw by order of magnitude.")
-    bins: Annotated[int, Field(ge=2, le=MAX_BINS), BeforeValidator(_number)] | None = Field(
+    bins: Annotated[int, Field(ge=2, le=MAX_BINS), BeforeValidator(number)] | None = Field(
         None, description="Draw only so many evenly spaced values of the range."
     )
     distribution: Distribution | None = Field(None, description="Default: uniform.")
@@ -110,7 +58,7 @@ class Tunable(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _shape_by_name(cls, value: Any) -> Any:
+    def _shape_by_name(cls, value: Json) -> Json:
         if isinstance(value, Mapping) and isinstance(value.get("distribution"), str):
             return {**value, "distribution": {"type": value["distribution"]}}
         return value
@@ -165,7 +113,7 @@ class Tunable(Model):
         for key, numbers in (("range", self.range or []), ("special", self.special)):
             if self.type == "int" and not all(float(v).is_integer() for v in numbers):
                 yield BadValue(
-                    "an int has whole numbers only",
+                    "an int needs whole numbers",
                     key=key,
                     allowed="whole numbers",
                     hint="write `type: float`, or round them",
@@ -195,7 +143,7 @@ class Tunable(Model):
     def _special_problems(self) -> Iterator[BadValue]:
         if len(set(self.special)) != len(self.special):
             yield BadValue(
-                "a special value stands there twice",
+                "a special value is listed twice",
                 key="special",
                 allowed="each value once",
                 hint="delete one of them",
@@ -214,7 +162,7 @@ class Tunable(Model):
             yield BadValue(
                 f"it has {len(self.special)} special values and {len(weights)} weights",
                 key="special_weights",
-                allowed="one weight a value",
+                allowed="one weight for each value",
                 hint=f"write {len(self.special)} numbers",
             )
         if not sum(weights) + (self.range_weight or 0):
@@ -230,7 +178,7 @@ class Tunable(Model):
             return
         if len({(type(v), v) for v in self.values}) != len(self.values):
             yield BadValue(
-                "a value stands there twice",
+                "a value is listed twice",
                 key="values",
                 allowed="each value once",
                 hint="delete one of them",
@@ -240,7 +188,7 @@ class Tunable(Model):
             yield BadValue(
                 f"it has {len(self.values)} values and {len(weights)} weights",
                 key="values_weights",
-                allowed="one weight a value",
+                allowed="one weight for each value",
                 hint=f"write {len(self.values)} numbers",
             )
         if weights is not None and not sum(weights):
@@ -266,7 +214,7 @@ class Tunable(Model):
 
     @property
     def allowed(self) -> str:
-        """What it takes, in words."""
+        """Describes the allowed values."""
         if self.values is not None:
             return ", ".join(map(str, self.values))
         assert self.range is not None
@@ -275,14 +223,14 @@ class Tunable(Model):
         also = f", or {', '.join(f'{s:g}' for s in self.special)}" if self.special else ""
         return f"{kind} from {low:g} to {high:g}{also}"
 
-    def take(self, name: str, value: Any) -> Any:
-        """A value as this tunable has it: of its type, and allowed.
+    def take(self, name: str, value: Json) -> Json:
+        """Returns a value with the tunable's type.
 
-        Text is read as a number where a number is wanted (``"42"`` is 42). Nothing is rounded.
+        Text is read as a number if the tunable is numeric (``"42"`` is 42). Nothing is rounded.
 
         Args:
-            name: Of the tunable, for the message.
-            value: What is given.
+            name: Name of the tunable, for the message.
+            value: The given value.
 
         Raises:
             ConfigError: It would lose precision, or is not allowed.
@@ -295,7 +243,7 @@ class Tunable(Model):
             raise self._refusal(name, value, "is out of range")
         return number
 
-    def _one_of(self, name: str, value: Any) -> Any:
+    def _one_of(self, name: str, value: Json) -> Json:
         assert self.values is not None
         same = [v for v in self.values if type(v) is type(value) and v == value]
         if not same:  # what came as text from a command line
@@ -305,7 +253,7 @@ class Tunable(Model):
             raise self._refusal(name, value, "is not one of its values", hint)
         return same[0]
 
-    def _as_number(self, name: str, value: Any) -> int | float:
+    def _as_number(self, name: str, value: Json) -> int | float:
         number = value
         if isinstance(value, str):
             try:
@@ -322,10 +270,10 @@ class Tunable(Model):
         if self.type == "float":
             return float(number)
         if float(number) != int(number):
-            raise self._refusal(name, value, "is no whole number, and would lose its fraction")
+            raise self._refusal(name, value, "is not a whole number and would lose its fraction")
         return int(number)
 
-    def _refusal(self, name: str, value: Any, why: str, hint: str | None = None) -> ConfigError:
+    def _refusal(self, name: str, value: Json, why: str, hint: str | None = None) -> ConfigError:
         return ConfigError(
             why,
             field=name,
@@ -349,8 +297,8 @@ class Tunable(Model):
 
     # -- drawing ------------------------------------------------------------------------------
 
-    def draw(self, random: Random) -> Any:
-        """A value by chance: special values and weights first, then the distribution.
+    def draw(self, random: Random) -> Json:
+        """Draws a value: special values and weights first, then the distribution.
 
         Args:
             random: The generator; the same state gives the same value.
@@ -366,7 +314,7 @@ class Tunable(Model):
                 return self.take("special", choice)
         return self.at(random.random())
 
-    def at(self, u: float) -> Any:
+    def at(self, u: float) -> bool | int | float | str:
         """The value of the range below which a share ``u`` of all draws lies.
 
         Args:
@@ -383,7 +331,7 @@ class Tunable(Model):
             return int(low + min(math.floor(share * count), count - 1))
         return self.inside(share)
 
-    def bin(self, number: int) -> Any:
+    def bin(self, number: int) -> int | float:
         """The value of a bin: evenly spaced over the range, both ends included.
 
         Args:
@@ -392,7 +340,7 @@ class Tunable(Model):
         assert self.bins is not None
         return self.inside(number / (self.bins - 1))
 
-    def inside(self, share: float) -> Any:
+    def inside(self, share: float) -> int | float:
         """The value at a share of the range, from 0 to 1; by magnitude where it is ``log``."""
         low, high = self._scaled()
         value = low + share * (high - low)
@@ -427,17 +375,18 @@ class Tunable(Model):
         """A value as a number from 0 to 1: its place in the range or among the values.
 
         Args:
-            value: Of this tunable; special values outside the range are clipped to its ends.
+            value: A value of this tunable; special values are clipped to the range.
         """
         if self.values is not None:
-            index = self.values.index(self.take("value", value))
-            return index / (len(self.values) - 1) if len(self.values) > 1 else 0.0
+            values: list[Json] = [*self.values]
+            index = values.index(self.take("value", value))
+            return index / (len(values) - 1) if len(values) > 1 else 0.0
         assert self.range is not None
         low, high = self.range
         return min(max((float(value) - low) / (high - low), 0.0), 1.0)
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -445,6 +394,6 @@ def _all_zero(key: str) -> BadValue:
     return BadValue(
         "its weights are all 0",
         key=key,
-        allowed="one weight above 0 at least",
-        hint="delete them, and all values are as likely",
+        allowed="at least one weight above 0",
+        hint="delete them to make all values equally likely",
     )

@@ -1,0 +1,181 @@
+"""Checks of ``policy_kwargs``, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from drillyard.documents.json_types import Json
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.algorithms import optimisers
+from drillyard.spec.algorithms.signatures import (
+    ACTIVATIONS,
+    EXTRACTORS,
+    OPTIMISERS,
+    POLICY_ARGUMENTS,
+    class_name,
+)
+
+MAX_WIDTH = 65_536
+
+
+_FLAGS = (
+    "ortho_init",
+    "full_std",
+    "use_expln",
+    "squash_output",
+    "share_features_extractor",
+    "normalize_images",
+)
+
+
+_PLAIN = (
+    "log_std_init",
+    "n_critics",
+    "clip_mean",
+    "features_extractor_kwargs",
+    "optimizer_kwargs",
+)
+
+
+_CLASSES = ("activation_fn", "optimizer_class", "features_extractor_class", "net_arch")
+
+
+_KNOWN = (*_CLASSES, *_PLAIN, *_FLAGS)
+
+
+_SCHEDULER = (
+    "a scheduler of torch would change nothing: Stable-Baselines3 sets the learning rate anew "
+    "before each update",
+    "write the schedule as learner.args.learning_rate: cos_3e-4, lin_3e-4, exp_3e-4_1e-5, "
+    "{name: step, start: 3.0e-4, factor: 0.5, every: 0.25}, or module:function",
+)
+
+
+_LOSS = (
+    "the losses of these algorithms are fixed; none of them takes a criterion",
+    "delete it; a learner of your own can take one: `drillyard new learner my-learner`",
+)
+
+
+NOT_TAKEN = {
+    **dict.fromkeys(
+        (
+            "scheduler",
+            "lr_scheduler",
+            "scheduler_class",
+            "lr_scheduler_class",
+            "scheduler_kwargs",
+            "lr_scheduler_kwargs",
+        ),
+        _SCHEDULER,
+    ),
+    **dict.fromkeys(("criterion", "loss", "loss_fn", "loss_function"), _LOSS),
+}
+"""Argument of other libraries -> why it is refused, and what to write instead."""
+
+
+def check_policy_kwargs(field: str, value: Json, algorithm: str) -> Iterator[ConfigError]:
+    """Yields the errors in ``policy_kwargs``."""
+    known = (*_KNOWN, *POLICY_ARGUMENTS.get(algorithm, ()))
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        yield ConfigError("is not a mapping", field=field, value=value)
+        return
+    for key, given in value.items():
+        where = f"{field}.{key}"
+        if key in NOT_TAKEN:
+            reason, hint = NOT_TAKEN[key]
+            yield ConfigError(
+                reason, field=where, value=str(given), allowed=", ".join(known), hint=hint
+            )
+        elif key not in known:
+            yield ConfigError(
+                "there is no such policy argument",
+                field=where,
+                value=given,
+                allowed=", ".join(known),
+                hint=nearest(str(key), list(known)),
+            )
+        elif key == "net_arch":
+            yield from _net_arch(where, given)
+        elif key == "activation_fn":
+            yield from _named(where, given, ACTIVATIONS)
+        elif key == "optimizer_class":
+            yield from _named(where, given, OPTIMISERS)
+        elif key == "features_extractor_class":
+            yield from _named(where, given, EXTRACTORS)
+        elif key in ("optimizer_kwargs", "features_extractor_kwargs"):
+            if given is not None and not isinstance(given, Mapping):
+                yield ConfigError(
+                    "is not a mapping", field=where, value=given, allowed="arguments by name"
+                )
+            elif key == "optimizer_kwargs":
+                yield from optimisers.problems(
+                    where, value.get("optimizer_class", "adam"), given or {}
+                )
+        elif key in _FLAGS and not isinstance(given, bool):
+            yield ConfigError("is not true or false", field=where, value=given)
+
+
+def _named(field: str, value: Json, table: dict[str, str]) -> Iterator[ConfigError]:
+    if isinstance(value, str) and ":" in value:
+        module, _, attribute = value.partition(":")
+        if not attribute.isidentifier() or not all(p.isidentifier() for p in module.split(".")):
+            yield ConfigError("is not a class", field=field, value=value, allowed="module:Class")
+    elif not isinstance(value, str) or class_name(value, table) is None:
+        yield ConfigError(
+            "is not in the list",
+            field=field,
+            value=value,
+            allowed=", ".join(table) + ", or module:Class",
+            hint=_written_as(str(value), table),
+        )
+
+
+def _written_as(value: str, table: dict[str, str]) -> str:
+    """How a name is written here: ``torch.optim.Adam`` is ``adam``."""
+    module, _, last = value.rpartition(".")
+    known = class_name(last, table)
+    if module and known is not None:
+        return f"write {next(name for name, found in table.items() if found == known)}"
+    if module and last.isidentifier():
+        return f"write {module}:{last}"
+    return nearest(value, [*table, *table.values()])
+
+
+def _net_arch(field: str, value: Json) -> Iterator[ConfigError]:
+    parts = {field: value}
+    if isinstance(value, Mapping):
+        for key in set(value) - {"pi", "vf", "qf"}:
+            yield ConfigError(
+                "no such network",
+                field=f"{field}.{key}",
+                value=value[key],
+                allowed="pi, vf, qf",
+                hint="pi is the actor, vf (off-policy: qf) the critic",
+            )
+        parts = {f"{field}.{k}": v for k, v in value.items() if k in {"pi", "vf", "qf"}}
+    for where, widths in parts.items():
+        if not isinstance(widths, list | tuple):
+            yield ConfigError(
+                "is not a list of widths",
+                field=where,
+                value=widths,
+                allowed="[64, 64] or {pi: […], vf: […]} ({pi, qf} off-policy)",
+            )
+            continue
+        for width in widths:
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                yield ConfigError(
+                    "has a layer without a positive width",
+                    field=where,
+                    value=widths,
+                    allowed="whole numbers of at least 1",
+                    hint="for example [64, 64]",
+                )
+                break
+            if width > MAX_WIDTH:
+                yield ConfigError(f"has a layer wider than {MAX_WIDTH}", field=where, value=widths)
+                break

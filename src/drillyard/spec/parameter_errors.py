@@ -1,0 +1,83 @@
+"""Errors about the parameters of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drillyard.documents.json_types import Json
+from drillyard.errors import ConfigError
+from drillyard.registry import nearest
+from drillyard.spec.names import Late
+from drillyard.spec.precedence import Merged, Place
+
+GIVEN = ("trial_id", "trial_runner_id", "run_id", "seed")
+"""Parameters that only a run can set."""
+
+
+Origin = tuple[Any, Place]
+
+
+def clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list[ConfigError]:
+    """Returns an error for each constant that would silently override a tunable."""
+    return [
+        ConfigError(
+            f"{name!r} is an active tunable, and this constant would override the trials' values",
+            file=found[name][1].file,
+            line=found[name][1].line,
+            field=f"parameters.const_args.{name}",
+            value=_shown(found[name][0]),
+            allowed="a name that no active tunable has",
+            hint=f"to give the tunable this value, write --tunable {name}=…; or remove its group "
+            "from tunable_params",
+        )
+        for name in sorted(set(found) & set(tunables))
+    ]
+
+
+def set_by_runs(found: Mapping[str, Origin]) -> list[ConfigError]:
+    """Returns an error for each constant with a name that runs set."""
+    hints = {"seed": "write `seeds: [1, 2]`, one run each", "run_id": "rename the parameter"}
+    return [
+        ConfigError(
+            f"{name!r} is set by each run",
+            file=found[name][1].file,
+            line=found[name][1].line,
+            field=f"parameters.const_args.{name}",
+            value=_shown(found[name][0]),
+            allowed="names that drillyard does not set: not " + ", ".join(GIVEN),
+            hint=hints.get(name, "rename the parameter") + "; you can name it in required_args",
+        )
+        for name in GIVEN
+        if name in found
+    ]
+
+
+def missing_required(missing: list[str], merged: Merged) -> ConfigError:
+    """Returns the error about required parameters without a value."""
+    at = merged.place(("parameters", "required_args")) or Place("")
+    several = "s" if len(missing) > 1 else ""
+    return ConfigError(
+        f"missing required parameter{several}: {', '.join(missing)}",
+        file=at.file,
+        line=at.line,
+        field="parameters.required_args",
+        allowed="a value from the command line, globals, const_args or a tunable",
+        hint="set " + " ".join(f"--{name} …" for name in missing),
+    )
+
+
+def undeclared_parameter(text: str, word: str, declared: set[str]) -> ConfigError:
+    """Returns the error about a parameter that no scope declares."""
+    near = [found] if (found := nearest(text, sorted(declared))).startswith("did you") else []
+    return ConfigError(
+        f"there is no option --{text}, and the file declares no parameter {text!r}",
+        file=f"--{text}",
+        value=word,
+        allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
+        hint="; ".join([*near, "a field of the file is changed by --set path=value"]),
+    )
+
+
+def _shown(value: Json) -> Json:
+    return value.value if isinstance(value, Late) else value

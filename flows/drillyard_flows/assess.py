@@ -93,4 +93,4 @@ def assess(
         Path(out).mkdir(parents=True, exist_ok=True)
         for name, text in texts(request, episodes).items():
             (Path(out) / name).write_text(text, encoding="utf-8")
-    return summary(episodes)
+    return {**summary(episodes)}

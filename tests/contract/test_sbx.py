@@ -148,9 +148,11 @@ def test_weights_of_another_network_are_refused():
     one, other = (
         model_of("sac", {**OFF_POLICY, "policy_kwargs": {"net_arch": [n]}}) for n in (8, 9)
     )
-    with pytest.raises(ValueError, match=r"bias is \(9,\) there, and \(8,\) here"):
+    with pytest.raises(
+        ValueError, match=r"bias is \(9,\) in the given weights, and \(8,\) in this"
+    ):
         one.policy.load_state_dict(other.policy.state_dict())
-    with pytest.raises(ValueError, match="there"):
+    with pytest.raises(ValueError, match="in the given"):
         one.optimisers.load_state_dict(other.optimisers.state_dict())
     changed = {n: t + 1 for n, t in one.policy.state_dict().items()}
     one.policy.load_state_dict(changed)

@@ -279,7 +279,7 @@ def test_only_some_of_a_list_then_the_others(tmp_path: Path) -> None:
 
     assert done(only=["high"]) == {"high": 1}
     assert done() == {"high": 1, "low": 2, "middle": 3}
-    with pytest.raises(ConfigError, match="no listed experiment") as caught:
+    with pytest.raises(ConfigError, match="not a listed experiment") as caught:
         done(only=["hihg"])
     assert "high" in str(caught.value.hint) and "numbers from 1 to 3" in str(caught.value.allowed)
 

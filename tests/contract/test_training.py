@@ -236,7 +236,7 @@ def test_users_callbacks(run):
     assert [p[0] for p in Counting.points] == [x["step"] for x in lines]
     learner["callbacks"] = ["json:JSONDecoder"]
     _, train = run(case(learner=learner), 3)
-    with pytest.raises(ConfigError, match="no callback class"):
+    with pytest.raises(ConfigError, match="not a callback class"):
         train()
 
 

@@ -1,8 +1,8 @@
-"""Assessment: a policy or a baseline from given initial conditions, each once, every step kept.
+"""Assessment: a policy or a baseline plays each of given initial conditions once.
 
-assessment.csv       a row a condition: ``episode_id``, ``config_*``, return, length, success, how
-                     it ended, and ``state_*``, the final state
-assessment_logs.csv  a row a step: ``state_*``, ``action_*``, ``config_*``, ``reward``,
+assessment.csv       a row for each condition: ``episode_id``, ``config_*``, return, length,
+                     success, how it ended, and ``state_*``, the final state
+assessment_logs.csv  a row for each step: ``state_*``, ``action_*``, ``config_*``, ``reward``,
                      ``reward_cumsum``, ``terminated``, ``truncated``, ``episode_id``, ``step_id``
 assessment.json      the means, and what was assessed
 assessment.html      the table, and each state over the steps
@@ -16,43 +16,52 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from drillyard.agents.base import Which
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
 from drillyard.spec.conditions import Condition
 from drillyard.spec.expressions import Expression, read_expression
 
+if TYPE_CHECKING:
+    from drillyard.evaluation.episodes import Episode, Played
+    from drillyard.mailbox import Mailbox
+
 FILES = ("assessment.csv", "assessment_logs.csv", "assessment.json", "assessment.html")
-Judge = Callable[[dict[str, Any], dict[str, float]], bool | None]
+Columns: TypeAlias = dict[str, Any]
+"""Column -> cell of a CSV file; ``config_*`` and ``state_*`` depend on the simulator."""
+Judge: TypeAlias = Callable[[Columns, dict[str, float]], bool | None]
+"""From the row of an episode and its metrics to success; None if it is not known."""
 _ENDS = ("episode_return", "length", "terminated", "truncated")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is assessed, as JSON: so that any process can do a part of it.
+    """What is assessed, as JSON, so that any process can do a part of it.
 
     Attributes:
         simulator: The simulator part of an experiment.
         conditions: Reset options, one episode each.
-        baseline: Its name; None for the agent of a run.
-        store: URL of the mailbox's store that has the run.
-        experiment: Its name there.
-        run: ``t0001-s1``.
+        baseline: Name of the baseline; None for the agent of a run.
+        store: URL of the store that has the run.
+        experiment: Name of the experiment in the store.
+        run: Id of the run, such as ``t0001-s1``.
         which: ``best`` or ``final``.
         deterministic: The agent acts without noise.
-        folder: Where the user's modules lie; None where they come from the store.
-        seed: Of the first episode; the next has the next.
+        folder: Folder of the user's modules; None if they come from the store.
+        seed: Seed of the first episode; the following ones count up.
         success: An expression of final states and ``episode_return``, ``length``, ``terminated``,
             ``truncated``; empty for the simulator's own ``is_success``.
     """
 
-    simulator: dict[str, Any]
+    simulator: JsonObject
     conditions: list[Condition]
     baseline: str | None = None
     store: str = ""
     experiment: str = ""
     run: str = ""
-    which: str = "best"
+    which: Which = "best"
     deterministic: bool = True
     folder: str | None = None
     seed: int = 1
@@ -60,7 +69,7 @@ class Request:
     first: int = field(default=0, metadata={"what": "episode_id of the first condition"})
 
     def parts(self, n: int) -> list[Request]:
-        """The same in at most n parts, in order."""
+        """The same request in at most n parts, in order."""
         size = max(1, math.ceil(len(self.conditions) / max(1, n)))
         return [
             replace(self, conditions=self.conditions[at : at + size], first=self.first + at)
@@ -73,24 +82,24 @@ class Assessed:
     """An episode from one condition.
 
     Attributes:
-        row: Of ``assessment.csv``.
+        row: Row of ``assessment.csv``.
         steps: Rows of ``assessment_logs.csv``.
     """
 
-    row: dict[str, Any]
-    steps: list[dict[str, Any]]
+    row: Columns
+    steps: list[Columns]
 
 
 def assess(request: Request, workers: int = 1) -> list[Assessed]:
     """Play all conditions.
 
     Args:
-        request: What.
-        workers: Processes side by side; each plays several episodes side by side as well.
+        request: What is assessed.
+        workers: Number of processes; each of them plays several episodes together.
 
     Raises:
         UserError: The simulator, the policy or a condition cannot be used.
-        RunFailed: Something is not finite.
+        RunFailed: A number is not finite.
     """
     parts = request.parts(workers)
     if len(parts) == 1:
@@ -98,9 +107,9 @@ def assess(request: Request, workers: int = 1) -> list[Assessed]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    # Spawned: torch has threads, which a fork would tear.
+    # Spawned: torch has threads, which do not survive a fork.
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
-        return [one for found in pool.map(play, parts) for one in found]
+        return [episode for part in pool.map(play, parts) for episode in part]
 
 
 def play(request: Request) -> list[Assessed]:
@@ -122,11 +131,11 @@ def play(request: Request) -> list[Assessed]:
                 for i, options in enumerate(request.conditions)
             ]
             if request.baseline is not None:
-                found = run_baseline(request.baseline, spec, planned, trajectory="all")
+                played = run_baseline(request.baseline, spec, planned, trajectory="all")
             else:
                 assert mailbox is not None
-                policy, _ = load_agent(mailbox, request.run, request.which)  # type: ignore[arg-type]
-                found = run_episodes(
+                policy, _ = load_agent(mailbox, request.run, request.which)
+                played = run_episodes(
                     spec,
                     policy.playing(request.deterministic),
                     planned,
@@ -135,15 +144,15 @@ def play(request: Request) -> list[Assessed]:
                 )
         finally:
             sys.path[:] = before
-    return assessed(found, judge, request.first)
+    return assessed(played, judge, request.first)
 
 
-def assessed(played: Any, judge: Judge | None = None, first: int = 0) -> list[Assessed]:
-    """Rows of what was played.
+def assessed(played: Played, judge: Judge | None = None, first: int = 0) -> list[Assessed]:
+    """The rows of played episodes.
 
     Args:
-        played: With all trajectories.
-        judge: What success is; None: what the simulator says.
+        played: Episodes with all trajectories.
+        judge: Decides on success; None for the simulator's own ``is_success``.
         first: Number of the first episode.
     """
     judge = judge or _judge("")
@@ -153,7 +162,7 @@ def assessed(played: Any, judge: Judge | None = None, first: int = 0) -> list[As
     ]
 
 
-def _code(request: Request, mailbox: Any, scratch: Path) -> list[str]:
+def _code(request: Request, mailbox: Mailbox | None, scratch: Path) -> list[str]:
     """Folders of the user's modules."""
     if request.folder is not None:
         return [request.folder]
@@ -166,12 +175,12 @@ def _code(request: Request, mailbox: Any, scratch: Path) -> list[str]:
 
 
 def _judge(text: str) -> Judge:
-    """From the row of an episode and its metrics to success, None where nobody says."""
+    """Reads an expression of success; empty for the simulator's own ``is_success``."""
     if not text:
         return lambda _, metrics: bool(metrics["is_success"]) if "is_success" in metrics else None
     rule = success_rule(text)
 
-    def judged(row: dict[str, Any], _: dict[str, float]) -> bool:
+    def judged(row: Columns, _: dict[str, float]) -> bool:
         states = {
             key.removeprefix("state_"): value
             for key, value in row.items()
@@ -181,7 +190,7 @@ def _judge(text: str) -> Judge:
         try:
             return bool(rule.value(given))
         except KeyError as error:
-            raise _wrong(text, f"asks for {error}", ", ".join(given)) from None
+            raise _wrong(text, f"uses an unknown name: {error}", ", ".join(given)) from None
         except (ArithmeticError, TypeError, ValueError) as error:
             raise _wrong(text, f"has no value: {error}", ", ".join(given)) from None
 
@@ -192,7 +201,7 @@ def success_rule(text: str) -> Expression:
     """Read ``--success``.
 
     Raises:
-        ConfigError: It is no expression.
+        ConfigError: It is not an expression.
     """
     from drillyard.errors import BadValue
 
@@ -212,10 +221,12 @@ def _wrong(text: str, what: str, allowed: str) -> UserError:
     )
 
 
-def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: Any) -> Assessed:
-    config = {f"config_{key}": value for key, value in episode.options.items()}
+def _assessed(
+    episode: Episode, steps: list[dict[str, float]], number: int, judge: Judge
+) -> Assessed:
+    config: Columns = {f"config_{key}": value for key, value in episode.options.items()}
     final = {key: value for key, value in steps[-1].items() if key.startswith("state_")}
-    row: dict[str, Any] = {
+    row: Columns = {
         "episode_id": number,
         **config,
         "episode_return": episode.episode_return,
@@ -224,16 +235,17 @@ def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: A
         "truncated": episode.truncated,
     }
     success = judge({**row, **final}, episode.metrics)
-    total, logs = 0.0, []
+    total = 0.0
+    logs: list[Columns] = []
     for step_id, step in enumerate(steps):
         total += step["reward"]
         last = step_id == len(steps) - 1
-        shown = {
+        columns = {
             key: value for key, value in step.items() if key.startswith(("state_", "action_"))
         }
         logs.append(
             {
-                **shown,
+                **columns,
                 **config,
                 "reward": step["reward"],
                 "reward_cumsum": total,
@@ -246,22 +258,28 @@ def _assessed(episode: Any, steps: list[dict[str, float]], number: int, judge: A
     return Assessed({**row, "success": success, **episode.metrics, **final}, logs)
 
 
-def summary(found: Sequence[Assessed]) -> dict[str, Any]:
-    """Means over all conditions.
+def summary(episodes: Sequence[Assessed]) -> dict[str, int | float | None]:
+    """The means over all conditions.
 
     Returns:
         ``episodes``, ``mean_return``, ``min_return``, ``max_return``, ``mean_length``, and as
-        shares ``terminated`` and ``success``, None where nobody says.
+        shares ``terminated`` and ``success``; None if success is not known.
     """
-    returns = [one.row["episode_return"] for one in found]
-    said = [one.row["success"] for one in found if one.row["success"] is not None]
-    n = len(found)
+    returns = _column(episodes, "episode_return")
+    judged = _column(episodes, "success")
+    n = len(episodes)
     return {
         "episodes": n,
         "mean_return": math.fsum(returns) / n,
         "min_return": min(returns),
         "max_return": max(returns),
-        "mean_length": sum(one.row["length"] for one in found) / n,
-        "terminated": sum(one.row["terminated"] for one in found) / n,
-        "success": sum(said) / len(said) if said else None,
+        "mean_length": sum(_column(episodes, "length")) / n,
+        "terminated": sum(_column(episodes, "terminated")) / n,
+        "success": sum(judged) / len(judged) if judged else None,
     }
+
+
+def _column(episodes: Sequence[Assessed], name: str) -> list[float]:
+    """The numbers in a column, without empty cells."""
+    values = [episode.row[name] for episode in episodes]
+    return [value for value in values if isinstance(value, int | float)]

@@ -1,18 +1,19 @@
-"""Playing episodes with a policy that no longer learns.
+"""Plays episodes with a policy that no longer learns.
 
-The same episodes (seeds and reset options) are given to the agent of every seed and to every
-baseline, whatever the seeds of training are.
+The agent of every seed and every baseline play the same episodes (seeds and reset options),
+whatever the seeds of training are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from drillyard.agents.baselines import Baseline, make_baseline
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.metrics.step_csv import Log
 from drillyard.simulators.make import make_env, make_vec, raw_world
@@ -22,13 +23,24 @@ from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.spec.simulator.lessons import Lesson, draw_in_order
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+Observation: TypeAlias = np.ndarray | dict[str, np.ndarray]
+"""An observation of one copy, or of several copies with a leading axis of copies."""
+Act: TypeAlias = Callable[[Observation], np.ndarray]
+"""From observations to actions, both with a leading axis of copies."""
+Info: TypeAlias = dict[str, Any]
+"""What accompanies an observation. Gymnasium leaves the type of the values to each simulator."""
+Row: TypeAlias = dict[str, float]
+"""A step of a trajectory."""
 COPIES = 8
-"""Episodes played side by side: one call of the policy serves them all."""
+"""Episodes that are played together: one call of the policy acts in all of them."""
 _ENTROPY = 20_251_121
 _AGAIN = 1
-"""The third word of the key of episodes that chose nothing; the others have one or two words."""
+"""Third word in the key of episodes that no choice used; other keys have one or two words."""
 MAX_STEPS = 1_000_000
-"""An episode that is longer is taken for one that never ends."""
+"""A longer episode counts as one that never ends."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Planned:
 
     episode: int
     seed: int
-    options: dict[str, Any]
+    options: JsonObject
 
 
 @dataclass(frozen=True)
@@ -47,17 +59,17 @@ class Episode:
     policy: str
     episode: int
     seed: int
-    options: dict[str, Any]
+    options: JsonObject
     episode_return: float
     length: int
     terminated: bool
     truncated: bool
     metrics: dict[str, float] = field(default_factory=dict)
-    """The simulator's own: whatever its last ``info`` has as ``kpi_…`` or ``is_success``, and
+    """Metrics of the simulator: ``kpi_…`` and ``is_success`` of its last ``info``, and
     ``simulator.metrics``."""
 
-    def to_json(self) -> dict[str, Any]:
-        """As ``evaluation/episodes.json`` has it."""
+    def to_json(self) -> JsonObject:
+        """The entry in ``evaluation/episodes.json``."""
         return {
             "policy": self.policy,
             "episode": self.episode,
@@ -67,59 +79,60 @@ class Episode:
             "length": self.length,
             "terminated": self.terminated,
             "truncated": self.truncated,
-            "metrics": self.metrics,
+            "metrics": {**self.metrics},
         }
 
 
 @dataclass
 class Played:
-    """What ``run_episodes`` gives back."""
+    """The result of ``run_episodes``."""
 
     episodes: list[Episode]
     """In the order of the plan."""
-    trajectories: dict[int, list[dict[str, float]]]
-    """Episode -> one row a step, of those that were to be kept; columns ``t``, ``state_…``,
-    ``action_…``, ``reward_…`` (its terms, where ``info`` has them), ``reward``. The state is the
-    one after the step, ``t`` counts steps from 1."""
-    metadata: dict[str, Any]
+    trajectories: dict[int, list[Row]]
+    """Episode -> one row for each step, for episodes that are kept; columns ``t``, ``state_…``,
+    ``action_…``, ``reward_…`` (its terms, if ``info`` has them), ``reward``. The state is the one
+    after the step, ``t`` counts steps from 1."""
+    metadata: Info
     """The simulator's class metadata (units, reference)."""
 
     logs: list[tuple[int, Log]] = field(default_factory=list)
-    """(copy, steps) of each episode as ``CsvLogger`` has them, where there is one."""
+    """(copy, steps) of each episode from ``CsvLogger``, if there is one."""
 
     @property
-    def trajectory(self) -> list[dict[str, float]]:
+    def trajectory(self) -> list[Row]:
         """The steps of the plan's first episode."""
         return self.trajectories.get(0, [])
 
 
+@runtime_checkable
 class BatchPolicy(Protocol):
     """Acts for several copies at once."""
 
-    def bind(self, venv: Any) -> None:
-        """The copies (a VecEnv) that it will act in."""
+    def bind(self, venv: VecEnv) -> None:
+        """Receive the copies that it will act in."""
 
-    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
-        """An episode begins in a copy."""
+    def begin(self, copy: int, seed: int, options: JsonObject) -> None:
+        """Receive the beginning of an episode in a copy."""
 
-    def act(self, observations: Any) -> np.ndarray:
+    def act(self, observations: Observation) -> np.ndarray:
         """Actions, ``(copies, *action shape)``, for observations with a leading copy axis."""
 
 
 class AgentPolicy:
     """A trained policy: a callable from observations to actions, both with a leading copy axis."""
 
-    def __init__(self, act: Callable[[Any], np.ndarray]) -> None:
+    def __init__(self, act: Act) -> None:
         self._act = act
 
-    def bind(self, venv: Any) -> None:
-        """It asks them nothing."""
+    def bind(self, venv: VecEnv) -> None:
+        """Does nothing: the policy does not read the copies."""
 
-    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
-        """It keeps nothing between steps."""
+    def begin(self, copy: int, seed: int, options: JsonObject) -> None:
+        """Does nothing: the policy has no memory."""
 
-    def act(self, observations: Any) -> np.ndarray:
-        """Actions of all copies."""
+    def act(self, observations: Observation) -> np.ndarray:
+        """The actions of all copies."""
         return np.asarray(self._act(observations))
 
 
@@ -135,15 +148,15 @@ class BaselinePolicy:
             finally:
                 env.close()
 
-    def bind(self, venv: Any) -> None:
-        """Each baseline looked at a copy of its own."""
+    def bind(self, venv: VecEnv) -> None:
+        """Does nothing: each baseline has read a separate copy."""
 
-    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
-        """Tell the copy's own."""
+    def begin(self, copy: int, seed: int, options: JsonObject) -> None:
+        """Reset the baseline of the copy."""
         self._each[copy].reset(seed, options)
 
-    def act(self, observations: Any) -> np.ndarray:
-        """Ask each."""
+    def act(self, observations: Observation) -> np.ndarray:
+        """The actions of all baselines."""
         return np.array([b.act(_one(observations, i)) for i, b in enumerate(self._each)])
 
 
@@ -151,21 +164,21 @@ def plan(spec: ExperimentSpec, *, again: bool = False) -> list[Planned]:
     """The episodes of the final evaluation.
 
     Args:
-        spec: Its ``evaluate.episodes`` and ``seeds``, and ``evaluate.lesson``, else the training's
-            lesson; ``values`` are gone through in order.
-        again: Of the winner of a search: other episodes than those that chose it.
+        spec: The experiment, with ``evaluate.episodes`` and ``seeds``, and ``evaluate.lesson`` or
+            the training's lesson; ``values`` are taken in order.
+        again: True for the winner of a search: other episodes than those that chose it.
     """
     given = spec.evaluate.seeds
     planned = []
     for index in range(spec.evaluate.episodes):
         if again:
-            own = 0 if given == "fixed" else int(given[index % len(given)])
-            key: tuple[int, ...] = (index, own, _AGAIN)
+            base = 0 if given == "fixed" else int(given[index % len(given)])
+            key: tuple[int, ...] = (index, base, _AGAIN)
             seed = int(np.random.SeedSequence(_ENTROPY, spawn_key=key).generate_state(1)[0])
         elif given != "fixed" and index < len(given):
             seed = int(given[index])
         else:
-            # A list that is shorter than the evaluation goes on with seeds derived from it.
+            # A list that is shorter than the evaluation is continued by seeds derived from it.
             key = (index,) if given == "fixed" else (index, int(given[index % len(given)]))
             seed = int(np.random.SeedSequence(_ENTROPY, spawn_key=key).generate_state(1)[0])
         planned.append(Planned(index, seed, draw_in_order(lesson_of(spec), seed, index)))
@@ -173,7 +186,7 @@ def plan(spec: ExperimentSpec, *, again: bool = False) -> list[Planned]:
 
 
 def lesson_of(spec: ExperimentSpec) -> Lesson:
-    """The lesson of the final evaluation: its own, else the training's (of its last stage)."""
+    """The lesson of the final evaluation: its own, or that of the training's last stage."""
     if spec.evaluate.lesson is not None:
         return spec.evaluate.lesson
     return spec.simulator.lesson_of_stage(-1) if spec.simulator is not None else {}
@@ -181,7 +194,7 @@ def lesson_of(spec: ExperimentSpec) -> Lesson:
 
 def run_episodes(
     spec: SimulatorSpec,
-    policy: BatchPolicy | Callable[[Any], np.ndarray],
+    policy: BatchPolicy | Act,
     planned: Sequence[Planned],
     *,
     name: str = "agent",
@@ -191,78 +204,78 @@ def run_episodes(
     on_step: Callable[[int], None] | None = None,
     around: Callable[[Env, int], Env] | None = None,
 ) -> Played:
-    """Play episodes on simulators of their own.
+    """Play episodes on separate simulators.
 
-    Global random generators are not touched (a simulator that draws from them does, though).
+    It does not change global random generators, unless a simulator draws from them.
 
     Args:
-        spec: The world.
-        policy: Acts; a plain callable is taken as an agent's.
-        planned: What to play.
-        name: Of the policy, for the records.
-        normalisation: Statistics of the training's normalisation, which stay as they are.
-        copies: Episodes side by side, at most; the result does not depend on the order in which
-            they end.
+        spec: The simulator.
+        policy: The policy; a plain callable counts as an agent.
+        planned: The episodes to play.
+        name: Name of the policy, for the records.
+        normalisation: Statistics of the training's normalisation, which do not change.
+        copies: Maximum number of episodes that are played together; the result does not depend on
+            the order in which they end.
         trajectory: Keep the steps of the first episode, or of all.
         on_step: Called at every step with the number of ended episodes; may raise to stop.
-        around: Puts something around each copy: (environment, copy) -> environment.
+        around: Wraps each copy: (environment, copy) -> environment.
 
     Raises:
-        RunFailed: An observation, reward or action is not finite; says where.
+        RunFailed: An observation, reward or action is not finite; the message says where.
         ConfigError, SimulatorError: See ``make_env``.
     """
-    acting: BatchPolicy = policy if hasattr(policy, "begin") else AgentPolicy(policy)  # type: ignore[assignment]
+    acting: BatchPolicy = policy if isinstance(policy, BatchPolicy) else AgentPolicy(policy)
     n = min(copies, len(planned))
 
     def scripted(env: Env, copy: int) -> Env:
-        mine = [(p.seed, p.options) for p in planned[copy::n]]
+        episodes = [(p.seed, p.options) for p in planned[copy::n]]
         inner = env if around is None else around(env, copy)
-        return Scripted(inner, mine, lambda seed, options: acting.begin(copy, seed, options))
+        return Scripted(inner, episodes, lambda seed, options: acting.begin(copy, seed, options))
 
     venv = make_vec(spec, n, 0, training=False, around=scripted)
     try:
         acting.bind(venv)
         if normalisation is not None:
             load_normalisation(venv, dict(normalisation))
-        # The normalisation has a `metadata` of its own; the copies know the simulator's.
+        # The normalisation has its own `metadata`; the copies have the simulator's.
         metadata = dict(getattr(venv.unwrapped, "metadata", None) or {})
-        found: dict[int, Episode] = {}
+        played: dict[int, Episode] = {}
         logs: dict[int, Log] = {}
         kept = range(len(planned) if trajectory == "all" else int(trajectory))
-        rows: dict[int, list[dict[str, float]]] = {index: [] for index in kept}
+        rows: dict[int, list[Row]] = {index: [] for index in kept}
         upcoming = list(range(n))
         observations, step = venv.reset(), 0
         begun = [0] * n
-        while len(found) < len(planned):
+        while len(played) < len(planned):
             if step - min(begun) >= MAX_STEPS:
                 raise RunFailed(
                     f"an evaluation episode did not end within {MAX_STEPS:,} steps",
                     hint="add the wrapper time_limit {max_episode_steps: …}",
                 )
             if on_step is not None:
-                on_step(len(found))
+                on_step(len(played))
             actions = acting.act(observations)
             step += 1
             _must_be_finite("action of the policy", actions, step, planned, upcoming)
             observations, rewards, dones, infos = venv.step(actions)
             _must_be_finite("reward", rewards, step, planned, upcoming)
             _must_be_finite("observation", observations, step, planned, upcoming)
-            for at, info in enumerate(infos):
-                steps = rows.get(upcoming[at])
+            for copy, info in enumerate(infos):
+                steps = rows.get(upcoming[copy])
                 if steps is not None:
-                    seen = info.get("terminal_observation", _one(observations, at))
+                    last = info.get("terminal_observation", _one(observations, copy))
                     steps.append(
-                        _row(len(steps) + 1, info, seen, actions[at], rewards[at], metadata)
+                        _row(len(steps) + 1, info, last, actions[copy], rewards[copy], metadata)
                     )
-            for copy in np.flatnonzero(dones):
+            for copy in map(int, np.flatnonzero(dones)):
                 index = upcoming[copy]
                 if index < len(planned):
-                    found[index] = _ended(name, planned[index], infos[copy])
+                    played[index] = _ended(name, planned[index], infos[copy])
                     if "log" in infos[copy]:
                         logs[index] = infos[copy]["log"]
                 upcoming[copy], begun[copy] = index + n, step
-        ended = [found[i] for i in range(len(planned))]
-        # All in one: which copy played an episode is of no meaning here.
+        ended = [played[i] for i in range(len(planned))]
+        # All under one number: it does not matter here which copy played an episode.
         return Played(ended, rows, metadata, [(0, logs[i]) for i in sorted(logs)])
     finally:
         venv.close()
@@ -280,8 +293,8 @@ def run_baseline(
     """Play the same episodes with a baseline, on raw observations.
 
     Raises:
-        PluginError: Nobody knows the baseline.
-        SpaceMismatch: It cannot act in this world.
+        PluginError: The baseline does not exist.
+        SpaceMismatch: It cannot act in this simulator.
         RunFailed: See ``run_episodes``.
     """
     raw = raw_world(spec)
@@ -291,7 +304,7 @@ def run_baseline(
     )
 
 
-def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
+def _ended(name: str, planned: Planned, info: Info) -> Episode:
     truncated = bool(info.get("TimeLimit.truncated", False))
     metrics = {
         key: float(value)
@@ -316,13 +329,13 @@ def _ended(name: str, planned: Planned, info: dict[str, Any]) -> Episode:
 
 def _row(
     t: int,
-    info: dict[str, Any],
-    observation: Any,
-    action: Any,
-    reward: Any,
-    metadata: Mapping[str, Any],
-) -> dict[str, float]:
-    row: dict[str, float] = {"t": t}
+    info: Info,
+    observation: Observation,
+    action: np.ndarray,
+    reward: float,
+    metadata: Info,
+) -> Row:
+    row: Row = {"t": t}
     states = {k: v for k, v in info.items() if k.startswith("state_") and np.ndim(v) == 0}
     row |= {k: float(v) for k, v in states.items()} or _columns("state", observation, ())
     row |= _columns("action", action, metadata.get("actions", ()))
@@ -330,25 +343,26 @@ def _row(
     return row | terms | {"reward": float(reward)}
 
 
-def _columns(prefix: str, values: Any, names: Sequence[str]) -> dict[str, float]:
+def _columns(prefix: str, values: Observation, names: Sequence[str]) -> Row:
     if isinstance(values, dict):
         parts = [_columns(f"{prefix}_{key}", part, ()) for key, part in values.items()]
         return {key: value for part in parts for key, value in part.items()}
     flat = np.asarray(values, dtype=np.float64).ravel()
     if len(flat) > 64:
-        return {}  # an image: nobody plots its pixels as curves
+        return {}  # an image: its pixels are not plotted as curves
     given = list(names) if len(names) == len(flat) else [str(i) for i in range(len(flat))]
     return {f"{prefix}_{n}": float(v) for n, v in zip(given, flat, strict=True)}
 
 
-def _one(observations: Any, copy: int) -> Any:
+def _one(observations: Observation, copy: int) -> Observation:
     if isinstance(observations, dict):
         return {key: value[copy] for key, value in observations.items()}
-    return observations[copy]
+    one: Observation = observations[copy]
+    return one
 
 
 def _must_be_finite(
-    what: str, values: Any, step: int, planned: Sequence[Planned], upcoming: Sequence[int]
+    what: str, values: Observation, step: int, planned: Sequence[Planned], upcoming: Sequence[int]
 ) -> None:
     if isinstance(values, dict):
         for key, part in values.items():
@@ -364,5 +378,5 @@ def _must_be_finite(
     raise RunFailed(
         f"{what} is {bad} at step {step} of copy {copy} of the evaluation "
         f"(episode {episode.episode}, seed {episode.seed}, options {episode.options})",
-        hint="`drillyard check` looks for this; where the action is not finite, training diverged",
+        hint="`drillyard check` looks for this; if the action is not finite, training diverged",
     )

@@ -1,4 +1,4 @@
-"""From what a person asks for to an assessment: everything that can be wrong is said here."""
+"""Builds the request of an assessment from the user's words, and checks all of them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def asked(
     seed: int = 1,
     store: str | None = None,
 ) -> Request:
-    """Check what is asked for. Plays nothing.
+    """Check a request for an assessment. It plays nothing.
 
     Args:
         what: An experiment in the store, ``name/run`` for one of its runs, or an experiment file.
-        conditions: A list, see ``read_conditions``.
+        conditions: File with a list of conditions, see ``read_conditions``.
         policy: ``agent``, or a baseline.
         which: ``best`` or ``final``.
         max_steps: Longest episode; None for the simulator's own.
         success: An expression, see ``Request``.
-        seed: Of the first episode.
+        seed: Seed of the first episode.
         store: URL of the store.
 
     Raises:
-        UserError: Something of it cannot work.
+        UserError: A part of the request cannot work.
     """
     from drillyard.system.import_path import importable
 
@@ -51,7 +51,7 @@ def asked(
         success_rule(success)
     if which not in ("best", "final"):
         raise ConfigError(
-            "is no policy of a run",
+            "is not a policy of a run",
             file="--which",
             value=which,
             allowed="best, final",
@@ -68,7 +68,7 @@ def asked(
         spec = spec.model_copy(update={"wrappers": [limit, *spec.wrappers]})
     folder = request["folder"]
     if folder is not None:
-        # The code of a run comes from its store; whoever plays it meets its mistakes.
+        # The code of a run comes from its store; errors in it appear when it is played.
         with importable(Path(str(folder))):
             env = make_env(raw_world(spec), training=False)
             try:
@@ -83,16 +83,16 @@ def asked(
         baseline=baseline,
         seed=seed,
         success=success,
-        which=which,
+        which="best" if which == "best" else "final",
         **given,  # type: ignore[arg-type]
     )
 
 
 def no_agent(command: str) -> ConfigError:
-    """An experiment file was named where nothing is trained yet.
+    """The error that an experiment file has no trained agent.
 
     Args:
-        command: Of drillyard.
+        command: Name of the command of drillyard.
     """
     return ConfigError(
         "a file has no trained agent",
@@ -117,12 +117,12 @@ def _of_store(what: str, store: str | None) -> dict[str, object]:
     trained = [run for run in runs if mailbox.accepted(run, Phase.TRAIN) is not None]
     if not trained:
         raise NotFound(
-            f"no run of {what} is trained", hint="`drillyard status` shows where they are"
+            f"no run of {what} is trained", hint="`drillyard status` shows their progress"
         )
     spec = ExperimentSpec.model_validate(mailbox.experiment_record().spec)
-    own = world(bound(spec, mailbox.run(trained[0])))
+    simulator = world(bound(spec, mailbox.run(trained[0])))
     return {
-        "simulator": own.model_dump(mode="json"),
+        "simulator": simulator.model_dump(mode="json"),
         "folder": None,
         "store": mailbox.store.url,
         "experiment": mailbox.experiment,

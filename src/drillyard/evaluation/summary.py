@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.evaluation.episodes import Episode
 from drillyard.spec.simulator.lessons import Lesson, listed
 from drillyard.statistics import METHOD, MIN_VALUES, Ends, mean_interval, strata_interval
 
 
-def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
-    """The numbers of one policy that tables show.
+def summarise(episodes: Sequence[Episode], lesson: Lesson) -> JsonObject:
+    """The numbers of one policy for tables.
 
     Args:
         episodes: At least one.
@@ -24,20 +24,20 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
 
     Returns:
         ``mean_return``, ``std_return`` (n-1), ``n_episodes``, ``ci95`` ([low, high] over episodes;
-        None where they say too little), ``ci95_method``, ``mean_length``, ``by_option`` ({key:
+        None if there are too few), ``ci95_method``, ``mean_length``, ``by_option`` ({key:
         {value: mean return}}) and ``metrics`` ({name: mean}).
     """
     returns = [e.episode_return for e in episodes]
     mean = math.fsum(returns) / len(returns)
     interval = _interval(episodes, [key for key, rule in lesson.items() if listed(rule)])
-    by_option: dict[str, dict[str, float]] = {}
+    by_option: JsonObject = {}
     for key in (k for k, rule in lesson.items() if listed(rule)):
         groups: dict[str, list[float]] = {}
         for episode in episodes:
             groups.setdefault(str(episode.options[key]), []).append(episode.episode_return)
         by_option[key] = {value: math.fsum(g) / len(g) for value, g in groups.items()}
     names = sorted({name for e in episodes for name in e.metrics})
-    metrics = {
+    metrics: JsonObject = {
         name: math.fsum(e.metrics.get(name, 0.0) for e in episodes) / len(episodes)
         for name in names
     }
@@ -56,21 +56,21 @@ def summarise(episodes: Sequence[Episode], lesson: Lesson) -> dict[str, Any]:
 def _interval(episodes: Sequence[Episode], listed_keys: Sequence[str]) -> Ends | None:
     """The interval of the mean return.
 
-    The values of a lesson are gone through in order, each as often as the lesson says: what they
-    do to the return is not chance, and does not widen the interval.
+    The values of a lesson are taken in order, each as often as the lesson says. So their effect on
+    the return is not random, and does not widen the interval.
     """
     groups: dict[tuple[str, ...], list[float]] = {}
     for e in episodes:
         key = tuple(str(e.options[name]) for name in listed_keys)
         groups.setdefault(key, []).append(e.episode_return)
-    if len(groups) > 1 and all(len(own) >= MIN_VALUES for own in groups.values()):
-        shares = [len(own) / len(episodes) for own in groups.values()]
+    if len(groups) > 1 and all(len(group) >= MIN_VALUES for group in groups.values()):
+        shares = [len(group) / len(episodes) for group in groups.values()]
         return strata_interval(list(groups.values()), shares)
     return mean_interval([e.episode_return for e in episodes])
 
 
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as CSV; a column for each key that any of them has."""
+def csv_text(rows: Sequence[Mapping[str, Json]]) -> str:
+    """Rows as CSV, with a column for each key of any row."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")

@@ -1,7 +1,7 @@
-"""Episodes of trained policies as videos: which ones, and how they are looked at.
+"""Episodes of trained policies as videos: which episodes, and how they are recorded.
 
-Where the simulator renders (``rgb_array``) they are mp4 and gif, elsewhere a picture of states,
-actions and rewards over time. What fails here is said, and costs no result.
+If the simulator renders (``rgb_array``), they are mp4 and gif, otherwise a picture of states,
+actions and rewards over time. A failure here is reported, and does not affect the result.
 """
 
 from __future__ import annotations
@@ -9,15 +9,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drillyard.agents.base import LoadedPolicy
+from drillyard.documents.json_types import JsonObject
 from drillyard.evaluation import video_files
-from drillyard.evaluation.episodes import Planned, Played, run_episodes
+from drillyard.evaluation.episodes import (
+    Act,
+    BatchPolicy,
+    Observation,
+    Planned,
+    Played,
+    run_episodes,
+)
 from drillyard.simulators.make import make_env
 from drillyard.spec.learning import SimulatorSpec
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 FPS = 30
 FOLDER = "videos"
@@ -26,29 +38,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Take:
-    """An episode that was looked at."""
+    """A recorded episode."""
 
     episode_return: float
     frames: list[np.ndarray]
-    """Empty where the simulator does not render."""
+    """Empty if the simulator does not render."""
     rows: list[dict[str, float]]
-    """Of its trajectory."""
+    """The rows of its trajectory."""
 
 
 @dataclass
 class Videos:
-    """What came of it.
+    """The resulting files.
 
     Attributes:
         files: Name -> content.
-        problems: What went wrong, in words.
+        problems: Errors for people.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, what: str, make: Callable[[], dict[str, bytes]]) -> None:
-        """Make files, or note why there are none."""
+        """Make files, or record why there are none."""
         try:
             self.files |= make()
         except Exception as error:
@@ -57,10 +69,10 @@ class Videos:
 
 
 class EpisodeRecorder:
-    """Videos episodes of one simulator.
+    """Records episodes of one simulator.
 
     Args:
-        simulator: The world.
+        simulator: The simulator.
         deterministic: Act without exploration noise.
     """
 
@@ -73,7 +85,7 @@ class EpisodeRecorder:
         self._simulator = simulator
 
     def take(self, policy: LoadedPolicy, planned: Planned) -> Take:
-        """Play an episode and look at it."""
+        """Play an episode and record it."""
         camera = _Camera(policy.playing(self._deterministic), looks=self.fps is not None)
         played = run_episodes(
             self._simulator,
@@ -89,7 +101,7 @@ class EpisodeRecorder:
 
         Args:
             stem: Their name without an ending.
-            takes: By title; the titles are written on them where there are several.
+            takes: Title -> take; if there are several, the titles are written on the frames.
         """
         if self.fps is None:
             return {f"{stem}.png": video_files.plot({title: t.rows for title, t in takes.items()})}
@@ -113,58 +125,60 @@ def film(
     """Play three episodes of an evaluation again, and the first with each earlier policy.
 
     Args:
-        simulator: The world.
-        policy: Whose episodes they are.
+        simulator: The simulator.
+        policy: The policy that plays.
         deterministic: As in the evaluation.
-        planned: All of its episodes.
-        played: How they ended.
-        earlier: Gives policies of the same training, oldest first, by what they are called.
+        planned: All episodes of the evaluation.
+        played: The results of these episodes.
+        earlier: Returns earlier policies of the same training by name, oldest first.
 
     Returns:
-        Files below ``videos/``, and what went wrong.
+        Files below ``videos/``, and problems.
     """
-    made = Videos()
+    videos = Videos()
     try:
-        studio = EpisodeRecorder(simulator, deterministic)
+        recorder = EpisodeRecorder(simulator, deterministic)
     except Exception as error:
-        made.problems.append(f"no video: {type(error).__name__}: {error}")
-        return made
-    for word, index in _chosen(played).items():
-        stem = (
-            f"{FOLDER}/{word}-episode-{index}-return-{played.episodes[index].episode_return:.6g}"
-        )
-        made.add(
-            f"the {word} episode",
-            lambda stem=stem, index=index: studio.files(  # type: ignore[misc]
-                stem, {"": studio.take(policy, planned[index])}
-            ),
-        )
-    made.add("the checkpoints", lambda: _montage(studio, {**earlier(), "": policy}, planned[0]))
-    return made
+        videos.problems.append(f"no video: {type(error).__name__}: {error}")
+        return videos
+    for rank, index in _chosen(played).items():
+        episode_return = played.episodes[index].episode_return
+        stem = f"{FOLDER}/{rank}-episode-{index}-return-{episode_return:.6g}"
+        videos.add(f"the {rank} episode", partial(_single, recorder, policy, planned[index], stem))
+    videos.add(
+        "the checkpoints", lambda: _montage(recorder, {**earlier(), "": policy}, planned[0])
+    )
+    return videos
+
+
+def _single(
+    recorder: EpisodeRecorder, policy: LoadedPolicy, planned: Planned, stem: str
+) -> dict[str, bytes]:
+    return recorder.files(stem, {"": recorder.take(policy, planned)})
 
 
 def _montage(
-    studio: EpisodeRecorder, policies: dict[str, LoadedPolicy], planned: Planned
+    recorder: EpisodeRecorder, policies: dict[str, LoadedPolicy], planned: Planned
 ) -> dict[str, bytes]:
-    """The same episode by each policy; nothing where there is one only."""
+    """The same episode by each policy; nothing if there is only one policy."""
     if len(policies) < 2:
         return {}
     takes = {}
     for title, policy in policies.items():
-        take = studio.take(policy, planned)
-        shown = title or f"{policy.name.rpartition(':')[2]} policy"
-        takes[f"{shown}: return {take.episode_return:.6g}"] = take
-    return studio.files(f"{FOLDER}/checkpoints", takes)
+        take = recorder.take(policy, planned)
+        label = title or f"{policy.name.rpartition(':')[2]} policy"
+        takes[f"{label}: return {take.episode_return:.6g}"] = take
+    return recorder.files(f"{FOLDER}/checkpoints", takes)
 
 
 def _chosen(played: Played) -> dict[str, int]:
     order = sorted(played.episodes, key=lambda e: (e.episode_return, e.episode))
     places = {"best": -1, "median": (len(order) - 1) // 2, "worst": 0}
-    return {word: order[place].episode for word, place in places.items()}
+    return {rank: order[place].episode for rank, place in places.items()}
 
 
 def _fps(simulator: SimulatorSpec) -> int | None:
-    """Frames a second, None where it does not render."""
+    """Frames per second, None if the simulator does not render."""
     env = make_env(simulator, training=False)
     try:
         metadata = getattr(env.unwrapped, "metadata", None) or {}
@@ -176,25 +190,25 @@ def _fps(simulator: SimulatorSpec) -> int | None:
 
 
 class _Camera:
-    """A ``BatchPolicy`` that looks before it acts."""
+    """A ``BatchPolicy`` that records a frame before each action."""
 
-    def __init__(self, inner: Any, looks: bool) -> None:
-        self._inner, self._looks, self._venv = inner, looks, None
+    def __init__(self, inner: BatchPolicy | Act, looks: bool) -> None:
+        self._inner, self._looks = inner, looks
+        self._venv: VecEnv | None = None
         self.frames: list[np.ndarray] = []
 
-    def bind(self, venv: Any) -> None:
+    def bind(self, venv: VecEnv) -> None:
         self._venv = venv
         if hasattr(self._inner, "bind"):
             self._inner.bind(venv)
 
-    def begin(self, copy: int, seed: int, options: dict[str, Any]) -> None:
+    def begin(self, copy: int, seed: int, options: JsonObject) -> None:
         if hasattr(self._inner, "begin"):
             self._inner.begin(copy, seed, options)
 
-    def act(self, observations: Any) -> np.ndarray:
+    def act(self, observations: Observation) -> np.ndarray:
         if self._looks and self._venv is not None and len(self.frames) < video_files.MAX_FRAMES:
             self.frames.append(np.asarray(self._venv.get_images()[0], np.uint8))
         inner = self._inner
-        return np.asarray(
-            inner.act(observations) if hasattr(inner, "act") else inner(observations)
-        )
+        act = inner.act if hasattr(inner, "act") else inner
+        return np.asarray(act(observations))

@@ -1,4 +1,4 @@
-"""Frames as mp4 and gif, and steps as a plot: the files, not what is in them."""
+"""Writes frames as mp4 and gif, and steps as a plot."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Row = Mapping[str, float]
 
 
 def both(frames: Sequence[np.ndarray], fps: int) -> dict[str, bytes]:
-    """A video in the two formats that browsers and pages take.
+    """A video in two formats for browsers and pages.
 
     Args:
         frames: ``(height, width, 3)`` each, bytes.
-        fps: Frames a second.
+        fps: Frames per second.
 
     Returns:
         Ending of the file -> content.
@@ -31,7 +31,7 @@ def both(frames: Sequence[np.ndarray], fps: int) -> dict[str, bytes]:
 
 
 def mp4(frames: Sequence[np.ndarray], fps: int) -> bytes:
-    """As H.264."""
+    """A video in the format H.264."""
     import imageio_ffmpeg
 
     height, width = frames[0].shape[:2]
@@ -46,7 +46,7 @@ def mp4(frames: Sequence[np.ndarray], fps: int) -> bytes:
 
 
 def gif(frames: Sequence[np.ndarray], fps: int) -> bytes:
-    """Smaller and less smooth, for pages that play no video."""
+    """A smaller and less smooth video, for pages that cannot play videos."""
     from PIL import Image
 
     every = max(1, fps // _GIF_FPS)
@@ -79,7 +79,7 @@ def titled(frame: np.ndarray, title: str) -> np.ndarray:
 
 
 def plot(episodes: Mapping[str, Sequence[Row]]) -> bytes:
-    """States, actions and rewards over steps as PNG, an episode a column.
+    """States, actions and rewards over steps as PNG, with a column for each episode.
 
     Args:
         episodes: Title -> rows of a trajectory.

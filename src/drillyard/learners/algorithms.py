@@ -1,14 +1,21 @@
-"""The classes behind the names of built-in algorithms, and two that are completed here."""
+"""The classes of the built-in algorithms by name, and two of them that are extended here."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sb3_contrib
 import stable_baselines3 as sb3
+import torch
 
 from drillyard.learners import rainbow
+
+if TYPE_CHECKING:
+    from sb3_contrib.common.vec_env import AsyncEval
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.dqn.policies import QNetwork
 
 
 class DoubleDQN(sb3.DQN):  # type: ignore[misc]
@@ -18,15 +25,15 @@ class DoubleDQN(sb3.DQN):  # type: ignore[misc]
     (2016), equation 4.
     """
 
-    q_net_target: Any
+    q_net_target: QNetwork
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """As DQN; the maximum that it takes is over the one action chosen online."""
+        """As DQN, but the only action in the maximum is the one that the online network chose."""
         target = self.q_net_target
 
-        def chosen_online(observations: Any) -> Any:
+        def chosen_online(observations: torch.Tensor) -> torch.Tensor:
             chosen = self.q_net(observations).argmax(dim=1, keepdim=True)
-            return target(observations).gather(1, chosen)
+            return torch.as_tensor(target(observations).gather(1, chosen))
 
         self.q_net_target = chosen_online
         try:
@@ -36,26 +43,27 @@ class DoubleDQN(sb3.DQN):  # type: ignore[misc]
 
 
 class _Candidates:
-    """A callback without the start of a rollout: that was before the candidates were drawn."""
+    """A callback without the start of a rollout, which was before the candidates were drawn."""
 
-    def __init__(self, callback: Any) -> None:
+    def __init__(self, callback: BaseCallback) -> None:
         self._callback = callback
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._callback, name)
 
     def on_rollout_start(self) -> None:
-        """It was told already."""
+        """Does nothing: the callback has already received this event."""
 
 
 class ARS(sb3_contrib.ARS):  # type: ignore[misc]
-    """Augmented random search that can be resumed, and whose steps are those of the simulator.
+    """Augmented random search that can be resumed, and that counts the simulator's steps.
 
-    sb3-contrib draws an update's candidates before it tells of a rollout, measures progress
-    against what is left after a resume, and counts ``n_envs`` steps for each step of one copy.
+    sb3-contrib draws the candidates of an update before it announces the rollout, measures
+    progress against the remaining steps after a resume, and counts ``n_envs`` steps for each step
+    of one copy.
     """
 
-    def _do_one_update(self, callback: Any, async_eval: Any) -> None:
+    def _do_one_update(self, callback: BaseCallback, async_eval: AsyncEval | None) -> None:
         callback.on_rollout_start()
         super()._do_one_update(_Candidates(callback), async_eval)
 
@@ -63,7 +71,11 @@ class ARS(sb3_contrib.ARS):  # type: ignore[misc]
         super()._update_current_progress_remaining(num_timesteps, self._total_timesteps)
 
     def _trigger_callback(
-        self, _locals: dict[str, Any], _globals: dict[str, Any], callback: Any, n_envs: int
+        self,
+        _locals: dict[str, Any],
+        _globals: dict[str, Any],
+        callback: BaseCallback,
+        n_envs: int,
     ) -> None:
         """Called for each copy whose step counts, with the variables of the evaluation."""
         copy, dones = _locals["i"], np.zeros(n_envs, dtype=bool)
@@ -83,7 +95,7 @@ class ARS(sb3_contrib.ARS):  # type: ignore[misc]
         return ["policy"], ["weights"]
 
 
-CLASSES: dict[str, Any] = {
+CLASSES: dict[str, type[BaseAlgorithm]] = {
     "ppo": sb3.PPO,
     "a2c": sb3.A2C,
     "dqn": sb3.DQN,

@@ -1,7 +1,7 @@
-"""What is due when, and the random numbers that a barrier begins with.
+"""When things are due, and the random numbers that a barrier begins with.
 
 A barrier is a rollout boundary at which a run can be resumed. A running and a resumed run draw all
-later random numbers from (seed, number of the barrier), so nothing of the generators need be kept.
+later random numbers from (seed, number of the barrier), so the generators need not be stored.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from drillyard.learners.types import Space
+from drillyard.simulators.state import State
+
 _WORD = 0x6472696C
-"""Keeps barrier seeds apart from every other use of the run's seed."""
+"""Separates the barrier seeds from every other use of the run's seed."""
 NEVER = 2**62
 
 
 @dataclass(frozen=True)
 class BarrierSeeds:
-    """Seeds of every generator after a barrier."""
+    """The seeds of all generators after a barrier."""
 
     python: int
     numpy: int
@@ -35,16 +37,16 @@ def barrier_seeds(seed: int, barrier: int) -> BarrierSeeds:
     """The seeds of one barrier.
 
     Args:
-        seed: Of the run.
+        seed: The seed of the run.
         barrier: Number of the barrier, from 1.
     """
     words = np.random.SeedSequence([seed, barrier, _WORD]).generate_state(5)
-    # Simulators often take 31 bits only.
+    # Many simulators accept only 31 bits.
     return BarrierSeeds(*(int(word) & 0x7FFFFFFF for word in words))
 
 
-def reseed(seeds: BarrierSeeds, action_space: Any) -> None:
-    """Begin all generators of this process anew."""
+def reseed(seeds: BarrierSeeds, action_space: Space) -> None:
+    """Seed all generators of this process."""
     random.seed(seeds.python)
     np.random.seed(seeds.numpy)
     torch.manual_seed(seeds.torch)
@@ -53,7 +55,7 @@ def reseed(seeds: BarrierSeeds, action_space: Any) -> None:
 
 @contextmanager
 def preserved_randomness() -> Iterator[None]:
-    """Whatever is drawn inside, the generators outside do not notice."""
+    """Restore the state of all generators at the end, whatever was drawn inside."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     cuda = torch.cuda.get_rng_state_all() if used else None
@@ -69,7 +71,7 @@ def preserved_randomness() -> Iterator[None]:
 
 @dataclass
 class Marks:
-    """Where a run is: counts, and the steps at which something is due. Part of a checkpoint."""
+    """The position of a run: counts, and the steps at which work is due. Part of a checkpoint."""
 
     episodes: int = 0
     episodes_cut: int = 0
@@ -84,13 +86,13 @@ class Marks:
     elapsed_s: float = 0.0
     """Training time of all attempts so far."""
     copies_changed: bool = False
-    """It was resumed with another number of copies than it was stopped with."""
+    """The run was resumed with another number of copies than before."""
     platform_changed: bool = False
-    """It was resumed where numbers may round otherwise, and stays so marked."""
+    """The run was resumed where rounding may differ. The mark is permanent."""
     changed_at: int | None = None
-    """Step at which it went on with other settings the last time (``--allow-change``)."""
+    """Step of the last resume with other settings (``--allow-change``)."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> State:
         """As a mapping."""
         return asdict(self)
 
@@ -100,12 +102,12 @@ class Marks:
         return min(self.next_point, self.next_barrier, self.next_evaluation)
 
     def replan(self, step: int, every: int | None, after_episodes: int | None) -> None:
-        """Evaluations while training may be switched on and off between attempts.
+        """Switch evaluations while training on or off; this may change between attempts.
 
         Args:
             step: Environment steps so far.
-            every: Steps between two evaluations; None: none.
-            after_episodes: Episodes between two of them; None: none.
+            every: Steps between two evaluations; None for no such evaluations.
+            after_episodes: Episodes between two evaluations; None for no such evaluations.
         """
         if every is None:
             self.next_evaluation = NEVER

@@ -1,8 +1,8 @@
-"""The one callback of drillyard in a Stable-Baselines3 training.
+"""The callback of drillyard in a Stable-Baselines3 training.
 
 It works at ``on_rollout_start``, the only moment at which SB3 can be resumed: at ``on_step`` an
-on-policy learner is in the middle of a rollout and an off-policy one has not stored the
-transition yet. What runs at every step is kept to a few microseconds.
+on-policy learner is in the middle of a rollout and an off-policy one has not yet stored the
+transition. The work of every step takes only a few microseconds.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.learners.training import Training
+from drillyard.learners.types import UserCallback
 from drillyard.registry import load_object
 from drillyard.spec.learning import CallbackSpec
 from drillyard.spec.references import reveal
 
 TELL_EVERY_S = 0.2
 _dot = np.vdot
-"""Of an array with itself: NaN and infinity come through, at half the time of a sum."""
+"""With an array twice: the result shows NaN and infinity, in half the time of a sum."""
 
 
 class TrainingCallback(BaseCallback):  # type: ignore[misc]
-    """Passes on what happens to a ``Training``.
+    """Passes the events of SB3 on to a ``Training``.
 
     Args:
         training: Does the work at rollout boundaries.
-        every_rollout: True to look at each rollout boundary (on-policy: there are few), False to
-            look only when something is due (off-policy: there is one at nearly every step).
+        every_rollout: True to call it at each rollout boundary (on-policy: there are few), False
+            only when work is due (off-policy: there is one at nearly every step).
     """
 
     def __init__(self, training: Training, every_rollout: bool) -> None:
@@ -43,19 +44,19 @@ class TrainingCallback(BaseCallback):  # type: ignore[misc]
         self._tell_at = 0.0
 
     def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        """SB3 has reset the simulators: put everything where it belongs."""
+        """SB3 has reset the simulators: restore the checkpoint, if there is one."""
         super().on_training_start(locals_, globals_)
         self._training.begin()
 
     def on_rollout_start(self) -> None:
-        """A rollout boundary."""
+        """Pass a rollout boundary on, if work is due."""
         training = self._training
         step = self.model.num_timesteps
         if self._every_rollout or training.attention or step >= training.next_event:
             training.boundary(step, self.locals.get("dones"))
 
     def on_step(self) -> bool:
-        """Look at what the simulators returned; SB3 goes on unless something raises."""
+        """Check what the simulators returned; SB3 continues unless this raises."""
         self.n_calls += 1
         self.num_timesteps = self.model.num_timesteps
         here = self.locals
@@ -81,7 +82,7 @@ class TrainingCallback(BaseCallback):  # type: ignore[misc]
     def _on_step(self) -> bool:
         return True
 
-    def _refuse(self, what: str, values: Any) -> None:
+    def _refuse(self, what: str, values: np.ndarray) -> None:
         bad = np.argwhere(~np.isfinite(values))
         if not len(bad):
             return  # the squares of very large numbers overflowed
@@ -94,30 +95,30 @@ class TrainingCallback(BaseCallback):  # type: ignore[misc]
         )
 
 
-def user_callbacks(wanted: Sequence[CallbackSpec]) -> list[Any]:
+def user_callbacks(specs: Sequence[CallbackSpec]) -> list[UserCallback]:
     """Instances of the user's callbacks.
 
     Args:
-        wanted: Class and constructor arguments of each: a subclass of SB3's ``BaseCallback``, or
+        specs: Class and constructor arguments of each: a subclass of SB3's ``BaseCallback``, or
             any class with ``on_point(step, metrics)``, called for each point of the training
             curve.
 
     Raises:
-        PluginError: No such module or class.
-        ConfigError: Neither of the two kinds.
+        PluginError: There is no such module or class.
+        ConfigError: It is neither of the two kinds.
     """
-    made = []
-    for number, one in enumerate(wanted):
-        kind = load_object(one.id)
+    callbacks: list[UserCallback] = []
+    for number, spec in enumerate(specs):
+        kind = load_object(spec.id)
         good = isinstance(kind, type) and (
             issubclass(kind, BaseCallback) or callable(getattr(kind, "on_point", None))
         )
         if not good:
             raise ConfigError(
-                "is no callback class",
+                "is not a callback class",
                 field=f"learner.callbacks[{number}]",
-                value=one.id,
+                value=spec.id,
                 allowed="a subclass of stable_baselines3's BaseCallback, or a class with on_point",
             )
-        made.append(kind(**reveal(one.args)))
-    return made
+        callbacks.append(kind(**reveal(spec.args)))
+    return callbacks

@@ -1,9 +1,9 @@
-"""Everything about ``learner:`` and ``train:`` that can be verified without torch."""
+"""The checks of ``learner:`` and ``train:`` that do not need torch."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, Severity
@@ -14,25 +14,28 @@ from drillyard.spec.algorithms.engines import check_engine, validate_engine
 from drillyard.spec.algorithms.networks import check_memory, check_spaces, classes
 from drillyard.spec.algorithms.signatures import ARGUMENTS, ON_POLICY
 
+if TYPE_CHECKING:
+    from drillyard.learners.types import Space
+
 _BASES = {
     "policy": "BasePolicy",
     "activation_fn": "Module",
     "optimizer_class": "Optimizer",
     "features_extractor_class": "BaseFeaturesExtractor",
 }
-"""What a class from elsewhere must descend from, by the last part of its field."""
+"""Last part of a field -> base class of a class that the user names there."""
 
 
-def _must_be(found: Any, field: str, path: str) -> None:
-    """Refuse what is no class (or, for a schedule, no function) of its kind, unexecuted.
+def _must_be(found: object, field: str, path: str) -> None:
+    """Refuse an object that is not a class of the right kind (or, for a schedule, a function).
 
-    By name of the base class, so that torch need not be imported here.
+    It is not called. Base classes are compared by name, so that torch is not imported here.
     """
     base = _BASES.get(field.rpartition(".")[2])
     if base is None:
         if not (inspect.isfunction(found) or inspect.isclass(found)):
             raise ConfigError(
-                "is no function written in Python",
+                "is not a function written in Python",
                 field=field,
                 value=path,
                 allowed="module:function of your own",
@@ -40,30 +43,30 @@ def _must_be(found: Any, field: str, path: str) -> None:
     elif not inspect.isclass(found) or base not in {c.__name__ for c in found.__mro__}:
         raise ConfigError(
             f"is {'another class' if inspect.isclass(found) else 'a ' + type(found).__name__}, "
-            f"not one of the kind {base}",
+            f"not a {base}",
             field=field,
             value=path,
             allowed=f"module:Class, a subclass of {base}",
-            hint=f"name a class that descends from {base}, or leave it out",
+            hint=f"name a subclass of {base}, or leave it out",
         )
 
 
 def check_learner(
-    spec: ExperimentSpec, observation: Any, action: Any, total_steps: int | None = None
+    spec: ExperimentSpec, observation: Space, action: Space, total_steps: int | None = None
 ) -> list[Finding]:
-    """Check a built-in learner against a world.
+    """Check a built-in learner against a simulator.
 
     Args:
         spec: The experiment.
         observation: Observation space of the wrapped simulator.
         action: Its action space.
-        total_steps: Budget in steps, where it was worked out already.
+        total_steps: Budget in steps, if it is already known.
 
     Returns:
-        What was looked at; warnings among them.
+        The results of the checks, warnings among them.
 
     Raises:
-        UserError: It cannot work.
+        UserError: The learner cannot work.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""Writing a checkpoint beside the training: it waits for no disc and no bucket."""
+"""Writes checkpoints in a thread, so that the training does not wait for the store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class Committer:
-    """Does one thing at a time in a thread of its own, in the order in which it is told.
+    """Runs one action at a time in a separate thread, in the order of the calls.
 
-    What it is given must not change any more: whoever calls has copied it out of the training.
+    The data of an action must not change later: the caller copies it out of the training.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class Committer:
         self._error: BaseException | None = None
 
     def submit(self, action: Callable[[], None]) -> None:
-        """Begin an action when the one before is done.
+        """Begin an action when the previous one has ended.
 
         Raises:
-            Exception: What the one before raised.
+            Exception: What the previous one raised.
         """
         self.wait()
         self._thread = threading.Thread(
@@ -36,10 +36,10 @@ class Committer:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is under way.
+        """Wait until no action is running.
 
         Raises:
-            Exception: What the last action raised; once.
+            Exception: What the last action raised. It is raised only once.
         """
         if self._thread is not None:
             self._thread.join()
@@ -56,7 +56,7 @@ class Committer:
 
 
 def prune(context: RunContext) -> None:
-    """Delete what no resume needs; a store that is away, or another owner, deletes nothing."""
+    """Delete old checkpoints, unless the store is unavailable or the run has a new owner."""
     train = context.spec.train
     if train is None or train.keep_checkpoints is None:
         return
@@ -66,4 +66,4 @@ def prune(context: RunContext) -> None:
             context.mailbox, context.run.run, context.attempt, train.keep_checkpoints
         )
     except (InfrastructureError, Superseded) as error:
-        log.warning("old checkpoints stay for now: %s", error)
+        log.warning("old checkpoints were not deleted: %s", error)

@@ -1,9 +1,8 @@
-"""Where a run is in its curriculum."""
+"""The position of a run in its curriculum."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from drillyard.spec.simulator.lessons import Lesson
 
 
 class Curriculum:
-    """Counts episodes of a stage, and says when the stage changes. Part of a checkpoint.
+    """Counts the episodes of a stage, and decides when the stage changes. Part of a checkpoint.
 
     Args:
         spec: The stages.
@@ -26,16 +25,16 @@ class Curriculum:
         self._ended: deque[list[float]] = deque(maxlen=longest)
         self._since = 0
 
-    def lesson(self, base: Lesson) -> dict[str, Any]:
-        """The lesson of the stage, laid over the simulator's own."""
+    def lesson(self, base: Lesson) -> Lesson:
+        """The simulator's lesson with the changes of the stage."""
         return {**base, **self._stages[self.stage].lesson}
 
     def record(self, step: int, episode_return: float, success: bool) -> bool:
-        """An episode ended; True when the stage changed.
+        """Record that an episode ended; True if the stage changed.
 
         Args:
             step: Environment steps so far.
-            episode_return: As the agent is paid.
+            episode_return: The sum of the agent's rewards.
             success: ``info["is_success"]`` of its last step.
         """
         self._ended.append([episode_return, float(success)])
@@ -52,13 +51,13 @@ class Curriculum:
         if len(self._ended) < rule.episodes:
             return False
         last = np.array(self._ended)[-rule.episodes :].mean(axis=0)
-        found, wanted = (
+        score, limit = (
             (last[0], rule.mean_return)
             if rule.success_rate is None
             else (last[1], rule.success_rate)
         )
-        assert wanted is not None  # a rule has one of the three
-        return bool(found >= wanted if up else found <= wanted)
+        assert limit is not None  # a rule has one of the three
+        return bool(score >= limit if up else score <= limit)
 
     def _go(self, stage: int, step: int) -> bool:
         self.stage, self._since = stage, step
@@ -66,11 +65,11 @@ class Curriculum:
         return True
 
     def state(self) -> State:
-        """Stage, its first step, its last episodes."""
+        """The stage, its first step and its last episodes."""
         return {"stage": self.stage, "since": self._since, "ended": [list(e) for e in self._ended]}
 
     def load_state(self, state: State) -> None:
-        """Go on from there."""
+        """Continue from a state."""
         self.stage, self._since = int(state["stage"]), int(state["since"])
         self._ended.clear()
         self._ended.extend([float(r), float(s)] for r, s in state["ended"])

@@ -1,8 +1,8 @@
-"""Demonstrations: what somebody saw and did, step by step, for ``learner.clone_from``.
+"""Demonstrations: observations and actions, step by step, for ``learner.clone_from``.
 
 A file is an ``.npz`` without objects: ``observations`` ``(steps, *observation)``, ``actions``
-``(steps, *action)``, ``rewards`` ``(steps,)``, ``episodes`` ``(steps,)`` (which one a step belongs
-to), and ``spaces``, the JSON of both spaces. A table is read too: see ``read``.
+``(steps, *action)``, ``rewards`` ``(steps,)``, ``episodes`` ``(steps,)`` (the
+number of a step's episode), and ``spaces``, the JSON of both spaces. ``read`` also reads a table.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat
 
-import gymnasium as gym
 import numpy as np
 
 from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.agents.spaces import space_from_json, space_to_json
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
-from drillyard.simulators.wrappers import Env
+from drillyard.learners.types import Env, Info, Layer, Observation, Space, SpaceKind
 from drillyard.spec.learning import SimulatorSpec
+
+if TYPE_CHECKING:
+    from drillyard.policies.loaded import LoadedBundle
 
 FIELD = "learner.clone_from.trajectories"
 _ARRAYS = ("observations", "actions", "rewards", "episodes")
@@ -34,18 +37,18 @@ class Demonstrations:
     observations: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
-    """Zeros where a table says none."""
+    """Zeros if a table has no rewards."""
     episodes: np.ndarray
-    spaces: dict[str, Any] | None
-    """``observation`` and ``action`` as JSON; None of a table."""
+    spaces: dict[SpaceKind, JsonObject] | None
+    """``observation`` and ``action`` as JSON; None for a table."""
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The content of the file."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         return npz_bytes({**arrays, "spaces": np.array(json.dumps(self.spaces))})
 
-    def must_fit(self, observation: Any, action: Any) -> None:
-        """Refuse demonstrations of another world.
+    def must_fit(self, observation: Space, action: Space) -> None:
+        """Refuse demonstrations of another simulator.
 
         Args:
             observation: Space of one copy of the simulator, with its wrappers.
@@ -54,71 +57,73 @@ class Demonstrations:
         Raises:
             SpaceMismatch: With both spaces, or with both shapes.
         """
-        for what, now, made in (
+        kinds: tuple[tuple[SpaceKind, Space, np.ndarray], ...] = (
             ("observation", observation, self.observations),
             ("action", action, self.actions),
-        ):
-            then = self.spaces[what] if self.spaces is not None else None
-            width, wide = (int(np.prod(shape)) for shape in (made.shape[1:], now.shape or ()))
+        )
+        for kind, now, recorded in kinds:
+            then = self.spaces[kind] if self.spaces is not None else None
+            width, wide = (int(np.prod(shape)) for shape in (recorded.shape[1:], now.shape or ()))
             same = then == space_to_json(now) if then else width == wide
             if not same:
-                shown = space_from_json(then) if then else f"{width} columns"
+                expected = space_from_json(then) if then else f"{width} columns"
                 raise SpaceMismatch(
-                    f"the demonstrations have the {what} space {shown}, and this simulator has "
+                    f"the demonstrations have the {kind} space {expected}, and this simulator has "
                     f"{now}",
                     field=FIELD,
-                    allowed=str(shown),
+                    allowed=str(expected),
                     hint="record them with the same simulator and wrappers; `normalize` may "
                     "differ",
                 )
 
 
-class Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps what is seen and done in the first episodes of a copy.
+class Recorder(Layer):
+    """Records the observations and actions in the first episodes of a copy.
 
     Args:
-        env: What to wrap.
+        env: The environment to wrap.
         episodes: Numbers of these episodes.
     """
 
     def __init__(self, env: Env, episodes: Sequence[int]) -> None:
         super().__init__(env)
         self._upcoming = list(episodes)
-        self._seen: Any = None
-        self.steps: list[tuple[int, Any, Any, float]] = []
+        self._observation: Observation | None = None
+        self.steps: list[tuple[int, np.ndarray, np.ndarray, float]] = []
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+        self, *, seed: int | None = None, options: Info | None = None
+    ) -> tuple[Observation, Info]:
         """Begin an episode."""
-        self._seen, info = self.env.reset(seed=seed, options=options)
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._observation = observation
         self._episode = self._upcoming.pop(0) if self._upcoming else None
-        return self._seen, info
+        return observation, info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step, kept."""
-        before = np.array(self._seen)
-        seen, reward, terminated, truncated, info = self.env.step(action)
+    def step(self, action: Observation) -> tuple[Observation, SupportsFloat, bool, bool, Info]:
+        """Do and record one step."""
+        before = np.array(self._observation)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         if self._episode is not None:
             self.steps.append((self._episode, before, np.array(action), float(reward)))
-        self._seen = seen
-        return seen, reward, terminated, truncated, info
+        self._observation = observation
+        return observation, reward, terminated, truncated, info
 
 
 def play(
-    simulator: SimulatorSpec, policy: Any, episodes: int, seed: int
+    simulator: SimulatorSpec, policy: str | LoadedBundle, episodes: int, seed: int
 ) -> tuple[Demonstrations, float]:
-    """Play episodes that no training and no evaluation has met, and keep every step.
+    """Play episodes that no training and no evaluation uses, and record every step.
 
     Args:
-        simulator: The world; its lesson is drawn from.
-        policy: Name of a baseline, or a ``Playable``.
-        episodes: How many.
-        seed: Another one gives other episodes.
+        simulator: The simulator; the episodes are drawn from its lesson.
+        policy: Name of a baseline, or a policy.
+        episodes: Number of episodes.
+        seed: Another seed gives other episodes.
 
     Returns:
-        What was seen and done in one copy of the simulator (raw for a baseline; before statistics
-        of a normalisation are applied for a policy), and the mean return.
+        The demonstrations, and the mean return. Observations are raw for a baseline, and for a
+        policy as they are before the statistics of a normalisation are applied.
 
     Raises:
         PluginError, SpaceMismatch, RunFailed: See ``run_episodes``.
@@ -127,7 +132,8 @@ def play(
     from drillyard.policies.assess import plan
 
     planned = plan(simulator.lesson_of_stage(-1), episodes, seed)
-    copies, recorders = min(COPIES, episodes), []
+    copies = min(COPIES, episodes)
+    recorders: list[Recorder] = []
 
     def around(env: Env, copy: int) -> Env:
         recorders.append(Recorder(env, range(copy, episodes, copies)))
@@ -148,20 +154,20 @@ def play(
 
 
 def gathered(recorders: Sequence[Recorder]) -> Demonstrations:
-    """What copies recorded, in the order of the episodes.
+    """Joins the recordings of all copies, in the order of the episodes.
 
     Args:
-        recorders: One a copy; each has played its episodes to their ends.
+        recorders: One for each copy; each has played its episodes to their ends.
     """
     steps = sorted((s for r in recorders for s in r.steps), key=lambda step: step[0])
     env = recorders[0].env
-    spaces = {
+    spaces: dict[SpaceKind, JsonObject] = {
         "observation": space_to_json(env.observation_space),
         "action": space_to_json(env.action_space),
     }
-    episodes, seen, done, rewards = zip(*steps, strict=True)
+    episodes, observations, actions, rewards = zip(*steps, strict=True)
     return Demonstrations(
-        np.stack(seen), np.stack(done), np.array(rewards), np.array(episodes), spaces
+        np.stack(observations), np.stack(actions), np.array(rewards), np.array(episodes), spaces
     )
 
 
@@ -169,28 +175,30 @@ def read(path: Path) -> Demonstrations:
     """Read a file.
 
     Args:
-        path: An ``.npz`` of ours, or a ``.csv`` with a header: ``observation_<i>`` and
-            ``action_<i>`` from 0; ``reward`` and ``episode`` if there are such.
+        path: An ``.npz`` file of ``drillyard record``, or a ``.csv`` with a header:
+            ``observation_<i>`` and ``action_<i>`` from 0, and optionally ``reward`` and
+            ``episode``.
 
     Raises:
-        ConfigError: It is none of these; says what is wrong with it.
+        ConfigError: The file is neither; the message says what is wrong with it.
     """
     try:
         if path.suffix == ".csv":
-            found = _of_table(path)
+            demonstrations = _of_table(path)
         else:
             arrays = npz_arrays(path.read_bytes())
             spaces = json.loads(str(arrays["spaces"]))
-            found = Demonstrations(**{name: arrays[name] for name in _ARRAYS}, spaces=spaces)
+            recorded = {name: arrays[name] for name in _ARRAYS}
+            demonstrations = Demonstrations(**recorded, spaces=spaces)
     except (OSError, CorruptObject, KeyError, ValueError) as error:
         raise _wrong(path, f"cannot be read as demonstrations: {error}") from error
-    lengths = {len(getattr(found, name)) for name in _ARRAYS}
+    lengths = {len(getattr(demonstrations, name)) for name in _ARRAYS}
     if len(lengths) != 1 or lengths == {0}:
         raise _wrong(path, "holds no steps, or observations and actions of different numbers")
-    numbers = (found.observations, found.actions)
+    numbers = (demonstrations.observations, demonstrations.actions)
     if any(a.dtype.kind not in "fiub" or not np.isfinite(a).all() for a in numbers):
-        raise _wrong(path, "holds values that are no finite numbers")
-    return found
+        raise _wrong(path, "holds values that are not finite numbers")
+    return demonstrations
 
 
 def _of_table(path: Path) -> Demonstrations:
@@ -206,9 +214,9 @@ def _of_table(path: Path) -> Demonstrations:
             raise ValueError(f"no columns {prefix}0, {prefix}1 … without a gap")
         return np.array([[float(row[n]) for n in names] for row in rows])
 
-    one = {n: np.array([float(row.get(n) or 0) for row in rows]) for n in ("reward", "episode")}
+    extra = {n: np.array([float(row.get(n) or 0) for row in rows]) for n in ("reward", "episode")}
     return Demonstrations(
-        columns("observation_"), columns("action_"), one["reward"], one["episode"], None
+        columns("observation_"), columns("action_"), extra["reward"], extra["episode"], None
     )
 
 

@@ -17,10 +17,10 @@ _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def import_compiler() -> None:
-    """Import what PyTorch imports with the first optimiser, without the folder that it makes.
+    """Import what PyTorch imports with the first optimiser, but do not create its folder.
 
-    It makes one for compiled code, ``torchinductor_<user>``, in the temporary folder; nothing is
-    compiled here, and it would stay there empty.
+    PyTorch creates ``torchinductor_<user>`` for compiled code in the temporary folder. Nothing is
+    compiled here, so the folder would remain empty.
     """
     with restored(_COMPILED):
         os.environ.setdefault(_COMPILED, tempfile.gettempdir())
@@ -28,20 +28,21 @@ def import_compiler() -> None:
 
 
 def mixed(kind: type) -> type:
-    """An algorithm whose updates compute in bfloat16 what bears it; its weights stay float32.
+    """Derives an algorithm with updates in mixed precision: bfloat16 where possible.
 
-    Bfloat16 has the exponents of float32, so that losses need no scaling. PyTorch would keep a
-    weight's short copy for the whole update, and an update has several steps of the optimiser.
+    The weights remain float32. Bfloat16 has the exponents of float32, so losses need no scaling.
+    There is no cache: PyTorch would keep the short copy of a weight for the whole update, and an
+    update has several steps of the optimiser.
 
     Args:
-        kind: A class of Stable-Baselines3's.
+        kind: A class of Stable-Baselines3.
     """
 
     class Mixed(kind):  # type: ignore[misc]
         mixed = True
 
         def train(self, *args: Any, **kwargs: Any) -> None:
-            """As ever, under autocast."""
+            """Train under autocast."""
             with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
                 super().train(*args, **kwargs)
 
@@ -50,19 +51,19 @@ def mixed(kind: type) -> type:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Only operations that give the same twice; what has none of these raises an error.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Allow only deterministic operations; an operation without a deterministic form raises.
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
 
     Args:
-        wanted: False: nothing is changed.
+        enabled: False to change nothing.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault(_WORKSPACE, ":4096:8")  # read when CUDA is begun in this process
+    os.environ.setdefault(_WORKSPACE, ":4096:8")  # read when CUDA starts in this process
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:

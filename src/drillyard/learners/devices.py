@@ -1,8 +1,8 @@
-"""Where a training computes: ``resources.device``, and what ``auto`` comes to.
+"""The device of a training: ``resources.device``, and how ``auto`` chooses.
 
-A small network is faster on the processor: what a GPU wins in arithmetic it loses by being asked.
-Which is faster depends on algorithm, network and batch, so it is measured: both learn for some
-seconds from invented steps, once for each such work of an experiment, and the choice is kept.
+A small network is faster on the processor: a GPU computes faster, but each call costs time. Which
+device is faster depends on algorithm, network and batch, so it is measured: each learns for some
+seconds from made-up steps, once for each kind of work of an experiment. The choice is stored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -21,9 +21,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from drillyard.agents.spaces import space_to_json
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
 from drillyard.learners import sb3_build
 from drillyard.learners.barriers import preserved_randomness
+from drillyard.learners.types import Env, Info, Observation, Space
 from drillyard.mailbox.records import Record
 from drillyard.runs.checkpoints import Checkpoint
 from drillyard.runs.phases import RunContext
@@ -31,11 +33,14 @@ from drillyard.spec.algorithms.engines import PACKAGES
 from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
 Device = Literal["cpu", "cuda"]
 MEASURE_S = 2.0
-"""For each device, after what is only done once."""
+"""Seconds for each device, after the work that is done only once."""
 MARGIN = 1.1
-"""A GPU that is faster by less than this is left to others."""
+"""A GPU that is faster by less than this factor is not used."""
 EPISODE = 100
 BUFFER = 20_000
 _SIZES = (
@@ -48,7 +53,7 @@ _SIZES = (
     "cg_max_steps",
     "n_critic_updates",
 )
-"""Arguments that say how much is computed. Others may differ: populations vary them."""
+"""Arguments that determine the amount of computation. Populations may vary the others."""
 
 
 class Measured(Record):
@@ -57,7 +62,7 @@ class Measured(Record):
     device: Device
     steps_per_s: dict[str, float] = Field(default_factory=dict)
     gpu: str = ""
-    """Which one it was."""
+    """Name of the GPU."""
 
 
 def usable() -> bool:
@@ -65,28 +70,28 @@ def usable() -> bool:
     return torch.cuda.is_available()
 
 
-def choose(context: RunContext, venv: Any, checkpoint: Checkpoint | None) -> tuple[Device, str]:
-    """The device of a training, and why.
+def choose(context: RunContext, venv: VecEnv, checkpoint: Checkpoint | None) -> tuple[Device, str]:
+    """The device of a training, and the reason.
 
-    A resumed training stays where it was. The choice of a person comes before a measurement.
+    A resumed training keeps its device. The choice of the user has priority over a measurement.
 
     Args:
-        context: Of the training.
-        venv: The copies of the simulator; asked for its spaces only.
-        checkpoint: What it goes on from.
+        context: The context of the training.
+        venv: The copies of the simulator; only its spaces are read.
+        checkpoint: What the training continues, None to begin.
 
     Raises:
-        UserError: ``cuda`` was asked for, and there is no GPU that torch can use.
+        UserError: The user chose ``cuda``, and there is no GPU that torch can use.
     """
-    learner, asked = context.spec.learner, context.run.device
+    learner, requested = context.spec.learner, context.run.device
     assert learner is not None
-    there = usable()
-    if asked == "cuda" and not there:
+    has_gpu = usable()
+    if requested == "cuda" and not has_gpu:
         raise UserError(
             f"resources.device is cuda, and torch {torch.__version__} finds no GPU here",
             hint="set resources.device to auto, or install a torch with CUDA and a driver",
         )
-    device, why = _chosen(context, learner, venv, checkpoint, there)
+    device, why = _chosen(context, learner, venv, checkpoint, has_gpu)
     context.log.info("device: %s (%s)", device, why)
     return device, why
 
@@ -94,17 +99,17 @@ def choose(context: RunContext, venv: Any, checkpoint: Checkpoint | None) -> tup
 def _chosen(
     context: RunContext,
     learner: LearnerSpec,
-    venv: Any,
+    venv: VecEnv,
     checkpoint: Checkpoint | None,
-    there: bool,
+    has_gpu: bool,
 ) -> tuple[Device, str]:
-    asked = context.run.device
-    if asked != "auto":
-        return ("cuda" if asked == "cuda" else "cpu"), "as the experiment says"
-    if not there:
+    requested = context.run.device
+    if requested != "auto":
+        return ("cuda" if requested == "cuda" else "cpu"), "as the experiment says"
+    if not has_gpu:
         return "cpu", "torch finds no GPU here"
     if checkpoint is not None:
-        began = checkpoint.meta.info.get("device", "cpu")  # older ones were all made there
+        began = checkpoint.meta.info.get("device", "cpu")  # older ones: always cpu
         return ("cpu" if began == "cpu" else "cuda"), "where it began"
     if learner.algorithm in FROM_EPISODES:
         return "cpu", f"{learner.algorithm} computes no gradients"
@@ -121,39 +126,41 @@ def _chosen(
     return known.device, f"measured steps/s: {rates}"
 
 
-def _work(learner: LearnerSpec, venv: Any) -> str:
-    """Names what is computed: algorithm, network, batch, spaces, copies."""
-    told = {
+def _work(learner: LearnerSpec, venv: VecEnv) -> str:
+    """A name for the computation: a hash of algorithm, network, batch, spaces and copies."""
+    described = {
         "algorithm": learner.algorithm,
         "policy": learner.policy,
         "copies": venv.num_envs,
         "args": {name: learner.args[name] for name in _SIZES if name in learner.args},
         "spaces": [space_to_json(venv.observation_space), space_to_json(venv.action_space)],
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _measured(learner: LearnerSpec, venv: Any) -> Measured:
+def _measured(learner: LearnerSpec, venv: VecEnv) -> Measured:
     with preserved_randomness():
         rates = {name: rate(learner, venv, name, MEASURE_S) for name in ("cpu", "cuda")}
-    found: Device = "cuda" if rates["cuda"] > MARGIN * rates["cpu"] else "cpu"
+    faster: Device = "cuda" if rates["cuda"] > MARGIN * rates["cpu"] else "cpu"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return Measured(device=found, gpu=gpu, steps_per_s={n: round(r, 1) for n, r in rates.items()})
+    return Measured(device=faster, gpu=gpu, steps_per_s={n: round(r, 1) for n, r in rates.items()})
 
 
-def rate(learner: LearnerSpec, venv: Any, device: str, limit_s: float) -> float:
-    """Environment steps a second of learning, where the simulator takes no time.
+def rate(learner: LearnerSpec, venv: VecEnv, device: str, limit_s: float) -> float:
+    """Environment steps per second of learning, with a simulator that takes no time.
 
     Args:
         learner: Algorithm, network and batch.
-        venv: Asked for its spaces and the number of copies only.
+        venv: Only its spaces and its number of copies are read.
         device: ``cpu`` or ``cuda``.
-        limit_s: It is measured for this long, and at least for one round.
+        limit_s: Seconds to measure; at least one round is measured.
     """
-    seen, acted = venv.observation_space, venv.action_space
-    worlds = DummyVecEnv([lambda: _Invented(seen, acted) for _ in range(venv.num_envs)])
+    observation, action = venv.observation_space, venv.action_space
+    simulators = DummyVecEnv(
+        [lambda: _Invented(observation, action) for _ in range(venv.num_envs)]
+    )
     model = sb3_build.build(
-        learner.algorithm, learner.policy, _small(learner), worlds, None, device
+        learner.algorithm, learner.policy, _small(learner), simulators, None, device
     )
     watch = _Watch(limit_s)
     try:
@@ -161,21 +168,21 @@ def rate(learner: LearnerSpec, venv: Any, device: str, limit_s: float) -> float:
     except _Enough:
         pass
     finally:
-        worlds.close()
+        simulators.close()
         del model
         if device == "cuda":
             torch.cuda.empty_cache()
     return watch.rate
 
 
-def _small(learner: LearnerSpec) -> dict[str, Any]:
-    """The arguments, with a small buffer that is learned from at once."""
+def _small(learner: LearnerSpec) -> JsonObject:
+    """The arguments, with a small buffer from which learning starts immediately."""
     defaults, args = ARGUMENTS[learner.algorithm], dict(learner.args)
     if "buffer_size" in defaults:
         batch = int(args.get("batch_size", defaults["batch_size"]))
         size = int(args.get("buffer_size", defaults["buffer_size"]))
         args |= {"buffer_size": min(size, max(BUFFER, batch)), "learning_starts": batch}
-    if "exploration_initial_eps" in defaults:  # by chance, the network would not be asked
+    if "exploration_initial_eps" in defaults:  # random actions would not use the network
         args["exploration_initial_eps"] = args.get(
             "exploration_final_eps", defaults["exploration_final_eps"]
         )
@@ -183,11 +190,11 @@ def _small(learner: LearnerSpec) -> dict[str, Any]:
 
 
 class _Enough(Exception):
-    """It was measured for long enough."""
+    """The measurement took long enough."""
 
 
 class _Watch(BaseCallback):  # type: ignore[misc]
-    """Times whole rounds of collecting and learning, from the end of the first on.
+    """Times whole rounds of collecting and learning, beginning after the first.
 
     Args:
         limit_s: See ``rate``.
@@ -217,31 +224,34 @@ class _Watch(BaseCallback):  # type: ignore[misc]
         return True
 
 
-class _Invented(gym.Env[Any, Any]):
-    """A world that takes no time: a few observations by chance, in turn."""
+class _Invented(Env):
+    """A simulator that takes no time: it returns a few random observations in turn."""
 
-    def __init__(self, observation: gym.Space[Any], action: gym.Space[Any]) -> None:
+    def __init__(self, observation: Space, action: Space) -> None:
         self.observation_space, self.action_space = observation, action
-        self._seen = [observation.sample() for _ in range(8)]
+        self._observations = [observation.sample() for _ in range(8)]
         self._n = 0
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """An observation."""
+    def reset(
+        self, *, seed: int | None = None, options: Info | None = None
+    ) -> tuple[Observation, Info]:
+        """Returns the first observation."""
         del seed, options
-        return self._seen[0], {}
+        return self._observations[0], {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """The next one; an episode has a fixed number of them."""
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, Info]:
+        """Returns the next observation; an episode has a fixed number of them."""
         del action
         self._n += 1
         reward = float(self._n % 3)
-        return self._seen[self._n % 8], reward, False, self._n % EPISODE == 0, {}
+        observation = self._observations[self._n % 8]
+        return observation, reward, False, self._n % EPISODE == 0, {}
 
     def action_masks(self) -> np.ndarray:
         """All actions are possible."""
-        space: Any = self.action_space
+        space = self.action_space
         if isinstance(space, gym.spaces.Discrete):
             return np.ones(int(space.n), bool)
         if isinstance(space, gym.spaces.MultiDiscrete):
             return np.ones(int(space.nvec.sum()), bool)
-        return np.ones(2 * int(np.prod(space.shape)), bool)
+        return np.ones(2 * int(np.prod(space.shape or ())), bool)

@@ -1,87 +1,92 @@
-"""Evaluation while training: on simulators of its own, unnoticed by the training."""
+"""Evaluation while training, on separate simulators and without an effect on the training."""
 
 from __future__ import annotations
 
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from drillyard.agents.playing import Playing
 from drillyard.errors import SimulatorError
 from drillyard.learners.barriers import preserved_randomness
+from drillyard.learners.types import Env, HasPolicy, Info, Layer, Observation
 from drillyard.runs.phases import StopSignal
 from drillyard.simulators.make import make_vec
 from drillyard.simulators.vec_state import load_normalisation, normalisation
 from drillyard.spec.learning import SimulatorSpec
-from drillyard.spec.simulator.lessons import draw_in_order
+from drillyard.spec.simulator.lessons import Lesson, draw_in_order
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 _WORD = 0x6576616C
-"""Keeps these episodes apart from those of the final evaluation: the best is chosen by them."""
+"""Separates these episodes, which choose the best policy, from those of the final evaluation."""
 MAX_STEPS = 1_000_000
 MAX_COPIES = 8
 
 
 @dataclass(frozen=True)
 class Score:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     returns: list[float]
     lengths: list[int]
-    own: list[dict[str, float]] = field(default_factory=list)
+    simulator: list[dict[str, float]] = field(default_factory=list)
     """``simulator.metrics`` of each episode."""
 
     @property
     def mean_return(self) -> float:
-        """Mean of the returns."""
+        """The mean of the returns."""
         return float(np.mean(self.returns))
 
     def metrics(self) -> dict[str, float]:
-        """By Stable-Baselines3's names."""
-        names = self.own[0] if self.own else {}
+        """The metrics by the names that Stable-Baselines3 uses."""
+        names = self.simulator[0] if self.simulator else {}
         return {
             "eval/mean_reward": self.mean_return,
             "eval/std_reward": float(np.std(self.returns)),
             "eval/mean_ep_length": float(np.mean(self.lengths)),
-            **{f"eval/{name}": float(np.mean([e[name] for e in self.own])) for name in names},
+            **{
+                f"eval/{name}": float(np.mean([e[name] for e in self.simulator])) for name in names
+            },
         }
 
 
-class _Fixed(gym.Wrapper[Any, Any, Any, Any]):
-    """Begins the episodes of a queue, whatever the reset says."""
+class _Fixed(Layer):
+    """Begins the episodes of a queue, whatever the arguments of the reset are."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: Env) -> None:
         super().__init__(env)
-        self.queue: deque[tuple[int, dict[str, Any]]] = deque()
+        self.queue: deque[tuple[int, Lesson]] = deque()
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        # The last one is begun again for a caller that steps all copies until the slowest ends.
-        own = self.queue.popleft() if len(self.queue) > 1 else self.queue[0]
-        return self.env.reset(seed=own[0], options=dict(own[1]))
+        self, *, seed: int | None = None, options: Info | None = None
+    ) -> tuple[Observation, Info]:
+        # The last episode is repeated for a caller that steps all copies until the slowest ends.
+        episode = self.queue.popleft() if len(self.queue) > 1 else self.queue[0]
+        return self.env.reset(seed=episode[0], options=dict(episode[1]))
 
 
 class Evaluator:
     """Evaluates a learning policy on the same episodes each time.
 
     Args:
-        simulator: The world, with the training's wrappers.
-        lesson: Reset values; ``values`` are gone through in order.
-        episodes: Episodes of each evaluation.
-        copies: At most so many simulators side by side.
+        simulator: The simulator, with the training's wrappers.
+        lesson: Reset values; ``values`` are taken in order.
+        episodes: Number of episodes of each evaluation.
+        copies: Maximum number of simulators that are stepped together.
         deterministic: Act without exploration noise.
-        stop: Looked at before every step.
+        stop: Checked before every step.
     """
 
     def __init__(
         self,
         simulator: SimulatorSpec,
-        lesson: dict[str, Any],
+        lesson: Lesson,
         episodes: int,
         copies: int,
         deterministic: bool,
@@ -101,37 +106,38 @@ class Evaluator:
             around=self._around,
         )
 
-    def _around(self, env: gym.Env[Any, Any], _copy: int) -> gym.Env[Any, Any]:
+    def _around(self, env: Env, _copy: int) -> Env:
         self._copies.append(_Fixed(env))
         return self._copies[-1]
 
-    def run(self, model: Any, training: Any) -> Score:
+    def run(self, model: HasPolicy, training: VecEnv | None) -> Score:
         """Evaluate a model as it is now.
 
         Args:
             model: The SB3 algorithm.
-            training: The training's VecEnv, whose normalisation is used and not changed.
+            training: The training's VecEnv, whose normalisation is used and not changed; None
+                where there is none.
 
         Raises:
-            Stopped: A stop was asked for.
+            Stopped: A stop was requested.
             SimulatorError: An episode does not end.
         """
         statistics = normalisation(training)
         if statistics is not None:
             load_normalisation(self._venv, statistics)
         with preserved_randomness():
-            # Whatever draws from the global generators draws the same in every evaluation.
+            # Code that draws from the global generators draws the same in every evaluation.
             random.seed(_WORD)
             np.random.seed(_WORD)
             torch.manual_seed(_WORD)
             return self._play(model)
 
-    def _play(self, model: Any) -> Score:
+    def _play(self, model: HasPolicy) -> Score:
         n = len(self._copies)
         for copy, fixed in enumerate(self._copies):
             fixed.queue = deque(self._episodes[copy::n])
-        wanted = [len(fixed.queue) for fixed in self._copies]
-        found: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
+        planned = [len(fixed.queue) for fixed in self._copies]
+        played: list[list[tuple[float, int, dict[str, float]]]] = [[] for _ in range(n)]
         observation = self._venv.reset()
         playing = Playing(model.policy, self._deterministic, self._venv)
         for copy in range(n):
@@ -141,14 +147,14 @@ class Evaluator:
             observation, _, dones, infos = self._venv.step(playing.act(observation))
             for copy in (int(i) for i in np.flatnonzero(dones)):
                 playing.begin(copy)
-                if len(found[copy]) < wanted[copy]:
+                if len(played[copy]) < planned[copy]:
                     end = infos[copy]["episode"]
-                    own = infos[copy].get("metrics", {})
-                    found[copy].append((float(end["r"]), int(end["l"]), own))
-            if all(len(f) >= w for f, w in zip(found, wanted, strict=True)):
-                flat = [found[i % n][i // n] for i in range(len(self._episodes))]
-                returns, lengths, own = (list(part) for part in zip(*flat, strict=True))
-                return Score(returns, lengths, own)
+                    metrics = infos[copy].get("metrics", {})
+                    played[copy].append((float(end["r"]), int(end["l"]), metrics))
+            if all(len(p) >= n for p, n in zip(played, planned, strict=True)):
+                flat = [played[i % n][i // n] for i in range(len(self._episodes))]
+                returns, lengths, metrics = (list(part) for part in zip(*flat, strict=True))
+                return Score(returns, lengths, metrics)
         raise SimulatorError(
             f"an evaluation episode did not end within {MAX_STEPS:,} steps",
             hint="add the wrapper time_limit {max_episode_steps: …}",

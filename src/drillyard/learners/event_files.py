@@ -1,10 +1,10 @@
-"""TensorBoard event files, made from the metric streams with their own time stamps.
+"""TensorBoard event files, written from the metric streams with their own time stamps.
 
-They grow while a run trains: each time new points of the streams have reached the store, and at
-most every few seconds, one more small file is put beside those before it, in the attempt's folder
-``tensorboard/``. TensorBoard reads all files of a folder in the order of their names as one. The
-first file of a resumed attempt has the curve up to its checkpoint, so that each folder shows a
-whole curve without a doubled point, whatever the attempts before wrote beyond that checkpoint.
+They grow while a run trains: when new points of the streams have reached the store, but at most
+every few seconds, one more small file is added to the attempt's folder ``tensorboard/``.
+TensorBoard reads all files of a folder in the order of their names as one. The first file of a
+resumed attempt has the curve up to its checkpoint. So each folder shows a whole curve without a
+duplicate point, even if the attempts before wrote points after that checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
@@ -25,9 +24,9 @@ from drillyard.system.clock import SYSTEM, Clock
 
 STREAMS = ("train", "evaluation", "timing")
 EVERY_S = 10.0
-"""The shortest time between two files …"""
+"""Minimum seconds between two files."""
 _SHARE = 50
-"""… and they come the slower the longer it goes: at most about so many for each doubling."""
+"""The interval grows with the time so far: at most about this many files for each doubling."""
 log = logging.getLogger(__name__)
 
 
@@ -35,11 +34,11 @@ class EventFiles:
     """The event files of one attempt.
 
     Args:
-        mailbox: Where they go.
+        mailbox: Where they are written.
         run: The run.
         attempt: The attempt, which must own its folder.
-        offsets: Lines of each stream that earlier attempts wrote and that count.
-        clock: For the time between two files.
+        offsets: For each stream, the number of valid lines that earlier attempts wrote.
+        clock: Measures the time between two files.
     """
 
     def __init__(
@@ -59,10 +58,10 @@ class EventFiles:
         self._began = self._written = clock.monotonic()
         self._lock = threading.Lock()
         self.files: dict[str, FileEntry] = {}
-        """Name -> entry of what was written, for the manifest of the result."""
+        """Name -> entry of each written file, for the manifest of the result."""
 
     def take(self, flushed: Mapping[str, Sequence[str]]) -> None:
-        """Lines that have just reached the store; writes a file when one is due.
+        """Receive lines that have just reached the store, and write a file if one is due.
 
         Args:
             flushed: Stream -> its new lines, as JSON.
@@ -76,7 +75,7 @@ class EventFiles:
                 self._write()
 
     def finish(self) -> dict[str, FileEntry]:
-        """Write what is left; all files of this attempt."""
+        """Write the remaining lines, and return all files of this attempt."""
         with self._lock:
             self._write()
         return self.files
@@ -95,7 +94,7 @@ class EventFiles:
             path = f"{self._folder}/{name.removeprefix('tensorboard/')}"
             self.files[name] = save_file(self._mailbox, path, encode(lines))
         except InfrastructureError as error:
-            log.warning("event files stay on this machine for now: %s", error)
+            log.warning("event files could not be stored and will be tried again: %s", error)
             return
         self._pending, self._history = [], {}
 
@@ -109,11 +108,12 @@ class EventFiles:
         ]
 
 
-def encode(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    """One event file.
+def encode(lines: Iterable[Line]) -> bytes:
+    """The content of one event file.
 
     Args:
-        lines: Of streams: ``step``, ``time``, ``metrics``; what is no number is left out.
+        lines: Lines of streams: ``step``, ``time``, ``metrics``; values that are not numbers are
+            left out.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

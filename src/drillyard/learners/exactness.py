@@ -1,4 +1,4 @@
-"""What the numbers of a training are worth: exact, or why not."""
+"""Whether the numbers of a training are exact, and if not, why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import stable_baselines3
@@ -21,14 +21,17 @@ from drillyard.mailbox import Mailbox
 from drillyard.system.platform_info import cpu_brand
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
     from drillyard.learners.training import Training
+    from drillyard.learners.types import TrainingState
 
 
 def exactness(training: Training, plan: Plan, device: str) -> str:
-    """In words, how this run relates to an uninterrupted one.
+    """Describes how this run relates to an uninterrupted one.
 
     Args:
-        training: That has ended.
+        training: The training, which has ended.
         plan: Its plan.
         device: ``cpu`` or ``cuda``.
     """
@@ -47,32 +50,32 @@ def exactness(training: Training, plan: Plan, device: str) -> str:
     return "exact"
 
 
-def same_platform(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Can the numbers be the same bit by bit? What an older checkpoint did not record, may be."""
+def same_platform(before: Mapping[str, str | int], now: Mapping[str, str | int]) -> bool:
+    """Whether the numbers can be bit-equal. Values that are not recorded do not count."""
     return all(now.get(name) == value for name, value in before.items())
 
 
 def note_changes(
     marks: Marks,
-    tree: Mapping[str, Any],
-    platform: Mapping[str, Any],
+    tree: TrainingState,
+    platform: Mapping[str, str | int],
     settings: str | None,
     step: int,
     own: bool,
 ) -> None:
-    """Mark a resumed training for good that differs from one that was left alone.
+    """Mark a resumed training permanently if it differs from an uninterrupted one.
 
     Args:
-        marks: Of the training; changed.
+        marks: The marks of the training; changed.
         tree: The checkpoint's content.
         platform: What bit-equality depends on here.
         settings: See ``settings_of``.
-        step: Of the checkpoint.
-        own: False: the checkpoint is another run's, with settings of its own.
+        step: The step of the checkpoint.
+        own: False if the checkpoint belongs to another run, with other settings.
     """
     if not same_platform(tree["platform"], platform):
         marks.platform_changed = True
-    before = tree.get("settings")  # older checkpoints do not say it
+    before = tree.get("settings")  # older checkpoints do not have it
     if not own:
         marks.changed_at = None
     elif before is not None and before != settings:
@@ -80,10 +83,12 @@ def note_changes(
 
 
 def settings_of(mailbox: Mailbox) -> str | None:
-    """A hash over what changes a training, but for the number of copies, which has its own label.
+    """A hash over everything that changes a training, except the number of copies.
+
+    The number of copies has its own label.
 
     Returns:
-        None where nobody recorded it.
+        None if it was not recorded.
     """
     try:
         whole = as_object(mailbox.experiment_record().identity_parts.get("training"))
@@ -96,7 +101,7 @@ def settings_of(mailbox: Mailbox) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def platform_of(model: Any) -> dict[str, Any]:
+def platform_of(model: BaseAlgorithm) -> dict[str, str | int]:
     """What bit-equality depends on."""
     cuda = model.device.type == "cuda"
     own = model.platform() if hasattr(model, "platform") else {}

@@ -1,8 +1,8 @@
-"""``drillyard import``: a zip of Stable-Baselines3 as a bundle, without running what is pickled.
+"""``drillyard import``: a zip of Stable-Baselines3 as a bundle, without loading its pickles.
 
 Such a zip has its tensors in ``policy.pth`` and everything else pickled in ``data``. Only the
-tensors are read, by torch's own reader of plain tensors; algorithm, network and world are said by
-who imports.
+tensors are read, by torch's own reader of plain tensors; the user states algorithm, network and
+simulator.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save as save_tensors
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.documents.files import beside
+from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, NotFound
 from drillyard.learners import sb3_build
 from drillyard.learners.resumable import spaces_of
@@ -34,22 +34,22 @@ _TENSORS = "policy.pth"
 
 
 def import_zip(
-    path: Path, algorithm: str, simulator: SimulatorSpec, args: Mapping[str, Any], folder: Path
+    path: Path, algorithm: str, simulator: SimulatorSpec, args: Mapping[str, Json], folder: Path
 ) -> None:
     """Write a safetensors bundle.
 
     Args:
         path: The zip.
-        algorithm: What it was trained with.
-        simulator: What it acts in, with its wrappers.
-        args: ``learner.args``; its ``policy_kwargs`` say the network.
-        folder: Is made.
+        algorithm: The algorithm that trained it.
+        simulator: The simulator that it acts in, with its wrappers.
+        args: ``learner.args``; its ``policy_kwargs`` describe the network.
+        folder: The folder to create.
 
     Raises:
         NotFound: There is no file.
-        UserError: The folder is there already, or cannot be made.
-        ConfigError: It is no such zip, or of another network; names the first tensor.
-        SpaceMismatch: The algorithm cannot act in this world.
+        UserError: The folder already exists, or cannot be created.
+        ConfigError: It is not such a zip, or has another network; names the first tensor.
+        SpaceMismatch: The algorithm cannot act in this simulator.
     """
     bundles.must_be_new(folder)
     tensors = _tensors(path)
@@ -66,18 +66,18 @@ def import_zip(
     other = next((n for n in sorted({*now, *then}) if now.get(n) != then.get(n)), None)
     if other is not None:
         raise ConfigError(
-            f"is of another network: {other} is {then.get(other, 'not there')} in it, and "
-            f"{now.get(other, 'not there')} of {algorithm} on {simulator.id}",
+            f"has another network: {other} is {then.get(other, 'missing')} in the file, and "
+            f"{now.get(other, 'missing')} in {algorithm} on {simulator.id}",
             file=str(path),
             allowed="the algorithm, simulator and policy_kwargs that it was trained with",
-            hint="say them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",
+            hint="name them with --algorithm, --simulator and --args '{policy_kwargs: {…}}'",
         )
     spaces = {
         "schema_version": 1,
         **spaces_of(model),
         "channels": {
-            kind: [c.to_json() for c in own]
-            for kind, own in channels_of(simulator, model.observation_space).items()
+            kind: [c.to_json() for c in channels]
+            for kind, channels in channels_of(simulator, model.observation_space).items()
         },
     }
     described = {
@@ -115,20 +115,22 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             data = archive.read(_TENSORS)
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, KeyError, RuntimeError, ValueError) as error:
         raise _refused(path, error) from error
     except Exception as error:
-        # Torch's own words advise to run what is pickled in it.
+        # Torch's own message advises to load the pickles in it.
         raise _refused(path, f"{_TENSORS} is damaged, or pickles more than tensors") from error
-    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(t, torch.Tensor) for t in tensors.values()
+    ):
         raise _refused(path, "not a mapping of tensors")
-    return found
+    return tensors
 
 
 def _refused(path: Path, why: Exception | str) -> ConfigError:
     return ConfigError(
-        f"holds no tensors that can be read without running anything: {str(why)[:200]}",
+        f"holds no tensors that can be read without running code: {str(why)[:200]}",
         file=str(path),
         allowed=f"a zip of Stable-Baselines3, with {_TENSORS}",
         hint="save it with model.save(…)",

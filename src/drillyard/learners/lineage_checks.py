@@ -1,4 +1,4 @@
-"""What one training can take over from another one whose values differ; without torch."""
+"""Checks that one training can continue another one with other values; without torch."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ SHAPES = (
     "replay_buffer_kwargs",
     "n_steps",
 )
-"""Arguments that say what a checkpoint holds; ``n_steps`` only of off-policy learners."""
+"""Arguments that decide what a checkpoint holds; ``n_steps`` only for off-policy learners."""
 
 
 def check_lineage(spec: ExperimentSpec) -> None:
     """See ``HandsRunsOn``.
 
     Args:
-        spec: An ``rl`` study of a population.
+        spec: An ``rl`` study with a population.
 
     Raises:
-        ConfigError: A learner, a budget or a tunable with which nobody can go on.
+        ConfigError: The learner, the budget or a tunable prevents it.
     """
     learner, train, study = spec.learner, spec.train, spec.study
     assert learner is not None and train is not None
     assert study is not None and study.population is not None
     if learner.algorithm not in ARGUMENTS and not _inherits(learner.algorithm):
         raise ConfigError(
-            "does not go on from the weights of another training, as a population needs",
+            "cannot continue from the weights of another training, which a population needs",
             field="learner.algorithm",
             value=learner.algorithm,
             allowed=", ".join(ARGUMENTS),
-            hint="choose one of them, or another `study.chooser`; docs/plugins.md says what a "
-            "plug-in has to do",
+            hint="choose one of them, or another `study.chooser`; docs/plugins.md describes what "
+            "a plug-in has to do",
         )
     if train.steps is None or train.max_time_s is not None:
         given = "episodes" if train.steps is None else "max_time_s"
         raise ConfigError(
-            "says no step at which a generation ends",
+            "does not set a step at which a generation ends",
             field=f"train.{given}",
             value=getattr(train, given),
             allowed="train.steps alone",
-            hint="write `train: {steps: …}`: what a member trains over all generations",
+            hint="write `train: {steps: …}`: the steps of a member over all generations",
         )
     _refuse_shapes(spec, on_policy=learner.algorithm in ON_POLICY)
     if learner.algorithm in ON_POLICY:
@@ -75,7 +75,7 @@ def _inherits(algorithm: str) -> bool:
 
 
 def _refuse_shapes(spec: ExperimentSpec, *, on_policy: bool) -> None:
-    """Refuse a tunable that says what is learned, and not how."""
+    """Refuse a tunable that changes what is learned, and not how."""
     tunables = set(space(spec).tunables)
     for late in spec.parameters.per_run or ():
         names = sorted(tunables.intersection(names_of(late.text)))
@@ -87,12 +87,12 @@ def _refuse_shapes(spec: ExperimentSpec, *, on_policy: bool) -> None:
         )
         if names and not how:
             raise ConfigError(
-                f"the tunable {names[0]!r} changes what is trained, so that no member could go on "
-                "from another one",
+                f"the tunable {names[0]!r} changes what is trained, so that no member could "
+                "continue another one",
                 field=".".join(at),
                 value=late.text,
-                allowed="tunables in learner.args that leave the network and the buffer as they "
-                "are: learning_rate, gamma, ent_coef, batch_size …",
-                hint=f"write a constant there, and take {names[0]!r} out of "
+                allowed="tunables in learner.args that do not change the network and the buffer: "
+                "learning_rate, gamma, ent_coef, batch_size …",
+                hint=f"write a constant there, and remove {names[0]!r} from "
                 "parameters.tunable_params",
             )

@@ -1,4 +1,4 @@
-"""What every attempt of a training says first."""
+"""The first record that an attempt of a training writes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from drillyard.runs.phases import RunContext
 
 
 def announce(context: RunContext, checkpoint: Checkpoint | None) -> None:
-    """Write where this attempt goes on: readers cut the streams of the one before there.
+    """Write where this attempt continues: readers cut the streams of the previous attempt there.
 
     Args:
         context: The attempt.
-        checkpoint: Its own run's, None to begin.
+        checkpoint: The checkpoint of its own run, None to begin.
     """
     start = AttemptStart(
         attempt=context.attempt,

@@ -1,11 +1,11 @@
-"""Numbers that a training is frozen to: budget, barriers, points, evaluations."""
+"""The plan of a training: budget, barriers, points of the curve, evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject, as_integer
 from drillyard.errors import ConfigError
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.learning import VECTORISED_FROM, TrainSpec
@@ -18,30 +18,30 @@ UNKNOWN_HORIZON = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training does when, in environment steps summed over copies."""
+    """When a training does what, in environment steps summed over copies."""
 
     total_steps: int
-    """Budget; with a budget in episodes the most that these can take."""
+    """The budget; for a budget in episodes, the most steps that the episodes can take."""
     episodes: int | None
-    """Budget in episodes; training ends at the first rollout boundary that has them."""
+    """Budget in episodes; training ends at the first rollout boundary after the last of them."""
     checkpoint_every: int
     checkpoint_given: bool
-    """True when a person chose ``checkpoint_every``."""
+    """True if the user chose ``checkpoint_every``."""
     point_every: int
     evaluate_every: int | None
     evaluate_after_episodes: int | None
     evaluate_episodes: int
     max_time_s: float | None
     horizon: int | None
-    """Longest episode, where known."""
+    """Length of the longest episode in steps, if known."""
     stop_at: int | None = None
-    """Step at which a generation of a population ends; schedules go on over ``total_steps``."""
+    """Step at which a generation of a population ends; schedules extend over ``total_steps``."""
 
     def barrier_interval(self, silent: bool, n_envs: int) -> int:
         """Steps between barriers.
 
-        A silent stack is reset at each one, so that by default at least 20 episodes of each copy
-        lie between two.
+        A stack with silent layers is reset at each barrier. By default at least 20 episodes of
+        each copy lie between two barriers.
         """
         if not silent or self.checkpoint_given:
             return self.checkpoint_every
@@ -49,18 +49,18 @@ class Plan:
         return max(self.checkpoint_every, whole)
 
 
-def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
+def freeze(spec: ExperimentSpec, seed: int) -> JsonObject:
     """The choices of a run that are made when it is first posted; see ``Workload.freeze``.
 
-    A larger budget later on leaves them as they are. A budget in episodes is turned into steps by
+    A larger budget later on does not change them. A budget in episodes is turned into steps by
     the worker, which can look at the simulator; the rule is a function of the file alone.
     """
     del seed
     train = _train(spec)
-    choices: dict[str, Any] = {"n_envs": train.n_envs}
+    choices: JsonObject = {"n_envs": train.n_envs}
     at_once = train.copies == "auto" and train.n_envs >= VECTORISED_FROM
     if at_once or train.copies == "vectorised":
-        choices["vectorised"] = True  # older runs have no such choice: they go on as they began
+        choices["vectorised"] = True  # older runs do not have this choice, and keep their way
     if train.steps is not None:
         choices["checkpoint_every"] = train.checkpoint_every or _part(train.steps, CHECKPOINTS)
         choices["point_every"] = train.log_interval or _part(train.steps, POINTS)
@@ -69,7 +69,7 @@ def freeze(spec: ExperimentSpec, seed: int) -> dict[str, Any]:
 
 def make_plan(
     spec: ExperimentSpec,
-    choices: Mapping[str, Any],
+    choices: Mapping[str, Json],
     horizon: int | None,
     stop_at: int | None = None,
 ) -> Plan:
@@ -77,12 +77,12 @@ def make_plan(
 
     Args:
         spec: The experiment.
-        choices: Frozen ones of ``run.json``.
-        horizon: Longest episode of the simulator in steps, None when nothing bounds it.
+        choices: The frozen choices of ``run.json``.
+        horizon: Longest episode of the simulator in steps, None if it is not bounded.
         stop_at: See ``Plan``.
 
     Raises:
-        ConfigError: A budget in episodes for a simulator whose episodes have no longest.
+        ConfigError: A budget in episodes for a simulator whose episodes are not bounded.
     """
     train = _train(spec)
     total = total_steps(train, horizon)
@@ -90,11 +90,13 @@ def make_plan(
     return Plan(
         total_steps=total,
         episodes=train.episodes,
-        checkpoint_every=int(
-            choices.get("checkpoint_every") or train.checkpoint_every or _part(total, CHECKPOINTS)
-        ),
+        checkpoint_every=as_integer(choices.get("checkpoint_every"))
+        or train.checkpoint_every
+        or _part(total, CHECKPOINTS),
         checkpoint_given=train.checkpoint_every is not None,
-        point_every=int(choices.get("point_every") or train.log_interval or _part(total, POINTS)),
+        point_every=as_integer(choices.get("point_every"))
+        or train.log_interval
+        or _part(total, POINTS),
         evaluate_every=every.steps if every else None,
         evaluate_after_episodes=every.after_episodes if every else None,
         evaluate_episodes=every.episodes if every else 0,
@@ -108,8 +110,8 @@ def total_steps(train: TrainSpec, horizon: int | None) -> int:
     """The budget in steps.
 
     ``episodes`` become ``ceil(episodes / n_envs) * n_envs * horizon``: copies are stepped
-    together, so that many steps hold that many whole episodes whatever their lengths. Schedules
-    fall over this number; training ends earlier when the episodes are done.
+    together, so this number of steps holds that many whole episodes, whatever their lengths.
+    Schedules extend over this number; training ends earlier when the episodes are done.
 
     Raises:
         ConfigError: Episodes without a horizon.
@@ -118,7 +120,7 @@ def total_steps(train: TrainSpec, horizon: int | None) -> int:
         return train.steps
     if horizon is None:
         raise ConfigError(
-            "the simulator's episodes have no longest length, so a budget in episodes has no end",
+            "the simulator's episodes have no maximum length, so a budget in episodes has no end",
             field="train.episodes",
             value=train.episodes,
             hint="give train.steps, or add the wrapper time_limit {max_episode_steps: …}",

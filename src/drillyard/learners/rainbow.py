@@ -1,4 +1,4 @@
-"""What DQN's successors add to it, each by name: duelling networks, prioritised replay, and both.
+"""The successors of DQN by name: duelling networks, prioritised replay, and both.
 
 Sources: Wang et al., "Dueling network architectures for deep reinforcement learning" (2016),
 equation 9; Schaul et al., "Prioritized experience replay" (2016), proportional variant; Hessel et
@@ -8,7 +8,8 @@ al., "Rainbow" (2018), without its noisy networks and its distribution of return
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import stable_baselines3 as sb3
@@ -17,12 +18,17 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MultiInputPolicy, QNetwork
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.policies import BasePolicy
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+    from stable_baselines3.common.vec_env import VecNormalize
+
 ALPHA = 0.6
-"""How much priorities count: 0 is uniform."""
+"""Exponent of the priorities: 0 is uniform sampling."""
 BETA = 0.4
-"""How much of their bias is made up for at the start; all of it at the end."""
+"""Share of the bias of the sampling that is corrected at the start; at the end it is all."""
 _SMALLEST = 1e-6
-"""Nothing is never drawn again."""
+"""Added to each priority, so that each step can be drawn again."""
 
 
 class _Streams(torch.nn.Module):
@@ -32,13 +38,14 @@ class _Streams(torch.nn.Module):
         super().__init__()
         self.value, self.advantage = torch.nn.Linear(width, 1), torch.nn.Linear(width, actions)
 
-    def forward(self, features: torch.Tensor) -> Any:
-        advantage = self.advantage(features)
-        return self.value(features) + advantage - advantage.mean(dim=1, keepdim=True)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        advantage: torch.Tensor = self.advantage(features)
+        value: torch.Tensor = self.value(features)
+        return value + advantage - advantage.mean(dim=1, keepdim=True)
 
 
 class DuelingNetwork(QNetwork):  # type: ignore[misc]
-    """DQN's network whose head is two."""
+    """DQN's network with two heads, for the value and for the advantages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,13 +55,13 @@ class DuelingNetwork(QNetwork):  # type: ignore[misc]
 
 
 class _Dueling:
-    """A policy of DQN with such networks."""
+    """A policy of DQN with duelling networks."""
 
-    def make_q_net(self) -> Any:
-        """As DQN's, with another class."""
-        own: Any = self
-        found = own._update_features_extractor(own.net_args, features_extractor=None)
-        return DuelingNetwork(**found).to(own.device)
+    def make_q_net(self: DQNPolicy) -> DuelingNetwork:
+        """Builds the network as DQN does, from another class."""
+        kwargs = self._update_features_extractor(self.net_args, features_extractor=None)
+        network: DuelingNetwork = DuelingNetwork(**kwargs).to(self.device)
+        return network
 
 
 class DuelingMlpPolicy(_Dueling, DQNPolicy):  # type: ignore[misc]
@@ -70,9 +77,9 @@ class DuelingMultiInputPolicy(_Dueling, MultiInputPolicy):  # type: ignore[misc]
 
 
 class DuelingDQN(sb3.DQN):  # type: ignore[misc]
-    """DQN that learns apart what a state is worth and what an action adds."""
+    """DQN that learns the value of a state and the advantage of an action separately."""
 
-    policy_aliases: ClassVar[dict[str, Any]] = {
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": DuelingMlpPolicy,
         "CnnPolicy": DuelingCnnPolicy,
         "MultiInputPolicy": DuelingMultiInputPolicy,
@@ -80,7 +87,7 @@ class DuelingDQN(sb3.DQN):  # type: ignore[misc]
 
 
 class _SumTree:
-    """Draws indices in proportion to their weights, in the logarithm of their number."""
+    """Draws indices in proportion to their weights, in logarithmic time."""
 
     def __init__(self, size: int) -> None:
         self._first = 1 << max(0, size - 1).bit_length()
@@ -107,48 +114,50 @@ class _SumTree:
 
 
 class Prioritized:
-    """A replay buffer that gives steps with large errors more often.
+    """A replay buffer that returns steps with large errors more often.
 
-    A step of several copies has one priority: that of the copy that was looked at last.
+    A step of several copies has one priority: that of the copy that was drawn last.
     """
+
+    buffer_size: int
+    full: bool
+    pos: int
+    _get_samples: Callable[..., ReplayBufferSamples]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        own: Any = self
-        self.priorities = np.zeros(own.buffer_size, dtype=np.float32)
-        self._tree = _SumTree(own.buffer_size)
+        self.priorities = np.zeros(self.buffer_size, dtype=np.float32)
+        self._tree = _SumTree(self.buffer_size)
         self._largest = 1.0
         self.drawn = np.zeros(0, dtype=np.int64)
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        """As ever; a new step is given as often as the one with the largest error."""
-        row = np.array([self.pos])  # type: ignore[attr-defined]
+        """Adds a step, with the largest priority so far."""
+        row = np.array([self.pos])
         super().add(*args, **kwargs)  # type: ignore[misc]
         self._set(row, np.array([self._largest], dtype=np.float32))
 
-    def sample(self, batch_size: int, env: Any = None) -> Any:
-        """Steps in proportion to priority ** ALPHA, one out of each of equal parts."""
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """Draws steps in proportion to priority ** ALPHA, one from each of equal parts."""
         parts = (np.arange(batch_size) + np.random.rand(batch_size)) / batch_size
-        own: Any = self
-        rows = own.buffer_size if own.full else own.pos
+        rows = self.buffer_size if self.full else self.pos
         self.drawn = np.minimum(self._tree.draw(parts), rows - 1)
-        return own._get_samples(self.drawn, env=env)
+        return self._get_samples(self.drawn, env=env)
 
     def weights(self, beta: float) -> np.ndarray:
-        """What makes up for drawing the last sample unequally, at most 1, ``(batch,)``."""
-        own: Any = self
-        rows = own.buffer_size if own.full else own.pos
+        """Weights that correct the unequal sampling of the last batch, at most 1, ``(batch,)``."""
+        rows = self.buffer_size if self.full else self.pos
         each = (rows * self._tree.probability(self.drawn)) ** -beta
         return np.asarray(each / each.max(), dtype=np.float32)
 
-    def told(self, errors: np.ndarray) -> None:
-        """Absolute errors of the last sample, ``(batch,)``."""
-        found = errors.astype(np.float32) + _SMALLEST
-        self._largest = max(self._largest, float(found.max()))
-        self._set(self.drawn, found)
+    def update_priorities(self, errors: np.ndarray) -> None:
+        """Set the priorities of the last sample from its absolute errors, ``(batch,)``."""
+        priorities = errors.astype(np.float32) + _SMALLEST
+        self._largest = max(self._largest, float(priorities.max()))
+        self._set(self.drawn, priorities)
 
     def load_priorities(self, priorities: np.ndarray, largest: float) -> None:
-        """Those of a checkpoint."""
+        """Load the priorities of a checkpoint."""
         self._largest = largest
         self._set(np.arange(len(priorities)), priorities)
 
@@ -159,27 +168,27 @@ class Prioritized:
 
     def _set(self, rows: np.ndarray, priorities: np.ndarray) -> None:
         self.priorities[rows] = priorities
-        # Of a row that was drawn twice the last one counts, in the tree as here.
+        # If a row was drawn twice, its last priority counts, here and in the tree.
         self._tree.set(rows, self.priorities[rows].astype(np.float64) ** ALPHA)
 
 
 class PrioritizedReplayBuffer(Prioritized, ReplayBuffer):  # type: ignore[misc]
-    """Of single steps."""
+    """A prioritised buffer of single steps."""
 
 
 class PrioritizedNStepBuffer(Prioritized, NStepReplayBuffer):  # type: ignore[misc]
-    """Of returns of several steps."""
+    """A prioritised buffer of n-step returns."""
 
 
 class PrioritizedDictBuffer(Prioritized, DictReplayBuffer):  # type: ignore[misc]
-    """Of observations that are mappings."""
+    """A prioritised buffer of observations that are mappings."""
 
 
 class PrioritizedDQN(sb3.DQN):  # type: ignore[misc]
-    """DQN that looks more often at what it did not expect."""
+    """DQN that replays steps with large errors more often."""
 
     double = False
-    replay_buffer_class: Any
+    replay_buffer_class: type[ReplayBuffer] | None
     replay_buffer_kwargs: dict[str, Any]
 
     def _setup_model(self) -> None:
@@ -196,18 +205,18 @@ class PrioritizedDQN(sb3.DQN):  # type: ignore[misc]
                 )
             )
         with warnings.catch_warnings():
-            # `n_steps` is not ignored, as SB3 says of buffers that are not its own: it is above.
+            # SB3 warns that other buffers ignore `n_steps`; the ones above do not.
             warnings.filterwarnings("ignore", "`n_steps=", UserWarning)
             super()._setup_model()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """As DQN's, with weighted errors, which become priorities."""
+        """Train as DQN, but with weighted errors, which become the new priorities."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         beta = 1.0 - (1.0 - BETA) * self._current_progress_remaining
         losses = []
         for _ in range(gradient_steps):
-            buffer: Any = self.replay_buffer
+            buffer: Prioritized = self.replay_buffer
             data = buffer.sample(batch_size, env=self._vec_normalize_env)
             target, now = self._target(data), self.q_net(data.observations)
             now = now.gather(1, data.actions.long())
@@ -219,13 +228,13 @@ class PrioritizedDQN(sb3.DQN):  # type: ignore[misc]
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
-            buffer.told((target - now).detach().abs().squeeze(1).cpu().numpy())
+            buffer.update_priorities((target - now).detach().abs().squeeze(1).cpu().numpy())
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
 
-    def _target(self, data: Any) -> torch.Tensor:
-        """What the value of the chosen actions should be, ``(batch, 1)``."""
+    def _target(self, data: ReplayBufferSamples) -> torch.Tensor:
+        """The target values of the chosen actions, ``(batch, 1)``."""
         discounts = data.discounts if data.discounts is not None else self.gamma
         with torch.no_grad():
             rated = self.q_net_target(data.next_observations)

@@ -1,41 +1,46 @@
 """A replay buffer as append-only segments, so that each row is stored once.
 
-Rows are numbered by the order in which they were added, from 0 and for ever; row ``i`` lies at
-``i % size`` of the ring. A checkpoint holds the segments that still reach into the ring, and one
-new segment with the rows since the last checkpoint.
+Rows are numbered from 0 in the order in which they are added; row ``i`` is at ``i % size`` of the
+ring. A checkpoint holds the segments with rows that are still in the ring, and one new segment
+with the rows since the last checkpoint.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drillyard.agents.packing import npz_arrays, npz_bytes
 from drillyard.errors import ConfigError, CorruptObject
+from drillyard.learners.rainbow import Prioritized
+from drillyard.learners.types import Arrays, PriorityHead
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.buffers import ReplayBuffer
 
 _NAME = re.compile(r"replay-(?P<first>\d+)-(?P<last>\d+)\.npz\Z")
 _FIELDS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def _arrays(buffer: Any) -> dict[str, np.ndarray]:
+def _arrays(buffer: ReplayBuffer) -> Arrays:
     """Every array of a buffer, (size, n_envs, …), Dict observations as ``observations.<key>``."""
-    found: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     for field in _FIELDS:
         value = getattr(buffer, field, None)
         if isinstance(value, Mapping):
-            found |= {f"{field}.{key}": array for key, array in value.items()}
+            arrays |= {f"{field}.{key}": array for key, array in value.items()}
         elif value is not None:
-            found[field] = value
-    return found
+            arrays[field] = value
+    return arrays
 
 
 def _span(name: str) -> tuple[int, int]:
     match = _NAME.match(name)
     if match is None:
-        raise CorruptObject(f"{name} is no segment of a replay buffer")
+        raise CorruptObject(f"{name} is not a segment of a replay buffer")
     return int(match["first"]), int(match["last"])
 
 
@@ -45,20 +50,20 @@ def is_segment(name: str) -> bool:
 
 
 def needed(names: Iterable[str], rows: int, size: int) -> list[str]:
-    """Those of the stored segments that still reach into the ring after ``rows`` additions."""
+    """The stored segments with rows that are still in the ring after ``rows`` additions."""
     return [name for name in names if _span(name)[1] > rows - size]
 
 
-def new_segment(names: Iterable[str], buffer: Any, rows: int) -> tuple[str, bytes] | None:
-    """The rows that no stored segment has.
+def new_segment(names: Iterable[str], buffer: ReplayBuffer, rows: int) -> tuple[str, bytes] | None:
+    """A segment with the rows that are not in a stored segment.
 
     Args:
-        names: Stored segments.
+        names: Names of the stored segments.
         buffer: An SB3 replay buffer.
-        rows: How many rows were ever added.
+        rows: Number of rows that were added so far.
 
     Returns:
-        (name, content), or None when there are none.
+        (name, content), or None if there are no such rows.
     """
     size = int(buffer.buffer_size)
     first = max((_span(name)[1] for name in names), default=0)
@@ -71,19 +76,20 @@ def new_segment(names: Iterable[str], buffer: Any, rows: int) -> tuple[str, byte
 
 
 def restore(
-    buffer: Any, segments: Mapping[str, bytes], steps: int, copies: int | None = None
+    buffer: ReplayBuffer, segments: Mapping[str, bytes], steps: int, copies: int | None = None
 ) -> None:
     """Fill a fresh buffer.
 
     Args:
-        buffer: Of SB3.
+        buffer: An SB3 replay buffer.
         segments: Name -> content.
         steps: Environment steps done, summed over copies.
-        copies: Of the simulator that the segments are of; None: as many as the buffer's.
+        copies: Number of copies of the simulator when the segments were written; None: as many as
+            the buffer has.
 
     Raises:
-        CorruptObject: The segments do not cover the ring, or are those of another world.
-        ConfigError: Steps without their next observations cannot be dealt to other copies.
+        CorruptObject: The segments do not cover the ring, or belong to another simulator.
+        ConfigError: Steps without their next observations cannot be given to other copies.
     """
     then, now = copies or buffer.n_envs, buffer.n_envs
     size, rows = int(buffer.buffer_size), steps // now
@@ -91,21 +97,21 @@ def restore(
         _fill(_arrays(buffer), segments, size, rows)
     elif buffer.optimize_memory_usage:
         raise ConfigError(
-            "a replay buffer that saves memory cannot be laid out for another number of copies",
+            "a replay buffer that saves memory cannot be rearranged for another number of copies",
             field="train.n_envs",
             value=now,
             allowed=str(then),
             hint=f"write n_envs: {then}",
         )
     elif rows:
-        # As long a ring as theirs was, for as many copies, and then laid out anew.
-        theirs = max(1, size * now // then)
+        # First a ring with the old length for the old copies, which is then rearranged.
+        old_size = max(1, size * now // then)
         shapes = {
-            name: np.zeros((theirs, then, *array.shape[2:]), array.dtype)
+            name: np.zeros((old_size, then, *array.shape[2:]), array.dtype)
             for name, array in _arrays(buffer).items()
         }
-        _fill(shapes, segments, theirs, steps // then)
-        _lay_out(buffer, shapes, steps // then, rows)
+        _fill(shapes, segments, old_size, steps // then)
+        _rearrange(buffer, shapes, steps // then, rows)
     buffer.pos, buffer.full = rows % size, rows >= size
 
 
@@ -129,15 +135,15 @@ def _fill(
         raise CorruptObject(f"replay buffer: rows {expected} to {rows} are missing")
 
 
-def _lay_out(buffer: Any, arrays: dict[str, np.ndarray], rows_then: int, rows: int) -> None:
-    """Steps of one number of copies as those of another one.
+def _rearrange(buffer: ReplayBuffer, arrays: Arrays, rows_then: int, rows: int) -> None:
+    """Fill a buffer with the steps of another number of copies.
 
-    The steps of each copy stay in their order, one copy after the other, and are dealt to the new
-    columns in equal parts. Where two parts meet, the episode counts as cut there: a truncation.
+    The steps of each copy keep their order, one copy after the other, and are divided into equal
+    parts for the new columns. Where two parts meet, the episode counts as truncated.
     """
     size, now = int(buffer.buffer_size), buffer.n_envs
-    there = next(iter(arrays.values())).shape[0]
-    order = np.arange(max(0, rows_then - there), rows_then) % there
+    old_size = next(iter(arrays.values())).shape[0]
+    order = np.arange(max(0, rows_then - old_size), rows_then) % old_size
     needed = min(rows, size)
     for field, array in _arrays(buffer).items():
         flat = arrays[field][order].swapaxes(0, 1).reshape(-1, *array.shape[2:])
@@ -146,7 +152,7 @@ def _lay_out(buffer: Any, arrays: dict[str, np.ndarray], rows_then: int, rows: i
             ends[len(order) - 1 :: len(order)] = True
             alive = arrays["dones"][order].swapaxes(0, 1).reshape(-1) == 0
             flat = np.where(ends & alive, 1, flat)
-        # The newest of them; where a division left too few, the oldest ones twice.
+        # The newest steps; if the division left too few, the oldest ones are used twice.
         kept = np.take(flat, np.arange(len(flat) - needed * now, len(flat)), axis=0, mode="wrap")
         columns = kept.reshape(now, needed, *array.shape[2:])
         array[np.arange(rows - needed, rows) % size] = columns.swapaxes(0, 1)
@@ -154,16 +160,16 @@ def _lay_out(buffer: Any, arrays: dict[str, np.ndarray], rows_then: int, rows: i
     alive = buffer.dones[last] == 0
     buffer.dones[last][alive] = 1.0
     buffer.timeouts[last][alive] = 1.0
-    if hasattr(buffer, "priorities"):
+    if isinstance(buffer, Prioritized):
         known = np.where(np.arange(size) < needed, buffer.largest, 0.0).astype(np.float32)
         buffer.load_priorities(known, buffer.largest)
 
 
-def mark_cut(buffer: Any) -> None:
-    """Say of the last row of each copy that its episode was cut there, not ended.
+def mark_cut(buffer: ReplayBuffer) -> None:
+    """Mark the last row of each copy as the end of a truncated episode.
 
-    One-step targets bootstrap at such a row anyway; n-step returns must not run across it. Called
-    before a checkpoint, because stored rows never change.
+    One-step targets bootstrap at such a row in any case; n-step returns must not extend across it.
+    It is called before a checkpoint, because stored rows never change.
     """
     last = buffer.pos - 1
     alive = buffer.dones[last] == 0
@@ -171,23 +177,23 @@ def mark_cut(buffer: Any) -> None:
         buffer.dones[last][alive] = 1.0
         buffer.timeouts[last][alive] = 1.0
     elif buffer.optimize_memory_usage:
-        # Its next observation is about to be overwritten by a first one: SB3's own rule.
+        # A first observation will overwrite its next observation: this is SB3's own rule.
         buffer.dones[last][alive] = 1.0
 
 
-def head(buffer: Any) -> Any:
-    """What of a buffer changes after it was stored.
+def head(buffer: ReplayBuffer) -> PriorityHead | np.ndarray | None:
+    """The part of a buffer that changes after it was stored.
 
-    That is the row under the pen, which the memory-saving buffer uses as last next observation, or
-    the priorities of all rows.
+    It is the row at the write position, which the memory-saving buffer uses as the last next
+    observation, or the priorities of all rows.
     """
-    if hasattr(buffer, "priorities"):
+    if isinstance(buffer, Prioritized):
         return {"priorities": np.array(buffer.priorities), "largest": buffer.largest}
     return np.array(buffer.observations[buffer.pos]) if buffer.optimize_memory_usage else None
 
 
-def load_head(buffer: Any, row: Any) -> None:
-    """Put back what ``head`` read."""
+def load_head(buffer: ReplayBuffer, row: PriorityHead | np.ndarray | None) -> None:
+    """Put back what ``head`` returned."""
     if isinstance(row, dict):
         buffer.load_priorities(row["priorities"], row["largest"])
     elif row is not None:

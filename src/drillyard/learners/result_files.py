@@ -1,42 +1,46 @@
-"""The files of a finished training; names are those of the manifest of ``train``."""
+"""The files of a finished training, by their names in the manifest of ``train``."""
 
 from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from safetensors.torch import save as save_tensors
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.packing import npz_bytes
 from drillyard.agents.spaces import space_to_json
+from drillyard.documents.json_types import JsonObject
 from drillyard.learners.best import Best
 from drillyard.learners.sb3_state import weights
+from drillyard.learners.types import Arrays, Tensors
 from drillyard.simulators.vec_state import normalisation
 from drillyard.spec.learning import LearnerSpec
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
 SCHEMA_VERSION = 1
 SB3 = "stable-baselines3"
 
 
 def result_files(
-    model: Any, venv: Any, best: Best, learner: LearnerSpec, policy: str
+    model: BaseAlgorithm, venv: VecEnv | None, best: Best, learner: LearnerSpec, policy: str
 ) -> dict[str, bytes]:
-    """Everything but the event files.
+    """All files except the event files.
 
     Args:
-        model: The trained SB3 algorithm.
-        venv: Its simulators, for the normalisation.
-        best: The best of the evaluations while training, empty without these.
-        learner: As in the file.
-        policy: Name of the policy, as chosen.
+        model: The trained SB3 algorithm, or RLlib's ``Model``.
+        venv: Its simulators, for the normalisation; None without one.
+        best: The best policy of the evaluations while training; empty without evaluations.
+        learner: The learner of the experiment file.
+        policy: Name of the chosen policy.
 
     Returns:
-        Name -> content. ``*.zip`` are for other tools only; drillyard never reads one. Those
-        of SBX would hold pickled code, and RLlib has none: they are not written.
+        Name -> content. ``*.zip`` are only for other tools; drillyard never reads one. They are
+        not written for SBX, where they would hold pickled code, and for RLlib, which has none.
     """
     final, library = weights(model), getattr(model, "library", SB3)
     files = _policy("final", final, normalisation(venv))
@@ -71,21 +75,19 @@ def result_files(
     return files
 
 
-def _policy(
-    which: str, tensors: dict[str, torch.Tensor], statistics: dict[str, np.ndarray] | None
-) -> dict[str, bytes]:
+def _policy(which: str, tensors: Tensors, statistics: Arrays | None) -> dict[str, bytes]:
     files = {f"policy_{which}.safetensors": save_tensors(tensors)}
     if statistics is not None:
         files[f"normalisation_{which}.npz"] = npz_bytes(statistics)
     return files
 
 
-def _zip(model: Any) -> bytes:
+def _zip(model: BaseAlgorithm) -> bytes:
     # Into memory first: SB3 truncates the file before it has serialised anything.
     file = io.BytesIO()
     model.save(file)
     return file.getvalue()
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def _json(value: JsonObject) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,12 +1,12 @@
-"""What a checkpoint must be before a model is put where it says: readable, and of this world."""
+"""Checks that a checkpoint is readable and fits the simulator, and restores a model from it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drillyard.agents.packing import TENSORS_NAME, unpack
 from drillyard.agents.spaces import space_from_json, space_to_json
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import JsonObject, as_object
 from drillyard.errors import CorruptObject, SpaceMismatch
 from drillyard.learners import sb3_build, sb3_state
 from drillyard.runs.checkpoint_files import Problem, examine
@@ -14,8 +14,13 @@ from drillyard.runs.checkpoints import Checkpoint, refusal
 from drillyard.simulators.make import make_vec
 from drillyard.spec import ExperimentSpec
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
 
-def spaces_of(model: Any) -> dict[str, Any]:
+    from drillyard.learners.types import TrainingState
+
+
+def spaces_of(model: BaseAlgorithm) -> dict[str, JsonObject]:
     """The spaces of a model, as JSON, for the manifest of its checkpoints."""
     return {
         "observation": space_to_json(model.observation_space),
@@ -24,19 +29,19 @@ def spaces_of(model: Any) -> dict[str, Any]:
 
 
 def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
-    """Put a checkpoint into a model of its run, built for this alone and thrown away.
+    """Restore a model of the run from a checkpoint, only to check that this works.
 
     Args:
-        checkpoint: Its hashes are right.
-        spec: The experiment as the worker of the run sees it; a built-in learner.
+        checkpoint: A checkpoint whose hashes were verified.
+        spec: The experiment as the worker of the run sees it, with a built-in learner.
 
     Raises:
-        CheckpointRefused: It is of another network; with tensors and shapes.
-        SpaceMismatch: It is of another world; with both spaces.
+        CheckpointRefused: It belongs to another network; names tensors and shapes.
+        SpaceMismatch: It belongs to another simulator; names both spaces.
         ConfigError, SimulatorError: The experiment cannot be built here.
     """
     assert spec.learner is not None and spec.simulator is not None
-    # Shapes do not depend on the number of copies, and no seed leaves this process's alone.
+    # Shapes do not depend on the number of copies. No seed: this process keeps its random numbers.
     venv = make_vec(spec.simulator, 1, 0)
     try:
         model = sb3_build.build(
@@ -55,27 +60,27 @@ def must_fit(checkpoint: Checkpoint, spec: ExperimentSpec) -> None:
         venv.close()
 
 
-def copies_of(tree: dict[str, Any]) -> int:
-    """Copies of the simulator that the state in a checkpoint is of."""
+def copies_of(tree: TrainingState) -> int:
+    """The number of copies of the simulator whose state is in a checkpoint."""
     return len(tree["model"]["observations"]["starts"])
 
 
-def tree_of(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
-    """The state in a checkpoint, once it is sure that it may be read.
+def tree_of(checkpoint: Checkpoint, model: BaseAlgorithm) -> TrainingState:
+    """Reads the state in a checkpoint, after checking that it is safe to read.
 
     Args:
-        checkpoint: Its hashes are right.
-        model: What will be put there.
+        checkpoint: A checkpoint whose hashes were verified.
+        model: The model that will be restored.
 
     Raises:
-        CheckpointRefused: It holds what drillyard does not write.
-        SpaceMismatch: It is of another world.
+        CheckpointRefused: It holds something that drillyard does not write.
+        SpaceMismatch: It belongs to another simulator.
     """
     for name, problem in examine(checkpoint.files):
         raise refusal(checkpoint.meta, name, problem)
     _same_spaces(checkpoint, model)
     try:
-        tree: dict[str, Any] = unpack(checkpoint.files)
+        tree: TrainingState = unpack(checkpoint.files)
     except CorruptObject as error:
         problem = Problem(str(error), "what drillyard writes")
         raise refusal(checkpoint.meta, TENSORS_NAME, problem) from error
@@ -83,18 +88,18 @@ def tree_of(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
 
 
 def restore(
-    checkpoint: Checkpoint, model: Any, tree: dict[str, Any], *, observations: bool
+    checkpoint: Checkpoint, model: BaseAlgorithm, tree: TrainingState, *, observations: bool
 ) -> None:
-    """``sb3_state.restore``; a state of other shapes is refused, and not tried again.
+    """``sb3_state.restore``, but a state of other shapes is refused, and not tried again.
 
     Args:
-        checkpoint: Where the state is from.
-        model: What is put there.
-        tree: Of ``tree_of``.
+        checkpoint: The checkpoint with the state.
+        model: The model to restore.
+        tree: The state, from ``tree_of``.
         observations: False where the simulators are reset instead.
 
     Raises:
-        CheckpointRefused: The state is that of another model; with tensors and shapes.
+        CheckpointRefused: The state belongs to another model; names tensors and shapes.
     """
     try:
         sb3_state.restore(model, tree["model"], observations=observations)
@@ -103,16 +108,16 @@ def restore(
         raise refusal(checkpoint.meta, TENSORS_NAME, problem) from error
 
 
-def _same_spaces(checkpoint: Checkpoint, model: Any) -> None:
-    """Older checkpoints did not say which spaces they are of."""
+def _same_spaces(checkpoint: Checkpoint, model: BaseAlgorithm) -> None:
+    """Refuse other spaces. Older checkpoints did not record their spaces."""
     recorded = as_object(checkpoint.meta.info.get("spaces"))
     for what, now in spaces_of(model).items():
         if recorded.get(what, now) != now:
             then, today = space_from_json(as_object(recorded[what])), space_from_json(now)
             raise SpaceMismatch(
-                f"the checkpoint of {checkpoint.meta.run} was made with the {what} space {then}, "
-                f"and the simulator has {today} now",
+                f"the checkpoint of {checkpoint.meta.run} was written with the {what} space "
+                f"{then}, and the simulator has {today} now",
                 field="simulator.id",
                 allowed=str(then),
-                hint="bring the simulator back as it was, or choose a new name (--set name=…)",
+                hint="restore the earlier simulator, or choose a new name (--set name=…)",
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from safetensors.torch import load as load_tensors
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from drillyard.agents.playing import Playing
 from drillyard.agents.spaces import space_from_json
-from drillyard.documents.json_types import as_object
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import ConfigError, CorruptObject, RunFailed
 from drillyard.findings import Finding
 from drillyard.learners import cloning, determinism, devices, sb3_build, warm_start
@@ -26,6 +27,7 @@ from drillyard.learners.result_files import result_files
 from drillyard.learners.sb3_state import device_of, unfinite_tensor
 from drillyard.learners.training import Finished, Training
 from drillyard.learners.training_videos import TrainingVideos
+from drillyard.learners.types import Observation, Space
 from drillyard.learners.vec_mode import choose
 from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
@@ -39,6 +41,11 @@ from drillyard.spec.algorithms.networks import auto_policy
 from drillyard.spec.algorithms.signatures import ARGUMENTS, FROM_EPISODES, ON_POLICY
 from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
+    from stable_baselines3.common.vec_env import VecEnv
+
 log = logging.getLogger(__name__)
 
 
@@ -49,17 +56,17 @@ class Sb3Learner:
     resume: ClassVar[str] = "exact"
     inherits: ClassVar[bool] = True
 
-    def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
+    def check(self, spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
         """See ``Learner.check``."""
         return check_learner(spec, observation, action)
 
     def train(self, context: RunContext) -> PhaseOutcome:
-        """Train a run to the end of its budget, from its last checkpoint where there is one.
+        """Train a run to the end of its budget, from its last checkpoint if there is one.
 
         Raises:
-            Stopped: A stop was asked for; the last checkpoint stands.
+            Stopped: A stop was requested; the last checkpoint remains.
             RunFailed: The simulator or the learner produced numbers that are not finite.
-            UserError: The device that was asked for is not there.
+            UserError: The requested device does not exist.
         """
         with determinism.deterministic(context.spec.resources.deterministic):
             return self._train(context)
@@ -100,7 +107,7 @@ class Sb3Learner:
                 spec.resources.precision,
             )
             if learner.init_from is not None and checkpoint is None:
-                context.log.info("beginning from %s", learner.init_from)
+                context.log.info("starting from the weights of %s", learner.init_from)
                 warm_start.apply(warm_start.find(learner.init_from, context.mailbox), model, venv)
             cloned = None
             if learner.clone_from is not None and checkpoint is None:
@@ -129,15 +136,15 @@ class Sb3Learner:
         self,
         context: RunContext,
         plan: Plan,
-        model: Any,
-        venv: Any,
+        model: BaseAlgorithm,
+        venv: VecEnv,
         evaluator: Evaluator | None,
         checkpoint: Checkpoint | None,
-        cloned: dict[str, Any] | None,
+        cloned: JsonObject | None,
     ) -> PhaseOutcome:
         learner, _ = _parts(context.spec)
         events = None
-        # Lines of another run are not this one's: its curves begin where it took over.
+        # The lines of another run belong to that run: these curves begin where this run took over.
         own = checkpoint is not None and checkpoint.meta.run == context.run.run
         offsets = checkpoint.meta.stream_offsets if checkpoint and own else None
         if context.spec.tracking.tensorboard:
@@ -153,11 +160,11 @@ class Sb3Learner:
             on_flushed=events.take if events is not None else None,
         )
         users = user_callbacks(learner.callbacks)
-        filmed = context.spec.evaluate.videos
-        films = None
-        if filmed is not None and filmed.every is not None:
-            # Last, so that a checkpoint's list of the user's own fits with and without.
-            users.append(films := TrainingVideos(context, filmed.every, Rebuilt))
+        video_spec = context.spec.evaluate.videos
+        videos = None
+        if video_spec is not None and video_spec.every is not None:
+            # Last, so that a checkpoint's list of the user's callbacks fits with and without it.
+            users.append(videos := TrainingVideos(context, video_spec.every, Rebuilt))
         training = Training(
             context, plan, model, venv, writer, evaluator, checkpoint, users, platform_of(model)
         )
@@ -170,7 +177,7 @@ class Sb3Learner:
         model.num_timesteps = start_step
         try:
             try:
-                # SB3 adds what was done before to what it is given.
+                # SB3 adds the steps that were done before to the number that it receives.
                 model.learn(
                     plan.total_steps - start_step,
                     callback,
@@ -183,13 +190,13 @@ class Sb3Learner:
                 raise _diverged(model, training.seed, error) from error
             training.end()
         except BaseException:
-            _last_words(training, events)
+            _save_after_failure(training, events)
             raise
         if training.ended_by == "steps" and model.num_timesteps < plan.total_steps:
             training.ended_by = "callback"
         wall = context.clock.monotonic() - began
         files = self._save(context, training, model, venv)
-        files |= films.entries if films is not None else {}
+        files |= videos.entries if videos is not None else {}
         if events is not None:
             files |= events.finish()
         return PhaseOutcome(
@@ -211,9 +218,7 @@ class Sb3Learner:
                 "parameters": sb3_build.describe(self.name, model),
                 "best": training.best.to_json(),
                 **({"top": [*training.top.to_json()]} if training.top.kept else {}),
-                **(
-                    {"problems": [*films.problems]} if films is not None and films.problems else {}
-                ),
+                **({"problems": [*videos.problems]} if videos and videos.problems else {}),
                 **({"init_from": learner.init_from} if learner.init_from else {}),
                 **({"cloned": training.cloned} if training.cloned else {}),
                 "exactness": exactness(training, plan, device_of(model)),
@@ -221,7 +226,7 @@ class Sb3Learner:
         )
 
     def _save(
-        self, context: RunContext, training: Training, model: Any, venv: Any
+        self, context: RunContext, training: Training, model: BaseAlgorithm, venv: VecEnv
     ) -> dict[str, FileEntry]:
         learner, _ = _parts(context.spec)
         policy = learner.policy or auto_policy(venv.observation_space, self.name)
@@ -230,20 +235,20 @@ class Sb3Learner:
         return {name: context.save(name, data) for name, data in content.items()}
 
     def rebuild(
-        self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes
+        self, description: Mapping[str, Json], spaces: Mapping[str, Json], weights: bytes
     ) -> Rebuilt:
         """See ``Learner.rebuild``.
 
         Raises:
-            CorruptObject: The weights are those of another network.
+            CorruptObject: The weights belong to another network.
         """
         policy = sb3_build.untrained_policy(
             self.name,
-            description["policy"],
-            description["args"],
-            space_from_json(spaces["observation"]),
-            space_from_json(spaces["action"]),
-            description.get("engine", "sb3"),
+            str(description["policy"]),
+            as_object(description["args"]),
+            space_from_json(as_object(spaces["observation"])),
+            space_from_json(as_object(spaces["action"])),
+            str(description.get("engine", "sb3")),
         )
         try:
             policy.load_state_dict(load_tensors(weights))
@@ -254,22 +259,22 @@ class Sb3Learner:
 
 
 class Rebuilt:
-    """A trained network. Called, it acts as at the begin of an episode.
+    """A trained network. A call acts as in the first step of an episode.
 
     Args:
-        policy: With its weights.
+        policy: The network with its weights.
     """
 
-    def __init__(self, policy: Any) -> None:
+    def __init__(self, policy: BasePolicy) -> None:
         self.policy = policy
 
-    def __call__(self, observation: Any, deterministic: bool = True) -> np.ndarray:
+    def __call__(self, observation: Observation, deterministic: bool = True) -> np.ndarray:
         """See ``Policy``."""
         action, _ = self.policy.predict(observation, deterministic=deterministic)
         return np.asarray(action)
 
     def playing(self, deterministic: bool) -> Playing:
-        """The same, for whole episodes: with a memory, and masks of the simulator."""
+        """The same for whole episodes, with a memory and with the masks of the simulator."""
         return Playing(self.policy, deterministic)
 
 
@@ -310,19 +315,19 @@ class SAC(Sb3Learner):
 
 
 class DoubleDQN(Sb3Learner):
-    """DQN that does not overrate actions: one network chooses, the other rates."""
+    """DQN that does not overestimate: one network chooses the action, the other rates it."""
 
     name = "double-dqn"
 
 
 class DuelingDQN(Sb3Learner):
-    """DQN that learns apart what a state is worth and what an action adds."""
+    """DQN that learns the value of a state and the advantage of an action separately."""
 
     name = "dueling-dqn"
 
 
 class PrioritizedDQN(Sb3Learner):
-    """DQN that looks more often at what it did not expect (prioritised replay)."""
+    """DQN that replays steps with large errors more often (prioritised replay)."""
 
     name = "prioritized-dqn"
 
@@ -381,8 +386,8 @@ def _parts(spec: ExperimentSpec) -> tuple[LearnerSpec, SimulatorSpec]:
     return spec.learner, spec.simulator
 
 
-def _diverged(model: Any, seed: int, error: ValueError) -> Exception:
-    """What a ValueError means: torch refuses distributions of numbers that are not finite."""
+def _diverged(model: BaseAlgorithm, seed: int, error: ValueError) -> Exception:
+    """The meaning of a ValueError: torch refuses distributions of numbers that are not finite."""
     broken = unfinite_tensor(model)
     if broken is None and "satisfy the constraint" not in str(error):
         return error
@@ -393,8 +398,8 @@ def _diverged(model: Any, seed: int, error: ValueError) -> Exception:
     )
 
 
-def _last_words(training: Training, events: EventFiles | None) -> None:
-    """What an attempt that ends badly still stores; its own error is the one to be told."""
+def _save_after_failure(training: Training, events: EventFiles | None) -> None:
+    """Store what a failed attempt can still store; its error is raised afterwards."""
     try:
         training.abandon()
         if events is not None:

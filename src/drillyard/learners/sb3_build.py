@@ -1,4 +1,4 @@
-"""From ``learner:`` of an experiment to a Stable-Baselines3 model, and back to words."""
+"""Builds a Stable-Baselines3 model from ``learner:``, and describes a built model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from stable_baselines3.common import torch_layers
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
+from drillyard.documents.json_types import Json, JsonObject, as_object
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners.algorithms import CLASSES
 from drillyard.learners.determinism import import_compiler, mixed
+from drillyard.learners.types import Space
 from drillyard.registry import load_object
 from drillyard.spec.algorithms import engines, schedules
 from drillyard.spec.algorithms.arguments import clean
@@ -30,27 +33,37 @@ from drillyard.spec.algorithms.signatures import (
     class_name,
 )
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.noise import ActionNoise
+    from stable_baselines3.common.policies import BasePolicy
+    from stable_baselines3.common.vec_env import VecEnv
+
 DEFAULT_SIGMA = 0.1
+Kwargs: TypeAlias = dict[str, Any]
+"""Arguments of a constructor of Stable-Baselines3: JSON, schedules, noises and classes."""
+Schedule: TypeAlias = Callable[[float], float]
+"""From the remaining progress (1 to 0) to a value."""
 
 
 def build(
     algorithm: str,
     policy: str | None,
-    args: Mapping[str, Any],
-    venv: Any,
+    args: Mapping[str, Json],
+    venv: VecEnv,
     seed: int | None,
     device: str,
     engine: str = "sb3",
     precision: str = "full",
-) -> Any:
+) -> BaseAlgorithm:
     """Build a model.
 
     Args:
-        algorithm: A built-in's name.
+        algorithm: Name of a built-in algorithm.
         policy: ``learner.policy``; None lets the observation decide.
         args: ``learner.args``, checked.
         venv: The copies of the simulator.
-        seed: Of the run; None leaves the process's random numbers alone.
+        seed: The seed of the run; None leaves the random numbers of the process unchanged.
         device: ``cpu`` or ``cuda``.
         engine: ``learner.engine``.
         precision: ``resources.precision``.
@@ -74,7 +87,7 @@ def build(
                 verbose=0,
                 **arguments(args, venv.action_space),
             )
-        # Its own logger would make a folder in the temporary one, and leave it there empty.
+        # SB3's default logger would create an empty folder in the temporary folder.
         model.set_logger(Logger(folder=None, output_formats=[]))
         return model
     except Stopped:
@@ -85,8 +98,8 @@ def build(
         ) from error
 
 
-def library(engine: str) -> Any:
-    """The module that works with JAX; it is imported here, after a worker has forked.
+def library(engine: str) -> ModuleType:
+    """Imports the module that works with JAX. The import happens here, after a worker forked.
 
     Args:
         engine: ``jax`` or ``sbx``.
@@ -107,78 +120,81 @@ def library(engine: str) -> Any:
 def untrained_policy(
     algorithm: str,
     name: str,
-    args: Mapping[str, Any],
-    observation: Any,
-    action: Any,
+    args: Mapping[str, Json],
+    observation: Space,
+    action: Space,
     engine: str = "sb3",
-) -> Any:
-    """The network of an algorithm, for weights that are known.
+) -> BasePolicy:
+    """Builds the network of an algorithm, to load known weights into.
 
     Args:
-        algorithm: A built-in's name.
-        name: Of the policy, as chosen.
+        algorithm: Name of a built-in algorithm.
+        name: Name of the chosen policy.
         args: ``learner.args``.
-        observation: Space that it was trained for.
+        observation: The observation space that it was trained for.
         action: Its action space.
         engine: ``learner.engine``.
     """
     import_compiler()
     if engine == engines.SBX:
         return library(engine).untrained_policy(algorithm, args, observation, action)
-    # DDPG is SB3's TD3 with a single critic, which its constructor puts in.
-    implied = {"n_critics": 1} if algorithm == "ddpg" else {}
-    kwargs = implied | policy_kwargs(args.get("policy_kwargs") or {})
+    # DDPG is SB3's TD3 with a single critic, which its constructor adds.
+    implied: Kwargs = {"n_critics": 1} if algorithm == "ddpg" else {}
+    kwargs = implied | policy_kwargs(as_object(args.get("policy_kwargs")))
     if "use_sde" in ARGUMENTS[algorithm]:
         kwargs["use_sde"] = bool(args.get("use_sde", False))
-    found = policy_class(algorithm, name)
-    if isinstance(found, str):
-        found = CLASSES[algorithm].policy_aliases[found]
-    # Those that are moved without a gradient have no optimiser, and take no learning rate.
+    kind = policy_class(algorithm, name)
+    if isinstance(kind, str):
+        kind = CLASSES[algorithm].policy_aliases[kind]
+    # Algorithms without gradients have no optimiser, and take no learning rate.
     rate = () if algorithm in FROM_EPISODES else (lambda _: 0.0,)
-    return found(observation, action, *rate, **kwargs)
+    return kind(observation, action, *rate, **kwargs)
 
 
-def policy_class(algorithm: str, policy: str) -> Any:
-    """A policy by its name, or ``module:Class``."""
+def policy_class(algorithm: str, policy: str) -> str | type[BasePolicy]:
+    """A policy by its name, or the class of ``module:Class``."""
     return load_object(policy) if ":" in policy else policy
 
 
-def arguments(args: Mapping[str, Any], action_space: Any) -> dict[str, Any]:
+def arguments(args: Mapping[str, Json], action_space: Space) -> Kwargs:
     """Constructor arguments: texts become schedules, noises and classes."""
-    made = deepcopy(clean(args))  # SB3 writes into what it is given
+    kwargs: Kwargs = deepcopy(clean(args))  # SB3 changes the arguments that it receives
     for name in ("learning_rate", "clip_range", "clip_range_vf", "delta_std"):
-        if isinstance(made.get(name), str | Mapping):
-            made[name] = schedules.function(made[name])
-    if isinstance(made.get("train_freq"), list):
-        made["train_freq"] = tuple(made["train_freq"])
-    if made.get("action_noise") is not None:
-        made["action_noise"] = _noise(made["action_noise"], action_space.shape)
-    if made.get("policy_kwargs") is not None:
-        made["policy_kwargs"] = policy_kwargs(made["policy_kwargs"])
-    return made
+        if isinstance(kwargs.get(name), str | Mapping):
+            kwargs[name] = schedules.function(kwargs[name])
+    if isinstance(kwargs.get("train_freq"), list):
+        kwargs["train_freq"] = tuple(kwargs["train_freq"])
+    if kwargs.get("action_noise") is not None:
+        kwargs["action_noise"] = _noise(kwargs["action_noise"], action_space.shape or ())
+    if kwargs.get("policy_kwargs") is not None:
+        kwargs["policy_kwargs"] = policy_kwargs(kwargs["policy_kwargs"])
+    return kwargs
 
 
-def policy_kwargs(given: Mapping[str, Any]) -> dict[str, Any]:
+def policy_kwargs(given: Mapping[str, Json]) -> Kwargs:
     """``policy_kwargs`` with names turned into classes."""
-    made = dict(given)
-    if "activation_fn" in made:
-        made["activation_fn"] = _class(made["activation_fn"], ACTIVATIONS, torch.nn)
-    if "optimizer_class" in made:
-        made["optimizer_class"] = _class(made["optimizer_class"], OPTIMISERS, torch.optim)
-    if "features_extractor_class" in made:
-        made["features_extractor_class"] = _class(
-            made["features_extractor_class"], EXTRACTORS, torch_layers
+    kwargs: Kwargs = dict(given)
+    if "activation_fn" in kwargs:
+        kwargs["activation_fn"] = _class(kwargs["activation_fn"], ACTIVATIONS, torch.nn)
+    if "optimizer_class" in kwargs:
+        kwargs["optimizer_class"] = _class(kwargs["optimizer_class"], OPTIMISERS, torch.optim)
+    if "features_extractor_class" in kwargs:
+        kwargs["features_extractor_class"] = _class(
+            kwargs["features_extractor_class"], EXTRACTORS, torch_layers
         )
-    if isinstance(made.get("net_arch"), Mapping):
-        made["net_arch"] = {k: list(v) for k, v in made["net_arch"].items()}
-    return made
+    if isinstance(kwargs.get("net_arch"), Mapping):
+        kwargs["net_arch"] = {k: list(v) for k, v in kwargs["net_arch"].items()}
+    return kwargs
 
 
-def _class(name: str, table: dict[str, str], module: Any) -> Any:
-    return load_object(name) if ":" in name else getattr(module, str(class_name(name, table)))
+def _class(name: str, table: dict[str, str], module: ModuleType) -> type:
+    kind: type = (
+        load_object(name) if ":" in name else getattr(module, str(class_name(name, table)))
+    )
+    return kind
 
 
-def _noise(given: Any, shape: tuple[int, ...]) -> Any:
+def _noise(given: str | Mapping[str, float], shape: tuple[int, ...]) -> ActionNoise:
     settings = {"name": given} if isinstance(given, str) else dict(given)
     sigma = float(settings.get("sigma", DEFAULT_SIGMA)) * np.ones(shape)
     if settings["name"] == "normal":
@@ -187,15 +203,15 @@ def _noise(given: Any, shape: tuple[int, ...]) -> Any:
     return OrnsteinUhlenbeckActionNoise(np.zeros(shape), sigma, **extra)
 
 
-def describe(algorithm: str, model: Any) -> dict[str, Any]:
-    """Parameters as the built model really has them, as JSON."""
-    own: dict[str, Any] = model.described() if hasattr(model, "described") else {}
+def describe(algorithm: str, model: BaseAlgorithm) -> JsonObject:
+    """The parameters that the built model really has, as JSON."""
+    own: JsonObject = model.described() if hasattr(model, "described") else {}
     names = [
         n
         for n in ARGUMENTS[algorithm]
         if n != "policy_kwargs" and n not in own and hasattr(model, n)
     ]
-    found = {name: _plain(getattr(model, name)) for name in names}
+    found: JsonObject = {name: _plain(getattr(model, name)) for name in names}
     found["stats_window_size"] = model._stats_window_size
     found["learning_rate"] = _plain(model.lr_schedule)
     if hasattr(model, "delta_std_schedule"):
@@ -219,8 +235,8 @@ def describe(algorithm: str, model: Any) -> dict[str, Any]:
     return found | own
 
 
-def _of_the_optimiser(algorithm: str, model: Any) -> dict[str, Any]:
-    """Arguments that SB3 keeps nowhere but in the optimiser that it made of them."""
+def _of_the_optimiser(algorithm: str, model: BaseAlgorithm) -> JsonObject:
+    """Arguments that SB3 stores only in the optimiser."""
     if "use_rms_prop" not in ARGUMENTS[algorithm]:
         return {}
     optimiser = model.policy.optimizer
@@ -228,11 +244,12 @@ def _of_the_optimiser(algorithm: str, model: Any) -> dict[str, Any]:
     return {"use_rms_prop": used} | ({"rms_prop_eps": optimiser.defaults["eps"]} if used else {})
 
 
-def _name(kind: Any) -> str | None:
+def _name(kind: type | None) -> str | None:
     return None if kind is None else str(kind.__name__)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Json:
+    """An attribute of a model as JSON."""
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if isinstance(value, torch.Tensor | np.generic):
@@ -256,9 +273,10 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _ends(schedule: Any) -> Any:
-    own = getattr(schedule, "value_schedule", schedule)  # SB3 wraps what it is given
-    if isinstance(own, schedules.Schedule):
-        return str(own)
+def _ends(schedule: Schedule) -> float | str:
+    """A schedule by its own text, or by its first and its last value."""
+    inner = getattr(schedule, "value_schedule", schedule)  # SB3 wraps a schedule
+    if isinstance(inner, schedules.Schedule):
+        return str(inner)
     start, end = float(schedule(1.0)), float(schedule(0.0))
     return start if start == end else f"{start:g} to {end:g}"

@@ -1,4 +1,6 @@
-"""Everything that the rest of a Stable-Baselines3 training depends on, out of and into a model.
+"""The state of a Stable-Baselines3 model: read for a checkpoint, and put back.
+
+It is everything that the rest of a training depends on.
 
 Read against stable_baselines3 and sb3_contrib 2.9: ``common/base_class.py``,
 ``on_policy_algorithm.py``, ``off_policy_algorithm.py``, ``noise.py``, and each algorithm. The
@@ -9,12 +11,26 @@ replay buffer has a module of its own (``replay``), the simulators too
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from drillyard.errors import CorruptObject
+from drillyard.learners.types import (
+    HasPolicy,
+    LearnerState,
+    LoggerState,
+    Metrics,
+    Observation,
+    Tensors,
+)
+from drillyard.simulators.state import State
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.noise import ActionNoise
 
 _COUNTERS = (
     "num_timesteps",
@@ -34,10 +50,8 @@ _LIKE_PARAMETERS = {
 }
 """What PyTorch's optimisers keep for each parameter, in its shape."""
 
-Tree = dict[str, Any]
 
-
-def capture(model: Any) -> Tree:
+def capture(model: BaseAlgorithm) -> LearnerState:
     """Read the learner's state.
 
     Args:
@@ -56,7 +70,7 @@ def capture(model: Any) -> Tree:
         "noise": [np.array(n.noise_prev) for n in _noises(model) if hasattr(n, "noise_prev")],
         "observations": {
             "last": _copy(model._last_obs),
-            "starts": _copy(model._last_episode_starts),
+            "starts": np.array(model._last_episode_starts),
             "original": _copy(model._last_original_obs),
         },
         "memory": [t.detach().clone() for t in _memory(model)],
@@ -64,8 +78,8 @@ def capture(model: Any) -> Tree:
     }
 
 
-def restore(model: Any, tree: Tree, *, observations: bool) -> None:
-    """Put a freshly built model where another one was.
+def restore(model: BaseAlgorithm, tree: LearnerState, *, observations: bool) -> None:
+    """Put a freshly built model into a captured state.
 
     Args:
         model: Built in the same way, after SB3's own ``_setup_learn``.
@@ -73,21 +87,21 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
         observations: False where the simulators are reset instead.
 
     Raises:
-        CorruptObject: The state is that of another model.
+        CorruptObject: The state belongs to another model.
     """
     try:
-        for name, value in tree["counters"].items():
-            setattr(model, name, value)
+        for name, count in tree["counters"].items():
+            setattr(model, name, count)
         for name, state in tree["modules"].items():
             module = attrgetter(name)(model)
             if isinstance(module, torch.optim.Optimizer):
                 _must_fit(module, name, state["state"], model)
-            module.load_state_dict(_typed(state))
+            module.load_state_dict(dict(state))
         with torch.no_grad():
             for name, tensor in tree["tensors"].items():
                 attrgetter(name)(model).copy_(tensor)
     except (LookupError, AttributeError, RuntimeError, ValueError) as error:
-        raise CorruptObject(f"the checkpoint is that of another learner: {error}") from error
+        raise CorruptObject(f"the checkpoint belongs to another learner: {error}") from error
     model.ep_info_buffer.clear()
     model.ep_info_buffer.extend(dict(e) for e in tree["episodes"])
     model.ep_success_buffer.clear()
@@ -97,16 +111,18 @@ def restore(model: Any, tree: Tree, *, observations: bool) -> None:
             (n for n in _noises(model) if hasattr(n, "noise_prev")), tree["noise"], strict=True
         ):
             noise.noise_prev = np.array(value)
-        for tensor, value in zip(_memory(model), tree.get("memory", ()), strict=True):
-            tensor.copy_(value)
+        for tensor, remembered in zip(_memory(model), tree.get("memory", ()), strict=True):
+            tensor.copy_(remembered)
         model._last_obs = _copy(tree["observations"]["last"])
-        model._last_episode_starts = _copy(tree["observations"]["starts"])
+        model._last_episode_starts = np.array(tree["observations"]["starts"])
         model._last_original_obs = _copy(tree["observations"]["original"])
     restore_logger(model.logger, tree["logger"])
 
 
-def _must_fit(optimiser: Any, name: str, state: Tree, model: Any) -> None:
-    """PyTorch holds a module's tensors against their shapes, but not an optimiser's."""
+def _must_fit(
+    optimiser: torch.optim.Optimizer, name: str, state: State, model: BaseAlgorithm
+) -> None:
+    """Compare shapes. PyTorch does it for the tensors of a module, but not of an optimiser."""
     names = {id(p): n for n, p in model.policy.named_parameters()}
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for position, values in state.items():
@@ -119,18 +135,20 @@ def _must_fit(optimiser: Any, name: str, state: Tree, model: Any) -> None:
                 )
 
 
-def capture_logger(logger: Any) -> Tree:
-    """Values that were recorded and not written yet."""
+def capture_logger(logger: Logger) -> LoggerState:
+    """Values that were recorded and not yet written."""
     values = {name: _plain(value) for name, value in logger.name_to_value.items()}
-    kept = {name: value for name, value in values.items() if isinstance(value, int | float | str)}
+    kept: Metrics = {
+        n: value for n, value in values.items() if isinstance(value, int | float | str)
+    }
     return {"values": kept, "counts": {n: int(c) for n, c in logger.name_to_count.items()}}
 
 
-def restore_logger(logger: Any, tree: Tree) -> None:
-    """Go on recording where another logger was.
+def restore_logger(logger: Logger, tree: LoggerState) -> None:
+    """Put a logger into the state of another one.
 
-    The running run does this at each barrier, too: a float32 and its value as a Python float
-    average differently.
+    A run that is not interrupted does this at each barrier, too: a float32 and its value as a
+    Python float have different averages.
     """
     logger.name_to_value.clear()
     logger.name_to_value.update(tree["values"])
@@ -138,17 +156,17 @@ def restore_logger(logger: Any, tree: Tree) -> None:
     logger.name_to_count.update(tree["counts"])
 
 
-def device_of(model: Any) -> str:
-    """Where a model computes, ``cpu`` or ``cuda``; one of ``engine: jax`` says so itself."""
+def device_of(model: BaseAlgorithm) -> str:
+    """Where a model computes, ``cpu`` or ``cuda``; a model of ``engine: jax`` has ``backend``."""
     return str(getattr(model, "backend", model.device.type))
 
 
-def weights(model: Any) -> dict[str, torch.Tensor]:
+def weights(model: HasPolicy) -> Tensors:
     """A copy of the policy's tensors, by name, on the CPU."""
     return {n: t.detach().cpu().clone() for n, t in model.policy.state_dict().items()}
 
 
-def unfinite_tensor(model: Any) -> str | None:
+def unfinite_tensor(model: BaseAlgorithm) -> str | None:
     """Name of a parameter that is NaN or infinite, or None."""
     for name, tensor in model.policy.named_parameters():
         if not bool(torch.isfinite(tensor).all()):
@@ -156,36 +174,36 @@ def unfinite_tensor(model: Any) -> str | None:
     return None
 
 
-def resample_exploration(model: Any) -> None:
-    """Draw gSDE's exploration matrices anew, as SB3 did just before the rollout start."""
+def resample_exploration(model: BaseAlgorithm) -> None:
+    """Draw new exploration matrices of gSDE, as SB3 did just before the start of the rollout."""
     if not model.use_sde:
         return
     actor = model.policy if hasattr(model.policy, "reset_noise") else model.actor
     actor.reset_noise(model.n_envs)
 
 
-def begin_episodes(model: Any) -> None:
-    """Forget what belongs to the episodes before: action noise, a recurrent policy's memory."""
+def begin_episodes(model: BaseAlgorithm) -> None:
+    """Reset the action noise and the memory of a recurrent policy for new episodes."""
     if model.action_noise is not None:
         model.action_noise.reset()
     for tensor in _memory(model):
         tensor.zero_()
 
 
-def _memory(model: Any) -> list[torch.Tensor]:
-    """What a recurrent policy remembers of each copy: hidden and cell state, actor and critic."""
+def _memory(model: BaseAlgorithm) -> list[torch.Tensor]:
+    """The memory of a recurrent policy for each copy: hidden and cell state, actor and critic."""
     states = getattr(model, "_last_lstm_states", None)
     return [] if states is None else [tensor for pair in states for tensor in pair]
 
 
-def _noises(model: Any) -> list[Any]:
+def _noises(model: BaseAlgorithm) -> list[ActionNoise]:
     noise = getattr(model, "action_noise", None)
     if noise is None:
         return []
     return list(getattr(noise, "noises", [noise]))
 
 
-def _episode(info: dict[str, Any]) -> dict[str, float]:
+def _episode(info: dict[str, float]) -> dict[str, float]:
     return {k: _plain(info[k]) for k in ("r", "l") if k in info}
 
 
@@ -193,12 +211,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Observation | None) -> Observation | None:
     if isinstance(value, dict):
         return {k: np.array(v) for k, v in value.items()}
     return None if value is None else np.array(value)
-
-
-def _typed(state: Any) -> Any:
-    """A state dict as torch wrote it: nothing to convert but the mapping's own type."""
-    return dict(state)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from drillyard.learners.types import Infos
 from drillyard.simulators.state import State
 from drillyard.spec.learning import StopSpec, TrainSpec
 
 
 class EarlyStopping:
-    """Looks at epochs of training episodes. Part of a checkpoint.
+    """Judges epochs of training episodes. Part of a checkpoint.
 
     Args:
-        train: Its ``stop``; None: the training goes on to its end.
+        train: The rules are in its ``stop``; without them the training runs to its end.
     """
 
     def __init__(self, train: TrainSpec | None) -> None:
@@ -24,18 +24,18 @@ class EarlyStopping:
         self._best = -math.inf
         self._without = 0
         self.reason: str | None = None
-        """Why the training is over; None while it goes on."""
+        """Why the training is over; None while it continues."""
 
-    def record(self, dones: Any, infos: Any) -> bool:
-        """Take the episodes that ended with a step; True when the training is over.
+    def record(self, dones: np.ndarray, infos: Infos) -> bool:
+        """Record the episodes that ended with a step; True if the training is over.
 
         Args:
             dones: Which copies ended an episode.
-            infos: Of all copies.
+            infos: The infos of all copies.
         """
         spec = self._spec
         for copy in np.flatnonzero(dones) if spec is not None else ():
-            end = infos[copy].get("episode")
+            end = infos[int(copy)].get("episode")
             if end is not None:
                 self._epoch.append(float(end["r"]))
                 if spec is not None and len(self._epoch) >= spec.epoch:
@@ -55,7 +55,7 @@ class EarlyStopping:
             self.reason = self.reason or "patience"
 
     def state(self) -> State:
-        """Where it is."""
+        """The state for a checkpoint."""
         return {
             "epoch": list(self._epoch),
             "best": self._best,
@@ -64,7 +64,7 @@ class EarlyStopping:
         }
 
     def load_state(self, state: State | None) -> None:
-        """Go on from a state; None: of a checkpoint that is older than early stopping."""
+        """Continue from a state; None from a checkpoint that is older than early stopping."""
         if state is None:
             return
         self._epoch, self._best = list(state["epoch"]), float(state["best"])

@@ -1,9 +1,9 @@
-"""How the copies of a simulator are stepped.
+"""Chooses how the copies of a simulator are stepped.
 
-What can change numbers is decided by the file alone. A measurement, which sees how busy the
-machine is, chooses only between one after the other and in processes: the same code on the same
-numbers, compared first (``trace``). Arrays round otherwise than single copies do, and checkpoints
-do not cut their episodes where they cut those of single ones.
+Only the file decides on what can change numbers. A measurement, which depends on the load of the
+machine, chooses only between one after the other and in processes: this is the same code on the
+same numbers, which is checked first (``trace``). Arrays round differently from single copies, and
+checkpoints cut their episodes elsewhere.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ import hashlib
 import os
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from drillyard.learners.barriers import preserved_randomness
+from drillyard.learners.types import Observation
 from drillyard.mailbox.records import STREAMS, Record
 from drillyard.runs.phases import RunContext
 from drillyard.simulators.make import by_rule, make_vec
 from drillyard.simulators.vec_state import silent_layers
 from drillyard.spec.learning import SimulatorSpec, Way
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 MEASURE_S = 2.0
-"""For all candidates together."""
+"""Seconds for all candidates together."""
 PROBE_S = 0.1
 WORTH_IT_S = 30.0
-"""Stepping the whole budget one copy after the other must take longer than this."""
+"""Stepping the whole budget one copy after the other must take more seconds than this."""
 COMPARED_STEPS = 512
-"""Most steps of each copy that are compared."""
+"""Maximum number of steps of each copy that are compared."""
 COMPARED_PART = 100
-"""Ways are compared over at most this part of the budget; no speed decides how far."""
+"""At most one step in this many of the budget is compared, whatever the speed is."""
 MARGIN = 1.2
-"""What is faster by less than this is not worth another way."""
+"""A way that is faster by less than this factor is not used."""
 
 
 class Copies(Record):
@@ -43,17 +47,17 @@ class Copies(Record):
 
     how: Way
     steps_per_s: dict[str, float] = Field(default_factory=dict)
-    """Of each way that was measured; empty where a rule or a person decided."""
+    """Speed of each way that was measured; empty if a rule or the user decided."""
 
 
 def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bool) -> Way:
-    """The way of a run: the person's, else the recorded one, else the rule's or the fastest.
+    """The way of a run: the user's, else the recorded one, else the rule's or the fastest.
 
     Args:
-        context: Of the training.
-        simulator: The world.
-        n_envs: Copies.
-        begun: There is a checkpoint: it goes on as it began.
+        context: The context of the training.
+        simulator: The simulator.
+        n_envs: Number of copies.
+        begun: There is a checkpoint, so the training keeps its way.
     """
     train = context.spec.train
     assert train is not None
@@ -65,13 +69,13 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
     known = context.mailbox.read(key, Copies)
     if known is not None:
         return known.how
-    # Members of a population go on from each other's checkpoints, and so are all stepped alike.
+    # Members of a population continue each other's checkpoints, so all have the same way.
     if begun or context.run.lineage is not None or rule == "vectorised":
         return rule
     with preserved_randomness():
-        found = _fastest(simulator, n_envs, train.steps or 0)
-    context.mailbox.create(key, found)
-    kept = context.mailbox.read(key, Copies) or found
+        fastest = _fastest(simulator, n_envs, train.steps or 0)
+    context.mailbox.create(key, fastest)
+    kept = context.mailbox.read(key, Copies) or fastest
     if kept.steps_per_s:
         rates = ", ".join(f"{how} {rate:,.0f}" for how, rate in kept.steps_per_s.items())
         context.log.info("copies are stepped %s; measured steps/s: %s", kept.how, rates)
@@ -80,15 +84,17 @@ def choose(context: RunContext, simulator: SimulatorSpec, n_envs: int, begun: bo
 
 def _fastest(simulator: SimulatorSpec, n_envs: int, budget: int) -> Copies:
     others: list[Way] = []
-    # A program of its own has its own process already.
+    # An external program already has its own process.
     if n_envs > 1 and len(os.sched_getaffinity(0)) > 1 and simulator.id != "external":
         others.append("processes")
-    # A short training goes by the rule, which is the same on every machine.
+    # A short training follows the rule, which is the same on every machine.
     if not others or budget < _rate(simulator, n_envs, "one-by-one", PROBE_S) * WORTH_IT_S:
         return Copies(how="one-by-one")
     steps = max(1, min(COMPARED_STEPS, budget // (COMPARED_PART * n_envs)))
-    wanted = trace(simulator, n_envs, "one-by-one", steps)
-    others = [how for how in others if wanted and trace(simulator, n_envs, how, steps) == wanted]
+    expected = trace(simulator, n_envs, "one-by-one", steps)
+    others = [
+        how for how in others if expected and trace(simulator, n_envs, how, steps) == expected
+    ]
     if not others:
         return Copies(how="one-by-one")
     ways: list[Way] = ["one-by-one", *others]
@@ -99,52 +105,52 @@ def _fastest(simulator: SimulatorSpec, n_envs: int, budget: int) -> Copies:
 
 
 def trace(simulator: SimulatorSpec, n_envs: int, how: Way, steps: int) -> str | None:
-    """A hash over what a training meets in the first steps of random actions.
+    """A hash over what a training observes in the first steps of random actions.
 
-    That is observations, rewards, ends, the last observations and sums of episodes; and which
-    layers cannot be frozen, because those are reset at each checkpoint.
+    It covers observations, rewards, ends, the last observations and the sums of episodes. It also
+    covers the layers whose state cannot be saved, because they are reset at each checkpoint.
 
     Args:
-        simulator: The world.
-        n_envs: Copies.
-        how: They are stepped.
-        steps: Of each copy.
+        simulator: The simulator.
+        n_envs: Number of copies.
+        how: How they are stepped.
+        steps: Steps of each copy.
 
     Returns:
-        None where the simulator draws from the generators that all code of a process shares:
-        then each way has other numbers.
+        None if the simulator draws from the generators that all code of a process shares: then
+        each way has other numbers.
     """
-    seen = hashlib.sha256()
-    venv: Any = make_vec(simulator, n_envs, 0, how=how, streams=STREAMS)
+    digest = hashlib.sha256()
+    venv = make_vec(simulator, n_envs, 0, how=how, streams=STREAMS)
     try:
-        seen.update(repr(silent_layers(venv)).encode())
+        digest.update(repr(silent_layers(venv)).encode())
         venv.action_space.seed(0)
         before = _shared()
-        _take(seen, venv.reset())
+        _take(digest, venv.reset())
         for _ in range(steps):
-            given = venv.step(np.array([venv.action_space.sample() for _ in range(n_envs)]))
-            observations, rewards, dones, infos = given
+            actions = np.array([venv.action_space.sample() for _ in range(n_envs)])
+            observations, rewards, dones, infos = venv.step(actions)
             for value in (observations, rewards, dones):
-                _take(seen, value)
+                _take(digest, value)
             for copy in np.flatnonzero(dones):
-                _take(seen, infos[copy]["terminal_observation"])
+                _take(digest, infos[copy]["terminal_observation"])
                 episode = infos[copy]["episode"]
-                _take(seen, [bool(infos[copy].get("TimeLimit.truncated"))])
-                _take(seen, [float(episode["r"]), float(episode["l"])])
-        return seen.hexdigest() if _shared() == before else None
+                _take(digest, np.array([bool(infos[copy].get("TimeLimit.truncated"))]))
+                _take(digest, np.array([float(episode["r"]), float(episode["l"])]))
+        return digest.hexdigest() if _shared() == before else None
     finally:
         venv.close()
 
 
-def _take(seen: Any, value: Any) -> None:
+def _take(digest: _Hash, value: Observation) -> None:
     if isinstance(value, dict):
         for key in sorted(value):
-            seen.update(key.encode())
-            _take(seen, value[key])
+            digest.update(key.encode())
+            _take(digest, value[key])
         return
     array = np.asarray(value)
-    seen.update(f"{array.dtype} {array.shape}".encode())
-    seen.update(np.ascontiguousarray(array).tobytes())
+    digest.update(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _shared() -> str:
@@ -153,8 +159,8 @@ def _shared() -> str:
 
 
 def _rate(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> float:
-    """Steps/s, summed over copies, of random actions."""
-    venv: Any = make_vec(simulator, n_envs, 0, how=how)
+    """Steps per second, summed over copies, with random actions."""
+    venv = make_vec(simulator, n_envs, 0, how=how)
     try:
         venv.action_space.seed(0)
         venv.reset()
@@ -165,7 +171,7 @@ def _rate(simulator: SimulatorSpec, n_envs: int, how: Way, limit_s: float) -> fl
             passed = time.perf_counter() - begin
             if passed >= limit_s:
                 return steps / passed
-            if steps == n_envs:  # what is compiled is compiled by now
+            if steps == n_envs:  # by now everything is compiled
                 steps, begin = 0, time.perf_counter()
                 limit_s -= passed
     finally:

@@ -1,4 +1,4 @@
-"""``learner.init_from``: a training that begins with the weights of an earlier policy."""
+"""``learner.init_from``: a training that starts with the weights of an earlier policy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.errors import ConfigError, NotFound, SpaceMismatch
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.command_hints import DEFAULT_STORE
 from drillyard.mailbox.store import Store
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from drillyard.learners.types import Space, SpaceKind
 
 FIELD = "learner.init_from"
 _RUN = re.compile(r"(?:(?P<name>[^/]+)/)?(?P<run>t\d+-s\d+)\Z")
@@ -29,16 +35,16 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
 
     Args:
         source: ``learner.init_from``.
-        own: The experiment that asks: ``run:`` is looked for in its store, first in itself. None
-            where that is not known yet.
+        own: The experiment with this setting: ``run:`` is searched for in its store, first in the
+            experiment itself. None if it is not known yet.
 
     Returns:
-        As ``policy_file_names`` has them; empty where ``own`` would have to be known.
+        The files by the names of ``policy_file_names``; empty if ``own`` is needed and not known.
 
     Raises:
-        ConfigError: No such form.
+        ConfigError: The text has none of the allowed forms.
         NotFound: There is no such policy.
-        CorruptObject: It is damaged.
+        CorruptObject: The policy is damaged.
     """
     from drillyard.agents.trained import policy_files
 
@@ -46,7 +52,7 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
         match = _RUN.match(source.removeprefix("run:"))
         if match is None:
             raise ConfigError(
-                "names no run",
+                "does not name a run",
                 field=FIELD,
                 value=source,
                 allowed=_ALLOWED,
@@ -64,7 +70,7 @@ def find(source: str, own: Mailbox | None) -> dict[str, bytes]:
         store, _, name = place.rpartition("/")
         if _RUN.match(run) is None or not name:
             raise ConfigError(
-                "names no run in a store",
+                "does not name a run in a store",
                 field=FIELD,
                 value=source,
                 allowed=_ALLOWED,
@@ -84,7 +90,7 @@ def _experiment(store: Store, name: str) -> Mailbox:
 
 
 def _bundle(source: str) -> dict[str, bytes]:
-    # Beside the experiment file: it travels with the user's code, which is on the path.
+    # Beside the experiment file: it is part of the user's code, which is on the path.
     places = (
         [Path(source)]
         if Path(source).is_absolute()
@@ -100,14 +106,14 @@ def _bundle(source: str) -> dict[str, bytes]:
 
 
 def _registered(source: str) -> dict[str, bytes]:
-    """A bundle of MLflow's registry, at the tracking URI that the environment names."""
+    """A bundle from MLflow's registry, at the tracking URI of the environment."""
     from drillyard.policies.promotion import fetch
     from drillyard.tracking.uris import AUTO, resolve_uri
 
     uri = resolve_uri(AUTO, os.environ.get("DRILLYARD_STORE", DEFAULT_STORE))
     if uri is None:
         raise ConfigError(
-            "there is no registry to look in",
+            "no model registry is configured",
             field=FIELD,
             value=source,
             allowed=_ALLOWED,
@@ -123,7 +129,7 @@ def _weights(folder: Path, source: str) -> dict[str, bytes]:
     files = bundles.read(folder)[1]
     if LEARNER_FILE not in files:
         raise ConfigError(
-            "is a bundle without weights to train on",
+            "is a bundle without weights that can be trained",
             field=FIELD,
             value=source,
             allowed=_ALLOWED,
@@ -132,45 +138,41 @@ def _weights(folder: Path, source: str) -> dict[str, bytes]:
     return files
 
 
-def must_have(
-    files: Mapping[str, bytes], what: Literal["observation", "action"], now: Any
-) -> None:
-    """Refuse a policy of another world.
+def must_have(files: Mapping[str, bytes], kind: SpaceKind, now: Space) -> None:
+    """Refuse a policy of another simulator.
 
     Args:
-        files: Of ``find``.
-        what: Which of its spaces.
-        now: What the network that is trained will see, or may do.
+        files: The files from ``find``.
+        kind: Which of its spaces.
+        now: The space of the network that will be trained.
 
     Raises:
-        SpaceMismatch: With both spaces.
+        SpaceMismatch: The spaces differ; names both.
     """
     from drillyard.agents.spaces import space_from_json, space_to_json
 
-    recorded = json.loads(files[SPACES_FILE])[what]
+    recorded = json.loads(files[SPACES_FILE])[kind]
     if recorded != space_to_json(now):
         then = space_from_json(recorded)
         raise SpaceMismatch(
-            f"the earlier policy has the {what} space {then}, and this simulator has {now}",
+            f"the earlier policy has the {kind} space {then}, and this simulator has {now}",
             field=FIELD,
             allowed=str(then),
             hint="take a policy of the same simulator with the same wrappers",
         )
 
 
-def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
-    """Put weights and normalisation into a model that has learned nothing yet.
+def apply(files: Mapping[str, bytes], model: BaseAlgorithm, venv: VecEnv) -> None:
+    """Put weights and normalisation into a model that has not learned yet.
 
     Args:
-        files: Of ``find``.
+        files: The files from ``find``.
         model: The SB3 algorithm.
         venv: Its simulators.
 
-    Returns:
-        Algorithm of the earlier policy, for the summary.
-
     Raises:
-        SpaceMismatch: It is of another world, or was normalised and this one is not.
+        SpaceMismatch: The policy belongs to another simulator, or only one of the two is
+            normalised.
         ConfigError: Its network has other tensors; names them.
     """
     import torch
@@ -183,14 +185,14 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     must_have(files, "action", model.action_space)
     statistics = next((npz_arrays(d) for n, d in files.items() if n.startswith("normal")), None)
     if (statistics is None) != (normalisation(venv) is None):
-        has = "was normalised" if statistics is not None else "was not normalised"
+        normalised = ("was", "is not") if statistics is not None else ("was not", "is")
         raise SpaceMismatch(
-            f"the earlier policy {has}, and this simulator is otherwise",
+            f"the earlier policy {normalised[0]} normalised, and this simulator {normalised[1]}",
             field=FIELD,
             allowed="the same wrappers",
             hint="add `normalize` to simulator.wrappers"
             if statistics is not None
-            else "take `normalize` out of simulator.wrappers",
+            else "remove `normalize` from simulator.wrappers",
         )
     tensors = load_tensors(next(d for n, d in files.items() if n.startswith("policy_")))
     now = {n: tuple(t.shape) for n, t in model.policy.state_dict().items()}
@@ -199,15 +201,14 @@ def apply(files: Mapping[str, bytes], model: Any, venv: Any) -> dict[str, Any]:
     if other:
         name = other[0]
         raise ConfigError(
-            f"the earlier policy has another network: {name} is {then.get(name, 'not there')} in "
-            f"it, and {now.get(name, 'not there')} here ({len(other)} such tensors)",
+            f"the earlier policy has another network: {name} is {then.get(name, 'missing')} in "
+            f"it, and {now.get(name, 'missing')} here ({len(other)} such tensors)",
             field=FIELD,
             allowed="the same algorithm, policy and policy_kwargs",
             hint="write the same learner.algorithm and learner.args.policy_kwargs",
         )
     model.policy.load_state_dict(tensors)
-    if hasattr(model, "weights"):  # ARS moves a vector of them
+    if hasattr(model, "weights"):  # ARS changes a vector of them
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
     if statistics is not None:
         load_normalisation(venv, statistics)
-    return {"algorithm": json.loads(files[LEARNER_FILE])["algorithm"]}

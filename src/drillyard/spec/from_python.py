@@ -6,10 +6,25 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
+
+
+@runtime_checkable
+class Scalar(Protocol):
+    """A number of NumPy or torch; it has no dimensions."""
+
+    def item(self) -> object:
+        """The Python number."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A part of an experiment, as pydantic models it."""
+
+    def model_dump(self, *, mode: str, by_alias: bool) -> dict[str, Any]:
+        """The part as JSON values."""
 
 
 def as_text(value: object, shown: str) -> str:
@@ -42,7 +57,7 @@ def _text(value: object, shown: str) -> str:
     return json.dumps(plain(value, shown), ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: Json, shown: str) -> Any:
+def plain(value: object, shown: str) -> Any:
     """A Python value as an experiment file would have it.
 
     Args:
@@ -62,9 +77,9 @@ def plain(value: Json, shown: str) -> Any:
         return str(value)
     if inspect.isclass(value) or inspect.isfunction(value):
         return import_path(value, shown)
-    if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
+    if isinstance(value, Scalar) and getattr(value, "ndim", None) == 0:
         return plain(value.item(), shown)
-    if callable(getattr(value, "model_dump", None)):
+    if isinstance(value, Model):
         return value.model_dump(mode="json", by_alias=True)
     raise ConfigError(
         f"an object of {type(value).__name__} cannot be part of an experiment",

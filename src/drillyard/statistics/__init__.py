@@ -1,4 +1,4 @@
-"""How sure a score is, and how two of them compare."""
+"""Intervals of scores, and comparisons of them."""
 
 from drillyard.statistics.comparing import (
     Paired,

@@ -1,4 +1,4 @@
-"""Two of a kind: how probable it is that one is better, and by how much on the same episodes.
+"""Compares two algorithms: the probability that one is better, and paired differences.
 
 Sources of the formulas:
 
@@ -7,8 +7,8 @@ Sources of the formulas:
 - Its interval: R. G. Newcombe, "Confidence intervals for an effect size measure based on the
   Mann-Whitney statistic", 2006, method 5, with Student's t in place of the normal quantile. It is
   the set of all probabilities that the data do not contradict, so it never shrinks to a point,
-  not even where every run of the one beats every run of the other. Of several tasks the mean is
-  taken as if it were the probability in each: where they differ it varies less than that.
+  even if every run of the one beats every run of the other. For several tasks the mean is treated
+  as the probability in each of them: if they differ, it varies less than that.
 - Wilcoxon's signed-rank test of paired differences: F. Wilcoxon, "Individual comparisons by
   ranking methods", 1945.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,71 +27,74 @@ from drillyard.statistics.shares import Strata
 
 _HALVINGS = 50
 MIN_PAIRS = 8
-"""Fewer pairs decide nothing."""
+"""Minimum number of pairs for a decision."""
 
 
 def probability_of_improvement(x: Strata, y: Strata, confidence: float = 0.95) -> Estimate:
-    """How probable it is that a run of one is better than a run of the other, over all tasks.
+    """The probability that a run of one is better than a run of the other, over all tasks.
 
     Args:
-        x: Scores of the one: task -> run.
-        y: Scores of the other on the same tasks, in the same order; it may have other runs.
-        confidence: Of the interval, 0 to 1.
+        x: Scores of the first: task -> run.
+        y: Scores of the second on the same tasks, in the same order; the number of runs may
+            differ.
+        confidence: Level of the interval, 0 to 1.
 
     Raises:
-        ValueError: The tasks are not the same number, or one has no run.
+        ValueError: The numbers of tasks differ, or a task has no run.
     """
     if len(x) != len(y) or not x or not all(len(task) for task in (*x, *y)):
         raise ValueError("both need at least one run of each task")
-    one, other = ([np.asarray(task, dtype=np.float64) for task in own] for own in (x, y))
+    one, other = ([np.asarray(task, dtype=np.float64) for task in side] for side in (x, y))
     value, low, high = improvement_ends(one, other, confidence)
     known = min(len(task) for task in (*x, *y)) >= MIN_VALUES
     return Estimate(float(value), float(low) if known else None, float(high) if known else None)
 
 
 def improvement_ends(
-    x: Sequence[Any], y: Sequence[Any], confidence: float = 0.95
-) -> tuple[Any, Any, Any]:
-    """Probability of improvement with the ends of its interval, for many data sets at once.
+    x: Sequence[np.ndarray], y: Sequence[np.ndarray], confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probability of improvement with the ends of its interval, for many data sets together.
 
     Args:
-        x: An array for each task, whose last axis are the runs of the one.
-        y: The same of the other.
-        confidence: 0 to 1.
+        x: One array for each task, whose last axis is the runs of the first.
+        y: The same for the second.
+        confidence: Level of the interval, 0 to 1.
     """
     each = [
         (np.sign(a[..., :, None] - b[..., None, :]).mean(axis=(-2, -1)) + 1) / 2
         for a, b in zip(x, y, strict=True)
     ]
     sizes = [(a.shape[-1], b.shape[-1]) for a, b in zip(x, y, strict=True)]
-    value = np.mean(each, axis=0)
+    value = np.asarray(np.mean(each, axis=0))
     degrees = max(1, sum(m + n - 2 for m, n in sizes))
     t = float(student_t((1 + confidence) / 2, degrees))
     return value, _furthest(value, 0.0, sizes, t), _furthest(value, 1.0, sizes, t)
 
 
-def _furthest(seen: Any, end: float, sizes: Sequence[tuple[int, int]], t: float) -> Any:
-    """The last probability on the way from what was seen to an end that is not contradicted."""
-    inside, outside = np.array(seen, dtype=np.float64), np.full_like(seen, end)
+def _furthest(
+    estimate: np.ndarray, end: float, sizes: Sequence[tuple[int, int]], t: float
+) -> np.ndarray:
+    """The last probability between the estimate and an end that the data do not contradict."""
+    inside, outside = np.array(estimate, dtype=np.float64), np.full_like(estimate, end)
     for _ in range(_HALVINGS):
         p = (inside + outside) / 2
-        fits = np.abs(seen - p) <= t * np.sqrt(_variance(p, sizes))
+        fits = np.abs(estimate - p) <= t * np.sqrt(_variance(p, sizes))
         inside, outside = np.where(fits, p, inside), np.where(fits, outside, p)
-    return outside
+    return np.asarray(outside)
 
 
-def _variance(p: Any, sizes: Sequence[tuple[int, int]]) -> Any:
-    """Variance of the mean over tasks of the share of pairs that the one wins."""
+def _variance(p: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Variance of the mean over tasks of the share of pairs that the first wins."""
     shape = (1 - p) / (2 - p) + p / (1 + p)
-    found = sum((1 + ((m + n) / 2 - 1) * shape) / (m * n) for m, n in sizes)
-    return p * (1 - p) * found / len(sizes) ** 2
+    parts = sum((1 + ((m + n) / 2 - 1) * shape) / (m * n) for m, n in sizes)
+    return np.asarray(p * (1 - p) * parts / len(sizes) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One minus the other, pair by pair: on the same evaluation episodes, or the same seeds.
+    """Paired differences, first minus second: on the same evaluation episodes, or the same seeds.
 
-    Chance that both share (a hard start value, an easy one) falls out of the difference, so its
+    The difference removes effects that both share (a hard start value, an easy one), so its
     interval is narrower than that of two separate means.
     """
 
@@ -100,21 +102,21 @@ class Paired:
     difference: float
     """Mean of the differences."""
     low: float | None
-    """95 % interval over the pairs; None for fewer than three, and where all are equal."""
+    """95 % interval over the pairs; None for fewer than three, and if all are equal."""
     high: float | None
     wins: int
-    """Pairs in which the one is better."""
+    """Number of pairs in which the first is better."""
     ties: int
     p: float
-    """Of Wilcoxon's signed-rank test, two-sided; 1 where nothing differs."""
+    """Two-sided p of Wilcoxon's signed-rank test; 1 if nothing differs."""
 
 
 def paired(x: Mapping[Hashable, float], y: Mapping[Hashable, float]) -> Paired | None:
-    """Compare on what both have; None where they have nothing in common.
+    """Compare two on their common pairs; None if there are none.
 
     Args:
-        x: Key of a pair (an episode's seed and options, a training seed) -> value of the one.
-        y: The same of the other.
+        x: Key of a pair (an episode's seed and options, a training seed) -> value of the first.
+        y: The same for the second.
     """
     both = [key for key in x if key in y]
     differences = [x[key] - y[key] for key in both]
@@ -133,15 +135,16 @@ def paired(x: Mapping[Hashable, float], y: Mapping[Hashable, float]) -> Paired |
 
 
 def above(differences: Sequence[float], margin: float = 0.0) -> bool:
-    """True where paired differences show that the one is better than the other by a margin.
+    """True if paired differences show that the first is better than the second by a margin.
 
-    Their interval lies above it; where all are alike, and so have no interval, they do. At least
-    eight are needed: skewed differences whose mean is the margin were measured above it in 5.7 %
-    of cases for six of them, and in 4.9 % for eight (``python -m tests.benchmarks.coverage``).
+    Their interval must be above the margin, or the differences themselves if all are equal, which
+    gives no interval. At least eight are needed: for skewed differences whose mean is the margin,
+    the error was 5.7 % with six of them, and 4.9 % with eight
+    (``python -m tests.benchmarks.coverage``).
 
     Args:
-        differences: The one minus the other.
-        margin: By how much it has to be better.
+        differences: The first minus the second.
+        margin: The required difference.
     """
     if len(differences) < MIN_PAIRS:
         return False

@@ -1,8 +1,8 @@
-"""How sure a mean is: intervals over seeds, over episodes, and over seeds of several tasks.
+"""Intervals of a mean: over seeds, over episodes, and over seeds of several tasks.
 
 There is one rule. An interval needs three values (of each task) that are not all equal; below five
-values they must be three different ones, because two different values look the same whatever lies
-behind them. It is the wider, on each side, of two intervals:
+values they must be three different ones, because two different values look the same for every
+distribution. It is the wider, on each side, of two intervals:
 
 - Student's t, mean ± t s / √n, which is exact for normally distributed values. W. S. Gosset,
   "The probable error of a mean", 1908. For several tasks: the sum of their variances, with the
@@ -21,44 +21,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 METHOD = "Student's t, widened for skewness"
-"""The rule's name, which stands beside an interval in the CSV files."""
+"""The name of the rule in the CSV files."""
 MIN_VALUES = 3
 """Fewer values give no interval."""
 MIN_ANY = 5
-"""So many values may be of two kinds only, say success and failure."""
+"""From this number on, two different values are enough, for example success and failure."""
 Ends = tuple[float, float]
+Numbers: TypeAlias = float | np.ndarray
+"""A number, or one for each of many data sets."""
 
 
-def student_t(probability: float, degrees: Any) -> Any:
+def student_t(probability: float, degrees: Numbers) -> np.ndarray:
     """Quantile of Student's t distribution.
 
     From ``scipy.special``: ``scipy.stats`` has the same number and takes 0.6 s to import.
     """
     from scipy.special import stdtrit
 
-    return stdtrit(degrees, probability)
+    return np.asarray(stdtrit(degrees, probability))
 
 
 def together(among: int, confidence: float = 0.95) -> float:
-    """Level of each of several intervals, so that all of them hold at once at ``confidence``.
+    """Level of each of several intervals, so that all hold together at ``confidence``.
 
     Z. Šidák, "Rectangular confidence regions for the means of multivariate normal distributions",
     1967: exact for independent intervals, on the safe side for others.
 
     Args:
-        among: How many.
-        confidence: Of all at once.
+        among: Number of intervals.
+        confidence: Level of all intervals together.
     """
     return float(confidence ** (1 / max(1, among)))
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Ends | None:
-    """The interval of a mean; None where so few, or such, values say too little.
+    """The interval of a mean; None if the values are too few, or all equal.
 
     Args:
         values: Independent measurements.
@@ -73,11 +76,11 @@ def strata_interval(
     weights: Sequence[float] | None = None,
     confidence: float = 0.95,
 ) -> Ends | None:
-    """The interval of a weighted sum of means of groups that were sampled apart.
+    """The interval of a weighted sum of the means of groups that were sampled separately.
 
     Args:
         strata: The values of each group.
-        weights: Of each mean; default: all the same.
+        weights: Weight of each mean; equal by default.
         confidence: 0 to 1.
     """
     low, high = ends(strata, weights, confidence)
@@ -85,80 +88,91 @@ def strata_interval(
 
 
 def ends(
-    strata: Sequence[Any], weights: Sequence[float] | None = None, confidence: float = 0.95
-) -> tuple[Any, Any]:
-    """Lower and upper end, for many data sets at once; NaN where there is none.
+    strata: Sequence[ArrayLike],
+    weights: Sequence[float] | None = None,
+    confidence: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end, for many data sets together; NaN without an interval.
 
     Args:
-        strata: An array each, whose last axis are the values of the stratum; the axes before it
-            are data sets, the same ones in every stratum.
-        weights: Of each stratum's mean; default: all the same.
+        strata: One array for each stratum. Its last axis is the values, the other axes are data
+            sets, which are the same in every stratum.
+        weights: Weight of the mean of each stratum; equal by default.
         confidence: 0 to 1.
     """
     rows = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
     shares = weights or [1 / len(rows)] * len(rows)
     least, most = min(r.shape[-1] for r in rows) - 1, sum(r.shape[-1] - 1 for r in rows)
-    centre, variance, spread, third = 0.0, 0.0, 0.0, 0.0
     if any(row.shape[-1] < 2 for row in rows):
         nothing = np.full(rows[0].shape[:-1], np.nan)
         return nothing, nothing
+    centre, variance, spread, third = (np.zeros(rows[0].shape[:-1]) for _ in range(4))
     for row, share in zip(rows, shares, strict=True):
         n = row.shape[-1]
         mean = row.mean(axis=-1)
         off = row - mean[..., None]
-        own = share**2 * (off**2).sum(axis=-1) / (n * (n - 1))
-        centre, variance, spread = centre + share * mean, variance + own, spread + own**2 / (n + 1)
+        part = share**2 * (off**2).sum(axis=-1) / (n * (n - 1))
+        centre, variance = centre + share * mean, variance + part
+        spread = spread + part**2 / (n + 1)
         if n > 2:
             third = third + share**3 * (off**3).sum(axis=-1) / (n * (n - 1) * (n - 2))
     with np.errstate(all="ignore"):
         degrees, skew = freedom(variance, spread, least, most), third / variance**1.5
         low, high = _around(centre, variance, degrees, skew, confidence)
-    known = _says_something(rows)
+    known = _sufficient(rows)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
-def freedom(variance: Any, spread: Any, least: Any, most: Any) -> Any:
-    """Degrees of freedom of a sum of variances that were estimated apart.
+def freedom(
+    variance: np.ndarray, spread: np.ndarray, least: int | np.ndarray, most: Numbers
+) -> np.ndarray:
+    """Degrees of freedom of a sum of variances that were estimated separately.
 
     Args:
         variance: The sum.
-        spread: Sum of each one's square over its own degrees plus two.
-        least: The fewest of any.
-        most: Of all together.
+        spread: The sum of each variance's square over its own degrees of freedom plus two.
+        least: The fewest degrees of freedom of any variance.
+        most: The degrees of freedom of all together.
     """
-    return np.clip(variance**2 / spread - 2, least, most)
+    degrees: np.ndarray = np.clip(variance**2 / spread - 2, least, most)
+    return degrees
 
 
 def _around(
-    centre: Any, variance: Any, degrees: Any, skew: Any, confidence: float
-) -> tuple[Any, Any]:
-    """The wider of Student's t and of the same with the skewness removed.
+    centre: np.ndarray,
+    variance: np.ndarray,
+    degrees: np.ndarray,
+    skew: np.ndarray,
+    confidence: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The wider of Student's t interval and the same with the skewness removed.
 
     Args:
         centre: The estimate.
-        variance: Of the estimate.
-        degrees: Of freedom.
+        variance: Variance of the estimate.
+        degrees: Degrees of freedom.
         skew: Skewness of the estimate: that of the values divided by √n.
         confidence: 0 to 1.
     """
     t = student_t((1 + confidence) / 2, degrees)
     error = np.sqrt(variance)
-    # The cube root's limit for no skewness is t itself; so small a value stands for none.
+    # The limit of the cube root for no skewness is t itself; such a small value counts as none.
     a = np.where(np.abs(skew) < 1e-6, 1e-6, skew)
 
-    def removed(q: Any) -> Any:
-        return 3 / a * (np.cbrt(1 + a * (q - a / 6)) - 1)
+    def removed(q: np.ndarray) -> np.ndarray:
+        return np.asarray(3 / a * (np.cbrt(1 + a * (q - a / 6)) - 1))
 
     low = np.fmin(centre - t * error, centre - error * removed(t))
     high = np.fmax(centre + t * error, centre - error * removed(-t))
     return low, high
 
 
-def _says_something(rows: list[np.ndarray]) -> Any:
+def _sufficient(rows: list[np.ndarray]) -> np.ndarray:
+    """Whether the values are enough for an interval."""
     if min(row.shape[-1] for row in rows) < MIN_VALUES:
         return np.zeros(rows[0].shape[:-1], dtype=bool)
     if len(rows) > 1:
-        return np.any([np.ptp(row, axis=-1) > 0 for row in rows], axis=0)
+        return np.asarray(np.any([np.ptp(row, axis=-1) > 0 for row in rows], axis=0))
     n = rows[0].shape[-1]
     kinds = 1 + (np.diff(np.sort(rows[0], axis=-1), axis=-1) > 0).sum(axis=-1)
-    return kinds >= (3 if n < MIN_ANY else 2)
+    return np.asarray(kinds >= (3 if n < MIN_ANY else 2))

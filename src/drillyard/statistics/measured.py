@@ -1,4 +1,4 @@
-"""How often the interval of a mean was measured to hold the truth.
+"""How often the interval of a mean held the truth in measurements.
 
 ``measured.json`` is written by ``python -m tests.benchmarks.coverage --write``.
 """
@@ -15,7 +15,7 @@ KINDS = {
     "two groups": "they fall into two groups",
     "one in five fails": "one training in five fails",
 }
-"""Kind of data in ``measured.json`` -> what it is, in words."""
+"""Kind of data in ``measured.json`` -> its description."""
 
 
 @cache
@@ -28,13 +28,13 @@ def _table() -> dict[str, dict[int, float]]:
 
 
 def measured(n: int) -> dict[str, float]:
-    """Kind of data in words -> share of 95 % intervals over ``n`` values that hold the truth.
+    """Description of the data -> share of 95 % intervals over ``n`` values that hold the truth.
 
     Args:
-        n: At least 3; measured was the largest number that is not above it.
+        n: Number of values, at least 3. The result is for the largest measured number up to it.
     """
     table = _table()
     return {
-        words: table[kind][max(k for k in table[kind] if k <= max(n, 3))]
-        for kind, words in KINDS.items()
+        description: table[kind][max(k for k in table[kind] if k <= max(n, 3))]
+        for kind, description in KINDS.items()
     }

@@ -1,11 +1,12 @@
-"""Many runs on many tasks as few numbers: aggregates with intervals.
+"""Aggregates of many runs on many tasks, with intervals.
 
-The scores of an algorithm are *strata*: one sequence a task (a simulator), one score a run (a
-seed) in it. Where every task has as many runs, the numbers are those of ``rliable`` (R. Agarwal
-et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021); tasks with
-unequal numbers of runs, which it has no answer for, weigh the same in mean, median and optimality
-gap, and the interquartile mean is taken over all runs. The intervals are others than rliable's
-percentiles of a bootstrap, which hold the truth too seldom for few runs:
+The scores of an algorithm are *strata*: one sequence for each task (a simulator), with one score
+for each run (a seed). If every task has the same number of runs, the numbers are those of
+``rliable`` (R. Agarwal et al., "Deep reinforcement learning at the edge of the statistical
+precipice", 2021). Tasks with different numbers of runs, which it does not support, have the same
+weight in mean, median and optimality gap, and the interquartile mean is taken over all runs. The
+intervals differ from rliable's bootstrap percentiles, which too seldom hold the truth for few
+runs:
 
 - Mean and optimality gap (a mean of what is missing): ``intervals.ends``.
 - Interquartile mean: K. K. Yuen, "The two-sample trimmed t for unequal population variances",
@@ -19,17 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from drillyard.statistics.intervals import MIN_VALUES, ends, freedom, student_t
 from drillyard.statistics.shares import Strata, must_have_runs
 
+Arrays: TypeAlias = Sequence[np.ndarray]
+"""One array for each task, whose last axis is the runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95 % interval; None where so few runs say too little."""
+    """A number and its 95 % interval; None if there are too few runs."""
 
     value: float
     low: float | None
@@ -48,17 +52,17 @@ def iqm(values: Sequence[float]) -> float:
     return float(_iqm([np.asarray(values, dtype=np.float64)]))
 
 
-def _iqm(strata: Sequence[Any]) -> Any:
+def _iqm(strata: Arrays) -> np.ndarray:
     pooled = np.sort(np.concatenate(strata, axis=-1), axis=-1)
     cut = pooled.shape[-1] // 4
-    return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
+    return np.asarray(pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1))
 
 
-def iqm_ends(strata: Sequence[Any], confidence: float = 0.95) -> tuple[Any, Any]:
-    """Ends of the interval of an interquartile mean, for many data sets at once; NaN: none.
+def iqm_ends(strata: Arrays, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of an interquartile mean, for many data sets; NaN without one.
 
     Args:
-        strata: An array each, whose last axis are the runs of the task.
+        strata: One array for each task, whose last axis is the runs.
         confidence: 0 to 1.
     """
     pooled = np.sort(np.concatenate(strata, axis=-1), axis=-1)
@@ -71,8 +75,8 @@ def iqm_ends(strata: Sequence[Any], confidence: float = 0.95) -> tuple[Any, Any]
         kept = np.maximum(((task >= bottom) & (task <= top)).sum(axis=-1), 2)
         clipped = np.clip(task, bottom, top)
         squares = ((clipped - clipped.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-        own = squares * kept / (kept - 1) / (total - 2 * cut) ** 2
-        variance, spread = variance + own, spread + own**2 / (kept + 1)
+        part = squares * kept / (kept - 1) / (total - 2 * cut) ** 2
+        variance, spread = variance + part, spread + part**2 / (kept + 1)
         least, most = np.minimum(least, kept - 1), most + kept - 1
     known = (variance > 0) & all(np.shape(t)[-1] >= MIN_VALUES for t in strata)
     with np.errstate(all="ignore"):
@@ -83,31 +87,31 @@ def iqm_ends(strata: Sequence[Any], confidence: float = 0.95) -> tuple[Any, Any]
     return centre - half, centre + half
 
 
-def _mean(strata: Sequence[Any], _: float) -> Any:
-    return np.mean([task.mean(axis=-1) for task in strata], axis=0)
+def _mean(strata: Arrays, _: float) -> np.ndarray:
+    return np.asarray(np.mean([task.mean(axis=-1) for task in strata], axis=0))
 
 
-def _median(strata: Sequence[Any], _: float) -> Any:
-    return np.median([task.mean(axis=-1) for task in strata], axis=0)
+def _median(strata: Arrays, _: float) -> np.ndarray:
+    return np.asarray(np.median([task.mean(axis=-1) for task in strata], axis=0))
 
 
-def _gap(strata: Sequence[Any], target: float) -> Any:
+def _gap(strata: Arrays, target: float) -> np.ndarray:
     return target - _mean([np.minimum(task, target) for task in strata], target)
 
 
-def _gap_ends(strata: Sequence[Any], target: float, confidence: float) -> tuple[Any, Any]:
+def _gap_ends(strata: Arrays, target: float, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     low, high = ends([np.minimum(task, target) for task in strata], confidence=confidence)
     return target - high, target - low
 
 
-AGGREGATES: dict[str, Callable[[Sequence[Any], float], Any]] = {
+AGGREGATES: dict[str, Callable[[Arrays, float], np.ndarray]] = {
     "iqm": lambda strata, _: _iqm(strata),
     "mean": _mean,
     "median": _median,
     "optimality_gap": _gap,
 }
-"""Name -> tasks' runs and target to the number."""
-_ENDS: dict[str, Callable[[Sequence[Any], float, float], tuple[Any, Any]]] = {
+"""Name -> function of the tasks' runs and the target."""
+_ENDS: dict[str, Callable[[Arrays, float, float], tuple[np.ndarray, np.ndarray]]] = {
     "iqm": lambda strata, _, confidence: iqm_ends(strata, confidence),
     "mean": lambda strata, _, confidence: ends(strata, confidence=confidence),
     "optimality_gap": _gap_ends,
@@ -121,20 +125,21 @@ def aggregates(
 
     Args:
         strata: The scores.
-        target: Score that is good enough: the gap is what is missing to it, more counts nothing.
-        confidence: Of the intervals, 0 to 1.
+        target: Score that is good enough: the gap is the mean distance to it; a higher score does
+            not count more.
+        confidence: Level of the intervals, 0 to 1.
 
     Raises:
         ValueError: There is no task, or one without a run.
     """
     must_have_runs(strata)
-    own = [np.asarray(task, dtype=np.float64) for task in strata]
-    found = {}
+    runs = [np.asarray(task, dtype=np.float64) for task in strata]
+    estimates = {}
     for name, statistic in AGGREGATES.items():
-        low, high = _ENDS[name](own, target, confidence) if name in _ENDS else (None, None)
-        found[name] = Estimate(float(statistic(own, target)), _known(low), _known(high))
-    return found
+        low, high = _ENDS[name](runs, target, confidence) if name in _ENDS else (None, None)
+        estimates[name] = Estimate(float(statistic(runs, target)), _known(low), _known(high))
+    return estimates
 
 
-def _known(end: Any) -> float | None:
+def _known(end: np.ndarray | None) -> float | None:
     return float(end) if end is not None and math.isfinite(end) else None

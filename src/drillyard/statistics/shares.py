@@ -2,26 +2,27 @@
 
 Source: C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the
 case of the binomial", 1934. The number of runs above a score is a sum of independent yes and no;
-where the tasks differ it varies less than a binomial number with the same mean (W. Hoeffding, "On
+if the tasks differ, it varies less than a binomial number with the same mean (W. Hoeffding, "On
 the distribution of the number of successes in independent trials", 1956), so the interval holds
-the truth at least as often as it says, and for few runs more often.
+the truth at least as often as its level, and more often for few runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-Strata = Sequence[Sequence[float]]
+Strata: TypeAlias = Sequence[Sequence[float]]
 """The scores of an algorithm: task -> run. No task is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Share of runs above a score, for many scores; a point a threshold."""
+    """Share of runs above a score, for many scores; one point for each threshold."""
 
     thresholds: tuple[float, ...]
     share: tuple[float, ...]
@@ -29,12 +30,14 @@ class Profile:
     high: tuple[float, ...]
 
 
-def share_ends(share: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]:
-    """Lower and upper end of the interval of a share, for many at once.
+def share_ends(
+    share: ArrayLike, n: float, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end of the interval of a share, for many shares together.
 
     Args:
-        share: That was seen, 0 to 1.
-        n: Of how many; not whole where tasks have unequal numbers of runs.
+        share: The observed share, 0 to 1.
+        n: Number of runs; not a whole number if tasks have different numbers of runs.
         confidence: 0 to 1.
     """
     from scipy.special import betaincinv
@@ -48,21 +51,20 @@ def share_ends(share: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]:
 
 
 def effective(sizes: Sequence[int]) -> float:
-    """How many runs of one task say as much as these runs of several tasks of the same weight."""
+    """Number of runs of one task with the same information as these runs of several tasks."""
     return len(sizes) ** 2 / sum(1 / n for n in sizes)
 
 
-def shares_above(strata: Sequence[Any], thresholds: Any) -> Any:
+def shares_above(strata: Sequence[ArrayLike], thresholds: ArrayLike) -> np.ndarray:
     """Mean over tasks of the share of runs above each threshold.
 
     Args:
-        strata: An array each, whose last axis are the runs of the task.
-        thresholds: At which to look; the last axis of what comes back.
+        strata: One array for each task, whose last axis is the runs.
+        thresholds: The thresholds; the last axis of the result.
     """
     at = np.asarray(thresholds, dtype=np.float64)
-    return np.mean(
-        [(np.asarray(task)[..., None, :] > at[:, None]).mean(axis=-1) for task in strata], axis=0
-    )
+    above = [(np.asarray(task)[..., None, :] > at[:, None]).mean(axis=-1) for task in strata]
+    return np.asarray(np.mean(above, axis=0))
 
 
 def performance_profile(
@@ -72,28 +74,28 @@ def performance_profile(
 
     Args:
         strata: The scores.
-        thresholds: At which to look.
-        confidence: At each of them, 0 to 1.
+        thresholds: The thresholds.
+        confidence: Level of each interval, 0 to 1.
 
     Raises:
         ValueError: There is no task, or one without a run.
     """
     must_have_runs(strata)
-    own = shares_above(strata, thresholds)
-    low, high = share_ends(own, effective([len(task) for task in strata]), confidence)
+    shares = shares_above(strata, thresholds)
+    low, high = share_ends(shares, effective([len(task) for task in strata]), confidence)
     return Profile(
         tuple(map(float, thresholds)),
-        tuple(map(float, own)),
+        tuple(map(float, shares)),
         tuple(map(float, low)),
         tuple(map(float, high)),
     )
 
 
-def must_have_runs(strata: Sequence[Any]) -> None:
-    """Refuse what has no task, or a task without a run.
+def must_have_runs(strata: Sequence[Sequence[float]]) -> None:
+    """Refuse scores without a task, or with a task without a run.
 
     Raises:
-        ValueError: It is so.
+        ValueError: There is no task, or one without a run.
     """
     if not strata or not all(len(task) for task in strata):
         raise ValueError("each task needs at least one run")

@@ -1,19 +1,19 @@
-"""Which of several is better, with at most 5 % of pages on which equal ones are told apart.
+"""Which of several candidates is better, with an error of at most 5 % for a whole page.
 
-The error is that of the whole page (family-wise): the probability that at least one pair of equal
-candidates is called "better", however many pairs there are. A pair is decided where two tests
-agree, because each holds where the other may fail:
+The error is family-wise: the probability that at least one pair of equal candidates is called
+"better", however many pairs there are. A pair is decided if two tests agree, because each is
+valid where the other may fail:
 
 - A permutation test of the largest difference (max-T) over all candidates: the runs of a task are
-  dealt out to the candidates anew. It is exact for candidates that are all equal, for any
-  distribution, and cannot decide from fewer runs than an exact test can: two candidates with
-  three runs each stay undecided. All ways of dealing are gone through where they are few, else
-  a fixed number of them is drawn. P. H. Westfall, S. S. Young, "Resampling-based multiple
+  dealt to the candidates again. It is exact for candidates that are all equal, for any
+  distribution, and needs as many runs as an exact test: two candidates with three runs each
+  remain undecided. If there are few ways of dealing, all are used, otherwise a fixed number of
+  them is drawn. P. H. Westfall, S. S. Young, "Resampling-based multiple
   testing", 1993.
 - Welch's t test of the pair with Šidák's correction for the number of pairs (A. C. Tamhane,
   "A comparison of procedures for multiple comparisons of means with unequal variances", 1979): it
-  holds for candidates that vary differently, and where some are equal and others are not. Two
-  candidates whose runs do not vary at all are compared by the exact permutation test of the two.
+  is valid for candidates with different variances, and if only some of them are equal. Two
+  candidates whose runs do not vary are compared by the exact permutation test of the two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -31,21 +30,21 @@ from drillyard.statistics.intervals import MIN_VALUES
 from drillyard.statistics.shares import Strata
 
 ERROR = 0.05
-"""Probability that a page calls equal candidates better, at most."""
+"""Maximum probability that a page calls equal candidates better."""
 DEALT = 9_999
-"""So many ways of dealing are drawn where there are more of them."""
+"""Number of ways of dealing that are drawn if there are more."""
 _SAME = 1e-9
-"""Differences that are nearer than this share of themselves count as equal: rounding."""
+"""Differences within this relative tolerance count as equal, because of rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What can be said of a pair.
+    """The result for a pair.
 
     Attributes:
-        difference: Mean score of the one minus that of the other.
-        p: Of the pair, corrected for all pairs of the page; the larger one of the two tests.
-        word: ``better``, ``worse`` or ``undecided``: the one beside the other.
+        difference: Mean score of the first minus that of the second.
+        p: The larger p of the two tests, corrected for all pairs of the page.
+        word: ``better``, ``worse`` or ``undecided``: the first compared with the second.
     """
 
     difference: float
@@ -60,39 +59,41 @@ def verdicts(
 
     Args:
         candidates: Name -> its scores, task -> run, on the same tasks; more is better.
-        error: Probability of telling equal ones apart anywhere on the page.
-        dealt: How many ways of dealing are drawn where there are too many.
-        seed: Of the drawing: the same data give the same verdicts.
+        error: Probability of an error for equal candidates anywhere on the page.
+        dealt: Number of ways of dealing that are drawn if there are too many.
+        seed: Seed of the drawing: the same data give the same verdicts.
 
     Returns:
-        (the one, the other) -> what can be said, for each pair in the order of the names; nothing
-        where a candidate has fewer than three runs of a task.
+        (first, second) -> the result, for each pair in the order of the names; empty if a
+        candidate has fewer than three runs of a task.
     """
     names = list(candidates)
     scores = [[np.asarray(task, dtype=np.float64) for task in candidates[n]] for n in names]
-    if len(names) < 2 or any(len(task) < MIN_VALUES for own in scores for task in own):
+    if len(names) < 2 or any(len(task) < MIN_VALUES for runs in scores for task in runs):
         return {}
-    means = np.array([np.mean([task.mean() for task in own]) for own in scores])
+    means = np.array([np.mean([task.mean() for task in runs]) for runs in scores])
     pairs = list(combinations(range(len(names)), 2))
     p = np.maximum(_permuted(scores, pairs, dealt, seed), _welch(scores, pairs))
-    found = {}
-    for (i, j), own in zip(pairs, p, strict=True):
+    results = {}
+    for (i, j), pair_p in zip(pairs, p, strict=True):
         difference = float(means[i] - means[j])
-        word = ("better" if difference > 0 else "worse") if own <= error else "undecided"
-        found[names[i], names[j]] = Verdict(difference, float(own), word)
-    return found
+        word = ("better" if difference > 0 else "worse") if pair_p <= error else "undecided"
+        results[names[i], names[j]] = Verdict(difference, float(pair_p), word)
+    return results
 
 
-def places(names: Sequence[str], found: Mapping[tuple[str, str], Verdict]) -> dict[str, Any]:
-    """Name -> (best, last) place that it can have: all that is not decided is left open.
+def places(
+    names: Sequence[str], results: Mapping[tuple[str, str], Verdict]
+) -> dict[str, tuple[int, int]]:
+    """Name -> (best, last) place that is possible with the decided pairs.
 
     Args:
         names: All candidates.
-        found: From ``verdicts``.
+        results: The result of ``verdicts``.
     """
     above = dict.fromkeys(names, 0)
     below = dict.fromkeys(names, 0)
-    for (one, other), verdict in found.items():
+    for (one, other), verdict in results.items():
         if verdict.word != "undecided":
             winner, loser = (one, other) if verdict.word == "better" else (other, one)
             above[loser] += 1
@@ -111,8 +112,8 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
         b: At least two values.
 
     Returns:
-        Where neither varies, p of the exact permutation test: 1 for equal values, else the two
-        ways of dealing that keep them apart, of all ways.
+        p. If neither varies, it is that of the exact permutation test: 1 for equal values,
+        otherwise the share of the two ways of dealing that separate them.
     """
     scores = [[np.asarray(own, dtype=np.float64)] for own in (a, b)]
     return float(_welch_p(scores, [(0, 1)])[0])
@@ -137,7 +138,7 @@ def _welch_p(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -
 
 
 def _dealt_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-    """Of two whose runs do not vary: the ways of dealing that keep them apart, of all ways."""
+    """The share of the ways of dealing that separate two candidates whose runs do not vary."""
     ways = [
         math.comb(len(a) + len(b), len(a)) for a, b in zip(one, other, strict=True) if a[0] != b[0]
     ]
@@ -145,7 +146,7 @@ def _dealt_p(one: list[np.ndarray], other: list[np.ndarray]) -> float:
 
 
 def _welch(scores: list[list[np.ndarray]], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Welch's p of each pair, by Šidák for all of them."""
+    """Welch's p of each pair, corrected for all pairs by Šidák."""
     p = _welch_p(scores, pairs)
     return np.asarray(-np.expm1(len(pairs) * np.log1p(-np.minimum(p, 1 - 1e-16))))
 
@@ -156,8 +157,7 @@ def _permuted(
     """For each pair, the share of ways of dealing whose largest difference is as large."""
     one, other = np.array(pairs).T
     # One statistic of each way of dealing: |difference| in pooled standard errors.
-    means: Any = 0.0
-    spread: Any = 0.0
+    means, spread = np.zeros((1, 1)), np.zeros((1, 1))
     exact = True
     for task, (groups, all_of_them) in enumerate(_deals(scores, dealt, seed)):
         sizes = np.array([len(own[task]) for own in scores])
@@ -175,14 +175,14 @@ def _permuted(
         t = np.where(gaps <= tiny, 0.0, gaps / np.sqrt(np.maximum(spread, tiny**2)))
     largest = np.sort(t[1:].max(axis=1))
     as_large = len(largest) - np.searchsorted(largest, t[0] * (1 - _SAME))
-    # The first row is what was seen: among all ways it is one of them, to a sample it is added.
+    # The first row is the observed data: it is one of all ways, and is added to a sample.
     return np.asarray((as_large + (not exact)) / (len(largest) + (not exact)))
 
 
 def _deals(
     scores: list[list[np.ndarray]], dealt: int, seed: int
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    """For each task: the order of its runs in what was seen, then in each way of dealing."""
+    """For each task: the order of its runs in the observed data, then in each way of dealing."""
     sizes = [tuple(len(own[task]) for own in scores) for task in range(len(scores[0]))]
     ways = [_ways(own) for own in sizes]
     few = math.prod(ways) <= max(dealt, 1)
@@ -206,7 +206,7 @@ def _ways(sizes: tuple[int, ...]) -> int:
 
 @lru_cache(maxsize=8)
 def _all_deals(sizes: tuple[int, ...]) -> np.ndarray:
-    """Every way of dealing runs to candidates that get so many: an order of the runs a row."""
+    """Every way of dealing the runs to candidates with these numbers of runs, as rows."""
 
     def deal(left: tuple[int, ...], rest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if not rest:

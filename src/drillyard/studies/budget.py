@@ -1,4 +1,4 @@
-"""What a study has used of its budgets, and the state that people and programs read of it."""
+"""The used part of a study's budgets, and the study's state for people and programs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Account:
 
     Args:
         study: The limits.
-        objectives: What is best.
+        objectives: The objectives.
         book: The trials.
         mailbox: The experiment.
-        spent: What machines have cost so far.
-        clock: Time.
+        spent: Returns the cost of machines so far.
+        clock: The clock.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class Account:
         self._earlier_s = 0.0
         self._began = clock.monotonic()
         self.most: int | None = None
-        """How many trials there will be at most."""
+        """Maximum number of trials."""
         self.reason: str | None = None
-        """Why no more is chosen, in words."""
+        """Why no more trials are chosen."""
         self.state: StudyState | None = None
-        """As it was written last."""
+        """The state that was written last."""
 
     def begin(self) -> None:
-        """Add up the time of the drivers before this one."""
+        """Add up the time of earlier drivers."""
         self._earlier_s = sum(
             (driver.ended_at or driver.written_at) - driver.started_at
             for driver in self._mailbox.drivers()[:-1]
         )
 
     def budgets(self) -> dict[str, dict[str, float]]:
-        """Every budget: what is used of it, and its limit."""
+        """Every budget: the used amount and the limit."""
         hours = (self._earlier_s + self._clock.monotonic() - self._began) / 3600.0
         cost = self._spent() if self._study.budget.cost is not None else 0.0
         return states_of.budgets_of(
@@ -71,16 +71,16 @@ class Account:
 
     @property
     def failed_too_often(self) -> bool:
-        """True where the failures that are allowed are used up."""
+        """True if the allowed failures are used up."""
         failures = self.budgets()["failures"]
         return failures["used"] >= failures["limit"]
 
     def write(self, phase: str, seeds_rule: str | None) -> StudyState:
-        """Write the state anew.
+        """Write the state.
 
         Args:
             phase: ``search``, ``confirm``, ``over``.
-            seeds_rule: What ``seeds: auto`` came to.
+            seeds_rule: The result of ``seeds: auto``.
         """
         self.state = states_of.state_of(
             self._book.records,

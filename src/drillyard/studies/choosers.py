@@ -1,19 +1,20 @@
-"""Who chooses the next trial, and the choosers that need no memory.
+"""The interface of choosers, which choose the next trial, and the choosers without a memory.
 
-A chooser is asked for the trial at an index; the choice is frozen in the mailbox before anything
-is done with it. Choosers without a memory are pure functions of the index and of what was chosen
-before, so that a resume repeats nothing and needs nothing.
+A chooser returns the trial at an index; the choice is frozen in the mailbox before it is used.
+Choosers without a memory are pure functions of the index and of earlier choices, so that a resume
+repeats nothing and needs no other state.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
 from drillyard.spec.constraints import Constraint
@@ -26,29 +27,30 @@ if TYPE_CHECKING:
 
 GRID_POINTS = 5
 DRAWS = 2_000
-"""So often chance looks for an assignment that is allowed and new."""
+"""Number of random draws to find an assignment that is allowed and new."""
 MAX_CELLS = 1_000_000
 
-Assignment = dict[str, Any]
+Assignment: TypeAlias = JsonObject
+"""Name of a tunable -> its value."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a trial will be.
+    """The choice of a trial.
 
     Attributes:
         assignment: Every tunable and its value.
         chooser: Who chose it.
-        parts: Parts of the experiment that it has instead of the file's.
-        label: What people call it.
-        seeds: Its own seeds; None: the file's.
+        parts: Parts of the experiment that replace those of the file.
+        label: Its name for people.
+        seeds: Its own seeds; None for those of the file.
         memory: Its number in the chooser's memory.
-        lineage: Of a member of a population.
+        lineage: The lineage of a member of a population.
     """
 
     assignment: Assignment
     chooser: str
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: JsonObject = field(default_factory=dict)
     label: str = ""
     seeds: tuple[int, ...] | None = None
     memory: int | None = None
@@ -58,43 +60,43 @@ class Choice:
 class Chooser(Protocol):
     """Chooses trials.
 
-    ``ask`` may be slow; it is never called from a thread that must not wait. Whatever it returned
-    and was not ``kept`` never happened: the process may have been killed in between.
+    ``ask`` may be slow; it is never called from a thread that must not wait. A choice without a
+    later ``kept`` does not count: the process may have been killed in between.
     """
 
     adaptive: bool
-    """Learns from outcomes: asking early costs knowledge."""
+    """The chooser learns from outcomes, so that an early choice knows less."""
     total: int | None
-    """How many trials it has; None: any number."""
+    """Number of its trials; None for any number."""
 
     def reconcile(
         self, records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
     ) -> None:
-        """Bring the memory in line with the mailbox, which is the truth; called once at start."""
+        """Make the memory consistent with the mailbox, which decides; called once at the start."""
 
     def ready(self, index: int) -> bool:
-        """False while the trial at an index cannot be chosen, because others have to end first."""
+        """False while the trial at an index must wait for other trials to end."""
 
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
-        """The trial at an index; None when there is nothing left that is new.
+        """The trial at an index; None if no new assignment remains.
 
         Args:
-            index: From 1, among the study's trials.
-            taken: Assignments of the trials before.
+            index: Index among the study's trials, from 1.
+            taken: Assignments of the earlier trials.
         """
 
     def kept(self, record: TrialRecord) -> None:
-        """The choice is frozen under this record."""
+        """Receive the record under which the choice was frozen."""
 
     def tell(self, record: TrialRecord, outcome: TrialOutcome) -> None:
-        """A trial has ended; told once, or again after a resume."""
+        """Receive the outcome of a trial; it may come again after a resume."""
 
 
 class ChooserKind(Protocol):
     """What an entry point of ``drillyard.choosers`` names: a class, made without arguments."""
 
     def check(self, spec: ExperimentSpec) -> None:
-        """Verify a study before anything runs; asks nobody, and creates nothing.
+        """Verify a study before anything runs. It opens no connection and creates nothing.
 
         Args:
             spec: With a ``study``.
@@ -117,7 +119,7 @@ class ChooserKind(Protocol):
 
 
 class Memoryless:
-    """What choosers without a memory share."""
+    """The common part of choosers without a memory."""
 
     adaptive = False
     total: int | None = None
@@ -140,10 +142,10 @@ class Memoryless:
 
 
 class Fixed(Memoryless):
-    """Goes through what is known beforehand.
+    """Returns choices that are known beforehand.
 
     Args:
-        choices: In order.
+        choices: The choices in order.
         circle: Begin again after the last.
     """
 
@@ -161,16 +163,16 @@ class Fixed(Memoryless):
 
 
 class Listed(Fixed):
-    """Goes through what a file lists, each once, whatever was begun before and in which order.
+    """Returns the experiments that a file lists, each once, in whatever order earlier ones began.
 
     Args:
-        choices: All of them.
-        wanted: The positions of those that are to be begun.
+        choices: All listed experiments.
+        positions: The positions of those that should begin.
     """
 
-    def __init__(self, choices: Sequence[Choice], wanted: Sequence[int]) -> None:
+    def __init__(self, choices: Sequence[Choice], positions: Sequence[int]) -> None:
         super().__init__(choices)
-        self._left = list(wanted)
+        self._left = list(positions)
         self.total = len(self._left)
 
     def reconcile(
@@ -194,26 +196,26 @@ class Listed(Fixed):
 
 
 def matched(choices: Sequence[Choice], records: Sequence[TrialRecord]) -> list[int | None]:
-    """Which choice each frozen trial is, by position; None for one that is not there any more."""
+    """The position of the choice of each frozen trial; None if it is no longer listed."""
     free = {p: (c.assignment, c.parts) for p, c in enumerate(choices)}
-    found: list[int | None] = []
+    positions: list[int | None] = []
     for record in records:
-        own = (record.assignment, record.parts)
-        position = next((p for p, listed in free.items() if listed == own), None)
-        found.append(position)
+        frozen = (record.assignment, record.parts)
+        position = next((p for p, listed in free.items() if listed == frozen), None)
+        positions.append(position)
         if position is not None:
             del free[position]
-    return found
+    return positions
 
 
 class Chance(Memoryless):
-    """Draws by the tunables' own distributions, weights and special values.
+    """Draws from the tunables' distributions, weights and special values.
 
     Args:
-        space: What is drawn.
-        constraints: What an assignment must fulfil.
+        space: The tunables.
+        constraints: Conditions that an assignment must fulfil.
         seed: The same seed draws the same at the same index.
-        defaults_first: The first one has the defaults.
+        defaults_first: The first trial has the defaults.
     """
 
     def __init__(
@@ -230,30 +232,30 @@ class Chance(Memoryless):
             first = self._space.defaults()
             if allowed(first, self._constraints):
                 return Choice(first, "defaults")
-        found = drawn(self._space, self._constraints, f"{self._seed}/{index}", taken)
-        return None if found is None else Choice(found, "random")
+        assignment = drawn(self._space, self._constraints, f"{self._seed}/{index}", taken)
+        return None if assignment is None else Choice(assignment, "random")
 
 
 def drawn(
     space: Space, constraints: Sequence[Constraint], seed: str, taken: Iterable[Assignment]
 ) -> Assignment | None:
-    """An assignment by chance that is allowed and was not taken; None where none is found."""
+    """A random assignment that is allowed and not taken; None if none is found."""
     random = Random(seed)
     before = {key_of(a) for a in taken}
     for _ in range(DRAWS):
-        found = space.draw(random)
-        if allowed(found, constraints) and key_of(found) not in before:
-            return found
+        assignment: Assignment = space.draw(random)
+        if allowed(assignment, constraints) and key_of(assignment) not in before:
+            return assignment
     return None
 
 
-def allowed(assignment: Mapping[str, Any], constraints: Sequence[Constraint]) -> bool:
+def allowed(assignment: Mapping[str, Json], constraints: Sequence[Constraint]) -> bool:
     """True where every constraint is fulfilled."""
     return all(c.holds(assignment) for c in constraints)
 
 
-def key_of(assignment: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """An assignment as something that sets can hold."""
+def key_of(assignment: Mapping[str, Json]) -> Hashable:
+    """An assignment as a key of sets."""
     return tuple(sorted((k, (type(v).__name__, v)) for k, v in assignment.items()))
 
 
@@ -261,31 +263,33 @@ def key_of(assignment: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def cells(
-    space: Space, wanted: Mapping[str, Any], constraints: Sequence[Constraint]
+    space: Space, grid: Mapping[str, int | list[Json]], constraints: Sequence[Constraint]
 ) -> list[Assignment]:
-    """The cells of a grid that are allowed; what is dear to change (a group's cost) changes least.
+    """The cells of a grid that are allowed; tunables that are expensive to change change least.
+
+    The cost of a change is that of the tunable's group.
 
     Args:
         space: The tunables.
-        wanted: Name -> values, or how many of them.
-        constraints: Cells that fulfil not all of them are left out.
+        grid: Name -> values, or the number of values.
+        constraints: Cells that do not fulfil all of them are left out.
 
     Raises:
-        ConfigError: A name or value that is not there, or more than a million cells.
+        ConfigError: A name or value does not exist, or there are more than a million cells.
     """
-    for name in wanted:
+    for name in grid:
         if name not in space:
             from drillyard.registry import nearest
 
             raise ConfigError(
-                f"{name!r} is no active tunable",
+                f"{name!r} is not an active tunable",
                 field=f"study.grid.{name}",
-                value=wanted[name],
+                value=grid[name],
                 allowed=", ".join(sorted(space.tunables)) or "no group of tunables is active",
                 hint=nearest(name, sorted(space.tunables)),
             )
     order = sorted(space.tunables, key=lambda n: -space.groups[space.group_of[n]].cost)
-    axes = [_axis(name, space.tunables[name], wanted.get(name)) for name in order]
+    axes = [_axis(name, space.tunables[name], grid.get(name)) for name in order]
     count = math.prod(len(axis) for axis in axes)
     if count > MAX_CELLS:
         raise ConfigError(
@@ -303,20 +307,20 @@ def cells(
     return found
 
 
-def _axis(name: str, tunable: Tunable, wanted: Any) -> list[Any]:
-    if isinstance(wanted, list):
+def _axis(name: str, tunable: Tunable, values: int | list[Json] | None) -> list[Json]:
+    if isinstance(values, list):
         try:
-            return [tunable.take(name, value) for value in wanted]
+            return [tunable.take(name, value) for value in values]
         except ConfigError as error:
             raise error.but(field=f"study.grid.{name}") from error.__cause__
     if tunable.values is not None:
         return list(tunable.values)
-    points = list(dict.fromkeys(_points(tunable, wanted or tunable.bins or GRID_POINTS)))
-    special = [tunable.take(name, v) for v in tunable.special]
+    points = list(dict.fromkeys(_points(tunable, values or tunable.bins or GRID_POINTS)))
+    special: list[Json] = [tunable.take(name, v) for v in tunable.special]
     return [*(v for v in special if v not in points), *points]
 
 
-def _points(tunable: Tunable, count: int) -> Iterator[Any]:
+def _points(tunable: Tunable, count: int) -> Iterator[float]:
     """Evenly spaced values of a range, both ends included (by magnitude where it is ``log``)."""
     assert tunable.range is not None
     low, high = tunable.range
@@ -332,16 +336,16 @@ def _points(tunable: Tunable, count: int) -> Iterator[Any]:
 
 
 def manual(study: StudySpec, space: Space) -> list[Choice]:
-    """The choices of ``cycles``: what is not named has its default.
+    """The choices of ``cycles``; a tunable that is not named has its default.
 
     Raises:
-        ConfigError: A name or value that is not there.
+        ConfigError: A name or value does not exist.
     """
-    found = []
+    choices = []
     for number, values in enumerate(study.cycles):
         try:
-            found.append(Choice(space.assign(values), "manual"))
+            choices.append(Choice(space.assign(values), "manual"))
         except ConfigError as error:
             field = f"study.cycles[{number}].{error.field}"
             raise error.but(field=field) from error.__cause__
-    return found
+    return choices

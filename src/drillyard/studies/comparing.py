@@ -1,9 +1,9 @@
-"""``seeds: auto``: whether two trials are told apart yet, and by which rule.
+"""``seeds: auto``: whether two trials differ, and by which rule.
 
 Welch's t test (B. L. Welch, "The generalization of Student's problem when several different
-population variances are involved", 1947) on the values of the seeds. It is looked at after every
-added seed, and looking often finds differences by chance, so the allowed error ``p`` is shared
-between all the looks that there may be (Bonferroni).
+population variances are involved", 1947) on the values of the seeds. It is computed after every
+added seed, and repeated tests find differences by chance, so the allowed error ``p`` is divided
+among the maximum number of tests (Bonferroni).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from drillyard.statistics import welch
 
 
 def verdict(a: Sequence[float], b: Sequence[float], rule: MoreSeedsSpec) -> tuple[bool, str]:
-    """Whether no more seeds are wanted, and why in words.
+    """Whether no more seeds are needed, and the reason for people.
 
     Args:
-        a: The best trial's values, one a seed.
-        b: The second best one's.
+        a: The values of the best trial, one for each seed.
+        b: The values of the second best trial.
         rule: The cap and the allowed error.
     """
     looks = rule.most - rule.start + 1

@@ -1,8 +1,8 @@
-"""What comes after the last trial was chosen: seeds until the best are told apart, the second run.
+"""The end of a search: more seeds until the two best trials differ, and the second run.
 
-Who looks at many trials finds one that was lucky. So the winner is run again on seeds and episodes
-that nothing was chosen by, and that score is the one to report. The winner of a population is a
-policy whose values changed while it was trained: it plays fresh episodes, and is not trained anew.
+The best of many trials may have been lucky. So the winner is run again on seeds and episodes that
+no choice used, and that score is the one to report. The winner of a population is a policy whose
+values changed while it was trained: it plays fresh episodes, and is not trained again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from drillyard.studies.trial_log import TrialLog
 
 
 class Confirmation:
-    """Adds to a search that has come to its end.
+    """Adds seeds and the second run to a search that has ended.
 
     Args:
         study: The section of the file.
-        objectives: What is best.
+        objectives: The objectives.
         book: The trials.
-        say: Told in a sentence what happens.
+        say: Receives a sentence about each event.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Confirmation:
         self._book = book
         self._say = say
         self.seeds_rule: str | None = None
-        """What ``seeds: auto`` came to, in words."""
+        """The result of ``seeds: auto`` for people."""
 
     def more_seeds(self) -> bool:
-        """Add a seed to the two best trials while they are not told apart; True when it did."""
+        """Add a seed to the two best trials while they do not differ; True if it did."""
         rule, book = self._study.auto, self._book
         found = ranked(book.records, book.outcomes, self._objectives)[:2]
         if rule is None or len(found) < 2:
@@ -66,10 +66,10 @@ class Confirmation:
         return True
 
     def confirm(self, default: int) -> bool:
-        """Run the winner again on fresh seeds; True when that was begun.
+        """Run the winner again on fresh seeds; True if this was begun.
 
         Args:
-            default: On how many, where the file does not say it.
+            default: Number of seeds if the file does not set it.
         """
         many, book = self._study.confirmations(default), self._book
         found = ranked(book.records, book.outcomes, self._objectives)
@@ -80,17 +80,17 @@ class Confirmation:
         choice = Choice(
             best.assignment, "confirm", best.parts, best.label, tuple(seeds), lineage=_after(best)
         )
-        made = book.freeze(choice, of=best.number)
+        confirming = book.freeze(choice, of=best.number)
         how = f"seeds {', '.join(map(str, seeds))}" if best.lineage is None else "episodes"
         self._say(
-            f"{trial_id(made.number)}: {trial_id(best.number)} is best so far, and is run "
+            f"{trial_id(confirming.number)}: {trial_id(best.number)} is best so far, and is run "
             f"again on fresh {how}"
         )
         return True
 
 
 def _after(best: TrialRecord) -> Lineage | None:
-    """Of the winner of a population: it goes on from its end, where nothing is left to train."""
+    """The lineage of a population's winner: it continues from its end, with no steps to train."""
     own = best.lineage
     if own is None:
         return None
@@ -98,12 +98,12 @@ def _after(best: TrialRecord) -> Lineage | None:
 
 
 def _fresh(used: set[int], many: int) -> Sequence[int]:
-    """Seeds that were not used, from the one after the largest."""
-    found: list[int] = []
+    """Seeds that were not used, beginning after the largest."""
+    seeds: list[int] = []
     candidate = max(used, default=0) + 1
-    while len(found) < many:
+    while len(seeds) < many:
         candidate = candidate if candidate < 2**32 else 0
         if candidate not in used:
-            found.append(candidate)
+            seeds.append(candidate)
         candidate += 1
-    return found
+    return seeds

@@ -1,4 +1,4 @@
-"""The choosers of drillyard: from the ``study:`` section to a chooser, or to a refusal."""
+"""Builds a chooser from the ``study:`` section, and refuses what cannot work."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import Json, JsonObject, as_list, as_object
 from drillyard.errors import ConfigError, IdentityChanged
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import TrialRecord
@@ -111,7 +112,7 @@ class Smac(_BuiltIn):
 
 
 class Populations(_BuiltIn):
-    """``pbt``: members that go on from each other."""
+    """``pbt``: members that continue from each other."""
 
     def make(self, spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
         """See ``ChooserKind``."""
@@ -123,8 +124,8 @@ def make_chooser(spec: ExperimentSpec, mailbox: Mailbox) -> Chooser:
     """The chooser of a study.
 
     Args:
-        spec: With a ``study``.
-        mailbox: Names the default storage of a model's memory; nothing is created but that.
+        spec: An experiment with a ``study``.
+        mailbox: Names the default storage of a model's memory; nothing else is created.
 
     Raises:
         ConfigError: The study cannot work.
@@ -184,17 +185,17 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
         )
     _refuse_unmeasured(spec)
     if study.chooser == POPULATION:
-        _refuse_childless(spec)
+        _refuse_without_state(spec)
     constraints = parse_all(study.constraints, list(space.tunables))
     if study.chooser in FIXED:
         choices = fixed_choices(spec, space, constraints)
         only(study, choices)
         if not choices:
             raise ConfigError(
-                "no trial is left by the constraints",
+                "the constraints exclude every trial",
                 field="study.constraints",
                 value=study.constraints,
-                allowed="constraints that something fulfils",
+                allowed="constraints that at least one trial fulfils",
                 hint="loosen one of them",
             )
     elif constraints and drawn(space, constraints, "check", ()) is None:
@@ -208,8 +209,8 @@ def checked(spec: ExperimentSpec) -> tuple[Space, list[Constraint]]:
     return space, constraints
 
 
-def _refuse_childless(spec: ExperimentSpec) -> None:
-    """Refuse a population of work that cannot go on from where another run ended.
+def _refuse_without_state(spec: ExperimentSpec) -> None:
+    """Refuse a population of work that cannot continue another run.
 
     Raises:
         ConfigError: Why not.
@@ -217,7 +218,7 @@ def _refuse_childless(spec: ExperimentSpec) -> None:
     workload = load("workloads", spec.workload)()
     if not isinstance(workload, HandsRunsOn):
         raise ConfigError(
-            f"a {spec.workload!r} has no state that another run could go on from",
+            f"a {spec.workload!r} has no state that another run could continue",
             field="study.chooser",
             value=POPULATION,
             allowed="pbt with workload: rl or mock",
@@ -263,7 +264,7 @@ def _refuse_unmeasured(spec: ExperimentSpec) -> None:
 def fixed_choices(
     spec: ExperimentSpec, space: Space, constraints: list[Constraint]
 ) -> list[Choice]:
-    """The trials of a chooser that knows them beforehand."""
+    """The trials of a chooser with a fixed list."""
     study = spec.study
     assert study is not None
     own = space.assign(spec.parameters.tunable_values)
@@ -288,10 +289,10 @@ def fixed_choices(
 
 
 def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
-    """The positions of the listed experiments that are to be begun.
+    """The positions of the listed experiments that should begin.
 
     Raises:
-        ConfigError: ``only`` names one that is not there, or one twice.
+        ConfigError: ``only`` names one that does not exist, or one twice.
     """
     labels = [c.label for c in choices]
     found: list[int] = []
@@ -303,7 +304,7 @@ def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
         if not own or set(own) & set(found):
             known = ", ".join(label or str(p) for p, label in enumerate(labels, start=1))
             raise ConfigError(
-                "names an experiment twice" if own else "is no listed experiment",
+                "names an experiment twice" if own else "is not a listed experiment",
                 field=f"study.only[{number}]",
                 value=name,
                 allowed=f"{known}; or numbers from 1 to {len(choices)}",
@@ -314,10 +315,10 @@ def only(study: StudySpec, choices: Sequence[Choice]) -> list[int]:
 
 
 def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[TrialRecord]) -> None:
-    """Trials that a file lists must be what they were when they were frozen.
+    """Refuse a file whose listed trials changed since they were frozen.
 
     Raises:
-        IdentityChanged: One is not.
+        IdentityChanged: One of them changed.
     """
     study = spec.study
     assert study is not None
@@ -328,7 +329,7 @@ def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[Trial
                 f"{experiment!r}: trial {other.number} was begun by another chooser, or with "
                 "other train.steps, study.population.members or generations, on which all trials "
                 "depend",
-                hint="put them back, or choose a new name (--set name=…)",
+                hint="restore them, or choose a new name (--set name=…)",
             )
         return
     if study.chooser not in ("list", "manual"):
@@ -348,19 +349,19 @@ def refuse_changed(spec: ExperimentSpec, experiment: str, search: Sequence[Trial
     if lost:
         label = f" ({lost[0].label})" if lost[0].label else ""
         raise IdentityChanged(
-            f"{experiment!r}: trial {lost[0].number}{label} was begun, and is not among "
-            f"study.{what} any more as it was",
-            hint="put it back and add new ones at the end, or choose a new name (--set name=…)",
+            f"{experiment!r}: trial {lost[0].number}{label} was begun, but study.{what} no longer "
+            "lists it with the same values",
+            hint="restore it and add new ones at the end, or choose a new name (--set name=…)",
         )
 
 
-def _listed(number: int, item: Mapping[str, Any], space: Space, own: dict[str, Any]) -> Choice:
+def _listed(number: int, item: Mapping[str, Json], space: Space, own: JsonObject) -> Choice:
     try:
-        assignment = space.assign(item.get("values") or {}, own)
+        assignment = space.assign(as_object(item.get("values")), own)
     except ConfigError as error:
         field = f"study.experiments[{number}].values.{error.field}"
         raise error.but(field=field) from error.__cause__
-    seeds = item.get("seeds")
+    seeds = [seed for seed in as_list(item.get("seeds")) if isinstance(seed, int)]
     return Choice(
         assignment,
         "list",
@@ -371,13 +372,13 @@ def _listed(number: int, item: Mapping[str, Any], space: Space, own: dict[str, A
 
 
 def memory_name(mailbox: Mailbox) -> str:
-    """Name of the study in a database that several stores may share."""
+    """The name of the study in a database that several stores may share."""
     place = hashlib.sha256(f"{mailbox.store.url}\n{mailbox.experiment}".encode()).hexdigest()[:8]
     return f"{mailbox.experiment}-{place}"
 
 
 def default_storage(mailbox: Mailbox) -> str:
-    """A file beside the results; of a store that is no folder: in drillyard's own folder here."""
+    """A file beside the results; for a remote store, a file in drillyard's local folder."""
     url = mailbox.store.url
     if "://" not in url:
         folder = Path(url) / mailbox.experiment

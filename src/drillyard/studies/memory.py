@@ -1,10 +1,10 @@
-"""A study as one of Optuna's, in this process and with the values that people know: for plots."""
+"""A study as an Optuna study in memory, with the values of the file, for plots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drillyard.mailbox.status import Status
 from drillyard.spec.study import ObjectiveSpec
@@ -12,18 +12,19 @@ from drillyard.studies.views import TrialView
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
 
     from drillyard.spec.tunables import Space, Tunable
 
 
 def in_memory(
-    views: Sequence[TrialView], wanted: Sequence[ObjectiveSpec], space: Space
+    views: Sequence[TrialView], objectives: Sequence[ObjectiveSpec], space: Space
 ) -> optuna.Study:
-    """Trials of the search that ended, as Optuna's plots and importances take them.
+    """The trials of the search that have ended, for Optuna's plots and importances.
 
     Args:
-        views: From ``views.trials``.
-        wanted: The objectives.
+        views: The result of ``views.trials``.
+        objectives: The objectives.
         space: The tunables (``drillyard.spec.binding.space(spec)``); special values and bins are
             plain numbers here.
     """
@@ -32,15 +33,16 @@ def in_memory(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
-    study = optuna.create_study(directions=[up if o.direction == "max" else down for o in wanted])
+    directions = [up if o.direction == "max" else down for o in objectives]
+    study = optuna.create_study(directions=directions)
     shapes = {name: _shape(tunable) for name, tunable in space.tunables.items()}
-    words = {Status.SUCCEEDED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
+    states = {Status.SUCCEEDED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
     for view in views:
         if not view.record.search or view.outcome is None:
             continue
-        state = words.get(view.status, TrialState.FAIL)
-        values = [view.values[o.name] for o in wanted if o.name in view.values]
-        if state is TrialState.COMPLETE and len(values) != len(wanted):
+        state = states.get(view.status, TrialState.FAIL)
+        values = [view.values[o.name] for o in objectives if o.name in view.values]
+        if state is TrialState.COMPLETE and len(values) != len(objectives):
             state = TrialState.FAIL
         trial = create_trial(
             state=state,
@@ -61,7 +63,7 @@ def _when(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
-def _shape(tunable: Tunable) -> Any:
+def _shape(tunable: Tunable) -> BaseDistribution:
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,

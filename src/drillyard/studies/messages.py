@@ -1,4 +1,4 @@
-"""What a study says to people: a line a trial, and why it has failed."""
+"""The messages of a study: one line for each trial, and why the study failed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST_LINES = 10
 def line(
     record: TrialRecord, outcome: TrialOutcome, state: StudyState, total: int | None, first: str
 ) -> str:
-    """A trial that has ended: what it is worth, or why it is worth nothing, beside the best one.
+    """Describes a trial that has ended: its values, or why it has none, and the best trial.
 
     Args:
         record: The trial.
         outcome: How it ended.
-        state: Of the study, this trial counted.
-        total: How many trials there will be; None: nobody knows.
+        state: State of the study, including this trial.
+        total: Number of trials, None if it is not known.
         first: Name of the first objective.
     """
     name = trial_id(record.number) + (f" {record.label}" if record.label else "")
@@ -43,11 +43,11 @@ def line(
 def too_often(
     state: StudyState, outcomes: Mapping[int, TrialOutcome], study: StudySpec
 ) -> RunFailed:
-    """Too many trials have failed, or all of them: which, and why."""
+    """The error that too many trials, or all of them, have failed."""
     bad = [o for n, o in sorted(outcomes.items()) if o.status in (Status.FAILED, Status.TIMED_OUT)]
     lines = [f"  {trial_id(o.number)}: {o.message}" for o in bad[:MOST_LINES]]
     return RunFailed(
         f"{state.failed} of {state.chosen} trials have failed\n" + "\n".join(lines),
-        hint=f"mend what they say, or allow more by study.max_failures (now "
+        hint=f"fix their causes, or allow more with study.max_failures (now "
         f"{study.failures_allowed})",
     )

@@ -1,14 +1,14 @@
 """Choosers that learn: Optuna's samplers, with a memory that is reconciled with the mailbox.
 
-What was chosen and how it ended stands in the mailbox; the memory only helps to choose. So it may
-be lost, or be older or newer than the mailbox (a driver that was killed between two writes):
+The mailbox has the choices and outcomes; the memory only helps to choose. So the memory may be
+lost, or be older or newer than the mailbox (a driver was killed between two writes):
 
-- a trial in the memory that no record names was asked for by a killed driver: it is closed;
-- a record that the memory does not know (the file was deleted, another database) is added;
-- a trial that ended while the memory believes it to run is told; nothing is told twice.
+- a trial in the memory without a record comes from a killed driver: it is closed;
+- a record that the memory does not have (a deleted file, another database) is added;
+- the outcome of a trial that still runs in the memory is added; no outcome is added twice.
 
 CMA-ES keeps pickled state in Optuna's storage, and drillyard writes and reads no pickle: its
-memory lives in this process, and a resume starts it warm from the trials before.
+memory is in this process, and a resume starts it from the earlier trials.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import InfrastructureError, UserError
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -31,25 +33,28 @@ from drillyard.system.optional_packages import install
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
 
+EngineSettings: TypeAlias = dict[str, bool | dict[str, int]]
 TRIES = 20
-"""So often a model may suggest what is not allowed or not new; then chance chooses."""
+"""Maximum number of suggestions that are not allowed or not new; then a random one is drawn."""
 TRIAL = "drillyard.trial"
-"""The attribute that ties a trial of the memory to a record."""
+"""The attribute that links a trial of the memory to a record."""
 
 
 class ModelChooser:
-    """A sampler of Optuna.
+    """Chooses with a sampler of Optuna.
 
     Args:
         kind: ``tpe``, ``cma-es``, ``gp``, ``nsga2``.
-        space: What is chosen.
-        objectives: What is best.
-        constraints: What an assignment must fulfil.
-        url: Of Optuna's storage; None: in this process.
-        name: Of the study in the storage.
+        space: The tunables.
+        objectives: The objectives.
+        constraints: Conditions that an assignment must fulfil.
+        url: URL of Optuna's storage; None for a memory in this process.
+        name: Name of the study in the storage.
         seed: The same seed and past choose the same.
-        defaults_first: The first one has the defaults.
+        defaults_first: The first trial has the defaults.
     """
 
     adaptive = True
@@ -74,8 +79,8 @@ class ModelChooser:
         self._seed = seed
         self._defaults_first = defaults_first
         self._numbers: dict[int, int] = {}
-        self._told: set[int] = set()
-        self._past: list[Any] = []
+        self._added: set[int] = set()
+        self._past: list[optuna.trial.FrozenTrial] = []
         self._study = self._open(url, name)
 
     def _open(self, url: str | None, name: str) -> optuna.Study:
@@ -87,7 +92,7 @@ class ModelChooser:
         directions = [up if o.direction == "max" else down for o in self._objectives]
         try:
             if url is None or self._kind == "cma-es":
-                storage: Any = InMemoryStorage()
+                storage: BaseStorage = InMemoryStorage()
             else:
                 storage = RDBStorage(driver_url(url), engine_kwargs=_engine(url))
             return optuna.create_study(
@@ -100,8 +105,8 @@ class ModelChooser:
         except Exception as error:
             raise foreign(error, url) from error
 
-    def _sampler(self, index: int) -> Any:
-        """A sampler that draws at an index what it would have drawn there without a restart."""
+    def _sampler(self, index: int) -> BaseSampler:
+        """A sampler that draws at an index the same as without a restart."""
         import optuna
         from optuna import samplers
 
@@ -149,12 +154,12 @@ class ModelChooser:
                 if known is not None and same:
                     self._numbers[known.number] = trial.number
                     if trial.state.is_finished():
-                        self._told.add(known.number)
+                        self._added.add(known.number)
                 elif trial.state is TrialState.RUNNING:
                     self._close(trial.number)
             for number, record in own.items():
                 outcome = outcomes.get(number)
-                if outcome is not None and number not in self._told:
+                if outcome is not None and number not in self._added:
                     self.tell(record, outcome)
             self._past = [t for t in self._trials() if t.state is TrialState.COMPLETE]
             if self._kind == "cma-es":
@@ -179,12 +184,13 @@ class ModelChooser:
                 keys = {key_of(a) for a in before}
                 for _ in range(TRIES):
                     trial = self._study.ask()
-                    found = optuna_space.suggest(self._space, trial)
-                    if allowed(found, self._constraints) and key_of(found) not in keys:
-                        return Choice(found, self._kind, memory=trial.number)
+                    assignment = optuna_space.suggest(self._space, trial)
+                    fits = allowed(assignment, self._constraints)
+                    if fits and key_of(assignment) not in keys:
+                        return Choice(assignment, self._kind, memory=trial.number)
                     self._close(trial.number)
-            by_chance = drawn(self._space, self._constraints, f"{self._seed}/{index}", before)
-            return None if by_chance is None else self._given(by_chance, "random")
+            random = drawn(self._space, self._constraints, f"{self._seed}/{index}", before)
+            return None if random is None else self._given(random, "random")
 
     def kept(self, record: TrialRecord) -> None:
         """See ``Chooser``."""
@@ -203,16 +209,16 @@ class ModelChooser:
         whole = len(values) == len(self._objectives)
         if state is TrialState.COMPLETE and not whole:
             state = TrialState.FAIL
-        if record.number in self._told and state is not TrialState.COMPLETE:
+        if record.number in self._added and state is not TrialState.COMPLETE:
             return
         with _Seam():
             number = self._numbers.get(record.number)
-            if number is not None and record.number not in self._told:
+            if number is not None and record.number not in self._added:
                 if state is TrialState.PRUNED and whole and outcome.pruned_at is not None:
                     self._reach(number, outcome.pruned_at, values[0])
-                told = values if state is TrialState.COMPLETE else None
-                self._study.tell(number, told, state=state)
-            elif record.number not in self._told:
+                final = values if state is TrialState.COMPLETE else None
+                self._study.tell(number, final, state=state)
+            elif record.number not in self._added:
                 parameters, shapes = optuna_space.params(self._space, record.assignment)
                 self._study.add_trial(
                     create_trial(
@@ -223,12 +229,12 @@ class ModelChooser:
                         user_attrs={TRIAL: record.number},
                     )
                 )
-            self._told.add(record.number)
+            self._added.add(record.number)
 
     # -- inside -------------------------------------------------------------------------------
 
     def _given(self, assignment: Assignment, chooser: str) -> Choice:
-        """Note in the memory what somebody else chose."""
+        """Add a choice to the memory that the sampler did not make."""
         parameters, _ = optuna_space.params(self._space, assignment)
         self._study.enqueue_trial(parameters)
         trial = self._study.ask()
@@ -236,13 +242,13 @@ class ModelChooser:
         return Choice(assignment, chooser, memory=trial.number)
 
     def _reach(self, number: int, step: int, value: float) -> None:
-        """Let the sampler know what a trial had reached that was given up."""
+        """Report to the sampler the value at which a trial was pruned."""
         import optuna
 
-        found = next(t for t in self._trials() if t.number == number)
-        optuna.trial.Trial(self._study, found._trial_id).report(value, step)
+        frozen = next(t for t in self._trials() if t.number == number)
+        optuna.trial.Trial(self._study, frozen._trial_id).report(value, step)
 
-    def _params(self, record: TrialRecord) -> dict[str, Any]:
+    def _params(self, record: TrialRecord) -> JsonObject:
         return optuna_space.params(self._space, record.assignment)[0]
 
     def _close(self, number: int) -> None:
@@ -258,19 +264,19 @@ class ModelChooser:
 
 
 def driver_url(url: str) -> str:
-    """A URL as SQLAlchemy takes it: ``postgresql://`` is spoken by psycopg."""
+    """A URL for SQLAlchemy, with psycopg as the driver of ``postgresql://``."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def _engine(url: str) -> dict[str, Any]:
+def _engine(url: str) -> EngineSettings:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 30}}
-    # A connection that the server closed meanwhile is opened again.
+    # A connection that the server closed in the meantime is opened again.
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
 
 
 def check_storage(url: str) -> None:
-    """See that a database answers; creates nothing.
+    """Check that a database answers; creates nothing.
 
     Raises:
         UserError: Its driver is not installed.
@@ -279,7 +285,7 @@ def check_storage(url: str) -> None:
     if url.startswith("sqlite"):
         folder = Path(url.removeprefix("sqlite:///")).parent
         if not folder.is_dir():
-            raise UserError(f"study.storage: there is no folder {folder}", hint="make it first")
+            raise UserError(f"study.storage: there is no folder {folder}", hint="create it first")
         return
     try:
         from sqlalchemy import create_engine
@@ -293,7 +299,7 @@ def check_storage(url: str) -> None:
 
 
 def foreign(error: Exception, url: str | None) -> Exception:
-    """An exception of Optuna, SQLAlchemy or a driver as one of ours."""
+    """Converts an exception of Optuna, SQLAlchemy or a driver to one of drillyard's errors."""
     from drillyard.errors import DrillyardError
     from drillyard.system.redaction import redact
 
@@ -302,11 +308,11 @@ def foreign(error: Exception, url: str | None) -> Exception:
     if isinstance(error, ImportError):
         package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
         return UserError(f"study.storage needs {package}", hint=install("postgres"))
-    said = redact(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+    reason = redact(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
     where = f" ({redact(url)})" if url else ""
     return InfrastructureError(
-        f"the memory of the study cannot be used{where}: {said}",
-        hint="start the database, or correct study.storage; the same command goes on",
+        f"the memory of the study cannot be used{where}: {reason}",
+        hint="start the database, or correct study.storage; then run the same command again",
     )
 
 
@@ -314,12 +320,17 @@ _THEIRS = ("sqlalchemy", "psycopg", "sqlite3", "optuna", "alembic")
 
 
 class _Seam:
-    """Where foreign exceptions become ours; what is our own mistake stays what it is."""
+    """Converts the exceptions of other packages; errors of drillyard pass unchanged."""
 
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         theirs = type(error).__module__.partition(".")[0] in _THEIRS
         if isinstance(error, Exception) and (theirs or isinstance(error, ImportError)):
             raise foreign(error, None) from error

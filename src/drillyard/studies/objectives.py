@@ -1,4 +1,4 @@
-"""What a trial is worth: a number a run from its evaluation or a curve, and one over its seeds."""
+"""The values of a trial: one for each run, from its evaluation or a curve, and one over seeds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import itertools
 import math
 import statistics as plain
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from drillyard.documents.json_types import Json, as_object
 from drillyard.errors import ConfigError, RunFailed
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Phase
@@ -23,14 +24,14 @@ Curve = list[tuple[int, float]]
 AGENT = "agent"
 EVALUATION = "evaluate/"
 STREAMS = ("evaluation", "train", "telemetry")
-"""Where a curve is looked for, in this order."""
+"""The streams that may have a curve, in the order of the search."""
 
 
 def objectives_of(spec: ExperimentSpec) -> list[ObjectiveSpec]:
     """The objectives of a study; the default of an ``rl`` experiment is the agent's return.
 
     Raises:
-        ConfigError: None is given, and nothing else could be meant.
+        ConfigError: There is none, and no default for this work.
     """
     assert spec.study is not None
     if spec.study.objectives:
@@ -38,48 +39,48 @@ def objectives_of(spec: ExperimentSpec) -> list[ObjectiveSpec]:
     if spec.workload == "rl":
         return [ObjectiveSpec(metric="evaluate/return")]
     raise ConfigError(
-        f"a study of the workload {spec.workload!r} does not know what is best",
+        f"a study of the workload {spec.workload!r} needs an objective",
         field="study.objectives",
         allowed="a list of {metric, direction}",
         hint="add `objectives: [{metric: evaluate/score, direction: max}]`",
     )
 
 
-def evaluated(summary: Mapping[str, Any]) -> dict[str, float]:
+def evaluated(summary: Mapping[str, Json]) -> dict[str, float]:
     """The numbers of an evaluation by name, without ``evaluate/``.
 
     Args:
-        summary: Of the accepted result: ``policies`` of a learner, ``metrics`` of other work.
+        summary: Summary of the accepted result: ``policies`` for a learner, ``metrics`` for other
+            work.
     """
-    found: dict[str, Any] = {}
-    policies = summary.get("policies")
-    agent = policies.get(AGENT) if isinstance(policies, Mapping) else None
-    if isinstance(agent, Mapping):
-        found |= {k: v for k, v in agent.items() if isinstance(v, int | float)}
-        found |= agent.get("metrics") or {}
-        found["return"] = agent.get("mean_return")
-    found |= summary.get("metrics") or {}
+    measured: dict[str, Json] = {}
+    agent = as_object(summary.get("policies")).get(AGENT)
+    if isinstance(agent, dict):
+        measured |= {k: v for k, v in agent.items() if isinstance(v, int | float)}
+        measured |= as_object(agent.get("metrics"))
+        measured["return"] = agent.get("mean_return")
+    measured |= as_object(summary.get("metrics"))
     return {
-        str(k): float(v)
-        for k, v in found.items()
+        k: float(v)
+        for k, v in measured.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
     }
 
 
 def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> dict[str, float]:
-    """What one run is worth: objective -> value.
+    """The values of one run: objective -> value.
 
     Args:
         mailbox: The experiment.
         run: A run whose evaluation was accepted.
-        objectives: What is looked for.
+        objectives: The objectives.
 
     Raises:
-        RunFailed: It measured no such metric, or the value is not finite.
+        RunFailed: The run did not measure such a metric, or the value is not finite.
     """
     accepted = mailbox.accepted(run, Phase.EVALUATE)
     measured = evaluated(accepted.summary) if accepted is not None else {}
-    found = {}
+    values = {}
     for objective in objectives:
         metric = objective.metric.removeprefix(EVALUATION)
         ended = objective.metric.startswith(EVALUATION) or objective.reducer == "last"
@@ -94,18 +95,18 @@ def of_run(mailbox: Mailbox, run: str, objectives: Sequence[ObjectiveSpec]) -> d
             if not points:
                 known = sorted({f"{EVALUATION}{name}" for name in measured})
                 raise RunFailed(
-                    f"{run} measured no {objective.metric!r}; it measured {', '.join(known)}",
+                    f"{run} did not measure {objective.metric!r}; it measured {', '.join(known)}",
                     hint=nearest(objective.metric, known),
                 )
             value = reduce(points, objective.reducer, objective.k)
         if not math.isfinite(value):
-            raise RunFailed(f"{run}: {objective.metric} is {value}", hint="mend the metric")
-        found[objective.name] = value
-    return found
+            raise RunFailed(f"{run}: {objective.metric} is {value}", hint="correct the metric")
+        values[objective.name] = value
+    return values
 
 
 def curve(mailbox: Mailbox, run: str, metric: str) -> Curve:
-    """The points of a metric so far, whichever stream has it; NaN is left out."""
+    """The points of a metric so far, from the first stream that has it; NaN is left out."""
     for stream in STREAMS:
         points = [
             (int(line["step"]), float(value))
@@ -124,7 +125,7 @@ def reduce(points: Curve, how: str, k: int = 5) -> float:
         points: At least one.
         how: ``last``, ``min``, ``max``, ``mean-of-last`` (of ``k`` points), ``auc``: the area
             under the curve by trapezes, divided by the steps from its first point to its last.
-        k: Of ``mean-of-last``.
+        k: Number of points for ``mean-of-last``.
     """
     values = [value for _, value in points]
     if how == "last":
@@ -146,7 +147,7 @@ def over_seeds(values: Sequence[float], how: str) -> float:
     """The seeds of a trial as one number.
 
     Args:
-        values: One a seed; at least one.
+        values: One value for each seed; at least one.
         how: ``mean``, ``median``, ``min``, ``max``, ``iqm``.
     """
     if how == "median":
@@ -169,7 +170,7 @@ def aggregate(
 
     Args:
         by_seed: Seed -> its values; empty gives two empty mappings.
-        objectives: How they are put together.
+        objectives: The objectives, with their rules over seeds.
     """
     if not by_seed:
         return {}, {}

@@ -1,16 +1,17 @@
-"""Tunables as Optuna's parameters, or SMAC's, and back.
+"""Converts tunables to parameters of Optuna or SMAC, and back.
 
-A number is a number (by magnitude where it is ``log``), a category a category. ``bins`` become the
-number of the bin. A tunable with special values gets a second parameter ``name:special`` that says
-which of them, or ``range``. Weights and distributions say how chance draws; a model replaces them
-by what it learned.
+A number remains a number (on a log scale if it is ``log``), and a category a category. ``bins``
+become the number of the bin. A tunable with special values gets a second parameter
+``name:special``, which is one of them or ``range``. Weights and distributions are only for random
+draws; a model replaces them by what it learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from drillyard.documents.json_types import Json, JsonObject
 from drillyard.spec.tunables import Space, Tunable
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RANGE = "range"
+Category: TypeAlias = bool | int | float | str | None
+"""A choice of a categorical parameter."""
 
 
 class Suggesting(Protocol):
-    """Optuna's trial, as far as it is asked here."""
+    """The part of Optuna's trial that is used here."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Category]) -> Category:
         """One of the choices."""
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
@@ -33,39 +36,43 @@ class Suggesting(Protocol):
         """A number."""
 
 
-def suggest(space: Space, trial: Suggesting) -> dict[str, Any]:
-    """An assignment as a model suggests it."""
+def suggest(space: Space, trial: Suggesting) -> JsonObject:
+    """The assignment that a model suggests."""
     return {name: _suggest(name, tunable, trial) for name, tunable in space.tunables.items()}
 
 
-def _suggest(name: str, tunable: Tunable, trial: Suggesting) -> Any:
+def _suggest(name: str, tunable: Tunable, trial: Suggesting) -> Json:
+    value: Json
     if tunable.values is not None:
-        return tunable.take(name, trial.suggest_categorical(name, tunable.values))
+        value = tunable.take(name, trial.suggest_categorical(name, tunable.values))
+        return value
     if tunable.special:
-        choices = [RANGE, *map(str, tunable.special)]
+        choices: list[Category] = [RANGE, *map(str, tunable.special)]
         chosen = trial.suggest_categorical(f"{name}:special", choices)
         if chosen != RANGE:
-            return tunable.take(name, tunable.special[choices.index(chosen) - 1])
+            value = tunable.take(name, tunable.special[choices.index(chosen) - 1])
+            return value
     assert tunable.range is not None
     low, high = tunable.range
     if tunable.bins is not None:
-        return tunable.bin(trial.suggest_int(name, 0, tunable.bins - 1))
+        value = tunable.bin(trial.suggest_int(name, 0, tunable.bins - 1))
+        return value
     if tunable.type == "int":
         return trial.suggest_int(name, int(low), int(high), log=tunable.log)
     return float(trial.suggest_float(name, low, high, log=tunable.log))
 
 
 def params(
-    space: Space, assignment: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """Optuna's parameters of an assignment, and their distributions."""
+    space: Space, assignment: Mapping[str, Json]
+) -> tuple[JsonObject, dict[str, BaseDistribution]]:
+    """The parameters of Optuna for an assignment, and their distributions."""
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
     )
 
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     shapes: dict[str, BaseDistribution] = {}
     for name, tunable in space.tunables.items():
         value = assignment[name]
@@ -84,7 +91,7 @@ def params(
             if here is not None:
                 continue
         if tunable.bins is not None:
-            values[name] = min(range(tunable.bins), key=lambda n: abs(tunable.bin(n) - value))
+            values[name] = _nearest_bin(tunable, tunable.bins, value)
             shapes[name] = IntDistribution(0, tunable.bins - 1)
         elif tunable.type == "int":
             values[name] = value
@@ -96,16 +103,16 @@ def params(
 
 
 class Given:
-    """Answers with the values of a configuration of SMAC's; of a category it has the place.
+    """Returns the values of a configuration of SMAC, in which a category is a position.
 
     Args:
-        values: By name.
+        values: Name -> value.
     """
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, str | float]) -> None:
         self._values = values
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Category]) -> Category:
         """See ``Suggesting``."""
         return choices[int(self._values[name])]
 
@@ -121,34 +128,34 @@ class Given:
 
 
 def configurations(space: Space) -> ConfigurationSpace:
-    """SMAC's space: categories by their places, ``name`` only where ``name:special`` is none."""
+    """The space of SMAC: categories by position, ``name`` only without a ``name:special``."""
     from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 
-    found = ConfigurationSpace()
+    configuration_space = ConfigurationSpace()
     for name, tunable in space.tunables.items():
         if tunable.values is not None:
-            found.add(Categorical(name, _places(tunable.values)))
+            configuration_space.add(Categorical(name, _places(tunable.values)))
             continue
         assert tunable.range is not None
         low, high = tunable.range
         if tunable.bins is not None:
-            made = Integer(name, (0, tunable.bins - 1))
+            parameter = Integer(name, (0, tunable.bins - 1))
         elif tunable.type == "int":
-            made = Integer(name, (int(low), int(high)), log=tunable.log)
+            parameter = Integer(name, (int(low), int(high)), log=tunable.log)
         else:
-            made = Float(name, (float(low), float(high)), log=tunable.log)
-        found.add(made)
+            parameter = Float(name, (float(low), float(high)), log=tunable.log)
+        configuration_space.add(parameter)
         if tunable.special:
             which = Categorical(f"{name}:special", _places([RANGE, *tunable.special]))
-            found.add(which)
-            found.add(EqualsCondition(made, which, "0"))
-    return found
+            configuration_space.add(which)
+            configuration_space.add(EqualsCondition(parameter, which, "0"))
+    return configuration_space
 
 
 def configured(
-    space: Space, known: ConfigurationSpace, assignment: dict[str, Any]
+    space: Space, known: ConfigurationSpace, assignment: Mapping[str, Json]
 ) -> Configuration:
-    """An assignment as a configuration of SMAC's."""
+    """An assignment as a configuration of SMAC."""
     from ConfigSpace import Configuration
 
     values, shapes = params(space, assignment)
@@ -166,5 +173,10 @@ def configured(
     return Configuration(known, values=values)
 
 
-def _places(values: Sequence[Any]) -> list[str]:
+def _nearest_bin(tunable: Tunable, bins: int, value: Json) -> int:
+    assert isinstance(value, int | float)
+    return min(range(bins), key=lambda number: abs(tunable.bin(number) - value))
+
+
+def _places(values: Sequence[Json]) -> list[str]:
     return [str(place) for place, _ in enumerate(values)]

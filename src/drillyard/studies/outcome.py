@@ -1,4 +1,4 @@
-"""From the tickets of a trial that ended to its outcome."""
+"""Judges a trial: from its ended tickets to its outcome."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def judged(
         mailbox: The experiment.
         record: The trial.
         runs: Seed -> run.
-        states: Of all its tickets; those that are not ended yet count as done.
-        objectives: What it is worth.
-        clock: For an end that nobody wrote down.
+        states: States of all its tickets; tickets that have not yet ended count as done.
+        objectives: The objectives.
+        clock: The time of an end that was not recorded.
         reached: The last step that was compared with others, and its value.
     """
     status = next(

@@ -1,8 +1,8 @@
-"""Population-based training: members train side by side, bad ones go on from good ones.
+"""Population-based training: members train in parallel, bad ones continue from good ones.
 
 M. Jaderberg et al. (2017), Population Based Training of Neural Networks, arXiv:1711.09846, with
-truncation selection. A generation is compared when all of its members have ended, so that what
-is chosen depends on the seed and on results alone, never on who was faster, also after a resume.
+truncation selection. A generation is compared when all of its members have ended, so that choices
+depend only on the seed and on results, never on speed, also after a resume.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import Any
 
+from drillyard.documents.json_types import Json
 from drillyard.mailbox.mailbox import trial_id
 from drillyard.mailbox.records import Lineage, TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -25,11 +25,11 @@ class Population:
     """Chooses the members of each generation.
 
     Args:
-        settings: How many, how often, how they change.
-        space: What is chosen.
-        constraints: What an assignment must fulfil.
-        objective: What is best.
-        steps: Of a member over all generations; None where the work has no steps.
+        settings: Number of members and generations, and how members change.
+        space: The tunables.
+        constraints: Conditions that an assignment must fulfil.
+        objective: The objective.
+        steps: Steps of a member over all generations; None if the work has no steps.
         seed: The same seed and past choose the same.
         defaults_first: The first member begins with the defaults.
     """
@@ -58,7 +58,7 @@ class Population:
         self._members: dict[tuple[int, int], TrialRecord] = {}
         """(generation, member) -> trial."""
         self._scores: dict[int, float | None] = {}
-        """Trial that has ended -> its score, more is better; None: it has none."""
+        """Trial that has ended -> its score, more is better; None without a score."""
 
     # -- the contract of a chooser ------------------------------------------------------------
 
@@ -86,10 +86,10 @@ class Population:
                 if assignment is None
                 else Choice(assignment, chooser, label=_label(lineage), lineage=lineage)
             )
-        found = self._parent(generation, member)
-        if found is None:
-            return None  # everybody has failed
-        parent, exploited = found
+        chosen = self._parent(generation, member)
+        if chosen is None:
+            return None  # all members have failed
+        parent, exploited = chosen
         lineage = lineage.model_copy(update={"parent": parent.number})
         assignment = parent.assignment
         if exploited:
@@ -110,12 +110,12 @@ class Population:
             self._scores[record.number] = self._objective.sign * value
 
     def stranger(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The first trial that these settings would not have placed where it stands."""
+        """The first trial that does not fit these settings at its position."""
         for index, record in enumerate(records, start=1):
             generation, member = self._place(index)
             ends_at = self.ends_at(generation)
-            found = record.lineage
-            if found is None or (found.generation, found.member, found.ends_at) != (
+            actual = record.lineage
+            if actual is None or (actual.generation, actual.member, actual.ends_at) != (
                 generation,
                 member,
                 ends_at,
@@ -147,11 +147,11 @@ class Population:
                 return first, "defaults"
         seed = f"{self._seed}/{index}"
         new = drawn(self._space, self._constraints, seed, taken)
-        # More members than assignments: some begin alike, and part ways later.
+        # With more members than assignments, some begin equal, and differ later.
         return new or drawn(self._space, self._constraints, seed, ()), "random"
 
     def _parent(self, generation: int, member: int) -> tuple[TrialRecord, bool] | None:
-        """(whose training a member goes on with, whether that is another's)."""
+        """(the trial that a member continues, whether it belongs to another member)."""
         before = self._before(generation)
         scores = {r.number: self._scores.get(r.number) for r in before}
         known = {n: s for n, s in scores.items() if s is not None}
@@ -169,62 +169,64 @@ class Population:
         return chosen, True
 
     def _explored(self, assignment: Assignment, random: Random) -> Assignment:
-        """An assignment near another one, or the same where none is found that is allowed."""
+        """An assignment near another one, or the same if no allowed one is found."""
         for _ in range(DRAWS):
             fresh = self._space.draw(random)
-            found = {
+            assigned: Assignment = {
                 name: fresh[name]
                 if random.random() < self._settings.resample
                 else moved(name, tunable, assignment[name], random, self._settings.factors)
                 for name, tunable in self._space.tunables.items()
             }
-            if allowed(found, self._constraints):
-                return found
+            if allowed(assigned, self._constraints):
+                return assigned
         return assignment
 
 
 def moved(
-    name: str, tunable: Tunable, value: Any, random: Random, factors: Sequence[float]
-) -> Any:
-    """A value a little away from another one.
+    name: str, tunable: Tunable, value: Json, random: Random, factors: Sequence[float]
+) -> Json:
+    """A value near another one.
 
-    A number is multiplied by one of the factors and kept in its range; where the range has both
-    signs, it moves by that share of the range's width instead, as a product would never leave 0.
-    A whole number moves by 1 at least. A category, or a bin, becomes a neighbour. A special value
-    stays.
+    A number is multiplied by one of the factors and limited to its range; if the range has both
+    signs, it moves by that share of the range's width instead, because a product would remain 0.
+    A whole number moves by at least 1. A category, or a bin, becomes a neighbour. A special value
+    does not change.
 
     Args:
-        name: Of the tunable.
-        tunable: What it is.
-        value: What it was.
+        name: Name of the tunable.
+        tunable: The tunable.
+        value: Its value so far.
         random: Draws the factor, or the neighbour.
-        factors: To multiply by.
+        factors: The factors to multiply by.
     """
     if tunable.values is not None:
         return _neighbour(tunable.values, value, random)
     if value in tunable.special:
         return value
-    assert tunable.range is not None
+    assert tunable.range is not None and isinstance(value, int | float)
     if tunable.bins is not None:
         bins = [tunable.bin(number) for number in range(tunable.bins)]
-        return _neighbour(bins, min(bins, key=lambda b: abs(b - value)), random)
+        nearest = min(abs(b - value) for b in bins)
+        return _neighbour(bins, next(b for b in bins if abs(b - value) == nearest), random)
     low, high = tunable.range
     factor = random.choice(factors)
-    found = value * factor if low >= 0 or high <= 0 else value + (factor - 1) * (high - low)
+    new = value * factor if low >= 0 or high <= 0 else value + (factor - 1) * (high - low)
     if tunable.type == "int":
-        found = round(found)
-        if found == value and factor != 1:
-            found += 1 if (factor > 1) is (value >= 0) else -1
-    return tunable.take(name, min(max(found, low), high))
+        new = round(new)
+        if new == value and factor != 1:
+            new += 1 if (factor > 1) is (value >= 0) else -1
+    taken: Json = tunable.take(name, min(max(new, low), high))
+    return taken
 
 
-def _neighbour(values: Sequence[Any], value: Any, random: Random) -> Any:
+def _neighbour(values: Sequence[Json], value: Json, random: Random) -> Json:
     place = values.index(value)
     beside = [values[p] for p in (place - 1, place + 1) if 0 <= p < len(values)]
     return random.choice(beside) if beside else value
 
 
 def _label(lineage: Lineage) -> str:
-    """What people call a member of a generation."""
+    """The name of a member of a generation for people."""
     name = f"member {lineage.member} generation {lineage.generation}"
     return name + (f" from {trial_id(lineage.parent)}" if lineage.parent is not None else "")

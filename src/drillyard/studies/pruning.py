@@ -1,9 +1,9 @@
-"""Giving up trials that do badly: Optuna's pruners on a study in this process.
+"""Prunes bad trials: Optuna's pruners on a study in this process.
 
 `median` and `halving` compare curves while trials run: a trial reports the mean over those of its
 seeds that have begun, at every step that all of them have reached. `wilcoxon` compares seed by
 seed with the best trial, as soon as a seed is evaluated. The comparisons are made again from the
-metric streams after a resume; what was given up stands in ``control/reopened.json``.
+metric streams after a resume; pruned trials are recorded in ``control/reopened.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
@@ -21,21 +21,24 @@ from drillyard.spec.study import ObjectiveSpec, PrunerSpec
 from drillyard.studies.objectives import Curve, curve, of_run
 
 if TYPE_CHECKING:
+    import optuna
+    from optuna.pruners import BasePruner
+
     from drillyard.spec import ExperimentSpec
 
 MIN_SEEDS = 2
-"""wilcoxon: fewer differences say nothing."""
+"""Minimum number of differences for wilcoxon."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """A trial that is given up.
+    """A trial that is pruned.
 
     Attributes:
         trial: Its number.
-        step: Where: an environment step, or a number of seeds.
-        value: What it had reached there.
-        reason: In words.
+        step: An environment step, or a number of seeds.
+        value: Its value at this step.
+        reason: The reason for people.
     """
 
     trial: int
@@ -55,7 +58,7 @@ def metric_of(spec: ExperimentSpec, objective: ObjectiveSpec) -> str:
     return objective.metric.removeprefix("evaluate/")
 
 
-def optuna_pruner(own: PrunerSpec) -> Any:
+def optuna_pruner(own: PrunerSpec) -> BasePruner:
     """Optuna's pruner for a ``study.pruner``."""
     import optuna
     from optuna import pruners
@@ -72,12 +75,12 @@ def optuna_pruner(own: PrunerSpec) -> Any:
 
 
 class Judge:
-    """Says which trials are given up.
+    """Decides which trials are pruned.
 
     Args:
-        spec: With a ``study.pruner``.
-        objective: The one that is compared.
-        mailbox: Has the curves.
+        spec: An experiment with a ``study.pruner``.
+        objective: The objective that is compared.
+        mailbox: The mailbox with the curves.
     """
 
     def __init__(self, spec: ExperimentSpec, objective: ObjectiveSpec, mailbox: Mailbox) -> None:
@@ -89,7 +92,7 @@ class Judge:
         self._objective = objective
         self._metric = metric_of(spec, objective)
         self._mailbox = mailbox
-        self._trials: dict[int, Any] = {}
+        self._trials: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}
         self._last: dict[int, tuple[int, float]] = {}
         ways = optuna.study.StudyDirection
@@ -97,7 +100,7 @@ class Judge:
         self._study = optuna.create_study(direction=direction, pruner=optuna_pruner(self._pruner))
 
     def ended(self, record: TrialRecord, seeds: Sequence[int], outcome: TrialOutcome) -> None:
-        """A trial has ended; its whole curve counts for the others."""
+        """Add a trial that has ended; its whole curve counts for the others."""
         from optuna.trial import TrialState
 
         self._report(record.number, seeds)
@@ -110,20 +113,20 @@ class Judge:
             self._study.tell(trial, state=TrialState.PRUNED if known else TrialState.FAIL)
 
     def look(self, working: Mapping[int, Sequence[int]]) -> list[Given]:
-        """Compare the trials at work.
+        """Compare the trials that are running.
 
         Args:
             working: Number -> seeds.
 
         Returns:
-            Those that are given up now.
+            The trials that are pruned now.
         """
-        found = []
+        pruned = []
         for number, seeds in working.items():
             if self._report(number, seeds) and self._trials[number].should_prune():
                 step, value = self._last[number]
-                found.append(Given(number, step, value, self._words(step, value)))
-        return found
+                pruned.append(Given(number, step, value, self._reason(step, value)))
+        return pruned
 
     def reached(self, number: int) -> tuple[int, float] | None:
         """The last step that a trial reported, and its value."""
@@ -132,7 +135,7 @@ class Judge:
     # -- inside -------------------------------------------------------------------------------
 
     def _report(self, number: int, seeds: Sequence[int]) -> bool:
-        """Report what is new of a trial; True when anything is."""
+        """Report the new values of a trial; True if there are any."""
         if number not in self._trials:
             self._trials[number] = self._study.ask()
             self._reported[number] = set()
@@ -160,7 +163,7 @@ class Judge:
             if self._mailbox.accepted(run, Phase.EVALUATE) is not None
         ]
 
-    def _words(self, step: int, value: float) -> str:
+    def _reason(self, step: int, value: float) -> str:
         if self._pruner.type == "wilcoxon":
             seeds = step + 1
             return (

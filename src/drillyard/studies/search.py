@@ -1,8 +1,8 @@
-"""A study in steps: chooses, posts, watches, judges, stops.
+"""Runs a study in steps: it chooses, posts, watches, judges and stops.
 
-It knows no backend and no Prefect. A trial is frozen in the mailbox before its tickets are posted,
-so that whoever kills the driver between any two lines loses no trial and repeats none: the next
-driver posts what was frozen, asks for what is missing, and tells the chooser what it missed.
+It is independent of backends and of Prefect. A trial is frozen in the mailbox before its tickets
+are posted. So a driver that is killed between any two lines loses no trial and repeats none: the
+next driver posts frozen trials, chooses missing ones, and reports missed outcomes to the chooser.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TICK_S = 0.1
 PRUNE_EVERY_S = 0.5
 RETRY_S = 2.0
 PATIENCE_S = 180.0
-"""How long a memory or store that is away is tried again."""
+"""Seconds for which an unavailable memory or store is tried again."""
 log = logging.getLogger(__name__)
 
 
@@ -50,14 +50,14 @@ class Search:
     """The study of one driver.
 
     Args:
-        spec: With a ``study``.
-        mailbox: The experiment.
-        states: The latest states of all tickets.
+        spec: An experiment with a ``study``.
+        mailbox: The experiment's mailbox.
+        states: Returns the latest states of all tickets.
         post: Posts the tickets of a trial; safe to repeat.
-        stopped: True once somebody asked to stop.
-        spent: What machines have cost so far.
-        say: Told in a sentence what happens.
-        clock: Time.
+        stopped: Returns True after a stop was requested.
+        spent: Returns the cost of machines so far.
+        say: Receives a sentence about each event.
+        clock: The clock.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Search:
         self.earlier: frozenset[int] = frozenset()
         """Trials that had ended before this driver began."""
         self.error: DrillyardError | None = None
-        """What ended the loop before the study was over."""
+        """The error that ended the loop before the study was over."""
 
     # -- before it begins ---------------------------------------------------------------------
 
@@ -103,27 +103,27 @@ class Search:
         """Read what was chosen and how it ended. Reads only.
 
         Raises:
-            IdentityChanged: A trial that was frozen is another one in today's file.
+            IdentityChanged: A frozen trial is different in the current file.
         """
         self._book.load()
         refuse_changed(self.spec, self._mailbox.experiment, self._book.search)
 
     def trials(self) -> list[Trial]:
-        """Every trial so far, as it is posted."""
+        """Every trial so far, in the form in which it is posted."""
         return [self._book.trial(record) for record in self._book.records]
 
     def open_trials(self) -> list[Trial]:
-        """Those of them that are not judged yet."""
+        """The trials that are not yet judged."""
         return self._book.open_trials()
 
     def settled(self) -> set[int]:
-        """Trials that ended for good: a failed one is not tried again by the same command."""
+        """Trials that ended permanently: the same command does not try a failed one again."""
         return self._book.settled()
 
     # -- its life -----------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Bring the memory in line, choose the first trials and start the loop.
+        """Reconcile the memory, choose the first trials and start the loop.
 
         Raises:
             DrillyardError: The chooser or its memory cannot be used.
@@ -147,13 +147,13 @@ class Search:
             self._loop.start()
 
     def close(self) -> None:
-        """End the loop; who still waits is told."""
+        """End the loop, and wake the threads that still wait."""
         self._loop.stop(30.0)
         self._book.close()
 
     @property
     def over(self) -> bool:
-        """True once nothing more will be chosen or judged by this driver."""
+        """True when this driver will choose and judge nothing more."""
         return self._over
 
     @property
@@ -163,7 +163,7 @@ class Search:
 
     @property
     def remaining_runs(self) -> int:
-        """Runs that may still come; many, where nobody knows."""
+        """Number of runs that may still come; a large number if it is not known."""
         per_trial = max(1, len(self.spec.seeds))
         most = self._most
         left = 10**6 if most is None else most - len(self._book.search)
@@ -175,16 +175,16 @@ class Search:
         return self._book.follow(seen, timeout_s)
 
     def has_ended(self, trial: int) -> bool:
-        """True once a trial's outcome stands."""
+        """True when the outcome of a trial is final."""
         return self._book.has_ended(trial)
 
     def wait(self, trial: int, timeout_s: float | None = None) -> TrialOutcome:
-        """Wait for a trial to end, however it does.
+        """Wait for a trial to end, successfully or not.
 
         Raises:
-            Stopped: On request, before it had ended.
+            Stopped: A stop was requested before it ended.
             TimedOut: It took longer than ``timeout_s``.
-            DrillyardError: The loop cannot go on.
+            DrillyardError: The loop cannot continue.
         """
         outcome, in_time = self._book.await_end(trial, timeout_s)
         if outcome is not None:
@@ -193,10 +193,12 @@ class Search:
             raise self.error
         if not in_time:
             raise TimedOut(f"{trial_id(trial)} had not ended after {timeout_s:.0f} s")
-        raise Stopped(f"{trial_id(trial)} was stopped", hint="the same command goes on")
+        raise Stopped(
+            f"{trial_id(trial)} was stopped", hint="run the same command again to continue"
+        )
 
     def verdict(self) -> DrillyardError | None:
-        """How the study ended, as an error; None: well. Single failed trials are no error."""
+        """The error that ended the study, or None. Single failed trials are not an error."""
         if self.error is not None:
             return self.error
         if self._stop_asked():
@@ -209,7 +211,7 @@ class Search:
     # -- the loop -----------------------------------------------------------------------------
 
     def step(self, now: float) -> float | None:
-        """Judge what has ended, choose what fits; None once the study is over.
+        """Judge ended trials and choose new ones; None once the study is over.
 
         Args:
             now: Monotonic time.
@@ -223,7 +225,7 @@ class Search:
             self._failing_since = now if self._failing_since is None else self._failing_since
             may_pass = isinstance(error, InfrastructureError)
             if may_pass and now - self._failing_since <= PATIENCE_S:
-                log.warning("the study cannot go on now: %s", error)
+                log.warning("the study cannot continue now: %s", error)
                 return RETRY_S
             if not isinstance(error, DrillyardError):
                 log.error("the study broke", exc_info=error)
@@ -232,7 +234,7 @@ class Search:
         return None if self._over else TICK_S
 
     def advance(self) -> None:
-        """Judge what has ended, choose what fits; one round."""
+        """Judge ended trials and choose new ones; one round."""
         states, book = self._states(), self._book
         for number in sorted(book.open):
             self._look(number, states)
@@ -250,7 +252,7 @@ class Search:
             self._write_state("search")
 
     def _go_on(self) -> None:
-        """What follows the search."""
+        """Do what follows the search."""
         before = self._after.seeds_rule
         if self._after.more_seeds():
             return
@@ -274,11 +276,11 @@ class Search:
         if not ended and (not measured or number in self._told):
             return
         if ended and any(s.status is Status.CANCELLED for s in found):
-            return  # gone on with by the next command
+            return  # the next command continues it
         reached = self._judge.reached(number) if self._judge is not None else None
         outcome = judged(self._mailbox, record, runs, found, self.objectives, self._clock, reached)
         if number not in self._told:
-            # What it is worth is known before its files are stored: the next choice may use it.
+            # Its values are known before its files are stored: the next choice may use them.
             assert self._chooser is not None
             if record.search:
                 self._chooser.tell(record, outcome)
@@ -293,7 +295,7 @@ class Search:
             self._say(messages.line(record, outcome, state, self._most, self.objectives[0].name))
 
     def _prune(self) -> None:
-        """Give up what does badly; its workers stop, and nobody begins what is left of it."""
+        """Prune bad trials; their workers stop, and no worker begins the rest of them."""
         now = self._clock.monotonic()
         if self._judge is None or now < self._judge_at:
             return
@@ -310,7 +312,7 @@ class Search:
         self._give_up({given.trial: given.reason for given in self._judge.look(working)})
 
     def _withdraw(self, states: Mapping[str, TicketState]) -> None:
-        """Too many have failed: what was posted ahead and nobody has begun is not begun."""
+        """Withdraw trials that were posted ahead and not begun, because too many have failed."""
         book = self._book
         waiting = (
             n
@@ -320,7 +322,7 @@ class Search:
         self._give_up(dict.fromkeys(waiting, "too many trials before it have failed"))
 
     def _give_up(self, reasons: Mapping[int, str]) -> None:
-        """Write down which trials are given up, and why; workers and whoever claims read it."""
+        """Record which trials are pruned, and why. Workers read it, also before a claim."""
         if not reasons:
             return
         before = self._mailbox.reopened()
@@ -354,7 +356,7 @@ class Search:
                 account.reason = (
                     None
                     if isinstance(chooser, Fixed)
-                    else ("no further assignment is left that is new and allowed")
+                    else "no assignment remains that is new and allowed"
                 )
                 return
             self._book.freeze(choice, kept=chooser.kept)
@@ -363,10 +365,10 @@ class Search:
 
     @property
     def _ahead(self) -> float:
-        """Runs that are posted before a worker is free for them.
+        """Number of runs that are posted before a worker is free for them.
 
-        On rented machines all that a person has listed, unless something else than its end may
-        keep one from being run: the lid may be closed, and nobody is there to post more.
+        On rented machines these are all listed runs, if only their end can keep one from being
+        run: your laptop may be off, and then no driver can post more.
         """
         assert self._chooser is not None
         if self._chooser.adaptive:
@@ -378,7 +380,7 @@ class Search:
 
     @property
     def _most(self) -> int | None:
-        """How many trials there will be at most; None: as many as there are assignments."""
+        """Maximum number of trials; None for as many as there are assignments."""
         own = self._chooser.total if self._chooser is not None else None
         if self.study.trials is None:
             return own
@@ -393,6 +395,6 @@ class Search:
             stopped = self._stop_asked() or error is not None
             self._write_state("search" if stopped else "over")
         except InfrastructureError as away:
-            log.warning("the state of the study is not written: %s", away)
+            log.warning("the state of the study could not be written: %s", away)
         self._over = True
         self._book.close()

@@ -1,8 +1,8 @@
 """SMAC as a chooser: a random forest of the past, expected improvement, local search.
 
 M. Lindauer et al. (2022), SMAC3: A Versatile Bayesian Optimization Package for Hyperparameter
-Optimization, JMLR 23(54). It is told the whole past each time and asked once, so that the same
-past and seed choose the same, and nothing of it has to be kept between two drivers.
+Optimization, JMLR 23(54). Each choice gives it the whole past, so that the same past and seed
+choose the same, and no state has to be stored between two drivers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
@@ -23,14 +22,14 @@ from drillyard.studies.model import TRIES
 
 
 class SmacChooser:
-    """SMAC's hyperparameter optimisation, after some trials by chance.
+    """SMAC's hyperparameter optimisation, after some random trials.
 
     Args:
-        space: What is chosen.
-        constraints: What an assignment must fulfil.
-        objective: What is best.
+        space: The tunables.
+        constraints: Conditions that an assignment must fulfil.
+        objective: The objective.
         seed: The same seed and past choose the same.
-        defaults_first: The first one has the defaults.
+        defaults_first: The first trial has the defaults.
     """
 
     adaptive = True
@@ -86,14 +85,14 @@ class SmacChooser:
             self._past[record.number] = record.assignment, -self._objective.sign * value
 
     def _suggested(self, index: int) -> Iterator[Assignment]:
-        """What SMAC would try, best first."""
+        """The suggestions of SMAC, best first."""
         logging.getLogger("smac").setLevel(logging.ERROR)
         from smac import HyperparameterOptimizationFacade as Smac
         from smac import Scenario
         from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
         known = optuna_space.configurations(self._space)
-        with tempfile.TemporaryDirectory(prefix="drillyard-smac-") as folder:  # it insists on one
+        with tempfile.TemporaryDirectory(prefix="drillyard-smac-") as folder:  # SMAC needs one
             scenario = Scenario(
                 known,
                 deterministic=True,
@@ -111,8 +110,8 @@ class SmacChooser:
                 config_selector=Smac.get_config_selector(scenario, retrain_after=1),
             )
             for _, (assignment, cost) in sorted(self._past.items()):
-                told = optuna_space.configured(self._space, known, assignment)
-                smac.tell(TrialInfo(told, seed=0), TrialValue(cost=cost), save=False)
+                past = optuna_space.configured(self._space, known, assignment)
+                smac.tell(TrialInfo(past, seed=0), TrialValue(cost=cost), save=False)
             for _ in range(TRIES):
-                asked: Any = smac.ask().config
-                yield optuna_space.suggest(self._space, optuna_space.Given(dict(asked)))
+                suggested = dict(smac.ask().config)
+                yield optuna_space.suggest(self._space, optuna_space.Given(suggested))

@@ -1,4 +1,4 @@
-"""How far a study is: pure functions from its trials to counts, the best one and its budgets."""
+"""The progress of a study: pure functions from its trials to counts, best trial and budgets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ranked(
 ) -> list[TrialOutcome]:
     """Succeeded trials of the search, best first by the first objective; earlier ones first."""
     first = objectives[0]
-    found = [
+    succeeded = [
         outcomes[r.number]
         for r in records
         if r.search
@@ -26,17 +26,17 @@ def ranked(
         and outcomes[r.number].status is Status.SUCCEEDED
         and all(o.name in outcomes[r.number].values for o in objectives)
     ]
-    return sorted(found, key=lambda o: (-first.sign * o.values[first.name], o.number))
+    return sorted(succeeded, key=lambda o: (-first.sign * o.values[first.name], o.number))
 
 
-def front_of(found: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec]) -> list[int]:
+def front_of(outcomes: Sequence[TrialOutcome], objectives: Sequence[ObjectiveSpec]) -> list[int]:
     """Numbers of the trials that no other one beats in all objectives; [] for one objective."""
     if len(objectives) < 2:
         return []
     return sorted(
         a.number
-        for a in found
-        if not any(dominates(b.values, a.values, objectives) for b in found)
+        for a in outcomes
+        if not any(dominates(b.values, a.values, objectives) for b in outcomes)
     )
 
 
@@ -46,7 +46,7 @@ def plateau_length(
     objectives: Sequence[ObjectiveSpec],
     min_delta: float,
 ) -> int:
-    """How many trials have ended since one brought progress, in the order of their ends."""
+    """Number of trials that have ended since the last improvement, in the order of their ends."""
     first, since = objectives[0], 0
     best: float | None = None
     for outcome in _in_order(records, outcomes):
@@ -65,13 +65,13 @@ def progress(
     outcomes: Mapping[int, TrialOutcome],
     objectives: Sequence[ObjectiveSpec],
 ) -> list[tuple[int, float, dict[str, float]]]:
-    """How the best value of each objective grew.
+    """The best value of each objective over time.
 
     Returns:
-        (trials that had ended, when in Unix seconds, objective -> best value so far), a line a
-        trial that ended, from the first that succeeded.
+        (number of ended trials, Unix time in seconds, objective -> best value so far), one entry
+        for each trial that ended, from the first that succeeded.
     """
-    found: list[tuple[int, float, dict[str, float]]] = []
+    points: list[tuple[int, float, dict[str, float]]] = []
     best: dict[str, float] = {}
     for ended, outcome in enumerate(_in_order(records, outcomes), start=1):
         for objective in objectives:
@@ -82,14 +82,14 @@ def progress(
             if known is None or objective.sign * value > objective.sign * known:
                 best[objective.name] = value
         if best:
-            found.append((ended, outcome.ended_at or 0.0, dict(best)))
-    return found
+            points.append((ended, outcome.ended_at or 0.0, dict(best)))
+    return points
 
 
 def _in_order(
     records: Sequence[TrialRecord], outcomes: Mapping[int, TrialOutcome]
 ) -> list[TrialOutcome]:
-    """How the trials of the search ended, in the order of their ends."""
+    """The outcomes of the trials of the search, in the order of their ends."""
     return sorted(
         (outcomes[r.number] for r in records if r.search and r.number in outcomes),
         key=lambda o: (o.ended_at or 0.0, o.number),
@@ -97,21 +97,22 @@ def _in_order(
 
 
 def failed_too_often(state: StudyState) -> bool:
-    """True where nothing else came of a study than failures, or more of them than it may have."""
+    """True if all trials failed, or more of them than the limit allows."""
     failures = state.budgets.get("failures")
     many = failures is not None and failures["used"] >= failures["limit"]
     return many or bool(state.failed and not state.succeeded and not state.pruned)
 
 
 def used_up(budgets: Mapping[str, Mapping[str, float]]) -> str | None:
-    """The first budget that is reached, in words; the number of trials is no such."""
-    for name, one in budgets.items():
-        if name != "trials" and one["used"] >= one["limit"]:
+    """Describes the first budget that is used up; the number of trials does not count."""
+    for name, budget in budgets.items():
+        used, limit = budget["used"], budget["limit"]
+        if name != "trials" and used >= limit:
             if name == "failures":
-                return f"{one['used']:.0f} trials have failed (study.max_failures)"
+                return f"{used:.0f} trials have failed (study.max_failures)"
             if name == "plateau":
-                return f"{one['used']:.0f} trials brought no progress (study.budget.plateau)"
-            return f"study.budget.{name} = {one['limit']:g} is used up ({one['used']:.4g})"
+                return f"{used:.0f} trials brought no progress (study.budget.plateau)"
+            return f"study.budget.{name} = {limit:g} is used up ({used:.4g})"
     return None
 
 
@@ -129,31 +130,31 @@ def budgets_of(
 
     Args:
         study: The limits.
-        total: How many trials there will be at most; None: as many as there are assignments.
+        total: Maximum number of trials; None for as many as there are assignments.
         records: What was chosen.
         outcomes: How it ended.
         objectives: For the plateau.
-        hours: Time of all drivers.
-        cost: Of all leases.
+        hours: Total time of all drivers.
+        cost: Total cost of all leases.
     """
     limits = study.budget
     search = [r for r in records if r.search]
-    found: dict[str, dict[str, float]] = {}
+    budgets: dict[str, dict[str, float]] = {}
     if total is not None:
-        found["trials"] = {"used": float(len(search)), "limit": float(total)}
+        budgets["trials"] = {"used": float(len(search)), "limit": float(total)}
     failed = sum(o.status in (Status.FAILED, Status.TIMED_OUT) for o in outcomes.values())
-    found["failures"] = {"used": float(failed), "limit": float(study.failures_allowed)}
+    budgets["failures"] = {"used": float(failed), "limit": float(study.failures_allowed)}
     if limits.steps is not None:
         steps = sum(o.steps for o in outcomes.values())
-        found["steps"] = {"used": float(steps), "limit": float(limits.steps)}
+        budgets["steps"] = {"used": float(steps), "limit": float(limits.steps)}
     if limits.hours is not None:
-        found["hours"] = {"used": hours, "limit": limits.hours}
+        budgets["hours"] = {"used": hours, "limit": limits.hours}
     if limits.cost is not None:
-        found["cost"] = {"used": cost, "limit": limits.cost}
+        budgets["cost"] = {"used": cost, "limit": limits.cost}
     if limits.plateau is not None:
         length = plateau_length(records, outcomes, objectives, limits.plateau.min_delta)
-        found["plateau"] = {"used": float(length), "limit": float(limits.plateau.trials)}
-    return found
+        budgets["plateau"] = {"used": float(length), "limit": float(limits.plateau.trials)}
+    return budgets
 
 
 def state_of(
@@ -166,21 +167,21 @@ def state_of(
     stopped: str | None,
     seeds_rule: str | None = None,
 ) -> StudyState:
-    """The whole state.
+    """The state of a study.
 
     Args:
         records: What was chosen.
         outcomes: How it ended.
-        objectives: What is best.
+        objectives: The objectives.
         phase: ``search``, ``confirm``, ``over``.
         budgets: From ``budgets_of``.
-        stopped: Why no more is chosen.
-        seeds_rule: What ``seeds: auto`` came to.
+        stopped: Why no more trials are chosen.
+        seeds_rule: The result of ``seeds: auto``.
     """
     search = [r for r in records if r.search]
     counts = Counter(outcomes[r.number].status for r in search if r.number in outcomes)
-    found = ranked(records, outcomes, objectives)
-    best = found[0] if found else None
+    order = ranked(records, outcomes, objectives)
+    best = order[0] if order else None
     confirming = [r for r in records if r.of is not None and best and r.of == best.number]
     return StudyState(
         phase=phase,
@@ -191,7 +192,7 @@ def state_of(
         cancelled=counts[Status.CANCELLED],
         best=best.number if best else None,
         best_values=best.values if best else {},
-        front=front_of(found, objectives),
+        front=front_of(order, objectives),
         budgets=budgets,
         stopped=stopped,
         seeds_rule=seeds_rule,

@@ -1,7 +1,7 @@
-"""What a driver knows of the trials of its study, and how others wait for news of them.
+"""The trials of a study in one process, and how threads wait for changes.
 
-The mailbox is the truth; this is its copy in one process. One thread, the study's loop, writes
-here; any thread may read and wait.
+The mailbox is the truth; this is a copy. Only one thread, the study's loop, writes here; any
+thread may read and wait.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drillyard.studies.choosers import Choice
 from drillyard.system.clock import Clock
 
 TRY_AGAIN = (Cause.INFRASTRUCTURE, Cause.PREEMPTION)
-"""A trial that ended for these causes is tried again by the same command; others have failed."""
+"""The same command tries a trial again that ended for these causes; others have failed."""
 
 
 class TrialLog:
@@ -29,9 +29,9 @@ class TrialLog:
 
     Args:
         mailbox: The experiment.
-        seeds: Of a trial that has none of its own.
+        seeds: Seeds of a trial that does not have its own.
         post: Posts the tickets of a trial; safe to repeat.
-        clock: Time.
+        clock: The clock.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TrialLog:
         self.records: list[TrialRecord] = []
         self.outcomes: dict[int, TrialOutcome] = {}
         self.seeds: dict[int, list[int]] = {}
-        """Number -> its seeds, also those that were added."""
+        """Number -> its seeds, including added ones."""
         self.open: set[int] = set()
         """Trials that have not ended."""
 
@@ -61,10 +61,10 @@ class TrialLog:
         }
 
     def reopen(self, states: Mapping[str, TicketState]) -> dict[int, TrialOutcome]:
-        """Find out which trials are at work, or have to be judged again; outcomes of the others.
+        """Find the trials that are running or must be judged again; returns the others' outcomes.
 
         Args:
-            states: Of all tickets.
+            states: The states of all tickets.
         """
         for record in self.records:
             done = record.number in self.outcomes and all(
@@ -78,23 +78,23 @@ class TrialLog:
 
     @property
     def search(self) -> list[TrialRecord]:
-        """The trials that count as the study's."""
+        """The trials of the search, without confirming ones."""
         return [r for r in self.records if r.search]
 
     def record(self, number: int) -> TrialRecord:
         """What was chosen for a trial."""
-        # Numbers are given in order, without gaps unless somebody deleted a file.
+        # Numbers are in order, and without gaps unless a file was deleted.
         if number <= len(self.records) and self.records[number - 1].number == number:
             return self.records[number - 1]
         return next(r for r in self.records if r.number == number)
 
     def trial(self, record: TrialRecord) -> Trial:
-        """A trial as it is posted."""
+        """A trial in the form in which it is posted."""
         seeds = self.seeds.get(record.number, list(record.seeds))
         return Trial(record.number, tuple(seeds), record.assignment, record.parts, record.lineage)
 
     def open_trials(self) -> list[Trial]:
-        """The trials that are not judged yet; for any thread."""
+        """The trials that are not yet judged; for any thread."""
         with self._moved:
             return [self.trial(self.record(number)) for number in sorted(self.open)]
 
@@ -108,19 +108,19 @@ class TrialLog:
         return (ticket_id(run, phase) for run in runs for phase in PHASES)
 
     def used_seeds(self) -> set[int]:
-        """Seeds that something was chosen by."""
+        """Seeds that influenced a choice."""
         return {seed for seeds in self.seeds.values() for seed in seeds}
 
     def settled(self) -> set[int]:
-        """Trials that ended for good: a failed one is not tried again by the same command."""
+        """Trials that ended permanently: the same command does not try a failed one again."""
         return {n for n, o in self.outcomes.items() if o.cause not in TRY_AGAIN}
 
     def has_ended(self, number: int) -> bool:
-        """True once a trial's outcome stands."""
+        """True when the outcome of a trial is final."""
         return number in self.outcomes and number not in self.open
 
     def busy(self, states: Mapping[str, TicketState]) -> int:
-        """How many runs are not evaluated yet."""
+        """Number of runs that are not yet evaluated."""
         return sum(
             not _ended(states, ticket_id(run, Phase.EVALUATE))
             for number in self.open
@@ -128,7 +128,7 @@ class TrialLog:
         )
 
     def idle(self, states: Mapping[str, TicketState]) -> bool:
-        """True when no ticket of any open trial can be worked at."""
+        """True if every ticket of the open trials has ended."""
         return all(_ended(states, t) for number in self.open for t in self.tickets(number))
 
     # -- write; the study's loop only ---------------------------------------------------------
@@ -145,10 +145,10 @@ class TrialLog:
         Args:
             choice: What the trial will be.
             of: The trial that it confirms.
-            kept: Told before anything is posted.
+            kept: Called before anything is posted.
 
         Raises:
-            Bug: Its number is taken: there are two drivers.
+            Bug: Its number is already taken: there are two drivers.
         """
         number = max((r.number for r in self.records), default=0) + 1
         record = TrialRecord(
@@ -164,7 +164,7 @@ class TrialLog:
             chosen_at=self._clock.now(),
         )
         if not self._mailbox.choose(record):
-            raise Bug(f"{trial_id(number)} was chosen by somebody else")
+            raise Bug(f"{trial_id(number)} was chosen by another driver")
         kept(record)
         self._post(self.trial(record))
         with self._moved:
@@ -175,7 +175,7 @@ class TrialLog:
         return record
 
     def add_seed(self, number: int, seed: int, rule: str) -> None:
-        """Give a trial one seed more."""
+        """Add one seed to a trial."""
         record = self.record(number)
         seeds = [*self.seeds[number], seed]
         self._mailbox.add_seeds(number, MoreSeeds(seeds=seeds[len(record.seeds) :], rule=rule))
@@ -185,7 +185,7 @@ class TrialLog:
             self.open.add(number)
 
     def end(self, outcome: TrialOutcome) -> None:
-        """Write down how a trial ended."""
+        """Record the outcome of a trial."""
         self._mailbox.end_trial(outcome)
         with self._moved:
             self.outcomes[outcome.number] = outcome
@@ -193,7 +193,7 @@ class TrialLog:
             self._moved.notify_all()
 
     def close(self) -> None:
-        """Nothing will be added by this driver; who waits is told."""
+        """Record that this driver adds nothing more, and wake waiting threads."""
         with self._moved:
             self._closed = True
             self._moved.notify_all()
@@ -201,21 +201,21 @@ class TrialLog:
     # -- wait; any thread ---------------------------------------------------------------------
 
     def follow(self, seen: int, timeout_s: float) -> list[TrialRecord]:
-        """Trials after the first ``seen`` ones; waits for one to be chosen.
+        """Wait for new trials, and return those after the first ``seen`` ones.
 
         Args:
-            seen: How many the caller knows.
-            timeout_s: Longest wait.
+            seen: Number of trials that the caller knows.
+            timeout_s: Maximum seconds to wait.
 
         Returns:
-            New ones; [] after the time, or when there will be none any more.
+            New trials; [] after the time-out, or when no more will come.
         """
         with self._moved:
             self._moved.wait_for(lambda: len(self.records) > seen or self._closed, timeout_s)
             return self.records[seen:]
 
     def await_end(self, number: int, timeout_s: float | None) -> tuple[TrialOutcome | None, bool]:
-        """(how a trial ended, or None; False where that took longer than the time)."""
+        """(outcome of a trial, or None; False after the time-out)."""
         with self._moved:
             done = self._moved.wait_for(lambda: self.has_ended(number) or self._closed, timeout_s)
             return (self.outcomes[number] if self.has_ended(number) else None), done

@@ -1,13 +1,13 @@
-"""A study as readers see it: trials with status and values, the best, the front."""
+"""A study for readers: trials with status and values, the best trial, the front."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import NotFound
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import run_id
@@ -28,9 +28,9 @@ class TrialView:
 
     Attributes:
         record: What was chosen.
-        status: Where it stands.
-        outcome: How it ended; None while it has not.
-        seeds: Its seeds, also those that were added later.
+        status: Its status.
+        outcome: How it ended; None before that.
+        seeds: Its seeds, including those that were added later.
     """
 
     record: TrialRecord
@@ -44,18 +44,18 @@ class TrialView:
         return self.record.number
 
     @property
-    def assignment(self) -> dict[str, Any]:
-        """Its tunables."""
+    def assignment(self) -> JsonObject:
+        """The values of its tunables."""
         return self.record.assignment
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         return self.record.label
 
     @property
     def runs(self) -> list[str]:
-        """Its runs, one a seed."""
+        """Its runs, one for each seed."""
         return [run_id(self.number, seed) for seed in self.seeds]
 
     @property
@@ -70,10 +70,10 @@ class TrialView:
 
 
 def trials(mailbox: Mailbox) -> list[TrialView]:
-    """Every trial of a study, by number; [] of a plain experiment.
+    """Every trial of a study, by number; [] for a plain experiment.
 
-    Tickets are looked at only where a trial has not ended: a finished study of ten thousand trials
-    is read by one listing.
+    Tickets are read only for trials that have not ended: a finished study of ten thousand trials
+    needs one listing.
     """
     records, outcomes, more = mailbox.trials()
     found = []
@@ -100,7 +100,7 @@ def whole(outcome: TrialOutcome, seeds: Sequence[int]) -> bool:
 
 
 def spec_of(mailbox: Mailbox) -> ExperimentSpec | None:
-    """The experiment, where it can be read by this version."""
+    """The experiment; None if this version cannot read it."""
     try:
         return ExperimentSpec.model_validate(mailbox.experiment_record().spec)
     except (NotFound, ValidationError):
@@ -108,19 +108,19 @@ def spec_of(mailbox: Mailbox) -> ExperimentSpec | None:
 
 
 def study_of(mailbox: Mailbox) -> StudySpec | None:
-    """The study of an experiment; None of a plain one."""
+    """The study of an experiment; None for a plain one."""
     spec = spec_of(mailbox)
     return None if spec is None else spec.study
 
 
 def objectives(mailbox: Mailbox) -> list[ObjectiveSpec]:
-    """What is best; [] of a plain experiment."""
+    """The objectives; [] for a plain experiment."""
     spec = spec_of(mailbox)
     return [] if spec is None or spec.study is None else objectives_of(spec)
 
 
 def state(mailbox: Mailbox) -> StudyState | None:
-    """How far a study is; None of a plain experiment, or before its first trial."""
+    """The progress of a study; None for a plain experiment, or before its first trial."""
     return mailbox.study_state()
 
 

@@ -85,7 +85,7 @@ def evaluate_phase(context: RunContext) -> PhaseOutcome:
         summary["assessment"] = assessment
         for name in names:
             found = _assess(context, name, policy, planned)
-            assessment[name] = assessment_of(found)
+            assessment[name] = {**assessment_of(found)}
             place = f"assessment/{_file_name(name)}"
             texts[f"{place}.csv"] = csv_text([one.row for one in found])
             texts[f"{place}_logs.csv"] = csv_text([step for one in found for step in one.steps])

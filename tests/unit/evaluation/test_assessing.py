@@ -130,7 +130,7 @@ def test_a_bad_list_is_refused_before_anything_runs(
         ({"policy": "agent"}, UserError, "a file has no trained agent"),
         ({"policy": "hodl"}, UserError, "unknown baseline 'hodl'"),
         ({"policy": "hold", "success": "open('x')"}, ConfigError, "--success"),
-        ({"policy": "hold", "success": "depth > 1"}, ConfigError, "asks for 'depth'"),
+        ({"policy": "hold", "success": "depth > 1"}, ConfigError, "unknown name: 'depth'"),
         ({"policy": "hold", "which": "worst"}, ConfigError, "best, final"),
         ({"what": "no-such-thing", "policy": "hold"}, NotFound, "no"),
     ],

@@ -321,12 +321,12 @@ def test_what_is_no_class_of_the_kind_is_refused_unexecuted(key, value):
     from drillyard.learners.check import _must_be
     from drillyard.registry import load_object
 
-    with pytest.raises(ConfigError, match="not one of the kind"):
+    with pytest.raises(ConfigError, match="not a "):
         _must_be(load_object(value), f"learner.args.policy_kwargs.{key}", value)
 
 
 def test_a_schedule_is_a_function_of_python():
     from drillyard.learners.check import _must_be
 
-    with pytest.raises(ConfigError, match="no function"):
+    with pytest.raises(ConfigError, match="not a function"):
         _must_be(len, "learner.args.learning_rate", "builtins:len")

@@ -69,7 +69,7 @@ def test_returns_of_several_steps_do_not_run_over_a_seam():
 
 def test_a_buffer_that_saves_memory_stays_as_it_is():
     lean = {"optimize_memory_usage": True, "handle_timeout_termination": False}
-    with pytest.raises(ConfigError, match="cannot be laid out"):
+    with pytest.raises(ConfigError, match="cannot be rearranged"):
         replay.restore(buffer(3, 120, **lean), filled(2, 60, 120), 60, 2)
 
 

@@ -299,7 +299,7 @@ def test_choices_are_frozen():
     plan = make_plan(spec(), choices, 500)
     assert plan.barrier_interval(silent=False, n_envs=4) == 1000
     assert plan.barrier_interval(silent=True, n_envs=4) == 20 * 500 * 4
-    with pytest.raises(ConfigError, match="no longest"):
+    with pytest.raises(ConfigError, match="no maximum length"):
         make_plan(spec(train={"episodes": 5}), {}, None)
 
 

@@ -131,7 +131,7 @@ def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
         RlWorkload().check(other, None)
     with pytest.raises(SpaceMismatch, match=r"observation space Box.*\(4,\).*\(10,\)"):
         OneRun(tmp_path / "b", other, RlWorkload()).phase(Phase.TRAIN)
-    with pytest.raises(SpaceMismatch, match="was normalised"):
+    with pytest.raises(SpaceMismatch, match="was normalised, and this simulator is not"):
         bare = experiment(wrappers=(), learner={"init_from": "bundle"})
         OneRun(tmp_path / "c", bare, RlWorkload()).phase(Phase.TRAIN)
     with pytest.raises(ConfigError, match=r"another network: .*is .* in it, and"):
@@ -143,9 +143,9 @@ def test_a_training_begins_with_an_earlier_policy(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [
-        ("run:nonsense", ConfigError, "names no run"),
+        ("run:nonsense", ConfigError, "does not name a run"),
         ("nowhere", NotFound, "no folder nowhere"),
-        ("gs://bucket", ConfigError, "names no run in a store"),
+        ("gs://bucket", ConfigError, "does not name a run in a store"),
     ],
 )
 def test_sources_that_cannot_be_are_refused_before_anything_runs(source, error, words):

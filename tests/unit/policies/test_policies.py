@@ -153,8 +153,8 @@ def test_a_zip_becomes_a_bundle_and_runs_nothing(run, tmp_path, capsys, monkeypa
     playing.bind(type("Copies", (), {"num_envs": 1})())
     assert np.array_equal(playing.act(seen)[0], policy.policy(seen[0]))
     assert main([*words, "--out", "other"]) == 2
-    assert "is of another network" in capsys.readouterr().err
+    assert "has another network" in capsys.readouterr().err
     zip_of(tmp_path / "bomb.zip", {"weights": Bomb()})
-    with pytest.raises(ConfigError, match=r"without running anything.*pickles more than tensors"):
+    with pytest.raises(ConfigError, match=r"without running code.*pickles more than tensors"):
         import_zip(tmp_path / "bomb.zip", "ppo", SimulatorSpec(id="cstr"), SMALL, tmp_path / "b")
     assert not (tmp_path / "exploded").exists() and not (tmp_path / "b").exists()

@@ -176,7 +176,10 @@ def made(folder: Path, **changes: Any) -> Population:
         ({"seeds": "auto"}, "on their first seeds"),
         ({"study": {"population": {"members": 1, "generations": 2}}}, "members"),
         ({"study": {"population": {"members": 4, "generations": 20}}}, "shorter than a rollout"),
-        ({"train": {"steps": None, "episodes": 9}}, "no step at which a generation ends"),
+        (
+            {"train": {"steps": None, "episodes": 9}},
+            "does not set a step at which a generation ends",
+        ),
         (
             {
                 "learner": {
@@ -185,7 +188,7 @@ def made(folder: Path, **changes: Any) -> Population:
                     "args": {"policy_kwargs": {"net_arch": ["$batch", 64]}},
                 }
             },
-            "no member could go on",
+            "no member could continue",
         ),
         ({"simulator": {"id": "simple-adder", "args": {"size": "$batch"}}}, "simulator.args.size"),
         (

@@ -1,15 +1,19 @@
 """Activation functions by the name of their class in ``torch.nn``, in NumPy and in JAX.
 
-Each is torch's with its default settings. The NumPy ones may write into what they are given.
+Each has the default settings of torch. Those of NumPy may write into their argument.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import jax
+
+Compiled: TypeAlias = "Callable[[jax.Array], jax.Array]"
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Klambauer et al., "Self-Normalizing Neural Networks" (2017)."""
 
@@ -25,14 +29,14 @@ def _relu(x: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    # By the hyperbolic tangent, which does not overflow.
-    found: np.ndarray = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
-    return found
+    # With the hyperbolic tangent, which does not overflow.
+    result: np.ndarray = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
+    return result
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.logaddexp(x, np.float32(0.0))
-    return found
+    result: np.ndarray = np.logaddexp(x, np.float32(0.0))
+    return result
 
 
 def _elu(x: np.ndarray) -> np.ndarray:
@@ -48,8 +52,8 @@ def _selu(x: np.ndarray) -> np.ndarray:
 def _gelu(x: np.ndarray) -> np.ndarray:
     from scipy.special import erf
 
-    found: np.ndarray = np.float32(0.5) * x * (1 + erf(x * np.float32(np.sqrt(0.5))))
-    return found
+    result: np.ndarray = np.float32(0.5) * x * (1 + erf(x * np.float32(np.sqrt(0.5))))
+    return result
 
 
 def _hardsigmoid(x: np.ndarray) -> np.ndarray:
@@ -79,7 +83,7 @@ HOST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Class in ``torch.nn`` -> function of NumPy arrays of float32."""
 
 
-def compiled(name: str) -> Callable[[Any], Any]:
+def compiled(name: str) -> Compiled:
     """The function in JAX.
 
     Args:
@@ -87,7 +91,7 @@ def compiled(name: str) -> Callable[[Any], Any]:
     """
     import jax
 
-    own: dict[str, Any] = {
+    special: dict[str, Compiled] = {
         "GELU": lambda x: jax.nn.gelu(x, approximate=False),
         "Tanh": jax.numpy.tanh,
         "Identity": lambda x: x,
@@ -98,5 +102,5 @@ def compiled(name: str) -> Callable[[Any], Any]:
         "Hardsigmoid": jax.nn.hard_sigmoid,
         "LogSigmoid": jax.nn.log_sigmoid,
     }
-    found: Callable[[Any], Any] = own.get(name) or getattr(jax.nn, name.lower())
-    return found
+    function: Compiled = special.get(name) or getattr(jax.nn, name.lower())
+    return function

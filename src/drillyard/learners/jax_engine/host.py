@@ -1,8 +1,8 @@
-"""The rollout's side of a policy: forward passes and draws in NumPy, on the weights themselves.
+"""The part of a policy that plays: forward passes and draws in NumPy, on the shared weights.
 
-A call of a compiled program costs tens of microseconds before it computes anything; a small
-network is done by then. Values and log-probabilities of a rollout are computed afterwards, at
-once (``programs``). Random numbers come from torch's generator, which barriers seed anew.
+A call of a compiled program costs tens of microseconds before it computes anything; NumPy computes
+a small network in that time. Values and log-probabilities of a rollout are computed together
+afterwards (``programs``). Random numbers come from torch's generator, which barriers seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drillyard.learners.jax_engine.activations import HOST
 from drillyard.learners.jax_engine.network import LOG_STD, Head, Network
 
 BLOCK = 1 << 16
-"""Random numbers that are drawn at once, about."""
+"""About so many random numbers are drawn together."""
 
 Forward = Callable[[np.ndarray], np.ndarray]
 
@@ -25,9 +25,9 @@ class Stack:
     """The layers of an actor or a critic.
 
     Args:
-        network: Which of them there are.
+        network: The network that they belong to.
         layers: ``network.actor`` or ``network.critic``.
-        values: The flat vector of parameters; looked at in each call.
+        values: The flat vector of parameters; each call reads it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Sampler:
 
     Args:
         head: The distribution.
-        copies: Of the simulator.
+        copies: Number of copies of the simulator.
     """
 
     def __init__(self, head: Head, copies: int) -> None:
@@ -72,8 +72,8 @@ class Sampler:
         """Begin a rollout.
 
         Args:
-            steps: That it has.
-            parameters: Of the policy, which do not change meanwhile.
+            steps: Number of its steps.
+            parameters: The parameters of the policy, which do not change during the rollout.
         """
         self._noise, self._steps = [], steps
         if self._head.kind == "gaussian":
@@ -83,7 +83,7 @@ class Sampler:
         """An action for each row.
 
         Args:
-            outputs: Of the actor, (copies, ``head.outputs``).
+            outputs: The outputs of the actor, (copies, ``head.outputs``).
 
         Raises:
             ValueError: They are not finite.
@@ -92,8 +92,8 @@ class Sampler:
             raise ValueError("the actor's outputs do not satisfy the constraint of being finite")
         if not self._noise:
             self._noise = list(self._block()[::-1])
-        found: np.ndarray = self._draw(outputs, self._noise.pop())
-        return found
+        actions: np.ndarray = self._draw(outputs, self._noise.pop())
+        return actions
 
     def _block(self) -> np.ndarray:
         row = self._copies * self._head.outputs

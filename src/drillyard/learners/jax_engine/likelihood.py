@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies of actions in JAX, by the formulas of Stable-Baselines3.
+"""Log-probabilities and entropies of actions in JAX, with the formulas of Stable-Baselines3.
 
 Source: ``common/distributions.py`` of stable_baselines3 2.9.
 """
@@ -6,7 +6,7 @@ Source: ``common/distributions.py`` of stable_baselines3 2.9.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,18 @@ from drillyard.learners.jax_engine.network import LOG_STD, Head
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
-def judge(head: Head, outputs: Any, parameters: dict[str, Any], actions: Any) -> tuple[Any, Any]:
+def judge(
+    head: Head,
+    outputs: jax.Array,
+    parameters: Mapping[str, jax.Array | np.ndarray],
+    actions: jax.Array | np.ndarray,
+) -> tuple[jax.Array, jax.Array]:
     """Log-probability of each action, and entropy of each distribution, in nats.
 
     Args:
         head: The distribution.
-        outputs: Of the actor, (rows, ``head.outputs``).
-        parameters: Of the policy.
+        outputs: The outputs of the actor, (rows, ``head.outputs``).
+        parameters: The parameters of the policy.
         actions: (rows, values of an action), float32 or int32.
     """
     if head.kind == "gaussian":

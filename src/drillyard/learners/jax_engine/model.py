@@ -1,9 +1,9 @@
-"""PPO and A2C of Stable-Baselines3 whose rollouts and updates are computed by ``Core``.
+"""PPO and A2C of Stable-Baselines3; ``Core`` computes their rollouts and updates.
 
 Constructor arguments, schedules, the loop over rollouts, callbacks, logged names, networks and
-their first weights are Stable-Baselines3's own code. Only ``collect_rollouts`` and ``train`` are
+their first weights are the code of Stable-Baselines3. Only ``collect_rollouts`` and ``train`` are
 replaced. Random numbers come from torch's generator (actions) and from NumPy's (orders of
-minibatches, drawn as Stable-Baselines3 draws them), which barriers seed anew.
+minibatches, drawn as Stable-Baselines3 draws them), which barriers seed.
 
 Read against stable_baselines3 2.9 and jax 0.10.
 """
@@ -11,7 +11,7 @@ Read against stable_baselines3 2.9 and jax 0.10.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -20,14 +20,21 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import explained_variance
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.errors import UserError
 from drillyard.learners.jax_engine.core import Core, backend
-from drillyard.learners.jax_engine.programs import Numbers, Told
+from drillyard.learners.jax_engine.programs import MinibatchMetrics, Numbers
 from drillyard.spec.algorithms import engines
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.buffers import RolloutBuffer
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 class _Compiled:
-    """What is the same for both; comes before the algorithm's class."""
+    """The part that both share; it comes before the algorithm's class in the bases."""
 
     ratios = False
     _core: Core
@@ -41,7 +48,7 @@ class _Compiled:
 
     @property
     def backend(self) -> str:
-        """Where it computes: ``cpu`` or ``cuda``. The policy itself stays on the CPU."""
+        """Where it computes: ``cpu`` or ``cuda``. The policy itself remains on the CPU."""
         return backend()
 
     def platform(self) -> dict[str, str]:
@@ -49,15 +56,19 @@ class _Compiled:
         kind = "cpu" if backend() == "cpu" else jax.devices()[0].device_kind
         return {"device": kind, "jax": version("jax"), "jaxlib": version("jaxlib")}
 
-    def described(self) -> dict[str, Any]:
-        """What ``sb3_build.describe`` would not find where PyTorch's models have it."""
+    def described(self) -> JsonObject:
+        """The parameters that ``sb3_build.describe`` does not find as in PyTorch's models."""
         acts = "jax" if self._core.acts_on_device else "numpy"
         return {"engine": engines.JAX, "device": backend(), "acts_with": acts}
 
     def collect_rollouts(
-        self: Any, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int
+        self: OnPolicyAlgorithm,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
     ) -> bool:
-        """As Stable-Baselines3's; values and log-probabilities are there at the end only."""
+        """Play a rollout as Stable-Baselines3 does; values are computed only at its end."""
         core, box = self._core, isinstance(self.action_space, spaces.Box)
         rollout_buffer.reset()
         callback.on_rollout_start()
@@ -90,8 +101,14 @@ class _Compiled:
         callback.on_rollout_end()
         return True
 
-    def _note(self: Any, buffer: Any, step: int, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """``RolloutBuffer.add`` without copies; values and log-probabilities come later."""
+    def _note(
+        self: OnPolicyAlgorithm,
+        buffer: RolloutBuffer,
+        step: int,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+    ) -> None:
+        """``RolloutBuffer.add`` without copies; values and log-probabilities are added later."""
         if isinstance(buffer.observations, dict):
             for key, rows in buffer.observations.items():
                 rows[step] = self._last_obs[key].reshape(rows[step].shape)
@@ -102,14 +119,14 @@ class _Compiled:
         buffer.rewards[step] = rewards
         buffer.episode_starts[step] = self._last_episode_starts
 
-    def _numbers(self: Any, **more: float) -> Numbers:
+    def _numbers(self: OnPolicyAlgorithm, **more: float) -> Numbers:
         (group,) = self.policy.optimizer.param_groups
         return Numbers(group["lr"], self.ent_coef, self.vf_coef, self.max_grad_norm, **more)
 
-    def _told(self: Any) -> None:
+    def _record_policy(self: OnPolicyAlgorithm) -> None:
         buffer = self.rollout_buffer
-        found = explained_variance(buffer.values.reshape(-1), buffer.returns.reshape(-1))
-        self.logger.record("train/explained_variance", found)
+        explained = explained_variance(buffer.values.reshape(-1), buffer.returns.reshape(-1))
+        self.logger.record("train/explained_variance", explained)
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
 
@@ -131,7 +148,7 @@ class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
             clip_values=clip_vf is not None,
             limit_kl=self.target_kl is not None,
         )
-        told = self._core.learn(
+        metrics = self._core.learn(
             program,
             self.rollout_buffer,
             self._order(rows),
@@ -142,36 +159,36 @@ class PPO(_Compiled, sb3.PPO):  # type: ignore[misc]
             ),
         )
         per_epoch = rows // self.batch_size
-        epochs = -(-len(told.loss) // per_epoch)
+        epochs = -(-len(metrics.loss) // per_epoch)
         self._n_updates += epochs
-        self._tell(told, told.approx_kl[(epochs - 1) * per_epoch :])
+        self._record(metrics, metrics.approx_kl[(epochs - 1) * per_epoch :])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
         if clip_vf is not None:
             self.logger.record("train/clip_range_vf", clip_vf)
 
     def _order(self, rows: int) -> np.ndarray:
-        """Rows of all minibatches, as ``RolloutBuffer.get`` draws them.
+        """The rows of all minibatches, as ``RolloutBuffer.get`` draws them.
 
         Stable-Baselines3 counts the steps of the first copy before those of the second; rows here
-        are step after step.
+        are ordered by step.
         """
         drawn = np.stack([np.random.permutation(rows) for _ in range(self.n_epochs)])
         copy, step = np.divmod(drawn, self.n_steps)
         order: np.ndarray = (step * self.n_envs + copy).astype(np.int32)
         return order.reshape(-1, self.batch_size)
 
-    def _tell(self, told: Told, last_epoch: np.ndarray) -> None:
+    def _record(self, metrics: MinibatchMetrics, last_epoch: np.ndarray) -> None:
         for name, values in (
-            ("entropy_loss", told.entropy_loss),
-            ("policy_gradient_loss", told.policy_loss),
-            ("value_loss", told.value_loss),
+            ("entropy_loss", metrics.entropy_loss),
+            ("policy_gradient_loss", metrics.policy_loss),
+            ("value_loss", metrics.value_loss),
             ("approx_kl", last_epoch),
-            ("clip_fraction", told.clip_fraction),
+            ("clip_fraction", metrics.clip_fraction),
         ):
             self.logger.record(f"train/{name}", float(np.mean(values, dtype=np.float64)))
-        self.logger.record("train/loss", float(told.loss[-1]))
-        self._told()
+        self.logger.record("train/loss", float(metrics.loss[-1]))
+        self._record_policy()
 
 
 class A2C(_Compiled, sb3.A2C):  # type: ignore[misc]
@@ -182,19 +199,19 @@ class A2C(_Compiled, sb3.A2C):  # type: ignore[misc]
         self._update_learning_rate(self.policy.optimizer)
         order = np.arange(self.rollout_buffer.rewards.size, dtype=np.int32)[None]
         program = self._core.program(normalize_advantage=self.normalize_advantage)
-        told = self._core.learn(program, self.rollout_buffer, order, self._numbers())
+        metrics = self._core.learn(program, self.rollout_buffer, order, self._numbers())
         self._n_updates += 1
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name in ("entropy_loss", "policy_loss", "value_loss"):
-            self.logger.record(f"train/{name}", float(getattr(told, name)[-1]))
-        self._told()
+            self.logger.record(f"train/{name}", float(getattr(metrics, name)[-1]))
+        self._record_policy()
 
 
-CLASSES: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
+CLASSES: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C}
 
 
-def algorithm(name: str, device: str) -> Any:
-    """The class of an algorithm, where JAX may compute.
+def algorithm(name: str, device: str) -> type[OnPolicyAlgorithm]:
+    """The class of an algorithm; it also sets the device of JAX.
 
     Args:
         name: ``ppo`` or ``a2c``.

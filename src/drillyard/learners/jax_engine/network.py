@@ -1,25 +1,32 @@
-"""What the networks of a policy are: layers, distribution of actions, place of each parameter.
+"""The networks of a policy: layers, distribution of actions, position of each parameter.
 
 Everything here is read from the policy that Stable-Baselines3 built, and is hashable: programs are
-compiled once for a network. Needs neither JAX nor torch.
+compiled once for a network. It needs neither JAX nor torch.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from gymnasium import spaces
 
+if TYPE_CHECKING:
+    import jax
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
+    from drillyard.learners.types import Space
+
 Kind = Literal["gaussian", "categorical", "categoricals", "bernoulli"]
 LOG_STD = "log_std"
+Array = TypeVar("Array", "np.ndarray", "jax.Array")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter lies in the flat vector of all of them."""
+    """The position of a parameter in the flat vector of all parameters."""
 
     name: str
     start: int
@@ -27,16 +34,16 @@ class Place:
 
     @property
     def stop(self) -> int:
-        """The first element after it."""
+        """The index of the first element after it."""
         return self.start + math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Head:
-    """How actions are drawn from what the actor puts out.
+    """How actions are drawn from the outputs of the actor.
 
-    ``sizes`` are the numbers of choices (``categorical``, ``categoricals``), else the number of
-    values of an action.
+    ``sizes`` are the numbers of choices (``categorical``, ``categoricals``), otherwise the number
+    of values of an action.
     """
 
     kind: Kind
@@ -44,12 +51,12 @@ class Head:
 
     @property
     def outputs(self) -> int:
-        """Values that the actor puts out for an observation."""
+        """Number of outputs of the actor for an observation."""
         return sum(self.sizes)
 
     @property
     def discrete(self) -> bool:
-        """Actions are whole numbers."""
+        """Whether actions are whole numbers."""
         return self.kind != "gaussian"
 
 
@@ -69,11 +76,11 @@ class Network:
 
     @property
     def size(self) -> int:
-        """Parameters in all."""
+        """Number of all parameters."""
         return self.places[-1].stop
 
-    def unflatten(self, values: Any) -> dict[str, Any]:
-        """The parameters by name; views where ``values`` is a NumPy array.
+    def unflatten(self, values: Array) -> dict[str, Array]:
+        """The parameters by name; they are views if ``values`` is a NumPy array.
 
         Args:
             values: The flat vector, of NumPy or JAX.
@@ -81,11 +88,11 @@ class Network:
         return {p.name: values[p.start : p.stop].reshape(p.shape) for p in self.places}
 
 
-def read(policy: Any) -> Network:
-    """The networks of an ``ActorCriticPolicy``.
+def read(policy: ActorCriticPolicy) -> Network:
+    """Reads the networks of a policy.
 
     Args:
-        policy: With features that have no parameters of their own, and no gSDE.
+        policy: A policy without gSDE, whose feature extractor has no parameters.
     """
     places, start = [], 0
     for name, parameter in policy.named_parameters():
@@ -100,8 +107,8 @@ def read(policy: Any) -> Network:
     )
 
 
-def head(space: spaces.Space[Any]) -> Head:
-    """The distribution that Stable-Baselines3 takes for an action space."""
+def head(space: Space) -> Head:
+    """The distribution that Stable-Baselines3 uses for an action space."""
     if isinstance(space, spaces.Box):
         return Head("gaussian", (int(np.prod(space.shape)),))
     if isinstance(space, spaces.Discrete):
@@ -114,6 +121,6 @@ def head(space: spaces.Space[Any]) -> Head:
 
 def _layers(places: list[Place], hidden: str, last: str) -> tuple[tuple[str, str], ...]:
     weights = [p.name for p in places if p.name.endswith(".weight")]
-    found = [name for name in weights if name.startswith(f"mlp_extractor.{hidden}.")]
-    names = [name.removesuffix(".weight") for name in found]
+    inner = [name for name in weights if name.startswith(f"mlp_extractor.{hidden}.")]
+    names = [name.removesuffix(".weight") for name in inner]
     return tuple((f"{name}.weight", f"{name}.bias") for name in [*names, last])

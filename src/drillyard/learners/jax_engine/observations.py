@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-Writer = Callable[[Any, np.ndarray], None]
+from drillyard.learners.types import Observation, Space
+
+Writer = Callable[[np.ndarray, np.ndarray], None]
 
 
 class Features:
     """Writes observations of several copies into rows.
 
     Args:
-        space: Observation space of one copy; a mapping of spaces that are no mappings, or one.
+        space: The observation space of one copy. A mapping must not contain other mappings.
     """
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
+    def __init__(self, space: Space) -> None:
         self._keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
         parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
         self._parts: list[tuple[Writer, slice]] = []
@@ -33,34 +34,36 @@ class Features:
             self._parts.append((write, slice(self.size, self.size + length)))
             self.size += length
 
-    def __call__(self, observations: Any, rows: np.ndarray) -> np.ndarray:
+    def __call__(self, observations: Observation, rows: np.ndarray) -> np.ndarray:
         """Fill ``rows``.
 
         Args:
-            observations: Of the space, with a leading axis of copies.
+            observations: Observations with a leading axis of copies.
             rows: (copies, ``size``), float32.
 
         Returns:
             ``rows``.
         """
-        if self._keys is None:
+        if self._keys is None or not isinstance(observations, dict):
+            assert isinstance(observations, np.ndarray)
             self._parts[0][0](observations, rows)
             return rows
         for key, (write, columns) in zip(self._keys, self._parts, strict=True):
             write(observations[key], rows[:, columns])
         return rows
 
-    def one(self, observation: Any) -> np.ndarray:
+    def one(self, observation: Observation) -> np.ndarray:
         """The row of a single observation, (``size``,)."""
-        if self._keys is not None:
-            single: Any = {key: np.asarray(observation[key])[None] for key in self._keys}
+        single: Observation
+        if self._keys is not None and isinstance(observation, dict):
+            single = {key: np.asarray(observation[key])[None] for key in self._keys}
         else:
             single = np.asarray(observation)[None]
         row: np.ndarray = self(single, np.zeros((1, self.size), np.float32))[0]
         return row
 
 
-def _part(space: spaces.Space[Any]) -> tuple[int, Writer]:
+def _part(space: Space) -> tuple[int, Writer]:
     if isinstance(space, spaces.Discrete):
         return int(space.n), partial(_one_hot, [int(space.n)])
     if isinstance(space, spaces.MultiDiscrete):
@@ -69,11 +72,11 @@ def _part(space: spaces.Space[Any]) -> tuple[int, Writer]:
     return int(np.prod(space.shape or (1,))), _flat
 
 
-def _flat(values: Any, rows: np.ndarray) -> None:
+def _flat(values: np.ndarray, rows: np.ndarray) -> None:
     rows[...] = values.reshape(len(rows), -1)
 
 
-def _one_hot(sizes: list[int], values: Any, rows: np.ndarray) -> None:
+def _one_hot(sizes: list[int], values: np.ndarray, rows: np.ndarray) -> None:
     rows[...] = 0.0
     copies, start = np.arange(len(rows)), 0
     for column, size in zip(np.asarray(values).reshape(len(rows), -1).T, sizes, strict=True):

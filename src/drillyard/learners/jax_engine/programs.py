@@ -1,4 +1,4 @@
-"""The compiled part of PPO and A2C: advantages of a rollout, and all of its updates.
+"""The compiled part of PPO and A2C: the advantages of a rollout, and all updates from it.
 
 Source: ``RolloutBuffer.compute_returns_and_advantage``, ``PPO.train`` and ``A2C.train`` of
 stable_baselines3 2.9. ``tests/unit/learners/test_jax_engine.py`` compares losses and gradients
@@ -7,25 +7,29 @@ with these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from drillyard.learners.jax_engine import activations, likelihood, optimisers
 from drillyard.learners.jax_engine.network import Network
 
+Array: TypeAlias = jax.Array | np.ndarray
+Number: TypeAlias = float | jax.Array
 TARGET_KL_FACTOR = 1.5
-"""Stable-Baselines3 ends the updates of a rollout at this times ``target_kl``."""
+"""Stable-Baselines3 ends the updates of a rollout at this factor times ``target_kl``."""
 ROWS = 1 << 14
-"""Rows of a rollout that are judged at once: bounds the memory of wide layers."""
+"""Rows of a rollout that are judged together; it bounds the memory of wide layers."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is compiled: everything that changes the operations, and not only their numbers.
+    """The key of a compiled program: everything that changes operations, and not only numbers.
 
     ``ratios`` is True for PPO, which compares probabilities, and False for A2C.
     """
@@ -39,43 +43,43 @@ class Program:
 
 
 class Numbers(NamedTuple):
-    """What may change from one update to the next."""
+    """The coefficients, which may change from one update to the next."""
 
-    rate: Any
-    ent_coef: Any
-    vf_coef: Any
-    max_grad_norm: Any
-    clip_range: Any = 0.0
-    clip_range_vf: Any = 0.0
-    target_kl: Any = 0.0
+    rate: Number
+    ent_coef: Number
+    vf_coef: Number
+    max_grad_norm: Number
+    clip_range: Number = 0.0
+    clip_range_vf: Number = 0.0
+    target_kl: Number = 0.0
 
 
 class Batch(NamedTuple):
-    """Steps that are learned from; all with a leading axis of steps."""
+    """Steps to learn from; all arrays have a leading axis of steps."""
 
-    features: Any
-    actions: Any
-    advantages: Any
-    returns: Any
-    log_probs: Any
-    values: Any
-
-
-class Told(NamedTuple):
-    """What a minibatch says of itself, by Stable-Baselines3's names."""
-
-    loss: Any
-    policy_loss: Any
-    value_loss: Any
-    entropy_loss: Any
-    clip_fraction: Any
-    approx_kl: Any
-    taken: Any = 1.0
-    """0: the updates of this rollout were at an end before."""
+    features: Array
+    actions: Array
+    advantages: Array
+    returns: Array
+    log_probs: Array
+    values: Array
 
 
-def forward(network: Network, parameters: dict[str, Any], features: Any, of: str) -> Any:
-    """Outputs of the ``actor`` or the ``critic``."""
+class MinibatchMetrics(NamedTuple):
+    """The metrics of a minibatch, by the names of Stable-Baselines3."""
+
+    loss: Array
+    policy_loss: Array
+    value_loss: Array
+    entropy_loss: Array
+    clip_fraction: Array
+    approx_kl: Array
+    taken: Number = 1.0
+    """0 if the updates of this rollout ended before."""
+
+
+def forward(network: Network, parameters: dict[str, Array], features: Array, of: str) -> jax.Array:
+    """The outputs of the ``actor`` or the ``critic``."""
     activate = activations.compiled(network.activation)
     *hidden, (weight, bias) = getattr(network, of)
     for each, add in hidden:
@@ -83,8 +87,10 @@ def forward(network: Network, parameters: dict[str, Any], features: Any, of: str
     return features @ parameters[weight].T + parameters[bias]
 
 
-def loss(program: Program, parameters: dict[str, Any], batch: Batch, now: Numbers) -> Any:
-    """The loss of a minibatch, and what it is made of."""
+def loss(
+    program: Program, parameters: dict[str, Array], batch: Batch, now: Numbers
+) -> tuple[jax.Array, MinibatchMetrics]:
+    """The loss of a minibatch, and its parts."""
     network = program.network
     values = forward(network, parameters, batch.features, "critic")[:, 0]
     outputs = forward(network, parameters, batch.features, "actor")
@@ -109,33 +115,41 @@ def loss(program: Program, parameters: dict[str, Any], batch: Batch, now: Number
     value_loss = jnp.square(batch.returns - values).mean()
     entropy_loss = -entropy.mean()
     whole = policy_loss + now.ent_coef * entropy_loss + now.vf_coef * value_loss
-    return whole, Told(whole, policy_loss, value_loss, entropy_loss, clip_fraction, approx_kl)
+    parts = (policy_loss, value_loss, entropy_loss, clip_fraction, approx_kl)
+    return whole, MinibatchMetrics(whole, *parts)
 
 
-def gradient(program: Program, values: Any, batch: Batch, now: Numbers) -> tuple[Any, Told]:
-    """The gradient of the loss as a flat vector, not cut yet."""
+def gradient(
+    program: Program, values: Array, batch: Batch, now: Numbers
+) -> tuple[jax.Array, MinibatchMetrics]:
+    """The gradient of the loss as a flat vector, not yet clipped."""
     parameters = program.network.unflatten(values)
-    found, told = jax.grad(loss, argnums=1, has_aux=True)(program, parameters, batch, now)
-    return jnp.concatenate([found[p.name].reshape(-1) for p in program.network.places]), told
+    gradients, metrics = jax.grad(loss, argnums=1, has_aux=True)(program, parameters, batch, now)
+    flat = [gradients[p.name].reshape(-1) for p in program.network.places]
+    return jnp.concatenate(flat), metrics
+
+
+UpdateState: TypeAlias = tuple[jax.Array, tuple[jax.Array, ...], jax.Array, jax.Array]
+"""Parameters, what the optimiser keeps, its steps, and whether updates continue."""
 
 
 def _learn(
     program: Program,
-    kept: Any,
-    steps: Any,
-    features: Any,
-    actions: Any,
-    judged: Any,
-    order: Any,
-    numbers: Any,
-) -> tuple[Any, Any, Any]:
-    """All minibatches of a rollout, one after the other.
+    saved: Array,
+    steps: Array,
+    features: Array,
+    actions: Array,
+    judged: Array,
+    order: Array,
+    numbers: Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Learn from all minibatches of a rollout, one after the other.
 
-    A call pays for each array that it is given or gives; so there are few.
+    Each array of a call costs time, so there are few.
 
     Args:
         program: What is computed.
-        kept: ``Weights.state``.
+        saved: ``Weights.state``.
         steps: ``Weights.steps``.
         features: (rows, features).
         actions: (rows, values of an action).
@@ -144,44 +158,49 @@ def _learn(
         numbers: ``Numbers`` as an array.
 
     Returns:
-        The new ``kept`` and ``steps``, and ``Told`` as an array, (minibatches, 7).
+        The new ``saved`` and ``steps``, and ``MinibatchMetrics`` as an array, (minibatches, 7).
     """
     batch, now = Batch(features, actions, *judged), Numbers(*numbers)
 
-    def update(state: Any, part: Batch) -> tuple[Any, Any]:
+    def update(state: UpdateState, part: Batch) -> tuple[UpdateState, jax.Array]:
         values, slots, steps, _ = state
-        found, told = gradient(program, values, part, now)
+        step, metrics = gradient(program, values, part, now)
         going = jnp.bool_(True)
         if program.limit_kl:
-            going = ~(told.approx_kl > TARGET_KL_FACTOR * now.target_kl)
-        norm = jnp.sqrt(jnp.vdot(found, found))
-        found = found * jnp.minimum(1.0, now.max_grad_norm / (norm + 1e-6))
-        new = optimisers.step(program.optimiser, values, found, slots, steps + 1, now.rate)
+            going = ~(metrics.approx_kl > TARGET_KL_FACTOR * now.target_kl)
+        norm = jnp.sqrt(jnp.vdot(step, step))
+        step = step * jnp.minimum(1.0, now.max_grad_norm / (norm + 1e-6))
+        new = optimisers.step(program.optimiser, values, step, slots, steps + 1, now.rate)
         state = (*new, steps + 1, going)
         if program.limit_kl:
             state = jax.tree.map(
                 lambda a, b: jnp.where(going, a, b), state, (values, slots, steps, going)
             )
-        return state, jnp.stack(told)
+        return state, jnp.stack(metrics)
 
-    def minibatch(state: Any, rows: Any) -> tuple[Any, Any]:
+    def minibatch(state: UpdateState, rows: jax.Array) -> tuple[UpdateState, jax.Array]:
         part = Batch(*(each[rows] for each in batch))
         if not program.limit_kl:
             return update(state, part)
-        nothing = jnp.zeros(len(Told._fields))
-        found: tuple[Any, Any] = jax.lax.cond(
+        nothing = jnp.zeros(len(MinibatchMetrics._fields))
+        result: tuple[UpdateState, jax.Array] = jax.lax.cond(
             state[-1], lambda: update(state, part), lambda: (state, nothing)
         )
-        return found
+        return result
 
-    begin = (kept[0], tuple(kept[1:]), steps, jnp.bool_(True))
-    (values, slots, steps, _), told = jax.lax.scan(minibatch, begin, order)
-    return jnp.stack([values, *slots]), steps, told
+    begin = (saved[0], tuple(saved[1:]), steps, jnp.bool_(True))
+    (values, slots, steps, _), metrics = jax.lax.scan(minibatch, begin, order)
+    return jnp.stack([values, *slots]), steps, metrics
 
 
 def _judge(
-    program: Program, values: Any, features: Any, actions: Any, outcomes: Any, numbers: Any
-) -> Any:
+    program: Program,
+    values: Array,
+    features: Array,
+    actions: Array,
+    outcomes: Array,
+    numbers: Array,
+) -> jax.Array:
     """Values, log-probabilities and advantages of a rollout, (3, steps, copies).
 
     Generalised advantage estimation: Schulman et al., "High-dimensional continuous control using
@@ -190,20 +209,20 @@ def _judge(
     Args:
         program: What is computed.
         values: Parameters, flat.
-        features: (steps + 1, copies, features): the last row is that after the rollout.
+        features: (steps + 1, copies, features): the last row follows the rollout.
         actions: (steps, copies, values of an action).
-        outcomes: (2, steps, copies): rewards, with what is expected after a time limit; 1 where
-            the episode went on after the step.
-        numbers: Discount, and lambda of the source.
+        outcomes: (2, steps, copies): rewards, with the expected value after a time limit; 1 where
+            the episode continued after the step.
+        numbers: The discount, and the lambda of the source.
     """
     network, parameters = program.network, program.network.unflatten(values)
     copies, (rewards, going), (gamma, gae_lambda) = features.shape[1], outcomes, numbers
 
-    def rows(each: tuple[Any, Any]) -> tuple[Any, Any]:
-        seen, done = each
-        outputs = forward(network, parameters, seen, "actor")
-        likely, _ = likelihood.judge(network.head, outputs, parameters, done)
-        return forward(network, parameters, seen, "critic")[:, 0], likely
+    def rows(part: tuple[Array, Array]) -> tuple[jax.Array, jax.Array]:
+        inputs, actions = part
+        outputs = forward(network, parameters, inputs, "actor")
+        likely, _ = likelihood.judge(network.head, outputs, parameters, actions)
+        return forward(network, parameters, inputs, "critic")[:, 0], likely
 
     steps = len(actions)
     whole = features[:-1].reshape(steps * copies, -1), actions.reshape(steps * copies, -1)
@@ -211,7 +230,7 @@ def _judge(
         expected, likely = rows(whole)
     else:
         expected, likely = jax.lax.map(
-            lambda each: jax.tree.map(lambda one: one[0], rows((each[0][None], each[1][None]))),
+            lambda row: jax.tree.map(lambda leaf: leaf[0], rows((row[0][None], row[1][None]))),
             whole,
             batch_size=ROWS,
         )
@@ -220,8 +239,8 @@ def _judge(
     after = jnp.concatenate([expected[1:], last[None]])
     deltas = rewards + gamma * after * going - expected
 
-    def back(later: Any, here: tuple[Any, Any]) -> tuple[Any, Any]:
-        delta, alive = here
+    def back(later: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        delta, alive = step
         advantage = delta + gamma * gae_lambda * alive * later
         return advantage, advantage
 
@@ -231,19 +250,19 @@ def _judge(
 
 
 class Compiled(NamedTuple):
-    """Functions of one program; each call takes and gives arrays of NumPy or JAX."""
+    """The functions of one program; they take and return arrays of NumPy or JAX."""
 
-    judge: Any
-    learn: Any
-    gradient: Any
-    act: Any
+    judge: Callable[..., jax.Array]
+    learn: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+    gradient: Callable[..., tuple[jax.Array, MinibatchMetrics]]
+    act: Callable[..., jax.Array]
 
 
 @cache
 def compiled(program: Program) -> Compiled:
-    """Compile a program, once for a process; XLA does so with the first call for a shape."""
+    """Compile a program once in a process; XLA compiles at the first call with a shape."""
 
-    def act(values: Any, features: Any) -> Any:
+    def act(values: Array, features: Array) -> jax.Array:
         return forward(program.network, program.network.unflatten(values), features, "actor")
 
     return Compiled(

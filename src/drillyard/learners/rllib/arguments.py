@@ -1,26 +1,26 @@
-"""``learner.args`` of RLlib's learners: its own names and defaults, as a table without Ray.
+"""``learner.args`` of RLlib's learners: RLlib's names and defaults, as a table without Ray.
 
-``tests/contract/test_rllib.py`` holds it against the installed configurations.
+``tests/contract/test_rllib.py`` compares it with the installed configurations.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from drillyard.documents.json_types import Json, JsonObject, as_number
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.registry import nearest
 
-NETWORK: dict[str, Any] = {
+NETWORK: JsonObject = {
     "fcnet_hiddens": [256, 256],
     "fcnet_activation": "tanh",
     "vf_share_layers": True,
 }
-"""Of the network, which RLlib keeps in its model configuration."""
+"""Arguments of the network, which RLlib keeps in its model configuration."""
 WORKERS = ("num_env_runners", "rollout_fragment_length")
-"""Of those who play."""
-_IMPALA: dict[str, Any] = {
+"""Arguments of the workers that play."""
+_IMPALA: JsonObject = {
     "lr": 5e-4,
     "gamma": 0.99,
     "grad_clip": 40.0,
@@ -35,7 +35,7 @@ _IMPALA: dict[str, Any] = {
     "num_env_runners": 2,
     **NETWORK,
 }
-ARGUMENTS: dict[str, dict[str, Any]] = {
+ARGUMENTS: dict[str, JsonObject] = {
     "impala": _IMPALA,
     "appo": {
         **_IMPALA,
@@ -55,7 +55,7 @@ ACTIVATIONS = ("tanh", "relu", "silu", "swish", "linear")
 _MAY_BE_0 = frozenset({"entropy_coeff", "vf_loss_coeff"})
 
 
-def validate(algorithm: str, args: Mapping[str, Any]) -> None:
+def validate(algorithm: str, args: Mapping[str, Json]) -> None:
     """Check the arguments.
 
     Args:
@@ -70,7 +70,7 @@ def validate(algorithm: str, args: Mapping[str, Any]) -> None:
         raise ConfigErrors(errors)
 
 
-def _problem(algorithm: str, name: str, value: Any) -> Iterator[ConfigError]:
+def _problem(algorithm: str, name: str, value: Json) -> Iterator[ConfigError]:
     field, known = f"learner.args.{name}", ARGUMENTS[algorithm]
     if name not in known:
         yield ConfigError(
@@ -86,9 +86,9 @@ def _problem(algorithm: str, name: str, value: Any) -> Iterator[ConfigError]:
         yield ConfigError("cannot be used", field=field, value=value, allowed=allowed)
 
 
-def _wrong(name: str, default: Any, value: Any) -> str | None:
-    """What is allowed instead, None where the value is good."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+def _wrong(name: str, default: Json, value: Json) -> str | None:
+    """Describes the allowed values, None if the value is one of them."""
+    number = as_number(value) if isinstance(value, int | float) else None
     if name == "fcnet_activation":
         return None if value in ACTIVATIONS else ", ".join(ACTIVATIONS)
     if isinstance(default, bool):
@@ -103,10 +103,14 @@ def _wrong(name: str, default: Any, value: Any) -> str | None:
         )
         return None if widths else "a list of widths, for example [64, 64]"
     if isinstance(default, int):
-        return None if number and value >= 1 and value == int(value) else "a whole number from 1"
+        return (
+            None
+            if number is not None and number >= 1 and number == int(number)
+            else "a whole number from 1"
+        )
     low = 0.0 if name in _MAY_BE_0 else math.ulp(0.0)
     top = 1.0 if name in ("gamma", "tau") else math.inf
-    good = number and math.isfinite(value) and low <= value <= top
+    good = number is not None and math.isfinite(number) and low <= number <= top
     return (
         None
         if good

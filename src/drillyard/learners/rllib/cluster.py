@@ -1,4 +1,4 @@
-"""Ray for one training alone: on this machine, or over all machines of its job."""
+"""A Ray cluster for one training: on this machine, or over all machines of its job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
 
@@ -18,32 +18,35 @@ from drillyard.learners.rllib.machines import HEAD, MACHINES, OBJECTS_BYTES
 from drillyard.runs.phases import RunContext
 from drillyard.system.scratch import short_folder
 
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
 COMING_S = 900.0
-"""The machines of a job start together; each of them may install packages first."""
+"""Seconds to wait for all machines: they start together, but may install packages first."""
 _PORT = "RAY_GCS_SERVER_PORT"
 _LOOK_S = 0.5
 
 
 @contextmanager
 def cluster(context: RunContext) -> Iterator[int]:
-    """Ray, gone with this process, however that ends.
+    """Start Ray, which ends with this process in every case.
 
     Args:
         context: The run.
 
     Yields:
-        How many machines it has. Each of them has one share of the workers (in Ray's words: one
-        CPU), so that they are spread evenly, whatever cores there are.
+        The number of machines. Each of them has one share of the workers (one CPU in Ray's terms),
+        so that the workers are spread evenly, whatever the number of cores.
 
     Raises:
-        WorkerLost: Not all machines of the job came.
-        Stopped: A stop was asked for meanwhile.
+        WorkerLost: Not all machines of the job joined.
+        Stopped: A stop was requested in the meantime.
     """
     host, _, port = os.environ.get(HEAD, "127.0.0.1:0").rpartition(":")
     machines = int(os.environ.get(MACHINES, "1"))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ[_PORT] = port
-    # Not in the attempt's own folder: paths of its sockets may have 107 characters only.
+    # Not in the attempt's folder: paths of Ray's sockets may have at most 107 characters.
     with short_folder("ray") as folder:
         ray.init(
             address="local",
@@ -64,36 +67,36 @@ def cluster(context: RunContext) -> Iterator[int]:
 
 
 def share(workers: int, machines: int) -> float:
-    """What a worker takes of a machine, so that all find room: 1 over those of the fullest one.
+    """The share of a machine for each worker: 1 / the workers of the fullest machine.
 
     Args:
-        workers: In all.
-        machines: That they are spread over.
+        workers: Number of workers in all.
+        machines: Number of machines.
     """
     most = -(-workers // machines)
     return math.floor(10_000 / most) / 10_000  # Ray counts ten-thousandths
 
 
-def placed(algo: Any) -> dict[str, int]:
-    """Ray's id of each machine -> workers that play there now.
+def placed(algo: Algorithm) -> dict[str, int]:
+    """Ray's id of each machine -> number of workers that play there now.
 
     Args:
-        algo: Of RLlib.
+        algo: RLlib's algorithm.
     """
-    found = algo.env_runner_group.foreach_env_runner(
+    nodes = algo.env_runner_group.foreach_env_runner(
         lambda _: ray.get_runtime_context().get_node_id(), local_env_runner=False
     )
-    return dict(Counter(found))
+    return dict(Counter(nodes))
 
 
 def _wait(context: RunContext, machines: int) -> None:
     deadline = context.clock.monotonic() + COMING_S
-    while (there := sum(bool(node["Alive"]) for node in ray.nodes())) < machines:
+    while (joined := sum(bool(node["Alive"]) for node in ray.nodes())) < machines:
         context.stop.check()
         if context.clock.monotonic() > deadline:
             raise WorkerLost(
-                f"{there} of {machines} machines of this job came within {COMING_S / 60:.0f} "
+                f"{joined} of {machines} machines of this job joined within {COMING_S / 60:.0f} "
                 "minutes",
-                hint="`drillyard logs` shows what the others said; do they reach each other?",
+                hint="`drillyard logs` shows the output of the others; check their network",
             )
         time.sleep(_LOOK_S)

@@ -1,10 +1,11 @@
-"""IMPALA and APPO of RLlib as learners: workers play at their own pace, one learner follows."""
+"""IMPALA and APPO of RLlib as learners: workers play asynchronously, one learner learns."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from drillyard.documents.json_types import JsonObject, as_integer, as_object
 from drillyard.errors import ConfigError, CorruptObject, SpaceMismatch
 from drillyard.findings import Finding, Severity
 from drillyard.learners.rllib.arguments import ARGUMENTS, validate
@@ -12,13 +13,17 @@ from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.simulator.wrapper_order import VEC_WRAPPERS
 
+if TYPE_CHECKING:
+    from drillyard.learners.sb3 import Rebuilt
+    from drillyard.learners.types import Space
+
 _INSTEAD = {
     "simulator.wrappers": "wrappers around each copy",
     "train.episodes": "train.steps",
     "learner.policy": "learner.args.fcnet_hiddens",
     "evaluate.every.after_episodes": "steps",
 }
-"""Field that is not taken -> what is."""
+"""Field that is not supported -> what to use instead."""
 
 
 class RllibLearner:
@@ -28,13 +33,13 @@ class RllibLearner:
     resume: ClassVar[str] = "statistically equal"
     inherits: ClassVar[bool] = False
 
-    def check(self, spec: ExperimentSpec, observation: Any, action: Any) -> list[Finding]:
+    def check(self, spec: ExperimentSpec, observation: Space, action: Space) -> list[Finding]:
         """See ``Learner.check``.
 
         Raises:
             ConfigErrors: Arguments that cannot work.
-            ConfigError: A part of the file that RLlib's learners do not take; Ray is missing.
-            SpaceMismatch: It cannot act in this world.
+            ConfigError: RLlib's learners do not support a part of the file, or Ray is missing.
+            SpaceMismatch: The algorithm cannot act in this simulator.
         """
         assert spec.learner is not None and spec.train is not None
         validate(self.name, spec.learner.args)
@@ -54,15 +59,14 @@ class RllibLearner:
     def spread(self, spec: ExperimentSpec) -> int:
         """See ``SpreadsRuns``: each worker may play on a machine of its own."""
         assert spec.learner is not None
-        return int(
-            spec.learner.args.get("num_env_runners", ARGUMENTS[self.name]["num_env_runners"])
-        )
+        args = {**ARGUMENTS[self.name], **spec.learner.args}
+        return as_integer(args["num_env_runners"]) or 1
 
     def train(self, context: RunContext) -> PhaseOutcome:
-        """Train a run to the end of its budget, from its last checkpoint where there is one.
+        """Train a run to the end of its budget, from its last checkpoint if there is one.
 
         Raises:
-            Stopped: A stop was asked for; the last checkpoint stands.
+            Stopped: A stop was requested; the last checkpoint remains.
             ConfigError: Ray is not installed here.
         """
         if find_spec("ray") is None:
@@ -71,11 +75,11 @@ class RllibLearner:
 
         return train(context, self.name)
 
-    def rebuild(self, description: dict[str, Any], spaces: dict[str, Any], weights: bytes) -> Any:
-        """See ``Learner.rebuild``; needs no Ray.
+    def rebuild(self, description: JsonObject, spaces: JsonObject, weights: bytes) -> Rebuilt:
+        """See ``Learner.rebuild``; does not need Ray.
 
         Raises:
-            CorruptObject: The weights are those of another network.
+            CorruptObject: The weights belong to another network.
         """
         from safetensors.torch import load as load_tensors
 
@@ -83,14 +87,14 @@ class RllibLearner:
         from drillyard.learners.rllib.network import Network
         from drillyard.learners.sb3 import Rebuilt
 
-        args = {**ARGUMENTS[self.name], **description["args"]}
+        args = {**ARGUMENTS[self.name], **as_object(description["args"])}
         try:
             return Rebuilt(
                 Network(
-                    space_from_json(spaces["observation"]),
-                    space_from_json(spaces["action"]),
+                    space_from_json(as_object(spaces["observation"])),
+                    space_from_json(as_object(spaces["action"])),
                     load_tensors(weights),
-                    args["fcnet_activation"],
+                    str(args["fcnet_activation"]),
                 )
             )
         except Exception as error:
@@ -110,13 +114,13 @@ class Appo(RllibLearner):
 
 
 def missing(algorithm: str) -> ConfigError:
-    """Ray is not installed, with what to do."""
+    """The error that Ray is not installed."""
     return ConfigError(
-        f"{algorithm} is RLlib's, which is not installed here",
+        f"{algorithm} needs RLlib, which is not installed here",
         field="learner.algorithm",
         value=algorithm,
-        allowed="ppo, a2c and the others that need no RLlib",
-        hint="pip install 'drillyard[rllib]' in an environment of its own: RLlib wants an older "
+        allowed="ppo, a2c and the others that do not need RLlib",
+        hint="pip install 'drillyard[rllib]' in a separate environment: RLlib needs an older "
         "Gymnasium",
     )
 
@@ -142,7 +146,7 @@ def _refuse_parts(spec: ExperimentSpec) -> None:
     for field, value in given.items():
         if value:
             raise ConfigError(
-                f"is not offered with RLlib's {learner.algorithm}",
+                f"is not supported by RLlib's {learner.algorithm}",
                 field=field,
                 value=value if isinstance(value, int | str | list) else str(value),
                 allowed=_INSTEAD.get(field, "nothing"),
@@ -150,14 +154,14 @@ def _refuse_parts(spec: ExperimentSpec) -> None:
             )
 
 
-def _check_spaces(algorithm: str, observation: Any, action: Any) -> None:
-    """Flat observations, and Discrete or bounded Box actions."""
+def _check_spaces(algorithm: str, observation: Space, action: Space) -> None:
+    """Accept flat observations, and Discrete or bounded Box actions."""
     import numpy as np
     from gymnasium import spaces
 
     if not isinstance(observation, spaces.Box) or len(observation.shape) != 1:
         raise SpaceMismatch(
-            f"{algorithm} is offered for flat observations only, not {observation}",
+            f"{algorithm} supports only flat observations, not {observation}",
             field="learner.algorithm",
             value=algorithm,
             allowed="Box of one dimension",
@@ -170,7 +174,7 @@ def _check_spaces(algorithm: str, observation: Any, action: Any) -> None:
     )
     if not bounded and not isinstance(action, spaces.Discrete):
         raise SpaceMismatch(
-            f"{algorithm} cannot act in this world: its action space is {action}",
+            f"{algorithm} cannot act in this simulator: its action space is {action}",
             field="learner.algorithm",
             value=algorithm,
             allowed="Discrete, or Box of one dimension with finite bounds",

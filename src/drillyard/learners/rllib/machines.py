@@ -1,9 +1,9 @@
-"""The other machines of a training: told to it by its environment, and what each of them does.
+"""The other machines of a training: how it learns of them, and what each of them does.
 
-A backend whose job has several machines lets the first one do the run, with ``HEAD`` and
-``MACHINES`` set; each training begins a Ray of its own there. Every other machine keeps a
-``RayNode``, which joins whenever a training listens and goes with it. Nothing here imports Ray:
-it may stand among the requirements of the run, beside the agent's own packages.
+A backend whose job has several machines runs the training on the first one, with
+``HEAD`` and ``MACHINES`` set; each training starts its own Ray there. Every other machine keeps a
+``RayNode``, which joins when a training listens, and ends with it. Nothing here imports Ray: it
+may be one of the run's requirements, which are not among the agent's packages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAD, MACHINES = "DRILLYARD_RAY_HEAD", "DRILLYARD_RAY_MACHINES"
 OBJECTS_BYTES = 256 * 2**20
 """Shared memory that Ray sets aside on a machine for samples on their way to the learner."""
 _AGAIN_S = 5.0
-"""After a node that ended, or could not begin, the next one."""
+"""Seconds to wait before a node is started again."""
 _REACH_S = 2.0
 _MAIN = """
 import sys
@@ -34,11 +34,11 @@ end_with_parent()
 from ray.scripts.scripts import main
 main()
 """
-"""Ray's own command line, ended with the agent, also by ``kill -9``."""
+"""Ray's command line, which ends with the agent, also after ``kill -9``."""
 
 
 class RayNode:
-    """Ray's processes on a machine beside the first.
+    """Ray's processes on a machine other than the first.
 
     Args:
         head: ``address:port`` where the run's Ray listens while it trains.
@@ -52,28 +52,28 @@ class RayNode:
         self._stack = ExitStack()
 
     def keep(self) -> None:
-        """Join the training that listens, unless that is so already; call it again and again."""
+        """Join the training that listens, unless it is already joined. Call it repeatedly."""
         if self._process is not None and self._process.poll() is None:
             return
         if time.monotonic() < self._again:
             return
-        mine = _reached_from(self._head)
-        if mine is not None:
+        address = _reached_from(self._head)
+        if address is not None:
             self.close()
             self._again = time.monotonic() + _AGAIN_S
             folder = self._stack.enter_context(short_folder("ray"))
-            self._process = self._start(mine, folder)
+            self._process = self._start(address, folder)
 
     def close(self) -> None:
-        """End it, and all that it began; nothing of it is left."""
+        """End Ray and all processes that it started."""
         if self._process is not None:
-            # At once: asked to end, it would first wait for the workers' sake.
+            # Kill it: a graceful end would first wait for the workers.
             end(in_group(self._process.pid), grace_s=0.0)
             self._process.wait()
         self._process = None
         self._stack.close()
 
-    def _start(self, mine: str, folder: Path) -> subprocess.Popen[bytes]:
+    def _start(self, address: str, folder: Path) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([*map(str, self._paths), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [
@@ -83,7 +83,7 @@ class RayNode:
                 "start",
                 "--block",
                 f"--address={self._head}",
-                f"--node-ip-address={mine}",
+                f"--node-ip-address={address}",
                 "--num-cpus=1",
                 "--disable-usage-stats",
                 f"--object-store-memory={OBJECTS_BYTES}",
@@ -96,7 +96,7 @@ class RayNode:
 
 
 def _reached_from(head: str) -> str | None:
-    """This machine's address on the way to the first one; None while nothing listens there."""
+    """This machine's address in the network of the first one; None while nothing listens there."""
     host, _, port = head.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=_REACH_S) as line:

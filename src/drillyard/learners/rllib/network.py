@@ -1,4 +1,4 @@
-"""The acting part of RLlib's default network, from its tensors alone: no Ray to play or serve.
+"""The acting part of RLlib's default network, built from its tensors without Ray.
 
 Read against ray 2.60: ``DefaultPPOTorchRLModule`` (which IMPALA and APPO have too), its
 ``TorchDiagGaussian``, and ``unsquash_action``.
@@ -7,16 +7,17 @@ Read against ray 2.60: ``DefaultPPOTorchRLModule`` (which IMPALA and APPO have t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from gymnasium import spaces
 
+from drillyard.learners.types import Space, Tensors
+
 _ENCODERS = ("encoder.encoder", "encoder.actor_encoder")
-"""Shared with the value's, or its own."""
-_ACTIVATIONS = {
+"""The encoder that is shared with the value network, or the actor's own."""
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "silu": torch.nn.functional.silu,
@@ -26,31 +27,32 @@ _ACTIVATIONS = {
 
 
 class Network:
-    """Stands where a policy of Stable-Baselines3 does.
+    """A network with the interface of a policy of Stable-Baselines3.
 
     Args:
         observation: A Box of one dimension.
         action: Discrete, or a Box of one dimension with finite bounds.
-        tensors: Of the whole module, by RLlib's names.
+        tensors: The tensors of the whole module, by RLlib's names.
         activation: ``fcnet_activation``.
 
     Raises:
-        KeyError, ValueError: The tensors are those of another network.
+        KeyError, ValueError: The tensors belong to another network.
     """
 
     def __init__(
         self,
-        observation: Any,
-        action: Any,
+        observation: Space,
+        action: Space,
         tensors: Mapping[str, torch.Tensor],
         activation: str,
     ) -> None:
+        assert isinstance(action, spaces.Box | spaces.Discrete)
         self.observation_space, self.action_space = observation, action
-        self._activation: Any = _ACTIVATIONS[activation]
+        self._activation = _ACTIVATIONS[activation]
         self.load_state_dict(tensors)
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Other weights."""
+        """Load other weights."""
         self._tensors = dict(tensors)
         encoder = next(e for e in _ENCODERS if f"{e}.net.mlp.0.weight" in tensors)
         self._hidden, self._head = (_layers(tensors, p) for p in (encoder, "pi"))
@@ -60,28 +62,28 @@ class Network:
             if isinstance(self.action_space, spaces.Box)
             else (int(self.action_space.n))
         )
-        seen = self._hidden[0][0].shape[1], self._head[-1][0].shape[0]
-        if seen != (self.observation_space.shape[0], wide):
-            raise ValueError(f"{seen[0]} inputs and {seen[1]} outputs")
+        sizes = self._hidden[0][0].shape[1], self._head[-1][0].shape[0]
+        if sizes != ((self.observation_space.shape or (0,))[0], wide):
+            raise ValueError(f"{sizes[0]} inputs and {sizes[1]} outputs")
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """All tensors, those of the value too."""
+    def state_dict(self) -> Tensors:
+        """All tensors, including those of the value network."""
         return dict(self._tensors)
 
     def predict(
         self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
+        observation: np.ndarray,
+        state: None = None,
+        episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, None]:
         """Actions in the space's own units.
 
         Args:
-            observation: One, or a batch of them.
-            state: It remembers nothing.
-            episode_start: The same.
-            deterministic: Without exploration noise.
+            observation: One observation, or a batch of them.
+            state: Not used: the network has no memory.
+            episode_start: Not used.
+            deterministic: Act without exploration noise.
         """
         one = np.ndim(observation) == 1
         x = torch.as_tensor(np.asarray(observation, dtype=np.float32))

@@ -1,8 +1,8 @@
-"""A training by RLlib, and what drillyard keeps of it.
+"""A training by RLlib, and what drillyard stores of it.
 
 Ray's own checkpoints hold pickles. Here the weights and the optimiser of the learner are written
-as arrays, as those of other learners are; a resumed training begins with them and with new workers
-in new episodes, so that it is statistically equal to one that was left alone, no more.
+as arrays, as for other learners. A resumed training begins with them and with new workers in new
+episodes, so that it is statistically equal to an uninterrupted one, but not exact.
 
 Read against ray 2.60 with its new API stack.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.tune.registry import register_env
 
 from drillyard.agents.packing import pack, unpack
-from drillyard.documents.json_types import as_integer
+from drillyard.documents.json_types import JsonObject, as_integer
 from drillyard.errors import RunFailed
 from drillyard.learners.barriers import next_multiple
 from drillyard.learners.best import Best
@@ -35,13 +35,19 @@ from drillyard.learners.rllib.arguments import ARGUMENTS, NETWORK, WORKERS
 from drillyard.learners.rllib.cluster import cluster, placed, share
 from drillyard.learners.rllib.network import Network
 from drillyard.learners.rllib.worlds import World
-from drillyard.mailbox.records import Manifest
+from drillyard.learners.types import Arrays, Space, Tensors
+from drillyard.mailbox.records import FileEntry, Manifest
 from drillyard.metrics.streams import StreamWriter
 from drillyard.runs import checkpoints
 from drillyard.runs.identity import device
 from drillyard.runs.phases import PhaseOutcome, RunContext
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import make_env
+from drillyard.simulators.state import State
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 CONFIGS = {"impala": IMPALAConfig, "appo": APPOConfig}
 MODULE = "default_policy"
@@ -51,14 +57,14 @@ _CURVE = {
     "rollout/ep_len_mean": "episode_len_mean",
     "rollout/episodes": "num_episodes_lifetime",
 }
-"""Name in our curves -> in RLlib's results."""
+"""Name in drillyard's curves -> name in RLlib's results."""
 
 
 class Model:
-    """What evaluations, the best policy and the files of a result look at.
+    """The model for evaluations, the best policy and the files of a result.
 
     Args:
-        policy: The acting network; its weights are the learner's at the last look.
+        policy: The acting network, with a copy of the learner's weights.
     """
 
     library = "rllib"
@@ -69,14 +75,14 @@ class Model:
 
 
 def train(context: RunContext, algorithm: str) -> PhaseOutcome:
-    """Train a run to the end of its budget, from its last checkpoint where there is one.
+    """Train a run to the end of its budget, from its last checkpoint if there is one.
 
     Args:
         context: The run.
         algorithm: ``impala`` or ``appo``.
 
     Raises:
-        Stopped: A stop was asked for; the last checkpoint stands.
+        Stopped: A stop was requested; the last checkpoint remains.
         RunFailed: The weights are no longer finite.
     """
     spec = context.spec
@@ -103,9 +109,9 @@ class _Training:
         self,
         context: RunContext,
         plan: Plan,
-        algo: Any,
-        args: dict[str, Any],
-        spaces: tuple[Any, Any],
+        algo: Algorithm,
+        args: JsonObject,
+        spaces: tuple[Space, Space],
         checkpoint: checkpoints.Checkpoint | None,
     ) -> None:
         self._context, self._plan, self._algo, self._args = context, plan, algo, args
@@ -120,13 +126,13 @@ class _Training:
         self.step = self._start = checkpoint.meta.step if checkpoint else 0
         self.episodes, self._episodes_before, self._barrier, self._resumes = 0, 0, 0, 0
         self._elapsed_before, self._began = 0.0, context.clock.monotonic()
-        self._last: dict[str, Any] = {}
+        self._last: State = {}
         self._stored = dict(checkpoint.meta.files) if checkpoint else {}
         if checkpoint is not None:
             self._restore(checkpoint)
         self._machines = placed(algo)
         context.log.info("workers on each machine: %s", list(self._machines.values()))
-        self.model = Model(Network(*spaces, self._weights(), args["fcnet_activation"]))
+        self.model = Model(Network(*spaces, self._weights(), str(args["fcnet_activation"])))
         self._last_point = -1
         self._next_point = next_multiple(self.step, plan.point_every)
         self._next_barrier = next_multiple(self.step, plan.checkpoint_every)
@@ -134,7 +140,7 @@ class _Training:
         self._next_evaluation = next_multiple(self.step, every) if every else None
 
     def run(self) -> PhaseOutcome:
-        """To the end of the budget."""
+        """Train to the end of the budget."""
         ended_by = "steps"
         while self.step < self._plan.total_steps:
             self._context.stop.check()
@@ -160,12 +166,12 @@ class _Training:
         played = result.get("env_runners", {})
         self.step = self._start + int(result.get("num_env_steps_sampled_lifetime") or 0)
         self.episodes = self._episodes_before + int(played.get("num_episodes_lifetime") or 0)
-        shown = played.get("episode_return_mean")
+        mean = played.get("episode_return_mean")
         self._context.progress(
             step=self.step,
             total=self._plan.total_steps,
             episodes=self.episodes,
-            episode_return=float(shown) if shown is not None and math.isfinite(shown) else None,
+            episode_return=float(mean) if mean is not None and math.isfinite(mean) else None,
         )
         if self.step >= self._next_point:
             self._point()
@@ -221,8 +227,8 @@ class _Training:
 
     # -- checkpoints --------------------------------------------------------------------------
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        module = self._learner_state("rl_module")["rl_module"][MODULE]
+    def _weights(self) -> Tensors:
+        module: Arrays = self._learner_state("rl_module")["rl_module"][MODULE]
         for name, array in module.items():
             if not np.isfinite(array).all():
                 raise RunFailed(
@@ -232,16 +238,16 @@ class _Training:
                 )
         return {name: torch.tensor(array) for name, array in module.items()}
 
-    def _learner_state(self, *parts: str) -> dict[str, Any]:
-        wanted = [f"learner/{part}" for part in parts]
-        found: dict[str, Any] = self._algo.learner_group.get_state(components=wanted)["learner"]
-        return {part: found[part] for part in parts}
+    def _learner_state(self, *parts: str) -> State:
+        components = [f"learner/{part}" for part in parts]
+        state: State = self._algo.learner_group.get_state(components=components)["learner"]
+        return {part: state[part] for part in parts}
 
     def _commit(self) -> None:
         context = self._context
-        self._weights()  # none that are not finite
+        self._weights()  # raises if they are not finite
         self._barrier += 1
-        files: dict[str, Any] = dict(
+        files: dict[str, bytes | FileEntry] = dict(
             pack(
                 {
                     "learner": self._learner_state("rl_module", "optimizer"),
@@ -283,7 +289,7 @@ class _Training:
         self._barrier = checkpoint.meta.barrier
         self.best = Best.from_json(tree["best"], checkpoint.files)
         self.top.load(tree["top"], checkpoint.files)
-        self._context.log.info("going on at step %d", self.step)
+        self._context.log.info("resuming at step %d", self.step)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -320,19 +326,19 @@ class _Training:
         )
 
 
-def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as the built algorithm really has them.
+def described(algo: Algorithm, args: JsonObject) -> JsonObject:
+    """The parameters that the built algorithm really has.
 
     Args:
-        algo: Of RLlib.
-        args: Names that are told.
+        algo: RLlib's algorithm.
+        args: The arguments to describe, by name.
     """
     config, module = algo.config, algo.get_module(MODULE)
-    told = {name: getattr(config, name) for name in args if name not in NETWORK}
+    parameters: JsonObject = {name: getattr(config, name) for name in args if name not in NETWORK}
     model = module.model_config
     model = model if isinstance(model, dict) else vars(model)
     return (
-        told
+        parameters
         | {name: model[name] for name in NETWORK}
         | {
             "policy": type(module).__name__,
@@ -344,7 +350,9 @@ def described(algo: Any, args: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines: int) -> Any:
+def _config(
+    context: RunContext, algorithm: str, args: JsonObject, machines: int
+) -> AlgorithmConfig:
     spec, cuda = context.spec, device(context.spec) == "cuda"
     assert spec.simulator is not None
     copies = as_integer(context.run.choices.get("n_envs")) or 1
@@ -356,12 +364,12 @@ def _config(context: RunContext, algorithm: str, args: dict[str, Any], machines:
         .environment("drillyard")
         .env_runners(
             num_envs_per_env_runner=copies,
-            num_cpus_per_env_runner=share(int(args["num_env_runners"]), machines),
+            num_cpus_per_env_runner=share(as_integer(args["num_env_runners"]) or 1, machines),
             **{n: args[n] for n in WORKERS},
         )
         .learners(num_learners=0, num_gpus_per_learner=1 if cuda else 0)
         .training(**rest)
         .rl_module(model_config=DefaultModelConfig(**{n: args[n] for n in NETWORK}))
-        .reporting(min_time_s_per_iteration=1)  # so that a stop is heard
+        .reporting(min_time_s_per_iteration=1)  # so that a stop takes effect soon
         .debugging(seed=context.run.seed, log_level="ERROR")
     )

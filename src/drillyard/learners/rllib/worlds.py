@@ -1,26 +1,28 @@
-"""The simulators of Ray's workers, made in their processes."""
+"""The simulators of Ray's workers, built in the processes of the workers."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-import gymnasium as gym
-
+from drillyard.learners.types import Env, Info, Layer, Observation
 from drillyard.simulators.streams import copy_seed
 from drillyard.spec.learning import SimulatorSpec
+
+if TYPE_CHECKING:
+    from ray.rllib.env.env_context import EnvContext
 
 
 @dataclass
 class World:
-    """Makes one copy after another; Ray sends it to its workers.
+    """Builds the copies of a simulator; Ray sends it to its workers.
 
     Attributes:
         spec: The simulator part of an experiment.
-        seed: Of the run.
-        copies: Of each worker.
-        path: Where the user's modules are.
+        seed: The seed of the run.
+        copies: Number of copies of each worker.
+        path: Folders with the user's modules.
         streams: Version of the random numbers, see ``drillyard.simulators.streams``.
     """
 
@@ -31,11 +33,11 @@ class World:
     streams: int = 1
     _made: dict[int, int] = field(default_factory=dict)
 
-    def __call__(self, context: Any) -> Any:
-        """A copy, with draws of its own.
+    def __call__(self, context: EnvContext) -> Env:
+        """Builds a copy with its own random numbers.
 
         Args:
-            context: Ray's: which worker asks.
+            context: Ray's context, which identifies the worker.
         """
         from drillyard.simulators.make import make_env
 
@@ -47,18 +49,21 @@ class World:
         env = make_env(self.spec, copy=copy, seed=self.seed, streams=self.streams)
         if self.streams < 2:
             return env
-        # What replaces a copy does not play its episodes once more.
+        # The replacement of a copy does not repeat its episodes.
         return _Seeded(env, self.seed, [copy, made // self.copies], self.streams)
 
 
-class _Seeded(gym.Wrapper[Any, Any, Any, Any]):
-    """Ray resets copy ``i`` of worker ``w`` with seed + w + i: workers would share numbers."""
+class _Seeded(Layer):
+    """Replaces the seed of a reset.
 
-    def __init__(self, env: Any, seed: int, place: list[int], streams: int) -> None:
+    Ray resets copy ``i`` of worker ``w`` with seed + w + i, so that workers would share numbers.
+    """
+
+    def __init__(self, env: Env, seed: int, place: list[int], streams: int) -> None:
         super().__init__(env)
         self._own = copy_seed(seed, place[0], streams, place[1])
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+        self, *, seed: int | None = None, options: Info | None = None
+    ) -> tuple[Observation, Info]:
         return self.env.reset(seed=None if seed is None else self._own, options=options)

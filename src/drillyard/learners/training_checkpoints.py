@@ -1,0 +1,223 @@
+"""The checkpoints of a training: how they are written at barriers, and how one is restored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drillyard.agents.packing import pack
+from drillyard.documents.json_types import JsonObject
+from drillyard.learners import replay, resumable, sb3_state
+from drillyard.learners.barriers import Marks, barrier_seeds, next_multiple, reseed
+from drillyard.learners.best import Best
+from drillyard.learners.committing import Committer, prune
+from drillyard.learners.exactness import note_changes, settings_of
+from drillyard.mailbox.records import FileEntry
+from drillyard.runs import checkpoints
+from drillyard.runs.checkpoints import Checkpoint
+from drillyard.simulators import vec_state
+from drillyard.simulators.state import Stateful
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.buffers import ReplayBuffer
+
+    from drillyard.learners.training import Training
+    from drillyard.learners.types import TrainingState
+
+
+class TrainingCheckpoints:
+    """Writes the checkpoints of one training, and restores the one that it continues.
+
+    Args:
+        training: What is saved.
+        checkpoint: What it continues, None to begin.
+        platform: What bit-equality depends on; it is compared with the checkpoint's.
+    """
+
+    def __init__(
+        self, training: Training, checkpoint: Checkpoint | None, platform: dict[str, str | int]
+    ) -> None:
+        self._training = training
+        self._platform = platform
+        self._settings = settings_of(training.context.mailbox)
+        self._committer = Committer()
+        run = training.context.run.run
+        self.inherited = checkpoint is not None and checkpoint.meta.run != run
+        """The training continues the training of another run."""
+        # A run names only its own files: the other run may be deleted.
+        self._stored: dict[str, FileEntry] = (
+            dict(checkpoint.meta.files) if checkpoint and not self.inherited else {}
+        )
+        self.step = checkpoint.meta.step if checkpoint else None
+        """Step of the newest checkpoint, None before the first."""
+        self._start_step = self.step or 0
+        self._new_episodes = False  # the number of copies changed, so that they begin new episodes
+
+    def wait(self) -> None:
+        """Wait until no checkpoint is being written.
+
+        Raises:
+            Exception: What the last one raised.
+        """
+        self._committer.wait()
+
+    def write(self, step: int, dones: np.ndarray | None) -> None:
+        """Write a checkpoint, then continue as a resumed run would.
+
+        Args:
+            step: Environment steps so far.
+            dones: Which copies ended an episode with the last step, None before any step.
+        """
+        training = self._training
+        model, marks = training.model, training.marks
+        name = sb3_state.unfinite_tensor(model)
+        if name is not None:
+            training.diverged(f"the parameter {name} is not finite", step)
+        buffer = getattr(model, "replay_buffer", None)
+        if training.silent:
+            ended = 0 if dones is None else int(np.count_nonzero(dones))
+            marks.episodes_cut += model.n_envs - ended
+            if buffer is not None:
+                replay.mark_cut(buffer)
+        marks.barrier += 1
+        marks.next_barrier = next_multiple(step, training.interval)
+        marks.elapsed_s = training.elapsed_s
+        logger = sb3_state.capture_logger(model.logger)
+        sb3_state.restore_logger(model.logger, logger)
+        self._committer.wait()  # this checkpoint names files of the one before
+        # A stop writes no checkpoint, also if it was requested during the wait.
+        training.context.stop.check()
+        self._commit(step, self._content(buffer))
+        self.after_barrier()
+
+    def _content(self, buffer: ReplayBuffer | None) -> dict[str, bytes | FileEntry]:
+        """Everything that a checkpoint keeps, copied: the training may continue."""
+        training, model = self._training, self._training.model
+        tree: TrainingState = {
+            "marks": training.marks.to_json(),
+            "model": sb3_state.capture(model),
+            "simulators": None if training.silent else vec_state.vec_state(training.venv),
+            "normalisation": vec_state.normalisation(training.venv),
+            "best": training.best.to_json(),
+            "top": training.top.to_json(),
+            "stopping": training.stopping.state(),
+            "cloned": training.cloned,
+            "ends": training.ends.state(),
+            "replay_head": None if buffer is None else replay.head(buffer),
+            "users": [u.state() if isinstance(u, Stateful) else None for u in training.users],
+            "platform": self._platform,
+            "settings": self._settings,
+        }
+        files: dict[str, bytes | FileEntry] = dict(pack(tree))
+        files |= training.best.files(self._stored)
+        files |= training.top.checkpoint_files(self._stored)
+        if buffer is not None:
+            rows = model.num_timesteps // model.n_envs
+            old = [n for n in self._stored if replay.is_segment(n)]
+            kept = replay.needed(old, rows, int(buffer.buffer_size))
+            files |= {n: self._stored[n] for n in kept}
+            segment = replay.new_segment(old, buffer, rows)
+            if segment is not None:
+                files[segment[0]] = segment[1]
+        return files
+
+    def _commit(self, step: int, files: dict[str, bytes | FileEntry]) -> None:
+        """Write a checkpoint in another thread; it exists when that is done, and not before."""
+        training, context = self._training, self._training.context
+        offsets, barrier = training.writer.offsets(), training.marks.barrier
+        now = context.clock.now()
+        info: JsonObject = {
+            "silent_layers": [*training.silent],
+            "episodes_cut": training.marks.episodes_cut,
+            "interval": training.interval,
+            "spaces": resumable.spaces_of(training.model),
+            "device": sb3_state.device_of(training.model),
+        }
+
+        def commit() -> None:
+            # It writes the lines up to here, and perhaps later ones, which a resume cuts off.
+            training.writer.flush()
+            meta = checkpoints.save(
+                context.mailbox,
+                context.run.run,
+                context.attempt,
+                step,
+                barrier,
+                files,
+                offsets,
+                now,
+                info=info,
+            )
+            self._stored = dict(meta.files)
+            self.step = step
+            context.log.info("checkpoint at step %d", step)
+            context.progress(checkpoint_step=step)
+            prune(context)
+
+        self._committer.submit(commit)
+
+    def after_barrier(self) -> None:
+        """Begin what follows a barrier: from here on a running and a resumed run are the same."""
+        training, model = self._training, self._training.model
+        seeds = barrier_seeds(training.seed, training.marks.barrier)
+        reseed(seeds, model.action_space)
+        if training.silent or self._new_episodes:
+            self._new_episodes = False
+            model.env.seed(seeds.simulators)
+            model._last_obs = model.env.reset()
+            model._last_episode_starts = np.ones((model.n_envs,), dtype=bool)
+            normalize = model.get_vec_normalize_env()
+            if normalize is not None:
+                model._last_original_obs = normalize.get_original_obs()
+            sb3_state.begin_episodes(model)
+        sb3_state.resample_exploration(model)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put the training where the checkpoint was written.
+
+        Raises:
+            CheckpointRefused, SpaceMismatch: See ``resumable``.
+        """
+        training, model = self._training, self._training.model
+        tree = resumable.tree_of(checkpoint, model)
+        known = {k: v for k, v in tree["marks"].items() if k in Marks.__dataclass_fields__}
+        marks = training.marks = Marks(**known)
+        if self.inherited:
+            # What was counted, and what was best, belongs to the other run and its settings.
+            marks.resumes, marks.episodes_cut, marks.elapsed_s = 0, 0, 0.0
+            # A fixed entropy coefficient is a setting that SAC keeps as a tensor.
+            tree["model"]["tensors"].pop("ent_coef_tensor", None)
+        else:
+            marks.resumes += 1
+            training.best = Best.from_json(tree["best"], checkpoint.files)
+            training.top.load(tree.get("top", []), checkpoint.files)
+            training.stopping.load_state(tree.get("stopping"))
+            training.cloned = tree.get("cloned")
+        plan = training.plan
+        marks.replan(self._start_step, plan.evaluate_every, plan.evaluate_after_episodes)
+        copies = resumable.copies_of(tree)
+        self._new_episodes = copies != model.n_envs
+        keeps = not training.silent and not self._new_episodes
+        resumable.restore(checkpoint, model, tree, observations=keeps)
+        if tree["simulators"] is not None and keeps:
+            vec_state.load_vec_state(training.venv, tree["simulators"])
+        if tree["normalisation"] is not None:
+            vec_state.load_normalisation(training.venv, tree["normalisation"])
+        buffer = getattr(model, "replay_buffer", None)
+        if buffer is not None:
+            segments = {n: d for n, d in checkpoint.files.items() if replay.is_segment(n)}
+            replay.restore(buffer, segments, model.num_timesteps, copies)
+            replay.load_head(buffer, None if self._new_episodes else tree["replay_head"])
+        if self._new_episodes:
+            marks.copies_changed = True
+            marks.episodes_cut += copies
+            self._stored = {n: e for n, e in self._stored.items() if not replay.is_segment(n)}
+        if "ends" in tree:  # older checkpoints had none
+            training.ends.load_state(tree["ends"])
+        for user, state in zip(training.users, tree["users"], strict=False):
+            if state is not None and isinstance(user, Stateful):
+                user.load_state(state)
+        own = not self.inherited
+        note_changes(marks, tree, self._platform, self._settings, self._start_step, own)
+        training.context.log.info("resuming at step %d", checkpoint.meta.step)

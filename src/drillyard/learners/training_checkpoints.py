@@ -131,7 +131,7 @@ class TrainingCheckpoints:
             "silent_layers": [*training.silent],
             "episodes_cut": training.marks.episodes_cut,
             "interval": training.interval,
-            "spaces": resumable.spaces_of(training.model),
+            "spaces": {**resumable.spaces_of(training.model)},
             "device": sb3_state.device_of(training.model),
         }
 
